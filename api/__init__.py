@@ -1,0 +1,1 @@
+"""The HTTP side: authenticate, look for a cached answer, admit, dispatch, answer."""

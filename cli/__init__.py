@@ -1,0 +1,1 @@
+"""The `gateway` command: the only package that knows every process."""

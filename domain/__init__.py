@@ -1,0 +1,1 @@
+"""What is true, with no I/O: pure functions over frozen values. No clock, no randomness, no other package of ours."""

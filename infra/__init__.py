@@ -1,0 +1,1 @@
+"""One module per outside system: PostgreSQL, NATS, the keys' vault, the process's settings."""
