@@ -4,7 +4,7 @@ One nano-dollar is 10⁻⁹ US dollars: the cheapest token sold today ($0.01 per
 token is a whole number for every price that is a multiple of $0.001 per million.
 """
 
-from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NewType
 
 NanoUsd = NewType("NanoUsd", int)
@@ -37,10 +37,12 @@ def to_usd(amount: NanoUsd) -> Decimal:
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:
-    """Divide integers, rounding half to even: how a cost is rounded, once per request."""
-    return int((Decimal(numerator) / Decimal(denominator)).to_integral_value(ROUND_HALF_EVEN))
+    """Divide non-negative integers, rounding half to even: how a cost is rounded, once per request."""
+    quotient, rest = divmod(numerator, denominator)
+    twice = 2 * rest
+    return quotient + (twice > denominator or (twice == denominator and quotient % 2 == 1))
 
 
 def divide_up(numerator: int, denominator: int) -> int:
-    """Divide integers, rounding up: how a hold is rounded."""
-    return int((Decimal(numerator) / Decimal(denominator)).to_integral_value(ROUND_CEILING))
+    """Divide non-negative integers, rounding up: how a hold is rounded."""
+    return -(-numerator // denominator)

@@ -1,0 +1,210 @@
+"""Every way in which the gateway says no. Each class is one row of the contract's error table.
+
+::
+
+    GatewayError
+    ├── Unauthorized            no, unknown, expired or revoked key
+    ├── Forbidden               the key may not do this
+    ├── NotFound                no such thing here
+    ├── InvalidRequest          a field, or the JSON, is wrong
+    ├── UnknownModel            no routing rule matches the name
+    ├── BodyTooLarge
+    ├── RateLimited             a limit of the key
+    ├── BudgetExceeded          a window of the key or its project is spent
+    ├── ProviderError           what came of calling a provider
+    │   ├── ProviderRejected        it refuses the request
+    │   ├── ProviderCredentials     it refuses our credential
+    │   ├── ProviderRateLimited     it limits us
+    │   ├── ProviderUnavailable     it is down or overloaded, and charged nothing
+    │   ├── ProviderLost            the connection broke after the request was sent
+    │   └── ProviderTimeout         it did not answer in time
+    ├── Overloaded              the queue is full
+    └── Unavailable             the database or the broker is away
+
+HTTP statuses are not here: each surface has its own table (`api/*/errors.py`).
+"""
+
+from typing import Any, ClassVar
+
+from domain.money import NanoUsd, to_usd
+
+
+class GatewayError(Exception):
+    """A refusal or failure that a caller is told of: a stable code, a sentence, and figures."""
+
+    code: ClassVar[str]
+
+    def __init__(
+        self, message: str, *, details: dict[str, Any] | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+        self.retry_after_s = retry_after_s
+
+
+class Unauthorized(GatewayError):
+    """No, unknown, expired or revoked key."""
+
+    code = "UNAUTHORIZED"
+
+
+class Forbidden(GatewayError):
+    """The key is good but may not do this."""
+
+    code = "FORBIDDEN"
+
+
+class NotFound(GatewayError):
+    """There is no such thing, or it belongs to another project."""
+
+    code = "NOT_FOUND"
+
+
+class InvalidRequest(GatewayError):
+    """A field or the JSON is wrong; `field` is its path in the caller's spelling, or None for the whole body."""
+
+    code = "VALIDATION_ERROR"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message, details={"field": field} if field else None)
+        self.field = field
+
+
+class UnknownModel(GatewayError):
+    """No routing rule matches the model's name."""
+
+    code = "UNKNOWN_MODEL"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"model {model!r} is unknown: GET /api/v1/models lists what this key may use, "
+            "and 'provider/model' names a provider outright",
+            details={"model": model},
+        )
+
+
+class BodyTooLarge(GatewayError):
+    """The request's body is above the limit."""
+
+    code = "TOO_LARGE"
+
+
+class RateLimited(GatewayError):
+    """A limit of the key: requests, tokens, or requests at a time."""
+
+    code = "RATE_LIMITED"
+
+
+class BudgetExceeded(GatewayError):
+    """What is asked does not fit into a window of the key's or the project's budget."""
+
+    code = "BUDGET_EXCEEDED"
+
+    def __init__(self, *, window: str, limit: NanoUsd, spent: NanoUsd, held: NanoUsd, asked: NanoUsd) -> None:
+        super().__init__(
+            f"the {window} budget of ${to_usd(limit):f} does not cover this request: ${to_usd(spent):f} spent, "
+            f"${to_usd(held):f} held by requests in flight, ${to_usd(asked):f} asked for",
+            details={
+                "window": window,
+                "limit": to_usd(limit),
+                "spent": to_usd(spent),
+                "held": to_usd(held),
+                "asked": to_usd(asked),
+            },
+            retry_after_s=1 if spent + asked <= limit else None,
+        )
+
+
+class ProviderError(GatewayError):
+    """What came of calling a provider.
+
+    `outcome_known` says whether we know that the provider did not charge for the call: where it is False the
+    attempt's hold is assumed to have been spent (`AttemptLost`).
+    `retryable` says whether the same call may succeed in a moment; only calls with a known outcome are repeated.
+    """
+
+    outcome_known: ClassVar[bool] = True
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str, *, provider: str, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, details={"provider": provider}, retry_after_s=retry_after_s)
+        self.provider = provider
+        self.status = status
+        """The provider's own HTTP status, where it answered."""
+
+
+class ProviderRejected(ProviderError):
+    """The provider refuses the request itself (400, 404, 413, 422 …): repeating it changes nothing."""
+
+    code = "PROVIDER_REJECTED"
+
+
+class ProviderCredentials(ProviderError):
+    """The provider refuses our credential (401, 403), or there is none for it."""
+
+    code = "PROVIDER_CREDENTIALS"
+
+
+class ProviderRateLimited(ProviderError):
+    """The provider limits us (429)."""
+
+    code = "PROVIDER_RATE_LIMITED"
+    retryable = True
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider is down or overloaded, and said so or was never reached: nothing was charged."""
+
+    code = "PROVIDER_UNAVAILABLE"
+    retryable = True
+
+
+class ProviderLost(ProviderError):
+    """The connection broke, or the answer was unreadable, after the request had been sent: it may have been charged."""
+
+    code = "PROVIDER_UNAVAILABLE"
+    outcome_known = False
+
+
+class ProviderTimeout(ProviderError):
+    """The provider did not answer in time: it may have been charged."""
+
+    code = "PROVIDER_TIMEOUT"
+    outcome_known = False
+
+
+class Overloaded(GatewayError):
+    """The queue is full."""
+
+    code = "OVERLOADED"
+
+
+class Unavailable(GatewayError):
+    """The database or the broker is away, or a read model lags too far behind."""
+
+    code = "UNAVAILABLE"
+
+
+ERROR_BY_CODE: dict[str, type[GatewayError]] = {
+    kind.code: kind
+    for kind in (
+        Unauthorized,
+        Forbidden,
+        NotFound,
+        InvalidRequest,
+        UnknownModel,
+        BodyTooLarge,
+        RateLimited,
+        BudgetExceeded,
+        ProviderRejected,
+        ProviderCredentials,
+        ProviderRateLimited,
+        ProviderUnavailable,
+        ProviderTimeout,
+        Overloaded,
+        Unavailable,
+    )
+}

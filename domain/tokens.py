@@ -1,0 +1,51 @@
+"""Tokens by class: what a provider counted, one number for each class that has a price of its own."""
+
+from msgspec import Struct
+
+
+class TokenUsage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens of one answer. The classes do not overlap, except that `reasoning` is a part of `output`.
+
+    Vendors differ: OpenAI's `prompt_tokens` includes cached ones, Anthropic's `input_tokens` does not. The provider
+    adapters bring both to this shape.
+    """
+
+    input: int = 0
+    """Text and image tokens read at the full price."""
+    cache_read: int = 0
+    cache_write: int = 0
+    """Written to the provider's prompt cache for five minutes (or its only lifetime)."""
+    cache_write_1h: int = 0
+    input_audio: int = 0
+    cache_audio_read: int = 0
+    output: int = 0
+    output_audio: int = 0
+    reasoning: int = 0
+    """How many of `output` were spent on thinking. Priced as output."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Every token that went in, whatever its price."""
+        return (
+            self.input
+            + self.cache_read
+            + self.cache_write
+            + self.cache_write_1h
+            + self.input_audio
+            + self.cache_audio_read
+        )
+
+    @property
+    def completion_tokens(self) -> int:
+        """Every token that came out."""
+        return self.output + self.output_audio
+
+    @property
+    def cached_prompt_tokens(self) -> int:
+        """The part of `prompt_tokens` that the provider read from its own cache."""
+        return self.cache_read + self.cache_audio_read
+
+    @property
+    def total_tokens(self) -> int:
+        """In and out together."""
+        return self.prompt_tokens + self.completion_tokens
