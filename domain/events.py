@@ -1,0 +1,251 @@
+"""Every event of the system, on one page: facts in the past tense, never rewritten.
+
+An event's envelope (position, stream, version, type, project, time, digest) is `StoredEvent`; what is here is its
+data, kept as JSON byte for byte. A field may be added with a default; nothing else about a class may change, because
+`tests/golden/events/` holds a sample of each that must be readable for ever.
+
+Streams: `project-<id>`, `key-<id>`, `request-<id>`. The events of one request in the order in which they may come::
+
+    RequestServedFromCache                                         answered without a provider
+    (AttemptFailed | AttemptLost)* RequestCompleted CostIncurred   the last two in one append
+    (AttemptFailed | AttemptLost)+ RequestFailed
+    … AttemptLost … CostIncurred                                   a worker given up for lost came back with the cost
+
+An attempt's hold is released by its CostIncurred, AttemptFailed or AttemptLost, by nothing else.
+"""
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from domain.money import NanoUsd
+from domain.pricing import CostBreakdown, Price
+from domain.tokens import TokenUsage
+
+Operation = Literal["chat", "embeddings"]
+Role = Literal["member", "admin"]
+
+DEFAULT_RATE_LIMIT_PER_MINUTE = 600
+DEFAULT_BUDGET_WAIT_MS = 2_000
+
+
+class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The data of an event. Absent fields have their default."""
+
+
+# Projects and keys
+
+
+class ProjectCreated(_Event, frozen=True, kw_only=True):
+    """A project exists."""
+
+    name: str
+
+
+class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
+    """The project is called differently now."""
+
+    name: str
+
+
+class ProviderKeySet(_Event, frozen=True, kw_only=True):
+    """The project brings its own key for a provider, or (hint None) no longer does. The key itself is in no event."""
+
+    provider: str
+    hint: str | None
+
+
+class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a key may do. None means no limit, except where a sentence says otherwise."""
+
+    name: str
+    role: Role = "member"
+    daily_budget_nano_usd: NanoUsd | None = None
+    """0 blocks the key."""
+    monthly_budget_nano_usd: NanoUsd | None = None
+    rate_limit: int | None = DEFAULT_RATE_LIMIT_PER_MINUTE
+    """Requests per minute."""
+    token_limit: int | None = None
+    """Tokens per minute."""
+    concurrency_limit: int | None = None
+    models: list[str] | None = None
+    expires_at: datetime | None = None
+    output_cap: Literal["lower", "refuse"] = "lower"
+    budget_wait_ms: int = DEFAULT_BUDGET_WAIT_MS
+
+
+class ApiKeyIssued(_Event, frozen=True, kw_only=True):
+    """A key exists. Only its HMAC (hexadecimal) and its last four characters are known from here on."""
+
+    key_id: str
+    secret_hash: str
+    hint: str
+    settings: KeySettings
+
+
+class ApiKeyChanged(_Event, frozen=True, kw_only=True):
+    """The key has these settings now, all of them."""
+
+    key_id: str
+    settings: KeySettings
+
+
+class ApiKeyRevoked(_Event, frozen=True, kw_only=True):
+    """The key works no longer, and never will again."""
+
+    key_id: str
+
+
+# Requests
+
+
+class _RequestEvent(_Event, frozen=True, kw_only=True):
+    """What every event about a request says of it."""
+
+    request_id: str
+    key_id: str
+    operation: Operation
+    model: str
+    """As the caller named it."""
+    provider: str
+    metadata: dict[str, Any] | None = None
+
+
+class CachedCopy(Struct, frozen=True, kw_only=True):
+    """Where the answer is kept for those who ask the same."""
+
+    key: str
+    """The cache key, hexadecimal."""
+    ttl_s: int
+    blob_id: str
+
+
+class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
+    """A provider answered."""
+
+    attempt: int
+    upstream_model: str
+    """The name that the provider was called with."""
+    answered_by: str
+    """The model that the provider says it used."""
+    response_id: str
+    finish_reason: str | None = None
+    usage: TokenUsage
+    latency_ms: int
+    """From admission to the provider's last byte."""
+    request_bytes: int
+    answer_bytes: int
+    answer_digest: str
+    """SHA-256 of the answer's canonical JSON, hexadecimal."""
+    cached_copy: CachedCopy | None = None
+
+
+class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
+    """What an attempt cost, with the whole reasoning. At most one for each attempt."""
+
+    attempt: int
+    upstream_model: str
+    cost_nano_usd: NanoUsd | None
+    """None: nobody could price the model."""
+    price: Price | None
+    breakdown: CostBreakdown | None
+    hold_nano_usd: NanoUsd
+    budget_day: date
+    """The UTC day of admission: the day and the month whose windows are charged, for the key and for its project."""
+    estimated: bool = False
+    """The answer was cut: the cost follows from what had been received."""
+    replaces_assumed_nano_usd: NanoUsd = NanoUsd(0)
+    """What AttemptLost had assumed for this attempt; no longer assumed from here on."""
+
+
+class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
+    """An attempt at a provider came to nothing and was not charged."""
+
+    attempt: int
+    upstream_model: str
+    code: str
+    message: str
+    status: int | None = None
+    """The provider's HTTP status, where it answered."""
+    hold_nano_usd: NanoUsd
+    budget_day: date
+
+
+class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
+    """Nobody knows what came of an attempt: its hold is assumed to have been spent."""
+
+    attempt: int
+    upstream_model: str
+    reason: Literal["worker_lost", "timeout", "connection_lost"]
+    assumed_nano_usd: NanoUsd
+    budget_day: date
+
+
+class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
+    """The caller got an error."""
+
+    code: str
+    message: str
+    status: int | None = None
+    latency_ms: int
+
+
+class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):
+    """The caller got an answer that had been paid for already."""
+
+    origin_request_id: str
+    """The request whose answer it is."""
+    shared: bool = False
+    """The answer was still on its way when it was asked for again."""
+    usage: TokenUsage
+    saved_nano_usd: NanoUsd | None
+    """What it cost the first time; None where that is not known."""
+    latency_ms: int
+
+
+Event = (
+    ProjectCreated
+    | ProjectSettingsChanged
+    | ProviderKeySet
+    | ApiKeyIssued
+    | ApiKeyChanged
+    | ApiKeyRevoked
+    | RequestCompleted
+    | CostIncurred
+    | AttemptFailed
+    | AttemptLost
+    | RequestFailed
+    | RequestServedFromCache
+)
+
+EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]  # a union's members
+
+
+class StoredEvent(Struct, frozen=True, kw_only=True):
+    """An event as the log holds it."""
+
+    position: Annotated[int, Meta(ge=1)]
+    """Gapless over the whole log, in commit order, from 1."""
+    stream: str
+    version: Annotated[int, Meta(ge=1)]
+    """Gapless within the stream, from 1."""
+    type: str
+    project_id: str
+    at: datetime
+    event: Event
+
+
+def project_stream(project_id: str) -> str:
+    """The stream of a project's own events."""
+    return f"project-{project_id}"
+
+
+def key_stream(key_id: str) -> str:
+    """The stream of a key."""
+    return f"key-{key_id}"
+
+
+def request_stream(request_id: str) -> str:
+    """The stream of a request."""
+    return f"request-{request_id}"

@@ -1,0 +1,105 @@
+"""Group commit: what waits while one batch is under way goes out together in the next. No timer, no delay when idle.
+
+Used for every statement whose cost is the round trip and the commit rather than the row: append, admit, claim.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from domain.errors import Overloaded
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batcher(Generic[Item, Result]):
+    """Runs `run` over batches of submitted items, one batch at a time, in the order of submission."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        name: str,
+        max_batch: int,
+        max_waiting: int,
+        isolate: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """Wrap `run`, which returns one result for each item, in order.
+
+        An error of `run` reaches everyone in the batch; one of the kinds in `isolate`, which a single bad item may have
+        caused, makes the items run again one by one, so that only the bad one fails.
+        """
+        self._run = run
+        self._name = name
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._isolate = isolate
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._closed = False
+
+    async def submit(self, item: Item) -> Result:
+        """Add an item to the next batch and wait for its result.
+
+        Raises:
+            Overloaded: too many wait already.
+            Exception: whatever `run` raised.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded(f"{self._name}: {self._max_waiting} wait already", retry_after_s=1)
+        assert not self._closed, f"{self._name} is closed"
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((item, future))
+        if self._worker is None:
+            self._worker = loop.create_task(self._work(), name=f"batches of {self._name}")
+        elif self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+        return await future
+
+    async def close(self) -> None:
+        """Run what waits, then stop."""
+        self._closed = True
+        if self._worker is not None:
+            if self._wake is not None and not self._wake.done():
+                self._wake.set_result(None)
+            await self._worker
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._waiting:
+                if self._closed:
+                    return
+                self._wake = loop.create_future()
+                await self._wake
+                self._wake = None
+                continue
+            size = min(len(self._waiting), self._max_batch)
+            await self._run_batch([self._waiting.popleft() for _ in range(size)])
+
+    async def _run_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._run([item for item, _ in batch])
+        except self._isolate as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+                return
+            for one in batch:
+                await self._run_batch([one])
+        except Exception as error:  # noqa: BLE001 - the loop survives; everyone who waited is told
+            _fail(batch, error)
+        else:
+            assert len(results) == len(batch), f"{self._name}: {len(results)} results for {len(batch)} items"
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():  # its waiter may have been cancelled
+                    future.set_result(result)
+
+
+def _fail(batch: list[tuple[Item, asyncio.Future[Result]]], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,140 @@
+"""Connections to PostgreSQL: pools with explicit limits, and the migrations. Holds no query of its own."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from domain.errors import Unavailable
+
+CONNECT_TIMEOUT_S = 10.0
+COMMAND_TIMEOUT_S = 30.0
+POOL_MAX_CONNECTIONS = 8
+MIGRATION_LOCK = 0x6761746577617921
+"""The advisory lock under which migrations run: the second of two that start at once waits and finds nothing to do."""
+
+_HOT_PATH_PLANS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""Every hot statement goes by key. A plan made while a table was empty would scan it for as long as it is cached."""
+
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+"""What asyncpg raises when the server goes away."""
+
+Pool = asyncpg.Pool
+Connection = asyncpg.Connection
+
+
+def _server_settings(name: str, *, hot: bool) -> dict[str, str]:
+    settings = {"application_name": name, "timezone": "UTC", "jit": "off", "synchronous_commit": "on"}
+    return settings | _HOT_PATH_PLANS if hot else settings
+
+
+async def open_pool(database_url: str, *, name: str, size: int = POOL_MAX_CONNECTIONS) -> Pool:
+    """Open a pool for everything that is not on every request's path; `name` shows in pg_stat_activity.
+
+    Raises:
+        OSError, asyncpg.PostgresError: the server cannot be reached, or refuses.
+    """
+    return await asyncpg.create_pool(
+        database_url,
+        min_size=1,
+        max_size=size,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        server_settings=_server_settings(name, hot=False),
+    )
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection died while a statement was under way: it may have been committed."""
+
+
+class HeldConnection:
+    """One connection for one statement at a time on the hot path: no pool to go through, plans prepared once.
+
+    Reconnects at the next call after it has been lost.
+    """
+
+    def __init__(self, database_url: str, *, name: str) -> None:
+        self._database_url = database_url
+        self._name = name
+        self._connection: Connection | None = None
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        """Run a statement and return its first row.
+
+        Raises:
+            Unavailable: there is no connection to be had; nothing was run.
+            OutcomeUnknown: the connection died under way.
+            asyncpg.PostgresError: the statement itself is at fault; nothing was committed.
+        """
+        rows = await self.fetch(query, *arguments)
+        return rows[0] if rows else None
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run a statement and return its rows. Raises as `fetchrow`."""
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            connection = self._connection = await self._connect()
+        try:
+            return await connection.fetch(query, *arguments)  # type: ignore[no-any-return]  # asyncpg is untyped
+        except _LOST as error:
+            connection.terminate()
+            raise OutcomeUnknown(f"the database went away: {type(error).__name__}", retry_after_s=1) from error
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await self._connection.close(timeout=CONNECT_TIMEOUT_S)
+
+    async def _connect(self) -> Connection:
+        try:
+            return await asyncpg.connect(
+                self._database_url,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=COMMAND_TIMEOUT_S,
+                server_settings=_server_settings(self._name, hot=True),
+            )
+        except (OSError, asyncpg.PostgresError) as error:
+            raise Unavailable(f"the database is away: {type(error).__name__}", retry_after_s=1) from error
+
+
+@asynccontextmanager
+async def database_errors() -> AsyncIterator[None]:
+    """Turn the loss of the database during a read into `Unavailable`."""
+    try:
+        yield
+    except (*_LOST, asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError) as error:
+        raise Unavailable(f"the database is away: {type(error).__name__}", retry_after_s=1) from error
+
+
+def migrate(database_url: str) -> None:
+    """Bring the database to the newest revision. Safe to call from several processes at once."""
+    engine = create_engine(_alembic_url(database_url), poolclass=NullPool)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        connection.commit()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+    engine.dispose()
+
+
+def _alembic_url(database_url: str) -> str:
+    parts = urlsplit(database_url)
+    return urlunsplit(parts._replace(scheme="postgresql+psycopg"))
