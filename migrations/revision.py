@@ -8,5 +8,9 @@ _SQL = Path(__file__).parent / "sql"
 
 
 def run_sql(name: str) -> None:
-    """Run every statement of `migrations/sql/<name>` in the migration's transaction, as one simple query."""
-    op.get_bind().exec_driver_sql((_SQL / name).read_text(encoding="utf-8"))
+    """Run every statement of `migrations/sql/<name>` in the migration's transaction.
+
+    Straight through the driver: SQLAlchemy would prepare the text, which allows one statement only.
+    """
+    with op.get_bind().connection.cursor() as cursor:
+        cursor.execute((_SQL / name).read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ CREATE INDEX events_by_time ON events USING brin (at);
 
 -- One row. Its lock puts appends in order, so nobody can see position n before n - 1.
 CREATE TABLE log_head (
-    only     boolean PRIMARY KEY DEFAULT true CHECK (only),
+    one      boolean PRIMARY KEY DEFAULT true CHECK (one),
     position bigint NOT NULL,
     digest   bytea NOT NULL
 ) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);

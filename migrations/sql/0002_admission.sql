@@ -28,12 +28,14 @@ CREATE INDEX inflight_by_deadline ON inflight (deadline);
 -- Which of the questions the cache answers: entry no older than the asker wants, not yet expired.
 CREATE FUNCTION cached_answers(
     p_projects text[], p_cache_keys bytea[], p_newer_than timestamptz[], p_at timestamptz[]
-) RETURNS TABLE (ordinal bigint, origin text) LANGUAGE sql STABLE AS $$
-    SELECT i, c.request_id
-    FROM unnest(p_projects, p_cache_keys, p_newer_than, p_at) WITH ORDINALITY AS asked (p, k, t, now, i)
-    JOIN cache_entries c ON c.project_id = p AND c.cache_key = k
-    WHERE c.created_at >= t AND c.expires_at > now
-$$;
+) RETURNS TABLE (ordinal bigint, origin text) LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY
+        SELECT i, c.request_id
+        FROM unnest(p_projects, p_cache_keys, p_newer_than, p_at) WITH ORDINALITY AS asked (p, k, t, now, i)
+        JOIN cache_entries c ON c.project_id = p AND c.cache_key = k
+        WHERE c.created_at >= t AND c.expires_at > now;
+END $$;
 
 -- Decide a batch of requests in one transaction. The outcome of each, in their order:
 --   hit       the cache has an answer (of the request `origin`)
