@@ -1,0 +1,83 @@
+"""What travels from a worker to the API beside an answer's body, or instead of it."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from domain.errors import (
+    GatewayError,
+    ProviderCredentials,
+    ProviderError,
+    ProviderLost,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from domain.events import CostIncurred, RequestCompleted
+from domain.money import NanoUsd
+from domain.tokens import TokenUsage
+
+
+class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a finished answer was: enough to answer its caller, and everyone who asks the same later."""
+
+    provider: str
+    upstream_model: str
+    usage: TokenUsage
+    cost_nano_usd: NanoUsd | None
+    """None: nobody could price the model."""
+    answered_at: datetime
+
+
+class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why there is no answer. `code` is the contract's; `status` the provider's own, where it answered."""
+
+    code: str
+    message: str
+    provider: str
+    status: int | None = None
+    retry_after_s: float | None = None
+
+
+_PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
+    kind.code: kind
+    for kind in (
+        ProviderRejected,
+        ProviderCredentials,
+        ProviderRateLimited,
+        ProviderLost,
+        ProviderUnavailable,
+        ProviderTimeout,
+    )
+}
+
+
+def receipt_of(completed: RequestCompleted, cost: CostIncurred, answered_at: datetime) -> Receipt:
+    """The receipt that the two events of an answer amount to."""
+    return Receipt(
+        provider=completed.provider,
+        upstream_model=completed.upstream_model,
+        usage=completed.usage,
+        cost_nano_usd=cost.cost_nano_usd,
+        answered_at=answered_at,
+    )
+
+
+def failure_of(error: GatewayError, provider: str) -> Failure:
+    """What to tell the API of an error."""
+    return Failure(
+        code=error.code,
+        message=error.message,
+        provider=provider,
+        status=error.status if isinstance(error, ProviderError) else None,
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def error_of(failure: Failure) -> GatewayError:
+    """The error that a failure tells of, to be raised where the caller waits."""
+    kind = _PROVIDER_ERRORS.get(failure.code, ProviderUnavailable)
+    arguments: dict[str, Any] = {"provider": failure.provider, "status": failure.status}
+    return kind(failure.message, retry_after_s=failure.retry_after_s, **arguments)

@@ -1,0 +1,78 @@
+"""The upper bound of what a request can cost: what an attempt holds before its provider is called.
+
+Never below what the provider will bill. Byte-level tokenizers never make more tokens than a text has UTF-8 bytes; what
+the provider adds around each message, tool and image is bounded by constants.
+"""
+
+from typing import Any
+
+import msgspec
+
+from domain.chat import ChatRequest, ImagePart
+from domain.embeddings import EmbeddingsRequest
+from domain.models import longest_answer
+from domain.money import NanoUsd, divide_up
+from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
+
+TOKENS_PER_REQUEST = 64
+"""What a provider's own prompt around a conversation may take: turn markers, the answer's opening."""
+TOKENS_PER_MESSAGE = 16
+TOKENS_WITH_TOOLS = 1_024
+"""What providers add once a request has tools (Anthropic documents up to 530 tokens)."""
+TOKENS_PER_TOOL = 64
+TOKENS_PER_IMAGE = 50_000
+"""Above every documented formula: OpenAI's tiles in high detail (gpt-4o-mini multiplies them to 48,169 at most for 768
+by 2000 pixels), Anthropic's width × height ÷ 750 (about 4,800 at its largest size)."""
+SCHEMA_FACTOR = 3
+"""A schema is rewritten into the provider's own notation, which may be longer than its JSON."""
+
+
+def input_bound(request: ChatRequest | EmbeddingsRequest) -> int:
+    """The most tokens that the provider will count as read."""
+    if isinstance(request, EmbeddingsRequest):
+        texts = [request.input] if isinstance(request.input, str) else request.input
+        return sum(_bytes(text) for text in texts) + TOKENS_PER_REQUEST
+    tokens = TOKENS_PER_REQUEST
+    for message in request.messages:
+        tokens += TOKENS_PER_MESSAGE + _message_bound(message)
+    if request.tools:
+        tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL * len(request.tools) + SCHEMA_FACTOR * _json_bytes(request.tools)
+    if request.response_format is not None:
+        tokens += TOKENS_WITH_TOOLS + SCHEMA_FACTOR * _json_bytes(request.response_format)
+    return tokens
+
+
+def output_bound(request: ChatRequest | EmbeddingsRequest, upstream_model: str, context_window: int | None) -> int:
+    """The most tokens that the provider will count as written."""
+    if isinstance(request, EmbeddingsRequest):
+        return 0
+    return request.max_tokens or longest_answer(upstream_model, context_window)
+
+
+def bound(input_tokens: int, output_tokens: int, price: Price) -> NanoUsd:
+    """The most that so many tokens can cost: the dearest class of each, rounded up."""
+    exact = input_tokens * dearest(price, INPUT_CLASSES) + output_tokens * dearest(price, OUTPUT_CLASSES)
+    return NanoUsd(divide_up(exact, TOKENS_PER_PRICE))
+
+
+def _message_bound(message: Any) -> int:
+    content = message.content
+    tokens = _bytes(message.name) if getattr(message, "name", None) else 0
+    if isinstance(content, str):
+        tokens += _bytes(content)
+    elif content is not None:
+        for part in content:
+            tokens += TOKENS_PER_IMAGE if isinstance(part, ImagePart) else _bytes(part.text)
+    if getattr(message, "tool_calls", None):
+        tokens += SCHEMA_FACTOR * _json_bytes(message.tool_calls)
+    if getattr(message, "tool_call_id", None):
+        tokens += _bytes(message.tool_call_id)
+    return tokens
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _json_bytes(value: Any) -> int:
+    return len(msgspec.json.encode(value))

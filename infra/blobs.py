@@ -1,0 +1,70 @@
+"""Bodies kept outside the log: answers for the cache, prompts too large for a message.
+
+Each is compressed and sealed under its project's own key, so that erasing that key erases the content and leaves every
+sum provable. Does not decide what is kept, or for how long.
+"""
+
+import time
+from collections import OrderedDict
+from datetime import datetime
+
+from domain.errors import Unavailable
+from infra.database import Pool, database_errors
+from infra.event_log import Blob, EventLog
+from infra.vault import Vault, VaultError
+
+MAX_CACHED_PROJECT_KEYS = 10_000
+PROJECT_KEY_MAX_AGE_S = 30.0
+"""How long a process may still use the key of a project that has been erased."""
+
+
+class Blobs:
+    """Seals and opens bodies for one process."""
+
+    def __init__(self, pool: Pool, log: EventLog, vault: Vault) -> None:
+        self._pool = pool
+        self._log = log
+        self._vault = vault
+        self._keys: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+
+    async def seal(self, project_id: str, blob_id: str, body: bytes, expires_at: datetime) -> Blob:
+        """Make a blob of a body; keeping it is for the append that names it.
+
+        Raises:
+            Unavailable: the database is away, or the project's key was erased.
+        """
+        key = await self._project_key(project_id)
+        sealed = self._vault.seal_blob(key, blob_id, body)
+        return Blob(blob_id=blob_id, project_id=project_id, body=sealed, expires_at=expires_at)
+
+    async def write(self, project_id: str, blob_id: str, body: bytes, expires_at: datetime) -> None:
+        """Keep a body that no event names."""
+        await self._log.write_blob(await self.seal(project_id, blob_id, body, expires_at))
+
+    async def read(self, project_id: str, blob_id: str) -> bytes | None:
+        """The body; None where it has expired, or belongs to another project, or cannot be opened any more."""
+        sealed = await self._log.read_blob(blob_id)
+        if sealed is None:
+            return None
+        try:
+            return self._vault.open_blob(await self._project_key(project_id), blob_id, sealed)
+        except VaultError:
+            return None
+
+    async def _project_key(self, project_id: str) -> bytes:
+        known = self._keys.get(project_id)
+        if known is not None and time.monotonic() - known[0] < PROJECT_KEY_MAX_AGE_S:
+            return known[1]
+        read_at = time.monotonic()
+        async with database_errors():
+            sealed = await self._pool.fetchval(
+                "SELECT sealed FROM project_secrets WHERE project_id = $1", project_id
+            )
+        if sealed is None:
+            raise Unavailable(f"the content key of project {project_id} is gone")
+        key = self._vault.open_project_key(sealed, project_id)
+        self._keys[project_id] = (read_at, key)
+        self._keys.move_to_end(project_id)
+        if len(self._keys) > MAX_CACHED_PROJECT_KEYS:
+            self._keys.popitem(last=False)
+        return key

@@ -1,0 +1,135 @@
+"""The job queue on JetStream: the envelope, the stream and its consumers, publishing. Pulling is `workers/pull.py`.
+
+Wiping the stream may cost latency, never a fact: what was admitted stands in PostgreSQL.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+import nats.errors
+from msgspec import Struct
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, NoStreamResponseError
+
+from domain.errors import Overloaded, Unavailable
+from domain.events import Operation
+from infra.broker import Broker
+
+STREAM = "JOBS"
+Lane = Literal["sync", "async"]
+LANES: tuple[Lane, ...] = ("sync", "async")
+"""A backlog of jobs that nobody waits for never delays a caller."""
+
+INLINE_BODY_LIMIT_BYTES = 512 * 1024
+"""A larger body is kept as a blob, and the job says which: the claim check."""
+MAX_STREAM_BYTES = 4 * 1024**3
+MAX_STREAM_JOBS = 200_000
+DUPLICATE_WINDOW_S = 120.0
+ACK_WAIT_S = 10.0
+MAX_DELIVERIES = 5
+MAX_ACK_PENDING = 20_000
+"""Over the whole pool of workers: more than their slots together, or they idle."""
+PUBLISH_TIMEOUT_S = 5.0
+
+_STREAM_FULL = 10077
+"""JetStream's code for "maximum messages exceeded"; its sibling for bytes comes with the same code and another text."""
+
+
+class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker has to know to answer a request."""
+
+    request_id: str
+    project_id: str
+    key_id: str
+    operation: Operation
+    model: str
+    provider: str
+    upstream_model: str
+    body: bytes | None
+    """The canonical request as JSON; None: it is the blob `body_blob_id`."""
+    body_blob_id: str | None = None
+    reply_to: str
+    admitted_at_ms: int
+    deadline_ms: int
+    """Milliseconds since 1970; a job past its deadline is dropped unserved."""
+    cache_key: bytes | None = None
+    """None: the answer is neither kept nor shared."""
+    cache_ttl_s: int = 0
+    metadata: dict[str, Any] | None = None
+
+
+class PublishUnknown(Unavailable):
+    """The broker did not confirm the job: it may be in the queue."""
+
+
+encode_job = msgspec.msgpack.Encoder().encode
+decode_job = msgspec.msgpack.Decoder(Job).decode
+
+
+def consumer_name(lane: Lane) -> str:
+    """The durable consumer that the workers of a lane share."""
+    return f"workers-{lane}"
+
+
+class JobQueue:
+    """The stream of jobs, as one process sees it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._jetstream = broker.client.jetstream(timeout=PUBLISH_TIMEOUT_S)
+
+    async def ensure(self) -> None:
+        """Create the stream and its consumers, or bring them to today's settings. Safe from several processes."""
+        stream = StreamConfig(
+            name=STREAM,
+            subjects=[f"jobs.{lane}.>" for lane in LANES],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            max_bytes=MAX_STREAM_BYTES,
+            max_msgs=MAX_STREAM_JOBS,
+            duplicate_window=DUPLICATE_WINDOW_S,
+        )
+        try:
+            await self._jetstream.add_stream(stream)
+        except APIError:  # it exists with other settings
+            await self._jetstream.update_stream(stream)
+        for lane in LANES:
+            await self._jetstream.add_consumer(
+                STREAM,
+                ConsumerConfig(
+                    durable_name=consumer_name(lane),
+                    filter_subject=f"jobs.{lane}.>",
+                    ack_policy=AckPolicy.EXPLICIT,
+                    ack_wait=ACK_WAIT_S,
+                    max_deliver=MAX_DELIVERIES,
+                    max_ack_pending=MAX_ACK_PENDING,
+                ),
+            )
+
+    async def publish(self, job: Job, lane: Lane = "sync") -> None:
+        """Put a job into its lane; once this returns, the broker has it.
+
+        Raises:
+            Overloaded: the stream is full; the job is not in it.
+            PublishUnknown: no confirmation came; the job may be in it.
+        """
+        try:
+            await self._jetstream.publish(
+                f"jobs.{lane}.{job.operation}",
+                encode_job(job),
+                timeout=PUBLISH_TIMEOUT_S,
+                headers={"Nats-Msg-Id": job.request_id},
+            )
+        except APIError as error:
+            if error.err_code == _STREAM_FULL:
+                raise Overloaded("the queue is full", retry_after_s=1) from error
+            raise PublishUnknown(f"the queue refused the job: {error.description}", retry_after_s=1) from error
+        except (NoStreamResponseError, nats.errors.Error, OSError, TimeoutError) as error:
+            raise PublishUnknown(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error

@@ -1,0 +1,93 @@
+"""Encryption at rest, and the hash of API keys. Knows what is sealed under which key, not what it means.
+
+One key of the installation; a key for each purpose is derived from it (HKDF-SHA-256). AES-256-GCM with a random 96-bit
+nonce; the tenant and the row are authenticated with it, so that a sealed value moved to another row does not open.
+"""
+
+import hmac
+import os
+
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+VERSION = b"\x01"
+COMPRESSION_LEVEL = 1
+MAX_BODY_BYTES = 256 * 1024 * 1024
+"""What a blob may grow to when it is opened."""
+
+
+class VaultError(Exception):
+    """A sealed value does not open: another key, another row, or it was changed."""
+
+
+class Vault:
+    """Seals and opens under keys derived from the installation's."""
+
+    def __init__(self, installation_key: bytes) -> None:
+        """Derive the keys from `installation_key`, 32 bytes."""
+        assert len(installation_key) == KEY_BYTES, "the installation's key has 32 bytes"
+        self._api_keys = _derive(installation_key, b"api-key-hmac")
+        self._secrets = AESGCM(_derive(installation_key, b"secrets"))
+
+    def api_key_hash(self, key: str) -> bytes:
+        """HMAC-SHA-256 of an API key: what the database knows of it."""
+        return hmac.digest(self._api_keys, key.encode(), "sha256")
+
+    def seal(self, plaintext: bytes, *, tenant: str, row: str) -> bytes:
+        """Seal a secret for one row of one tenant."""
+        return _seal(self._secrets, plaintext, f"{tenant}\n{row}")
+
+    def open(self, sealed: bytes, *, tenant: str, row: str) -> bytes:
+        """Open what `seal` made for this row of this tenant.
+
+        Raises:
+            VaultError: it does not open.
+        """
+        return _open(self._secrets, sealed, f"{tenant}\n{row}")
+
+    def new_project_key(self, project_id: str) -> bytes:
+        """Make the key that a project's bodies are sealed under, itself sealed: erase it, and they are gone."""
+        return self.seal(os.urandom(KEY_BYTES), tenant=project_id, row="content-key")
+
+    def open_project_key(self, sealed: bytes, project_id: str) -> bytes:
+        """The key that `new_project_key` sealed. Raises as `open`."""
+        return self.open(sealed, tenant=project_id, row="content-key")
+
+    def seal_blob(self, project_key: bytes, blob_id: str, body: bytes) -> bytes:
+        """Compress and seal a body under its project's key."""
+        return _seal(AESGCM(project_key), zstandard.compress(body, COMPRESSION_LEVEL), blob_id)
+
+    def open_blob(self, project_key: bytes, blob_id: str, sealed: bytes) -> bytes:
+        """Open what `seal_blob` made.
+
+        Raises:
+            VaultError: it does not open, or grows beyond `MAX_BODY_BYTES`.
+        """
+        compressed = _open(AESGCM(project_key), sealed, blob_id)
+        if zstandard.frame_content_size(compressed) > MAX_BODY_BYTES:
+            raise VaultError(f"blob {blob_id} grows beyond {MAX_BODY_BYTES} bytes")
+        return zstandard.decompress(compressed, max_output_size=MAX_BODY_BYTES)
+
+
+def _derive(key: bytes, purpose: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"ai-gateway/" + purpose).derive(key)
+
+
+def _seal(cipher: AESGCM, plaintext: bytes, row: str) -> bytes:
+    nonce = os.urandom(NONCE_BYTES)
+    return VERSION + nonce + cipher.encrypt(nonce, plaintext, row.encode())
+
+
+def _open(cipher: AESGCM, sealed: bytes, row: str) -> bytes:
+    if sealed[:1] != VERSION:
+        raise VaultError("sealed by a version that this one does not know")
+    nonce, ciphertext = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+    try:
+        return cipher.decrypt(nonce, ciphertext, row.encode())
+    except InvalidTag as error:
+        raise VaultError("a sealed value does not open: another key, another row, or it was changed") from error

@@ -1,0 +1,147 @@
+"""From what came of an attempt to the events that say so. Pure: the clock's reading and the ids come in."""
+
+import hashlib
+from datetime import date, datetime
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from domain.errors import ProviderError, ProviderTimeout
+from domain.events import (
+    AttemptFailed,
+    AttemptLost,
+    CachedCopy,
+    CostIncurred,
+    Operation,
+    RequestCompleted,
+    RequestFailed,
+)
+from domain.money import ZERO, NanoUsd
+from domain.pricing import Price, cost
+from domain.tokens import TokenUsage
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """Which request the events are about."""
+
+    request_id: str
+    key_id: str
+    operation: Operation
+    model: str
+    provider: str
+    upstream_model: str
+    metadata: dict[str, Any] | None
+
+    def of_request(self) -> dict[str, Any]:
+        """The fields that every event of a request has."""
+        return {
+            "request_id": self.request_id,
+            "key_id": self.key_id,
+            "operation": self.operation,
+            "model": self.model,
+            "provider": self.provider,
+            "metadata": self.metadata,
+        }
+
+    def of_attempt(self, attempt: int) -> dict[str, Any]:
+        """The fields that every event of an attempt has."""
+        return self.of_request() | {"attempt": attempt, "upstream_model": self.upstream_model}
+
+
+def completed(
+    subject: Subject,
+    *,
+    attempt: int,
+    answered_by: str,
+    response_id: str,
+    finish_reason: str | None,
+    usage: TokenUsage,
+    request_bytes: int,
+    body: bytes,
+    cached_copy: CachedCopy | None,
+    latency_ms: int,
+) -> RequestCompleted:
+    """The provider answered with `body`, the answer's canonical JSON."""
+    return RequestCompleted(
+        **subject.of_attempt(attempt),
+        answered_by=answered_by,
+        response_id=response_id,
+        finish_reason=finish_reason,
+        usage=usage,
+        latency_ms=latency_ms,
+        request_bytes=request_bytes,
+        answer_bytes=len(body),
+        answer_digest=hashlib.sha256(body).hexdigest(),
+        cached_copy=cached_copy,
+    )
+
+
+def cost_incurred(
+    subject: Subject,
+    *,
+    attempt: int,
+    usage: TokenUsage,
+    price: Price | None,
+    hold_nano_usd: NanoUsd,
+    budget_day: date,
+    replaces_assumed_nano_usd: NanoUsd = ZERO,
+) -> CostIncurred:
+    """What the answer cost at `price`; without a price the cost is unknown, which is not zero."""
+    breakdown = cost(usage, price) if price is not None else None
+    return CostIncurred(
+        **subject.of_attempt(attempt),
+        cost_nano_usd=breakdown.total_nano_usd if breakdown is not None else None,
+        price=price,
+        breakdown=breakdown,
+        hold_nano_usd=hold_nano_usd,
+        budget_day=budget_day,
+        replaces_assumed_nano_usd=replaces_assumed_nano_usd,
+    )
+
+
+def attempt_ended(
+    subject: Subject, error: ProviderError, *, attempt: int, hold_nano_usd: NanoUsd, budget_day: date
+) -> AttemptFailed | AttemptLost:
+    """What an error of the provider means for the attempt's hold: released, or assumed to be spent."""
+    if error.outcome_known:
+        return AttemptFailed(
+            **subject.of_attempt(attempt),
+            code=error.code,
+            message=error.message,
+            status=error.status,
+            hold_nano_usd=hold_nano_usd,
+            budget_day=budget_day,
+        )
+    return attempt_lost(
+        subject,
+        "timeout" if isinstance(error, ProviderTimeout) else "connection_lost",
+        attempt=attempt,
+        hold_nano_usd=hold_nano_usd,
+        budget_day=budget_day,
+    )
+
+
+def attempt_lost(
+    subject: Subject,
+    reason: Literal["worker_lost", "timeout", "connection_lost"],
+    *,
+    attempt: int,
+    hold_nano_usd: NanoUsd,
+    budget_day: date,
+) -> AttemptLost:
+    """Nobody knows what came of the attempt: its hold is assumed to be spent."""
+    return AttemptLost(
+        **subject.of_attempt(attempt), reason=reason, assumed_nano_usd=hold_nano_usd, budget_day=budget_day
+    )
+
+
+def request_failed(subject: Subject, *, code: str, message: str, status: int | None, latency_ms: int) -> RequestFailed:
+    """The caller gets an error."""
+    return RequestFailed(
+        **subject.of_request(), code=code, message=message, status=status, latency_ms=latency_ms
+    )
+
+
+def latency_ms(admitted_at: datetime, now: datetime) -> int:
+    """Whole milliseconds since admission, never negative (clocks of two machines differ)."""
+    return max(0, round((now - admitted_at).total_seconds() * 1000))
