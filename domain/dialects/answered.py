@@ -1,0 +1,32 @@
+"""What a dialect reads from a provider's answer."""
+
+from msgspec import Struct
+
+from domain.chat import AnswerUsage, ChatAnswer
+from domain.embeddings import EmbeddingsAnswer
+from domain.tokens import TokenUsage
+
+
+class UnreadableAnswer(Exception):
+    """A provider said 200 and sent something that is no answer, or one that cannot be costed."""
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """An answer and what it takes to account for it."""
+
+    answer: ChatAnswer | EmbeddingsAnswer
+    usage: TokenUsage
+    answered_by: str
+    """The model that the provider says it used."""
+    response_id: str
+    finish_reason: str | None = None
+
+
+def answer_usage(usage: TokenUsage) -> AnswerUsage:
+    """Tokens as the caller sees them."""
+    return AnswerUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+        cached_prompt_tokens=usage.cached_prompt_tokens,
+    )

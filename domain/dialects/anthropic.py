@@ -1,0 +1,280 @@
+"""Anthropic's messages. https://docs.anthropic.com/en/api/messages
+
+System and developer messages, wherever they stand, are joined into `system` in their order; neighbours of one role are
+merged, since Anthropic's turns alternate; tool results become blocks of the user's turn.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from domain.chat import (
+    AnswerMessage,
+    AssistantMessage,
+    ChatAnswer,
+    ChatRequest,
+    Choice,
+    DeveloperMessage,
+    FinishReason,
+    FunctionCall,
+    ImagePart,
+    NamedToolChoice,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+)
+from domain.dialects.answered import Answered, UnreadableAnswer, answer_usage
+from domain.errors import InvalidRequest
+from domain.models import ANTHROPIC_DEFAULT_MAX_OUTPUT, model_limits
+from domain.tokens import TokenUsage
+
+_DATA_URL = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.+)", re.DOTALL)
+
+
+def check_chat(request: ChatRequest, upstream_model: str) -> None:
+    """Refuse what Anthropic has no word for.
+
+    Raises:
+        InvalidRequest: names the field and what is allowed.
+    """
+    for field, given, allowed in (
+        ("temperature", request.temperature is not None and request.temperature > 1, "Anthropic's range is 0 to 1"),
+        ("seed", request.seed is not None, "Anthropic's models take no seed: leave it out"),
+        (
+            "responseFormat",
+            request.response_format is not None and request.response_format.type == "json_object",
+            "Anthropic's models know 'text' and 'json_schema'",
+        ),
+        (
+            "reasoningEffort",
+            request.reasoning_effort in ("none", "minimal"),
+            "Anthropic's models know 'low', 'medium', 'high' and 'xhigh'",
+        ),
+        ("toolChoice", request.tool_choice is not None and not request.tools, "needs `tools`"),
+    ):
+        if given:
+            raise InvalidRequest(f"`{field}` cannot be sent to {upstream_model}: {allowed}", field=field)
+    chat_to_wire(request, upstream_model)
+
+
+def chat_to_wire(request: ChatRequest, upstream_model: str) -> dict[str, Any]:
+    """The body of `POST /v1/messages`.
+
+    Raises:
+        InvalidRequest: a message holds what cannot be carried over.
+    """
+    system: list[str] = []
+    turns: list[dict[str, Any]] = []
+    for index, message in enumerate(request.messages):
+        if getattr(message, "name", None) is not None:
+            raise InvalidRequest(
+                f"`messages[{index}].name` cannot be sent to {upstream_model}: leave it out", field=f"messages[{index}].name"
+            )
+        if isinstance(message, SystemMessage | DeveloperMessage):
+            system.append(_text(message.content))
+            continue
+        role = "assistant" if isinstance(message, AssistantMessage) else "user"
+        blocks = _blocks(message, f"messages[{index}]")
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        else:
+            turns.append({"role": role, "content": blocks})
+    limits = model_limits(upstream_model)
+    wire: dict[str, Any] = {
+        "model": upstream_model,
+        "max_tokens": request.max_tokens or (limits.max_output if limits is not None else ANTHROPIC_DEFAULT_MAX_OUTPUT),
+        "messages": turns,
+        "system": "\n\n".join(system) or None,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "stop_sequences": [request.stop] if isinstance(request.stop, str) else request.stop,
+        "metadata": {"user_id": request.user} if request.user else None,
+        "tools": _tools(request),
+        "tool_choice": _tool_choice(request),
+        "output_config": _output_config(request),
+    }
+    return {name: value for name, value in wire.items() if value is not None}
+
+
+def _blocks(message: Any, path: str) -> list[dict[str, Any]]:
+    if isinstance(message, ToolMessage):
+        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _text(message.content)}]
+    blocks = _content(message.content, path)
+    for index, call in enumerate(getattr(message, "tool_calls", None) or ()):
+        try:
+            arguments = msgspec.json.decode(call.function.arguments or "{}", type=dict)
+        except msgspec.DecodeError as error:
+            field = f"{path}.toolCalls[{index}].function.arguments"
+            raise InvalidRequest(f"`{field}` must be a JSON object for this model: {error}", field=field) from error
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.function.name, "input": arguments})
+    return blocks
+
+
+def _content(content: Any, path: str) -> list[dict[str, Any]]:
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [
+        {"type": "image", "source": _image(part.image_url.url, f"{path}.content[{index}].imageUrl.url")}
+        if isinstance(part, ImagePart)
+        else {"type": "text", "text": part.text}
+        for index, part in enumerate(content)
+    ]
+
+
+def _image(url: str, path: str) -> dict[str, Any]:
+    if url.startswith("https://"):
+        return {"type": "url", "url": url}
+    data = _DATA_URL.fullmatch(url)
+    if data is None:
+        raise InvalidRequest(
+            f"`{path}` must be an https address or a data: URL of a JPEG, PNG, GIF or WebP in base64", field=path
+        )
+    return {"type": "base64", "media_type": data[1], "data": data[2]}
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def _tools(request: ChatRequest) -> list[dict[str, Any]] | None:
+    if not request.tools:
+        return None
+    return [
+        {"name": tool.function.name, "input_schema": tool.function.parameters or {"type": "object", "properties": {}}}
+        | ({"description": tool.function.description} if tool.function.description else {})
+        | ({"strict": tool.function.strict} if tool.function.strict is not None else {})
+        for tool in request.tools
+    ]
+
+
+def _tool_choice(request: ChatRequest) -> dict[str, Any] | None:
+    if not request.tools:
+        return None
+    choice: dict[str, Any] | None
+    match request.tool_choice:
+        case NamedToolChoice() as named:
+            choice = {"type": "tool", "name": named.function.name}
+        case "required":
+            choice = {"type": "any"}
+        case "none":
+            return {"type": "none"}
+        case "auto":
+            choice = {"type": "auto"}
+        case None:
+            choice = None
+    if request.parallel_tool_calls is not None:
+        choice = (choice or {"type": "auto"}) | {"disable_parallel_tool_use": not request.parallel_tool_calls}
+    return choice
+
+
+def _output_config(request: ChatRequest) -> dict[str, Any] | None:
+    config: dict[str, Any] = {}
+    if request.reasoning_effort is not None:
+        config["effort"] = request.reasoning_effort
+    if request.response_format is not None and request.response_format.json_schema is not None:
+        config["format"] = {"type": "json_schema", "schema": request.response_format.json_schema.schema}
+    return config or None
+
+
+class _CacheCreation(Struct, frozen=True):
+    ephemeral_5m_input_tokens: int = 0
+    ephemeral_1h_input_tokens: int = 0
+
+
+class _OutputDetails(Struct, frozen=True):
+    thinking_tokens: int | None = None
+
+
+class _Usage(Struct, frozen=True):
+    input_tokens: int
+    output_tokens: int
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Block(Struct, frozen=True):
+    type: str
+    text: str = ""
+    id: str = ""
+    name: str = ""
+    input: Any = None
+
+
+class _Message(Struct, frozen=True):
+    id: str
+    content: list[_Block]
+    usage: _Usage
+    model: str = ""
+    stop_reason: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+
+_FINISH: dict[str | None, FinishReason | None] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    None: None,
+}
+
+
+def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered:
+    """Read an answer of `POST /v1/messages`: its text blocks joined, its tool uses as calls.
+
+    Raises:
+        UnreadableAnswer: it is none, or has no usage.
+    """
+    try:
+        message = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableAnswer(str(error)) from error
+    usage = _usage(message.usage)
+    texts = [block.text for block in message.content if block.type == "text"]
+    calls = [
+        ToolCall(
+            id=block.id, function=FunctionCall(name=block.name, arguments=msgspec.json.encode(block.input).decode())
+        )
+        for block in message.content
+        if block.type == "tool_use"
+    ]
+    finish = _FINISH.get(message.stop_reason, "stop")
+    answer = AnswerMessage(content="".join(texts) if texts else None, tool_calls=calls or None)
+    return Answered(
+        answer=ChatAnswer(
+            id=message.id,
+            model=request.model,
+            provider=provider,
+            choices=[Choice(index=0, message=answer, finish_reason=finish)],
+            usage=answer_usage(usage),
+        ),
+        usage=usage,
+        answered_by=message.model,
+        response_id=message.id,
+        finish_reason=finish,
+    )
+
+
+def _usage(usage: _Usage) -> TokenUsage:
+    """Anthropic's input tokens exclude the cache; what was written to it is split by lifetime where the answer says so."""
+    written = usage.cache_creation_input_tokens or 0
+    split = usage.cache_creation or _CacheCreation(ephemeral_5m_input_tokens=written)
+    details = usage.output_tokens_details
+    return TokenUsage(
+        input=usage.input_tokens,
+        cache_read=usage.cache_read_input_tokens or 0,
+        cache_write=max(written, split.ephemeral_5m_input_tokens + split.ephemeral_1h_input_tokens)
+        - split.ephemeral_1h_input_tokens,
+        cache_write_1h=split.ephemeral_1h_input_tokens,
+        output=usage.output_tokens,
+        reasoning=(details.thinking_tokens or 0) if details is not None else 0,
+    )

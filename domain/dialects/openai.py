@@ -1,0 +1,264 @@
+"""OpenAI's chat completions and embeddings. https://platform.openai.com/docs/api-reference/chat/create"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from domain.chat import (
+    AnswerMessage,
+    AssistantMessage,
+    ChatAnswer,
+    ChatRequest,
+    Choice,
+    FinishReason,
+    FunctionCall,
+    ImagePart,
+    Message,
+    NamedToolChoice,
+    ResponseFormat,
+    Tool,
+    ToolCall,
+    ToolMessage,
+)
+from domain.dialects.answered import Answered, UnreadableAnswer, answer_usage
+from domain.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
+from domain.routing import wants_max_completion_tokens
+from domain.tokens import TokenUsage
+
+
+def check_chat(_request: ChatRequest, _upstream_model: str) -> None:
+    """Everything that the canonical request can say can be said here."""
+
+
+def chat_to_wire(request: ChatRequest, upstream_model: str) -> dict[str, Any]:
+    """The body of `POST /chat/completions`. Fields that the caller left out are left out."""
+    cap = "max_completion_tokens" if wants_max_completion_tokens(upstream_model) else "max_tokens"
+    wire = {
+        "model": upstream_model,
+        "messages": [_message(message) for message in request.messages],
+        "temperature": request.temperature,
+        cap: request.max_tokens,
+        "top_p": request.top_p,
+        "stop": request.stop,
+        "seed": request.seed,
+        "user": request.user,
+        "tools": [_tool(tool) for tool in request.tools] if request.tools else None,
+        "tool_choice": _tool_choice(request.tool_choice),
+        "parallel_tool_calls": request.parallel_tool_calls,
+        "response_format": _response_format(request.response_format),
+        "reasoning_effort": request.reasoning_effort,
+    }
+    return {name: value for name, value in wire.items() if value is not None}
+
+
+def embeddings_to_wire(request: EmbeddingsRequest, upstream_model: str) -> dict[str, Any]:
+    """The body of `POST /embeddings`; floats are asked for, whatever the client's library would prefer."""
+    wire = {
+        "model": upstream_model,
+        "input": request.input,
+        "dimensions": request.dimensions,
+        "user": request.user,
+        "encoding_format": "float",
+    }
+    return {name: value for name, value in wire.items() if value is not None}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    wire: dict[str, Any] = {"role": message.__struct_config__.tag, "content": _content(message.content)}
+    if isinstance(message, ToolMessage):
+        wire["tool_call_id"] = message.tool_call_id
+    elif message.name is not None:
+        wire["name"] = message.name
+    if isinstance(message, AssistantMessage) and message.tool_calls:
+        wire["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.function.name, "arguments": call.function.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    return wire
+
+
+def _content(content: Any) -> Any:
+    if content is None or isinstance(content, str):
+        return content
+    return [
+        {
+            "type": "image_url",
+            "image_url": {"url": part.image_url.url}
+            | ({"detail": part.image_url.detail} if part.image_url.detail else {}),
+        }
+        if isinstance(part, ImagePart)
+        else {"type": "text", "text": part.text}
+        for part in content
+    ]
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    return {"type": "function", "function": _present(msgspec.structs.asdict(tool.function))}
+
+
+def _tool_choice(choice: Any) -> Any:
+    if isinstance(choice, NamedToolChoice):
+        return {"type": "function", "function": {"name": choice.function.name}}
+    return choice
+
+
+def _response_format(wanted: ResponseFormat | None) -> dict[str, Any] | None:
+    if wanted is None or wanted.json_schema is None:
+        return {"type": wanted.type} if wanted is not None else None
+    return {"type": wanted.type, "json_schema": _present(msgspec.structs.asdict(wanted.json_schema))}
+
+
+def _present(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+class _PromptDetails(Struct, frozen=True):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _CompletionDetails(Struct, frozen=True):
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _Usage(Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Function(Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class _ToolCall(Struct, frozen=True):
+    id: str
+    function: _Function
+
+
+class _Message(Struct, frozen=True):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(Struct, frozen=True):
+    message: _Message
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Chat(Struct, frozen=True):
+    id: str
+    choices: list[_Choice]
+    usage: _Usage
+    model: str = ""
+
+
+class _Vector(Struct, frozen=True):
+    embedding: list[float]
+    index: int
+
+
+class _Embeddings(Struct, frozen=True):
+    data: list[_Vector]
+    usage: _Usage
+    model: str = ""
+
+
+_decode_chat = msgspec.json.Decoder(_Chat).decode
+_decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
+
+_FINISH: dict[str | None, FinishReason | None] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    None: None,
+}
+
+
+def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered:
+    """Read an answer of `POST /chat/completions`.
+
+    Raises:
+        UnreadableAnswer: it is none, or has no usage.
+    """
+    try:
+        chat = _decode_chat(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableAnswer(str(error)) from error
+    usage = _usage(chat.usage)
+    choices = [
+        Choice(index=choice.index, message=_answer(choice.message), finish_reason=_FINISH.get(choice.finish_reason, "stop"))
+        for choice in chat.choices
+    ]
+    return Answered(
+        answer=ChatAnswer(
+            id=chat.id, model=request.model, provider=provider, choices=choices, usage=answer_usage(usage)
+        ),
+        usage=usage,
+        answered_by=chat.model,
+        response_id=chat.id,
+        finish_reason=choices[0].finish_reason if choices else None,
+    )
+
+
+def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str) -> Answered:
+    """Read an answer of `POST /embeddings`, which has no id: its digest stands for one.
+
+    Raises:
+        UnreadableAnswer: it is none, or has no usage.
+    """
+    try:
+        found = _decode_embeddings(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableAnswer(str(error)) from error
+    usage = _usage(found.usage)
+    return Answered(
+        answer=EmbeddingsAnswer(
+            model=request.model,
+            provider=provider,
+            embeddings=[Embedding(index=vector.index, embedding=vector.embedding) for vector in found.data],
+            usage=answer_usage(usage),
+        ),
+        usage=usage,
+        answered_by=found.model,
+        response_id=f"emb-{hashlib.sha256(body).hexdigest()[:24]}",
+    )
+
+
+def _answer(message: _Message) -> AnswerMessage:
+    calls = [
+        ToolCall(id=call.id, function=FunctionCall(name=call.function.name, arguments=call.function.arguments))
+        for call in message.tool_calls or ()
+    ]
+    return AnswerMessage(content=message.content or message.refusal, tool_calls=calls or None)
+
+
+def _usage(usage: _Usage) -> TokenUsage:
+    """OpenAI's prompt tokens include the cached and the audio ones, its completion tokens the audio ones."""
+    prompt = usage.prompt_tokens_details or _PromptDetails()
+    completion = usage.completion_tokens_details or _CompletionDetails()
+    cached, audio_in = prompt.cached_tokens or 0, prompt.audio_tokens or 0
+    written, audio_out = prompt.cache_write_tokens or 0, completion.audio_tokens or 0
+    return TokenUsage(
+        input=max(0, usage.prompt_tokens - cached - audio_in - written),
+        cache_read=cached,
+        cache_write=written,
+        input_audio=audio_in,
+        output=max(0, usage.completion_tokens - audio_out),
+        output_audio=audio_out,
+        reasoning=completion.reasoning_tokens or 0,
+    )
