@@ -22,6 +22,7 @@ def from_usd(dollars: Decimal) -> NanoUsd:
 
     Raises:
         ValueError: not finite, or beyond `MAX_NANO_USD`.
+
     """
     if not dollars.is_finite() or abs(dollars) > MAX_NANO_USD // NANO_PER_USD:
         raise ValueError(f"{dollars} is not an amount of dollars between 0 and {MAX_NANO_USD // NANO_PER_USD}")

@@ -40,7 +40,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 
 _PROVIDERS = frozenset({OPENAI, ANTHROPIC, ECHO})
 
-_NO_TEMPERATURE = re.compile(r"(o\d|gpt-5|codex-|computer-use-).*|gpt-4o.*-search-.*|claude-(opus|sonnet)-(4-[7-9]|[5-9]).*")
+_NO_TEMPERATURE = re.compile(
+    r"(o\d|gpt-5|codex-|computer-use-).*|gpt-4o.*-search-.*|claude-(opus|sonnet)-(4-[7-9]|[5-9]).*"
+)
 """Models that refuse a temperature: OpenAI's reasoning and search models, Anthropic's from Opus 4.7 on."""
 
 _MAX_COMPLETION_TOKENS = re.compile(r"(o\d|gpt-5|codex-).*")
@@ -51,6 +53,7 @@ def route(model: str, upstream_models: Mapping[str, str]) -> Route:
 
     Raises:
         UnknownModel: no rule matches.
+
     """
     provider, slash, rest = model.partition("/")
     if slash and provider in _PROVIDERS and rest:

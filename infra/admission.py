@@ -101,6 +101,7 @@ class Admission:
         Raises:
             Unavailable, OutcomeUnknown: the database is away; a row that landed all the same is swept.
             Overloaded: too many are asking.
+
         """
         return await self._batcher.submit(ask)
 
@@ -144,6 +145,7 @@ class Claims:
 
         Raises:
             Unavailable, OutcomeUnknown: the database is away. Do not call the provider.
+
         """
         return await self._batcher.submit((request_id, delivery))
 

@@ -47,6 +47,7 @@ class Batcher(Generic[Item, Result]):
         Raises:
             Overloaded: too many wait already.
             Exception: whatever `run` raised.
+
         """
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(f"{self._name}: {self._max_waiting} wait already", retry_after_s=1)

@@ -32,6 +32,7 @@ class Blobs:
 
         Raises:
             Unavailable: the database is away, or the project's key was erased.
+
         """
         key = await self._project_key(project_id)
         sealed = self._vault.seal_blob(key, blob_id, body)
@@ -57,9 +58,7 @@ class Blobs:
             return known[1]
         read_at = time.monotonic()
         async with database_errors():
-            sealed = await self._pool.fetchval(
-                "SELECT sealed FROM project_secrets WHERE project_id = $1", project_id
-            )
+            sealed = await self._pool.fetchval("SELECT sealed FROM project_secrets WHERE project_id = $1", project_id)
         if sealed is None:
             raise Unavailable(f"the content key of project {project_id} is gone")
         key = self._vault.open_project_key(sealed, project_id)

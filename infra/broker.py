@@ -29,6 +29,7 @@ class Broker:
 
         Raises:
             nats.errors.Error, OSError: no server answers.
+
         """
         await self.client.connect(
             servers=list(urls),

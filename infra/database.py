@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -33,8 +33,8 @@ _LOST = (
 )
 """What asyncpg raises when the server goes away."""
 
-Pool = asyncpg.Pool
-Connection = asyncpg.Connection
+Pool: TypeAlias = asyncpg.Pool
+Connection: TypeAlias = asyncpg.Connection
 
 
 def _server_settings(name: str, *, hot: bool) -> dict[str, str]:
@@ -47,6 +47,7 @@ async def open_pool(database_url: str, *, name: str, size: int = POOL_MAX_CONNEC
 
     Raises:
         OSError, asyncpg.PostgresError: the server cannot be reached, or refuses.
+
     """
     return await asyncpg.create_pool(
         database_url,
@@ -80,6 +81,7 @@ class HeldConnection:
             Unavailable: there is no connection to be had; nothing was run.
             OutcomeUnknown: the connection died under way.
             asyncpg.PostgresError: the statement itself is at fault; nothing was committed.
+
         """
         rows = await self.fetch(query, *arguments)
         return rows[0] if rows else None
@@ -90,7 +92,7 @@ class HeldConnection:
         if connection is None or connection.is_closed():
             connection = self._connection = await self._connect()
         try:
-            return await connection.fetch(query, *arguments)  # type: ignore[no-any-return]  # asyncpg is untyped
+            return await connection.fetch(query, *arguments)
         except _LOST as error:
             connection.terminate()
             raise OutcomeUnknown(f"the database went away: {type(error).__name__}", retry_after_s=1) from error

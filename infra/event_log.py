@@ -101,6 +101,7 @@ class EventLog:
             Conflict: the stream is not at the expected version.
             OutcomeUnknown: the connection died under way; read the stream, then decide.
             Unavailable: the database is away; nothing was appended.
+
         """
         position = await self._batcher.submit(commit)
         if position is None:
@@ -112,6 +113,7 @@ class EventLog:
 
         Raises:
             Conflict, Unavailable: as `append`. An error of `apply` undoes the append.
+
         """
         async with database_errors(), self._pool.acquire() as connection, connection.transaction():
             positions = await connection.fetchval(_APPEND, *_arguments(commits))

@@ -119,6 +119,7 @@ class JobQueue:
         Raises:
             Overloaded: the stream is full; the job is not in it.
             PublishUnknown: no confirmation came; the job may be in it.
+
         """
         try:
             await self._jetstream.publish(

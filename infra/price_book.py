@@ -93,9 +93,7 @@ class PriceBook:
                 name=name,
                 provider=provider,
                 context_window=window,
-                price=self.price(
-                    provider=provider, model=name, upstream_model=UPSTREAM_MODELS.get(name, name), at=at
-                ),
+                price=self.price(provider=provider, model=name, upstream_model=UPSTREAM_MODELS.get(name, name), at=at),
             )
             for name, (provider, _, _, window) in _SPECIFICATION.items()
         ]
@@ -105,9 +103,7 @@ class PriceBook:
                 price = _library_price(provider, model, at)
                 if model.id not in _SPECIFICATION and price is not None:
                     models.append(
-                        ListedModel(
-                            name=model.id, provider=provider, context_window=model.context_window, price=price
-                        )
+                        ListedModel(name=model.id, provider=provider, context_window=model.context_window, price=price)
                     )
         return models
 

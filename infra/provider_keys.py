@@ -27,6 +27,7 @@ class ProviderKeys:
 
         Raises:
             Unavailable: the database is away.
+
         """
         slot = (project_id, provider)
         known = self._known.get(slot)

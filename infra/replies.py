@@ -171,4 +171,3 @@ class ReplyInbox:
         waiter = self._waiters.get(message.subject.rpartition(".")[2])
         if waiter is not None:
             waiter.take(_decode(message.data))
-

@@ -47,6 +47,7 @@ class Vault:
 
         Raises:
             VaultError: it does not open.
+
         """
         return _open(self._secrets, sealed, f"{tenant}\n{row}")
 
@@ -67,6 +68,7 @@ class Vault:
 
         Raises:
             VaultError: it does not open, or grows beyond `MAX_BODY_BYTES`.
+
         """
         compressed = _open(AESGCM(project_key), sealed, blob_id)
         if zstandard.frame_content_size(compressed) > MAX_BODY_BYTES:

@@ -12,5 +12,6 @@ def run_sql(name: str) -> None:
 
     Straight through the driver: SQLAlchemy would prepare the text, which allows one statement only.
     """
-    with op.get_bind().connection.cursor() as cursor:
-        cursor.execute((_SQL / name).read_text(encoding="utf-8"))
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute((_SQL / name).read_text(encoding="utf-8"))
+    cursor.close()

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import Struct
 
 from domain.chat import ChatRequest
 from domain.dialects.answered import Answered
 from domain.embeddings import EmbeddingsRequest
-from domain.errors import ProviderUnavailable
+from domain.errors import Unavailable
+from domain.events import Operation
 from infra.blobs import Blobs
 from infra.jobs import Job
 from infra.provider_keys import ProviderKeys
@@ -15,6 +17,17 @@ from workers.providers.provider import Credential, Provider, ProviderCall
 
 _decode_chat = msgspec.json.Decoder(ChatRequest).decode
 _decode_embeddings = msgspec.json.Decoder(EmbeddingsRequest).decode
+
+
+class PreparedCall(Struct, frozen=True, kw_only=True):
+    """Everything that the attempts at a job have in common."""
+
+    provider: str
+    operation: Operation
+    upstream_model: str
+    request: ChatRequest | EmbeddingsRequest
+    request_bytes: int
+    credential: Credential | None
 
 
 class ProviderCalls:
@@ -29,33 +42,42 @@ class ProviderCalls:
         self._base_urls = base_urls
         self._blobs = blobs
 
-    async def body(self, job: Job) -> bytes:
-        """The canonical request of a job, fetched where the job only names it.
+    async def prepare(self, job: Job) -> PreparedCall:
+        """Gather what the job's calls need, before any attempt at it is claimed.
 
         Raises:
-            ProviderUnavailable: the blob is gone (its deadline has passed).
-        """
-        if job.body is not None:
-            return job.body
-        assert job.body_blob_id is not None, "a job has a body or names one"
-        body = await self._blobs.read(job.project_id, job.body_blob_id)
-        if body is None:
-            raise ProviderUnavailable("the request's body is no longer kept", provider=job.provider)
-        return body
+            Unavailable: the database is away, or no longer keeps the body (its deadline has passed).
 
-    async def call(self, job: Job, body: bytes, timeout_s: float) -> Answered:
+        """
+        body = job.body
+        if body is None:
+            assert job.body_blob_id is not None, "a job has a body or names one"
+            body = await self._blobs.read(job.project_id, job.body_blob_id)
+        if body is None:
+            raise Unavailable("the request's body is no longer kept")
+        key = await self._keys.key_for(job.project_id, job.provider)
+        return PreparedCall(
+            provider=job.provider,
+            operation=job.operation,
+            upstream_model=job.upstream_model,
+            request=_decode_chat(body) if job.operation == "chat" else _decode_embeddings(body),
+            request_bytes=len(body),
+            credential=Credential(key, self._base_urls.get(job.provider)) if key is not None else None,
+        )
+
+    async def call(self, prepared: PreparedCall, timeout_s: float) -> Answered:
         """Ask the job's provider once.
 
         Raises:
             ProviderError: as the class says.
+
         """
-        key = await self._keys.key_for(job.project_id, job.provider)
-        return await self._providers[job.provider].ask(
-            _decode_chat(body) if job.operation == "chat" else _decode_embeddings(body),
+        return await self._providers[prepared.provider].ask(
+            prepared.request,
             ProviderCall(
-                operation=job.operation,
-                upstream_model=job.upstream_model,
-                credential=Credential(key, self._base_urls.get(job.provider)) if key is not None else None,
+                operation=prepared.operation,
+                upstream_model=prepared.upstream_model,
+                credential=prepared.credential,
                 timeout_s=timeout_s,
             ),
         )

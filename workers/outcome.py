@@ -137,9 +137,7 @@ def attempt_lost(
 
 def request_failed(subject: Subject, *, code: str, message: str, status: int | None, latency_ms: int) -> RequestFailed:
     """The caller gets an error."""
-    return RequestFailed(
-        **subject.of_request(), code=code, message=message, status=status, latency_ms=latency_ms
-    )
+    return RequestFailed(**subject.of_request(), code=code, message=message, status=status, latency_ms=latency_ms)
 
 
 def latency_ms(admitted_at: datetime, now: datetime) -> int:

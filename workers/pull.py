@@ -160,7 +160,7 @@ class PullLoop:
     async def _work(self, delivery: Delivery) -> None:
         try:
             await self._handle(delivery)
-        except Exception:  # noqa: BLE001 - the loop survives: the job is delivered again, and the log says why
+        except Exception:
             log.exception("job_crashed", delivery=delivery.number)
             await delivery.nak(CRASH_DELAY_S)
 

@@ -38,6 +38,7 @@ def check_chat(request: ChatRequest, upstream_model: str) -> None:
 
     Raises:
         InvalidRequest: names the field and what is allowed.
+
     """
     for field, given, allowed in (
         ("temperature", request.temperature is not None and request.temperature > 1, "Anthropic's range is 0 to 1"),
@@ -64,13 +65,15 @@ def chat_to_wire(request: ChatRequest, upstream_model: str) -> dict[str, Any]:
 
     Raises:
         InvalidRequest: a message holds what cannot be carried over.
+
     """
     system: list[str] = []
     turns: list[dict[str, Any]] = []
     for index, message in enumerate(request.messages):
         if getattr(message, "name", None) is not None:
             raise InvalidRequest(
-                f"`messages[{index}].name` cannot be sent to {upstream_model}: leave it out", field=f"messages[{index}].name"
+                f"`messages[{index}].name` cannot be sent to {upstream_model}: leave it out",
+                field=f"messages[{index}].name",
             )
         if isinstance(message, SystemMessage | DeveloperMessage):
             system.append(_text(message.content))
@@ -233,6 +236,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
 
     Raises:
         UnreadableAnswer: it is none, or has no usage.
+
     """
     try:
         message = _decode(body)

@@ -194,6 +194,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
 
     Raises:
         UnreadableAnswer: it is none, or has no usage.
+
     """
     try:
         chat = _decode_chat(body)
@@ -201,7 +202,9 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
         raise UnreadableAnswer(str(error)) from error
     usage = _usage(chat.usage)
     choices = [
-        Choice(index=choice.index, message=_answer(choice.message), finish_reason=_FINISH.get(choice.finish_reason, "stop"))
+        Choice(
+            index=choice.index, message=_answer(choice.message), finish_reason=_FINISH.get(choice.finish_reason, "stop")
+        )
         for choice in chat.choices
     ]
     return Answered(
@@ -220,6 +223,7 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
 
     Raises:
         UnreadableAnswer: it is none, or has no usage.
+
     """
     try:
         found = _decode_embeddings(body)

@@ -31,12 +31,14 @@ def check(request: ChatRequest | EmbeddingsRequest, route: Route, operation: Ope
 
     Raises:
         InvalidRequest: names the field and what is allowed.
+
     """
     dialect = DIALECTS[route.provider]
     if operation not in dialect.operations:
         able = sorted(name for name, other in DIALECTS.items() if operation in other.operations)
         raise InvalidRequest(
-            f"`model` {route.model!r} does no {operation}; models of these providers do: {', '.join(able)}", field="model"
+            f"`model` {route.model!r} does no {operation}; models of these providers do: {', '.join(able)}",
+            field="model",
         )
     if isinstance(request, ChatRequest):
         dialect.check_chat(request, route.upstream_model)

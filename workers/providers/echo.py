@@ -80,7 +80,8 @@ def _text(content: object) -> str:
 
 def _vector(text: str, size: int) -> list[float]:
     numbers = [
-        int.from_bytes(hashlib.sha256(f"{index} {text}".encode()).digest()[:4], "big") / 2**31 - 1 for index in range(size)
+        int.from_bytes(hashlib.sha256(f"{index} {text}".encode()).digest()[:4], "big") / 2**31 - 1
+        for index in range(size)
     ]
     length = math.sqrt(sum(number * number for number in numbers)) or 1.0
     return [round(number / length, 8) for number in numbers]

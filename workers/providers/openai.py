@@ -8,9 +8,7 @@ from domain.events import Operation
 from workers.providers.provider import Credential
 from workers.providers.sdk import LIMITS, Endpoint, SdkErrors, SdkProvider
 
-_ERRORS = SdkErrors(
-    status=openai.APIStatusError, timeout=openai.APITimeoutError, connection=openai.APIConnectionError
-)
+_ERRORS = SdkErrors(status=openai.APIStatusError, timeout=openai.APITimeoutError, connection=openai.APIConnectionError)
 _ENDPOINTS: dict[Operation, Endpoint] = {
     "chat": Endpoint(path="/chat/completions", write=chat_to_wire, read=chat_from_wire),
     "embeddings": Endpoint(path="/embeddings", write=embeddings_to_wire, read=embeddings_from_wire),

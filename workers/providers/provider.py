@@ -39,6 +39,7 @@ class Provider(Protocol):
 
         Raises:
             ProviderError: the class says what came of it.
+
         """
         ...
 

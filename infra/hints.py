@@ -1,0 +1,38 @@
+"""Hints between processes over core NATS: something changed, look again. Losing one costs time, never a fact."""
+
+from collections.abc import Callable
+
+from nats.aio.msg import Msg
+
+from infra.broker import Broker
+
+LOG_APPENDED = "log.appended"
+"""The log is longer; the projector folds."""
+KEYS_CHANGED = "keys.changed"
+"""The payload is a project's id: forget what is remembered of its API keys and its providers' keys."""
+
+
+class LogHints:
+    """Gives and takes hints for one process."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._client = broker.client
+
+    async def appended(self, _position: int) -> None:
+        """Say that the log is longer. While the broker is away nobody is told: the projector polls."""
+        if self._client.is_connected:
+            await self._client.publish(LOG_APPENDED, b"")
+
+    async def keys_changed(self, project_id: str) -> None:
+        """Say that something about a project's keys is different."""
+        if self._client.is_connected:
+            await self._client.publish(KEYS_CHANGED, project_id.encode())
+            await self._client.flush()
+
+    async def on_change(self, subject: str, callback: Callable[[str], None]) -> None:
+        """Call `callback` with the payload of every hint on a subject."""
+
+        async def take(message: Msg) -> None:
+            callback(message.data.decode())
+
+        await self._client.subscribe(subject, cb=take)

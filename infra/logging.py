@@ -1,0 +1,42 @@
+"""Structured log lines on standard error: fixed verbs, ids, figures; never content, never a key."""
+
+import logging
+import sys
+
+import structlog
+
+from infra.settings import LogFormat
+
+
+def configure_logging(log_format: LogFormat, *, process: str) -> None:
+    """Set structlog and the libraries' own loggers up for this process; libraries from warnings on."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    finish: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, renderer] if log_format == "json" else [renderer]
+    )
+    structlog.configure(
+        processors=[*shared, *finish],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)

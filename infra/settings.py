@@ -1,0 +1,265 @@
+"""The process's settings: environment variables and flags, read once, wrong ones refused by name.
+
+A table of variables; the rest of the product sees `Settings` only. No secret shows in a message or a repr.
+"""
+
+import base64
+import binascii
+import difflib
+import ipaddress
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv import dotenv_values
+from msgspec import Struct
+
+LogFormat = Literal["console", "json"]
+
+ENCRYPTION_KEY_BYTES = 32
+LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong. The message is one line: the name, the value, what is allowed."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that a process is told from outside."""
+
+    host: str
+    port: int
+    data_dir: Path
+    api_processes: int
+    workers: int
+    worker_slots: int
+    database_url: str | None
+    """None: `gateway up` starts a PostgreSQL of its own."""
+    nats_urls: tuple[str, ...]
+    """Empty: `gateway up` starts a NATS of its own."""
+    master_key: str | None
+    encryption_key: bytes | None
+    provider_keys: dict[str, str]
+    """The installation's own keys, by provider, for projects that bring none."""
+    provider_base_urls: dict[str, str]
+    upstream_models: dict[str, str]
+    """The provider's name for a model, by the name that callers use, before the built-in table."""
+    request_timeout_s: float
+    max_body_bytes: int
+    cache_memory_bytes: int
+    log_format: LogFormat
+
+    def __repr__(self) -> str:
+        """Shows where things are, no secret and no address with a password."""
+        return f"Settings(host={self.host!r}, port={self.port}, data_dir={str(self.data_dir)!r})"
+
+
+class _Variable(Struct, frozen=True, kw_only=True):
+    name: str
+    default: str | None
+    read: Callable[[str], Any]
+    allowed: str
+    secret: bool = False
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return read
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        number = float(text)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return read
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError
+        return text.rstrip("/")
+
+    return read
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    return tuple(_url("nats", "tls", "ws", "wss")(one.strip()) for one in text.split(",") if one.strip())
+
+
+def _key(text: str) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError from error
+    if len(key) != ENCRYPTION_KEY_BYTES:
+        raise ValueError
+    return key
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return read
+
+
+def _token(text: str) -> str:
+    if len(text) < 16 or not text.isprintable() or " " in text:
+        raise ValueError
+    return text
+
+
+def _models(text: str) -> dict[str, str]:
+    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
+    if not all(name and sign and upstream for name, sign, upstream in pairs):
+        raise ValueError
+    return {name.strip(): upstream.strip() for name, _, upstream in pairs}
+
+
+def _text(text: str) -> str:
+    return text
+
+
+_VARIABLES: dict[str, _Variable] = {
+    field: _Variable(name=name, default=default, read=read, allowed=allowed, secret=secret)
+    for field, name, default, read, allowed, secret in (
+        ("host", "GATEWAY_HOST", "127.0.0.1", _text, "an address or a name of this machine", False),
+        ("port", "GATEWAY_PORT", "3007", _whole(0, 65535), "a port, 0 to 65535 (0: any free one)", False),
+        ("data_dir", "GATEWAY_DATA_DIR", ".gateway", Path, "a directory", False),
+        ("api_processes", "GATEWAY_API_PROCESSES", "1", _whole(1, 64), "a whole number, 1 to 64", False),
+        ("workers", "GATEWAY_WORKERS", "1", _whole(1, 64), "a whole number, 1 to 64", False),
+        ("worker_slots", "GATEWAY_WORKER_SLOTS", "256", _whole(1, 4096), "jobs at a time, 1 to 4096", False),
+        ("database_url", "GATEWAY_DATABASE_URL", None, _url("postgresql", "postgres"), "postgresql://…", True),
+        ("nats_urls", "GATEWAY_NATS_URL", None, _urls, "nats://…, or several with commas between", True),
+        ("master_key", "GATEWAY_MASTER_KEY", None, _token, "at least 16 printable characters without spaces", True),
+        ("encryption_key", "GATEWAY_ENCRYPTION_KEY", None, _key, "32 bytes in base64 (openssl rand -base64 32)", True),
+        ("openai_api_key", "OPENAI_API_KEY", None, _text, "a key of OpenAI's", True),
+        ("anthropic_api_key", "ANTHROPIC_API_KEY", None, _text, "a key of Anthropic's", True),
+        ("openai_base_url", "OPENAI_BASE_URL", None, _url("https", "http"), "an http(s) address", False),
+        ("anthropic_base_url", "ANTHROPIC_BASE_URL", None, _url("https", "http"), "an http(s) address", False),
+        ("upstream_models", "GATEWAY_UPSTREAM_MODELS", None, _models, "name=provider's name, with commas", False),
+        (
+            "request_timeout_s",
+            "GATEWAY_REQUEST_TIMEOUT_S",
+            "600",
+            _seconds(1, 86_400),
+            "seconds, 1 to 86400",
+            False,
+        ),
+        (
+            "max_body_bytes",
+            "GATEWAY_MAX_BODY_BYTES",
+            "33554432",
+            _whole(1024, 2**30),
+            "bytes, 1024 to 1073741824",
+            False,
+        ),
+        (
+            "cache_memory_bytes",
+            "GATEWAY_CACHE_MEMORY_BYTES",
+            "67108864",
+            _whole(0, 2**36),
+            "bytes, 0 to 68719476736",
+            False,
+        ),
+        ("log_format", "GATEWAY_LOG_FORMAT", None, _one_of("console", "json"), "console or json", False),
+    )
+}
+VARIABLE_NAMES = frozenset(variable.name for variable in _VARIABLES.values())
+_TEST_PREFIX = "GATEWAY_TEST_"
+
+
+def environment(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """The environment, with `.env` of the directory behind it: what is really set wins."""
+    from_file = {name: value for name, value in dotenv_values(directory / ".env").items() if value is not None}
+    return from_file | dict(environ)
+
+
+def load_settings(
+    environ: Mapping[str, str], *, flags: Mapping[str, object] | None = None, on_terminal: bool = False
+) -> Settings:
+    """Read the settings; a flag that is not None wins over its variable.
+
+    Raises:
+        SettingsError: a value is wrong, or a GATEWAY_ variable does not exist.
+
+    """
+    for name in sorted(environ):
+        if name.startswith("GATEWAY_") and name not in VARIABLE_NAMES and not name.startswith(_TEST_PREFIX):
+            near = difflib.get_close_matches(name, VARIABLE_NAMES, n=1)
+            raise SettingsError(f"{name} is no setting" + (f": did you mean {near[0]}?" if near else ""))
+    values = {field: _value(variable, environ, (flags or {}).get(field)) for field, variable in _VARIABLES.items()}
+    provider_keys = {"openai": values.pop("openai_api_key"), "anthropic": values.pop("anthropic_api_key")}
+    base_urls = {"openai": values.pop("openai_base_url"), "anthropic": values.pop("anthropic_base_url")}
+    return Settings(
+        **values
+        | {
+            "nats_urls": values["nats_urls"] or (),
+            "upstream_models": values["upstream_models"] or {},
+            "log_format": values["log_format"] or ("console" if on_terminal else "json"),
+            "provider_keys": {name: key for name, key in provider_keys.items() if key},
+            "provider_base_urls": {name: url for name, url in base_urls.items() if url},
+        }
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name reaches this machine only."""
+    if host.lower() in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def require_master_key(settings: Settings) -> None:
+    """Refuse to serve other machines while anybody may create a project.
+
+    Raises:
+        SettingsError: the host is no loopback address and there is no master key.
+
+    """
+    if settings.master_key is None and not is_loopback(settings.host):
+        raise SettingsError(
+            f"GATEWAY_MASTER_KEY is not set, and host {settings.host!r} is open to other machines: set it to at least "
+            "16 printable characters, or serve 127.0.0.1"
+        )
+
+
+def require_servers(settings: Settings) -> None:
+    """Refuse to run a single process without the servers and the key that it shares with the others.
+
+    Raises:
+        SettingsError: names the first that is missing.
+
+    """
+    for name, value in (
+        ("GATEWAY_DATABASE_URL", settings.database_url),
+        ("GATEWAY_NATS_URL", settings.nats_urls),
+        ("GATEWAY_ENCRYPTION_KEY", settings.encryption_key),
+    ):
+        if not value:
+            raise SettingsError(f"{name} is not set: a single process needs it (`gateway up` brings its own)")
+
+
+def _value(variable: _Variable, environ: Mapping[str, str], flag: object) -> Any:
+    text = str(flag) if flag is not None else environ.get(variable.name) or variable.default
+    if text is None:
+        return None
+    try:
+        return variable.read(text)
+    except ValueError:
+        shown = f"{len(text)} characters" if variable.secret else repr(text)
+        raise SettingsError(f"{variable.name} is {shown}: allowed is {variable.allowed}") from None

@@ -1,0 +1,102 @@
+"""Budget balances: per key and project, UTC day and month, what was spent and what is assumed. `held` is not here.
+
+`held` is the live ledger of attempts in flight, and only its rows say what it is.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
+
+from msgspec import Struct
+
+from domain.budget import PERIODS, Period, Scope, resets_at, window_start
+from domain.events import AttemptLost, CostIncurred, StoredEvent
+from domain.money import ZERO, NanoUsd, to_usd
+from infra.database import Connection, Pool, database_errors
+
+
+class Balance(Struct, frozen=True, kw_only=True):
+    """A window of a budget."""
+
+    spent_nano_usd: NanoUsd = ZERO
+    assumed_nano_usd: NanoUsd = ZERO
+    held_nano_usd: NanoUsd = ZERO
+
+
+class BudgetStatus(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A window of a budget as its owner sees it, in US dollars: `remaining` = limit - spent - assumed - held."""
+
+    limit: Decimal
+    spent: Decimal
+    assumed: Decimal
+    held: Decimal
+    remaining: Decimal
+    resets_at: datetime
+
+
+class Budgets:
+    """Folds costs and assumed costs into the windows that they are charged to."""
+
+    name = "budgets"
+    tables = ("budget_balances",)
+
+    async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
+        """Add up per window."""
+        sums: defaultdict[tuple[Scope, str, Period, date, str], list[int]] = defaultdict(lambda: [0, 0])
+        for stored in events:
+            match stored.event:
+                case CostIncurred() as cost:
+                    spent, assumed, event = cost.cost_nano_usd or 0, -cost.replaces_assumed_nano_usd, cost
+                case AttemptLost() as event:
+                    spent, assumed = 0, event.assumed_nano_usd
+                case _:
+                    continue
+            for scope, scope_id in (("key", event.key_id), ("project", stored.project_id)):
+                for period in PERIODS:
+                    start = window_start(event.budget_day, period)
+                    window = sums[scope, scope_id, period, start, stored.project_id]  # type: ignore[index]  # scopes
+                    window[0] += spent
+                    window[1] += assumed
+        if sums:
+            rows = sorted((*window, *amounts) for window, amounts in sums.items())
+            await connection.execute(
+                f"INSERT INTO budget_balances{suffix} AS b "  # noqa: S608 - the suffix is a constant
+                "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], $7::bigint[]) "
+                "ON CONFLICT (scope, scope_id, period, starts_on) DO UPDATE SET "
+                "spent_nano_usd = b.spent_nano_usd + excluded.spent_nano_usd, "
+                "assumed_nano_usd = b.assumed_nano_usd + excluded.assumed_nano_usd",
+                *map(list, zip(*rows, strict=True)),
+            )
+
+
+async def balance_of_key(pool: Pool, key_id: str, period: Period, day: date) -> Balance:
+    """The window of a key that `day` lies in, with what its attempts in flight hold."""
+    start = window_start(day, period)
+    async with database_errors():
+        row = await pool.fetchrow(
+            "SELECT coalesce(sum(spent_nano_usd), 0)::bigint AS spent, coalesce(sum(assumed_nano_usd), 0)::bigint AS assumed, "
+            "(SELECT coalesce(sum(hold_nano_usd), 0)::bigint FROM inflight "
+            " WHERE key_id = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
+            "FROM budget_balances WHERE scope = 'key' AND scope_id = $1 AND period = $2 AND starts_on = $3",
+            key_id,
+            period,
+            start,
+            resets_at(start, period).date(),
+        )
+    return Balance(spent_nano_usd=row["spent"], assumed_nano_usd=row["assumed"], held_nano_usd=row["held"])
+
+
+def status(limit: NanoUsd | None, balance: Balance, period: Period, day: date) -> BudgetStatus | None:
+    """The window as its owner sees it; None where there is no limit."""
+    if limit is None:
+        return None
+    taken = balance.spent_nano_usd + balance.assumed_nano_usd + balance.held_nano_usd
+    return BudgetStatus(
+        limit=to_usd(limit),
+        spent=to_usd(balance.spent_nano_usd),
+        assumed=to_usd(balance.assumed_nano_usd),
+        held=to_usd(balance.held_nano_usd),
+        remaining=to_usd(NanoUsd(limit - taken)),
+        resets_at=resets_at(window_start(day, period), period),
+    )

@@ -1,0 +1,53 @@
+"""The cache's index: which request's answer a question has, and for how long. The answers themselves are blobs."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from domain.events import RequestCompleted, StoredEvent
+from infra.database import Connection, Pool
+
+MAX_EXPIRED_PER_SWEEP = 5_000
+
+
+class Cache:
+    """Folds completed requests that keep a copy; the newest answer to a question wins."""
+
+    name = "cache"
+    tables = ("cache_entries",)
+
+    async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
+        """Point each question at its newest answer."""
+        entries: dict[tuple[str, bytes], tuple[Any, ...]] = {}
+        for stored in events:
+            match stored.event:
+                case RequestCompleted(cached_copy=copy) as completed if copy is not None:
+                    expires_at = stored.at + timedelta(seconds=copy.ttl_s)
+                    slot = (stored.project_id, bytes.fromhex(copy.key))
+                    entries[slot] = (*slot, completed.request_id, copy.blob_id, stored.at, expires_at)
+                case _:
+                    continue
+        if entries:
+            rows = sorted(entries.values())
+            await connection.execute(
+                f"INSERT INTO cache_entries{suffix} "  # noqa: S608 - the suffix is a constant
+                "SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[]) "
+                "ON CONFLICT (project_id, cache_key) DO UPDATE SET request_id = excluded.request_id, "
+                "blob_id = excluded.blob_id, created_at = excluded.created_at, expires_at = excluded.expires_at",
+                *map(list, zip(*rows, strict=True)),
+            )
+
+
+async def remove_expired(pool: Pool) -> int:
+    """Remove entries and blobs whose time has passed, a bounded number of each; returns how many blobs went."""
+    await pool.execute(
+        "DELETE FROM cache_entries WHERE (project_id, cache_key) IN "
+        "(SELECT project_id, cache_key FROM cache_entries WHERE expires_at < now() LIMIT $1)",
+        MAX_EXPIRED_PER_SWEEP,
+    )
+    removed = await pool.fetchval(
+        "WITH gone AS (DELETE FROM blobs WHERE blob_id IN "
+        "(SELECT blob_id FROM blobs WHERE expires_at < now() LIMIT $1) RETURNING 1) SELECT count(*) FROM gone",
+        MAX_EXPIRED_PER_SWEEP,
+    )
+    return int(removed)

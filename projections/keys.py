@@ -1,0 +1,142 @@
+"""Projects and API keys: the one projection that is folded in the append of its own events.
+
+A key works, and stops working, the moment the call that issued or revoked it returns.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+from domain.events import (
+    ApiKeyChanged,
+    ApiKeyIssued,
+    ApiKeyRevoked,
+    KeySettings,
+    ProjectCreated,
+    ProjectSettingsChanged,
+    StoredEvent,
+)
+from infra.database import Connection, Pool, database_errors
+
+_encode = msgspec.json.Encoder().encode
+_decode_settings = msgspec.json.Decoder(KeySettings).decode
+
+_KEY = (
+    "SELECT k.key_id, k.project_id, k.hint, k.settings::text AS settings, k.created_at, k.revoked_at, "
+    "p.name AS project_name FROM api_keys k JOIN projects p USING (project_id) "
+)
+
+
+class KeyRecord(Struct, frozen=True, kw_only=True):
+    """An API key as the database knows it."""
+
+    key_id: str
+    project_id: str
+    project_name: str
+    hint: str
+    settings: KeySettings
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class ProjectRecord(Struct, frozen=True, kw_only=True):
+    """A project, and the hints of the provider keys that it brings."""
+
+    project_id: str
+    name: str
+    created_at: datetime
+    provider_hints: dict[str, str]
+
+
+class Keys:
+    """Folds the events of projects and keys."""
+
+    name = "keys"
+    tables = ("projects", "api_keys")
+
+    async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
+        """Write what each event says; they are few."""
+        for stored in events:
+            match stored.event:
+                case ProjectCreated() as created:
+                    await connection.execute(
+                        f"INSERT INTO projects{suffix} VALUES ($1, $2, $3)",  # noqa: S608 - the suffix is a constant
+                        stored.project_id,
+                        created.name,
+                        stored.at,
+                    )
+                case ProjectSettingsChanged() as changed:
+                    await connection.execute(
+                        f"UPDATE projects{suffix} SET name = $2 WHERE project_id = $1",  # noqa: S608 - a constant
+                        stored.project_id,
+                        changed.name,
+                    )
+                case ApiKeyIssued() as issued:
+                    await connection.execute(
+                        f"INSERT INTO api_keys{suffix} VALUES ($1, $2, $3, $4, $5::text::json, $6)",  # noqa: S608 - a constant
+                        issued.key_id,
+                        stored.project_id,
+                        bytes.fromhex(issued.secret_hash),
+                        issued.hint,
+                        _encode(issued.settings).decode(),
+                        stored.at,
+                    )
+                case ApiKeyChanged() as key:
+                    await connection.execute(
+                        f"UPDATE api_keys{suffix} SET settings = $2::text::json WHERE key_id = $1",  # noqa: S608 - a constant
+                        key.key_id,
+                        _encode(key.settings).decode(),
+                    )
+                case ApiKeyRevoked() as revoked:
+                    await connection.execute(
+                        f"UPDATE api_keys{suffix} SET revoked_at = $2 WHERE key_id = $1",  # noqa: S608 - a constant
+                        revoked.key_id,
+                        stored.at,
+                    )
+                case _:
+                    continue
+
+
+async def key_by_hash(pool: Pool, secret_hash: bytes) -> KeyRecord | None:
+    """The key whose text has this HMAC, revoked or not."""
+    async with database_errors():
+        row = await pool.fetchrow(_KEY + "WHERE k.secret_hash = $1", secret_hash)
+    return _record(row) if row is not None else None
+
+
+async def key_of_project(pool: Pool, project_id: str, key_id: str) -> KeyRecord | None:
+    """A key of a project; None where the project has no such key."""
+    async with database_errors():
+        row = await pool.fetchrow(_KEY + "WHERE k.project_id = $1 AND k.key_id = $2", project_id, key_id)
+    return _record(row) if row is not None else None
+
+
+async def keys_of_project(pool: Pool, project_id: str) -> list[KeyRecord]:
+    """Every key of a project, revoked ones too, oldest first."""
+    async with database_errors():
+        rows = await pool.fetch(_KEY + "WHERE k.project_id = $1 ORDER BY k.key_id", project_id)
+    return [_record(row) for row in rows]
+
+
+async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
+    """A project by its id."""
+    async with database_errors():
+        row = await pool.fetchrow("SELECT project_id, name, created_at FROM projects WHERE project_id = $1", project_id)
+        hints = await pool.fetch("SELECT provider, hint FROM provider_keys WHERE project_id = $1", project_id)
+    if row is None:
+        return None
+    return ProjectRecord(**row, provider_hints={hint["provider"]: hint["hint"] for hint in hints})
+
+
+async def projects(pool: Pool) -> list[ProjectRecord]:
+    """Every project, oldest first, without its providers' hints."""
+    async with database_errors():
+        rows = await pool.fetch("SELECT project_id, name, created_at FROM projects ORDER BY project_id")
+    return [ProjectRecord(**row, provider_hints={}) for row in rows]
+
+
+def _record(row: asyncpg.Record) -> KeyRecord:
+    return KeyRecord(**{**row, "settings": _decode_settings(row["settings"])})

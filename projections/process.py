@@ -1,0 +1,67 @@
+"""The projector: folds the log, sweeps what is overdue, removes what has expired. Several may run; one leads."""
+
+import asyncio
+import os
+import socket
+from datetime import UTC, datetime
+
+import structlog
+
+from infra.broker import Broker
+from infra.database import HeldConnection, open_pool
+from infra.event_log import EventLog
+from infra.hints import LOG_APPENDED, LogHints
+from infra.replies import ReplySender
+from infra.settings import Settings
+from projections.cache import remove_expired
+from projections.registry import FOLDED
+from projections.runner import Runner, run_as_leader
+from projections.sweeper import sweep
+
+SWEEP_INTERVAL_S = 1.0
+EXPIRY_INTERVAL_S = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Fold until `stop`."""
+    assert settings.database_url is not None, "checked by the command"
+    name = f"gateway projector {socket.gethostname()}:{os.getpid()}"
+    broker = Broker()
+    await broker.connect(settings.nats_urls, name=name)
+    pool = await open_pool(settings.database_url, name=name)
+    hints = LogHints(broker)
+    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
+    replies = ReplySender(broker)
+    runner = Runner(pool, event_log, FOLDED)
+    await hints.on_change(LOG_APPENDED, runner.appended)
+
+    async def sweep_once() -> None:
+        await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
+
+    async def expire_once() -> None:
+        await remove_expired(pool)
+
+    log.info("projector_ready")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
+        tasks.create_task(_every(SWEEP_INTERVAL_S, sweep_once, stop), name="sweep")
+        tasks.create_task(_every(EXPIRY_INTERVAL_S, expire_once, stop), name="expire")
+    await event_log.close()
+    await broker.close()
+    await pool.close()
+    log.info("projector_stopped")
+
+
+async def _every(interval_s: float, work, stop: asyncio.Event) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Do `work` again and again until `stop`; an error of it is logged, and it is tried again."""
+    while not stop.is_set():
+        try:
+            await work()
+        except Exception:
+            log.exception("chore_failed", chore=work.__name__)
+        try:
+            await asyncio.wait_for(stop.wait(), interval_s)
+        except TimeoutError:
+            continue

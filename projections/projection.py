@@ -1,0 +1,21 @@
+"""What a projection is. Its events, in log order, go through `fold` once each; nothing else writes its tables."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from domain.events import StoredEvent
+from infra.database import Connection
+
+
+class Projection(Protocol):
+    """Tables folded from the log. `name` is its checkpoint's and never changes."""
+
+    name: str
+    tables: tuple[str, ...]
+
+    async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
+        """Write what the events mean into the tables (their names with `suffix`: a rebuild has shadows).
+
+        Total: history has happened, so nothing is refused. Reads no clock and nothing but its own tables.
+        """
+        ...

@@ -1,0 +1,80 @@
+"""Rebuilds a projection from the log beside the live one, and swaps the two at the end. Requests go on meanwhile."""
+
+import asyncpg
+
+from infra.database import Connection, Pool
+from infra.event_log import EventLog
+from projections.projection import Projection
+from projections.registry import INLINE
+
+SHADOW = "__rebuild"
+REPLACED = "__replaced"
+BATCH_EVENTS = 2_000
+REBUILD_LOCK = 0x6761746577617952
+
+
+class RebuildRunningError(Exception):
+    """Another rebuild is under way."""
+
+
+async def rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
+    """Fold the whole log into shadow tables and put them in the place of the live ones; returns the last position.
+
+    Raises:
+        RebuildRunningError: another rebuild is under way.
+
+    """
+    async with pool.acquire() as session:
+        if not await session.fetchval("SELECT pg_try_advisory_lock($1)", REBUILD_LOCK):
+            raise RebuildRunningError("another rebuild is under way")
+        try:
+            return await _rebuild(pool, log, projection)
+        finally:
+            await session.execute("SELECT pg_advisory_unlock($1)", REBUILD_LOCK)
+
+
+async def _rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
+    for table in projection.tables:
+        await pool.execute(f"DROP TABLE IF EXISTS {table}{SHADOW}")
+        await pool.execute(f"CREATE TABLE {table}{SHADOW} (LIKE {table} INCLUDING ALL)")
+    position = 0
+    while events := await log.read_after(position, limit=BATCH_EVENTS):
+        live = await _live_position(pool, projection)
+        events = [event for event in events if event.position <= live]
+        if not events:
+            break  # the rest is folded under the lock
+        async with pool.acquire() as connection, connection.transaction():
+            await projection.fold(connection, events, SHADOW)
+        position = events[-1].position
+    async with pool.acquire() as connection, connection.transaction():
+        end = await _lock(connection, projection)
+        while position < end:
+            events = await log.read_after(position, limit=min(BATCH_EVENTS, end - position))
+            await projection.fold(connection, events, SHADOW)
+            position = events[-1].position
+        for table in projection.tables:
+            await _swap(connection, table)
+    return position
+
+
+async def _live_position(pool: Pool | Connection, projection: Projection) -> int:
+    if projection in INLINE:
+        return int(await pool.fetchval("SELECT position FROM log_head"))
+    position = await pool.fetchval("SELECT position FROM projection_checkpoints WHERE projection = $1", projection.name)
+    return int(position or 0)
+
+
+async def _lock(connection: Connection, projection: Projection) -> int:
+    """Hold the live tables still and say how far they have come."""
+    if projection in INLINE:
+        return int(await connection.fetchval("SELECT position FROM log_head FOR UPDATE"))
+    position = await connection.fetchval(
+        "SELECT position FROM projection_checkpoints WHERE projection = $1 FOR UPDATE", projection.name
+    )
+    return int(position or 0)
+
+
+async def _swap(connection: asyncpg.Connection, table: str) -> None:
+    await connection.execute(f"ALTER TABLE {table} RENAME TO {table}{REPLACED}")
+    await connection.execute(f"ALTER TABLE {table}{SHADOW} RENAME TO {table}")
+    await connection.execute(f"DROP TABLE {table}{REPLACED}")

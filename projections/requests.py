@@ -1,0 +1,268 @@
+"""What was asked of whom, when, by which key, with which outcome and at what cost: a row for each request."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+from domain.events import (
+    AttemptFailed,
+    AttemptLost,
+    CostIncurred,
+    RequestCompleted,
+    RequestFailed,
+    RequestServedFromCache,
+    StoredEvent,
+)
+from domain.money import NanoUsd, to_usd
+from domain.pricing import Price
+from domain.tokens import TokenUsage
+from infra.database import Connection, Pool, database_errors
+
+Status = Literal["running", "completed", "cached", "failed"]
+MAX_PAGE = 200
+
+_encode = msgspec.json.Encoder().encode
+_decode_price = msgspec.json.Decoder(Price).decode
+
+_TYPES = {
+    "request_id": "text",
+    "project_id": "text",
+    "key_id": "text",
+    "at": "timestamptz",
+    "operation": "text",
+    "model": "text",
+    "provider": "text",
+    "status": "text",
+    "attempts": "integer",
+    "latency_ms": "bigint",
+    "finish_reason": "text",
+    "prompt_tokens": "bigint",
+    "completion_tokens": "bigint",
+    "cached_prompt_tokens": "bigint",
+    "cost_nano_usd": "bigint",
+    "assumed_nano_usd": "bigint",
+    "saved_nano_usd": "bigint",
+    "price": "text",
+    "error_code": "text",
+    "error_message": "text",
+    "origin_request_id": "text",
+    "metadata": "text",
+}
+_JSON = ("price", "metadata")
+
+_MERGE = ", ".join(
+    (
+        "status = CASE WHEN excluded.status = 'running' THEN r.status ELSE excluded.status END",
+        "attempts = greatest(r.attempts, excluded.attempts)",
+        "prompt_tokens = r.prompt_tokens + excluded.prompt_tokens",
+        "completion_tokens = r.completion_tokens + excluded.completion_tokens",
+        "cached_prompt_tokens = r.cached_prompt_tokens + excluded.cached_prompt_tokens",
+        "cost_nano_usd = CASE WHEN excluded.cost_nano_usd IS NULL THEN r.cost_nano_usd "
+        "ELSE coalesce(r.cost_nano_usd, 0) + excluded.cost_nano_usd END",
+        "assumed_nano_usd = r.assumed_nano_usd + excluded.assumed_nano_usd",
+        *(
+            f"{name} = coalesce(excluded.{name}, r.{name})"
+            for name in ("latency_ms", "finish_reason", "price", "error_code", "error_message")
+        ),
+    )
+)
+"""How what a request's later events say joins what its row says already."""
+
+
+class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A request as `GET /requests` shows it."""
+
+    request_id: str
+    key_id: str
+    at: datetime
+    operation: str
+    model: str
+    provider: str
+    status: Status
+    attempts: int
+    latency_ms: int | None
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_prompt_tokens: int
+    cost: Decimal | None
+    """None: nothing is known to have been charged, or the model has no price."""
+    assumed_cost: Decimal
+    saved_cost: Decimal
+    price: Price | None
+    error_code: str | None
+    error_message: str | None
+    origin_request_id: str | None
+    """Whose answer it got, where it was served from the cache."""
+    metadata: dict[str, Any] | None
+
+
+class Requests:
+    """Folds every event of a request into its row."""
+
+    name = "requests"
+    tables = ("requests",)
+
+    async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
+        """Merge what the events say, first among themselves, then with the rows."""
+        rows: dict[str, dict[str, Any]] = {}
+        for stored in events:
+            said = _says(stored)
+            if said is not None:
+                _merge(rows, stored, said)
+        if rows:
+            columns = [[rows[request_id][name] for request_id in sorted(rows)] for name in _TYPES]
+            selected = ", ".join(f"{name}::json" if name in _JSON else name for name in _TYPES)
+            arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_TYPES.values(), start=1))
+            await connection.execute(
+                f"INSERT INTO requests{suffix} AS r SELECT {selected} FROM unnest({arrays}) AS n ({', '.join(_TYPES)}) "  # noqa: S608 - constants of this module
+                f"ON CONFLICT (request_id) DO UPDATE SET {_MERGE}",
+                *columns,
+            )
+
+
+class Search(Struct, frozen=True, kw_only=True):
+    """Which requests are asked for. None means any."""
+
+    project_id: str
+    key_id: str | None = None
+    status: Status | None = None
+    model: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    """Exclusive."""
+    before: str | None = None
+    """The request id at which the last page ended."""
+    limit: int = 50
+
+
+async def search(pool: Pool, wanted: Search) -> list[RequestView]:
+    """Requests of a project, newest first."""
+    async with database_errors():
+        rows = await pool.fetch(
+            "SELECT *, price::text AS price, metadata::text AS metadata FROM requests WHERE project_id = $1 "
+            "AND ($2::text IS NULL OR key_id = $2) AND ($3::text IS NULL OR status = $3) "
+            "AND ($4::text IS NULL OR model = $4) AND ($5::timestamptz IS NULL OR at >= $5) "
+            "AND ($6::timestamptz IS NULL OR at < $6) AND ($7::text IS NULL OR request_id < $7) "
+            "ORDER BY request_id DESC LIMIT $8",
+            wanted.project_id,
+            wanted.key_id,
+            wanted.status,
+            wanted.model,
+            wanted.since,
+            wanted.until,
+            wanted.before,
+            wanted.limit,
+        )
+    return [_view(row) for row in rows]
+
+
+async def get_request(pool: Pool, project_id: str, request_id: str) -> RequestView | None:
+    """One request of a project."""
+    async with database_errors():
+        row = await pool.fetchrow(
+            "SELECT *, price::text AS price, metadata::text AS metadata FROM requests "
+            "WHERE project_id = $1 AND request_id = $2",
+            project_id,
+            request_id,
+        )
+    return _view(row) if row is not None else None
+
+
+def _says(stored: StoredEvent) -> dict[str, Any] | None:
+    """What an event adds to its request's row; None where it is about no request."""
+    match stored.event:
+        case RequestCompleted() as event:
+            return {
+                "status": "completed",
+                "attempts": event.attempt,
+                "latency_ms": event.latency_ms,
+                "finish_reason": event.finish_reason,
+                **_tokens(event.usage),
+            }
+        case CostIncurred() as event:
+            return {
+                "attempts": event.attempt,
+                "cost_nano_usd": event.cost_nano_usd,
+                "assumed_nano_usd": -event.replaces_assumed_nano_usd,
+                "price": _encode(event.price).decode() if event.price is not None else None,
+            }
+        case RequestServedFromCache() as event:
+            return {
+                "status": "cached",
+                "latency_ms": event.latency_ms,
+                "saved_nano_usd": event.saved_nano_usd or 0,
+                "origin_request_id": event.origin_request_id,
+                **_tokens(event.usage),
+            }
+        case RequestFailed() as event:
+            return {
+                "status": "failed",
+                "latency_ms": event.latency_ms,
+                "error_code": event.code,
+                "error_message": event.message,
+            }
+        case AttemptFailed() as event:
+            return {"attempts": event.attempt}
+        case AttemptLost() as event:
+            return {"attempts": event.attempt, "assumed_nano_usd": event.assumed_nano_usd}
+        case _:
+            return None
+
+
+def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, said: dict[str, Any]) -> None:
+    event: Any = stored.event
+    row = rows.get(event.request_id)
+    if row is None:
+        row = rows[event.request_id] = dict.fromkeys(_TYPES) | {
+            "request_id": event.request_id,
+            "project_id": stored.project_id,
+            "key_id": event.key_id,
+            "at": stored.at,
+            "operation": event.operation,
+            "model": event.model,
+            "provider": event.provider,
+            "status": "running",
+            "attempts": 0,
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "cached_prompt_tokens": 0,
+            "assumed_nano_usd": 0,
+            "saved_nano_usd": 0,
+            "metadata": _encode(event.metadata).decode() if event.metadata is not None else None,
+        }
+    for name, value in said.items():
+        if value is None:
+            continue
+        if name == "attempts":
+            row[name] = max(row[name], value)
+        elif name.endswith(("_tokens", "_nano_usd")):
+            row[name] = (row[name] or 0) + value
+        else:
+            row[name] = value
+
+
+def _tokens(usage: TokenUsage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_prompt_tokens": usage.cached_prompt_tokens,
+    }
+
+
+def _view(row: asyncpg.Record) -> RequestView:
+    cost = row["cost_nano_usd"]
+    plain = (name for name in RequestView.__struct_fields__ if name in row and name not in _JSON)
+    return RequestView(
+        **{name: row[name] for name in plain},
+        cost=to_usd(NanoUsd(cost)) if cost is not None else None,
+        assumed_cost=to_usd(NanoUsd(row["assumed_nano_usd"])),
+        saved_cost=to_usd(NanoUsd(row["saved_nano_usd"])),
+        price=_decode_price(row["price"]) if row["price"] is not None else None,
+        metadata=msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None,
+    )

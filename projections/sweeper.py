@@ -1,0 +1,87 @@
+"""Ends what nobody ends any more: attempts past their deadline.
+
+Never claimed: the hold is released for nothing. Claimed: the worker is lost, its hold is assumed to be spent. Both
+append under the stream's version, so a worker that turns up at the same moment is neither contradicted nor repeated.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+
+from domain.answer import Failure
+from domain.events import AttemptLost, RequestFailed
+from domain.history import after_failure
+from infra.database import Pool
+from infra.event_log import EventLog
+from infra.request_log import record
+
+GRACE_S = 5.0
+"""After the deadline: time for a worker's own ending to arrive."""
+MAX_SWEPT = 500
+TIMED_OUT = "no worker finished the request in time"
+
+log = structlog.get_logger(__name__)
+
+
+async def sweep(pool: Pool, event_log: EventLog, now: datetime, tell: Callable[[str, Failure], Awaitable[None]]) -> int:
+    """End what is overdue, at most `MAX_SWEPT` attempts; returns how many. `tell` reaches the caller, if it waits."""
+    overdue = now - timedelta(seconds=GRACE_S)
+    dropped = await pool.fetch(
+        "DELETE FROM inflight WHERE (request_id, attempt) IN "
+        "(SELECT request_id, attempt FROM inflight WHERE deadline < $1 AND delivery IS NULL LIMIT $2) "
+        "AND delivery IS NULL RETURNING *, metadata::text AS metadata",
+        overdue,
+        MAX_SWEPT,
+    )
+    claimed = await pool.fetch(
+        "SELECT *, metadata::text AS metadata FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL LIMIT $2",
+        overdue,
+        MAX_SWEPT,
+    )
+    for row in [*dropped, *claimed]:
+        failed = RequestFailed(
+            **_subject(row), code="PROVIDER_TIMEOUT", message=TIMED_OUT, latency_ms=_latency_ms(row, now)
+        )
+        lost = _lost(row) if row["delivery"] is not None else None
+        recorded = await record(
+            event_log,
+            request_id=row["request_id"],
+            project_id=row["project_id"],
+            at=now,
+            decide=lambda history, lost=lost, failed=failed: after_failure(history, lost, failed),  # type: ignore[misc]  # bound now
+        )
+        if recorded.added:
+            log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=lost is not None)
+            failure = Failure(code=failed.code, message=failed.message, provider=failed.provider)
+            await tell(row["reply_to"], failure)
+    return len(dropped) + len(claimed)
+
+
+def _subject(row: asyncpg.Record) -> dict[str, Any]:
+    return {
+        "request_id": row["request_id"],
+        "key_id": row["key_id"],
+        "operation": row["operation"],
+        "model": row["model"],
+        "provider": row["provider"],
+        "metadata": msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None,
+    }
+
+
+def _lost(row: asyncpg.Record) -> AttemptLost:
+    return AttemptLost(
+        **_subject(row),
+        attempt=row["attempt"],
+        upstream_model=row["upstream_model"],
+        reason="worker_lost",
+        assumed_nano_usd=row["hold_nano_usd"],
+        budget_day=row["budget_day"],
+    )
+
+
+def _latency_ms(row: asyncpg.Record, now: datetime) -> int:
+    return max(0, round((now - row["admitted_at"]).total_seconds() * 1000))

@@ -1,0 +1,223 @@
+"""What the usage tables say, in the shapes of the native API. Sums stay integers until they are shown."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import msgspec
+from msgspec import Struct
+
+from domain.latency import percentile_ms
+from domain.money import NanoUsd, to_usd
+from infra.database import Pool, database_errors
+
+GROUPS: dict[str, str] = {
+    "model": "model",
+    "provider": "provider",
+    "key": "key_id",
+    "day": "day::text",
+    "operation": "operation",
+}
+"""What costs can be broken down by: the name of the group in the API, and its column. `metadata.NAME` beside them."""
+
+METADATA_PREFIX = "metadata."
+
+
+class Figures(Struct, kw_only=True, rename="camel"):
+    """What was asked and answered in a time."""
+
+    requests: int
+    """Completed, cached and failed ones."""
+    cached_requests: int
+    failed_requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost: Decimal
+    assumed_cost: Decimal
+    saved_cost: Decimal
+    avg_latency_ms: int | None
+    """Of answers, from a provider or the cache; None where there were none."""
+    p50_latency_ms: int | None
+    p95_latency_ms: int | None
+    cache_hit_rate: float
+    """Cached among answered, 0 to 1."""
+
+
+class DailyFigures(Figures, kw_only=True, rename="camel"):
+    """The figures of one UTC day."""
+
+    date: date
+
+
+class Span(Struct, kw_only=True):
+    """UTC days, both included."""
+
+    from_: date = msgspec.field(name="from")
+    to: date
+
+
+class UsageStats(Struct, kw_only=True):
+    """Usage over a span of days."""
+
+    period: Span
+    totals: Figures
+    daily: list[DailyFigures]
+
+
+class CostLine(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """A part of the costs. Only the field that they are grouped by is there."""
+
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    provider: str | msgspec.UnsetType = msgspec.UNSET
+    key: str | msgspec.UnsetType = msgspec.UNSET
+    day: str | msgspec.UnsetType = msgspec.UNSET
+    operation: str | msgspec.UnsetType = msgspec.UNSET
+    metadata: Any = msgspec.UNSET
+    """The value; null for requests without it."""
+    requests: int
+    cached_requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Decimal
+    assumed_cost: Decimal
+
+
+class CostReport(Struct, kw_only=True, rename="camel"):
+    """Costs over a span of days; the lines' costs add up to the total exactly."""
+
+    total_cost: Decimal
+    assumed_cost: Decimal
+    saved_cost: Decimal
+    breakdown: list[CostLine]
+
+
+_SUMS = (
+    "sum(completed_requests)::bigint AS completed, sum(cached_requests)::bigint AS cached, "
+    "sum(failed_requests)::bigint AS failed, sum(prompt_tokens)::bigint AS prompt, "
+    "sum(completion_tokens)::bigint AS completion, sum(cost_nano_usd)::bigint AS cost, "
+    "sum(assumed_nano_usd)::bigint AS assumed, sum(saved_nano_usd)::bigint AS saved, "
+    "sum(latency_sum_ms)::bigint AS latency "
+)
+_WHERE = "WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) AND day BETWEEN $3 AND $4 "
+
+
+async def usage_stats(pool: Pool, project_id: str, key_id: str | None, first: date, last: date) -> UsageStats:
+    """Totals and days of a project, or of one of its keys; days without a request are left out."""
+    async with database_errors():
+        days = await pool.fetch(
+            f"SELECT day, {_SUMS} FROM usage_daily {_WHERE} GROUP BY day ORDER BY day",  # noqa: S608 - constants
+            project_id,
+            key_id,
+            first,
+            last,
+        )
+        answers = await pool.fetch(
+            f"SELECT day, bucket, sum(answers)::bigint AS answers FROM usage_latency {_WHERE} GROUP BY day, bucket",  # noqa: S608 - constants
+            project_id,
+            key_id,
+            first,
+            last,
+        )
+    histograms: defaultdict[date, Counter[int]] = defaultdict(Counter)
+    for row in answers:
+        histograms[row["day"]][row["bucket"]] += row["answers"]
+    whole: Counter[str] = Counter()
+    for row in days:
+        whole.update({name: value for name, value in row.items() if name != "day"})
+    every = sum(histograms.values(), Counter())
+    return UsageStats(
+        period=Span(from_=first, to=last),
+        totals=Figures(**_figures(whole, every)),
+        daily=[DailyFigures(date=row["day"], **_figures(row, histograms[row["day"]])) for row in days],
+    )
+
+
+async def cost_report(
+    pool: Pool, project_id: str, key_id: str | None, first: date, last: date, group_by: str
+) -> CostReport:
+    """Costs by one of `GROUPS`, or by `metadata.NAME`; the dearest first."""
+    if group_by.startswith(METADATA_PREFIX):
+        return await _by_metadata(pool, project_id, key_id, first, last, group_by.removeprefix(METADATA_PREFIX))
+    async with database_errors():
+        rows = await pool.fetch(
+            f"SELECT {GROUPS[group_by]} AS name, {_SUMS} FROM usage_daily {_WHERE} "  # noqa: S608 - from the table above
+            "GROUP BY 1 ORDER BY cost DESC, 1",
+            project_id,
+            key_id,
+            first,
+            last,
+        )
+    return _report(rows, group_by)
+
+
+async def _by_metadata(
+    pool: Pool, project_id: str, key_id: str | None, first: date, last: date, name: str
+) -> CostReport:
+    async with database_errors():
+        rows = await pool.fetch(
+            "SELECT (metadata -> $5)::text AS name, "
+            "count(*) FILTER (WHERE status = 'completed') AS completed, count(*) FILTER (WHERE status = 'cached') AS cached, "
+            "count(*) FILTER (WHERE status = 'failed') AS failed, sum(prompt_tokens)::bigint AS prompt, "
+            "sum(completion_tokens)::bigint AS completion, coalesce(sum(cost_nano_usd), 0)::bigint AS cost, "
+            "sum(assumed_nano_usd)::bigint AS assumed, sum(saved_nano_usd)::bigint AS saved "
+            "FROM requests WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) "
+            "AND (at AT TIME ZONE 'UTC')::date BETWEEN $3 AND $4 GROUP BY 1 ORDER BY cost DESC, 1",
+            project_id,
+            key_id,
+            first,
+            last,
+            name,
+        )
+    return _report(rows, "metadata")
+
+
+def _report(rows: Iterable[asyncpg.Record], field: str) -> CostReport:
+    rows = list(rows)
+    return CostReport(
+        total_cost=_dollars(sum(row["cost"] for row in rows)),
+        assumed_cost=_dollars(sum(row["assumed"] for row in rows)),
+        saved_cost=_dollars(sum(row["saved"] for row in rows)),
+        breakdown=[
+            CostLine(
+                **{field: _value(row["name"]) if field == "metadata" else row["name"]},
+                requests=row["completed"] + row["cached"] + row["failed"],
+                cached_requests=row["cached"],
+                prompt_tokens=row["prompt"],
+                completion_tokens=row["completion"],
+                cost=_dollars(row["cost"]),
+                assumed_cost=_dollars(row["assumed"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _value(text: str | None) -> Any:
+    return msgspec.json.decode(text) if text is not None else None
+
+
+def _dollars(nano_usd: int) -> Decimal:
+    return to_usd(NanoUsd(nano_usd))
+
+
+def _figures(row: Any, histogram: Counter[int]) -> dict[str, Any]:
+    answered = row["completed"] + row["cached"]
+    return {
+        "requests": answered + row["failed"],
+        "cached_requests": row["cached"],
+        "failed_requests": row["failed"],
+        "prompt_tokens": row["prompt"],
+        "completion_tokens": row["completion"],
+        "total_tokens": row["prompt"] + row["completion"],
+        "cost": _dollars(row["cost"]),
+        "assumed_cost": _dollars(row["assumed"]),
+        "saved_cost": _dollars(row["saved"]),
+        "avg_latency_ms": round(row["latency"] / answered) if answered else None,
+        "p50_latency_ms": percentile_ms(histogram, 50),
+        "p95_latency_ms": percentile_ms(histogram, 95),
+        "cache_hit_rate": round(row["cached"] / answered, 4) if answered else 0.0,
+    }

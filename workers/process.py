@@ -1,0 +1,74 @@
+"""A worker: wires its parts, pulls until it is told to stop."""
+
+import asyncio
+import os
+import socket
+from datetime import UTC, datetime
+
+import structlog
+
+from infra.admission import Claims
+from infra.blobs import Blobs
+from infra.broker import Broker
+from infra.database import HeldConnection, open_pool
+from infra.event_log import EventLog
+from infra.hints import KEYS_CHANGED, LogHints
+from infra.jobs import LANES, JobQueue, consumer_name
+from infra.price_book import PriceBook
+from infra.provider_keys import ProviderKeys
+from infra.replies import ReplySender
+from infra.settings import Settings
+from infra.vault import Vault
+from workers.calls import ProviderCalls
+from workers.complete import Completer
+from workers.providers.registry import make_providers
+from workers.pull import PullLoop
+
+DRAIN_TIMEOUT_S = 20.0
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Complete jobs until `stop`, then finish those in hand."""
+    assert settings.database_url is not None, "checked by the command"
+    assert settings.encryption_key is not None, "checked by the command"
+    name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
+    vault = Vault(settings.encryption_key)
+    broker = Broker()
+    await broker.connect(settings.nats_urls, name=name)
+    await JobQueue(broker).ensure()
+    pool = await open_pool(settings.database_url, name=name)
+    hints = LogHints(broker)
+    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
+    claims = Claims(HeldConnection(settings.database_url, name=name), pool, worker=name)
+    blobs = Blobs(pool, event_log, vault)
+    keys = ProviderKeys(pool, vault, settings.provider_keys)
+    await hints.on_change(KEYS_CHANGED, keys.forget)
+    calls = ProviderCalls(providers=make_providers(), keys=keys, base_urls=settings.provider_base_urls, blobs=blobs)
+    completer = Completer(
+        event_log=event_log,
+        claims=claims,
+        calls=calls,
+        prices=PriceBook(),
+        blobs=blobs,
+        replies=ReplySender(broker),
+        now=lambda: datetime.now(UTC),
+    )
+    log.info("worker_ready", slots=settings.worker_slots)
+    async with asyncio.TaskGroup() as lanes:
+        for lane in LANES:
+            loop = PullLoop(
+                broker,
+                consumer=consumer_name(lane),
+                slots=settings.worker_slots,
+                handle=completer.complete,
+                drain_timeout_s=DRAIN_TIMEOUT_S,
+            )
+            lanes.create_task(loop.run(stop), name=f"lane {lane}")
+    await calls.close()
+    await claims.close()
+    await event_log.close()
+    await broker.close()
+    await pool.close()
+    log.info("worker_stopped")

@@ -1,0 +1,101 @@
+"""What a delivery does that finds nothing of its own to claim: somebody has begun, ended or dropped the request.
+
+The order of the questions is the protocol's (the model that `docs/architecture.md` names walks every interleaving):
+has it ended, is there an unclaimed attempt, is an earlier delivery's attempt without an outcome, have attempts ended
+and none is under way.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.events import AttemptFailed, AttemptLost, request_stream
+from domain.history import History, after_failure, ending, is_resolved, last_attempt
+from infra.admission import Attempt, Claim, Claims
+from infra.event_log import EventLog
+from infra.request_log import record
+from workers import outcome
+
+MAX_ATTEMPTS = 3
+MAX_LOOKS = 10
+
+
+class Resumed(Struct, frozen=True):
+    """What to do: make the claimed attempt, tell the caller how it ended, or leave it to another delivery."""
+
+    verdict: Literal["attempt", "ended", "leave"]
+    history: History
+    claim: Claim | None = None
+
+
+async def resume(
+    log: EventLog, claims: Claims, subject: outcome.Subject, attempt: Attempt, delivery: int, now: datetime
+) -> Resumed:
+    """Find out what this delivery has to do."""
+    for _ in range(MAX_LOOKS):
+        history = [stored.event for stored in await log.read_stream(request_stream(subject.request_id))]
+        if ending(history) is not None:
+            return Resumed("ended", history)
+        claim = await claims.claim(subject.request_id, delivery)
+        if claim is not None:
+            return Resumed("attempt", history, claim)
+        rows = await claims.in_flight(subject.request_id)
+        live = [row for row in rows if row.delivery is not None and not is_resolved(history, row.attempt)]
+        if live:
+            row = live[-1]
+            if delivery <= (row.delivery or 0):
+                return Resumed("leave", history)
+            lost = outcome.attempt_lost(
+                subject, "worker_lost", attempt=row.attempt, hold_nano_usd=row.hold_nano_usd, budget_day=row.budget_day
+            )
+            await record(
+                log,
+                request_id=subject.request_id,
+                project_id=attempt.project_id,
+                at=now,
+                history=history,
+                decide=lambda found, lost=lost: after_failure(found, lost, None),  # type: ignore[misc]  # bound now
+            )
+            continue
+        if not history:
+            return Resumed("leave", history)  # dropped, or swept: nothing to claim
+        if delivery < max((row.delivery or 0 for row in rows), default=0):
+            return Resumed("leave", history)
+        return await _next_attempt(log, claims, subject, attempt, delivery, history, now)
+    return Resumed("leave", history)
+
+
+async def _next_attempt(
+    log: EventLog,
+    claims: Claims,
+    subject: outcome.Subject,
+    attempt: Attempt,
+    delivery: int,
+    history: History,
+    now: datetime,
+) -> Resumed:
+    number = last_attempt(history) + 1
+    if number > MAX_ATTEMPTS:
+        failed = outcome.request_failed(
+            subject,
+            code="PROVIDER_UNAVAILABLE",
+            message=f"{MAX_ATTEMPTS} attempts came to nothing",
+            status=None,
+            latency_ms=outcome.latency_ms(attempt.admitted_at, now),
+        )
+        recorded = await record(
+            log,
+            request_id=subject.request_id,
+            project_id=attempt.project_id,
+            at=now,
+            history=history,
+            decide=lambda found: after_failure(found, None, failed),
+        )
+        return Resumed("ended", recorded.history)
+    earlier = next(e for e in reversed(history) if isinstance(e, AttemptFailed | AttemptLost))
+    hold = earlier.hold_nano_usd if isinstance(earlier, AttemptFailed) else earlier.assumed_nano_usd
+    again = replace(attempt, hold_nano_usd=hold, budget_day=earlier.budget_day)
+    claim = await claims.admit_next(again, number, delivery)
+    return Resumed("leave", history) if claim is None else Resumed("attempt", history, claim)
