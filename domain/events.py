@@ -219,7 +219,7 @@ Event = (
     | RequestServedFromCache
 )
 
-EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]  # a union's members
+EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__args__}
 
 
 class StoredEvent(Struct, frozen=True, kw_only=True):

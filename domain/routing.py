@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from domain.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.errors import UnknownModel
 
 OPENAI = "openai"
@@ -70,6 +72,16 @@ def route(model: str, upstream_models: Mapping[str, str]) -> Route:
 def takes_temperature(upstream_model: str) -> bool:
     """Whether a temperature may be sent to this model at all."""
     return _NO_TEMPERATURE.fullmatch(upstream_model) is None
+
+
+def settled_temperature(request: ChatRequest, upstream_model: str) -> ChatRequest:
+    """The request with the default temperature where the caller left it out and the model takes one.
+
+    A default is never the reason for a refusal: none is added beside `topP`, which some models refuse together.
+    """
+    if request.temperature is not None or request.top_p is not None or not takes_temperature(upstream_model):
+        return request
+    return replace(request, temperature=DEFAULT_TEMPERATURE)
 
 
 def wants_max_completion_tokens(upstream_model: str) -> bool:

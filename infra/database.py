@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -19,6 +20,8 @@ COMMAND_TIMEOUT_S = 30.0
 POOL_MAX_CONNECTIONS = 8
 MIGRATION_LOCK = 0x6761746577617921
 """The advisory lock under which migrations run: the second of two that start at once waits and finds nothing to do."""
+
+_MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 _HOT_PATH_PLANS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 """Every hot statement goes by key. A plan made while a table was empty would scan it for as long as it is cached."""
@@ -92,7 +95,8 @@ class HeldConnection:
         if connection is None or connection.is_closed():
             connection = self._connection = await self._connect()
         try:
-            return await connection.fetch(query, *arguments)
+            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+            return rows
         except _LOST as error:
             connection.terminate()
             raise OutcomeUnknown(f"the database went away: {type(error).__name__}", retry_after_s=1) from error
@@ -127,7 +131,7 @@ def migrate(database_url: str) -> None:
     """Bring the database to the newest revision. Safe to call from several processes at once."""
     engine = create_engine(_alembic_url(database_url), poolclass=NullPool)
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         connection.commit()
@@ -140,3 +144,10 @@ def migrate(database_url: str) -> None:
 def _alembic_url(database_url: str) -> str:
     parts = urlsplit(database_url)
     return urlunsplit(parts._replace(scheme="postgresql+psycopg"))
+
+
+def newest_revision() -> str:
+    """The revision that this code's migrations lead to."""
+    head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+    assert head is not None, "there are migrations"
+    return head

@@ -64,7 +64,7 @@ class Selection(Struct, frozen=True, kw_only=True):
     """Exclusive."""
 
 
-class Conflict(Exception):  # noqa: N818 - an outcome, named as Commanded and others name it
+class Conflict(Exception):
     """The stream has moved on since its version was read: read it again, then decide."""
 
     def __init__(self, stream: str, expected_version: int) -> None:

@@ -10,8 +10,15 @@ from infra.database import Connection
 class Projection(Protocol):
     """Tables folded from the log. `name` is its checkpoint's and never changes."""
 
-    name: str
-    tables: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        ...
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that are folded."""
+        ...
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Write what the events mean into the tables (their names with `suffix`: a rebuild has shadows).

@@ -84,4 +84,5 @@ def _lost(row: asyncpg.Record) -> AttemptLost:
 
 
 def _latency_ms(row: asyncpg.Record, now: datetime) -> int:
-    return max(0, round((now - row["admitted_at"]).total_seconds() * 1000))
+    admitted_at: datetime = row["admitted_at"]
+    return max(0, round((now - admitted_at).total_seconds() * 1000))

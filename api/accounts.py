@@ -1,0 +1,223 @@
+"""What may be done with projects and keys: create, change, revoke. Used by the routes and by the shell commands.
+
+Each call is one append with its projection and its secrets in one transaction; then every process is told.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from domain.api_key import SECRET_BYTES, format_api_key, hint
+from domain.errors import NotFound
+from domain.events import (
+    ApiKeyChanged,
+    ApiKeyIssued,
+    ApiKeyRevoked,
+    Event,
+    KeySettings,
+    ProjectCreated,
+    ProjectSettingsChanged,
+    ProviderKeySet,
+    StoredEvent,
+    key_stream,
+    project_stream,
+)
+from infra.database import Connection, HeldConnection, Pool, open_pool
+from infra.event_log import Commit, EventLog
+from infra.ids import new_id
+from infra.provider_keys import store_provider_key
+from infra.settings import Settings
+from infra.vault import Vault
+from projections import keys
+from projections.keys import KeyRecord, Keys, ProjectRecord
+
+FIRST_PROJECT_LOCK = 0x6761746577617946
+_keys = Keys()
+
+
+class NewKey(Struct, frozen=True, kw_only=True):
+    """A key that was just issued; `text` is known here and nowhere else."""
+
+    key_id: str
+    text: str
+    settings: KeySettings
+    created_at: datetime
+
+    def __repr__(self) -> str:
+        """Shows no secret."""
+        return f"NewKey(key_id={self.key_id!r})"
+
+
+class NewProject(Struct, frozen=True, kw_only=True):
+    """A project that was just created, with its first key."""
+
+    project_id: str
+    name: str
+    key: NewKey
+
+
+class Accounts:
+    """Changes projects and keys."""
+
+    def __init__(
+        self, pool: Pool, log: EventLog, vault: Vault, announce: Callable[[str], Awaitable[None]] | None = None
+    ) -> None:
+        """`announce` tells every process that a project's keys are different."""
+        self._pool = pool
+        self._log = log
+        self._vault = vault
+        self._announce = announce
+
+    async def create_project(self, name: str, provider_keys: dict[str, str]) -> NewProject:
+        """Create a project with its first key, of role admin, and the provider keys that it brings."""
+        project_id, now = new_id("prj"), datetime.now(UTC)
+        key, issued = self._new_key(KeySettings(name="first key", role="admin"), now)
+        created = (ProjectCreated(name=name), *_provider_keys_set(provider_keys))
+
+        async def store(connection: Connection) -> None:
+            await connection.execute(
+                "INSERT INTO project_secrets VALUES ($1, $2)", project_id, self._vault.new_project_key(project_id)
+            )
+            await self._store_provider_keys(connection, project_id, provider_keys)
+
+        await self._append(
+            project_id, now, [(project_stream(project_id), 0, created), (key_stream(key.key_id), 0, (issued,))], store
+        )
+        return NewProject(project_id=project_id, name=name, key=key)
+
+    async def change_project(
+        self, project_id: str, *, name: str | None, provider_keys: dict[str, str | None]
+    ) -> ProjectRecord:
+        """Rename a project (None: keep), set or remove (None) its provider keys."""
+        known = await keys.project(self._pool, project_id)
+        if known is None:
+            raise NotFound("there is no such project")
+        events: tuple[Event, ...] = _provider_keys_set(provider_keys)
+        if name is not None and name != known.name:
+            events = (ProjectSettingsChanged(name=name), *events)
+        if events:
+            stream = project_stream(project_id)
+            version = len(await self._log.read_stream(stream))
+
+            async def store(connection: Connection) -> None:
+                await self._store_provider_keys(connection, project_id, provider_keys)
+
+            await self._append(project_id, datetime.now(UTC), [(stream, version, events)], store)
+        changed = await keys.project(self._pool, project_id)
+        assert changed is not None, "projects are never removed"
+        return changed
+
+    async def issue_key(self, project_id: str, settings: KeySettings) -> NewKey:
+        """Issue a key of a project."""
+        now = datetime.now(UTC)
+        key, issued = self._new_key(settings, now)
+        await self._append(project_id, now, [(key_stream(key.key_id), 0, (issued,))])
+        return key
+
+    async def change_key(self, record: KeyRecord, settings: KeySettings) -> KeyRecord:
+        """Give a key other settings, from its next request on."""
+        if settings != record.settings:
+            await self._append_to_key(record, ApiKeyChanged(key_id=record.key_id, settings=settings))
+        return await self.key(record.project_id, record.key_id)
+
+    async def revoke_key(self, record: KeyRecord) -> None:
+        """Revoke a key, for good. Revoking it again changes nothing."""
+        if record.revoked_at is None:
+            await self._append_to_key(record, ApiKeyRevoked(key_id=record.key_id))
+
+    async def key(self, project_id: str, key_id: str) -> KeyRecord:
+        """A key of a project.
+
+        Raises:
+            NotFound: the project has no such key.
+
+        """
+        record = await keys.key_of_project(self._pool, project_id, key_id)
+        if record is None:
+            raise NotFound("there is no such key in this project")
+        return record
+
+    def _new_key(self, settings: KeySettings, now: datetime) -> tuple[NewKey, ApiKeyIssued]:
+        text = format_api_key(os.urandom(SECRET_BYTES))
+        key = NewKey(key_id=new_id("key"), text=text, settings=settings, created_at=now)
+        secret_hash = self._vault.api_key_hash(text).hex()
+        return key, ApiKeyIssued(key_id=key.key_id, secret_hash=secret_hash, hint=hint(text), settings=settings)
+
+    async def _append_to_key(self, record: KeyRecord, event: Event) -> None:
+        stream = key_stream(record.key_id)
+        version = len(await self._log.read_stream(stream))
+        await self._append(record.project_id, datetime.now(UTC), [(stream, version, (event,))])
+
+    async def _append(
+        self,
+        project_id: str,
+        now: datetime,
+        streams: list[tuple[str, int, tuple[Event, ...]]],
+        store: Callable[[Connection], Awaitable[None]] | None = None,
+    ) -> None:
+        commits = [
+            Commit(stream=stream, expected_version=version, project_id=project_id, at=now, events=events)
+            for stream, version, events in streams
+        ]
+        folded = [
+            StoredEvent(
+                position=1,  # the fold of keys looks at no position
+                stream=commit.stream,
+                version=commit.expected_version + 1,
+                type=type(event).__name__,
+                project_id=project_id,
+                at=now,
+                event=event,
+            )
+            for commit in commits
+            for event in commit.events
+        ]
+
+        async def apply(connection: Connection) -> None:
+            await _keys.fold(connection, folded)
+            if store is not None:
+                await store(connection)
+
+        await self._log.append_with(commits, apply)
+        if self._announce is not None:
+            await self._announce(project_id)
+
+    async def _store_provider_keys(
+        self, connection: Connection, project_id: str, provider_keys: dict[str, str] | dict[str, str | None]
+    ) -> None:
+        for provider, key in provider_keys.items():
+            await store_provider_key(
+                connection,
+                self._vault,
+                project_id=project_id,
+                provider=provider,
+                key=key,
+                hint=hint(key) if key is not None else None,
+            )
+
+
+async def create_first_project(settings: Settings) -> str | None:
+    """Create a project with an admin key where there is none at all, and give the key's text; None where there is one."""
+    assert settings.database_url is not None, "checked by the command"
+    assert settings.encryption_key is not None, "checked by the command"
+    pool = await open_pool(settings.database_url, name="gateway first start", size=2)
+    log = EventLog(pool, HeldConnection(settings.database_url, name="gateway first start"))
+    try:
+        async with pool.acquire() as session, session.transaction():
+            await session.execute("SELECT pg_advisory_xact_lock($1)", FIRST_PROJECT_LOCK)
+            if await session.fetchval("SELECT EXISTS (SELECT 1 FROM projects)"):
+                return None
+            project = await Accounts(pool, log, Vault(settings.encryption_key)).create_project("default", {})
+            return project.key.text
+    finally:
+        await log.close()
+        await pool.close()
+
+
+def _provider_keys_set(provider_keys: dict[str, str] | dict[str, str | None]) -> tuple[Event, ...]:
+    return tuple(
+        ProviderKeySet(provider=provider, hint=hint(key) if key is not None else None)
+        for provider, key in provider_keys.items()
+    )

@@ -1,0 +1,167 @@
+"""From a request's headers to who is calling. Knows nothing of what the caller may do.
+
+Answers of the database are remembered for less than a second, good and bad ones, so a revoked key stops everywhere
+within that time even where the news of it is lost. The database being away is never the key's fault.
+"""
+
+import asyncio
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from domain.api_key import is_well_formed
+from domain.errors import Forbidden, Unauthorized
+from domain.events import KeySettings
+from infra.database import Pool
+from infra.settings import is_loopback
+from infra.vault import Vault
+from projections.keys import KeyRecord, key_by_hash
+
+MAX_REMEMBERED = 50_000
+MAX_AGE_S = 0.9
+"""Counted from when the look-up began, so that a revocation during it is not remembered longer."""
+
+_FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_BAD_KEY = "the API key is missing, unknown, expired or revoked: send it as 'Authorization: Bearer gw_live_…'"
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """Who is calling: a key, in good standing at the moment of the request."""
+
+    key_id: str
+    project_id: str
+    project_name: str
+    settings: KeySettings
+
+    def require_admin(self) -> None:
+        """Refuse a member's key.
+
+        Raises:
+            Forbidden: the key's role is not admin.
+
+        """
+        if self.settings.role != "admin":
+            raise Forbidden("this call needs a key with the role admin")
+
+
+class _Remembered(Struct, frozen=True):
+    read_at: float
+    caller: Caller | None
+    project_id: str | None
+
+
+class Authenticator:
+    """Looks up API keys for one process."""
+
+    def __init__(self, pool: Pool, vault: Vault) -> None:
+        self._pool = pool
+        self._vault = vault
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._looking_up: dict[bytes, asyncio.Task[_Remembered]] = {}
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Caller:
+        """Say whose key the headers carry.
+
+        Raises:
+            Unauthorized: no key, or none that works.
+            Unavailable: the database is away, so nobody can tell.
+
+        """
+        text = _presented(headers)
+        if text is None or not is_well_formed(text):
+            raise Unauthorized(_BAD_KEY)
+        secret_hash = self._vault.api_key_hash(text)
+        remembered = self._remembered.get(secret_hash)
+        if remembered is None or time.monotonic() - remembered.read_at > MAX_AGE_S:
+            remembered = await self._look_up(secret_hash)
+        caller = remembered.caller
+        if caller is None:
+            raise Unauthorized(_BAD_KEY)
+        expires_at = caller.settings.expires_at
+        if expires_at is not None and expires_at <= datetime.now(UTC):
+            raise Unauthorized(_BAD_KEY)
+        return caller
+
+    def forget(self, project_id: str) -> None:
+        """Drop what is remembered of a project's keys, and of texts that were no key."""
+        for secret_hash, remembered in list(self._remembered.items()):
+            if remembered.project_id in (project_id, None):
+                del self._remembered[secret_hash]
+
+    async def _look_up(self, secret_hash: bytes) -> _Remembered:
+        """Ask the database, once for all who ask at the same time."""
+        task = self._looking_up.get(secret_hash)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._read(secret_hash))
+            self._looking_up[secret_hash] = task
+            task.add_done_callback(lambda _: self._looking_up.pop(secret_hash, None))
+        return await asyncio.shield(task)
+
+    async def _read(self, secret_hash: bytes) -> _Remembered:
+        read_at = time.monotonic()
+        record = await key_by_hash(self._pool, secret_hash)
+        remembered = _Remembered(read_at, _caller(record), record.project_id if record is not None else None)
+        self._remembered[secret_hash] = remembered
+        self._remembered.move_to_end(secret_hash)
+        if len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return remembered
+
+
+def require_project_creator(headers: Mapping[str, str], *, client_host: str | None, master_key: str | None) -> None:
+    """Refuse who may not create projects: with a master key everybody without it, else everybody but this machine.
+
+    Neither a reverse proxy nor a web page may pass for this machine: no forwarding headers, a loopback Host, JSON (which
+    a page cannot send elsewhere without asking first), no Origin of another host.
+
+    Raises:
+        Unauthorized: the master key is missing or wrong.
+        Forbidden: the request did not come from this machine itself.
+
+    """
+    if master_key is not None:
+        presented = _presented(headers) or ""
+        if not hmac.compare_digest(presented.encode(), master_key.encode()):
+            raise Unauthorized("creating projects needs the master key: send it as 'Authorization: Bearer …'")
+        return
+    origin = headers.get("origin")
+    is_local = (
+        is_loopback(_host_name(headers.get("host", "")))
+        and is_loopback(client_host or "")
+        and headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+        and not any(name in headers for name in _FORWARDING)
+        and (origin is None or is_loopback(_host_name(origin.partition("://")[2])))
+    )
+    if not is_local:
+        raise Forbidden(
+            "without GATEWAY_MASTER_KEY only this machine itself may create projects: straight to a loopback address, "
+            "with content type application/json"
+        )
+
+
+def _presented(headers: Mapping[str, str]) -> str | None:
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, credentials = authorization.partition(" ")
+        return credentials.strip() if scheme.lower() == "bearer" else None
+    return headers.get("x-api-key")
+
+
+def _host_name(host: str) -> str:
+    """`localhost:3007`, `[::1]:3007` or `127.0.0.1` without its port."""
+    return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+
+
+def _caller(record: KeyRecord | None) -> Caller | None:
+    if record is None or record.revoked_at is not None:
+        return None
+    return Caller(
+        key_id=record.key_id,
+        project_id=record.project_id,
+        project_name=record.project_name,
+        settings=record.settings,
+    )

@@ -1,0 +1,77 @@
+"""`/health/live`, `/health/ready` and `/metrics`: for whoever operates the gateway. No key needed, no secret shown."""
+
+from typing import Literal
+
+import msgspec
+from litestar import MediaType, Response, get
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from api.native.envelope import JSON, Described, Description
+from api.requests import AnyRequest, services_of
+from domain.errors import Unavailable
+from infra.database import database_errors, newest_revision
+
+State = Literal["ok", "away", "outdated"]
+_encode = msgspec.json.Encoder().encode
+
+
+class Alive(Struct):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Struct, kw_only=True):
+    """Whether requests can be served, and what stands in the way."""
+
+    status: Literal["ok", "unavailable"]
+    postgresql: State
+    nats: State
+    migrations: State
+
+
+def routes(described: Described, metrics: CollectorRegistry) -> list[HTTPRouteHandler]:
+    """The operator's routes."""
+
+    @get(
+        "/health/live",
+        summary="Does the process answer?",
+        operation_class=described.operation(Description(answer=Alive, errors=(), enveloped=False)),
+    )
+    async def live() -> Response[bytes]:
+        """Answer."""
+        return Response(_encode(Alive()), media_type=JSON)
+
+    @get(
+        "/health/ready",
+        summary="Can requests be served?",
+        operation_class=described.operation(Description(answer=Readiness, errors=(503,), enveloped=False)),
+    )
+    async def ready(request: AnyRequest) -> Response[bytes]:
+        """Ask PostgreSQL, NATS and the migrations."""
+        services = services_of(request)
+        postgresql, migrations = await _database(services.pool)
+        nats: State = "ok" if services.broker.is_connected else "away"
+        ok = (postgresql, nats, migrations) == ("ok", "ok", "ok")
+        readiness = Readiness(
+            status="ok" if ok else "unavailable", postgresql=postgresql, nats=nats, migrations=migrations
+        )
+        return Response(_encode(readiness), media_type=JSON, status_code=200 if ok else 503)
+
+    @get("/metrics", summary="Figures for Prometheus", media_type=MediaType.TEXT, include_in_schema=False)
+    async def figures() -> Response[bytes]:
+        """Give this process's figures."""
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    return [live, ready, figures]
+
+
+async def _database(pool: object) -> tuple[State, State]:
+    try:
+        async with database_errors():
+            revision = await pool.fetchval("SELECT version_num FROM alembic_version")  # type: ignore[attr-defined]  # asyncpg
+    except Unavailable:
+        return "away", "away"
+    return "ok", "ok" if revision == newest_revision() else "outdated"

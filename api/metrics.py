@@ -1,0 +1,51 @@
+"""What this process counts for Prometheus: requests and how long they took, by route group and status. Never by key."""
+
+import time
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_GROUPS = (
+    ("/api/v1/completions/chat", "chat"),
+    ("/api/v1/completions/embeddings", "embeddings"),
+    ("/api/v1", "native"),
+    ("/health", "health"),
+)
+
+
+class Measured:
+    """Counts requests and their durations."""
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+        self._app = app
+        self._requests = Counter("gateway_requests_total", "Requests answered.", ("route", "status"), registry=registry)
+        self._seconds = Histogram(
+            "gateway_request_seconds", "From request to answer.", ("route",), buckets=BUCKETS_S, registry=registry
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and count."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = "500"
+
+        async def send_noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting_status)
+        finally:
+            route = _group(scope["path"])
+            self._requests.labels(route, status).inc()
+            self._seconds.labels(route).observe(time.perf_counter() - started)
+
+
+def _group(path: str) -> str:
+    return next((name for prefix, name in _GROUPS if path.startswith(prefix)), "other")

@@ -1,0 +1,98 @@
+"""Errors as the native surface shows them: `{"success": false, "error": {…}}` and the HTTP status of the contract's table."""
+
+import math
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from api.requests import AnyRequest, request_id_of
+from domain.errors import (
+    BodyTooLarge,
+    BudgetExceeded,
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    ProviderCredentials,
+    ProviderLost,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+    UnknownModel,
+)
+
+STATUSES: dict[type[GatewayError], int] = {
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    InvalidRequest: 400,
+    UnknownModel: 404,
+    BodyTooLarge: 413,
+    RateLimited: 429,
+    BudgetExceeded: 402,
+    ProviderRejected: 400,  # or the provider's own
+    ProviderCredentials: 502,
+    ProviderRateLimited: 429,
+    ProviderUnavailable: 502,
+    ProviderLost: 502,
+    ProviderTimeout: 504,
+    Overloaded: 503,
+    Unavailable: 503,
+}
+
+_CODES = {400: InvalidRequest.code, 404: NotFound.code, 405: "METHOD_NOT_ALLOWED", 413: BodyTooLarge.code}
+DEFAULT_RETRY_AFTER_S = 1.0
+_RETRY_STATUSES = frozenset({429, 503})
+
+log = structlog.get_logger(__name__)
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def status_of(error: GatewayError) -> int:
+    """The HTTP status of an error: its class's, or that of the nearest class above it."""
+    if isinstance(error, ProviderRejected) and error.status is not None:
+        return error.status
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def _render(
+    request: AnyRequest, status: int, error: dict[str, Any], retry_after_s: float | None = None
+) -> Response[bytes]:
+    if status in _RETRY_STATUSES and retry_after_s is None:
+        retry_after_s = DEFAULT_RETRY_AFTER_S
+    shown = {name: value for name, value in error.items() if value is not None}
+    content = _encode({"success": False, "error": shown | {"requestId": request_id_of(request.scope)}})
+    headers = {"Retry-After": str(math.ceil(retry_after_s))} if retry_after_s is not None else {}
+    return Response(content, status_code=status, media_type="application/json", headers=headers)
+
+
+def _gateway_error(request: AnyRequest, error: GatewayError) -> Response[bytes]:
+    shown = {"code": error.code, "message": error.message, "details": error.details}
+    return _render(request, status_of(error), shown, error.retry_after_s)
+
+
+def _http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+    """What Litestar itself refuses: no such route, no such method, a body above the limit."""
+    code = _CODES.get(error.status_code, "INTERNAL" if error.status_code >= 500 else InvalidRequest.code)
+    return _render(request, error.status_code, {"code": code, "message": error.detail})
+
+
+def _unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+    log.error("request_crashed", request_id=request_id_of(request.scope), exc_info=error)
+    return _render(request, 500, {"code": "INTERNAL", "message": "something went wrong here; the log says what"})
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    GatewayError: _gateway_error,
+    HTTPException: _http_error,
+    Exception: _unexpected,
+}

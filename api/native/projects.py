@@ -1,0 +1,134 @@
+"""`/projects`: create one, look at one's own, change it."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from litestar import Response, get, patch, post
+from litestar.handlers import HTTPRouteHandler
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from api.authentication import require_project_creator
+from api.native.envelope import Described, Description, success
+from api.requests import AnyRequest, body_of, caller_of, services_of
+from domain.errors import NotFound
+from domain.routing import ANTHROPIC, OPENAI
+from projections import keys
+from projections.keys import ProjectRecord
+
+ProjectName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+ProviderKey = Annotated[str, Meta(min_length=8, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
+
+
+class NewProjectCall(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """A project to be created."""
+
+    name: ProjectName
+    openai_key: ProviderKey | None = None
+    anthropic_key: ProviderKey | None = None
+
+
+class ProjectChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Only the fields that are there change; null removes a provider key."""
+
+    name: ProjectName | UnsetType = UNSET
+    openai_key: ProviderKey | None | UnsetType = UNSET
+    anthropic_key: ProviderKey | None | UnsetType = UNSET
+
+
+class CreatedProject(Struct, kw_only=True, rename="camel"):
+    """A new project; its first key is shown this once."""
+
+    id: str
+    name: str
+    api_key: str
+    api_key_id: str
+    created_at: datetime
+
+
+class ShownProject(Struct, kw_only=True, rename="camel"):
+    """A project; provider keys are shown as their last four characters."""
+
+    id: str
+    name: str
+    openai_key: str | None
+    anthropic_key: str | None
+    created_at: datetime
+
+
+_new_decoder = msgspec.json.Decoder(NewProjectCall)
+_change_decoder = msgspec.json.Decoder(ProjectChange)
+
+
+def routes(described: Described) -> list[HTTPRouteHandler]:
+    """The routes of projects."""
+
+    @post(
+        "/projects",
+        summary="Create a project",
+        operation_class=described.operation(Description(body=NewProjectCall, answer=CreatedProject, status=201)),
+    )
+    async def create(request: AnyRequest) -> Response[bytes]:
+        """Create a project with its first key."""
+        services = services_of(request)
+        require_project_creator(
+            request.headers,
+            client_host=request.client.host if request.client else None,
+            master_key=services.settings.master_key,
+        )
+        call = await body_of(request, _new_decoder)
+        given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
+        project = await services.accounts.create_project(call.name, {name: key for name, key in given.items() if key})
+        created = CreatedProject(
+            id=project.project_id,
+            name=project.name,
+            api_key=project.key.text,
+            api_key_id=project.key.key_id,
+            created_at=project.key.created_at,
+        )
+        return success(created, status=201)
+
+    @get(
+        "/projects/me",
+        summary="The key's project",
+        operation_class=described.operation(Description(answer=ShownProject)),
+    )
+    async def mine(request: AnyRequest) -> Response[bytes]:
+        """Show the caller's project."""
+        caller = await caller_of(request)
+        caller.require_admin()
+        record = await keys.project(services_of(request).pool, caller.project_id)
+        if record is None:
+            raise NotFound("there is no such project")
+        return success(_shown(record))
+
+    @patch(
+        "/projects/me",
+        summary="Change the key's project",
+        operation_class=described.operation(Description(body=ProjectChange, answer=ShownProject)),
+    )
+    async def change(request: AnyRequest) -> Response[bytes]:
+        """Rename the caller's project, set or remove its provider keys."""
+        caller = await caller_of(request)
+        caller.require_admin()
+        call = await body_of(request, _change_decoder)
+        given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
+        record = await services_of(request).accounts.change_project(
+            caller.project_id,
+            name=call.name if call.name is not UNSET else None,
+            provider_keys={name: key for name, key in given.items() if key is not UNSET},
+        )
+        return success(_shown(record))
+
+    return [create, mine, change]
+
+
+def _shown(record: ProjectRecord) -> ShownProject:
+    hints = record.provider_hints
+    return ShownProject(
+        id=record.project_id,
+        name=record.name,
+        openai_key=f"sk-…{hints[OPENAI]}" if OPENAI in hints else None,
+        anthropic_key=f"sk-…{hints[ANTHROPIC]}" if ANTHROPIC in hints else None,
+        created_at=record.created_at,
+    )

@@ -1,0 +1,113 @@
+"""An API process: wires its parts, serves until it is told to stop, finishes what is in flight."""
+
+import asyncio
+import os
+import socket
+from datetime import UTC, datetime
+
+import structlog
+import uvicorn
+
+from api.accounts import Accounts
+from api.answering import Answering
+from api.app import create_app
+from api.authentication import Authenticator
+from api.memory_cache import MemoryCache
+from api.services import Services
+from infra.admission import Admission
+from infra.blobs import Blobs
+from infra.broker import Broker
+from infra.database import HeldConnection, open_pool
+from infra.event_log import EventLog
+from infra.hints import KEYS_CHANGED, LogHints
+from infra.ids import new_id
+from infra.jobs import JobQueue
+from infra.price_book import PriceBook
+from infra.replies import ReplyInbox
+from infra.settings import Settings
+from infra.vault import Vault
+
+DRAIN_TIMEOUT_S = 20
+KEEP_ALIVE_S = 75
+BACKLOG = 2_048
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serve on `listener` until `stop`."""
+    assert settings.database_url is not None, "checked by the command"
+    assert settings.encryption_key is not None, "checked by the command"
+    name = f"gateway api {socket.gethostname()}:{os.getpid()}"
+    vault = Vault(settings.encryption_key)
+    broker = Broker()
+    await broker.connect(settings.nats_urls, name=name)
+    pool = await open_pool(settings.database_url, name=name)
+    hints = LogHints(broker)
+    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
+    admission = Admission(HeldConnection(settings.database_url, name=name), pool)
+    queue = JobQueue(broker)
+    await queue.ensure()
+    inbox = ReplyInbox(broker, new_id("api"))
+    await inbox.open()
+    authenticator = Authenticator(pool, vault)
+    await hints.on_change(KEYS_CHANGED, authenticator.forget)
+    prices = PriceBook()
+    answering = Answering(
+        event_log=event_log,
+        admission=admission,
+        queue=queue,
+        inbox=inbox,
+        blobs=Blobs(pool, event_log, vault),
+        prices=prices,
+        memory=MemoryCache(settings.cache_memory_bytes),
+        upstream_models=settings.upstream_models,
+        request_timeout_s=settings.request_timeout_s,
+        now=lambda: datetime.now(UTC),
+    )
+    services = Services(
+        settings=settings,
+        pool=pool,
+        broker=broker,
+        log=event_log,
+        prices=prices,
+        accounts=Accounts(pool, event_log, vault, hints.keys_changed),
+        authenticator=authenticator,
+        answering=answering,
+    )
+    log.info("api_ready")
+    await _serve(create_app(services), listener, stop)
+    await inbox.close()
+    await admission.close()
+    await event_log.close()
+    await broker.close()
+    await pool.close()
+    log.info("api_stopped")
+
+
+async def _serve(app: object, listener: socket.socket, stop: asyncio.Event) -> None:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]  # Litestar's ASGI types and uvicorn's are the same protocol
+            loop="none",
+            http="httptools",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
+        )
+    )
+
+    async def stop_server() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    stopping = asyncio.create_task(stop_server())
+    try:
+        await server._serve(sockets=[listener])  # noqa: SLF001 - `serve` would take the signals from the command
+    finally:
+        stopping.cancel()

@@ -1,0 +1,96 @@
+"""What every route does with a request: who is calling, what is in its body and query, as typed values or a clear error.
+
+Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no number.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+
+from api.authentication import Caller
+from api.services import Services
+from domain.errors import InvalidRequest
+
+AnyRequest = Request[Any, Any, Any]
+Shape = TypeVar("Shape")
+
+REQUEST_ID_SCOPE = "gateway.request_id"
+
+_AT = re.compile(r" - at `\$(?:\.)?(?P<path>.*?)`$")
+_NAMED = re.compile(r"(?:unknown|required) field `(?P<field>[^`]+)`")
+
+
+def services_of(request: AnyRequest) -> Services:
+    """The process's parts."""
+    services = request.app.state.services
+    assert isinstance(services, Services), "put there by the composition root"
+    return services
+
+
+def request_id_of(scope: Any) -> str:
+    """The request's id, made when it came in."""
+    return str(scope[REQUEST_ID_SCOPE])
+
+
+async def caller_of(request: AnyRequest) -> Caller:
+    """Who is calling. Raises as `Authenticator.authenticate`."""
+    return await services_of(request).authenticator.authenticate(request.headers)
+
+
+async def body_of(request: AnyRequest, decoder: "msgspec.json.Decoder[Shape]") -> Shape:
+    """The body, as the decoder's type.
+
+    Raises:
+        InvalidRequest: names the field and what is wrong with it.
+
+    """
+    body = await request.body()
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def query_of(request: AnyRequest, shape: type[Shape]) -> Shape:
+    """The query's parameters as a struct; each may come once.
+
+    Raises:
+        InvalidRequest: names the parameter and what is wrong with it.
+
+    """
+    values: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in values:
+            raise InvalidRequest(f"`{name}` may be given once", field=name)
+        values[name] = value
+    return convert(values, shape)
+
+
+def convert(values: Mapping[str, Any], shape: type[Shape]) -> Shape:
+    """Texts as typed values.
+
+    Raises:
+        InvalidRequest: names the value and what is wrong with it.
+
+    """
+    try:
+        return msgspec.convert(values, shape, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: msgspec.ValidationError) -> InvalidRequest:
+    """What msgspec found wrong, with the field's path in front."""
+    text = str(error)
+    at = _AT.search(text)
+    path = at["path"] if at else ""
+    reason = text[: at.start()] if at else text
+    named = _NAMED.search(reason)
+    if named:
+        path = f"{path}.{named['field']}" if path else named["field"]
+    return InvalidRequest(f"`{path}`: {reason}" if path else reason, field=path or None)

@@ -1,0 +1,26 @@
+"""The parts that the routes work with, made once per process by `api/process.py`."""
+
+from dataclasses import dataclass
+
+from api.accounts import Accounts
+from api.answering import Answering
+from api.authentication import Authenticator
+from infra.broker import Broker
+from infra.database import Pool
+from infra.event_log import EventLog
+from infra.price_book import PriceBook
+from infra.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything that a route may need."""
+
+    settings: Settings
+    pool: Pool
+    broker: Broker
+    log: EventLog
+    prices: PriceBook
+    accounts: Accounts
+    authenticator: Authenticator
+    answering: Answering

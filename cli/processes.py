@@ -1,0 +1,135 @@
+"""Running one process of the gateway, and finding the servers of a running `gateway up`."""
+
+import asyncio
+import base64
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import msgspec
+import psutil
+import uvloop
+from msgspec import Struct
+
+from infra.logging import configure_logging
+from infra.settings import Settings, SettingsError, environment, load_settings, require_servers
+
+RUNNING_FILE = "running.json"
+USAGE_ERROR = 2
+
+
+class Running(Struct, frozen=True, kw_only=True):
+    """What a running `gateway up` tells the other commands on its machine."""
+
+    pid: int
+    database_url: str
+    nats_urls: tuple[str, ...]
+    encryption_key: str
+    """Base64. The file is readable by its owner only."""
+    address: str
+
+
+def fail(message: str) -> NoReturn:
+    """End with one line and the exit code for "this cannot be done like that"."""
+    click.echo(f"gateway: {message}", err=True)
+    sys.exit(USAGE_ERROR)
+
+
+def read_settings(**flags: object) -> Settings:
+    """The settings of this process, or one line and exit code 2."""
+    try:
+        return load_settings(environment(os.environ, Path.cwd()), flags=flags, on_terminal=sys.stderr.isatty())
+    except SettingsError as error:
+        fail(str(error))
+
+
+def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a process of the gateway under uvloop until SIGTERM or SIGINT; a second signal ends it at once."""
+    configure_logging(settings.log_format, process=name)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        await main(stop)
+
+    uvloop.run(run())
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set `stop` at the first SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+def settings_for_process(**flags: object) -> Settings:
+    """The settings of `gateway api`, `worker` or `projector`, which share their servers with others."""
+    settings = read_settings(**flags)
+    try:
+        require_servers(settings)
+    except SettingsError as error:
+        fail(str(error))
+    return settings
+
+
+def settings_for_administration(data_dir: Path | None) -> Settings:
+    """The settings of a command that reads or administers: the environment's servers, else those of a running `up`."""
+    settings = read_settings(data_dir=data_dir)
+    if settings.database_url is not None:
+        return settings
+    running = find_running(settings.data_dir)
+    if running is None:
+        fail(
+            f"no gateway runs on {settings.data_dir}, and GATEWAY_DATABASE_URL is not set: "
+            "start one with `gateway up`, or name its directory with --data-dir"
+        )
+    return msgspec.structs.replace(
+        settings,
+        database_url=running.database_url,
+        nats_urls=running.nats_urls,
+        encryption_key=base64.b64decode(running.encryption_key),
+    )
+
+
+def find_running(data_dir: Path) -> Running | None:
+    """The `gateway up` that runs on a directory; None where none does."""
+    try:
+        running = msgspec.json.decode((data_dir / RUNNING_FILE).read_bytes(), type=Running)
+    except FileNotFoundError:
+        return None
+    return running if psutil.pid_exists(running.pid) else None
+
+
+def write_running(data_dir: Path, running: Running) -> None:
+    """Say where the servers are, to this directory's owner only."""
+    descriptor = os.open(data_dir / RUNNING_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(running))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind an address, or one line and exit code 2."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2_048)
+    except OSError as error:
+        fail(f"cannot serve {host}:{port}: {os.strerror(error.errno or 0)} (choose another with --port)")
+    listener.setblocking(False)
+    return listener
+
+
+def run_async(work: Awaitable[Any]) -> Any:
+    """Run a command's coroutine."""
+
+    async def run() -> Any:
+        return await work
+
+    return uvloop.run(run())

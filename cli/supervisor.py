@@ -1,0 +1,164 @@
+"""Keeps child processes running: starts them, passes their output on, restarts what dies, stops them in order.
+
+Knows no process of the gateway by name; what runs, and in which order it stops, is `cli/up.py`.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from infra.child import start_child
+
+FIRST_BACKOFF_S = 0.2
+MAX_BACKOFF_S = 10.0
+HEALTHY_AFTER_S = 30.0
+POLL_S = 0.1
+KILL_WAIT_S = 5.0
+
+
+class ChildSpec(Struct, frozen=True, kw_only=True):
+    """A process to keep running."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    pass_fds: tuple[int, ...] = ()
+
+
+def say(name: str, text: str) -> None:
+    """Write a line of output under a name."""
+    print(f"{name:<11} | {text}", file=sys.stderr, flush=True)
+
+
+class Child:
+    """One process, restarted with growing pauses when it dies."""
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self._spec = spec
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Start the process, and start it again whenever it ends, until `stop`."""
+        backoff_s = FIRST_BACKOFF_S
+        while not self._stopping:
+            started = time.monotonic()
+            code = await self._run_once()
+            if self._stopping:
+                return
+            if time.monotonic() - started > HEALTHY_AFTER_S:
+                backoff_s = FIRST_BACKOFF_S
+            say(self._spec.name, f"ended ({_how(code)}); starting it again in {backoff_s:g} s")
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Ask the process to end, and make it after `timeout_s`."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + timeout_s
+        while process.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_S / 2)
+        if process.poll() is None:
+            say(self._spec.name, f"does not end within {timeout_s:.0f} s: killed")
+            process.kill()
+            await asyncio.to_thread(process.wait, KILL_WAIT_S)
+
+    async def _run_once(self) -> int:
+        read_end, write_end = os.pipe()
+        try:
+            self._process = start_child(
+                self._spec.argv, env=self._spec.env, output=write_end, pass_fds=self._spec.pass_fds
+            )
+        finally:
+            os.close(write_end)
+        with os.fdopen(read_end, "rb") as output:
+            reader = asyncio.StreamReader()
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), output
+            )
+            try:
+                await self._pass_on(reader)
+            finally:
+                transport.close()
+        return await asyncio.to_thread(self._process.wait)
+
+    async def _pass_on(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                line = await reader.readline()
+            except ValueError:  # a line longer than the reader's limit: its rest comes as the next one
+                continue
+            if not line:
+                return
+            say(self._spec.name, line.decode(errors="replace").rstrip("\n"))
+
+
+class Server:
+    """A server in a child process that was started elsewhere, launched again when it dies."""
+
+    def __init__(
+        self, name: str, process_of: Callable[[], "subprocess.Popen[bytes] | None"], launch: Callable[[], None]
+    ) -> None:
+        self._name = name
+        self._process_of = process_of
+        self._launch = launch
+
+    async def watch(self) -> None:
+        """Look after it until cancelled."""
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            await asyncio.sleep(POLL_S)
+            process = self._process_of()
+            if process is None or process.poll() is None:
+                continue
+            say(self._name, f"ended ({_how(process.returncode)}); starting it again in {backoff_s:g} s")
+            await asyncio.sleep(backoff_s)
+            try:
+                await asyncio.to_thread(self._launch)
+                backoff_s = FIRST_BACKOFF_S
+            except Exception as error:  # noqa: BLE001 - said, and tried again
+                say(self._name, str(error))
+                backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
+
+
+async def supervise(
+    children: Sequence[Sequence[Child]],
+    servers: Sequence[Server],
+    stop: asyncio.Event,
+    *,
+    drain_s: float,
+    when_started: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Run the children until `stop`; then stop them group by group, all within `drain_s`."""
+    everyone = [child for group in children for child in group]
+    runs = [asyncio.create_task(child.run()) for child in everyone]
+    watches = [asyncio.create_task(server.watch()) for server in servers]
+    started = asyncio.create_task(when_started())
+    await stop.wait()
+    started.cancel()
+    for watch in watches:
+        watch.cancel()
+    deadline = time.monotonic() + drain_s
+    for group in children:
+        left_s = max(1.0, deadline - time.monotonic())
+        await asyncio.gather(*(child.stop(left_s) for child in group))
+    for run in runs:
+        run.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*runs, *watches, started, return_exceptions=True)
+
+
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,192 @@
+"""`gateway up`: the whole gateway on one machine, as one tree of processes."""
+
+import asyncio
+import base64
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import click
+import msgspec
+import structlog
+
+from api.accounts import create_first_project
+from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
+from cli.supervisor import Child, ChildSpec, Server, say, supervise
+from infra.database import migrate
+from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
+from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from infra.logging import configure_logging
+from infra.settings import ENCRYPTION_KEY_BYTES, Settings, SettingsError, require_master_key
+
+DRAIN_S = 25.0
+"""For the processes; the servers below them get the rest of the contract's 30 s."""
+READY_TIMEOUT_S = 60.0
+READY_POLL_S = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+def up(**flags: object) -> None:
+    """Start everything, keep it running, stop it in order."""
+    settings = read_settings(**flags)
+    configure_logging(settings.log_format, process="up")
+    try:
+        require_master_key(settings)
+    except SettingsError as error:
+        fail(str(error))
+    with _exclusively(settings.data_dir):
+        listener = listen(settings.host, settings.port)
+        settings = msgspec.structs.replace(
+            settings,
+            port=listener.getsockname()[1],
+            encryption_key=settings.encryption_key or _own_encryption_key(settings.data_dir),
+        )
+        with contextlib.ExitStack() as servers_running, listener:
+            settings, servers = _start_servers(settings, servers_running)
+            servers_running.callback((settings.data_dir / RUNNING_FILE).unlink, missing_ok=True)
+            asyncio.run(_run(settings, listener, servers))
+
+
+def _start_servers(settings: Settings, running: contextlib.ExitStack) -> tuple[Settings, list[Server]]:
+    """Start the servers that the environment does not name; `running` stops them."""
+    servers: list[Server] = []
+    try:
+        if not settings.nats_urls:
+            nats = EmbeddedNats(settings.data_dir / "nats")
+            running.callback(nats.stop)
+            settings = msgspec.structs.replace(settings, nats_urls=(nats.start(),))
+            servers.append(Server("nats", lambda: nats.process, nats.launch))
+        if settings.database_url is None:
+            postgres = EmbeddedPostgres(settings.data_dir / "postgresql")
+            running.callback(postgres.stop)
+            settings = msgspec.structs.replace(settings, database_url=postgres.start())
+            servers.append(Server("postgresql", lambda: postgres.process, postgres.launch))
+    except (EmbeddedNatsError, EmbeddedPostgresError) as error:
+        fail(str(error))
+    return settings, servers
+
+
+async def _run(settings: Settings, listener: socket.socket, servers: list[Server]) -> None:
+    assert settings.database_url is not None, "started, or named by the environment"
+    assert settings.encryption_key is not None, "read, or made"
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    say("up", "migrating the database")
+    await asyncio.to_thread(migrate, settings.database_url)
+    first_key = await create_first_project(settings)
+    address = f"http://{_shown_host(settings.host)}:{settings.port}"
+    key = base64.b64encode(settings.encryption_key).decode()
+    write_running(
+        settings.data_dir,
+        Running(
+            pid=os.getpid(),
+            database_url=settings.database_url,
+            nats_urls=settings.nats_urls,
+            encryption_key=key,
+            address=address,
+        ),
+    )
+    environment = dict(os.environ) | {
+        "GATEWAY_DATABASE_URL": settings.database_url,
+        "GATEWAY_NATS_URL": ",".join(settings.nats_urls),
+        "GATEWAY_ENCRYPTION_KEY": key,
+        "GATEWAY_HOST": settings.host,
+        "GATEWAY_PORT": str(settings.port),
+        "GATEWAY_DATA_DIR": str(settings.data_dir),
+        "GATEWAY_LOG_FORMAT": settings.log_format,
+    }
+    fd = listener.fileno()
+    apis = [
+        _child(f"api-{number}", ("api", "--fd", str(fd)), environment, (fd,))
+        for number in range(1, settings.api_processes + 1)
+    ]
+    workers = [_child(f"worker-{number}", ("worker",), environment) for number in range(1, settings.workers + 1)]
+    projector = _child("projector", ("projector",), environment)
+
+    async def when_started() -> None:
+        await _wait_until_ready(address)
+        _greet(settings, address, first_key)
+
+    await supervise([apis, workers, [projector]], servers, stop, drain_s=DRAIN_S, when_started=when_started)
+    say("up", "stopped")
+
+
+def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds: tuple[int, ...] = ()) -> Child:
+    script = Path(sysconfig.get_path("scripts")) / "gateway"
+    return Child(ChildSpec(name=name, argv=(sys.executable, str(script), *command), env=environment, pass_fds=fds))
+
+
+async def _wait_until_ready(address: str) -> None:
+    """Ask until the gateway says that it can serve."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with session.get(f"{address}/health/ready") as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(READY_POLL_S)
+    say("up", f"not ready after {READY_TIMEOUT_S:.0f} s: the lines above say why; still trying")
+
+
+def _greet(settings: Settings, address: str, first_key: str | None) -> None:
+    """Say where it runs and what to try, on standard output; the first key is shown here and never again."""
+    keys = ", ".join(sorted(settings.provider_keys)) or "none (set OPENAI_API_KEY or ANTHROPIC_API_KEY)"
+    lines = ["", f"The gateway runs at {address}  (OpenAPI: {address}/schema)", f"Provider keys: {keys}"]
+    if first_key is not None:
+        lines += ["", "Your first API key, shown this once:", "", f"  {first_key}"]
+    body = '{"model": "echo", "messages": [{"role": "user", "content": "Hello!"}]}'
+    lines += [
+        "",
+        "Try it:",
+        "",
+        f"  curl {address}/api/v1/completions/chat \\",
+        f"    -H 'Authorization: Bearer {first_key or 'YOUR_API_KEY'}' \\",
+        f"    -H 'Content-Type: application/json' -d '{body}'",
+        "",
+    ]
+    click.echo("\n".join(lines))
+    sys.stdout.flush()
+
+
+def _shown_host(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+@contextlib.contextmanager
+def _exclusively(data_dir: Path) -> Iterator[None]:
+    """Own the directory while the block runs, or one line and exit code 2."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "lock").open("w")
+    except OSError as error:
+        fail(f"cannot write to {data_dir}: {error.strerror} (choose another directory with --data-dir)")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fail(f"another `gateway up` runs on {data_dir} (choose another directory with --data-dir)")
+        yield
+
+
+def _own_encryption_key(data_dir: Path) -> bytes:
+    """The key in the directory, made at the first start, readable by its owner only."""
+    path = data_dir / "encryption.key"
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(base64.b64encode(os.urandom(ENCRYPTION_KEY_BYTES)) + b"\n")
+    key = base64.b64decode(path.read_bytes().strip())
+    if len(key) != ENCRYPTION_KEY_BYTES:
+        fail(
+            f"{path} does not hold {ENCRYPTION_KEY_BYTES} bytes in base64: restore it, what is sealed under it needs it"
+        )
+    return key

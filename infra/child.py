@@ -1,0 +1,62 @@
+"""A child process that dies with its parent, and is asked to end before it is made to."""
+
+import ctypes
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+KILL_WAIT_S = 5.0
+_PR_SET_PDEATHSIG = 1
+
+
+def start_child(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
+    cwd: Path | None = None,
+    output: IO[Any] | int | None = None,
+    pass_fds: Sequence[int] = (),
+    death_signal: signal.Signals = signal.SIGTERM,
+) -> "subprocess.Popen[bytes]":
+    """Start a process in a group of its own, so that Ctrl-C on the terminal reaches only the parent.
+
+    On Linux it gets `death_signal` should the parent die without a word.
+    """
+    return subprocess.Popen(  # noqa: S603 - our own binaries, with arguments of our own
+        list(argv),
+        env=dict(env) if env is not None else None,
+        user=user,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not None else None,
+        pass_fds=tuple(pass_fds),
+        process_group=0,
+        preexec_fn=_dies_with_parent(death_signal),  # noqa: PLW1509 - one prctl call, before any thread is started
+    )
+
+
+def stop_child(process: "subprocess.Popen[bytes]", how: signal.Signals, *, timeout_s: float) -> None:
+    """Ask a process to end, and make it after `timeout_s`."""
+    if process.poll() is None:
+        process.send_signal(how)
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(KILL_WAIT_S)
+
+
+def _dies_with_parent(death_signal: signal.Signals) -> Any:
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def set_death_signal() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(death_signal))
+
+    return set_death_signal
