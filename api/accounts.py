@@ -199,7 +199,7 @@ class Accounts:
 
 
 async def create_first_project(settings: Settings) -> str | None:
-    """Create a project with an admin key where there is none at all, and give the key's text; None where there is one."""
+    """Create a project with an admin key where there is none at all; gives the key's text, None where there is one."""
     assert settings.database_url is not None, "checked by the command"
     assert settings.encryption_key is not None, "checked by the command"
     pool = await open_pool(settings.database_url, name="gateway first start", size=2)

@@ -46,11 +46,11 @@ def create_app(services: Services) -> ASGIApp:
             title="AI Gateway",
             version=API_VERSION,
             path="/schema",
-            components=Components(schemas=dict(described.components())),
             render_plugins=[StoplightRenderPlugin()],
         ),
         logging_config=None,
     )
+    app.openapi_schema.components = Components(schemas=dict(described.components()))
     return Measured(RequestIds(app), metrics)
 
 

@@ -115,8 +115,8 @@ class Authenticator:
 def require_project_creator(headers: Mapping[str, str], *, client_host: str | None, master_key: str | None) -> None:
     """Refuse who may not create projects: with a master key everybody without it, else everybody but this machine.
 
-    Neither a reverse proxy nor a web page may pass for this machine: no forwarding headers, a loopback Host, JSON (which
-    a page cannot send elsewhere without asking first), no Origin of another host.
+    Neither a reverse proxy nor a web page may pass for this machine: no forwarding headers, a loopback Host, JSON
+    (which a page cannot send elsewhere without asking first), no Origin of another host.
 
     Raises:
         Unauthorized: the master key is missing or wrong.

@@ -1,4 +1,7 @@
-"""Answers in this process's memory, least recently used out first, within a limit of bytes. A front, never the truth."""
+"""Answers in this process's memory, least recently used out first, within a limit of bytes.
+
+A front, never the truth: whatever is here is in the log and its blobs as well.
+"""
 
 from collections import OrderedDict
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What every route does with a request: who is calling, what is in its body and query, as typed values or a clear error.
+"""What every route does with a request: who is calling, what is in its body and query, typed or clearly refused.
 
 Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no number.
 """

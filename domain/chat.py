@@ -7,7 +7,7 @@ delivery are the same question.
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 MAX_MESSAGES = 10_000
 MAX_TOOLS = 512
@@ -57,7 +57,7 @@ class FunctionCall(_Shape, frozen=True, kw_only=True):
     arguments: str
 
 
-class ToolCall(_Shape, frozen=True, kw_only=True):
+class ToolCall(_Shape, frozen=True, kw_only=True, omit_defaults=False):
     """One call that the model asks its caller to make."""
 
     id: Name
@@ -176,7 +176,7 @@ class AnswerMessage(Struct, frozen=True, kw_only=True, rename="camel"):
 
     role: Literal["assistant"] = "assistant"
     content: str | None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]

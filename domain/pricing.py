@@ -29,7 +29,7 @@ class ClassPrices(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ContextTier(Struct, frozen=True, kw_only=True):
-    """Prices for a request whose prompt, cached tokens included, is longer than `above_tokens`: they apply to all of it."""
+    """Prices for a request whose prompt, cached tokens included, is longer than `above_tokens`: for all of it."""
 
     above_tokens: int
     prices: ClassPrices
@@ -51,7 +51,7 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CostItem(Struct, frozen=True, kw_only=True):
-    """The part of a cost that one class of token has: `tokens` × `nano_usd_per_million`, in millionths of nano-dollars."""
+    """One class's part of a cost: `tokens` × `nano_usd_per_million`, in millionths of nano-dollars."""
 
     token_class: str
     tokens: int

@@ -153,7 +153,8 @@ class Claims:
         """The request's attempts whose outcome has not been counted, in order."""
         async with database_errors():
             rows = await self._pool.fetch(
-                "SELECT attempt, delivery, hold_nano_usd, budget_day FROM inflight WHERE request_id = $1 ORDER BY attempt",
+                "SELECT attempt, delivery, hold_nano_usd, budget_day FROM inflight "
+                "WHERE request_id = $1 ORDER BY attempt",
                 request_id,
             )
         return [ClaimedAttempt(**row) for row in rows]

@@ -190,7 +190,7 @@ class EventLog:
 
 
 def event_digest(stream: str, version: int, kind: str, project_id: str, at: datetime, data: str) -> bytes:
-    """SHA-256 of an event's envelope and data. No part before the data may hold a line break, so none can be shifted."""
+    """SHA-256 of an event's envelope and data. No part before the data holds a line break, so none can be shifted."""
     envelope = f"{stream}\n{version}\n{kind}\n{project_id}\n{at.astimezone(UTC).isoformat()}\n"
     return hashlib.sha256((envelope + data).encode()).digest()
 

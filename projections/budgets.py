@@ -62,7 +62,8 @@ class Budgets:
             rows = sorted((*window, *amounts) for window, amounts in sums.items())
             await connection.execute(
                 f"INSERT INTO budget_balances{suffix} AS b "  # noqa: S608 - the suffix is a constant
-                "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], $7::bigint[]) "
+                "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], "
+                "$7::bigint[]) "
                 "ON CONFLICT (scope, scope_id, period, starts_on) DO UPDATE SET "
                 "spent_nano_usd = b.spent_nano_usd + excluded.spent_nano_usd, "
                 "assumed_nano_usd = b.assumed_nano_usd + excluded.assumed_nano_usd",
@@ -75,7 +76,8 @@ async def balance_of_key(pool: Pool, key_id: str, period: Period, day: date) -> 
     start = window_start(day, period)
     async with database_errors():
         row = await pool.fetchrow(
-            "SELECT coalesce(sum(spent_nano_usd), 0)::bigint AS spent, coalesce(sum(assumed_nano_usd), 0)::bigint AS assumed, "
+            "SELECT coalesce(sum(spent_nano_usd), 0)::bigint AS spent, "
+            "coalesce(sum(assumed_nano_usd), 0)::bigint AS assumed, "
             "(SELECT coalesce(sum(hold_nano_usd), 0)::bigint FROM inflight "
             " WHERE key_id = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
             "FROM budget_balances WHERE scope = 'key' AND scope_id = $1 AND period = $2 AND starts_on = $3",

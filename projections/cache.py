@@ -31,7 +31,8 @@ class Cache:
             rows = sorted(entries.values())
             await connection.execute(
                 f"INSERT INTO cache_entries{suffix} "  # noqa: S608 - the suffix is a constant
-                "SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[]) "
+                "SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::timestamptz[], "
+                "$6::timestamptz[]) "
                 "ON CONFLICT (project_id, cache_key) DO UPDATE SET request_id = excluded.request_id, "
                 "blob_id = excluded.blob_id, created_at = excluded.created_at, expires_at = excluded.expires_at",
                 *map(list, zip(*rows, strict=True)),

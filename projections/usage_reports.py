@@ -160,7 +160,8 @@ async def _by_metadata(
     async with database_errors():
         rows = await pool.fetch(
             "SELECT (metadata -> $5)::text AS name, "
-            "count(*) FILTER (WHERE status = 'completed') AS completed, count(*) FILTER (WHERE status = 'cached') AS cached, "
+            "count(*) FILTER (WHERE status = 'completed') AS completed, "
+            "count(*) FILTER (WHERE status = 'cached') AS cached, "
             "count(*) FILTER (WHERE status = 'failed') AS failed, sum(prompt_tokens)::bigint AS prompt, "
             "sum(completion_tokens)::bigint AS completion, coalesce(sum(cost_nano_usd), 0)::bigint AS cost, "
             "sum(assumed_nano_usd)::bigint AS assumed, sum(saved_nano_usd)::bigint AS saved "

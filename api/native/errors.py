@@ -1,4 +1,4 @@
-"""Errors as the native surface shows them: `{"success": false, "error": {…}}` and the HTTP status of the contract's table."""
+"""Errors as the native surface shows them: `{"success": false, "error": {…}}`, and the HTTP status of each."""
 
 import math
 from typing import Any

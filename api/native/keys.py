@@ -118,7 +118,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         caller = await caller_of(request)
         caller.require_admin()
         call = await body_of(request, _new_decoder)
-        settings = KeySettings(**_settings({name: getattr(call, name) for name in call.__struct_fields__}))
+        settings = KeySettings(**key_settings({name: getattr(call, name) for name in call.__struct_fields__}))
         key = await services_of(request).accounts.issue_key(caller.project_id, settings)
         shown = _shown(key.key_id, key.text[-4:], settings, key.created_at, None)
         return success(IssuedKey(**shown, api_key=key.text), status=201)
@@ -159,7 +159,9 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         accounts = services_of(request).accounts
         record = await accounts.key(caller.project_id, key_id)
         given = {name: value for name in call.__struct_fields__ if (value := getattr(call, name)) is not UNSET}
-        return success(_shown_record(await accounts.change_key(record, replace(record.settings, **_settings(given)))))
+        return success(
+            _shown_record(await accounts.change_key(record, replace(record.settings, **key_settings(given))))
+        )
 
     @delete(
         "/projects/api-keys/{key_id:str}",
@@ -178,7 +180,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     return [issue, every, one, change, revoke]
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
+def key_settings(given: dict[str, Any]) -> dict[str, Any]:
     """The fields of a call as those of `KeySettings`: dollars become nano-dollars, times are checked."""
     settings = dict(given)
     for field, shown in (("daily_budget", "dailyBudget"), ("monthly_budget", "monthlyBudget")):

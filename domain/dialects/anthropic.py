@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from domain.chat import (
     AnswerMessage,
@@ -252,7 +252,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
         if block.type == "tool_use"
     ]
     finish = _FINISH.get(message.stop_reason, "stop")
-    answer = AnswerMessage(content="".join(texts) if texts else None, tool_calls=calls or None)
+    answer = AnswerMessage(content="".join(texts) if texts else None, tool_calls=calls or UNSET)
     return Answered(
         answer=ChatAnswer(
             id=message.id,
@@ -269,7 +269,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
 
 
 def _usage(usage: _Usage) -> TokenUsage:
-    """Anthropic's input tokens exclude the cache; what was written to it is split by lifetime where the answer says so."""
+    """Anthropic's input tokens exclude the cache; what was written to it is split by lifetime where the answer does."""
     written = usage.cache_creation_input_tokens or 0
     split = usage.cache_creation or _CacheCreation(ephemeral_5m_input_tokens=written)
     details = usage.output_tokens_details

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from domain.chat import (
     AnswerMessage,
@@ -248,7 +248,7 @@ def _answer(message: _Message) -> AnswerMessage:
         ToolCall(id=call.id, function=FunctionCall(name=call.function.name, arguments=call.function.arguments))
         for call in message.tool_calls or ()
     ]
-    return AnswerMessage(content=message.content or message.refusal, tool_calls=calls or None)
+    return AnswerMessage(content=message.content or message.refusal, tool_calls=calls or UNSET)
 
 
 def _usage(usage: _Usage) -> TokenUsage:

@@ -1,0 +1,66 @@
+"""`gateway project`: projects from the shell."""
+
+import os
+from pathlib import Path
+
+import click
+import msgspec
+
+from api.native.projects import NewProjectCall
+from cli.opened import DATA_DIR, Opened, run_opened
+from cli.processes import fail
+from domain.routing import ANTHROPIC, OPENAI
+from projections import keys
+
+
+@click.group()
+def project() -> None:
+    """Create and list projects."""
+
+
+@project.command()
+@click.argument("name")
+@click.option(
+    "--openai-key-env", metavar="VARIABLE", help="The environment variable that holds the project's OpenAI key."
+)
+@click.option("--anthropic-key-env", metavar="VARIABLE", help="The one that holds its Anthropic key.")
+@DATA_DIR
+def create(name: str, openai_key_env: str | None, anthropic_key_env: str | None, data_dir: Path | None) -> None:
+    """Create the project NAME; its first key is printed this once."""
+    call = _call(name, openai_key_env, anthropic_key_env)
+    given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
+
+    async def work(opened: Opened) -> None:
+        async with opened.accounts() as accounts:
+            made = await accounts.create_project(call.name, {name: key for name, key in given.items() if key})
+        click.echo(f"project  {made.project_id}  {made.name}")
+        click.echo(f"key      {made.key.key_id}  {made.key.text}  (shown this once)")
+
+    run_opened(data_dir, work)
+
+
+@project.command("list")
+@DATA_DIR
+def every(data_dir: Path | None) -> None:
+    """List the projects."""
+
+    async def work(opened: Opened) -> None:
+        for record in await keys.projects(opened.pool):
+            click.echo(f"{record.project_id}  {record.created_at:%Y-%m-%d %H:%M}  {record.name}")
+
+    run_opened(data_dir, work)
+
+
+def _call(name: str, openai_key_env: str | None, anthropic_key_env: str | None) -> NewProjectCall:
+    """Check what was given as the native API would."""
+    values = {"name": name}
+    for field, variable in (("openaiKey", openai_key_env), ("anthropicKey", anthropic_key_env)):
+        if variable is not None:
+            key = os.environ.get(variable)
+            if not key:
+                fail(f"the environment variable {variable} is not set")
+            values[field] = key
+    try:
+        return msgspec.convert(values, NewProjectCall)
+    except msgspec.ValidationError as error:
+        fail(str(error))

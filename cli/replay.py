@@ -1,0 +1,69 @@
+"""`gateway replay`: events in order, one a line."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from cli.opened import DATA_DIR, Opened, run_opened
+from domain.events import StoredEvent, request_stream
+from infra.event_log import READ_BATCH_EVENTS, Selection
+
+_encode = msgspec.json.Encoder().encode
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f"])
+
+
+@click.command()
+@click.option("--project", help="Only this project's.")
+@click.option("--request", help="Only this request's.")
+@click.option("--stream", help="Only this stream's.")
+@click.option("--type", "kind", help="Only events of this type.")
+@click.option("--since", type=TIME, help="From this UTC time on.")
+@click.option("--until", type=TIME, help="Before this UTC time.")
+@click.option("--after", type=click.IntRange(0), default=0, help="After this position.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@DATA_DIR
+def replay(
+    project: str | None,
+    request: str | None,
+    stream: str | None,
+    kind: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    after: int,
+    limit: int | None,
+    as_json: bool,
+    data_dir: Path | None,
+) -> None:
+    """Print events in log order; without options the whole log."""
+    selection = Selection(
+        project_id=project,
+        stream=request_stream(request) if request is not None else stream,
+        type=kind,
+        since=since.replace(tzinfo=UTC) if since is not None else None,
+        until=until.replace(tzinfo=UTC) if until is not None else None,
+    )
+
+    async def work(opened: Opened) -> None:
+        position, left = after, limit
+        while left is None or left > 0:
+            wanted = READ_BATCH_EVENTS if left is None else min(left, READ_BATCH_EVENTS)
+            events = await opened.log.read_selected(selection, after=position, limit=wanted)
+            for stored in events:
+                click.echo(_line(stored, as_json=as_json))
+            if len(events) < wanted:
+                return
+            position = events[-1].position
+            left = left - len(events) if left is not None else None
+
+    run_opened(data_dir, work)
+
+
+def _line(stored: StoredEvent, *, as_json: bool) -> str:
+    if as_json:
+        return _encode(stored).decode()
+    at = f"{stored.at:%Y-%m-%dT%H:%M:%S.%f}Z"
+    data = _encode(stored.event).decode()
+    return f"{stored.position:>8} {at} {stored.project_id} {stored.stream}@{stored.version} {stored.type} {data}"
