@@ -1,0 +1,128 @@
+"""A gateway as a newcomer starts it: the command `gateway up` in a process of its own, spoken to over HTTP."""
+
+import os
+import re
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "gateway")
+START_TIMEOUT_S = 90
+STOP_TIMEOUT_S = 35
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment without settings of whoever runs the tests."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_"))
+    }
+    return kept | dict(extra or {})
+
+
+class Gateway:
+    """A running `gateway up`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", data_dir: Path, output: Path) -> None:
+        self.process = process
+        self.data_dir = data_dir
+        self._output = output
+        self.address = ""
+        self.first_key: str | None = None
+
+    @classmethod
+    def start(cls, data_dir: Path, *arguments: str, env: Mapping[str, str] | None = None) -> "Gateway":
+        """Start it on a free port and wait for its greeting."""
+        data_dir.mkdir(parents=True, exist_ok=True)
+        output = data_dir.parent / f"{data_dir.name}.out"
+        with output.open("wb") as out, (data_dir.parent / f"{data_dir.name}.err").open("ab") as err:
+            process = subprocess.Popen(
+                [COMMAND, "up", "--data-dir", str(data_dir), "--port", "0", *arguments],
+                env=clean_environment(env),
+                cwd=data_dir.parent,
+                stdout=out,
+                stderr=err,
+            )
+        gateway = cls(process, data_dir, output)
+        gateway._wait_for_greeting()
+        return gateway
+
+    def _wait_for_greeting(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while "Try it:" not in (text := self._output.read_text()):
+            assert self.process.poll() is None, f"gateway up ended with {self.process.returncode}:\n{self.errors()}"
+            assert time.monotonic() < deadline, f"no greeting:\n{self.errors()}"
+            time.sleep(0.1)
+        address = re.search(r"runs at (http://\S+)", text)
+        assert address is not None
+        self.address = address[1]
+        key = re.search(r"^  (gw_live_\w+)$", text, re.MULTILINE)
+        self.first_key = key[1] if key else None
+
+    def errors(self) -> str:
+        """What it wrote on standard error."""
+        return (self.data_dir.parent / f"{self.data_dir.name}.err").read_text(errors="replace")
+
+    def processes(self, command: str) -> list[psutil.Process]:
+        """Its processes with `gateway <command>` in their command line."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if f"gateway {command}" in " ".join(child.cmdline())]
+
+    def tree(self) -> list[psutil.Process]:
+        """Itself and everything below it."""
+        me = psutil.Process(self.process.pid)
+        return [me, *me.children(recursive=True)]
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it and give its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(STOP_TIMEOUT_S)
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run another command against it."""
+        return subprocess.run(
+            [COMMAND, *arguments, "--data-dir", str(self.data_dir)],
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+class Client:
+    """A caller with a key."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: str, key: str | None) -> None:
+        self._session = session
+        self._address = address
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Mapping[str, str]]:
+        """Make a call; gives status, JSON with exact decimals as text, headers."""
+        async with self._session.request(
+            method, f"{self._address}/api/v1{path}", json=body, headers=self._headers | headers
+        ) as answer:
+            return answer.status, await answer.json(loads=exact_json), answer.headers
+
+    async def chat(self, prompt: str, **fields: Any) -> tuple[int, Any, Mapping[str, str]]:
+        """Ask gpt-4o-mini, or the model in `fields`."""
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": prompt}]} | fields
+        return await self.call("POST", "/completions/chat", body)
+
+
+def exact_json(text: str) -> Any:
+    """Decode JSON with decimals for numbers that are no integers."""
+    import json
+    from decimal import Decimal
+
+    return json.loads(text, parse_float=Decimal)
