@@ -19,9 +19,11 @@ import structlog
 from api.accounts import create_first_project
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
 from cli.supervisor import Child, ChildSpec, Server, say, supervise
+from infra.broker import Broker
 from infra.database import migrate
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from infra.jobs import JobQueue
 from infra.logging import configure_logging
 from infra.settings import ENCRYPTION_KEY_BYTES, Settings, SettingsError, require_master_key
 
@@ -111,7 +113,7 @@ async def _run(settings: Settings, listener: socket.socket, servers: list[Server
     projector = _child("projector", ("projector",), environment)
 
     async def when_started() -> None:
-        await _wait_until_ready(address)
+        await _wait_until_ready(address, settings.nats_urls)
         _greet(settings, address, first_key)
 
     await supervise([apis, workers, [projector]], servers, stop, drain_s=DRAIN_S, when_started=when_started)
@@ -123,16 +125,21 @@ def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds
     return Child(ChildSpec(name=name, argv=(sys.executable, str(script), *command), env=environment, pass_fds=fds))
 
 
-async def _wait_until_ready(address: str) -> None:
-    """Ask until the gateway says that it can serve."""
+async def _wait_until_ready(address: str, nats_urls: tuple[str, ...]) -> None:
+    """Ask until the gateway says that it can serve, and a worker waits for jobs."""
+    broker = Broker()
+    await broker.connect(nats_urls, name="gateway up")
+    queue = JobQueue(broker)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 async with session.get(f"{address}/health/ready") as answer:
-                    if answer.status == 200:
-                        return
+                    if answer.status == 200 and await queue.has_workers():
+                        break
             await asyncio.sleep(READY_POLL_S)
-    say("up", f"not ready after {READY_TIMEOUT_S:.0f} s: the lines above say why; still trying")
+        else:
+            say("up", f"not ready after {READY_TIMEOUT_S:.0f} s: the lines above say why; still trying")
+    await broker.close()
 
 
 def _greet(settings: Settings, address: str, first_key: str | None) -> None:

@@ -16,7 +16,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import APIError, NoStreamResponseError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from domain.errors import Overloaded, Unavailable
 from domain.events import Operation
@@ -112,6 +112,14 @@ class JobQueue:
                     max_ack_pending=MAX_ACK_PENDING,
                 ),
             )
+
+    async def has_workers(self, lane: Lane = "sync") -> bool:
+        """Whether somebody is waiting for the lane's jobs at this moment."""
+        try:
+            info = await self._jetstream.consumer_info(STREAM, consumer_name(lane))
+        except NotFoundError:  # nobody has made the stream yet
+            return False
+        return bool(info.num_waiting)
 
     async def publish(self, job: Job, lane: Lane = "sync") -> None:
         """Put a job into its lane; once this returns, the broker has it.

@@ -21,9 +21,7 @@ STOP_TIMEOUT_S = 35
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without settings of whoever runs the tests."""
     kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_"))
+        name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_"))
     }
     return kept | dict(extra or {})
 
@@ -107,7 +105,9 @@ class Client:
         self._address = address
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
-    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Mapping[str, str]]:
+    async def call(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any, Mapping[str, str]]:
         """Make a call; gives status, JSON with exact decimals as text, headers."""
         async with self._session.request(
             method, f"{self._address}/api/v1{path}", json=body, headers=self._headers | headers

@@ -95,7 +95,9 @@ async def answer(request: web.Request, wire: str) -> web.StreamResponse:
         if "garbage" in words:
             return web.Response(text="<html>oops</html>")
         make = {"openai": _openai, "anthropic": _anthropic, "embeddings": _embeddings}[wire]
-        return web.json_response(make(body, prompt, words, tokens_in, tokens_out, cached), headers={"x-request-id": "upstream"})
+        return web.json_response(
+            make(body, prompt, words, tokens_in, tokens_out, cached), headers={"x-request-id": "upstream"}
+        )
     finally:
         provider.in_flight -= 1
 
@@ -111,10 +113,16 @@ def _refused(request: web.Request, words: dict[str, str], provider: Provider, pr
 
 
 def _error(wire: str, status: int, words: dict[str, str]) -> web.Response:
-    message = f"refused with {status}: Incorrect API key provided: sk-wrong-canary" if status == 401 else f"refused with {status}"
+    message = (
+        f"refused with {status}: Incorrect API key provided: sk-wrong-canary"
+        if status == 401
+        else f"refused with {status}"
+    )
     error: dict[str, Any] = {"message": message, "type": "error", "code": None, "param": None}
     body = {"type": "error", "error": error} if wire == "anthropic" else {"error": error}
-    return web.json_response(body, status=status, headers={"retry-after": words.get("after", "0.05")} if status == 429 else {})
+    return web.json_response(
+        body, status=status, headers={"retry-after": words.get("after", "0.05")} if status == 429 else {}
+    )
 
 
 def _text(prompt: str, words: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import aiohttp
 import httpx2
 import msgspec
 
@@ -33,6 +34,7 @@ KEEPALIVE_EXPIRY_S = 30.0
 MAX_CLIENTS = 256
 """Credentials in use at a time; the longest unused client is closed beyond that."""
 MAX_MESSAGE_CHARS = 2_000
+MAX_CAUSES = 10
 
 LIMITS = httpx2.Limits(
     max_connections=MAX_CONNECTIONS,
@@ -142,14 +144,8 @@ class SdkProvider:
             response = await client.post(path, cast_to=httpx2.Response, content=content, options=options)
         except self._errors.status as error:
             raise _refusal(error.response, name, credential.api_key) from None  # type: ignore[attr-defined]  # it has one
-        except self._errors.timeout as error:
-            if isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout):
-                raise ProviderUnavailable(f"{name} cannot be reached", provider=name) from None
-            raise ProviderTimeout(f"{name} did not answer in time", provider=name) from None
-        except self._errors.connection as error:
-            if isinstance(error.__cause__, httpx2.ConnectError):
-                raise ProviderUnavailable(f"{name} cannot be reached", provider=name) from None
-            raise ProviderLost(f"the connection to {name} broke", provider=name) from None
+        except (self._errors.timeout, self._errors.connection) as error:
+            raise _broken(error, name) from None
         return bytes(response.content)
 
 
@@ -159,6 +155,23 @@ _KIND_BY_STATUS: dict[int, type[ProviderError]] = {
     408: ProviderTimeout,
     429: ProviderRateLimited,
 }
+
+
+def _broken(error: BaseException, provider: str) -> ProviderError:
+    """What a call without an answer means. Only a connection that was never made is known to have cost nothing.
+
+    The SDKs' transport calls a connection that the server dropped half-way a connect timeout, so aiohttp's own errors
+    below theirs are asked.
+    """
+    causes: list[BaseException] = []
+    while error.__cause__ is not None and len(causes) < MAX_CAUSES:
+        error = error.__cause__
+        causes.append(error)
+    if any(isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for cause in causes):
+        return ProviderUnavailable(f"{provider} cannot be reached", provider=provider)
+    if any(isinstance(cause, aiohttp.ServerTimeoutError | TimeoutError) for cause in causes):
+        return ProviderTimeout(f"{provider} did not answer in time", provider=provider)
+    return ProviderLost(f"the connection to {provider} broke", provider=provider)
 
 
 def _refusal(response: httpx2.Response, provider: str, secret: str) -> ProviderError:

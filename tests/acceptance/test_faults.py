@@ -1,0 +1,84 @@
+"""Workers die with requests in hand: every caller still gets an answer, and nothing is missing from the books."""
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from decimal import Decimal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.acceptance.conftest import environment_for
+from tests.acceptance.gateway import Client, Gateway
+from tests.provider.running import RunningProvider
+
+REQUESTS = 50
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, provider: RunningProvider):  # type: ignore[no-untyped-def]
+    gateway = Gateway.start(tmp_path / "data", "--workers", "2", env=environment_for(provider))
+    yield gateway
+    gateway.stop()
+
+
+async def test_two_workers_killed_in_turn_lose_no_request(
+    faulty: Gateway, provider: RunningProvider, session: aiohttp.ClientSession
+) -> None:
+    client = Client(session, faulty.address, faulty.first_key)
+    # every fifth asks what another asks as well: those share one call
+    prompts = [f"prompt {n - n % 5 if n % 5 == 1 else n} [[delay=1500]] [[tokens=40/20]]" for n in range(REQUESTS)]
+    asked = [
+        asyncio.create_task(client.chat(prompt, maxTokens=50, cache=n % 2 == 0 or n % 5 <= 1))
+        for n, prompt in enumerate(prompts)
+    ]
+    await until_in_flight(provider, 40)
+    first, second = faulty.processes("worker")
+    first.kill()
+    await asyncio.sleep(4)  # the first is back
+    asked += [
+        asyncio.create_task(client.chat(f"later {n} [[delay=1500]] [[tokens=40/20]]", maxTokens=50)) for n in range(10)
+    ]
+    await until_in_flight(provider, 10)
+    second.kill()
+    answers = await asyncio.gather(*asked)
+
+    assert Counter(status for status, _, _ in answers) == {200: REQUESTS + 10}, [a for s, a, _ in answers if s != 200]
+    events = [
+        json.loads(line)["event"] | {"type": json.loads(line)["type"]}
+        for line in faulty.run("replay", "--json").stdout.splitlines()
+    ]
+    by_type: defaultdict[str, list[dict[str, object]]] = defaultdict(list)
+    for event in events:
+        by_type[str(event["type"])].append(event)
+    lost, costs = by_type["AttemptLost"], by_type["CostIncurred"]
+    assert lost, "a killed worker had attempts in hand"
+    one_call = Decimal(40 * 150 + 20 * 600)
+    assert {cost["cost_nano_usd"] for cost in costs} == {int(one_call)}
+    assert all(int(str(event["assumed_nano_usd"])) >= one_call for event in lost)
+
+    known = {(cost["request_id"], cost["attempt"]) for cost in costs}
+    unknown = {(event["request_id"], event["attempt"]) for event in lost}
+    assert known.isdisjoint(unknown)
+    bill = Counter(row["prompt"] for row in provider.bill())
+    assert sum(bill.values()) >= len(known), "every known cost was billed"
+    assert sum(bill.values()) <= len(known) + len(unknown), "what else was billed is assumed"
+
+    _, reported, _ = await client.call("GET", "/usage/costs")
+    assert reported["data"]["totalCost"] * 10**9 == one_call * len(known)
+    assert reported["data"]["assumedCost"] * 10**9 == sum(int(str(event["assumed_nano_usd"])) for event in lost)
+    paid = sum(answer["data"]["cost"] for _, answer, _ in answers)
+    assert paid == reported["data"]["totalCost"]
+    for command in (("audit", "verify"), ("audit", "balance")):
+        proved = await asyncio.to_thread(faulty.run, *command)
+        assert proved.returncode == 0, proved.stdout
+
+
+async def until_in_flight(provider: RunningProvider, calls: int) -> None:
+    """Wait until the provider works on so many calls at once."""
+    for _ in range(200):
+        if (await asyncio.to_thread(provider.state))["inFlight"] >= calls:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"never {calls} calls in flight")
