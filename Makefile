@@ -1,0 +1,32 @@
+.DEFAULT_GOAL := help
+RUN := uv run --quiet
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: ## make the environment
+	uv sync
+
+up: ## run the whole gateway on this machine
+	uv run gateway up
+
+check: ## lint, types, import contracts, unit tests
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) pytest tests/unit
+
+test: ## every test, on real servers
+	uv run pytest
+
+bench: ## measure the whole path
+	$(RUN) python -m bench.whole_path
+
+rebuild: ## rebuild every projection of the running gateway
+	for name in budgets usage requests cache keys; do $(RUN) gateway projections rebuild $$name; done
+
+docs: ## write the generated reference pages
+	$(RUN) python -m docs.generate
+
+.PHONY: help setup up check test bench rebuild docs

@@ -1,0 +1,50 @@
+"""A load that costs next to nothing: keep-alive connections that each send one request after the other."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from msgspec import Struct
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What a run saw."""
+
+    requests: int
+    seconds: float
+    latencies_ms: list[float]
+    """Sorted."""
+    failures: int
+
+    def percentile_ms(self, percent: float) -> float:
+        """The latency that so many percent stayed below."""
+        return self.latencies_ms[min(len(self.latencies_ms) - 1, int(len(self.latencies_ms) * percent / 100))]
+
+
+async def run(port: int, key: str, bodies: Callable[[int], bytes], *, requests: int, connections: int) -> Result:
+    """Send `requests` chat requests over `connections`; `bodies` gives the body of the n-th."""
+    numbers = iter(range(requests))
+    latencies: list[float] = []
+    failures = 0
+
+    async def connection() -> None:
+        nonlocal failures
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for number in numbers:
+            body = bodies(number)
+            started = time.perf_counter()
+            writer.write(
+                b"POST /api/v1/completions/chat HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer %s\r\n"
+                b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (key.encode(), len(body), body)
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+            await reader.readexactly(length)
+            latencies.append((time.perf_counter() - started) * 1000)
+            failures += not head.startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    started = time.perf_counter()
+    await asyncio.gather(*(connection() for _ in range(connections)))
+    seconds = time.perf_counter() - started
+    return Result(requests=requests, seconds=seconds, latencies_ms=sorted(latencies), failures=failures)
