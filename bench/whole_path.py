@@ -91,7 +91,6 @@ class Measured:
 
 def measure(gateway: Measured, name: str, requests: int, connections: int, *, hit: bool) -> None:
     """Run one row and print it."""
-
     fresh = itertools.count()
 
     def bodies(_number: int) -> bytes:

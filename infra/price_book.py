@@ -65,6 +65,7 @@ class PriceBook:
 
     def __init__(self) -> None:
         self._remembered: OrderedDict[tuple[str, str, str, int], Price | None] = OrderedDict()
+        self._windows: OrderedDict[tuple[str, str], int | None] = OrderedDict()
 
     def price(self, *, provider: str, model: str, upstream_model: str, at: datetime) -> Price | None:
         """The price of a model at a moment; None where nobody can price it.
@@ -83,8 +84,13 @@ class PriceBook:
 
     def context_window(self, *, provider: str, upstream_model: str) -> int | None:
         """How many tokens a model reads at most, where the library says so."""
-        model = _library_model(provider, upstream_model)
-        return model.context_window if model is not None else None
+        key = (provider, upstream_model)
+        if key not in self._windows:
+            model = _library_model(provider, upstream_model)
+            self._windows[key] = model.context_window if model is not None else None
+            if len(self._windows) > MAX_CACHED_PRICES:
+                self._windows.popitem(last=False)
+        return self._windows[key]
 
     def listed(self, at: datetime) -> list[ListedModel]:
         """Every model with a price, the specification's first."""

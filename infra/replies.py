@@ -1,7 +1,9 @@
 """Frames from a worker to the API process whose caller waits, over core NATS. Both ends.
 
-The body's frames go out first, the append commits, the commit frame follows; only then may the API answer. Frames are
-hints: a lost one is made good by reading the log, a late one finds nobody and is dropped.
+The API answers only once it has the commit frame, which is sent after the append. The body goes out before the append
+where the log does not keep it, so that a worker's death in between loses nothing; an answer that is kept for the cache
+goes out behind the append, in one flush with its commit. Frames are hints: a lost one is made good by reading the log,
+a late one finds nobody and is dropped.
 """
 
 import asyncio

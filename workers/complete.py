@@ -134,8 +134,9 @@ class Completer:
     async def _record_answer(self, work: Work, claim: Claim, answered: Answered) -> None:
         job, now = work.job, self._now()
         body = _encode(answered.answer)
-        await self._replies.send_body(job.reply_to, claim.attempt, body)
         cached_copy, blobs = await self._cached_copy(job, body, now)
+        if cached_copy is None:  # nobody else will have it
+            await self._replies.send_body(job.reply_to, claim.attempt, body)
         completed = outcome.completed(
             work.subject,
             attempt=claim.attempt,
@@ -172,6 +173,8 @@ class Completer:
         if ending(recorded.history) != completed:  # another attempt, or a failure, was told to the caller
             await self._tell_ending(work, recorded.history)
             return
+        if cached_copy is not None:
+            await self._replies.send_body(job.reply_to, claim.attempt, body)
         digest = hashlib.sha256(body).digest()
         await self._replies.send_commit(job.reply_to, claim.attempt, digest, receipt_of(completed, cost, now))
         await self._tell_followers(job)

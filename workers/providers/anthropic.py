@@ -1,16 +1,12 @@
-"""Anthropic over its SDK."""
+"""Anthropic as its SDK speaks to it."""
 
-import anthropic
-from anthropic import AsyncAnthropic, DefaultAioHttpClient
+from anthropic import AsyncAnthropic
 
 from domain.dialects.anthropic import chat_from_wire, chat_to_wire
 from domain.events import Operation
 from workers.providers.provider import Credential
-from workers.providers.sdk import LIMITS, Endpoint, SdkErrors, SdkProvider
+from workers.providers.sdk import Endpoint, SdkProvider, Target, target
 
-_ERRORS = SdkErrors(
-    status=anthropic.APIStatusError, timeout=anthropic.APITimeoutError, connection=anthropic.APIConnectionError
-)
 _ENDPOINTS: dict[Operation, Endpoint] = {
     "chat": Endpoint(path="/v1/messages", write=chat_to_wire, read=chat_from_wire),
 }
@@ -18,13 +14,9 @@ _ENDPOINTS: dict[Operation, Endpoint] = {
 
 def anthropic_provider(name: str) -> SdkProvider:
     """Make the adapter."""
-    return SdkProvider(name, make_client=_client, errors=_ERRORS, endpoints=_ENDPOINTS)
+    return SdkProvider(name, make_target=_target, endpoints=_ENDPOINTS)
 
 
-def _client(credential: Credential) -> AsyncAnthropic:
-    return AsyncAnthropic(
-        api_key=credential.api_key,
-        base_url=credential.base_url,
-        max_retries=0,
-        http_client=DefaultAioHttpClient(limits=LIMITS, follow_redirects=False),
-    )
+def _target(credential: Credential) -> Target:
+    client = AsyncAnthropic(api_key=credential.api_key, base_url=credential.base_url)
+    return target(client.base_url, client.default_headers)

@@ -1,14 +1,12 @@
-"""OpenAI, or whoever speaks as it does at the credential's address, over its SDK."""
+"""OpenAI, or whoever speaks as it does at the credential's address, as its SDK speaks to it."""
 
-import openai
-from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai import AsyncOpenAI
 
 from domain.dialects.openai import chat_from_wire, chat_to_wire, embeddings_from_wire, embeddings_to_wire
 from domain.events import Operation
 from workers.providers.provider import Credential
-from workers.providers.sdk import LIMITS, Endpoint, SdkErrors, SdkProvider
+from workers.providers.sdk import Endpoint, SdkProvider, Target, target
 
-_ERRORS = SdkErrors(status=openai.APIStatusError, timeout=openai.APITimeoutError, connection=openai.APIConnectionError)
 _ENDPOINTS: dict[Operation, Endpoint] = {
     "chat": Endpoint(path="/chat/completions", write=chat_to_wire, read=chat_from_wire),
     "embeddings": Endpoint(path="/embeddings", write=embeddings_to_wire, read=embeddings_from_wire),
@@ -17,13 +15,9 @@ _ENDPOINTS: dict[Operation, Endpoint] = {
 
 def openai_provider(name: str) -> SdkProvider:
     """Make the adapter."""
-    return SdkProvider(name, make_client=_client, errors=_ERRORS, endpoints=_ENDPOINTS)
+    return SdkProvider(name, make_target=_target, endpoints=_ENDPOINTS)
 
 
-def _client(credential: Credential) -> AsyncOpenAI:
-    return AsyncOpenAI(
-        api_key=credential.api_key,
-        base_url=credential.base_url,
-        max_retries=0,
-        http_client=DefaultAioHttpClient(limits=LIMITS, follow_redirects=False),
-    )
+def _target(credential: Credential) -> Target:
+    client = AsyncOpenAI(api_key=credential.api_key, base_url=credential.base_url)
+    return target(client.base_url, {**client.default_headers, "Authorization": f"Bearer {credential.api_key}"})

@@ -1,15 +1,15 @@
-"""One SDK call: raw bytes in, raw bytes out, every failure as an error of ours. Shared by the vendors' adapters.
+"""One call of a vendor's endpoint: bytes in, bytes out, every failure as an error of ours. Shared by the adapters.
 
-The SDKs build a tree of objects for each answer; we take the response as it came (`cast_to=httpx2.Response`) and
-decode what we need. Retries are ours, so the SDKs' are switched off.
+The vendor's SDK says where it is and with which headers it wants to be spoken to; the call itself goes over one aiohttp
+session. `docs/decisions/0004-calls-over-aiohttp.md` says why: the SDKs' own calls cost several times as much, and they
+report a connection that was lost half-way, which may have been charged, as one that was never made.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
-import httpx2
 import msgspec
 
 from domain.chat import ChatRequest
@@ -29,65 +29,13 @@ from workers.providers.provider import Credential, ProviderCall
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 1_024
-MAX_KEEPALIVE_CONNECTIONS = 512
-KEEPALIVE_EXPIRY_S = 30.0
-MAX_CLIENTS = 256
-"""Credentials in use at a time; the longest unused client is closed beyond that."""
+KEEPALIVE_S = 30.0
+"""Below the vendors' own, so that a kept connection is not one that they have just closed."""
+MAX_CREDENTIALS = 1_024
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_MESSAGE_CHARS = 2_000
-MAX_CAUSES = 10
-
-LIMITS = httpx2.Limits(
-    max_connections=MAX_CONNECTIONS,
-    max_keepalive_connections=MAX_KEEPALIVE_CONNECTIONS,
-    keepalive_expiry=KEEPALIVE_EXPIRY_S,
-)
 
 _encode = msgspec.json.Encoder().encode
-
-
-class SdkClient(Protocol):
-    """The part of `AsyncOpenAI` and `AsyncAnthropic` that is used."""
-
-    async def post(self, path: str, *, cast_to: Any, content: bytes, options: Any) -> Any:
-        """Send a request."""
-        ...
-
-    async def close(self) -> None:
-        """Close the connections."""
-        ...
-
-
-class SdkErrors(msgspec.Struct, frozen=True, kw_only=True):
-    """The error classes of an SDK; both are made by the same generator."""
-
-    status: type[Exception]
-    timeout: type[Exception]
-    connection: type[Exception]
-
-
-class Clients:
-    """One SDK client for each credential in use."""
-
-    def __init__(self, make: Callable[[Credential], SdkClient]) -> None:
-        self._make = make
-        self._clients: OrderedDict[Credential, SdkClient] = OrderedDict()
-
-    async def get(self, credential: Credential) -> SdkClient:
-        """The credential's client."""
-        client = self._clients.get(credential)
-        if client is None:
-            client = self._clients[credential] = self._make(credential)
-            if len(self._clients) > MAX_CLIENTS:
-                _, oldest = self._clients.popitem(last=False)
-                await oldest.close()
-        else:
-            self._clients.move_to_end(credential)
-        return client
-
-    async def close(self) -> None:
-        """Close them all."""
-        for client in self._clients.values():
-            await client.close()
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,21 +46,33 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     read: Callable[[bytes, Any, str], Answered]
 
 
+class Target(msgspec.Struct, frozen=True):
+    """Where a vendor is, and what it wants to be told with each request, the credential included."""
+
+    base_url: str
+    headers: dict[str, str]
+
+    def __repr__(self) -> str:
+        """Shows no credential."""
+        return f"Target(base_url={self.base_url!r})"
+
+
+def target(base_url: object, headers: Mapping[str, Any]) -> Target:
+    """Take a vendor's address and headers from its SDK's client; what that marks as left out is left out."""
+    return Target(str(base_url).rstrip("/"), {name: value for name, value in headers.items() if isinstance(value, str)})
+
+
 class SdkProvider:
-    """Calls a vendor's endpoints through its SDK."""
+    """Calls a vendor's endpoints as its SDK would."""
 
     def __init__(
-        self,
-        name: str,
-        *,
-        make_client: Callable[[Credential], SdkClient],
-        errors: SdkErrors,
-        endpoints: Mapping[Operation, Endpoint],
+        self, name: str, *, make_target: Callable[[Credential], Target], endpoints: Mapping[Operation, Endpoint]
     ) -> None:
         self._name = name
-        self._clients = Clients(make_client)
-        self._errors = errors
+        self._make_target = make_target
         self._endpoints = endpoints
+        self._targets: OrderedDict[Credential, Target] = OrderedDict()
+        self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, request: ChatRequest | EmbeddingsRequest, call: ProviderCall) -> Answered:
         """Send the request in the vendor's dialect and read the answer."""
@@ -128,25 +88,42 @@ class SdkProvider:
             raise ProviderLost(message, provider=self._name) from error
 
     async def close(self) -> None:
-        """Close every client."""
-        await self._clients.close()
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
 
     async def _post(self, path: str, content: bytes, credential: Credential, timeout_s: float) -> bytes:
-        """Send and receive bytes; `from None` keeps the SDK's errors, which hold the request, out of tracebacks."""
-        name = self._name
-        client = await self._clients.get(credential)
-        options = {
-            "headers": {"Content-Type": "application/json"},
-            "timeout": httpx2.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            "max_retries": 0,
-        }
+        """Send and receive bytes. `from None` keeps the transport's errors, which hold the request, out of traces."""
+        to = self._target(credential)
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s))
         try:
-            response = await client.post(path, cast_to=httpx2.Response, content=content, options=options)
-        except self._errors.status as error:
-            raise _refusal(error.response, name, credential.api_key) from None  # type: ignore[attr-defined]  # it has one
-        except (self._errors.timeout, self._errors.connection) as error:
-            raise _broken(error, name) from None
-        return bytes(response.content)
+            async with self._open_session().post(
+                to.base_url + path, data=content, headers=to.headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                body = await response.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            raise ProviderUnavailable(f"{self._name} cannot be reached", provider=self._name) from None
+        except (TimeoutError, aiohttp.ServerTimeoutError):
+            raise ProviderTimeout(f"{self._name} did not answer in time", provider=self._name) from None
+        except aiohttp.ClientError:
+            raise ProviderLost(f"the connection to {self._name} broke", provider=self._name) from None
+        if response.status != 200:
+            raise _refusal(response.status, response.headers, body, self._name, credential.api_key)
+        return body
+
+    def _target(self, credential: Credential) -> Target:
+        known = self._targets.get(credential)
+        if known is None:
+            known = self._targets[credential] = self._make_target(credential)
+            if len(self._targets) > MAX_CREDENTIALS:
+                self._targets.popitem(last=False)
+        return known
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
 
 
 _KIND_BY_STATUS: dict[int, type[ProviderError]] = {
@@ -157,31 +134,13 @@ _KIND_BY_STATUS: dict[int, type[ProviderError]] = {
 }
 
 
-def _broken(error: BaseException, provider: str) -> ProviderError:
-    """What a call without an answer means. Only a connection that was never made is known to have cost nothing.
-
-    The SDKs' transport calls a connection that the server dropped half-way a connect timeout, so aiohttp's own errors
-    below theirs are asked.
-    """
-    causes: list[BaseException] = []
-    while error.__cause__ is not None and len(causes) < MAX_CAUSES:
-        error = error.__cause__
-        causes.append(error)
-    if any(isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) for cause in causes):
-        return ProviderUnavailable(f"{provider} cannot be reached", provider=provider)
-    if any(isinstance(cause, aiohttp.ServerTimeoutError | TimeoutError) for cause in causes):
-        return ProviderTimeout(f"{provider} did not answer in time", provider=provider)
-    return ProviderLost(f"the connection to {provider} broke", provider=provider)
-
-
-def _refusal(response: httpx2.Response, provider: str, secret: str) -> ProviderError:
-    status = response.status_code
+def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str, secret: str) -> ProviderError:
     kind = _KIND_BY_STATUS.get(status) or (ProviderUnavailable if status >= 500 else ProviderRejected)
     if kind is ProviderCredentials:  # providers repeat the key in this message
         message = f"{provider} refuses the gateway's credential"
     else:
-        message = _message(response.content).replace(secret, "…")
-    return kind(message, provider=provider, status=status, retry_after_s=_retry_after_s(response.headers))
+        message = _message(body).replace(secret, "…")
+    return kind(message, provider=provider, status=status, retry_after_s=_retry_after_s(headers))
 
 
 def _message(body: bytes) -> str:
@@ -193,7 +152,7 @@ def _message(body: bytes) -> str:
     return str(message)[:MAX_MESSAGE_CHARS].replace("\x00", "")
 
 
-def _retry_after_s(headers: httpx2.Headers) -> float | None:
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             return float(headers[name]) * factor
