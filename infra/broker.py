@@ -1,5 +1,6 @@
 """The connection to NATS that every process makes the same way. Knows no subject and no message."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import nats
@@ -7,6 +8,8 @@ import structlog
 from nats.aio.client import Client
 
 CONNECT_TIMEOUT_S = 5
+FIRST_CONNECT_TIMEOUT_S = 20.0
+"""How long a process looks for its first server, over all URLs. The client itself would look for ever."""
 RECONNECT_WAIT_S = 0.25
 PING_INTERVAL_S = 10
 MAX_OUTSTANDING_PINGS = 2
@@ -15,6 +18,10 @@ PENDING_BYTES_LIMIT = 64 * 1024 * 1024
 FOREVER = -1
 
 log = structlog.get_logger(__name__)
+
+
+class BrokerClosed(nats.errors.Error):
+    """The connection has ended for good: the server does not want us (credentials withdrawn, a protocol error)."""
 
 
 class Broker:
@@ -28,23 +35,28 @@ class Broker:
         """Connect; `name` shows in the server's list of connections.
 
         Raises:
-            nats.errors.Error, OSError: no server answers.
+            TimeoutError: no server answers within `FIRST_CONNECT_TIMEOUT_S`.
 
         """
-        await self.client.connect(
-            servers=list(urls),
-            name=name,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            allow_reconnect=True,
-            max_reconnect_attempts=FOREVER,
-            reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # a float is slept as well
-            ping_interval=PING_INTERVAL_S,
-            max_outstanding_pings=MAX_OUTSTANDING_PINGS,
-            pending_size=PENDING_BYTES_LIMIT,
-            error_cb=self._error,
-            disconnected_cb=self._disconnected,
-            reconnected_cb=self._reconnected,
-        )
+        try:
+            async with asyncio.timeout(FIRST_CONNECT_TIMEOUT_S):
+                await self.client.connect(
+                    servers=list(urls),
+                    name=name,
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=FOREVER,
+                    reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # a float is slept as well
+                    ping_interval=PING_INTERVAL_S,
+                    max_outstanding_pings=MAX_OUTSTANDING_PINGS,
+                    pending_size=PENDING_BYTES_LIMIT,
+                    error_cb=self._error,
+                    disconnected_cb=self._disconnected,
+                    reconnected_cb=self._reconnected,
+                )
+        except TimeoutError:
+            reason = self.client.last_error
+            raise TimeoutError(f"no server answers within {FIRST_CONNECT_TIMEOUT_S:g} s ({reason})") from None
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time the connection is back."""
@@ -54,6 +66,11 @@ class Broker:
     def is_connected(self) -> bool:
         """Whether the server can be reached at this moment."""
         return bool(self.client.is_connected)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection has ended for good; only another process, or another `Broker`, gets a new one."""
+        return bool(self.client.is_closed)
 
     async def close(self) -> None:
         """Send what is buffered, then close."""

@@ -3,10 +3,11 @@
 Wiping the stream may cost latency, never a fact: what was admitted stands in PostgreSQL.
 """
 
+import asyncio
 from typing import Any, Literal
 
 import msgspec
-import nats.errors
+import structlog
 from msgspec import Struct
 from nats.js.api import (
     AckPolicy,
@@ -20,7 +21,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from domain.errors import Overloaded, Unavailable
 from domain.events import Operation
-from infra.broker import Broker
+from infra.broker import Broker, BrokerErrors
 
 STREAM = "JOBS"
 Lane = Literal["sync", "async"]
@@ -31,6 +32,10 @@ INLINE_BODY_LIMIT_BYTES = 512 * 1024
 """A larger body is kept as a blob, and the job says which: the claim check."""
 MAX_STREAM_BYTES = 4 * 1024**3
 MAX_STREAM_JOBS = 200_000
+MAX_JOB_AGE_S = 7 * 24 * 3600.0
+"""No request lives that long. It clears away what JetStream has given up on: a job whose last delivery died with its
+worker is delivered no more, and stays.
+"""
 DUPLICATE_WINDOW_S = 120.0
 ACK_WAIT_S = 10.0
 MAX_DELIVERIES = 5
@@ -69,6 +74,7 @@ class PublishUnknown(Unavailable):
     """The broker did not confirm the job: it may be in the queue."""
 
 
+log = structlog.get_logger(__name__)
 encode_job = msgspec.msgpack.Encoder().encode
 decode_job = msgspec.msgpack.Decoder(Job).decode
 
@@ -83,6 +89,7 @@ class JobQueue:
 
     def __init__(self, broker: Broker) -> None:
         self._jetstream = broker.client.jetstream(timeout=PUBLISH_TIMEOUT_S)
+        self._restoring = asyncio.Lock()
 
     async def ensure(self) -> None:
         """Create the stream and its consumers, or bring them to today's settings. Safe from several processes."""
@@ -94,6 +101,7 @@ class JobQueue:
             discard=DiscardPolicy.NEW,
             max_bytes=MAX_STREAM_BYTES,
             max_msgs=MAX_STREAM_JOBS,
+            max_age=MAX_JOB_AGE_S,
             duplicate_window=DUPLICATE_WINDOW_S,
         )
         try:
@@ -130,15 +138,31 @@ class JobQueue:
 
         """
         try:
-            await self._jetstream.publish(
-                f"jobs.{lane}.{job.operation}",
-                encode_job(job),
-                timeout=PUBLISH_TIMEOUT_S,
-                headers={"Nats-Msg-Id": job.request_id},
-            )
+            try:
+                await self._send(job, lane)
+            except NoStreamResponseError:  # nobody took it: the broker has lost its store, and is given a new stream
+                await self._restore()
+                await self._send(job, lane)
         except APIError as error:
             if error.err_code == _STREAM_FULL:
                 raise Overloaded("the queue is full", retry_after_s=1) from error
             raise PublishUnknown(f"the queue refused the job: {error.description}", retry_after_s=1) from error
-        except (NoStreamResponseError, nats.errors.Error, OSError, TimeoutError) as error:
+        except (NoStreamResponseError, *BrokerErrors) as error:
             raise PublishUnknown(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
+
+    async def _send(self, job: Job, lane: Lane) -> None:
+        await self._jetstream.publish(
+            f"jobs.{lane}.{job.operation}",
+            encode_job(job),
+            timeout=PUBLISH_TIMEOUT_S,
+            headers={"Nats-Msg-Id": job.request_id},
+        )
+
+    async def _restore(self) -> None:
+        """Make the stream again, once for all who miss it at the same time."""
+        if self._restoring.locked():
+            async with self._restoring:
+                return
+        async with self._restoring:
+            await self.ensure()
+            log.warning("queue_restored")

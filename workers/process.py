@@ -37,7 +37,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     vault = Vault(settings.encryption_key)
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name)
-    await JobQueue(broker).ensure()
+    queue = JobQueue(broker)
+    await queue.ensure()
     pool = await open_pool(settings.database_url, name=name)
     hints = LogHints(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
@@ -63,6 +64,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 consumer=consumer_name(lane),
                 slots=settings.worker_slots,
                 handle=completer.complete,
+                restore=queue.ensure,
                 drain_timeout_s=DRAIN_TIMEOUT_S,
             )
             lanes.create_task(loop.run(stop), name=f"lane {lane}")

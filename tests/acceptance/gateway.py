@@ -1,5 +1,6 @@
 """A gateway as a newcomer starts it: the command `gateway up` in a process of its own, spoken to over HTTP."""
 
+import json
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,4 @@ class Client:
 
 def exact_json(text: str) -> Any:
     """Decode JSON with decimals for numbers that are no integers."""
-    import json
-    from decimal import Decimal
-
     return json.loads(text, parse_float=Decimal)

@@ -17,7 +17,7 @@ from tests.provider.running import RunningProvider
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[list[Gateway]]:
+def started() -> Iterator[list[Gateway]]:
     """Gateways that the test starts; whatever it leaves running is stopped."""
     gateways: list[Gateway] = []
     yield gateways

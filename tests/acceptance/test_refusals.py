@@ -1,4 +1,4 @@
-"""Bad input gets a clear error that names the field; a provider's failure gets the contract's error and costs nothing."""
+"""Bad input gets a clear error that names the field; a provider's failure gets the contract's error, costs nothing."""
 
 import asyncio
 import time

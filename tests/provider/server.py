@@ -176,7 +176,7 @@ def _anthropic(body: Any, prompt: str, words: dict[str, str], tokens_in: int, to
     }
 
 
-def _embeddings(body: Any, prompt: str, _words: dict[str, str], tokens_in: int, _out: int, _cached: int) -> Any:
+def _embeddings(body: Any, _prompt: str, _words: dict[str, str], tokens_in: int, _out: int, _cached: int) -> Any:
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
     size = body.get("dimensions") or 8
     return {

@@ -1,0 +1,178 @@
+"""Canonical requests in each vendor's words, their answers in ours. What cannot be carried is refused by name."""
+
+import msgspec
+import pytest
+
+from domain.chat import ChatRequest
+from domain.dialects import anthropic, openai
+from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.table import check
+from domain.embeddings import EmbeddingsRequest
+from domain.errors import InvalidRequest, UnknownModel
+from domain.routing import Route, route, settled_temperature
+from domain.tokens import TokenUsage
+
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+
+
+def request(*messages: dict[str, object], **fields: object) -> ChatRequest:
+    return msgspec.convert({"messages": list(messages)} | fields, ChatRequest)
+
+
+def user(content: object) -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+def test_openai_gets_the_request_in_its_own_spelling() -> None:
+    asked = request(
+        {"role": "system", "content": "be brief"},
+        user([{"type": "text", "text": "see"}, {"type": "image_url", "imageUrl": {"url": "https://x/y.png"}}]),
+        {"role": "assistant", "toolCalls": [CALL]},
+        {"role": "tool", "content": "1", "toolCallId": "call_1"},
+        tools=TOOLS,
+        toolChoice={"type": "function", "function": {"name": "f"}},
+        maxTokens=5,
+        responseFormat={"type": "json_object"},
+    )
+    wire = openai.chat_to_wire(asked, "gpt-4o")
+    assert wire["messages"][1]["content"][1] == {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
+    assert wire["messages"][2]["tool_calls"] == [CALL]
+    assert wire["messages"][3] == {"role": "tool", "content": "1", "tool_call_id": "call_1"}
+    assert (wire["max_tokens"], wire["tools"], wire["tool_choice"]["function"]["name"]) == (5, TOOLS, "f")
+    assert "temperature" not in wire
+    assert "max_completion_tokens" in openai.chat_to_wire(asked, "o3-mini")
+
+
+def test_anthropic_gets_system_apart_and_turns_merged() -> None:
+    asked = request(
+        {"role": "system", "content": "one"},
+        user("a"),
+        {"role": "developer", "content": "two"},
+        user("b"),
+        {"role": "assistant", "content": "c", "toolCalls": [CALL]},
+        {"role": "tool", "content": "1", "toolCallId": "call_1"},
+        user("d"),
+        tools=TOOLS,
+        toolChoice="required",
+        parallelToolCalls=False,
+        stop="END",
+        user="u1",
+    )
+    wire = anthropic.chat_to_wire(asked, "claude-3-haiku-20240307")
+    assert wire["system"] == "one\n\ntwo"
+    assert [turn["role"] for turn in wire["messages"]] == ["user", "assistant", "user"]
+    assert wire["messages"][1]["content"][1] == {"type": "tool_use", "id": "call_1", "name": "f", "input": {"a": 1}}
+    assert [block["type"] for block in wire["messages"][2]["content"]] == ["tool_result", "text"]
+    assert wire["tools"] == [{"name": "f", "input_schema": {"type": "object"}, "description": "d"}]
+    assert wire["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
+    assert (wire["max_tokens"], wire["stop_sequences"], wire["metadata"]) == (4096, ["END"], {"user_id": "u1"})
+
+
+def test_anthropic_gets_images_as_sources() -> None:
+    images = [
+        {"type": "image_url", "imageUrl": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "image_url", "imageUrl": {"url": "https://x/y.png"}},
+    ]
+    blocks = anthropic.chat_to_wire(request(user(images)), "claude-3-haiku-20240307")["messages"][0]["content"]
+    assert [block["source"]["type"] for block in blocks] == ["base64", "url"]
+    assert blocks[0]["source"] == {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        (request(user("x"), temperature=1.2), "temperature"),
+        (request(user("x"), seed=1), "seed"),
+        (request(user("x"), responseFormat={"type": "json_object"}), "responseFormat"),
+        (request(user("x"), reasoningEffort="minimal"), "reasoningEffort"),
+        (request(user("x"), toolChoice="auto"), "toolChoice"),
+        (request({"role": "user", "content": "x", "name": "n"}), "messages[0].name"),
+        (
+            request(user([{"type": "image_url", "imageUrl": {"url": "http://x"}}])),
+            "messages[0].content[0].imageUrl.url",
+        ),
+    ],
+)
+def test_anthropic_refuses_by_name_what_it_has_no_word_for(asked: ChatRequest, field: str) -> None:
+    to = Route(model="claude-3-haiku", provider="anthropic", upstream_model="claude-3-haiku-20240307")
+    with pytest.raises(InvalidRequest) as refused:
+        check(asked, to, "chat")
+    assert refused.value.field == field
+
+
+def test_embeddings_of_a_provider_without_them_are_refused() -> None:
+    to = Route(model="claude-3-haiku", provider="anthropic", upstream_model="claude-3-haiku-20240307")
+    with pytest.raises(InvalidRequest) as refused:
+        check(EmbeddingsRequest(input="x"), to, "embeddings")
+    assert refused.value.field == "model"
+
+
+def test_openais_prompt_tokens_include_the_cached_ones() -> None:
+    body = (
+        b'{"id":"c1","model":"gpt-4o-x","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},'
+        b'"finish_reason":"stop"}],"usage":{"prompt_tokens":100,"completion_tokens":9,"prompt_tokens_details":'
+        b'{"cached_tokens":60,"audio_tokens":10},"completion_tokens_details":{"reasoning_tokens":4,"audio_tokens":2}}}'
+    )
+    found = openai.chat_from_wire(body, request(user("x")), "openai")
+    assert found.usage == TokenUsage(input=30, cache_read=60, input_audio=10, output=7, output_audio=2, reasoning=4)
+    assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (100, 9)
+    assert (found.answered_by, found.response_id, found.finish_reason) == ("gpt-4o-x", "c1", "stop")
+
+
+def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:
+    body = (
+        b'{"id":"m1","model":"claude-x","content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"a"},'
+        b'{"type":"tool_use","id":"t1","name":"f","input":{"a":1}}],"stop_reason":"tool_use","usage":{"input_tokens":5,'
+        b'"output_tokens":7,"cache_read_input_tokens":11,"cache_creation_input_tokens":13,"cache_creation":'
+        b'{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":3}}}'
+    )
+    found = anthropic.chat_from_wire(body, request(user("x")), "anthropic")
+    assert found.usage == TokenUsage(input=5, cache_read=11, cache_write=10, cache_write_1h=3, output=7)
+    shown = msgspec.json.decode(msgspec.json.encode(found.answer))["choices"][0]
+    assert shown["finishReason"] == "tool_calls"
+    assert shown["message"]["content"] == "a"
+    call = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    assert shown["message"]["toolCalls"] == [call]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"id":"x","choices":[]}', b'{"error":{"message":"no"}}'])
+def test_what_is_no_answer_is_not_read_as_one(body: bytes) -> None:
+    with pytest.raises(UnreadableAnswer):
+        openai.chat_from_wire(body, request(user("x")), "openai")
+    with pytest.raises(UnreadableAnswer):
+        anthropic.chat_from_wire(body, request(user("x")), "anthropic")
+
+
+def test_the_default_temperature_is_sent_only_where_it_can_be() -> None:
+    asked = request(user("x"))
+    assert settled_temperature(asked, "gpt-4o").temperature == 0.7
+    assert settled_temperature(asked, "o3-mini").temperature is None
+    assert settled_temperature(request(user("x"), topP=0.5), "gpt-4o").temperature is None
+    assert settled_temperature(request(user("x"), temperature=0.1), "gpt-4o").temperature == 0.1
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "upstream"),
+    [
+        ("gpt-4o", "openai", "gpt-4o"),
+        ("claude-3.5-sonnet", "anthropic", "claude-3-5-sonnet-20241022"),
+        ("openai/my-model", "openai", "my-model"),
+        ("anthropic/claude-3-haiku", "anthropic", "claude-3-haiku-20240307"),
+        ("echo", "echo", "echo"),
+        ("o4-mini", "openai", "o4-mini"),
+    ],
+)
+def test_a_models_name_leads_to_its_provider(model: str, provider: str, upstream: str) -> None:
+    found = route(model, {})
+    assert (found.provider, found.upstream_model) == (provider, upstream)
+
+
+def test_an_operator_may_override_the_upstream_name() -> None:
+    assert route("claude-3-opus", {"claude-3-opus": "claude-opus-4-1"}).upstream_model == "claude-opus-4-1"
+
+
+@pytest.mark.parametrize("model", ["llama", "", "nobody/gpt-4o", "openai/"])
+def test_a_name_that_no_rule_matches_is_refused(model: str) -> None:
+    with pytest.raises(UnknownModel):
+        route(model, {})

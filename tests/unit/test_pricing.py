@@ -1,0 +1,94 @@
+"""A cost is the sum of its classes, rounded once; the bound is never below it."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.chat import ChatRequest, UserMessage
+from domain.embeddings import EmbeddingsRequest
+from domain.estimate import bound, input_bound, output_bound
+from domain.pricing import INPUT_CLASSES, ClassPrices, ContextTier, Price, cost
+from domain.tokens import TokenUsage
+from infra.price_book import PriceBook
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+BOOK = PriceBook()
+EVERY_PRICE = [model.price for model in BOOK.listed(NOW) if model.price is not None]
+
+
+def price_of(model: str, provider: str = "openai") -> Price:
+    found = BOOK.price(provider=provider, model=model, upstream_model=model, at=NOW)
+    assert found is not None
+    return found
+
+
+def test_the_specifications_example_costs_its_tokens() -> None:
+    assert cost(TokenUsage(input=25, output=8), price_of("gpt-4o-mini")).total_nano_usd == 25 * 150 + 8 * 600
+
+
+def test_each_class_has_its_own_price() -> None:
+    price = BOOK.price(
+        provider="anthropic", model="claude-3.5-sonnet", upstream_model="claude-3-5-sonnet-20241022", at=NOW
+    )
+    assert price is not None
+    usage = TokenUsage(input=1, cache_read=10, cache_write=100, cache_write_1h=1000, output=1)
+    assert cost(usage, price).total_nano_usd == 3_000 + 10 * 300 + 100 * 3_750 + 1000 * 6_000 + 15_000
+
+
+def test_a_class_without_a_price_costs_what_stands_behind_it() -> None:
+    price = Price(provider="p", model="m", source="s", prices=ClassPrices(input=2_000_000, output=1_000_000))
+    for name in INPUT_CLASSES:
+        assert cost(TokenUsage(**{name: 5}), price).total_nano_usd == 10
+
+
+def test_a_long_prompt_is_priced_at_its_tier_as_a_whole() -> None:
+    tier = ContextTier(above_tokens=100, prices=ClassPrices(input=4_000_000, output=0))
+    price = Price(provider="p", model="m", source="s", prices=ClassPrices(input=2_000_000), tiers=(tier,))
+    assert cost(TokenUsage(input=100), price).total_nano_usd == 200
+    assert cost(TokenUsage(input=60, cache_read=41), price).total_nano_usd == 404
+
+
+@given(st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 10**6), st.sampled_from(EVERY_PRICE))
+def test_the_breakdown_adds_up_to_the_total(tokens_in: int, tokens_out: int, cached: int, price: Price) -> None:
+    found = cost(TokenUsage(input=tokens_in, output=tokens_out, cache_read=cached), price)
+    exact = sum(item.tokens * item.nano_usd_per_million for item in found.items)
+    assert abs(found.total_nano_usd * 10**6 - exact) <= 5 * 10**5
+
+
+@settings(max_examples=300)
+@given(st.text(max_size=200), st.integers(1, 10_000), st.data(), st.sampled_from(EVERY_PRICE))
+def test_the_bound_is_never_below_what_can_be_billed(text: str, cap: int, data: st.DataObject, price: Price) -> None:
+    request = ChatRequest(messages=[UserMessage(content=text)], max_tokens=cap)
+    tokens = len(text.encode())
+    cached = data.draw(st.integers(0, tokens))
+    written = data.draw(st.integers(0, tokens - cached))
+    usage = TokenUsage(input=tokens - cached - written, cache_read=cached, cache_write_1h=written, output=cap)
+    held = bound(input_bound(request), output_bound(request, price.model, None), price)
+    assert held >= cost(usage, price).total_nano_usd
+
+
+def test_embeddings_hold_their_input_only() -> None:
+    request = EmbeddingsRequest(input=["ab", "é"])
+    assert input_bound(request) >= 4
+    assert output_bound(request, "text-embedding-3-small", None) == 0
+
+
+def test_the_bound_without_a_cap_is_the_models_longest_answer() -> None:
+    request = ChatRequest(messages=[UserMessage(content="x")])
+    assert output_bound(request, "gpt-4o-mini", 128_000) == 16_384
+    assert output_bound(request, "unheard-of", 5_000) == 5_000
+
+
+def test_other_models_are_priced_by_the_library_and_its_date() -> None:
+    early = BOOK.price(provider="openai", model="o3", upstream_model="o3", at=datetime(2025, 5, 1, tzinfo=UTC))
+    late = price_of("o3")
+    assert early is not None
+    assert late.source.startswith("genai-prices ")
+    assert early.prices.input == 5 * late.prices.input
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-foo", "moderation", "nothing"])
+def test_a_model_that_nobody_prices_has_no_price(model: str) -> None:
+    assert BOOK.price(provider="openai", model=model, upstream_model=model, at=NOW) is None

@@ -1,0 +1,82 @@
+"""Settings are read once; a wrong one stops the start with one line that names it."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from infra.settings import SettingsError, environment, is_loopback, load_settings, require_master_key, require_servers
+
+KEY = base64.b64encode(bytes(32)).decode()
+
+
+def test_everything_has_a_default() -> None:
+    settings = load_settings({})
+    assert (settings.host, settings.port, settings.data_dir) == ("127.0.0.1", 3007, Path(".gateway"))
+    assert (settings.database_url, settings.nats_urls, settings.encryption_key) == (None, (), None)
+    assert (settings.request_timeout_s, settings.max_body_bytes) == (600, 33_554_432)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("GATEWAY_PORT", "http", "a port"),
+        ("GATEWAY_WORKERS", "0", "1 to 64"),
+        ("GATEWAY_REQUEST_TIMEOUT_S", "-1", "seconds"),
+        ("GATEWAY_LOG_FORMAT", "xml", "console or json"),
+        ("GATEWAY_DATABASE_URL", "mysql://x", "postgresql://"),
+        ("GATEWAY_ENCRYPTION_KEY", "short", "32 bytes in base64"),
+        ("GATEWAY_UPSTREAM_MODELS", "a=b,c", "name=provider's name"),
+        ("OPENAI_BASE_URL", "ftp://x", "http(s)"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings({name: value})
+    message = str(refused.value)
+    assert message.startswith(f"{name} is ")
+    assert allowed in message
+    assert "\n" not in message
+
+
+def test_a_secret_is_in_no_message_and_no_repr() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"GATEWAY_MASTER_KEY": "canary"})
+    assert "canary" not in str(refused.value)
+    settings = load_settings({"OPENAI_API_KEY": "sk-canary", "GATEWAY_ENCRYPTION_KEY": KEY})
+    assert "canary" not in repr(settings)
+    assert KEY not in repr(settings)
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match="did you mean GATEWAY_WORKERS"):
+        load_settings({"GATEWAY_WORKER": "2"})
+
+
+def test_flags_win_over_the_environment_and_it_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("GATEWAY_PORT=1\nGATEWAY_HOST=localhost\nGATEWAY_WORKERS=3\n")
+    read = environment({"GATEWAY_PORT": "2", "GATEWAY_WORKERS": "4"}, tmp_path)
+    settings = load_settings(read, flags={"workers": "5", "host": None})
+    assert (settings.port, settings.host, settings.workers) == (2, "localhost", 5)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("[::1]", True), ("0.0.0.0", False), ("evil.com", False)],
+)
+def test_knows_which_addresses_reach_this_machine_only(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_an_open_address_needs_a_master_key() -> None:
+    with pytest.raises(SettingsError, match="GATEWAY_MASTER_KEY"):
+        require_master_key(load_settings({"GATEWAY_HOST": "0.0.0.0"}))
+    require_master_key(load_settings({"GATEWAY_HOST": "0.0.0.0", "GATEWAY_MASTER_KEY": "m" * 16}))
+    require_master_key(load_settings({}))
+
+
+def test_a_single_process_needs_the_servers_it_shares() -> None:
+    urls = {"GATEWAY_DATABASE_URL": "postgresql://h/d", "GATEWAY_NATS_URL": "nats://h:4222"}
+    with pytest.raises(SettingsError, match="GATEWAY_ENCRYPTION_KEY"):
+        require_servers(load_settings(urls))
+    require_servers(load_settings(urls | {"GATEWAY_ENCRYPTION_KEY": KEY}))
