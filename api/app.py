@@ -1,11 +1,14 @@
 """The ASGI application: routes, errors, the request's id, OpenAPI. Gets its parts from `api/process.py`."""
 
+from importlib.resources import files
+
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import StoplightRenderPlugin
-from litestar.openapi.spec import Components
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
@@ -19,6 +22,8 @@ from api.services import Services
 from infra.ids import new_id
 
 API_VERSION = "1"
+_PAGE_PATH = "/schema"
+_SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -38,20 +43,38 @@ def create_app(services: Services) -> ASGIApp:
     )
     operator = health.routes(described, metrics)
     app = Litestar(
-        [native, *operator],
+        [native, *operator, _swagger_ui()],
         exception_handlers=EXCEPTION_HANDLERS,
         state=State({"services": services}),
         request_max_body_size=services.settings.max_body_bytes,
         openapi_config=OpenAPIConfig(
             title="AI Gateway",
             version=API_VERSION,
-            path="/schema",
-            render_plugins=[StoplightRenderPlugin()],
+            path=_PAGE_PATH,
+            security=[{"apiKey": []}],
+            render_plugins=[
+                SwaggerRenderPlugin(
+                    js_url=f"{_SWAGGER_PATH}/swagger-ui-bundle.js",
+                    css_url=f"{_SWAGGER_PATH}/swagger-ui.css",
+                    standalone_preset_js_url=f"{_SWAGGER_PATH}/swagger-ui-standalone-preset.js",
+                    favicon=f"<link rel='icon' href='{_SWAGGER_PATH}/favicon-32x32.png'>",
+                )
+            ],
         ),
         logging_config=None,
     )
-    app.openapi_schema.components = Components(schemas=dict(described.components()))
+    app.openapi_schema.components = Components(
+        schemas=dict(described.components()),
+        security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer")},
+    )
     return Measured(RequestIds(app), metrics)
+
+
+def _swagger_ui() -> Router:
+    """The page's scripts and styles from the wheel: it works where no content network can be reached."""
+    return create_static_files_router(
+        path=_SWAGGER_PATH, directories=[str(files("swagger_ui") / "static")], include_in_schema=False
+    )
 
 
 class RequestIds:

@@ -30,6 +30,7 @@ class Broker:
     def __init__(self) -> None:
         self.client = Client()
         self._on_reconnect: list[Callable[[], None]] = []
+        self._closing = False
 
     async def connect(self, urls: Sequence[str], *, name: str) -> None:
         """Connect; `name` shows in the server's list of connections.
@@ -74,6 +75,7 @@ class Broker:
 
     async def close(self) -> None:
         """Send what is buffered, then close."""
+        self._closing = True
         if self.client.is_connected:
             await self.client.flush(timeout=CONNECT_TIMEOUT_S)
         await self.client.close()
@@ -82,7 +84,8 @@ class Broker:
         log.warning("broker_error", error=type(error).__name__, message=str(error))
 
     async def _disconnected(self) -> None:
-        log.warning("broker_disconnected")
+        if not self._closing:
+            log.warning("broker_disconnected")
 
     async def _reconnected(self) -> None:
         log.info("broker_reconnected")

@@ -74,7 +74,7 @@ class Gateway:
     def processes(self, command: str) -> list[psutil.Process]:
         """Its processes with `gateway <command>` in their command line."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if f"gateway {command}" in " ".join(child.cmdline())]
+        return [child for child in children if f"gateway {command}" in command_line(child)]
 
     def tree(self) -> list[psutil.Process]:
         """Itself and everything below it."""
@@ -97,6 +97,14 @@ class Gateway:
             timeout=60,
             check=False,
         )
+
+
+def command_line(process: psutil.Process) -> str:
+    """Its command line; empty for one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
 
 
 class Client:
