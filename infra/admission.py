@@ -1,8 +1,8 @@
 """The ledger of attempts in flight: admit, claim, admit the next, drop. Nothing else inserts into `inflight`.
 
 `held` is the sum of these rows. A row ends when the projector counts its outcome, or here, when it was never claimed.
-The protocol (who may do what, in which order) is checked state by state in the model that `docs/architecture.md`
-names; change it there first.
+The protocol (who may do what, in which order) is checked state by state in `tests/model/holds.py`;
+change it there first.
 """
 
 from collections.abc import Sequence

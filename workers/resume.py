@@ -1,7 +1,7 @@
 """What a delivery does that finds nothing of its own to claim: somebody has begun, ended or dropped the request.
 
-The order of the questions is the protocol's (the model that `docs/architecture.md` names walks every interleaving):
-has it ended, is there an unclaimed attempt, is an earlier delivery's attempt without an outcome, have attempts ended
+The order of the questions is the protocol's (`tests/model/holds.py` walks every interleaving).
+Has it ended, is there an unclaimed attempt, is an earlier delivery's attempt without an outcome, have attempts ended
 and none is under way.
 """
 

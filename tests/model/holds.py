@@ -1,0 +1,269 @@
+"""The protocol of holds as an explicit-state model: who may do what to an attempt, and in which order.
+
+`successors` gives every step that could come next, in any interleaving: an API process, two workers at a time, the
+queue delivering again whenever it likes, deaths, the sweeper, the projector. `search` walks every state that can be
+reached. Each hold and each cost is one unit of money. What the steps stand for: `infra/admission.py` (admit, drop,
+claim, admit next), `workers/complete.py`, `workers/resume.py`, `projections/sweeper.py`, `projections/runner.py`.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+from typing import Literal, NamedTuple
+
+Fact = tuple[Literal["lost", "cost", "completed", "failed"], int]
+"""An event of a request's stream, and the attempt it is about."""
+
+
+class Mutant(Enum):
+    """A protocol with one rule left out."""
+
+    CALLS_WITHOUT_CLAIM = "calls without a claim"
+    RELEASES_TWICE = "releases a hold whose row is gone"
+    TAKES_HOLD_OVER = "makes the next attempt under the lost attempt's hold"
+    LOSES_WITHOUT_VERSION = "declares an attempt lost that has its cost"
+
+
+class Bounds(NamedTuple):
+    """How large a world is searched."""
+
+    limit: int
+    requests: int
+    deliveries: int
+    attempts: int
+    workers: int = 2
+
+
+class Worker(NamedTuple):
+    """A delivery in a worker's hands."""
+
+    delivery: int
+    phase: Literal["delivered", "claimed", "called"]
+    attempt: int
+
+
+class Row(NamedTuple):
+    """A row of `inflight`; delivery 0: unclaimed."""
+
+    attempt: int
+    delivery: int
+
+
+class Request(NamedTuple):
+    """One request, and everything that is about it."""
+
+    api: Literal["new", "admitted", "waiting", "unsure", "gone"] = "new"
+    is_queued: bool = False
+    deliveries: int = 0
+    workers: tuple[Worker, ...] = ()
+    rows: tuple[Row, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    folded: int = 0
+    billed: tuple[int, ...] = ()
+    """The attempts that the provider has charged for."""
+
+    @property
+    def has_ended(self) -> bool:
+        return any(kind in ("completed", "failed") for kind, _ in self.facts)
+
+    @property
+    def resolved(self) -> set[int]:
+        return {attempt for kind, attempt in self.facts if kind in ("lost", "cost")}
+
+
+class Money(NamedTuple):
+    """The window that all the requests share."""
+
+    spent: int = 0
+    assumed: int = 0
+    held: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.spent + self.assumed + self.held
+
+
+class State(NamedTuple):
+    """The whole world."""
+
+    requests: tuple[Request, ...]
+    money: Money
+
+
+Step = tuple[str, Request, Money]
+
+
+def search(bounds: Bounds, mutant: Mutant | None = None) -> tuple[int, list[str]]:
+    """Walk every reachable state; returns how many there are and, where one is wrong, the way to it and its fault."""
+    start = State((Request(),) * bounds.requests, Money())
+    came_from: dict[State, tuple[State, str] | None] = {start: None}
+    waiting = deque([start])
+    while waiting:
+        state = waiting.popleft()
+        following = list(successors(state, bounds, mutant))
+        fault = fault_of(state, bounds) or (not following and state.money.held and "held when all is quiet")
+        if fault:
+            return len(came_from), [*_way_to(state, came_from), str(fault)]
+        for name, one in following:
+            if one not in came_from:
+                came_from[one] = (state, name)
+                waiting.append(one)
+    return len(came_from), []
+
+
+def fault_of(state: State, bounds: Bounds) -> str | None:
+    """What must never be, and is."""
+    money = state.money
+    if money.total > bounds.limit:
+        return f"{money} is over the limit"
+    if money.held != sum(len(request.rows) for request in state.requests):
+        return "held differs from its rows"
+    if sum(len(request.billed) for request in state.requests) > money.total:
+        return "the provider has charged more than is accounted for"
+    for request in state.requests:
+        if len(set(request.billed)) < len(request.billed):
+            return "an attempt was charged twice"
+        if any(request.facts.count(fact) > 1 for fact in request.facts):
+            return "a fact stands twice in the log"
+    return None
+
+
+def successors(state: State, bounds: Bounds, mutant: Mutant | None) -> Iterator[tuple[str, State]]:
+    """Every step that could come next."""
+    for index, request in enumerate(state.requests):
+        for name, after, money in _steps(request, state.money, bounds, mutant):
+            requests = (*state.requests[:index], after, *state.requests[index + 1 :])
+            yield f"request {index}: {name}", State(requests, money)
+
+
+def _steps(request: Request, money: Money, bounds: Bounds, mutant: Mutant | None) -> Iterator[Step]:
+    yield from _api_steps(request, money, bounds)
+    if request.is_queued and request.deliveries < bounds.deliveries and len(request.workers) < bounds.workers:
+        delivered = Worker(request.deliveries + 1, "delivered", 0)
+        after = request._replace(deliveries=request.deliveries + 1, workers=(*request.workers, delivered))
+        yield "deliver", after, money
+    for worker in request.workers:
+        yield "a worker dies", _without(request, worker), money
+        match worker.phase:
+            case "delivered":
+                yield from _delivered_steps(request, worker, money, bounds, mutant)
+            case "claimed":
+                called = _with(request, worker, worker._replace(phase="called"))
+                yield "call the provider", called._replace(billed=(*request.billed, worker.attempt)), money
+            case "called":
+                yield "append", _answered(request, worker), money
+    yield from _sweeper_steps(request, money, mutant)
+    if request.folded < len(request.facts):
+        yield _fold(request, money, mutant)
+
+
+def _api_steps(request: Request, money: Money, bounds: Bounds) -> Iterator[Step]:
+    match request.api:
+        case "new" if money.total < bounds.limit:
+            admitted = request._replace(api="admitted", rows=(*request.rows, Row(1, 0)))
+            yield "admit", admitted, money._replace(held=money.held + 1)
+        case "new":
+            yield "refuse", request._replace(api="gone"), money
+        case "admitted":
+            yield "publish", request._replace(api="waiting", is_queued=True), money
+            yield "publish, outcome unknown, landed", request._replace(api="unsure", is_queued=True), money
+            yield "publish, outcome unknown, lost", request._replace(api="unsure"), money
+            yield "the API process dies", request._replace(api="gone"), money
+        case "unsure":
+            claimed = tuple(row for row in request.rows if row.delivery)
+            dropped = len(request.rows) - len(claimed)
+            yield "drop", request._replace(api="gone", rows=claimed), money._replace(held=money.held - dropped)
+
+
+def _delivered_steps(
+    request: Request, worker: Worker, money: Money, bounds: Bounds, mutant: Mutant | None
+) -> Iterator[Step]:
+    rows, facts = request.rows, request.facts
+    unclaimed = next((row for row in rows if not row.delivery), None)
+    live = [row for row in rows if row.delivery and row.attempt not in request.resolved]
+    if mutant is Mutant.CALLS_WITHOUT_CLAIM:
+        newest = max((row.attempt for row in rows), default=1)
+        yield "go on unclaimed", _with(request, worker, worker._replace(phase="claimed", attempt=newest)), money
+    elif request.has_ended:
+        yield "acknowledge: it has ended", _without(request, worker)._replace(is_queued=False), money
+    elif unclaimed is not None:
+        claimed = _with(request, worker, worker._replace(phase="claimed", attempt=unclaimed.attempt))
+        yield "claim", claimed._replace(rows=_marked(rows, unclaimed, worker.delivery)), money
+    elif live and worker.delivery <= live[-1].delivery:
+        yield "walk away: a later delivery has it", _without(request, worker), money
+    elif live and mutant is Mutant.TAKES_HOLD_OVER:
+        claimed = _with(request, worker, worker._replace(phase="claimed", attempt=live[-1].attempt))
+        yield "take over", claimed._replace(rows=_marked(rows, live[-1], worker.delivery)), money
+    elif live:
+        yield "declare lost", request._replace(facts=(*facts, ("lost", live[-1].attempt))), money
+    elif not facts:
+        yield "acknowledge: nothing to claim", _without(request, worker)._replace(is_queued=False), money
+    elif worker.delivery < max((row.delivery for row in rows), default=0):
+        yield "walk away: a later delivery goes on", _without(request, worker), money
+    else:
+        number = max(attempt for _, attempt in facts) + 1
+        if number > bounds.attempts or money.total >= bounds.limit:
+            yield "fail", request._replace(facts=(*facts, ("failed", 0))), money
+        else:
+            claimed = _with(request, worker, worker._replace(phase="claimed", attempt=number))
+            after = claimed._replace(rows=(*rows, Row(number, worker.delivery)))
+            yield "admit the next attempt", after, money._replace(held=money.held + 1)
+
+
+def _answered(request: Request, worker: Worker) -> Request:
+    """The append of an answer: the attempt's cost, and the request's end where it has none."""
+    facts = request.facts
+    if ("cost", worker.attempt) not in facts:
+        ending: tuple[Fact, ...] = () if request.has_ended else (("completed", 0),)
+        facts = (*facts, ("cost", worker.attempt), *ending)
+    return _without(request, worker)._replace(facts=facts, is_queued=False)
+
+
+def _sweeper_steps(request: Request, money: Money, mutant: Mutant | None) -> Iterator[Step]:
+    for row in request.rows:
+        careless = mutant is Mutant.LOSES_WITHOUT_VERSION and ("lost", row.attempt) not in request.facts
+        if not row.delivery and request.api in ("waiting", "gone"):
+            rows = tuple(one for one in request.rows if one != row)
+            yield "sweep an unclaimed attempt", request._replace(rows=rows), money._replace(held=money.held - 1)
+        elif row.delivery and (row.attempt not in request.resolved or careless):
+            ending: tuple[Fact, ...] = () if request.has_ended else (("failed", 0),)
+            yield (
+                "sweep a lost attempt",
+                request._replace(facts=(*request.facts, ("lost", row.attempt), *ending)),
+                money,
+            )
+
+
+def _fold(request: Request, money: Money, mutant: Mutant | None) -> Step:
+    kind, attempt = request.facts[request.folded]
+    rows, held, spent, assumed = request.rows, money.held, money.spent, money.assumed
+    if kind in ("cost", "lost"):
+        has_row = any(row.attempt == attempt for row in rows)
+        rows = tuple(row for row in rows if row.attempt != attempt)
+        held -= has_row or mutant is Mutant.RELEASES_TWICE
+    if kind == "cost":
+        spent += 1
+        assumed -= ("lost", attempt) in request.facts[: request.folded]
+    if kind == "lost":
+        assumed += 1
+    return f"fold {kind} {attempt}", request._replace(folded=request.folded + 1, rows=rows), Money(spent, assumed, held)
+
+
+def _marked(rows: tuple[Row, ...], claimed: Row, delivery: int) -> tuple[Row, ...]:
+    return tuple(row._replace(delivery=delivery) if row == claimed else row for row in rows)
+
+
+def _with(request: Request, worker: Worker, changed: Worker) -> Request:
+    return request._replace(workers=tuple(changed if one == worker else one for one in request.workers))
+
+
+def _without(request: Request, worker: Worker) -> Request:
+    return request._replace(workers=tuple(one for one in request.workers if one != worker))
+
+
+def _way_to(state: State, came_from: dict[State, tuple[State, str] | None]) -> list[str]:
+    names: list[str] = []
+    while (step := came_from[state]) is not None:
+        state, name = step
+        names.append(name)
+    return names[::-1]

@@ -1,0 +1,21 @@
+"""The protocol of holds, walked state by state: money is covered in every one, and each of its rules is needed."""
+
+import pytest
+
+from tests.model.holds import Bounds, Mutant, search
+
+ONE_REQUEST = Bounds(limit=2, requests=1, deliveries=3, attempts=3)
+TWO_REQUESTS = Bounds(limit=2, requests=2, deliveries=2, attempts=2)
+
+
+@pytest.mark.parametrize("bounds", [ONE_REQUEST, TWO_REQUESTS])
+def test_money_is_covered_in_every_reachable_state(bounds: Bounds) -> None:
+    states, way_to_fault = search(bounds)
+    assert way_to_fault == []
+    assert states > 1_000
+
+
+@pytest.mark.parametrize("mutant", Mutant)
+def test_every_rule_of_the_protocol_is_needed(mutant: Mutant) -> None:
+    faults = [way[-1] for bounds in (ONE_REQUEST, TWO_REQUESTS) if (way := search(bounds, mutant)[1])]
+    assert faults, mutant.value
