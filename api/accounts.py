@@ -6,8 +6,10 @@ Each call is one append with its projection and its secrets in one transaction; 
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.api_key import SECRET_BYTES, format_api_key, hint
 from domain.errors import NotFound
@@ -88,15 +90,24 @@ class Accounts:
         return NewProject(project_id=project_id, name=name, key=key)
 
     async def change_project(
-        self, project_id: str, *, name: str | None, provider_keys: dict[str, str | None]
+        self, project_id: str, *, settings: dict[str, Any], provider_keys: dict[str, str | None]
     ) -> ProjectRecord:
-        """Rename a project (None: keep), set or remove (None) its provider keys."""
+        """Change these fields of a project's settings (those of `ProjectSettingsChanged`), set or remove (None) its
+        provider keys.
+        """
         known = await keys.project(self._pool, project_id)
         if known is None:
             raise NotFound("there is no such project")
         events: tuple[Event, ...] = _provider_keys_set(provider_keys)
-        if name is not None and name != known.name:
-            events = (ProjectSettingsChanged(name=name), *events)
+        before = ProjectSettingsChanged(
+            name=known.name,
+            daily_budget_nano_usd=known.daily_budget_nano_usd,
+            monthly_budget_nano_usd=known.monthly_budget_nano_usd,
+            alert_url=known.alert_url,
+        )
+        after = replace(before, **settings)
+        if after != before:
+            events = (after, *events)
         if events:
             stream = project_stream(project_id)
             version = len(await self._log.read_stream(stream))

@@ -10,7 +10,6 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import CollectorRegistry
 
 from api import health
 from api.metrics import Measured
@@ -29,7 +28,6 @@ _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 def create_app(services: Services) -> ASGIApp:
     """Make the application."""
     described = Described()
-    metrics = CollectorRegistry()
     native = Router(
         "/api/v1",
         route_handlers=[
@@ -41,7 +39,7 @@ def create_app(services: Services) -> ASGIApp:
             *models.routes(described),
         ],
     )
-    operator = health.routes(described, metrics)
+    operator = health.routes(described)
     app = Litestar(
         [native, *operator, _swagger_ui()],
         exception_handlers=EXCEPTION_HANDLERS,
@@ -67,7 +65,7 @@ def create_app(services: Services) -> ASGIApp:
         schemas=dict(described.components()),
         security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer")},
     )
-    return Measured(RequestIds(app), metrics)
+    return Measured(RequestIds(app), services.metrics)
 
 
 def _swagger_ui() -> Router:

@@ -35,6 +35,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     key_id: str
     project_id: str
     project_name: str
+    is_limited: bool
+    """Whether admission has anything to look at: a rate, a budget of the key's or the project's."""
     settings: KeySettings
 
     def require_admin(self) -> None:
@@ -163,5 +165,6 @@ def _caller(record: KeyRecord | None) -> Caller | None:
         key_id=record.key_id,
         project_id=record.project_id,
         project_name=record.project_name,
+        is_limited=record.project_has_budget or any(limit is not None for limit in record.settings.limits()),
         settings=record.settings,
     )

@@ -6,12 +6,15 @@ import msgspec
 from litestar import MediaType, Response, get
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.native.envelope import JSON, Described, Description
 from api.requests import AnyRequest, services_of
 from domain.errors import Unavailable
+from domain.money import to_usd
 from infra.database import database_errors, newest_revision
+from projections.budgets import total_overage
+from projections.freshness import lags
 
 State = Literal["ok", "away", "outdated"]
 _encode = msgspec.json.Encoder().encode
@@ -32,7 +35,7 @@ class Readiness(Struct, kw_only=True):
     migrations: State
 
 
-def routes(described: Described, metrics: CollectorRegistry) -> list[HTTPRouteHandler]:
+def routes(described: Described) -> list[HTTPRouteHandler]:
     """The operator's routes."""
 
     @get(
@@ -61,9 +64,15 @@ def routes(described: Described, metrics: CollectorRegistry) -> list[HTTPRouteHa
         return Response(_encode(readiness), media_type=JSON, status_code=200 if ok else 503)
 
     @get("/metrics", summary="Figures for Prometheus", media_type=MediaType.TEXT, include_in_schema=False)
-    async def figures() -> Response[bytes]:
-        """Give this process's figures."""
-        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+    async def figures(request: AnyRequest) -> Response[bytes]:
+        """Give this process's figures, and those of the database as it finds them."""
+        services = services_of(request)
+        metrics = services.metrics
+        for name, lag in (await lags(services.pool)).items():
+            metrics.projection_lag.labels(name).set(lag)
+        metrics.unknown_appends.set(services.log.unknown_outcomes)
+        metrics.overage.set(float(to_usd(await total_overage(services.pool))))
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return [live, ready, figures]
 

@@ -4,7 +4,7 @@ import time
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GROUPS = (
@@ -15,15 +15,47 @@ _GROUPS = (
 )
 
 
+class Metrics:
+    """The process's figures."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "gateway_requests_total", "Requests answered.", ("route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "gateway_request_seconds", "From request to answer.", ("route",), buckets=BUCKETS_S, registry=self.registry
+        )
+        self.refusals = Counter(
+            "gateway_refusals_total",
+            "Requests that admission refused; reason `full`: only holds of requests in flight stood in the way.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.unknown_appends = Gauge(
+            "gateway_unknown_appends",
+            "Appends whose connection died under way: the stream was read to see whether they had landed.",
+            registry=self.registry,
+        )
+        self.projection_lag = Gauge(
+            "gateway_projection_lag_events",
+            "Events that a projection has yet to fold.",
+            ("projection",),
+            registry=self.registry,
+        )
+        self.overage = Gauge(
+            "gateway_overage_usd",
+            "By how much answers have cost more than they held, over all time.",
+            registry=self.registry,
+        )
+
+
 class Measured:
     """Counts requests and their durations."""
 
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._requests = Counter("gateway_requests_total", "Requests answered.", ("route", "status"), registry=registry)
-        self._seconds = Histogram(
-            "gateway_request_seconds", "From request to answer.", ("route",), buckets=BUCKETS_S, registry=registry
-        )
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, and count."""
@@ -43,8 +75,8 @@ class Measured:
             await self._app(scope, receive, send_noting_status)
         finally:
             route = _group(scope["path"])
-            self._requests.labels(route, status).inc()
-            self._seconds.labels(route).observe(time.perf_counter() - started)
+            self._metrics.requests.labels(route, status).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
 
 def _group(path: str) -> str:

@@ -12,7 +12,10 @@ from api.accounts import Accounts
 from api.answering import Answering
 from api.app import create_app
 from api.authentication import Authenticator
+from api.gate import Gate
+from api.known_answers import KnownAnswers
 from api.memory_cache import MemoryCache
+from api.metrics import Metrics
 from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
@@ -53,17 +56,20 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     authenticator = Authenticator(pool, vault)
     await hints.on_change(KEYS_CHANGED, authenticator.forget)
     prices = PriceBook()
+    metrics = Metrics()
+    blobs = Blobs(pool, event_log, vault)
+    memory = MemoryCache(settings.cache_memory_bytes)
     answering = Answering(
         event_log=event_log,
-        admission=admission,
+        gate=Gate(admission=admission, log=event_log, inbox=inbox, metrics=metrics, now=_now),
+        known=KnownAnswers(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
         queue=queue,
         inbox=inbox,
-        blobs=Blobs(pool, event_log, vault),
+        blobs=blobs,
         prices=prices,
-        memory=MemoryCache(settings.cache_memory_bytes),
         upstream_models=settings.upstream_models,
         request_timeout_s=settings.request_timeout_s,
-        now=lambda: datetime.now(UTC),
+        now=_now,
     )
     services = Services(
         settings=settings,
@@ -74,6 +80,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         accounts=Accounts(pool, event_log, vault, hints.keys_changed),
         authenticator=authenticator,
         answering=answering,
+        metrics=metrics,
     )
     log.info("api_ready")
     await _serve(create_app(services), listener, stop)
@@ -83,6 +90,10 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     await broker.close()
     await pool.close()
     log.info("api_stopped")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _serve(app: object, listener: socket.socket, stop: asyncio.Event) -> None:

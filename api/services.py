@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from api.accounts import Accounts
 from api.answering import Answering
 from api.authentication import Authenticator
+from api.metrics import Metrics
 from infra.broker import Broker
 from infra.database import Pool
 from infra.event_log import EventLog
@@ -24,3 +25,4 @@ class Services:
     accounts: Accounts
     authenticator: Authenticator
     answering: Answering
+    metrics: Metrics

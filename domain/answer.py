@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from domain.errors import (
+    BudgetExceeded,
     GatewayError,
     ProviderCredentials,
     ProviderError,
@@ -78,6 +79,8 @@ def failure_of(error: GatewayError, provider: str) -> Failure:
 
 def error_of(failure: Failure) -> GatewayError:
     """The error that a failure tells of, to be raised where the caller waits."""
+    if failure.code == BudgetExceeded.code:  # for an attempt after the first
+        return BudgetExceeded(failure.message, retry_after_s=failure.retry_after_s)
     kind = _PROVIDER_ERRORS.get(failure.code, ProviderUnavailable)
     arguments: dict[str, Any] = {"provider": failure.provider, "status": failure.status}
     return kind(failure.message, retry_after_s=failure.retry_after_s, **arguments)

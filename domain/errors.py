@@ -26,6 +26,7 @@ HTTP statuses are not here: each surface has its own table (`api/*/errors.py`).
 
 from typing import Any, ClassVar
 
+from domain.limits import Standing, Window
 from domain.money import NanoUsd, to_usd
 
 
@@ -33,6 +34,8 @@ class GatewayError(Exception):
     """A refusal or failure that a caller is told of: a stable code, a sentence, and figures."""
 
     code: ClassVar[str]
+    standing: Standing | None = None
+    """Where the key stands with its limits, once that was looked at."""
 
     def __init__(
         self, message: str, *, details: dict[str, Any] | None = None, retry_after_s: float | None = None
@@ -97,22 +100,28 @@ class RateLimited(GatewayError):
 
 
 class BudgetExceeded(GatewayError):
-    """What is asked does not fit into a window of the key's or the project's budget."""
+    """What is asked does not fit into a window of the key's or the project's budget.
+
+    `only_held`: it would, but for what requests in flight hold, so that trying again in a moment may succeed.
+    """
 
     code = "BUDGET_EXCEEDED"
 
-    def __init__(self, *, window: str, limit: NanoUsd, spent: NanoUsd, held: NanoUsd, asked: NanoUsd) -> None:
-        super().__init__(
-            f"the {window} budget of ${to_usd(limit):f} does not cover this request: ${to_usd(spent):f} spent, "
+    @classmethod
+    def of(cls, window: Window, asked: NanoUsd, *, only_held: bool) -> "BudgetExceeded":
+        """The refusal of a window, with its figures."""
+        limit, taken, held = window.limit_nano_usd, window.taken_nano_usd, window.held_nano_usd
+        return cls(
+            f"the {window.name} budget of ${to_usd(limit):f} does not cover this request: ${to_usd(taken):f} spent, "
             f"${to_usd(held):f} held by requests in flight, ${to_usd(asked):f} asked for",
             details={
-                "window": window,
+                "window": window.name,
                 "limit": to_usd(limit),
-                "spent": to_usd(spent),
+                "spent": to_usd(taken),
                 "held": to_usd(held),
                 "asked": to_usd(asked),
             },
-            retry_after_s=1 if spent + asked <= limit else None,
+            retry_after_s=1 if only_held else None,
         )
 
 

@@ -49,6 +49,12 @@ def output_bound(request: ChatRequest | EmbeddingsRequest, upstream_model: str, 
     return request.max_tokens or longest_answer(upstream_model, context_window)
 
 
+def cap_within(hold_nano_usd: NanoUsd, input_tokens: int, price: Price) -> int:
+    """The longest answer that a hold covers, in tokens: `bound` of it is at most the hold."""
+    exact = hold_nano_usd * TOKENS_PER_PRICE - input_tokens * dearest(price, INPUT_CLASSES)
+    return max(0, exact // max(1, dearest(price, OUTPUT_CLASSES)))
+
+
 def bound(input_tokens: int, output_tokens: int, price: Price) -> NanoUsd:
     """The most that so many tokens can cost: the dearest class of each, rounded up."""
     exact = input_tokens * dearest(price, INPUT_CLASSES) + output_tokens * dearest(price, OUTPUT_CLASSES)

@@ -4,12 +4,15 @@ An event's envelope (position, stream, version, type, project, time, digest) is 
 data, kept as JSON byte for byte. A field may be added with a default; nothing else about a class may change, because
 `tests/golden/events/` holds a sample of each that must be readable for ever.
 
-Streams: `project-<id>`, `key-<id>`, `request-<id>`. The events of one request in the order in which they may come::
+Streams: `project-<id>`, `key-<id>`, `request-<id>`, `price-<provider>/<model>`, `alert-<window>`. The events of one
+request in the order in which they may come::
 
     RequestServedFromCache                                         answered without a provider
+    RequestRejected                                                the budget does not cover it
     (AttemptFailed | AttemptLost)* RequestCompleted CostIncurred   the last two in one append
     (AttemptFailed | AttemptLost)+ RequestFailed
     … AttemptLost … CostIncurred                                   a worker given up for lost came back with the cost
+    … AttemptLost … CostReconciled                                 somebody looked at the provider's bill
 
 An attempt's hold is released by its CostIncurred, AttemptFailed or AttemptLost, by nothing else.
 """
@@ -19,13 +22,16 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from domain.budget import Period, Scope
 from domain.money import NanoUsd
-from domain.pricing import CostBreakdown, Price
+from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.tokens import TokenUsage
 
 Operation = Literal["chat", "embeddings"]
 Role = Literal["member", "admin"]
 
+INSTALLATION = "installation"
+"""The project of what belongs to no project."""
 DEFAULT_RATE_LIMIT_PER_MINUTE = 600
 DEFAULT_BUDGET_WAIT_MS = 2_000
 
@@ -44,9 +50,14 @@ class ProjectCreated(_Event, frozen=True, kw_only=True):
 
 
 class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
-    """The project is called differently now."""
+    """The project has these settings now, all of them."""
 
     name: str
+    daily_budget_nano_usd: NanoUsd | None = None
+    """Over all its keys; 0 blocks them, None is no limit."""
+    monthly_budget_nano_usd: NanoUsd | None = None
+    alert_url: str | None = None
+    """Where it is told that a window has reached a threshold."""
 
 
 class ProviderKeySet(_Event, frozen=True, kw_only=True):
@@ -73,6 +84,16 @@ class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: datetime | None = None
     output_cap: Literal["lower", "refuse"] = "lower"
     budget_wait_ms: int = DEFAULT_BUDGET_WAIT_MS
+
+    def limits(self) -> tuple[int | None, ...]:
+        """What admission looks at: daily and monthly budget, requests and tokens a minute, requests at a time."""
+        return (
+            self.daily_budget_nano_usd,
+            self.monthly_budget_nano_usd,
+            self.rate_limit,
+            self.token_limit,
+            self.concurrency_limit,
+        )
 
 
 class ApiKeyIssued(_Event, frozen=True, kw_only=True):
@@ -204,6 +225,52 @@ class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):
     latency_ms: int
 
 
+class RequestRejected(_RequestEvent, frozen=True, kw_only=True):
+    """A budget did not cover the request; no provider was asked. With the figures of the window that refused."""
+
+    window: str
+    limit_nano_usd: NanoUsd
+    taken_nano_usd: NanoUsd
+    """Spent and assumed."""
+    held_nano_usd: NanoUsd
+    asked_nano_usd: NanoUsd
+
+
+class CostReconciled(_RequestEvent, frozen=True, kw_only=True):
+    """Somebody has found out what a lost attempt cost: this replaces what was assumed."""
+
+    attempt: int
+    upstream_model: str
+    cost_nano_usd: NanoUsd
+    replaces_assumed_nano_usd: NanoUsd
+    budget_day: date
+
+
+# Prices and alerts
+
+
+class PriceSet(_Event, frozen=True, kw_only=True):
+    """The operator sets a model's price, from a moment on; it goes before the price book's."""
+
+    provider: str
+    model: str
+    """The name that callers write, or the provider's own."""
+    prices: ClassPrices
+    effective_from: datetime
+
+
+class BudgetAlertRaised(_Event, frozen=True, kw_only=True):
+    """What is spent and assumed in a window has reached a threshold: once for each window and threshold."""
+
+    scope: Scope
+    scope_id: str
+    period: Period
+    starts_on: date
+    threshold_percent: int
+    limit_nano_usd: NanoUsd
+    taken_nano_usd: NanoUsd
+
+
 Event = (
     ProjectCreated
     | ProjectSettingsChanged
@@ -217,6 +284,10 @@ Event = (
     | AttemptLost
     | RequestFailed
     | RequestServedFromCache
+    | RequestRejected
+    | CostReconciled
+    | PriceSet
+    | BudgetAlertRaised
 )
 
 EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__args__}
@@ -249,3 +320,13 @@ def key_stream(key_id: str) -> str:
 def request_stream(request_id: str) -> str:
     """The stream of a request."""
     return f"request-{request_id}"
+
+
+def price_stream(provider: str, model: str) -> str:
+    """The stream of a model's price."""
+    return f"price-{provider}/{model}"
+
+
+def alert_stream(alert: BudgetAlertRaised) -> str:
+    """The stream of one alert: its only event is its first, so it is raised once."""
+    return f"alert-{alert.scope}-{alert.scope_id}-{alert.period}-{alert.starts_on}-{alert.threshold_percent}"

@@ -12,11 +12,12 @@ from domain.events import (
     AttemptFailed,
     AttemptLost,
     CostIncurred,
+    CostReconciled,
     Event,
     RequestCompleted,
     RequestFailed,
 )
-from domain.money import ZERO
+from domain.money import NanoUsd
 
 History = Sequence[Event]
 
@@ -33,9 +34,33 @@ def is_resolved(history: History, attempt: int) -> bool:
     )
 
 
+def assumed_of(history: History, attempt: int) -> NanoUsd:
+    """What is assumed of an attempt at this moment; 0 where nothing is, or its cost is known by now."""
+    assumed = 0
+    for event in history:
+        match event:
+            case AttemptLost() if event.attempt == attempt:
+                assumed += event.assumed_nano_usd
+            case CostIncurred() | CostReconciled() if event.attempt == attempt:
+                assumed -= event.replaces_assumed_nano_usd
+            case _:
+                continue
+    return NanoUsd(assumed)
+
+
 def cost_of(history: History, attempt: int) -> CostIncurred | None:
     """The attempt's cost, where it is known."""
     return next((e for e in history if isinstance(e, CostIncurred) and e.attempt == attempt), None)
+
+
+def is_reconciled(history: History, attempt: int) -> bool:
+    """Whether somebody has settled what a lost attempt cost."""
+    return any(isinstance(event, CostReconciled) and event.attempt == attempt for event in history)
+
+
+def lost_attempts(history: History) -> list[AttemptLost]:
+    """The attempts whose cost is assumed at this moment."""
+    return [e for e in history if isinstance(e, AttemptLost) and not _is_settled(history, e.attempt)]
 
 
 def last_attempt(history: History) -> int:
@@ -46,12 +71,10 @@ def last_attempt(history: History) -> int:
 
 def after_answer(history: History, completed: RequestCompleted, cost: CostIncurred) -> tuple[Event, ...]:
     """What an answer adds. An attempt has one cost; a request ends once; a true cost replaces an assumed one."""
-    if cost_of(history, cost.attempt) is not None:
+    if _is_settled(history, cost.attempt):
         return ()
-    assumed = sum(
-        event.assumed_nano_usd for event in history if isinstance(event, AttemptLost) and event.attempt == cost.attempt
-    )
-    true_cost = replace(cost, replaces_assumed_nano_usd=type(ZERO)(assumed)) if assumed else cost
+    assumed = assumed_of(history, cost.attempt)
+    true_cost = replace(cost, replaces_assumed_nano_usd=assumed) if assumed else cost
     return (true_cost,) if ending(history) is not None else (completed, true_cost)
 
 
@@ -65,3 +88,28 @@ def after_failure(
     if failed is not None and ending(history) is None:
         events.append(failed)
     return tuple(events)
+
+
+def after_reconciling(history: History, attempt: AttemptLost, cost_nano_usd: NanoUsd) -> tuple[Event, ...]:
+    """What it adds that somebody knows a lost attempt's cost; nothing where the cost is known already."""
+    if _is_settled(history, attempt.attempt):
+        return ()
+    return (
+        CostReconciled(
+            request_id=attempt.request_id,
+            key_id=attempt.key_id,
+            operation=attempt.operation,
+            model=attempt.model,
+            provider=attempt.provider,
+            metadata=attempt.metadata,
+            attempt=attempt.attempt,
+            upstream_model=attempt.upstream_model,
+            cost_nano_usd=cost_nano_usd,
+            replaces_assumed_nano_usd=assumed_of(history, attempt.attempt),
+            budget_day=attempt.budget_day,
+        ),
+    )
+
+
+def _is_settled(history: History, attempt: int) -> bool:
+    return cost_of(history, attempt) is not None or is_reconciled(history, attempt)

@@ -5,14 +5,15 @@ The protocol (who may do what, in which order) is checked state by state in `tes
 change it there first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import asyncpg
 from msgspec import Struct
 
 from domain.events import Operation
+from domain.limits import Meter, Standing, Window
 from domain.money import NanoUsd
 from infra.batching import Batcher
 from infra.database import HeldConnection, Pool, database_errors
@@ -21,13 +22,16 @@ MAX_ASKS_PER_BATCH = 256
 MAX_CLAIMS_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = "SELECT outcomes, origins FROM admit($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
+_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 24))})"  # noqa: S608 - placeholders only
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
-_ADMIT_NEXT = "SELECT admit_next($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)"
+_ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 18))})"
+
+Outcome = Literal["admitted", "hit", "follow", "again", "rate", "tokens", "busy", "full", "spent", "unpriced"]
+"""As `admit` in `migrations/sql/0002_admission.sql` says."""
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """What an attempt at answering a request is: everything that its `inflight` row says of it."""
+    """What an attempt at answering a request is: what its `inflight` row says of it, but for the money."""
 
     request_id: str
     project_id: str
@@ -40,8 +44,6 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """JSON, or None."""
     cache_key: bytes | None
     """None: neither reads the cache nor shares its answer."""
-    hold_nano_usd: NanoUsd
-    budget_day: date
     reply_to: str
     admitted_at: datetime
     deadline: datetime
@@ -53,14 +55,33 @@ class Ask(Struct, frozen=True, kw_only=True):
     attempt: Attempt
     newer_than: datetime | None
     """How old a cached answer may be; None: a fresh one is wanted."""
+    is_known: bool = False
+    """The answer is at hand: only the rate limit is asked."""
+    hold_nano_usd: NanoUsd | None
+    """The most that it can cost; None: nobody can price it."""
+    floor_nano_usd: NanoUsd
+    """The least hold that is of use: less than the above where the answer may be capped lower."""
+    is_final: bool = False
+    """A lower hold is taken at once, instead of waiting for what others hold."""
+    token_bound: int
+    """The most tokens that it will be counted as reading."""
+    is_counted: bool = False
+    """It was counted toward the rate limit when it asked before."""
 
 
 class Decision(Struct, frozen=True, kw_only=True):
     """What became of an ask."""
 
-    outcome: Literal["admitted", "hit", "follow", "again"]
+    outcome: Outcome
     origin: str | None
     """Whose answer it is (hit), or will be (follow)."""
+    hold_nano_usd: NanoUsd
+    """Of an admitted one: less than asked for means that the answer is to be capped lower."""
+    standing: Standing
+    window: Window | None
+    """The tightest one: what refused where money did."""
+    retry_after_ns: int | None
+    """Where a rate limit refused."""
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -80,13 +101,21 @@ class ClaimedAttempt(Struct, frozen=True, kw_only=True):
     budget_day: date
 
 
+class NoRoom(Exception):
+    """The windows of the budget have no room for another attempt."""
+
+
 class Admission:
     """The API's side: what comes in."""
 
-    def __init__(self, connection: HeldConnection, pool: Pool) -> None:
-        """Admit over `connection`, which is this object's alone; everything rarer goes over `pool`."""
+    def __init__(self, connection: HeldConnection, pool: Pool, *, now: Callable[[], datetime] | None = None) -> None:
+        """Admit over `connection`, which is this object's alone; everything rarer goes over `pool`.
+
+        Without `now` time is the database's, which is the same for every process.
+        """
         self._connection = connection
         self._pool = pool
+        self._now = now
         self._batcher: Batcher[Ask, Decision] = Batcher(
             self._admit_batch,
             name="admissions",
@@ -119,13 +148,49 @@ class Admission:
         await self._connection.close()
 
     async def _admit_batch(self, asks: Sequence[Ask]) -> Sequence[Decision]:
-        columns = zip(*(_admit_row(ask) for ask in asks), strict=True)
-        row = await self._connection.fetchrow(_ADMIT, *map(list, columns))
-        assert row is not None, "a function returns a row"
-        return [
-            Decision(outcome=outcome, origin=origin)
-            for outcome, origin in zip(row["outcomes"], row["origins"], strict=True)
-        ]
+        accounts = sorted(
+            {account for ask in asks for account in (("key", ask.attempt.key_id), ("project", ask.attempt.project_id))}
+        )  # one order for all processes, or two batches could deadlock
+        places = {account: place for place, account in enumerate(accounts, start=1)}
+        first: dict[tuple[str, bytes], int] = {}
+        rows = []
+        for number, ask in enumerate(asks, start=1):
+            attempt = ask.attempt
+            leader = number
+            if attempt.cache_key is not None:
+                leader = first.setdefault((attempt.project_id, attempt.cache_key), number)
+            rows.append(
+                (
+                    places["key", attempt.key_id],
+                    places["project", attempt.project_id],
+                    attempt.request_id,
+                    attempt.operation,
+                    attempt.model,
+                    attempt.provider,
+                    attempt.upstream_model,
+                    attempt.metadata,
+                    attempt.cache_key,
+                    ask.newer_than,
+                    leader,
+                    ask.hold_nano_usd,
+                    ask.floor_nano_usd,
+                    ask.token_bound,
+                    ask.is_final,
+                    ask.is_counted,
+                    ask.is_known,
+                    attempt.reply_to,
+                    attempt.admitted_at,
+                    attempt.deadline,
+                )
+            )
+        found = await self._connection.fetch(
+            _ADMIT,
+            self._now() if self._now is not None else None,
+            [scope for scope, _ in accounts],
+            [account for _, account in accounts],
+            *map(list, zip(*rows, strict=True)),
+        )
+        return [_decision(row) for row in found]
 
 
 class Claims:
@@ -159,15 +224,42 @@ class Claims:
             )
         return [ClaimedAttempt(**row) for row in rows]
 
-    async def admit_next(self, attempt: Attempt, number: int, delivery: int) -> Claim | None:
-        """Admit and claim the attempt after one that failed or was lost. None: another delivery was first."""
+    async def admit_next(
+        self, attempt: Attempt, number: int, delivery: int, hold_nano_usd: NanoUsd, budget_day: date
+    ) -> Claim | None:
+        """Admit and claim the attempt after one that failed or was lost. None: another delivery was first.
+
+        Raises:
+            NoRoom: the budget has no room for the hold.
+            Unavailable: the database is away.
+
+        """
         async with database_errors():
-            admitted = await self._pool.fetchval(
-                _ADMIT_NEXT, attempt.request_id, number, *_attempt_row(attempt)[1:], delivery, self._worker
+            outcome = await self._pool.fetchval(
+                _ADMIT_NEXT,
+                attempt.request_id,
+                number,
+                attempt.project_id,
+                attempt.key_id,
+                attempt.operation,
+                attempt.model,
+                attempt.provider,
+                attempt.upstream_model,
+                attempt.metadata,
+                attempt.cache_key,
+                hold_nano_usd,
+                budget_day,
+                attempt.reply_to,
+                attempt.admitted_at,
+                attempt.deadline,
+                delivery,
+                self._worker,
             )
-        if not admitted:
-            return None
-        return Claim(attempt=number, hold_nano_usd=attempt.hold_nano_usd, budget_day=attempt.budget_day)
+        if outcome == "full":
+            raise NoRoom
+        return (
+            Claim(attempt=number, hold_nano_usd=hold_nano_usd, budget_day=budget_day) if outcome == "admitted" else None
+        )
 
     async def close(self) -> None:
         """Claim for those who wait, then stop."""
@@ -188,25 +280,28 @@ class Claims:
         return [claims.pop(one, None) for one in asked]
 
 
-def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
-    return (
-        attempt.request_id,
-        attempt.project_id,
-        attempt.key_id,
-        attempt.operation,
-        attempt.model,
-        attempt.provider,
-        attempt.upstream_model,
-        attempt.metadata,
-        attempt.cache_key,
-        attempt.hold_nano_usd,
-        attempt.budget_day,
-        attempt.reply_to,
-        attempt.admitted_at,
-        attempt.deadline,
+def _decision(row: asyncpg.Record) -> Decision:
+    window = row["budget_window"]
+    return Decision(
+        outcome=row["outcome"],
+        origin=row["origin"],
+        hold_nano_usd=row["hold"],
+        standing=Standing(
+            requests=_meter(row["requests_limit"], row["requests_left"], row["requests_reset_ns"]),
+            tokens=_meter(row["tokens_limit"], row["tokens_left"], row["tokens_reset_ns"]),
+            budget_left_nano_usd=row["budget_left"],
+        ),
+        window=None
+        if window is None
+        else Window(
+            name=window,
+            limit_nano_usd=row["window_limit"],
+            taken_nano_usd=row["window_taken"],
+            held_nano_usd=row["window_held"],
+        ),
+        retry_after_ns=row["retry_ns"],
     )
 
 
-def _admit_row(ask: Ask) -> tuple[Any, ...]:
-    row = _attempt_row(ask.attempt)
-    return (*row[:9], ask.newer_than, *row[9:])
+def _meter(limit: int | None, left: int, reset_ns: int) -> Meter | None:
+    return None if limit is None else Meter(limit=limit, left=left, reset_ns=reset_ns)

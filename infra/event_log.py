@@ -12,11 +12,12 @@ from typing import Any
 
 import asyncpg
 import msgspec
+import structlog
 from msgspec import Struct
 
 from domain.events import EVENT_TYPES, Event, StoredEvent
 from infra.batching import Batcher
-from infra.database import Connection, HeldConnection, Pool, database_errors
+from infra.database import Connection, HeldConnection, OutcomeUnknown, Pool, database_errors
 
 MAX_COMMITS_PER_BATCH = 256
 MAX_WAITING_COMMITS = 20_000
@@ -26,6 +27,7 @@ _APPEND = "SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $1
 _COLUMNS = "position, stream, version, type, project_id, at, data::text AS data"
 _NO_BLOBS: tuple[list[Any], ...] = ([], [], [], [], [])
 
+log = structlog.get_logger(__name__)
 _encoder = msgspec.json.Encoder(decimal_format="string")
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {
     name: msgspec.json.Decoder(kind) for name, kind in EVENT_TYPES.items()
@@ -86,6 +88,8 @@ class EventLog:
         self._pool = pool
         self._appender = appender
         self._on_append = on_append
+        self.unknown_outcomes = 0
+        """How many appends' connections have died under way."""
         self._batcher: Batcher[Commit, int | None] = Batcher(
             self._append_batch,
             name="appends",
@@ -176,7 +180,12 @@ class EventLog:
         return [stored_event(row) for row in rows]
 
     async def _append_batch(self, commits: Sequence[Commit]) -> Sequence[int | None]:
-        row = await self._appender.fetchrow(_APPEND, *_arguments(commits))
+        try:
+            row = await self._appender.fetchrow(_APPEND, *_arguments(commits))
+        except OutcomeUnknown:
+            self.unknown_outcomes += 1
+            log.warning("append_outcome_unknown", commits=len(commits))
+            raise
         assert row is not None, "a function returns a row"
         positions: list[int | None] = row[0]
         landed = [position for position in positions if position is not None]

@@ -21,6 +21,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from domain.errors import Overloaded, Unavailable
 from domain.events import Operation
+from domain.pricing import Price
 from infra.broker import Broker, BrokerErrors
 
 STREAM = "JOBS"
@@ -57,6 +58,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str
     provider: str
     upstream_model: str
+    price: Price | None
+    """What the hold was made for: the answer is costed at it, whatever the price is by then. None: nobody knows one."""
     body: bytes | None
     """The canonical request as JSON; None: it is the blob `body_blob_id`."""
     body_blob_id: str | None = None

@@ -11,7 +11,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from domain.budget import PERIODS, Period, Scope, resets_at, window_start
-from domain.events import AttemptLost, CostIncurred, StoredEvent
+from domain.events import AttemptLost, CostIncurred, CostReconciled, StoredEvent
 from domain.money import ZERO, NanoUsd, to_usd
 from infra.database import Connection, Pool, database_errors
 
@@ -43,11 +43,15 @@ class Budgets:
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Add up per window."""
-        sums: defaultdict[tuple[Scope, str, Period, date, str], list[int]] = defaultdict(lambda: [0, 0])
+        sums: defaultdict[tuple[Scope, str, Period, date, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         for stored in events:
+            overage = 0
             match stored.event:
-                case CostIncurred() as cost:
-                    spent, assumed, event = cost.cost_nano_usd or 0, -cost.replaces_assumed_nano_usd, cost
+                case CostIncurred() as event:
+                    spent, assumed = event.cost_nano_usd or 0, -event.replaces_assumed_nano_usd
+                    overage = max(0, spent - event.hold_nano_usd)
+                case CostReconciled() as event:
+                    spent, assumed = event.cost_nano_usd, -event.replaces_assumed_nano_usd
                 case AttemptLost() as event:
                     spent, assumed = 0, event.assumed_nano_usd
                 case _:
@@ -58,35 +62,49 @@ class Budgets:
                     window = sums[scope, scope_id, period, start, stored.project_id]  # type: ignore[index]  # scopes
                     window[0] += spent
                     window[1] += assumed
+                    window[2] += overage
         if sums:
             rows = sorted((*window, *amounts) for window, amounts in sums.items())
             await connection.execute(
                 f"INSERT INTO budget_balances{suffix} AS b "  # noqa: S608 - the suffix is a constant
                 "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], "
-                "$7::bigint[]) "
+                "$7::bigint[], $8::bigint[]) "
                 "ON CONFLICT (scope, scope_id, period, starts_on) DO UPDATE SET "
                 "spent_nano_usd = b.spent_nano_usd + excluded.spent_nano_usd, "
-                "assumed_nano_usd = b.assumed_nano_usd + excluded.assumed_nano_usd",
+                "assumed_nano_usd = b.assumed_nano_usd + excluded.assumed_nano_usd, "
+                "overage_nano_usd = b.overage_nano_usd + excluded.overage_nano_usd",
                 *map(list, zip(*rows, strict=True)),
             )
 
 
-async def balance_of_key(pool: Pool, key_id: str, period: Period, day: date) -> Balance:
-    """The window of a key that `day` lies in, with what its attempts in flight hold."""
+async def balance_of(pool: Pool, scope: Scope, scope_id: str, period: Period, day: date) -> Balance:
+    """The window of a key or a project that `day` lies in, with what its attempts in flight hold."""
     start = window_start(day, period)
+    mine = {"key": "key_id", "project": "project_id"}[scope]
     async with database_errors():
         row = await pool.fetchrow(
-            "SELECT coalesce(sum(spent_nano_usd), 0)::bigint AS spent, "
+            "SELECT coalesce(sum(spent_nano_usd), 0)::bigint AS spent, "  # noqa: S608 - one of two constants
             "coalesce(sum(assumed_nano_usd), 0)::bigint AS assumed, "
             "(SELECT coalesce(sum(hold_nano_usd), 0)::bigint FROM inflight "
-            " WHERE key_id = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
-            "FROM budget_balances WHERE scope = 'key' AND scope_id = $1 AND period = $2 AND starts_on = $3",
-            key_id,
+            f" WHERE {mine} = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
+            "FROM budget_balances WHERE scope = $5 AND scope_id = $1 AND period = $2 AND starts_on = $3",
+            scope_id,
             period,
             start,
             resets_at(start, period).date(),
+            scope,
         )
     return Balance(spent_nano_usd=row["spent"], assumed_nano_usd=row["assumed"], held_nano_usd=row["held"])
+
+
+async def total_overage(pool: Pool) -> NanoUsd:
+    """By how much answers have cost more than they held, over all time: not zero means that a bound is wrong."""
+    async with database_errors():
+        overage: int = await pool.fetchval(
+            "SELECT coalesce(sum(overage_nano_usd), 0)::bigint FROM budget_balances "
+            "WHERE scope = 'project' AND period = 'month'"
+        )
+    return NanoUsd(overage)
 
 
 def status(limit: NanoUsd | None, balance: Balance, period: Period, day: date) -> BudgetStatus | None:

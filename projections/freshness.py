@@ -10,6 +10,15 @@ MAX_WAIT_S = 5.0
 POLL_S = 0.01
 
 
+async def lags(pool: Pool) -> dict[str, int]:
+    """How many events each projection has yet to fold."""
+    async with database_errors():
+        rows = await pool.fetch(
+            "SELECT c.projection, h.position - c.position AS lag FROM projection_checkpoints c, log_head h"
+        )
+    return {row["projection"]: row["lag"] for row in rows}
+
+
 async def wait_until_folded(pool: Pool, *projections: str) -> None:
     """Wait until these projections hold everything that is in the log now.
 

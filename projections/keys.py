@@ -19,6 +19,7 @@ from domain.events import (
     ProjectSettingsChanged,
     StoredEvent,
 )
+from domain.money import NanoUsd
 from infra.database import Connection, Pool, database_errors
 
 _encode = msgspec.json.Encoder().encode
@@ -26,7 +27,8 @@ _decode_settings = msgspec.json.Decoder(KeySettings).decode
 
 _KEY = (
     "SELECT k.key_id, k.project_id, k.hint, k.settings::text AS settings, k.created_at, k.revoked_at, "
-    "p.name AS project_name FROM api_keys k JOIN projects p USING (project_id) "
+    "p.name AS project_name, p.daily_budget_nano_usd IS NOT NULL OR p.monthly_budget_nano_usd IS NOT NULL "
+    "AS project_has_budget FROM api_keys k JOIN projects p USING (project_id) "
 )
 
 
@@ -36,6 +38,7 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     key_id: str
     project_id: str
     project_name: str
+    project_has_budget: bool
     hint: str
     settings: KeySettings
     created_at: datetime
@@ -48,6 +51,9 @@ class ProjectRecord(Struct, frozen=True, kw_only=True):
     project_id: str
     name: str
     created_at: datetime
+    daily_budget_nano_usd: NanoUsd | None
+    monthly_budget_nano_usd: NanoUsd | None
+    alert_url: str | None
     provider_hints: dict[str, str]
 
 
@@ -70,25 +76,34 @@ class Keys:
                     )
                 case ProjectSettingsChanged() as changed:
                     await connection.execute(
-                        f"UPDATE projects{suffix} SET name = $2 WHERE project_id = $1",  # noqa: S608 - a constant
+                        f"UPDATE projects{suffix} SET name = $2, daily_budget_nano_usd = $3, "  # noqa: S608 - a constant
+                        "monthly_budget_nano_usd = $4, alert_url = $5 WHERE project_id = $1",
                         stored.project_id,
                         changed.name,
+                        changed.daily_budget_nano_usd,
+                        changed.monthly_budget_nano_usd,
+                        changed.alert_url,
                     )
                 case ApiKeyIssued() as issued:
                     await connection.execute(
-                        f"INSERT INTO api_keys{suffix} VALUES ($1, $2, $3, $4, $5::text::json, $6)",  # noqa: S608 - a constant
+                        f"INSERT INTO api_keys{suffix} VALUES ($1, $2, $3, $4, $5::text::json, $6, NULL, "  # noqa: S608 - a constant
+                        "$7, $8, $9, $10, $11)",
                         issued.key_id,
                         stored.project_id,
                         bytes.fromhex(issued.secret_hash),
                         issued.hint,
                         _encode(issued.settings).decode(),
                         stored.at,
+                        *issued.settings.limits(),
                     )
                 case ApiKeyChanged() as key:
                     await connection.execute(
-                        f"UPDATE api_keys{suffix} SET settings = $2::text::json WHERE key_id = $1",  # noqa: S608 - a constant
+                        f"UPDATE api_keys{suffix} SET settings = $2::text::json, daily_budget_nano_usd = $3, "  # noqa: S608 - a constant
+                        "monthly_budget_nano_usd = $4, rate_limit = $5, token_limit = $6, concurrency_limit = $7 "
+                        "WHERE key_id = $1",
                         key.key_id,
                         _encode(key.settings).decode(),
+                        *key.settings.limits(),
                     )
                 case ApiKeyRevoked() as revoked:
                     await connection.execute(
@@ -124,7 +139,7 @@ async def keys_of_project(pool: Pool, project_id: str) -> list[KeyRecord]:
 async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
     """A project by its id."""
     async with database_errors():
-        row = await pool.fetchrow("SELECT project_id, name, created_at FROM projects WHERE project_id = $1", project_id)
+        row = await pool.fetchrow("SELECT * FROM projects WHERE project_id = $1", project_id)
         hints = await pool.fetch("SELECT provider, hint FROM provider_keys WHERE project_id = $1", project_id)
     if row is None:
         return None
@@ -134,7 +149,7 @@ async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
 async def projects(pool: Pool) -> list[ProjectRecord]:
     """Every project, oldest first, without its providers' hints."""
     async with database_errors():
-        rows = await pool.fetch("SELECT project_id, name, created_at FROM projects ORDER BY project_id")
+        rows = await pool.fetch("SELECT * FROM projects ORDER BY project_id")
     return [ProjectRecord(**row, provider_hints={}) for row in rows]
 
 

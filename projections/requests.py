@@ -9,12 +9,15 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from domain.errors import BudgetExceeded
 from domain.events import (
     AttemptFailed,
     AttemptLost,
     CostIncurred,
+    CostReconciled,
     RequestCompleted,
     RequestFailed,
+    RequestRejected,
     RequestServedFromCache,
     StoredEvent,
 )
@@ -23,7 +26,7 @@ from domain.pricing import Price
 from domain.tokens import TokenUsage
 from infra.database import Connection, Pool, database_errors
 
-Status = Literal["running", "completed", "cached", "failed"]
+Status = Literal["running", "completed", "cached", "failed", "rejected"]
 MAX_PAGE = 200
 
 _encode = msgspec.json.Encoder().encode
@@ -191,6 +194,14 @@ def _says(stored: StoredEvent) -> dict[str, Any] | None:
                 "cost_nano_usd": event.cost_nano_usd,
                 "assumed_nano_usd": -event.replaces_assumed_nano_usd,
                 "price": _encode(event.price).decode() if event.price is not None else None,
+            }
+        case CostReconciled() as event:
+            return {"cost_nano_usd": event.cost_nano_usd, "assumed_nano_usd": -event.replaces_assumed_nano_usd}
+        case RequestRejected() as event:
+            return {
+                "status": "rejected",
+                "error_code": BudgetExceeded.code,
+                "error_message": f"the {event.window} budget does not cover it",
             }
         case RequestServedFromCache() as event:
             return {

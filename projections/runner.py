@@ -22,6 +22,7 @@ MIN_INTERVAL_S = 0.02
 """Between two folds under load: a fold costs a handful of round trips, however many events it takes along."""
 POLL_INTERVAL_S = 0.25
 RETRY_S = 1.0
+UNKNOWN_TOKENS = -1
 
 log = structlog.get_logger(__name__)
 
@@ -108,24 +109,29 @@ class Runner:
 
 
 async def settle(connection: Connection, events: Sequence[StoredEvent]) -> None:
-    """Release the holds of the attempts whose outcome has just been counted.
+    """Release the holds of the attempts whose outcome has just been counted, and settle their tokens.
 
     Last in the transaction, because admission waits for these rows. Not a projection: `inflight` is the live ledger,
     and only the deletion of a row lowers what is held, so nothing is released twice.
     """
-    ended = [
-        (stored.event.request_id, stored.event.attempt)
+    ended = sorted(
+        (stored.event.request_id, stored.event.attempt, stored.event.key_id, _true_tokens(stored.event))
         for stored in events
         if isinstance(stored.event, CostIncurred | AttemptFailed | AttemptLost)
-    ]
+    )
     if ended:
-        requests, attempts = zip(*sorted(ended), strict=True)
-        await connection.execute(
-            "DELETE FROM inflight f USING unnest($1::text[], $2::integer[]) AS e (r, a) "
-            "WHERE f.request_id = e.r AND f.attempt = e.a",
-            list(requests),
-            list(attempts),
-        )
+        await connection.execute("SELECT settle($1, $2, $3, $4)", *map(list, zip(*ended, strict=True)))
+
+
+def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:
+    """How many tokens an attempt took; `UNKNOWN_TOKENS` leaves what admission assumed."""
+    match event:
+        case CostIncurred(breakdown=breakdown) if breakdown is not None:
+            return sum(item.tokens for item in breakdown.items)
+        case AttemptFailed():
+            return 0
+        case _:
+            return UNKNOWN_TOKENS
 
 
 async def run_as_leader(runner: Runner, database_url: str, stop: asyncio.Event) -> None:

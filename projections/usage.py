@@ -13,6 +13,7 @@ from domain.budget import day_of
 from domain.events import (
     AttemptLost,
     CostIncurred,
+    CostReconciled,
     RequestCompleted,
     RequestFailed,
     RequestServedFromCache,
@@ -52,7 +53,8 @@ class Usage:
                 continue
             event, day = stored.event, day_of(stored.at)
             assert isinstance(
-                event, RequestCompleted | RequestServedFromCache | RequestFailed | CostIncurred | AttemptLost
+                event,
+                RequestCompleted | RequestServedFromCache | RequestFailed | CostIncurred | CostReconciled | AttemptLost,
             )
             sums[stored.project_id, day, event.key_id, event.operation, event.provider, event.model].update(added)
             if isinstance(event, RequestCompleted | RequestServedFromCache):
@@ -87,6 +89,8 @@ def _sums_of(stored: StoredEvent) -> dict[str, int] | None:
             saved = served.saved_nano_usd or 0
             answer = _tokens(served.usage)
             return {"cached_requests": 1, "latency_sum_ms": served.latency_ms, "saved_nano_usd": saved, **answer}
+        case CostReconciled() as event:
+            return {"cost_nano_usd": event.cost_nano_usd, "assumed_nano_usd": -event.replaces_assumed_nano_usd}
         case CostIncurred() as cost:
             return {"cost_nano_usd": cost.cost_nano_usd or 0, "assumed_nano_usd": -cost.replaces_assumed_nano_usd}
         case AttemptLost() as lost:

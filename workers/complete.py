@@ -19,18 +19,17 @@ from domain.errors import ProviderError
 from domain.events import CachedCopy, RequestCompleted
 from domain.history import History, after_answer, after_failure, cost_of, ending
 from domain.money import ZERO
-from infra.admission import Attempt, Claim, Claims
+from infra.admission import Attempt, Claim, Claims, NoRoom
 from infra.blobs import Blobs
 from infra.event_log import Blob, EventLog
 from infra.ids import new_id
 from infra.jobs import Job, decode_job
-from infra.price_book import PriceBook
 from infra.replies import ReplySender
 from infra.request_log import record
 from workers import outcome
 from workers.calls import PreparedCall, ProviderCalls
 from workers.pull import Delivery
-from workers.resume import MAX_ATTEMPTS, resume
+from workers.resume import MAX_ATTEMPTS, fail_for_money, resume
 
 RETRY_BACKOFF_S = 0.25
 MAX_RETRY_WAIT_S = 4.0
@@ -61,7 +60,6 @@ class Completer:
         event_log: EventLog,
         claims: Claims,
         calls: ProviderCalls,
-        prices: PriceBook,
         blobs: Blobs,
         replies: ReplySender,
         now: Callable[[], datetime],
@@ -70,7 +68,6 @@ class Completer:
         self._log = event_log
         self._claims = claims
         self._calls = calls
-        self._prices = prices
         self._blobs = blobs
         self._replies = replies
         self._now = now
@@ -120,16 +117,27 @@ class Completer:
                 if wait_s is None:
                     return
                 await self._sleep(wait_s)
-                again = msgspec.structs.replace(
-                    work.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
-                )
-                following = await self._claims.admit_next(again, claim.attempt + 1, delivery)
+                following = await self._next_claim(work, claim, delivery)
                 if following is None:
-                    return  # another delivery was first
+                    return
                 claim = following
             else:
                 await self._record_answer(work, claim, answered)
                 return
+
+    async def _next_claim(self, work: Work, claim: Claim, delivery: int) -> Claim | None:
+        """The claim of the next attempt; None where there is none, because another delivery was first or for money."""
+        try:
+            return await self._claims.admit_next(
+                work.attempt, claim.attempt + 1, delivery, claim.hold_nano_usd, claim.budget_day
+            )
+        except NoRoom:
+            recorded = await fail_for_money(
+                self._log, work.subject, work.attempt, claim.hold_nano_usd, work.history, self._now()
+            )
+            work.history = recorded
+            await self._tell_ending(work, recorded)
+            return None
 
     async def _record_answer(self, work: Work, claim: Claim, answered: Answered) -> None:
         job, now = work.job, self._now()
@@ -153,9 +161,7 @@ class Completer:
             work.subject,
             attempt=claim.attempt,
             usage=answered.usage,
-            price=self._prices.price(
-                provider=job.provider, model=job.model, upstream_model=job.upstream_model, at=work.attempt.admitted_at
-            ),
+            price=job.price,
             hold_nano_usd=claim.hold_nano_usd,
             budget_day=claim.budget_day,
         )
@@ -277,8 +283,6 @@ def _attempt(job: Job) -> Attempt:
         upstream_model=job.upstream_model,
         metadata=_encode(job.metadata).decode() if job.metadata is not None else None,
         cache_key=job.cache_key,
-        hold_nano_usd=ZERO,  # of a next attempt: what the attempt before it held
-        budget_day=admitted_at.date(),
         reply_to=job.reply_to,
         admitted_at=admitted_at,
         deadline=datetime.fromtimestamp(job.deadline_ms / 1000, UTC),

@@ -14,7 +14,6 @@ from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.hints import KEYS_CHANGED, LogHints
 from infra.jobs import LANES, JobQueue, consumer_name
-from infra.price_book import PriceBook
 from infra.provider_keys import ProviderKeys
 from infra.replies import ReplySender
 from infra.settings import Settings
@@ -51,7 +50,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         event_log=event_log,
         claims=claims,
         calls=calls,
-        prices=PriceBook(),
         blobs=blobs,
         replies=ReplySender(broker),
         now=lambda: datetime.now(UTC),

@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
 
+from domain.errors import BudgetExceeded, ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, request_stream
 from domain.history import History, after_failure, ending, is_resolved, last_attempt
-from infra.admission import Attempt, Claim, Claims
+from domain.money import NanoUsd, to_usd
+from infra.admission import Attempt, Claim, Claims, NoRoom
 from infra.event_log import EventLog
 from infra.request_log import record
 from workers import outcome
@@ -78,24 +79,43 @@ async def _next_attempt(
 ) -> Resumed:
     number = last_attempt(history) + 1
     if number > MAX_ATTEMPTS:
-        failed = outcome.request_failed(
-            subject,
-            code="PROVIDER_UNAVAILABLE",
-            message=f"{MAX_ATTEMPTS} attempts came to nothing",
-            status=None,
-            latency_ms=outcome.latency_ms(attempt.admitted_at, now),
-        )
-        recorded = await record(
-            log,
-            request_id=subject.request_id,
-            project_id=attempt.project_id,
-            at=now,
-            history=history,
-            decide=lambda found: after_failure(found, None, failed),
-        )
-        return Resumed("ended", recorded.history)
+        message = f"{MAX_ATTEMPTS} attempts came to nothing"
+        return Resumed("ended", await _fail(log, subject, attempt, ProviderUnavailable.code, message, history, now))
     earlier = next(e for e in reversed(history) if isinstance(e, AttemptFailed | AttemptLost))
     hold = earlier.hold_nano_usd if isinstance(earlier, AttemptFailed) else earlier.assumed_nano_usd
-    again = replace(attempt, hold_nano_usd=hold, budget_day=earlier.budget_day)
-    claim = await claims.admit_next(again, number, delivery)
+    try:
+        claim = await claims.admit_next(attempt, number, delivery, hold, earlier.budget_day)
+    except NoRoom:
+        return Resumed("ended", await fail_for_money(log, subject, attempt, hold, history, now))
     return Resumed("leave", history) if claim is None else Resumed("attempt", history, claim)
+
+
+async def fail_for_money(
+    log: EventLog, subject: outcome.Subject, attempt: Attempt, hold_nano_usd: NanoUsd, history: History, now: datetime
+) -> History:
+    """End a request whose next attempt does not fit into its budget; returns its stream as it stands then."""
+    message = f"the budget does not cover another attempt, which may cost ${to_usd(hold_nano_usd):f}"
+    return await _fail(log, subject, attempt, BudgetExceeded.code, message, history, now)
+
+
+async def _fail(
+    log: EventLog,
+    subject: outcome.Subject,
+    attempt: Attempt,
+    code: str,
+    message: str,
+    history: History,
+    now: datetime,
+) -> History:
+    failed = outcome.request_failed(
+        subject, code=code, message=message, status=None, latency_ms=outcome.latency_ms(attempt.admitted_at, now)
+    )
+    recorded = await record(
+        log,
+        request_id=subject.request_id,
+        project_id=attempt.project_id,
+        at=now,
+        history=history,
+        decide=lambda found: after_failure(found, None, failed),
+    )
+    return recorded.history

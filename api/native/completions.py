@@ -10,8 +10,10 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
 
-from api.answering import Answer, CachePolicy, Question
+from api.answering import Answer
+from api.limit_headers import limit_headers
 from api.native.envelope import JSON, Described, Description
+from api.question import CachePolicy, Question
 from api.requests import AnyRequest, body_of, caller_of, convert, invalid, request_id_of, services_of
 from domain.chat import AnswerUsage, ChatRequest, Choice
 from domain.embeddings import Embedding, EmbeddingsRequest
@@ -150,7 +152,10 @@ def _delivered(answer: Answer, question: Question) -> Response[bytes]:
         "x-gateway-cache": answer.cache,
         "x-gateway-provider": answer.receipt.provider,
         "x-gateway-model": answer.receipt.upstream_model,
+        **limit_headers(answer.standing),
     }
+    if answer.lowered_cap is not None:
+        headers["x-gateway-max-tokens"] = str(answer.lowered_cap)
     if cost is not None:
         headers["x-gateway-cost-usd"] = cost
     else:

@@ -9,6 +9,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
+from api.limit_headers import limit_headers
 from api.requests import AnyRequest, request_id_of
 from domain.errors import (
     BodyTooLarge,
@@ -29,6 +30,7 @@ from domain.errors import (
     Unavailable,
     UnknownModel,
 )
+from domain.limits import Standing
 
 STATUSES: dict[type[GatewayError], int] = {
     Unauthorized: 401,
@@ -65,19 +67,26 @@ def status_of(error: GatewayError) -> int:
 
 
 def _render(
-    request: AnyRequest, status: int, error: dict[str, Any], retry_after_s: float | None = None
+    request: AnyRequest,
+    status: int,
+    error: dict[str, Any],
+    *,
+    retry_after_s: float | None = None,
+    standing: Standing | None = None,
 ) -> Response[bytes]:
     if status in _RETRY_STATUSES and retry_after_s is None:
         retry_after_s = DEFAULT_RETRY_AFTER_S
     shown = {name: value for name, value in error.items() if value is not None}
     content = _encode({"success": False, "error": shown | {"requestId": request_id_of(request.scope)}})
     headers = {"Retry-After": str(math.ceil(retry_after_s))} if retry_after_s is not None else {}
+    if standing is not None:
+        headers |= limit_headers(standing)
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
 def _gateway_error(request: AnyRequest, error: GatewayError) -> Response[bytes]:
     shown = {"code": error.code, "message": error.message, "details": error.details}
-    return _render(request, status_of(error), shown, error.retry_after_s)
+    return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, standing=error.standing)
 
 
 def _http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:

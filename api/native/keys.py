@@ -10,24 +10,21 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
+from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
 from api.native.projects import ProjectName
 from api.requests import AnyRequest, body_of, caller_of, services_of
 from domain.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import DEFAULT_BUDGET_WAIT_MS, DEFAULT_RATE_LIMIT_PER_MINUTE, KeySettings, Role
-from domain.money import NANO_PER_USD, NanoUsd, from_usd, to_usd
 from projections import keys
 from projections.keys import KeyRecord
 
-MAX_BUDGET_USD = 1_000_000_000
 MAX_LIMIT = 1_000_000_000
 MAX_CONCURRENCY = 1_000_000
 MAX_MODELS = 100
 MAX_BUDGET_WAIT_MS = 60_000
 
-Dollars = Decimal
-"""US dollars, 0 to `MAX_BUDGET_USD`, in whole nano-dollars; 0 blocks the key."""
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 Concurrency = Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)]
 Models = Annotated[list[Name], Meta(min_length=1, max_length=MAX_MODELS)]
@@ -182,24 +179,11 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
 
 def key_settings(given: dict[str, Any]) -> dict[str, Any]:
     """The fields of a call as those of `KeySettings`: dollars become nano-dollars, times are checked."""
-    settings = dict(given)
-    for field, shown in (("daily_budget", "dailyBudget"), ("monthly_budget", "monthlyBudget")):
-        if field in settings:
-            dollars = settings.pop(field)
-            settings[f"{field}_nano_usd"] = _nano_usd(dollars, shown) if dollars is not None else None
+    settings = in_nano_usd(given)
     expires_at = settings.get("expires_at")
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise InvalidRequest("`expiresAt` must lie in the future", field="expiresAt")
     return settings
-
-
-def _nano_usd(dollars: Decimal, field: str) -> NanoUsd:
-    exact = dollars * NANO_PER_USD if dollars.is_finite() else None
-    if exact is None or not 0 <= dollars <= MAX_BUDGET_USD or exact != exact.to_integral_value():
-        raise InvalidRequest(
-            f"`{field}` must be US dollars, 0 to {MAX_BUDGET_USD}, with at most nine decimals", field=field
-        )
-    return from_usd(dollars)
 
 
 def _shown_record(record: KeyRecord) -> ShownKey:
@@ -209,14 +193,13 @@ def _shown_record(record: KeyRecord) -> ShownKey:
 def _shown(
     key_id: str, hint: str, settings: KeySettings, created_at: datetime, revoked_at: datetime | None
 ) -> dict[str, Any]:
-    daily, monthly = settings.daily_budget_nano_usd, settings.monthly_budget_nano_usd
     return {
         "id": key_id,
         "name": settings.name,
         "hint": hint,
         "role": settings.role,
-        "daily_budget": to_usd(daily) if daily is not None else None,
-        "monthly_budget": to_usd(monthly) if monthly is not None else None,
+        "daily_budget": dollars_of(settings.daily_budget_nano_usd),
+        "monthly_budget": dollars_of(settings.monthly_budget_nano_usd),
         "rate_limit": settings.rate_limit,
         "token_limit": settings.token_limit,
         "concurrency_limit": settings.concurrency_limit,

@@ -1,6 +1,7 @@
 """`/projects`: create one, look at one's own, change it."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated
 
 import msgspec
@@ -9,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.authentication import require_project_creator
+from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
 from api.requests import AnyRequest, body_of, caller_of, services_of
 from domain.errors import NotFound
@@ -17,6 +19,7 @@ from projections import keys
 from projections.keys import ProjectRecord
 
 ProjectName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+AlertUrl = Annotated[str, Meta(max_length=2_000, pattern=r"^https?://[\x21-\x7e]+$")]
 ProviderKey = Annotated[str, Meta(min_length=8, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
 
 
@@ -29,9 +32,12 @@ class NewProjectCall(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 
 
 class ProjectChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Only the fields that are there change; null removes a provider key."""
+    """Only the fields that are there change; null removes a provider key, a budget, or the address of alerts."""
 
     name: ProjectName | UnsetType = UNSET
+    daily_budget: Dollars | None | UnsetType = UNSET
+    monthly_budget: Dollars | None | UnsetType = UNSET
+    alert_url: AlertUrl | None | UnsetType = UNSET
     openai_key: ProviderKey | None | UnsetType = UNSET
     anthropic_key: ProviderKey | None | UnsetType = UNSET
 
@@ -47,10 +53,13 @@ class CreatedProject(Struct, kw_only=True, rename="camel"):
 
 
 class ShownProject(Struct, kw_only=True, rename="camel"):
-    """A project; provider keys are shown as their last four characters."""
+    """A project; provider keys are shown as their last four characters. Budgets are over all its keys."""
 
     id: str
     name: str
+    daily_budget: Decimal | None
+    monthly_budget: Decimal | None
+    alert_url: str | None
     openai_key: str | None
     anthropic_key: str | None
     created_at: datetime
@@ -108,14 +117,16 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         operation_class=described.operation(Description(body=ProjectChange, answer=ShownProject)),
     )
     async def change(request: AnyRequest) -> Response[bytes]:
-        """Rename the caller's project, set or remove its provider keys."""
+        """Rename the caller's project, set or remove its budgets and provider keys."""
         caller = await caller_of(request)
         caller.require_admin()
         call = await body_of(request, _change_decoder)
         given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
+        fields = ("name", "daily_budget", "monthly_budget", "alert_url")
+        settings = {name: value for name in fields if (value := getattr(call, name)) is not UNSET}
         record = await services_of(request).accounts.change_project(
             caller.project_id,
-            name=call.name if call.name is not UNSET else None,
+            settings=in_nano_usd(settings),
             provider_keys={name: key for name, key in given.items() if key is not UNSET},
         )
         return success(_shown(record))
@@ -128,6 +139,9 @@ def _shown(record: ProjectRecord) -> ShownProject:
     return ShownProject(
         id=record.project_id,
         name=record.name,
+        daily_budget=dollars_of(record.daily_budget_nano_usd),
+        monthly_budget=dollars_of(record.monthly_budget_nano_usd),
+        alert_url=record.alert_url,
         openai_key=f"sk-…{hints[OPENAI]}" if OPENAI in hints else None,
         anthropic_key=f"sk-…{hints[ANTHROPIC]}" if ANTHROPIC in hints else None,
         created_at=record.created_at,

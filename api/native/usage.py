@@ -10,9 +10,12 @@ from msgspec import Meta, Struct
 from api.authentication import Caller
 from api.native.envelope import Described, Description, success
 from api.requests import AnyRequest, caller_of, query_of, services_of
-from domain.budget import day_of
+from domain.budget import PERIODS, Scope, day_of
 from domain.errors import Forbidden, InvalidRequest
-from projections.budgets import BudgetStatus, balance_of_key, status
+from domain.money import NanoUsd
+from infra.database import Pool
+from projections import keys
+from projections.budgets import BudgetStatus, balance_of, status
 from projections.freshness import wait_until_folded
 from projections.usage_reports import GROUPS, METADATA_PREFIX, CostReport, UsageStats, cost_report, usage_stats
 
@@ -37,11 +40,17 @@ class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """No parameters."""
 
 
-class BudgetView(Struct, kw_only=True):
-    """The calling key's windows; null where there is no limit."""
+class Windows(Struct, kw_only=True):
+    """A budget's windows; null where there is no limit."""
 
     daily: BudgetStatus | None
     monthly: BudgetStatus | None
+
+
+class BudgetView(Windows, kw_only=True):
+    """The calling key's windows, and beside them its project's, which all its keys share."""
+
+    project: Windows
 
 
 def routes(described: Described) -> list[HTTPRouteHandler]:
@@ -94,16 +103,35 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         await wait_until_folded(pool, "budgets")
         today = day_of(datetime.now(UTC))
         settings = caller.settings
-        daily = await balance_of_key(pool, caller.key_id, "day", today)
-        monthly = await balance_of_key(pool, caller.key_id, "month", today)
-        return success(
-            BudgetView(
-                daily=status(settings.daily_budget_nano_usd, daily, "day", today),
-                monthly=status(settings.monthly_budget_nano_usd, monthly, "month", today),
-            )
+        mine = await _windows(
+            pool,
+            "key",
+            caller.key_id,
+            today,
+            (settings.daily_budget_nano_usd, settings.monthly_budget_nano_usd),
         )
+        project = await keys.project(pool, caller.project_id)
+        assert project is not None, "a key has a project"
+        shared = await _windows(
+            pool,
+            "project",
+            caller.project_id,
+            today,
+            (project.daily_budget_nano_usd, project.monthly_budget_nano_usd),
+        )
+        return success(BudgetView(daily=mine.daily, monthly=mine.monthly, project=shared))
 
     return [stats, costs, budget]
+
+
+async def _windows(
+    pool: Pool, scope: Scope, scope_id: str, today: date, limits: tuple[NanoUsd | None, NanoUsd | None]
+) -> Windows:
+    daily, monthly = [
+        status(limit, await balance_of(pool, scope, scope_id, period, today), period, today)
+        for period, limit in zip(PERIODS, limits, strict=True)
+    ]
+    return Windows(daily=daily, monthly=monthly)
 
 
 def visible_key(caller: Caller, key_id: str | None) -> str | None:

@@ -4,7 +4,10 @@
 CREATE TABLE projects (
     project_id text COLLATE "C" PRIMARY KEY,
     name       text NOT NULL,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    daily_budget_nano_usd   bigint,
+    monthly_budget_nano_usd bigint,
+    alert_url  text
 );
 
 CREATE TABLE api_keys (
@@ -14,7 +17,12 @@ CREATE TABLE api_keys (
     hint        text NOT NULL,
     settings    json NOT NULL,                  -- domain.events.KeySettings
     created_at  timestamptz NOT NULL,
-    revoked_at  timestamptz
+    revoked_at  timestamptz,
+    daily_budget_nano_usd   bigint,             -- these again from the settings, for admission
+    monthly_budget_nano_usd bigint,
+    rate_limit              bigint,
+    token_limit             bigint,
+    concurrency_limit       bigint
 );
 CREATE INDEX api_keys_of_project ON api_keys (project_id);
 

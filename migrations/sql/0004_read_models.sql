@@ -25,6 +25,7 @@ CREATE TABLE budget_balances (
     project_id       text COLLATE "C" NOT NULL,
     spent_nano_usd   bigint NOT NULL,
     assumed_nano_usd bigint NOT NULL,
+    overage_nano_usd bigint NOT NULL,           -- by how much answers cost more than they held
     PRIMARY KEY (scope, scope_id, period, starts_on)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 
@@ -67,7 +68,7 @@ CREATE TABLE requests (
     operation            text NOT NULL,
     model                text NOT NULL,
     provider             text NOT NULL,
-    status               text NOT NULL,                  -- running, completed, cached, failed
+    status               text NOT NULL,                  -- running, completed, cached, failed, rejected
     attempts             integer NOT NULL,
     latency_ms           bigint,
     finish_reason        text,

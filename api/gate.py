@@ -1,0 +1,204 @@
+"""Whether a question may be asked: limits, budgets, the cache's index and what is in flight, decided by `admit`.
+
+Waits, in one line for each key, where only what requests in flight hold stands in the way; refuses with the figures.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from api.metrics import Metrics
+from api.question import Asked
+from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
+from domain.events import RequestRejected, request_stream
+from domain.limits import NANO_PER_S
+from infra.admission import Admission, Ask, Attempt, Decision
+from infra.event_log import Commit, EventLog
+from infra.replies import ReplyInbox
+
+ASK_AGAIN_S = 0.025
+"""How often the head of a line asks again: a hold is released a moment after its answer."""
+WAITING = ("full", "busy")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class WaitingLines:
+    """Those who wait for what others hold: one line for each key of one process, whose head asks for all."""
+
+    def __init__(self) -> None:
+        self._heads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def ask_again(self, key_id: str, ask: Callable[[], Awaitable[Decision]], wait_s: float) -> Decision | None:
+        """Stand in line and ask, until there is something else than waiting to do, or the time is over (None)."""
+        until = time.monotonic() + wait_s
+        head = self._heads.get(key_id)
+        if head is None:
+            head = self._heads[key_id] = asyncio.Lock()
+        try:
+            await asyncio.wait_for(head.acquire(), wait_s)
+        except TimeoutError:
+            return None
+        try:
+            while (left_s := until - time.monotonic()) > 0:
+                decision = await ask()
+                if decision.outcome not in WAITING:
+                    return decision
+                await asyncio.sleep(min(ASK_AGAIN_S, left_s))
+            return None
+        finally:
+            head.release()
+
+
+class Gate:
+    """Decides for one API process."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        log: EventLog,
+        inbox: ReplyInbox,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._admission = admission
+        self._log = log
+        self._inbox = inbox
+        self._metrics = metrics
+        self._now = now
+        self._lines = WaitingLines()
+
+    async def count_known(self, asked: Asked) -> None:
+        """Count a question whose answer is at hand toward its key's rate limit.
+
+        Raises:
+            RateLimited: that was one too many.
+
+        """
+        if asked.caller.is_limited:
+            await self._note(asked, await self._admission.admit(self._ask(asked, None, is_known=True)))
+
+    async def decide(self, asked: Asked, newer_than: datetime | None) -> Decision:
+        """Have it decided: admitted, or found (`hit`, `follow`), or to be asked once more (`again`).
+
+        Raises:
+            RateLimited, BudgetExceeded: a limit refuses it.
+            Forbidden: nobody can price it, and there is a budget.
+            Unavailable, Overloaded: nobody can decide at the moment.
+
+        """
+        decision = await self._admission.admit(self._ask(asked, newer_than))
+        if decision.outcome in WAITING:
+            asked.is_counted = True
+            waited = await self._lines.ask_again(
+                asked.caller.key_id,
+                lambda: self._admission.admit(self._ask(asked, newer_than)),
+                asked.caller.settings.budget_wait_ms / 1000,
+            )
+            decision = waited or await self._admission.admit(self._ask(asked, newer_than, is_final=True))
+        await self._note(asked, decision)
+        return decision
+
+    async def drop(self, asked: Asked) -> bool:
+        """Take the admission back. False: a worker has claimed it."""
+        return await self._admission.drop(asked.question.request_id)
+
+    async def _note(self, asked: Asked, decision: Decision) -> None:
+        asked.standing = decision.standing
+        asked.is_counted = True
+        error = _refusal(asked, decision)
+        if error is None:
+            return
+        self._metrics.refusals.labels(decision.outcome).inc()
+        if isinstance(error, BudgetExceeded):
+            await self._record_rejection(asked, decision)
+        raise error
+
+    async def _record_rejection(self, asked: Asked, decision: Decision) -> None:
+        window = decision.window
+        assert window is not None, "money refuses in a window"
+        rejected = RequestRejected(
+            **asked.subject(),
+            window=window.name,
+            limit_nano_usd=window.limit_nano_usd,
+            taken_nano_usd=window.taken_nano_usd,
+            held_nano_usd=window.held_nano_usd,
+            asked_nano_usd=asked.floor_nano_usd,
+        )
+        await self._log.append(
+            Commit(
+                stream=request_stream(asked.question.request_id),
+                expected_version=0,
+                project_id=asked.caller.project_id,
+                at=self._now(),
+                events=(rejected,),
+            )
+        )
+
+    def _ask(self, asked: Asked, newer_than: datetime | None, *, is_known: bool = False, is_final: bool = False) -> Ask:
+        question, found = asked.question, asked.route
+        return Ask(
+            newer_than=newer_than,
+            is_known=is_known,
+            hold_nano_usd=asked.hold_nano_usd,
+            floor_nano_usd=asked.floor_nano_usd,
+            is_final=is_final,
+            token_bound=asked.input_tokens,
+            is_counted=asked.is_counted,
+            attempt=Attempt(
+                request_id=question.request_id,
+                project_id=asked.caller.project_id,
+                key_id=asked.caller.key_id,
+                operation=question.operation,
+                model=found.model,
+                provider=found.provider,
+                upstream_model=found.upstream_model,
+                metadata=_encode(question.metadata).decode() if question.metadata is not None else None,
+                cache_key=None if is_known else asked.key,
+                reply_to=self._inbox.subject(question.request_id),
+                admitted_at=question.received_at,
+                deadline=asked.deadline,
+            ),
+        )
+
+
+def _refusal(asked: Asked, decision: Decision) -> GatewayError | None:
+    """What a decision means for the caller; None where it may go on."""
+    standing, settings = decision.standing, asked.caller.settings
+    match decision.outcome:
+        case "rate":
+            assert standing.requests is not None, "there is a limit"
+            error: GatewayError = RateLimited(
+                f"this key may make {standing.requests.limit} requests a minute",
+                retry_after_s=(decision.retry_after_ns or 0) / NANO_PER_S,
+            )
+        case "tokens":
+            assert standing.tokens is not None, "there is a limit"
+            limit = standing.tokens.limit
+            error = RateLimited(
+                f"this key may take {limit} tokens a minute; this request may be counted as {asked.input_tokens}"
+                + (", which will never fit" if asked.input_tokens > limit else ""),
+                details={"limit": limit, "asked": asked.input_tokens},
+                retry_after_s=(decision.retry_after_ns or 0) / NANO_PER_S,
+            )
+        case "busy":
+            error = RateLimited(
+                f"this key may have {settings.concurrency_limit} requests in flight at a time", retry_after_s=1
+            )
+        case "unpriced":
+            error = Forbidden(
+                f"nobody knows the price of {asked.route.upstream_model!r}, and this key has a budget: "
+                "an operator can set one with `gateway price set`"
+            )
+        case "full" | "spent":
+            assert decision.window is not None, "money refuses in a window"
+            error = BudgetExceeded.of(decision.window, asked.floor_nano_usd, only_held=decision.outcome == "full")
+        case _:
+            return None
+    error.standing = standing
+    return error

@@ -1,0 +1,96 @@
+"""Answers that have been paid for already: in this process's memory, in the log and its blobs, or on their way.
+
+Memory is a front: whatever it has, the log has as well. Says nothing about who may have an answer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from api.memory_cache import CachedAnswer, MemoryCache
+from api.question import Asked
+from domain.answer import Receipt, receipt_of
+from domain.events import RequestCompleted, RequestFailed, request_stream
+from domain.history import cost_of, ending
+from infra.blobs import Blobs
+from infra.event_log import EventLog
+from infra.replies import ReplyInbox
+
+FOLLOW_LOOK_S = 1.0
+"""How often a follower looks into the log itself, should the news that its leader has ended be lost."""
+
+
+class KnownAnswers:
+    """Finds answers for one API process."""
+
+    def __init__(
+        self, *, log: EventLog, blobs: Blobs, inbox: ReplyInbox, memory: MemoryCache, now: Callable[[], datetime]
+    ) -> None:
+        self._log = log
+        self._blobs = blobs
+        self._inbox = inbox
+        self._memory = memory
+        self._now = now
+
+    def remembered(self, asked: Asked) -> CachedAnswer | None:
+        """The answer in this process's memory, if it is new enough."""
+        newer_than = asked.newer_than
+        if asked.key is None or newer_than is None:
+            return None
+        return self._memory.get(asked.key, newer_than=newer_than, now=asked.question.received_at)
+
+    def remember(self, asked: Asked, body: bytes, receipt: Receipt) -> None:
+        """Keep a fresh answer in memory, where it may be kept."""
+        if asked.key is not None:
+            entry = CachedAnswer(
+                request_id=asked.question.request_id,
+                body=body,
+                receipt=receipt,
+                created_at=receipt.answered_at,
+                expires_at=receipt.answered_at + timedelta(seconds=asked.question.cache.ttl_s),
+            )
+            self._memory.put(asked.key, entry)
+
+    async def cached(self, asked: Asked, origin: str) -> CachedAnswer | None:
+        """The answer that the index promises; None where its body is no longer kept."""
+        known = await self.of_request(asked.caller.project_id, origin)
+        if known is not None and asked.key is not None:
+            self._memory.put(asked.key, known)
+        return known
+
+    async def followed(self, asked: Asked, origin: str) -> CachedAnswer | None:
+        """Wait for the end of the request that asked the same first; None where it has no answer to share."""
+        async with self._inbox.follow(origin) as ended:
+            while (asked.deadline - self._now()).total_seconds() > 0:
+                stored = [event.event for event in await self._log.read_stream(request_stream(origin))]
+                end = ending(stored)
+                if isinstance(end, RequestFailed):
+                    return None  # not shared: another leads
+                if end is not None:
+                    return await self.of_request(asked.caller.project_id, origin)
+                try:
+                    await asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S)
+                except TimeoutError:
+                    continue  # look into the log again
+                ended.clear()
+        return None
+
+    async def of_request(self, project_id: str, request_id: str) -> CachedAnswer | None:
+        """A finished request's answer, as the log and its blob have it; None where it is not kept."""
+        stored = await self._log.read_stream(request_stream(request_id))
+        history = [one.event for one in stored]
+        end = ending(history)
+        if not isinstance(end, RequestCompleted) or end.cached_copy is None:
+            return None
+        cost = cost_of(history, end.attempt)
+        body = await self._blobs.read(project_id, end.cached_copy.blob_id)
+        if cost is None or body is None:
+            return None
+        created_at = next(one.at for one in stored if one.event is end)
+        return CachedAnswer(
+            request_id=request_id,
+            body=body,
+            receipt=receipt_of(end, cost, created_at),
+            created_at=created_at,
+            expires_at=created_at + timedelta(seconds=end.cached_copy.ttl_s),
+        )

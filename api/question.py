@@ -1,0 +1,80 @@
+"""A question on its way: what the caller asks, as every surface hands it over, and what was worked out about it."""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from api.authentication import Caller
+from domain.chat import ChatRequest
+from domain.embeddings import EmbeddingsRequest
+from domain.events import Operation
+from domain.limits import Standing
+from domain.money import NanoUsd
+from domain.pricing import Price
+from domain.routing import Route
+
+
+class CachePolicy(Struct, frozen=True, kw_only=True):
+    """What the caller wants of the cache."""
+
+    mode: Literal["on", "off", "refresh"]
+    """`refresh`: a fresh answer, kept for others."""
+    ttl_s: int
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """What a caller asks."""
+
+    request_id: str
+    operation: Operation
+    request: ChatRequest | EmbeddingsRequest
+    cache: CachePolicy
+    metadata: dict[str, Any] | None
+    received_at: datetime
+
+
+class Asked(Struct, kw_only=True):
+    """A question with its route, its bound, and where its key stands since it was last decided about."""
+
+    caller: Caller
+    question: Question
+    route: Route
+    request: ChatRequest | EmbeddingsRequest
+    """As the provider will be asked it."""
+    body: bytes
+    """Its canonical JSON."""
+    key: bytes | None
+    """Of the cache; None: the answer is neither looked up nor kept."""
+    price: Price | None
+    """None: nobody can price the model."""
+    input_tokens: int
+    hold_nano_usd: NanoUsd | None
+    floor_nano_usd: NanoUsd
+    deadline: datetime
+    is_counted: bool = False
+    """Whether it has been counted toward the rate limit."""
+    standing: Standing = Standing()
+    lowered_cap: int | None = None
+    """The output cap that fitted into the budget, where that is lower than the model's own."""
+
+    @property
+    def newer_than(self) -> datetime | None:
+        """How old a cached answer may be; None where a fresh one is wanted."""
+        cache = self.question.cache
+        return self.question.received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None
+
+    def subject(self) -> dict[str, Any]:
+        """What every event about the request says of it."""
+        return {
+            "request_id": self.question.request_id,
+            "key_id": self.caller.key_id,
+            "operation": self.question.operation,
+            "model": self.route.model,
+            "provider": self.route.provider,
+            "metadata": self.question.metadata,
+        }
+
+    def latency_ms(self, now: datetime) -> int:
+        """Whole milliseconds since the question came."""
+        return max(0, round((now - self.question.received_at).total_seconds() * 1000))
