@@ -1,0 +1,193 @@
+"""The real ledger as tests drive it: accounts, admission, the log and the projector over one database."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import asyncpg
+
+from api.accounts import Accounts
+from domain.events import (
+    AttemptFailed,
+    AttemptLost,
+    CostIncurred,
+    Event,
+    KeySettings,
+    RequestCompleted,
+    request_stream,
+)
+from domain.money import NanoUsd
+from domain.pricing import CostBreakdown, CostItem
+from domain.tokens import TokenUsage
+from infra.admission import Admission, Ask, Attempt, Claims
+from infra.database import HeldConnection, open_pool
+from infra.event_log import Commit, EventLog
+from infra.ids import new_id
+from infra.vault import Vault
+from projections.registry import FOLDED
+from projections.runner import Runner
+
+START = datetime(2026, 3, 30, 23, 59, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    """A clock that a test turns."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class RealLedger:
+    """Everything that decides about money, in one process."""
+
+    def __init__(self, database_url: str, pool: asyncpg.Pool, clock: Clock | None) -> None:
+        self.clock = clock
+        self.pool = pool
+        self.log = EventLog(pool, HeldConnection(database_url, name="tests"))
+        self.admission = Admission(HeldConnection(database_url, name="tests"), pool, now=clock)
+        self.claims = Claims(HeldConnection(database_url, name="tests"), pool, worker="tests")
+        self.accounts = Accounts(pool, self.log, Vault(os.urandom(32)))
+        self.runner = Runner(pool, self.log, FOLDED)
+
+    @classmethod
+    async def open(cls, database_url: str, clock: Clock | None = None) -> "RealLedger":
+        return cls(database_url, await open_pool(database_url, name="tests", size=4), clock)
+
+    async def close(self) -> None:
+        await self.admission.close()
+        await self.claims.close()
+        await self.log.close()
+        await self.pool.close()
+
+    async def new_project(self) -> str:
+        return (await self.accounts.create_project("tests", {})).project_id
+
+    async def new_key(self, project_id: str, **settings: Any) -> str:
+        known = KeySettings(name="tests", **({"rate_limit": None} | settings))
+        return (await self.accounts.issue_key(project_id, known)).key_id
+
+    async def change_key(self, project_id: str, key_id: str, **settings: Any) -> None:
+        record = await self.accounts.key(project_id, key_id)
+        known = KeySettings(name="tests", **({"rate_limit": None} | settings))
+        await self.accounts.change_key(record, known)
+
+    async def fold(self) -> None:
+        """Let the projector catch up."""
+        await self.runner.catch_up()
+
+    async def append(self, attempt: Attempt, version: int, *events: Event) -> None:
+        await self.log.append(
+            Commit(
+                stream=request_stream(attempt.request_id),
+                expected_version=version,
+                project_id=attempt.project_id,
+                at=self.clock() if self.clock else datetime.now(UTC),
+                events=events,
+            )
+        )
+
+    async def held(self, key_id: str) -> int:
+        return int(
+            await self.pool.fetchval(
+                "SELECT coalesce(sum(hold_nano_usd), 0)::bigint FROM inflight WHERE key_id = $1", key_id
+            )
+        )
+
+
+def attempt(project_id: str, key_id: str, **fields: Any) -> Attempt:
+    """An attempt that nobody has made yet."""
+    now = fields.pop("now", None) or datetime.now(UTC)
+    return Attempt(
+        **(
+            {
+                "request_id": new_id("req"),
+                "project_id": project_id,
+                "key_id": key_id,
+                "operation": "chat",
+                "model": "echo",
+                "provider": "echo",
+                "upstream_model": "echo",
+                "metadata": None,
+                "cache_key": None,
+                "reply_to": "reply.tests.1",
+                "admitted_at": now,
+                "deadline": now.replace(year=now.year + 1),
+            }
+            | fields
+        )
+    )
+
+
+def ask(wanted: Attempt, *, hold: int | None = 0, **fields: Any) -> Ask:
+    """An ask for an attempt; without a floor of its own it takes its hold or nothing."""
+    return Ask(
+        **(
+            {
+                "attempt": wanted,
+                "newer_than": None,
+                "hold_nano_usd": hold,
+                "floor_nano_usd": hold or 0,
+                "token_bound": 0,
+            }
+            | fields
+        )
+    )
+
+
+def _of_attempt(made: Attempt, number: int) -> dict[str, Any]:
+    return {
+        "request_id": made.request_id,
+        "key_id": made.key_id,
+        "operation": made.operation,
+        "model": made.model,
+        "provider": made.provider,
+        "attempt": number,
+        "upstream_model": made.upstream_model,
+    }
+
+
+def completed(made: Attempt, number: int = 1) -> RequestCompleted:
+    return RequestCompleted(
+        **_of_attempt(made, number),
+        answered_by=made.upstream_model,
+        response_id="r",
+        usage=TokenUsage(input=1, output=1),
+        latency_ms=1,
+        request_bytes=1,
+        answer_bytes=1,
+        answer_digest="00",
+    )
+
+
+def cost(made: Attempt, amount: int, *, hold: int, day: date, tokens: int = 0, number: int = 1) -> CostIncurred:
+    return CostIncurred(
+        **_of_attempt(made, number),
+        cost_nano_usd=NanoUsd(amount),
+        price=None,
+        breakdown=CostBreakdown(
+            items=(CostItem(token_class="input", tokens=tokens, nano_usd_per_million=0),),
+            total_nano_usd=NanoUsd(amount),
+        ),
+        hold_nano_usd=NanoUsd(hold),
+        budget_day=day,
+    )
+
+
+def failed(made: Attempt, *, hold: int, day: date, number: int = 1) -> AttemptFailed:
+    return AttemptFailed(
+        **_of_attempt(made, number),
+        code="PROVIDER_UNAVAILABLE",
+        message="down",
+        hold_nano_usd=NanoUsd(hold),
+        budget_day=day,
+    )
+
+
+def lost(made: Attempt, *, hold: int, day: date, number: int = 1) -> AttemptLost:
+    return AttemptLost(
+        **_of_attempt(made, number), reason="worker_lost", assumed_nano_usd=NanoUsd(hold), budget_day=day
+    )

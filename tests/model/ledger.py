@@ -1,0 +1,140 @@
+"""What admission and settlement must come to, in plain Python: one key's limits, windows and holds, and its project's.
+
+Decides requests one after the other, without a cache. Money and tokens are integers, time is nanoseconds.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import date
+
+MINUTE_NS = 60_000_000_000
+
+
+@dataclass
+class Limits:
+    """What may be spent and done; None: no limit."""
+
+    daily: int | None = None
+    monthly: int | None = None
+    requests: int | None = None
+    tokens: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that wants to be admitted."""
+
+    request_id: str
+    key: str
+    hold: int
+    floor: int
+    tokens: int
+    is_final: bool
+
+
+@dataclass
+class Row:
+    """An attempt in flight."""
+
+    key: str
+    hold: int
+    tokens: int
+    day: date
+
+
+@dataclass
+class Bucket:
+    """A rate limit by its theoretical arrival time."""
+
+    tat: int = 0
+
+    def take(self, limit: int, amount: int, now_ns: int) -> bool:
+        """Take so much, if the full minute has room for it."""
+        step = -(-MINUTE_NS // limit)
+        tat = max(self.tat, now_ns) + step * amount
+        if tat - now_ns > step * limit:
+            return False
+        self.tat = tat
+        return True
+
+
+@dataclass
+class Account:
+    """A key, or a project."""
+
+    limits: Limits = field(default_factory=Limits)
+    spent: dict[date, int] = field(default_factory=lambda: defaultdict(int))
+    """By day: spent and assumed."""
+    overage: int = 0
+    requests: Bucket = field(default_factory=Bucket)
+    tokens: Bucket = field(default_factory=Bucket)
+
+
+class Ledger:
+    """One project and its keys."""
+
+    def __init__(self) -> None:
+        self.project = Account()
+        self.keys: dict[str, Account] = {}
+        self.rows: dict[str, Row] = {}
+
+    def decide(self, asked: Asked, now_ns: int, today: date) -> tuple[str, int]:
+        """The outcome, and the hold that is granted."""
+        key = self.keys[asked.key]
+        limits = key.limits
+        if limits.requests is not None and not key.requests.take(limits.requests, 1, now_ns):
+            return "rate", 0
+        granted = asked.hold
+        windows = [window for account in (key, self.project) for window in self._windows(account, today)]
+        if windows:
+            fits = min(limit - taken for limit, taken, _ in windows)
+            free = min(limit - taken - held for limit, taken, held in windows)
+            is_blocked = any(limit == 0 for limit, _, _ in windows)
+            if is_blocked or (granted > free and asked.floor > fits):
+                return "spent", 0
+            if granted > free:
+                if asked.floor > free or (free < fits and not asked.is_final):
+                    return "full", 0
+                granted = free
+        if limits.concurrency is not None and self.in_flight(asked.key) >= limits.concurrency:
+            return "busy", 0
+        if limits.tokens is not None and not key.tokens.take(limits.tokens, asked.tokens, now_ns):
+            return "tokens", 0
+        self.rows[asked.request_id] = Row(asked.key, granted, asked.tokens, today)
+        return "admitted", granted
+
+    def settle(self, request_id: str, cost: int, tokens: int | None) -> None:
+        """Turn a hold into what it came to; `tokens` None: nobody knows."""
+        row = self.rows.pop(request_id)
+        for account in (self.keys[row.key], self.project):
+            account.spent[row.day] += cost
+            account.overage += max(0, cost - row.hold)
+        limit = self.keys[row.key].limits.tokens
+        if tokens is not None and limit is not None:
+            self.keys[row.key].tokens.tat += (tokens - row.tokens) * -(-MINUTE_NS // limit)
+
+    def in_flight(self, key: str) -> int:
+        """How many requests of a key are under way."""
+        return sum(row.key == key for row in self.rows.values())
+
+    def held(self, account: Account, days: set[date] | None = None) -> int:
+        """What the rows of an account hold, of these days."""
+        return sum(
+            row.hold
+            for row in self.rows.values()
+            if (account is self.project or self.keys[row.key] is account) and (days is None or row.day in days)
+        )
+
+    def _windows(self, account: Account, today: date) -> list[tuple[int, int, int]]:
+        """Limit, taken and held of each window that an account has a limit for."""
+        rows = [row for row in self.rows.values() if account is self.project or self.keys[row.key] is account]
+        found = []
+        for limit, belongs in (
+            (account.limits.daily, lambda day: day == today),
+            (account.limits.monthly, lambda day: (day.year, day.month) == (today.year, today.month)),
+        ):
+            if limit is not None:
+                taken = sum(amount for day, amount in account.spent.items() if belongs(day))
+                found.append((limit, taken, sum(row.hold for row in rows if belongs(row.day))))
+        return found
