@@ -90,6 +90,18 @@ class RealLedger:
             )
         )
 
+    async def history(self, made: Attempt) -> list[Event]:
+        return [stored.event for stored in await self.log.read_stream(request_stream(made.request_id))]
+
+    async def balance(self, key_id: str) -> tuple[int, int]:
+        """What a key has spent, and what is assumed, over all its days."""
+        row = await self.pool.fetchrow(
+            "SELECT coalesce(sum(spent_nano_usd), 0)::bigint AS spent, coalesce(sum(assumed_nano_usd), 0)::bigint AS a "
+            "FROM budget_balances WHERE scope = 'key' AND scope_id = $1 AND period = 'day'",
+            key_id,
+        )
+        return row["spent"], row["a"]
+
     async def held(self, key_id: str) -> int:
         return int(
             await self.pool.fetchval(

@@ -1,0 +1,251 @@
+"""Admission on real PostgreSQL: exact limits over several processes, one leader for each question, one claim each."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from domain.history import after_answer, after_reconciling, lost_attempts
+from domain.limits import NANO_PER_S
+from domain.money import NanoUsd
+from infra.admission import Admission, Attempt, Claims, NoRoom
+from infra.database import HeldConnection
+from tests.integration.ledger import RealLedger, ask, attempt, completed, cost, failed, lost
+
+TODAY = datetime.now(UTC).date()
+KEY = b"k" * 32
+
+
+@pytest.fixture
+async def processes(database_url: str, ledger: RealLedger) -> AsyncIterator[list[Admission]]:
+    """Admission as four API processes have it."""
+    opened = [Admission(HeldConnection(database_url, name="tests"), ledger.pool) for _ in range(4)]
+    yield opened
+    for one in opened:
+        await one.close()
+
+
+@pytest.fixture
+async def project(ledger: RealLedger) -> str:
+    return await ledger.new_project()
+
+
+async def outcomes(processes: list[Admission], asks: list[object]) -> Counter[str]:
+    decisions = await asyncio.gather(
+        *(processes[n % len(processes)].admit(one) for n, one in enumerate(asks))  # type: ignore[arg-type]
+    )
+    return Counter(decision.outcome for decision in decisions)
+
+
+async def test_of_a_burst_exactly_the_rate_limit_passes(
+    ledger: RealLedger, processes: list[Admission], project: str
+) -> None:
+    key = await ledger.new_key(project, rate_limit=60)
+    asks = [ask(attempt(project, key)) for _ in range(200)]
+    found = await outcomes(processes, list(asks))
+    assert found == {"admitted": 60, "rate": 140}
+
+
+async def test_a_limit_is_refilled_with_time_and_says_when(ledger: RealLedger, database_url: str, project: str) -> None:
+    key = await ledger.new_key(project, rate_limit=6)
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    admission = Admission(HeldConnection(database_url, name="tests"), ledger.pool, now=lambda: now)
+    admitted = [await admission.admit(ask(attempt(project, key))) for _ in range(6)]
+    assert [one.standing.requests.left for one in admitted if one.standing.requests] == [5, 4, 3, 2, 1, 0]
+    refused = await admission.admit(ask(attempt(project, key)))
+    assert (refused.outcome, refused.retry_after_ns) == ("rate", 10 * NANO_PER_S)
+    now += timedelta(seconds=10)
+    assert (await admission.admit(ask(attempt(project, key)))).outcome == "admitted"
+    assert (await admission.admit(ask(attempt(project, key)))).outcome == "rate"
+    await admission.close()
+
+
+async def test_known_answers_count_toward_the_rate_and_hold_nothing(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project, rate_limit=2, daily_budget_nano_usd=10)
+    for _ in range(2):
+        decision = await ledger.admission.admit(ask(attempt(project, key), hold=1_000, is_known=True))
+        assert (decision.outcome, decision.hold_nano_usd) == ("hit", 0)
+    assert (await ledger.admission.admit(ask(attempt(project, key), is_known=True))).outcome == "rate"
+    assert await ledger.held(key) == 0
+
+
+async def test_budgets_are_never_passed_together(ledger: RealLedger, processes: list[Admission], project: str) -> None:
+    key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
+    found = await outcomes(processes, [ask(attempt(project, key), hold=7) for _ in range(400)])
+    assert found == {"admitted": 1_000 // 7, "full": 400 - 1_000 // 7}
+    assert await ledger.held(key) == 7 * (1_000 // 7)
+
+
+async def test_a_projects_budget_is_shared_by_its_keys(
+    ledger: RealLedger, processes: list[Admission], project: str
+) -> None:
+    await ledger.accounts.change_project(project, settings={"monthly_budget_nano_usd": 50}, provider_keys={})
+    keys = [await ledger.new_key(project) for _ in range(5)]
+    found = await outcomes(processes, [ask(attempt(project, keys[n % 5]), hold=1) for n in range(100)])
+    assert found == {"admitted": 50, "full": 50}
+
+
+async def test_what_is_spent_refuses_at_once_and_what_is_held_asks_to_wait(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project, daily_budget_nano_usd=100)
+    first = attempt(project, key)
+    await ledger.admission.admit(ask(first, hold=60))
+    waiting = await ledger.admission.admit(ask(attempt(project, key), hold=50))
+    assert (waiting.outcome, waiting.window and waiting.window.held_nano_usd) == ("full", 60)
+    await ledger.append(first, 0, completed(first), cost(first, 55, hold=60, day=TODAY))
+    await ledger.fold()
+    refused = await ledger.admission.admit(ask(attempt(project, key), hold=50))
+    assert (refused.outcome, refused.window and refused.window.taken_nano_usd) == ("spent", 55)
+    assert (await ledger.admission.admit(ask(attempt(project, key), hold=45))).outcome == "admitted"
+
+
+async def test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project, daily_budget_nano_usd=100)
+    await ledger.admission.admit(ask(attempt(project, key), hold=40))
+    patient = ask(attempt(project, key, cache_key=KEY), hold=90, floor_nano_usd=20)
+    assert (await ledger.admission.admit(patient)).outcome == "full"
+    final = ask(attempt(project, key, cache_key=KEY), hold=90, floor_nano_usd=20, is_final=True)
+    lowered = await ledger.admission.admit(final)
+    assert (lowered.outcome, lowered.hold_nano_usd) == ("admitted", 60)
+    assert await ledger.pool.fetchval("SELECT count(*) FROM inflight WHERE cache_key IS NOT NULL") == 0
+    second = await ledger.new_key(project, daily_budget_nano_usd=100)
+    idle = await ledger.admission.admit(ask(attempt(project, second), hold=110, floor_nano_usd=20))
+    assert (idle.outcome, idle.hold_nano_usd) == ("admitted", 100)
+
+
+async def test_a_budget_of_zero_blocks_even_what_is_free(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project, monthly_budget_nano_usd=0)
+    assert (await ledger.admission.admit(ask(attempt(project, key), hold=0))).outcome == "spent"
+
+
+async def test_what_nobody_can_price_is_refused_only_to_a_budget(ledger: RealLedger, project: str) -> None:
+    free, limited = await ledger.new_key(project), await ledger.new_key(project, daily_budget_nano_usd=10**12)
+    assert (await ledger.admission.admit(ask(attempt(project, free), hold=None))).outcome == "admitted"
+    assert (await ledger.admission.admit(ask(attempt(project, limited), hold=None))).outcome == "unpriced"
+
+
+async def test_no_more_requests_are_in_flight_than_may_be(
+    ledger: RealLedger, processes: list[Admission], project: str
+) -> None:
+    key = await ledger.new_key(project, concurrency_limit=3)
+    found = await outcomes(processes, [ask(attempt(project, key)) for _ in range(20)])
+    assert found == {"admitted": 3, "busy": 17}
+
+
+async def test_equal_questions_have_one_leader_over_all_processes(
+    ledger: RealLedger, processes: list[Admission], project: str
+) -> None:
+    key = await ledger.new_key(project)
+    asks = [ask(attempt(project, key, cache_key=KEY), hold=5) for _ in range(100)]
+    decisions = await asyncio.gather(*(processes[n % 4].admit(one) for n, one in enumerate(asks)))
+    leaders = [one.attempt.request_id for one, d in zip(asks, decisions, strict=True) if d.outcome == "admitted"]
+    assert len(leaders) == 1
+    assert {d.origin for d in decisions if d.outcome == "follow"} <= set(leaders)
+    assert await ledger.held(key) == 5
+
+
+async def test_projects_share_no_leader(ledger: RealLedger, project: str) -> None:
+    other = await ledger.new_project()
+    mine, theirs = await ledger.new_key(project), await ledger.new_key(other)
+    first = await ledger.admission.admit(ask(attempt(project, mine, cache_key=KEY)))
+    second = await ledger.admission.admit(ask(attempt(other, theirs, cache_key=KEY)))
+    assert (first.outcome, second.outcome) == ("admitted", "admitted")
+
+
+async def test_a_cached_answer_is_found_while_it_is_new_enough(ledger: RealLedger, project: str) -> None:
+    key, now = await ledger.new_key(project), datetime.now(UTC)
+    await ledger.pool.execute(
+        "INSERT INTO cache_entries VALUES ($1, $2, 'req_origin', 'blob', $3, $4)",
+        project,
+        KEY,
+        now - timedelta(minutes=5),
+        now + timedelta(minutes=5),
+    )
+
+    async def outcome(newer_than: datetime | None, at: datetime) -> tuple[str, str | None]:
+        wanted = attempt(project, key, cache_key=KEY, now=at)
+        decision = await ledger.admission.admit(ask(wanted, newer_than=newer_than))
+        await ledger.admission.drop(wanted.request_id)
+        return decision.outcome, decision.origin
+
+    assert await outcome(now - timedelta(minutes=6), now) == ("hit", "req_origin")
+    assert await outcome(now - timedelta(minutes=4), now) == ("admitted", None)
+    assert await outcome(now - timedelta(minutes=6), now + timedelta(minutes=6)) == ("admitted", None)
+    assert await outcome(None, now) == ("admitted", None)
+
+
+async def test_an_attempt_is_claimed_once(database_url: str, ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project)
+    wanted = attempt(project, key)
+    await ledger.admission.admit(ask(wanted, hold=3))
+    other = Claims(HeldConnection(database_url, name="tests"), ledger.pool, worker="other")
+    claims = await asyncio.gather(
+        ledger.claims.claim(wanted.request_id, 1), other.claim(wanted.request_id, 2), other.claim(wanted.request_id, 3)
+    )
+    await other.close()
+    (claim,) = [one for one in claims if one is not None]
+    assert (claim.attempt, claim.hold_nano_usd) == (1, 3)
+    assert not await ledger.admission.drop(wanted.request_id)
+
+
+async def _claimed(ledger: RealLedger, wanted: Attempt, hold: int) -> None:
+    assert (await ledger.admission.admit(ask(wanted, hold=hold))).outcome == "admitted"
+    assert await ledger.claims.claim(wanted.request_id, 1) is not None
+
+
+async def test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project, daily_budget_nano_usd=100)
+    wanted = attempt(project, key, cache_key=KEY)
+    await _claimed(ledger, wanted, 40)
+    assert await ledger.claims.admit_next(wanted, 2, 2, 40, TODAY) is not None  # type: ignore[arg-type]
+    assert await ledger.held(key) == 80
+    follower = await ledger.admission.admit(ask(attempt(project, key, cache_key=KEY), hold=40))
+    assert (follower.outcome, follower.origin) == ("follow", wanted.request_id)
+    assert await ledger.claims.admit_next(wanted, 2, 3, 40, TODAY) is None  # type: ignore[arg-type]
+    assert await ledger.claims.admit_next(wanted, 3, 1, 40, TODAY) is None  # type: ignore[arg-type]
+    with pytest.raises(NoRoom):
+        await ledger.claims.admit_next(wanted, 3, 3, 40, TODAY)  # type: ignore[arg-type]
+
+
+async def test_tokens_are_settled_with_the_true_number(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project, token_limit=1_000)
+    first = attempt(project, key)
+    decision = await ledger.admission.admit(ask(first, token_bound=900))
+    assert decision.standing.tokens is not None
+    assert decision.standing.tokens.left <= 100
+    assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=200))).outcome == "tokens"
+    await ledger.append(first, 0, completed(first), cost(first, 0, hold=0, day=TODAY, tokens=100))
+    await ledger.fold()
+    assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=850))).outcome == "admitted"
+    assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=1_001))).outcome == "tokens"
+
+
+async def test_a_late_true_cost_replaces_the_assumed_one_and_releases_nothing_again(
+    ledger: RealLedger, project: str
+) -> None:
+    key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
+    first, second = attempt(project, key), attempt(project, key)
+    await ledger.admission.admit(ask(first, hold=100))
+    await ledger.admission.admit(ask(second, hold=30))
+    await ledger.append(first, 0, lost(first, hold=100, day=TODAY))
+    await ledger.fold()
+    assert (await ledger.balance(key), await ledger.held(key)) == ((0, 100), 30)
+    late = after_answer(await ledger.history(first), completed(first), cost(first, 40, hold=100, day=TODAY))
+    await ledger.append(first, 1, *late)
+    await ledger.fold()
+    assert (await ledger.balance(key), await ledger.held(key)) == ((40, 0), 30)
+
+
+async def test_reconciling_replaces_what_was_assumed(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
+    first = attempt(project, key)
+    await ledger.admission.admit(ask(first, hold=100))
+    await ledger.append(first, 0, lost(first, hold=100, day=TODAY))
+    history = await ledger.history(first)
+    await ledger.append(first, 1, *after_reconciling(history, lost_attempts(history)[0], NanoUsd(25)))
+    await ledger.fold()
+    assert await ledger.balance(key) == (25, 0)
+    settled = await ledger.history(first)
+    assert lost_attempts(settled) == []
+    assert after_answer(settled, completed(first), cost(first, 40, hold=100, day=TODAY)) == ()
