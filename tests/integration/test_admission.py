@@ -12,7 +12,7 @@ from domain.limits import NANO_PER_S
 from domain.money import NanoUsd
 from infra.admission import Admission, Attempt, Claims, NoRoom
 from infra.database import HeldConnection
-from tests.integration.ledger import RealLedger, ask, attempt, completed, cost, failed, lost
+from tests.integration.ledger import RealLedger, ask, attempt, completed, cost, lost
 
 TODAY = datetime.now(UTC).date()
 KEY = b"k" * 32

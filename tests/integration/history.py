@@ -1,0 +1,202 @@
+"""A plausible past: events of every kind about projects, keys and requests, over several days, from a seed."""
+
+import random
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from domain.events import (
+    INSTALLATION,
+    ApiKeyChanged,
+    ApiKeyIssued,
+    ApiKeyRevoked,
+    AttemptFailed,
+    AttemptLost,
+    BudgetAlertRaised,
+    CachedCopy,
+    CostIncurred,
+    Event,
+    KeySettings,
+    PriceSet,
+    ProjectCreated,
+    ProjectSettingsChanged,
+    ProviderKeySet,
+    RequestCompleted,
+    RequestFailed,
+    RequestRejected,
+    RequestServedFromCache,
+    alert_stream,
+    key_stream,
+    price_stream,
+    project_stream,
+    request_stream,
+)
+from domain.history import after_answer, after_reconciling, lost_attempts
+from domain.money import NanoUsd
+from domain.pricing import ClassPrices, Price, cost
+from domain.tokens import TokenUsage
+from infra.event_log import Commit
+from infra.ids import new_id
+
+FIRST_DAY = datetime(2026, 2, 26, tzinfo=UTC)
+DAYS = 6
+MODELS = (("gpt-4o-mini", "openai"), ("claude-3-haiku", "anthropic"), ("echo", "echo"))
+PRICE = Price(provider="x", model="m", source="tests", prices=ClassPrices(input=1_234_567, output=7_654_321))
+
+
+class Past:
+    """Makes commits; `commits` are all of them, in an order in which they could have come."""
+
+    def __init__(self, seed: int, requests: int) -> None:
+        self._random = random.Random(seed)
+        self.commits: list[Commit] = []
+        self.keys: list[tuple[str, str]] = []
+        for _ in range(2):
+            self._project()
+        for number in range(requests):
+            at = FIRST_DAY + timedelta(days=DAYS) * number / requests
+            self._request(at, *self._random.choice(self.keys))
+        self._commit(INSTALLATION, price_stream("openai", str(seed)), 0, FIRST_DAY, _price_set())
+        alert = _alert(self.keys[0][1])
+        self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert)
+
+    def _project(self) -> None:
+        project = new_id("prj")
+        self._commit(
+            project,
+            project_stream(project),
+            0,
+            FIRST_DAY,
+            ProjectCreated(name="first"),
+            ProviderKeySet(provider="openai", hint="abcd"),
+            ProjectSettingsChanged(name="second", daily_budget_nano_usd=NanoUsd(5)),
+        )
+        for number in range(3):
+            key = new_id("key")
+            self.keys.append((project, key))
+            settings = KeySettings(name=f"key {number}", rate_limit=None if number else 60)
+            issued = ApiKeyIssued(
+                key_id=key, secret_hash=f"{hash(key) & 0xFFFFFFFF:08x}", hint="wxyz", settings=settings
+            )
+            changed = ApiKeyChanged(key_id=key, settings=KeySettings(name="changed", token_limit=7))
+            events: tuple[Event, ...] = (issued, changed, ApiKeyRevoked(key_id=key))
+            self._commit(project, key_stream(key), 0, FIRST_DAY, *events[: number + 1])
+
+    def _request(self, at: datetime, project: str, key: str) -> None:
+        choose, request = self._random, new_id("req")
+        model, provider = choose.choice(MODELS)
+        metadata = choose.choice([None, {"team": choose.choice(["a", "b", 3])}, {"team": None, "x": [1, {"y": "z"}]}])
+        subject: dict[str, Any] = {
+            "request_id": request,
+            "key_id": key,
+            "operation": choose.choice(["chat", "embeddings"]),
+            "model": model,
+            "provider": provider,
+            "metadata": metadata,
+        }
+        stream, latency_ms = request_stream(request), choose.randrange(40_000)
+        usage = TokenUsage(input=choose.randrange(3_000), output=choose.randrange(900), cache_read=choose.randrange(9))
+        match choose.randrange(10):
+            case 0:
+                served = RequestServedFromCache(
+                    **subject,
+                    origin_request_id="req_origin",
+                    usage=usage,
+                    saved_nano_usd=choose.choice([None, NanoUsd(77)]),
+                    latency_ms=latency_ms,
+                )
+                self._commit(project, stream, 0, at, served)
+            case 1:
+                figures = dict.fromkeys(
+                    ("limit_nano_usd", "taken_nano_usd", "held_nano_usd", "asked_nano_usd"), NanoUsd(1)
+                )
+                self._commit(project, stream, 0, at, RequestRejected(**subject, window="daily", **figures))
+            case kind:
+                self._attempts(project, stream, at, subject, usage, latency_ms, kind)
+
+    def _attempts(
+        self,
+        project: str,
+        stream: str,
+        at: datetime,
+        subject: dict[str, Any],
+        usage: TokenUsage,
+        latency_ms: int,
+        kind: int,
+    ) -> None:
+        history: list[Event] = []
+
+        def add(*events: Event) -> None:
+            self._commit(project, stream, len(history), at, *events)
+            history.extend(events)
+
+        day, hold = at.date(), NanoUsd(50_000_000)
+        attempt: dict[str, Any] = subject | {"upstream_model": "m"}
+        number = 1
+        if kind in (2, 3):
+            add(AttemptFailed(**attempt, attempt=1, code="X", message="m", hold_nano_usd=hold, budget_day=day))
+            number = 2
+        if kind in (3, 4, 5):
+            add(_lost(attempt, number, hold, day))
+        answered = (
+            RequestCompleted(
+                **attempt,
+                attempt=number,
+                answered_by="m",
+                response_id="r",
+                finish_reason="stop",
+                usage=usage,
+                latency_ms=latency_ms,
+                request_bytes=1,
+                answer_bytes=2,
+                answer_digest="00",
+                cached_copy=CachedCopy(key=new_id("c").encode().hex(), ttl_s=10**9, blob_id="b") if kind == 9 else None,
+            ),
+            _cost(attempt, number, usage, hold, day, priced=kind != 8),
+        )
+        if kind == 4:
+            add(*after_reconciling(history, lost_attempts(history)[0], NanoUsd(123)))
+        elif kind == 5:
+            add(RequestFailed(**subject, code="X", message="m", latency_ms=latency_ms))
+        elif kind == 6:
+            add(AttemptFailed(**attempt, attempt=1, code="X", message="m", hold_nano_usd=hold, budget_day=day))
+            add(RequestFailed(**subject, code="X", message="m", latency_ms=latency_ms))
+        else:
+            add(*after_answer(history, *answered))
+
+    def _commit(self, project: str, stream: str, version: int, at: datetime, *events: Event) -> None:
+        self.commits.append(Commit(stream=stream, expected_version=version, project_id=project, at=at, events=events))
+
+
+def _lost(attempt: dict[str, Any], number: int, hold: NanoUsd, day: date) -> AttemptLost:
+    return AttemptLost(**attempt, attempt=number, reason="worker_lost", assumed_nano_usd=hold, budget_day=day)
+
+
+def _cost(
+    attempt: dict[str, Any], number: int, usage: TokenUsage, hold: NanoUsd, day: date, *, priced: bool
+) -> CostIncurred:
+    breakdown = cost(usage, PRICE) if priced else None
+    return CostIncurred(
+        **attempt,
+        attempt=number,
+        cost_nano_usd=breakdown.total_nano_usd if breakdown else None,
+        price=PRICE if priced else None,
+        breakdown=breakdown,
+        hold_nano_usd=hold,
+        budget_day=day,
+    )
+
+
+def _price_set() -> PriceSet:
+    return PriceSet(provider="openai", model="m", prices=ClassPrices(input=1), effective_from=FIRST_DAY)
+
+
+def _alert(key: str) -> BudgetAlertRaised:
+    return BudgetAlertRaised(
+        scope="key",
+        scope_id=key,
+        period="day",
+        starts_on=FIRST_DAY.date(),
+        threshold_percent=80,
+        limit_nano_usd=NanoUsd(10),
+        taken_nano_usd=NanoUsd(9),
+    )

@@ -1,0 +1,145 @@
+"""What is folded from the log: the same whenever and however often it is folded, and equal to the log's own sums."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from domain.events import EVENT_TYPES, AttemptLost, CostIncurred, CostReconciled
+from infra.database import open_pool
+from infra.event_log import EventLog
+from projections.projection import Projection
+from projections.rebuild import rebuild
+from projections.registry import EVERY, FOLDED, INLINE
+from projections.runner import LostLeadershipError, Runner
+from tests.integration.history import Past
+from tests.integration.ledger import RealLedger
+
+Rows = dict[str, list[Any]]
+
+
+async def rows_of(ledger: RealLedger, projection: Projection) -> Rows:
+    """Every row of a projection's tables, as text, in an order of its own."""
+    return {
+        table: sorted(row["text"] for row in await ledger.pool.fetch(f"SELECT t::text AS text FROM {table} t"))
+        for table in projection.tables
+    }
+
+
+async def remember(ledger: RealLedger, seed: int, requests: int) -> None:
+    """Append a past; what is folded in the append is folded as the accounts do."""
+    for commit in Past(seed, requests).commits:
+        await ledger.log.append(commit)
+    async with ledger.pool.acquire() as connection:
+        for projection in INLINE:
+            await projection.fold(connection, await ledger.log.read_after(0, limit=100_000))
+
+
+async def test_a_past_has_every_kind_of_event() -> None:
+    kinds = {type(event).__name__ for commit in Past(1, 400).commits for event in commit.events}
+    assert kinds == set(EVENT_TYPES)
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+async def test_a_rebuilt_projection_equals_the_live_one_row_for_row(ledger: RealLedger, name: str) -> None:
+    await remember(ledger, 2, 300)
+    await ledger.fold()
+    live = await rows_of(ledger, EVERY[name])
+    assert all(live.values())
+    await rebuild(ledger.pool, ledger.log, EVERY[name])
+    assert await rows_of(ledger, EVERY[name]) == live
+
+
+async def test_a_rebuild_mends_a_table_that_somebody_has_spoilt(ledger: RealLedger) -> None:
+    await remember(ledger, 3, 50)
+    await ledger.fold()
+    right = await rows_of(ledger, EVERY["budgets"])
+    await ledger.pool.execute("UPDATE budget_balances SET spent_nano_usd = spent_nano_usd + 1")
+    assert await rows_of(ledger, EVERY["budgets"]) != right
+    await rebuild(ledger.pool, ledger.log, EVERY["budgets"])
+    assert await rows_of(ledger, EVERY["budgets"]) == right
+
+
+async def test_it_makes_no_difference_in_which_batches_the_log_is_folded(ledger: RealLedger) -> None:
+    await remember(ledger, 4, 200)
+    await ledger.fold()
+    at_once = {projection.name: await rows_of(ledger, projection) for projection in FOLDED}
+    for projection in FOLDED:
+        for table in projection.tables:
+            await ledger.pool.execute(f"TRUNCATE {table}")
+        async with ledger.pool.acquire() as connection:
+            for event in await ledger.log.read_after(0, limit=100_000):
+                await projection.fold(connection, [event])
+    assert {projection.name: await rows_of(ledger, projection) for projection in FOLDED} == at_once
+
+
+async def test_a_runner_that_is_behind_another_writes_nothing(ledger: RealLedger) -> None:
+    await remember(ledger, 5, 20)
+    late = Runner(ledger.pool, ledger.log, FOLDED)
+    positions = await late._positions()
+    await ledger.fold()
+    folded = await rows_of(ledger, EVERY["usage"])
+    with pytest.raises(LostLeadershipError):
+        await late.fold_next(positions)
+    assert await rows_of(ledger, EVERY["usage"]) == folded
+
+
+async def test_folding_again_changes_nothing(ledger: RealLedger) -> None:
+    await remember(ledger, 6, 50)
+    await ledger.fold()
+    before = {projection.name: await rows_of(ledger, projection) for projection in FOLDED}
+    await Runner(ledger.pool, ledger.log, FOLDED).catch_up()
+    assert {projection.name: await rows_of(ledger, projection) for projection in FOLDED} == before
+
+
+async def test_a_rebuild_while_the_log_grows_misses_nothing(database_url: str, ledger: RealLedger) -> None:
+    await remember(ledger, 7, 300)
+    pool = await open_pool(database_url, name="projector", size=2)
+    runner = Runner(pool, EventLog(pool, ledger.log._appender), FOLDED)
+    stop = asyncio.Event()
+    leading = asyncio.create_task(runner.lead(stop))
+
+    async def grow() -> None:
+        for commit in Past(8, 200).commits:
+            await ledger.log.append(commit)
+
+    growing = asyncio.create_task(grow())
+    while not growing.done():
+        await rebuild(ledger.pool, ledger.log, EVERY["usage"])
+    await growing
+    stop.set()
+    await leading
+    await ledger.fold()
+    live = await rows_of(ledger, EVERY["usage"])
+    await rebuild(ledger.pool, ledger.log, EVERY["usage"])
+    assert await rows_of(ledger, EVERY["usage"]) == live
+    await pool.close()
+
+
+async def test_the_figures_are_the_sums_of_the_log(ledger: RealLedger) -> None:
+    await remember(ledger, 9, 300)
+    await ledger.fold()
+    spent = assumed = 0
+    for stored in await ledger.log.read_after(0, limit=100_000):
+        match stored.event:
+            case CostIncurred() | CostReconciled() as cost:
+                spent += cost.cost_nano_usd or 0
+                assumed -= cost.replaces_assumed_nano_usd
+            case AttemptLost() as lost:
+                assumed += lost.assumed_nano_usd
+            case _:
+                continue
+    assert spent > 0
+    assert assumed > 0
+    for query in (
+        "SELECT sum(cost_nano_usd) AS s, sum(assumed_nano_usd) AS a FROM usage_daily",
+        "SELECT sum(cost_nano_usd) AS s, sum(assumed_nano_usd) AS a FROM requests",
+        *(
+            "SELECT sum(spent_nano_usd) AS s, sum(assumed_nano_usd) AS a FROM budget_balances "
+            f"WHERE scope = '{scope}' AND period = '{period}'"
+            for scope in ("key", "project")
+            for period in ("day", "month")
+        ),
+    ):
+        row = await ledger.pool.fetchrow(query)
+        assert (row["s"], row["a"]) == (spent, assumed), query
