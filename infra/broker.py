@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import nats
 import structlog
@@ -76,9 +77,10 @@ class Broker:
     async def close(self) -> None:
         """Send what is buffered, then close."""
         self._closing = True
-        if self.client.is_connected:
-            await self.client.flush(timeout=CONNECT_TIMEOUT_S)
-        await self.client.close()
+        with suppress(*BrokerErrors):  # a server that is away is not waited for
+            if self.client.is_connected:
+                await self.client.flush(timeout=CONNECT_TIMEOUT_S)
+            await self.client.close()
 
     async def _error(self, error: Exception) -> None:
         log.warning("broker_error", error=type(error).__name__, message=str(error))

@@ -1,0 +1,206 @@
+"""The queue over a real NATS: bounded work in hand, redelivery, and a store that may be lost or come back."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from domain.answer import Receipt
+from domain.tokens import TokenUsage
+from infra.broker import Broker
+from infra.embedded_nats import EmbeddedNats
+from infra.jobs import MAX_DELIVERIES, STREAM, Job, JobQueue, consumer_name
+from infra.replies import FRAME_BYTES, Committed, ReplyInbox, ReplySender
+from tests.integration.ledger import START
+from tests.waiting import eventually
+from workers.pull import Delivery, PullLoop
+
+Handle = Callable[[Delivery], Awaitable[None]]
+
+
+def job(number: int) -> Job:
+    return Job(
+        request_id=f"req_{number:04}",
+        project_id="prj",
+        key_id="key",
+        operation="chat",
+        model="echo",
+        provider="echo",
+        upstream_model="echo",
+        price=None,
+        body=b"{}",
+        reply_to="reply.tests.1",
+        admitted_at_ms=0,
+        deadline_ms=0,
+    )
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[tuple[Broker, JobQueue]]:
+    broker = Broker()
+    await broker.connect([url], name="tests")
+    queue = JobQueue(broker)
+    await queue.ensure()
+    yield broker, queue
+    await broker.close()
+
+
+@asynccontextmanager
+async def pulling(broker: Broker, queue: JobQueue, handle: Handle, slots: int = 4) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    loop = PullLoop(
+        broker,
+        consumer=consumer_name("sync"),
+        slots=slots,
+        handle=handle,
+        restore=queue.ensure,
+        drain_timeout_s=5,
+    )
+    running = asyncio.create_task(loop.run(stop))
+    yield
+    stop.set()
+    await running
+
+
+async def test_no_more_jobs_are_in_hand_than_there_are_slots(nats_url: str) -> None:
+    in_hand, most, done = 0, 0, set[str]()
+
+    async def handle(delivery: Delivery) -> None:
+        nonlocal in_hand, most
+        in_hand += 1
+        most = max(most, in_hand)
+        await asyncio.sleep(0.005)
+        in_hand -= 1
+        done.add(delivery.message_id)
+        await delivery.ack()
+
+    async with connected(nats_url) as (broker, queue):
+        async with pulling(broker, queue, handle, slots=4):
+            await asyncio.gather(*(queue.publish(job(n)) for n in range(60)))
+            await eventually(lambda: len(done) == 60)
+        assert most == 4
+        assert (await broker.client.jetstream().stream_info(STREAM)).state.messages == 0
+
+
+async def test_a_job_published_twice_is_delivered_once(nats_url: str) -> None:
+    seen: list[str] = []
+
+    async def handle(delivery: Delivery) -> None:
+        seen.append(delivery.message_id)
+        await delivery.ack()
+
+    async with connected(nats_url) as (broker, queue), pulling(broker, queue, handle):
+        for number in (1, 1, 2):
+            await queue.publish(job(number))
+        await eventually(lambda: "req_0002" in seen)
+    assert seen == ["req_0001", "req_0002"]
+
+
+async def test_a_job_whose_handler_fails_comes_again_and_is_given_up_at_last(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.pull.CRASH_DELAY_S", 0.01)
+    deliveries: list[int] = []
+
+    async def handle(delivery: Delivery) -> None:
+        deliveries.append(delivery.number)
+        raise LookupError
+
+    async with connected(nats_url) as (broker, queue):
+        jetstream = broker.client.jetstream()
+        async with pulling(broker, queue, handle):
+            await queue.publish(job(1))
+            await eventually(lambda: len(deliveries) == MAX_DELIVERIES)
+            await asyncio.sleep(0.1)
+        assert deliveries == list(range(1, MAX_DELIVERIES + 1))
+        assert (await jetstream.stream_info(STREAM)).state.messages == 0
+
+
+async def test_a_worker_that_stops_finishes_what_it_has_and_gives_back_the_rest(nats_url: str) -> None:
+    first, second = set[str](), set[str]()
+    go_on = asyncio.Event()
+
+    async def slowly(delivery: Delivery) -> None:
+        await go_on.wait()
+        first.add(delivery.message_id)
+        await delivery.ack()
+
+    async def handle(delivery: Delivery) -> None:
+        second.add(delivery.message_id)
+        await delivery.ack()
+
+    async with connected(nats_url) as (broker, queue):
+        async with pulling(broker, queue, slowly, slots=2):
+            for number in range(10):
+                await queue.publish(job(number))
+            await asyncio.sleep(0.1)
+            go_on.set()
+        async with pulling(broker, queue, handle):
+            await eventually(lambda: len(first | second) == 10)
+    assert first
+    assert not first & second
+
+
+async def test_a_queue_that_was_deleted_is_made_again_and_used(nats_url: str) -> None:
+    done = set[str]()
+
+    async def handle(delivery: Delivery) -> None:
+        done.add(delivery.message_id)
+        await delivery.ack()
+
+    async with connected(nats_url) as (broker, queue), pulling(broker, queue, handle):
+        await queue.publish(job(1))
+        await eventually(lambda: len(done) == 1)
+        await broker.client.jetstream().delete_stream(STREAM)
+        await queue.publish(job(2))
+        await eventually(lambda: len(done) == 2, within_s=20)
+
+
+async def test_a_broker_that_comes_back_has_lost_no_job(tmp_path: Path) -> None:
+    done = set[str]()
+
+    async def handle(delivery: Delivery) -> None:
+        await asyncio.sleep(0.02)
+        done.add(delivery.message_id)
+        await delivery.ack()
+
+    server = EmbeddedNats(tmp_path)
+    try:
+        async with connected(server.start()) as (broker, queue):
+            for number in range(20):
+                await queue.publish(job(number))
+            async with pulling(broker, queue, handle, slots=1):
+                await eventually(lambda: len(done) >= 1)
+                assert len(done) < 20
+                server.process.kill()
+                server.process.wait()
+                await eventually(lambda: not broker.is_connected)
+                server.launch()
+                await eventually(lambda: len(done) == 20, within_s=30)
+    finally:
+        server.stop()
+
+
+async def test_an_answer_arrives_whole_in_many_frames(nats_url: str) -> None:
+    body = bytes(range(256)) * (3 * FRAME_BYTES // 256) + b"end"
+    receipt = Receipt(
+        provider="echo", upstream_model="echo", usage=TokenUsage(input=1), cost_nano_usd=None, answered_at=START
+    )
+    async with connected(nats_url) as (broker, _):
+        inbox = ReplyInbox(broker, "api_1")
+        await inbox.open()
+        sender = ReplySender(broker)
+        with inbox.expect("req_1") as ended:
+            await sender.send_body(inbox.subject("req_1"), 1, b"of an attempt that came to nothing")
+            await sender.send_body(inbox.subject("req_1"), 2, body)
+            assert not ended.done()
+            digest = hashlib.sha256(body).digest()
+            await sender.send_commit(inbox.subject("req_1"), 2, digest, receipt)
+            assert await asyncio.wait_for(ended, 5) == Committed(2, body, receipt)
+        with inbox.expect("req_2") as ended:
+            await sender.send_commit(inbox.subject("req_2"), 1, digest, receipt)
+            assert await asyncio.wait_for(ended, 5) == Committed(1, None, receipt)
+        await inbox.close()

@@ -1,0 +1,84 @@
+"""What nobody ends any more is ended: with the hold given back, or assumed, depending on whether it was claimed."""
+
+from datetime import UTC, datetime, timedelta
+
+from domain.answer import Failure
+from domain.events import AttemptLost, RequestFailed
+from domain.history import after_answer
+from infra.admission import Attempt
+from projections.sweeper import GRACE_S, sweep
+from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LATE = NOW + timedelta(seconds=GRACE_S + 1)
+
+
+class Told:
+    """Who was told what."""
+
+    def __init__(self) -> None:
+        self.failures: list[tuple[str, Failure]] = []
+
+    async def __call__(self, reply_to: str, failure: Failure) -> None:
+        self.failures.append((reply_to, failure))
+
+
+async def in_flight(ledger: RealLedger, hold: int, *, claimed: bool) -> tuple[str, Attempt]:
+    project = await ledger.new_project()
+    key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
+    made = attempt(project, key, now=NOW, deadline=NOW)
+    assert (await ledger.admission.admit(ask(made, hold=hold))).outcome == "admitted"
+    if claimed:
+        assert await ledger.claims.claim(made.request_id, 1)
+    return key, made
+
+
+async def test_an_unclaimed_attempt_gives_its_hold_back(ledger: RealLedger) -> None:
+    key, made = await in_flight(ledger, 70, claimed=False)
+    told = Told()
+    assert await sweep(ledger.pool, ledger.log, LATE, told) == 1
+    await ledger.fold()
+    assert [type(event) for event in await ledger.history(made)] == [RequestFailed]
+    assert (await ledger.balance(key), await ledger.held(key)) == ((0, 0), 0)
+    assert [failure.code for _, failure in told.failures] == ["PROVIDER_TIMEOUT"]
+
+
+async def test_a_claimed_attempt_is_assumed_to_have_cost_its_hold(ledger: RealLedger) -> None:
+    key, made = await in_flight(ledger, 70, claimed=True)
+    assert await sweep(ledger.pool, ledger.log, LATE, Told()) == 1
+    await ledger.fold()
+    assert [type(event) for event in await ledger.history(made)] == [AttemptLost, RequestFailed]
+    assert (await ledger.balance(key), await ledger.held(key)) == ((0, 70), 0)
+
+
+async def test_nothing_is_swept_before_its_time_or_twice(ledger: RealLedger) -> None:
+    _, made = await in_flight(ledger, 70, claimed=True)
+    assert await sweep(ledger.pool, ledger.log, NOW, Told()) == 0
+    await sweep(ledger.pool, ledger.log, LATE, Told())
+    told = Told()
+    await sweep(ledger.pool, ledger.log, LATE, told)
+    assert len(await ledger.history(made)) == 2
+    assert told.failures == []
+
+
+async def test_a_worker_that_comes_late_replaces_the_assumption(ledger: RealLedger) -> None:
+    key, made = await in_flight(ledger, 70, claimed=True)
+    await sweep(ledger.pool, ledger.log, LATE, Told())
+    history = await ledger.history(made)
+    lost = history[0]
+    assert isinstance(lost, AttemptLost)
+    late = after_answer(history, completed(made), cost(made, 12, hold=70, day=lost.budget_day))
+    await ledger.append(made, 2, *late)
+    await ledger.fold()
+    assert (await ledger.balance(key), await ledger.held(key)) == ((12, 0), 0)
+
+
+async def test_an_answer_that_comes_first_is_left_alone(ledger: RealLedger) -> None:
+    key, made = await in_flight(ledger, 70, claimed=True)
+    day = await ledger.pool.fetchval("SELECT budget_day FROM inflight")
+    await ledger.append(made, 0, completed(made), cost(made, 12, hold=70, day=day))
+    told = Told()
+    await sweep(ledger.pool, ledger.log, LATE, told)
+    await ledger.fold()
+    assert (await ledger.balance(key), await ledger.held(key)) == ((12, 0), 0)
+    assert told.failures == []
