@@ -54,12 +54,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         return f"Settings(host={self.host!r}, port={self.port}, data_dir={str(self.data_dir)!r})"
 
 
-class _Variable(Struct, frozen=True, kw_only=True):
+class Variable(Struct, frozen=True):
+    """An environment variable, and the field of `Settings` that it sets."""
+
+    field: str
     name: str
-    default: str | None
+    what: str
     read: Callable[[str], Any]
     allowed: str
+    default: str | None = None
     secret: bool = False
+    """Its value is in no message."""
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -131,52 +136,123 @@ def _text(text: str) -> str:
     return text
 
 
-_VARIABLES: dict[str, _Variable] = {
-    field: _Variable(name=name, default=default, read=read, allowed=allowed, secret=secret)
-    for field, name, default, read, allowed, secret in (
-        ("host", "GATEWAY_HOST", "127.0.0.1", _text, "an address or a name of this machine", False),
-        ("port", "GATEWAY_PORT", "3007", _whole(0, 65535), "a port, 0 to 65535 (0: any free one)", False),
-        ("data_dir", "GATEWAY_DATA_DIR", ".gateway", Path, "a directory", False),
-        ("api_processes", "GATEWAY_API_PROCESSES", "1", _whole(1, 64), "a whole number, 1 to 64", False),
-        ("workers", "GATEWAY_WORKERS", "1", _whole(1, 64), "a whole number, 1 to 64", False),
-        ("worker_slots", "GATEWAY_WORKER_SLOTS", "256", _whole(1, 4096), "jobs at a time, 1 to 4096", False),
-        ("database_url", "GATEWAY_DATABASE_URL", None, _url("postgresql", "postgres"), "postgresql://…", True),
-        ("nats_urls", "GATEWAY_NATS_URL", None, _urls, "nats://…, or several with commas between", True),
-        ("master_key", "GATEWAY_MASTER_KEY", None, _token, "at least 16 printable characters without spaces", True),
-        ("encryption_key", "GATEWAY_ENCRYPTION_KEY", None, _key, "32 bytes in base64 (openssl rand -base64 32)", True),
-        ("openai_api_key", "OPENAI_API_KEY", None, _text, "a key of OpenAI's", True),
-        ("anthropic_api_key", "ANTHROPIC_API_KEY", None, _text, "a key of Anthropic's", True),
-        ("openai_base_url", "OPENAI_BASE_URL", None, _url("https", "http"), "an http(s) address", False),
-        ("anthropic_base_url", "ANTHROPIC_BASE_URL", None, _url("https", "http"), "an http(s) address", False),
-        ("upstream_models", "GATEWAY_UPSTREAM_MODELS", None, _models, "name=provider's name, with commas", False),
-        (
-            "request_timeout_s",
-            "GATEWAY_REQUEST_TIMEOUT_S",
-            "600",
-            _seconds(1, 86_400),
-            "seconds, 1 to 86400",
-            False,
-        ),
-        (
-            "max_body_bytes",
-            "GATEWAY_MAX_BODY_BYTES",
-            "33554432",
-            _whole(1024, 2**30),
-            "bytes, 1024 to 1073741824",
-            False,
-        ),
-        (
-            "cache_memory_bytes",
-            "GATEWAY_CACHE_MEMORY_BYTES",
-            "67108864",
-            _whole(0, 2**36),
-            "bytes, 0 to 68719476736",
-            False,
-        ),
-        ("log_format", "GATEWAY_LOG_FORMAT", None, _one_of("console", "json"), "console or json", False),
-    )
-}
-VARIABLE_NAMES = frozenset(variable.name for variable in _VARIABLES.values())
+VARIABLES: tuple[Variable, ...] = (
+    Variable(
+        "host", "GATEWAY_HOST", "the address to serve", _text, "an address or a name of this machine", "127.0.0.1"
+    ),
+    Variable(
+        "port", "GATEWAY_PORT", "the port to serve", _whole(0, 65535), "a port, 0 to 65535 (0: any free one)", "3007"
+    ),
+    Variable("data_dir", "GATEWAY_DATA_DIR", "where `gateway up` keeps everything", Path, "a directory", ".gateway"),
+    Variable(
+        "api_processes",
+        "GATEWAY_API_PROCESSES",
+        "how many `gateway up` runs",
+        _whole(1, 64),
+        "a whole number, 1 to 64",
+        "1",
+    ),
+    Variable("workers", "GATEWAY_WORKERS", "how many `gateway up` runs", _whole(1, 64), "a whole number, 1 to 64", "1"),
+    Variable(
+        "worker_slots",
+        "GATEWAY_WORKER_SLOTS",
+        "jobs that a worker has in hand",
+        _whole(1, 4096),
+        "jobs at a time, 1 to 4096",
+        "256",
+    ),
+    Variable(
+        "database_url",
+        "GATEWAY_DATABASE_URL",
+        "PostgreSQL 15 or newer; unset: `gateway up` brings its own",
+        _url("postgresql", "postgres"),
+        "postgresql://…",
+        secret=True,
+    ),
+    Variable(
+        "nats_urls",
+        "GATEWAY_NATS_URL",
+        "NATS 2.11 or newer with JetStream; unset: `gateway up` brings its own",
+        _urls,
+        "nats://…, or several with commas between",
+        secret=True,
+    ),
+    Variable(
+        "master_key",
+        "GATEWAY_MASTER_KEY",
+        "the token that may create projects; needed on any address but loopback",
+        _token,
+        "at least 16 printable characters without spaces",
+        secret=True,
+    ),
+    Variable(
+        "encryption_key",
+        "GATEWAY_ENCRYPTION_KEY",
+        "seals provider keys and answers; needed with servers of your own",
+        _key,
+        "32 bytes in base64 (openssl rand -base64 32)",
+        secret=True,
+    ),
+    Variable(
+        "openai_api_key",
+        "OPENAI_API_KEY",
+        "for projects that bring none of their own",
+        _text,
+        "a key of OpenAI's",
+        secret=True,
+    ),
+    Variable(
+        "anthropic_api_key",
+        "ANTHROPIC_API_KEY",
+        "for projects that bring none of their own",
+        _text,
+        "a key of Anthropic's",
+        secret=True,
+    ),
+    Variable("openai_base_url", "OPENAI_BASE_URL", "where OpenAI is", _url("https", "http"), "an http(s) address"),
+    Variable(
+        "anthropic_base_url", "ANTHROPIC_BASE_URL", "where Anthropic is", _url("https", "http"), "an http(s) address"
+    ),
+    Variable(
+        "upstream_models",
+        "GATEWAY_UPSTREAM_MODELS",
+        "the provider's own name for a model that callers know by another",
+        _models,
+        "name=provider's name, with commas between",
+    ),
+    Variable(
+        "request_timeout_s",
+        "GATEWAY_REQUEST_TIMEOUT_S",
+        "how long a request may take in all",
+        _seconds(1, 86_400),
+        "seconds, 1 to 86400",
+        "600",
+    ),
+    Variable(
+        "max_body_bytes",
+        "GATEWAY_MAX_BODY_BYTES",
+        "larger requests get 413",
+        _whole(1024, 2**30),
+        "bytes, 1024 to 1073741824",
+        "33554432",
+    ),
+    Variable(
+        "cache_memory_bytes",
+        "GATEWAY_CACHE_MEMORY_BYTES",
+        "what an API process keeps of cached answers in memory",
+        _whole(0, 2**36),
+        "bytes, 0 to 68719476736",
+        "67108864",
+    ),
+    Variable(
+        "log_format",
+        "GATEWAY_LOG_FORMAT",
+        "how log lines are written; unset: console on a terminal, else json",
+        _one_of("console", "json"),
+        "console or json",
+    ),
+)
+VARIABLE_NAMES = frozenset(variable.name for variable in VARIABLES)
 _TEST_PREFIX = "GATEWAY_TEST_"
 
 
@@ -199,7 +275,7 @@ def load_settings(
         if name.startswith("GATEWAY_") and name not in VARIABLE_NAMES and not name.startswith(_TEST_PREFIX):
             near = difflib.get_close_matches(name, VARIABLE_NAMES, n=1)
             raise SettingsError(f"{name} is no setting" + (f": did you mean {near[0]}?" if near else ""))
-    values = {field: _value(variable, environ, (flags or {}).get(field)) for field, variable in _VARIABLES.items()}
+    values = {one.field: _value(one, environ, (flags or {}).get(one.field)) for one in VARIABLES}
     provider_keys = {"openai": values.pop("openai_api_key"), "anthropic": values.pop("anthropic_api_key")}
     base_urls = {"openai": values.pop("openai_base_url"), "anthropic": values.pop("anthropic_base_url")}
     return Settings(
@@ -254,7 +330,7 @@ def require_servers(settings: Settings) -> None:
             raise SettingsError(f"{name} is not set: a single process needs it (`gateway up` brings its own)")
 
 
-def _value(variable: _Variable, environ: Mapping[str, str], flag: object) -> Any:
+def _value(variable: Variable, environ: Mapping[str, str], flag: object) -> Any:
     text = str(flag) if flag is not None else environ.get(variable.name) or variable.default
     if text is None:
         return None

@@ -1,0 +1,93 @@
+"""Writes the reference pages from the code that they describe. `make docs`; a test notices when they drift."""
+
+import ast
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+from api.native.errors import STATUSES
+from domain import errors, events
+from infra.settings import VARIABLES
+
+REFERENCE = Path(__file__).parent / "reference"
+_GENERATED = "Written by `make docs` from `{source}`; change it there.\n"
+
+
+def pages() -> dict[str, str]:
+    """Every page's name and text."""
+    return {"settings.md": _settings(), "events.md": _events(), "errors.md": _errors()}
+
+
+def _settings() -> str:
+    rows = [
+        f"| `{one.name}` | {one.what} | {one.allowed} | {f'`{one.default}`' if one.default else ''} |"
+        for one in VARIABLES
+    ]
+    return _page(
+        "Settings", "infra/settings.py", ["| variable | says | allowed | default |", "|---|---|---|---|", *rows]
+    )
+
+
+def _events() -> str:
+    lines = [_fenced(inspect.getdoc(events) or "")]
+    written = _written_fields(events)
+    for name, kind in events.EVENT_TYPES.items():
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            _one_line(inspect.getdoc(kind) or ""),
+            "",
+            "| field | type | |",
+            "|---|---|---|",
+        ]
+        for one in reversed(kind.__mro__):
+            for field, (annotation, sentence) in written.get(one.__name__, {}).items():
+                lines.append(f"| `{field}` | {annotation} | {sentence} |")
+    return _page("Events", "domain/events.py", lines)
+
+
+def _errors() -> str:
+    rows = [
+        f"| `{kind.code}` | {next(STATUSES[one] for one in kind.__mro__ if one in STATUSES)} | `{kind.__name__}` | "
+        f"{_one_line(inspect.getdoc(kind) or '')} |"
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.GatewayError) and "code" in vars(kind)
+    ]
+    return _page("Errors", "domain/errors.py", ["| code | HTTP | class | when |", "|---|---|---|---|", *rows])
+
+
+def _page(title: str, source: str, lines: list[str]) -> str:
+    return "\n".join([f"# {title}", "", _GENERATED.format(source=source), *lines, ""])
+
+
+def _written_fields(module: ModuleType) -> dict[str, dict[str, tuple[str, str]]]:
+    """By class and field: the type as it is written, and the sentence below it."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for node in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        fields = found[node.name] = {}
+        for field, below in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign):
+                match below:
+                    case ast.Expr(value=ast.Constant(value=str(text))):
+                        sentence = _one_line(text)
+                    case _:
+                        sentence = ""
+                fields[ast.unparse(field.target)] = (_one_line(ast.unparse(field.annotation)), sentence)
+    return found
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text}\n```"
+
+
+if __name__ == "__main__":
+    REFERENCE.mkdir(exist_ok=True)
+    for page, content in pages().items():
+        (REFERENCE / page).write_text(content, encoding="utf-8")
