@@ -100,7 +100,7 @@ class SdkProvider:
             async with self._open_session().post(
                 to.base_url + path, data=content, headers=to.headers, timeout=timeout, allow_redirects=False
             ) as response:
-                body = await response.read()
+                body = await self._read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise ProviderUnavailable(f"{self._name} cannot be reached", provider=self._name) from None
         except (TimeoutError, aiohttp.ServerTimeoutError):
@@ -110,6 +110,17 @@ class SdkProvider:
         if response.status != 200:
             raise _refusal(response.status, response.headers, body, self._name, credential.api_key)
         return body
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > MAX_ANSWER_BYTES:
+                message = f"{self._name} sent more than {MAX_ANSWER_BYTES} bytes"
+                raise ProviderLost(message, provider=self._name)
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _target(self, credential: Credential) -> Target:
         known = self._targets.get(credential)

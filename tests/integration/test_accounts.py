@@ -1,0 +1,98 @@
+"""Keys and secrets: known to the right process in time, and in clear nowhere in the database."""
+
+import asyncio
+import os
+
+import pytest
+
+from api.accounts import Accounts
+from api.authentication import MAX_AGE_S, Authenticator
+from domain.errors import NotFound, Unauthorized
+from domain.events import KeySettings
+from infra.blobs import Blobs
+from infra.provider_keys import ProviderKeys
+from infra.vault import Vault, VaultError
+from tests.integration.ledger import START, RealLedger
+
+SECRET = "sk-provider-canary-0123456789"
+PROMPT = b'{"messages": "canary of a prompt"}'
+
+
+@pytest.fixture
+def vault() -> Vault:
+    return Vault(os.urandom(32))
+
+
+@pytest.fixture
+def accounts(ledger: RealLedger, vault: Vault) -> Accounts:
+    return Accounts(ledger.pool, ledger.log, vault)
+
+
+async def test_no_secret_is_in_the_database(ledger: RealLedger, accounts: Accounts, vault: Vault) -> None:
+    made = await accounts.create_project("with secrets", {"openai": SECRET})
+    await Blobs(ledger.pool, ledger.log, vault).write(made.project_id, "blob_1", PROMPT, START)
+    tables = await ledger.pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    rows = [row for (table,) in tables for row in await ledger.pool.fetch(f"SELECT t::text AS text FROM {table} AS t")]
+    dump = "".join(row["text"] for row in rows)
+    assert made.project_id in dump
+    for secret in (SECRET, made.key.text, made.key.text[8:-6], PROMPT.decode()):
+        assert secret not in dump
+        assert secret.encode().hex() not in dump
+    assert await ProviderKeys(ledger.pool, vault, {}).key_for(made.project_id, "openai") == SECRET
+
+
+async def test_a_sealed_key_moved_to_another_project_does_not_open(
+    ledger: RealLedger, accounts: Accounts, vault: Vault
+) -> None:
+    await accounts.create_project("mine", {"openai": SECRET})
+    thief = await accounts.create_project("a thief's", {})
+    await ledger.pool.execute("UPDATE provider_keys SET project_id = $1", thief.project_id)
+    with pytest.raises(VaultError) as raised:
+        await ProviderKeys(ledger.pool, vault, {}).key_for(thief.project_id, "openai")
+    assert SECRET not in str(raised.value)
+
+
+async def test_a_replaced_provider_key_is_used_once_that_is_known(
+    ledger: RealLedger, accounts: Accounts, vault: Vault
+) -> None:
+    made = await accounts.create_project("changes", {"openai": SECRET})
+    known = ProviderKeys(ledger.pool, vault, {"openai": "sk-the-installations"})
+    assert await known.key_for(made.project_id, "openai") == SECRET
+    await accounts.change_project(made.project_id, settings={}, provider_keys={"openai": None})
+    known.forget(made.project_id)
+    assert await known.key_for(made.project_id, "openai") == "sk-the-installations"
+
+
+async def test_a_revoked_key_is_refused_within_a_second_without_any_news(
+    ledger: RealLedger, accounts: Accounts, vault: Vault
+) -> None:
+    made = await accounts.create_project("revokes", {})
+    other_process = Authenticator(ledger.pool, vault)
+    headers = {"authorization": f"Bearer {made.key.text}"}
+    assert (await other_process.authenticate(headers)).project_id == made.project_id
+    await accounts.revoke_key(await accounts.key(made.project_id, made.key.key_id))
+    await asyncio.sleep(MAX_AGE_S)
+    with pytest.raises(Unauthorized):
+        await other_process.authenticate(headers)
+    assert MAX_AGE_S < 1
+
+
+async def test_a_key_of_another_installation_is_refused(ledger: RealLedger, accounts: Accounts) -> None:
+    made = await accounts.create_project("ours", {})
+    with pytest.raises(Unauthorized):
+        await Authenticator(ledger.pool, Vault(os.urandom(32))).authenticate({"x-api-key": made.key.text})
+
+
+async def test_a_projects_settings_change_one_by_one(accounts: Accounts) -> None:
+    made = await accounts.create_project("first", {})
+    await accounts.change_project(made.project_id, settings={"daily_budget_nano_usd": 5}, provider_keys={})
+    changed = await accounts.change_project(made.project_id, settings={"name": "second"}, provider_keys={})
+    assert (changed.name, changed.daily_budget_nano_usd, changed.monthly_budget_nano_usd) == ("second", 5, None)
+
+
+async def test_keys_belong_to_their_project(accounts: Accounts) -> None:
+    mine = await accounts.create_project("mine", {})
+    other = await accounts.create_project("other", {})
+    issued = await accounts.issue_key(mine.project_id, KeySettings(name="one"))
+    with pytest.raises(NotFound):
+        await accounts.key(other.project_id, issued.key_id)

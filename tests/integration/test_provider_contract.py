@@ -1,0 +1,129 @@
+"""What every provider adapter promises, over real HTTP to the test provider. A provider is tested by being listed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from domain.chat import ChatAnswer, ChatRequest, UserMessage
+from domain.dialects.answered import Answered
+from domain.errors import (
+    ProviderCredentials,
+    ProviderError,
+    ProviderLost,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from domain.routing import ANTHROPIC, ECHO, OPENAI
+from tests.provider.running import RunningProvider
+from workers.providers.provider import Credential, Provider, ProviderCall
+from workers.providers.registry import PROVIDERS
+
+MODELS = {OPENAI: "gpt-4o-mini", ANTHROPIC: "claude-3-haiku-20240307", ECHO: "echo"}
+REMOTE = sorted(set(PROVIDERS) - {ECHO})
+
+
+@pytest.fixture(params=sorted(PROVIDERS))
+async def asked(request: pytest.FixtureRequest, provider: RunningProvider) -> AsyncIterator["Asked"]:
+    """An adapter of each kind, in front of the test provider."""
+    one = Asked(request.param, PROVIDERS[request.param](request.param), provider)
+    yield one
+    await one.adapter.close()
+
+
+class Asked:
+    """An adapter, and how a test asks it."""
+
+    def __init__(self, name: str, adapter: Provider, provider: RunningProvider) -> None:
+        self.name = name
+        self.adapter = adapter
+        self.addresses = {OPENAI: provider.openai_base_url, ANTHROPIC: provider.anthropic_base_url}
+
+    async def __call__(
+        self, prompt: str, *, timeout_s: float = 10, key: str | None = "sk-canary", address: str | None = None
+    ) -> Answered:
+        call = ProviderCall(
+            operation="chat",
+            upstream_model=MODELS[self.name],
+            credential=Credential(key, address or self.addresses.get(self.name)) if key else None,
+            timeout_s=timeout_s,
+        )
+        return await self.adapter.ask(
+            ChatRequest(messages=[UserMessage(content=prompt)], model=MODELS[self.name]), call
+        )
+
+
+def test_every_listed_provider_is_tested() -> None:
+    assert set(MODELS) == set(PROVIDERS)
+
+
+async def test_an_answer_has_a_text_an_end_and_its_tokens(asked: Asked, provider: RunningProvider) -> None:
+    found = await asked("hello [[tokens=70/30]] [[cached=20]]")
+    assert isinstance(found.answer, ChatAnswer)
+    (choice,) = found.answer.choices
+    assert choice.message.content
+    assert (choice.finish_reason, found.finish_reason) == ("stop", "stop")
+    assert found.response_id
+    if asked.name in REMOTE:
+        (billed,) = provider.bill()
+        assert found.answered_by.startswith(billed["model"])
+        assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (70, 30)
+        assert found.usage.cached_prompt_tokens == 20
+    assert found.usage.total_tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error"),
+    [
+        ("[[status=400]]", ProviderRejected),
+        ("[[status=404]]", ProviderRejected),
+        ("[[status=422]]", ProviderRejected),
+        ("[[status=403]]", ProviderCredentials),
+        ("[[status=408]]", ProviderTimeout),
+        ("[[status=429]] [[after=7]]", ProviderRateLimited),
+        ("[[status=500]]", ProviderUnavailable),
+        ("[[status=529]]", ProviderUnavailable),
+        ("[[reset]]", ProviderLost),
+        ("[[garbage]]", ProviderLost),
+        ("[[delay=3000]]", ProviderTimeout),
+    ],
+)
+@pytest.mark.parametrize("asked", REMOTE, indirect=True)
+async def test_each_failure_has_its_error(asked: Asked, prompt: str, error: type[ProviderError]) -> None:
+    with pytest.raises(error) as raised:
+        await asked(prompt, timeout_s=0.5 if "delay" in prompt else 10)
+    assert type(raised.value) is error
+    assert raised.value.provider == asked.name
+    assert "canary" not in str(raised.value)
+    if error is ProviderRateLimited:
+        assert raised.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize("asked", REMOTE, indirect=True)
+async def test_what_was_never_sent_was_never_charged(asked: Asked) -> None:
+    with pytest.raises(ProviderUnavailable) as raised:
+        await asked("hello", address="http://127.0.0.1:9")
+    assert raised.value.outcome_known
+
+
+@pytest.mark.parametrize("asked", REMOTE, indirect=True)
+async def test_a_provider_without_a_key_is_not_called(asked: Asked, provider: RunningProvider) -> None:
+    with pytest.raises(ProviderCredentials):
+        await asked("hello", key=None)
+    assert provider.calls == 0
+
+
+@pytest.mark.parametrize("asked", REMOTE, indirect=True)
+async def test_each_call_carries_its_own_credential(asked: Asked) -> None:
+    good, bad, again = await asyncio.gather(
+        asked("one", key="sk-good"),
+        asked("two", key="sk-wrong-canary"),
+        asked("three", key="sk-good"),
+        return_exceptions=True,
+    )
+    assert isinstance(good, Answered)
+    assert isinstance(bad, ProviderCredentials)
+    assert "canary" not in str(bad)
+    assert isinstance(again, Answered)
