@@ -1,5 +1,7 @@
 """Measures the whole path: requests a second, latencies, and CPU microseconds per request by process.
 
+The key has budgets, a rate limit, a token limit and a concurrency limit.
+
 CPU is the operating system's accounting of each process tree (user and system), so it does not depend on how busy the
 machine is. Every run has a fixed number of requests.
 """
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import defaultdict
 from pathlib import Path
 
@@ -24,6 +27,13 @@ ROOT = Path(__file__).parent.parent
 GROUPS = ("api", "worker", "projector", "postgresql", "nats")
 WARM_UP = 300
 SETTLE_S = 1.0
+LIMITS = {
+    "dailyBudget": 1_000_000,
+    "monthlyBudget": 1_000_000,
+    "rateLimit": 1_000_000_000,
+    "tokenLimit": 1_000_000_000,
+    "concurrencyLimit": 1_000_000,
+}
 PROMPT = "What is the capital of France? " + "x" * 60
 
 
@@ -66,7 +76,8 @@ class Measured:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.port, self.key = self._read_greeting()
+        self.port, admin = self._read_greeting()
+        self.key = self._issue_key(admin)
         self.process = psutil.Process(self._up.pid)
 
     def _read_greeting(self) -> tuple[int, str]:
@@ -80,6 +91,16 @@ class Measured:
             if "curl" in line:
                 return port, key
         raise RuntimeError("the gateway did not start")
+
+    def _issue_key(self, admin: str) -> str:
+        """A key with every kind of limit, none of which is ever reached."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/api/v1/projects/api-keys",
+            data=json.dumps({"name": "bench", **LIMITS}).encode(),
+            headers={"Authorization": f"Bearer {admin}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return str(json.load(answer)["data"]["apiKey"])
 
     def stop(self) -> None:
         """Stop both."""
