@@ -23,8 +23,14 @@ MIGRATION_LOCK = 0x6761746577617921
 
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
-_HOT_PATH_PLANS = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
-"""Every hot statement goes by key. A plan made while a table was empty would scan it for as long as it is cached."""
+_HOT_PATH_PLANS = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+"""Every hot statement goes by key, so one plan is right for ever: made once, it costs nothing again, and made while a
+table was empty, it does not scan it later."""
 
 _LOST = (
     OSError,

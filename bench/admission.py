@@ -1,0 +1,140 @@
+"""Measures admission alone: latency, and CPU microseconds per request of the API's side and of PostgreSQL.
+
+Every ask is admitted, holds money in two windows of a key with every kind of limit, and is dropped in bulk between the
+rows. Each row has a fixed number of asks.
+"""
+
+import argparse
+import asyncio
+import os
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import psutil
+import uvloop
+
+from api.accounts import Accounts
+from domain.events import KeySettings
+from domain.money import NanoUsd
+from infra.admission import Admission, Ask, Attempt
+from infra.database import HeldConnection, migrate, open_pool
+from infra.embedded_postgres import EmbeddedPostgres
+from infra.event_log import EventLog
+from infra.ids import new_id
+from infra.vault import Vault
+
+CONNECTIONS = (1, 16, 64, 256)
+KEYS = (1, 1_000)
+IN_FLIGHT = 64
+"""Asks that are in flight at a time beyond those that wait: older rows are deleted, as the projector would."""
+SETTINGS = KeySettings(
+    name="bench",
+    daily_budget_nano_usd=NanoUsd(10**18),
+    monthly_budget_nano_usd=NanoUsd(10**18),
+    rate_limit=10**9,
+    token_limit=10**9,
+    concurrency_limit=10**6,
+)
+
+
+def ask(project: str, key: str) -> Ask:
+    """A chat that may cost something."""
+    now = datetime.now(UTC)
+    return Ask(
+        newer_than=now - timedelta(hours=1),
+        hold_nano_usd=NanoUsd(9_000_000),
+        floor_nano_usd=NanoUsd(9_000_000),
+        token_bound=200,
+        attempt=Attempt(
+            request_id=new_id("req"),
+            project_id=project,
+            key_id=key,
+            operation="chat",
+            model="gpt-4o-mini",
+            provider="openai",
+            upstream_model="gpt-4o-mini",
+            metadata=None,
+            cache_key=os.urandom(32),
+            reply_to="reply.bench.1",
+            admitted_at=now,
+            deadline=now + timedelta(minutes=10),
+        ),
+    )
+
+
+async def measure(database_url: str, server: psutil.Process, requests: int) -> None:
+    """Print a row for each number of keys and connections."""
+    pool = await open_pool(database_url, name="bench", size=2)
+    log = EventLog(pool, HeldConnection(database_url, name="bench"))
+    accounts = Accounts(pool, log, Vault(os.urandom(32)))
+    project = (await accounts.create_project("bench", {})).project_id
+    keys = [(await accounts.issue_key(project, SETTINGS)).key_id for _ in range(max(KEYS))]
+    admission = Admission(HeldConnection(database_url, name="bench"), pool)
+    print("| keys | at a time | asks/s | p50 / p99 ms | CPU µs per ask (api + postgresql) |")
+    print("|---|---|---|---|---|")
+    for number_of_keys in KEYS:
+        for connections in CONNECTIONS:
+            await run(admission, pool, project, keys[:number_of_keys], 500, connections)
+            before, own = _cpu(server), time.process_time()
+            started = time.perf_counter()
+            latencies = await run(admission, pool, project, keys[:number_of_keys], requests, connections)
+            seconds = time.perf_counter() - started
+            api_us = (time.process_time() - own) / requests * 1e6
+            server_us = (_cpu(server) - before) / requests * 1e6
+            latencies.sort()
+            print(
+                f"| {number_of_keys:,} | {connections} | {requests / seconds:,.0f} | {latencies[requests // 2]:.1f} / "
+                f"{latencies[requests * 99 // 100]:.1f} | **{api_us + server_us:,.0f}** ({api_us:.0f} + {server_us:.0f}) |",
+                flush=True,
+            )
+    await admission.close()
+    await log.close()
+    await pool.close()
+
+
+async def run(
+    admission: Admission, pool: asyncpg.Pool, project: str, keys: list[str], requests: int, connections: int
+) -> list[float]:
+    """Ask so often, so many at a time; gives the latencies in milliseconds."""
+    numbers = iter(range(requests))
+    latencies: list[float] = []
+
+    async def caller() -> None:
+        for number in numbers:
+            wanted = ask(project, keys[number % len(keys)])
+            started = time.perf_counter()
+            decision = await admission.admit(wanted)
+            latencies.append((time.perf_counter() - started) * 1000)
+            assert decision.outcome == "admitted", decision
+            if number % IN_FLIGHT == IN_FLIGHT - 1:
+                await pool.execute("DELETE FROM inflight WHERE admitted_at < now() - interval '50 ms'")
+
+    await asyncio.gather(*(caller() for _ in range(connections)))
+    return latencies
+
+
+def _cpu(server: psutil.Process) -> float:
+    return sum(times.user + times.system for process in [server, *server.children()] for times in [process.cpu_times()])
+
+
+def main() -> None:
+    """Measure on a PostgreSQL of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=5_000, help="per row (default 5000)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gw-bench-", ignore_cleanup_errors=True) as directory:
+        server = EmbeddedPostgres(Path(directory) / "pg")
+        url = server.start()
+        try:
+            migrate(url)
+            assert server.process is not None, "started"
+            uvloop.run(measure(url, psutil.Process(server.process.pid), arguments.requests))
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
