@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import health
 from api.metrics import Measured
-from api.native import completions, keys, models, projects, requests, usage
+from api.native import completions, keys, models, prices, projects, requests, usage
 from api.native.envelope import Described
 from api.native.errors import EXCEPTION_HANDLERS
 from api.requests import REQUEST_ID_SCOPE
@@ -37,6 +37,7 @@ def create_app(services: Services) -> ASGIApp:
             *usage.routes(described),
             *requests.routes(described),
             *models.routes(described),
+            *prices.routes(described),
         ],
     )
     operator = health.routes(described)

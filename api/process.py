@@ -16,19 +16,21 @@ from api.gate import Gate
 from api.known_answers import KnownAnswers
 from api.memory_cache import MemoryCache
 from api.metrics import Metrics
+from api.pricing import PriceSetting, keep_prices
 from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
-from infra.hints import KEYS_CHANGED, LogHints
+from infra.hints import KEYS_CHANGED, PRICES_CHANGED, LogHints
 from infra.ids import new_id
 from infra.jobs import JobQueue
 from infra.price_book import PriceBook
 from infra.replies import ReplyInbox
 from infra.settings import Settings
 from infra.vault import Vault
+from projections.prices import price_overrides
 
 DRAIN_TIMEOUT_S = 20
 KEEP_ALIVE_S = 75
@@ -81,9 +83,16 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         authenticator=authenticator,
         answering=answering,
         metrics=metrics,
+        price_setting=PriceSetting(event_log, hints.prices_changed),
     )
+    prices_changed = asyncio.Event()
+    await hints.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
+    prices.set_overrides(await price_overrides(pool))
     log.info("api_ready")
-    await _serve(create_app(services), listener, stop)
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(keep_prices(pool, prices, prices_changed), name="keep prices")
+        await _serve(create_app(services), listener, stop)
+        keeping.cancel()
     await inbox.close()
     await admission.close()
     await event_log.close()

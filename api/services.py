@@ -6,6 +6,7 @@ from api.accounts import Accounts
 from api.answering import Answering
 from api.authentication import Authenticator
 from api.metrics import Metrics
+from api.pricing import PriceSetting
 from infra.broker import Broker
 from infra.database import Pool
 from infra.event_log import EventLog
@@ -26,3 +27,4 @@ class Services:
     authenticator: Authenticator
     answering: Answering
     metrics: Metrics
+    price_setting: PriceSetting

@@ -87,7 +87,8 @@ async def measure(database_url: str, server: psutil.Process, requests: int) -> N
             latencies.sort()
             print(
                 f"| {number_of_keys:,} | {connections} | {requests / seconds:,.0f} | {latencies[requests // 2]:.1f} / "
-                f"{latencies[requests * 99 // 100]:.1f} | **{api_us + server_us:,.0f}** ({api_us:.0f} + {server_us:.0f}) |",
+                f"{latencies[requests * 99 // 100]:.1f} | **{api_us + server_us:,.0f}** "
+                f"({api_us:.0f} + {server_us:.0f}) |",
                 flush=True,
             )
     await admission.close()

@@ -1,15 +1,21 @@
-"""`gateway audit`: proves the log, hands it out, and checks the books against it."""
+"""`gateway audit`: proves the log, hands it out, checks the books against it, and settles what was assumed."""
 
 import sys
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import click
 import msgspec
 
 from cli.opened import DATA_DIR, Opened, run_opened
-from domain.events import AttemptLost, CostIncurred
-from domain.money import NanoUsd, to_usd
+from cli.processes import fail
+from domain.errors import InvalidRequest, NotFound
+from domain.events import AttemptLost, CostIncurred, CostReconciled, request_stream
+from domain.history import after_reconciling, lost_attempts
+from domain.money import NanoUsd, from_usd, to_usd
 from infra.log_verification import raw_events, verify
+from infra.request_log import record
 from projections.freshness import wait_until_folded
 
 _encode = msgspec.json.Encoder().encode
@@ -17,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 @click.group()
 def audit() -> None:
-    """Verify, export and balance the log."""
+    """Verify, export and balance the log; settle assumed costs."""
 
 
 @audit.command("verify")
@@ -72,13 +78,58 @@ def balance(data_dir: Path | None) -> None:
     sys.exit(0 if run_opened(data_dir, work) else 1)
 
 
+@audit.command()
+@click.argument("request_id", metavar="REQUEST")
+@click.option("--cost", required=True, help="What the provider's bill says of the lost attempt, in US dollars.")
+@click.option("--attempt", type=click.IntRange(1), help="Which one, where several were lost.")
+@DATA_DIR
+def reconcile(request_id: str, cost: str, attempt: int | None, data_dir: Path | None) -> None:
+    """Replace the assumed cost of a lost attempt by the true one; the budget that it was held in is corrected."""
+    true_cost = _true_cost(cost)
+
+    async def work(opened: Opened) -> None:
+        stored = await opened.log.read_stream(request_stream(request_id))
+        if not stored:
+            raise NotFound(f"there is no request {request_id!r}")
+        lost = [one for one in lost_attempts([one.event for one in stored]) if attempt in (None, one.attempt)]
+        if len(lost) != 1:
+            numbers = ", ".join(str(one.attempt) for one in lost)
+            raise InvalidRequest(
+                f"{request_id} has several assumed attempts ({numbers}): name one with --attempt"
+                if lost
+                else f"nothing is assumed of {request_id}"
+            )
+        await record(
+            opened.log,
+            request_id=request_id,
+            project_id=stored[0].project_id,
+            at=datetime.now(UTC),
+            decide=lambda history: after_reconciling(history, lost[0], true_cost),
+        )
+        assumed = to_usd(lost[0].assumed_nano_usd)
+        click.echo(f"attempt {lost[0].attempt} of {request_id} cost ${to_usd(true_cost):f}, assumed were ${assumed:f}")
+
+    run_opened(data_dir, work)
+
+
+def _true_cost(text: str) -> NanoUsd:
+    try:
+        cost = Decimal(text)
+        nano_usd = from_usd(cost)
+    except (InvalidOperation, ValueError):
+        nano_usd = None
+    if nano_usd is None or nano_usd < 0 or to_usd(nano_usd) != cost:
+        fail(f"--cost is {text!r}: allowed are US dollars, not negative, with at most nine decimals")
+    return nano_usd
+
+
 async def _sums_of_log(opened: Opened, head: int) -> tuple[NanoUsd, NanoUsd]:
     position, spent, assumed = 0, 0, 0
     while position < head:
         for stored in await opened.log.read_after(position):
             position = stored.position
             match stored.event:
-                case CostIncurred() as cost:
+                case CostIncurred() | CostReconciled() as cost:
                     spent += cost.cost_nano_usd or 0
                     assumed -= cost.replaces_assumed_nano_usd
                 case AttemptLost() as lost:

@@ -13,8 +13,10 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "project": ("cli.project", "project", "Create projects."),
     "key": ("cli.key", "key", "Issue, list and revoke API keys."),
     "usage": ("cli.usage", "usage", "What was asked and what it cost."),
+    "price": ("cli.price", "price", "Set prices."),
+    "prices": ("cli.price", "prices", "Show prices by source."),
     "replay": ("cli.replay", "replay", "Print events in order."),
-    "audit": ("cli.audit", "audit", "Verify, export and balance the log."),
+    "audit": ("cli.audit", "audit", "Verify, export and balance the log; settle assumed costs."),
     "projections": ("cli.projections", "projections", "List and rebuild the read models."),
 }
 

@@ -10,6 +10,7 @@ import uvloop
 from msgspec import Struct
 
 from api.accounts import Accounts
+from api.pricing import PriceSetting
 from cli.processes import fail, settings_for_administration
 from domain.errors import GatewayError
 from infra.broker import Broker, BrokerErrors
@@ -48,13 +49,24 @@ class Opened(Struct, kw_only=True):
         """The accounts, with the news of a change going to every process that runs."""
         if self.settings.encryption_key is None:
             fail("GATEWAY_ENCRYPTION_KEY is not set: keys cannot be made without it")
+        async with self._hints() as hints:
+            yield Accounts(self.pool, self.log, Vault(self.settings.encryption_key), hints.keys_changed)
+
+    @asynccontextmanager
+    async def price_setting(self) -> AsyncIterator[PriceSetting]:
+        """The setting of prices, with the news of it going to every process that runs."""
+        async with self._hints() as hints:
+            yield PriceSetting(self.log, hints.prices_changed)
+
+    @asynccontextmanager
+    async def _hints(self) -> AsyncIterator[LogHints]:
         broker = Broker()
         try:
             await broker.connect(self.settings.nats_urls, name="gateway command")
         except BrokerErrors as error:
             fail(f"NATS cannot be reached: {error}")
         try:
-            yield Accounts(self.pool, self.log, Vault(self.settings.encryption_key), LogHints(broker).keys_changed)
+            yield LogHints(broker)
         finally:
             await broker.close()
 

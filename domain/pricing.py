@@ -3,6 +3,8 @@
 Where prices come from is `infra/price_book.py`; what a request can cost at most is `domain/estimate.py`.
 """
 
+from datetime import datetime
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -42,12 +44,21 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str
     """The name of the row, which may stand for several models."""
     source: str
-    """`specification`, `builtin`, or the price library's name and version."""
+    """`override`, `specification`, `builtin`, or the price library's name and version."""
     prices: ClassPrices
     tiers: tuple[ContextTier, ...] = ()
     """In ascending order."""
     effective_from: str | None = None
     """The ISO date on which the row came into force, where its source says so."""
+
+
+class PriceOverride(Struct, frozen=True, kw_only=True):
+    """A price that the operator has set: for a model as callers or its provider name it, from a moment on."""
+
+    provider: str
+    model: str
+    effective_from: datetime
+    prices: ClassPrices
 
 
 class CostItem(Struct, frozen=True, kw_only=True):

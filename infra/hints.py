@@ -12,6 +12,10 @@ KEYS_CHANGED = "keys.changed"
 """The payload is a project's id: forget what is remembered of its API keys and its providers' keys."""
 
 
+PRICES_CHANGED = "prices.changed"
+"""The operator has set a price."""
+
+
 class LogHints:
     """Gives and takes hints for one process."""
 
@@ -27,6 +31,12 @@ class LogHints:
         """Say that something about a project's keys is different."""
         if self._client.is_connected:
             await self._client.publish(KEYS_CHANGED, project_id.encode())
+            await self._client.flush()
+
+    async def prices_changed(self) -> None:
+        """Say that there are other prices."""
+        if self._client.is_connected:
+            await self._client.publish(PRICES_CHANGED, b"")
             await self._client.flush()
 
     async def on_change(self, subject: str, callback: Callable[[str], None]) -> None:

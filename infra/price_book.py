@@ -1,9 +1,11 @@
-"""The price book: what a model's tokens cost on a day. The specification's rows first, the price library for the rest.
+"""The price book: what a model's tokens cost on a day. What the operator has set first, then the specification's rows,
+the price library for the rest.
 
 The library (genai-prices) is used as data that came with the package: it is never asked to update itself.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,7 +16,7 @@ from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, Tiere
 from msgspec import Struct
 
 from domain.money import NANO_PER_USD
-from domain.pricing import ClassPrices, ContextTier, Price, scaled
+from domain.pricing import ClassPrices, ContextTier, Price, PriceOverride, scaled
 from domain.routing import ANTHROPIC, ECHO, OPENAI, UPSTREAM_MODELS
 
 MAX_CACHED_PRICES = 4_096
@@ -60,12 +62,41 @@ class ListedModel(Struct, frozen=True, kw_only=True):
     context_window: int | None
 
 
+class ComparedPrice(Struct, frozen=True, kw_only=True):
+    """What is known of a model's price, by source; None: that source has none."""
+
+    name: str
+    provider: str
+    override: Price | None
+    specification: Price | None
+    library: Price | None
+
+    @property
+    def used(self) -> Price | None:
+        """The one that holds: the operator's word goes first, then the specification's."""
+        return self.override or self.specification or self.library
+
+    @property
+    def differs(self) -> bool:
+        """Whether the sources name different prices for plain input or output."""
+        known = (self.override, self.specification, self.library)
+        return len({(price.prices.input, price.prices.output) for price in known if price is not None}) > 1
+
+
 class PriceBook:
     """Prices by provider, model and day, remembered for the hot path."""
 
     def __init__(self) -> None:
         self._remembered: OrderedDict[tuple[str, str, str, int], Price | None] = OrderedDict()
         self._windows: OrderedDict[tuple[str, str], int | None] = OrderedDict()
+        self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}
+
+    def set_overrides(self, overrides: Sequence[PriceOverride]) -> None:
+        """Take these, and no others, as the prices that the operator has set."""
+        found: dict[tuple[str, str], list[PriceOverride]] = {}
+        for override in sorted(overrides, key=lambda one: one.effective_from):
+            found.setdefault((override.provider, override.model), []).append(override)
+        self._overrides = found
 
     def price(self, *, provider: str, model: str, upstream_model: str, at: datetime) -> Price | None:
         """The price of a model at a moment; None where nobody can price it.
@@ -73,6 +104,28 @@ class PriceBook:
         `model` is the name that the caller wrote, by which the specification's rows are found; `upstream_model` the one
         that the provider is called with, by which the library is searched.
         """
+        if self._overrides:
+            override = self.override(provider=provider, model=model, upstream_model=upstream_model, at=at)
+            if override is not None:
+                return override
+        return self.book_price(provider=provider, model=model, upstream_model=upstream_model, at=at)
+
+    def override(self, *, provider: str, model: str, upstream_model: str, at: datetime) -> Price | None:
+        """What the operator has set for that moment."""
+        for name in dict.fromkeys((model.removeprefix(f"{provider}/"), upstream_model)):
+            begun = [one for one in self._overrides.get((provider, name), ()) if one.effective_from <= at]
+            if begun:
+                return Price(
+                    provider=provider,
+                    model=name,
+                    source="override",
+                    prices=begun[-1].prices,
+                    effective_from=begun[-1].effective_from.isoformat(),
+                )
+        return None
+
+    def book_price(self, *, provider: str, model: str, upstream_model: str, at: datetime) -> Price | None:
+        """The price without the operator's: the specification's row, else the library's."""
         key = (provider, model, upstream_model, int(at.timestamp()) // 3600)
         if key in self._remembered:
             return self._remembered[key]
@@ -93,7 +146,16 @@ class PriceBook:
         return self._windows[key]
 
     def listed(self, at: datetime) -> list[ListedModel]:
-        """Every model with a price, the specification's first."""
+        """Every model with a price: the specification's, then the library's, then what only the operator prices."""
+        windows: dict[tuple[str, str], int | None] = {
+            (provider, name): window for name, (provider, _, _, window) in _SPECIFICATION.items()
+        }
+        windows[ECHO, "echo"] = 128_000
+        for provider in (OPENAI, ANTHROPIC):
+            for model in _library_provider(provider).models:
+                windows.setdefault((provider, model.id), model.context_window)
+        for provider, name in self._overrides:
+            windows.setdefault((provider, name), self.context_window(provider=provider, upstream_model=name))
         models = [
             ListedModel(
                 name=name,
@@ -101,23 +163,36 @@ class PriceBook:
                 context_window=window,
                 price=self.price(provider=provider, model=name, upstream_model=UPSTREAM_MODELS.get(name, name), at=at),
             )
-            for name, (provider, _, _, window) in _SPECIFICATION.items()
+            for (provider, name), window in windows.items()
         ]
-        models.append(ListedModel(name="echo", provider=ECHO, context_window=128_000, price=_ECHO))
-        for provider in (OPENAI, ANTHROPIC):
-            for model in _library_provider(provider).models:
-                price = _library_price(provider, model, at)
-                if model.id not in _SPECIFICATION and price is not None:
-                    models.append(
-                        ListedModel(name=model.id, provider=provider, context_window=model.context_window, price=price)
-                    )
-        return models
+        return [model for model in models if model.price is not None]
+
+    def library_price(self, *, provider: str, upstream_model: str, at: datetime) -> Price | None:
+        """The library's row alone."""
+        found = _library_model(provider, upstream_model)
+        return _library_price(provider, found, at) if found is not None else None
+
+    def compared(self, at: datetime) -> list[ComparedPrice]:
+        """Every model with a price, and what each source says of it."""
+        models = [(model.name, model.provider) for model in self.listed(at)]
+        return [self._compare(name, provider, at) for name, provider in models]
+
+    def _compare(self, name: str, provider: str, at: datetime) -> ComparedPrice:
+        upstream_model = UPSTREAM_MODELS.get(name, name)
+        book = self.book_price(provider=provider, model=name, upstream_model=upstream_model, at=at)
+        library = self.library_price(provider=provider, upstream_model=upstream_model, at=at)
+        return ComparedPrice(
+            name=name,
+            provider=provider,
+            override=self.override(provider=provider, model=name, upstream_model=upstream_model, at=at),
+            specification=book if book is not None and book != library else None,
+            library=library,
+        )
 
     def _find(self, provider: str, model: str, upstream_model: str, at: datetime) -> Price | None:
         if provider == ECHO:
             return _ECHO
-        found = _library_model(provider, upstream_model)
-        library = _library_price(provider, found, at) if found is not None else None
+        library = self.library_price(provider=provider, upstream_model=upstream_model, at=at)
         name = model.removeprefix(f"{provider}/")
         row = _SPECIFICATION.get(name)
         if row is None or row[0] != provider:

@@ -3,12 +3,13 @@
 from projections.budgets import Budgets
 from projections.cache import Cache
 from projections.keys import Keys
+from projections.prices import Prices
 from projections.projection import Projection
 from projections.requests import Requests
 from projections.usage import Usage
 
 FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache())
 """By the projector."""
-INLINE: tuple[Projection, ...] = (Keys(),)
+INLINE: tuple[Projection, ...] = (Keys(), Prices())
 """In the append of their events: never behind the log."""
 EVERY: dict[str, Projection] = {projection.name: projection for projection in (*FOLDED, *INLINE)}

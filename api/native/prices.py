@@ -1,0 +1,170 @@
+"""`/prices`: what each source says that a model costs, and the operator's own word."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated
+
+import msgspec
+from litestar import Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Meta, Struct
+
+from api.authentication import require_project_creator
+from api.native.envelope import Described, Description, success
+from api.native.usage import NoQuery
+from api.requests import AnyRequest, body_of, caller_of, query_of, services_of
+from domain.chat import Name
+from domain.errors import InvalidRequest
+from domain.events import PriceSet
+from domain.money import NANO_PER_USD, NanoUsd, to_usd
+from domain.pricing import ClassPrices, Price
+from domain.routing import route
+from infra.price_book import ComparedPrice
+
+TOKENS_PER_SHOWN_PRICE = 1_000
+MAX_USD_PER_1K = 1_000
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class NewPrice(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """A price in US dollars per 1,000 tokens; what is not given costs what plain input costs."""
+
+    model: Name
+    input_per_1k: Decimal
+    output_per_1k: Decimal
+    cached_input_per_1k: Decimal | None = None
+    cache_write_per_1k: Decimal | None = None
+    from_: Moment | None = msgspec.field(default=None, name="from")
+    """From now on, if not given. What was admitted before keeps its price."""
+
+
+class ShownPrice(Struct, kw_only=True, rename="camel"):
+    """A price in US dollars per 1,000 tokens."""
+
+    input_per_1k: Decimal
+    output_per_1k: Decimal
+    cached_input_per_1k: Decimal | None
+    source: str
+    since: str | None
+
+
+class ShownComparison(Struct, kw_only=True):
+    """What each source says; null where it says nothing. `used` is what requests are costed at."""
+
+    model: str
+    provider: str
+    used: ShownPrice | None
+    override: ShownPrice | None
+    specification: ShownPrice | None
+    library: ShownPrice | None
+    differs: bool
+
+
+_decoder = msgspec.json.Decoder(NewPrice)
+
+
+def routes(described: Described) -> list[HTTPRouteHandler]:
+    """The routes of prices."""
+
+    @get(
+        "/prices",
+        summary="Prices by source",
+        operation_class=described.operation(Description(query=NoQuery, answer=list[ShownComparison])),
+    )
+    async def every(request: AnyRequest) -> Response[bytes]:
+        """Show what the operator, the specification and the library say of every priced model."""
+        await caller_of(request)
+        query_of(request, NoQuery)
+        return success([_shown(one) for one in services_of(request).prices.compared(datetime.now(UTC))])
+
+    @post(
+        "/prices",
+        summary="Set a model's price",
+        operation_class=described.operation(Description(body=NewPrice, answer=ShownPrice, status=201)),
+    )
+    async def set_one(request: AnyRequest) -> Response[bytes]:
+        """Set a price for the whole installation: for whoever may create projects."""
+        services = services_of(request)
+        require_project_creator(
+            request.headers,
+            client_host=request.client.host if request.client else None,
+            master_key=services.settings.master_key,
+        )
+        event = price_set(await body_of(request, _decoder), services.settings.upstream_models)
+        await services.price_setting.set_price(event)
+        shown = Price(
+            provider=event.provider,
+            model=event.model,
+            source="override",
+            prices=event.prices,
+            effective_from=event.effective_from.isoformat(),
+        )
+        return success(_price(shown), status=201)
+
+    return [every, set_one]
+
+
+def price_set(call: NewPrice, upstream_models: dict[str, str]) -> PriceSet:
+    """The event that a call asks for.
+
+    Raises:
+        UnknownModel: no rule routes the model.
+        InvalidRequest: a price is none.
+
+    """
+    found = route(call.model, upstream_models)
+    return PriceSet(
+        provider=found.provider,
+        model=call.model.removeprefix(f"{found.provider}/"),
+        prices=ClassPrices(
+            input=_per_million(call.input_per_1k, "inputPer1K"),
+            output=_per_million(call.output_per_1k, "outputPer1K"),
+            cache_read=_optional(call.cached_input_per_1k, "cachedInputPer1K"),
+            cache_write=_optional(call.cache_write_per_1k, "cacheWritePer1K"),
+        ),
+        effective_from=call.from_ or datetime.now(UTC),
+    )
+
+
+def per_1k(nano_usd_per_million: int) -> Decimal:
+    """A price per million tokens as it is shown."""
+    return to_usd(NanoUsd(nano_usd_per_million)) / TOKENS_PER_SHOWN_PRICE
+
+
+def _optional(dollars: Decimal | None, field: str) -> int | None:
+    return None if dollars is None else _per_million(dollars, field)
+
+
+def _per_million(dollars: Decimal, field: str) -> int:
+    exact = dollars * TOKENS_PER_SHOWN_PRICE * NANO_PER_USD if dollars.is_finite() else None
+    if exact is None or not 0 <= dollars <= MAX_USD_PER_1K or exact != exact.to_integral_value():
+        raise InvalidRequest(
+            f"`{field}` must be US dollars per 1,000 tokens, 0 to {MAX_USD_PER_1K}, with at most twelve decimals",
+            field=field,
+        )
+    return int(exact)
+
+
+def _shown(one: ComparedPrice) -> ShownComparison:
+    return ShownComparison(
+        model=one.name,
+        provider=one.provider,
+        used=_price(one.used),
+        override=_price(one.override),
+        specification=_price(one.specification),
+        library=_price(one.library),
+        differs=one.differs,
+    )
+
+
+def _price(price: Price | None) -> ShownPrice | None:
+    if price is None:
+        return None
+    cached = price.prices.cache_read
+    return ShownPrice(
+        input_per_1k=per_1k(price.prices.input),
+        output_per_1k=per_1k(price.prices.output),
+        cached_input_per_1k=per_1k(cached) if cached is not None else None,
+        source=price.source,
+        since=price.effective_from,
+    )

@@ -1,0 +1,61 @@
+"""Prices that the operator sets: an event each, known to every process within a second."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from domain.errors import Unavailable
+from domain.events import INSTALLATION, PriceSet, StoredEvent, price_stream
+from infra.database import Connection, Pool
+from infra.event_log import Commit, EventLog
+from infra.price_book import PriceBook
+from projections.prices import Prices, price_overrides
+
+REFRESH_S = 0.9
+_prices = Prices()
+
+
+class PriceSetting:
+    """Sets prices."""
+
+    def __init__(self, log: EventLog, announce: Callable[[], Awaitable[None]] | None = None) -> None:
+        """`announce` tells every process that there are other prices."""
+        self._log = log
+        self._announce = announce
+
+    async def set_price(self, event: PriceSet) -> None:
+        """Set a model's price, from a moment on. What was admitted before keeps the price it was held at."""
+        stream, now = price_stream(event.provider, event.model), datetime.now(UTC)
+        version = len(await self._log.read_stream(stream))
+        stored = StoredEvent(
+            position=1,  # the fold looks at no position
+            stream=stream,
+            version=version + 1,
+            type=type(event).__name__,
+            project_id=INSTALLATION,
+            at=now,
+            event=event,
+        )
+
+        async def apply(connection: Connection) -> None:
+            await _prices.fold(connection, [stored])
+
+        commit = Commit(stream=stream, expected_version=version, project_id=INSTALLATION, at=now, events=(event,))
+        await self._log.append_with([commit], apply)
+        if self._announce is not None:
+            await self._announce()
+
+
+async def keep_prices(pool: Pool, book: PriceBook, changed: asyncio.Event) -> None:
+    """Keep the book's overrides those of the database, for ever: at once when told, else within a second."""
+    while True:
+        changed.clear()
+        try:
+            book.set_overrides(await price_overrides(pool))
+        except Unavailable:  # the prices that are known go on; admission needs the database as well
+            await asyncio.sleep(REFRESH_S)
+            continue
+        try:
+            await asyncio.wait_for(changed.wait(), REFRESH_S)
+        except TimeoutError:
+            continue

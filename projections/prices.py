@@ -1,0 +1,45 @@
+"""The prices that the operator has set: folded in the append of their own events, so they hold from then on."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from domain.events import PriceSet, StoredEvent
+from domain.pricing import ClassPrices, PriceOverride
+from infra.database import Connection, Pool, database_errors
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(ClassPrices).decode
+
+
+class Prices:
+    """Folds `PriceSet`: of two with the same beginning the later one holds."""
+
+    name = "prices"
+    tables = ("price_overrides",)
+
+    async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
+        """Write each price; they are few."""
+        for stored in events:
+            match stored.event:
+                case PriceSet() as event:
+                    await connection.execute(
+                        f"INSERT INTO price_overrides{suffix} VALUES ($1, $2, $3, $4::text::json) "  # noqa: S608 - a constant
+                        "ON CONFLICT (provider, model, effective_from) DO UPDATE SET prices = excluded.prices",
+                        event.provider,
+                        event.model,
+                        event.effective_from,
+                        _encode(event.prices).decode(),
+                    )
+                case _:
+                    continue
+
+
+async def price_overrides(pool: Pool) -> list[PriceOverride]:
+    """Every price that was set, oldest beginning first."""
+    async with database_errors():
+        rows = await pool.fetch(
+            "SELECT provider, model, effective_from, prices::text AS prices FROM price_overrides "
+            "ORDER BY effective_from"
+        )
+    return [PriceOverride(**{**row, "prices": _decode(row["prices"])}) for row in rows]

@@ -1,0 +1,169 @@
+"""What the operator and the auditor can do about money: set prices, settle what was assumed, share a budget."""
+
+import asyncio
+import json
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+
+from tests.acceptance.gateway import Client, Gateway
+
+
+async def lost_request(client: Client) -> str:
+    """A request whose connection broke after the provider had charged for it."""
+    _, answer, _ = await client.chat("[[reset]] [[tokens=10/10]] broken", maxTokens=20)
+    return str(answer["error"]["requestId"])
+
+
+async def limited(client: Client, gateway: Gateway, session: aiohttp.ClientSession, **settings: Any) -> Client:
+    _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "limited"} | settings)
+    return Client(session, gateway.address, issued["data"]["apiKey"])
+
+
+async def test_what_was_assumed_is_settled_by_the_providers_bill(client: Client, gateway: Gateway) -> None:
+    request = await lost_request(client)
+    _, before, _ = await client.call("GET", "/usage/costs")
+    assert before["data"]["assumedCost"] > 0
+    reconciled = await asyncio.to_thread(gateway.run, "audit", "reconcile", request, "--cost", "0.0000075")
+    assert reconciled.returncode == 0, reconciled.stderr
+    _, after, _ = await client.call("GET", "/usage/costs")
+    assert (after["data"]["assumedCost"], after["data"]["totalCost"]) == (0, Decimal("0.0000075"))
+    again = await asyncio.to_thread(gateway.run, "audit", "reconcile", request, "--cost", "0.1")
+    assert (again.returncode, again.stderr.strip()) == (2, f"gateway: nothing is assumed of {request}")
+    wrong = await asyncio.to_thread(gateway.run, "audit", "reconcile", request, "--cost", "-1")
+    assert wrong.returncode == 2
+    assert "--cost is '-1'" in wrong.stderr
+
+
+async def test_a_price_that_is_set_holds_from_the_next_request_on(client: Client, gateway: Gateway) -> None:
+    asked: dict[str, Any] = {"model": "gpt-4-turbo", "cache": False}
+    _, before, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
+    assert before["data"]["cost"] == Decimal("0.04")
+    arguments = ("price", "set", "gpt-4-turbo", "--input", "0.001", "--output", "0.002")
+    made = await asyncio.to_thread(gateway.run, *arguments)
+    assert made.returncode == 0, made.stderr
+    await asyncio.sleep(1)
+    _, after, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
+    assert after["data"]["cost"] == Decimal("0.003")
+    _, one, _ = await client.call("GET", f"/requests/{after['data']['requestId']}")
+    assert one["data"]["price"]["source"] == "override"
+    _, prices, _ = await client.call("GET", "/prices")
+    row = next(row for row in prices["data"] if row["model"] == "gpt-4-turbo")
+    assert (row["used"]["inputPer1K"], row["specification"]["inputPer1K"]) == (Decimal("0.001"), Decimal("0.01"))
+    assert row["differs"] is True
+    shown = await asyncio.to_thread(gateway.run, "prices", "--model", "gpt-4-turbo", "--differing")
+    assert "0.001 / 0.002" in shown.stdout
+    assert "0.01 / 0.03" in shown.stdout
+
+
+async def test_a_price_keeps_what_was_admitted_before_it(client: Client, gateway: Gateway) -> None:
+    slow = asyncio.create_task(client.chat("slow [[tokens=1000/0]] [[delay=1500]]", model="claude-3-opus", cache=False))
+    await asyncio.sleep(0.5)
+    arguments = ("price", "set", "claude-3-opus", "--input", "1", "--output", "1")
+    assert (await asyncio.to_thread(gateway.run, *arguments)).returncode == 0
+    _, answer, _ = await slow
+    assert answer["data"]["cost"] == Decimal("0.015")
+
+
+async def test_only_who_may_create_projects_sets_prices(client: Client) -> None:
+    call = {"model": "gpt-4o", "inputPer1K": 1, "outputPer1K": 1}
+    status, answer, _ = await client.call("POST", "/prices", call, **{"x-forwarded-for": "10.0.0.1"})
+    assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
+    status, answer, _ = await client.call("POST", "/prices", call | {"inputPer1K": -1})
+    assert (status, answer["error"]["details"]["field"]) == (400, "inputPer1K")
+
+
+async def test_a_projects_budget_binds_all_its_keys(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    first = await limited(client, gateway, session)
+    second = await limited(client, gateway, session)
+    status, shown, _ = await client.call("PATCH", "/projects/me", {"dailyBudget": 0.0001})
+    assert (status, shown["data"]["dailyBudget"]) == (200, Decimal("0.0001"))
+    one_cent_of_it: dict[str, Any] = {"maxTokens": 60, "cache": False}
+    status, answer, headers = await first.chat("first [[tokens=100/60]]", **one_cent_of_it)
+    assert status == 200
+    left = Decimal("0.0001") - answer["data"]["cost"]
+    assert Decimal(headers["x-gateway-budget-remaining-usd"]) == left
+    refused = 0
+    for n in range(8):
+        status, answer, _ = await (first, second)[n % 2].chat(f"{n} [[tokens=100/60]]", **one_cent_of_it)
+        refused += status == 402
+    assert refused
+    assert answer["error"]["details"]["window"] == "project's daily"
+    _, budget, _ = await second.call("GET", "/usage/budget")
+    daily = budget["data"]["project"]["daily"]
+    assert daily["spent"] <= daily["limit"]
+    assert budget["data"]["daily"] is None
+
+
+async def test_a_cap_that_the_caller_did_not_set_is_lowered_to_what_fits(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    lowering = await limited(client, gateway, session, dailyBudget=0.001)
+    status, answer, headers = await lowering.chat("short [[tokens=5/5]]")
+    assert (status, headers["x-gateway-cache"]) == (200, "BYPASS")
+    assert 256 <= int(headers["x-gateway-max-tokens"]) < 16_384
+    assert answer["data"]["cost"] > 0
+    refusing = await limited(client, gateway, session, dailyBudget=0.001, outputCap="refuse")
+    status, answer, _ = await refusing.chat("short [[tokens=5/5]]")
+    assert (status, answer["error"]["code"]) == (402, "BUDGET_EXCEEDED")
+    status, _, headers = await lowering.chat("capped [[tokens=5/5]]", maxTokens=5_000)
+    assert status == 402
+    assert "x-gateway-max-tokens" not in headers
+
+
+async def test_a_refusal_stands_in_the_log_with_its_figures(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    blocked = await limited(client, gateway, session, monthlyBudget=0)
+    status, answer, _ = await blocked.chat("anything")
+    assert (status, answer["error"]["details"]["window"]) == (402, "monthly")
+    _, one, _ = await client.call("GET", f"/requests/{answer['error']['requestId']}")
+    assert one["data"]["status"] == "rejected"
+    (event,) = one["data"]["events"]
+    assert (event["type"], event["data"]["window"], event["data"]["limit_nano_usd"]) == (
+        "RequestRejected",
+        "monthly",
+        0,
+    )
+    replayed = gateway.run("replay", "--request", answer["error"]["requestId"], "--json")
+    assert json.loads(replayed.stdout)["type"] == "RequestRejected"
+
+
+async def test_a_request_waits_for_what_others_hold(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    hold = Decimal("0.0001")
+    waiting = await limited(client, gateway, session, dailyBudget=float(hold), budgetWaitMs=20_000)
+    asked = [
+        waiting.chat(f"{n} [[tokens=10/2]] [[delay=300]]", maxTokens=100, cache=False, metadata={"n": n})
+        for n in range(4)
+    ]
+    answers = await asyncio.gather(*asked)
+    assert [status for status, _, _ in answers] == [200] * 4
+    impatient = await limited(client, gateway, session, dailyBudget=float(hold), budgetWaitMs=0)
+    asked = [impatient.chat(f"{n} [[tokens=10/2]] [[delay=300]]", maxTokens=100, cache=False) for n in range(4)]
+    answers = await asyncio.gather(*asked)
+    refused = [headers for status, _, headers in answers if status == 402]
+    assert refused
+    assert all(headers["Retry-After"] == "1" for headers in refused)
+
+
+async def test_an_unpriced_model_is_refused_to_a_budget_by_name(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    budgeted = await limited(client, gateway, session, dailyBudget=5)
+    status, answer, _ = await budgeted.chat("hello", model="gpt-unheard-of")
+    assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
+    assert "'gpt-unheard-of'" in answer["error"]["message"]
+
+
+async def test_one_at_a_time_is_never_refused_in_turn(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    single = await limited(client, gateway, session, concurrencyLimit=1)
+    for n in range(5):
+        status, answer, _ = await single.chat(f"turn {n}", model="echo", cache=False)
+        assert status == 200, answer
