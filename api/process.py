@@ -76,6 +76,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     services = Services(
         settings=settings,
         pool=pool,
+        vault=vault,
         broker=broker,
         log=event_log,
         prices=prices,

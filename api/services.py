@@ -12,6 +12,7 @@ from infra.database import Pool
 from infra.event_log import EventLog
 from infra.price_book import PriceBook
 from infra.settings import Settings
+from infra.vault import Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class Services:
 
     settings: Settings
     pool: Pool
+    vault: Vault
     broker: Broker
     log: EventLog
     prices: PriceBook

@@ -271,6 +271,17 @@ class BudgetAlertRaised(_Event, frozen=True, kw_only=True):
     taken_nano_usd: NanoUsd
 
 
+class AlertTold(_Event, frozen=True, kw_only=True):
+    """What became of telling the project's address of an alert."""
+
+    alert: str
+    """Its stream."""
+    outcome: Literal["delivered", "given_up"]
+    deliveries: int
+    status: int | None = None
+    """The address's last HTTP status, where it answered."""
+
+
 Event = (
     ProjectCreated
     | ProjectSettingsChanged
@@ -288,6 +299,7 @@ Event = (
     | CostReconciled
     | PriceSet
     | BudgetAlertRaised
+    | AlertTold
 )
 
 EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__args__}

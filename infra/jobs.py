@@ -27,6 +27,7 @@ from infra.broker import Broker, BrokerErrors
 STREAM = "JOBS"
 Lane = Literal["sync", "async"]
 LANES: tuple[Lane, ...] = ("sync", "async")
+ALERTS_LANE = "alerts"
 """A backlog of jobs that nobody waits for never delays a caller."""
 
 INLINE_BODY_LIMIT_BYTES = 512 * 1024
@@ -82,7 +83,7 @@ encode_job = msgspec.msgpack.Encoder().encode
 decode_job = msgspec.msgpack.Decoder(Job).decode
 
 
-def consumer_name(lane: Lane) -> str:
+def consumer_name(lane: str) -> str:
     """The durable consumer that the workers of a lane share."""
     return f"workers-{lane}"
 
@@ -98,7 +99,7 @@ class JobQueue:
         """Create the stream and its consumers, or bring them to today's settings. Safe from several processes."""
         stream = StreamConfig(
             name=STREAM,
-            subjects=[f"jobs.{lane}.>" for lane in LANES],
+            subjects=[f"jobs.{lane}.>" for lane in (*LANES, ALERTS_LANE)],
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
             discard=DiscardPolicy.NEW,
@@ -111,7 +112,7 @@ class JobQueue:
             await self._jetstream.add_stream(stream)
         except APIError:  # it exists with other settings
             await self._jetstream.update_stream(stream)
-        for lane in LANES:
+        for lane in (*LANES, ALERTS_LANE):
             await self._jetstream.add_consumer(
                 STREAM,
                 ConsumerConfig(
@@ -153,13 +154,23 @@ class JobQueue:
         except (NoStreamResponseError, *BrokerErrors) as error:
             raise PublishUnknown(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
 
+    async def publish_alert(self, alert: str, message_id: str) -> None:
+        """Have somebody told of an alert, by its stream; the same message id again is the same message.
+
+        Raises:
+            PublishUnknown: no confirmation came.
+
+        """
+        try:
+            await self._publish(f"jobs.{ALERTS_LANE}.alert", alert.encode(), message_id)
+        except (APIError, NoStreamResponseError, *BrokerErrors) as error:
+            raise PublishUnknown(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
+
     async def _send(self, job: Job, lane: Lane) -> None:
-        await self._jetstream.publish(
-            f"jobs.{lane}.{job.operation}",
-            encode_job(job),
-            timeout=PUBLISH_TIMEOUT_S,
-            headers={"Nats-Msg-Id": job.request_id},
-        )
+        await self._publish(f"jobs.{lane}.{job.operation}", encode_job(job), job.request_id)
+
+    async def _publish(self, subject: str, payload: bytes, message_id: str) -> None:
+        await self._jetstream.publish(subject, payload, timeout=PUBLISH_TIMEOUT_S, headers={"Nats-Msg-Id": message_id})
 
     async def _restore(self) -> None:
         """Make the stream again, once for all who miss it at the same time."""

@@ -47,6 +47,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     request_timeout_s: float
     max_body_bytes: int
     cache_memory_bytes: int
+    allow_loopback_urls: bool
+    """Whether addresses that callers give may be this machine's own."""
     log_format: LogFormat
 
     def __repr__(self) -> str:
@@ -130,6 +132,12 @@ def _models(text: str) -> dict[str, str]:
     if not all(name and sign and upstream for name, sign, upstream in pairs):
         raise ValueError
     return {name.strip(): upstream.strip() for name, _, upstream in pairs}
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError
+    return text == "yes"
 
 
 def _text(text: str) -> str:
@@ -243,6 +251,14 @@ VARIABLES: tuple[Variable, ...] = (
         _whole(0, 2**36),
         "bytes, 0 to 68719476736",
         "67108864",
+    ),
+    Variable(
+        "allow_loopback_urls",
+        "GATEWAY_ALLOW_LOOPBACK_URLS",
+        "whether addresses that callers give (of alerts) may be this machine's own, and http",
+        _yes_or_no,
+        "yes or no",
+        "no",
     ),
     Variable(
         "log_format",

@@ -33,10 +33,15 @@ class Vault:
         assert len(installation_key) == KEY_BYTES, "the installation's key has 32 bytes"
         self._api_keys = _derive(installation_key, b"api-key-hmac")
         self._secrets = AESGCM(_derive(installation_key, b"secrets"))
+        self._webhook_key = _derive(installation_key, b"webhooks")
 
     def api_key_hash(self, key: str) -> bytes:
         """HMAC-SHA-256 of an API key: what the database knows of it."""
         return hmac.digest(self._api_keys, key.encode(), "sha256")
+
+    def webhook_secret(self, project_id: str) -> bytes:
+        """What a project's webhooks are signed with: always the same for a project of an installation."""
+        return hmac.digest(self._webhook_key, project_id.encode(), "sha256")
 
     def seal(self, plaintext: bytes, *, tenant: str, row: str) -> bytes:
         """Seal a secret for one row of one tenant."""

@@ -1,4 +1,7 @@
-"""The projector: folds the log, sweeps what is overdue, removes what has expired. Several may run; one leads."""
+"""The projector: folds the log, sweeps what is overdue, raises alerts, removes what has expired.
+
+Several may run; one leads.
+"""
 
 import asyncio
 import os
@@ -11,14 +14,18 @@ from infra.broker import Broker
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.hints import LOG_APPENDED, LogHints
+from infra.jobs import JobQueue
 from infra.replies import ReplySender
 from infra.settings import Settings
+from projections.alerts import raise_alerts, tell_again
 from projections.cache import remove_expired
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
 
 SWEEP_INTERVAL_S = 1.0
+ALERT_INTERVAL_S = 1.0
+TELL_AGAIN_INTERVAL_S = 300.0
 EXPIRY_INTERVAL_S = 30.0
 
 log = structlog.get_logger(__name__)
@@ -34,11 +41,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     hints = LogHints(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
     replies = ReplySender(broker)
+    queue = JobQueue(broker)
+    await queue.ensure()
     runner = Runner(pool, event_log, FOLDED)
     await hints.on_change(LOG_APPENDED, runner.appended)
 
     async def sweep_once() -> None:
         await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
+
+    async def alert_once() -> None:
+        await raise_alerts(pool, event_log, queue, datetime.now(UTC))
+
+    async def tell_again_once() -> None:
+        await tell_again(pool, queue, datetime.now(UTC))
 
     async def expire_once() -> None:
         await remove_expired(pool)
@@ -47,6 +62,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
         tasks.create_task(_every(SWEEP_INTERVAL_S, sweep_once, stop), name="sweep")
+        tasks.create_task(_every(ALERT_INTERVAL_S, alert_once, stop), name="alert")
+        tasks.create_task(_every(TELL_AGAIN_INTERVAL_S, tell_again_once, stop), name="tell again")
         tasks.create_task(_every(EXPIRY_INTERVAL_S, expire_once, stop), name="expire")
     await event_log.close()
     await broker.close()

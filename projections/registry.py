@@ -1,5 +1,6 @@
 """Every projection, and who folds it."""
 
+from projections.alerts import Alerts
 from projections.budgets import Budgets
 from projections.cache import Cache
 from projections.keys import Keys
@@ -8,7 +9,7 @@ from projections.projection import Projection
 from projections.requests import Requests
 from projections.usage import Usage
 
-FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache())
+FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), Alerts())
 """By the projector."""
 INLINE: tuple[Projection, ...] = (Keys(), Prices())
 """In the append of their events: never behind the log."""

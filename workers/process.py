@@ -13,7 +13,7 @@ from infra.broker import Broker
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.hints import KEYS_CHANGED, LogHints
-from infra.jobs import LANES, JobQueue, consumer_name
+from infra.jobs import ALERTS_LANE, LANES, JobQueue, consumer_name
 from infra.provider_keys import ProviderKeys
 from infra.replies import ReplySender
 from infra.settings import Settings
@@ -22,8 +22,10 @@ from workers.calls import ProviderCalls
 from workers.complete import Completer
 from workers.providers.registry import make_providers
 from workers.pull import PullLoop
+from workers.webhooks import AlertTeller
 
 DRAIN_TIMEOUT_S = 20.0
+ALERT_SLOTS = 8
 
 log = structlog.get_logger(__name__)
 
@@ -54,18 +56,27 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         replies=ReplySender(broker),
         now=lambda: datetime.now(UTC),
     )
+    teller = AlertTeller(
+        pool=pool,
+        event_log=event_log,
+        vault=vault,
+        allow_loopback=settings.allow_loopback_urls,
+        now=lambda: datetime.now(UTC),
+    )
+    handles = dict.fromkeys(LANES, completer.complete) | {ALERTS_LANE: teller.tell}
     log.info("worker_ready", slots=settings.worker_slots)
     async with asyncio.TaskGroup() as lanes:
-        for lane in LANES:
+        for lane, handle in handles.items():
             loop = PullLoop(
                 broker,
                 consumer=consumer_name(lane),
-                slots=settings.worker_slots,
-                handle=completer.complete,
+                slots=settings.worker_slots if lane in LANES else ALERT_SLOTS,
+                handle=handle,
                 restore=queue.ensure,
                 drain_timeout_s=DRAIN_TIMEOUT_S,
             )
             lanes.create_task(loop.run(stop), name=f"lane {lane}")
+    await teller.close()
     await calls.close()
     await claims.close()
     await event_log.close()

@@ -1,5 +1,6 @@
 """`/projects`: create one, look at one's own, change it."""
 
+import base64
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
@@ -15,9 +16,11 @@ from api.native.envelope import Described, Description, success
 from api.requests import AnyRequest, body_of, caller_of, services_of
 from domain.errors import NotFound
 from domain.routing import ANTHROPIC, OPENAI
+from infra.outbound import check_url
 from projections import keys
 from projections.keys import ProjectRecord
 
+WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - as Standard Webhooks writes one
 ProjectName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 AlertUrl = Annotated[str, Meta(max_length=2_000, pattern=r"^https?://[\x21-\x7e]+$")]
 ProviderKey = Annotated[str, Meta(min_length=8, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
@@ -63,6 +66,8 @@ class ShownProject(Struct, kw_only=True, rename="camel"):
     openai_key: str | None
     anthropic_key: str | None
     created_at: datetime
+    alert_secret: str | UnsetType = UNSET
+    """What alerts are signed with (Standard Webhooks); shown where `alertUrl` is set."""
 
 
 _new_decoder = msgspec.json.Decoder(NewProjectCall)
@@ -124,12 +129,19 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
         fields = ("name", "daily_budget", "monthly_budget", "alert_url")
         settings = {name: value for name in fields if (value := getattr(call, name)) is not UNSET}
-        record = await services_of(request).accounts.change_project(
+        services = services_of(request)
+        if isinstance(call.alert_url, str):
+            check_url(call.alert_url, field="alertUrl", allow_loopback=services.settings.allow_loopback_urls)
+        record = await services.accounts.change_project(
             caller.project_id,
             settings=in_nano_usd(settings),
             provider_keys={name: key for name, key in given.items() if key is not UNSET},
         )
-        return success(_shown(record))
+        shown = _shown(record)
+        if isinstance(call.alert_url, str):
+            secret = base64.b64encode(services.vault.webhook_secret(record.project_id)).decode()
+            shown.alert_secret = f"{WEBHOOK_SECRET_PREFIX}{secret}"
+        return success(shown)
 
     return [create, mine, change]
 

@@ -23,8 +23,5 @@ CREATE TABLE budget_alerts (
 );
 CREATE INDEX budget_alerts_untold ON budget_alerts (raised_at) WHERE told IS NULL;
 
--- What webhooks are signed with, sealed under the installation's key.
-CREATE TABLE webhook_secrets (
-    project_id text COLLATE "C" PRIMARY KEY,
-    sealed     bytea NOT NULL
-);
+-- The windows of a day or month, for those who look for thresholds.
+CREATE INDEX budget_balances_by_start ON budget_balances (period, starts_on);

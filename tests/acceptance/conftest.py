@@ -17,6 +17,7 @@ def environment_for(provider: RunningProvider) -> dict[str, str]:
         "ANTHROPIC_API_KEY": "sk-test-anthropic-canary",
         "OPENAI_BASE_URL": provider.openai_base_url,
         "ANTHROPIC_BASE_URL": provider.anthropic_base_url,
+        "GATEWAY_ALLOW_LOOPBACK_URLS": "yes",
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from domain.events import (
     INSTALLATION,
+    AlertTold,
     ApiKeyChanged,
     ApiKeyIssued,
     ApiKeyRevoked,
@@ -57,7 +58,8 @@ class Past:
             self._request(at, *self._random.choice(self.keys))
         self._commit(INSTALLATION, price_stream("openai", str(seed)), 0, FIRST_DAY, _price_set())
         alert = _alert(self.keys[0][1])
-        self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert)
+        told = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
+        self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, told)
 
     def _project(self) -> None:
         project = new_id("prj")

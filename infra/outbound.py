@@ -1,0 +1,93 @@
+"""HTTP to addresses that callers give: only to public machines, never to our own network, never redirected.
+
+Names are looked up here and the connection goes to what was found, so that a name cannot change its mind in between.
+"""
+
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+from domain.errors import InvalidRequest
+from infra.settings import is_loopback
+
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+"""Outside of it IPv6 has prefixes (NAT64 among them) in which private IPv4 addresses hide."""
+
+
+class AddressRefused(OSError):
+    """The address is not one that callers may have called."""
+
+
+class PublicResolver(AbstractResolver):
+    """Finds public addresses; with `allow_loopback` this machine's own as well."""
+
+    def __init__(self, *, allow_loopback: bool) -> None:
+        self._allow_loopback = allow_loopback
+        self._inner = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Look a name up.
+
+        Raises:
+            AddressRefused: it leads nowhere that may be called.
+
+        """
+        found = await self._inner.resolve(host, port, family)
+        allowed = [one for one in found if may_be_called(one["host"], allow_loopback=self._allow_loopback)]
+        if not allowed:
+            raise AddressRefused(f"{host} leads to no public address")
+        return allowed
+
+    async def close(self) -> None:
+        """Close nothing: threads end by themselves."""
+        await self._inner.close()
+
+
+def open_session(*, allow_loopback: bool, timeout_s: float) -> aiohttp.ClientSession:
+    """A session for addresses that `check_url` has passed."""
+    connector = aiohttp.TCPConnector(resolver=PublicResolver(allow_loopback=allow_loopback), use_dns_cache=False)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
+
+
+def check_url(url: str, *, field: str, allow_loopback: bool) -> None:
+    """Refuse what may not be called: no https, an address of a private network, credentials in it.
+
+    Raises:
+        InvalidRequest: names the field.
+
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_own = allow_loopback and is_loopback(host)
+    if parts.scheme != "https" and not (is_own and parts.scheme == "http"):
+        raise InvalidRequest(f"`{field}` must begin with https://", field=field)
+    if not host or parts.username is not None:
+        raise InvalidRequest(f"`{field}` must be an address without a user name", field=field)
+    try:
+        literal = str(ipaddress.ip_address(host))
+    except ValueError:
+        return  # a name: what it leads to is looked at when it is called
+    if not may_be_called(literal, allow_loopback=allow_loopback):
+        raise InvalidRequest(f"`{field}` must be an address on the public network", field=field)
+
+
+def may_be_called(address: str, *, allow_loopback: bool) -> bool:
+    """Whether an IP address is a public machine's, or our own where that is allowed."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+        elif found not in GLOBAL_UNICAST or found.sixtofour or found.teredo:
+            return allow_loopback and found.is_loopback
+    return (found.is_global and not found.is_multicast) or (allow_loopback and found.is_loopback)

@@ -1,0 +1,132 @@
+"""Alerts: raised once when a window reaches a threshold, told to the project's address until that has heard it."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from domain.budget import day_of, window_start
+from domain.events import AlertTold, BudgetAlertRaised, StoredEvent, alert_stream
+from infra.database import Connection, Pool
+from infra.event_log import Commit, Conflict, EventLog
+from infra.jobs import JobQueue, PublishUnknown
+
+THRESHOLDS_PERCENT = (50, 80, 100)
+MAX_RAISED = 500
+TELL_AGAIN_AFTER = timedelta(hours=1)
+"""Longer than all deliveries of a message take: an alert that is untold then was lost with the queue."""
+TELL_UNTIL = timedelta(hours=24)
+
+log = structlog.get_logger(__name__)
+
+
+class Alerts:
+    """Folds what was raised, and what became of it."""
+
+    name = "alerts"
+    tables = ("budget_alerts",)
+
+    async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
+        """Write each alert; they are few."""
+        for stored in events:
+            match stored.event:
+                case BudgetAlertRaised() as alert:
+                    await connection.execute(
+                        f"INSERT INTO budget_alerts{suffix} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",  # noqa: S608 - a constant
+                        stored.stream,
+                        stored.project_id,
+                        alert.scope,
+                        alert.scope_id,
+                        alert.period,
+                        alert.starts_on,
+                        alert.threshold_percent,
+                        alert.limit_nano_usd,
+                        alert.taken_nano_usd,
+                        stored.at,
+                    )
+                case AlertTold() as told:
+                    await connection.execute(
+                        f"UPDATE budget_alerts{suffix} SET told = $2 WHERE alert = $1",  # noqa: S608 - a constant
+                        told.alert,
+                        told.outcome,
+                    )
+                case _:
+                    continue
+
+
+async def raise_alerts(pool: Pool, event_log: EventLog, queue: JobQueue, now: datetime) -> int:
+    """Raise what is due, at most `MAX_RAISED`, and have it told; returns how many were raised."""
+    rows = await pool.fetch(_DUE, *_windows(now), list(THRESHOLDS_PERCENT), MAX_RAISED)
+    raised = 0
+    for row in rows:
+        alert = BudgetAlertRaised(**{name: row[name] for name in BudgetAlertRaised.__struct_fields__})
+        stream = alert_stream(alert)
+        commit = Commit(stream=stream, expected_version=0, project_id=row["project_id"], at=now, events=(alert,))
+        try:
+            await event_log.append(commit)
+        except Conflict:  # another projector was first, or the projection has yet to see it
+            continue
+        raised += 1
+        log.info("budget_alert", scope=alert.scope, scope_id=alert.scope_id, percent=alert.threshold_percent)
+        await _publish(queue, stream, stream)
+    return raised
+
+
+async def tell_again(pool: Pool, queue: JobQueue, now: datetime) -> None:
+    """Have those told of which nothing was heard for long: their messages were lost."""
+    rows = await pool.fetch(
+        "SELECT alert FROM budget_alerts WHERE told IS NULL AND raised_at > $1 AND raised_at < $2 LIMIT $3",
+        now - TELL_UNTIL,
+        now - TELL_AGAIN_AFTER,
+        MAX_RAISED,
+    )
+    for row in rows:
+        await _publish(queue, row["alert"], f"{row['alert']}/{now:%Y%m%d%H}")
+
+
+async def alert_to_tell(pool: Pool, alert: str) -> dict[str, Any] | None:
+    """An alert and the address of its project; None where nobody is to be told, or somebody was."""
+    row = await pool.fetchrow(
+        "SELECT a.*, p.alert_url FROM budget_alerts a JOIN projects p USING (project_id) "
+        "WHERE a.alert = $1 AND a.told IS NULL AND p.alert_url IS NOT NULL",
+        alert,
+    )
+    return dict(row) if row is not None else None
+
+
+async def _publish(queue: JobQueue, alert: str, message_id: str) -> None:
+    try:
+        await queue.publish_alert(alert, message_id)
+    except PublishUnknown as error:  # `tell_again` finds it
+        log.warning("alert_unpublished", alert=alert, message=error.message)
+
+
+def _windows(now: datetime) -> tuple[date, date]:
+    today = day_of(now)
+    return today, window_start(today, "month")
+
+
+_DUE = """
+    SELECT b.project_id, b.scope, b.scope_id, b.period, b.starts_on, t.percent AS threshold_percent,
+           l.budget AS limit_nano_usd, l.taken AS taken_nano_usd
+    FROM budget_balances b
+    LEFT JOIN api_keys k ON b.scope = 'key' AND k.key_id = b.scope_id
+    LEFT JOIN projects p ON b.scope = 'project' AND p.project_id = b.scope_id
+    CROSS JOIN LATERAL (
+        SELECT CASE b.period
+                   WHEN 'day' THEN coalesce(k.daily_budget_nano_usd, p.daily_budget_nano_usd)
+                   ELSE coalesce(k.monthly_budget_nano_usd, p.monthly_budget_nano_usd)
+               END AS budget,
+               b.spent_nano_usd + b.assumed_nano_usd AS taken
+    ) AS l
+    CROSS JOIN unnest($3::integer[]) AS t (percent)
+    WHERE (b.period, b.starts_on) IN (('day', $1::date), ('month', $2::date))
+      AND l.budget > 0 AND l.taken::numeric * 100 >= l.budget::numeric * t.percent
+      AND NOT EXISTS (
+          SELECT 1 FROM budget_alerts a
+          WHERE a.scope = b.scope AND a.scope_id = b.scope_id AND a.period = b.period AND a.starts_on = b.starts_on
+            AND a.threshold_percent = t.percent
+      )
+    ORDER BY b.project_id, b.scope, b.scope_id, t.percent LIMIT $4
+"""

@@ -1,0 +1,51 @@
+"""Which addresses callers may have called."""
+
+import pytest
+
+from domain.errors import InvalidRequest
+from infra.outbound import AddressRefused, PublicResolver, check_url, may_be_called
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "127.0.0.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "100.64.0.1",
+        "224.0.0.1",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+        "::ffff:10.0.0.1",
+        "64:ff9b:1::1",
+        "64:ff9b::a00:1",
+        "2002:a00:1::1",
+    ],
+)
+def test_our_own_network_is_not_called(address: str) -> None:
+    assert not may_be_called(address, allow_loopback=False)
+
+
+def test_public_machines_are_called_and_our_own_where_that_is_allowed() -> None:
+    assert may_be_called("1.1.1.1", allow_loopback=False)
+    assert may_be_called("2606:4700::1111", allow_loopback=False)
+    assert may_be_called("127.0.0.1", allow_loopback=True)
+    assert not may_be_called("10.0.0.1", allow_loopback=True)
+
+
+async def test_a_name_that_leads_to_our_own_machine_is_refused_when_it_is_looked_up() -> None:
+    with pytest.raises(AddressRefused):
+        await PublicResolver(allow_loopback=False).resolve("localhost", 80)
+    assert await PublicResolver(allow_loopback=True).resolve("localhost", 80)
+
+
+def test_an_address_needs_https() -> None:
+    check_url("https://example.com/x", field="f", allow_loopback=False)
+    check_url("http://localhost:9/x", field="f", allow_loopback=True)
+    for url in ("http://example.com", "http://localhost:9/x", "https:///x", "https://a:b@example.com"):
+        with pytest.raises(InvalidRequest, match="`f`"):
+            check_url(url, field="f", allow_loopback=False)
