@@ -1,0 +1,90 @@
+"""Each rule of the money, taken out of the database's functions, is noticed by the test that stands for it."""
+
+import asyncpg
+import pytest
+
+from infra.admission import Admission
+from tests.integration import test_admission as promises
+from tests.integration.ledger import RealLedger, ask, attempt, lost
+from tests.integration.test_admission import TODAY, processes, project
+
+__all__ = ["processes", "project"]  # fixtures
+
+MUTANTS = {
+    "holds nothing": ("admit", "v_shared, v_granted, p_tokens", "v_shared, p_first::bigint[], p_tokens", "overspend"),
+    "forgets what it has just held": (
+        "admit",
+        "v_day_held[v_key] := v_day_held[v_key] + v_granted[i];",
+        "",
+        "overspend",
+    ),
+    "forgets what is assumed": ("taken_of", "d.spent_nano_usd + d.assumed_nano_usd", "d.spent_nano_usd", "assumed"),
+    "shares a lowered answer": ("admit", "v_shared[i] := NULL;", "", "lowered"),
+    "claims what is claimed": ("claim", "AND f.delivery IS NULL", "", "claim"),
+    "makes the next attempt without room": ("admit_next", "p_hold > v_free", "false", "next"),
+    "releases every attempt of a request": ("settle", "AND f.attempt = e.a", "", "release"),
+    "does not settle tokens": ("settle", "s.more * (", "0 * (", "tokens"),
+    "lets one more pass": ("admit", "> v_step * v_rate[v_key] THEN", "> v_step * (v_rate[v_key] + 1) THEN", "rate"),
+}
+
+
+async def check(promise: str, ledger: RealLedger, processes: list[Admission], project: str, url: str) -> None:
+    """Run the test that stands for a rule."""
+    match promise:
+        case "overspend":
+            await promises.test_budgets_are_never_passed_together(ledger, processes, project)
+        case "assumed":
+            await assumed_cost_is_taken(ledger, project)
+        case "lowered":
+            await promises.test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger, project)
+        case "claim":
+            await promises.test_an_attempt_is_claimed_once(url, ledger, project)
+        case "next":
+            await promises.test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(ledger, project)
+        case "release":
+            await an_outcome_releases_its_own_attempt_only(ledger, project)
+        case "tokens":
+            await promises.test_tokens_are_settled_with_the_true_number(ledger, project)
+        case "rate":
+            await promises.test_of_a_burst_exactly_the_rate_limit_passes(ledger, processes, project)
+
+
+async def assumed_cost_is_taken(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project, daily_budget_nano_usd=100)
+    first = attempt(project, key)
+    await ledger.admission.admit(ask(first, hold=60))
+    await ledger.append(first, 0, lost(first, hold=60, day=TODAY))
+    await ledger.fold()
+    assert (await ledger.admission.admit(ask(attempt(project, key), hold=50))).outcome == "spent"
+
+
+async def an_outcome_releases_its_own_attempt_only(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project)
+    first = attempt(project, key)
+    await ledger.admission.admit(ask(first, hold=40))
+    assert await ledger.claims.claim(first.request_id, 1)
+    assert await ledger.claims.admit_next(first, 2, 2, 40, TODAY)  # type: ignore[arg-type]
+    await ledger.append(first, 0, lost(first, hold=40, day=TODAY))
+    await ledger.fold()
+    assert await ledger.held(key) == 40
+
+
+@pytest.mark.parametrize("mutant", [None, *MUTANTS])
+async def test_a_missing_rule_is_noticed(
+    mutant: str | None, ledger: RealLedger, processes: list[Admission], project: str, database_url: str
+) -> None:
+    if mutant is None:
+        for promise in sorted({promise for *_, promise in MUTANTS.values()}):
+            await check(promise, ledger, processes, await ledger.new_project(), database_url)
+        return
+    function, rule, instead, promise = MUTANTS[mutant]
+    await replace_in(ledger.pool, function, rule, instead)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        await check(promise, ledger, processes, project, database_url)
+
+
+async def replace_in(pool: asyncpg.Pool, function: str, rule: str, instead: str) -> None:
+    """Take a rule out of a function of this test's database."""
+    source = await pool.fetchval("SELECT pg_get_functiondef($1::regproc)", function)
+    assert rule in source, f"{function} has no such rule: {rule}"
+    await pool.execute(source.replace(rule, instead))
