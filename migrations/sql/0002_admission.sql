@@ -37,6 +37,9 @@ CREATE TABLE meters (
     PRIMARY KEY (scope, scope_id)
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 
+-- Plans are made once for each connection, perhaps while a table is empty, and kept. OFFSET 0 in the functions below keeps
+-- the planner from joining the other way round, which would read the whole table for ever after.
+
 -- Which of the questions the cache answers: entry no older than the asker wants, not yet expired.
 CREATE FUNCTION cached_answers(
     p_projects text[], p_cache_keys bytea[], p_newer_than timestamptz[], p_at timestamptz[]
@@ -45,7 +48,7 @@ BEGIN
     RETURN QUERY
         SELECT i, c.request_id
         FROM unnest(p_projects, p_cache_keys, p_newer_than, p_at) WITH ORDINALITY AS asked (p, k, t, now, i)
-        JOIN cache_entries c ON c.project_id = p AND c.cache_key = k
+        CROSS JOIN LATERAL (SELECT * FROM cache_entries e WHERE e.project_id = p AND e.cache_key = k OFFSET 0) AS c
         WHERE c.created_at >= t AND c.expires_at > now;
 END $$;
 
@@ -65,8 +68,10 @@ BEGIN
         FOR v_row IN
             SELECT a.i, m.requests_tat, m.tokens_tat
             FROM unnest(p_scopes, p_ids, p_limited) WITH ORDINALITY AS a (scope, id, limited, i)
-            JOIN meters m ON m.scope = a.scope AND m.scope_id = a.id
-            WHERE a.limited ORDER BY a.i FOR NO KEY UPDATE OF m
+            CROSS JOIN LATERAL (
+                SELECT * FROM meters o WHERE o.scope = a.scope AND o.scope_id = a.id OFFSET 0 FOR NO KEY UPDATE
+            ) AS m
+            WHERE a.limited                                 -- row by row, in the order of the arrays
         LOOP
             requests_tats[v_row.i] := v_row.requests_tat;
             tokens_tats[v_row.i] := v_row.tokens_tat;
@@ -93,8 +98,10 @@ BEGIN
                coalesce(k.daily_budget_nano_usd, p.daily_budget_nano_usd, k.monthly_budget_nano_usd,
                         p.monthly_budget_nano_usd, k.rate_limit, k.token_limit, k.concurrency_limit) IS NOT NULL
         FROM unnest(p_scopes, p_ids) WITH ORDINALITY AS a (scope, id, i)
-        LEFT JOIN api_keys k ON a.scope = 'key' AND k.key_id = a.id
-        LEFT JOIN projects p ON a.scope = 'project' AND p.project_id = a.id
+        LEFT JOIN LATERAL (SELECT * FROM api_keys o WHERE a.scope = 'key' AND o.key_id = a.id OFFSET 0) AS k ON true
+        LEFT JOIN LATERAL (
+            SELECT * FROM projects o WHERE a.scope = 'project' AND o.project_id = a.id OFFSET 0
+        ) AS p ON true
         ORDER BY a.i;
 END $$;
 
@@ -108,13 +115,13 @@ DECLARE
     v_month date := date_trunc('month', p_day::timestamp)::date;
 BEGIN
     RETURN QUERY
-        SELECT a.i, coalesce(d.spent_nano_usd + d.assumed_nano_usd, 0), coalesce(m.spent_nano_usd + m.assumed_nano_usd, 0),
+        SELECT a.i,
+               coalesce((SELECT d.spent_nano_usd + d.assumed_nano_usd FROM budget_balances d
+                         WHERE d.scope = a.scope AND d.scope_id = a.id AND d.period = 'day' AND d.starts_on = p_day), 0),
+               coalesce((SELECT m.spent_nano_usd + m.assumed_nano_usd FROM budget_balances m
+                         WHERE m.scope = a.scope AND m.scope_id = a.id AND m.period = 'month' AND m.starts_on = v_month), 0),
                coalesce(f.of_day, 0)::bigint, coalesce(f.of_month, 0)::bigint, f.requests
         FROM unnest(p_scopes, p_ids, p_wanted) WITH ORDINALITY AS a (scope, id, wanted, i)
-        LEFT JOIN budget_balances d
-            ON d.scope = a.scope AND d.scope_id = a.id AND d.period = 'day' AND d.starts_on = p_day
-        LEFT JOIN budget_balances m
-            ON m.scope = a.scope AND m.scope_id = a.id AND m.period = 'month' AND m.starts_on = v_month
         CROSS JOIN LATERAL (
             SELECT sum(held.hold_nano_usd) FILTER (WHERE held.budget_day = p_day) AS of_day,
                    sum(held.hold_nano_usd) FILTER (WHERE held.budget_day >= v_month AND held.budget_day < v_month + interval '1 month') AS of_month,
@@ -230,7 +237,7 @@ BEGIN
         FOR v_row IN
             SELECT asked.i, f.request_id
             FROM unnest(v_projects, p_cache_keys) WITH ORDINALITY AS asked (p, k, i)
-            JOIN inflight f ON f.project_id = p AND f.cache_key = k
+            CROSS JOIN LATERAL (SELECT * FROM inflight o WHERE o.project_id = p AND o.cache_key = k OFFSET 0) AS f
         LOOP
             IF v_origins[v_row.i] IS NULL THEN
                 v_origins[v_row.i] := v_row.request_id;
@@ -352,10 +359,12 @@ BEGIN
     ELSE
         PERFORM set_config('synchronous_commit', 'off', true);  -- nothing is held: a lost meter reading is no money
     END IF;
-    UPDATE meters m SET requests_tat = n.requests_tat, tokens_tat = n.tokens_tat
-        FROM unnest(p_scopes, p_ids, v_limited, v_requests_tat, v_tokens_tat) AS n (scope, id, limited, requests_tat, tokens_tat)
-        WHERE n.limited AND m.scope = n.scope AND m.scope_id = n.id
-            AND (m.requests_tat, m.tokens_tat) <> (n.requests_tat, n.tokens_tat);
+    INSERT INTO meters AS m
+        SELECT s, id, r, tk
+        FROM unnest(p_scopes, p_ids, v_requests_tat, v_tokens_tat, v_limited) AS n (s, id, r, tk, limited)
+        WHERE limited
+        ON CONFLICT (scope, scope_id) DO UPDATE SET requests_tat = excluded.requests_tat, tokens_tat = excluded.tokens_tat
+            WHERE (m.requests_tat, m.tokens_tat) <> (excluded.requests_tat, excluded.tokens_tat);
 
     FOR i IN 1 .. v_count LOOP
         v_key := p_key_at[i];
@@ -408,10 +417,9 @@ END $$;
 CREATE FUNCTION claim(p_requests text[], p_deliveries integer[], p_worker text)
 RETURNS TABLE (claimed_request text, claimed_delivery integer, claimed_attempt integer, hold bigint, day date)
 LANGUAGE sql AS $$
-    UPDATE inflight f SET delivery = d, claimed_by = p_worker
-    FROM unnest(p_requests, p_deliveries) AS asked (r, d)
-    WHERE f.request_id = r AND f.delivery IS NULL
-    RETURNING f.request_id, d, f.attempt, f.hold_nano_usd, f.budget_day
+    UPDATE inflight f SET delivery = p_deliveries[array_position(p_requests, f.request_id)], claimed_by = p_worker
+    WHERE f.request_id = ANY (p_requests) AND f.delivery IS NULL
+    RETURNING f.request_id, f.delivery, f.attempt, f.hold_nano_usd, f.budget_day
 $$;
 
 -- Admit the attempt after one that failed or was lost, already claimed by this delivery, and hand it the lead. It holds
@@ -464,7 +472,7 @@ BEGIN
         WHERE m.scope = 'key' AND m.scope_id = ANY (p_keys) ORDER BY m.scope_id FOR NO KEY UPDATE OF m;
     WITH ended AS (
         DELETE FROM inflight f USING unnest(p_requests, p_attempts, p_tokens) AS e (r, a, tokens)
-        WHERE f.request_id = e.r AND f.attempt = e.a
+        WHERE f.request_id = ANY (p_requests) AND f.request_id = e.r AND f.attempt = e.a
         RETURNING f.key_id, CASE WHEN e.tokens >= 0 THEN e.tokens - f.token_bound ELSE 0 END AS more
     )
     UPDATE meters m SET tokens_tat = m.tokens_tat + s.more * ((60000000000 + k.token_limit - 1) / k.token_limit)
