@@ -37,10 +37,10 @@ async def test_what_was_assumed_is_settled_by_the_providers_bill(client: Client,
 
 
 async def test_a_price_that_is_set_holds_from_the_next_request_on(client: Client, gateway: Gateway) -> None:
-    asked: dict[str, Any] = {"model": "gpt-4-turbo", "cache": False}
+    asked: dict[str, Any] = {"model": "gpt-4.1", "cache": False}
     _, before, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
-    assert before["data"]["cost"] == Decimal("0.04")
-    arguments = ("price", "set", "gpt-4-turbo", "--input", "0.001", "--output", "0.002")
+    assert before["data"]["cost"] == Decimal("0.01")
+    arguments = ("price", "set", "gpt-4.1", "--input", "0.001", "--output", "0.002")
     made = await asyncio.to_thread(gateway.run, *arguments)
     assert made.returncode == 0, made.stderr
     await asyncio.sleep(1)
@@ -49,21 +49,21 @@ async def test_a_price_that_is_set_holds_from_the_next_request_on(client: Client
     _, one, _ = await client.call("GET", f"/requests/{after['data']['requestId']}")
     assert one["data"]["price"]["source"] == "override"
     _, prices, _ = await client.call("GET", "/prices")
-    row = next(row for row in prices["data"] if row["model"] == "gpt-4-turbo")
-    assert (row["used"]["inputPer1K"], row["specification"]["inputPer1K"]) == (Decimal("0.001"), Decimal("0.01"))
+    row = next(row for row in prices["data"] if row["model"] == "gpt-4.1")
+    assert (row["used"]["inputPer1K"], row["library"]["inputPer1K"]) == (Decimal("0.001"), Decimal("0.002"))
     assert row["differs"] is True
-    shown = await asyncio.to_thread(gateway.run, "prices", "--model", "gpt-4-turbo", "--differing")
+    shown = await asyncio.to_thread(gateway.run, "prices", "--model", "gpt-4.1", "--differing")
     assert "0.001 / 0.002" in shown.stdout
-    assert "0.01 / 0.03" in shown.stdout
+    assert "0.002 / 0.008" in shown.stdout
 
 
 async def test_a_price_keeps_what_was_admitted_before_it(client: Client, gateway: Gateway) -> None:
-    slow = asyncio.create_task(client.chat("slow [[tokens=1000/0]] [[delay=1500]]", model="claude-3-opus", cache=False))
+    slow = asyncio.create_task(client.chat("slow [[tokens=1000/0]] [[delay=1500]]", model="gpt-4.1-mini", cache=False))
     await asyncio.sleep(0.5)
-    arguments = ("price", "set", "claude-3-opus", "--input", "1", "--output", "1")
+    arguments = ("price", "set", "gpt-4.1-mini", "--input", "1", "--output", "1")
     assert (await asyncio.to_thread(gateway.run, *arguments)).returncode == 0
     _, answer, _ = await slow
-    assert answer["data"]["cost"] == Decimal("0.015")
+    assert answer["data"]["cost"] == Decimal("0.0004")
 
 
 async def test_only_who_may_create_projects_sets_prices(client: Client) -> None:

@@ -1,0 +1,352 @@
+"""What the log promises of commits that share a batch, of proofs that name a position, and of appends cut short."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import asyncpg
+import pytest
+
+from domain.errors import Unavailable
+from domain.events import ApiKeyRevoked, Event, ProjectCreated, ProjectSettingsChanged
+from infra.database import Connection, HeldConnection, OutcomeUnknown
+from infra.event_log import Blob, Commit, Conflict, EventLog, Selection
+from infra.log_verification import verify
+from tests.integration.ledger import RealLedger
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+POLL_S = 0.01
+
+
+def commit(
+    stream: str,
+    version: int = 0,
+    *events: Event | str,
+    project: str = "prj_1",
+    at: datetime = AT,
+    blobs: tuple[Blob, ...] = (),
+) -> Commit:
+    named = tuple(ProjectCreated(name=event) if isinstance(event, str) else event for event in events or ("one",))
+    return Commit(stream=stream, expected_version=version, project_id=project, at=at, events=named, blobs=blobs)
+
+
+def blob(name: str) -> Blob:
+    return Blob(blob_id=name, project_id="prj_1", body=b"sealed", expires_at=AT)
+
+
+async def together(log: EventLog, *commits: Commit) -> list[int | BaseException]:
+    """Append in one batch: all of them wait before the first statement is sent."""
+    return await asyncio.gather(*(log.append(one) for one in commits), return_exceptions=True)
+
+
+async def is_whole(ledger: RealLedger, events: int) -> bool:
+    rows = await ledger.pool.fetch("SELECT position FROM events ORDER BY position")
+    found = await verify(ledger.pool)
+    positions = [row["position"] for row in rows]
+    return positions == list(range(1, events + 1)) and (found.events, found.first_bad) == (events, None)
+
+
+@pytest.fixture
+async def other(database_url: str, ledger: RealLedger) -> AsyncIterator[EventLog]:
+    """A second appender, as another process has one."""
+    log = EventLog(ledger.pool, HeldConnection(database_url, name="other"))
+    yield log
+    await log.close()
+
+
+async def test_of_two_commits_to_one_version_in_a_batch_the_first_lands(ledger: RealLedger) -> None:
+    first, second, third = await together(ledger.log, commit("s", 0, "a"), commit("s", 0, "b"), commit("s", 1, "c"))
+    assert (first, third) == (1, 2)
+    assert isinstance(second, Conflict)
+    assert (second.stream, second.expected_version) == ("s", 0)
+    assert [one.event for one in await ledger.log.read_stream("s")] == [
+        ProjectCreated(name="a"),
+        ProjectCreated(name="c"),
+    ]
+    assert await is_whole(ledger, 2)
+
+
+async def test_a_commit_lands_whole_or_not_at_all(ledger: RealLedger) -> None:
+    await ledger.log.append(commit("s", 0, "first"))
+    overlapping = commit("s", 0, "taken", "free", blobs=(blob("lost"),))
+    landed, lost, last = await together(ledger.log, commit("t", blobs=(blob("kept"),)), overlapping, commit("u"))
+    assert (landed, last) == (2, 3)
+    assert isinstance(lost, Conflict)
+    assert len(await ledger.log.read_stream("s")) == 1
+    assert (await ledger.log.read_blob("kept"), await ledger.log.read_blob("lost")) == (b"sealed", None)
+    assert await is_whole(ledger, 3)
+
+
+async def test_positions_have_no_gaps_where_two_appenders_contest_every_stream(
+    ledger: RealLedger, other: EventLog
+) -> None:
+    wanted = [commit(f"s-{n}", 0, *["x"] * (1 + n % 3)) for n in range(100)]
+    mine, theirs = await asyncio.gather(together(ledger.log, *wanted), together(other, *reversed(wanted)))
+    for one, another in zip(mine, reversed(theirs), strict=True):
+        assert sorted(isinstance(outcome, Conflict) for outcome in (one, another)) == [False, True]
+    assert await is_whole(ledger, sum(len(one.events) for one in wanted))
+
+
+async def test_a_position_is_that_of_the_commits_last_event(ledger: RealLedger) -> None:
+    await ledger.log.append(commit("taken"))
+    assert await together(ledger.log, commit("a", 0, "x", "y"), commit("b", 0, "x", "y", "z")) == [3, 6]
+    found = await together(ledger.log, commit("c", 0, "x", "y"), commit("taken"), commit("d", 0, "x", "y", "z"))
+    assert (found[0], found[2]) == (8, 11)
+    assert [one.position for one in await ledger.log.read_stream("d")] == [9, 10, 11]
+
+
+@pytest.mark.parametrize(
+    "unstorable", [commit("nul\0"), commit("past", 2**31), commit("nul", 0, "a", blobs=(blob("b\0"),))]
+)
+async def test_what_cannot_be_stored_fails_alone_and_leaves_the_log_whole(
+    ledger: RealLedger, unstorable: Commit
+) -> None:
+    await ledger.log.append(commit("taken"))
+    first, bad, lost, last = await together(
+        ledger.log, commit("a", 0, "x", "y"), unstorable, commit("taken"), commit("b")
+    )
+    assert (first, last) == (3, 4)
+    assert isinstance(bad, asyncpg.PostgresError)
+    assert isinstance(lost, Conflict)
+    assert await is_whole(ledger, 4)
+
+
+async def test_any_character_of_json_is_kept(ledger: RealLedger) -> None:
+    name = 'a\0b\u2028\U0001f600\x7f"\\'
+    await ledger.log.append(commit("s", 0, name))
+    assert [one.event for one in await ledger.log.read_stream("s")] == [ProjectCreated(name=name)]
+    assert await is_whole(ledger, 1)
+
+
+@pytest.fixture
+async def tampered(ledger: RealLedger) -> Callable[..., Awaitable[None]]:
+    """Rewrite a log of four batches: 1 to 3, 4 to 6, 7 to 9, 10 to 12."""
+    for batch in range(4):
+        await together(ledger.log, *(commit(f"s-{batch}-{n}", 0, f"{batch}-{n}") for n in range(3)))
+
+    async def tamper(*statements: str) -> None:
+        async with ledger.pool.acquire() as superuser, superuser.transaction():
+            await superuser.execute("ALTER TABLE events DISABLE TRIGGER events_are_immutable")
+            for statement in statements:
+                await superuser.execute(statement)
+            await superuser.execute("ALTER TABLE events ENABLE TRIGGER events_are_immutable")
+
+    return tamper
+
+
+NOT_ITS_DIGEST = "the event is not what its digest was made of"
+SWAP = "UPDATE events e SET data = o.data FROM events o WHERE (e.position, o.position) IN ((5, 8), (8, 5))"
+SWAP_WHOLE = (
+    "UPDATE events SET position = -position WHERE position IN (5, 8)",
+    "UPDATE events SET position = 13 + position WHERE position IN (-5, -8)",
+)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "position", "reason"),
+    [
+        (['UPDATE events SET data = \'{"name": "1-1"}\' WHERE position = 5'], 5, NOT_ITS_DIGEST),
+        (["UPDATE events SET type = 'ProjectSettingsChanged' WHERE position = 5"], 5, NOT_ITS_DIGEST),
+        (["UPDATE events SET project_id = 'prj_2' WHERE position = 5"], 5, NOT_ITS_DIGEST),
+        (["UPDATE events SET stream = 's-x' WHERE position = 5"], 5, NOT_ITS_DIGEST),
+        (["UPDATE events SET at = at + interval '1 microsecond' WHERE position = 5"], 5, NOT_ITS_DIGEST),
+        (["UPDATE events SET digest = sha256('') WHERE position = 5"], 5, NOT_ITS_DIGEST),
+        (["UPDATE events SET version = 2 WHERE position = 5"], 5, "version 1 of stream s-1-1 is missing"),
+        ([SWAP], 5, NOT_ITS_DIGEST),
+        (SWAP_WHOLE, 4, "the chain over the batch 4 to 6 does not fit"),
+        (["DELETE FROM events WHERE position = 5"], 6, "position 5 is missing"),
+        (["DELETE FROM events WHERE position = 1"], 2, "position 1 is missing"),
+        (["DELETE FROM events WHERE position > 10"], 11, "events are missing at the end"),
+        (["DELETE FROM events"], 1, "events are missing at the end"),
+        (["UPDATE events SET chain = NULL WHERE position = 6"], 4, "the chain over the batch 4 to 9 does not fit"),
+        (["UPDATE events SET chain = NULL WHERE position = 12"], 12, "the head's digest does not fit"),
+        (["UPDATE events SET chain = digest WHERE position = 5"], 4, "the chain over the batch 4 to 5 does not fit"),
+        (["UPDATE log_head SET digest = sha256('')"], 12, "the head's digest does not fit"),
+    ],
+)
+async def test_tampering_is_found_where_it_was_done(
+    ledger: RealLedger, tampered: Callable[..., Awaitable[None]], tampering: list[str], position: int, reason: str
+) -> None:
+    assert await is_whole(ledger, 12)
+    await tampered(*tampering)
+    found = await verify(ledger.pool)
+    assert (found.first_bad, found.reason) == (position, reason)
+
+
+async def test_an_event_forged_with_its_digest_is_found_in_its_batch(
+    ledger: RealLedger, tampered: Callable[..., Awaitable[None]]
+) -> None:
+    forged = r"E's-1-1\n1\nProjectCreated\nprj_1\n2026-03-01T00:00:00+00:00\n{\"name\":\"forged\"}'"
+    await tampered(
+        """UPDATE events SET data = '{"name":"forged"}', """
+        f"digest = sha256(convert_to({forged}, 'UTF8')) WHERE position = 5"
+    )
+    found = await verify(ledger.pool)
+    assert (found.first_bad, found.reason) == (4, "the chain over the batch 4 to 6 does not fit")
+
+
+async def test_verification_says_how_far_the_log_is_proved(ledger: RealLedger) -> None:
+    await together(ledger.log, commit("a"), commit("b", 0, "x", "y"))
+    await together(ledger.log, commit("a", 1), commit("a", 1), commit("c", 0, "x", "y"))
+    found = await verify(ledger.pool)
+    head = await ledger.pool.fetchrow("SELECT position, digest FROM log_head")
+    assert (found.events, found.batches, found.head) == (head["position"], 3, head["digest"])
+
+
+async def test_the_append_and_what_goes_with_it_land_together(ledger: RealLedger) -> None:
+    async def apply(connection: Connection) -> None:
+        await connection.execute("INSERT INTO projection_checkpoints VALUES ('tests', 7)")
+
+    assert await ledger.log.append_with([commit("a", 0, "x", "y"), commit("b")], apply) == 3
+    assert await ledger.pool.fetchval("SELECT position FROM projection_checkpoints WHERE projection = 'tests'") == 7
+    assert await is_whole(ledger, 3)
+
+
+async def test_one_conflict_undoes_all_that_is_appended_with_it(ledger: RealLedger) -> None:
+    applied = []
+
+    async def apply(connection: Connection) -> None:
+        applied.append(connection)
+
+    await ledger.log.append(commit("taken"))
+    with pytest.raises(Conflict) as conflict:
+        await ledger.log.append_with([commit("a", blobs=(blob("lost"),)), commit("taken")], apply)
+    assert conflict.value.stream == "taken"
+    assert applied == []
+    assert await ledger.log.read_blob("lost") is None
+    assert await is_whole(ledger, 1)
+
+
+async def test_what_goes_with_an_append_is_undone_with_it(ledger: RealLedger) -> None:
+    async def apply(connection: Connection) -> None:
+        await connection.execute("INSERT INTO projection_checkpoints VALUES ('tests', 7)")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await ledger.log.append_with([commit("a", blobs=(blob("lost"),))], apply)
+    assert await ledger.pool.fetchval("SELECT count(*) FROM projection_checkpoints WHERE projection = 'tests'") == 0
+    assert await ledger.log.read_blob("lost") is None
+    assert await is_whole(ledger, 0)
+
+
+async def test_only_who_was_under_way_is_left_in_doubt_when_the_connection_dies(ledger: RealLedger) -> None:
+    await ledger.log.append(commit("before"))
+    async with ledger.pool.acquire() as blocker:
+        async with blocker.transaction():
+            await blocker.execute("SELECT position FROM log_head FOR UPDATE")
+            under_way = [asyncio.create_task(ledger.log.append(commit(f"during-{n}"))) for n in range(3)]
+            backend = await who_waits(blocker)
+            behind = [asyncio.create_task(ledger.log.append(commit(f"behind-{n}"))) for n in range(3)]
+            await blocker.execute("SELECT pg_terminate_backend($1)", backend)
+            in_doubt = await asyncio.gather(*under_way, return_exceptions=True)
+        assert [type(outcome) for outcome in in_doubt] == [OutcomeUnknown] * 3
+    assert await asyncio.gather(*behind) == [2, 3, 4]
+    assert ledger.log.unknown_outcomes == 1
+    assert await is_whole(ledger, 4)
+
+
+async def test_a_commit_in_doubt_can_be_tried_again_and_lands_once(ledger: RealLedger) -> None:
+    async with ledger.pool.acquire() as blocker, blocker.transaction():
+        await blocker.execute("SELECT position FROM log_head FOR UPDATE")
+        in_doubt = asyncio.create_task(ledger.log.append(commit("s")))
+        await blocker.execute("SELECT pg_terminate_backend($1)", await who_waits(blocker))
+        with pytest.raises(OutcomeUnknown):
+            await in_doubt
+    assert await ledger.log.append(commit("s")) == 1
+    with pytest.raises(Conflict):
+        await ledger.log.append(commit("s"))
+    assert await is_whole(ledger, 1)
+
+
+async def test_what_was_never_sent_is_in_no_doubt(ledger: RealLedger) -> None:
+    nobody_listens = HeldConnection("postgresql://tests@127.0.0.1:1/tests", name="tests")
+    log = EventLog(ledger.pool, nobody_listens)
+    with pytest.raises(Unavailable) as error:
+        await log.append(commit("s"))
+    assert not isinstance(error.value, OutcomeUnknown)
+    assert log.unknown_outcomes == 0
+    await log.close()
+
+
+async def test_who_listens_is_told_the_newest_position_once_for_each_batch_that_lands(
+    database_url: str, ledger: RealLedger
+) -> None:
+    told: list[int] = []
+
+    async def listen(position: int) -> None:
+        told.append(position)
+
+    async def nothing(_connection: Connection) -> None: ...
+
+    log = EventLog(ledger.pool, HeldConnection(database_url, name="tests"), on_append=listen)
+    await together(log, commit("a"), commit("b", 0, "x", "y"))
+    await together(log, commit("c"), commit("a"))
+    await together(log, commit("a"), commit("b"))
+    await log.append_with([commit("d"), commit("e")], nothing)
+    await log.close()
+    assert told == [3, 4, 6]
+
+
+@pytest.fixture
+async def readable(ledger: RealLedger) -> EventLog:
+    """Six events: three streams of two projects, of three types, a minute apart from the third on."""
+    renamed, revoked = ProjectSettingsChanged(name="x"), ApiKeyRevoked(key_id="key_1")
+    for appended in (
+        commit("a", 0, "x", renamed),
+        commit("b", 0, "x", project="prj_2", at=AT + timedelta(minutes=1)),
+        commit("a", 2, revoked, at=AT + timedelta(minutes=2)),
+        commit("c", 0, "x", revoked, at=AT + timedelta(minutes=3)),
+    ):
+        await ledger.log.append(appended)
+    return ledger.log
+
+
+@pytest.mark.parametrize(
+    ("selection", "positions"),
+    [
+        (Selection(), [1, 2, 3, 4, 5, 6]),
+        (Selection(project_id="prj_1"), [1, 2, 4, 5, 6]),
+        (Selection(stream="a"), [1, 2, 4]),
+        (Selection(type="ApiKeyRevoked"), [4, 6]),
+        (Selection(since=AT + timedelta(minutes=2)), [4, 5, 6]),
+        (Selection(until=AT + timedelta(minutes=2)), [1, 2, 3]),
+        (Selection(project_id="prj_1", type="ProjectCreated", since=AT, until=AT + timedelta(minutes=3)), [1]),
+        (Selection(project_id="prj_2", stream="a"), []),
+    ],
+)
+async def test_a_selection_is_read_in_order_and_in_pages(
+    readable: EventLog, selection: Selection, positions: list[int]
+) -> None:
+    whole = await readable.read_selected(selection, after=0, limit=10)
+    assert [one.position for one in whole] == positions
+    for before, after in pairwise([0, *positions]):
+        assert [one.position for one in await readable.read_selected(selection, after=before, limit=1)] == [after]
+
+
+async def test_the_log_is_read_in_order_and_in_pages(readable: EventLog) -> None:
+    assert [one.position for one in await readable.read_after(0)] == [1, 2, 3, 4, 5, 6]
+    assert [one.position for one in await readable.read_after(2, limit=3)] == [3, 4, 5]
+    assert await readable.read_after(6) == []
+
+
+async def test_a_stream_is_its_own_events_by_version(readable: EventLog) -> None:
+    stream = await readable.read_stream("a")
+    assert [(one.position, one.version, one.type) for one in stream] == [
+        (1, 1, "ProjectCreated"),
+        (2, 2, "ProjectSettingsChanged"),
+        (4, 3, "ApiKeyRevoked"),
+    ]
+    assert await readable.read_stream("z") == []
+
+
+async def who_waits(connection: Connection) -> int:
+    """The backend that `connection` keeps waiting, once there is one."""
+    async with asyncio.timeout(10):
+        while True:
+            backend = await connection.fetchval(
+                "SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            )
+            if backend is not None:
+                return int(backend)
+            await asyncio.sleep(POLL_S)

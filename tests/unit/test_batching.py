@@ -1,0 +1,171 @@
+"""Group commit: what waits goes out together, in order, within its limits, and nobody pays for another's fault."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from domain.errors import Overloaded
+from infra.batching import Batcher
+
+PATIENCE_S = 5.0
+"""How long a result may take before it counts as never coming."""
+
+
+class Runs:
+    """Doubles numbers, a batch at a time, once its gate is open; fails a batch that holds a bad one."""
+
+    def __init__(self, *, is_open: bool = True, bad: dict[int, Exception] | None = None) -> None:
+        self.batches: list[list[int]] = []
+        self.begun = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.bad = bad or {}
+        if is_open:
+            self.gate.set()
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[int]:
+        self.batches.append(list(items))
+        self.begun.set()
+        await self.gate.wait()
+        for item in items:
+            if item in self.bad:
+                raise self.bad[item]
+        return [item * 2 for item in items]
+
+
+def batcher_of(runs: Runs, **limits: Any) -> Batcher[int, int]:
+    return Batcher(runs, name="tests", **({"max_batch": 100, "max_waiting": 100} | limits))
+
+
+def submit(batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
+    return [asyncio.create_task(batcher.submit(item)) for item in items]
+
+
+async def behind_one_under_way(runs: Runs, batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
+    """Submit 0, and the others once it is under way; they wait when this returns."""
+    first = submit(batcher, 0)
+    await asyncio.wait_for(runs.begun.wait(), PATIENCE_S)
+    waiting = submit(batcher, *items)
+    await all_that_can_happen_now()
+    return first + waiting
+
+
+async def all_that_can_happen_now() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def results(tasks: list[asyncio.Task[int]]) -> list[int | BaseException]:
+    return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE_S)
+
+
+async def test_a_lone_item_goes_at_once_and_so_does_the_next() -> None:
+    runs = Runs()
+    batcher = batcher_of(runs)
+    for item in (1, 2):
+        lone = submit(batcher, item)
+        await all_that_can_happen_now()
+        assert lone[0].done()
+        assert lone[0].result() == item * 2
+    assert runs.batches == [[1], [2]]
+
+
+async def test_what_waits_goes_out_together_in_order() -> None:
+    runs = Runs(is_open=False)
+    tasks = await behind_one_under_way(runs, batcher_of(runs), 5, 3, 4, 3)
+    assert runs.batches == [[0]]
+    runs.gate.set()
+    assert await results(tasks) == [0, 10, 6, 8, 6]
+    assert runs.batches == [[0], [5, 3, 4, 3]]
+
+
+async def test_a_batch_is_never_larger_than_its_limit() -> None:
+    runs = Runs(is_open=False)
+    tasks = await behind_one_under_way(runs, batcher_of(runs, max_batch=3), *range(1, 8))
+    runs.gate.set()
+    assert await results(tasks) == [n * 2 for n in range(8)]
+    assert runs.batches == [[0], [1, 2, 3], [4, 5, 6], [7]]
+
+
+async def test_refuses_who_comes_when_too_many_wait_and_nobody_else() -> None:
+    runs = Runs(is_open=False)
+    batcher = batcher_of(runs, max_waiting=2)
+    tasks = await behind_one_under_way(runs, batcher, 1, 2, 3)
+    with pytest.raises(Overloaded) as refusal:
+        await asyncio.wait_for(tasks[3], PATIENCE_S)
+    assert refusal.value.retry_after_s == 1
+    runs.gate.set()
+    assert await results(tasks[:3]) == [0, 2, 4]
+    assert await results(submit(batcher, 4)) == [8]
+    assert runs.batches == [[0], [1, 2], [4]]
+
+
+async def test_only_the_bad_item_fails_when_its_batch_is_run_one_by_one() -> None:
+    error = ValueError("two")
+    runs = Runs(is_open=False, bad={2: error})
+    tasks = await behind_one_under_way(runs, batcher_of(runs, isolate=(ValueError,)), 1, 2, 3)
+    runs.gate.set()
+    assert await results(tasks) == [0, 2, error, 6]
+    assert runs.batches == [[0], [1, 2, 3], [1], [2], [3]]
+
+
+async def test_a_lone_bad_item_is_run_once() -> None:
+    error = ValueError("one")
+    runs = Runs(bad={1: error})
+    assert await results(submit(batcher_of(runs, isolate=(ValueError,)), 1)) == [error]
+    assert runs.batches == [[1]]
+
+
+async def test_an_error_that_no_item_caused_reaches_everyone_and_is_not_repeated() -> None:
+    error = OSError("gone")
+    runs = Runs(is_open=False, bad={2: error})
+    tasks = await behind_one_under_way(runs, batcher_of(runs, isolate=(ValueError,)), 1, 2, 3)
+    runs.gate.set()
+    assert await results(tasks) == [0, error, error, error]
+    assert runs.batches == [[0], [1, 2, 3]]
+
+
+async def test_an_error_stops_nothing_that_comes_after() -> None:
+    runs = Runs(bad={1: OSError("gone")})
+    batcher = batcher_of(runs)
+    await results(submit(batcher, 1))
+    assert await results(submit(batcher, 2)) == [4]
+
+
+@pytest.mark.parametrize("bad", [{}, {3: OSError("gone")}, {3: ValueError("three")}], ids=["well", "lost", "isolated"])
+async def test_a_waiter_that_leaves_hurts_nobody(bad: dict[int, Exception]) -> None:
+    runs = Runs(is_open=False, bad=bad)
+    batcher = batcher_of(runs, isolate=(ValueError,))
+    tasks = await behind_one_under_way(runs, batcher, 1, 2, 3)
+    tasks[0].cancel()
+    tasks[2].cancel()
+    runs.gate.set()
+    first, second, third, _ = await results(tasks)
+    assert isinstance(first, asyncio.CancelledError)
+    assert isinstance(third, asyncio.CancelledError)
+    assert second == (bad[3] if isinstance(bad.get(3), OSError) else 2)
+    assert await results(submit(batcher, 4)) == [8]
+
+
+async def test_closing_runs_what_waits_and_takes_nothing_more() -> None:
+    runs = Runs(is_open=False)
+    batcher = batcher_of(runs, max_batch=2)
+    tasks = await behind_one_under_way(runs, batcher, 1, 2, 3)
+    closing = asyncio.create_task(batcher.close())
+    await all_that_can_happen_now()
+    assert not closing.done()
+    with pytest.raises(AssertionError, match="closed"):
+        await batcher.submit(4)
+    runs.gate.set()
+    await asyncio.wait_for(closing, PATIENCE_S)
+    assert [task.done() for task in tasks] == [True] * 4
+    assert await results(tasks) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("items", [(), (1,)], ids=["unused", "idle"])
+async def test_closing_what_has_nothing_to_do_returns(items: tuple[int, ...]) -> None:
+    batcher = batcher_of(Runs())
+    await results(submit(batcher, *items))
+    await asyncio.wait_for(batcher.close(), PATIENCE_S)
+    await asyncio.wait_for(batcher.close(), PATIENCE_S)
