@@ -30,6 +30,8 @@ def key() -> None:
 @click.option("--rate-limit", type=int, help="Requests a minute.")
 @click.option("--token-limit", type=int, help="Tokens a minute.")
 @click.option("--concurrency-limit", type=int, help="Requests at a time.")
+@click.option("--output-cap", help="lower or refuse: what to do where the model's longest answer does not fit.")
+@click.option("--budget-wait-ms", type=int, help="How long to wait for what other requests hold.")
 @click.option("--model", "models", multiple=True, help="A model that it may use; repeat for several.")
 @click.option("--expires-at", help="An ISO time with a time zone.")
 @PROJECT

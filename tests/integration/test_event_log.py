@@ -64,6 +64,12 @@ async def test_of_two_appenders_to_one_version_one_lands(ledger: RealLedger, oth
     assert [one.version for one in await ledger.log.read_stream("contested")] == list(range(1, 21))
 
 
+async def test_without_the_check_of_versions_both_would_land(ledger: RealLedger, other: EventLog) -> None:
+    await ledger.pool.execute("ALTER TABLE events DROP CONSTRAINT events_stream_version_key")
+    with pytest.raises(AssertionError):
+        await test_of_two_appenders_to_one_version_one_lands(ledger, other)
+
+
 async def test_a_commit_that_cannot_be_stored_fails_alone(ledger: RealLedger) -> None:
     unstorable = commit("bad", 0, "a\0b")
     outcomes = await asyncio.gather(
