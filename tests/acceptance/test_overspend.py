@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
@@ -127,7 +128,9 @@ async def test_two_thousand_callers_do_not_pass_a_budget_together(
         assert proved.returncode == 0, proved.stdout
 
 
-async def test_of_a_burst_of_two_hundred_exactly_sixty_pass(crowd: Gateway, session: aiohttp.ClientSession) -> None:
+async def test_of_a_burst_of_two_hundred_the_limit_of_sixty_passes(
+    crowd: Gateway, session: aiohttp.ClientSession
+) -> None:
     admin = Client(session, crowd.address, crowd.first_key)
     _, issued, _ = await admin.call("POST", "/projects/api-keys", {"name": "sixty", "rateLimit": 60})
     address, key = crowd.address, issued["data"]["apiKey"]
@@ -138,10 +141,11 @@ async def test_of_a_burst_of_two_hundred_exactly_sixty_pass(crowd: Gateway, sess
             status, _, headers = await Client(own, address, key).chat(f"one of many {number % 90}", model="echo")
             return status, headers
 
+    started = time.monotonic()
     answers = await asyncio.gather(*(ask(number) for number in range(200)))
+    refilled = int(time.monotonic() - started)  # one a second, while the burst was coming in
     counted = Counter(status for status, _ in answers)
     assert counted.keys() == {200, 429}
-    refilled = 3  # one a second, while the burst was coming in
     assert 60 <= counted[200] <= 60 + refilled
     refused = next(headers for status, headers in answers if status == 429)
     assert refused["x-ratelimit-limit-requests"] == "60"

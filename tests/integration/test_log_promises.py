@@ -14,9 +14,9 @@ from infra.database import Connection, HeldConnection, OutcomeUnknown
 from infra.event_log import Blob, Commit, Conflict, EventLog, Selection
 from infra.log_verification import verify
 from tests.integration.ledger import RealLedger
+from tests.integration.locks import who_waits_for
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-POLL_S = 0.01
 
 
 def commit(
@@ -236,7 +236,7 @@ async def test_only_who_was_under_way_is_left_in_doubt_when_the_connection_dies(
         async with blocker.transaction():
             await blocker.execute("SELECT position FROM log_head FOR UPDATE")
             under_way = [asyncio.create_task(ledger.log.append(commit(f"during-{n}"))) for n in range(3)]
-            backend = await who_waits(blocker)
+            backend = await who_waits_for(blocker)
             behind = [asyncio.create_task(ledger.log.append(commit(f"behind-{n}"))) for n in range(3)]
             await blocker.execute("SELECT pg_terminate_backend($1)", backend)
             in_doubt = await asyncio.gather(*under_way, return_exceptions=True)
@@ -250,7 +250,7 @@ async def test_a_commit_in_doubt_can_be_tried_again_and_lands_once(ledger: RealL
     async with ledger.pool.acquire() as blocker, blocker.transaction():
         await blocker.execute("SELECT position FROM log_head FOR UPDATE")
         in_doubt = asyncio.create_task(ledger.log.append(commit("s")))
-        await blocker.execute("SELECT pg_terminate_backend($1)", await who_waits(blocker))
+        await blocker.execute("SELECT pg_terminate_backend($1)", await who_waits_for(blocker))
         with pytest.raises(OutcomeUnknown):
             await in_doubt
     assert await ledger.log.append(commit("s")) == 1
@@ -302,26 +302,25 @@ async def readable(ledger: RealLedger) -> EventLog:
     return ledger.log
 
 
-@pytest.mark.parametrize(
-    ("selection", "positions"),
-    [
-        (Selection(), [1, 2, 3, 4, 5, 6]),
-        (Selection(project_id="prj_1"), [1, 2, 4, 5, 6]),
-        (Selection(stream="a"), [1, 2, 4]),
-        (Selection(type="ApiKeyRevoked"), [4, 6]),
-        (Selection(since=AT + timedelta(minutes=2)), [4, 5, 6]),
-        (Selection(until=AT + timedelta(minutes=2)), [1, 2, 3]),
-        (Selection(project_id="prj_1", type="ProjectCreated", since=AT, until=AT + timedelta(minutes=3)), [1]),
-        (Selection(project_id="prj_2", stream="a"), []),
-    ],
+SELECTED = (
+    (Selection(), [1, 2, 3, 4, 5, 6]),
+    (Selection(project_id="prj_1"), [1, 2, 4, 5, 6]),
+    (Selection(stream="a"), [1, 2, 4]),
+    (Selection(type="ApiKeyRevoked"), [4, 6]),
+    (Selection(since=AT + timedelta(minutes=2)), [4, 5, 6]),
+    (Selection(until=AT + timedelta(minutes=2)), [1, 2, 3]),
+    (Selection(project_id="prj_1", type="ProjectCreated", since=AT, until=AT + timedelta(minutes=3)), [1]),
+    (Selection(project_id="prj_2", stream="a"), []),
 )
-async def test_a_selection_is_read_in_order_and_in_pages(
-    readable: EventLog, selection: Selection, positions: list[int]
-) -> None:
-    whole = await readable.read_selected(selection, after=0, limit=10)
-    assert [one.position for one in whole] == positions
-    for before, after in pairwise([0, *positions]):
-        assert [one.position for one in await readable.read_selected(selection, after=before, limit=1)] == [after]
+
+
+async def test_a_selection_is_read_in_order_and_in_pages(readable: EventLog) -> None:
+    for selection, positions in SELECTED:
+        whole = await readable.read_selected(selection, after=0, limit=10)
+        assert [one.position for one in whole] == positions, selection
+        for before, after in pairwise([0, *positions]):
+            page = await readable.read_selected(selection, after=before, limit=1)
+            assert [one.position for one in page] == [after], selection
 
 
 async def test_the_log_is_read_in_order_and_in_pages(readable: EventLog) -> None:
@@ -338,15 +337,3 @@ async def test_a_stream_is_its_own_events_by_version(readable: EventLog) -> None
         (4, 3, "ApiKeyRevoked"),
     ]
     assert await readable.read_stream("z") == []
-
-
-async def who_waits(connection: Connection) -> int:
-    """The backend that `connection` keeps waiting, once there is one."""
-    async with asyncio.timeout(10):
-        while True:
-            backend = await connection.fetchval(
-                "SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-            )
-            if backend is not None:
-                return int(backend)
-            await asyncio.sleep(POLL_S)

@@ -1,0 +1,20 @@
+"""Who waits for whose locks, so that a test can act at just that moment."""
+
+import asyncio
+
+from infra.database import Connection
+
+POLL_S = 0.01
+PATIENCE_S = 10.0
+
+
+async def who_waits_for(connection: Connection) -> int:
+    """The backend that `connection` keeps waiting, once there is one."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            backend = await connection.fetchval(
+                "SELECT pid FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            )
+            if backend is not None:
+                return int(backend)
+            await asyncio.sleep(POLL_S)

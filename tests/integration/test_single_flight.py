@@ -1,0 +1,331 @@
+"""Equal questions make one attempt at a time, and an attempt is one delivery's: on real PostgreSQL, move by move."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from domain.money import ZERO
+from infra.admission import Admission, Attempt, Claims, Decision
+from infra.database import Connection, HeldConnection
+from tests.integration.ledger import RealLedger, ask, attempt
+from tests.integration.locks import who_waits_for
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TODAY = NOW.date()
+QUESTION, ANOTHER = b"q" * 32, b"a" * 32
+
+
+class Account:
+    """A project and a key of it that nothing limits."""
+
+    def __init__(self, ledger: RealLedger, project_id: str, key_id: str) -> None:
+        self.ledger = ledger
+        self.project_id = project_id
+        self.key_id = key_id
+
+    def attempt(self, cache_key: bytes | None = QUESTION, now: datetime = NOW) -> Attempt:
+        return attempt(self.project_id, self.key_id, cache_key=cache_key, now=now)
+
+    async def admitted(self, cache_key: bytes | None = QUESTION) -> Attempt:
+        made = self.attempt(cache_key)
+        assert (await self.ledger.admission.admit(ask(made))).outcome == "admitted"
+        return made
+
+    async def remember(self, origin: str, connection: Connection | None = None) -> None:
+        """Keep an answer for ten minutes from NOW."""
+        await (connection or self.ledger.pool).execute(
+            "INSERT INTO cache_entries VALUES ($1, $2, $3, 'blob', $4, $5)",
+            self.project_id,
+            QUESTION,
+            origin,
+            NOW,
+            NOW + timedelta(minutes=10),
+        )
+
+    async def leader(self, cache_key: bytes = QUESTION) -> str | None:
+        """Whom an equal question follows now."""
+        found: str | None = await self.ledger.pool.fetchval(
+            "SELECT request_id FROM inflight WHERE project_id = $1 AND cache_key = $2", self.project_id, cache_key
+        )
+        return found
+
+
+async def new_account(ledger: RealLedger) -> Account:
+    project = await ledger.new_project()
+    return Account(ledger, project, await ledger.new_key(project))
+
+
+@pytest.fixture
+async def account(ledger: RealLedger) -> Account:
+    return await new_account(ledger)
+
+
+@pytest.fixture
+async def other_process(database_url: str, ledger: RealLedger) -> AsyncIterator[Admission]:
+    opened = Admission(HeldConnection(database_url, name="tests"), ledger.pool)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def other_worker(database_url: str, ledger: RealLedger) -> AsyncIterator[Claims]:
+    opened = Claims(HeldConnection(database_url, name="tests"), ledger.pool, worker="other")
+    yield opened
+    await opened.close()
+
+
+async def decide(admission: Admission, *made: Attempt, newer_than: datetime | None = None) -> list[Decision]:
+    """Ask in one batch: all of them wait before the first statement is sent."""
+    return await asyncio.gather(*(admission.admit(ask(one, newer_than=newer_than)) for one in made))
+
+
+async def test_of_equal_questions_in_a_batch_the_first_leads_and_all_others_follow_it(
+    ledger: RealLedger, account: Account
+) -> None:
+    made = [account.attempt() for _ in range(50)]
+    decisions = await decide(ledger.admission, *made)
+    assert [(one.outcome, one.origin) for one in decisions] == [
+        ("admitted", None),
+        *[("follow", made[0].request_id)] * 49,
+    ]
+    assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 1
+
+
+async def test_over_two_processes_at_once_one_leads_and_all_others_come_to_follow_it(
+    ledger: RealLedger, account: Account, other_process: Admission
+) -> None:
+    mine, theirs = ([account.attempt() for _ in range(50)] for _ in range(2))
+    found = await asyncio.gather(decide(ledger.admission, *mine), decide(other_process, *theirs))
+    decisions = dict(zip((*mine, *theirs), (*found[0], *found[1]), strict=True))
+    leaders = [made for made, decision in decisions.items() if decision.outcome == "admitted"]
+    assert [leader.request_id for leader in leaders] == [await account.leader()]
+    again = await decide(ledger.admission, *(made for made, one in decisions.items() if one.outcome == "again"))
+    following = [one for one in (*decisions.values(), *again) if one.outcome not in ("admitted", "again")]
+    assert [(one.outcome, one.origin) for one in following] == [("follow", leaders[0].request_id)] * 99
+
+
+async def test_projects_and_questions_share_no_lead_in_one_batch(ledger: RealLedger, account: Account) -> None:
+    stranger = await new_account(ledger)
+    made = [account.attempt(), stranger.attempt(), account.attempt(ANOTHER), stranger.attempt(), account.attempt()]
+    decisions = await decide(ledger.admission, *made)
+    assert [(one.outcome, one.origin) for one in decisions] == [
+        ("admitted", None),
+        ("admitted", None),
+        ("admitted", None),
+        ("follow", made[1].request_id),
+        ("follow", made[0].request_id),
+    ]
+
+
+async def test_a_request_that_shares_nothing_neither_leads_nor_follows(ledger: RealLedger, account: Account) -> None:
+    await account.remember("req_origin")
+    alone = [account.attempt(None) for _ in range(3)]
+    decisions = await decide(ledger.admission, *alone, newer_than=NOW - timedelta(days=1))
+    assert [one.outcome for one in decisions] == ["admitted"] * 3
+    leader = await account.admitted()
+    assert [one.outcome for one in await decide(ledger.admission, account.attempt(None))] == ["admitted"]
+    assert await account.leader() == leader.request_id
+
+
+async def test_an_answer_is_a_hit_from_its_own_moment_until_it_expires(ledger: RealLedger, account: Account) -> None:
+    await account.remember("req_origin")
+
+    async def outcome(newer_than: datetime | None, now: datetime) -> tuple[str, str | None]:
+        made = account.attempt(now=now)
+        (decision,) = await decide(ledger.admission, made, newer_than=newer_than)
+        await ledger.admission.drop(made.request_id)
+        return decision.outcome, decision.origin
+
+    moment, expiry = timedelta(microseconds=1), NOW + timedelta(minutes=10)
+    assert await outcome(NOW, NOW) == ("hit", "req_origin")
+    assert await outcome(NOW + moment, NOW) == ("admitted", None)
+    assert await outcome(NOW, expiry - moment) == ("hit", "req_origin")
+    assert await outcome(NOW, expiry) == ("admitted", None)
+    assert await outcome(None, NOW) == ("admitted", None)
+
+
+async def test_another_projects_or_questions_answer_is_no_hit(ledger: RealLedger, account: Account) -> None:
+    stranger = await new_account(ledger)
+    await account.remember("req_origin")
+    asked = (stranger.attempt(), account.attempt(ANOTHER), account.attempt())
+    decisions = await decide(ledger.admission, *asked, newer_than=NOW)
+    assert [one.outcome for one in decisions] == ["admitted", "admitted", "hit"]
+
+
+async def test_an_answer_is_preferred_to_following(ledger: RealLedger, account: Account) -> None:
+    leader = await account.admitted()
+    await account.remember("req_origin")
+    (hit,) = await decide(ledger.admission, account.attempt(), newer_than=NOW)
+    (follow,) = await decide(ledger.admission, account.attempt(), newer_than=None)
+    assert (hit.outcome, hit.origin) == ("hit", "req_origin")
+    assert (follow.outcome, follow.origin) == ("follow", leader.request_id)
+
+
+async def test_who_loses_the_race_for_the_lead_asks_again_and_then_follows(
+    ledger: RealLedger, account: Account
+) -> None:
+    faster, slower = account.attempt(), [account.attempt() for _ in range(2)]
+    async with ledger.pool.acquire() as other:
+        async with other.transaction():
+            await lead(other, faster)
+            racing = asyncio.create_task(decide(ledger.admission, *slower, newer_than=NOW))
+            await who_waits_for(other)
+        assert [one.outcome for one in await racing] == ["again", "again"]
+    followed = await decide(ledger.admission, *slower, newer_than=NOW)
+    assert [(one.outcome, one.origin) for one in followed] == [("follow", faster.request_id)] * 2
+    assert await ledger.claims.in_flight(slower[0].request_id) == []
+
+
+async def test_who_raced_against_a_lead_that_came_to_nothing_leads(ledger: RealLedger, account: Account) -> None:
+    racing = account.attempt()
+    async with ledger.pool.acquire() as other:
+        undone = other.transaction()
+        await undone.start()
+        await lead(other, account.attempt())
+        decided = asyncio.create_task(decide(ledger.admission, racing))
+        await who_waits_for(other)
+        await undone.rollback()
+        assert [one.outcome for one in await decided] == ["admitted"]
+    assert await account.leader() == racing.request_id
+
+
+async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_flight(
+    ledger: RealLedger, account: Account
+) -> None:
+    faster, slower = account.attempt(), [account.attempt() for _ in range(2)]
+    async with ledger.pool.acquire() as other:
+        async with other.transaction():
+            await lead(other, faster)
+            racing = asyncio.create_task(decide(ledger.admission, *slower, newer_than=NOW))
+            await who_waits_for(other)
+            await account.remember(faster.request_id, other)
+            await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.request_id)
+        decisions = await racing
+    assert [(one.outcome, one.origin) for one in decisions[:1]] == [("hit", faster.request_id)]
+    assert [one.outcome for one in await decide(ledger.admission, slower[1], newer_than=NOW)] == ["hit"]
+    assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 0
+
+
+async def test_a_claim_is_had_by_one_of_many_deliveries(
+    ledger: RealLedger, account: Account, other_worker: Claims
+) -> None:
+    made, untouched = await account.admitted(), await account.admitted(ANOTHER)
+    claims = await asyncio.gather(
+        *((ledger.claims, other_worker)[n % 2].claim(made.request_id, n + 1) for n in range(40))
+    )
+    winners = [delivery for delivery, claim in enumerate(claims, start=1) if claim is not None]
+    (row,) = await ledger.claims.in_flight(made.request_id)
+    assert [row.delivery] == winners
+    assert await ledger.claims.claim(made.request_id, 99) is None
+    assert [one.delivery for one in await ledger.claims.in_flight(untouched.request_id)] == [None]
+
+
+async def test_each_of_a_batch_has_its_own_claim(ledger: RealLedger, account: Account) -> None:
+    made = [await account.admitted(None) for _ in range(20)]
+    asked = [(one.request_id, delivery) for delivery, one in enumerate(reversed(made), start=1)]
+    claims = await asyncio.gather(*(ledger.claims.claim(*one) for one in asked), ledger.claims.claim("req_none", 1))
+    assert [claim is not None for claim in claims] == [True] * 20 + [False]
+    rows = [(await ledger.claims.in_flight(request))[0] for request, _ in asked]
+    assert [row.delivery for row in rows] == list(range(1, 21))
+
+
+async def test_what_is_dropped_can_no_longer_be_claimed_and_leads_no_longer(
+    ledger: RealLedger, account: Account
+) -> None:
+    made = await account.admitted()
+    assert await ledger.admission.drop(made.request_id)
+    assert not await ledger.admission.drop(made.request_id)
+    assert await ledger.claims.claim(made.request_id, 1) is None
+    assert [one.outcome for one in await decide(ledger.admission, account.attempt())] == ["admitted"]
+
+
+async def test_what_is_claimed_is_not_dropped_and_leads_on(ledger: RealLedger, account: Account) -> None:
+    made, other = await account.admitted(), await account.admitted(ANOTHER)
+    assert await ledger.claims.claim(made.request_id, 1)
+    assert not await ledger.admission.drop(made.request_id)
+    assert await account.leader() == made.request_id
+    assert await account.leader(ANOTHER) == other.request_id
+
+
+async def test_a_request_is_dropped_or_claimed_never_both(ledger: RealLedger, account: Account) -> None:
+    made = [await account.admitted(None) for _ in range(40)]
+    dropped, claimed = await asyncio.gather(
+        asyncio.gather(*(ledger.admission.drop(one.request_id) for one in made)),
+        asyncio.gather(*(ledger.claims.claim(one.request_id, 1) for one in made)),
+    )
+    assert [is_dropped != (claim is not None) for is_dropped, claim in zip(dropped, claimed, strict=True)] == [
+        True
+    ] * 40
+
+
+async def test_of_many_deliveries_one_makes_the_next_attempt(
+    ledger: RealLedger, account: Account, other_worker: Claims
+) -> None:
+    made = await account.admitted()
+    assert await ledger.claims.claim(made.request_id, 1)
+    claims = await asyncio.gather(
+        *((ledger.claims, other_worker)[n % 2].admit_next(made, 2, 2 + n, ZERO, TODAY) for n in range(6))
+    )
+    winners = [delivery for delivery, claim in enumerate(claims, start=2) if claim is not None]
+    assert [(one.attempt, one.delivery) for one in await ledger.claims.in_flight(made.request_id)] == [
+        (1, 1),
+        *((2, delivery) for delivery in winners),
+    ]
+    assert len(winners) == 1
+
+
+async def test_an_older_delivery_makes_no_next_attempt(ledger: RealLedger, account: Account) -> None:
+    made = await account.admitted()
+    assert await ledger.claims.claim(made.request_id, 3)
+    assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY) is None
+    assert await account.leader() == made.request_id
+    assert await ledger.claims.admit_next(made, 2, 3, ZERO, TODAY) is not None
+    assert await ledger.claims.admit_next(made, 2, 4, ZERO, TODAY) is None
+
+
+async def test_the_lead_outlives_the_attempt_that_had_it(ledger: RealLedger, account: Account) -> None:
+    made = await account.admitted()
+    assert await ledger.claims.claim(made.request_id, 1)
+    assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)
+    await settle(ledger, made, 1)
+    (follow,) = await decide(ledger.admission, account.attempt())
+    assert (follow.outcome, follow.origin) == ("follow", made.request_id)
+    await settle(ledger, made, 2)
+    assert [one.outcome for one in await decide(ledger.admission, account.attempt())] == ["admitted"]
+
+
+async def test_the_next_attempt_leaves_the_lead_to_who_has_it_by_now(ledger: RealLedger, account: Account) -> None:
+    made = await account.admitted()
+    assert await ledger.claims.claim(made.request_id, 1)
+    await settle(ledger, made, 1)
+    leader = await account.admitted()
+    assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)
+    assert await account.leader() == leader.request_id
+
+
+async def test_the_next_attempt_of_what_shares_nothing_leads_nobody(ledger: RealLedger, account: Account) -> None:
+    made = await account.admitted(None)
+    assert await ledger.claims.claim(made.request_id, 1)
+    assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)
+    assert await ledger.pool.fetchval("SELECT count(*) FROM inflight WHERE cache_key IS NOT NULL") == 0
+
+
+async def settle(ledger: RealLedger, made: Attempt, number: int) -> None:
+    """End an attempt as the projector does."""
+    await ledger.pool.execute("SELECT settle($1, $2, $3, $4)", [made.request_id], [number], [made.key_id], [-1])
+
+
+async def lead(connection: Connection, made: Attempt) -> None:
+    """Take the lead, as another process's statement does before it commits."""
+    await connection.execute(
+        "INSERT INTO inflight VALUES ($1, 1, $2, $3, 'chat', 'm', 'p', 'u', NULL, $4, 0, 0, $5, 'r', $6, $7)",
+        made.request_id,
+        made.project_id,
+        made.key_id,
+        made.cache_key,
+        TODAY,
+        made.admitted_at,
+        made.deadline,
+    )
