@@ -16,7 +16,7 @@ from domain.events import Operation
 from domain.limits import Meter, Standing, Window
 from domain.money import NanoUsd
 from infra.batching import Batcher
-from infra.database import HeldConnection, Pool, database_errors
+from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
 
 MAX_ASKS_PER_BATCH = 256
 MAX_CLAIMS_PER_BATCH = 256
@@ -116,6 +116,8 @@ class Admission:
         self._connection = connection
         self._pool = pool
         self._now = now
+        self._unsure: list[str] = []
+        """Requests whose admission may have landed although nobody was told: taken back before anything else."""
         self._batcher: Batcher[Ask, Decision] = Batcher(
             self._admit_batch,
             name="admissions",
@@ -128,7 +130,7 @@ class Admission:
         """Decide about one request, in a batch with those that ask at the same moment.
 
         Raises:
-            Unavailable, OutcomeUnknown: the database is away; a row that landed all the same is swept.
+            Unavailable, OutcomeUnknown: the database is away; a row that landed all the same is taken back.
             Overloaded: too many are asking.
 
         """
@@ -148,6 +150,23 @@ class Admission:
         await self._connection.close()
 
     async def _admit_batch(self, asks: Sequence[Ask]) -> Sequence[Decision]:
+        if self._unsure:
+            await self._take_back()
+        try:
+            return await self._decide(asks)
+        except OutcomeUnknown:
+            self._unsure.extend(ask.attempt.request_id for ask in asks)
+            raise
+
+    async def _take_back(self) -> None:
+        """Drop what may have landed: no job was published for it, so no worker has it."""
+        async with database_errors():
+            await self._pool.execute(
+                "DELETE FROM inflight WHERE request_id = ANY ($1) AND delivery IS NULL", self._unsure
+            )
+        self._unsure.clear()
+
+    async def _decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
         accounts = sorted(
             {account for ask in asks for account in (("key", ask.attempt.key_id), ("project", ask.attempt.project_id))}
         )  # one order for all processes, or two batches could deadlock

@@ -4,14 +4,16 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import asyncpg
 import pytest
 
 from domain.history import after_answer, after_reconciling, lost_attempts
 from domain.limits import NANO_PER_S
 from domain.money import NanoUsd
 from infra.admission import Admission, Attempt, Claims, NoRoom
-from infra.database import HeldConnection
+from infra.database import HeldConnection, OutcomeUnknown
 from tests.integration.ledger import RealLedger, ask, attempt, completed, cost, lost
 
 TODAY = datetime.now(UTC).date()
@@ -206,6 +208,32 @@ async def test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(le
     assert await ledger.claims.admit_next(wanted, 3, 1, 40, TODAY) is None  # type: ignore[arg-type]
     with pytest.raises(NoRoom):
         await ledger.claims.admit_next(wanted, 3, 3, 40, TODAY)  # type: ignore[arg-type]
+
+
+class Dying(HeldConnection):
+    """A connection that dies once, after what it was sent has been committed."""
+
+    is_dead = False
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        rows = await super().fetch(query, *arguments)
+        if not self.is_dead:
+            self.is_dead = True
+            raise OutcomeUnknown("the database went away")
+        return rows
+
+
+async def test_an_admission_that_nobody_was_told_of_is_taken_back(
+    database_url: str, ledger: RealLedger, project: str
+) -> None:
+    key = await ledger.new_key(project, daily_budget_nano_usd=100)
+    admission = Admission(Dying(database_url, name="tests"), ledger.pool)
+    with pytest.raises(OutcomeUnknown):
+        await admission.admit(ask(attempt(project, key), hold=90))
+    assert await ledger.held(key) == 90
+    assert (await admission.admit(ask(attempt(project, key), hold=90))).outcome == "admitted"
+    assert await ledger.held(key) == 90
+    await admission.close()
 
 
 async def test_tokens_are_settled_with_the_true_number(ledger: RealLedger, project: str) -> None:

@@ -1,0 +1,261 @@
+"""Leads, claims and next attempts on real PostgreSQL are what a plain table of attempts says, in whichever order."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from domain.money import ZERO
+from infra.admission import Admission, Attempt, Claims, Decision
+from infra.database import HeldConnection
+from tests.integration import ledger
+from tests.integration.ledger import Clock, RealLedger
+
+TTL = timedelta(seconds=60)
+QUESTIONS = st.tuples(st.integers(0, 1), st.sampled_from([None, b"q" * 32, b"a" * 32]))
+"""Whose, of two projects, and what; None: it shares nothing."""
+
+Question = tuple[str, bytes]
+"""A project and a cache key."""
+
+
+@dataclass
+class Flight:
+    """A request that was admitted, with its attempts in flight: number to the delivery that claimed it."""
+
+    made: Attempt
+    attempts: dict[int, int | None] = field(default_factory=lambda: {1: None})
+    number: int = 1
+    """Of its last attempt."""
+
+    @property
+    def question(self) -> Question | None:
+        return None if self.made.cache_key is None else (self.made.project_id, self.made.cache_key)
+
+    @property
+    def newest_delivery(self) -> int:
+        return max((delivery for delivery in self.attempts.values() if delivery is not None), default=0)
+
+
+class FlightMachine(RuleBasedStateMachine):
+    """Two projects, two API processes, two workers; time is the test's."""
+
+    database_url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.clock = Clock()
+        self.real: RealLedger = self.run(RealLedger.open(self.database_url, self.clock))
+        self.admissions = (
+            self.real.admission,
+            Admission(HeldConnection(self.database_url, name="tests"), self.real.pool, now=self.clock),
+        )
+        self.workers = (
+            self.real.claims,
+            Claims(HeldConnection(self.database_url, name="tests"), self.real.pool, worker="other"),
+        )
+        self.flights: list[Flight] = []
+        self.leads: dict[Question, tuple[Flight, int]] = {}
+        self.answers: dict[Question, tuple[str, Any]] = {}
+
+    def teardown(self) -> None:
+        self.run(self.admissions[1].close())
+        self.run(self.workers[1].close())
+        self.run(self.real.close())
+        self.runner.close()
+
+    def run(self, work: Any) -> Any:
+        return self.runner.run(work)
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self.real.pool.execute("TRUNCATE inflight, cache_entries"))
+        self.projects = [self.run(self.real.new_project()) for _ in range(2)]
+        self.keys = [self.run(self.real.new_key(project)) for project in self.projects]
+
+    @rule(asked=st.lists(QUESTIONS, min_size=1, max_size=6), process=st.integers(0, 1), is_fresh=st.booleans())
+    def ask_together(self, asked: list[tuple[int, bytes | None]], process: int, is_fresh: bool) -> None:
+        made = [self._attempt(*one) for one in asked]
+        for one, decision in zip(made, self._decide(made, (process,), is_fresh), strict=True):
+            assert (decision.outcome, decision.origin) == self._expected(one, is_fresh)
+            self._note(one, decision)
+
+    @rule(asked=QUESTIONS.filter(lambda one: one[1] is not None), count=st.integers(2, 8), is_fresh=st.booleans())
+    def ask_over_both_processes(self, asked: tuple[int, bytes | None], count: int, is_fresh: bool) -> None:
+        made = [self._attempt(*asked) for _ in range(count)]
+        expected, _ = self._expected(made[0], is_fresh)
+        decisions = dict(zip(made, self._decide(made, (0, 1), is_fresh), strict=True))
+        leaders = [one for one, decision in decisions.items() if decision.outcome == "admitted"]
+        assert len(leaders) == (expected == "admitted")
+        for one in leaders:
+            self._note(one, decisions.pop(one))
+        for one, decision in decisions.items():
+            if decision.outcome != "again":
+                assert (decision.outcome, decision.origin) == self._expected(one, is_fresh)
+
+    @precondition(lambda self: self.flights)
+    @rule(data=st.data(), deliveries=st.lists(st.integers(1, 5), min_size=1, max_size=4, unique=True))
+    def claim(self, data: st.DataObject, deliveries: list[int]) -> None:
+        flight = self._any(data)
+        claims = self._by_both_workers(
+            [worker.claim(flight.made.request_id, delivery) for worker, delivery in self._shared_out(deliveries)]
+        )
+        winners = [delivery for delivery, claim in zip(deliveries, claims, strict=True) if claim is not None]
+        unclaimed = [number for number, delivery in flight.attempts.items() if delivery is None]
+        assert [claim.attempt for claim in claims if claim is not None] == unclaimed
+        flight.attempts.update(zip(unclaimed, winners, strict=True))
+
+    @precondition(lambda self: self.flights)
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        flight = self._any(data)
+        unclaimed = [number for number, delivery in flight.attempts.items() if delivery is None]
+        assert self.run(self.real.admission.drop(flight.made.request_id)) == bool(unclaimed)
+        for number in unclaimed:
+            self._ended(flight, number)
+
+    @precondition(lambda self: self.flights)
+    @rule(
+        data=st.data(),
+        deliveries=st.lists(st.integers(1, 8), min_size=1, max_size=3, unique=True),
+        is_repeated=st.booleans(),
+    )
+    def make_the_next_attempt(self, data: st.DataObject, deliveries: list[int], is_repeated: bool) -> None:
+        flight = self._any(data)
+        if None in flight.attempts.values():
+            return
+        number = flight.number if is_repeated and flight.number in flight.attempts else flight.number + 1
+        claims = self._by_both_workers(
+            [
+                worker.admit_next(flight.made, number, delivery, ZERO, self.clock.now.date())
+                for worker, delivery in self._shared_out(deliveries)
+            ]
+        )
+        winners = [delivery for delivery, claim in zip(deliveries, claims, strict=True) if claim is not None]
+        may_win = [one for one in deliveries if number > flight.number and one >= flight.newest_delivery]
+        assert len(winners) == bool(may_win)
+        assert set(winners) <= set(may_win)
+        for delivery in winners:
+            flight.attempts[number] = delivery
+            flight.number = number
+            if flight.question is not None and self.leads.get(flight.question, (flight, 0))[0] is flight:
+                self.leads[flight.question] = (flight, number)
+
+    @precondition(lambda self: any(flight.attempts for flight in self.flights))
+    @rule(data=st.data(), is_answered=st.booleans())
+    def settle(self, data: st.DataObject, is_answered: bool) -> None:
+        flight = self._any(data)
+        if not flight.attempts:
+            return
+        number = data.draw(st.sampled_from(sorted(flight.attempts)))
+        made = flight.made
+        self.run(
+            self.real.pool.execute("SELECT settle($1, $2, $3, '{-1}')", [made.request_id], [number], [made.key_id])
+        )
+        self._ended(flight, number)
+        if is_answered and flight.question is not None:
+            self.answers[flight.question] = (made.request_id, self.clock.now)
+            self.run(
+                self.real.pool.execute(
+                    "INSERT INTO cache_entries VALUES ($1, $2, $3, 'blob', $4, $5) ON CONFLICT (project_id, cache_key) "
+                    "DO UPDATE SET request_id = excluded.request_id, created_at = excluded.created_at, "
+                    "expires_at = excluded.expires_at",
+                    *flight.question,
+                    made.request_id,
+                    self.clock.now,
+                    self.clock.now + TTL,
+                )
+            )
+
+    @rule(seconds=st.sampled_from([1, 30, 60]))
+    def wait(self, seconds: int) -> None:
+        self.clock.now += timedelta(seconds=seconds)
+
+    @invariant()
+    def what_is_in_flight_is_the_same(self) -> None:
+        rows = self.run(
+            self.real.pool.fetch("SELECT request_id, attempt, delivery, cache_key IS NOT NULL FROM inflight")
+        )
+        leading = {(flight.made.request_id, number) for flight, number in self.leads.values()}
+        assert {tuple(row) for row in rows} == {
+            (flight.made.request_id, number, delivery, (flight.made.request_id, number) in leading)
+            for flight in self.flights
+            for number, delivery in flight.attempts.items()
+        }
+
+    def _attempt(self, project: int, cache_key: bytes | None) -> Attempt:
+        return ledger.attempt(self.projects[project], self.keys[project], cache_key=cache_key, now=self.clock.now)
+
+    def _decide(self, made: list[Attempt], processes: tuple[int, ...], is_fresh: bool) -> list[Decision]:
+        newer_than = None if is_fresh else self.clock.now - TTL
+
+        async def together() -> list[Decision]:
+            return await asyncio.gather(
+                *(
+                    self.admissions[processes[place % len(processes)]].admit(ledger.ask(one, newer_than=newer_than))
+                    for place, one in enumerate(made)
+                )
+            )
+
+        return self.run(together())  # type: ignore[no-any-return]
+
+    def _expected(self, made: Attempt, is_fresh: bool) -> tuple[str, str | None]:
+        question = None if made.cache_key is None else (made.project_id, made.cache_key)
+        if question is None:
+            return "admitted", None
+        origin, answered_at = self.answers.get(question, ("", None))
+        if answered_at is not None and not is_fresh and answered_at + TTL > self.clock.now:
+            return "hit", origin
+        if question in self.leads:
+            return "follow", self.leads[question][0].made.request_id
+        return "admitted", None
+
+    def _note(self, made: Attempt, decision: Decision) -> None:
+        if decision.outcome == "admitted":
+            flight = Flight(made)
+            self.flights.append(flight)
+            if flight.question is not None:
+                self.leads[flight.question] = (flight, 1)
+
+    def _ended(self, flight: Flight, number: int) -> None:
+        del flight.attempts[number]
+        if flight.question is not None and self.leads.get(flight.question) == (flight, number):
+            del self.leads[flight.question]
+
+    def _any(self, data: st.DataObject) -> Flight:
+        return self.flights[data.draw(st.integers(0, len(self.flights) - 1))]
+
+    def _shared_out(self, deliveries: list[int]) -> list[tuple[Claims, int]]:
+        return [(self.workers[place % 2], delivery) for place, delivery in enumerate(deliveries)]
+
+    def _by_both_workers(self, asked: list[Any]) -> list[Any]:
+        async def together() -> list[Any]:
+            return await asyncio.gather(*asked)
+
+        return self.run(together())  # type: ignore[no-any-return]
+
+
+def test_leads_and_claims_are_what_the_table_of_attempts_says(database_url: str) -> None:
+    machine = type("Machine", (FlightMachine,), {"database_url": database_url})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=20,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
