@@ -8,6 +8,7 @@ import pytest
 
 from cli.main import main
 from docs.generate import REFERENCE, pages
+from infra.settings import VARIABLES
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -46,6 +47,11 @@ def test_every_command_that_a_page_shows_exists(page: str) -> None:
                 break
     for targets in _TARGET.findall(TEXTS[page]):
         assert set(targets) - {""} <= TARGETS
+
+
+def test_the_example_environment_has_every_setting() -> None:
+    named = re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(variable.name for variable in VARIABLES)
 
 
 def test_the_pages_that_a_newcomer_needs_are_looked_at() -> None:
