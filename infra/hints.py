@@ -1,5 +1,6 @@
 """Hints between processes over core NATS: something changed, look again. Losing one costs time, never a fact."""
 
+import time
 from collections.abc import Callable
 
 from nats.aio.msg import Msg
@@ -16,15 +17,25 @@ PRICES_CHANGED = "prices.changed"
 """The operator has set a price."""
 
 
+QUIET_S = 0.01
+"""Shorter than the projector's rest between two folds."""
+
+
 class LogHints:
     """Gives and takes hints for one process."""
 
     def __init__(self, broker: Broker) -> None:
         self._client = broker.client
+        self._told_at = 0.0
 
     async def appended(self, _position: int) -> None:
-        """Say that the log is longer. While the broker is away nobody is told: the projector polls."""
-        if self._client.is_connected:
+        """Say that the log is longer. While the broker is away nobody is told: the projector polls.
+
+        Not said again within `QUIET_S`: a projector that was woken looks again when it has rested, which is later.
+        """
+        now = time.monotonic()
+        if now - self._told_at > QUIET_S and self._client.is_connected:
+            self._told_at = now
             await self._client.publish(LOG_APPENDED, b"")
 
     async def keys_changed(self, project_id: str) -> None:

@@ -18,8 +18,12 @@ from projections.projection import Projection
 
 LEADER_LOCK = 0x676174657761794C
 BATCH_EVENTS = 2_000
-MIN_INTERVAL_S = 0.02
-"""Between two folds under load: a fold costs a handful of round trips, however many events it takes along."""
+MIN_REST_S = 0.02
+MAX_REST_S = 0.1
+REST_FACTOR = 8
+"""A fold costs a handful of round trips, however many events it takes along: after one, the next waits this many times
+as long as it took, within the bounds above. So folding stays a ninth of the time at most, and reads stay fresh.
+"""
 POLL_INTERVAL_S = 0.25
 RETRY_S = 1.0
 UNKNOWN_TOKENS = -1
@@ -56,10 +60,11 @@ class Runner:
         while not stop.is_set():
             started = time.monotonic()
             self._appended.clear()
-            folded = await self.fold_next(positions)
-            if not folded:
+            if await self.fold_next(positions):
+                took_s = time.monotonic() - started
+                await asyncio.sleep(min(MAX_REST_S, max(MIN_REST_S, REST_FACTOR * took_s)))
+            else:
                 await _wait(self._appended, stop, POLL_INTERVAL_S)
-            await asyncio.sleep(max(0.0, MIN_INTERVAL_S - (time.monotonic() - started)))
 
     async def fold_next(self, positions: dict[str, int]) -> int:
         """Fold the next batch, and move `positions` on; returns how many events it had."""

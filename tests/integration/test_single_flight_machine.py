@@ -85,7 +85,11 @@ class FlightMachine(RuleBasedStateMachine):
         self.projects = [self.run(self.real.new_project()) for _ in range(2)]
         self.keys = [self.run(self.real.new_key(project)) for project in self.projects]
 
-    @rule(asked=st.lists(QUESTIONS, min_size=1, max_size=6), process=st.integers(0, 1), is_fresh=st.booleans())
+    @rule(
+        asked=st.lists(QUESTIONS, min_size=1, max_size=6, unique=True),
+        process=st.integers(0, 1),
+        is_fresh=st.booleans(),
+    )
     def ask_together(self, asked: list[tuple[int, bytes | None]], process: int, is_fresh: bool) -> None:
         made = [self._attempt(*one) for one in asked]
         for one, decision in zip(made, self._decide(made, (process,), is_fresh), strict=True):

@@ -156,7 +156,7 @@ async def test_closing_runs_what_waits_and_takes_nothing_more() -> None:
     await all_that_can_happen_now()
     assert not closing.done()
     with pytest.raises(AssertionError, match="closed"):
-        await batcher.submit(4)
+        await asyncio.wait_for(batcher.submit(4), PATIENCE_S)
     runs.gate.set()
     await asyncio.wait_for(closing, PATIENCE_S)
     assert [task.done() for task in tasks] == [True] * 4

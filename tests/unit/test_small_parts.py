@@ -1,8 +1,6 @@
 """Latency histograms, budget windows, batches, pull's arithmetic, the memory cache."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -12,11 +10,9 @@ from hypothesis import strategies as st
 from api.memory_cache import CachedAnswer, MemoryCache
 from domain.answer import Receipt
 from domain.budget import day_of, resets_at, window_start
-from domain.errors import Overloaded
 from domain.latency import MAX_MS, bucket_of, middle_ms, percentile_ms
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
-from infra.batching import Batcher
 from workers.pull import asked_after_status, delivery_number
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -46,44 +42,6 @@ def test_windows_are_utc_days_and_months() -> None:
     assert window_start(date(2026, 12, 31), "month") == date(2026, 12, 1)
     assert resets_at(date(2026, 12, 31), "day") == datetime(2027, 1, 1, tzinfo=UTC)
     assert resets_at(date(2026, 12, 1), "month") == datetime(2027, 1, 1, tzinfo=UTC)
-
-
-async def test_what_waits_goes_out_together() -> None:
-    batches: list[int] = []
-
-    async def run(items: Sequence[int]) -> Sequence[int]:
-        batches.append(len(items))
-        await asyncio.sleep(0)
-        return [item * 2 for item in items]
-
-    batcher = Batcher(run, name="test", max_batch=10, max_waiting=100)
-    assert await asyncio.gather(*(batcher.submit(n) for n in range(25))) == [n * 2 for n in range(25)]
-    assert max(batches) == 10
-    assert sum(batches) == 25
-    await batcher.close()
-
-
-async def test_a_bad_item_fails_alone() -> None:
-    async def run(items: Sequence[int]) -> Sequence[int]:
-        if 3 in items:
-            raise ValueError("three")
-        return items
-
-    batcher = Batcher(run, name="test", max_batch=10, max_waiting=100, isolate=(ValueError,))
-    results = await asyncio.gather(*(batcher.submit(n) for n in range(6)), return_exceptions=True)
-    assert [result for result in results if not isinstance(result, Exception)] == [0, 1, 2, 4, 5]
-    await batcher.close()
-
-
-async def test_too_many_that_wait_are_refused() -> None:
-    async def run(items: Sequence[int]) -> Sequence[int]:
-        await asyncio.sleep(0.01)
-        return items
-
-    batcher = Batcher(run, name="test", max_batch=1, max_waiting=2)
-    results = await asyncio.gather(*(batcher.submit(n) for n in range(5)), return_exceptions=True)
-    assert any(isinstance(result, Overloaded) for result in results)
-    await batcher.close()
 
 
 @pytest.mark.parametrize(
