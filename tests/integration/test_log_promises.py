@@ -78,14 +78,16 @@ async def test_a_commit_lands_whole_or_not_at_all(ledger: RealLedger) -> None:
     assert await is_whole(ledger, 3)
 
 
-async def test_positions_have_no_gaps_where_two_appenders_contest_every_stream(
+async def test_two_appenders_at_once_leave_no_gap_and_only_who_is_second_in_a_stream_loses(
     ledger: RealLedger, other: EventLog
 ) -> None:
-    wanted = [commit(f"s-{n}", 0, *["x"] * (1 + n % 3)) for n in range(100)]
-    mine, theirs = await asyncio.gather(together(ledger.log, *wanted), together(other, *reversed(wanted)))
-    for one, another in zip(mine, reversed(theirs), strict=True):
-        assert sorted(isinstance(outcome, Conflict) for outcome in (one, another)) == [False, True]
-    assert await is_whole(ledger, sum(len(one.events) for one in wanted))
+    contested = [commit(f"s-{n}", 0, *["x"] * (1 + n % 3)) for n in range(50)]
+    mine, theirs = ([commit(f"{whose}-{n}", 0, "x", "y") for n in range(50)] for whose in ("mine", "theirs"))
+    found = await asyncio.gather(together(ledger.log, *contested, *mine), together(other, *contested, *theirs))
+    is_lost = [[isinstance(outcome, Conflict) for outcome in outcomes] for outcomes in found]
+    assert [sorted(both) for both in zip(is_lost[0][:50], is_lost[1][:50], strict=True)] == [[False, True]] * 50
+    assert is_lost[0][50:] + is_lost[1][50:] == [False] * 100
+    assert await is_whole(ledger, sum(len(one.events) for one in (*contested, *mine, *theirs)))
 
 
 async def test_a_position_is_that_of_the_commits_last_event(ledger: RealLedger) -> None:

@@ -106,7 +106,7 @@ async def test_over_two_processes_at_once_one_leads_and_all_others_come_to_follo
     assert [(one.outcome, one.origin) for one in following] == [("follow", leaders[0].request_id)] * 99
 
 
-async def test_projects_and_questions_share_no_lead_in_one_batch(ledger: RealLedger, account: Account) -> None:
+async def test_projects_and_questions_share_no_lead(ledger: RealLedger, account: Account) -> None:
     stranger = await new_account(ledger)
     made = [account.attempt(), stranger.attempt(), account.attempt(ANOTHER), stranger.attempt(), account.attempt()]
     decisions = await decide(ledger.admission, *made)
@@ -117,6 +117,8 @@ async def test_projects_and_questions_share_no_lead_in_one_batch(ledger: RealLed
         ("follow", made[1].request_id),
         ("follow", made[0].request_id),
     ]
+    newcomer = await new_account(ledger)
+    assert [one.outcome for one in await decide(ledger.admission, newcomer.attempt())] == ["admitted"]
 
 
 async def test_a_request_that_shares_nothing_neither_leads_nor_follows(ledger: RealLedger, account: Account) -> None:
@@ -224,12 +226,16 @@ async def test_a_claim_is_had_by_one_of_many_deliveries(
 
 
 async def test_each_of_a_batch_has_its_own_claim(ledger: RealLedger, account: Account) -> None:
-    made = [await account.admitted(None) for _ in range(20)]
+    made = [account.attempt(None) for _ in range(20)]
+    await asyncio.gather(*(ledger.admission.admit(ask(one, hold=hold)) for hold, one in enumerate(made)))
     asked = [(one.request_id, delivery) for delivery, one in enumerate(reversed(made), start=1)]
-    claims = await asyncio.gather(*(ledger.claims.claim(*one) for one in asked), ledger.claims.claim("req_none", 1))
-    assert [claim is not None for claim in claims] == [True] * 20 + [False]
+    nothing, *claims = await asyncio.gather(
+        ledger.claims.claim("req_unknown", 1), *(ledger.claims.claim(*one) for one in asked)
+    )
+    assert nothing is None
+    assert [claim and claim.hold_nano_usd for claim in claims] == list(reversed(range(20)))
     rows = [(await ledger.claims.in_flight(request))[0] for request, _ in asked]
-    assert [row.delivery for row in rows] == list(range(1, 21))
+    assert [(row.delivery, row.hold_nano_usd) for row in rows] == [(n + 1, 19 - n) for n in range(20)]
 
 
 async def test_what_is_dropped_can_no_longer_be_claimed_and_leads_no_longer(
@@ -284,6 +290,15 @@ async def test_an_older_delivery_makes_no_next_attempt(ledger: RealLedger, accou
     assert await account.leader() == made.request_id
     assert await ledger.claims.admit_next(made, 2, 3, ZERO, TODAY) is not None
     assert await ledger.claims.admit_next(made, 2, 4, ZERO, TODAY) is None
+
+
+async def test_no_attempt_is_made_before_one_that_is_in_flight(ledger: RealLedger, account: Account) -> None:
+    made = await account.admitted()
+    assert await ledger.claims.claim(made.request_id, 1)
+    assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)
+    await settle(ledger, made, 1)
+    assert await ledger.claims.admit_next(made, 1, 3, ZERO, TODAY) is None
+    assert [one.attempt for one in await ledger.claims.in_flight(made.request_id)] == [2]
 
 
 async def test_the_lead_outlives_the_attempt_that_had_it(ledger: RealLedger, account: Account) -> None:
