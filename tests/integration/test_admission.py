@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -16,8 +16,12 @@ from infra.admission import Admission, Attempt, Claims, NoRoom
 from infra.database import HeldConnection, OutcomeUnknown
 from tests.integration.ledger import RealLedger, ask, attempt, completed, cost, lost
 
-TODAY = datetime.now(UTC).date()
 KEY = b"k" * 32
+
+
+def today() -> date:
+    """The UTC day, asked each time: a run may go on past midnight."""
+    return datetime.now(UTC).date()
 
 
 @pytest.fixture
@@ -95,7 +99,7 @@ async def test_what_is_spent_refuses_at_once_and_what_is_held_asks_to_wait(ledge
     await ledger.admission.admit(ask(first, hold=60))
     waiting = await ledger.admission.admit(ask(attempt(project, key), hold=50))
     assert (waiting.outcome, waiting.window and waiting.window.held_nano_usd) == ("full", 60)
-    await ledger.append(first, 0, completed(first), cost(first, 55, hold=60, day=TODAY))
+    await ledger.append(first, 0, completed(first), cost(first, 55, hold=60, day=today()))
     await ledger.fold()
     refused = await ledger.admission.admit(ask(attempt(project, key), hold=50))
     assert (refused.outcome, refused.window and refused.window.taken_nano_usd) == ("spent", 55)
@@ -200,14 +204,14 @@ async def test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(le
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     wanted = attempt(project, key, cache_key=KEY)
     await _claimed(ledger, wanted, 40)
-    assert await ledger.claims.admit_next(wanted, 2, 2, 40, TODAY) is not None  # type: ignore[arg-type]
+    assert await ledger.claims.admit_next(wanted, 2, 2, 40, today()) is not None  # type: ignore[arg-type]
     assert await ledger.held(key) == 80
     follower = await ledger.admission.admit(ask(attempt(project, key, cache_key=KEY), hold=40))
     assert (follower.outcome, follower.origin) == ("follow", wanted.request_id)
-    assert await ledger.claims.admit_next(wanted, 2, 3, 40, TODAY) is None  # type: ignore[arg-type]
-    assert await ledger.claims.admit_next(wanted, 3, 1, 40, TODAY) is None  # type: ignore[arg-type]
+    assert await ledger.claims.admit_next(wanted, 2, 3, 40, today()) is None  # type: ignore[arg-type]
+    assert await ledger.claims.admit_next(wanted, 3, 1, 40, today()) is None  # type: ignore[arg-type]
     with pytest.raises(NoRoom):
-        await ledger.claims.admit_next(wanted, 3, 3, 40, TODAY)  # type: ignore[arg-type]
+        await ledger.claims.admit_next(wanted, 3, 3, 40, today())  # type: ignore[arg-type]
 
 
 class Dying(HeldConnection):
@@ -243,7 +247,7 @@ async def test_tokens_are_settled_with_the_true_number(ledger: RealLedger, proje
     assert decision.standing.tokens is not None
     assert decision.standing.tokens.left <= 100
     assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=200))).outcome == "tokens"
-    await ledger.append(first, 0, completed(first), cost(first, 0, hold=0, day=TODAY, tokens=100))
+    await ledger.append(first, 0, completed(first), cost(first, 0, hold=0, day=today(), tokens=100))
     await ledger.fold()
     assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=850))).outcome == "admitted"
     assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=1_001))).outcome == "tokens"
@@ -256,10 +260,10 @@ async def test_a_late_true_cost_replaces_the_assumed_one_and_releases_nothing_ag
     first, second = attempt(project, key), attempt(project, key)
     await ledger.admission.admit(ask(first, hold=100))
     await ledger.admission.admit(ask(second, hold=30))
-    await ledger.append(first, 0, lost(first, hold=100, day=TODAY))
+    await ledger.append(first, 0, lost(first, hold=100, day=today()))
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((0, 100), 30)
-    late = after_answer(await ledger.history(first), completed(first), cost(first, 40, hold=100, day=TODAY))
+    late = after_answer(await ledger.history(first), completed(first), cost(first, 40, hold=100, day=today()))
     await ledger.append(first, 1, *late)
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((40, 0), 30)
@@ -269,11 +273,11 @@ async def test_reconciling_replaces_what_was_assumed(ledger: RealLedger, project
     key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
     first = attempt(project, key)
     await ledger.admission.admit(ask(first, hold=100))
-    await ledger.append(first, 0, lost(first, hold=100, day=TODAY))
+    await ledger.append(first, 0, lost(first, hold=100, day=today()))
     history = await ledger.history(first)
     await ledger.append(first, 1, *after_reconciling(history, lost_attempts(history)[0], NanoUsd(25)))
     await ledger.fold()
     assert await ledger.balance(key) == (25, 0)
     settled = await ledger.history(first)
     assert lost_attempts(settled) == []
-    assert after_answer(settled, completed(first), cost(first, 40, hold=100, day=TODAY)) == ()
+    assert after_answer(settled, completed(first), cost(first, 40, hold=100, day=today())) == ()

@@ -6,7 +6,7 @@ import pytest
 from infra.admission import Admission
 from tests.integration import test_admission as promises
 from tests.integration.ledger import RealLedger, ask, attempt, lost
-from tests.integration.test_admission import TODAY, processes, project
+from tests.integration.test_admission import processes, project, today
 
 __all__ = ["processes", "project"]  # fixtures
 
@@ -53,7 +53,7 @@ async def assumed_cost_is_taken(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     first = attempt(project, key)
     await ledger.admission.admit(ask(first, hold=60))
-    await ledger.append(first, 0, lost(first, hold=60, day=TODAY))
+    await ledger.append(first, 0, lost(first, hold=60, day=today()))
     await ledger.fold()
     assert (await ledger.admission.admit(ask(attempt(project, key), hold=50))).outcome == "spent"
 
@@ -63,8 +63,8 @@ async def an_outcome_releases_its_own_attempt_only(ledger: RealLedger, project: 
     first = attempt(project, key)
     await ledger.admission.admit(ask(first, hold=40))
     assert await ledger.claims.claim(first.request_id, 1)
-    assert await ledger.claims.admit_next(first, 2, 2, 40, TODAY)  # type: ignore[arg-type]
-    await ledger.append(first, 0, lost(first, hold=40, day=TODAY))
+    assert await ledger.claims.admit_next(first, 2, 2, 40, today())  # type: ignore[arg-type]
+    await ledger.append(first, 0, lost(first, hold=40, day=today()))
     await ledger.fold()
     assert await ledger.held(key) == 40
 
