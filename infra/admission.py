@@ -27,7 +27,7 @@ _CLAIM = "SELECT * FROM claim($1, $2, $3)"
 _ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 18))})"
 
 Outcome = Literal["admitted", "hit", "follow", "again", "rate", "tokens", "busy", "full", "spent", "unpriced"]
-"""As `admit` in `migrations/sql/0002_admission.sql` says."""
+"""As `admit` in `migrations/functions/admission.sql` says."""
 
 
 class Attempt(Struct, frozen=True, kw_only=True):

@@ -55,7 +55,7 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
-        if self._worker is None:
+        if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work(), name=f"batches of {self._name}")
         elif self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
@@ -85,6 +85,7 @@ class Batcher(Generic[Item, Result]):
     async def _run_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._run([item for item, _ in batch])
+            assert len(results) == len(batch), f"{self._name}: {len(results)} results for {len(batch)} items"
         except self._isolate as error:
             if len(batch) == 1:
                 _fail(batch, error)
@@ -93,8 +94,12 @@ class Batcher(Generic[Item, Result]):
                 await self._run_batch([one])
         except Exception as error:  # noqa: BLE001 - the loop survives; everyone who waited is told
             _fail(batch, error)
+        except asyncio.CancelledError:
+            for _, future in (*batch, *self._waiting):
+                future.cancel()
+            self._waiting.clear()
+            raise
         else:
-            assert len(results) == len(batch), f"{self._name}: {len(results)} results for {len(batch)} items"
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():  # its waiter may have been cancelled
                     future.set_result(result)

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from domain.errors import Unavailable
 from domain.events import EVENT_TYPES, Event, StoredEvent
 from infra.batching import Batcher
 from infra.database import Connection, HeldConnection, OutcomeUnknown, Pool, database_errors
@@ -95,7 +96,7 @@ class EventLog:
             name="appends",
             max_batch=MAX_COMMITS_PER_BATCH,
             max_waiting=MAX_WAITING_COMMITS,
-            isolate=(asyncpg.PostgresError, asyncpg.DataError),
+            isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
 
     async def append(self, commit: Commit) -> int:
@@ -116,15 +117,22 @@ class EventLog:
         """Append commits and run `apply` in one transaction: for what must hold the moment the call returns.
 
         Raises:
-            Conflict, Unavailable: as `append`. An error of `apply` undoes the append.
+            Conflict, OutcomeUnknown, Unavailable: as `append`. An error of `apply` undoes the append.
 
         """
-        async with database_errors(), self._pool.acquire() as connection, connection.transaction():
-            positions = await connection.fetchval(_APPEND, *_arguments(commits))
-            for commit, position in zip(commits, positions, strict=True):
-                if position is None:
-                    raise Conflict(commit.stream, commit.expected_version)
-            await apply(connection)
+        is_committing = False
+        try:
+            async with database_errors(), self._pool.acquire() as connection, connection.transaction():
+                positions = await connection.fetchval(_APPEND, *_arguments(commits))
+                for commit, position in zip(commits, positions, strict=True):
+                    if position is None:
+                        raise Conflict(commit.stream, commit.expected_version)
+                await apply(connection)
+                is_committing = True
+        except Unavailable as error:
+            if is_committing:
+                raise OutcomeUnknown(error.message, retry_after_s=error.retry_after_s) from error
+            raise
         await self._announce(positions[-1])
         return int(positions[-1])
 

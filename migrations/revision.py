@@ -1,17 +1,20 @@
-"""Runs the SQL file of a revision. Does not know which revisions there are."""
+"""Runs SQL files: those of the revisions, and the functions. Does not know which there are."""
 
 from pathlib import Path
 
 from alembic import op
+from sqlalchemy import Connection
 
 _SQL = Path(__file__).parent / "sql"
 
 
 def run_sql(name: str) -> None:
-    """Run every statement of `migrations/sql/<name>` in the migration's transaction.
+    """Run every statement of `migrations/sql/<name>` in the migration's transaction."""
+    run_file(op.get_bind(), _SQL / name)
 
-    Straight through the driver: SQLAlchemy would prepare the text, which allows one statement only.
-    """
-    cursor = op.get_bind().connection.cursor()
-    cursor.execute((_SQL / name).read_text(encoding="utf-8"))
+
+def run_file(connection: Connection, file: Path) -> None:
+    """Run every statement of a file, straight through the driver: SQLAlchemy would prepare it, which allows one only."""
+    cursor = connection.connection.cursor()
+    cursor.execute(file.read_text(encoding="utf-8"))
     cursor.close()

@@ -70,20 +70,6 @@ async def test_without_the_check_of_versions_both_would_land(ledger: RealLedger,
         await test_of_two_appenders_to_one_version_one_lands(ledger, other)
 
 
-async def test_a_commit_that_cannot_be_stored_fails_alone(ledger: RealLedger) -> None:
-    unstorable = commit("bad", 0, "a\0b")
-    outcomes = await asyncio.gather(
-        ledger.log.append(commit("first")),
-        ledger.log.append(unstorable),
-        ledger.log.append(commit("last")),
-        return_exceptions=True,
-    )
-    stored = {one.stream for one in await ledger.log.read_after(0)}
-    assert {"first", "last"} <= stored
-    assert isinstance(outcomes[1], BaseException) == ("bad" not in stored)
-    assert (await verify(ledger.pool)).first_bad is None
-
-
 async def test_blobs_land_with_their_commit_or_not_at_all(ledger: RealLedger) -> None:
     def blob(name: str) -> Blob:
         return Blob(blob_id=name, project_id=INSTALLATION, body=b"sealed", expires_at=AT)

@@ -90,6 +90,29 @@ async def test_two_appenders_at_once_leave_no_gap_and_only_who_is_second_in_a_st
     assert await is_whole(ledger, sum(len(one.events) for one in (*contested, *mine, *theirs)))
 
 
+async def test_an_append_waits_for_the_one_before_it_and_lands_behind_it(ledger: RealLedger, other: EventLog) -> None:
+    behind: list[asyncio.Task[int]] = []
+
+    async def while_under_way(connection: Connection) -> None:
+        behind.append(asyncio.create_task(other.append(commit("behind"))))
+        await who_waits_for(connection)
+
+    assert await ledger.log.append_with([commit("first", 0, "x", "y")], while_under_way) == 2
+    assert await behind[0] == 3
+    assert await is_whole(ledger, 3)
+
+
+@pytest.mark.parametrize("taken", [[], ["taken"]], ids=["all else lands", "another loses"])
+async def test_a_commit_ahead_of_its_stream_is_a_conflict(ledger: RealLedger, taken: list[str]) -> None:
+    await together(ledger.log, *(commit(stream) for stream in (*taken, "s")))
+    first, *ahead, last = await together(
+        ledger.log, commit("a"), commit("empty", 5), commit("s", 2), *map(commit, taken), commit("s", 1)
+    )
+    assert (first, last) == (len(taken) + 2, len(taken) + 3)
+    assert [type(one) for one in ahead] == [Conflict] * (2 + len(taken))
+    assert await is_whole(ledger, len(taken) + 3)
+
+
 async def test_a_position_is_that_of_the_commits_last_event(ledger: RealLedger) -> None:
     await ledger.log.append(commit("taken"))
     assert await together(ledger.log, commit("a", 0, "x", "y"), commit("b", 0, "x", "y", "z")) == [3, 6]
@@ -99,7 +122,13 @@ async def test_a_position_is_that_of_the_commits_last_event(ledger: RealLedger) 
 
 
 @pytest.mark.parametrize(
-    "unstorable", [commit("nul\0"), commit("past", 2**31), commit("nul", 0, "a", blobs=(blob("b\0"),))]
+    "unstorable",
+    [
+        commit("nul\0"),
+        commit("past", 2**31),
+        commit("nul", 0, "a", blobs=(blob("b\0"),)),
+        commit("half", 0, "a lone \ud800 surrogate"),
+    ],
 )
 async def test_what_cannot_be_stored_fails_alone_and_leaves_the_log_whole(
     ledger: RealLedger, unstorable: Commit
@@ -109,7 +138,7 @@ async def test_what_cannot_be_stored_fails_alone_and_leaves_the_log_whole(
         ledger.log, commit("a", 0, "x", "y"), unstorable, commit("taken"), commit("b")
     )
     assert (first, last) == (3, 4)
-    assert isinstance(bad, asyncpg.PostgresError)
+    assert isinstance(bad, asyncpg.PostgresError | UnicodeEncodeError)
     assert isinstance(lost, Conflict)
     assert await is_whole(ledger, 4)
 

@@ -106,6 +106,40 @@ async def test_over_two_processes_at_once_one_leads_and_all_others_come_to_follo
     assert [(one.outcome, one.origin) for one in following] == [("follow", leaders[0].request_id)] * 99
 
 
+async def test_equal_questions_follow_a_leader_from_before_their_batch_whatever_else_is_in_it(
+    ledger: RealLedger, account: Account
+) -> None:
+    leader = await account.admitted()
+    decisions = await decide(ledger.admission, account.attempt(None), *(account.attempt() for _ in range(3)))
+    assert [(one.outcome, one.origin) for one in decisions] == [
+        ("admitted", None),
+        *[("follow", leader.request_id)] * 3,
+    ]
+
+
+async def test_one_who_wants_a_fresh_answer_is_not_kept_waiting_by_an_equal_hit(
+    ledger: RealLedger, account: Account
+) -> None:
+    await account.remember("req_origin")
+    hit, fresh, behind = await asyncio.gather(
+        ledger.admission.admit(ask(account.attempt(), newer_than=NOW)),
+        ledger.admission.admit(ask(leading := account.attempt())),
+        ledger.admission.admit(ask(account.attempt())),
+    )
+    assert [hit.outcome, fresh.outcome, behind.outcome] == ["hit", "admitted", "follow"]
+    assert behind.origin == leading.request_id
+
+
+async def test_one_who_can_pay_leads_although_an_equal_question_before_it_could_not(
+    ledger: RealLedger, account: Account
+) -> None:
+    poor = Account(ledger, account.project_id, await ledger.new_key(account.project_id, daily_budget_nano_usd=5))
+    made = [poor.attempt(), account.attempt(), poor.attempt()]
+    refused, leads, follows = await asyncio.gather(*(ledger.admission.admit(ask(one, hold=10)) for one in made))
+    assert [refused.outcome, leads.outcome, follows.outcome] == ["spent", "admitted", "follow"]
+    assert follows.origin == made[1].request_id
+
+
 async def test_projects_and_questions_share_no_lead(ledger: RealLedger, account: Account) -> None:
     stranger = await new_account(ledger)
     made = [account.attempt(), stranger.attempt(), account.attempt(ANOTHER), stranger.attempt(), account.attempt()]
@@ -209,6 +243,31 @@ async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_f
     assert decisions[0].origin == faster.request_id
     assert [one.outcome for one in await decide(ledger.admission, slower[1], newer_than=NOW)] == ["hit"]
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 0
+
+
+@pytest.mark.parametrize("is_answered", [False, True], ids=["again", "hit"])
+async def test_who_loses_the_race_for_the_lead_is_charged_for_nothing(
+    ledger: RealLedger, account: Account, is_answered: bool
+) -> None:
+    limits = {"token_limit": 1000, "concurrency_limit": 2, "daily_budget_nano_usd": 100}
+    account.key_id = await ledger.new_key(account.project_id, **limits)
+    faster, slower = account.attempt(), account.attempt()
+    async with ledger.pool.acquire() as other:
+        async with other.transaction():
+            await lead(other, faster)
+            racing = asyncio.create_task(
+                ledger.admission.admit(ask(slower, hold=60, token_bound=900, newer_than=NOW))
+            )
+            await who_waits_for(other)
+            if is_answered:
+                await account.remember(faster.request_id, other)
+                await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.request_id)
+        decision = await racing
+    assert decision.outcome == ("hit" if is_answered else "again")
+    assert decision.standing.tokens is not None
+    assert (decision.standing.tokens.left, decision.standing.budget_left_nano_usd) == (1000, 100)
+    another = ask(account.attempt(ANOTHER), hold=60, token_bound=900)
+    assert (await ledger.admission.admit(another)).outcome == "admitted"
 
 
 async def test_a_claim_is_had_by_one_of_many_deliveries(

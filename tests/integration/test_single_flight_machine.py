@@ -86,7 +86,7 @@ class FlightMachine(RuleBasedStateMachine):
         self.keys = [self.run(self.real.new_key(project)) for project in self.projects]
 
     @rule(
-        asked=st.lists(QUESTIONS, min_size=1, max_size=6, unique=True),
+        asked=st.lists(QUESTIONS, min_size=1, max_size=6),
         process=st.integers(0, 1),
         is_fresh=st.booleans(),
     )

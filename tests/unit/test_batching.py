@@ -16,7 +16,7 @@ PATIENCE_S = 5.0
 class Runs:
     """Doubles numbers, a batch at a time, once its gate is open; fails a batch that holds a bad one."""
 
-    def __init__(self, *, is_open: bool = True, bad: dict[int, Exception] | None = None) -> None:
+    def __init__(self, *, is_open: bool = True, bad: dict[int, BaseException] | None = None) -> None:
         self.batches: list[list[int]] = []
         self.begun = asyncio.Event()
         self.gate = asyncio.Event()
@@ -32,6 +32,10 @@ class Runs:
             if item in self.bad:
                 raise self.bad[item]
         return [item * 2 for item in items]
+
+
+async def forgets_the_last(items: Sequence[int]) -> Sequence[int]:
+    return items[:-1]
 
 
 def batcher_of(runs: Runs, **limits: Any) -> Batcher[int, int]:
@@ -131,6 +135,23 @@ async def test_an_error_stops_nothing_that_comes_after() -> None:
     batcher = batcher_of(runs)
     await results(submit(batcher, 1))
     assert await results(submit(batcher, 2)) == [4]
+
+
+async def test_a_run_that_does_not_answer_everyone_fails_everyone_and_stops_nothing() -> None:
+    batcher: Batcher[int, int] = Batcher(forgets_the_last, name="tests", max_batch=100, max_waiting=100)
+    first, second = await results(submit(batcher, 1, 2))
+    assert [type(first), type(second)] == [AssertionError] * 2
+    assert [type(one) for one in await results(submit(batcher, 3))] == [AssertionError]
+
+
+async def test_whoever_waits_for_a_run_that_is_cancelled_is_told_and_the_next_run_begins() -> None:
+    cancelled = asyncio.CancelledError()
+    runs = Runs(is_open=False, bad={0: cancelled})
+    batcher = batcher_of(runs)
+    tasks = await behind_one_under_way(runs, batcher, 1, 2)
+    runs.gate.set()
+    assert [type(one) for one in await results(tasks)] == [asyncio.CancelledError] * 3
+    assert await results(submit(batcher, 4)) == [8]
 
 
 @pytest.mark.parametrize("bad", [{}, {3: OSError("gone")}, {3: ValueError("three")}], ids=["well", "lost", "isolated"])

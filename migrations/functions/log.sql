@@ -1,0 +1,83 @@
+-- Appending to the log. See infra/event_log.py.
+
+CREATE OR REPLACE FUNCTION array_to_bytes(p_parts bytea[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT string_agg(part, '' ORDER BY i) FROM unnest(p_parts) WITH ORDINALITY AS parts (part, i)
+$$;
+
+-- Whether a stream has the version before this one, at an earlier position; every stream begins with 1.
+CREATE OR REPLACE FUNCTION has_version_before(p_stream text, p_version integer, p_position bigint)
+RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN p_version = 1 OR EXISTS (
+        SELECT 1 FROM events WHERE stream = p_stream AND version = p_version - 1 AND position < p_position);
+END $$;
+
+-- Append several commits as one batch. Each commit is a run of events that land together or not at all; a commit
+-- whose stream is not at the version before its first loses alone. Returns, per commit, the position of its last event, NULL if it lost.
+CREATE OR REPLACE FUNCTION append_events(
+    p_commits integer[],        -- number of the commit that each event belongs to: 1, 1, 2, 3, 3 …
+    p_streams text[], p_versions integer[], p_types text[], p_projects text[], p_at timestamptz[], p_data text[],
+    p_digests bytea[],
+    p_blob_commits integer[], p_blob_ids text[], p_blob_projects text[], p_blob_bodies bytea[],
+    p_blob_expires timestamptz[]
+) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_head    bigint;
+    v_chain   bytea;
+    v_next    bytea;
+    v_last    integer := cardinality(p_commits);
+    v_commits integer := p_commits[cardinality(p_commits)];
+    v_first   integer := 1;
+    v_result  bigint[] := array_fill(NULL::bigint, ARRAY[p_commits[cardinality(p_commits)]]);
+BEGIN
+    SELECT position, digest INTO STRICT v_head, v_chain FROM log_head FOR NO KEY UPDATE;
+    BEGIN                                                   -- nearly always all of them land
+        v_next := sha256(v_chain || array_to_bytes(p_digests));
+        INSERT INTO events
+            SELECT v_head + i, s, v, t, p, a, d::json, g, CASE WHEN i = v_last THEN v_next END
+            FROM unnest(p_streams, p_versions, p_types, p_projects, p_at, p_data, p_digests)
+                WITH ORDINALITY AS e (s, v, t, p, a, d, g, i);
+        INSERT INTO blobs SELECT * FROM unnest(p_blob_ids, p_blob_projects, p_blob_bodies, p_blob_expires);
+        FOR i IN 1 .. v_last LOOP
+            IF p_versions[i] > 1 AND (i = 1 OR p_commits[i] <> p_commits[i - 1])
+                    AND NOT has_version_before(p_streams[i], p_versions[i], v_head + i) THEN
+                RAISE unique_violation;                     -- ahead of its stream
+            END IF;
+            v_result[p_commits[i]] := v_head + i;
+        END LOOP;
+        v_head := v_head + v_last;
+        v_chain := v_next;
+    EXCEPTION WHEN unique_violation THEN                    -- one commit at a time, each a batch of its own
+        FOR c IN 1 .. v_commits LOOP
+            v_last := v_first;
+            WHILE v_last < cardinality(p_commits) AND p_commits[v_last + 1] = c LOOP
+                v_last := v_last + 1;
+            END LOOP;
+            BEGIN
+                v_next := sha256(v_chain || array_to_bytes(p_digests[v_first:v_last]));
+                INSERT INTO events
+                    SELECT v_head + i, s, v, t, p, a, d::json, g, CASE WHEN i = v_last - v_first + 1 THEN v_next END
+                    FROM unnest(p_streams[v_first:v_last], p_versions[v_first:v_last], p_types[v_first:v_last],
+                                p_projects[v_first:v_last], p_at[v_first:v_last], p_data[v_first:v_last],
+                                p_digests[v_first:v_last])
+                        WITH ORDINALITY AS e (s, v, t, p, a, d, g, i);
+                IF NOT has_version_before(p_streams[v_first], p_versions[v_first], v_head + 1) THEN
+                    RAISE unique_violation;
+                END IF;
+                INSERT INTO blobs
+                    SELECT b, p, y, x
+                    FROM unnest(p_blob_commits, p_blob_ids, p_blob_projects, p_blob_bodies, p_blob_expires)
+                        AS n (c_of, b, p, y, x)
+                    WHERE c_of = c;
+                v_head := v_head + v_last - v_first + 1;
+                v_chain := v_next;
+                v_result[c] := v_head;
+            EXCEPTION WHEN unique_violation THEN
+                NULL;                                       -- lost: its element stays NULL
+            END;
+            v_first := v_last + 1;
+        END LOOP;
+    END;
+    UPDATE log_head SET position = v_head, digest = v_chain;
+    RETURN v_result;
+END $$;
