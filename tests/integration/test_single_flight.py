@@ -255,9 +255,7 @@ async def test_who_loses_the_race_for_the_lead_is_charged_for_nothing(
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            racing = asyncio.create_task(
-                ledger.admission.admit(ask(slower, hold=60, token_bound=900, newer_than=NOW))
-            )
+            racing = asyncio.create_task(ledger.admission.admit(ask(slower, hold=60, token_bound=900, newer_than=NOW)))
             await who_waits_for(other)
             if is_answered:
                 await account.remember(faster.request_id, other)
