@@ -14,7 +14,7 @@ def run_sql(name: str) -> None:
 
 
 def run_file(connection: Connection, file: Path) -> None:
-    """Run every statement of a file, straight through the driver: SQLAlchemy would prepare it, which allows one only."""
+    """Run every statement of a file, straight through the driver: SQLAlchemy prepares, which allows one only."""
     cursor = connection.connection.cursor()
     cursor.execute(file.read_text(encoding="utf-8"))
     cursor.close()
