@@ -104,7 +104,6 @@ class Answering:
     async def _answer(self, asked: Asked) -> Answer:
         known = self._known.remembered(asked)
         if known is not None:
-            await self._gate.count_known(asked)
             return await self._serve(asked, known, shared=False)
         newer_than = asked.newer_than
         while (asked.deadline - self._now()).total_seconds() > 0:
@@ -277,14 +276,15 @@ class Answering:
             saved_nano_usd=known.receipt.cost_nano_usd,
             latency_ms=asked.latency_ms(now),
         )
-        await self._log.append(
+        await self._gate.serve(
+            asked,
             Commit(
                 stream=request_stream(asked.question.request_id),
                 expected_version=0,
                 project_id=asked.caller.project_id,
                 at=now,
                 events=(served,),
-            )
+            ),
         )
         return Answer(body=known.body, receipt=known.receipt, cache="HIT", standing=asked.standing)
 

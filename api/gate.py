@@ -73,15 +73,17 @@ class Gate:
         self._now = now
         self._lines = WaitingLines()
 
-    async def count_known(self, asked: Asked) -> None:
-        """Count a question whose answer is at hand toward its key's rate limit.
+    async def serve(self, asked: Asked, served: Commit) -> None:
+        """Give an answer that is at hand: count the question toward its key's rate limit, and log the event of it.
 
         Raises:
-            RateLimited: that was one too many.
+            RateLimited: that was one too many; nothing is logged.
 
         """
-        if asked.caller.is_limited:
-            await self._note(asked, await self._admission.admit(self._ask(asked, None, is_known=True)))
+        if asked.caller.is_limited and not asked.is_counted:
+            await self._note(asked, await self._admission.admit(self._ask(asked, None, served=served)))
+        else:
+            await self._log.append(served)
 
     async def decide(self, asked: Asked, newer_than: datetime | None) -> Decision:
         """Have it decided: admitted, or found (`hit`, `follow`), or to be asked once more (`again`).
@@ -140,11 +142,13 @@ class Gate:
             )
         )
 
-    def _ask(self, asked: Asked, newer_than: datetime | None, *, is_known: bool = False, is_final: bool = False) -> Ask:
+    def _ask(
+        self, asked: Asked, newer_than: datetime | None, *, served: Commit | None = None, is_final: bool = False
+    ) -> Ask:
         question, found = asked.question, asked.route
         return Ask(
             newer_than=newer_than,
-            is_known=is_known,
+            served=served,
             hold_nano_usd=asked.hold_nano_usd,
             floor_nano_usd=asked.floor_nano_usd,
             is_final=is_final,
@@ -159,9 +163,9 @@ class Gate:
                 provider=found.provider,
                 upstream_model=found.upstream_model,
                 metadata=_encode(question.metadata).decode() if question.metadata is not None else None,
-                cache_key=None if is_known else asked.key,
+                cache_key=None if served is not None else asked.key,
                 reply_to=self._inbox.subject(question.request_id),
-                admitted_at=question.received_at,
+                admitted_at=question.received_at if served is None else served.at,
                 deadline=asked.deadline,
             ),
         )

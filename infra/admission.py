@@ -5,7 +5,7 @@ The protocol (who may do what, in which order) is checked state by state in `tes
 change it there first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 from typing import Literal
 
@@ -17,12 +17,13 @@ from domain.limits import Meter, Standing, Window
 from domain.money import NanoUsd
 from infra.batching import Batcher
 from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
+from infra.event_log import Commit, sealed_events
 
 MAX_ASKS_PER_BATCH = 256
 MAX_CLAIMS_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 24))})"  # noqa: S608 - placeholders only
+_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 25))})"  # noqa: S608 - placeholders only
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
 _ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 18))})"
 
@@ -55,8 +56,9 @@ class Ask(Struct, frozen=True, kw_only=True):
     attempt: Attempt
     newer_than: datetime | None
     """How old a cached answer may be; None: a fresh one is wanted."""
-    is_known: bool = False
-    """The answer is at hand: only the rate limit is asked."""
+    served: Commit | None = None
+    """Where the answer is at hand: the event of giving it, which lands unless the rate limit refuses. Nothing else is
+    asked. It is dated as the attempt is."""
     hold_nano_usd: NanoUsd | None
     """The most that it can cost; None: nobody can price it."""
     floor_nano_usd: NanoUsd
@@ -108,14 +110,22 @@ class NoRoom(Exception):
 class Admission:
     """The API's side: what comes in."""
 
-    def __init__(self, connection: HeldConnection, pool: Pool, *, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        connection: HeldConnection,
+        pool: Pool,
+        *,
+        now: Callable[[], datetime] | None = None,
+        on_append: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
         """Admit over `connection`, which is this object's alone; everything rarer goes over `pool`.
 
-        Without `now` time is the database's, which is the same for every process.
+        Without `now` time is the database's, which is the same for every process. `on_append`: as an `EventLog`'s.
         """
         self._connection = connection
         self._pool = pool
         self._now = now
+        self._on_append = on_append
         self._unsure: list[str] = []
         """Requests whose admission may have landed although nobody was told: taken back before anything else."""
         self._batcher: Batcher[Ask, Decision] = Batcher(
@@ -123,7 +133,7 @@ class Admission:
             name="admissions",
             max_batch=MAX_ASKS_PER_BATCH,
             max_waiting=MAX_WAITING,
-            isolate=(asyncpg.PostgresError, asyncpg.DataError),
+            isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
 
     async def admit(self, ask: Ask) -> Decision:
@@ -196,10 +206,10 @@ class Admission:
                     ask.token_bound,
                     ask.is_final,
                     ask.is_counted,
-                    ask.is_known,
                     attempt.reply_to,
                     attempt.admitted_at,
                     attempt.deadline,
+                    *_sealed(ask.served),
                 )
             )
         found = await self._connection.fetch(
@@ -209,6 +219,9 @@ class Admission:
             [account for _, account in accounts],
             *map(list, zip(*rows, strict=True)),
         )
+        appended = found[0]["appended"]
+        if appended is not None and self._on_append is not None:
+            await self._on_append(appended)
         return [_decision(row) for row in found]
 
 
@@ -320,6 +333,14 @@ def _decision(row: asyncpg.Record) -> Decision:
         ),
         retry_after_ns=row["retry_ns"],
     )
+
+
+def _sealed(served: Commit | None) -> tuple[str | None, bytes | None]:
+    """The data and the digest of the one event of a commit."""
+    if served is None:
+        return None, None
+    ((*_, data, digest),) = sealed_events(served)
+    return data, digest
 
 
 def _meter(limit: int | None, left: int, reset_ns: int) -> Meter | None:

@@ -225,15 +225,21 @@ def stored_event(row: asyncpg.Record) -> StoredEvent:
     )
 
 
+def sealed_events(commit: Commit) -> list[tuple[Any, ...]]:
+    """A commit's events as `append_events` takes them: stream, version, type, project, time, data as JSON, digest."""
+    sealed = []
+    for version, event in enumerate(commit.events, start=commit.expected_version + 1):
+        data = _encoder.encode(event).decode()
+        envelope = (commit.stream, version, type(event).__name__, commit.project_id, commit.at, data)
+        sealed.append((*envelope, event_digest(*envelope)))
+    return sealed
+
+
 def _arguments(commits: Sequence[Commit]) -> tuple[list[Any], ...]:
     """The arrays that `append_events` takes: one element for each event, then one for each blob."""
     events: list[tuple[Any, ...]] = []
     blobs: list[tuple[Any, ...]] = []
     for number, commit in enumerate(commits, start=1):
-        for version, event in enumerate(commit.events, start=commit.expected_version + 1):
-            data = _encoder.encode(event).decode()
-            kind = type(event).__name__
-            digest = event_digest(commit.stream, version, kind, commit.project_id, commit.at, data)
-            events.append((number, commit.stream, version, kind, commit.project_id, commit.at, data, digest))
+        events.extend((number, *event) for event in sealed_events(commit))
         blobs.extend((number, blob.blob_id, blob.project_id, blob.body, blob.expires_at) for blob in commit.blobs)
     return (*map(list, zip(*events, strict=True)), *(map(list, zip(*blobs, strict=True)) if blobs else _NO_BLOBS))

@@ -99,9 +99,37 @@ BEGIN
         WHERE a.wanted;
 END $$;
 
+-- Append the events of those who are given an answer that was at hand, durably; returns the last one's position.
+CREATE OR REPLACE FUNCTION append_served(
+    p_requests text[], p_projects text[], p_at timestamptz[], p_data text[], p_digests bytea[], p_outcomes text[]
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_positions bigint[];
+BEGIN
+    PERFORM set_config('synchronous_commit', 'on', true);
+    SELECT append_events(
+            array_agg(s.n::integer), array_agg('request-' || s.r), array_agg(1), array_agg('RequestServedFromCache'::text),
+            array_agg(s.p), array_agg(s.a), array_agg(s.d), array_agg(s.g), '{}', '{}', '{}', '{}', '{}')
+        INTO v_positions
+        FROM (
+            SELECT row_number() OVER (ORDER BY e.i) AS n, e.*
+            FROM unnest(p_requests, p_projects, p_at, p_data, p_digests, p_outcomes)
+                WITH ORDINALITY AS e (r, p, a, d, g, o, i)
+            WHERE e.d IS NOT NULL AND e.o = 'hit' ORDER BY e.i
+        ) AS s;
+    ASSERT array_position(v_positions, NULL) IS NULL, 'a request was served before it was served';
+    RETURN v_positions[cardinality(v_positions)];
+END $$;
+
+-- `admit` as it was before it could append.
+DROP FUNCTION IF EXISTS admit(
+    timestamptz, text[], text[], integer[], integer[], text[], text[], text[], text[], text[], text[], bytea[], timestamptz[],
+    integer[], bigint[], bigint[], bigint[], boolean[], boolean[], boolean[], text[], timestamptz[], timestamptz[]
+);
+
 -- Decide a batch of requests in one transaction. p_scopes, p_ids: the accounts concerned, each once, in their order;
 -- p_key_at, p_project_at: the places of each request's own. The outcome of each request, in their order:
---   hit        the cache has an answer (of the request `origin`; of the process's own memory where p_is_known)
+--   hit        the cache has an answer (of the request `origin`; of the process's own memory where it brings the event of it)
 --   follow     the same question is on its way (under the request `origin`)
 --   admitted   its first attempt is in flight and holds `hold`
 --   again      somebody else leads by now, or the leader ended between two looks: ask again
@@ -114,17 +142,20 @@ END $$;
 -- p_first: the place of the first request in the batch that asks the same. p_holds: what is asked for, NULL where there is
 -- no price; p_floors: the least that is of use, less than the hold where the answer may be capped lower. p_is_final: a lower
 -- hold is taken now, instead of waiting. p_is_counted: the request was counted toward the rate limit when it asked before.
+-- p_served_data: the event, RequestServedFromCache, of one whose answer is at hand, appended unless the rate limit refuses it.
 CREATE OR REPLACE FUNCTION admit(
     p_now timestamptz, p_scopes text[], p_ids text[],
     p_key_at integer[], p_project_at integer[], p_requests text[], p_operations text[], p_models text[],
     p_providers text[], p_upstream_models text[], p_metadata text[], p_cache_keys bytea[], p_newer_than timestamptz[],
     p_first integer[], p_holds bigint[], p_floors bigint[], p_tokens bigint[], p_is_final boolean[],
-    p_is_counted boolean[], p_is_known boolean[], p_reply_to text[], p_at timestamptz[], p_deadlines timestamptz[]
+    p_is_counted boolean[], p_reply_to text[], p_at timestamptz[], p_deadlines timestamptz[],
+    p_served_data text[], p_served_digests bytea[]
 ) RETURNS TABLE (
     outcome text, origin text, hold bigint, budget_day date,
     requests_limit bigint, requests_left bigint, requests_reset_ns bigint,
     tokens_limit bigint, tokens_left bigint, tokens_reset_ns bigint,
-    budget_left bigint, budget_window text, window_limit bigint, window_taken bigint, window_held bigint, retry_ns bigint
+    budget_left bigint, budget_window text, window_limit bigint, window_taken bigint, window_held bigint, retry_ns bigint,
+    appended bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
     c_minute  CONSTANT bigint := 60000000000;
@@ -191,7 +222,7 @@ BEGIN
     END IF;
     FOR v_key IN 1 .. v_count LOOP
         v_projects[v_key] := p_ids[p_project_at[v_key]];
-        IF p_is_known[v_key] THEN
+        IF p_served_data[v_key] IS NOT NULL THEN
             v_origins[v_key] := '';
         END IF;
     END LOOP;
@@ -344,6 +375,9 @@ BEGIN
         ON CONFLICT (scope, scope_id) DO UPDATE SET requests_tat = excluded.requests_tat, tokens_tat = excluded.tokens_tat
             WHERE (m.requests_tat, m.tokens_tat) <> (excluded.requests_tat, excluded.tokens_tat);
 
+    IF '' = ANY (v_origins) THEN
+        appended := append_served(p_requests, v_projects, p_at, p_served_data, p_served_digests, v_outcomes);
+    END IF;
     FOR i IN 1 .. v_count LOOP
         v_key := p_key_at[i];
         v_project := p_project_at[i];

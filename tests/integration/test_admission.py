@@ -9,11 +9,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from domain.events import RequestServedFromCache, request_stream
 from domain.history import after_answer, after_reconciling, lost_attempts
 from domain.limits import NANO_PER_S
 from domain.money import NanoUsd
+from domain.tokens import TokenUsage
 from infra.admission import Admission, Attempt, Claims, NoRoom
 from infra.database import HeldConnection, OutcomeUnknown
+from infra.event_log import Commit, Selection
+from infra.log_verification import verify
 from tests.integration.ledger import RealLedger, ask, attempt, completed, cost, lost
 
 KEY = b"k" * 32
@@ -68,13 +72,61 @@ async def test_a_limit_is_refilled_with_time_and_says_when(ledger: RealLedger, d
     await admission.close()
 
 
-async def test_known_answers_count_toward_the_rate_and_hold_nothing(ledger: RealLedger, project: str) -> None:
-    key = await ledger.new_key(project, rate_limit=2, daily_budget_nano_usd=10)
-    for _ in range(2):
-        decision = await ledger.admission.admit(ask(attempt(project, key), hold=1_000, is_known=True))
-        assert (decision.outcome, decision.hold_nano_usd) == ("hit", 0)
-    assert (await ledger.admission.admit(ask(attempt(project, key), is_known=True))).outcome == "rate"
-    assert await ledger.held(key) == 0
+async def test_answers_at_hand_count_toward_the_rate_hold_nothing_and_are_logged_as_they_are_given(
+    ledger: RealLedger, project: str
+) -> None:
+    key = await ledger.new_key(project, rate_limit=3, daily_budget_nano_usd=10)
+    made = [attempt(project, key) for _ in range(4)]
+    given = [giving(one) for one in made]
+    asks = [ask(one, hold=1_000, served=served) for one, served in zip(made, given, strict=True)]
+    asks.insert(1, ask(attempt(project, key), hold=10))
+    decisions = await asyncio.gather(*map(ledger.admission.admit, asks))
+    assert [one.outcome for one in decisions] == ["hit", "admitted", "hit", "rate", "rate"]
+    assert [one.hold_nano_usd for one in decisions] == [0, 10, 0, 0, 0]
+    assert await ledger.held(key) == 10
+    logged = await ledger.log.read_selected(Selection(type="RequestServedFromCache"), after=0, limit=10)
+    assert [(one.stream, one.event) for one in logged] == [(one.stream, one.events[0]) for one in given[:2]]
+    assert (await verify(ledger.pool)).first_bad is None
+
+
+async def test_whoever_listens_is_told_of_the_answers_given(
+    database_url: str, ledger: RealLedger, project: str
+) -> None:
+    told: list[int] = []
+
+    async def tell(position: int) -> None:
+        told.append(position)
+
+    admission = Admission(HeldConnection(database_url, name="tests"), ledger.pool, on_append=tell)
+    key = await ledger.new_key(project)
+    first, fresh, second = (attempt(project, key) for _ in range(3))
+    for asked in (ask(first, served=giving(first)), ask(fresh), ask(second, served=giving(second))):
+        await admission.admit(asked)
+    await admission.close()
+    head = await ledger.log.head()
+    assert told == [head - 1, head]
+
+
+def giving(made: Attempt) -> Commit:
+    """The event of giving an answer that is at hand."""
+    served = RequestServedFromCache(
+        request_id=made.request_id,
+        key_id=made.key_id,
+        operation=made.operation,
+        model=made.model,
+        provider=made.provider,
+        origin_request_id="req_origin",
+        usage=TokenUsage(input=3),
+        saved_nano_usd=NanoUsd(5),
+        latency_ms=1,
+    )
+    return Commit(
+        stream=request_stream(made.request_id),
+        expected_version=0,
+        project_id=made.project_id,
+        at=made.admitted_at,
+        events=(served,),
+    )
 
 
 async def test_budgets_are_never_passed_together(ledger: RealLedger, processes: list[Admission], project: str) -> None:
