@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from domain.errors import Unavailable
+from migrations.revision import run_functions
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
@@ -134,7 +135,7 @@ async def database_errors() -> AsyncIterator[None]:
 
 
 def migrate(database_url: str) -> None:
-    """Bring the database to the newest revision. Safe to call from several processes at once."""
+    """Bring the database to the newest revision, and its functions to today's. Safe from several processes at once."""
     engine = create_engine(_alembic_url(database_url), poolclass=NullPool)
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
@@ -144,6 +145,8 @@ def migrate(database_url: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
+        with connection.begin():
+            run_functions(connection)
     engine.dispose()
 
 

@@ -6,11 +6,18 @@ from alembic import op
 from sqlalchemy import Connection
 
 _SQL = Path(__file__).parent / "sql"
+_FUNCTIONS = Path(__file__).parent / "functions"
 
 
 def run_sql(name: str) -> None:
     """Run every statement of `migrations/sql/<name>` in the migration's transaction."""
     run_file(op.get_bind(), _SQL / name)
+
+
+def run_functions(connection: Connection) -> None:
+    """Replace every function by today's: they have no history of their own."""
+    for file in sorted(_FUNCTIONS.glob("*.sql")):
+        run_file(connection, file)
 
 
 def run_file(connection: Connection, file: Path) -> None:
