@@ -9,7 +9,37 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct, convert
+
 from infra.child import start_child, stop_child
+
+
+class RecordedRequest(Struct, frozen=True, kw_only=True):
+    """A request as it reached the provider."""
+
+    number: int
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    """As they stood, in their order."""
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, whatever the case of its name; None where it was not sent."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+
+class RecordedAnswer(Struct, frozen=True, kw_only=True):
+    """What the provider has sent for the request of the same number."""
+
+    number: int
+    status: int | None
+    """None until its head is sent."""
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    """Without the framing of chunks."""
+    whole: bool
+    """False while it is under way, and for ever when it was cut."""
 
 
 class RunningProvider:
@@ -31,10 +61,13 @@ class RunningProvider:
     def stop(self) -> None:
         stop_child(self._process, signal.SIGTERM, timeout_s=5)
 
+    def _get(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.address}{path}", timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
     def state(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.address}/_bill", timeout=10) as answer:
-            state: dict[str, Any] = json.load(answer)
-        return state
+        return self._get("/_bill")
 
     def bill(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.state()["bill"]
@@ -42,6 +75,14 @@ class RunningProvider:
 
     def billed_nano_usd(self) -> Decimal:
         return sum((Decimal(row["nano_usd"]) for row in self.bill()), Decimal(0))
+
+    def requests(self, last: int = 256) -> list[RecordedRequest]:
+        """The last requests, oldest first: calls, and what is asked of models and tokens."""
+        return convert(self._get(f"/_requests?last={last}")["requests"], list[RecordedRequest])
+
+    def answers(self, last: int = 256) -> list[RecordedAnswer]:
+        """What was sent for each of the last requests, in the order of these."""
+        return convert(self._get(f"/_answers?last={last}")["answers"], list[RecordedAnswer])
 
     @property
     def calls(self) -> int:

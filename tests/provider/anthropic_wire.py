@@ -1,0 +1,143 @@
+"""Anthropic's messages, as the vendor sends them."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import UNSET
+
+from tests.provider.asked import Answer, Asked, Call, Frame, Tool, argument_deltas, text_of
+from tests.provider.bill import Usage
+from tests.provider.openai_wire import sse
+
+
+def asked(body: dict[str, Any]) -> Asked:
+    """What a messages request asks."""
+    choice = body.get("tool_choice") or {"type": "auto"}
+    thinking = body.get("thinking") or {"type": "disabled"}
+    wanted = body.get("output_format") or (body.get("output_config") or {}).get("format")
+    tools = [Tool(name=tool["name"], schema=tool.get("input_schema")) for tool in body.get("tools") or ()]
+    return Asked(
+        model=body["model"],
+        prompt="\n".join(text_of(message.get("content")) for message in body["messages"]),
+        stream=bool(body.get("stream")),
+        tools=() if choice["type"] == "none" else tuple(tools),
+        is_forced=choice["type"] in {"any", "tool"},
+        forced_tool=choice.get("name"),
+        is_parallel=not choice.get("disable_parallel_tool_use"),
+        schema=wanted["schema"] if wanted else UNSET,
+        results=_results(body["messages"]),
+        talks_while_calling=True,
+        thinks=thinking["type"] != "disabled",
+        shows_thinking=thinking.get("display") != "omitted",
+    )
+
+
+def _results(messages: list[dict[str, Any]]) -> tuple[str, ...]:
+    content = messages[-1]["content"]
+    parts = [] if isinstance(content, str) else content
+    return tuple(text_of(part.get("content")) for part in parts if part["type"] == "tool_result")
+
+
+def usage_json(usage: Usage, thinking: int) -> dict[str, Any]:
+    """Usage, as the vendor reports it: input without what the cache served or took."""
+    found: dict[str, Any] = {
+        "input_tokens": usage.tokens_in - usage.cached - usage.written,
+        "cache_creation_input_tokens": usage.written,
+        "cache_read_input_tokens": usage.cached,
+        "output_tokens": usage.tokens_out,
+    }
+    return found | ({"output_tokens_details": {"thinking_tokens": thinking}} if thinking else {})
+
+
+def whole(answer: Answer) -> dict[str, Any]:
+    """An answer in one piece."""
+    content: list[dict[str, Any]] = []
+    if answer.asked.thinks:
+        content.append({"type": "thinking", "thinking": answer.plan.thinking, "signature": _signature(answer)})
+    content.append({"type": "text", "text": answer.plan.text})
+    content.extend(_call(call) | {"input": json.loads(call.arguments)} for call in answer.plan.calls)
+    return _message(answer) | {
+        "content": content,
+        "stop_reason": _stop_reason(answer),
+        "usage": usage_json(answer.usage, _thinking_tokens(answer)) | _standing(answer.usage),
+    }
+
+
+def frames(answer: Answer) -> Iterator[Frame]:
+    """An answer as a stream: every block between its start and its stop, then why it ended and what it counts."""
+    opening = usage_json(answer.usage, 0) | {"output_tokens": 1} | _standing(answer.usage)
+    yield _event("message_start", message=_message(answer) | {"content": [], "stop_reason": None, "usage": opening})
+    for index, block in enumerate(_blocks(answer)):
+        start, deltas = block
+        yield _event("content_block_start", index=index, content_block=start)
+        if index == 0:
+            yield _event("ping")
+        for delta, counts in deltas:
+            yield _event("content_block_delta", index=index, delta=delta, counts=counts)
+        yield _event("content_block_stop", index=index)
+    counted = {"usage": usage_json(answer.usage, _thinking_tokens(answer))}
+    delta = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
+    yield _event("message_delta", delta=delta, **({} if answer.plan.words.nousage else counted))
+    yield _event("message_stop")
+
+
+def stream_error(_answer: Answer, _sent: int) -> bytes:
+    """The vendor's error inside a stream."""
+    return sse({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "error")
+
+
+def count_tokens(answer: Answer) -> dict[str, Any]:
+    """The same number that the request would be charged for."""
+    return {"input_tokens": answer.usage.tokens_in}
+
+
+def _blocks(answer: Answer) -> Iterator[tuple[dict[str, Any], list[tuple[dict[str, Any], bool]]]]:
+    """Each block as it starts, with its deltas and whether each counts as one."""
+    plan = answer.plan
+    if answer.asked.thinks:
+        told = [({"type": "thinking_delta", "thinking": piece}, True) for piece in plan.thinking_deltas()]
+        signed = ({"type": "signature_delta", "signature": _signature(answer)}, False)
+        yield {"type": "thinking", "thinking": "", "signature": ""}, [*told, signed]
+    yield {"type": "text", "text": ""}, [({"type": "text_delta", "text": piece}, True) for piece in plan.text_deltas()]
+    for call in plan.calls:
+        opening = ({"type": "input_json_delta", "partial_json": ""}, False)
+        rest = [({"type": "input_json_delta", "partial_json": piece}, True) for piece in argument_deltas(call)]
+        yield _call(call) | {"input": {}}, [opening, *rest]
+
+
+def _event(kind: str, *, counts: bool = False, **fields: Any) -> Frame:
+    return Frame(data=sse({"type": kind} | fields, kind), is_delta=counts)
+
+
+def _message(answer: Answer) -> dict[str, Any]:
+    return {
+        "id": f"msg_{answer.plan.digest[:24]}",
+        "type": "message",
+        "role": "assistant",
+        "model": answer.asked.model,
+        "stop_sequence": None,
+    }
+
+
+def _call(call: Call) -> dict[str, Any]:
+    return {"type": "tool_use", "id": f"toolu_{call.number}", "name": call.name}
+
+
+def _stop_reason(answer: Answer) -> str:
+    return answer.plan.words.finish or ("tool_use" if answer.plan.calls else "end_turn")
+
+
+def _standing(usage: Usage) -> dict[str, Any]:
+    """What is known from the start of the answer on."""
+    split = {"ephemeral_5m_input_tokens": usage.written_5m, "ephemeral_1h_input_tokens": usage.written_1h}
+    return {"cache_creation": split, "service_tier": "standard"}
+
+
+def _thinking_tokens(answer: Answer) -> int:
+    return min(answer.usage.reasoning + len(answer.plan.thinking_deltas()), answer.usage.tokens_out)
+
+
+def _signature(answer: Answer) -> str:
+    return base64.b64encode(bytes.fromhex(answer.plan.digest)).decode()

@@ -1,0 +1,174 @@
+"""OpenAI's chat completions and embeddings, as the vendor sends them."""
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import UNSET
+
+from tests.provider.asked import Answer, Asked, Call, Frame, Tool, argument_deltas, text_of
+from tests.provider.bill import Usage
+
+CREATED_S = 1_700_000_000
+DONE = b"data: [DONE]\n\n"
+JSON_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+
+
+def asked(body: dict[str, Any]) -> Asked:
+    """What a chat completion request asks."""
+    choice = body.get("tool_choice")
+    messages = body["messages"]
+    return Asked(
+        model=body["model"],
+        prompt="\n".join(text_of(message.get("content")) for message in messages),
+        stream=bool(body.get("stream")),
+        tools=() if choice == "none" else tuple(_tool(tool) for tool in body.get("tools") or ()),
+        is_forced=is_forcing(choice),
+        forced_tool=choice[choice["type"]].get("name") if isinstance(choice, dict) else None,
+        is_parallel=body.get("parallel_tool_calls") is not False,
+        schema=schema_of(body.get("response_format"), "json_schema"),
+        results=_results(messages),
+    )
+
+
+def is_forcing(choice: Any) -> bool:
+    """Whether this tool_choice leaves the model no other way than to call a tool."""
+    if isinstance(choice, dict):
+        return choice.get("allowed_tools", choice).get("mode") != "auto"
+    return bool(choice == "required")
+
+
+def schema_of(wanted: Any, within: str | None) -> Any:
+    """The JSON schema of a format that is asked for, unset where plain text is; `within` it stands, or beside it."""
+    match wanted:
+        case {"type": "json_schema"}:
+            return (wanted[within] if within else wanted).get("schema", JSON_OBJECT)
+        case {"type": "json_object"}:
+            return JSON_OBJECT
+        case _:
+            return UNSET
+
+
+def _tool(tool: dict[str, Any]) -> Tool:
+    defined = tool[tool["type"]]
+    return Tool(name=defined["name"], schema=defined.get("parameters"))
+
+
+def _results(messages: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What the tools said after the assistant's last word."""
+    found: list[str] = []
+    for message in reversed(messages):
+        if message["role"] != "tool":
+            break
+        found.append(text_of(message["content"]))
+    return tuple(reversed(found))
+
+
+def usage_json(usage: Usage) -> dict[str, Any]:
+    """Usage, as the vendor reports it."""
+    prompt = {"cached_tokens": usage.cached, "audio_tokens": 0}
+    return {
+        "prompt_tokens": usage.tokens_in,
+        "completion_tokens": usage.tokens_out,
+        "total_tokens": usage.tokens_in + usage.tokens_out,
+        "prompt_tokens_details": prompt | ({"cache_write_tokens": usage.written} if usage.written else {}),
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": 0},
+    }
+
+
+def whole(answer: Answer) -> dict[str, Any]:
+    """An answer in one piece."""
+    message: dict[str, Any] = {"role": "assistant", "content": answer.plan.text, "refusal": None}
+    if answer.plan.calls:
+        message |= {"content": None, "tool_calls": [_call(call, call.arguments) for call in answer.plan.calls]}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
+    return _head(answer, "chat.completion") | {"choices": [choice], "usage": usage_json(answer.usage)}
+
+
+def frames(answer: Answer) -> Iterator[Frame]:
+    """An answer as a stream: the role, the deltas, the finish, usage if it was asked for, and the end."""
+    words = answer.plan.words
+    options = answer.body.get("stream_options") or {}
+    asks_usage = options.get("include_usage") is True
+    shared = _head(answer, "chat.completion.chunk")
+    if options.get("include_obfuscation") is not False:
+        shared |= {"obfuscation": answer.plan.digest[:8]}
+
+    def chunk(choices: list[Any], usage: dict[str, Any] | None = None) -> bytes:
+        return sse(shared | {"choices": choices} | ({"usage": usage} if asks_usage else {}))
+
+    def said(delta: dict[str, Any], finish: str | None = None, usage: dict[str, Any] | None = None) -> bytes:
+        return chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}], usage)
+
+    yield Frame(data=said({"role": "assistant", "content": None if answer.plan.calls else "", "refusal": None}))
+    for text in answer.plan.text_deltas():
+        yield Frame(data=said({"content": text}), is_delta=True)
+    for call in answer.plan.calls:
+        index = {"index": call.number - 1}
+        yield Frame(data=said({"tool_calls": [index | _call(call, "")]}))
+        for piece in argument_deltas(call):
+            yield Frame(data=said({"tool_calls": [index | {"function": {"arguments": piece}}]}), is_delta=True)
+    counted = None if words.nousage or not asks_usage else usage_json(answer.usage)
+    yield Frame(data=said({}, _finish(answer), counted if words.lateusage else None))
+    if counted and not words.lateusage:
+        yield Frame(data=chunk([], counted))
+    yield Frame(data=DONE)
+
+
+def stream_error(_answer: Answer, _sent: int) -> bytes:
+    """The vendor's error inside a stream."""
+    message = "The server had an error while processing your request. Sorry about that!"
+    return sse({"error": {"message": message, "type": "server_error", "param": None, "code": None}})
+
+
+def sse(event: dict[str, Any], name: str | None = None) -> bytes:
+    """A Server-Sent Event."""
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+
+
+def _head(answer: Answer, kind: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{answer.plan.digest[:24]}",
+        "object": kind,
+        "created": CREATED_S,
+        "model": f"{answer.asked.model}-2024-07-18",
+        "system_fingerprint": "fp_test",
+        "service_tier": "default",
+    }
+
+
+def _call(call: Call, arguments: str) -> dict[str, Any]:
+    return {
+        "id": f"call_{call.number}",
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def _finish(answer: Answer) -> str:
+    return answer.plan.words.finish or ("tool_calls" if answer.plan.calls else "stop")
+
+
+def embeddings_asked(body: dict[str, Any]) -> Asked:
+    """What an embeddings request asks."""
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    return Asked(model=body["model"], prompt="\n".join(map(str, texts)))
+
+
+def embeddings(answer: Answer) -> dict[str, Any]:
+    """A vector for each text, or for each list of tokens."""
+    given = answer.body["input"]
+    is_one = isinstance(given, str) or isinstance(given[0], int)
+    size = answer.body.get("dimensions") or 8
+    vectors = [[0.125 * (i + 1)] * size for i in range(1 if is_one else len(given))]
+    if answer.body.get("encoding_format") == "base64":
+        vectors = [base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() for vector in vectors]
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)],
+        "model": answer.asked.model,
+        "usage": {"prompt_tokens": answer.usage.tokens_in, "total_tokens": answer.usage.tokens_in},
+    }

@@ -1,0 +1,171 @@
+"""OpenAI's responses, as the vendor sends them."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+from tests.provider.asked import Answer, Asked, Call, Frame, Tool, argument_deltas, text_of
+from tests.provider.bill import Usage
+from tests.provider.openai_wire import CREATED_S, is_forcing, schema_of, sse
+
+
+def asked(body: dict[str, Any]) -> Asked:
+    """What a responses request asks."""
+    choice = body.get("tool_choice")
+    items = body["input"] if isinstance(body["input"], list) else [{"role": "user", "content": body["input"]}]
+    functions = [tool for tool in body.get("tools") or () if tool["type"] == "function"]
+    return Asked(
+        model=body["model"],
+        prompt="\n".join(text_of(item["content"]) for item in items if "content" in item),
+        stream=bool(body.get("stream")),
+        tools=()
+        if choice == "none"
+        else tuple(Tool(name=tool["name"], schema=tool.get("parameters")) for tool in functions),
+        is_forced=is_forcing(choice),
+        forced_tool=choice.get("name") if isinstance(choice, dict) else None,
+        is_parallel=body.get("parallel_tool_calls") is not False,
+        schema=schema_of((body.get("text") or {}).get("format"), None),
+        results=_results(items),
+    )
+
+
+def _results(items: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What the tools said at the end of the input."""
+    found: list[str] = []
+    for item in reversed(items):
+        if item.get("type") != "function_call_output":
+            break
+        found.append(text_of(item["output"]))
+    return tuple(reversed(found))
+
+
+def usage_json(usage: Usage) -> dict[str, Any]:
+    """Usage, as the vendor reports it."""
+    return {
+        "input_tokens": usage.tokens_in,
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.written},
+        "output_tokens": usage.tokens_out,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.tokens_in + usage.tokens_out,
+    }
+
+
+def whole(answer: Answer) -> dict[str, Any]:
+    """An answer in one piece."""
+    status = "incomplete" if _is_cut_short(answer) else "completed"
+    return _response(answer, status, _items(answer, status), usage_json(answer.usage))
+
+
+def frames(answer: Answer) -> Iterator[Frame]:
+    """An answer as a stream of numbered events: each item and part added, its deltas, and it done."""
+    numbers = count()
+
+    def event(kind: str, *, counts: bool = False, **fields: Any) -> Frame:
+        data = sse({"type": f"response.{kind}", "sequence_number": next(numbers)} | fields, f"response.{kind}")
+        return Frame(data=data, is_delta=counts)
+
+    yield event("created", response=_response(answer, "in_progress", [], None))
+    yield event("in_progress", response=_response(answer, "in_progress", [], None))
+    status = "incomplete" if _is_cut_short(answer) else "completed"
+    items = _items(answer, status)
+    for index, item in enumerate(items):
+        place = {"output_index": index, "item_id": item["id"]}
+        if item["type"] == "message":
+            begun: dict[str, Any] = {"status": "in_progress", "content": []}
+            inner = _text_events(answer, item)
+        else:
+            begun = {"status": "in_progress", "arguments": ""}
+            inner = _call_events(answer.plan.calls[index])
+        yield event("output_item.added", output_index=index, item=item | begun)
+        for kind, fields in inner:
+            yield event(kind, counts=kind.endswith(".delta"), **place, **fields)
+        yield event("output_item.done", output_index=index, item=item)
+    counted = None if answer.plan.words.nousage else usage_json(answer.usage)
+    yield event(status, response=_response(answer, status, items, counted))
+
+
+def stream_error(answer: Answer, sent: int) -> bytes:
+    """The vendor's error inside a stream: an event of its own, then the response as failed. `sent` counts frames."""
+    error = {"code": "server_error", "message": "The server had an error while processing your request."}
+    failed = _response(answer, "failed", [], None) | {"error": error}
+    return sse({"type": "error", "sequence_number": sent, "param": None} | error, "error") + sse(
+        {"type": "response.failed", "sequence_number": sent + 1, "response": failed}, "response.failed"
+    )
+
+
+def _text_events(answer: Answer, item: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    (part,) = item["content"]
+    place = {"content_index": 0}
+    yield "content_part.added", place | {"part": part | {"text": ""}}
+    for text in answer.plan.text_deltas():
+        yield "output_text.delta", place | {"delta": text, "logprobs": []}
+    yield "output_text.done", place | {"text": part["text"], "logprobs": []}
+    yield "content_part.done", place | {"part": part}
+
+
+def _call_events(call: Call) -> Iterator[tuple[str, dict[str, Any]]]:
+    for piece in argument_deltas(call):
+        yield "function_call_arguments.delta", {"delta": piece}
+    yield "function_call_arguments.done", {"name": call.name, "arguments": call.arguments}
+
+
+def _items(answer: Answer, status: str) -> list[dict[str, Any]]:
+    plan = answer.plan
+    if not plan.calls:
+        part = {"type": "output_text", "text": plan.text, "annotations": [], "logprobs": []}
+        message = {"id": f"msg_{plan.digest[:24]}", "type": "message", "role": "assistant"}
+        return [message | {"status": status, "content": [part]}]
+    return [
+        {
+            "id": f"fc_{call.number}",
+            "type": "function_call",
+            "call_id": f"call_{call.number}",
+            "name": call.name,
+            "arguments": call.arguments,
+            "status": status,
+        }
+        for call in plan.calls
+    ]
+
+
+def _is_cut_short(answer: Answer) -> bool:
+    """Whether the answer ends for a reason of its own, such as max_output_tokens."""
+    return bool(answer.plan.words.finish)
+
+
+def _response(
+    answer: Answer, status: str, output: list[dict[str, Any]], usage: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The response, with what the request set and the vendor's defaults for the rest."""
+    body = answer.body
+    echoed = {
+        name: body.get(name, default)
+        for name, default in {
+            "instructions": None,
+            "max_output_tokens": None,
+            "metadata": {},
+            "parallel_tool_calls": True,
+            "previous_response_id": None,
+            "reasoning": {"effort": None, "summary": None},
+            "store": True,
+            "temperature": 1.0,
+            "text": {"format": {"type": "text"}},
+            "tool_choice": "auto",
+            "tools": [],
+            "top_p": 1.0,
+            "truncation": "disabled",
+        }.items()
+    }
+    is_cut_short = status == "incomplete"
+    return echoed | {
+        "id": f"resp_{answer.plan.digest[:24]}",
+        "object": "response",
+        "created_at": CREATED_S,
+        "status": status,
+        "error": None,
+        "incomplete_details": {"reason": answer.plan.words.finish} if is_cut_short else None,
+        "model": f"{answer.asked.model}-2024-07-18",
+        "output": output,
+        "service_tier": "default",
+        "usage": usage,
+    }
