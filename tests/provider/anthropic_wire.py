@@ -77,7 +77,7 @@ def frames(answer: Answer) -> Iterator[Frame]:
         for delta, counts in deltas:
             yield _event("content_block_delta", index=index, delta=delta, counts=counts)
         yield _event("content_block_stop", index=index)
-    counted = {"usage": usage_json(answer.usage, _thinking_tokens(answer))}
+    counted: dict[str, Any] = {"usage": usage_json(answer.usage, _thinking_tokens(answer))}
     delta = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
     yield _event("message_delta", delta=delta, **({} if answer.plan.words.nousage else counted))
     yield _event("message_stop")

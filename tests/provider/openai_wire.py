@@ -36,7 +36,7 @@ def asked(body: dict[str, Any]) -> Asked:
 def is_forcing(choice: Any) -> bool:
     """Whether this tool_choice leaves the model no other way than to call a tool."""
     if isinstance(choice, dict):
-        return choice.get("allowed_tools", choice).get("mode") != "auto"
+        return bool(choice.get("allowed_tools", choice).get("mode") != "auto")
     return bool(choice == "required")
 
 
@@ -163,7 +163,7 @@ def embeddings(answer: Answer) -> dict[str, Any]:
     given = answer.body["input"]
     is_one = isinstance(given, str) or isinstance(given[0], int)
     size = answer.body.get("dimensions") or 8
-    vectors = [[0.125 * (i + 1)] * size for i in range(1 if is_one else len(given))]
+    vectors: list[Any] = [[0.125 * (i + 1)] * size for i in range(1 if is_one else len(given))]
     if answer.body.get("encoding_format") == "base64":
         vectors = [base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() for vector in vectors]
     return {

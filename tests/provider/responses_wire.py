@@ -8,6 +8,23 @@ from tests.provider.asked import Answer, Asked, Call, Frame, Tool, argument_delt
 from tests.provider.bill import Usage
 from tests.provider.openai_wire import CREATED_S, is_forcing, schema_of, sse
 
+_ECHOED: dict[str, Any] = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "reasoning": {"effort": None, "summary": None},
+    "store": True,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": 1.0,
+    "truncation": "disabled",
+}
+"""What a response repeats of its request, and the vendor's defaults."""
+
 
 def asked(body: dict[str, Any]) -> Asked:
     """What a responses request asks."""
@@ -137,25 +154,7 @@ def _response(
     answer: Answer, status: str, output: list[dict[str, Any]], usage: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The response, with what the request set and the vendor's defaults for the rest."""
-    body = answer.body
-    echoed = {
-        name: body.get(name, default)
-        for name, default in {
-            "instructions": None,
-            "max_output_tokens": None,
-            "metadata": {},
-            "parallel_tool_calls": True,
-            "previous_response_id": None,
-            "reasoning": {"effort": None, "summary": None},
-            "store": True,
-            "temperature": 1.0,
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
-            "top_p": 1.0,
-            "truncation": "disabled",
-        }.items()
-    }
+    echoed = {name: answer.body.get(name, default) for name, default in _ECHOED.items()}
     is_cut_short = status == "incomplete"
     return echoed | {
         "id": f"resp_{answer.plan.digest[:24]}",

@@ -104,7 +104,7 @@ def _array(schema: dict[str, Any], root: Any, said: str, depth: int) -> list[Any
     return [_value(schema.get("items", {}), root, said, depth + 1) for _ in range(count)]
 
 
-def _number(schema: dict[str, Any]) -> int | float:
+def _number(schema: dict[str, Any]) -> Any:
     step = schema.get("multipleOf", 1)
     least = schema.get("minimum", schema.get("exclusiveMinimum"))
     most = schema.get("maximum", schema.get("exclusiveMaximum"))
