@@ -1,10 +1,24 @@
-"""A provider that costs next to nothing: one constant OpenAI answer for every request, after a delay if asked."""
+"""A provider that costs next to nothing: constant answers, made once, after a delay if asked.
+
+It answers chat completions, and messages where the path ends in that. A request with `"stream": true` gets a stream of
+as many deltas as `[[chunks=N]]` in its prompt says, else as its `max_tokens` (or `max_completion_tokens`) allows, else
+`DEFAULT_DELTAS`; each event is a chunk of its own, and all of them go out in one write unless a pace is given.
+"""
 
 import argparse
 import asyncio
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain
 from typing import cast
 
 import uvloop
+
+DEFAULT_DELTAS = 22
+MAX_DELTAS = 10_000
+MAX_STREAMS_KEPT = 64
+TOKENS_IN = 25
 
 BODY = (
     b'{"id":"chatcmpl-BenchBenchBenchBenchBench","object":"chat.completion","created":1700000000,'
@@ -13,14 +27,95 @@ BODY = (
     b'"usage":{"prompt_tokens":25,"completion_tokens":8,"total_tokens":33,"prompt_tokens_details":'
     b'{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}'
 )
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+MESSAGE = (
+    b'{"id":"msg_BenchBenchBenchBenchBench","type":"message","role":"assistant","model":"claude-3-haiku-20240307",'
+    b'"content":[{"type":"text","text":"The capital of France is Paris."}],"stop_reason":"end_turn",'
+    b'"stop_sequence":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":0,'
+    b'"cache_read_input_tokens":0,"output_tokens":8}}'
+)
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+ANSWER = HEAD % (len(BODY), BODY)
+MESSAGE_ANSWER = HEAD % (len(MESSAGE), MESSAGE)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+_STREAM = re.compile(rb'"stream":\s*true')
+_USAGE = re.compile(rb'"include_usage":\s*true')
+_DELTAS = re.compile(rb'\[\[chunks=(\d+)\]\]|"max_(?:completion_)?tokens":\s*(\d+)')
+
+
+def deltas_of(body: bytes) -> int:
+    """How many deltas a request gets: its steering word, wherever it stands, goes before its cap."""
+    found = _DELTAS.findall(body)
+    told = next((word for word, _ in found if word), None) or next((cap for _, cap in found), None)
+    return min(int(told or DEFAULT_DELTAS), MAX_DELTAS)
+
+
+def chat_events(deltas: int, *, has_usage: bool) -> Iterator[bytes]:
+    """The events of a chat completion."""
+    usage = b',"usage":null' if has_usage else b""
+    head = (
+        b'data: {"id":"chatcmpl-BenchBenchBenchBenchBench","object":"chat.completion.chunk","created":1700000000,'
+        b'"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_bench"'
+    )
+    choice = head + b',"choices":[{"index":0,"delta":%s,"logprobs":null,"finish_reason":%s}]' + usage + b"}\n\n"
+    yield choice % (b'{"role":"assistant","content":"","refusal":null}', b"null")
+    for _ in range(deltas):
+        yield choice % (b'{"content":" Paris"}', b"null")
+    yield choice % (b"{}", b'"stop"')
+    if has_usage:
+        counted = (
+            b',"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
+            b'"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}\n\n'
+        )
+        yield head + counted % (TOKENS_IN, deltas, TOKENS_IN + deltas)
+    yield b"data: [DONE]\n\n"
+
+
+def message_events(deltas: int) -> Iterator[bytes]:
+    """The events of a message."""
+    event = b'event: %s\ndata: {"type":"%s"%s}\n\n'
+
+    def named(name: bytes, rest: bytes) -> bytes:
+        return event % (name, name, rest)
+
+    usage = b'{"input_tokens":%d,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":%d}'
+    yield named(
+        b"message_start",
+        b',"message":{"id":"msg_BenchBenchBenchBenchBench","type":"message","role":"assistant",'
+        b'"model":"claude-3-haiku-20240307","content":[],"stop_reason":null,"stop_sequence":null,"usage":%s}'
+        % (usage % (TOKENS_IN, 1)),
+    )
+    yield named(b"content_block_start", b',"index":0,"content_block":{"type":"text","text":""}')
+    yield named(b"ping", b"")
+    for _ in range(deltas):
+        yield named(b"content_block_delta", b',"index":0,"delta":{"type":"text_delta","text":" Paris"}')
+    yield named(b"content_block_stop", b',"index":0')
+    stopped = b',"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":%s'
+    yield named(b"message_delta", stopped % (usage % (TOKENS_IN, deltas)))
+    yield named(b"message_stop", b"")
+
+
+@lru_cache(maxsize=MAX_STREAMS_KEPT)
+def stream(deltas: int, *, is_message: bool, has_usage: bool) -> tuple[bytes, ...]:
+    """A whole stream, in the parts that are written one by one at a pace."""
+    events = message_events(deltas) if is_message else chat_events(deltas, has_usage=has_usage)
+    first, *rest = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
+    return tuple(chain([STREAM_HEAD + first], rest, [LAST_CHUNK]))
+
+
+@lru_cache(maxsize=MAX_STREAMS_KEPT)
+def stream_at_once(deltas: int, *, is_message: bool, has_usage: bool) -> bytes:
+    """A whole stream for one write."""
+    return b"".join(stream(deltas, is_message=is_message, has_usage=has_usage))
 
 
 class Stub(asyncio.Protocol):
     """Reads requests with a Content-Length, answers each."""
 
-    def __init__(self, delay_s: float) -> None:
+    def __init__(self, delay_s: float, pace_s: float = 0) -> None:
         self._delay_s = delay_s
+        self._pace_s = pace_s
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
@@ -37,20 +132,39 @@ class Stub(asyncio.Protocol):
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(self._buffer) < end + 4 + length:
                 return
+            body = self._buffer[end + 4 : end + 4 + length]
             self._buffer = self._buffer[end + 4 + length :]
+            is_message = b"/messages" in head.split(b"\r\n", 1)[0]
             if self._delay_s:
-                asyncio.get_running_loop().call_later(self._delay_s, self._answer)
+                asyncio.get_running_loop().call_later(self._delay_s, self._answer, body, is_message)
             else:
-                self._answer()
+                self._answer(body, is_message)
 
-    def _answer(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(ANSWER)
+    def _answer(self, body: bytes, is_message: bool) -> None:
+        if _STREAM.search(body) is None:
+            self._write(MESSAGE_ANSWER if is_message else ANSWER)
+            return
+        deltas, has_usage = deltas_of(body), _USAGE.search(body) is not None
+        if self._pace_s:
+            self._write_paced(iter(stream(deltas, is_message=is_message, has_usage=has_usage)))
+        else:
+            self._write(stream_at_once(deltas, is_message=is_message, has_usage=has_usage))
+
+    def _write_paced(self, parts: Iterator[bytes]) -> None:
+        part = next(parts, None)
+        if part is not None and self._write(part):
+            asyncio.get_running_loop().call_later(self._pace_s, self._write_paced, parts)
+
+    def _write(self, data: bytes) -> bool:
+        if self._transport is None or self._transport.is_closing():
+            return False
+        self._transport.write(data)
+        return True
 
 
-async def serve(port: int, delay_s: float) -> None:
+async def serve(port: int, delay_s: float, pace_s: float) -> None:
     """Serve on loopback until the process is ended."""
-    server = await asyncio.get_running_loop().create_server(lambda: Stub(delay_s), "127.0.0.1", port)
+    server = await asyncio.get_running_loop().create_server(lambda: Stub(delay_s, pace_s), "127.0.0.1", port)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -58,6 +172,7 @@ async def serve(port: int, delay_s: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--delay-ms", type=float, default=0)
+    parser.add_argument("--delay-ms", type=float, default=0, help="before an answer")
+    parser.add_argument("--pace-ms", type=float, default=0, help="between the events of a stream (0: one write)")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.port, arguments.delay_ms / 1000))
+    uvloop.run(serve(arguments.port, arguments.delay_ms / 1000, arguments.pace_ms / 1000))
