@@ -106,12 +106,19 @@ class Exchange:
                 self._cut()
                 return web.Response()
             return await self._stream()
-        except (asyncio.CancelledError, ClientConnectionResetError):
-            if not self._is_settled and not self._refused():
-                self._charge("left")
+        except asyncio.CancelledError:
+            self._settle_left()
             raise
+        except ClientConnectionResetError:  # the same, noticed by a write
+            self._settle_left()
+            return web.Response()
         finally:
             self._end()
+
+    def _settle_left(self) -> None:
+        """Charge what was sent, unless that is done, or the request would have been refused."""
+        if not self._is_settled and not self._refused():
+            self._charge("left")
 
     def _begin(self) -> None:
         if self._wire.is_charged:

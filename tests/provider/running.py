@@ -4,14 +4,21 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from msgspec import Struct, convert
 
 from infra.child import start_child, stop_child
+
+
+def _pass_on(output: IO[bytes]) -> None:
+    """Show what the provider complains of, which would block it in the end were nobody to read it."""
+    for line in output:
+        sys.stderr.write(line.decode(errors="replace"))
 
 
 class RecordedRequest(Struct, frozen=True, kw_only=True):
@@ -56,7 +63,9 @@ class RunningProvider:
         root = Path(__file__).parent.parent.parent
         process = start_child([sys.executable, "-m", "tests.provider.server"], cwd=root, output=subprocess.PIPE)
         assert process.stdout is not None
-        return cls(process, json.loads(process.stdout.readline())["port"])
+        running = cls(process, json.loads(process.stdout.readline())["port"])
+        threading.Thread(target=_pass_on, args=(process.stdout,), daemon=True).start()
+        return running
 
     def stop(self) -> None:
         stop_child(self._process, signal.SIGTERM, timeout_s=5)
