@@ -183,22 +183,28 @@ def _output_config(request: ChatRequest) -> dict[str, Any] | None:
     return config or None
 
 
-class _CacheCreation(Struct, frozen=True):
+class CacheCreation(Struct, frozen=True):
+    """What was written to the cache, by lifetime."""
+
     ephemeral_5m_input_tokens: int = 0
     ephemeral_1h_input_tokens: int = 0
 
 
-class _OutputDetails(Struct, frozen=True):
+class OutputDetails(Struct, frozen=True):
+    """What the output was spent on."""
+
     thinking_tokens: int | None = None
 
 
-class _Usage(Struct, frozen=True):
+class WireUsage(Struct, frozen=True, kw_only=True):
+    """Tokens as the vendor counts them."""
+
     input_tokens: int
     output_tokens: int
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
-    cache_creation: _CacheCreation | None = None
-    output_tokens_details: _OutputDetails | None = None
+    cache_creation: CacheCreation | None = None
+    output_tokens_details: OutputDetails | None = None
 
 
 class _Block(Struct, frozen=True):
@@ -212,14 +218,14 @@ class _Block(Struct, frozen=True):
 class _Message(Struct, frozen=True):
     id: str
     content: list[_Block]
-    usage: _Usage
+    usage: WireUsage
     model: str = ""
     stop_reason: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Message).decode
 
-_FINISH: dict[str | None, FinishReason | None] = {
+FINISH_REASONS: dict[str | None, FinishReason | None] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "pause_turn": "stop",
@@ -242,7 +248,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
         message = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableAnswer(str(error)) from error
-    usage = _usage(message.usage)
+    usage = usage_from_wire(message.usage)
     texts = [block.text for block in message.content if block.type == "text"]
     calls = [
         ToolCall(
@@ -251,7 +257,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
         for block in message.content
         if block.type == "tool_use"
     ]
-    finish = _FINISH.get(message.stop_reason, "stop")
+    finish = FINISH_REASONS.get(message.stop_reason, "stop")
     answer = AnswerMessage(content="".join(texts) if texts else None, tool_calls=calls or UNSET)
     return Answered(
         answer=ChatAnswer(
@@ -268,10 +274,10 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
     )
 
 
-def _usage(usage: _Usage) -> TokenUsage:
+def usage_from_wire(usage: WireUsage) -> TokenUsage:
     """Anthropic's input tokens exclude the cache; what was written to it is split by lifetime where the answer does."""
     written = usage.cache_creation_input_tokens or 0
-    split = usage.cache_creation or _CacheCreation(ephemeral_5m_input_tokens=written)
+    split = usage.cache_creation or CacheCreation(ephemeral_5m_input_tokens=written)
     details = usage.output_tokens_details
     return TokenUsage(
         input=usage.input_tokens,

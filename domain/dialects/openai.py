@@ -129,7 +129,9 @@ class _CompletionDetails(Struct, frozen=True):
     audio_tokens: int | None = None
 
 
-class _Usage(Struct, frozen=True):
+class WireUsage(Struct, frozen=True, kw_only=True):
+    """Tokens as the vendor counts them."""
+
     prompt_tokens: int
     completion_tokens: int = 0
     prompt_tokens_details: _PromptDetails | None = None
@@ -161,7 +163,7 @@ class _Choice(Struct, frozen=True):
 class _Chat(Struct, frozen=True):
     id: str
     choices: list[_Choice]
-    usage: _Usage
+    usage: WireUsage
     model: str = ""
 
 
@@ -172,14 +174,14 @@ class _Vector(Struct, frozen=True):
 
 class _Embeddings(Struct, frozen=True):
     data: list[_Vector]
-    usage: _Usage
+    usage: WireUsage
     model: str = ""
 
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
 _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 
-_FINISH: dict[str | None, FinishReason | None] = {
+FINISH_REASONS: dict[str | None, FinishReason | None] = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
@@ -200,10 +202,12 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
         chat = _decode_chat(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableAnswer(str(error)) from error
-    usage = _usage(chat.usage)
+    usage = usage_from_wire(chat.usage)
     choices = [
         Choice(
-            index=choice.index, message=_answer(choice.message), finish_reason=_FINISH.get(choice.finish_reason, "stop")
+            index=choice.index,
+            message=_answer(choice.message),
+            finish_reason=FINISH_REASONS.get(choice.finish_reason, "stop"),
         )
         for choice in chat.choices
     ]
@@ -229,7 +233,7 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
         found = _decode_embeddings(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableAnswer(str(error)) from error
-    usage = _usage(found.usage)
+    usage = usage_from_wire(found.usage)
     return Answered(
         answer=EmbeddingsAnswer(
             model=request.model,
@@ -251,7 +255,7 @@ def _answer(message: _Message) -> AnswerMessage:
     return AnswerMessage(content=message.content or message.refusal, tool_calls=calls or UNSET)
 
 
-def _usage(usage: _Usage) -> TokenUsage:
+def usage_from_wire(usage: WireUsage) -> TokenUsage:
     """OpenAI's prompt tokens include the cached and the audio ones, its completion tokens the audio ones."""
     prompt = usage.prompt_tokens_details or _PromptDetails()
     completion = usage.completion_tokens_details or _CompletionDetails()
