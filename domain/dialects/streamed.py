@@ -93,6 +93,20 @@ class _Typed(Struct, frozen=True):
 _decode_type = msgspec.json.Decoder(_Typed).decode
 
 
+def compact(body: bytes) -> bytes:
+    """The same JSON on one line, its numbers and strings as they were written: what fits into an event.
+
+    Raises:
+        UnreadableAnswer: it is no JSON.
+
+    """
+    return decoded(_on_one_line, body)
+
+
+def _on_one_line(body: bytes) -> bytes:
+    return msgspec.json.format(body, indent=-1)
+
+
 def decoded_if_known(decode: Callable[[bytes], T], data: bytes, known: frozenset[str]) -> T | None:
     """What a typed decoder reads; None for an event of a type to come, which may have any shape.
 

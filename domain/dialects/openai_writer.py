@@ -1,0 +1,103 @@
+"""Writes the canonical stream as OpenAI's chat completion chunks."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from domain.sse import sse
+from domain.stream import ChatChunk, ChunkChoice, FunctionDelta, ToolCallDelta
+from domain.tokens import TokenUsage
+
+END = b"data: [DONE]\n\n"
+
+
+class _ToolCall(Struct, omit_defaults=True, gc=False):
+    index: int
+    function: FunctionDelta
+    id: str | None = None
+    type: str | None = None
+
+
+class _Delta(Struct, omit_defaults=True, gc=False):
+    role: str | None = None
+    content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(Struct, gc=False):
+    index: int
+    delta: _Delta
+    finish_reason: str | None
+    logprobs: None = None
+
+
+class _Chunk(Struct, gc=False):
+    id: str
+    created: int
+    model: str
+    choices: list[_Choice]
+    usage: dict[str, Any] | None | UnsetType = UNSET
+    object: str = "chat.completion.chunk"
+
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class OpenAiChatWriter:
+    """One stream to one client. `include_usage` is what its `stream_options` say."""
+
+    def __init__(self, *, created_s: int, include_usage: bool = False) -> None:
+        self._created_s = created_s
+        self._include_usage = include_usage
+        self._id = ""
+        self._model = ""
+
+    def write(self, chunk: ChatChunk) -> bytes:
+        """The event of a chunk."""
+        self._id, self._model = chunk.id, chunk.model
+        return self._event([_choice(choice) for choice in chunk.choices], None if self._include_usage else UNSET)
+
+    def end(self, usage: TokenUsage, cost_usd: Decimal | None) -> bytes:
+        """The last events: the usage with `usage.cost`, where the client asked for it, and `[DONE]`."""
+        if not self._include_usage:
+            return END
+        return self._event([], usage_to_wire(usage) | {"cost": cost_usd}) + END
+
+    def _event(self, choices: list[_Choice], usage: dict[str, Any] | None | UnsetType) -> bytes:
+        chunk = _Chunk(id=self._id, created=self._created_s, model=self._model, choices=choices, usage=usage)
+        return b"data: " + _encode(chunk) + b"\n\n"
+
+
+def error(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
+    """An error inside a stream; `kind` is OpenAI's `type`."""
+    return sse(_encode({"error": {"message": message, "type": kind, "param": param, "code": code}}))
+
+
+def usage_to_wire(usage: TokenUsage) -> dict[str, Any]:
+    """Tokens as OpenAI counts them: the prompt's include the cached ones."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached_prompt_tokens,
+            "audio_tokens": usage.input_audio + usage.cache_audio_read,
+            "cache_write_tokens": usage.cache_write + usage.cache_write_1h,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning,
+            "audio_tokens": usage.output_audio,
+        },
+    }
+
+
+def _choice(choice: ChunkChoice) -> _Choice:
+    delta = choice.delta
+    calls = [_call(call) for call in delta.tool_calls] if delta.tool_calls else None
+    return _Choice(choice.index, _Delta(delta.role, delta.content, calls), choice.finish_reason)
+
+
+def _call(call: ToolCallDelta) -> _ToolCall:
+    return _ToolCall(call.index, call.function, call.id, call.type)
