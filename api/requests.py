@@ -3,7 +3,6 @@
 Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no number.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,15 +11,13 @@ from litestar import Request
 
 from api.authentication import Caller
 from api.services import Services
+from domain.decoding import decoded, invalid
 from domain.errors import InvalidRequest
 
 AnyRequest = Request[Any, Any, Any]
 Shape = TypeVar("Shape")
 
 REQUEST_ID_SCOPE = "gateway.request_id"
-
-_AT = re.compile(r" - at `\$(?:\.)?(?P<path>.*?)`$")
-_NAMED = re.compile(r"(?:unknown|required) field `(?P<field>[^`]+)`")
 
 
 def services_of(request: AnyRequest) -> Services:
@@ -47,13 +44,7 @@ async def body_of(request: AnyRequest, decoder: "msgspec.json.Decoder[Shape]") -
         InvalidRequest: names the field and what is wrong with it.
 
     """
-    body = await request.body()
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise invalid(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    return decoded(await request.body(), decoder)
 
 
 def query_of(request: AnyRequest, shape: type[Shape]) -> Shape:
@@ -82,15 +73,3 @@ def convert(values: Mapping[str, Any], shape: type[Shape]) -> Shape:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
-
-
-def invalid(error: msgspec.ValidationError) -> InvalidRequest:
-    """What msgspec found wrong, with the field's path in front."""
-    text = str(error)
-    at = _AT.search(text)
-    path = at["path"] if at else ""
-    reason = text[: at.start()] if at else text
-    named = _NAMED.search(reason)
-    if named:
-        path = f"{path}.{named['field']}" if path else named["field"]
-    return InvalidRequest(f"`{path}`: {reason}" if path else reason, field=path or None)

@@ -6,9 +6,9 @@ import click
 import msgspec
 
 from api.native.keys import NewKeyCall, key_settings
-from api.requests import invalid
 from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
+from domain.decoding import invalid
 from domain.errors import InvalidRequest
 from domain.events import KeySettings
 from domain.money import NanoUsd, to_usd

@@ -7,9 +7,9 @@ import click
 import msgspec
 
 from api.native.prices import NewPrice, per_1k, price_set
-from api.requests import invalid
 from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
+from domain.decoding import invalid
 from domain.pricing import Price
 from infra.price_book import PriceBook
 from projections.prices import price_overrides

@@ -14,8 +14,9 @@ from api.answering import Answer
 from api.limit_headers import limit_headers
 from api.native.envelope import JSON, Described, Description
 from api.question import CachePolicy, Question
-from api.requests import AnyRequest, body_of, caller_of, convert, invalid, request_id_of, services_of
+from api.requests import AnyRequest, body_of, caller_of, convert, request_id_of, services_of
 from domain.chat import AnswerUsage, ChatRequest, Choice
+from domain.decoding import invalid
 from domain.embeddings import Embedding, EmbeddingsRequest
 from domain.errors import InvalidRequest
 from domain.events import Operation
