@@ -19,6 +19,9 @@ Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 OutputTokens = Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+User = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 DEFAULT_TEMPERATURE = 0.7
 
@@ -162,13 +165,13 @@ class ChatRequest(_Shape, frozen=True, kw_only=True):
     max_tokens: OutputTokens | None = None
     top_p: Probability | None = None
     stop: str | Annotated[list[str], Meta(min_length=1, max_length=MAX_STOP_SEQUENCES)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    user: Annotated[str, Meta(max_length=MAX_NAME_CHARS)] | None = None
+    seed: Seed | None = None
+    user: User | None = None
     tools: Annotated[list[Tool], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 class AnswerMessage(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -4,10 +4,13 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from domain.chat import AnswerUsage, Name
+from domain.chat import AnswerUsage, Name, User
 
 MAX_INPUTS = 2_048
 MAX_DIMENSIONS = 65_536
+
+InputText = Annotated[str, Meta(min_length=1)]
+Dimensions = Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)]
 
 
 class EmbeddingsRequest(
@@ -16,12 +19,9 @@ class EmbeddingsRequest(
     """Texts to turn into vectors. None means that the caller left the field out."""
 
     model: Name = "text-embedding-3-small"
-    input: (
-        Annotated[str, Meta(min_length=1)]
-        | Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1, max_length=MAX_INPUTS)]
-    )
-    dimensions: Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
-    user: Annotated[str, Meta(max_length=256)] | None = None
+    input: InputText | Annotated[list[InputText], Meta(min_length=1, max_length=MAX_INPUTS)]
+    dimensions: Dimensions | None = None
+    user: User | None = None
 
 
 class Embedding(Struct, frozen=True, kw_only=True):

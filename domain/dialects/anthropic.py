@@ -1,7 +1,8 @@
 """Anthropic's messages. https://docs.anthropic.com/en/api/messages
 
 System and developer messages, wherever they stand, are joined into `system` in their order; neighbours of one role are
-merged, since Anthropic's turns alternate; tool results become blocks of the user's turn.
+merged, since Anthropic's turns alternate; tool results become blocks of the user's turn. Empty texts of the model's are
+left out, since Anthropic takes none: OpenAI's write them beside their tool calls.
 """
 
 import re
@@ -20,6 +21,8 @@ from domain.chat import (
     FinishReason,
     FunctionCall,
     ImagePart,
+    ImageUrl,
+    JsonSchema,
     NamedToolChoice,
     SystemMessage,
     ToolCall,
@@ -51,7 +54,14 @@ def check_chat(request: ChatRequest, upstream_model: str) -> None:
         (
             "reasoningEffort",
             request.reasoning_effort in ("none", "minimal"),
-            "Anthropic's models know 'low', 'medium', 'high' and 'xhigh'",
+            "Anthropic's models know 'low', 'medium', 'high', 'xhigh' and 'max'",
+        ),
+        (
+            "responseFormat.jsonSchema",
+            request.response_format is not None
+            and request.response_format.type == "json_schema"
+            and request.response_format.json_schema is None,
+            "a format of type 'json_schema' needs it",
         ),
         ("toolChoice", request.tool_choice is not None and not request.tools, "needs `tools`"),
     ):
@@ -80,6 +90,8 @@ def chat_to_wire(request: ChatRequest, upstream_model: str) -> dict[str, Any]:
             continue
         role = "assistant" if isinstance(message, AssistantMessage) else "user"
         blocks = _blocks(message, f"messages[{index}]")
+        if not blocks:
+            continue
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         else:
@@ -105,6 +117,8 @@ def _blocks(message: Any, path: str) -> list[dict[str, Any]]:
     if isinstance(message, ToolMessage):
         return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _text(message.content)}]
     blocks = _content(message.content, path)
+    if isinstance(message, AssistantMessage):
+        blocks = [block for block in blocks if block.get("text") != ""]
     for index, call in enumerate(getattr(message, "tool_calls", None) or ()):
         try:
             arguments = msgspec.json.decode(call.function.arguments or "{}", type=dict)
@@ -121,20 +135,26 @@ def _content(content: Any, path: str) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     return [
-        {"type": "image", "source": _image(part.image_url.url, f"{path}.content[{index}].imageUrl.url")}
+        {"type": "image", "source": _image(part.image_url, f"{path}.content[{index}].imageUrl")}
         if isinstance(part, ImagePart)
         else {"type": "text", "text": part.text}
         for index, part in enumerate(content)
     ]
 
 
-def _image(url: str, path: str) -> dict[str, Any]:
-    if url.startswith("https://"):
-        return {"type": "url", "url": url}
-    data = _DATA_URL.fullmatch(url)
+def _image(image: ImageUrl, path: str) -> dict[str, Any]:
+    if image.detail == "low":  # Anthropic's models see the whole of every image, at its price
+        raise InvalidRequest(
+            f"`{path}.detail` 'low' cannot be sent to this model: leave it out, or send a smaller image",
+            field=f"{path}.detail",
+        )
+    if image.url.startswith("https://"):
+        return {"type": "url", "url": image.url}
+    data = _DATA_URL.fullmatch(image.url)
     if data is None:
         raise InvalidRequest(
-            f"`{path}` must be an https address or a data: URL of a JPEG, PNG, GIF or WebP in base64", field=path
+            f"`{path}.url` must be an https address or a data: URL of a JPEG, PNG, GIF or WebP in base64",
+            field=f"{path}.url",
         )
     return {"type": "base64", "media_type": data[1], "data": data[2]}
 
@@ -179,8 +199,20 @@ def _output_config(request: ChatRequest) -> dict[str, Any] | None:
     if request.reasoning_effort is not None:
         config["effort"] = request.reasoning_effort
     if request.response_format is not None and request.response_format.json_schema is not None:
-        config["format"] = {"type": "json_schema", "schema": request.response_format.json_schema.schema}
+        config["format"] = {"type": "json_schema", "schema": _described(request.response_format.json_schema)}
     return config or None
+
+
+def _described(wanted: JsonSchema) -> dict[str, Any]:
+    """The schema, with what the answer is for as its description: Anthropic has no other place for it."""
+    if wanted.description is None:
+        return wanted.schema
+    if wanted.schema.get("description", wanted.description) != wanted.description:
+        field = "responseFormat.jsonSchema.description"
+        raise InvalidRequest(
+            f"`{field}` cannot be sent to this model beside another one in the schema: leave it out", field=field
+        )
+    return wanted.schema | {"description": wanted.description}
 
 
 class CacheCreation(Struct, frozen=True):

@@ -204,11 +204,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
         raise UnreadableAnswer(str(error)) from error
     usage = usage_from_wire(chat.usage)
     choices = [
-        Choice(
-            index=choice.index,
-            message=_answer(choice.message),
-            finish_reason=FINISH_REASONS.get(choice.finish_reason, "stop"),
-        )
+        Choice(index=choice.index, message=_answer(choice.message), finish_reason=_finish(choice))
         for choice in chat.choices
     ]
     return Answered(
@@ -253,6 +249,13 @@ def _answer(message: _Message) -> AnswerMessage:
         for call in message.tool_calls or ()
     ]
     return AnswerMessage(content=message.content or message.refusal, tool_calls=calls or UNSET)
+
+
+def _finish(choice: _Choice) -> FinishReason | None:
+    """Why the answer ended. One that is nothing but a refusal is not what was asked for, whatever its form."""
+    if choice.message.refusal and not choice.message.content:
+        return "content_filter"
+    return FINISH_REASONS.get(choice.finish_reason, "stop")
 
 
 def usage_from_wire(usage: WireUsage) -> TokenUsage:
