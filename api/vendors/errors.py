@@ -1,0 +1,174 @@
+"""Errors as OpenAI's and Anthropic's clients know them: status, body and headers. The contract's table of errors.
+
+Both SDKs raise by the status, show the message, and repeat 408, 409, 429 and 5xx by themselves unless `x-should-retry`
+says otherwise. An error that comes in the middle of a stream has the same body.
+"""
+
+import math
+
+import msgspec
+from msgspec import Struct
+
+from api.limit_headers import limit_headers
+from domain.errors import (
+    BodyTooLarge,
+    BudgetExceeded,
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    ProviderCredentials,
+    ProviderLost,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+    UnknownModel,
+)
+
+DEFAULT_RETRY_AFTER_S = 1.0
+UNEXPECTED = "something went wrong here; the log says what"
+
+_RETRY_STATUSES = frozenset({429, 503, 529})
+_encode = msgspec.json.encode
+
+
+class VendorError(Struct, frozen=True, kw_only=True):
+    """An error ready to be sent: JSON in the vendor's shape."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+class _OpenAI(Struct, frozen=True):
+    status: int
+    type: str
+    code: str | None = None
+
+
+class _Anthropic(Struct, frozen=True):
+    status: int
+    type: str
+
+
+_OPENAI: dict[type[GatewayError], _OpenAI] = {
+    Unauthorized: _OpenAI(401, "invalid_request_error", "invalid_api_key"),
+    Forbidden: _OpenAI(403, "permission_error"),
+    NotFound: _OpenAI(404, "invalid_request_error"),
+    InvalidRequest: _OpenAI(400, "invalid_request_error"),
+    UnknownModel: _OpenAI(404, "invalid_request_error", "model_not_found"),
+    BodyTooLarge: _OpenAI(413, "invalid_request_error"),
+    RateLimited: _OpenAI(429, "rate_limit_exceeded", "rate_limit_exceeded"),
+    BudgetExceeded: _OpenAI(429, "insufficient_quota", "insufficient_quota"),
+    ProviderRejected: _OpenAI(400, "invalid_request_error"),  # or the provider's own status
+    ProviderCredentials: _OpenAI(502, "api_error"),
+    ProviderRateLimited: _OpenAI(429, "rate_limit_exceeded", "rate_limit_exceeded"),
+    ProviderUnavailable: _OpenAI(502, "api_error"),
+    ProviderLost: _OpenAI(502, "api_error"),
+    ProviderTimeout: _OpenAI(504, "api_error"),
+    Overloaded: _OpenAI(503, "api_error"),
+    Unavailable: _OpenAI(503, "api_error"),
+}
+
+_ANTHROPIC: dict[type[GatewayError], _Anthropic] = {
+    Unauthorized: _Anthropic(401, "authentication_error"),
+    Forbidden: _Anthropic(403, "permission_error"),
+    NotFound: _Anthropic(404, "not_found_error"),
+    InvalidRequest: _Anthropic(400, "invalid_request_error"),
+    UnknownModel: _Anthropic(404, "not_found_error"),
+    BodyTooLarge: _Anthropic(413, "request_too_large"),
+    RateLimited: _Anthropic(429, "rate_limit_error"),
+    BudgetExceeded: _Anthropic(402, "billing_error"),
+    ProviderRejected: _Anthropic(400, "invalid_request_error"),  # or the provider's own status, and its type
+    ProviderCredentials: _Anthropic(502, "api_error"),
+    ProviderRateLimited: _Anthropic(429, "rate_limit_error"),
+    ProviderUnavailable: _Anthropic(502, "api_error"),
+    ProviderLost: _Anthropic(502, "api_error"),
+    ProviderTimeout: _Anthropic(504, "timeout_error"),
+    Overloaded: _Anthropic(529, "overloaded_error"),
+    Unavailable: _Anthropic(529, "overloaded_error"),
+}
+
+_ANTHROPIC_TYPES: dict[int, str] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def openai_error(error: GatewayError) -> VendorError:
+    """A refusal or failure as OpenAI's clients know it: `{"error": {"message", "type", "param", "code"}}`."""
+    row = next(_OPENAI[kind] for kind in type(error).__mro__ if kind in _OPENAI)
+    status = _own_status(error) or row.status
+    body = _openai_body(error.message, row.type, param=_param(error), code=row.code)
+    return VendorError(status=status, body=body, headers=_headers(error, status))
+
+
+def anthropic_error(error: GatewayError, request_id: str) -> VendorError:
+    """A refusal or failure as Anthropic's clients know it: `{"type": "error", "error": {"type", "message"}, …}`."""
+    row = next(_ANTHROPIC[kind] for kind in type(error).__mro__ if kind in _ANTHROPIC)
+    own = _own_status(error)
+    status = own or row.status
+    kind = _ANTHROPIC_TYPES.get(own, row.type) if own is not None else row.type
+    body = _anthropic_body(error.message, kind, request_id)
+    return VendorError(status=status, body=body, headers={"request-id": request_id} | _headers(error, status))
+
+
+def openai_http_error(status: int, message: str) -> VendorError:
+    """What the framework itself refuses (no such route, no such method), or a crash, as OpenAI's clients know it."""
+    kind = "api_error" if status >= 500 else "invalid_request_error"
+    return VendorError(status=status, body=_openai_body(message, kind), headers={})
+
+
+def anthropic_http_error(status: int, message: str, request_id: str) -> VendorError:
+    """What the framework itself refuses (no such route, no such method), or a crash, as Anthropic's clients know it."""
+    kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    body = _anthropic_body(message, kind, request_id)
+    return VendorError(status=status, body=body, headers={"request-id": request_id})
+
+
+def _openai_body(message: str, kind: str, *, param: str | None = None, code: str | None = None) -> bytes:
+    return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def _anthropic_body(message: str, kind: str, request_id: str) -> bytes:
+    return _encode({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})
+
+
+def _param(error: GatewayError) -> str | None:
+    if isinstance(error, InvalidRequest):
+        return error.field
+    return "model" if isinstance(error, UnknownModel) else None
+
+
+def _own_status(error: GatewayError) -> int | None:
+    """The provider's status, where it refused the request itself. A redirection is no answer to give to a client."""
+    own = error.status if isinstance(error, ProviderRejected) else None
+    return own if own is not None and 400 <= own < 500 else None
+
+
+def _headers(error: GatewayError, status: int) -> dict[str, str]:
+    """When to try again, whether to, and where the key stands.
+
+    A budget's refusal is to be repeated where nothing but requests in flight stand in its way, and then in a moment;
+    `retry_after_s` tells (`domain.errors.BudgetExceeded`).
+    """
+    headers: dict[str, str] = {}
+    retry_after_s = error.retry_after_s
+    if isinstance(error, BudgetExceeded):
+        headers["x-should-retry"] = "false" if retry_after_s is None else "true"
+    elif status in _RETRY_STATUSES and retry_after_s is None:
+        retry_after_s = DEFAULT_RETRY_AFTER_S
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(retry_after_s))
+    return headers | limit_headers(error.standing) if error.standing is not None else headers
