@@ -12,12 +12,12 @@ from domain.sse import sse
 from domain.stream import pieces
 
 _EVERY_CHUNK_HAS = ("id", "created", "model", "service_tier", "system_fingerprint")
-_NULL = b"null"
+_NULL = Raw(b"null")
 
 
 class _Completion(Struct, frozen=True):
     choices: list[dict[str, Raw]]
-    usage: Raw | None = None
+    usage: Raw = _NULL
 
 
 _decode = msgspec.json.Decoder(_Completion).decode
@@ -41,7 +41,7 @@ def replay_openai(body: bytes, *, include_usage: bool) -> list[bytes]:
     frame["object"] = Raw(b'"chat.completion.chunk"')
     once = {name: value for name, value in members.items() if name not in frame and name not in {"choices", "usage"}}
     if include_usage:
-        frame["usage"] = Raw(_NULL)
+        frame["usage"] = _NULL
     events: list[bytes] = []
     for choice in whole.choices:
         for chunk_choice in _choice_pieces(choice):
@@ -55,12 +55,12 @@ def replay_openai(body: bytes, *, include_usage: bool) -> list[bytes]:
 def _choice_pieces(choice: dict[str, Raw]) -> Iterator[dict[str, Any]]:
     """The deltas of a choice; its probabilities go with the first text, everything else that it has with the last."""
     index = choice.get("index", Raw(b"0"))
-    logprobs = choice.get("logprobs", Raw(_NULL))
+    logprobs = choice.get("logprobs", _NULL)
     for delta in _deltas(decoded(_decode_members, bytes(choice["message"]))):
         has_text = bool(delta.get("content") or delta.get("refusal"))
         yield {"index": index, "delta": delta, "logprobs": logprobs if has_text else None, "finish_reason": None}
         if has_text:
-            logprobs = Raw(_NULL)
+            logprobs = _NULL
     ends = {name: value for name, value in choice.items() if name != "message"}
     yield ends | {"index": index, "delta": {}, "logprobs": logprobs}
 
@@ -73,7 +73,7 @@ def _deltas(message: dict[str, Raw]) -> Iterator[dict[str, Any]]:
     first: dict[str, Any] = {}
     for name, raw in message.items():
         value = bytes(raw)
-        if name == "role" or value == _NULL:
+        if name == "role" or value == b"null":
             first[name] = raw
         elif value.startswith(b'"'):
             texts[name] = decoded(_decode_value, value)

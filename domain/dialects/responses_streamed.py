@@ -6,7 +6,7 @@ It is never translated: only providers of OpenAI's kind serve it.
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from domain.chat import FinishReason
 from domain.dialects.answered import UnreadableAnswer
@@ -79,7 +79,7 @@ class _Event(Struct, frozen=True, gc=False):
     sequence_number: int | None = None
     delta: str | dict[str, Any] | None = None
     item: _Item | None = None
-    response: Raw | None = None
+    response: Raw | UnsetType = UNSET
     error: Any = None
     code: Any = None
     message: Any = None
@@ -118,7 +118,7 @@ class ResponsesReader:
             self.next_sequence_number = read.sequence_number + 1
         if isinstance(read.delta, str):
             self.received_output_bytes += utf8_bytes(read.delta)
-        elif read.response is not None:
+        elif read.response is not UNSET:
             self._account(read.type, bytes(read.response))
         elif read.error is not None or read.type == "error":
             raise failure(read.error or {"message": read.message, "code": read.code})

@@ -1,0 +1,204 @@
+"""OpenAI's chat completion chunks: accounted for, translated, assembled as the SDK would."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from domain.chat import ChatRequest, UserMessage
+from domain.dialects import openai
+from domain.dialects.answered import UnreadableAnswer, answer_usage
+from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.streamed import StreamFailed
+from domain.sse import sse
+from domain.stream import ChatAssembler
+from domain.tokens import TokenUsage
+from tests.unit.sdk_streams import events_of, openai_final, present, read_all
+
+DONE = b"data: [DONE]\n\n"
+USAGE = {
+    "prompt_tokens": 10,
+    "completion_tokens": 5,
+    "total_tokens": 15,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 2},
+}
+COUNTED = TokenUsage(input=6, cache_read=4, output=5, reasoning=2)
+
+
+def chunk(*choices: dict[str, Any], **members: Any) -> bytes:
+    frame = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 7,
+        "model": "gpt-x-1",
+        "service_tier": "default",
+        "system_fingerprint": "fp",
+        "choices": list(choices),
+        "usage": None,
+        "obfuscation": "abc",
+    }
+    return sse(msgspec.json.encode(frame | members))
+
+
+def choice(delta: dict[str, Any], *, index: int = 0, finish: str | None = None, **members: Any) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish} | members
+
+
+def tool(index: int, arguments: str, **members: Any) -> dict[str, Any]:
+    name = {"name": members.pop("name")} if "name" in members else {}
+    return {"index": index, **members, "function": {**name, "arguments": arguments}}
+
+
+def probability(token: str) -> dict[str, Any]:
+    return {"content": [{"token": token, "logprob": -0.5, "bytes": [1], "top_logprobs": []}], "refusal": None}
+
+
+TEXT = b"".join(
+    [
+        chunk(choice({"role": "assistant", "content": "", "refusal": None})),
+        chunk(choice({"content": "hé"}, logprobs=probability("hé"))),
+        chunk(choice({"content": "llo"}, logprobs=probability("llo"))),
+        chunk(choice({"role": "assistant", "content": "b"}, index=1)),
+        chunk(choice({}, finish="stop")),
+        chunk(choice({}, index=1, finish="length")),
+        chunk(usage=USAGE),
+        DONE,
+    ]
+)
+CALLS = b"".join(
+    [
+        chunk(choice({"role": "assistant", "content": None, "reasoning_content": "hm"})),
+        chunk(choice({"reasoning_content": ", so"})),
+        chunk(choice({"tool_calls": [tool(0, "", id="t0", type="function", name="f")]})),
+        chunk(choice({"tool_calls": [tool(0, '{"a":')]})),
+        chunk(choice({"tool_calls": [tool(0, "1}"), tool(1, "{}", id="t1", type="function", name="g")]})),
+        chunk(choice({}, finish="tool_calls")),
+        chunk(usage=USAGE),
+        DONE,
+    ]
+)
+REFUSAL = b"".join(
+    [
+        chunk(choice({"role": "assistant", "content": None, "refusal": "I can"})),
+        chunk(choice({"refusal": "not"})),
+        chunk(
+            choice(
+                {
+                    "annotations": [
+                        {
+                            "type": "url_citation",
+                            "url_citation": {"url": "u", "title": "t", "start_index": 0, "end_index": 1},
+                        }
+                    ]
+                }
+            )
+        ),
+        chunk(choice({}, finish="stop")),
+        chunk(usage=USAGE),
+        DONE,
+    ]
+)
+
+
+@pytest.mark.parametrize(("stream", "finish"), [(TEXT, "stop"), (CALLS, "tool_calls"), (REFUSAL, "stop")])
+def test_a_stream_is_accounted_for(stream: bytes, finish: str) -> None:
+    reader = OpenAiChatReader()
+    assert read_all(reader, stream) == []
+    assert reader.usage == COUNTED
+    assert (reader.answered_by, reader.response_id) == ("gpt-x-1", "chatcmpl-1")
+    assert (reader.finish_reason, reader.is_ended) == (finish, True)
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(TEXT, "héllob"), (CALLS, 'hm, sof{"a":1}g{}'), (REFUSAL, "I cannot")])
+def test_every_byte_that_was_shown_is_counted(stream: bytes, shown: str) -> None:
+    reader = OpenAiChatReader()
+    read_all(reader, stream)
+    assert reader.received_output_bytes == len(shown.encode())
+
+
+@pytest.mark.parametrize("stream", [TEXT, CALLS, REFUSAL])
+def test_the_assembled_answer_is_the_sdks(stream: bytes) -> None:
+    reader = OpenAiChatReader(keep=True)
+    read_all(reader, stream)
+    assert present(msgspec.json.decode(reader.assembled())) == openai_final(stream)
+
+
+@pytest.mark.parametrize("stream", [TEXT, CALLS, REFUSAL])
+def test_the_chunks_amount_to_what_the_assembled_answer_says(stream: bytes) -> None:
+    reader = OpenAiChatReader(model="mine", keep=True)
+    assembler = ChatAssembler(provider="openai", model="mine")
+    for piece in read_all(reader, stream):
+        assembler.add(piece)
+    asked = ChatRequest(model="mine", messages=[UserMessage(content="x")])
+    assert assembler.answer(answer_usage(COUNTED)) == openai.chat_from_wire(reader.assembled(), asked, "openai").answer
+
+
+def test_the_tail_begins_with_the_usage() -> None:
+    reader = OpenAiChatReader()
+    tails = []
+    for event in events_of(TEXT):
+        reader.take(event)
+        tails.append(reader.is_tail)
+    assert tails == [False] * 6 + [True, True]
+
+
+def test_usage_beside_the_finish_reason_begins_the_tail() -> None:
+    reader = OpenAiChatReader()
+    sums = USAGE | {"completion_tokens": 1}
+    stream = chunk(choice({"content": "a"}), usage=sums) + chunk(choice({}, finish="stop"), usage=USAGE)
+    first, last = events_of(stream)
+    reader.take(first)
+    assert not reader.is_tail
+    reader.take(last)
+    assert reader.is_tail
+    assert reader.usage == COUNTED
+    assert not reader.is_ended
+
+
+def test_what_azure_says_first_names_nothing_and_ends_nothing() -> None:
+    reader = OpenAiChatReader(model="mine")
+    assert read_all(reader, chunk(id="", model="", prompt_filter_results=[])) == []
+    assert (reader.is_tail, reader.response_id) == (False, "")
+    read_all(reader, chunk(choice({"content": "x"})))
+    assert (reader.answered_by, reader.response_id) == ("gpt-x-1", "chatcmpl-1")
+
+
+def test_a_repeated_role_stays_one_role() -> None:
+    reader = OpenAiChatReader(keep=True)
+    read_all(reader, chunk(choice({"role": "assistant", "content": "a"})) * 2)
+    (only,) = msgspec.json.decode(reader.assembled())["choices"]
+    assert (only["message"]["role"], only["message"]["content"]) == ("assistant", "aa")
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "kind"),
+    [
+        (b'{"message":"m","type":"tokens","code":"rate_limit_exceeded"}', "m", "rate_limit_exceeded"),
+        (b'{"message":"m","type":"server_error","param":null,"code":null}', "m", "server_error"),
+        (b'{"message":"m","code":502}', "m", "502"),
+        (b'"down"', "down", "error"),
+    ],
+)
+def test_an_error_inside_the_stream_is_raised(error: bytes, message: str, kind: str) -> None:
+    with pytest.raises(StreamFailed) as failed:
+        read_all(OpenAiChatReader(), b'data: {"error":' + error + b"}\n\n")
+    assert (failed.value.message, failed.value.kind) == (message, kind)
+
+
+@pytest.mark.parametrize("data", [b"<html>", b"[]", b'{"choices":{}}', b'{"choices":[{"delta":{"content":"\xff"}}]}'])
+def test_garbage_is_unreadable(data: bytes) -> None:
+    with pytest.raises(UnreadableAnswer):
+        read_all(OpenAiChatReader(), sse(data))
+
+
+def test_comments_and_unknown_members_are_passed_over() -> None:
+    reader = OpenAiChatReader(model="m", keep=True)
+    assert read_all(reader, b": ping\n\n" + chunk(x={"y": 1})) == []
+
+
+def test_a_stream_without_choices_is_no_answer() -> None:
+    reader = OpenAiChatReader(keep=True)
+    read_all(reader, chunk(usage=USAGE) + DONE)
+    with pytest.raises(UnreadableAnswer):
+        reader.assembled()

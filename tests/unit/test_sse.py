@@ -1,0 +1,68 @@
+"""Events come out whole, wherever the network cuts the stream, and nothing of its bytes is lost."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.dialects.answered import UnreadableAnswer
+from domain.sse import SseParser, sse
+
+STREAM = (
+    b'event: message_start\ndata: {"a": "\xc3\xa9"}\n\n'
+    b": ping\n\n"
+    b"data: one\r\ndata: two\r\n\r\n"
+    b"id: 7\nretry: 5\ndata:tight\n\n"
+    b"\n\n"
+    b"data: [DONE]\n\n"
+    b"data: cut"
+)
+EXPECTED = [
+    ("message_start", b'{"a": "\xc3\xa9"}'),
+    ("", b""),
+    ("", b"one\ntwo"),
+    ("", b"tight"),
+    ("", b""),
+    ("", b"[DONE]"),
+]
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=12))
+def test_where_the_network_cuts_the_stream_does_not_matter(cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), len(STREAM)]
+    parser = SseParser()
+    events = [event for start, end in zip(edges, edges[1:], strict=False) for event in parser.feed(STREAM[start:end])]
+    assert [(event.name, event.data) for event in events] == EXPECTED
+    assert b"".join(event.raw for event in events) + parser.rest() == STREAM
+    assert parser.rest() == b"data: cut"
+
+
+def test_byte_by_byte_is_as_good_as_at_once() -> None:
+    parser = SseParser()
+    events = [event for index in range(len(STREAM)) for event in parser.feed(STREAM[index : index + 1])]
+    assert events == SseParser().feed(STREAM)
+
+
+def test_a_last_event_without_a_blank_line_is_kept_and_can_be_completed() -> None:
+    parser = SseParser()
+    assert parser.feed(b"data: last") == []
+    assert parser.rest() == b"data: last"
+    assert [event.data for event in parser.feed(b"\n\n")] == [b"last"]
+    assert parser.rest() == b""
+
+
+@pytest.mark.parametrize("pieces", [[b"data: 12345\n\n"], [b"data: ", b"12345"]])
+def test_an_event_above_the_limit_is_refused(pieces: list[bytes]) -> None:
+    parser = SseParser(max_event_bytes=10)
+    with pytest.raises(UnreadableAnswer):
+        [parser.feed(piece) for piece in pieces]
+
+
+def test_many_events_in_one_piece_may_be_longer_together_than_one_may_be() -> None:
+    assert len(SseParser(max_event_bytes=10).feed(b"data: 1\n\n" * 5)) == 5
+
+
+@given(st.text(st.characters(exclude_characters="\r")), st.sampled_from([None, "error"]))
+def test_what_is_written_is_read(text: str, name: str | None) -> None:
+    (event,) = SseParser().feed(sse(text.encode(), name))
+    assert event.data.decode() == text
+    assert event.name == (name or "")
