@@ -1,5 +1,7 @@
 """Events come out whole, wherever the network cuts the stream, and nothing of its bytes is lost."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,7 @@ EXPECTED = [
 def test_where_the_network_cuts_the_stream_does_not_matter(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     parser = SseParser()
-    events = [event for start, end in zip(edges, edges[1:], strict=False) for event in parser.feed(STREAM[start:end])]
+    events = [event for start, end in itertools.pairwise(edges) for event in parser.feed(STREAM[start:end])]
     assert [(event.name, event.data) for event in events] == EXPECTED
     assert b"".join(event.raw for event in events) + parser.rest() == STREAM
     assert parser.rest() == b"data: cut"
