@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from domain.chat import ChatRequest
+from domain.chat import ChatAnswer, ChatRequest
 from domain.dialects import anthropic, openai
 from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.table import check
@@ -79,6 +79,55 @@ def test_anthropic_gets_images_as_sources() -> None:
     assert blocks[0]["source"] == {"type": "base64", "media_type": "image/png", "data": "AAAA"}
 
 
+def test_anthropic_gets_a_schema_with_what_the_answer_is_for() -> None:
+    schema = {"name": "s", "description": "a city", "schema": {"type": "object"}}
+    asked = request(
+        user("x"), responseFormat={"type": "json_schema", "jsonSchema": schema}, reasoningEffort="max", maxTokens=5
+    )
+    assert anthropic.chat_to_wire(asked, "claude-3-haiku-20240307")["output_config"] == {
+        "effort": "max",
+        "format": {"type": "json_schema", "schema": {"type": "object", "description": "a city"}},
+    }
+
+
+def test_anthropic_gets_no_empty_texts_of_the_models() -> None:
+    asked = request(
+        user("a"),
+        {"role": "assistant", "content": ""},
+        user("b"),
+        {"role": "assistant", "content": "", "toolCalls": [CALL]},
+        {"role": "tool", "content": "", "toolCallId": "call_1"},
+    )
+    assert anthropic.chat_to_wire(asked, "claude-3-haiku-20240307")["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "call_1", "name": "f", "input": {"a": 1}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": ""}]},
+    ]
+
+
+def test_results_of_parallel_calls_are_one_turn_of_anthropics() -> None:
+    calls = [CALL | {"id": "call_1"}, CALL | {"id": "call_2"}]
+    results = [{"role": "tool", "content": call["id"], "toolCallId": call["id"]} for call in calls]
+    asked = request(user("a"), {"role": "assistant", "toolCalls": calls}, *results, user("b"))
+    turns = anthropic.chat_to_wire(asked, "claude-3-haiku-20240307")["messages"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+    assert [block.get("tool_use_id") for block in turns[2]["content"]] == ["call_1", "call_2", None]
+
+
+@pytest.mark.parametrize(
+    ("message", "content", "finish_reason"),
+    [
+        (b'{"content":null,"refusal":"no"}', "no", "content_filter"),
+        (b'{"content":"yes","refusal":null}', "yes", "stop"),
+    ],
+)
+def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: str, finish_reason: str) -> None:
+    body = b'{"id":"c1","choices":[{"message":%s,"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}' % message
+    found = openai.chat_from_wire(body, request(user("x")), "openai")
+    assert isinstance(found.answer, ChatAnswer)
+    assert (found.answer.choices[0].message.content, found.finish_reason) == (content, finish_reason)
+
+
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
@@ -86,6 +135,21 @@ def test_anthropic_gets_images_as_sources() -> None:
         (request(user("x"), seed=1), "seed"),
         (request(user("x"), responseFormat={"type": "json_object"}), "responseFormat"),
         (request(user("x"), reasoningEffort="minimal"), "reasoningEffort"),
+        (request(user("x"), responseFormat={"type": "json_schema"}), "responseFormat.jsonSchema"),
+        (
+            request(
+                user("x"),
+                responseFormat={
+                    "type": "json_schema",
+                    "jsonSchema": {"name": "s", "description": "one", "schema": {"description": "other"}},
+                },
+            ),
+            "responseFormat.jsonSchema.description",
+        ),
+        (
+            request(user([{"type": "image_url", "imageUrl": {"url": "https://x/y.png", "detail": "low"}}])),
+            "messages[0].content[0].imageUrl.detail",
+        ),
         (request(user("x"), toolChoice="auto"), "toolChoice"),
         (request({"role": "user", "content": "x", "name": "n"}), "messages[0].name"),
         (

@@ -1,0 +1,402 @@
+"""OpenAI's SDK is understood and answered, and what another vendor's model cannot be told is refused by name."""
+
+import base64
+from typing import Any, get_type_hints
+
+import httpx2
+import msgspec
+import pytest
+from hypothesis import given
+from openai.types.chat import ChatCompletion
+from openai.types.chat.completion_create_params import (
+    CompletionCreateParamsBase,
+    CompletionCreateParamsNonStreaming,
+)
+from openai.types.create_embedding_response import CreateEmbeddingResponse
+from openai.types.embedding_create_params import EmbeddingCreateParams
+
+from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FunctionCall, ToolCall
+from domain.dialects import anthropic, openai
+from domain.dialects.answered import answer_usage
+from domain.dialects.openai_call import HARMLESS, ChatCall, EmbeddingsCall
+from domain.dialects.openai_served import read_chat, read_embeddings, write_chat, write_embeddings
+from domain.dialects.served import in_snake_case
+from domain.embeddings import Embedding, EmbeddingsAnswer
+from domain.errors import InvalidRequest
+from domain.tokens import TokenUsage
+from tests.unit.canonical import is_valid, openai_client, requests
+
+USAGE = TokenUsage(
+    input=10, cache_read=20, cache_write=3, cache_write_1h=4, input_audio=2, output=30, output_audio=5, reasoning=7
+)
+CALL = ToolCall(id="call_1", function=FunctionCall(name="f", arguments='{"a": 1}'))
+WIRE_CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+CREATED_S = 1_790_000_000
+HELLO = {"role": "user", "content": "hello"}
+
+
+def answer(message: AnswerMessage, finish_reason: Any = "stop") -> ChatAnswer:
+    return ChatAnswer(
+        id="msg_1",
+        model="claude-3-haiku",
+        provider="anthropic",
+        choices=[Choice(index=0, message=message, finish_reason=finish_reason)],
+        usage=answer_usage(USAGE),
+    )
+
+
+def body(*messages: dict[str, Any], **fields: Any) -> bytes:
+    return msgspec.json.encode({"model": "claude-3-haiku", "messages": list(messages) or [HELLO]} | fields)
+
+
+def refusal(content: bytes) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as refused:
+        read_chat(content)
+    return refused.value
+
+
+@given(requests)
+def test_what_is_written_to_openai_is_read_as_it_was(request: ChatRequest) -> None:
+    wire = msgspec.json.encode(openai.chat_to_wire(request, "gpt-4o"))
+    read = read_chat(wire).request
+    assert read == request
+    assert is_valid(read)
+
+
+def test_what_the_sdk_sends_is_read() -> None:
+    seen: list[bytes] = []
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.content)
+        return httpx2.Response(200, content=write_chat(answer(AnswerMessage(content="hi")), USAGE, created_s=CREATED_S))
+
+    openai_client(serve).chat.completions.create(
+        model="claude-3-haiku",
+        messages=[
+            {"role": "developer", "content": "be brief"},
+            {"role": "system", "content": [{"type": "text", "text": "be kind"}]},
+            {
+                "role": "user",
+                "name": "n",
+                "content": [
+                    {"type": "text", "text": "see"},
+                    {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "high"}},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                ],
+            },
+            {"role": "assistant", "content": None, "tool_calls": [WIRE_CALL]},
+            {"role": "tool", "content": "1", "tool_call_id": "call_1"},
+        ],
+        tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}],
+        tool_choice={"type": "function", "function": {"name": "f"}},
+        parallel_tool_calls=False,
+        response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}},
+        max_completion_tokens=5,
+        stop=["END"],
+        seed=1,
+        user="u",
+        temperature=0.5,
+        top_p=0.9,
+        reasoning_effort="low",
+        n=1,
+        logprobs=False,
+        logit_bias={},
+        store=False,
+        service_tier="auto",
+        stream_options=None,
+    )
+    asked = {
+        "model": "claude-3-haiku",
+        "messages": [
+            {"role": "developer", "content": "be brief"},
+            {"role": "system", "content": [{"type": "text", "text": "be kind"}]},
+            {
+                "role": "user",
+                "name": "n",
+                "content": [
+                    {"type": "text", "text": "see"},
+                    {"type": "image_url", "imageUrl": {"url": "https://x/y.png", "detail": "high"}},
+                    {"type": "image_url", "imageUrl": {"url": "data:image/png;base64,AAAA"}},
+                ],
+            },
+            {"role": "assistant", "toolCalls": [WIRE_CALL]},
+            {"role": "tool", "content": "1", "toolCallId": "call_1"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}],
+        "toolChoice": {"type": "function", "function": {"name": "f"}},
+        "parallelToolCalls": False,
+        "responseFormat": {"type": "json_schema", "jsonSchema": {"name": "s", "schema": {"type": "object"}}},
+        "maxTokens": 5,
+        "stop": ["END"],
+        "seed": 1,
+        "user": "u",
+        "temperature": 0.5,
+        "topP": 0.9,
+        "reasoningEffort": "low",
+    }
+    served = read_chat(seen[0])
+    assert served.request == msgspec.convert(asked, ChatRequest)
+    assert (served.stream, served.include_usage) == (False, False)
+
+
+def test_a_streams_wishes_are_read() -> None:
+    served = read_chat(body(stream=True, stream_options={"include_usage": True, "include_obfuscation": False}))
+    assert (served.stream, served.include_usage) == (True, True)
+
+
+def test_an_answer_that_the_sdk_sends_back_is_read() -> None:
+    given_back = ChatCompletion.model_validate_json(
+        write_chat(answer(AnswerMessage(content="a", tool_calls=[CALL])), USAGE, created_s=CREATED_S)
+    ).choices[0]
+    message = read_chat(body(HELLO, given_back.message.model_dump())).request.messages[1]
+    assert message == msgspec.convert({"role": "assistant", "content": "a", "toolCalls": [WIRE_CALL]}, type(message))
+
+
+@pytest.mark.parametrize(
+    ("said", "content"),
+    [
+        ({"content": None, "refusal": "no"}, "no"),
+        ({"content": "", "refusal": "no"}, "no"),
+        ({"content": "well", "refusal": "no"}, ["well", "no"]),
+        ({"content": [{"type": "text", "text": "well"}, {"type": "refusal", "refusal": "no"}]}, ["well", "no"]),
+        ({"content": "a", "refusal": None, "tool_calls": []}, "a"),
+    ],
+)
+def test_a_refusal_is_what_the_model_said(said: dict[str, Any], content: object) -> None:
+    message = read_chat(body(HELLO, {"role": "assistant"} | said)).request.messages[1]
+    parts = [part.text for part in message.content] if isinstance(message.content, list) else message.content
+    assert parts == content
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 1},
+        {"logprobs": False, "top_logprobs": 0},
+        {"presence_penalty": 0, "frequency_penalty": 0.0},
+        {"logit_bias": {}, "metadata": {}, "modalities": ["text"], "store": False},
+        {"service_tier": "default", "verbosity": "medium"},
+        {"prompt_cache_key": "k", "prompt_cache_retention": "24h", "prompt_cache_options": {"mode": "implicit"}},
+        {"stop": [], "stream": None, "stream_options": None},
+        dict.fromkeys(ChatCall.__struct_fields__[2:]),
+    ],
+)
+def test_what_loses_nothing_is_accepted(fields: dict[str, Any]) -> None:
+    assert read_chat(body(**fields)).request == read_chat(body()).request
+
+
+@pytest.mark.parametrize(
+    ("fields", "user"),
+    [({"user": "a"}, "a"), ({"safety_identifier": "b"}, "b"), ({"user": "a", "safety_identifier": "a"}, "a")],
+)
+def test_who_is_at_the_other_end_has_two_names(fields: dict[str, Any], user: str) -> None:
+    assert read_chat(body(**fields)).request.user == user
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"presence_penalty": 0.1}, "presence_penalty"),
+        ({"frequency_penalty": -1}, "frequency_penalty"),
+        ({"logit_bias": {"1": 1}}, "logit_bias"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"store": True}, "store"),
+        ({"metadata": {"a": "b"}}, "metadata"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"verbosity": "low"}, "verbosity"),
+        ({"functions": []}, "functions"),
+        ({"function_call": "auto"}, "function_call"),
+        ({"audio": {"voice": "x"}}, "audio"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"moderation": {"model": "x"}}, "moderation"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+        ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
+        ({"user": "a", "safety_identifier": "b"}, "user"),
+        ({"tools": []}, "tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "f"}}}, "tool_choice.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "grammar"}}, "response_format.type"),
+        ({"reasoning_effort": "great"}, "reasoning_effort"),
+        ({"temperature": "1"}, "temperature"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"top_k": 3}, "top_k"),
+    ],
+)
+def test_a_field_that_cannot_be_carried_is_named(fields: dict[str, Any], field: str) -> None:
+    error = refusal(body(**fields))
+    assert error.field == field
+    assert f"`{field}`" in error.message
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"role": "function", "name": "f", "content": "x"}, "messages[1].role"),
+        ({"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}, "messages[1].content[0].type"),
+        (
+            {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]},
+            "messages[1].content[0].type",
+        ),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x", "detail": "original"}}]},
+            "messages[1].content[0].image_url.detail",
+        ),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "messages[1].content[0].image_url"),
+        ({"role": "user", "content": []}, "messages[1].content"),
+        ({"role": "tool", "content": "x"}, "messages[1].tool_call_id"),
+        ({"role": "assistant", "content": "x", "audio": {"id": "a"}}, "messages[1].audio"),
+        ({"role": "assistant", "function_call": {"name": "f", "arguments": ""}}, "messages[1].function_call"),
+        ({"role": "assistant", "content": "x", "annotations": [{}]}, "messages[1].annotations"),
+        (
+            {"role": "assistant", "tool_calls": [{"id": "c", "type": "custom", "custom": {}}]},
+            "messages[1].tool_calls[0].type",
+        ),
+    ],
+)
+def test_a_part_of_a_message_that_cannot_be_carried_is_named(message: dict[str, Any], field: str) -> None:
+    assert refusal(body(HELLO, message)).field == field
+
+
+@pytest.mark.parametrize("field", ["functions", "function_call"])
+def test_a_deprecated_field_is_refused_with_the_name_of_the_newer(field: str) -> None:
+    assert "deprecated, send `tool" in refusal(body(**{field: []})).message
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b'{"model":"\xff"}', b"[" * 100_000])
+def test_what_is_no_request_is_refused(content: bytes) -> None:
+    assert refusal(content).field is None
+
+
+def test_every_field_of_the_sdk_is_decided_on() -> None:
+    sdk = get_type_hints(CompletionCreateParamsBase).keys() | {"stream"}
+    assert "stream" in get_type_hints(CompletionCreateParamsNonStreaming)
+    assert sdk == set(ChatCall.__struct_fields__)
+    assert set(HARMLESS) < sdk
+    assert get_type_hints(EmbeddingCreateParams).keys() == set(EmbeddingsCall.__struct_fields__)
+
+
+def test_an_answer_is_parsed_by_the_sdk_with_equal_content() -> None:
+    message = AnswerMessage(content="hi", tool_calls=[CALL])
+    found = ChatCompletion.model_validate_json(
+        write_chat(answer(message, "tool_calls"), USAGE, created_s=CREATED_S), strict=True
+    )
+    choice = found.choices[0]
+    assert (found.id, found.model, found.created) == ("msg_1", "claude-3-haiku", CREATED_S)
+    assert (choice.index, choice.finish_reason, choice.logprobs) == (0, "tool_calls", None)
+    assert (choice.message.content, choice.message.refusal) == ("hi", None)
+    assert [call.model_dump() for call in choice.message.tool_calls or ()] == [WIRE_CALL]
+    assert found.model_extra == {}
+    assert choice.message.model_extra == {}
+
+
+def test_usage_is_parsed_by_the_sdk_in_openais_classes() -> None:
+    found = ChatCompletion.model_validate_json(
+        write_chat(answer(AnswerMessage(content="hi")), USAGE, created_s=CREATED_S)
+    ).usage
+    assert found is not None
+    assert found.prompt_tokens_details is not None
+    assert found.completion_tokens_details is not None
+    assert (found.prompt_tokens, found.completion_tokens, found.total_tokens) == (39, 35, 74)
+    assert found.prompt_tokens_details.cached_tokens == 20
+    assert found.prompt_tokens_details.cache_write_tokens == 7
+    assert found.prompt_tokens_details.audio_tokens == 2
+    assert found.completion_tokens_details.reasoning_tokens == 7
+    assert found.completion_tokens_details.audio_tokens == 5
+
+
+def test_a_client_is_always_told_why_an_answer_ended() -> None:
+    written = write_chat(answer(AnswerMessage(content=None), None), USAGE, created_s=CREATED_S)
+    found = ChatCompletion.model_validate_json(written).choices[0]
+    assert (found.finish_reason, found.message.content, found.message.tool_calls) == ("stop", None, None)
+
+
+def test_openais_own_reader_reads_what_is_written() -> None:
+    written = write_chat(answer(AnswerMessage(content="x", tool_calls=[CALL])), USAGE, created_s=CREATED_S)
+    found = openai.chat_from_wire(written, read_chat(body()).request, "openai").answer
+    assert isinstance(found, ChatAnswer)
+    assert found.choices == answer(AnswerMessage(content="x", tool_calls=[CALL])).choices
+
+
+def test_vectors_reach_the_sdk_in_its_own_base64() -> None:
+    vectors = [[0.5, -1.25, 3.0], [0.0, 1e-3, 2.0]]
+    found = EmbeddingsAnswer(
+        model="echo",
+        provider="echo",
+        embeddings=[Embedding(index=index, embedding=vector) for index, vector in enumerate(vectors)],
+        usage=answer_usage(USAGE),
+    )
+    asked: list[Any] = []
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        asked.append(read_embeddings(request.content))
+        return httpx2.Response(200, content=write_embeddings(found, TokenUsage(input=9), asked[0].encoding_format))
+
+    answered = openai_client(serve).embeddings.create(model="echo", input=["a", "b"], dimensions=3, user="u")
+    assert asked[0].encoding_format == "base64"
+    assert (asked[0].request.input, asked[0].request.dimensions, asked[0].request.user) == (["a", "b"], 3, "u")
+    assert [item.embedding for item in answered.data] == [vectors[0], pytest.approx(vectors[1])]
+    assert [item.index for item in answered.data] == [0, 1]
+    assert (answered.model, answered.usage.prompt_tokens, answered.usage.total_tokens) == ("echo", 9, 9)
+
+
+def test_base64_is_of_little_endian_floats() -> None:
+    found = EmbeddingsAnswer(
+        model="m", provider="p", embeddings=[Embedding(index=0, embedding=[1.0])], usage=answer_usage(USAGE)
+    )
+    written = msgspec.json.decode(write_embeddings(found, USAGE, "base64"))
+    assert base64.b64decode(written["data"][0]["embedding"]) == b"\x00\x00\x80\x3f"
+
+
+def test_vectors_are_numbers_unless_asked_for_otherwise() -> None:
+    served = read_embeddings(b'{"model":"echo","input":"a"}')
+    found = EmbeddingsAnswer(
+        model="m", provider="p", embeddings=[Embedding(index=0, embedding=[0.1])], usage=answer_usage(USAGE)
+    )
+    parsed = CreateEmbeddingResponse.model_validate_json(write_embeddings(found, USAGE, served.encoding_format))
+    assert (served.request.input, parsed.data[0].embedding) == ("a", [0.1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"input": [1, 2]}, "input"),
+        ({"input": [[1, 2], [3]]}, "input"),
+        ({"input": ["a", 1]}, "input"),
+        ({"input": []}, "input"),
+        ({"input": ""}, "input"),
+        ({"input": ["a", ""]}, "input[1]"),
+        ({"input": "a", "dimensions": 0}, "dimensions"),
+        ({"input": "a", "encoding_format": "hex"}, "encoding_format"),
+        ({"input": "a", "what": 1}, "what"),
+        ({}, "input"),
+    ],
+)
+def test_embeddings_that_cannot_be_asked_for_are_refused_by_name(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_embeddings(msgspec.json.encode({"model": "echo"} | fields))
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]},
+            "messages[0].content[0].image_url.url",
+        ),
+    ],
+)
+def test_what_the_provider_cannot_be_told_is_spelled_as_the_client_did(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        anthropic.check_chat(read_chat(body(**fields)).request, "claude-3-haiku-20240307")
+    error = in_snake_case(refused.value)
+    assert error.field == field
+    assert f"`{field}`" in error.message

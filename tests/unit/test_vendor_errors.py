@@ -1,0 +1,199 @@
+"""Every error has its row on both vendors' surfaces, and their SDKs raise what they raise for the vendor's own."""
+
+from typing import Any
+
+import anthropic
+import httpx2
+import msgspec
+import openai
+import pytest
+
+from api.vendors.errors import (
+    VendorError,
+    anthropic_error,
+    anthropic_http_error,
+    openai_error,
+    openai_http_error,
+)
+from domain.errors import (
+    BodyTooLarge,
+    BudgetExceeded,
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    ProviderCredentials,
+    ProviderError,
+    ProviderLost,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+    UnknownModel,
+)
+from domain.limits import Meter, Standing
+from tests.unit.canonical import anthropic_client, openai_client
+
+INVALID = "invalid_request_error"
+LIMITED = "rate_limit_exceeded"
+SPENT = BudgetExceeded("the day budget is spent")
+HELD = BudgetExceeded("the day budget is held", retry_after_s=1)
+
+ROWS: list[tuple[GatewayError, tuple[int, str, str | None], tuple[int, str]]] = [
+    (Unauthorized("m"), (401, INVALID, "invalid_api_key"), (401, "authentication_error")),
+    (Forbidden("m"), (403, "permission_error", None), (403, "permission_error")),
+    (NotFound("m"), (404, INVALID, None), (404, "not_found_error")),
+    (InvalidRequest("m", field="n"), (400, INVALID, None), (400, INVALID)),
+    (UnknownModel("x"), (404, INVALID, "model_not_found"), (404, "not_found_error")),
+    (BodyTooLarge("m"), (413, INVALID, None), (413, "request_too_large")),
+    (RateLimited("m"), (429, LIMITED, LIMITED), (429, "rate_limit_error")),
+    (SPENT, (429, "insufficient_quota", "insufficient_quota"), (402, "billing_error")),
+    (HELD, (429, "insufficient_quota", "insufficient_quota"), (402, "billing_error")),
+    (ProviderRejected("m", provider="p", status=422), (422, INVALID, None), (422, INVALID)),
+    (ProviderRejected("m", provider="p", status=404), (404, INVALID, None), (404, "not_found_error")),
+    (ProviderRejected("m", provider="p", status=413), (413, INVALID, None), (413, "request_too_large")),
+    (ProviderRejected("m", provider="p"), (400, INVALID, None), (400, INVALID)),
+    (ProviderRejected("m", provider="p", status=302), (400, INVALID, None), (400, INVALID)),
+    (ProviderCredentials("m", provider="p", status=401), (502, "api_error", None), (502, "api_error")),
+    (ProviderRateLimited("m", provider="p", status=429), (429, LIMITED, LIMITED), (429, "rate_limit_error")),
+    (ProviderUnavailable("m", provider="p", status=503), (502, "api_error", None), (502, "api_error")),
+    (ProviderLost("m", provider="p"), (502, "api_error", None), (502, "api_error")),
+    (ProviderTimeout("m", provider="p"), (504, "api_error", None), (504, "timeout_error")),
+    (Overloaded("m"), (503, "api_error", None), (529, "overloaded_error")),
+    (Unavailable("m"), (503, "api_error", None), (529, "overloaded_error")),
+]
+
+
+def kinds(of: type[GatewayError]) -> set[type[GatewayError]]:
+    return {of}.union(*(kinds(kind) for kind in of.__subclasses__() if kind.__module__ == of.__module__))
+
+
+def sent(error: VendorError, calls: list[Any]) -> Any:
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        calls.append(request)
+        return httpx2.Response(error.status, content=error.body, headers=error.headers)
+
+    return serve
+
+
+def ask_openai(error: VendorError, *, max_retries: int) -> tuple[openai.APIStatusError, int]:
+    calls: list[Any] = []
+    client = openai_client(sent(error, calls), max_retries=max_retries)
+    with pytest.raises(openai.APIStatusError) as raised:
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
+    return raised.value, len(calls)
+
+
+def ask_anthropic(error: VendorError, *, max_retries: int) -> tuple[anthropic.APIStatusError, int]:
+    calls: list[Any] = []
+    client = anthropic_client(sent(error, calls), max_retries=max_retries)
+    with pytest.raises(anthropic.APIStatusError) as raised:
+        client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "x"}])
+    return raised.value, len(calls)
+
+
+def test_every_class_of_the_tree_has_a_row() -> None:
+    assert {type(error) for error, _, _ in ROWS} == kinds(GatewayError) - {GatewayError, ProviderError}
+
+
+@pytest.mark.parametrize(("error", "expected"), [(error, row) for error, row, _ in ROWS])
+def test_openais_sdk_raises_what_the_contract_says(error: GatewayError, expected: tuple[int, str, str | None]) -> None:
+    raised, _ = ask_openai(openai_error(error), max_retries=0)
+    assert (raised.status_code, raised.type, raised.code) == expected
+    assert raised.body == {
+        "message": error.message,
+        "type": expected[1],
+        "param": raised.param,
+        "code": expected[2],
+    }
+
+
+@pytest.mark.parametrize(("error", "expected"), [(error, row) for error, _, row in ROWS])
+def test_anthropics_sdk_raises_what_the_contract_says(error: GatewayError, expected: tuple[int, str]) -> None:
+    rendered = anthropic_error(error, "req_1")
+    raised, _ = ask_anthropic(rendered, max_retries=0)
+    assert (raised.status_code, raised.request_id) == (expected[0], "req_1")
+    assert raised.body == {
+        "type": "error",
+        "error": {"type": expected[1], "message": error.message},
+        "request_id": "req_1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "param"),
+    [(InvalidRequest("m", field="messages[0].role"), "messages[0].role"), (UnknownModel("x"), "model"), (SPENT, None)],
+)
+def test_openais_clients_are_told_which_field(error: GatewayError, param: str | None) -> None:
+    assert msgspec.json.decode(openai_error(error).body)["error"]["param"] == param
+
+
+def test_a_spent_budget_is_not_asked_again() -> None:
+    assert ask_openai(openai_error(SPENT), max_retries=2)[1] == 1
+    assert ask_anthropic(anthropic_error(SPENT, "r"), max_retries=2)[1] == 1
+    assert "Retry-After" not in openai_error(SPENT).headers | anthropic_error(SPENT, "r").headers
+
+
+def test_a_budget_that_is_only_held_is_asked_again_in_a_moment() -> None:
+    soon = BudgetExceeded("held", retry_after_s=0)
+    assert ask_openai(openai_error(soon), max_retries=1)[1] == 2
+    assert ask_anthropic(anthropic_error(soon, "r"), max_retries=1)[1] == 2
+    assert openai_error(HELD).headers == {"x-should-retry": "true", "Retry-After": "1"}
+    assert anthropic_error(HELD, "r").headers == {"request-id": "r", "x-should-retry": "true", "Retry-After": "1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_after"),
+    [
+        (RateLimited("m", retry_after_s=2.2), "3"),
+        (ProviderRateLimited("m", provider="p", retry_after_s=7), "7"),
+        (ProviderRateLimited("m", provider="p"), "1"),
+        (Overloaded("m"), "1"),
+        (Unavailable("m", retry_after_s=5), "5"),
+        (InvalidRequest("m"), None),
+        (ProviderTimeout("m", provider="p"), None),
+    ],
+)
+def test_when_to_try_again_is_said_in_whole_seconds(error: GatewayError, retry_after: str | None) -> None:
+    assert openai_error(error).headers.get("Retry-After") == retry_after
+    assert anthropic_error(error, "r").headers.get("Retry-After") == retry_after
+
+
+def test_a_refusal_shows_where_the_key_stands() -> None:
+    error = RateLimited("m", retry_after_s=1)
+    error.standing = Standing(requests=Meter(limit=5, left=0, reset_ns=12_000_000))
+    shown = {
+        "x-ratelimit-limit-requests": "5",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "12ms",
+    }
+    assert openai_error(error).headers == {"Retry-After": "1"} | shown
+    assert anthropic_error(error, "r").headers == {"request-id": "r", "Retry-After": "1"} | shown
+
+
+@pytest.mark.parametrize(
+    ("status", "openai_type", "anthropic_type"),
+    [
+        (404, INVALID, "not_found_error"),
+        (405, INVALID, INVALID),
+        (413, INVALID, "request_too_large"),
+        (500, "api_error", "api_error"),
+    ],
+)
+def test_what_the_framework_refuses_has_the_vendors_shape(status: int, openai_type: str, anthropic_type: str) -> None:
+    theirs = openai_http_error(status, "m")
+    assert theirs.status == status
+    assert msgspec.json.decode(theirs.body) == {
+        "error": {"message": "m", "type": openai_type, "param": None, "code": None}
+    }
+    other = anthropic_http_error(status, "m", "r")
+    assert (other.status, other.headers) == (status, {"request-id": "r"})
+    assert msgspec.json.decode(other.body) == {
+        "type": "error",
+        "error": {"type": anthropic_type, "message": "m"},
+        "request_id": "r",
+    }
