@@ -21,6 +21,7 @@ import msgspec
 from msgspec import UNSET
 
 from domain.chat import (
+    MAX_MESSAGES,
     AnswerMessage,
     AssistantMessage,
     ChatAnswer,
@@ -100,8 +101,10 @@ def read_chat(body: bytes) -> ServedChat:
     messages: list[Message] = [SystemMessage(content=_texts(chat.system, "system"))] if chat.system else []
     for index, message in enumerate(chat.messages):
         messages += _messages(message, f"messages[{index}]")
-    if not messages:
-        raise InvalidRequest("`messages` say nothing", field="messages")
+    if isinstance(chat.messages[-1], AssistantTurn):
+        raise refused(f"messages[{len(chat.messages) - 1}].role", "only Anthropic's continue an answer that was begun")
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequest(f"`messages` amount to more than {MAX_MESSAGES}", field="messages")
     choice = chat.tool_choice
     serial = None if choice is None or isinstance(choice, NoChoice) else choice.disable_parallel_tool_use
     request = ChatRequest(

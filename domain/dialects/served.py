@@ -57,8 +57,8 @@ def read(body: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[Shape]", *, i
     try:
         return decoded(body, decoder, inside=inside)
     except InvalidRequest as error:
-        if error.field is None or not _KIND.search(error.field):
-            raise
+        if error.field is None or not _KIND.search(error.field) or "Invalid" not in error.message:
+            raise  # not a kind, or one that is missing
         raise InvalidRequest(
             f"{error.message}: a model of another vendor cannot be sent this", field=error.field
         ) from None
@@ -87,4 +87,6 @@ def in_snake_case(error: InvalidRequest) -> InvalidRequest:
     if error.field is None:
         return error
     field = _HUMP.sub(lambda hump: f"_{hump[0].lower()}", error.field)
-    return InvalidRequest(error.message.replace(f"`{error.field}`", f"`{field}`"), field=field)
+    respelled = InvalidRequest(error.message.replace(f"`{error.field}`", f"`{field}`"), field=field)
+    respelled.standing = error.standing
+    return respelled

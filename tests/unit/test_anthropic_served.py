@@ -274,7 +274,8 @@ def test_what_loses_nothing_of_a_tool_is_accepted() -> None:
         ({"max_tokens": None}, "max_tokens"),
         ({"n": 1}, "n"),
         ({"system": [{"type": "image", "source": PNG}]}, "system[0].type"),
-        ({"messages": [{"role": "assistant", "content": []}]}, "messages"),
+        ({"messages": [HELLO, {"role": "assistant", "content": "The answer is ("}]}, "messages[1].role"),
+        ({"messages": [HELLO] * 10_000, "system": "x"}, "messages"),
     ],
 )
 def test_a_field_that_cannot_be_carried_is_named(fields: dict[str, Any], field: str) -> None:
@@ -392,8 +393,9 @@ def test_an_answer_without_a_choice_is_one_that_says_nothing() -> None:
 def arguments_given_back(arguments: str) -> str:
     """The arguments of a call as they are read when a client sends the answer back."""
     written = write_chat(answer(AnswerMessage(content=None, tool_calls=[call(arguments)]), "tool_calls"), USAGE)
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1"}]}
     turn = {"role": "assistant", "content": Message.model_validate_json(written).model_dump()["content"]}
-    wire = openai.chat_to_wire(read_chat(body(HELLO, turn)).request, "gpt-4o")
+    wire = openai.chat_to_wire(read_chat(body(HELLO, turn, result)).request, "gpt-4o")
     return str(wire["messages"][1]["tool_calls"][0]["function"]["arguments"])
 
 

@@ -263,6 +263,11 @@ def test_a_part_of_a_message_that_cannot_be_carried_is_named(message: dict[str, 
     assert refusal(body(HELLO, message)).field == field
 
 
+def test_a_kind_that_is_missing_is_only_missing() -> None:
+    error = refusal(body({"role": "user", "content": [{"text": "x"}]}))
+    assert error.message == "`messages[0].content[0].type`: Object missing required field `type`"
+
+
 @pytest.mark.parametrize("field", ["functions", "function_call"])
 def test_a_deprecated_field_is_refused_with_the_name_of_the_newer(field: str) -> None:
     assert "deprecated, send `tool" in refusal(body(**{field: []})).message
