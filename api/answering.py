@@ -3,8 +3,9 @@ hold) → queue → answer. Every surface goes this way; there is no route aroun
 """
 
 import asyncio
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from datetime import datetime
 from typing import Literal
 
 import structlog
@@ -15,29 +16,26 @@ from api.authentication import Caller
 from api.gate import Gate
 from api.known_answers import KnownAnswers
 from api.memory_cache import CachedAnswer
+from api.preparation import Preparation, lower_cap
 from api.question import Asked, Question
 from domain.answer import Receipt, error_of
-from domain.cache_key import cache_key, canonical_body
-from domain.chat import ChatRequest
-from domain.dialects.table import check
-from domain.errors import Forbidden, GatewayError, Overloaded, ProviderTimeout, Unavailable
-from domain.estimate import bound, cap_within, input_bound, output_bound
+from domain.errors import GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
 from domain.history import after_failure
 from domain.limits import Standing
 from domain.money import ZERO, NanoUsd
-from domain.routing import route, settled_temperature
+from domain.routing import Route
+from domain.wire import WireRequest
 from infra.blobs import Blobs
 from infra.event_log import Commit, EventLog
 from infra.ids import new_id
+from infra.incoming import Expired, IncomingStream, PartsLost
 from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobQueue, PublishUnknown
-from infra.price_book import PriceBook
+from infra.provider_objects import ProviderObjects
 from infra.replies import Committed, Failed, ReplyInbox
 from infra.request_log import record
 
 ASK_AGAIN_S = 0.02
-CAP_FLOOR_TOKENS = 256
-"""A cap that the caller did not set is lowered to no less than this."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +44,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     """What the caller gets."""
 
     body: bytes
-    """The canonical answer's JSON."""
+    """The answer's JSON: canonical, or as its provider wrote it where it was asked in the provider's own dialect."""
     receipt: Receipt
     cache: Literal["HIT", "MISS", "BYPASS"]
     standing: Standing
@@ -59,6 +57,38 @@ class Answer(Struct, frozen=True, kw_only=True):
         return ZERO if self.cache == "HIT" else self.receipt.cost_nano_usd
 
 
+class StreamedAnswer:
+    """An answer on its way: its parts as they come, ready for the caller. Whoever is given one closes it."""
+
+    def __init__(
+        self, asked: Asked, *, first: bytes, following: Callable[[], Awaitable[bytes | None]], close: Callable[[], None]
+    ) -> None:
+        self.route = asked.route
+        self.standing = asked.standing
+        self.lowered_cap = asked.lowered_cap
+        self.cache: Literal["MISS", "BYPASS"] = "MISS" if asked.key is not None else "BYPASS"
+        self._first: bytes | None = first
+        self._following = following
+        self.close = close
+
+    def __aiter__(self) -> "StreamedAnswer":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next parts, joined.
+
+        Raises:
+            GatewayError: the stream broke off, and why.
+
+        """
+        part, self._first = self._first, None
+        if part is None:
+            part = await self._following()
+        if part is None:
+            raise StopAsyncIteration
+        return part
+
+
 class Answering:
     """Answers questions for one API process."""
 
@@ -68,40 +98,60 @@ class Answering:
         event_log: EventLog,
         gate: Gate,
         known: KnownAnswers,
+        preparation: Preparation,
+        objects: ProviderObjects,
         queue: JobQueue,
         inbox: ReplyInbox,
         blobs: Blobs,
-        prices: PriceBook,
-        upstream_models: dict[str, str],
-        request_timeout_s: float,
         now: Callable[[], datetime],
     ) -> None:
         self._log = event_log
         self._gate = gate
         self._known = known
+        self._preparation = preparation
+        self._objects = objects
         self._queue = queue
         self._inbox = inbox
         self._blobs = blobs
-        self._prices = prices
-        self._upstream_models = upstream_models
-        self._request_timeout_s = request_timeout_s
         self._now = now
 
+    def route(self, model: str) -> Route:
+        """Where a request for a model goes. Raises as `Preparation.route`."""
+        return self._preparation.route(model)
+
     async def answer(self, caller: Caller, question: Question) -> Answer:
-        """Find or make the answer.
+        """Find or make the answer, in one piece.
 
         Raises:
             GatewayError: every refusal and failure of the contract's table.
 
         """
-        asked = self._work_out(caller, question)
+        assert question.stream is None, "asked to be streamed"
+        answer = await self._find(caller, question)
+        assert isinstance(answer, Answer), "in one piece"
+        return answer
+
+    async def stream(self, caller: Caller, question: Question) -> Answer | StreamedAnswer:
+        """Find the answer, or have it made and given part by part.
+
+        Raises:
+            GatewayError: every refusal, and every failure before the first part.
+
+        """
+        assert question.stream is not None, "not asked to be streamed"
+        return await self._find(caller, question)
+
+    async def _find(self, caller: Caller, question: Question) -> Answer | StreamedAnswer:
+        asked = self._preparation.work_out(caller, question)
+        if isinstance(asked.request, WireRequest):
+            await self._objects.check(caller.project_id, asked.route.provider, asked.request)
         try:
             return await self._answer(asked)
         except GatewayError as error:
             error.standing = asked.standing
             raise
 
-    async def _answer(self, asked: Asked) -> Answer:
+    async def _answer(self, asked: Asked) -> Answer | StreamedAnswer:
         known = self._known.remembered(asked)
         if known is not None:
             return await self._serve(asked, known, shared=False)
@@ -110,7 +160,9 @@ class Answering:
             decision = await self._gate.decide(asked, newer_than)
             match decision.outcome:
                 case "admitted":
-                    self._cap(asked, decision.hold_nano_usd)
+                    lower_cap(asked, decision.hold_nano_usd)
+                    if asked.question.stream is not None:
+                        return await self._dispatch_stream(asked)
                     return await self._dispatch(asked, decision.hold_nano_usd)
                 case "hit":
                     assert decision.origin is not None, "a hit has an origin"
@@ -126,79 +178,10 @@ class Answering:
             await asyncio.sleep(ASK_AGAIN_S)
         raise self._timed_out(asked)
 
-    def _work_out(self, caller: Caller, question: Question) -> Asked:
-        """Everything about a question that needs nobody else: where it goes, what it can cost, its key."""
-        request = question.request
-        allowed = caller.settings.models
-        found = route(request.model, self._upstream_models)
-        if allowed is not None and request.model not in allowed:
-            raise Forbidden(f"this key may not use model {request.model!r}; it may use: {', '.join(allowed)}")
-        check(request, found, question.operation)
-        if isinstance(request, ChatRequest):
-            request = settled_temperature(request, found.upstream_model)
-        body = canonical_body(request)
-        price = self._prices.price(
-            provider=found.provider,
-            model=found.model,
-            upstream_model=found.upstream_model,
-            at=question.received_at,
-        )
-        input_tokens = input_bound(request)
-        hold, floor = None, ZERO
-        if price is not None:
-            window = self._prices.context_window(provider=found.provider, upstream_model=found.upstream_model)
-            longest = output_bound(request, found.upstream_model, window)
-            hold = floor = bound(input_tokens, longest, price)
-            may_lower = isinstance(request, ChatRequest) and request.max_tokens is None
-            if may_lower and caller.settings.output_cap == "lower":
-                floor = bound(input_tokens, min(longest, CAP_FLOOR_TOKENS), price)
-        key = None
-        if question.cache.mode != "off":
-            key = cache_key(
-                project_id=caller.project_id,
-                operation=question.operation,
-                provider=found.provider,
-                upstream_model=found.upstream_model,
-                body=body,
-            )
-        return Asked(
-            caller=caller,
-            question=question,
-            route=found,
-            request=request,
-            body=body,
-            key=key,
-            price=price,
-            input_tokens=input_tokens,
-            hold_nano_usd=hold,
-            floor_nano_usd=floor,
-            deadline=question.received_at + timedelta(seconds=self._request_timeout_s),
-        )
-
-    def _cap(self, asked: Asked, granted_nano_usd: NanoUsd) -> None:
-        """Lower the output cap to what a smaller hold than asked for covers; such an answer is nobody else's."""
-        if asked.hold_nano_usd is None or granted_nano_usd >= asked.hold_nano_usd:
-            return
-        assert asked.price is not None, "what was held has a price"
-        assert isinstance(asked.request, ChatRequest), "only a chat's cap is lowered"
-        asked.lowered_cap = cap_within(granted_nano_usd, asked.input_tokens, asked.price)
-        asked.request = replace(asked.request, max_tokens=asked.lowered_cap)
-        asked.body = canonical_body(asked.request)
-        asked.key = None
-
     async def _dispatch(self, asked: Asked, hold_nano_usd: NanoUsd) -> Answer:
         """Publish the job and wait for what comes of it."""
-        question = asked.question
-        with self._inbox.expect(question.request_id) as ended:
-            try:
-                await self._queue.publish(await self._job(asked))
-            except (Overloaded, Unavailable) as error:
-                if await self._gate.drop(asked):
-                    await self._record_failure(asked, error.code, error.message)
-                    raise
-                if not isinstance(error, PublishUnknown):
-                    raise
-                # a worker has claimed it: the job did arrive
+        with self._inbox.expect(asked.question.request_id) as ended:
+            await self._publish(asked)
             remaining_s = (asked.deadline - self._now()).total_seconds()
             try:
                 outcome = await asyncio.wait_for(ended, max(0.0, remaining_s))
@@ -208,6 +191,51 @@ class Answering:
             raise error_of(outcome.failure)
         asked.standing = _settled(asked.standing, hold_nano_usd, outcome.receipt.cost_nano_usd)
         return await self._committed(asked, outcome)
+
+    async def _dispatch_stream(self, asked: Asked) -> StreamedAnswer:
+        """Publish the job and wait for the first part of the answer."""
+        request_id = asked.question.request_id
+        incoming, closing = IncomingStream(), ExitStack()
+        closing.enter_context(self._inbox.collect(request_id, incoming))
+        try:
+            await self._publish(asked)
+            closing.callback(lambda: None if incoming.has_ended else self._inbox.leave(request_id))
+            remaining_s = (asked.deadline - self._now()).total_seconds()
+            closing.callback(asyncio.get_running_loop().call_later(max(0.0, remaining_s), incoming.expire).cancel)
+            first = await self._next_part(asked, incoming)
+        except BaseException:
+            closing.close()
+            raise
+        return StreamedAnswer(
+            asked, first=first or b"", following=lambda: self._next_part(asked, incoming), close=closing.close
+        )
+
+    async def _next_part(self, asked: Asked, incoming: IncomingStream) -> bytes | None:
+        """What comes next; None once the answer is complete and stands in the log."""
+        try:
+            came = await incoming.next()
+        except PartsLost:
+            raise Unavailable("a part of the answer was lost on its way") from None
+        except Expired:
+            error = self._timed_out(asked)
+            if await self._gate.drop(asked):
+                await self._record_failure(asked, error.code, error.message)
+            raise error from None
+        if isinstance(came, Failed):
+            raise error_of(came.failure)
+        return None if isinstance(came, Committed) else came
+
+    async def _publish(self, asked: Asked) -> None:
+        """Hand the job to the queue; what was held for it is released where that fails."""
+        try:
+            await self._queue.publish(await self._job(asked))
+        except (Overloaded, Unavailable) as error:
+            if await self._gate.drop(asked):
+                await self._record_failure(asked, error.code, error.message)
+                raise
+            if not isinstance(error, PublishUnknown):
+                raise
+            # a worker has claimed it: the job did arrive
 
     async def _job(self, asked: Asked) -> Job:
         question, found = asked.question, asked.route
@@ -227,6 +255,11 @@ class Answering:
             price=asked.price,
             body=body,
             body_blob_id=blob_id,
+            is_wire=isinstance(asked.request, WireRequest),
+            headers=question.headers,
+            stream=question.stream,
+            input_bound=asked.input_tokens,
+            output_bound=asked.output_tokens,
             reply_to=self._inbox.subject(question.request_id),
             admitted_at_ms=round(question.received_at.timestamp() * 1000),
             deadline_ms=round(asked.deadline.timestamp() * 1000),
@@ -262,8 +295,8 @@ class Answering:
         raise error
 
     def _timed_out(self, asked: Asked) -> ProviderTimeout:
-        provider = asked.route.provider
-        return ProviderTimeout(f"{provider} did not answer within {self._request_timeout_s:g} s", provider=provider)
+        provider, allowed = asked.route.provider, asked.deadline - asked.question.received_at
+        return ProviderTimeout(f"{provider} did not answer within {allowed.total_seconds():g} s", provider=provider)
 
     async def _serve(self, asked: Asked, known: CachedAnswer, *, shared: bool) -> Answer:
         """Give a known answer again; the event of it is in the log before the caller has it."""

@@ -1,4 +1,8 @@
-"""A key's standing as response headers, in the words that OpenAI's clients know; a duration is `12ms` or `6m0s`."""
+"""A key's standing as response headers: in the words that OpenAI's clients know (a duration is `12ms` or `6m0s`), and
+in Anthropic's (the time at which all is there again, RFC 3339).
+"""
+
+from datetime import datetime, timedelta
 
 from domain.limits import Meter, Standing
 from domain.money import to_usd
@@ -12,6 +16,22 @@ def limit_headers(standing: Standing) -> dict[str, str]:
     for name, meter in (("requests", standing.requests), ("tokens", standing.tokens)):
         if meter is not None:
             headers |= _meter_headers(name, meter)
+    if standing.budget_left_nano_usd is not None:
+        headers["x-gateway-budget-remaining-usd"] = f"{to_usd(standing.budget_left_nano_usd):f}"
+    return headers
+
+
+def anthropic_limit_headers(standing: Standing, now: datetime) -> dict[str, str]:
+    """The headers of what is limited, for Anthropic's clients; what a budget leaves has no words of theirs."""
+    headers: dict[str, str] = {}
+    for name, meter in (("requests", standing.requests), ("tokens", standing.tokens)):
+        if meter is not None:
+            reset = now + timedelta(microseconds=-(-meter.reset_ns // 1000))
+            headers |= {
+                f"anthropic-ratelimit-{name}-limit": str(meter.limit),
+                f"anthropic-ratelimit-{name}-remaining": str(max(0, meter.left)),
+                f"anthropic-ratelimit-{name}-reset": reset.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
     if standing.budget_left_nano_usd is not None:
         headers["x-gateway-budget-remaining-usd"] = f"{to_usd(standing.budget_left_nano_usd):f}"
     return headers

@@ -16,6 +16,7 @@ from api.gate import Gate
 from api.known_answers import KnownAnswers
 from api.memory_cache import MemoryCache
 from api.metrics import Metrics
+from api.preparation import Preparation
 from api.pricing import PriceSetting, keep_prices
 from api.services import Services
 from infra.admission import Admission
@@ -27,6 +28,7 @@ from infra.hints import KEYS_CHANGED, PRICES_CHANGED, LogHints
 from infra.ids import new_id
 from infra.jobs import JobQueue
 from infra.price_book import PriceBook
+from infra.provider_objects import ProviderObjects
 from infra.replies import ReplyInbox
 from infra.settings import Settings
 from infra.vault import Vault
@@ -68,9 +70,10 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         queue=queue,
         inbox=inbox,
         blobs=blobs,
-        prices=prices,
-        upstream_models=settings.upstream_models,
-        request_timeout_s=settings.request_timeout_s,
+        preparation=Preparation(
+            prices=prices, upstream_models=settings.upstream_models, request_timeout_s=settings.request_timeout_s
+        ),
+        objects=ProviderObjects(pool),
         now=_now,
     )
     services = Services(

@@ -13,6 +13,8 @@ from domain.limits import Standing
 from domain.money import NanoUsd
 from domain.pricing import Price
 from domain.routing import Route
+from domain.wire import WireRequest
+from infra.jobs import StreamWish
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True):
@@ -28,10 +30,16 @@ class Question(Struct, frozen=True, kw_only=True):
 
     request_id: str
     operation: Operation
-    request: ChatRequest | EmbeddingsRequest
+    request: ChatRequest | EmbeddingsRequest | WireRequest
     cache: CachePolicy
     metadata: dict[str, Any] | None
     received_at: datetime
+    has_native_defaults: bool = False
+    """Whether what the caller left out is as the native API says, not as its vendor does."""
+    stream: StreamWish | None = None
+    """None: the answer is wanted in one piece."""
+    headers: dict[str, str] | None = None
+    """What goes on to the provider with a request in its own dialect."""
 
 
 class Asked(Struct, kw_only=True):
@@ -40,15 +48,17 @@ class Asked(Struct, kw_only=True):
     caller: Caller
     question: Question
     route: Route
-    request: ChatRequest | EmbeddingsRequest
+    request: ChatRequest | EmbeddingsRequest | WireRequest
     """As the provider will be asked it."""
     body: bytes
-    """Its canonical JSON."""
+    """Its JSON, canonical or in the provider's own dialect."""
     key: bytes | None
     """Of the cache; None: the answer is neither looked up nor kept."""
     price: Price | None
     """None: nobody can price the model."""
     input_tokens: int
+    output_tokens: int
+    """The most that the answer may be counted as; lower once its cap is."""
     hold_nano_usd: NanoUsd | None
     floor_nano_usd: NanoUsd
     deadline: datetime

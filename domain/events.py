@@ -11,6 +11,7 @@ request in the order in which they may come::
     RequestRejected                                                the budget does not cover it
     (AttemptFailed | AttemptLost)* RequestCompleted CostIncurred   the last two in one append
     (AttemptFailed | AttemptLost)+ RequestFailed
+    (AttemptFailed | AttemptLost)* CostIncurred RequestFailed      a stream that was cut: the cost is estimated
     … AttemptLost … CostIncurred                                   a worker given up for lost came back with the cost
     … AttemptLost … CostReconciled                                 somebody looked at the provider's bill
 
@@ -27,7 +28,7 @@ from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.tokens import TokenUsage
 
-Operation = Literal["chat", "embeddings"]
+Operation = Literal["chat", "embeddings", "responses", "count_tokens"]
 Role = Literal["member", "admin"]
 
 INSTALLATION = "installation"
@@ -158,7 +159,7 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     request_bytes: int
     answer_bytes: int
     answer_digest: str
-    """SHA-256 of the answer's canonical JSON, hexadecimal."""
+    """SHA-256, hexadecimal, of the answer's JSON; of a stream that is not kept, of its parts as they were sent."""
     cached_copy: CachedCopy | None = None
 
 
@@ -175,7 +176,7 @@ class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
     budget_day: date
     """The UTC day of admission: the day and the month whose windows are charged, for the key and for its project."""
     estimated: bool = False
-    """The answer was cut: the cost follows from what had been received."""
+    """The answer was cut, or its provider did not say: the cost is the most that what was received can have cost."""
     replaces_assumed_nano_usd: NanoUsd = NanoUsd(0)
     """What AttemptLost had assumed for this attempt; no longer assumed from here on."""
 

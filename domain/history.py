@@ -78,6 +78,15 @@ def after_answer(history: History, completed: RequestCompleted, cost: CostIncurr
     return (true_cost,) if ending(history) is not None else (completed, true_cost)
 
 
+def after_cut(history: History, cost: CostIncurred, failed: RequestFailed) -> tuple[Event, ...]:
+    """What it adds that an answer was cut short: what it has cost so far, and that there is none."""
+    if _is_settled(history, cost.attempt):
+        return ()
+    assumed = assumed_of(history, cost.attempt)
+    true_cost = replace(cost, replaces_assumed_nano_usd=assumed) if assumed else cost
+    return (true_cost,) if ending(history) is not None else (true_cost, failed)
+
+
 def after_failure(
     history: History, ended: AttemptFailed | AttemptLost | None, failed: RequestFailed | None
 ) -> tuple[Event, ...]:

@@ -49,6 +49,18 @@ _STREAM_FULL = 10077
 """JetStream's code for "maximum messages exceeded"; its sibling for bytes comes with the same code and another text."""
 
 
+Surface = Literal["native", "openai", "anthropic", "responses"]
+
+
+class StreamWish(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the caller wants its answer streamed."""
+
+    surface: Surface
+    """Whose events they are to be."""
+    with_usage: bool = True
+    """Whether an OpenAI client asked for the usage."""
+
+
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a worker has to know to answer a request."""
 
@@ -62,8 +74,17 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: Price | None
     """What the hold was made for: the answer is costed at it, whatever the price is by then. None: nobody knows one."""
     body: bytes | None
-    """The canonical request as JSON; None: it is the blob `body_blob_id`."""
+    """The request as JSON; None: it is the blob `body_blob_id`."""
     body_blob_id: str | None = None
+    is_wire: bool = False
+    """The body is in its provider's own dialect, to be passed on as it is; else it is canonical."""
+    headers: dict[str, str] | None = None
+    """What the caller's vendor headers say (`anthropic-beta`), passed on with a wire body."""
+    stream: StreamWish | None = None
+    """None: the answer is given in one piece."""
+    input_bound: int = 0
+    output_bound: int = 0
+    """The most tokens that the answer can be counted as: for the cost of one that is cut."""
     reply_to: str
     admitted_at_ms: int
     deadline_ms: int

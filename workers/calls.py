@@ -1,6 +1,7 @@
 """From a job to a provider's answer: the body, the credential, the adapter. One attempt; retrying is the caller's."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 from msgspec import Struct
@@ -10,10 +11,11 @@ from domain.dialects.answered import Answered
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import Unavailable
 from domain.events import Operation
+from domain.sse import SseEvent
 from infra.blobs import Blobs
 from infra.jobs import Job
 from infra.provider_keys import ProviderKeys
-from workers.providers.provider import Credential, Provider, ProviderCall
+from workers.providers.provider import Credential, Provider, ProviderCall, Question
 
 _decode_chat = msgspec.json.Decoder(ChatRequest).decode
 _decode_embeddings = msgspec.json.Decoder(EmbeddingsRequest).decode
@@ -25,9 +27,10 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     provider: str
     operation: Operation
     upstream_model: str
-    request: ChatRequest | EmbeddingsRequest
+    request: Question
     request_bytes: int
     credential: Credential | None
+    headers: Mapping[str, str]
 
 
 class ProviderCalls:
@@ -60,9 +63,10 @@ class ProviderCalls:
             provider=job.provider,
             operation=job.operation,
             upstream_model=job.upstream_model,
-            request=_decode_chat(body) if job.operation == "chat" else _decode_embeddings(body),
+            request=_request(job, body),
             request_bytes=len(body),
             credential=Credential(key, self._base_urls.get(job.provider)) if key is not None else None,
+            headers=job.headers or {},
         )
 
     async def call(self, prepared: PreparedCall, timeout_s: float) -> Answered:
@@ -72,17 +76,31 @@ class ProviderCalls:
             ProviderError: as the class says.
 
         """
-        return await self._providers[prepared.provider].ask(
-            prepared.request,
-            ProviderCall(
-                operation=prepared.operation,
-                upstream_model=prepared.upstream_model,
-                credential=prepared.credential,
-                timeout_s=timeout_s,
-            ),
-        )
+        return await self._providers[prepared.provider].ask(prepared.request, _call(prepared, timeout_s))
+
+    def stream(
+        self, prepared: PreparedCall, timeout_s: float
+    ) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
+        """Ask the job's provider once, for a stream. Raises as the provider's `stream`."""
+        return self._providers[prepared.provider].stream(prepared.request, _call(prepared, timeout_s))
 
     async def close(self) -> None:
         """Close the providers' connections."""
         for provider in self._providers.values():
             await provider.close()
+
+
+def _request(job: Job, body: bytes) -> Question:
+    if job.is_wire:
+        return body
+    return _decode_chat(body) if job.operation == "chat" else _decode_embeddings(body)
+
+
+def _call(prepared: PreparedCall, timeout_s: float) -> ProviderCall:
+    return ProviderCall(
+        operation=prepared.operation,
+        upstream_model=prepared.upstream_model,
+        credential=prepared.credential,
+        timeout_s=timeout_s,
+        headers=prepared.headers,
+    )

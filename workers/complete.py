@@ -1,35 +1,29 @@
-"""One job, from its delivery to its acknowledgement: claim, call the provider, append what happened, answer.
+"""One job, from its delivery to its acknowledgement: claim, call the provider, write what happened, answer.
 
 Correctness rests on the claim and on the stream's version, never on acknowledgements: a job may be delivered twice, to
-two workers, late, or after it was finished. What to do about a request that somebody has begun is `workers/resume.py`.
+two workers, late, or after it was finished. What to do about a request that somebody has begun is `workers/resume.py`;
+what is written and told is `workers/books.py`; an answer that is streamed is `workers/streaming.py`.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from msgspec import Struct
 
-from domain.answer import Failure, Receipt, failure_of, receipt_of
 from domain.dialects.answered import Answered
-from domain.errors import ProviderError
-from domain.events import CachedCopy, RequestCompleted
-from domain.history import History, after_answer, after_failure, cost_of, ending
-from domain.money import ZERO
+from domain.errors import ProviderError, ProviderLost
 from infra.admission import Attempt, Claim, Claims, NoRoom
-from infra.blobs import Blobs
-from infra.event_log import Blob, EventLog
-from infra.ids import new_id
+from infra.event_log import EventLog
 from infra.jobs import Job, decode_job
 from infra.replies import ReplySender
-from infra.request_log import record
 from workers import outcome
-from workers.calls import PreparedCall, ProviderCalls
+from workers.books import Body, Books, Finding, Work
+from workers.calls import ProviderCalls
 from workers.pull import Delivery
 from workers.resume import MAX_ATTEMPTS, fail_for_money, resume
+from workers.streaming import StreamedAttempts
 
 RETRY_BACKOFF_S = 0.25
 MAX_RETRY_WAIT_S = 4.0
@@ -41,16 +35,6 @@ log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-class Work(Struct, kw_only=True):
-    """A job in the shapes that its steps need."""
-
-    job: Job
-    subject: outcome.Subject
-    attempt: Attempt
-    prepared: PreparedCall
-    history: History
-
-
 class Completer:
     """Completes jobs with the parts it is given; has no state of its own."""
 
@@ -60,7 +44,8 @@ class Completer:
         event_log: EventLog,
         claims: Claims,
         calls: ProviderCalls,
-        blobs: Blobs,
+        books: Books,
+        streams: StreamedAttempts,
         replies: ReplySender,
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -68,7 +53,8 @@ class Completer:
         self._log = event_log
         self._claims = claims
         self._calls = calls
-        self._blobs = blobs
+        self._books = books
+        self._streams = streams
         self._replies = replies
         self._now = now
         self._sleep = sleep
@@ -100,9 +86,9 @@ class Completer:
         if claim is None:
             found = await resume(self._log, self._claims, work.subject, work.attempt, delivery.number, self._now())
             if found.verdict == "ended":
-                await self._tell_ending(work, found.history)
+                await self._books.tell_ending(work, found.history)
             work.history, claim = found.history, found.claim
-        if claim is not None:
+        if claim is not None and await self._may_stream(work, claim):
             await self._attempt_until_it_ends(work, claim, delivery.number)
         await delivery.ack()
 
@@ -110,10 +96,13 @@ class Completer:
         for _ in range(MAX_ATTEMPTS):
             timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(work.job) - DEADLINE_MARGIN_S)
             try:
-                answered = await self._calls.call(work.prepared, timeout_s)
+                if work.job.stream is not None:
+                    await self._streams.attempt(work, claim, timeout_s)
+                else:
+                    await self._record_answer(work, claim, await self._calls.call(work.prepared, timeout_s))
             except ProviderError as error:
                 wait_s = self._retry_wait_s(work, claim, error)
-                await self._record_failure(work, claim, error, ends_request=wait_s is None)
+                await self._books.failure(work, claim, error, ends_request=wait_s is None)
                 if wait_s is None:
                     return
                 await self._sleep(wait_s)
@@ -122,7 +111,6 @@ class Completer:
                     return
                 claim = following
             else:
-                await self._record_answer(work, claim, answered)
                 return
 
     async def _next_claim(self, work: Work, claim: Claim, delivery: int) -> Claim | None:
@@ -136,117 +124,37 @@ class Completer:
                 self._log, work.subject, work.attempt, claim.hold_nano_usd, work.history, self._now()
             )
             work.history = recorded
-            await self._tell_ending(work, recorded)
+            await self._books.tell_ending(work, recorded)
             return None
 
+    async def _may_stream(self, work: Work, claim: Claim) -> bool:
+        """Whether this attempt may answer: a caller who has a part of a stream gets no second one."""
+        job = work.job
+        if job.stream is None or claim.attempt == 1 or not await self._replies.has_begun(job.reply_to):
+            return True
+        error = ProviderLost("the stream broke off", provider=job.provider)
+        await self._books.given_up(work, claim, error)
+        return False
+
     async def _record_answer(self, work: Work, claim: Claim, answered: Answered) -> None:
-        job, now = work.job, self._now()
-        body = _encode(answered.answer)
-        cached_copy, blobs = await self._cached_copy(job, body, now)
-        if cached_copy is None:  # nobody else will have it
-            await self._replies.send_body(job.reply_to, claim.attempt, body)
-        completed = outcome.completed(
-            work.subject,
-            attempt=claim.attempt,
+        job = work.job
+        content = _encode(answered.answer)
+        body = Body.whole(content, is_kept=job.cache_key is not None)
+        if body.kept is None:  # nobody else will have it
+            await self._replies.send_body(job.reply_to, claim.attempt, content)
+        finding = Finding(
             answered_by=answered.answered_by,
             response_id=answered.response_id,
             finish_reason=answered.finish_reason,
             usage=answered.usage,
-            request_bytes=work.prepared.request_bytes,
-            body=body,
-            cached_copy=cached_copy,
-            latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
         )
-        cost = outcome.cost_incurred(
-            work.subject,
-            attempt=claim.attempt,
-            usage=answered.usage,
-            price=job.price,
-            hold_nano_usd=claim.hold_nano_usd,
-            budget_day=claim.budget_day,
-        )
-        if cost.cost_nano_usd is None:
-            log.warning("model_unpriced", request_id=job.request_id, provider=job.provider, model=job.upstream_model)
-        recorded = await record(
-            self._log,
-            request_id=job.request_id,
-            project_id=job.project_id,
-            at=now,
-            history=work.history,
-            decide=lambda history: after_answer(history, completed, cost),
-            blobs=blobs,
-        )
-        if ending(recorded.history) != completed:  # another attempt, or a failure, was told to the caller
-            await self._tell_ending(work, recorded.history)
+        receipt = await self._books.answer(work, claim, finding, body)
+        if receipt is None:
             return
-        if cached_copy is not None:
-            await self._replies.send_body(job.reply_to, claim.attempt, body)
-        digest = hashlib.sha256(body).digest()
-        await self._replies.send_commit(job.reply_to, claim.attempt, digest, receipt_of(completed, cost, now))
-        await self._tell_followers(job)
-
-    async def _record_failure(self, work: Work, claim: Claim, error: ProviderError, *, ends_request: bool) -> None:
-        job, now = work.job, self._now()
-        ended = outcome.attempt_ended(
-            work.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
-        )
-        failed = outcome.request_failed(
-            work.subject,
-            code=error.code,
-            message=error.message,
-            status=error.status,
-            latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
-        )
-        recorded = await record(
-            self._log,
-            request_id=job.request_id,
-            project_id=job.project_id,
-            at=now,
-            history=work.history,
-            decide=lambda history: after_failure(history, ended, failed if ends_request else None),
-        )
-        work.history = recorded.history
-        log.warning(
-            "attempt_failed",
-            request_id=job.request_id,
-            attempt=claim.attempt,
-            provider=job.provider,
-            code=error.code,
-            status=error.status,
-        )
-        if ends_request:
-            await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
-            await self._tell_followers(job)
-
-    async def _tell_ending(self, work: Work, history: History) -> None:
-        """Say again how a request ended; the API has its body already, or finds it in the log."""
-        job, end = work.job, ending(history)
-        assert end is not None, "called for requests that have ended"
-        if isinstance(end, RequestCompleted):
-            cost = cost_of(history, end.attempt)
-            receipt = Receipt(
-                provider=end.provider,
-                upstream_model=end.upstream_model,
-                usage=end.usage,
-                cost_nano_usd=cost.cost_nano_usd if cost is not None else ZERO,
-                answered_at=self._now(),
-            )
-            await self._replies.send_commit(job.reply_to, end.attempt, bytes.fromhex(end.answer_digest), receipt)
-        else:
-            failure = Failure(code=end.code, message=end.message, provider=end.provider, status=end.status)
-            await self._replies.send_failed(job.reply_to, failure)
-        await self._tell_followers(job)
-
-    async def _tell_followers(self, job: Job) -> None:
-        if job.cache_key is not None:
-            await self._replies.send_done(job.request_id)
-
-    async def _cached_copy(self, job: Job, body: bytes, now: datetime) -> tuple[CachedCopy | None, tuple[Blob, ...]]:
-        if job.cache_key is None:
-            return None, ()
-        blob_id = new_id("blob")
-        blob = await self._blobs.seal(job.project_id, blob_id, body, now + timedelta(seconds=job.cache_ttl_s))
-        return CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id), (blob,)
+        if body.kept is not None:
+            await self._replies.send_body(job.reply_to, claim.attempt, content)
+        await self._replies.send_commit(job.reply_to, claim.attempt, body.digest, receipt)
+        await self._books.tell_followers(job)
 
     def _retry_wait_s(self, work: Work, claim: Claim, error: ProviderError) -> float | None:
         """How long to wait before the next attempt; None where there will be none."""

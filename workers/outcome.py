@@ -1,6 +1,5 @@
 """From what came of an attempt to the events that say so. Pure: the clock's reading and the ids come in."""
 
-import hashlib
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from domain.events import (
     RequestCompleted,
     RequestFailed,
 )
-from domain.money import ZERO, NanoUsd
+from domain.money import NanoUsd
 from domain.pricing import Price, cost
 from domain.tokens import TokenUsage
 
@@ -57,11 +56,12 @@ def completed(
     finish_reason: str | None,
     usage: TokenUsage,
     request_bytes: int,
-    body: bytes,
+    answer_bytes: int,
+    answer_digest: bytes,
     cached_copy: CachedCopy | None,
     latency_ms: int,
 ) -> RequestCompleted:
-    """The provider answered with `body`, the answer's canonical JSON."""
+    """The provider answered."""
     return RequestCompleted(
         **subject.of_attempt(attempt),
         answered_by=answered_by,
@@ -70,8 +70,8 @@ def completed(
         usage=usage,
         latency_ms=latency_ms,
         request_bytes=request_bytes,
-        answer_bytes=len(body),
-        answer_digest=hashlib.sha256(body).hexdigest(),
+        answer_bytes=answer_bytes,
+        answer_digest=answer_digest.hex(),
         cached_copy=cached_copy,
     )
 
@@ -84,7 +84,7 @@ def cost_incurred(
     price: Price | None,
     hold_nano_usd: NanoUsd,
     budget_day: date,
-    replaces_assumed_nano_usd: NanoUsd = ZERO,
+    estimated: bool = False,
 ) -> CostIncurred:
     """What the answer cost at `price`; without a price the cost is unknown, which is not zero."""
     breakdown = cost(usage, price) if price is not None else None
@@ -95,7 +95,7 @@ def cost_incurred(
         breakdown=breakdown,
         hold_nano_usd=hold_nano_usd,
         budget_day=budget_day,
-        replaces_assumed_nano_usd=replaces_assumed_nano_usd,
+        estimated=estimated,
     )
 
 
@@ -116,6 +116,19 @@ def attempt_ended(
         subject,
         "timeout" if isinstance(error, ProviderTimeout) else "connection_lost",
         attempt=attempt,
+        hold_nano_usd=hold_nano_usd,
+        budget_day=budget_day,
+    )
+
+
+def attempt_not_made(
+    subject: Subject, error: ProviderError, *, attempt: int, hold_nano_usd: NanoUsd, budget_day: date
+) -> AttemptFailed:
+    """The attempt was given up before its provider was called: its hold is released."""
+    return AttemptFailed(
+        **subject.of_attempt(attempt),
+        code=error.code,
+        message=error.message,
         hold_nano_usd=hold_nano_usd,
         budget_day=budget_day,
     )

@@ -10,6 +10,7 @@ import structlog
 from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
+from infra.cancels import Cancels
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.hints import KEYS_CHANGED, LogHints
@@ -18,10 +19,12 @@ from infra.provider_keys import ProviderKeys
 from infra.replies import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
+from workers.books import Books
 from workers.calls import ProviderCalls
 from workers.complete import Completer
 from workers.providers.registry import make_providers
 from workers.pull import PullLoop
+from workers.streaming import StreamedAttempts
 from workers.webhooks import AlertTeller
 
 DRAIN_TIMEOUT_S = 20.0
@@ -48,20 +51,24 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     keys = ProviderKeys(pool, vault, settings.provider_keys)
     await hints.on_change(KEYS_CHANGED, keys.forget)
     calls = ProviderCalls(providers=make_providers(), keys=keys, base_urls=settings.provider_base_urls, blobs=blobs)
+    replies, cancels = ReplySender(broker), Cancels()
+    await cancels.listen(broker)
+    books = Books(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     completer = Completer(
         event_log=event_log,
         claims=claims,
         calls=calls,
-        blobs=blobs,
-        replies=ReplySender(broker),
-        now=lambda: datetime.now(UTC),
+        books=books,
+        streams=StreamedAttempts(calls=calls, books=books, replies=replies, cancels=cancels),
+        replies=replies,
+        now=_now,
     )
     teller = AlertTeller(
         pool=pool,
         event_log=event_log,
         vault=vault,
         allow_loopback=settings.allow_loopback_urls,
-        now=lambda: datetime.now(UTC),
+        now=_now,
     )
     handles = dict.fromkeys(LANES, completer.complete) | {ALERTS_LANE: teller.tell}
     log.info("worker_ready", slots=settings.worker_slots)
@@ -83,3 +90,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await broker.close()
     await pool.close()
     log.info("worker_stopped")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

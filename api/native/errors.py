@@ -14,6 +14,7 @@ from api.requests import AnyRequest, request_id_of
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
+    CallerLeft,
     Forbidden,
     GatewayError,
     InvalidRequest,
@@ -47,6 +48,7 @@ STATUSES: dict[type[GatewayError], int] = {
     ProviderUnavailable: 502,
     ProviderLost: 502,
     ProviderTimeout: 504,
+    CallerLeft: 499,  # nobody is there to see it
     Overloaded: 503,
     Unavailable: 503,
 }

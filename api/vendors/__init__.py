@@ -1,1 +1,1 @@
-"""The vendors' surfaces: OpenAI's and Anthropic's own addresses, shapes and errors."""
+"""The vendors' own surfaces: OpenAI's and Anthropic's clients work by changing one address."""

@@ -5,14 +5,17 @@ says otherwise. An error that comes in the middle of a stream has the same body.
 """
 
 import math
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec import Struct
 
-from api.limit_headers import limit_headers
+from api.limit_headers import anthropic_limit_headers, limit_headers
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
+    CallerLeft,
     Forbidden,
     GatewayError,
     InvalidRequest,
@@ -29,6 +32,7 @@ from domain.errors import (
     Unavailable,
     UnknownModel,
 )
+from domain.limits import Standing
 
 DEFAULT_RETRY_AFTER_S = 1.0
 UNEXPECTED = "something went wrong here; the log says what"
@@ -71,6 +75,7 @@ _OPENAI: dict[type[GatewayError], _OpenAI] = {
     ProviderUnavailable: _OpenAI(502, "api_error"),
     ProviderLost: _OpenAI(502, "api_error"),
     ProviderTimeout: _OpenAI(504, "api_error"),
+    CallerLeft: _OpenAI(499, "api_error"),  # nobody is there to see it
     Overloaded: _OpenAI(503, "api_error"),
     Unavailable: _OpenAI(503, "api_error"),
 }
@@ -90,6 +95,7 @@ _ANTHROPIC: dict[type[GatewayError], _Anthropic] = {
     ProviderUnavailable: _Anthropic(502, "api_error"),
     ProviderLost: _Anthropic(502, "api_error"),
     ProviderTimeout: _Anthropic(504, "timeout_error"),
+    CallerLeft: _Anthropic(499, "api_error"),
     Overloaded: _Anthropic(529, "overloaded_error"),
     Unavailable: _Anthropic(529, "overloaded_error"),
 }
@@ -111,7 +117,7 @@ def openai_error(error: GatewayError) -> VendorError:
     row = next(_OPENAI[kind] for kind in type(error).__mro__ if kind in _OPENAI)
     status = _own_status(error) or row.status
     body = _openai_body(error.message, row.type, param=_param(error), code=row.code)
-    return VendorError(status=status, body=body, headers=_headers(error, status))
+    return VendorError(status=status, body=body, headers=_headers(error, status, limit_headers))
 
 
 def anthropic_error(error: GatewayError, request_id: str) -> VendorError:
@@ -121,7 +127,7 @@ def anthropic_error(error: GatewayError, request_id: str) -> VendorError:
     status = own or row.status
     kind = _ANTHROPIC_TYPES.get(own, row.type) if own is not None else row.type
     body = _anthropic_body(error.message, kind, request_id)
-    return VendorError(status=status, body=body, headers={"request-id": request_id} | _headers(error, status))
+    return VendorError(status=status, body=body, headers={"request-id": request_id} | _headers(error, status, _limits))
 
 
 def openai_http_error(status: int, message: str) -> VendorError:
@@ -157,7 +163,11 @@ def _own_status(error: GatewayError) -> int | None:
     return own if own is not None and 400 <= own < 500 else None
 
 
-def _headers(error: GatewayError, status: int) -> dict[str, str]:
+def _limits(standing: Standing) -> dict[str, str]:
+    return anthropic_limit_headers(standing, datetime.now(UTC))
+
+
+def _headers(error: GatewayError, status: int, limits: Callable[[Standing], dict[str, str]]) -> dict[str, str]:
     """When to try again, whether to, and where the key stands.
 
     A budget's refusal is to be repeated where nothing but requests in flight stand in its way, and then in a moment;
@@ -171,4 +181,4 @@ def _headers(error: GatewayError, status: int) -> dict[str, str]:
         retry_after_s = DEFAULT_RETRY_AFTER_S
     if retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(retry_after_s))
-    return headers | limit_headers(error.standing) if error.standing is not None else headers
+    return headers | limits(error.standing) if error.standing is not None else headers

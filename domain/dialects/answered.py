@@ -1,6 +1,6 @@
 """What a dialect reads from a provider's answer."""
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from domain.chat import AnswerUsage, ChatAnswer
 from domain.embeddings import EmbeddingsAnswer
@@ -14,7 +14,8 @@ class UnreadableAnswer(Exception):
 class Answered(Struct, frozen=True, kw_only=True):
     """An answer and what it takes to account for it."""
 
-    answer: ChatAnswer | EmbeddingsAnswer
+    answer: ChatAnswer | EmbeddingsAnswer | Raw
+    """`Raw`: as the provider wrote it, to a request in its own dialect."""
     usage: TokenUsage
     answered_by: str
     """The model that the provider says it used."""

@@ -11,17 +11,10 @@ import msgspec
 
 from domain.chat import FinishReason
 from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.anthropic_served import stop_reason, usage_to_wire
 from domain.sse import sse
 from domain.stream import ChatChunk, Delta, ToolCallDelta
 from domain.tokens import TokenUsage
-
-STOP_REASONS: dict[FinishReason | None, str] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "refusal",
-    None: "end_turn",
-}
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -105,7 +98,10 @@ class AnthropicMessagesWriter:
         self._close_all(written)
         last = {
             "type": "message_delta",
-            "delta": {"stop_reason": STOP_REASONS[self._finish_reason], "stop_sequence": None},
+            "delta": {
+                "stop_reason": stop_reason(self._finish_reason, has_calls=bool(self._calls)),
+                "stop_sequence": None,
+            },
             "usage": usage_to_wire(usage) | {"cost": cost_usd},
         }
         written += (event(last), event({"type": "message_stop"}))
@@ -189,13 +185,3 @@ def event(body: dict[str, Any]) -> bytes:
 def error(message: str, kind: str, request_id: str | None = None) -> bytes:
     """An error inside a stream; `kind` is Anthropic's `error.type`."""
     return event({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})
-
-
-def usage_to_wire(usage: TokenUsage) -> dict[str, Any]:
-    """Tokens as Anthropic counts them: the input's exclude what the cache read or wrote."""
-    return {
-        "input_tokens": usage.input + usage.input_audio,
-        "cache_creation_input_tokens": usage.cache_write + usage.cache_write_1h,
-        "cache_read_input_tokens": usage.cached_prompt_tokens,
-        "output_tokens": usage.completion_tokens,
-    }

@@ -63,6 +63,7 @@ class _Chunk(Struct, frozen=True, gc=False):
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_whole = msgspec.json.Decoder(dict[str, Any]).decode
 _NOTHING = _Delta()
+_EMPTY = Delta()
 
 
 class OpenAiChatReader:
@@ -81,6 +82,9 @@ class OpenAiChatReader:
         self.is_tail = False
         self.received_output_bytes = 0
         self._model = model
+        self._answering: set[int] = set()
+        self._refusing: set[int] = set()
+        """The choices that have said something, and those that have refused."""
         self._assembler = OpenAiAssembler() if keep else None
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
@@ -100,9 +104,14 @@ class OpenAiChatReader:
             self.answered_by = chunk.model or ""
         choices = chunk.choices or ()
         for choice in choices:
-            self.received_output_bytes += _output_bytes(choice.delta or _NOTHING)
+            delta = choice.delta or _NOTHING
+            self.received_output_bytes += _output_bytes(delta)
+            if delta.content:
+                self._answering.add(choice.index)
+            elif delta.refusal:
+                self._refusing.add(choice.index)
             if choice.finish_reason is not None and choice.index == 0:
-                self.finish_reason = FINISH_REASONS.get(choice.finish_reason, "stop")
+                self.finish_reason = self._finish(choice)
         if chunk.usage is not None:
             self.usage = usage_from_wire(chunk.usage)
             if not choices or any(choice.finish_reason is not None for choice in choices):
@@ -118,36 +127,40 @@ class OpenAiChatReader:
 
     def _canonical(self, model: str, choices: "list[_Choice] | tuple[()]") -> list[ChatChunk]:
         pieces = [
-            piece for choice in choices if (piece := _piece(choice)).delta != _EMPTY or piece.finish_reason is not None
+            piece
+            for choice in choices
+            if (piece := self._piece(choice)).delta != _EMPTY or piece.finish_reason is not None
         ]
         return [ChatChunk(id=self.response_id, model=model, choices=pieces)] if pieces else []
 
-
-_EMPTY = Delta()
-
-
-def _piece(choice: _Choice) -> ChunkChoice:
-    delta = choice.delta or _NOTHING
-    calls = [
-        ToolCallDelta(
-            index=call.index,
-            id=call.id,
-            type="function" if call.id else None,
-            function=FunctionDelta(name=call.function.name, arguments=call.function.arguments)
-            if call.function is not None
-            else FunctionDelta(),
+    def _piece(self, choice: _Choice) -> ChunkChoice:
+        delta = choice.delta or _NOTHING
+        calls = [
+            ToolCallDelta(
+                index=call.index,
+                id=call.id,
+                type="function" if call.id else None,
+                function=FunctionDelta(name=call.function.name, arguments=call.function.arguments)
+                if call.function is not None
+                else FunctionDelta(),
+            )
+            for call in delta.tool_calls or ()
+        ]
+        return ChunkChoice(
+            index=choice.index,
+            delta=Delta(
+                role="assistant" if delta.role else None,
+                content=delta.content or delta.refusal or None,
+                tool_calls=calls or None,
+            ),
+            finish_reason=self._finish(choice),
         )
-        for call in delta.tool_calls or ()
-    ]
-    return ChunkChoice(
-        index=choice.index,
-        delta=Delta(
-            role="assistant" if delta.role else None,
-            content=delta.content or delta.refusal or None,
-            tool_calls=calls or None,
-        ),
-        finish_reason=FINISH_REASONS.get(choice.finish_reason, "stop"),
-    )
+
+    def _finish(self, choice: _Choice) -> FinishReason | None:
+        """Why a choice ended: nothing but a refusal is not what was asked for (as `openai.chat_from_wire` says it)."""
+        if choice.finish_reason is not None and choice.index in self._refusing - self._answering:
+            return "content_filter"
+        return FINISH_REASONS.get(choice.finish_reason, "stop")
 
 
 def _output_bytes(delta: _Delta) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from domain.dialects.openai_served import usage_to_wire
 from domain.sse import sse
 from domain.stream import ChatChunk, ChunkChoice, FunctionDelta, ToolCallDelta
 from domain.tokens import TokenUsage
@@ -73,24 +74,6 @@ class OpenAiChatWriter:
 def error(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
     """An error inside a stream; `kind` is OpenAI's `type`."""
     return sse(_encode({"error": {"message": message, "type": kind, "param": param, "code": code}}))
-
-
-def usage_to_wire(usage: TokenUsage) -> dict[str, Any]:
-    """Tokens as OpenAI counts them: the prompt's include the cached ones."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cached_prompt_tokens,
-            "audio_tokens": usage.input_audio + usage.cache_audio_read,
-            "cache_write_tokens": usage.cache_write + usage.cache_write_1h,
-        },
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning,
-            "audio_tokens": usage.output_audio,
-        },
-    }
 
 
 def _choice(choice: ChunkChoice) -> _Choice:

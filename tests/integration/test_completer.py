@@ -17,15 +17,18 @@ from domain.pricing import ClassPrices, Price
 from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim
 from infra.blobs import Blobs
+from infra.cancels import Cancels
 from infra.ids import new_id
 from infra.jobs import Job, encode_job
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
 from tests.integration.ledger import RealLedger, ask, attempt
 from tests.waiting import eventually
+from workers.books import Books
 from workers.calls import ProviderCalls
 from workers.complete import Completer
 from workers.providers.provider import ProviderCall
+from workers.streaming import StreamedAttempts
 
 PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(input=10**9, output=10**9))
 HOLD = 50_000
@@ -101,14 +104,18 @@ class Bench:
         self.made = made
         self.heard = Heard()
         blobs = Blobs(ledger.pool, ledger.log, vault)
+        calls = ProviderCalls(
+            providers={"echo": provider}, keys=ProviderKeys(ledger.pool, vault, {}), base_urls={}, blobs=blobs
+        )
+        replies: Any = self.heard  # it listens
+        books = Books(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
         self.completer = Completer(
             event_log=ledger.log,
             claims=ledger.claims,
-            calls=ProviderCalls(
-                providers={"echo": provider}, keys=ProviderKeys(ledger.pool, vault, {}), base_urls={}, blobs=blobs
-            ),
-            blobs=blobs,
-            replies=self.heard,  # type: ignore[arg-type]  # it listens
+            calls=calls,
+            books=books,
+            streams=StreamedAttempts(calls=calls, books=books, replies=replies, cancels=Cancels()),
+            replies=replies,
             now=lambda: datetime.now(UTC),
         )
 

@@ -101,7 +101,7 @@ REFUSAL = b"".join(
 )
 
 
-@pytest.mark.parametrize(("stream", "finish"), [(TEXT, "stop"), (CALLS, "tool_calls"), (REFUSAL, "stop")])
+@pytest.mark.parametrize(("stream", "finish"), [(TEXT, "stop"), (CALLS, "tool_calls"), (REFUSAL, "content_filter")])
 def test_a_stream_is_accounted_for(stream: bytes, finish: str) -> None:
     reader = OpenAiChatReader()
     assert read_all(reader, stream) == []

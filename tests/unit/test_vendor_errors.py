@@ -1,5 +1,6 @@
 """Every error has its row on both vendors' surfaces, and their SDKs raise what they raise for the vendor's own."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anthropic
@@ -18,6 +19,7 @@ from api.vendors.errors import (
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
+    CallerLeft,
     Forbidden,
     GatewayError,
     InvalidRequest,
@@ -63,6 +65,7 @@ ROWS: list[tuple[GatewayError, tuple[int, str, str | None], tuple[int, str]]] = 
     (ProviderUnavailable("m", provider="p", status=503), (502, "api_error", None), (502, "api_error")),
     (ProviderLost("m", provider="p"), (502, "api_error", None), (502, "api_error")),
     (ProviderTimeout("m", provider="p"), (504, "api_error", None), (504, "timeout_error")),
+    (CallerLeft("m"), (499, "api_error", None), (499, "api_error")),
     (Overloaded("m"), (503, "api_error", None), (529, "overloaded_error")),
     (Unavailable("m"), (503, "api_error", None), (529, "overloaded_error")),
 ]
@@ -166,13 +169,21 @@ def test_when_to_try_again_is_said_in_whole_seconds(error: GatewayError, retry_a
 def test_a_refusal_shows_where_the_key_stands() -> None:
     error = RateLimited("m", retry_after_s=1)
     error.standing = Standing(requests=Meter(limit=5, left=0, reset_ns=12_000_000))
-    shown = {
+    assert openai_error(error).headers == {
+        "Retry-After": "1",
         "x-ratelimit-limit-requests": "5",
         "x-ratelimit-remaining-requests": "0",
         "x-ratelimit-reset-requests": "12ms",
     }
-    assert openai_error(error).headers == {"Retry-After": "1"} | shown
-    assert anthropic_error(error, "r").headers == {"request-id": "r", "Retry-After": "1"} | shown
+    shown = anthropic_error(error, "r").headers
+    until = datetime.fromisoformat(shown.pop("anthropic-ratelimit-requests-reset")) - datetime.now(UTC)
+    assert abs(until) < timedelta(minutes=1)
+    assert shown == {
+        "request-id": "r",
+        "Retry-After": "1",
+        "anthropic-ratelimit-requests-limit": "5",
+        "anthropic-ratelimit-requests-remaining": "0",
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,20 @@
 from anthropic import AsyncAnthropic
 
 from domain.dialects.anthropic import chat_from_wire, chat_to_wire
+from domain.dialects.metered import anthropic_count, anthropic_message
 from domain.events import Operation
 from workers.providers.provider import Credential
 from workers.providers.sdk import Endpoint, SdkProvider, Target, target
 
 _ENDPOINTS: dict[Operation, Endpoint] = {
-    "chat": Endpoint(path="/v1/messages", write=chat_to_wire, read=chat_from_wire),
+    "chat": Endpoint(
+        path="/v1/messages",
+        write=chat_to_wire,
+        read=chat_from_wire,
+        meter=anthropic_message,
+        streamed={"stream": True},
+    ),
+    "count_tokens": Endpoint(path="/v1/messages/count_tokens", meter=anthropic_count),
 }
 
 

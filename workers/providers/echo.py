@@ -6,12 +6,17 @@ length one.
 
 import hashlib
 import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FinishReason, UserMessage
 from domain.dialects.answered import Answered, answer_usage
+from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
+from domain.sse import SseEvent, SseParser
+from domain.stream import ChatChunk, ChunkChoice, Delta
 from domain.tokens import TokenUsage
-from workers.providers.provider import ProviderCall
+from workers.providers.provider import ProviderCall, Question
 
 DEFAULT_DIMENSIONS = 8
 
@@ -22,11 +27,19 @@ class EchoProvider:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    async def ask(self, request: ChatRequest | EmbeddingsRequest, call: ProviderCall) -> Answered:
+    async def ask(self, request: Question, call: ProviderCall) -> Answered:
         """Repeat the last user message, or turn texts into vectors."""
+        assert not isinstance(request, bytes), "it has no dialect of its own"
         if isinstance(request, EmbeddingsRequest):
             return self._embed(request, call.upstream_model)
         return self._chat(request, call.upstream_model)
+
+    @asynccontextmanager
+    async def stream(self, request: Question, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+        """Repeat the last user message, word by word, as OpenAI streams."""
+        answered = await self.ask(request, call)
+        assert isinstance(answered.answer, ChatAnswer), "embeddings are not streamed"
+        yield _spoken(answered.answer, answered.usage)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -69,6 +82,24 @@ class EchoProvider:
             answered_by=upstream_model,
             response_id=f"echo-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:24]}",
         )
+
+
+async def _spoken(answer: ChatAnswer, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:
+    writer = OpenAiChatWriter(created_s=0, include_usage=True)
+    parser = SseParser()
+    for chunk in _words(answer):
+        yield parser.feed(writer.write(chunk))
+    yield parser.feed(writer.end(usage, None))
+
+
+def _words(answer: ChatAnswer) -> Iterator[ChatChunk]:
+    (choice,) = answer.choices
+    first, *rest = (choice.message.content or "").split(" ")
+    deltas = [Delta(role="assistant", content=first), *(Delta(content=f" {word}") for word in rest)]
+    for delta in deltas:
+        yield ChatChunk(id=answer.id, model=answer.model, choices=[ChunkChoice(index=0, delta=delta)])
+    last = ChunkChoice(index=0, delta=Delta(), finish_reason=choice.finish_reason)
+    yield ChatChunk(id=answer.id, model=answer.model, choices=[last])
 
 
 def _text(content: object) -> str:

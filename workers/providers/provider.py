@@ -1,5 +1,7 @@
 """What every provider does."""
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from msgspec import Struct
@@ -8,6 +10,10 @@ from domain.chat import ChatRequest
 from domain.dialects.answered import Answered
 from domain.embeddings import EmbeddingsRequest
 from domain.events import Operation
+from domain.sse import SseEvent
+
+Question = ChatRequest | EmbeddingsRequest | bytes
+"""A canonical request, or the body of one in the provider's own dialect."""
 
 
 class Credential(Struct, frozen=True):
@@ -29,16 +35,29 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
     credential: Credential | None
     """None: the installation has none for this provider."""
     timeout_s: float
+    headers: Mapping[str, str] = {}
+    """What the caller wants its provider to be told besides."""
 
 
 class Provider(Protocol):
     """Calls one provider."""
 
-    async def ask(self, request: ChatRequest | EmbeddingsRequest, call: ProviderCall) -> Answered:
+    async def ask(self, request: Question, call: ProviderCall) -> Answered:
         """Ask once.
 
         Raises:
             ProviderError: the class says what came of it.
+
+        """
+        ...
+
+    def stream(
+        self, request: Question, call: ProviderCall
+    ) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
+        """Ask once, for a stream: its events as they come, several at a time where they came together.
+
+        Raises:
+            ProviderError: on entering, where there is no stream; while reading, where it breaks.
 
         """
         ...

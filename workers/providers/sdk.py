@@ -6,15 +6,14 @@ report a connection that was lost half-way, which may have been charged, as one 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import aiohttp
 import msgspec
 
-from domain.chat import ChatRequest
 from domain.dialects.answered import Answered, UnreadableAnswer
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import (
     ProviderCredentials,
     ProviderError,
@@ -25,7 +24,8 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.events import Operation
-from workers.providers.provider import Credential, ProviderCall
+from domain.sse import SseEvent, SseParser
+from workers.providers.provider import Credential, ProviderCall, Question
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 1_024
@@ -42,8 +42,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One operation of a vendor: where it is asked, and how its dialect writes and reads it."""
 
     path: str
-    write: Callable[[Any, str], dict[str, Any]]
-    read: Callable[[bytes, Any, str], Answered]
+    meter: Callable[[bytes], Answered]
+    """Reads the answer to a request in the vendor's own dialect."""
+    write: Callable[[Any, str], dict[str, Any]] | None = None
+    """None: this is asked in the vendor's own dialect only."""
+    read: Callable[[bytes, Any, str], Answered] | None = None
+    streamed: dict[str, Any] = {}
+    """What is added to a canonical request whose answer is to be streamed."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -74,42 +79,75 @@ class SdkProvider:
         self._targets: OrderedDict[Credential, Target] = OrderedDict()
         self._session: aiohttp.ClientSession | None = None
 
-    async def ask(self, request: ChatRequest | EmbeddingsRequest, call: ProviderCall) -> Answered:
+    async def ask(self, request: Question, call: ProviderCall) -> Answered:
         """Send the request in the vendor's dialect and read the answer."""
-        if call.credential is None:
-            raise ProviderCredentials(f"there is no key for {self._name}", provider=self._name)
         endpoint = self._endpoints[call.operation]
-        wire = endpoint.write(request, call.upstream_model)
-        body = await self._post(endpoint.path, _encode(wire), call.credential, call.timeout_s)
+        content = request if isinstance(request, bytes) else _written(endpoint, request, call.upstream_model)
+        async with self._opened(endpoint.path, content, call) as response:
+            body = await self._read(response)
         try:
+            if isinstance(request, bytes):
+                return endpoint.meter(body)
+            assert endpoint.read is not None, "what is written can be read"
             return endpoint.read(body, request, self._name)
         except UnreadableAnswer as error:
             message = f"{self._name} sent an answer that cannot be read: {error}"
             raise ProviderLost(message, provider=self._name) from error
+
+    @asynccontextmanager
+    async def stream(self, request: Question, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+        """Send the request and give the events of the answer."""
+        endpoint = self._endpoints[call.operation]
+        content = (
+            request
+            if isinstance(request, bytes)
+            else _written(endpoint, request, call.upstream_model, endpoint.streamed)
+        )
+        async with self._opened(endpoint.path, content, call) as response, aclosing(self._events(response)) as events:
+            yield events
 
     async def close(self) -> None:
         """Close every connection."""
         if self._session is not None:
             await self._session.close()
 
-    async def _post(self, path: str, content: bytes, credential: Credential, timeout_s: float) -> bytes:
-        """Send and receive bytes. `from None` keeps the transport's errors, which hold the request, out of traces."""
-        to = self._target(credential)
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, timeout_s))
+    @asynccontextmanager
+    async def _opened(self, path: str, content: bytes, call: ProviderCall) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send bytes; the answer, whose status is 200. `from None` keeps the transport's errors, which hold the
+        request, out of traces.
+        """
+        if call.credential is None:
+            raise ProviderCredentials(f"there is no key for {self._name}", provider=self._name)
+        to = self._target(call.credential)
+        timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
+        headers = {**to.headers, **call.headers} if call.headers else to.headers
         try:
             async with self._open_session().post(
-                to.base_url + path, data=content, headers=to.headers, timeout=timeout, allow_redirects=False
+                to.base_url + path, data=content, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                body = await self._read(response)
+                if response.status != 200:
+                    body = await self._read(response)
+                    raise _refusal(response.status, response.headers, body, self._name, call.credential.api_key)
+                yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise ProviderUnavailable(f"{self._name} cannot be reached", provider=self._name) from None
         except (TimeoutError, aiohttp.ServerTimeoutError):
             raise ProviderTimeout(f"{self._name} did not answer in time", provider=self._name) from None
         except aiohttp.ClientError:
             raise ProviderLost(f"the connection to {self._name} broke", provider=self._name) from None
-        if response.status != 200:
-            raise _refusal(response.status, response.headers, body, self._name, credential.api_key)
-        return body
+
+    async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[list[SseEvent], None]:
+        parser = SseParser()
+        size = 0
+        async for data in response.content.iter_any():
+            size += len(data)
+            if size > MAX_ANSWER_BYTES:
+                raise ProviderLost(f"{self._name} sent more than {MAX_ANSWER_BYTES} bytes", provider=self._name)
+            events = parser.feed(data)
+            if events:
+                yield events
+        if parser.rest():
+            yield parser.feed(b"\n\n")
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         parts: list[bytes] = []
@@ -135,6 +173,11 @@ class SdkProvider:
             connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
+
+
+def _written(endpoint: Endpoint, request: Any, upstream_model: str, more: Mapping[str, Any] = {}) -> bytes:
+    assert endpoint.write is not None, "the dialect has this operation"
+    return _encode({**endpoint.write(request, upstream_model), **more})
 
 
 _KIND_BY_STATUS: dict[int, type[ProviderError]] = {

@@ -1,0 +1,181 @@
+"""Everything about a question that needs nobody else: may this key ask it, where it goes, what it can cost, its key."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from api.authentication import Caller
+from api.question import Asked, Question
+from domain.cache_key import cache_key, canonical_body
+from domain.chat import ChatRequest
+from domain.dialects.passthrough import rewrite
+from domain.dialects.table import check
+from domain.embeddings import EmbeddingsRequest
+from domain.errors import Forbidden
+from domain.estimate import bound, cap_within, input_bound, output_bound
+from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
+from domain.money import ZERO, NanoUsd
+from domain.pricing import Price
+from domain.routing import Route, route, settled_temperature, wants_max_completion_tokens
+from domain.wire import WireRequest, cap_field
+from infra.price_book import PriceBook
+
+CAP_FLOOR_TOKENS = 256
+"""A cap that the caller did not set is lowered to no less than this."""
+
+AnyQuestion = ChatRequest | EmbeddingsRequest | WireRequest
+
+
+class Bounds(Struct, frozen=True, kw_only=True):
+    """How much a request may come to be."""
+
+    input_tokens: int
+    output_tokens: int
+    """Over all its choices."""
+    may_lower: bool
+    """The caller set no cap of its own."""
+
+
+class Preparation:
+    """Works questions out for one API process."""
+
+    def __init__(self, *, prices: PriceBook, upstream_models: Mapping[str, str], request_timeout_s: float) -> None:
+        self._prices = prices
+        self._upstream_models = upstream_models
+        self._request_timeout_s = request_timeout_s
+
+    def route(self, model: str) -> Route:
+        """Where a request for a model goes.
+
+        Raises:
+            UnknownModel: no rule matches.
+
+        """
+        return route(model, self._upstream_models)
+
+    def work_out(self, caller: Caller, question: Question) -> Asked:
+        """Work a question out.
+
+        Raises:
+            UnknownModel, Forbidden, InvalidRequest: it may not be asked; nothing was held.
+
+        """
+        request = question.request
+        found = self.route(request.model)
+        _check_allowed(caller, request.model)
+        check(request, found, question.operation)
+        if isinstance(request, ChatRequest) and question.has_native_defaults:
+            request = settled_temperature(request, found.upstream_model)
+        price = self._price(question, found)
+        bounds = self._bounds(request, found)
+        hold, floor = None, ZERO
+        if price is not None and not _is_unbounded(request):
+            hold = floor = bound(bounds.input_tokens, bounds.output_tokens, price)
+            if bounds.may_lower and caller.settings.output_cap == "lower":
+                floor = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
+        body = _body(request, question, found)
+        return Asked(
+            caller=caller,
+            question=question,
+            route=found,
+            request=request,
+            body=body,
+            key=_key(caller, question, found, body),
+            price=price,
+            input_tokens=bounds.input_tokens,
+            output_tokens=bounds.output_tokens,
+            hold_nano_usd=hold,
+            floor_nano_usd=floor,
+            deadline=question.received_at + timedelta(seconds=self._request_timeout_s),
+        )
+
+    def _price(self, question: Question, found: Route) -> Price | None:
+        return self._prices.price(
+            provider=found.provider,
+            model=found.model,
+            upstream_model=found.upstream_model,
+            at=question.received_at,
+        )
+
+    def _bounds(self, request: AnyQuestion, found: Route) -> Bounds:
+        window = self._prices.context_window(provider=found.provider, upstream_model=found.upstream_model)
+        if not isinstance(request, WireRequest):
+            return Bounds(
+                input_tokens=input_bound(request),
+                output_tokens=output_bound(request, found.upstream_model, window),
+                may_lower=isinstance(request, ChatRequest) and request.max_tokens is None,
+            )
+        if request.operation == "count_tokens":
+            return Bounds(input_tokens=0, output_tokens=0, may_lower=False)
+        input_tokens = request.input_tokens
+        if request.reads_elsewhere:
+            input_tokens += window or DEFAULT_CONTEXT_WINDOW
+        output_tokens = 0
+        if request.operation != "embeddings":
+            output_tokens = request.choices * (request.output_cap or longest_answer(found.upstream_model, window))
+        may_lower = request.operation != "embeddings" and request.output_cap is None
+        return Bounds(input_tokens=input_tokens, output_tokens=output_tokens, may_lower=may_lower)
+
+
+def lower_cap(asked: Asked, granted_nano_usd: NanoUsd) -> None:
+    """Lower the output cap to what a smaller hold than asked for covers; such an answer is nobody else's."""
+    if asked.hold_nano_usd is None or granted_nano_usd >= asked.hold_nano_usd:
+        return
+    assert asked.price is not None, "what was held has a price"
+    request = asked.request
+    assert not isinstance(request, EmbeddingsRequest), "only an answer's length has a cap"
+    cap = cap_within(granted_nano_usd, asked.input_tokens, asked.price)
+    if isinstance(request, ChatRequest):
+        asked.request = replace(request, max_tokens=cap)
+        asked.body = canonical_body(asked.request)
+    else:
+        cap //= request.choices
+        model = asked.route.upstream_model
+        field = cap_field(request, takes_completion_tokens=wants_max_completion_tokens(model))
+        asked.body = rewrite(asked.body, {field: cap})
+    asked.lowered_cap = cap
+    asked.output_tokens = cap * (request.choices if isinstance(request, WireRequest) else 1)
+    asked.key = None
+
+
+def _check_allowed(caller: Caller, model: str) -> None:
+    allowed = caller.settings.models
+    if allowed is not None and model not in allowed:
+        raise Forbidden(f"this key may not use model {model!r}; it may use: {', '.join(allowed)}")
+
+
+def _is_unbounded(request: AnyQuestion) -> bool:
+    return isinstance(request, WireRequest) and request.unbounded is not None
+
+
+def _body(request: AnyQuestion, question: Question, found: Route) -> bytes:
+    if not isinstance(request, WireRequest):
+        return canonical_body(request)
+    changes: dict[str, Any] = {}
+    if request.model != found.upstream_model:
+        changes["model"] = found.upstream_model
+    if question.stream is not None and (request.dialect, request.operation) == ("openai", "chat"):
+        changes["stream_options"] = request.stream_options | {"include_usage": True}
+    return rewrite(request.body, changes) if changes else request.body
+
+
+def _key(caller: Caller, question: Question, found: Route, body: bytes) -> bytes | None:
+    """Whether an answer is streamed, and with what in it, is no part of the question."""
+    request = question.request
+    if question.cache.mode == "off":
+        return None
+    if isinstance(request, WireRequest):
+        members = msgspec.json.decode(body)
+        body = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
+        body = request.dialect.encode() + body
+    return cache_key(
+        project_id=caller.project_id,
+        operation=question.operation,
+        provider=found.provider,
+        upstream_model=found.upstream_model,
+        body=body,
+    )

@@ -1,0 +1,140 @@
+"""Answers that are passed on as their provider wrote them: read only for what it takes to account for them."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from domain.dialects import anthropic, openai
+from domain.dialects.answered import Answered, UnreadableAnswer
+from domain.tokens import TokenUsage
+
+T = TypeVar("T")
+
+
+class _Ended(Struct, frozen=True):
+    finish_reason: str | None = None
+
+
+class _Chat(Struct, frozen=True):
+    id: str
+    usage: openai.WireUsage
+    choices: list[_Ended] = []
+    model: str = ""
+
+
+class _Embeddings(Struct, frozen=True):
+    usage: openai.WireUsage
+    model: str = ""
+
+
+class _Message(Struct, frozen=True):
+    id: str
+    usage: anthropic.WireUsage
+    model: str = ""
+    stop_reason: str | None = None
+
+
+class _InputDetails(Struct, frozen=True):
+    cached_tokens: int | None = None
+
+
+class _OutputDetails(Struct, frozen=True):
+    reasoning_tokens: int | None = None
+
+
+class ResponsesUsage(Struct, frozen=True, kw_only=True):
+    """Tokens as OpenAI's responses count them."""
+
+    input_tokens: int
+    output_tokens: int
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Response(Struct, frozen=True):
+    id: str
+    usage: ResponsesUsage
+    model: str = ""
+    status: str | None = None
+
+
+class _Count(Struct, frozen=True):
+    input_tokens: int
+
+
+_decode_chat = msgspec.json.Decoder(_Chat).decode
+_decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
+_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_response = msgspec.json.Decoder(_Response).decode
+_decode_count = msgspec.json.Decoder(_Count).decode
+
+
+def openai_chat(body: bytes) -> Answered:
+    """An answer of `POST /chat/completions`.
+
+    Raises:
+        UnreadableAnswer: it is none, or has no usage; so do all of these.
+
+    """
+    chat = _read(_decode_chat, body)
+    reason = chat.choices[0].finish_reason if chat.choices else None
+    return _answered(
+        body, openai.usage_from_wire(chat.usage), chat.model, chat.id, openai.FINISH_REASONS.get(reason, "stop")
+    )
+
+
+def openai_embeddings(body: bytes) -> Answered:
+    """An answer of `POST /embeddings`, which has no id: its digest stands for one."""
+    found = _read(_decode_embeddings, body)
+    identity = f"emb-{hashlib.sha256(body).hexdigest()[:24]}"
+    return _answered(body, openai.usage_from_wire(found.usage), found.model, identity, None)
+
+
+def openai_response(body: bytes) -> Answered:
+    """An answer of `POST /responses`."""
+    response = _read(_decode_response, body)
+    return _answered(body, responses_usage(response.usage), response.model, response.id, response.status)
+
+
+def anthropic_message(body: bytes) -> Answered:
+    """An answer of `POST /v1/messages`."""
+    message = _read(_decode_message, body)
+    reason = anthropic.FINISH_REASONS.get(message.stop_reason, "stop")
+    return _answered(body, anthropic.usage_from_wire(message.usage), message.model, message.id, reason)
+
+
+def anthropic_count(body: bytes) -> Answered:
+    """An answer of `POST /v1/messages/count_tokens`, for which nothing is charged."""
+    _read(_decode_count, body)
+    return _answered(body, TokenUsage(), "", f"count-{hashlib.sha256(body).hexdigest()[:24]}", None)
+
+
+def responses_usage(usage: ResponsesUsage) -> TokenUsage:
+    """The input tokens of OpenAI's responses include the cached ones, the output tokens those of reasoning."""
+    cached = (usage.input_tokens_details or _InputDetails()).cached_tokens or 0
+    return TokenUsage(
+        input=max(0, usage.input_tokens - cached),
+        cache_read=cached,
+        output=usage.output_tokens,
+        reasoning=(usage.output_tokens_details or _OutputDetails()).reasoning_tokens or 0,
+    )
+
+
+def _read(decode: Callable[[bytes], T], body: bytes) -> T:
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableAnswer(str(error)) from error
+
+
+def _answered(body: bytes, usage: TokenUsage, model: str, response_id: str, finish_reason: Any) -> Answered:
+    return Answered(
+        answer=msgspec.Raw(body),
+        usage=usage,
+        answered_by=model,
+        response_id=response_id,
+        finish_reason=finish_reason,
+    )

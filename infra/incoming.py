@@ -1,0 +1,98 @@
+"""A stream on its way into an API process: its parts in order, what waits joined into one, then how it ended.
+
+A stream has begun once its caller was given a part: from then on no other attempt may take over.
+"""
+
+import asyncio
+
+from infra.replies import Committed, Failed, Frame, failure_in, receipt_in
+
+Ending = Committed | Failed
+
+
+class PartsLost(Exception):
+    """A part of a stream did not arrive, or comes from another attempt than those that did."""
+
+
+class Expired(Exception):
+    """The stream did not end in time."""
+
+
+class IncomingStream:
+    """Collects the frames of one streamed answer."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._attempt = 0
+        self._forgotten = 0
+        """The last attempt of which nothing more is taken."""
+        self._taken = 0
+        self._ending: Ending | PartsLost | Expired | None = None
+        self._has_begun = False
+        self._changed = asyncio.Event()
+
+    def begin_again(self) -> bool:
+        """Forget what came, for another attempt; False where the caller was given some of it."""
+        if self._has_begun:
+            return False
+        self._parts.clear()
+        self._forgotten = self._attempt
+        return True
+
+    def take(self, frame: Frame) -> None:
+        """Take a frame; what comes behind the end is late, and dropped."""
+        if self._ending is not None or (frame.kind == "part" and frame.attempt <= self._forgotten):
+            return
+        match frame.kind:
+            case "part":
+                self._take_part(frame)
+            case "commit":
+                if (frame.attempt, frame.number) == (self._attempt, self._taken):
+                    self._ending = Committed(frame.attempt, None, receipt_in(frame))
+                else:
+                    self._ending = PartsLost()
+            case "failed":
+                self._ending = Failed(failure_in(frame))
+            case "body" | "begun?":
+                raise AssertionError("a stream has no body in one piece")
+        self._changed.set()
+
+    def expire(self) -> None:
+        """End the stream, unless it has ended: its time is over."""
+        if self._ending is None:
+            self._ending = Expired()
+            self._changed.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._ending is not None
+
+    async def next(self) -> bytes | Ending:
+        """What has come since the last call, waiting for something to come; the ending once there is nothing else.
+
+        Raises:
+            PartsLost: the stream has a hole.
+            Expired: its time is over.
+
+        """
+        while not self._parts and self._ending is None:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._has_begun = True
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        if isinstance(self._ending, PartsLost | Expired):
+            raise self._ending
+        assert self._ending is not None, "nothing else ends the loop"
+        return self._ending
+
+    def _take_part(self, frame: Frame) -> None:
+        if frame.attempt != self._attempt and not self._has_begun:
+            self._attempt, self._taken, self._parts = frame.attempt, 0, []
+        if (frame.attempt, frame.number) != (self._attempt, self._taken + 1):
+            self._ending = PartsLost()
+            return
+        self._taken += 1
+        self._parts.append(frame.payload)

@@ -1,0 +1,46 @@
+"""What requests may name that was made at a provider: answers, conversations, files.
+
+Under a credential that projects share, only what a project made through the gateway is its own; the log says what is.
+"""
+
+from domain.errors import Forbidden, NotFound
+from domain.wire import WireRequest
+from infra.database import Pool, database_errors
+
+
+class ProviderObjects:
+    """Knows whose they are."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def check(self, project_id: str, provider: str, request: WireRequest) -> None:
+        """Refuse what belongs to somebody else, or may.
+
+        Raises:
+            NotFound: the project has made no such answer.
+            Forbidden: it names what was not made through the gateway, under a credential that is not its own.
+            Unavailable: the database is away.
+
+        """
+        if request.response_id is None and request.foreign is None:
+            return
+        async with database_errors():
+            has_own_credential = await self._pool.fetchval(
+                "SELECT true FROM provider_keys WHERE project_id = $1 AND provider = $2", project_id, provider
+            )
+            if has_own_credential:
+                return
+            if request.foreign is not None:
+                raise Forbidden(
+                    f"`{request.foreign}` names what lies with {provider} under a credential that projects share: "
+                    "it takes a provider key of the project's own"
+                )
+            has_made = await self._pool.fetchval(
+                "SELECT true FROM events WHERE data ->> 'response_id' = $2 AND data ->> 'operation' = 'responses' "
+                "AND type = 'RequestCompleted' AND project_id = $1 LIMIT 1",
+                project_id,
+                request.response_id,
+            )
+        if not has_made:
+            raise NotFound(f"`previous_response_id` {request.response_id!r} is no answer of this project's")

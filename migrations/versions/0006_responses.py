@@ -1,0 +1,11 @@
+"""Whose the answers are that requests go on from."""
+
+from migrations.revision import run_sql
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this revision."""
+    run_sql("0006_responses.sql")

@@ -1,0 +1,227 @@
+"""What came of an attempt, written to the request's stream, and told to whoever waits for it."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+from msgspec import Struct
+
+from domain.answer import Failure, Receipt, failure_of, receipt_of
+from domain.errors import GatewayError, ProviderError
+from domain.events import CachedCopy, CostIncurred, RequestCompleted
+from domain.history import History, after_answer, after_cut, after_failure, cost_of, ending
+from domain.money import ZERO
+from domain.tokens import TokenUsage
+from infra.admission import Attempt, Claim
+from infra.blobs import Blobs
+from infra.event_log import Blob, EventLog
+from infra.ids import new_id
+from infra.jobs import Job
+from infra.replies import ReplySender
+from infra.request_log import record
+from workers import outcome
+from workers.calls import PreparedCall
+
+log = structlog.get_logger(__name__)
+
+
+class Work(Struct, kw_only=True):
+    """A job in the shapes that its steps need."""
+
+    job: Job
+    subject: outcome.Subject
+    attempt: Attempt
+    prepared: PreparedCall
+    history: History
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """What an attempt's answer was, but for its body."""
+
+    answered_by: str
+    response_id: str
+    finish_reason: str | None
+    usage: TokenUsage
+    is_estimated: bool = False
+    """The provider did not say: it is the most that what was received can have been."""
+
+
+class Body(Struct, frozen=True, kw_only=True):
+    """What is said of an answer's content, and the content itself where it is kept."""
+
+    size: int
+    digest: bytes
+    kept: bytes | None
+
+    @classmethod
+    def whole(cls, content: bytes, *, is_kept: bool) -> "Body":
+        """A body in one piece."""
+        return cls(size=len(content), digest=hashlib.sha256(content).digest(), kept=content if is_kept else None)
+
+
+class Books:
+    """Writes for one worker."""
+
+    def __init__(self, *, event_log: EventLog, blobs: Blobs, replies: ReplySender, now: Callable[[], datetime]) -> None:
+        self._log = event_log
+        self._blobs = blobs
+        self._replies = replies
+        self._now = now
+
+    async def answer(self, work: Work, claim: Claim, finding: Finding, body: Body) -> Receipt | None:
+        """Write an answer and its cost in one append. None: another ending stands, and was told to the caller."""
+        job, now = work.job, self._now()
+        cached_copy, blobs = await self._cached_copy(job, body.kept, now)
+        completed = outcome.completed(
+            work.subject,
+            attempt=claim.attempt,
+            answered_by=finding.answered_by,
+            response_id=finding.response_id,
+            finish_reason=finding.finish_reason,
+            usage=finding.usage,
+            request_bytes=work.prepared.request_bytes,
+            answer_bytes=body.size,
+            answer_digest=body.digest,
+            cached_copy=cached_copy,
+            latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
+        )
+        cost = _cost(work, claim, finding.usage, is_estimated=finding.is_estimated)
+        if cost.cost_nano_usd is None:
+            log.warning("model_unpriced", request_id=job.request_id, provider=job.provider, model=job.upstream_model)
+        recorded = await record(
+            self._log,
+            request_id=job.request_id,
+            project_id=job.project_id,
+            at=now,
+            history=work.history,
+            decide=lambda history: after_answer(history, completed, cost),
+            blobs=blobs,
+        )
+        if ending(recorded.history) != completed:  # another attempt, or a failure, was told to the caller
+            await self.tell_ending(work, recorded.history)
+            return None
+        return receipt_of(completed, cost, now)
+
+    async def cut(self, work: Work, claim: Claim, usage: TokenUsage, error: GatewayError) -> None:
+        """Write what a stream has cost that was cut short, and that there is no answer."""
+        job, now = work.job, self._now()
+        cost = _cost(work, claim, usage, is_estimated=True)
+        failed = outcome.request_failed(
+            work.subject,
+            code=error.code,
+            message=error.message,
+            status=None,
+            latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
+        )
+        recorded = await record(
+            self._log,
+            request_id=job.request_id,
+            project_id=job.project_id,
+            at=now,
+            history=work.history,
+            decide=lambda history: after_cut(history, cost, failed),
+        )
+        work.history = recorded.history
+        log.warning("stream_cut", request_id=job.request_id, attempt=claim.attempt, code=error.code)
+        await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
+        await self.tell_followers(job)
+
+    async def failure(self, work: Work, claim: Claim, error: ProviderError, *, ends_request: bool) -> None:
+        """Write that an attempt came to nothing, and with it the request where there will be no other."""
+        job, now = work.job, self._now()
+        ended = outcome.attempt_ended(
+            work.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+        )
+        failed = outcome.request_failed(
+            work.subject,
+            code=error.code,
+            message=error.message,
+            status=error.status,
+            latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
+        )
+        recorded = await record(
+            self._log,
+            request_id=job.request_id,
+            project_id=job.project_id,
+            at=now,
+            history=work.history,
+            decide=lambda history: after_failure(history, ended, failed if ends_request else None),
+        )
+        work.history = recorded.history
+        log.warning(
+            "attempt_failed",
+            request_id=job.request_id,
+            attempt=claim.attempt,
+            provider=job.provider,
+            code=error.code,
+            status=error.status,
+        )
+        if ends_request:
+            await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
+            await self.tell_followers(job)
+
+    async def given_up(self, work: Work, claim: Claim, error: ProviderError) -> None:
+        """Write that an attempt was not made after all, and end its request."""
+        job, now = work.job, self._now()
+        not_made = outcome.attempt_not_made(
+            work.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+        )
+        latency_ms = outcome.latency_ms(work.attempt.admitted_at, now)
+        failed = outcome.request_failed(
+            work.subject, code=error.code, message=error.message, status=None, latency_ms=latency_ms
+        )
+        recorded = await record(
+            self._log,
+            request_id=job.request_id,
+            project_id=job.project_id,
+            at=now,
+            history=work.history,
+            decide=lambda history: after_failure(history, not_made, failed),
+        )
+        await self.tell_ending(work, recorded.history)
+
+    async def tell_ending(self, work: Work, history: History) -> None:
+        """Say again how a request ended; the API has its body already, or finds it in the log."""
+        job, end = work.job, ending(history)
+        assert end is not None, "called for requests that have ended"
+        if isinstance(end, RequestCompleted):
+            cost = cost_of(history, end.attempt)
+            receipt = Receipt(
+                provider=end.provider,
+                upstream_model=end.upstream_model,
+                usage=end.usage,
+                cost_nano_usd=cost.cost_nano_usd if cost is not None else ZERO,
+                answered_at=self._now(),
+            )
+            await self._replies.send_commit(job.reply_to, end.attempt, bytes.fromhex(end.answer_digest), receipt)
+        else:
+            failure = Failure(code=end.code, message=end.message, provider=end.provider, status=end.status)
+            await self._replies.send_failed(job.reply_to, failure)
+        await self.tell_followers(job)
+
+    async def tell_followers(self, job: Job) -> None:
+        """Say that the request has ended, to those who asked the same."""
+        if job.cache_key is not None:
+            await self._replies.send_done(job.request_id)
+
+    async def _cached_copy(
+        self, job: Job, body: bytes | None, now: datetime
+    ) -> tuple[CachedCopy | None, tuple[Blob, ...]]:
+        if job.cache_key is None or body is None:
+            return None, ()
+        blob_id = new_id("blob")
+        blob = await self._blobs.seal(job.project_id, blob_id, body, now + timedelta(seconds=job.cache_ttl_s))
+        return CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id), (blob,)
+
+
+def _cost(work: Work, claim: Claim, usage: TokenUsage, *, is_estimated: bool) -> CostIncurred:
+    return outcome.cost_incurred(
+        work.subject,
+        attempt=claim.attempt,
+        usage=usage,
+        price=work.job.price,
+        hold_nano_usd=claim.hold_nano_usd,
+        budget_day=claim.budget_day,
+        estimated=is_estimated,
+    )

@@ -1,0 +1,177 @@
+"""What becomes of a provider's events on their way to the caller: passed on as they came, or told in another dialect.
+
+Holds the end back: the caller is sent `tail` once the answer stands in the log.
+"""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from domain.dialects.answered import answer_usage
+from domain.dialects.anthropic_streamed import AnthropicMessagesReader
+from domain.dialects.anthropic_writer import AnthropicMessagesWriter
+from domain.dialects.native_writer import NativeWriter
+from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.openai_writer import OpenAiChatWriter
+from domain.dialects.passthrough import event_with_cost, without_usage
+from domain.dialects.responses_streamed import ResponsesReader
+from domain.dialects.streamed import StreamReader
+from domain.dialects.table import dialect_of
+from domain.sse import SseEvent
+from domain.stream import ChatAssembler, ChatChunk
+from domain.tokens import TokenUsage
+from infra.jobs import Job
+from workers.books import Finding
+
+_encode = msgspec.json.Encoder().encode
+
+
+class End(Struct, frozen=True, kw_only=True):
+    """What is known once the answer stands in the log."""
+
+    usage: TokenUsage
+    cost_usd: Decimal | None
+    latency_ms: int
+
+
+class Relay(Protocol):
+    """One stream's."""
+
+    reader: StreamReader
+
+    def take(self, events: Sequence[SseEvent]) -> bytes:
+        """What the caller is sent at once.
+
+        Raises:
+            StreamFailed: the provider says that it failed.
+            UnreadableAnswer: these are no events of its wire.
+
+        """
+        ...
+
+    def tail(self, end: End) -> bytes:
+        """What the caller is sent at the end."""
+        ...
+
+    def whole(self, usage: TokenUsage) -> bytes:
+        """The answer in one piece, as JSON: what is kept of it. Only where the job has a cache key."""
+        ...
+
+
+def make_relay(job: Job) -> Relay:
+    """The relay that a job's stream wants."""
+    return PassedOn(job) if job.is_wire else Told(job)
+
+
+def finding(relay: Relay, job: Job) -> Finding:
+    """What the answer was, as far as it came; where the provider did not say, the most that it can have been."""
+    reader = relay.reader
+    return Finding(
+        answered_by=reader.answered_by,
+        response_id=reader.response_id,
+        finish_reason=reader.finish_reason,
+        usage=reader.usage if reader.is_ended and reader.usage is not None else _estimated(reader, job),
+        is_estimated=not reader.is_ended or reader.usage is None,
+    )
+
+
+class PassedOn:
+    """Events as their provider wrote them, to a caller who speaks its dialect."""
+
+    def __init__(self, job: Job) -> None:
+        assert job.stream is not None, "a streamed job"
+        self.reader: StreamReader = _reader(job, model=None)
+        self._hides_usage = job.stream.surface == "openai" and not job.stream.with_usage
+        self._tail: list[SseEvent] = []
+
+    def take(self, events: Sequence[SseEvent]) -> bytes:
+        """See `Relay`."""
+        sent: list[bytes] = []
+        for event in events:
+            self.reader.take(event)
+            if self.reader.is_tail:
+                self._tail.append(event)
+            else:
+                sent.append(without_usage(event) if self._hides_usage else event.raw)
+        return sent[0] if len(sent) == 1 else b"".join(sent)
+
+    def tail(self, end: End) -> bytes:
+        """See `Relay`."""
+        if self._hides_usage:
+            return b"".join(without_usage(event) for event in self._tail)
+        return b"".join(event_with_cost(event, end.cost_usd) for event in self._tail)
+
+    def whole(self, usage: TokenUsage) -> bytes:  # noqa: ARG002 - it stands in the events
+        """See `Relay`."""
+        return self.reader.assembled()
+
+
+class Told:
+    """Events told in the caller's dialect, by way of the canonical stream."""
+
+    def __init__(self, job: Job) -> None:
+        assert job.stream is not None, "a streamed job"
+        self.reader: StreamReader = _reader(job, model=job.model)
+        self._assembler = ChatAssembler(provider=job.provider, model=job.model) if job.cache_key is not None else None
+        self._write, self._end = _writer(job)
+
+    def take(self, events: Sequence[SseEvent]) -> bytes:
+        """See `Relay`."""
+        sent: list[bytes] = []
+        for event in events:
+            for chunk in self.reader.take(event):
+                if self._assembler is not None:
+                    self._assembler.add(chunk)
+                sent.append(self._write(chunk))
+        return sent[0] if len(sent) == 1 else b"".join(sent)
+
+    def tail(self, end: End) -> bytes:
+        """See `Relay`."""
+        return self._end(end)
+
+    def whole(self, usage: TokenUsage) -> bytes:
+        """See `Relay`."""
+        assert self._assembler is not None, "only what is kept is put together"
+        return _encode(self._assembler.answer(answer_usage(usage)))
+
+
+_READERS: dict[tuple[str, str], Callable[..., StreamReader]] = {
+    ("openai", "chat"): OpenAiChatReader,
+    ("openai", "responses"): lambda *, model, keep: ResponsesReader(keep=keep),  # noqa: ARG005 - never told
+    ("anthropic", "chat"): AnthropicMessagesReader,
+}
+
+
+def _reader(job: Job, model: str | None) -> StreamReader:
+    keep = job.is_wire and job.cache_key is not None
+    return _READERS[dialect_of(job.provider), job.operation](model=model, keep=keep)
+
+
+def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[End], bytes]]:
+    assert job.stream is not None, "a streamed job"
+    match job.stream.surface:
+        case "native":
+            native = NativeWriter()
+            return native.write, lambda end: native.end(
+                answer_usage(end.usage), end.cost_usd, cached=False, latency_ms=end.latency_ms
+            )
+        case "openai":
+            chat = OpenAiChatWriter(created_s=job.admitted_at_ms // 1000, include_usage=job.stream.with_usage)
+            return chat.write, lambda end: chat.end(end.usage, end.cost_usd)
+        case "anthropic":
+            messages = AnthropicMessagesWriter()
+            return messages.write, lambda end: messages.end(end.usage, end.cost_usd)
+        case "responses":
+            raise AssertionError("responses are passed on, never told")
+
+
+def _estimated(reader: StreamReader, job: Job) -> TokenUsage:
+    """No text has more tokens than bytes, and no answer more than its cap."""
+    known = reader.usage or TokenUsage()
+    output = max(known.output, min(reader.received_output_bytes, job.output_bound))
+    if reader.input_usage is not None:
+        return msgspec.structs.replace(reader.input_usage, output=output)
+    return TokenUsage(input=job.input_bound, output=output)

@@ -1,0 +1,132 @@
+"""An attempt whose answer is streamed: from the provider's events to numbered parts, on their way as they come.
+
+What comes at the end (usage, cost, the vendor's last word) is held back until the answer stands in the log. A stream
+that is cut, by its provider or because nobody waits for it any more, is costed by what was received.
+"""
+
+import asyncio
+import hashlib
+
+from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.streamed import StreamFailed
+from domain.errors import CallerLeft, GatewayError, ProviderError, ProviderLost
+from domain.money import to_usd
+from domain.tokens import TokenUsage
+from infra.admission import Claim
+from infra.cancels import Cancels
+from infra.jobs import Job
+from infra.replies import ReplySender
+from workers import outcome
+from workers.books import Body, Books, Work
+from workers.calls import ProviderCalls
+from workers.relay import End, Relay, finding, make_relay
+
+
+class StreamedAttempts:
+    """Makes attempts whose answers are streamed, for one worker."""
+
+    def __init__(self, *, calls: ProviderCalls, books: Books, replies: ReplySender, cancels: Cancels) -> None:
+        self._calls = calls
+        self._books = books
+        self._replies = replies
+        self._cancels = cancels
+
+    async def attempt(self, work: Work, claim: Claim, timeout_s: float) -> None:
+        """Make one attempt, and write what came of it.
+
+        Raises:
+            ProviderError: the provider gave no stream; nothing is written.
+
+        """
+        relay = make_relay(work.job)
+        outgoing = _Outgoing(self._replies, work.job, claim)
+        error = await self._until_it_ends(work, relay, outgoing, timeout_s)
+        if error is not None:
+            await self._books.cut(work, claim, finding(relay, work.job).usage, error)
+            return
+        found = finding(relay, work.job)
+        receipt = await self._books.answer(work, claim, found, outgoing.body(relay, found.usage))
+        if receipt is None:
+            return
+        cost = receipt.cost_nano_usd
+        end = End(
+            usage=found.usage,
+            cost_usd=to_usd(cost) if cost is not None else None,
+            latency_ms=outcome.latency_ms(work.attempt.admitted_at, receipt.answered_at),
+        )
+        await outgoing.send(relay.tail(end))
+        await self._replies.send_commit(
+            work.job.reply_to, claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
+        )
+        await self._books.tell_followers(work.job)
+
+    async def _until_it_ends(
+        self, work: Work, relay: Relay, outgoing: "_Outgoing", timeout_s: float
+    ) -> GatewayError | None:
+        """Pass the stream on; the reason, where it was cut."""
+        with self._cancels.of(work.job.request_id) as left:
+            passing = asyncio.create_task(self._pass_on(work, relay, outgoing, timeout_s))
+            leaving = asyncio.create_task(self._until_nobody_waits(work.job, left))
+            try:
+                await asyncio.wait((passing, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if passing.done():
+                    return passing.result()
+            finally:
+                passing.cancel()
+                leaving.cancel()
+                await asyncio.gather(passing, leaving, return_exceptions=True)
+            return CallerLeft("the caller left before the answer was complete")
+
+    async def _pass_on(self, work: Work, relay: Relay, outgoing: "_Outgoing", timeout_s: float) -> GatewayError | None:
+        provider = work.job.provider
+        has_opened = False
+        try:
+            async with self._calls.stream(work.prepared, timeout_s) as batches:
+                has_opened = True
+                async for batch in batches:
+                    await outgoing.send(relay.take(batch))
+        except (StreamFailed, UnreadableAnswer) as error:
+            return ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
+        except ProviderError as error:
+            if not has_opened:
+                raise
+            return error
+        return None if relay.reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
+
+    async def _until_nobody_waits(self, job: Job, left: asyncio.Event) -> None:
+        """Return once somebody has left and nobody else waits for the answer."""
+        while True:
+            await left.wait()
+            left.clear()
+            if job.cache_key is None or not await self._replies.is_awaited(job.request_id):
+                return
+
+
+class _Outgoing:
+    """The parts of one attempt, on their way to the caller."""
+
+    def __init__(self, replies: ReplySender, job: Job, claim: Claim) -> None:
+        self._replies = replies
+        self._job = job
+        self._attempt = claim.attempt
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self.parts = 0
+
+    async def send(self, part: bytes) -> None:
+        """Send what is next; nothing where there is nothing."""
+        if not part:
+            return
+        self._hash.update(part)
+        self._size += len(part)
+        self.parts = await self._replies.send_part(self._job.reply_to, self._attempt, self.parts + 1, part)
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything sent so far."""
+        return self._hash.digest()
+
+    def body(self, relay: Relay, usage: TokenUsage) -> Body:
+        """What is said of the answer: its whole where it is kept, else the parts sent so far."""
+        if self._job.cache_key is not None:
+            return Body.whole(relay.whole(usage), is_kept=True)
+        return Body(size=self._size, digest=self._hash.digest(), kept=None)
