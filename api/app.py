@@ -18,6 +18,9 @@ from api.native.envelope import Described
 from api.native.errors import EXCEPTION_HANDLERS
 from api.requests import REQUEST_ID_SCOPE
 from api.services import Services
+from api.vendors import anthropic, openai
+from api.vendors import models as vendor_models
+from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HANDLERS
 from infra.ids import new_id
 
 API_VERSION = "1"
@@ -42,7 +45,7 @@ def create_app(services: Services) -> ASGIApp:
     )
     operator = health.routes(described)
     app = Litestar(
-        [native, *operator, _swagger_ui()],
+        [native, *_vendors(), *operator, _swagger_ui()],
         exception_handlers=EXCEPTION_HANDLERS,
         state=State({"services": services}),
         request_max_body_size=services.settings.max_body_bytes,
@@ -67,6 +70,19 @@ def create_app(services: Services) -> ASGIApp:
         security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer")},
     )
     return Measured(RequestIds(app), services.metrics)
+
+
+def _vendors() -> list[Router]:
+    """The vendors' surfaces, each with its own words for what goes wrong."""
+    surfaces = (
+        (openai.routes(), OPENAI_HANDLERS),
+        (anthropic.routes(), ANTHROPIC_HANDLERS),
+        (vendor_models.routes(), EITHER_HANDLERS),
+    )
+    return [
+        Router("/v1", route_handlers=routes, exception_handlers=handlers, include_in_schema=False)
+        for routes, handlers in surfaces
+    ]
 
 
 def _swagger_ui() -> Router:

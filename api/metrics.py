@@ -11,6 +11,11 @@ _GROUPS = (
     ("/api/v1/completions/chat", "chat"),
     ("/api/v1/completions/embeddings", "embeddings"),
     ("/api/v1", "native"),
+    ("/v1/chat/completions", "openai-chat"),
+    ("/v1/embeddings", "openai-embeddings"),
+    ("/v1/responses", "openai-responses"),
+    ("/v1/messages", "anthropic-messages"),
+    ("/v1/models", "vendor-models"),
     ("/health", "health"),
 )
 

@@ -1,0 +1,82 @@
+"""Anthropic's surface: messages and count_tokens. https://docs.anthropic.com/en/api/messages"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from litestar import Response, post
+from litestar.handlers import HTTPRouteHandler
+
+from api.limit_headers import anthropic_limit_headers
+from api.requests import AnyRequest
+from api.vendors.errors import anthropic_error
+from api.vendors.surface import Call, Read, chat_in, serve, told
+from domain.chat import ChatAnswer
+from domain.dialects import anthropic_served
+from domain.dialects.anthropic_replay import replay_anthropic
+from domain.dialects.anthropic_writer import AnthropicMessagesWriter
+from domain.dialects.passthrough import with_cost
+from domain.errors import GatewayError
+from domain.limits import Standing
+from domain.sse import sse
+from domain.tokens import TokenUsage
+
+_FORWARDED = ("anthropic-version", "anthropic-beta")
+
+
+def routes() -> list[HTTPRouteHandler]:
+    """The routes."""
+
+    @post("/messages", status_code=200)
+    async def messages(request: AnyRequest) -> Response[bytes]:
+        """Answer a message."""
+        return await serve(request, _MESSAGES)
+
+    @post("/messages/count_tokens", status_code=200)
+    async def count_tokens(request: AnyRequest) -> Response[bytes]:
+        """Have its provider count a message's tokens."""
+        return await serve(request, _COUNT_TOKENS)
+
+    return [messages, count_tokens]
+
+
+def _read_chat(body: bytes) -> Read:
+    served = anthropic_served.read_chat(body)
+    return Read(
+        request=served.request,
+        write=lambda answer: anthropic_served.write_chat(chat_in(answer), answer.receipt.usage),
+    )
+
+
+def _replay_told(answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None, _with_usage: bool) -> Iterable[bytes]:
+    return told(AnthropicMessagesWriter(), answer, usage, cost_usd)
+
+
+def _stream_error(error: GatewayError, request_id: str) -> bytes:
+    return sse(anthropic_error(error, request_id).body, "error")
+
+
+def _limit_headers(standing: Standing) -> dict[str, str]:
+    return anthropic_limit_headers(standing, datetime.now(UTC))
+
+
+_MESSAGES = Call(
+    surface="anthropic",
+    dialect="anthropic",
+    operation="chat",
+    read=_read_chat,
+    replay_wire=lambda body, cost_usd, _: replay_anthropic(with_cost(body, cost_usd)),
+    replay_told=_replay_told,
+    error=_stream_error,
+    limit_headers=_limit_headers,
+    forwarded=_FORWARDED,
+)
+_COUNT_TOKENS = Call(
+    surface="anthropic",
+    dialect="anthropic",
+    operation="count_tokens",
+    read=None,
+    error=_stream_error,
+    limit_headers=_limit_headers,
+    forwarded=_FORWARDED,
+)

@@ -1,0 +1,71 @@
+"""Which vendor's words a refusal is put into, on the routes of its surface."""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from litestar import Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from api.requests import AnyRequest, request_id_of
+from api.vendors.errors import (
+    UNEXPECTED,
+    VendorError,
+    anthropic_error,
+    anthropic_http_error,
+    openai_error,
+    openai_http_error,
+)
+from domain.dialects.served import in_snake_case
+from domain.errors import BodyTooLarge, GatewayError, InvalidRequest
+
+JSON = "application/json"
+TOO_LARGE = 413
+
+log = structlog.get_logger(__name__)
+
+Say = Callable[[GatewayError, str], VendorError]
+SayStatus = Callable[[int, str, str], VendorError]
+
+
+def _handlers(say: Say, say_status: SayStatus) -> ExceptionHandlersMap:
+    def gateway_error(request: AnyRequest, error: GatewayError) -> Response[bytes]:
+        return _response(say(error, request_id_of(request.scope)))
+
+    def http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+        request_id = request_id_of(request.scope)
+        if error.status_code == TOO_LARGE:
+            return _response(say(BodyTooLarge(error.detail), request_id))
+        return _response(say_status(error.status_code, error.detail, request_id))
+
+    def unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+        request_id = request_id_of(request.scope)
+        log.error("request_crashed", request_id=request_id, exc_info=error)
+        return _response(say_status(500, UNEXPECTED, request_id))
+
+    return {GatewayError: gateway_error, HTTPException: http_error, Exception: unexpected}
+
+
+def _response(error: VendorError) -> Response[Any]:
+    return Response(error.body, status_code=error.status, media_type=JSON, headers=error.headers)
+
+
+OPENAI_HANDLERS = _handlers(
+    lambda error, _request_id: openai_error(in_snake_case(error) if isinstance(error, InvalidRequest) else error),
+    lambda status, message, _request_id: openai_http_error(status, message),
+)
+ANTHROPIC_HANDLERS = _handlers(anthropic_error, anthropic_http_error)
+
+
+def _either(kind: type[Exception]) -> Callable[[AnyRequest, Any], Response[bytes]]:
+    def say(request: AnyRequest, error: Any) -> Response[bytes]:
+        handlers: Any = ANTHROPIC_HANDLERS if "anthropic-version" in request.headers else OPENAI_HANDLERS
+        answer: Response[bytes] = handlers[kind](request, error)
+        return answer
+
+    return say
+
+
+EITHER_HANDLERS: ExceptionHandlersMap = {kind: _either(kind) for kind in (GatewayError, HTTPException, Exception)}
+"""Of routes that both vendors' clients call."""

@@ -1,0 +1,101 @@
+"""`GET /v1/models`, which both vendors have: Anthropic's clients are known by their `anthropic-version` header."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Meta, Struct
+
+from api.requests import AnyRequest, caller_of, query_of, services_of
+from domain.errors import UnknownModel
+from infra.price_book import ListedModel
+
+DEFAULT_PAGE = 20
+MAX_PAGE = 1_000
+CREATED_AT = datetime(2020, 1, 1, tzinfo=UTC)
+"""Both shapes want a time of creation, which no source of prices tells."""
+JSON = "application/json"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Page(Struct, frozen=True):
+    """Anthropic's paging."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE
+    after_id: str | None = None
+    before_id: str | None = None
+
+
+def is_anthropics(request: AnyRequest) -> bool:
+    """Whether the caller is a client of Anthropic's."""
+    return "anthropic-version" in request.headers
+
+
+def routes() -> list[HTTPRouteHandler]:
+    """The routes."""
+
+    @get("/models")
+    async def every(request: AnyRequest) -> Response[bytes]:
+        """List every priced model that the key may use."""
+        models = await _usable(request)
+        if is_anthropics(request):
+            return _response(_anthropic_page(models, query_of(request, _Page)))
+        return _response({"object": "list", "data": [_for_openai(model) for model in models]})
+
+    @get("/models/{model:path}")
+    async def one(request: AnyRequest, model: str) -> Response[bytes]:
+        """Show one model."""
+        name = model.removeprefix("/")
+        found = next((one for one in await _usable(request) if one.name == name), None)
+        if found is None:
+            raise UnknownModel(name)
+        show: Callable[[ListedModel], dict[str, Any]] = _for_anthropic if is_anthropics(request) else _for_openai
+        return _response(show(found))
+
+    return [every, one]
+
+
+async def _usable(request: AnyRequest) -> list[ListedModel]:
+    caller = await caller_of(request)
+    allowed = caller.settings.models
+    listed = services_of(request).prices.listed(datetime.now(UTC))
+    return [model for model in listed if allowed is None or model.name in allowed]
+
+
+def _anthropic_page(models: list[ListedModel], page: _Page) -> dict[str, Any]:
+    names = [model.name for model in models]
+    start, end = 0, len(models)
+    if page.after_id in names:
+        start = names.index(page.after_id) + 1
+    if page.before_id in names:
+        end = names.index(page.before_id)
+        start = max(start, end - page.limit)
+    shown = models[start : min(end, start + page.limit)]
+    has_more = start > 0 if page.before_id is not None else start + len(shown) < len(models)
+    return {
+        "data": [_for_anthropic(model) for model in shown],
+        "has_more": has_more,
+        "first_id": shown[0].name if shown else None,
+        "last_id": shown[-1].name if shown else None,
+    }
+
+
+def _for_openai(model: ListedModel) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": int(CREATED_AT.timestamp()),
+        "owned_by": model.provider,
+    }
+
+
+def _for_anthropic(model: ListedModel) -> dict[str, Any]:
+    return {"type": "model", "id": model.name, "display_name": model.name, "created_at": CREATED_AT}
+
+
+def _response(content: dict[str, Any]) -> Response[bytes]:
+    return Response(_encode(content), media_type=JSON)

@@ -1,0 +1,154 @@
+"""What the vendors' surfaces have in common: a request is passed on in its own dialect, or read and told in another.
+
+A surface is a table of what its dialect reads and writes; the way to the answer is everybody's.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from litestar import Response
+
+from api.answering import Answer
+from api.delivery import EventStream, answer_headers, stream_headers
+from api.question import Question
+from api.requests import AnyRequest, caller_of, request_id_of, services_of
+from api.wishes import cache_policy, metadata_of
+from domain.chat import ChatAnswer, ChatRequest
+from domain.dialects.passthrough import with_cost
+from domain.dialects.table import passes_on
+from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
+from domain.errors import GatewayError, InvalidRequest
+from domain.limits import Standing
+from domain.money import to_usd
+from domain.stream import replay_chat
+from domain.tokens import TokenUsage
+from domain.wire import WireDialect, WireOperation, WireRequest, read_wire
+from infra.jobs import StreamWish, Surface
+
+JSON = "application/json"
+
+_decode_chat = msgspec.json.Decoder(ChatAnswer).decode
+_decode_embeddings = msgspec.json.Decoder(EmbeddingsAnswer).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A request read for a provider that speaks otherwise, and how its answer is to be written."""
+
+    request: ChatRequest | EmbeddingsRequest
+    write: Callable[[Answer], bytes]
+    with_usage: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a surface."""
+
+    surface: Surface
+    dialect: WireDialect
+    operation: WireOperation
+    read: Callable[[bytes], Read] | None
+    """None: only providers of this dialect serve it."""
+    replay_wire: Callable[[bytes, Decimal | None, bool], Iterable[bytes]] | None = None
+    """A kept answer in the dialect as its stream: body, cost, whether usage was asked for. None: it has no streams."""
+    replay_told: Callable[[ChatAnswer, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
+    error: Callable[[GatewayError, str], bytes]
+    """An error inside a stream."""
+    limit_headers: Callable[[Standing], dict[str, str]]
+    forwarded: tuple[str, ...] = ()
+    """The caller's headers that its provider is told."""
+
+
+async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
+    """Answer one call.
+
+    Raises:
+        GatewayError: every refusal, and every failure before an answer has begun.
+
+    """
+    received_at = datetime.now(UTC)
+    caller = await caller_of(request)
+    body = await request.body()
+    answering = services_of(request).answering
+    wire = read_wire(body, call.dialect, call.operation)
+    route = answering.route(wire.model)
+    asked: WireRequest | ChatRequest | EmbeddingsRequest = wire
+    with_usage = call.surface != "openai" or wire.stream_options.get("include_usage") is True
+    read = None
+    if not passes_on(route.provider, call.dialect):
+        if call.read is None:
+            raise InvalidRequest(
+                f"`model` {wire.model!r} is no model of a provider that serves this call", field="model"
+            )
+        read = call.read(body)
+        asked = read.request
+    is_stream = wire.is_stream and call.replay_wire is not None
+    question = Question(
+        request_id=request_id_of(request.scope),
+        operation=call.operation,
+        request=asked,
+        cache=cache_policy(request, mode="off"),
+        metadata=metadata_of(request),
+        received_at=received_at,
+        stream=StreamWish(surface=call.surface, with_usage=with_usage) if is_stream else None,
+        headers={name: value for name in call.forwarded if (value := request.headers.get(name))} or None,
+    )
+    if question.stream is not None:
+        answer = await answering.stream(caller, question)
+        stream = VendorStream(call, question, is_told=read is not None)
+        return EventStream(answer, stream, stream_headers(answer) | call.limit_headers(answer.standing))
+    answer = await answering.answer(caller, question)
+    content = answer.body if read is None else read.write(answer)
+    content = with_cost(content, _cost(answer))
+    return Response(content, media_type=JSON, headers=answer_headers(answer) | call.limit_headers(answer.standing))
+
+
+class VendorStream:
+    """How a call's answer is streamed."""
+
+    def __init__(self, call: Call, question: Question, *, is_told: bool) -> None:
+        self._call = call
+        self._question = question
+        self._is_told = is_told
+
+    def replay(self, answer: Answer) -> Iterable[bytes]:
+        """See `SurfaceStream`."""
+        wish = self._question.stream
+        assert wish is not None, "asked to be streamed"
+        if self._is_told:
+            assert self._call.replay_told is not None, "what is told can be told again"
+            return self._call.replay_told(
+                _decode_chat(answer.body), answer.receipt.usage, _cost(answer), wish.with_usage
+            )
+        assert self._call.replay_wire is not None, "what is streamed can be streamed again"
+        return self._call.replay_wire(answer.body, _cost(answer), wish.with_usage)
+
+    def error(self, error: GatewayError) -> bytes:
+        """See `SurfaceStream`."""
+        return self._call.error(error, self._question.request_id)
+
+
+def told(writer: Any, answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None) -> Iterator[bytes]:
+    """A canonical answer as the stream of a writer's dialect."""
+    for chunk in replay_chat(answer):
+        yield writer.write(chunk)
+    yield writer.end(usage, cost_usd)
+
+
+def chat_in(answer: Answer) -> ChatAnswer:
+    """The canonical chat answer that was found."""
+    return _decode_chat(answer.body)
+
+
+def embeddings_in(answer: Answer) -> EmbeddingsAnswer:
+    """The canonical embeddings that were found."""
+    return _decode_embeddings(answer.body)
+
+
+def _cost(answer: Answer) -> Decimal | None:
+    cost = answer.cost_nano_usd
+    return to_usd(cost) if cost is not None else None
