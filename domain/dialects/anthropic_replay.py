@@ -57,7 +57,7 @@ def replay_anthropic(body: bytes) -> list[bytes]:
 
 def _block(block: dict[str, Raw]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What a block starts as, and the deltas that complete it."""
-    kind = decoded(_decode_text, bytes(block["type"]))
+    kind = decoded(_decode_text, bytes(block.get("type", _NULL)))
     if kind == "text":
         return _text_block(block)
     if kind == "thinking":
@@ -85,4 +85,4 @@ def _text_block(block: dict[str, Raw]) -> tuple[dict[str, Any], list[dict[str, A
 
 
 def _text_pieces(block: dict[str, Raw], name: str) -> Iterator[str]:
-    return pieces(decoded(_decode_text, bytes(block[name])))
+    return pieces(decoded(_decode_text, bytes(block.get(name, _NULL))))

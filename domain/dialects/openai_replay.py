@@ -11,6 +11,7 @@ from domain.dialects.streamed import compact, decoded
 from domain.sse import sse
 from domain.stream import pieces
 
+_CHOICE = frozenset({"index", "message", "logprobs", "finish_reason"})
 _EVERY_CHUNK_HAS = ("id", "created", "model", "service_tier", "system_fingerprint")
 _NULL = Raw(b"null")
 
@@ -23,7 +24,7 @@ class _Completion(Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Completion).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_calls = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode
-_decode_value = msgspec.json.Decoder().decode
+_decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.encode
 
 
@@ -53,16 +54,21 @@ def replay_openai(body: bytes, *, include_usage: bool) -> list[bytes]:
 
 
 def _choice_pieces(choice: dict[str, Raw]) -> Iterator[dict[str, Any]]:
-    """The deltas of a choice; its probabilities go with the first text, everything else that it has with the last."""
+    """The deltas of a choice: its probabilities go with the first text, members that are not known here with the first
+    delta, where the SDK looks for them, and the finish reason with the last.
+    """
     index = choice.get("index", Raw(b"0"))
+    others = {name: value for name, value in choice.items() if name not in _CHOICE}
     logprobs = choice.get("logprobs", _NULL)
-    for delta in _deltas(decoded(_decode_members, bytes(choice["message"]))):
+    for delta in _deltas(decoded(_decode_members, bytes(choice.get("message", _NULL)))):
         has_text = bool(delta.get("content") or delta.get("refusal"))
-        yield {"index": index, "delta": delta, "logprobs": logprobs if has_text else None, "finish_reason": None}
+        said = logprobs if has_text else None
+        yield others | {"index": index, "delta": delta, "logprobs": said, "finish_reason": None}
+        others = {}
         if has_text:
             logprobs = _NULL
-    ends = {name: value for name, value in choice.items() if name != "message"}
-    yield ends | {"index": index, "delta": {}, "logprobs": logprobs}
+    finish_reason = choice.get("finish_reason", _NULL)
+    yield {"index": index, "delta": {}, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
 def _deltas(message: dict[str, Raw]) -> Iterator[dict[str, Any]]:
@@ -76,7 +82,7 @@ def _deltas(message: dict[str, Raw]) -> Iterator[dict[str, Any]]:
         if name == "role" or value == b"null":
             first[name] = raw
         elif value.startswith(b'"'):
-            texts[name] = decoded(_decode_value, value)
+            texts[name] = decoded(_decode_text, value)
         elif name != "tool_calls" or not calls:
             others[name] = raw
     content = texts.pop("content", None)
@@ -99,7 +105,7 @@ def _call_deltas(position: int, call: dict[str, Raw]) -> Iterator[dict[str, Any]
         yield {"tool_calls": [{"index": position} | call]}
         return
     function = decoded(_decode_members, bytes(call["function"]))
-    first, *more = pieces(decoded(_decode_value, bytes(function.get("arguments", b'""'))))
+    first, *more = pieces(decoded(_decode_text, bytes(function.get("arguments", b'""'))))
     yield {"tool_calls": [{"index": position} | call | {"function": function | {"arguments": first}}]}
     for piece in more:
         yield {"tool_calls": [{"index": position, "function": {"arguments": piece}}]}

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.streamed import compact, decoded
 from domain.sse import sse
 from domain.stream import pieces
@@ -44,10 +45,14 @@ def replay_responses(body: bytes) -> list[bytes]:
         "incomplete_details": Raw(b"null"),
     }
     end = "response.incomplete" if whole.status == "incomplete" else "response.completed"
+    try:
+        told = [event for index, item in enumerate(whole.output) for event in _item_events(index, item)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableAnswer(f"the response's output is not one: {error!r}") from error
     events: list[Event] = [
         {"type": "response.created", "response": begun},
         {"type": "response.in_progress", "response": begun},
-        *(event for index, item in enumerate(whole.output) for event in _item_events(index, item)),
+        *told,
         {"type": end, "response": Raw(body)},
     ]
     return [

@@ -58,7 +58,7 @@ def openai_final(*stream: bytes) -> dict[str, Any]:
 def anthropic_final(*stream: bytes) -> dict[str, Any]:
     """The message that Anthropic's SDK accumulates."""
     with anthropic_client(*stream).messages.stream(model="m", max_tokens=1, messages=ASKED) as events:
-        return events.get_final_message().to_dict()
+        return events.get_final_message().to_dict(mode="json")
 
 
 def responses_final(*stream: bytes) -> dict[str, Any]:

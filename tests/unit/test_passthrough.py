@@ -1,0 +1,126 @@
+"""What passes through is changed where it must be, and nowhere else."""
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.passthrough import event_with_cost, rewrite, with_cost, without_usage
+from domain.errors import InvalidRequest
+from domain.sse import SseEvent, sse
+from tests.unit.sdk_streams import events_of
+
+COST = Decimal("0.000000012")
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def event(raw: bytes) -> SseEvent:
+    (only,) = events_of(raw)
+    return only
+
+
+def test_a_request_keeps_the_bytes_and_the_order_of_what_is_not_changed() -> None:
+    body = b'{"messages": [ {"a":1.10} ], "model":"x", "n": 1e2, "new_field": {"b" : null}}'
+    changes = {"model": "y", "max_tokens": 5, "stream_options": {"include_usage": True}}
+    assert rewrite(body, changes) == (
+        b'{"messages":[ {"a":1.10} ],"model":"y","n":1e2,"new_field":{"b" : null},'
+        b'"max_tokens":5,"stream_options":{"include_usage":true}}'
+    )
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), VALUES, max_size=5), st.dictionaries(st.text(max_size=5), VALUES, max_size=3)
+)
+def test_only_what_is_named_is_changed(members: dict[str, object], changes: dict[str, object]) -> None:
+    changed = rewrite(msgspec.json.encode(members), changes)
+    assert list(msgspec.json.decode(changed).items()) == list((members | changes).items())
+
+
+def test_of_a_name_given_twice_the_last_value_counts() -> None:
+    assert rewrite(b'{"a":1,"a":2}', {}) == b'{"a":2}'
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":' + b"[" * 100_000])
+def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        rewrite(body, {"model": "y"})
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"id":"x","usage":{"a": 1}, "z" :2.0}', b'{"id":"x","usage":{"a":1,"cost":1.2E-8},"z":2.0}'),
+        (b'{"usage":{"cost":7}}', b'{"usage":{"cost":1.2E-8}}'),
+        (b'{"type":"t","response":{"usage":{"a":1}}}', b'{"type":"t","response":{"usage":{"a":1,"cost":1.2E-8}}}'),
+        (b'{ "usage": null }', b'{ "usage": null }'),
+        (b'{ "id": 1 }', b'{ "id": 1 }'),
+        (b'{ "response": {"usage": null} }', b'{ "response": {"usage": null} }'),
+    ],
+)
+def test_the_cost_joins_the_usage(body: bytes, expected: bytes) -> None:
+    assert with_cost(body, COST) == expected
+
+
+def test_an_unknown_cost_is_null() -> None:
+    assert with_cost(b'{"usage":{}}', None) == b'{"usage":{"cost":null}}'
+
+
+def test_an_answer_that_is_none_has_no_cost() -> None:
+    with pytest.raises(UnreadableAnswer):
+        with_cost(b"<html>", COST)
+
+
+def test_an_events_other_lines_stay_as_they_came() -> None:
+    raw = b'id: 7\r\nevent: message_delta\r\ndata: {"usage":{"a":1}}\r\n\r\n'
+    expected = b'id: 7\r\nevent: message_delta\r\ndata: {"usage":{"a":1,"cost":1.2E-8}}\r\n\r\n'
+    assert event_with_cost(event(raw), COST) == expected
+
+
+def test_an_event_of_several_lines_is_written_anew() -> None:
+    raw = b'event: e\ndata: {"usage":\ndata: {}}\n\n'
+    assert event_with_cost(event(raw), COST) == b'event: e\ndata: {"usage":{"cost":1.2E-8}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "raw", [b": ping\n\n", b"data: [DONE]\n\n", b'data: { "a": 1 }\n\n', b'data: {"usage": null }\n\n']
+)
+def test_an_event_without_usage_stays_as_it_came(raw: bytes) -> None:
+    assert event_with_cost(event(raw), COST) == raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b": ping\n\n", b": ping\n\n"),
+        (b"data: [DONE]\n\n", b"data: [DONE]\n\n"),
+        (b'data: {"choices":[{"x": 1}],"usage":null, "o":"p"}\n\n', b'data: {"choices":[{"x": 1}], "o":"p"}\n\n'),
+        (b'data: {"usage":null,"choices":[{"x": 1}]}\n\n', b'data: {"choices":[{"x": 1}]}\n\n'),
+        (b'data: {"choices":[{"x":1}],"usage" : null}\n\n', b'data: {"choices":[{"x":1}]}\n\n'),
+        (
+            b'data: {"choices":[{"d":1,"usage":null}],"usage": null}\n\n',
+            b'data: {"choices":[{"d":1,"usage":null}]}\n\n',
+        ),
+        (b'data: {"choices":[{"d":1,"usage":null}]}\n\n', b'data: {"choices":[{"d":1,"usage":null}]}\n\n'),
+        (
+            b'data: {"choices":[{"d":"say \\",\\"usage\\":null"}],"usage":null}\n\n',
+            b'data: {"choices":[{"d":"say \\",\\"usage\\":null"}]}\n\n',
+        ),
+        (b'data: {"choices":[],"usage":{"a":1}}\n\n', b""),
+        (b'data: {"choices":[],"usage":null}\n\n', b'data: {"choices":[]}\n\n'),
+        (b'data: {"choices":[{"f":"stop"}],"usage":{"a":1}}\n\n', b'data: {"choices":[{"f":"stop"}]}\n\n'),
+    ],
+)
+def test_who_did_not_ask_for_usage_sees_none(raw: bytes, expected: bytes) -> None:
+    assert without_usage(event(raw)) == expected
+
+
+def test_garbage_that_names_usage_is_unreadable() -> None:
+    with pytest.raises(UnreadableAnswer):
+        without_usage(event(sse(b'{"usage":')))
