@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from domain.dialects.answered import UnreadableAnswer
 
-MAX_EVENT_BYTES = 8 * 1024 * 1024
-"""A `response.completed` repeats the whole answer: this is how long one may be unless the caller says otherwise."""
+MAX_EVENT_BYTES = 32 * 1024 * 1024
+"""One `response.completed` repeats the whole answer, images in base64 included; callers may set less."""
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _LONGEST_PARTIAL_BLANK_LINE_BYTES = 2
