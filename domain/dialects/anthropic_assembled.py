@@ -101,7 +101,7 @@ class AnthropicAssembler:
         message = self._message
         for changes in (event["delta"], {name: event[name] for name in event.keys() - _EVENT_FRAME}):
             message.update({name: value for name, value in changes.items() if value is not None or name not in message})
-        counted = {name: value for name, value in event.get("usage", {}).items() if value is not None}
+        counted = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
         message["usage"] = (message.get("usage") or {}) | counted
 
 

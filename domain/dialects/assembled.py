@@ -32,7 +32,7 @@ def merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
                 whole[name] = _Text((piece,))
         elif isinstance(piece, dict):
             known = whole.get(name)
-            if not isinstance(known, dict):
+            if not isinstance(known, dict) or isinstance(known, _Indexed):
                 known = whole[name] = {}
             merge(known, piece)
         elif isinstance(piece, list):

@@ -21,7 +21,7 @@ class _Choice:
             if name == "delta":
                 merge(self.message, value or {})
             elif name == "logprobs":
-                if value is not None:
+                if isinstance(value, dict):
                     self.logprobs = self.logprobs or {}
                     merge(self.logprobs, value)
             elif value is not None or name not in self.others:

@@ -63,7 +63,6 @@ class _Chunk(Struct, frozen=True, gc=False):
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_whole = msgspec.json.Decoder(dict[str, Any]).decode
 _NOTHING = _Delta()
-_EMPTY = Delta()
 
 
 class OpenAiChatReader:
@@ -81,10 +80,9 @@ class OpenAiChatReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
-        self._model = model
         self._answering: set[int] = set()
         self._refusing: set[int] = set()
-        """The choices that have said something, and those that have refused."""
+        self._model = model
         self._assembler = OpenAiAssembler() if keep else None
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
@@ -104,14 +102,7 @@ class OpenAiChatReader:
             self.answered_by = chunk.model or ""
         choices = chunk.choices or ()
         for choice in choices:
-            delta = choice.delta or _NOTHING
-            self.received_output_bytes += _output_bytes(delta)
-            if delta.content:
-                self._answering.add(choice.index)
-            elif delta.refusal:
-                self._refusing.add(choice.index)
-            if choice.finish_reason is not None and choice.index == 0:
-                self.finish_reason = self._finish(choice)
+            self._account(choice)
         if chunk.usage is not None:
             self.usage = usage_from_wire(chunk.usage)
             if not choices or any(choice.finish_reason is not None for choice in choices):
@@ -125,42 +116,57 @@ class OpenAiChatReader:
         assert self._assembler is not None
         return self._assembler.answer()
 
+    def _account(self, choice: _Choice) -> None:
+        delta = choice.delta
+        if delta is not None:
+            self.received_output_bytes += _output_bytes(delta)
+            if delta.content:
+                self._answering.add(choice.index)
+            elif delta.refusal:
+                self._refusing.add(choice.index)
+        if choice.finish_reason is not None and choice.index == 0:
+            self.finish_reason = self._finish(choice)
+
+    def _finish(self, choice: _Choice) -> FinishReason | None:
+        """As of a whole answer: one that is nothing but a refusal is not what was asked for."""
+        if choice.finish_reason is not None and choice.index in self._refusing - self._answering:
+            return "content_filter"
+        return FINISH_REASONS.get(choice.finish_reason, "stop")
+
     def _canonical(self, model: str, choices: "list[_Choice] | tuple[()]") -> list[ChatChunk]:
         pieces = [
             piece
             for choice in choices
-            if (piece := self._piece(choice)).delta != _EMPTY or piece.finish_reason is not None
+            if (piece := _piece(choice, self._finish(choice))).delta != _EMPTY or piece.finish_reason is not None
         ]
         return [ChatChunk(id=self.response_id, model=model, choices=pieces)] if pieces else []
 
-    def _piece(self, choice: _Choice) -> ChunkChoice:
-        delta = choice.delta or _NOTHING
-        calls = [
-            ToolCallDelta(
-                index=call.index,
-                id=call.id,
-                type="function" if call.id else None,
-                function=FunctionDelta(name=call.function.name, arguments=call.function.arguments)
-                if call.function is not None
-                else FunctionDelta(),
-            )
-            for call in delta.tool_calls or ()
-        ]
-        return ChunkChoice(
-            index=choice.index,
-            delta=Delta(
-                role="assistant" if delta.role else None,
-                content=delta.content or delta.refusal or None,
-                tool_calls=calls or None,
-            ),
-            finish_reason=self._finish(choice),
-        )
 
-    def _finish(self, choice: _Choice) -> FinishReason | None:
-        """Why a choice ended: nothing but a refusal is not what was asked for (as `openai.chat_from_wire` says it)."""
-        if choice.finish_reason is not None and choice.index in self._refusing - self._answering:
-            return "content_filter"
-        return FINISH_REASONS.get(choice.finish_reason, "stop")
+_EMPTY = Delta()
+
+
+def _piece(choice: _Choice, finish_reason: FinishReason | None) -> ChunkChoice:
+    delta = choice.delta or _NOTHING
+    calls = [
+        ToolCallDelta(
+            index=call.index,
+            id=call.id,
+            type="function" if call.id else None,
+            function=FunctionDelta(name=call.function.name, arguments=call.function.arguments)
+            if call.function is not None
+            else FunctionDelta(),
+        )
+        for call in delta.tool_calls or ()
+    ]
+    return ChunkChoice(
+        index=choice.index,
+        delta=Delta(
+            role="assistant" if delta.role else None,
+            content=delta.content or delta.refusal or None,
+            tool_calls=calls or None,
+        ),
+        finish_reason=finish_reason,
+    )
 
 
 def _output_bytes(delta: _Delta) -> int:

@@ -52,22 +52,32 @@ class OpenAiChatWriter:
     def __init__(self, *, created_s: int, include_usage: bool = False) -> None:
         self._created_s = created_s
         self._include_usage = include_usage
+        self._finished: dict[int, bool] = {}
         self._id = ""
         self._model = ""
 
     def write(self, chunk: ChatChunk) -> bytes:
         """The event of a chunk."""
         self._id, self._model = chunk.id, chunk.model
-        return self._event([_choice(choice) for choice in chunk.choices], None if self._include_usage else UNSET)
+        for choice in chunk.choices:
+            self._finished[choice.index] = choice.finish_reason is not None
+        return self._event([_choice(choice) for choice in chunk.choices])
 
     def end(self, usage: TokenUsage, cost_usd: Decimal | None) -> bytes:
-        """The last events: the usage with `usage.cost`, where the client asked for it, and `[DONE]`."""
+        """The last events: a finish for choices that had none, since a client is always told one; the usage with
+        `usage.cost`, where the client asked for it; and `[DONE]`.
+        """
+        unfinished = [
+            _Choice(index, _Delta(), "stop") for index, is_finished in self._finished.items() if not is_finished
+        ]
+        finish = self._event(unfinished) if unfinished else b""
         if not self._include_usage:
-            return END
-        return self._event([], usage_to_wire(usage) | {"cost": cost_usd}) + END
+            return finish + END
+        return finish + self._event([], usage_to_wire(usage) | {"cost": cost_usd}) + END
 
-    def _event(self, choices: list[_Choice], usage: dict[str, Any] | None | UnsetType) -> bytes:
-        chunk = _Chunk(id=self._id, created=self._created_s, model=self._model, choices=choices, usage=usage)
+    def _event(self, choices: list[_Choice], usage: dict[str, Any] | None = None) -> bytes:
+        said = usage if self._include_usage else UNSET
+        chunk = _Chunk(id=self._id, created=self._created_s, model=self._model, choices=choices, usage=said)
         return b"data: " + _encode(chunk) + b"\n\n"
 
 

@@ -210,6 +210,21 @@ def test_a_second_choice_has_no_place_in_a_message() -> None:
         AnthropicMessagesWriter().write(second)
 
 
+def test_a_forced_call_ends_as_a_tool_use() -> None:
+    writer = AnthropicMessagesWriter()
+    (call,) = calls((0, "{}"))
+    stop = ChatChunk(id="c", model="m", choices=[ChunkChoice(index=0, delta=Delta(), finish_reason="stop")])
+    stream = writer.write(call) + writer.write(stop) + writer.end(COUNTED, COST)
+    assert anthropic_final(stream)["stop_reason"] == "tool_use"
+
+
+def test_a_choice_that_never_finished_is_finished_at_the_end() -> None:
+    writer = OpenAiChatWriter(created_s=7)
+    first = ChatChunk(id="c", model="m", choices=[ChunkChoice(index=0, delta=Delta(content="x"))])
+    (choice,) = openai_final(writer.write(first) + writer.end(COUNTED, COST))["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("x", "stop")
+
+
 def test_an_answer_of_nothing_is_still_a_message() -> None:
     final = anthropic_final(AnthropicMessagesWriter().end(COUNTED, None))
     assert (final["content"], final["stop_reason"]) == ([], "end_turn")
