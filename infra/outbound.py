@@ -5,17 +5,25 @@ Names are looked up here and the connection goes to what was found, so that a na
 
 import ipaddress
 import socket
-from urllib.parse import urlsplit
+from typing import TypedDict, Unpack
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
 from domain.errors import InvalidRequest
 from infra.settings import is_loopback
 
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 """Outside of it IPv6 has prefixes (NAT64 among them) in which private IPv4 addresses hide."""
+
+
+class ConnectorLimits(TypedDict, total=False):
+    """How many connections there may be, and how long one is kept that nobody uses."""
+
+    limit: int
+    keepalive_timeout: float
 
 
 class AddressRefused(OSError):
@@ -49,11 +57,14 @@ class PublicResolver(AbstractResolver):
         await self._inner.close()
 
 
-def open_session(*, allow_loopback: bool, timeout_s: float) -> aiohttp.ClientSession:
-    """A session for addresses that `check_url` has passed."""
-    connector = aiohttp.TCPConnector(resolver=PublicResolver(allow_loopback=allow_loopback), use_dns_cache=False)
+def open_session(
+    *, allow_loopback: bool, timeout_s: float | None = None, **connector: Unpack[ConnectorLimits]
+) -> aiohttp.ClientSession:
+    """A session for addresses that `check_url` has passed; `timeout_s` None: each call says its own."""
     return aiohttp.ClientSession(
-        connector=connector,
+        connector=aiohttp.TCPConnector(
+            resolver=PublicResolver(allow_loopback=allow_loopback), use_dns_cache=False, **connector
+        ),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
@@ -63,22 +74,30 @@ def open_session(*, allow_loopback: bool, timeout_s: float) -> aiohttp.ClientSes
 def check_url(url: str, *, field: str, allow_loopback: bool) -> None:
     """Refuse what may not be called: no https, an address of a private network, credentials in it.
 
+    The address is read as the client reads it that will call it. A host of digits and dots that is no proper address
+    (`0177.0.0.1`, `2130706433`) is refused: that client looks none of them up, and the system takes them for one.
+
     Raises:
         InvalidRequest: names the field.
 
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    try:
+        parts = URL(url)
+    except ValueError:
+        raise InvalidRequest(f"`{field}` must be an address that begins with https://", field=field) from None
+    host = parts.raw_host or ""
     is_own = allow_loopback and is_loopback(host)
     if parts.scheme != "https" and not (is_own and parts.scheme == "http"):
         raise InvalidRequest(f"`{field}` must begin with https://", field=field)
-    if not host or parts.username is not None:
+    if not host or parts.user is not None or parts.password is not None:
         raise InvalidRequest(f"`{field}` must be an address without a user name", field=field)
-    try:
-        literal = str(ipaddress.ip_address(host))
-    except ValueError:
+    if not (":" in host or host.replace(".", "").isdigit()):
         return  # a name: what it leads to is looked at when it is called
-    if not may_be_called(literal, allow_loopback=allow_loopback):
+    try:
+        is_public = may_be_called(host, allow_loopback=allow_loopback)
+    except ValueError:
+        is_public = False
+    if not is_public:
         raise InvalidRequest(f"`{field}` must be an address on the public network", field=field)
 
 

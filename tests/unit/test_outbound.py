@@ -49,3 +49,27 @@ def test_an_address_needs_https() -> None:
     for url in ("http://example.com", "http://localhost:9/x", "https:///x", "https://a:b@example.com"):
         with pytest.raises(InvalidRequest, match="`f`"):
             check_url(url, field="f", allow_loopback=False)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "0177.0.0.1",
+        "2130706433",
+        "127.1",
+        "10.1",
+        "127.0.0.1.",
+        "[::ffff:127.0.0.1]",
+        "[fe80::1%25eth0]",
+        "１２７.0.0.1",
+    ],
+)
+def test_our_own_network_in_other_spellings_is_refused(host: str) -> None:
+    with pytest.raises(InvalidRequest, match="public network"):
+        check_url(f"https://{host}/x", field="f", allow_loopback=False)
+
+
+@pytest.mark.parametrize("url", ["https://example.com\\@127.0.0.1/", "https://[::1/", "https://a:b:c/", "no address"])
+def test_what_no_client_can_read_as_an_address_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="`f`"):
+        check_url(url, field="f", allow_loopback=True)
