@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from api.inline_append import append_folded
 from domain.api_key import SECRET_BYTES, format_api_key, hint
 from domain.errors import NotFound
 from domain.events import (
@@ -22,7 +23,6 @@ from domain.events import (
     ProjectCreated,
     ProjectSettingsChanged,
     ProviderKeySet,
-    StoredEvent,
     key_stream,
     project_stream,
 )
@@ -172,26 +172,7 @@ class Accounts:
             Commit(stream=stream, expected_version=version, project_id=project_id, at=now, events=events)
             for stream, version, events in streams
         ]
-        folded = [
-            StoredEvent(
-                position=1,  # the fold of keys looks at no position
-                stream=commit.stream,
-                version=commit.expected_version + 1,
-                type=type(event).__name__,
-                project_id=project_id,
-                at=now,
-                event=event,
-            )
-            for commit in commits
-            for event in commit.events
-        ]
-
-        async def apply(connection: Connection) -> None:
-            await _keys.fold(connection, folded)
-            if store is not None:
-                await store(connection)
-
-        await self._log.append_with(commits, apply)
+        await append_folded(self._log, _keys, commits, store)
         if self._announce is not None:
             await self._announce(project_id)
 

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+from api.inline_append import append_folded
 from domain.errors import Unavailable
-from domain.events import INSTALLATION, PriceSet, StoredEvent, price_stream
-from infra.database import Connection, Pool
+from domain.events import INSTALLATION, PriceSet, price_stream
+from infra.database import Pool
 from infra.event_log import Commit, EventLog
 from infra.price_book import PriceBook
 from projections.prices import Prices, price_overrides
@@ -27,21 +28,8 @@ class PriceSetting:
         """Set a model's price, from a moment on. What was admitted before keeps the price it was held at."""
         stream, now = price_stream(event.provider, event.model), datetime.now(UTC)
         version = len(await self._log.read_stream(stream))
-        stored = StoredEvent(
-            position=1,  # the fold looks at no position
-            stream=stream,
-            version=version + 1,
-            type=type(event).__name__,
-            project_id=INSTALLATION,
-            at=now,
-            event=event,
-        )
-
-        async def apply(connection: Connection) -> None:
-            await _prices.fold(connection, [stored])
-
         commit = Commit(stream=stream, expected_version=version, project_id=INSTALLATION, at=now, events=(event,))
-        await self._log.append_with([commit], apply)
+        await append_folded(self._log, _prices, [commit])
         if self._announce is not None:
             await self._announce()
 

@@ -1,0 +1,42 @@
+"""Appends of what must hold the moment the call returns: events, projection and secrets in one transaction."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from domain.events import StoredEvent
+from infra.database import Connection
+from infra.event_log import Commit, EventLog
+from projections.projection import Projection
+
+
+async def append_folded(
+    log: EventLog,
+    projection: Projection,
+    commits: Sequence[Commit],
+    store: Callable[[Connection], Awaitable[None]] | None = None,
+) -> None:
+    """Append commits, fold them into `projection` (one of `INLINE`), and `store` what stands in no event.
+
+    Raises:
+        Conflict, OutcomeUnknown, Unavailable: as `EventLog.append_with`.
+
+    """
+    folded = [
+        StoredEvent(
+            position=1,  # what is folded in the append looks at no position
+            stream=commit.stream,
+            version=commit.expected_version + 1,
+            type=type(event).__name__,
+            project_id=commit.project_id,
+            at=commit.at,
+            event=event,
+        )
+        for commit in commits
+        for event in commit.events
+    ]
+
+    async def apply(connection: Connection) -> None:
+        await projection.fold(connection, folded)
+        if store is not None:
+            await store(connection)
+
+    await log.append_with(commits, apply)
