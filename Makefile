@@ -24,7 +24,7 @@ bench: ## measure the whole path
 	$(RUN) python -m bench.whole_path
 
 rebuild: ## rebuild every projection of the running gateway
-	for name in budgets usage requests cache alerts keys prices; do $(RUN) gateway projections rebuild $$name; done
+	for name in budgets usage requests cache alerts keys prices providers; do $(RUN) gateway projections rebuild $$name; done
 
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate

@@ -115,9 +115,9 @@ class Answering:
         self._blobs = blobs
         self._now = now
 
-    def route(self, model: str) -> Route:
-        """Where a request for a model goes. Raises as `Preparation.route`."""
-        return self._preparation.route(model)
+    def route(self, caller: Caller, model: str) -> Route:
+        """Where a caller's request for a model goes. Raises as `Preparation.route`."""
+        return self._preparation.route(caller, model)
 
     async def answer(self, caller: Caller, question: Question) -> Answer:
         """Find or make the answer, in one piece.
@@ -251,6 +251,7 @@ class Answering:
             operation=question.operation,
             model=found.model,
             provider=found.provider,
+            kind=found.kind,
             upstream_model=found.upstream_model,
             price=asked.price,
             body=body,

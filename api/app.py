@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import health
 from api.metrics import Measured
-from api.native import completions, keys, models, prices, projects, requests, usage
+from api.native import completions, keys, models, prices, projects, providers, requests, usage
 from api.native.envelope import Described
 from api.native.errors import EXCEPTION_HANDLERS
 from api.requests import REQUEST_ID_SCOPE
@@ -37,6 +37,7 @@ def create_app(services: Services) -> ASGIApp:
             *completions.routes(described),
             *projects.routes(described),
             *keys.routes(described),
+            *providers.routes(described),
             *usage.routes(described),
             *requests.routes(described),
             *models.routes(described),

@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from domain.api_key import is_well_formed
 from domain.errors import Forbidden, Unauthorized
-from domain.events import KeySettings
+from domain.events import INSTALLATION, KeySettings
+from domain.routing import NamedProvider
 from infra.database import Pool
 from infra.settings import is_loopback
 from infra.vault import Vault
@@ -38,6 +39,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     is_limited: bool
     """Whether admission has anything to look at: a rate, a budget of the key's or the project's."""
     settings: KeySettings
+    providers: tuple[NamedProvider, ...]
+    """Those by configuration that it may ask: the project's own, then the installation's."""
 
     def require_admin(self) -> None:
         """Refuse a member's key.
@@ -89,7 +92,9 @@ class Authenticator:
         return caller
 
     def forget(self, project_id: str) -> None:
-        """Drop what is remembered of a project's keys, and of texts that were no key."""
+        """Drop what is remembered of a project's keys, and of texts that were no key; all for `INSTALLATION`."""
+        if project_id == INSTALLATION:
+            self._remembered.clear()
         for secret_hash, remembered in list(self._remembered.items()):
             if remembered.project_id in (project_id, None):
                 del self._remembered[secret_hash]
@@ -114,8 +119,9 @@ class Authenticator:
         return remembered
 
 
-def require_project_creator(headers: Mapping[str, str], *, client_host: str | None, master_key: str | None) -> None:
-    """Refuse who may not create projects: with a master key everybody without it, else everybody but this machine.
+def require_operator(headers: Mapping[str, str], *, client_host: str | None, master_key: str | None) -> None:
+    """Refuse who may not create projects, or change what is everybody's: with a master key everybody without it, else
+    everybody but this machine.
 
     Neither a reverse proxy nor a web page may pass for this machine: no forwarding headers, a loopback Host, JSON
     (which a page cannot send elsewhere without asking first), no Origin of another host.
@@ -128,7 +134,7 @@ def require_project_creator(headers: Mapping[str, str], *, client_host: str | No
     if master_key is not None:
         presented = _presented(headers) or ""
         if not hmac.compare_digest(presented.encode(), master_key.encode()):
-            raise Unauthorized("creating projects needs the master key: send it as 'Authorization: Bearer …'")
+            raise Unauthorized("this needs the master key: send it as 'Authorization: Bearer …'")
         return
     origin = headers.get("origin")
     is_local = (
@@ -140,7 +146,7 @@ def require_project_creator(headers: Mapping[str, str], *, client_host: str | No
     )
     if not is_local:
         raise Forbidden(
-            "without GATEWAY_MASTER_KEY only this machine itself may create projects: straight to a loopback address, "
+            "without GATEWAY_MASTER_KEY only this machine itself may do this: straight to a loopback address, "
             "with content type application/json"
         )
 
@@ -167,4 +173,5 @@ def _caller(record: KeyRecord | None) -> Caller | None:
         project_name=record.project_name,
         is_limited=record.project_has_budget or any(limit is not None for limit in record.settings.limits()),
         settings=record.settings,
+        providers=record.providers,
     )

@@ -48,14 +48,14 @@ class Preparation:
         self._upstream_models = upstream_models
         self._request_timeout_s = request_timeout_s
 
-    def route(self, model: str) -> Route:
-        """Where a request for a model goes.
+    def route(self, caller: Caller, model: str) -> Route:
+        """Where a caller's request for a model goes.
 
         Raises:
             UnknownModel: no rule matches.
 
         """
-        return route(model, self._upstream_models)
+        return route(model, self._upstream_models, caller.providers)
 
     def work_out(self, caller: Caller, question: Question) -> Asked:
         """Work a question out.
@@ -65,7 +65,7 @@ class Preparation:
 
         """
         request = question.request
-        found = self.route(request.model)
+        found = self.route(caller, request.model)
         _check_allowed(caller, request.model)
         check(request, found, question.operation)
         if isinstance(request, ChatRequest) and question.has_native_defaults:
@@ -94,15 +94,10 @@ class Preparation:
         )
 
     def _price(self, question: Question, found: Route) -> Price | None:
-        return self._prices.price(
-            provider=found.provider,
-            model=found.model,
-            upstream_model=found.upstream_model,
-            at=question.received_at,
-        )
+        return self._prices.price(found, question.received_at)
 
     def _bounds(self, request: AnyQuestion, found: Route) -> Bounds:
-        window = self._prices.context_window(provider=found.provider, upstream_model=found.upstream_model)
+        window = self._prices.context_window(found)
         if not isinstance(request, WireRequest):
             return Bounds(
                 input_tokens=input_bound(request),
@@ -175,7 +170,7 @@ def _key(caller: Caller, question: Question, found: Route, body: bytes) -> bytes
     return cache_key(
         project_id=caller.project_id,
         operation=question.operation,
-        provider=found.provider,
+        provider=found.provider if found.base_url is None else f"{found.provider} {found.base_url}",
         upstream_model=found.upstream_model,
         body=body,
     )

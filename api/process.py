@@ -18,6 +18,7 @@ from api.memory_cache import MemoryCache
 from api.metrics import Metrics
 from api.preparation import Preparation
 from api.pricing import PriceSetting, keep_prices
+from api.provider_settings import ProviderSettings
 from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
@@ -84,6 +85,9 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         log=event_log,
         prices=prices,
         accounts=Accounts(pool, event_log, vault, hints.keys_changed),
+        provider_settings=ProviderSettings(
+            pool, event_log, vault, hints.keys_changed, allow_loopback=settings.allow_loopback_urls
+        ),
         authenticator=authenticator,
         answering=answering,
         metrics=metrics,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from litestar import Request
 
-from api.authentication import Caller
+from api.authentication import Caller, require_operator
 from api.services import Services
 from domain.decoding import decoded, invalid
 from domain.errors import InvalidRequest
@@ -35,6 +35,15 @@ def request_id_of(scope: Any) -> str:
 async def caller_of(request: AnyRequest) -> Caller:
     """Who is calling. Raises as `Authenticator.authenticate`."""
     return await services_of(request).authenticator.authenticate(request.headers)
+
+
+def check_operator(request: AnyRequest) -> None:
+    """Refuse who does not run the installation. Raises as `require_operator`."""
+    require_operator(
+        request.headers,
+        client_host=request.client.host if request.client else None,
+        master_key=services_of(request).settings.master_key,
+    )
 
 
 async def body_of(request: AnyRequest, decoder: "msgspec.json.Decoder[Shape]") -> Shape:

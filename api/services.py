@@ -7,6 +7,7 @@ from api.answering import Answering
 from api.authentication import Authenticator
 from api.metrics import Metrics
 from api.pricing import PriceSetting
+from api.provider_settings import ProviderSettings
 from infra.broker import Broker
 from infra.database import Pool
 from infra.event_log import EventLog
@@ -26,6 +27,7 @@ class Services:
     log: EventLog
     prices: PriceBook
     accounts: Accounts
+    provider_settings: ProviderSettings
     authenticator: Authenticator
     answering: Answering
     metrics: Metrics

@@ -12,6 +12,7 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     # name: module, attribute, help
     "project": ("cli.project", "project", "Create projects."),
     "key": ("cli.key", "key", "Issue, list and revoke API keys."),
+    "provider": ("cli.provider", "provider", "Add, list and remove providers beside OpenAI and Anthropic."),
     "usage": ("cli.usage", "usage", "What was asked and what it cost."),
     "price": ("cli.price", "price", "Set prices."),
     "prices": ("cli.price", "prices", "Show prices by source."),

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from api.accounts import Accounts
 from api.pricing import PriceSetting
+from api.provider_settings import ProviderSettings
 from cli.processes import fail, settings_for_administration
 from domain.errors import GatewayError
 from infra.broker import Broker, BrokerErrors
@@ -51,6 +52,15 @@ class Opened(Struct, kw_only=True):
             fail("GATEWAY_ENCRYPTION_KEY is not set: keys cannot be made without it")
         async with self._hints() as hints:
             yield Accounts(self.pool, self.log, Vault(self.settings.encryption_key), hints.keys_changed)
+
+    @asynccontextmanager
+    async def provider_settings(self) -> AsyncIterator[ProviderSettings]:
+        """Providers by configuration, with the news of a change going to every process that runs."""
+        if self.settings.encryption_key is None:
+            fail("GATEWAY_ENCRYPTION_KEY is not set: keys cannot be kept without it")
+        vault, allow_loopback = Vault(self.settings.encryption_key), self.settings.allow_loopback_urls
+        async with self._hints() as hints:
+            yield ProviderSettings(self.pool, self.log, vault, hints.keys_changed, allow_loopback=allow_loopback)
 
     @asynccontextmanager
     async def price_setting(self) -> AsyncIterator[PriceSetting]:

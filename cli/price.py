@@ -38,7 +38,7 @@ def set_one(data_dir: Path | None, **given: str | None) -> None:
         fail(invalid(error).message)
 
     async def work(opened: Opened) -> None:
-        event = price_set(call, opened.settings.upstream_models)
+        event = await price_set(opened.pool, call)
         async with opened.price_setting() as setting:
             await setting.set_price(event)
         click.echo(f"{event.provider}/{event.model} costs that from {event.effective_from.isoformat()} on")

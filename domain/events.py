@@ -4,8 +4,8 @@ An event's envelope (position, stream, version, type, project, time, digest) is 
 data, kept as JSON byte for byte. A field may be added with a default; nothing else about a class may change, because
 `tests/golden/events/` holds a sample of each that must be readable for ever.
 
-Streams: `project-<id>`, `key-<id>`, `request-<id>`, `price-<provider>/<model>`, `alert-<window>`. The events of one
-request in the order in which they may come::
+Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `request-<id>`, `price-<provider>/<model>`,
+`alert-<window>`. The events of one request in the order in which they may come::
 
     RequestServedFromCache                                         answered without a provider
     RequestRejected                                                the budget does not cover it
@@ -26,6 +26,7 @@ from msgspec import Meta, Struct
 from domain.budget import Period, Scope
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
+from domain.routing import NamedKind
 from domain.tokens import TokenUsage
 
 Operation = Literal["chat", "embeddings", "responses", "count_tokens"]
@@ -66,6 +67,24 @@ class ProviderKeySet(_Event, frozen=True, kw_only=True):
 
     provider: str
     hint: str | None
+
+
+class ProviderConfigured(_Event, frozen=True, kw_only=True):
+    """A provider can be asked by its name, by the project's keys or (of the installation) by everybody's. All of it."""
+
+    name: str
+    kind: NamedKind
+    base_url: str
+    models: tuple[str, ...] | None = None
+    """What may be asked of it; None: anything."""
+    hint: str
+    """The last four characters of its key, which is in no event."""
+
+
+class ProviderRemoved(_Event, frozen=True, kw_only=True):
+    """The provider is asked no longer."""
+
+    name: str
 
 
 class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -287,6 +306,8 @@ Event = (
     ProjectCreated
     | ProjectSettingsChanged
     | ProviderKeySet
+    | ProviderConfigured
+    | ProviderRemoved
     | ApiKeyIssued
     | ApiKeyChanged
     | ApiKeyRevoked
@@ -328,6 +349,11 @@ def project_stream(project_id: str) -> str:
 def key_stream(key_id: str) -> str:
     """The stream of a key."""
     return f"key-{key_id}"
+
+
+def provider_stream(project_id: str, name: str) -> str:
+    """The stream of a provider by configuration."""
+    return f"provider-{project_id}/{name}"
 
 
 def request_stream(request_id: str) -> str:

@@ -1,20 +1,37 @@
 """From the model name in a request to the provider that serves it and the name it knows the model by.
 
-Does not know prices, credentials or addresses. A table of rules, tried in order; nothing else compares names.
+Does not know prices or credentials. A table of rules, tried in order; nothing else compares names.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from domain.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.errors import UnknownModel
 
-OPENAI = "openai"
-ANTHROPIC = "anthropic"
-ECHO = "echo"
+Kind = Literal["openai", "anthropic", "echo"]
+"""What a provider is: how it is spoken to. A built-in provider has the name of its kind."""
+NamedKind = Literal["openai", "anthropic"]
+
+OPENAI: Kind = "openai"
+ANTHROPIC: Kind = "anthropic"
+ECHO: Kind = "echo"
+
+ProviderName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class NamedProvider(Struct, frozen=True, kw_only=True):
+    """A provider by configuration: of a project, or of the installation for all of them."""
+
+    name: ProviderName
+    kind: NamedKind
+    base_url: str
+    models: tuple[str, ...] | None = None
+    """What may be asked of it, by its own names, which lead to it without its own in front too. None: anything."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -23,8 +40,11 @@ class Route(Struct, frozen=True, kw_only=True):
     model: str
     """The name as the caller wrote it."""
     provider: str
+    kind: Kind
     upstream_model: str
     """The name that the provider is called with."""
+    base_url: str | None = None
+    """Of a provider by configuration; None: a built-in one."""
 
 
 UPSTREAM_MODELS: dict[str, str] = {
@@ -34,13 +54,13 @@ UPSTREAM_MODELS: dict[str, str] = {
 }
 """The specification's short names whose providers want a dated id. An operator may override any (models retire)."""
 
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+_RULES: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"echo(-.+)?"), ECHO),
     (re.compile(r"claude-.+"), ANTHROPIC),
     (re.compile(r"(gpt-|chatgpt-|o\d|text-embedding-|codex-|computer-use-|ft:).*"), OPENAI),
 )
 
-_PROVIDERS = frozenset({OPENAI, ANTHROPIC, ECHO})
+BUILT_IN: dict[str, Kind] = {kind: kind for kind in (OPENAI, ANTHROPIC, ECHO)}
 
 _NO_TEMPERATURE = re.compile(
     r"(o\d|gpt-5|codex-|computer-use-).*|gpt-4o.*-search-.*|claude-(opus|sonnet)-(4-[7-9]|[5-9]).*"
@@ -50,23 +70,48 @@ _NO_TEMPERATURE = re.compile(
 _MAX_COMPLETION_TOKENS = re.compile(r"(o\d|gpt-5|codex-).*")
 
 
-def route(model: str, upstream_models: Mapping[str, str]) -> Route:
-    """Find where a request for `model` goes; `upstream_models` are the installation's names before `UPSTREAM_MODELS`.
+def route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedProvider] = ()) -> Route:
+    """Find where a request for `model` goes.
+
+    A provider's name and a slash in front settle it; then the models that the named providers list, then the rules.
+    `upstream_models` are the installation's names before `UPSTREAM_MODELS`, for built-in providers. Of `named`, the
+    first that fits counts: a project's own stand before the installation's.
 
     Raises:
         UnknownModel: no rule matches.
 
     """
-    provider, slash, rest = model.partition("/")
-    if slash and provider in _PROVIDERS and rest:
-        name = rest
-    else:
-        name = model
-        provider = next((provider for rule, provider in _RULES if rule.fullmatch(model)), "")
-        if not provider:
-            raise UnknownModel(model)
+    prefix, slash, rest = model.partition("/")
+    if slash and rest:
+        outright = next((one for one in named if one.name == prefix), None)
+        if outright is not None:
+            if outright.models is not None and rest not in outright.models:
+                raise UnknownModel(model)
+            return _to(outright, model, rest)
+        if prefix in BUILT_IN:
+            return _built_in(BUILT_IN[prefix], model, rest, upstream_models)
+    listing = next((one for one in named if one.models is not None and model in one.models), None)
+    if listing is not None:
+        return _to(listing, model, model)
+    kind = next((kind for rule, kind in _RULES if rule.fullmatch(model)), None)
+    if kind is None:
+        raise UnknownModel(model)
+    return _built_in(kind, model, model, upstream_models)
+
+
+def _to(provider: NamedProvider, model: str, upstream_model: str) -> Route:
+    return Route(
+        model=model,
+        provider=provider.name,
+        kind=provider.kind,
+        upstream_model=upstream_model,
+        base_url=provider.base_url,
+    )
+
+
+def _built_in(kind: Kind, model: str, name: str, upstream_models: Mapping[str, str]) -> Route:
     upstream_model = upstream_models.get(name) or UPSTREAM_MODELS.get(name, name)
-    return Route(model=model, provider=provider, upstream_model=upstream_model)
+    return Route(model=model, provider=kind, kind=kind, upstream_model=upstream_model)
 
 
 def takes_temperature(upstream_model: str) -> bool:

@@ -10,12 +10,10 @@ from infra.broker import Broker
 LOG_APPENDED = "log.appended"
 """The log is longer; the projector folds."""
 KEYS_CHANGED = "keys.changed"
-"""The payload is a project's id: forget what is remembered of its API keys and its providers' keys."""
-
+"""The payload is a project's id, or `INSTALLATION` for all: forget what is remembered of its keys and its providers."""
 
 PRICES_CHANGED = "prices.changed"
 """The operator has set a price."""
-
 
 QUIET_S = 0.01
 """Shorter than the projector's rest between two folds."""
@@ -39,7 +37,7 @@ class LogHints:
             await self._client.publish(LOG_APPENDED, b"")
 
     async def keys_changed(self, project_id: str) -> None:
-        """Say that something about a project's keys is different."""
+        """Say that something about a project's keys, or its providers, is different."""
         if self._client.is_connected:
             await self._client.publish(KEYS_CHANGED, project_id.encode())
             await self._client.flush()

@@ -22,6 +22,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from domain.errors import Overloaded, Unavailable
 from domain.events import Operation
 from domain.pricing import Price
+from domain.routing import Kind
 from infra.broker import Broker, BrokerErrors
 
 STREAM = "JOBS"
@@ -70,6 +71,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     operation: Operation
     model: str
     provider: str
+    kind: Kind
     upstream_model: str
     price: Price | None
     """What the hold was made for: the answer is costed at it, whatever the price is by then. None: nobody knows one."""

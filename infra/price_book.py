@@ -17,11 +17,12 @@ from msgspec import Struct
 
 from domain.money import NANO_PER_USD
 from domain.pricing import ClassPrices, ContextTier, Price, PriceOverride, scaled
-from domain.routing import ANTHROPIC, ECHO, OPENAI, UPSTREAM_MODELS
+from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, UPSTREAM_MODELS, Kind, NamedProvider, Route
 
 MAX_CACHED_PRICES = 4_096
+ECHO_CONTEXT_WINDOW = 128_000
 
-_SPECIFICATION: dict[str, tuple[str, str, str, int]] = {
+_SPECIFICATION: dict[str, tuple[Kind, str, str, int]] = {
     # name: provider, $ per 1K in, $ per 1K out, context window
     "gpt-4o": (OPENAI, "0.005", "0.015", 128_000),
     "gpt-4o-mini": (OPENAI, "0.00015", "0.0006", 128_000),
@@ -84,11 +85,11 @@ class ComparedPrice(Struct, frozen=True, kw_only=True):
 
 
 class PriceBook:
-    """Prices by provider, model and day, remembered for the hot path."""
+    """Prices by route and moment, remembered for the hot path."""
 
     def __init__(self) -> None:
-        self._remembered: OrderedDict[tuple[str, str, str, int], Price | None] = OrderedDict()
-        self._windows: OrderedDict[tuple[str, str], int | None] = OrderedDict()
+        self._remembered: OrderedDict[tuple[Route, int], Price | None] = OrderedDict()
+        self._windows: OrderedDict[Route, int | None] = OrderedDict()
         self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}
 
     def set_overrides(self, overrides: Sequence[PriceOverride]) -> None:
@@ -98,109 +99,147 @@ class PriceBook:
             found.setdefault((override.provider, override.model), []).append(override)
         self._overrides = found
 
-    def price(self, *, provider: str, model: str, upstream_model: str, at: datetime) -> Price | None:
-        """The price of a model at a moment; None where nobody can price it.
+    def price(self, route: Route, at: datetime) -> Price | None:
+        """The price of what a route leads to, at a moment; None where nobody can price it.
 
-        `model` is the name that the caller wrote, by which the specification's rows are found; `upstream_model` the one
-        that the provider is called with, by which the library is searched.
+        The specification's rows are found by the name that the caller wrote, the library's by the one that the provider
+        is called with; whose prices those are, the library tells of a provider by configuration by its address.
         """
         if self._overrides:
-            override = self.override(provider=provider, model=model, upstream_model=upstream_model, at=at)
+            override = self.override(route, at)
             if override is not None:
                 return override
-        return self.book_price(provider=provider, model=model, upstream_model=upstream_model, at=at)
+        return self.book_price(route, at)
 
-    def override(self, *, provider: str, model: str, upstream_model: str, at: datetime) -> Price | None:
+    def override(self, route: Route, at: datetime) -> Price | None:
         """What the operator has set for that moment."""
-        for name in dict.fromkeys((model.removeprefix(f"{provider}/"), upstream_model)):
-            begun = [one for one in self._overrides.get((provider, name), ()) if one.effective_from <= at]
-            if begun:
-                return Price(
-                    provider=provider,
-                    model=name,
-                    source="override",
-                    prices=begun[-1].prices,
-                    effective_from=begun[-1].effective_from.isoformat(),
-                )
-        return None
+        names = dict.fromkeys((route.model.removeprefix(f"{route.provider}/"), route.upstream_model))
+        found = (self._override(route.provider, name, at) for name in names)
+        return next((price for price in found if price is not None), None)
 
-    def book_price(self, *, provider: str, model: str, upstream_model: str, at: datetime) -> Price | None:
+    def book_price(self, route: Route, at: datetime) -> Price | None:
         """The price without the operator's: the specification's row, else the library's."""
-        key = (provider, model, upstream_model, int(at.timestamp()) // 3600)
+        key = (route, int(at.timestamp()) // 3600)
         if key in self._remembered:
             return self._remembered[key]
-        found = self._find(provider, model, upstream_model, at)
+        found = self._find(route, at)
         self._remembered[key] = found
         if len(self._remembered) > MAX_CACHED_PRICES:
             self._remembered.popitem(last=False)
         return found
 
-    def context_window(self, *, provider: str, upstream_model: str) -> int | None:
+    def context_window(self, route: Route) -> int | None:
         """How many tokens a model reads at most, where the library says so."""
-        key = (provider, upstream_model)
-        if key not in self._windows:
-            model = _library_model(provider, upstream_model)
-            self._windows[key] = model.context_window if model is not None else None
+        if route not in self._windows:
+            model = _library_model(route)
+            self._windows[route] = model.context_window if model is not None else None
             if len(self._windows) > MAX_CACHED_PRICES:
                 self._windows.popitem(last=False)
-        return self._windows[key]
+        return self._windows[route]
 
-    def listed(self, at: datetime) -> list[ListedModel]:
-        """Every model with a price: the specification's, then the library's, then what only the operator prices."""
-        windows: dict[tuple[str, str], int | None] = {
-            (provider, name): window for name, (provider, _, _, window) in _SPECIFICATION.items()
-        }
-        windows[ECHO, "echo"] = 128_000
-        for provider in (OPENAI, ANTHROPIC):
-            for model in _library_provider(provider).models:
-                windows.setdefault((provider, model.id), model.context_window)
-        for provider, name in self._overrides:
-            windows.setdefault((provider, name), self.context_window(provider=provider, upstream_model=name))
-        models = [
-            ListedModel(
-                name=name,
-                provider=provider,
-                context_window=window,
-                price=self.price(provider=provider, model=name, upstream_model=UPSTREAM_MODELS.get(name, name), at=at),
-            )
-            for (provider, name), window in windows.items()
-        ]
-        return [model for model in models if model.price is not None]
+    def listed(self, at: datetime, named: Sequence[NamedProvider] = ()) -> list[ListedModel]:
+        """What can be asked for by whoever has these providers by configuration.
 
-    def library_price(self, *, provider: str, upstream_model: str, at: datetime) -> Price | None:
+        Of the built-in ones every model with a price: the specification's, then the library's, then what only the
+        operator prices. Of the others, behind their names, the models that they list, whether or not anybody can price
+        them, or else those that the library knows to be sold at their address.
+        """
+        names = [(provider, name) for name, (provider, _, _, _) in _SPECIFICATION.items()]
+        names.append((ECHO, "echo"))
+        for kind in (OPENAI, ANTHROPIC):
+            names += [(kind, model.id) for model in _library_provider(kind).models]
+        names += [(BUILT_IN[provider], name) for provider, name in self._overrides if provider in BUILT_IN]
+        models = [self._listed(_built_in(kind, name), at) for kind, name in dict.fromkeys(names)]
+        found = [model for model in models if model.price is not None]
+        for provider in named:
+            found += [self._listed(_at(provider, name), at) for name in _names_at(provider)]
+        return found
+
+    def library_price(self, route: Route, at: datetime) -> Price | None:
         """The library's row alone."""
-        found = _library_model(provider, upstream_model)
-        return _library_price(provider, found, at) if found is not None else None
+        found = _library_model(route)
+        return _library_price(route.provider, found, at) if found is not None else None
 
     def compared(self, at: datetime) -> list[ComparedPrice]:
         """Every model with a price, and what each source says of it."""
-        models = [(model.name, model.provider) for model in self.listed(at)]
-        return [self._compare(name, provider, at) for name, provider in models]
+        built_in = [self._compare(_built_in(BUILT_IN[one.provider], one.name), at) for one in self.listed(at)]
+        return built_in + [
+            ComparedPrice(
+                name=name,
+                provider=provider,
+                override=self._override(provider, name, at),
+                specification=None,
+                library=None,
+            )
+            for provider, name in self._overrides
+            if provider not in BUILT_IN
+        ]
 
-    def _compare(self, name: str, provider: str, at: datetime) -> ComparedPrice:
-        upstream_model = UPSTREAM_MODELS.get(name, name)
-        book = self.book_price(provider=provider, model=name, upstream_model=upstream_model, at=at)
-        library = self.library_price(provider=provider, upstream_model=upstream_model, at=at)
-        return ComparedPrice(
-            name=name,
+    def _override(self, provider: str, name: str, at: datetime) -> Price | None:
+        begun = [one for one in self._overrides.get((provider, name), ()) if one.effective_from <= at]
+        if not begun:
+            return None
+        return Price(
             provider=provider,
-            override=self.override(provider=provider, model=name, upstream_model=upstream_model, at=at),
+            model=name,
+            source="override",
+            prices=begun[-1].prices,
+            effective_from=begun[-1].effective_from.isoformat(),
+        )
+
+    def _listed(self, route: Route, at: datetime) -> ListedModel:
+        row = _SPECIFICATION.get(route.model) if route.base_url is None else None
+        window = row[3] if row is not None and row[0] == route.provider else self.context_window(route)
+        return ListedModel(
+            name=route.model,
+            provider=route.provider,
+            context_window=ECHO_CONTEXT_WINDOW if route.kind == ECHO else window,
+            price=self.price(route, at),
+        )
+
+    def _compare(self, route: Route, at: datetime) -> ComparedPrice:
+        book, library = self.book_price(route, at), self.library_price(route, at)
+        return ComparedPrice(
+            name=route.model,
+            provider=route.provider,
+            override=self.override(route, at),
             specification=book if book is not None and book != library else None,
             library=library,
         )
 
-    def _find(self, provider: str, model: str, upstream_model: str, at: datetime) -> Price | None:
-        if provider == ECHO:
+    def _find(self, route: Route, at: datetime) -> Price | None:
+        if route.kind == ECHO:
             return _ECHO
-        library = self.library_price(provider=provider, upstream_model=upstream_model, at=at)
-        name = model.removeprefix(f"{provider}/")
+        library = self.library_price(route, at)
+        name = route.model.removeprefix(f"{route.provider}/")
         row = _SPECIFICATION.get(name)
-        if row is None or row[0] != provider:
+        if row is None or route.base_url is not None or row[0] != route.provider:
             return library
         prices = ClassPrices(input=_per_million(row[1]), output=_per_million(row[2]))
         if library is not None:
             prices = scaled(prices, library.prices)
-        return Price(provider=provider, model=name, source="specification", prices=prices)
+        return Price(provider=route.provider, model=name, source="specification", prices=prices)
+
+
+def _built_in(kind: Kind, name: str) -> Route:
+    return Route(model=name, provider=kind, kind=kind, upstream_model=UPSTREAM_MODELS.get(name, name))
+
+
+def _at(provider: NamedProvider, name: str) -> Route:
+    return Route(
+        model=f"{provider.name}/{name}",
+        provider=provider.name,
+        kind=provider.kind,
+        upstream_model=name,
+        base_url=provider.base_url,
+    )
+
+
+def _names_at(provider: NamedProvider) -> Sequence[str]:
+    if provider.models is not None:
+        return provider.models
+    sold = _sold_at(provider.base_url)
+    return [model.id for model in sold.models] if sold is not None else ()
 
 
 def _per_million(dollars_per_thousand: str) -> int:
@@ -211,10 +250,21 @@ def _library_provider(provider: str) -> Any:
     return next(one for one in get_snapshot().providers if one.id == provider)
 
 
-def _library_model(provider: str, upstream_model: str) -> ModelInfo | None:
-    if provider not in (OPENAI, ANTHROPIC):
+def _sold_at(base_url: str) -> Any:
+    """Whom the library knows to sell at an address; None where it knows nobody."""
+    try:
+        return get_snapshot().find_provider(None, None, base_url)
+    except LookupError:
         return None
-    model: ModelInfo | None = _library_provider(provider).find_model(upstream_model)
+
+
+def _library_model(route: Route) -> ModelInfo | None:
+    if route.kind == ECHO:
+        return None
+    seller = _library_provider(route.kind) if route.base_url is None else _sold_at(route.base_url)
+    model: ModelInfo | None = None
+    if seller is not None:
+        model = seller.find_model(route.upstream_model, all_providers=get_snapshot().providers)
     return model
 
 

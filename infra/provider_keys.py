@@ -1,29 +1,48 @@
-"""The keys with which providers are called: a project's own, sealed in the database, else the installation's."""
+"""How providers are reached: with which key, and where. A project's own word goes before the installation's.
+
+Keys stand sealed in the database, those of the built-in providers in the installation's environment too.
+"""
 
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from msgspec import Struct
+
+from domain.events import INSTALLATION
+from domain.routing import Kind
 from infra.database import Connection, Pool, database_errors
 from infra.vault import Vault
 
-MAX_CACHED_KEYS = 10_000
+MAX_CACHED = 10_000
 MAX_AGE_S = 0.9
-"""How long a process may go on with a key that has been replaced, should the news not arrive."""
+"""How long a process may go on with what has been replaced, should the news not arrive."""
+
+
+class Access(Struct, frozen=True):
+    """A key, and of a provider by configuration what it is and where; None: it is built in."""
+
+    key: str
+    kind: Kind | None = None
+    base_url: str | None = None
+
+    def __repr__(self) -> str:
+        """Shows no key."""
+        return f"Access(kind={self.kind!r}, base_url={self.base_url!r})"
 
 
 class ProviderKeys:
-    """Looks up providers' keys for one process."""
+    """Looks up, for one process, how a project's providers are reached."""
 
     def __init__(self, pool: Pool, vault: Vault, installation: Mapping[str, str]) -> None:
-        """`installation` has the keys, by provider, of projects that bring none."""
+        """`installation` has the keys of built-in providers for projects that bring none."""
         self._pool = pool
         self._vault = vault
-        self._installation = installation
-        self._known: OrderedDict[tuple[str, str], tuple[float, str | None]] = OrderedDict()
+        self._installation = {provider: Access(key) for provider, key in installation.items()}
+        self._known: OrderedDict[tuple[str, str], tuple[float, Access | None]] = OrderedDict()
 
-    async def key_for(self, project_id: str, provider: str) -> str | None:
-        """The key; None where neither the project nor the installation has one.
+    async def access(self, project_id: str, provider: str) -> Access | None:
+        """How a project's provider of this name is reached; None where there is no key for it.
 
         Raises:
             Unavailable: the database is away.
@@ -35,23 +54,30 @@ class ProviderKeys:
             read_at = time.monotonic()
             known = self._known[slot] = (read_at, await self._read(project_id, provider))
             self._known.move_to_end(slot)
-            if len(self._known) > MAX_CACHED_KEYS:
+            if len(self._known) > MAX_CACHED:
                 self._known.popitem(last=False)
         return known[1] or self._installation.get(provider)
 
     def forget(self, project_id: str) -> None:
-        """Drop what is remembered of a project."""
-        for slot in [slot for slot in self._known if slot[0] == project_id]:
+        """Drop what is remembered of a project; of all where it is everybody's."""
+        for slot in [slot for slot in self._known if project_id in (slot[0], INSTALLATION)]:
             del self._known[slot]
 
-    async def _read(self, project_id: str, provider: str) -> str | None:
+    async def _read(self, project_id: str, provider: str) -> Access | None:
+        """Key and address are one row's: no key goes where another one's owner said."""
         async with database_errors():
-            sealed = await self._pool.fetchval(
-                "SELECT sealed FROM provider_keys WHERE project_id = $1 AND provider = $2", project_id, provider
+            row = await self._pool.fetchrow(
+                "SELECT k.project_id, k.sealed, n.kind, n.base_url FROM provider_keys k "
+                "LEFT JOIN providers n ON n.project_id = k.project_id AND n.name = k.provider "
+                "WHERE k.provider = $2 AND k.project_id IN ($1, $3) ORDER BY k.project_id = $3 LIMIT 1",
+                project_id,
+                provider,
+                INSTALLATION,
             )
-        if sealed is None:
+        if row is None:
             return None
-        return self._vault.open(sealed, tenant=project_id, row=f"provider-key/{provider}").decode()
+        key = self._vault.open(row["sealed"], tenant=row["project_id"], row=f"provider-key/{provider}").decode()
+        return Access(key, row["kind"], row["base_url"])
 
 
 async def store_provider_key(

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.events import (
+    INSTALLATION,
     ApiKeyChanged,
     ApiKeyIssued,
     ApiKeyRevoked,
@@ -20,15 +21,20 @@ from domain.events import (
     StoredEvent,
 )
 from domain.money import NanoUsd
+from domain.routing import NamedProvider
 from infra.database import Connection, Pool, database_errors
 
 _encode = msgspec.json.Encoder().encode
 _decode_settings = msgspec.json.Decoder(KeySettings).decode
+_decode_providers = msgspec.json.Decoder(tuple[NamedProvider, ...]).decode
 
 _KEY = (
-    "SELECT k.key_id, k.project_id, k.hint, k.settings::text AS settings, k.created_at, k.revoked_at, "
+    "SELECT k.key_id, k.project_id, k.hint, k.settings::text AS settings, k.created_at, k.revoked_at, "  # noqa: S608 - a constant
     "p.name AS project_name, p.daily_budget_nano_usd IS NOT NULL OR p.monthly_budget_nano_usd IS NOT NULL "
-    "AS project_has_budget FROM api_keys k JOIN projects p USING (project_id) "
+    "AS project_has_budget, (SELECT json_agg(json_build_object('name', n.name, 'kind', n.kind, 'base_url', n.base_url, "
+    f"'models', n.models) ORDER BY n.project_id = '{INSTALLATION}', n.name) FROM providers n "
+    f"WHERE n.project_id IN (k.project_id, '{INSTALLATION}'))::text AS providers "
+    "FROM api_keys k JOIN projects p USING (project_id) "
 )
 
 
@@ -43,6 +49,8 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     settings: KeySettings
     created_at: datetime
     revoked_at: datetime | None
+    providers: tuple[NamedProvider, ...]
+    """Those by configuration that it may ask: the project's own, then the installation's."""
 
 
 class ProjectRecord(Struct, frozen=True, kw_only=True):
@@ -154,4 +162,10 @@ async def projects(pool: Pool) -> list[ProjectRecord]:
 
 
 def _record(row: asyncpg.Record) -> KeyRecord:
-    return KeyRecord(**{**row, "settings": _decode_settings(row["settings"])})
+    return KeyRecord(
+        **{
+            **row,
+            "settings": _decode_settings(row["settings"]),
+            "providers": _decode_providers(row["providers"] or "[]"),
+        }
+    )

@@ -6,11 +6,12 @@ from projections.cache import Cache
 from projections.keys import Keys
 from projections.prices import Prices
 from projections.projection import Projection
+from projections.providers import Providers
 from projections.requests import Requests
 from projections.usage import Usage
 
 FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), Alerts())
 """By the projector."""
-INLINE: tuple[Projection, ...] = (Keys(), Prices())
+INLINE: tuple[Projection, ...] = (Keys(), Prices(), Providers())
 """In the append of their events: never behind the log."""
 EVERY: dict[str, Projection] = {projection.name: projection for projection in (*FOLDED, *INLINE)}

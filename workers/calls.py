@@ -11,6 +11,7 @@ from domain.dialects.answered import Answered
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import Unavailable
 from domain.events import Operation
+from domain.routing import Kind
 from domain.sse import SseEvent
 from infra.blobs import Blobs
 from infra.jobs import Job
@@ -25,6 +26,7 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     """Everything that the attempts at a job have in common."""
 
     provider: str
+    kind: Kind
     operation: Operation
     upstream_model: str
     request: Question
@@ -37,9 +39,9 @@ class ProviderCalls:
     """Calls providers with the keys of the projects that ask."""
 
     def __init__(
-        self, *, providers: Mapping[str, Provider], keys: ProviderKeys, base_urls: Mapping[str, str], blobs: Blobs
+        self, *, providers: Mapping[Kind, Provider], keys: ProviderKeys, base_urls: Mapping[str, str], blobs: Blobs
     ) -> None:
-        """`base_urls` has the addresses of providers that are not at their vendor's."""
+        """`base_urls` has the addresses of built-in providers that are not at their vendor's."""
         self._providers = providers
         self._keys = keys
         self._base_urls = base_urls
@@ -58,14 +60,14 @@ class ProviderCalls:
             body = await self._blobs.read(job.project_id, job.body_blob_id)
         if body is None:
             raise Unavailable("the request's body is no longer kept")
-        key = await self._keys.key_for(job.project_id, job.provider)
         return PreparedCall(
             provider=job.provider,
+            kind=job.kind,
             operation=job.operation,
             upstream_model=job.upstream_model,
             request=_request(job, body),
             request_bytes=len(body),
-            credential=Credential(key, self._base_urls.get(job.provider)) if key is not None else None,
+            credential=await self._credential(job),
             headers=job.headers or {},
         )
 
@@ -76,18 +78,22 @@ class ProviderCalls:
             ProviderError: as the class says.
 
         """
-        return await self._providers[prepared.provider].ask(prepared.request, _call(prepared, timeout_s))
+        return await self._providers[prepared.kind].ask(prepared.request, _call(prepared, timeout_s))
 
     def stream(
         self, prepared: PreparedCall, timeout_s: float
     ) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
         """Ask the job's provider once, for a stream. Raises as the provider's `stream`."""
-        return self._providers[prepared.provider].stream(prepared.request, _call(prepared, timeout_s))
+        return self._providers[prepared.kind].stream(prepared.request, _call(prepared, timeout_s))
 
-    async def close(self) -> None:
-        """Close the providers' connections."""
-        for provider in self._providers.values():
-            await provider.close()
+    async def _credential(self, job: Job) -> Credential | None:
+        """None where there is no key, or where the provider is no longer what it was when the job was admitted."""
+        access = await self._keys.access(job.project_id, job.provider)
+        if access is None or (access.kind or job.provider) != job.kind:
+            return None
+        if access.base_url is None:
+            return Credential(access.key, self._base_urls.get(job.provider))
+        return Credential(access.key, access.base_url, is_callers=True)
 
 
 def _request(job: Job, body: bytes) -> Question:
@@ -98,6 +104,7 @@ def _request(job: Job, body: bytes) -> Question:
 
 def _call(prepared: PreparedCall, timeout_s: float) -> ProviderCall:
     return ProviderCall(
+        provider=prepared.provider,
         operation=prepared.operation,
         upstream_model=prepared.upstream_model,
         credential=prepared.credential,

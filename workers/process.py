@@ -23,6 +23,7 @@ from workers.books import Books
 from workers.calls import ProviderCalls
 from workers.complete import Completer
 from workers.providers.registry import make_providers
+from workers.providers.sessions import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
 from workers.webhooks import AlertTeller
@@ -50,7 +51,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     blobs = Blobs(pool, event_log, vault)
     keys = ProviderKeys(pool, vault, settings.provider_keys)
     await hints.on_change(KEYS_CHANGED, keys.forget)
-    calls = ProviderCalls(providers=make_providers(), keys=keys, base_urls=settings.provider_base_urls, blobs=blobs)
+    sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
+    calls = ProviderCalls(
+        providers=make_providers(sessions), keys=keys, base_urls=settings.provider_base_urls, blobs=blobs
+    )
     replies, cancels = ReplySender(broker), Cancels()
     await cancels.listen(broker)
     books = Books(event_log=event_log, blobs=blobs, replies=replies, now=_now)
@@ -84,7 +88,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             )
             lanes.create_task(loop.run(stop), name=f"lane {lane}")
     await teller.close()
-    await calls.close()
+    await sessions.close()
     await claims.close()
     await event_log.close()
     await broker.close()

@@ -147,7 +147,7 @@ _READERS: dict[tuple[str, str], Callable[..., StreamReader]] = {
 
 def _reader(job: Job, model: str | None) -> StreamReader:
     keep = job.is_wire and job.cache_key is not None
-    return _READERS[dialect_of(job.provider), job.operation](model=model, keep=keep)
+    return _READERS[dialect_of(job.kind), job.operation](model=model, keep=keep)
 
 
 def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[End], bytes]]:

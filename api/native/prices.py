@@ -9,17 +9,18 @@ from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
 
-from api.authentication import require_project_creator
 from api.native.envelope import Described, Description, success
 from api.native.usage import NoQuery
-from api.requests import AnyRequest, body_of, caller_of, query_of, services_of
+from api.requests import AnyRequest, body_of, caller_of, check_operator, query_of, services_of
 from domain.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import PriceSet
 from domain.money import NANO_PER_USD, NanoUsd, to_usd
 from domain.pricing import ClassPrices, Price
 from domain.routing import route
+from infra.database import Pool
 from infra.price_book import ComparedPrice
+from projections.providers import is_configured
 
 TOKENS_PER_SHOWN_PRICE = 1_000
 MAX_USD_PER_1K = 1_000
@@ -30,6 +31,7 @@ class NewPrice(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown
     """A price in US dollars per 1,000 tokens; what is not given costs what plain input costs."""
 
     model: Name
+    """Of a provider by configuration with its name in front: `groq/llama-3.3-70b-versatile`."""
     input_per_1k: Decimal
     output_per_1k: Decimal
     cached_input_per_1k: Decimal | None = None
@@ -85,12 +87,8 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     async def set_one(request: AnyRequest) -> Response[bytes]:
         """Set a price for the whole installation: for whoever may create projects."""
         services = services_of(request)
-        require_project_creator(
-            request.headers,
-            client_host=request.client.host if request.client else None,
-            master_key=services.settings.master_key,
-        )
-        event = price_set(await body_of(request, _decoder), services.settings.upstream_models)
+        check_operator(request)
+        event = await price_set(services.pool, await body_of(request, _decoder))
         await services.price_setting.set_price(event)
         shown = Price(
             provider=event.provider,
@@ -104,18 +102,21 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     return [every, set_one]
 
 
-def price_set(call: NewPrice, upstream_models: dict[str, str]) -> PriceSet:
+async def price_set(pool: Pool, call: NewPrice) -> PriceSet:
     """The event that a call asks for.
 
     Raises:
-        UnknownModel: no rule routes the model.
+        UnknownModel: no rule routes the model, and no provider by configuration has the name in front of it.
         InvalidRequest: a price is none.
 
     """
-    found = route(call.model, upstream_models)
+    provider, _, model = call.model.partition("/")
+    if not model or not await is_configured(pool, provider):
+        provider = route(call.model, {}).provider
+        model = call.model.removeprefix(f"{provider}/")
     return PriceSet(
-        provider=found.provider,
-        model=call.model.removeprefix(f"{found.provider}/"),
+        provider=provider,
+        model=model,
         prices=ClassPrices(
             input=_per_million(call.input_per_1k, "inputPer1K"),
             output=_per_million(call.output_per_1k, "outputPer1K"),

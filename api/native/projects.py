@@ -10,10 +10,9 @@ from litestar import Response, get, patch, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.authentication import require_project_creator
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
-from api.requests import AnyRequest, body_of, caller_of, services_of
+from api.requests import AnyRequest, body_of, caller_of, check_operator, services_of
 from domain.errors import NotFound
 from domain.routing import ANTHROPIC, OPENAI
 from infra.outbound import check_url
@@ -85,11 +84,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     async def create(request: AnyRequest) -> Response[bytes]:
         """Create a project with its first key."""
         services = services_of(request)
-        require_project_creator(
-            request.headers,
-            client_host=request.client.host if request.client else None,
-            master_key=services.settings.master_key,
-        )
+        check_operator(request)
         call = await body_of(request, _new_decoder)
         given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
         project = await services.accounts.create_project(call.name, {name: key for name, key in given.items() if key})

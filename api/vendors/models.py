@@ -9,6 +9,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
 
+from api.native.models import usable_models
 from api.requests import AnyRequest, caller_of, query_of, services_of
 from domain.errors import UnknownModel
 from infra.price_book import ListedModel
@@ -40,7 +41,7 @@ def routes() -> list[HTTPRouteHandler]:
 
     @get("/models")
     async def every(request: AnyRequest) -> Response[bytes]:
-        """List every priced model that the key may use."""
+        """List the models that the key may use."""
         models = await _usable(request)
         if is_anthropics(request):
             return _response(_anthropic_page(models, query_of(request, _Page)))
@@ -61,9 +62,7 @@ def routes() -> list[HTTPRouteHandler]:
 
 async def _usable(request: AnyRequest) -> list[ListedModel]:
     caller = await caller_of(request)
-    allowed = caller.settings.models
-    listed = services_of(request).prices.listed(datetime.now(UTC))
-    return [model for model in listed if allowed is None or model.name in allowed]
+    return usable_models(services_of(request).prices, caller)
 
 
 def _anthropic_page(models: list[ListedModel], page: _Page) -> dict[str, Any]:

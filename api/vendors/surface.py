@@ -75,11 +75,11 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
     body = await request.body()
     answering = services_of(request).answering
     wire = read_wire(body, call.dialect, call.operation)
-    route = answering.route(wire.model)
+    route = answering.route(caller, wire.model)
     asked: WireRequest | ChatRequest | EmbeddingsRequest = wire
     with_usage = call.surface != "openai" or wire.stream_options.get("include_usage") is True
     read = None
-    if not passes_on(route.provider, call.dialect):
+    if not passes_on(route.kind, call.dialect):
         if call.read is None:
             raise InvalidRequest(
                 f"`model` {wire.model!r} is no model of a provider that serves this call", field="model"

@@ -1,4 +1,4 @@
-"""Which provider speaks which dialect, and what it can do: what the API asks before it admits a request."""
+"""Which kind of provider speaks which dialect, and what it can do: what the API asks before it admits a request."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from domain.dialects import anthropic, openai
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest
 from domain.events import Operation
-from domain.routing import ANTHROPIC, ECHO, OPENAI, Route
+from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route
 from domain.wire import WireDialect, WireRequest
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """What can be asked of a provider."""
+    """What can be asked of a kind of provider."""
 
     wire: WireDialect
     """What it speaks; the built-in one streams as OpenAI does."""
@@ -24,7 +24,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     check_chat: Callable[[ChatRequest, str], None]
 
 
-DIALECTS: dict[str, Dialect] = {
+DIALECTS: dict[Kind, Dialect] = {
     OPENAI: Dialect(
         wire="openai", operations=frozenset({"chat", "embeddings", "responses"}), check_chat=openai.check_chat
     ),
@@ -37,14 +37,14 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
-def dialect_of(provider: str) -> WireDialect:
-    """What a provider speaks."""
-    return DIALECTS[provider].wire
+def dialect_of(kind: Kind) -> WireDialect:
+    """What a kind of provider speaks."""
+    return DIALECTS[kind].wire
 
 
-def passes_on(provider: str, dialect: WireDialect) -> bool:
-    """Whether a request in this dialect is the provider's own."""
-    found = DIALECTS[provider]
+def passes_on(kind: Kind, dialect: WireDialect) -> bool:
+    """Whether a request in this dialect is such a provider's own."""
+    found = DIALECTS[kind]
     return found.passes_on and found.wire == dialect
 
 
@@ -55,11 +55,11 @@ def check(request: ChatRequest | EmbeddingsRequest | WireRequest, route: Route, 
         InvalidRequest: names the field and what is allowed.
 
     """
-    dialect = DIALECTS[route.provider]
+    dialect = DIALECTS[route.kind]
     if operation not in dialect.operations:
-        able = sorted(name for name, other in DIALECTS.items() if operation in other.operations)
+        able = sorted(kind for kind, other in DIALECTS.items() if operation in other.operations)
         raise InvalidRequest(
-            f"`model` {route.model!r} does no {operation}; models of these providers do: {', '.join(able)}",
+            f"`model` {route.model!r} does no {operation}; models of providers of these kinds do: {', '.join(able)}",
             field="model",
         )
     if isinstance(request, ChatRequest):

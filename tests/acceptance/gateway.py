@@ -113,6 +113,7 @@ class Client:
     def __init__(self, session: aiohttp.ClientSession, address: str, key: str | None) -> None:
         self._session = session
         self._address = address
+        self.key = key
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     async def call(

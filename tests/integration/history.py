@@ -4,6 +4,8 @@ import random
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from domain.events import (
     INSTALLATION,
     AlertTold,
@@ -20,7 +22,9 @@ from domain.events import (
     PriceSet,
     ProjectCreated,
     ProjectSettingsChanged,
+    ProviderConfigured,
     ProviderKeySet,
+    ProviderRemoved,
     RequestCompleted,
     RequestFailed,
     RequestRejected,
@@ -29,6 +33,7 @@ from domain.events import (
     key_stream,
     price_stream,
     project_stream,
+    provider_stream,
     request_stream,
 )
 from domain.history import after_answer, after_reconciling, lost_attempts
@@ -57,6 +62,10 @@ class Past:
             at = FIRST_DAY + timedelta(days=DAYS) * number / requests
             self._request(at, *self._random.choice(self.keys))
         self._commit(INSTALLATION, price_stream("openai", str(seed)), 0, FIRST_DAY, _price_set())
+        for owner in (INSTALLATION, self.keys[0][0]):
+            self._commit(owner, provider_stream(owner, f"groq{seed}"), 0, FIRST_DAY, *_configured(f"groq{seed}"))
+        gone = provider_stream(INSTALLATION, f"gone{seed}")
+        self._commit(INSTALLATION, gone, 0, FIRST_DAY, *_configured(f"gone{seed}"), ProviderRemoved(name=f"gone{seed}"))
         alert = _alert(self.keys[0][1])
         told = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
         self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, told)
@@ -186,6 +195,11 @@ def _cost(
         hold_nano_usd=hold,
         budget_day=day,
     )
+
+
+def _configured(name: str) -> tuple[ProviderConfigured, ProviderConfigured]:
+    first = ProviderConfigured(name=name, kind="openai", base_url="https://api.example.com/v1", hint="1234")
+    return first, replace(first, models=("a", "b"), hint="5678")
 
 
 def _price_set() -> PriceSet:

@@ -10,7 +10,7 @@ from api.authentication import MAX_AGE_S, Authenticator
 from domain.errors import NotFound, Unauthorized
 from domain.events import KeySettings
 from infra.blobs import Blobs
-from infra.provider_keys import ProviderKeys
+from infra.provider_keys import Access, ProviderKeys
 from infra.vault import Vault, VaultError
 from tests.integration.ledger import START, RealLedger
 
@@ -38,7 +38,7 @@ async def test_no_secret_is_in_the_database(ledger: RealLedger, accounts: Accoun
     for secret in (SECRET, made.key.text, made.key.text[8:-6], PROMPT.decode()):
         assert secret not in dump
         assert secret.encode().hex() not in dump
-    assert await ProviderKeys(ledger.pool, vault, {}).key_for(made.project_id, "openai") == SECRET
+    assert await ProviderKeys(ledger.pool, vault, {}).access(made.project_id, "openai") == Access(SECRET)
 
 
 async def test_a_sealed_key_moved_to_another_project_does_not_open(
@@ -48,7 +48,7 @@ async def test_a_sealed_key_moved_to_another_project_does_not_open(
     thief = await accounts.create_project("a thief's", {})
     await ledger.pool.execute("UPDATE provider_keys SET project_id = $1", thief.project_id)
     with pytest.raises(VaultError) as raised:
-        await ProviderKeys(ledger.pool, vault, {}).key_for(thief.project_id, "openai")
+        await ProviderKeys(ledger.pool, vault, {}).access(thief.project_id, "openai")
     assert SECRET not in str(raised.value)
 
 
@@ -57,10 +57,10 @@ async def test_a_replaced_provider_key_is_used_once_that_is_known(
 ) -> None:
     made = await accounts.create_project("changes", {"openai": SECRET})
     known = ProviderKeys(ledger.pool, vault, {"openai": "sk-the-installations"})
-    assert await known.key_for(made.project_id, "openai") == SECRET
+    assert await known.access(made.project_id, "openai") == Access(SECRET)
     await accounts.change_project(made.project_id, settings={}, provider_keys={"openai": None})
     known.forget(made.project_id)
-    assert await known.key_for(made.project_id, "openai") == "sk-the-installations"
+    assert await known.access(made.project_id, "openai") == Access("sk-the-installations")
 
 
 async def test_a_revoked_key_is_refused_within_a_second_without_any_news(

@@ -133,6 +133,7 @@ class Bench:
             operation="chat",
             model="echo",
             provider="echo",
+            kind="echo",
             upstream_model="echo",
             price=price,
             body=msgspec.json.encode(ChatRequest(messages=[UserMessage(content="x")], model="echo")),

@@ -20,6 +20,7 @@ from domain.routing import ANTHROPIC, ECHO, OPENAI
 from tests.provider.running import RunningProvider
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS
+from workers.providers.sessions import Sessions
 
 MODELS = {OPENAI: "gpt-4o-mini", ANTHROPIC: "claude-3-haiku-20240307", ECHO: "echo"}
 REMOTE = sorted(set(PROVIDERS) - {ECHO})
@@ -28,9 +29,9 @@ REMOTE = sorted(set(PROVIDERS) - {ECHO})
 @pytest.fixture(params=sorted(PROVIDERS))
 async def asked(request: pytest.FixtureRequest, provider: RunningProvider) -> AsyncIterator["Asked"]:
     """An adapter of each kind, in front of the test provider."""
-    one = Asked(request.param, PROVIDERS[request.param](request.param), provider)
-    yield one
-    await one.adapter.close()
+    sessions = Sessions(allow_loopback=True)
+    yield Asked(request.param, PROVIDERS[request.param](sessions), provider)
+    await sessions.close()
 
 
 class Asked:
@@ -45,6 +46,7 @@ class Asked:
         self, prompt: str, *, timeout_s: float = 10, key: str | None = "sk-canary", address: str | None = None
     ) -> Answered:
         call = ProviderCall(
+            provider=self.name,
             operation="chat",
             upstream_model=MODELS[self.name],
             credential=Credential(key, address or self.addresses.get(self.name)) if key else None,
@@ -127,3 +129,36 @@ async def test_each_call_carries_its_own_credential(asked: Asked) -> None:
     assert isinstance(bad, ProviderCredentials)
     assert "canary" not in str(bad)
     assert isinstance(again, Answered)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize("allow_loopback", [False, True])
+async def test_an_address_that_callers_gave_is_called_only_where_it_is_public(
+    provider: RunningProvider, host: str, allow_loopback: bool
+) -> None:
+    sessions = Sessions(allow_loopback=allow_loopback)
+    address = provider.openai_base_url.replace("127.0.0.1", host)
+    call = ProviderCall(
+        provider="named",
+        operation="chat",
+        upstream_model="m",
+        credential=Credential("sk-canary", address, is_callers=True),
+        timeout_s=10,
+    )
+    asking = PROVIDERS[OPENAI](sessions).ask(ChatRequest(messages=[UserMessage(content="x")]), call)
+    if allow_loopback:
+        assert (await asking).usage.total_tokens > 0
+    else:
+        with pytest.raises(ProviderUnavailable, match=r"named cannot be reached: .*https"):
+            await asking
+    assert provider.calls == int(allow_loopback)
+    await sessions.close()
+
+
+async def test_a_name_that_leads_into_our_own_network_is_not_called() -> None:
+    sessions = Sessions(allow_loopback=False)
+    credential = Credential("sk-canary", "https://localhost:9/v1", is_callers=True)
+    call = ProviderCall(provider="named", operation="chat", upstream_model="m", credential=credential, timeout_s=10)
+    with pytest.raises(ProviderUnavailable, match="leads to no public address"):
+        await PROVIDERS[OPENAI](sessions).ask(ChatRequest(messages=[UserMessage(content="x")]), call)
+    await sessions.close()

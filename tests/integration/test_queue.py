@@ -29,6 +29,7 @@ def job(number: int) -> Job:
         operation="chat",
         model="echo",
         provider="echo",
+        kind="echo",
         upstream_model="echo",
         price=None,
         body=b"{}",

@@ -9,7 +9,7 @@ from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.table import check
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest, UnknownModel
-from domain.routing import Route, route, settled_temperature
+from domain.routing import NamedProvider, route, settled_temperature
 from domain.tokens import TokenUsage
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
@@ -159,14 +159,14 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
     ],
 )
 def test_anthropic_refuses_by_name_what_it_has_no_word_for(asked: ChatRequest, field: str) -> None:
-    to = Route(model="claude-3-haiku", provider="anthropic", upstream_model="claude-3-haiku-20240307")
+    to = route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
         check(asked, to, "chat")
     assert refused.value.field == field
 
 
 def test_embeddings_of_a_provider_without_them_are_refused() -> None:
-    to = Route(model="claude-3-haiku", provider="anthropic", upstream_model="claude-3-haiku-20240307")
+    to = route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
         check(EmbeddingsRequest(input="x"), to, "embeddings")
     assert refused.value.field == "model"
@@ -240,3 +240,39 @@ def test_an_operator_may_override_the_upstream_name() -> None:
 def test_a_name_that_no_rule_matches_is_refused(model: str) -> None:
     with pytest.raises(UnknownModel):
         route(model, {})
+
+
+OWN = NamedProvider(name="groq", kind="openai", base_url="https://own.example.com/v1", models=("llama", "openai/oss"))
+SHARED = NamedProvider(name="groq", kind="anthropic", base_url="https://shared.example.com")
+ROUTER = NamedProvider(name="router", kind="openai", base_url="https://router.example.com/v1")
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "kind", "upstream", "base_url"),
+    [
+        ("groq/llama", "groq", "openai", "llama", OWN.base_url),
+        ("llama", "groq", "openai", "llama", OWN.base_url),
+        ("router/anthropic/claude-3.5-sonnet", "router", "openai", "anthropic/claude-3.5-sonnet", ROUTER.base_url),
+        ("groq/openai/oss", "groq", "openai", "openai/oss", OWN.base_url),
+        ("openai/oss", "openai", "openai", "oss", None),
+        ("gpt-4o", "openai", "openai", "gpt-4o", None),
+    ],
+)
+def test_a_name_leads_to_a_provider_by_configuration(
+    model: str, provider: str, kind: str, upstream: str, base_url: str | None
+) -> None:
+    found = route(model, {"llama": "never"}, [OWN, SHARED, ROUTER])
+    assert (found.provider, found.kind, found.upstream_model) == (provider, kind, upstream)
+    assert found.base_url == base_url
+
+
+def test_a_listed_model_goes_before_the_rules() -> None:
+    azure = NamedProvider(name="azure", kind="openai", base_url="https://x.example.com", models=("gpt-4o",))
+    assert route("gpt-4o", {}, [azure]).provider == "azure"
+    assert route("openai/gpt-4o", {}, [azure]).provider == "openai"
+
+
+@pytest.mark.parametrize("model", ["groq/gpt-4o", "groq/", "mixtral"])
+def test_a_provider_with_a_list_is_asked_for_nothing_else(model: str) -> None:
+    with pytest.raises(UnknownModel):
+        route(model, {}, [OWN, SHARED])

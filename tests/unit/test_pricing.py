@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from domain.chat import ChatRequest, UserMessage
 from domain.embeddings import EmbeddingsRequest
 from domain.estimate import bound, input_bound, output_bound
-from domain.pricing import INPUT_CLASSES, ClassPrices, ContextTier, Price, cost
+from domain.pricing import INPUT_CLASSES, ClassPrices, ContextTier, Price, PriceOverride, cost
+from domain.routing import NamedProvider, route
 from domain.tokens import TokenUsage
 from infra.price_book import PriceBook
 
@@ -19,7 +20,7 @@ EVERY_PRICE = [model.price for model in BOOK.listed(NOW) if model.price is not N
 
 
 def price_of(model: str, provider: str = "openai") -> Price:
-    found = BOOK.price(provider=provider, model=model, upstream_model=model, at=NOW)
+    found = BOOK.price(route(f"{provider}/{model}", {}), NOW)
     assert found is not None
     return found
 
@@ -29,10 +30,7 @@ def test_the_specifications_example_costs_its_tokens() -> None:
 
 
 def test_each_class_has_its_own_price() -> None:
-    price = BOOK.price(
-        provider="anthropic", model="claude-3.5-sonnet", upstream_model="claude-3-5-sonnet-20241022", at=NOW
-    )
-    assert price is not None
+    price = price_of("claude-3.5-sonnet", "anthropic")
     usage = TokenUsage(input=1, cache_read=10, cache_write=100, cache_write_1h=1000, output=1)
     assert cost(usage, price).total_nano_usd == 3_000 + 10 * 300 + 100 * 3_750 + 1000 * 6_000 + 15_000
 
@@ -82,7 +80,7 @@ def test_the_bound_without_a_cap_is_the_models_longest_answer() -> None:
 
 
 def test_other_models_are_priced_by_the_library_and_its_date() -> None:
-    early = BOOK.price(provider="openai", model="o3", upstream_model="o3", at=datetime(2025, 5, 1, tzinfo=UTC))
+    early = BOOK.price(route("o3", {}), datetime(2025, 5, 1, tzinfo=UTC))
     late = price_of("o3")
     assert early is not None
     assert late.source.startswith("genai-prices ")
@@ -91,4 +89,43 @@ def test_other_models_are_priced_by_the_library_and_its_date() -> None:
 
 @pytest.mark.parametrize("model", ["gpt-4o-foo", "moderation", "nothing"])
 def test_a_model_that_nobody_prices_has_no_price(model: str) -> None:
-    assert BOOK.price(provider="openai", model=model, upstream_model=model, at=NOW) is None
+    assert BOOK.price(route(f"openai/{model}", {}), NOW) is None
+
+
+def named(base_url: str, name: str = "mine") -> NamedProvider:
+    return NamedProvider(name=name, kind="openai", base_url=base_url)
+
+
+def test_a_provider_by_configuration_has_the_prices_of_who_sells_at_its_address() -> None:
+    price = BOOK.price(route("mine/llama-3.3-70b-versatile", {}, [named("https://api.groq.com/openai/v1")]), NOW)
+    assert price is not None
+    assert (price.provider, price.prices.input, price.prices.output) == ("mine", 590_000_000, 790_000_000)
+
+
+def test_the_specifications_prices_are_not_those_of_other_sellers() -> None:
+    azure = named("https://mine.openai.azure.com/openai/v1")
+    price = BOOK.price(route("mine/gpt-4o", {}, [azure]), NOW)
+    assert price is not None
+    assert price.source.startswith("genai-prices ")
+    assert price.prices.input != price_of("gpt-4o").prices.input
+
+
+def test_what_is_sold_at_an_address_that_nobody_knows_has_the_price_that_the_operator_sets() -> None:
+    found = route("mine/gpt-4o", {}, [named("https://llm.example.com/v1")])
+    book = PriceBook()
+    assert book.price(found, NOW) is None
+    prices = ClassPrices(input=7, output=9)
+    book.set_overrides([PriceOverride(provider="mine", model="gpt-4o", effective_from=NOW, prices=prices)])
+    price = book.price(found, NOW)
+    assert price is not None
+    assert (price.source, price.prices) == ("override", prices)
+    assert [one.name for one in book.compared(NOW) if one.provider == "mine"] == ["gpt-4o"]
+
+
+def test_the_models_of_a_provider_by_configuration_are_listed_behind_its_name() -> None:
+    groq = named("https://api.groq.com/openai/v1", "groq")
+    own = NamedProvider(name="own", kind="openai", base_url="https://llm.example.com/v1", models=("a", "b/c"))
+    listed = {model.name: model for model in BOOK.listed(NOW, [groq, own])}
+    assert listed["own/b/c"].price is None
+    assert listed["groq/llama-3.3-70b-versatile"].price is not None
+    assert len(BOOK.listed(NOW)) < len(listed)

@@ -7,6 +7,7 @@ from domain.dialects.metered import anthropic_count, anthropic_message
 from domain.events import Operation
 from workers.providers.provider import Credential
 from workers.providers.sdk import Endpoint, SdkProvider, Target, target
+from workers.providers.sessions import Sessions
 
 _ENDPOINTS: dict[Operation, Endpoint] = {
     "chat": Endpoint(
@@ -20,9 +21,9 @@ _ENDPOINTS: dict[Operation, Endpoint] = {
 }
 
 
-def anthropic_provider(name: str) -> SdkProvider:
+def anthropic_provider(sessions: Sessions) -> SdkProvider:
     """Make the adapter."""
-    return SdkProvider(name, make_target=_target, endpoints=_ENDPOINTS)
+    return SdkProvider(sessions, make_target=_target, endpoints=_ENDPOINTS)
 
 
 def _target(credential: Credential) -> Target:

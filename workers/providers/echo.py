@@ -24,15 +24,12 @@ DEFAULT_DIMENSIONS = 8
 class EchoProvider:
     """Repeats what it is told."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-
     async def ask(self, request: Question, call: ProviderCall) -> Answered:
         """Repeat the last user message, or turn texts into vectors."""
         assert not isinstance(request, bytes), "it has no dialect of its own"
         if isinstance(request, EmbeddingsRequest):
-            return self._embed(request, call.upstream_model)
-        return self._chat(request, call.upstream_model)
+            return _embed(request, call)
+        return _chat(request, call)
 
     @asynccontextmanager
     async def stream(self, request: Question, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
@@ -41,47 +38,46 @@ class EchoProvider:
         assert isinstance(answered.answer, ChatAnswer), "embeddings are not streamed"
         yield _spoken(answered.answer, answered.usage)
 
-    async def close(self) -> None:
-        """Nothing is open."""
 
-    def _chat(self, request: ChatRequest, upstream_model: str) -> Answered:
-        texts = [_text(message.content) for message in request.messages]
-        said = [_text(message.content) for message in request.messages if isinstance(message, UserMessage)]
-        words = ["echo:", *(said[-1] if said else "").split()]
-        cap = request.max_tokens or len(words)
-        finish: FinishReason = "length" if cap < len(words) else "stop"
-        content = " ".join(words[:cap])
-        usage = TokenUsage(input=sum(len(text.split()) for text in texts), output=min(cap, len(words)))
-        identity = f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
-        return Answered(
-            answer=ChatAnswer(
-                id=identity,
-                model=request.model,
-                provider=self._name,
-                choices=[Choice(index=0, message=AnswerMessage(content=content), finish_reason=finish)],
-                usage=answer_usage(usage),
-            ),
-            usage=usage,
-            answered_by=upstream_model,
-            response_id=identity,
-            finish_reason=finish,
-        )
+def _chat(request: ChatRequest, call: ProviderCall) -> Answered:
+    texts = [_text(message.content) for message in request.messages]
+    said = [_text(message.content) for message in request.messages if isinstance(message, UserMessage)]
+    words = ["echo:", *(said[-1] if said else "").split()]
+    cap = request.max_tokens or len(words)
+    finish: FinishReason = "length" if cap < len(words) else "stop"
+    content = " ".join(words[:cap])
+    usage = TokenUsage(input=sum(len(text.split()) for text in texts), output=min(cap, len(words)))
+    identity = f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
+    return Answered(
+        answer=ChatAnswer(
+            id=identity,
+            model=request.model,
+            provider=call.provider,
+            choices=[Choice(index=0, message=AnswerMessage(content=content), finish_reason=finish)],
+            usage=answer_usage(usage),
+        ),
+        usage=usage,
+        answered_by=call.upstream_model,
+        response_id=identity,
+        finish_reason=finish,
+    )
 
-    def _embed(self, request: EmbeddingsRequest, upstream_model: str) -> Answered:
-        texts = [request.input] if isinstance(request.input, str) else request.input
-        usage = TokenUsage(input=sum(len(text.split()) for text in texts))
-        size = request.dimensions or DEFAULT_DIMENSIONS
-        return Answered(
-            answer=EmbeddingsAnswer(
-                model=request.model,
-                provider=self._name,
-                embeddings=[Embedding(index=index, embedding=_vector(text, size)) for index, text in enumerate(texts)],
-                usage=answer_usage(usage),
-            ),
-            usage=usage,
-            answered_by=upstream_model,
-            response_id=f"echo-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:24]}",
-        )
+
+def _embed(request: EmbeddingsRequest, call: ProviderCall) -> Answered:
+    texts = [request.input] if isinstance(request.input, str) else request.input
+    usage = TokenUsage(input=sum(len(text.split()) for text in texts))
+    size = request.dimensions or DEFAULT_DIMENSIONS
+    return Answered(
+        answer=EmbeddingsAnswer(
+            model=request.model,
+            provider=call.provider,
+            embeddings=[Embedding(index=index, embedding=_vector(text, size)) for index, text in enumerate(texts)],
+            usage=answer_usage(usage),
+        ),
+        usage=usage,
+        answered_by=call.upstream_model,
+        response_id=f"echo-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:24]}",
+    )
 
 
 async def _spoken(answer: ChatAnswer, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:

@@ -21,6 +21,8 @@ class Credential(Struct, frozen=True):
 
     api_key: str
     base_url: str | None = None
+    is_callers: bool = False
+    """The address is one that callers gave: it is called only where it leads to a public machine."""
 
     def __repr__(self) -> str:
         """Shows no key."""
@@ -30,17 +32,19 @@ class Credential(Struct, frozen=True):
 class ProviderCall(Struct, frozen=True, kw_only=True):
     """How a request is to be asked."""
 
+    provider: str
+    """Its name, for what is said of it."""
     operation: Operation
     upstream_model: str
     credential: Credential | None
-    """None: the installation has none for this provider."""
+    """None: there is none for this provider."""
     timeout_s: float
     headers: Mapping[str, str] = {}
     """What the caller wants its provider to be told besides."""
 
 
 class Provider(Protocol):
-    """Calls one provider."""
+    """Calls the providers of one kind."""
 
     async def ask(self, request: Question, call: ProviderCall) -> Answered:
         """Ask once.
@@ -60,8 +64,4 @@ class Provider(Protocol):
             ProviderError: on entering, where there is no stream; while reading, where it breaks.
 
         """
-        ...
-
-    async def close(self) -> None:
-        """Close the connections."""
         ...

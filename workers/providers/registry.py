@@ -1,20 +1,21 @@
-"""Every provider: a row each. What may be asked of one is `domain/dialects/table.py`."""
+"""Every kind of provider: a row each. What may be asked of one is `domain/dialects/table.py`."""
 
 from collections.abc import Callable
 
-from domain.routing import ANTHROPIC, ECHO, OPENAI
+from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind
 from workers.providers.anthropic import anthropic_provider
 from workers.providers.echo import EchoProvider
 from workers.providers.openai import openai_provider
 from workers.providers.provider import Provider
+from workers.providers.sessions import Sessions
 
-PROVIDERS: dict[str, Callable[[str], Provider]] = {
+PROVIDERS: dict[Kind, Callable[[Sessions], Provider]] = {
     OPENAI: openai_provider,
     ANTHROPIC: anthropic_provider,
-    ECHO: EchoProvider,
+    ECHO: lambda _: EchoProvider(),
 }
 
 
-def make_providers() -> dict[str, Provider]:
+def make_providers(sessions: Sessions) -> dict[Kind, Provider]:
     """One of each, for the lifetime of a worker."""
-    return {name: make(name) for name, make in PROVIDERS.items()}
+    return {kind: make(sessions) for kind, make in PROVIDERS.items()}

@@ -15,6 +15,7 @@ import msgspec
 
 from domain.dialects.answered import Answered, UnreadableAnswer
 from domain.errors import (
+    InvalidRequest,
     ProviderCredentials,
     ProviderError,
     ProviderLost,
@@ -25,12 +26,11 @@ from domain.errors import (
 )
 from domain.events import Operation
 from domain.sse import SseEvent, SseParser
+from infra.outbound import AddressRefused
 from workers.providers.provider import Credential, ProviderCall, Question
+from workers.providers.sessions import Sessions
 
 CONNECT_TIMEOUT_S = 10.0
-MAX_CONNECTIONS = 1_024
-KEEPALIVE_S = 30.0
-"""Below the vendors' own, so that a kept connection is not one that they have just closed."""
 MAX_CREDENTIALS = 1_024
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_MESSAGE_CHARS = 2_000
@@ -71,28 +71,31 @@ class SdkProvider:
     """Calls a vendor's endpoints as its SDK would."""
 
     def __init__(
-        self, name: str, *, make_target: Callable[[Credential], Target], endpoints: Mapping[Operation, Endpoint]
+        self,
+        sessions: Sessions,
+        *,
+        make_target: Callable[[Credential], Target],
+        endpoints: Mapping[Operation, Endpoint],
     ) -> None:
-        self._name = name
+        self._sessions = sessions
         self._make_target = make_target
         self._endpoints = endpoints
         self._targets: OrderedDict[Credential, Target] = OrderedDict()
-        self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, request: Question, call: ProviderCall) -> Answered:
         """Send the request in the vendor's dialect and read the answer."""
         endpoint = self._endpoints[call.operation]
         content = request if isinstance(request, bytes) else _written(endpoint, request, call.upstream_model)
         async with self._opened(endpoint.path, content, call) as response:
-            body = await self._read(response)
+            body = await _read(response, call.provider)
         try:
             if isinstance(request, bytes):
                 return endpoint.meter(body)
             assert endpoint.read is not None, "what is written can be read"
-            return endpoint.read(body, request, self._name)
+            return endpoint.read(body, request, call.provider)
         except UnreadableAnswer as error:
-            message = f"{self._name} sent an answer that cannot be read: {error}"
-            raise ProviderLost(message, provider=self._name) from error
+            message = f"{call.provider} sent an answer that cannot be read: {error}"
+            raise ProviderLost(message, provider=call.provider) from error
 
     @asynccontextmanager
     async def stream(self, request: Question, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
@@ -103,76 +106,84 @@ class SdkProvider:
             if isinstance(request, bytes)
             else _written(endpoint, request, call.upstream_model, endpoint.streamed)
         )
-        async with self._opened(endpoint.path, content, call) as response, aclosing(self._events(response)) as events:
+        opened = self._opened(endpoint.path, content, call)
+        async with opened as response, aclosing(_events(response, call.provider)) as events:
             yield events
-
-    async def close(self) -> None:
-        """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
 
     @asynccontextmanager
     async def _opened(self, path: str, content: bytes, call: ProviderCall) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send bytes; the answer, whose status is 200. `from None` keeps the transport's errors, which hold the
         request, out of traces.
         """
+        provider = call.provider
         if call.credential is None:
-            raise ProviderCredentials(f"there is no key for {self._name}", provider=self._name)
-        to = self._target(call.credential)
+            raise ProviderCredentials(f"there is no key for {provider}", provider=provider)
+        to = self._target(call.credential, provider)
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
+        session = self._sessions.get(is_callers=call.credential.is_callers)
         try:
-            async with self._open_session().post(
+            async with session.post(
                 to.base_url + path, data=content, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status != 200:
-                    body = await self._read(response)
-                    raise _refusal(response.status, response.headers, body, self._name, call.credential.api_key)
+                    body = await _read(response, provider)
+                    raise _refusal(response.status, response.headers, body, provider, call.credential.api_key)
                 yield response
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            raise ProviderUnavailable(f"{self._name} cannot be reached", provider=self._name) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise _unreachable(provider, error) from None
         except (TimeoutError, aiohttp.ServerTimeoutError):
-            raise ProviderTimeout(f"{self._name} did not answer in time", provider=self._name) from None
+            raise ProviderTimeout(f"{provider} did not answer in time", provider=provider) from None
         except aiohttp.ClientError:
-            raise ProviderLost(f"the connection to {self._name} broke", provider=self._name) from None
+            raise ProviderLost(f"the connection to {provider} broke", provider=provider) from None
 
-    async def _events(self, response: aiohttp.ClientResponse) -> AsyncGenerator[list[SseEvent], None]:
-        parser = SseParser()
-        size = 0
-        async for data in response.content.iter_any():
-            size += len(data)
-            if size > MAX_ANSWER_BYTES:
-                raise ProviderLost(f"{self._name} sent more than {MAX_ANSWER_BYTES} bytes", provider=self._name)
-            events = parser.feed(data)
-            if events:
-                yield events
-        if parser.rest():
-            yield parser.feed(b"\n\n")
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        async for part in response.content.iter_any():
-            size += len(part)
-            if size > MAX_ANSWER_BYTES:
-                message = f"{self._name} sent more than {MAX_ANSWER_BYTES} bytes"
-                raise ProviderLost(message, provider=self._name)
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _target(self, credential: Credential) -> Target:
+    def _target(self, credential: Credential, provider: str) -> Target:
         known = self._targets.get(credential)
         if known is None:
+            if credential.is_callers:
+                self._check(credential, provider)
             known = self._targets[credential] = self._make_target(credential)
             if len(self._targets) > MAX_CREDENTIALS:
                 self._targets.popitem(last=False)
         return known
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        return self._session
+    def _check(self, credential: Credential, provider: str) -> None:
+        try:
+            self._sessions.check(credential.base_url or "")
+        except InvalidRequest as error:
+            raise ProviderUnavailable(f"{provider} cannot be reached: {error.message}", provider=provider) from None
+
+
+async def _events(response: aiohttp.ClientResponse, provider: str) -> AsyncGenerator[list[SseEvent], None]:
+    parser = SseParser()
+    size = 0
+    async for data in response.content.iter_any():
+        size += len(data)
+        if size > MAX_ANSWER_BYTES:
+            raise ProviderLost(f"{provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=provider)
+        events = parser.feed(data)
+        if events:
+            yield events
+    if parser.rest():
+        yield parser.feed(b"\n\n")
+
+
+async def _read(response: aiohttp.ClientResponse, provider: str) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise ProviderLost(f"{provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=provider)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _unreachable(provider: str, error: Exception) -> ProviderUnavailable:
+    """No connection was made; why is said only where it is the address's own fault."""
+    reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+    detail = f": {reason}" if isinstance(reason, AddressRefused) else ""
+    return ProviderUnavailable(f"{provider} cannot be reached{detail}", provider=provider)
 
 
 def _written(endpoint: Endpoint, request: Any, upstream_model: str, more: Mapping[str, Any] = {}) -> bytes:
@@ -189,9 +200,11 @@ _KIND_BY_STATUS: dict[int, type[ProviderError]] = {
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str, secret: str) -> ProviderError:
-    kind = _KIND_BY_STATUS.get(status) or (ProviderUnavailable if status >= 500 else ProviderRejected)
+    kind = _KIND_BY_STATUS.get(status) or (ProviderRejected if 400 <= status < 500 else ProviderUnavailable)
     if kind is ProviderCredentials:  # providers repeat the key in this message
         message = f"{provider} refuses the gateway's credential"
+    elif status < 400:
+        message = f"{provider} answered with status {status}: redirections are not followed"
     else:
         message = _message(body).replace(secret, "…")
     return kind(message, provider=provider, status=status, retry_after_s=_retry_after_s(headers))

@@ -1,0 +1,154 @@
+"""`/projects/providers` and `/providers`: providers by configuration, of a project and of the installation."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from litestar import Response, delete, get, patch, post
+from litestar.handlers import HTTPRouteHandler
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from api.native.envelope import Described, Description, success
+from api.native.projects import ProviderKey
+from api.requests import AnyRequest, body_of, caller_of, check_operator, services_of
+from domain.chat import Name
+from domain.events import INSTALLATION
+from domain.routing import NamedKind, NamedProvider, ProviderName
+from projections.providers import ProviderRecord
+
+MAX_LISTED_MODELS = 1_024
+BaseUrl = Annotated[str, Meta(max_length=2_000, pattern=r"^https?://[\x21-\x7e]+$")]
+ListedModels = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_LISTED_MODELS)]
+Owner = Callable[[AnyRequest], Awaitable[str]]
+
+
+class NewProvider(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """A provider to be asked by its name: any endpoint that speaks as OpenAI's or Anthropic's does."""
+
+    name: ProviderName
+    kind: NamedKind
+    base_url: BaseUrl
+    """What the vendor's own SDK would be given: of the kind `openai` up to and with `/v1`."""
+    api_key: ProviderKey
+    models: ListedModels | None = None
+    """What may be asked of it, by its own names. Null: anything."""
+
+
+class ProviderChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Only the fields that are there change. Another `baseUrl` needs an `apiKey` with it."""
+
+    base_url: BaseUrl | UnsetType = UNSET
+    api_key: ProviderKey | UnsetType = UNSET
+    models: ListedModels | None | UnsetType = UNSET
+
+
+class ShownProvider(Struct, kw_only=True, rename="camel"):
+    """A provider; its key is shown as its last four characters."""
+
+    name: str
+    kind: NamedKind
+    base_url: str
+    api_key: str
+    models: tuple[str, ...] | None
+    configured_at: datetime
+
+
+class Removed(Struct, kw_only=True):
+    """What was removed."""
+
+    name: str
+
+
+_new_decoder = msgspec.json.Decoder(NewProvider)
+_change_decoder = msgspec.json.Decoder(ProviderChange)
+
+
+def routes(described: Described) -> list[HTTPRouteHandler]:
+    """The routes of both owners."""
+    return [
+        *_routes(described, "/projects/providers", "the key's project", _project_of_admin),
+        *_routes(described, "/providers", "the installation", _installation),
+    ]
+
+
+async def _project_of_admin(request: AnyRequest) -> str:
+    caller = await caller_of(request)
+    caller.require_admin()
+    return caller.project_id
+
+
+async def _installation(request: AnyRequest) -> str:
+    check_operator(request)
+    return INSTALLATION
+
+
+def _routes(described: Described, path: str, whose: str, owner_of: Owner) -> list[HTTPRouteHandler]:
+    @post(
+        path,
+        summary=f"Configure a provider of {whose}",
+        operation_class=described.operation(Description(body=NewProvider, answer=ShownProvider, status=201)),
+    )
+    async def add(request: AnyRequest) -> Response[bytes]:
+        """Configure a provider; it can be asked as soon as the answer has come."""
+        owner = await owner_of(request)
+        call = await body_of(request, _new_decoder)
+        provider = NamedProvider(name=call.name, kind=call.kind, base_url=call.base_url.rstrip("/"), models=call.models)
+        return success(
+            _shown(await services_of(request).provider_settings.add(owner, provider, call.api_key)), status=201
+        )
+
+    @get(
+        path,
+        summary=f"The providers of {whose}",
+        operation_class=described.operation(Description(answer=list[ShownProvider])),
+    )
+    async def every(request: AnyRequest) -> Response[bytes]:
+        """List them, by name."""
+        owner = await owner_of(request)
+        return success([_shown(record) for record in await services_of(request).provider_settings.every(owner)])
+
+    @patch(
+        f"{path}/{{name:str}}",
+        summary=f"Change a provider of {whose}",
+        operation_class=described.operation(Description(body=ProviderChange, answer=ShownProvider)),
+    )
+    async def change(request: AnyRequest, name: str) -> Response[bytes]:
+        """Give it another address, key, or list of models."""
+        owner = await owner_of(request)
+        call = await body_of(request, _change_decoder)
+        settings = services_of(request).provider_settings
+        known = await settings.get(owner, name)
+        changed = await settings.change(
+            owner,
+            name,
+            base_url=call.base_url.rstrip("/") if call.base_url is not UNSET else None,
+            key=call.api_key if call.api_key is not UNSET else None,
+            models=call.models if call.models is not UNSET else known.provider.models,
+        )
+        return success(_shown(changed))
+
+    @delete(
+        f"{path}/{{name:str}}",
+        summary=f"Remove a provider of {whose}",
+        operation_class=described.operation(Description(answer=Removed)),
+        status_code=200,
+    )
+    async def remove(request: AnyRequest, name: str) -> Response[bytes]:
+        """Ask it no longer. What it cost stays in the books."""
+        await services_of(request).provider_settings.remove(await owner_of(request), name)
+        return success(Removed(name=name))
+
+    return [add, every, change, remove]
+
+
+def _shown(record: ProviderRecord) -> ShownProvider:
+    provider = record.provider
+    return ShownProvider(
+        name=provider.name,
+        kind=provider.kind,
+        base_url=provider.base_url,
+        api_key=f"sk-…{record.hint}",
+        models=provider.models,
+        configured_at=record.configured_at,
+    )

@@ -1,0 +1,164 @@
+"""Providers by configuration: of a project, or of the installation. Used by the routes and by the shell commands.
+
+Each call is one append, with its projection and the sealed key in one transaction; then every process is told.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
+
+from api.inline_append import append_folded
+from domain.api_key import hint
+from domain.errors import InvalidRequest, NotFound
+from domain.events import ProviderConfigured, ProviderRemoved, provider_stream
+from domain.routing import BUILT_IN, NamedProvider
+from infra.database import Connection, Pool
+from infra.event_log import Commit, EventLog
+from infra.outbound import check_url
+from infra.provider_keys import store_provider_key
+from infra.vault import Vault
+from projections.providers import ProviderRecord, Providers, providers_of
+
+MAX_PROVIDERS = 64
+"""Of one project, or of the installation."""
+
+_providers = Providers()
+
+
+class ProviderSettings:
+    """Changes which providers can be asked. `owner` is a project's id, or `INSTALLATION`."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        log: EventLog,
+        vault: Vault,
+        announce: Callable[[str], Awaitable[None]] | None = None,
+        *,
+        allow_loopback: bool,
+    ) -> None:
+        """`announce` tells every process that an owner's providers are different."""
+        self._pool = pool
+        self._log = log
+        self._vault = vault
+        self._announce = announce
+        self._allow_loopback = allow_loopback
+
+    async def add(self, owner: str, provider: NamedProvider, key: str) -> ProviderRecord:
+        """Configure another provider.
+
+        Raises:
+            InvalidRequest: its name is taken, there are too many, or its address may not be called.
+
+        """
+        known = await providers_of(self._pool, owner)
+        if provider.name in BUILT_IN:
+            raise InvalidRequest(
+                f"`name` {provider.name!r} is that of a built-in provider: choose another", field="name"
+            )
+        if any(one.provider.name == provider.name for one in known):
+            raise InvalidRequest(f"`name` {provider.name!r} is taken: change that provider, or remove it", field="name")
+        if len(known) >= MAX_PROVIDERS:
+            raise InvalidRequest(f"there may be {MAX_PROVIDERS} providers: remove one first", field="name")
+        return await self._configure(owner, provider, key, hint(key))
+
+    async def change(
+        self, owner: str, name: str, *, base_url: str | None, key: str | None, models: tuple[str, ...] | None
+    ) -> ProviderRecord:
+        """Give a provider another address or key (None: as before), and these models.
+
+        Raises:
+            NotFound: there is none of this name.
+            InvalidRequest: its address may not be called, or is another one and no key comes with it: a key is not
+                sent where its owner did not send it.
+
+        """
+        known = await self.get(owner, name)
+        if base_url is not None and base_url != known.provider.base_url and key is None:
+            raise InvalidRequest("`apiKey` must come with another `baseUrl`", field="apiKey")
+        provider = replace(known.provider, base_url=base_url or known.provider.base_url, models=models)
+        return await self._configure(owner, provider, key, hint(key) if key is not None else known.hint)
+
+    async def remove(self, owner: str, name: str) -> None:
+        """Ask a provider no longer.
+
+        Raises:
+            NotFound: there is none of this name.
+
+        """
+        await self.get(owner, name)
+
+        async def store(connection: Connection) -> None:
+            await self._store_key(connection, owner, name, None)
+
+        await self._append(owner, name, ProviderRemoved(name=name), store)
+
+    async def every(self, owner: str) -> list[ProviderRecord]:
+        """All of them, by name."""
+        return await providers_of(self._pool, owner)
+
+    async def get(self, owner: str, name: str) -> ProviderRecord:
+        """One of them.
+
+        Raises:
+            NotFound: there is none of this name.
+
+        """
+        found = next((one for one in await providers_of(self._pool, owner) if one.provider.name == name), None)
+        if found is None:
+            raise NotFound(f"there is no provider {name!r} here")
+        return found
+
+    async def _configure(self, owner: str, provider: NamedProvider, key: str | None, shown: str) -> ProviderRecord:
+        _check_address(provider.base_url, allow_loopback=self._allow_loopback)
+
+        async def store(connection: Connection) -> None:
+            if key is not None:
+                await self._store_key(connection, owner, provider.name, key)
+
+        event = ProviderConfigured(
+            name=provider.name, kind=provider.kind, base_url=provider.base_url, models=provider.models, hint=shown
+        )
+        await self._append(owner, provider.name, event, store)
+        return await self.get(owner, provider.name)
+
+    async def _store_key(self, connection: Connection, owner: str, name: str, key: str | None) -> None:
+        await store_provider_key(
+            connection,
+            self._vault,
+            project_id=owner,
+            provider=name,
+            key=key,
+            hint=hint(key) if key is not None else None,
+        )
+
+    async def _append(
+        self,
+        owner: str,
+        name: str,
+        event: ProviderConfigured | ProviderRemoved,
+        store: Callable[[Connection], Awaitable[None]],
+    ) -> None:
+        stream = provider_stream(owner, name)
+        commit = Commit(
+            stream=stream,
+            expected_version=len(await self._log.read_stream(stream)),
+            project_id=owner,
+            at=datetime.now(UTC),
+            events=(event,),
+        )
+        await append_folded(self._log, _providers, [commit], store)
+        if self._announce is not None:
+            await self._announce(owner)
+
+
+def _check_address(base_url: str, *, allow_loopback: bool) -> None:
+    """Refuse what may not be called, and what a path cannot be put behind."""
+    check_url(base_url, field="baseUrl", allow_loopback=allow_loopback)
+    parts = urlsplit(base_url)
+    if parts.query or parts.fragment:
+        raise InvalidRequest(
+            "`baseUrl` must have no query and no fragment: a call's path is put behind it", field="baseUrl"
+        )

@@ -1,0 +1,79 @@
+"""Providers by configuration: folded in the append of their own events, so they can be asked from then on."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from domain.events import ProviderConfigured, ProviderRemoved, StoredEvent
+from domain.routing import NamedProvider
+from infra.database import Connection, Pool, database_errors
+
+
+class ProviderRecord(Struct, frozen=True, kw_only=True):
+    """A provider as the database knows it: whose it is, and the last four characters of its key."""
+
+    project_id: str
+    provider: NamedProvider
+    hint: str
+    configured_at: datetime
+
+
+class Providers:
+    """Folds `ProviderConfigured` and `ProviderRemoved`."""
+
+    name = "providers"
+    tables = ("providers",)
+
+    async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
+        """Write what each event says; they are few."""
+        for stored in events:
+            match stored.event:
+                case ProviderConfigured() as event:
+                    await connection.execute(
+                        f"INSERT INTO providers{suffix} VALUES ($1, $2, $3, $4, $5, $6, $7) "  # noqa: S608 - a constant
+                        "ON CONFLICT (project_id, name) DO UPDATE SET kind = excluded.kind, "
+                        "base_url = excluded.base_url, models = excluded.models, hint = excluded.hint, "
+                        "configured_at = excluded.configured_at",
+                        stored.project_id,
+                        event.name,
+                        event.kind,
+                        event.base_url,
+                        event.models,
+                        event.hint,
+                        stored.at,
+                    )
+                case ProviderRemoved() as event:
+                    await connection.execute(
+                        f"DELETE FROM providers{suffix} WHERE project_id = $1 AND name = $2",  # noqa: S608 - a constant
+                        stored.project_id,
+                        event.name,
+                    )
+                case _:
+                    continue
+
+
+async def providers_of(pool: Pool, project_id: str) -> list[ProviderRecord]:
+    """A project's own providers, or the installation's, by name."""
+    async with database_errors():
+        rows = await pool.fetch("SELECT * FROM providers WHERE project_id = $1 ORDER BY name", project_id)
+    return [
+        ProviderRecord(
+            project_id=row["project_id"],
+            provider=NamedProvider(
+                name=row["name"],
+                kind=row["kind"],
+                base_url=row["base_url"],
+                models=tuple(row["models"]) if row["models"] is not None else None,
+            ),
+            hint=row["hint"],
+            configured_at=row["configured_at"],
+        )
+        for row in rows
+    ]
+
+
+async def is_configured(pool: Pool, name: str) -> bool:
+    """Whether any project, or the installation, has a provider of this name."""
+    async with database_errors():
+        return bool(await pool.fetchval("SELECT true FROM providers WHERE name = $1 LIMIT 1", name))

@@ -1,0 +1,244 @@
+"""Providers by configuration: of a project or of the installation, asked by name on every surface."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
+
+from tests.acceptance.conftest import new_project
+from tests.acceptance.gateway import Client, Gateway
+from tests.provider.running import RunningProvider
+
+KEY = "sk-named-canary-0123456789wxyz"
+ASKED: list[Any] = [{"role": "user", "content": "hello [[tokens=1000/500]]"}]
+
+
+def named(upstream: RunningProvider, name: str = "mine", kind: str = "openai", **fields: Any) -> dict[str, Any]:
+    addresses = {"openai": upstream.openai_base_url, "anthropic": upstream.anthropic_base_url}
+    return {"name": name, "kind": kind, "baseUrl": addresses[kind], "apiKey": KEY} | fields
+
+
+async def add(client: Client, provider: dict[str, Any], path: str = "/projects/providers") -> dict[str, Any]:
+    status, answer, _ = await client.call("POST", path, provider)
+    assert status == 201, answer
+    shown: dict[str, Any] = answer["data"]
+    return shown
+
+
+@pytest.fixture
+async def openai(client: Client, gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(api_key=client.key, base_url=f"{gateway.address}/v1", max_retries=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def anthropic(client: Client, gateway: Gateway) -> AsyncIterator[AsyncAnthropic]:
+    async with AsyncAnthropic(api_key=client.key, base_url=gateway.address, max_retries=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def redirecting() -> AsyncIterator[str]:
+    """An endpoint that sends whoever asks to the instance's metadata."""
+
+    async def redirect(_request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect("http://169.254.169.254/latest")
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", redirect)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+async def test_a_projects_provider_is_asked_on_every_surface(
+    client: Client, openai: AsyncOpenAI, anthropic: AsyncAnthropic, upstream: RunningProvider, kind: str
+) -> None:
+    shown = await add(client, named(upstream, kind=kind))
+    assert shown["apiKey"] == "sk-…wxyz"
+    before = upstream.calls
+    model = "mine/some-model"
+    status, answer, headers = await client.chat("hello", model=model)
+    assert (status, answer["data"]["provider"], headers["x-gateway-provider"]) == (200, "mine", "mine")
+    assert answer["data"]["cost"] is None
+    assert "no known price" in headers["x-gateway-warning"]
+    chat = await openai.chat.completions.create(model=model, messages=ASKED)
+    assert chat.choices[0].message.content
+    streamed = [chunk async for chunk in await openai.chat.completions.create(model=model, messages=ASKED, stream=True)]
+    assert streamed[-1].choices[0].finish_reason == "stop"
+    message = await anthropic.messages.create(model=model, messages=ASKED, max_tokens=99)
+    assert message.stop_reason == "end_turn"
+    async with anthropic.messages.stream(model=model, messages=ASKED, max_tokens=99) as stream:
+        assert (await stream.get_final_message()).usage.output_tokens == 500
+    asked = upstream.requests(5)
+    assert {json.loads(request.body)["model"] for request in asked} == {"some-model"}
+    assert {request.path for request in asked} == {"/v1/chat/completions" if kind == "openai" else "/v1/messages"}
+    assert upstream.calls == before + 5
+    _, costs, _ = await client.call("GET", "/usage/costs?groupBy=provider")
+    assert [(row["provider"], row["requests"]) for row in costs["data"]["breakdown"]] == [("mine", 5)]
+
+
+async def test_the_installations_provider_is_everybodys_and_a_projects_own_goes_before_it(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    operator = Client(session, gateway.address, None)
+    await add(operator, named(upstream, "shared", apiKey="sk-of-the-installation"), "/providers")
+    assert (await client.chat("hello", model="shared/m"))[0] == 200
+    assert upstream.requests(1)[0].header("authorization") == "Bearer sk-of-the-installation"
+    await add(client, named(upstream, "shared", "anthropic"))
+    assert (await client.chat("hello again", model="shared/m"))[0] == 200
+    assert upstream.requests(1)[0].header("authorization") == f"Bearer {KEY}"
+    _, listed, _ = await operator.call("GET", "/providers", **{"content-type": "application/json"})
+    assert [(one["name"], one["apiKey"]) for one in listed["data"]] == [("shared", "sk-…tion")]
+    status, _, _ = await operator.call("DELETE", "/providers/shared", **{"content-type": "application/json"})
+    assert status == 200
+    other = await new_project(gateway, session)
+    status, answer, _ = await other.chat("hello", model="shared/m")
+    assert (status, answer["error"]["code"]) == (404, "UNKNOWN_MODEL")
+
+
+async def test_one_projects_provider_is_nobody_elses(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    await add(client, named(upstream))
+    other = await new_project(gateway, session)
+    status, answer, _ = await other.chat("hello", model="mine/m")
+    assert (status, answer["error"]["code"]) == (404, "UNKNOWN_MODEL")
+    _, listed, _ = await other.call("GET", "/projects/providers")
+    assert listed["data"] == []
+
+
+async def test_only_admins_and_the_operator_configure_providers(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "member"})
+    member = Client(session, gateway.address, issued["data"]["apiKey"])
+    for method, path in (("POST", ""), ("GET", ""), ("PATCH", "/mine"), ("DELETE", "/mine")):
+        status, answer, _ = await member.call(method, f"/projects/providers{path}", named(upstream))
+        assert (status, answer["error"]["code"]) == (403, "FORBIDDEN"), (method, answer)
+        status, answer, _ = await client.call(
+            method, f"/providers{path}", named(upstream), **{"x-forwarded-for": "10.0.0.1"}
+        )
+        assert (status, answer["error"]["code"]) == (403, "FORBIDDEN"), (method, answer)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"baseUrl": "http://api.example.com/v1"}, "baseUrl"),
+        ({"baseUrl": "https://10.0.0.7/v1"}, "baseUrl"),
+        ({"baseUrl": "https://169.254.169.254/v1"}, "baseUrl"),
+        ({"baseUrl": "https://2852039166/v1"}, "baseUrl"),
+        ({"baseUrl": "https://a:b@api.example.com/v1"}, "baseUrl"),
+        ({"baseUrl": "https://api.example.com/v1?key=secret"}, "baseUrl"),
+        ({"baseUrl": "ftp://api.example.com"}, "baseUrl"),
+        ({"name": "openai"}, "name"),
+        ({"name": "Upper/Case"}, "name"),
+        ({"kind": "echo"}, "kind"),
+        ({"models": []}, "models"),
+        ({"apiKey": "short"}, "apiKey"),
+        ({"region": "eu"}, "region"),
+    ],
+)
+async def test_a_field_that_is_wrong_is_named(
+    client: Client, upstream: RunningProvider, fields: dict[str, Any], field: str
+) -> None:
+    status, answer, _ = await client.call("POST", "/projects/providers", named(upstream) | fields)
+    assert (status, answer["error"]["details"]["field"]) == (400, field), answer
+
+
+async def test_a_redirection_is_not_followed(client: Client, upstream: RunningProvider, redirecting: str) -> None:
+    await add(client, named(upstream, baseUrl=redirecting))
+    status, answer, _ = await client.chat("hello", model="mine/m")
+    assert (status, answer["error"]["code"]) == (502, "PROVIDER_UNAVAILABLE"), answer
+
+
+async def test_a_change_holds_at_once_and_a_key_stays_where_it_was_sent(
+    client: Client, upstream: RunningProvider
+) -> None:
+    await add(client, named(upstream, models=["a"]))
+    status, answer, _ = await client.call("PATCH", "/projects/providers/mine", {"baseUrl": "https://evil.example.com"})
+    assert (status, answer["error"]["details"]["field"]) == (400, "apiKey")
+    assert (await client.chat("hello", model="mine/b"))[0] == 404
+    status, answer, _ = await client.call(
+        "PATCH", "/projects/providers/mine", {"models": ["b"], "apiKey": "sk-another-one"}
+    )
+    assert (status, answer["data"]["models"], answer["data"]["apiKey"]) == (200, ["b"], "sk-…-one")
+    statuses = [(await client.chat(f"hello {number}", model="b"))[0] for number in range(4)]
+    assert set(statuses) == {200}
+    assert {request.header("authorization") for request in upstream.requests(4)} == {"Bearer sk-another-one"}
+    assert (await client.call("DELETE", "/projects/providers/mine"))[0] == 200
+    await asyncio.sleep(1)
+    answers = [await client.chat(f"bye {number}", model="mine/b") for number in range(4)]
+    assert {status for status, _, _ in answers} == {404}
+    assert (await client.call("DELETE", "/projects/providers/mine"))[0] == 404
+
+
+async def test_a_budget_needs_a_price_which_the_operator_sets(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    await add(client, named(upstream, "priced", models=["m"]))
+    _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "limited", "dailyBudget": 1})
+    limited = Client(session, gateway.address, issued["data"]["apiKey"])
+    status, answer, _ = await limited.chat("[[tokens=1000/500]]", model="priced/m", maxTokens=500)
+    assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
+    _, models, _ = await limited.call("GET", "/models")
+    row = next(row for row in models["data"] if row["name"] == "priced/m")
+    assert (row["provider"], row["inputPricePer1K"]) == ("priced", None)
+    arguments = ("price", "set", "priced/m", "--input", "0.001", "--output", "0.002")
+    made = await asyncio.to_thread(gateway.run, *arguments)
+    assert made.returncode == 0, made.stderr
+    await asyncio.sleep(1)
+    status, answer, _ = await limited.chat("[[tokens=1000/500]]", model="priced/m", maxTokens=500)
+    assert (status, answer["data"]["cost"]) == (200, Decimal("0.002"))
+    _, budget, _ = await limited.call("GET", "/usage/budget")
+    assert budget["data"]["daily"]["spent"] == Decimal("0.002")
+
+
+async def test_providers_are_administered_from_the_shell(client: Client, gateway: Gateway) -> None:
+    missing = await asyncio.to_thread(
+        gateway.run,
+        "provider",
+        "add",
+        "x",
+        "--kind",
+        "openai",
+        "--base-url",
+        "https://a.example.com",
+        "--key-env",
+        "NO",
+    )
+    assert (missing.returncode, missing.stderr.strip()) == (2, "gateway: the environment variable NO is not set")
+    arguments = ("provider", "add", "shell", "--kind", "openai", "--base-url", "https://a.example.com/v1", "--key-env")
+    added = await asyncio.to_thread(gateway.run, *arguments, "PATH", "--model", "m")
+    assert "shell/m" in added.stdout, added.stderr
+    listed = await asyncio.to_thread(gateway.run, "provider", "list")
+    assert "https://a.example.com/v1" in listed.stdout
+    _, models, _ = await client.call("GET", "/models")
+    assert "shell/m" in [model["name"] for model in models["data"]]
+    removed = await asyncio.to_thread(gateway.run, "provider", "remove", "shell")
+    assert removed.returncode == 0
+    again = await asyncio.to_thread(gateway.run, "provider", "remove", "shell")
+    assert again.returncode == 2
+
+
+async def test_no_key_of_a_provider_shows(client: Client, gateway: Gateway, upstream: RunningProvider) -> None:
+    await add(client, named(upstream))
+    await client.chat("[[status=401]]", model="mine/m")
+    _, events, _ = await client.call("GET", "/audit/events")
+    _, listed, _ = await client.call("GET", "/projects/providers")
+    assert "ProviderConfigured" in str(events)
+    for shown in (str(events), str(listed), gateway.errors(), gateway.run("replay").stdout):
+        assert KEY not in shown
