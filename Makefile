@@ -22,6 +22,7 @@ test: ## every test, on real servers
 
 bench: ## measure the whole path
 	$(RUN) python -m bench.whole_path
+	$(RUN) python -m bench.whole_streams
 
 rebuild: ## rebuild every projection of the running gateway
 	for name in budgets usage requests cache alerts keys prices providers; do $(RUN) gateway projections rebuild $$name; done

@@ -16,6 +16,7 @@ from api.question import Asked
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.events import RequestRejected, request_stream
 from domain.limits import NANO_PER_S
+from domain.wire import WireRequest
 from infra.admission import Admission, Ask, Attempt, Decision
 from infra.event_log import Commit, EventLog
 from infra.replies import ReplyInbox
@@ -171,6 +172,17 @@ class Gate:
         )
 
 
+def _unbounded(asked: Asked) -> Forbidden:
+    """Nobody can say what the request may cost at most: for want of a price, or for a field without a bound."""
+    request = asked.request
+    if asked.price is not None and isinstance(request, WireRequest) and request.unbounded is not None:
+        return Forbidden(f"nobody can bound the cost of `{request.unbounded}`, and this key has a budget: leave it out")
+    return Forbidden(
+        f"nobody knows the price of {asked.route.upstream_model!r}, and this key has a budget: "
+        "an operator can set one with `gateway price set`"
+    )
+
+
 def _refusal(asked: Asked, decision: Decision) -> GatewayError | None:
     """What a decision means for the caller; None where it may go on."""
     standing, settings = decision.standing, asked.caller.settings
@@ -195,10 +207,7 @@ def _refusal(asked: Asked, decision: Decision) -> GatewayError | None:
                 f"this key may have {settings.concurrency_limit} requests in flight at a time", retry_after_s=1
             )
         case "unpriced":
-            error = Forbidden(
-                f"nobody knows the price of {asked.route.upstream_model!r}, and this key has a budget: "
-                "an operator can set one with `gateway price set`"
-            )
+            error = _unbounded(asked)
         case "full" | "spent":
             assert decision.window is not None, "money refuses in a window"
             error = BudgetExceeded.of(decision.window, asked.floor_nano_usd, only_held=decision.outcome == "full")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
@@ -48,3 +48,48 @@ async def run(port: int, key: str, bodies: Callable[[int], bytes], *, requests: 
     await asyncio.gather(*(connection() for _ in range(connections)))
     seconds = time.perf_counter() - started
     return Result(requests=requests, seconds=seconds, latencies_ms=sorted(latencies), failures=failures)
+
+
+async def run_streams(
+    port: int, path: str, headers: dict[str, str], bodies: Callable[[int], bytes], *, streams: int, connections: int
+) -> Result:
+    """Ask for `streams` streams over `connections`, each read to its end; a latency is the time to its first byte."""
+    numbers = iter(range(streams))
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    started = time.perf_counter()
+    read = await asyncio.gather(*(_read_streams(port, path, head, bodies, numbers) for _ in range(connections)))
+    first_bytes_ms = sorted(latency for latencies, _ in read for latency in latencies)
+    return Result(
+        requests=streams,
+        seconds=time.perf_counter() - started,
+        latencies_ms=first_bytes_ms,
+        failures=sum(failures for _, failures in read),
+    )
+
+
+async def _read_streams(
+    port: int, path: str, head: str, bodies: Callable[[int], bytes], numbers: Iterator[int]
+) -> tuple[list[float], int]:
+    latencies: list[float] = []
+    failures = 0
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for number in numbers:
+        body = bodies(number)
+        started = time.perf_counter()
+        writer.write(
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\n{head}content-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        answer = await reader.readuntil(b"\r\n\r\n")
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        latencies.append((time.perf_counter() - started) * 1000)
+        last = b""
+        while size:
+            last = await reader.readexactly(size + 2)
+            size = int(await reader.readuntil(b"\r\n"), 16)
+        await reader.readexactly(2)
+        is_whole = b"[DONE]" in last or b"message_stop" in last
+        failures += not (answer.startswith(b"HTTP/1.1 200") and is_whole)
+    writer.close()
+    return latencies, failures

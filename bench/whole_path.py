@@ -61,17 +61,21 @@ def cpu_seconds(up: psutil.Process) -> dict[str, float]:
 class Measured:
     """A gateway, and the stub provider that it calls."""
 
-    def __init__(self, directory: Path, delay_ms: float) -> None:
+    def __init__(self, directory: Path, *, delay_ms: float = 0, pace_ms: float = 0) -> None:
+        """`delay_ms` is the provider's before an answer, `pace_ms` between the events of a stream."""
+        how = ["--delay-ms", str(delay_ms), "--pace-ms", str(pace_ms)]
         self._stub = subprocess.Popen(
-            [sys.executable, "-m", "bench.stub_provider", "--delay-ms", str(delay_ms)], cwd=ROOT, stdout=subprocess.PIPE
+            [sys.executable, "-m", "bench.stub_provider", *how], cwd=ROOT, stdout=subprocess.PIPE
         )
         assert self._stub.stdout is not None
-        port = int(self._stub.stdout.readline())
+        self.stub_port = port = int(self._stub.stdout.readline())
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+        environment |= {"OPENAI_API_KEY": "sk-bench", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
+        environment |= {"ANTHROPIC_API_KEY": "sk-bench", "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}"}
         self._up = subprocess.Popen(
             [str(Path(sys.executable).parent / "gateway"), "up", "--port", "0", "--data-dir", str(directory)],
             cwd=ROOT,
-            env=environment | {"OPENAI_API_KEY": "sk-bench", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"},
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -142,7 +146,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for name, delay_ms in (("miss", 0.0), ("miss, provider takes 50 ms", 50.0)):
         with tempfile.TemporaryDirectory(prefix="gw-bench-", ignore_cleanup_errors=True) as directory:
-            gateway = Measured(Path(directory) / "data", delay_ms)
+            gateway = Measured(Path(directory) / "data", delay_ms=delay_ms)
             try:
                 for connections in (1, 16, 64):
                     slow = delay_ms * arguments.requests / connections / 1000 > 60

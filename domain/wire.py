@@ -100,7 +100,7 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
         if name not in ("tools", "model", "stream_options"):
             size.add(value, name)
     tools = _list(fields, "tools")
-    charged = next((name for name in _CHARGED if fields.get(name)), None)
+    charged = next((name for name in _CHARGED if fields.get(name) not in (None, [])), None)  # {} asks for a search
     named = next((name for name in ("conversation", "prompt", "container") if fields.get(name)), None)
     return WireRequest(
         dialect=dialect,
