@@ -1,5 +1,6 @@
 """What passes through is changed where it must be, and nowhere else."""
 
+import json
 from decimal import Decimal
 
 import msgspec
@@ -30,7 +31,7 @@ def test_a_request_keeps_the_bytes_and_the_order_of_what_is_not_changed() -> Non
     body = b'{"messages": [ {"a":1.10} ], "model":"x", "n": 1e2, "new_field": {"b" : null}}'
     changes = {"model": "y", "max_tokens": 5, "stream_options": {"include_usage": True}}
     assert rewrite(body, changes) == (
-        b'{"messages":[ {"a":1.10} ],"model":"y","n":1e2,"new_field":{"b" : null},'
+        b'{"messages": [ {"a":1.10} ], "model":"y", "n": 1e2, "new_field": {"b" : null},'
         b'"max_tokens":5,"stream_options":{"include_usage":true}}'
     )
 
@@ -43,8 +44,37 @@ def test_only_what_is_named_is_changed(members: dict[str, object], changes: dict
     assert list(msgspec.json.decode(changed).items()) == list((members | changes).items())
 
 
-def test_of_a_name_given_twice_the_last_value_counts() -> None:
-    assert rewrite(b'{"a":1,"a":2}', {}) == b'{"a":2}'
+@given(st.dictionaries(st.text(max_size=5), VALUES, max_size=5), st.sampled_from((None, 1, 3)))
+def test_a_request_that_has_these_values_keeps_every_byte(members: dict[str, object], indent: int | None) -> None:
+    body = json.dumps(members, indent=indent, ensure_ascii=indent == 3).encode()
+    assert rewrite(body, members) == body
+
+
+@given(VALUES, VALUES, st.text(max_size=5), st.sampled_from((None, 1, 3)))
+def test_only_the_bytes_of_the_changed_value_change(old: object, new: object, name: str, indent: int | None) -> None:
+    before, after = ('{ "a\\"" :\t{"b": [1] }', name), ('"z"\n: "}" }\r\n', indent)
+    named = json.dumps(f"_{name}")
+    start, end = f"{before[0]},{named} : ".encode(), f"\n,{after[0]}".encode()
+    value = json.dumps(old, indent=indent).encode()
+    written = value if json.dumps(old) == json.dumps(new) else msgspec.json.encode(new)
+    assert rewrite(start + value + end, {f"_{name}": new}) == start + written + end
+
+
+@pytest.mark.parametrize("body", [b'{"a":1,"a":2}', b'{ "a" :1, "a": 2 }', b'{"a":{"b":1}, "a":2}'])
+def test_of_a_name_given_twice_the_last_value_counts(body: bytes) -> None:
+    assert rewrite(body, {}) == b'{"a":2}'
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [(b"{}", b'{"m":"y"}'), (b" { } ", b' {"m":"y" } '), (b'{ "a" : 1 }\n', b'{ "a" : 1,"m":"y" }\n')],
+)
+def test_what_is_new_stands_behind_the_last_member(body: bytes, expected: bytes) -> None:
+    assert rewrite(body, {"m": "y"}) == expected
+
+
+def test_one_is_not_true() -> None:
+    assert rewrite(b'{"a": 1}', {"a": True}) == b'{"a": true}'
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":' + b"[" * 100_000])
@@ -56,7 +86,8 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b'{"id":"x","usage":{"a": 1}, "z" :2.0}', b'{"id":"x","usage":{"a":1,"cost":1.2E-8},"z":2.0}'),
+        (b'{"id":"x","usage":{"a": 1}, "z" :2.0}', b'{"id":"x","usage":{"a": 1,"cost":1.2E-8}, "z" :2.0}'),
+        (b'{ "usage": {"b": {"cost":7}, "a" : 1 } }', b'{ "usage": {"b": {"cost":7}, "a" : 1,"cost":1.2E-8 } }'),
         (b'{"usage":{"cost":7}}', b'{"usage":{"cost":1.2E-8}}'),
         (b'{"type":"t","response":{"usage":{"a":1}}}', b'{"type":"t","response":{"usage":{"a":1,"cost":1.2E-8}}}'),
         (b'{ "usage": null }', b'{ "usage": null }'),
@@ -83,9 +114,9 @@ def test_an_events_other_lines_stay_as_they_came() -> None:
     assert event_with_cost(event(raw), COST) == expected
 
 
-def test_an_event_of_several_lines_is_written_anew() -> None:
+def test_an_event_of_several_lines_keeps_them() -> None:
     raw = b'event: e\ndata: {"usage":\ndata: {}}\n\n'
-    assert event_with_cost(event(raw), COST) == b'event: e\ndata: {"usage":{"cost":1.2E-8}}\n\n'
+    assert event_with_cost(event(raw), COST) == b'event: e\ndata: {"usage":\ndata: {"cost":1.2E-8}}\n\n'
 
 
 @pytest.mark.parametrize(
@@ -112,6 +143,8 @@ def test_an_event_without_usage_stays_as_it_came(raw: bytes) -> None:
             b'data: {"choices":[{"d":"say \\",\\"usage\\":null"}],"usage":null}\n\n',
             b'data: {"choices":[{"d":"say \\",\\"usage\\":null"}]}\n\n',
         ),
+        (b'data: { "usage" : null , "choices": [{}] }\n\n', b'data: {"choices": [{}] }\n\n'),
+        (b'data: {"usage":null,"usage":null,"choices":[{}]}\n\n', b'data: {"choices":[{}]}\n\n'),
         (b'data: {"choices":[],"usage":{"a":1}}\n\n', b""),
         (b'data: {"choices":[],"usage":null}\n\n', b'data: {"choices":[]}\n\n'),
         (b'data: {"choices":[{"f":"stop"}],"usage":{"a":1}}\n\n', b'data: {"choices":[{"f":"stop"}]}\n\n'),
