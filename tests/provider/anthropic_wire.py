@@ -126,7 +126,8 @@ def _call(call: Call) -> dict[str, Any]:
 
 
 def _stop_reason(answer: Answer) -> str:
-    return answer.plan.words.finish or ("tool_use" if answer.plan.calls else "end_turn")
+    words = answer.plan.words
+    return words.finish or ("refusal" if words.refuse else "tool_use" if answer.plan.calls else "end_turn")
 
 
 def _standing(usage: Usage) -> dict[str, Any]:

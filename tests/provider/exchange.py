@@ -15,6 +15,7 @@ from tests.provider import bill
 from tests.provider.asked import Answer, Asked, Frame, plan
 from tests.provider.recorded import Recording, Recordings
 from tests.provider.steering import steering
+from tests.provider.tomorrow import answer_of_tomorrow, frames_of_tomorrow
 
 MAX_STALL_S = 600.0
 SPLIT_PAUSE_S = 0.002
@@ -32,6 +33,8 @@ class Wire(Struct, frozen=True, kw_only=True):
     frames: Callable[[Answer], Iterator[Frame]] | None = None
     stream_error: Callable[[Answer, int], bytes] | None = None
     """The error inside a stream after so many frames."""
+    names_events: bool = False
+    """Whether its events have types."""
     is_anthropic: bool = False
     is_charged: bool = True
     counts_output: bool = True
@@ -87,8 +90,10 @@ class Exchange:
                 return web.Response()
             if self._words.garbage:
                 return self._recording.whole(web.Response(text="<html>oops</html>"))
-            found = web.json_response(self._wire.whole(self._answer), headers=self._headers(), dumps=_dumps)
-            return self._recording.whole(found)
+            found = _dumps(self._wire.whole(self._answer)).encode()
+            found = answer_of_tomorrow(found) if self._words.tomorrow else found
+            answer = web.Response(body=found, content_type="application/json", headers=self._headers())
+            return self._recording.whole(answer)
         finally:
             self._end()
 
@@ -149,13 +154,12 @@ class Exchange:
         return self._words.status
 
     async def _stream(self) -> web.StreamResponse:
-        assert self._wire.frames is not None
         response = web.StreamResponse(headers=self._headers() | {"cache-control": "no-cache"})
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
         await response.prepare(self._request)
         self._recording.head(response)
-        frames = list(self._wire.frames(self._answer))
+        frames = list(self._frames())
         for frame in frames:
             if self._words.stops_after == self._sent_deltas and (self._sent_deltas or frame.is_delta):
                 await self._stop(response)
@@ -170,6 +174,11 @@ class Exchange:
         self._recording.is_whole = True
         await response.write_eof()
         return response
+
+    def _frames(self) -> Iterator[Frame]:
+        assert self._wire.frames is not None
+        frames = self._wire.frames(self._answer)
+        return frames_of_tomorrow(frames, names_events=self._wire.names_events) if self._words.tomorrow else frames
 
     async def _stop(self, response: web.StreamResponse) -> None:
         """Do what the prompt asks for instead of going on."""

@@ -81,6 +81,8 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 def whole(answer: Answer) -> dict[str, Any]:
     """An answer in one piece."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.plan.text, "refusal": None}
+    if answer.plan.words.refuse:
+        message |= {"content": None, "refusal": answer.plan.text}
     if answer.plan.calls:
         message |= {"content": None, "tool_calls": [_call(call, call.arguments) for call in answer.plan.calls]}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
@@ -104,7 +106,7 @@ def frames(answer: Answer) -> Iterator[Frame]:
 
     yield Frame(data=said({"role": "assistant", "content": None if answer.plan.calls else "", "refusal": None}))
     for text in answer.plan.text_deltas():
-        yield Frame(data=said({"content": text}), is_delta=True)
+        yield Frame(data=said({"refusal" if words.refuse else "content": text}), is_delta=True)
     for call in answer.plan.calls:
         index = {"index": call.number - 1}
         yield Frame(data=said({"tool_calls": [index | _call(call, "")]}))

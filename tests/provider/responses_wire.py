@@ -113,6 +113,13 @@ def stream_error(answer: Answer, sent: int) -> bytes:
 def _text_events(answer: Answer, item: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     (part,) = item["content"]
     place = {"content_index": 0}
+    if answer.plan.words.refuse:
+        yield "content_part.added", place | {"part": part | {"refusal": ""}}
+        for text in answer.plan.text_deltas():
+            yield "refusal.delta", place | {"delta": text}
+        yield "refusal.done", place | {"refusal": part["refusal"]}
+        yield "content_part.done", place | {"part": part}
+        return
     yield "content_part.added", place | {"part": part | {"text": ""}}
     for text in answer.plan.text_deltas():
         yield "output_text.delta", place | {"delta": text, "logprobs": []}
@@ -129,7 +136,9 @@ def _call_events(call: Call) -> Iterator[tuple[str, dict[str, Any]]]:
 def _items(answer: Answer, status: str) -> list[dict[str, Any]]:
     plan = answer.plan
     if not plan.calls:
-        part = {"type": "output_text", "text": plan.text, "annotations": [], "logprobs": []}
+        part: dict[str, Any] = {"type": "output_text", "text": plan.text, "annotations": [], "logprobs": []}
+        if plan.words.refuse:
+            part = {"type": "refusal", "refusal": plan.text}
         message = {"id": f"msg_{plan.digest[:24]}", "type": "message", "role": "assistant"}
         return [message | {"status": status, "content": [part]}]
     return [

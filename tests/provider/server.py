@@ -34,6 +34,7 @@ WIRES = {
         whole=responses_wire.whole,
         frames=responses_wire.frames,
         stream_error=responses_wire.stream_error,
+        names_events=True,
     ),
     "/v1/embeddings": Wire(asked=openai_wire.embeddings_asked, whole=openai_wire.embeddings, counts_output=False),
     "/v1/messages": Wire(
@@ -41,6 +42,7 @@ WIRES = {
         whole=anthropic_wire.whole,
         frames=anthropic_wire.frames,
         stream_error=anthropic_wire.stream_error,
+        names_events=True,
         is_anthropic=True,
     ),
     "/v1/messages/count_tokens": Wire(

@@ -27,6 +27,11 @@ And what only streams meet. A delta is a piece of text, of a tool call's argumen
     [[nousage]]           no usage at the end, although it was asked for
     [[lateusage]]         usage on the finish chunk instead of one of its own (chat completions)
     [[split=utf8]]        every write ends inside a multi-byte character, where there is one
+
+And both:
+
+    [[refuse]]            say the text as a refusal
+    [[tomorrow]]          with members, events and comments that no SDK knows, see `tomorrow.py`
 """
 
 import re
@@ -66,6 +71,8 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     nousage: bool = False
     lateusage: bool = False
     split: str | UnsetType = UNSET
+    refuse: bool = False
+    tomorrow: bool = False
 
     @property
     def text(self) -> str | None:
