@@ -26,8 +26,8 @@ class SurfaceStream(Protocol):
         """An answer that is known already, as a stream, to its end."""
         ...
 
-    def error(self, error: GatewayError) -> bytes:
-        """What the caller is told where the stream breaks off."""
+    def error(self, error: GatewayError, sent: bytes) -> bytes:
+        """What the caller is told where the stream breaks off; `sent` is the last that it was given."""
         ...
 
 
@@ -83,12 +83,13 @@ def _headers(cache: str, provider: str, model: str, lowered_cap: int | None) -> 
 
 
 async def _live(answer: StreamedAnswer, surface: SurfaceStream) -> AsyncIterator[bytes]:
+    part = b""
     try:
         async for part in answer:
             yield part
     except GatewayError as error:
         log.warning("stream_broke_off", code=error.code)
-        yield surface.error(error)
+        yield error.in_stream or surface.error(error, part)
 
 
 async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:

@@ -40,6 +40,8 @@ class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     provider: str
     status: int | None = None
     retry_after_s: float | None = None
+    in_stream: bytes | None = None
+    """See `GatewayError`."""
 
 
 _PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
@@ -74,6 +76,7 @@ def failure_of(error: GatewayError, provider: str) -> Failure:
         provider=provider,
         status=error.status if isinstance(error, ProviderError) else None,
         retry_after_s=error.retry_after_s,
+        in_stream=error.in_stream,
     )
 
 
@@ -83,4 +86,6 @@ def error_of(failure: Failure) -> GatewayError:
         return BudgetExceeded(failure.message, retry_after_s=failure.retry_after_s)
     kind = _PROVIDER_ERRORS.get(failure.code, ProviderUnavailable)
     arguments: dict[str, Any] = {"provider": failure.provider, "status": failure.status}
-    return kind(failure.message, retry_after_s=failure.retry_after_s, **arguments)
+    error = kind(failure.message, retry_after_s=failure.retry_after_s, **arguments)
+    error.in_stream = failure.in_stream
+    return error

@@ -37,6 +37,8 @@ class GatewayError(Exception):
     code: ClassVar[str]
     standing: Standing | None = None
     """Where the key stands with its limits, once that was looked at."""
+    in_stream: bytes | None = None
+    """Of a stream that its provider ended: its own events that say so, for a caller who speaks its dialect."""
 
     def __init__(
         self, message: str, *, details: dict[str, Any] | None = None, retry_after_s: float | None = None

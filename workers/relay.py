@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from domain.dialects.answered import answer_usage
+from domain.dialects.answered import UnreadableAnswer, answer_usage
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.native_writer import NativeWriter
@@ -18,13 +18,19 @@ from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.passthrough import event_with_cost, without_usage
 from domain.dialects.responses_streamed import ResponsesReader
-from domain.dialects.streamed import StreamReader
+from domain.dialects.streamed import StreamFailed, StreamReader
 from domain.dialects.table import dialect_of
 from domain.sse import SseEvent
 from domain.stream import ChatAssembler, ChatChunk
 from domain.tokens import TokenUsage
 from infra.jobs import Job
 from workers.books import Finding
+
+MAX_LAST_WORDS_BYTES = 256 * 1024
+"""What a provider says of its failure travels in one message; where it says more, the gateway speaks for it."""
+
+_LINES = (b"data", b"event", b":", b"id", b"retry", b"\n", b"\r")
+"""What an event may begin with: a page of HTML does not."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -42,14 +48,22 @@ class Relay(Protocol):
 
     reader: StreamReader
 
-    def take(self, events: Sequence[SseEvent]) -> bytes:
-        """What the caller is sent at once.
+    def take(self, events: Sequence[SseEvent], sent: list[bytes]) -> None:
+        """Add to `sent` what the caller is sent at once, up to where it fails.
 
         Raises:
             StreamFailed: the provider says that it failed.
             UnreadableAnswer: these are no events of its wire.
 
         """
+        ...
+
+    def hear_out(self, events: Sequence[SseEvent]) -> None:
+        """Take what comes after the provider has said that it failed."""
+        ...
+
+    def last_words(self) -> bytes | None:
+        """The events by which the provider said that it failed; None where the caller does not speak its dialect."""
         ...
 
     def tail(self, end: End) -> bytes:
@@ -86,17 +100,31 @@ class PassedOn:
         self.reader: StreamReader = _reader(job, model=None)
         self._hides_usage = job.stream.surface == "openai" and not job.stream.with_usage
         self._tail: list[SseEvent] = []
+        self._last_words: list[bytes] = []
 
-    def take(self, events: Sequence[SseEvent]) -> bytes:
+    def take(self, events: Sequence[SseEvent], sent: list[bytes]) -> None:
         """See `Relay`."""
-        sent: list[bytes] = []
-        for event in events:
-            self.reader.take(event)
+        for number, event in enumerate(events):
+            if not event.raw.startswith(_LINES):
+                raise UnreadableAnswer("this is no stream of events")
+            try:
+                self.reader.take(event)
+            except StreamFailed:
+                self.hear_out(events[number:])
+                raise
             if self.reader.is_tail:
                 self._tail.append(event)
             else:
                 sent.append(without_usage(event) if self._hides_usage else event.raw)
-        return sent[0] if len(sent) == 1 else b"".join(sent)
+
+    def hear_out(self, events: Sequence[SseEvent]) -> None:
+        """See `Relay`."""
+        self._last_words += (event.raw for event in events)
+
+    def last_words(self) -> bytes | None:
+        """See `Relay`."""
+        said = b"".join(self._last_words)
+        return said if 0 < len(said) <= MAX_LAST_WORDS_BYTES else None
 
     def tail(self, end: End) -> bytes:
         """See `Relay`."""
@@ -118,15 +146,19 @@ class Told:
         self._assembler = ChatAssembler(provider=job.provider, model=job.model) if job.cache_key is not None else None
         self._write, self._end = _writer(job)
 
-    def take(self, events: Sequence[SseEvent]) -> bytes:
+    def take(self, events: Sequence[SseEvent], sent: list[bytes]) -> None:
         """See `Relay`."""
-        sent: list[bytes] = []
         for event in events:
             for chunk in self.reader.take(event):
                 if self._assembler is not None:
                     self._assembler.add(chunk)
                 sent.append(self._write(chunk))
-        return sent[0] if len(sent) == 1 else b"".join(sent)
+
+    def hear_out(self, events: Sequence[SseEvent]) -> None:
+        """See `Relay`."""
+
+    def last_words(self) -> None:
+        """See `Relay`."""
 
     def tail(self, end: End) -> bytes:
         """See `Relay`."""

@@ -6,11 +6,14 @@ that is cut, by its provider or because nobody waits for it any more, is costed 
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.streamed import StreamFailed
 from domain.errors import CallerLeft, GatewayError, ProviderError, ProviderLost
 from domain.money import to_usd
+from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 from infra.admission import Claim
 from infra.cancels import Cancels
@@ -20,6 +23,8 @@ from workers import outcome
 from workers.books import Body, Books, Work
 from workers.calls import ProviderCalls
 from workers.relay import End, Relay, finding, make_relay
+
+LAST_WORDS_S = 1.0
 
 
 class StreamedAttempts:
@@ -83,10 +88,15 @@ class StreamedAttempts:
         try:
             async with self._calls.stream(work.prepared, timeout_s) as batches:
                 has_opened = True
-                async for batch in batches:
-                    await outgoing.send(relay.take(batch))
+                try:
+                    await _relayed(relay, batches, outgoing)
+                except StreamFailed:
+                    await _hear_out(relay, batches)
+                    raise
         except (StreamFailed, UnreadableAnswer) as error:
-            return ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
+            lost = ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
+            lost.in_stream = relay.last_words()
+            return lost
         except ProviderError as error:
             if not has_opened:
                 raise
@@ -100,6 +110,24 @@ class StreamedAttempts:
             left.clear()
             if job.cache_key is None or not await self._replies.is_awaited(job.request_id):
                 return
+
+
+async def _relayed(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:
+    """Pass on what comes, and what came before a failure as well. Raises as `Relay.take`."""
+    async for batch in batches:
+        sent: list[bytes] = []
+        try:
+            relay.take(batch, sent)
+        finally:
+            await outgoing.send(sent[0] if len(sent) == 1 else b"".join(sent))
+
+
+async def _hear_out(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:
+    """Wait a moment for what the provider has to add to its failure, up to its end."""
+    with suppress(TimeoutError, ProviderError, UnreadableAnswer):
+        async with asyncio.timeout(LAST_WORDS_S):
+            async for batch in batches:
+                relay.hear_out(batch)
 
 
 class _Outgoing:

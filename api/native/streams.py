@@ -36,6 +36,6 @@ class NativeStream:
             latency_ms=max(0, round(latency.total_seconds() * 1000)),
         )
 
-    def error(self, failure: GatewayError) -> bytes:
+    def error(self, failure: GatewayError, _sent: bytes) -> bytes:
         """See `SurfaceStream`."""
         return error(failure.code, failure.message, self._question.request_id, failure.details)

@@ -52,7 +52,7 @@ def _replay_told(answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None
     return told(AnthropicMessagesWriter(), answer, usage, cost_usd)
 
 
-def _stream_error(error: GatewayError, request_id: str) -> bytes:
+def _stream_error(error: GatewayError, request_id: str, _sent: bytes) -> bytes:
     return sse(anthropic_error(error, request_id).body, "error")
 
 

@@ -66,12 +66,13 @@ def _replay_told(answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None
     return told(OpenAiChatWriter(created_s=_seconds(), include_usage=with_usage), answer, usage, cost_usd)
 
 
-def _stream_error(error: GatewayError, _request_id: str) -> bytes:
+def _stream_error(error: GatewayError, _request_id: str, _sent: bytes) -> bytes:
     return sse(openai_error(error).body)
 
 
-def _responses_error(error: GatewayError, _request_id: str) -> bytes:
-    return responses_writer.error(error.message, error.code.lower(), sequence_number=0)
+def _responses_error(error: GatewayError, _request_id: str, sent: bytes) -> bytes:
+    number = responses_writer.next_sequence_number(sent)
+    return responses_writer.error(error.message, error.code.lower(), number)
 
 
 def _seconds() -> int:

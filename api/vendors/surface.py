@@ -56,8 +56,8 @@ class Call:
     replay_wire: Callable[[bytes, Decimal | None, bool], Iterable[bytes]] | None = None
     """A kept answer in the dialect as its stream: body, cost, whether usage was asked for. None: it has no streams."""
     replay_told: Callable[[ChatAnswer, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
-    error: Callable[[GatewayError, str], bytes]
-    """An error inside a stream."""
+    error: Callable[[GatewayError, str, bytes], bytes]
+    """An error inside a stream: what happened, the request's id, the last that was sent before it."""
     limit_headers: Callable[[Standing], dict[str, str]]
     forwarded: tuple[str, ...] = ()
     """The caller's headers that its provider is told."""
@@ -127,9 +127,9 @@ class VendorStream:
         assert self._call.replay_wire is not None, "what is streamed can be streamed again"
         return self._call.replay_wire(answer.body, _cost(answer), wish.with_usage)
 
-    def error(self, error: GatewayError) -> bytes:
+    def error(self, error: GatewayError, sent: bytes) -> bytes:
         """See `SurfaceStream`."""
-        return self._call.error(error, self._question.request_id)
+        return self._call.error(error, self._question.request_id, sent)
 
 
 def told(writer: Any, answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None) -> Iterator[bytes]:

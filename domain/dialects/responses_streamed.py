@@ -76,7 +76,6 @@ class _Response(Struct, frozen=True, gc=False):
 
 class _Event(Struct, frozen=True, gc=False):
     type: str = ""
-    sequence_number: int | None = None
     delta: str | dict[str, Any] | None = None
     item: _Item | None = None
     response: Raw | UnsetType = UNSET
@@ -102,8 +101,6 @@ class ResponsesReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
-        self.next_sequence_number = 0
-        """What an event of our own would carry."""
         self._keep = keep
         self._final: bytes | None = None
 
@@ -114,8 +111,6 @@ class ResponsesReader:
         read = decoded_if_known(_decode, event.data, _KNOWN)
         if read is None:
             return []
-        if read.sequence_number is not None:
-            self.next_sequence_number = read.sequence_number + 1
         if isinstance(read.delta, str):
             self.received_output_bytes += utf8_bytes(read.delta)
         elif read.response is not UNSET:
