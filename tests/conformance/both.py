@@ -1,0 +1,118 @@
+"""The same request asked twice, as bytes: of the test provider itself, and of the gateway in front of it."""
+
+import json
+import re
+from typing import Any
+
+import aiohttp
+from msgspec import Struct
+
+from tests.acceptance.gateway import Client, Gateway
+from tests.provider.running import RecordedRequest, RunningProvider
+
+CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
+CLAUDE = "claude-3-haiku-20240307"
+GPT = "gpt-4o-mini"
+
+_COST = re.compile(rb',"cost":(?:null|[0-9.E-]+)(?=\s*\})')
+_ID = re.compile(rb"\breq_\w+")
+_SECRET = "sk-test-canary"
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """What a client sees of an answer."""
+
+    status: int
+    content_type: str
+    body: bytes
+    """Up to its end, or to where the connection broke."""
+    is_whole: bool
+    headers: dict[str, str]
+    """Their names in lower case."""
+
+    @property
+    def own(self) -> tuple[int, str, bytes]:
+        """What must be the provider's own: everything but the cost, which the gateway adds, and its ids."""
+        return self.status, self.content_type, _ID.sub(b"req_", _COST.sub(b"", self.body))
+
+    @property
+    def costs(self) -> int:
+        """How many times it says what it cost."""
+        return len(_COST.findall(self.body))
+
+    def json(self) -> Any:
+        """Its body, decoded."""
+        return json.loads(self.body)
+
+
+class Both:
+    """The provider, and the gateway with a key."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client
+    ) -> None:
+        self._session = session
+        self._provider = upstream
+        self.client = client
+        self.gateway_address = gateway.address
+        self.provider_address = upstream.address
+        self.key = client.key
+
+    async def straight(self, path: str, body: bytes, **headers: str) -> Seen:
+        """Ask the provider."""
+        return await self._ask(self.provider_address + path, _SECRET, body, headers)
+
+    async def through(self, path: str, body: bytes, **headers: str) -> Seen:
+        """Ask the gateway."""
+        return await self._ask(self.gateway_address + path, self.key, body, headers)
+
+    async def ask(self, path: str, body: bytes) -> tuple[Seen, Seen]:
+        """Ask the provider, then the gateway."""
+        return await self.straight(path, body), await self.through(path, body)
+
+    async def arrived(self, path: str, body: bytes, **headers: str) -> RecordedRequest:
+        """What the provider is asked when the gateway is asked this."""
+        seen = await self.through(path, body, **headers)
+        assert seen.status == 200, seen
+        return self._provider.requests(last=1)[0]
+
+    async def _ask(self, url: str, secret: str | None, body: bytes, headers: dict[str, str]) -> Seen:
+        told = {"authorization": f"Bearer {secret}", "content-type": "application/json"} | headers
+        received = b""
+        async with self._session.post(url, data=body, headers=told) as answer:
+            try:
+                async for data in answer.content.iter_any():
+                    received += data
+                is_whole = True
+            except aiohttp.ClientPayloadError:
+                is_whole = False
+            named = {name.lower(): value for name, value in answer.headers.items()}
+            return Seen(
+                status=answer.status,
+                content_type=named.get("content-type", "").partition(";")[0],
+                body=received,
+                is_whole=is_whole,
+                headers=named,
+            )
+
+
+def chat(prompt: str, **fields: Any) -> dict[str, Any]:
+    """A chat completion that asks this."""
+    return {"model": GPT, "messages": [{"role": "user", "content": prompt}]} | fields
+
+
+def response(prompt: str, **fields: Any) -> dict[str, Any]:
+    """A response that asks this."""
+    return {"model": GPT, "input": prompt} | fields
+
+
+def message(prompt: str, **fields: Any) -> dict[str, Any]:
+    """A message that asks this."""
+    return {"model": CLAUDE, "max_tokens": 1024, "messages": [{"role": "user", "content": prompt}]} | fields
+
+
+def written(body: dict[str, Any]) -> bytes:
+    """A request as a client sends it."""
+    return json.dumps(body, ensure_ascii=False).encode()

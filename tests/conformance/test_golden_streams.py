@@ -1,0 +1,214 @@
+"""What a client sees through the gateway is, byte for byte, what it sees straight from the provider, but for the cost.
+
+And the provider is asked, byte for byte, what the client asked.
+"""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.acceptance.gateway import Client, Gateway
+from tests.conformance.both import (
+    CHAT,
+    CLAUDE,
+    MESSAGES,
+    RESPONSES,
+    Both,
+    chat,
+    message,
+    written,
+)
+from tests.conformance.both import response as responses_call
+from tests.conformance.questions import CHATS, EVERY, STREAMS_WITHOUT_COST
+from tests.provider.running import RunningProvider
+
+ASK = {CHAT: chat, RESPONSES: responses_call, MESSAGES: message}
+
+
+@pytest.fixture
+def both(session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client) -> Both:
+    return Both(session, gateway, upstream, client)
+
+
+@pytest.mark.parametrize("name", EVERY)
+async def test_an_answer_in_one_piece_is_the_providers_own(both: Both, name: str) -> None:
+    path, body = EVERY[name]
+    straight, through = await both.ask(path, written(body))
+    assert (straight.status, straight.costs, straight.is_whole) == (200, 0, True)
+    assert (through.own, through.costs) == (straight.own, 1)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if not name.startswith("chat-")])
+async def test_a_stream_is_the_providers_own(both: Both, name: str) -> None:
+    path, body = EVERY[name]
+    straight, through = await both.ask(path, written(body | {"stream": True}))
+    assert (straight.content_type, straight.costs) == ("text/event-stream", 0)
+    assert (through.own, through.costs) == (straight.own, int(name not in STREAMS_WITHOUT_COST))
+
+
+@pytest.mark.parametrize("options", [None, {"include_usage": False, "x": 1}])
+@pytest.mark.parametrize("name", CHATS)
+async def test_who_does_not_ask_for_usage_sees_the_providers_stream_without_it(
+    both: Both, name: str, options: dict[str, Any] | None
+) -> None:
+    asked = CHATS[name] | {"stream": True, "stream_options": options}
+    straight, through = await both.ask(CHAT, written(asked))
+    assert (through.status, through.content_type, through.body) == (200, "text/event-stream", straight.body)
+    assert b"data: [DONE]\n\n" in through.body
+
+
+@pytest.mark.parametrize("name", CHATS)
+async def test_who_asks_for_usage_sees_the_providers_stream_with_it(both: Both, name: str) -> None:
+    asked = CHATS[name] | {"stream": True, "stream_options": {"include_usage": True}}
+    straight, through = await both.ask(CHAT, written(asked))
+    assert (through.own, through.costs) == (straight.own, int(name != "no-usage"))
+    assert b'"usage":' in through.body
+
+
+@pytest.mark.parametrize("path", ASK)
+async def test_a_failure_inside_a_stream_is_the_providers_own(both: Both, path: str) -> None:
+    asked = ASK[path]("[[streamerror=7]]", stream=True)
+    straight, through = await both.ask(path, written(asked))
+    assert through.own == straight.own
+    assert (straight.is_whole, through.is_whole) == (True, True)
+    assert b'"error"' in through.body
+
+
+@pytest.mark.parametrize("path", ASK)
+async def test_a_stream_that_is_cut_is_the_providers_up_to_there_and_ends_with_an_error(both: Both, path: str) -> None:
+    asked = ASK[path]("[[pace=20]] [[cut=5]]", stream=True)
+    straight, through = await both.ask(path, written(asked))
+    assert (straight.is_whole, through.status, through.is_whole) == (False, 200, True)
+    assert through.own[2] == straight.body + CUT[path]
+
+
+CUT = {
+    CHAT: b'data: {"error":{"message":"the connection to openai broke","type":"api_error","param":null,"code":null}}'
+    b"\n\n",
+    RESPONSES: b'event: error\ndata: {"type":"error","sequence_number":9,"code":"provider_unavailable",'
+    b'"message":"the connection to openai broke","param":null}\n\n',
+    MESSAGES: b'event: error\ndata: {"type":"error","error":{"type":"api_error",'
+    b'"message":"the connection to anthropic broke"},"request_id":"req_"}\n\n',
+}
+"""What the gateway says of it: in the vendor's shape, and with the number that is next in its order."""
+
+
+@pytest.mark.parametrize("path", ASK)
+async def test_a_stream_that_is_none_is_an_error_before_the_first_byte(both: Both, path: str) -> None:
+    through = await both.through(path, written(ASK[path]("[[garbage]]", stream=True)))
+    assert (through.status, through.content_type) == (502, "application/json")
+    assert through.json()["error"]["type"] == "api_error"
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ASK)
+async def test_what_the_provider_refuses_is_refused_in_its_words(
+    both: Both, path: str, stream: bool, status: int
+) -> None:
+    straight, through = await both.ask(path, written(ASK[path](f"[[status={status}]]", stream=stream)))
+    assert (straight.status, through.status, through.content_type) == (status, status, "application/json")
+    assert through.json()["error"]["message"] == straight.json()["error"]["message"]
+
+
+ODD = (
+    b'\r\n{ "x_tomorrow" : {"b" : [ 1.50, 1e2, null ], "a":"\\u00e4\\/\xc3\xa4"} ,\t"max_tokens":64,\n'
+    b'  "model"  :"%b","stream" : %b , "messages": [ {"content": "say \\"hello\\"", "role":"user"}],"temperature":0.30,'
+    b'"metadata" :{"user_id":"u"} }\n'
+)
+"""A request of both vendors in an order, with spaces and with members that no SDK would send."""
+
+ODD_THOUGHTS = b"""{"thinking":{"budget_tokens":1024,"type":"enabled"},"max_tokens":2048, "system":[
+  {"cache_control": {"type":"ephemeral" , "ttl":"1h"},"text":"Be brief.","type":"text"}],
+  "messages":[{"role":"user","content":"hello"},{"role":"assistant","content":[
+    {"type":"thinking","thinking":"hm\\u2028","signature":"c2lnbmF0dXJl=="},
+    {"data":"ZGF0YQ==","type":"redacted_thinking"},
+    {"type":"tool_use","id":"toolu_1","name":"now","input":{ "z":1.0, "a":2 }}]},
+   {"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_1","content":"noon","is_error":false}]}],
+  "tools":[{"name":"now","input_schema":{"type":"object","properties":{} } }], "model":"%b"}"""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, ODD % (b"gpt-4o-mini", b"false")),
+        (CHAT, written(chat("x", stream=True, stream_options={"include_usage": True, "include_obfuscation": False}))),
+        (RESPONSES, b'{ "input" :"hello","model":"gpt-4o-mini" , "stream":true,"x_tomorrow": [ ]}'),
+        (RESPONSES, b'{ "input" :"hello","model":"gpt-4o-mini" , "store":false}'),
+        (MESSAGES, ODD % (CLAUDE.encode(), b"true")),
+        (MESSAGES, ODD % (CLAUDE.encode(), b"false")),
+        (MESSAGES, ODD_THOUGHTS % CLAUDE.encode()),
+    ],
+)
+async def test_a_request_that_need_not_change_arrives_as_it_was_sent(both: Both, path: str, body: bytes) -> None:
+    assert (await both.arrived(path, body)).body == body
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "arrived"),
+    [
+        (MESSAGES, ODD % (b"claude-3-haiku", b"true"), ODD % (CLAUDE.encode(), b"true")),
+        (MESSAGES, ODD_THOUGHTS % b"anthropic/claude-3-haiku", ODD_THOUGHTS % CLAUDE.encode()),
+        (CHAT, ODD % (b"openai/gpt-4o-mini", b"false"), ODD % (b"gpt-4o-mini", b"false")),
+        (
+            RESPONSES,
+            b'{ "input" :"hello","model":"openai/gpt-4o-mini" , "stream":true}',
+            b'{ "input" :"hello","model":"gpt-4o-mini" , "stream":true}',
+        ),
+        (
+            CHAT,
+            ODD % (b"gpt-4o-mini", b"true"),
+            (ODD % (b"gpt-4o-mini", b"true")).replace(b'"u"} }', b'"u"},"stream_options":{"include_usage":true} }'),
+        ),
+        (
+            CHAT,
+            b'{"stream_options" : { "x": 1 , "include_usage": false } ,"stream":true,"model":"gpt-4o-mini", '
+            b'"messages":[{"role":"user","content":"x"}]}',
+            b'{"stream_options" : {"x":1,"include_usage":true} ,"stream":true,"model":"gpt-4o-mini", '
+            b'"messages":[{"role":"user","content":"x"}]}',
+        ),
+    ],
+)
+async def test_of_a_request_only_the_models_name_and_the_wish_for_usage_change(
+    both: Both, path: str, body: bytes, arrived: bytes
+) -> None:
+    assert (await both.arrived(path, body)).body == arrived
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "cap"),
+    [
+        (CHAT, b'{ "model":"gpt-4o" , "messages":[ {"role":"user","content":"hello"} ] }', b'"max_tokens"'),
+        (RESPONSES, b'{ "model":"gpt-4o" , "input":"hello" }', b'"max_output_tokens"'),
+    ],
+)
+async def test_a_cap_that_fits_into_the_budget_is_added_behind_the_rest(
+    both: Both, path: str, body: bytes, cap: bytes
+) -> None:
+    _, issued, _ = await both.client.call("POST", "/projects/api-keys", {"name": "poor", "dailyBudget": 0.1})
+    both.key = issued["data"]["apiKey"]
+    arrived = (await both.arrived(path, body)).body
+    start, _, added = arrived.rpartition(b",")
+    assert start == body.removesuffix(b" }")
+    assert added.partition(b":")[0] == cap
+    assert 256 <= int(added.partition(b":")[2].removesuffix(b" }")) < 16_384
+
+
+async def test_anthropics_headers_arrive_as_they_were_sent(both: Both) -> None:
+    told = {"anthropic-version": "2099-01-01", "anthropic-beta": "one-2025-01-01,two-2026-01-01"}
+    arrived = await both.arrived(MESSAGES, written(message("hello")), **told)
+    assert {name: arrived.header(name) for name in told} == told
+
+
+async def test_what_is_the_gateways_does_not_reach_the_provider(both: Both) -> None:
+    told = {
+        "x-gateway-metadata": '{"a":"b"}',
+        "cookie": "c=d",
+        "x-forwarded-for": "10.0.0.1",
+        "openai-organization": "o",
+    }
+    arrived = await both.arrived(MESSAGES, written(message("hello")), **told)
+    assert [name for name in told if arrived.header(name) is not None] == []
+    assert str(both.key) not in json.dumps(arrived.headers)
