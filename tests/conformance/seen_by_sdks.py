@@ -1,0 +1,83 @@
+"""What the vendors' own SDKs make of an answer: its objects as plain values, and what they raise."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anthropic
+import openai
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
+
+from tests.conformance.both import CHAT, MESSAGES, RESPONSES
+
+_OWN = {  # the arguments that each SDK asks for; whatever else a request has travels as it is
+    CHAT: ("model", "messages"),
+    RESPONSES: ("model", "input"),
+    MESSAGES: ("model", "max_tokens", "messages"),
+}
+_OPTIONS: dict[str, Any] = {"max_retries": 0, "timeout": 30.0}
+
+
+class Sdks:
+    """Both SDKs, pointed at one address."""
+
+    def __init__(self, address: str, key: str) -> None:
+        self.openai = AsyncOpenAI(base_url=f"{address}/v1", api_key=key, **_OPTIONS)
+        self.anthropic = AsyncAnthropic(base_url=address, api_key=key, **_OPTIONS)
+
+    async def __aenter__(self) -> "Sdks":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.openai.close()
+        await self.anthropic.close()
+
+    async def whole(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer in one piece."""
+        return _plain(await self._create(path, body))
+
+    async def streamed(self, path: str, body: dict[str, Any]) -> list[Any]:
+        """Every event of the stream, and what is raised at its end."""
+        return await _all(await self._create(path, body | {"stream": True}))
+
+    async def helped(self, path: str, body: dict[str, Any]) -> list[Any]:
+        """Every event that the SDK's own helper makes of the stream, with all that it has put together by then."""
+        own, others = _split(path, body)
+        call = {CHAT: self.openai.chat.completions, RESPONSES: self.openai.responses, MESSAGES: self.anthropic.messages}
+        async with call[path].stream(**own, extra_body=others) as events:  # type: ignore[attr-defined]
+            return await _all(events)
+
+    async def _create(self, path: str, body: dict[str, Any]) -> Any:
+        own, others = _split(path, body)
+        stream = others.pop("stream", False)
+        match path:
+            case "/v1/chat/completions":
+                return await self.openai.chat.completions.create(**own, stream=stream, extra_body=others)
+            case "/v1/responses":
+                return await self.openai.responses.create(**own, stream=stream, extra_body=others)
+            case _:
+                return await self.anthropic.messages.create(**own, stream=stream, extra_body=others)
+
+
+def _split(path: str, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    own = {name: body[name] for name in _OWN[path]}
+    return own, {name: value for name, value in body.items() if name not in own}
+
+
+async def _all(events: AsyncIterator[Any]) -> list[Any]:
+    seen: list[Any] = []
+    try:
+        seen.extend([_plain(event) async for event in events])
+    except (openai.APIError, anthropic.APIError) as error:
+        seen.append((type(error).__name__, error.message, error.body))
+    return seen
+
+
+def _plain(seen: Any) -> Any:
+    return _without_cost(seen.model_dump(mode="json", exclude_unset=True, warnings=False))
+
+
+def _without_cost(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_cost(member) for name, member in value.items() if name != "cost"}
+    return [_without_cost(member) for member in value] if isinstance(value, list) else value
