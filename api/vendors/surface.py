@@ -95,7 +95,8 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
         metadata=metadata_of(request),
         received_at=received_at,
         stream=StreamWish(surface=call.surface, with_usage=with_usage) if is_stream else None,
-        headers={name: value for name in call.forwarded if (value := request.headers.get(name))} or None,
+        headers={name: ", ".join(lines) for name in call.forwarded if (lines := request.headers.getall(name, []))}
+        or None,
     )
     if question.stream is not None:
         answer = await answering.stream(caller, question)

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
 from tests.acceptance.gateway import Client, Gateway
 from tests.conformance.both import (
@@ -200,6 +201,16 @@ async def test_anthropics_headers_arrive_as_they_were_sent(both: Both) -> None:
     told = {"anthropic-version": "2099-01-01", "anthropic-beta": "one-2025-01-01,two-2026-01-01"}
     arrived = await both.arrived(MESSAGES, written(message("hello")), **told)
     assert {name: arrived.header(name) for name in told} == told
+
+
+async def test_a_header_that_was_sent_in_two_lines_arrives_whole(
+    both: Both, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    told = CIMultiDict([("anthropic-beta", "one-2025-01-01"), ("anthropic-beta", "two-2026-01-01")])
+    told.extend({"x-api-key": str(both.key), "content-type": "application/json"})
+    async with session.post(both.gateway_address + MESSAGES, data=written(message("hello")), headers=told) as answer:
+        assert answer.status == 200
+    assert upstream.requests(last=1)[0].header("anthropic-beta") == "one-2025-01-01, two-2026-01-01"
 
 
 async def test_what_is_the_gateways_does_not_reach_the_provider(both: Both) -> None:
