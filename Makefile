@@ -20,6 +20,9 @@ check: ## lint, types, import contracts, unit tests
 test: ## every test, on real servers
 	uv run pytest
 
+golden: ## write the frozen streams anew; read their difference before it is committed
+	WRITE_GOLDEN=1 uv run pytest tests/conformance/test_golden_translations.py
+
 bench: ## measure the whole path
 	$(RUN) python -m bench.whole_path
 	$(RUN) python -m bench.whole_streams
