@@ -33,4 +33,4 @@ rebuild: ## rebuild every projection of the running gateway
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate
 
-.PHONY: help setup up check test bench rebuild docs
+.PHONY: help setup up check test golden bench rebuild docs

@@ -1,0 +1,122 @@
+"""A cached answer replays as a stream, and a streamed answer is served from the cache as JSON, each with all of it."""
+
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.acceptance.gateway import Client, Gateway
+from tests.conformance.both import CHAT, CLAUDE, GPT, MESSAGES, RESPONSES, Both, chat, message, response, written
+from tests.conformance.put_together import NATIVE, from_json, from_stream
+from tests.conformance.questions import CHAT_TOOLS, MESSAGE_TOOLS, RESPONSE_TOOLS
+from tests.provider.running import RunningProvider
+
+TOKENS = "[[tokens=90/40]] [[cached=16]] [[reasoning=7]]"
+CACHE = {"x-gateway-cache": "on"}
+WITH_USAGE = {"stream_options": {"include_usage": True}}
+THINKING = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2048}
+
+
+def native(prompt: str, **fields: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": prompt}], "model": GPT, "maxTokens": 300} | fields
+
+
+EVERY: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat-text": (CHAT, chat(TOKENS, **WITH_USAGE)),
+    "chat-long": (CHAT, chat(f"{TOKENS} [[big=70000]] [[split=utf8]]", **WITH_USAGE)),
+    "chat-calls": (CHAT, chat(f"{TOKENS} [[calls=3]]", tools=CHAT_TOOLS, **WITH_USAGE)),
+    "chat-refusal": (CHAT, chat(f"{TOKENS} [[refuse]]", **WITH_USAGE)),
+    "chat-length": (CHAT, chat(f"{TOKENS} [[finish=length]]", **WITH_USAGE)),
+    "chat-tomorrow": (CHAT, chat(f"{TOKENS} [[tomorrow]]", **WITH_USAGE)),
+    "chat-of-claude-text": (CHAT, chat(TOKENS, model=CLAUDE, **WITH_USAGE)),
+    "chat-of-claude-calls": (CHAT, chat(f"{TOKENS} [[calls=3]]", model=CLAUDE, tools=CHAT_TOOLS, **WITH_USAGE)),
+    "chat-of-claude-length": (CHAT, chat(f"{TOKENS} [[finish=max_tokens]]", model=CLAUDE, **WITH_USAGE)),
+    "responses-text": (RESPONSES, response(TOKENS)),
+    "responses-calls": (RESPONSES, response(f"{TOKENS} [[calls=3]]", tools=RESPONSE_TOOLS)),
+    "responses-refusal": (RESPONSES, response(f"{TOKENS} [[refuse]]")),
+    "responses-incomplete": (RESPONSES, response(f"{TOKENS} [[finish=max_output_tokens]]")),
+    "messages-text": (MESSAGES, message(f"{TOKENS} [[cachewrite=9/4]]")),
+    "messages-calls": (MESSAGES, message(f"{TOKENS} [[calls=3]]", tools=MESSAGE_TOOLS)),
+    "messages-thinking": (MESSAGES, message("[[tokens=90/40]]", **THINKING)),
+    "messages-length": (MESSAGES, message(f"{TOKENS} [[finish=max_tokens]]")),
+    "messages-of-gpt-text": (MESSAGES, message(TOKENS, model=GPT)),
+    "messages-of-gpt-calls": (MESSAGES, message(f"{TOKENS} [[calls=3]]", model=GPT, tools=MESSAGE_TOOLS)),
+    "messages-of-gpt-refusal": (MESSAGES, message(f"{TOKENS} [[refuse]]", model=GPT)),
+    "native-of-gpt-text": (NATIVE, native(TOKENS)),
+    "native-of-gpt-calls": (NATIVE, native(f"{TOKENS} [[calls=3]]", tools=CHAT_TOOLS)),
+    "native-of-claude-text": (NATIVE, native(TOKENS, model=CLAUDE)),
+    "native-of-claude-calls": (NATIVE, native(f"{TOKENS} [[calls=3]]", model=CLAUDE, tools=CHAT_TOOLS)),
+    "native-of-echo": (NATIVE, native("Hello, echo!", model="echo")),
+}
+
+
+@pytest.fixture
+def both(session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client) -> Both:
+    return Both(session, gateway, upstream, client)
+
+
+@pytest.mark.parametrize("name", EVERY)
+async def test_a_cached_answer_replays_as_a_stream_with_all_of_it(
+    both: Both, upstream: RunningProvider, name: str
+) -> None:
+    path, asked = EVERY[name]
+    first = await both.through(path, written(without_options(asked)), **CACHE)
+    calls = upstream.calls
+    second = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    assert (first.headers["x-gateway-cache"], second.headers["x-gateway-cache"]) == ("MISS", "HIT")
+    assert (second.content_type, upstream.calls) == ("text/event-stream", calls)
+    whole, replayed = from_json(path, first.body), from_stream(path, second.body)
+    assert replayed.answer == whole.answer
+    assert (whole.cost > 0, replayed.cost) == (True, 0)
+    assert (whole.is_cached, replayed.is_cached) in ((False, True), (None, None))
+
+
+@pytest.mark.parametrize("name", EVERY)
+async def test_a_streamed_answer_is_served_from_the_cache_in_one_piece_with_all_of_it(
+    both: Both, upstream: RunningProvider, name: str
+) -> None:
+    path, asked = EVERY[name]
+    first = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    calls = upstream.calls
+    second = await both.through(path, written(without_options(asked)), **CACHE)
+    third = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    assert [seen.headers["x-gateway-cache"] for seen in (first, second, third)] == ["MISS", "HIT", "HIT"]
+    assert (second.content_type, third.content_type) == ("application/json", "text/event-stream")
+    assert upstream.calls == calls
+    streamed, whole, replayed = (
+        from_stream(path, first.body),
+        from_json(path, second.body),
+        from_stream(path, third.body),
+    )
+    assert whole.answer == streamed.answer
+    assert replayed.answer == streamed.answer
+    assert (streamed.cost > 0, whole.cost, replayed.cost) == (True, 0, 0)
+    assert (streamed.is_cached, whole.is_cached, replayed.is_cached) in ((False, True, True), (None, None, None))
+
+
+@pytest.mark.parametrize("name", ["chat-text", "chat-of-claude-text"])
+async def test_a_replay_shows_usage_only_to_who_asked_for_it(both: Both, name: str) -> None:
+    path, asked = EVERY[name]
+    await both.through(path, written(asked | {"stream": True}), **CACHE)
+    replayed = await both.through(path, written(without_options(asked) | {"stream": True}), **CACHE)
+    assert (replayed.headers["x-gateway-cache"], b"usage" in replayed.body) == ("HIT", False)
+    assert replayed.body.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        (CHAT, chat("[[pace=20]] [[cut=5]]", stream=True)),
+        (RESPONSES, response("[[streamerror=5]]", stream=True)),
+        (MESSAGES, message("[[streamerror=5]]", stream=True)),
+        (NATIVE, native("[[streamerror=5]]", stream=True)),
+    ],
+)
+async def test_what_broke_off_is_not_kept(both: Both, path: str, asked: dict[str, Any]) -> None:
+    first = await both.through(path, written(asked), **CACHE)
+    second = await both.through(path, written(asked), **CACHE)
+    assert [seen.headers["x-gateway-cache"] for seen in (first, second)] == ["MISS", "MISS"]
+
+
+def without_options(asked: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if name != "stream_options"}
