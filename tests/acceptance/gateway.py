@@ -52,7 +52,11 @@ class Gateway:
                 stderr=err,
             )
         gateway = cls(process, data_dir, output)
-        gateway._wait_for_greeting()
+        try:
+            gateway._wait_for_greeting()
+        except BaseException:
+            gateway.stop()
+            raise
         return gateway
 
     def _wait_for_greeting(self) -> None:
