@@ -1,6 +1,7 @@
 """News that somebody who waited for a stream has left, as a worker hears it. Says nothing about who still waits."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,8 @@ class Cancels:
     """One subscription for every stream of the process."""
 
     def __init__(self) -> None:
-        self._left: dict[str, asyncio.Event] = {}
+        self._left: defaultdict[str, list[asyncio.Event]] = defaultdict(list)
+        """More than one where a job has been delivered here again."""
 
     async def listen(self, broker: Broker) -> None:
         """Start to listen."""
@@ -27,14 +29,16 @@ class Cancels:
     @contextmanager
     def of(self, request_id: str) -> Iterator[asyncio.Event]:
         """An event that is set each time that somebody leaves who waited for the request, until the block ends."""
-        left = self._left[request_id] = asyncio.Event()
+        left = asyncio.Event()
+        self._left[request_id].append(left)
         try:
             yield left
         finally:
-            del self._left[request_id]
+            self._left[request_id].remove(left)
+            if not self._left[request_id]:
+                del self._left[request_id]
 
     def note(self, request_id: str) -> None:
         """Take note that somebody has left who waited for this request."""
-        left = self._left.get(request_id)
-        if left is not None:
+        for left in self._left.get(request_id, ()):
             left.set()

@@ -82,22 +82,29 @@ class Completer:
             prepared=await self._calls.prepare(job),
             history=[],
         )
-        claim = await self._claims.claim(job.request_id, delivery.number)
-        if claim is None:
-            found = await resume(self._log, self._claims, work.subject, work.attempt, delivery.number, self._now())
-            if found.verdict == "ended":
-                await self._books.tell_ending(work, found.history)
-            work.history, claim = found.history, found.claim
-        if claim is not None and await self._may_stream(work, claim):
-            await self._attempt_until_it_ends(work, claim, delivery.number)
+        with self._streams.departures(job) as left:
+            claim = await self._claim(work, delivery.number)
+            if claim is not None and await self._may_stream(work, claim):
+                await self._attempt_until_it_ends(work, claim, left, delivery.number)
         await delivery.ack()
 
-    async def _attempt_until_it_ends(self, work: Work, claim: Claim, delivery: int) -> None:
+    async def _claim(self, work: Work, delivery: int) -> Claim | None:
+        """The attempt that is this delivery's to make; None where there is none, and the caller was told of the end."""
+        claim = await self._claims.claim(work.job.request_id, delivery)
+        if claim is not None:
+            return claim
+        found = await resume(self._log, self._claims, work.subject, work.attempt, delivery, self._now())
+        if found.verdict == "ended":
+            await self._books.tell_ending(work, found.history)
+        work.history = found.history
+        return found.claim
+
+    async def _attempt_until_it_ends(self, work: Work, claim: Claim, left: asyncio.Event, delivery: int) -> None:
         for _ in range(MAX_ATTEMPTS):
             timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(work.job) - DEADLINE_MARGIN_S)
             try:
                 if work.job.stream is not None:
-                    await self._streams.attempt(work, claim, timeout_s)
+                    await self._streams.attempt(work, claim, left, timeout_s)
                 else:
                     await self._record_answer(work, claim, await self._calls.call(work.prepared, timeout_s))
             except ProviderError as error:

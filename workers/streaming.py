@@ -7,7 +7,7 @@ that is cut, by its provider or because nobody waits for it any more, is costed 
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.streamed import StreamFailed
@@ -36,16 +36,25 @@ class StreamedAttempts:
         self._replies = replies
         self._cancels = cancels
 
-    async def attempt(self, work: Work, claim: Claim, timeout_s: float) -> None:
+    def departures(self, job: Job) -> AbstractContextManager[asyncio.Event]:
+        """An event that says that somebody has left who waited for the job's answer. To be had before the claim:
+        whoever leaves and finds the attempt claimed says so once, and has to be heard.
+        """
+        return self._cancels.of(job.request_id)
+
+    async def attempt(self, work: Work, claim: Claim, left: asyncio.Event, timeout_s: float) -> None:
         """Make one attempt, and write what came of it.
 
         Raises:
             ProviderError: the provider gave no stream; nothing is written.
 
         """
+        if await self._is_deserted(work.job, left):
+            await self._books.cut(work, claim, TokenUsage(), _caller_left())
+            return
         relay = make_relay(work.job)
         outgoing = _Outgoing(self._replies, work.job, claim)
-        error = await self._until_it_ends(work, relay, outgoing, timeout_s)
+        error = await self._until_it_ends(work, relay, outgoing, left, timeout_s)
         if error is not None:
             await self._books.cut(work, claim, finding(relay, work.job).usage, error)
             return
@@ -66,21 +75,20 @@ class StreamedAttempts:
         await self._books.tell_followers(work.job)
 
     async def _until_it_ends(
-        self, work: Work, relay: Relay, outgoing: "_Outgoing", timeout_s: float
+        self, work: Work, relay: Relay, outgoing: "_Outgoing", left: asyncio.Event, timeout_s: float
     ) -> GatewayError | None:
         """Pass the stream on; the reason, where it was cut."""
-        with self._cancels.of(work.job.request_id) as left:
-            passing = asyncio.create_task(self._pass_on(work, relay, outgoing, timeout_s))
-            leaving = asyncio.create_task(self._until_nobody_waits(work.job, left))
-            try:
-                await asyncio.wait((passing, leaving), return_when=asyncio.FIRST_COMPLETED)
-                if passing.done():
-                    return passing.result()
-            finally:
-                passing.cancel()
-                leaving.cancel()
-                await asyncio.gather(passing, leaving, return_exceptions=True)
-            return CallerLeft("the caller left before the answer was complete")
+        passing = asyncio.create_task(self._pass_on(work, relay, outgoing, timeout_s))
+        leaving = asyncio.create_task(self._until_nobody_waits(work.job, left))
+        try:
+            await asyncio.wait((passing, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if passing.done():
+                return passing.result()
+        finally:
+            passing.cancel()
+            leaving.cancel()
+            await asyncio.gather(passing, leaving, return_exceptions=True)
+        return _caller_left()
 
     async def _pass_on(self, work: Work, relay: Relay, outgoing: "_Outgoing", timeout_s: float) -> GatewayError | None:
         provider = work.job.provider
@@ -104,12 +112,25 @@ class StreamedAttempts:
         return None if relay.reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
 
     async def _until_nobody_waits(self, job: Job, left: asyncio.Event) -> None:
-        """Return once somebody has left and nobody else waits for the answer."""
-        while True:
+        while not await self._is_deserted(job, left):
             await left.wait()
-            left.clear()
-            if job.cache_key is None or not await self._replies.is_awaited(job.request_id):
-                return
+
+    async def _is_deserted(self, job: Job, left: asyncio.Event) -> bool:
+        """Whether somebody has left, and nobody else waits for the answer; if so, `left` stays set."""
+        if not left.is_set():
+            return False
+        is_awaited = False
+        left.clear()  # who leaves while it is asked is asked about next
+        try:
+            is_awaited = job.cache_key is not None and await self._replies.is_awaited(job.request_id)
+        finally:
+            if not is_awaited:
+                left.set()
+        return not is_awaited
+
+
+def _caller_left() -> CallerLeft:
+    return CallerLeft("the caller left before the answer was complete")
 
 
 async def _relayed(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:
