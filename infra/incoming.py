@@ -4,8 +4,12 @@ A stream has begun once its caller was given a part: from then on no other attem
 """
 
 import asyncio
+from collections import deque
 
 from infra.replies import Committed, Failed, Frame, failure_in, receipt_in
+
+MAX_JOINED_BYTES = 256 * 1024
+"""Of what waits for a caller who is slower than the provider: a longer piece would only be copied more often."""
 
 Ending = Committed | Failed
 
@@ -22,7 +26,7 @@ class IncomingStream:
     """Collects the frames of one streamed answer."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: deque[bytes] = deque()
         self._attempt = 0
         self._forgotten = 0
         """The last attempt of which nothing more is taken."""
@@ -80,17 +84,29 @@ class IncomingStream:
             self._changed.clear()
             await self._changed.wait()
         if self._parts:
-            parts, self._parts = self._parts, []
             self._has_begun = True
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return self._joined()
         if isinstance(self._ending, PartsLost | Expired):
             raise self._ending
         assert self._ending is not None, "nothing else ends the loop"
         return self._ending
 
+    def _joined(self) -> bytes:
+        """What waits, as far as it goes into one piece."""
+        part = self._parts.popleft()
+        if not self._parts:
+            return part
+        parts, size = [part], len(part)
+        while self._parts and size + len(self._parts[0]) <= MAX_JOINED_BYTES:
+            part = self._parts.popleft()
+            parts.append(part)
+            size += len(part)
+        return b"".join(parts)
+
     def _take_part(self, frame: Frame) -> None:
         if frame.attempt != self._attempt and not self._has_begun:
-            self._attempt, self._taken, self._parts = frame.attempt, 0, []
+            self._attempt, self._taken = frame.attempt, 0
+            self._parts.clear()
         if (frame.attempt, frame.number) != (self._attempt, self._taken + 1):
             self._ending = PartsLost()
             return
