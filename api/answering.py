@@ -13,13 +13,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from api.authentication import Caller
+from api.departure import Departure
 from api.gate import Gate
 from api.known_answers import KnownAnswers
 from api.memory_cache import CachedAnswer
 from api.preparation import Preparation, lower_cap
 from api.question import Asked, Question
 from domain.answer import Receipt, error_of
-from domain.errors import GatewayError, Overloaded, ProviderTimeout, Unavailable
+from domain.errors import CallerLeft, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
 from domain.history import after_failure
 from domain.limits import Standing
@@ -127,22 +128,24 @@ class Answering:
 
         """
         assert question.stream is None, "asked to be streamed"
-        answer = await self._find(caller, question)
+        answer = await self._find(caller, question, Departure())
         assert isinstance(answer, Answer), "in one piece"
         return answer
 
-    async def stream(self, caller: Caller, question: Question) -> Answer | StreamedAnswer:
+    async def stream(self, caller: Caller, question: Question, departure: Departure) -> Answer | StreamedAnswer:
         """Find the answer, or have it made and given part by part.
 
         Raises:
             GatewayError: every refusal, and every failure before the first part.
+            CallerLeft: before the first part; nothing is held for it, or its call is being given up.
 
         """
         assert question.stream is not None, "not asked to be streamed"
-        return await self._find(caller, question)
+        return await self._find(caller, question, departure)
 
-    async def _find(self, caller: Caller, question: Question) -> Answer | StreamedAnswer:
+    async def _find(self, caller: Caller, question: Question, departure: Departure) -> Answer | StreamedAnswer:
         asked = self._preparation.work_out(caller, question)
+        asked.departure = departure
         if isinstance(asked.request, WireRequest):
             await self._objects.check(caller.project_id, asked.route.provider, asked.request)
         try:
@@ -157,6 +160,7 @@ class Answering:
             return await self._serve(asked, known, shared=False)
         newer_than = asked.newer_than
         while (asked.deadline - self._now()).total_seconds() > 0:
+            asked.departure.check()
             decision = await self._gate.decide(asked, newer_than)
             match decision.outcome:
                 case "admitted":
@@ -198,28 +202,32 @@ class Answering:
         incoming, closing = IncomingStream(), ExitStack()
         closing.enter_context(self._inbox.collect(request_id, incoming))
         try:
+            asked.departure.check()
             await self._publish(asked)
             closing.callback(lambda: None if incoming.has_ended else self._inbox.leave(request_id))
             remaining_s = (asked.deadline - self._now()).total_seconds()
             closing.callback(asyncio.get_running_loop().call_later(max(0.0, remaining_s), incoming.expire).cancel)
-            first = await self._next_part(asked, incoming)
+            first = await self._part(asked, asked.departure.racing(incoming.next()))
+        except CallerLeft as error:
+            with closing:  # a worker that has claimed the job before it could be dropped hears of it behind its claim
+                await self._drop(asked, error)
+            raise
         except BaseException:
             closing.close()
             raise
         return StreamedAnswer(
-            asked, first=first or b"", following=lambda: self._next_part(asked, incoming), close=closing.close
+            asked, first=first or b"", following=lambda: self._part(asked, incoming.next()), close=closing.close
         )
 
-    async def _next_part(self, asked: Asked, incoming: IncomingStream) -> bytes | None:
+    async def _part(self, asked: Asked, coming: Awaitable[bytes | Committed | Failed]) -> bytes | None:
         """What comes next; None once the answer is complete and stands in the log."""
         try:
-            came = await incoming.next()
+            came = await coming
         except PartsLost:
             raise Unavailable("a part of the answer was lost on its way") from None
         except Expired:
             error = self._timed_out(asked)
-            if await self._gate.drop(asked):
-                await self._record_failure(asked, error.code, error.message)
+            await self._drop(asked, error)
             raise error from None
         if isinstance(came, Failed):
             raise error_of(came.failure)
@@ -230,10 +238,7 @@ class Answering:
         try:
             await self._queue.publish(await self._job(asked))
         except (Overloaded, Unavailable) as error:
-            if await self._gate.drop(asked):
-                await self._record_failure(asked, error.code, error.message)
-                raise
-            if not isinstance(error, PublishUnknown):
+            if await self._drop(asked, error) or not isinstance(error, PublishUnknown):
                 raise
             # a worker has claimed it: the job did arrive
 
@@ -291,8 +296,7 @@ class Answering:
         if known is not None:
             return Answer(body=known.body, receipt=known.receipt, cache="MISS", standing=asked.standing)
         error = self._timed_out(asked)
-        if await self._gate.drop(asked):
-            await self._record_failure(asked, error.code, error.message)
+        await self._drop(asked, error)
         raise error
 
     def _timed_out(self, asked: Asked) -> ProviderTimeout:
@@ -322,10 +326,14 @@ class Answering:
         )
         return Answer(body=known.body, receipt=known.receipt, cache="HIT", standing=asked.standing)
 
-    async def _record_failure(self, asked: Asked, code: str, message: str) -> None:
-        """Note that an admitted request came to nothing before anybody called a provider."""
+    async def _drop(self, asked: Asked, error: GatewayError) -> bool:
+        """Take an admission back, and note what it came to before anybody called a provider. False: it is claimed."""
+        if not await self._gate.drop(asked):
+            return False
         now = self._now()
-        failed = RequestFailed(**asked.subject(), code=code, message=message, latency_ms=asked.latency_ms(now))
+        failed = RequestFailed(
+            **asked.subject(), code=error.code, message=error.message, latency_ms=asked.latency_ms(now)
+        )
         await record(
             self._log,
             request_id=asked.question.request_id,
@@ -334,6 +342,7 @@ class Answering:
             decide=lambda history: after_failure(history, None, failed),
             history=[],
         )
+        return True
 
 
 def _settled(standing: Standing, hold_nano_usd: NanoUsd, cost_nano_usd: NanoUsd | None) -> Standing:

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from api.departure import Departure
 from api.metrics import Metrics
 from api.question import Asked
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
@@ -34,18 +35,26 @@ class WaitingLines:
     def __init__(self) -> None:
         self._heads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def ask_again(self, key_id: str, ask: Callable[[], Awaitable[Decision]], wait_s: float) -> Decision | None:
-        """Stand in line and ask, until there is something else than waiting to do, or the time is over (None)."""
+    async def ask_again(
+        self, key_id: str, ask: Callable[[], Awaitable[Decision]], wait_s: float, departure: Departure
+    ) -> Decision | None:
+        """Stand in line and ask, until there is something else than waiting to do, or the time is over (None).
+
+        Raises:
+            CallerLeft: there is nobody to ask for any more; nothing is held.
+
+        """
         until = time.monotonic() + wait_s
         head = self._heads.get(key_id)
         if head is None:
             head = self._heads[key_id] = asyncio.Lock()
         try:
-            await asyncio.wait_for(head.acquire(), wait_s)
+            await departure.racing(asyncio.wait_for(head.acquire(), wait_s))
         except TimeoutError:
             return None
         try:
             while (left_s := until - time.monotonic()) > 0:
+                departure.check()
                 decision = await ask()
                 if decision.outcome not in WAITING:
                     return decision
@@ -93,6 +102,7 @@ class Gate:
             RateLimited, BudgetExceeded: a limit refuses it.
             Forbidden: nobody can price it, and there is a budget.
             Unavailable, Overloaded: nobody can decide at the moment.
+            CallerLeft: the caller left while it waited; nothing is held.
 
         """
         decision = await self._admission.admit(self._ask(asked, newer_than))
@@ -102,6 +112,7 @@ class Gate:
                 asked.caller.key_id,
                 lambda: self._admission.admit(self._ask(asked, newer_than)),
                 asked.caller.settings.budget_wait_ms / 1000,
+                asked.departure,
             )
             decision = waited or await self._admission.admit(self._ask(asked, newer_than, is_final=True))
         await self._note(asked, decision)

@@ -59,7 +59,12 @@ class KnownAnswers:
         return known
 
     async def followed(self, asked: Asked, origin: str) -> CachedAnswer | None:
-        """Wait for the end of the request that asked the same first; None where it has no answer to share."""
+        """Wait for the end of the request that asked the same first; None where it has no answer to share.
+
+        Raises:
+            CallerLeft: nobody waits here any more.
+
+        """
         async with self._inbox.follow(origin) as ended:
             while (asked.deadline - self._now()).total_seconds() > 0:
                 stored = [event.event for event in await self._log.read_stream(request_stream(origin))]
@@ -69,7 +74,7 @@ class KnownAnswers:
                 if end is not None:
                     return await self.of_request(asked.caller.project_id, origin)
                 try:
-                    await asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S)
+                    await asked.departure.racing(asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S))
                 except TimeoutError:
                     continue  # look into the log again
                 ended.clear()

@@ -3,9 +3,10 @@
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from api.authentication import Caller
+from api.departure import Departure
 from domain.chat import ChatRequest
 from domain.embeddings import EmbeddingsRequest
 from domain.events import Operation
@@ -64,6 +65,8 @@ class Asked(Struct, kw_only=True):
     deadline: datetime
     is_counted: bool = False
     """Whether it has been counted toward the rate limit."""
+    departure: Departure = field(default_factory=Departure)
+    """Noted only where the answer is to be streamed."""
     standing: Standing = Standing()
     lowered_cap: int | None = None
     """The output cap that fitted into the budget, where that is lower than the model's own."""

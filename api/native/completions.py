@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from api.answering import Answer
 from api.delivery import EventStream, answer_headers, stream_headers
+from api.departure import departure_of
 from api.limit_headers import limit_headers
 from api.native.envelope import JSON, Described, Description
 from api.native.streams import NativeStream
@@ -122,7 +123,8 @@ async def _complete(
     answering = services_of(request).answering
     if question.stream is None:
         return _delivered(await answering.answer(caller, question), question)
-    answer = await answering.stream(caller, question)
+    async with departure_of(request.receive) as departure:
+        answer = await answering.stream(caller, question, departure)
     return EventStream(answer, NativeStream(question), stream_headers(answer) | limit_headers(answer.standing))
 
 

@@ -14,6 +14,7 @@ from litestar import Response
 
 from api.answering import Answer
 from api.delivery import EventStream, answer_headers, stream_headers
+from api.departure import departure_of
 from api.question import Question
 from api.requests import AnyRequest, caller_of, request_id_of, services_of
 from api.wishes import cache_policy, metadata_of
@@ -99,7 +100,8 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
         or None,
     )
     if question.stream is not None:
-        answer = await answering.stream(caller, question)
+        async with departure_of(request.receive) as departure:
+            answer = await answering.stream(caller, question, departure)
         stream = VendorStream(call, question, is_told=read is not None)
         return EventStream(answer, stream, stream_headers(answer) | call.limit_headers(answer.standing))
     answer = await answering.answer(caller, question)

@@ -1,0 +1,140 @@
+"""The calls that stream, on every surface, and what a caller makes of their events."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+from msgspec import Struct
+
+from tests.acceptance.gateway import Client, exact_json
+
+
+class StreamCall(Struct, frozen=True, kw_only=True):
+    """A call of a surface that can stream, asking a model of the surface's own vendor or of the other."""
+
+    name: str
+    path: str
+    model: str
+
+    def body(self, prompt: str, cap: int = 100, *, stream: bool = True) -> dict[str, Any]:
+        """The request."""
+        messages = [{"role": "user", "content": prompt}]
+        match self.path:
+            case "/api/v1/completions/chat":
+                asked: dict[str, Any] = {"messages": messages, "maxTokens": cap}
+            case "/v1/responses":
+                asked = {"input": prompt, "max_output_tokens": cap}
+            case "/v1/chat/completions" if stream:
+                asked = {"messages": messages, "max_tokens": cap, "stream_options": {"include_usage": True}}
+            case _:
+                asked = {"messages": messages, "max_tokens": cap}
+        return {"model": self.model, "stream": stream} | asked
+
+
+NATIVE, CHAT, RESPONSES, MESSAGES = "/api/v1/completions/chat", "/v1/chat/completions", "/v1/responses", "/v1/messages"
+GPT, CLAUDE = "gpt-4o-mini", "claude-3-haiku"
+
+NATIVE_GPT = StreamCall(name="native gpt", path=NATIVE, model=GPT)
+NATIVE_CLAUDE = StreamCall(name="native claude", path=NATIVE, model=CLAUDE)
+CHAT_GPT = StreamCall(name="chat, passed on", path=CHAT, model=GPT)
+CHAT_CLAUDE = StreamCall(name="chat, translated", path=CHAT, model=CLAUDE)
+RESPONSES_GPT = StreamCall(name="responses, passed on", path=RESPONSES, model=GPT)
+MESSAGES_CLAUDE = StreamCall(name="messages, passed on", path=MESSAGES, model=CLAUDE)
+MESSAGES_GPT = StreamCall(name="messages, translated", path=MESSAGES, model=GPT)
+ALL_CALLS = (NATIVE_GPT, NATIVE_CLAUDE, CHAT_GPT, CHAT_CLAUDE, RESPONSES_GPT, MESSAGES_CLAUDE, MESSAGES_GPT)
+
+
+class Streamer:
+    """A caller with a key, on every surface."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: str, key: str) -> None:
+        self.native = Client(session, address, key)
+        self._session = session
+        self._address = address
+        self._headers = {"Authorization": f"Bearer {key}", "anthropic-version": "2023-06-01"}
+
+    def opened(
+        self, call: StreamCall, body: Any, **headers: str
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Ask, and have the answer as soon as it begins. The cache is off unless a header turns it on."""
+        wanted = self._headers | {"x-gateway-cache": "off"} | headers
+        return self._session.post(self._address + call.path, json=body, headers=wanted)
+
+    async def read(self, call: StreamCall, body: Any, **headers: str) -> tuple[int, bytes]:
+        """Ask, and wait for the end of the answer."""
+        async with self.opened(call, body, **headers) as answer:
+            return answer.status, await answer.read()
+
+
+async def deltas(answer: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    """The pieces of text as they come."""
+    async for line in answer.content:
+        for event in events_in(line):
+            if piece := _piece(event):
+                yield piece
+
+
+async def first_delta(answer: aiohttp.ClientResponse) -> str:
+    """Wait for the first piece of text."""
+    return await anext(deltas(answer))
+
+
+def events_in(stream: bytes) -> list[Any]:
+    """The data of the events in a stream, or in a line of it, decoded; without OpenAI's `[DONE]`."""
+    data = [line.removeprefix(b"data: ") for line in stream.splitlines() if line.startswith(b"data: ")]
+    return [exact_json(one.decode()) for one in data if one != b"[DONE]"]
+
+
+def text_in(stream: bytes) -> str:
+    """Everything that was said in a stream."""
+    return "".join(_piece(event) for event in events_in(stream))
+
+
+def text_of(call: StreamCall, answer: bytes) -> str:
+    """What an answer in one piece says."""
+    found = json.loads(answer)
+    match call.path:
+        case "/api/v1/completions/chat":
+            return str(found["data"]["choices"][0]["message"]["content"])
+        case "/v1/responses":
+            return str(found["output"][0]["content"][0]["text"])
+        case "/v1/messages":
+            return str(found["content"][0]["text"])
+        case _:
+            return str(found["choices"][0]["message"]["content"])
+
+
+def cost_in(stream: bytes) -> Decimal:
+    """What the last event that says so says of the cost, in US dollars."""
+    costs = [cost for event in events_in(stream) if (cost := _cost(event)) is not None]
+    return Decimal(costs[-1])
+
+
+def error_in(stream: bytes) -> Any:
+    """The error inside a stream, in whichever vendor's words; None where there is none."""
+    return next(
+        (event for event in events_in(stream) if "error" in (event, event.get("type")) or "error" in event), None
+    )
+
+
+def _piece(event: Any) -> str:
+    match event:
+        case {"choices": [{"delta": {"content": str(text)}}]}:
+            return text
+        case {"type": "response.output_text.delta", "delta": str(text)}:
+            return text
+        case {"type": "content_block_delta", "delta": {"text": str(text)}}:
+            return text
+        case _:
+            return ""
+
+
+def _cost(event: Any) -> Decimal | None:
+    match event:
+        case {"cost": cost} | {"usage": {"cost": cost}} | {"response": {"usage": {"cost": cost}}}:
+            return Decimal(cost)
+        case _:
+            return None
