@@ -21,7 +21,6 @@ from domain.chat import (
     Seed,
     Temperature,
     Tool,
-    ToolCall,
     User,
 )
 from domain.dialects.served import EncodingFormat, Only, Wire
@@ -72,13 +71,31 @@ class UserTurn(Wire, frozen=True, kw_only=True, tag_field="role", tag="user"):
     name: Name | None = None
 
 
+class AskedFunction(Wire, frozen=True, kw_only=True):
+    """Which function the model wanted called."""
+
+    name: Name
+    arguments: str
+    parsed_arguments: Any = None
+
+
+class AskedCall(Wire, frozen=True, kw_only=True):
+    """One call that the model asked for."""
+
+    id: Name
+    function: AskedFunction
+    type: Literal["function"] = "function"
+    index: int | None = None
+
+
 class AssistantTurn(Wire, frozen=True, kw_only=True, tag_field="role", tag="assistant"):
     """What the model said earlier. SDKs send an answer back with every field that it had."""
 
     content: str | Annotated[list[TextPiece | RefusalPiece], Meta(min_length=1)] | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[AskedCall] | None = None
     name: Name | None = None
+    parsed: Any = None
     audio: Any = None
     annotations: Any = None
     function_call: Any = None

@@ -4,7 +4,8 @@ https://platform.openai.com/docs/api-reference/chat/create. Only for what goes t
 dialect: a request that stays with OpenAI is passed on as it came. What cannot be carried over is refused by name.
 Carried nowhere, because nothing but the price or the speed hangs on it: `prompt_cache_key`, `prompt_cache_options`,
 `prompt_cache_retention` and `prompt_cache_breakpoint` (other vendors' prompt caches have no such handles), the `name`
-of a tool message (it repeats what its `tool_call_id` says).
+of a tool message (it repeats what its `tool_call_id` says), and what OpenAI's SDK adds to an answer and sends back with
+it: `parsed` and `parsed_arguments` (they repeat `content` and `arguments`), the `index` of a call (it is its place).
 """
 
 import base64
@@ -22,12 +23,14 @@ from domain.chat import (
     ChatRequest,
     Content,
     DeveloperMessage,
+    FunctionCall,
     ImagePart,
     Message,
     ResponseFormat,
     SystemMessage,
     TextContent,
     TextPart,
+    ToolCall,
     ToolMessage,
     UserMessage,
 )
@@ -35,6 +38,7 @@ from domain.dialects.openai_call import (
     HARMLESS,
     HARMLESS_IN_ASSISTANT,
     HARMLESS_IN_STREAM_OPTIONS,
+    AskedCall,
     AssistantTurn,
     ChatCall,
     DeveloperTurn,
@@ -105,9 +109,14 @@ def _message(message: SystemTurn | DeveloperTurn | UserTurn | AssistantTurn | To
             return UserMessage(content=_parts(message.content), name=message.name)
         case AssistantTurn():
             refuse_all_but(HARMLESS_IN_ASSISTANT, message, inside=path)
-            return AssistantMessage(content=_said(message), tool_calls=message.tool_calls or None, name=message.name)
+            calls = [_call(call) for call in message.tool_calls or ()]
+            return AssistantMessage(content=_said(message), tool_calls=calls or None, name=message.name)
         case ToolTurn():
             return ToolMessage(content=_texts(message.content), tool_call_id=message.tool_call_id)
+
+
+def _call(call: AskedCall) -> ToolCall:
+    return ToolCall(id=call.id, function=FunctionCall(name=call.function.name, arguments=call.function.arguments))
 
 
 def _texts(content: str | list[TextPiece]) -> TextContent:

@@ -30,7 +30,7 @@ USAGE = TokenUsage(
     input=10, cache_read=20, cache_write=3, cache_write_1h=4, input_audio=2, output=30, output_audio=5, reasoning=7
 )
 CALL = ToolCall(id="call_1", function=FunctionCall(name="f", arguments='{"a": 1}'))
-WIRE_CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+WIRE_CALL: dict[str, Any] = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 CREATED_S = 1_790_000_000
 HELLO = {"role": "user", "content": "hello"}
 
@@ -261,6 +261,12 @@ def test_a_field_that_cannot_be_carried_is_named(fields: dict[str, Any], field: 
 )
 def test_a_part_of_a_message_that_cannot_be_carried_is_named(message: dict[str, Any], field: str) -> None:
     assert refusal(body(HELLO, message)).field == field
+
+
+def test_what_the_sdk_adds_to_an_answer_may_come_back_with_it() -> None:
+    call = WIRE_CALL | {"index": 0, "function": WIRE_CALL["function"] | {"parsed_arguments": {"a": 1}}}
+    turn = {"role": "assistant", "content": "{}", "parsed": {}, "tool_calls": [call]}
+    assert read_chat(body(HELLO, turn)) == read_chat(body(HELLO, turn | {"parsed": None, "tool_calls": [WIRE_CALL]}))
 
 
 def test_a_kind_that_is_missing_is_only_missing() -> None:
