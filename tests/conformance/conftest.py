@@ -1,5 +1,54 @@
-"""The gateway of the acceptance tests, which other people's clients are pointed at here."""
+"""One gateway in front of the test provider, and both kinds of the vendors' own SDKs pointed at it."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
 
 from tests.acceptance.conftest import client, gateway, session, upstream
+from tests.acceptance.gateway import Gateway
+from tests.conformance.pointed import Pointed, Project
 
 __all__ = ["client", "gateway", "session", "upstream"]
+
+
+@pytest.fixture(scope="session")
+def project(gateway: Gateway) -> Iterator[Project]:
+    one = Project(gateway)
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def key(project: Project) -> str:
+    """A key that no limit stops."""
+    return project.issue(rateLimit=None)["apiKey"]
+
+
+@pytest.fixture(scope="session")
+def waiting(gateway: Gateway, key: str) -> Iterator[Pointed]:
+    """The SDKs that wait for their answers."""
+    pointed = Pointed(gateway, key)
+    yield pointed
+    pointed.openai.close()
+    pointed.anthropic.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+async def openai(request: pytest.FixtureRequest, gateway: Gateway, key: str, waiting: Pointed) -> AsyncIterator[Any]:
+    """OpenAI's SDK, in both kinds."""
+    if request.param == "sync":
+        yield waiting.openai
+        return
+    async with Pointed(gateway, key).async_openai as client:
+        yield client
+
+
+@pytest.fixture(params=["sync", "async"])
+async def anthropic(request: pytest.FixtureRequest, gateway: Gateway, key: str, waiting: Pointed) -> AsyncIterator[Any]:
+    """Anthropic's SDK, in both kinds."""
+    if request.param == "sync":
+        yield waiting.anthropic
+        return
+    async with Pointed(gateway, key).async_anthropic as client:
+        yield client
