@@ -35,6 +35,8 @@ from domain.errors import (
 from domain.limits import Standing
 
 DEFAULT_RETRY_AFTER_S = 1.0
+REQUEST_ID_HEADER = "request-id"
+"""Where Anthropic's clients look for the id of a request."""
 UNEXPECTED = "something went wrong here; the log says what"
 
 _RETRY_STATUSES = frozenset({429, 503, 529})
@@ -47,6 +49,18 @@ class VendorError(Struct, frozen=True, kw_only=True):
     status: int
     body: bytes
     headers: dict[str, str]
+
+
+class ThreadRefused(InvalidRequest):
+    """No conversation is held for a client: neither its size, which is money, nor its owner would be known here.
+
+    Anthropic's SDK knows the code, and sends the whole conversation instead.
+    """
+
+    error_code = "thread_unsupported_request"
+
+    def __init__(self) -> None:
+        super().__init__("`thread` is not served here: send the whole conversation with each request", field="thread")
 
 
 class _OpenAI(Struct, frozen=True):
@@ -126,8 +140,10 @@ def anthropic_error(error: GatewayError, request_id: str) -> VendorError:
     own = _own_status(error)
     status = own or row.status
     kind = _ANTHROPIC_TYPES.get(own, row.type) if own is not None else row.type
-    body = _anthropic_body(error.message, kind, request_id)
-    return VendorError(status=status, body=body, headers={"request-id": request_id} | _headers(error, status, _limits))
+    details = {"error_code": error.error_code} if isinstance(error, ThreadRefused) else None
+    body = _anthropic_body(error.message, kind, request_id, details)
+    headers = {REQUEST_ID_HEADER: request_id} | _headers(error, status, _limits)
+    return VendorError(status=status, body=body, headers=headers)
 
 
 def openai_http_error(status: int, message: str) -> VendorError:
@@ -140,15 +156,16 @@ def anthropic_http_error(status: int, message: str, request_id: str) -> VendorEr
     """What the framework itself refuses (no such route, no such method), or a crash, as Anthropic's clients know it."""
     kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     body = _anthropic_body(message, kind, request_id)
-    return VendorError(status=status, body=body, headers={"request-id": request_id})
+    return VendorError(status=status, body=body, headers={REQUEST_ID_HEADER: request_id})
 
 
 def _openai_body(message: str, kind: str, *, param: str | None = None, code: str | None = None) -> bytes:
     return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
-def _anthropic_body(message: str, kind: str, request_id: str) -> bytes:
-    return _encode({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})
+def _anthropic_body(message: str, kind: str, request_id: str, details: dict[str, str] | None = None) -> bytes:
+    error = {"type": kind, "message": message} | ({"details": details} if details is not None else {})
+    return _encode({"type": "error", "error": error, "request_id": request_id})
 
 
 def _param(error: GatewayError) -> str | None:

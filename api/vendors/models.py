@@ -1,6 +1,5 @@
 """`GET /v1/models`, which both vendors have: Anthropic's clients are known by their `anthropic-version` header."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,7 +9,8 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
 
 from api.native.models import usable_models
-from api.requests import AnyRequest, caller_of, query_of, services_of
+from api.requests import AnyRequest, caller_of, query_of, request_id_of, services_of
+from api.vendors.errors import REQUEST_ID_HEADER
 from domain.errors import UnknownModel
 from infra.price_book import ListedModel
 
@@ -44,7 +44,7 @@ def routes() -> list[HTTPRouteHandler]:
         """List the models that the key may use."""
         models = await _usable(request)
         if is_anthropics(request):
-            return _response(_anthropic_page(models, query_of(request, _Page)))
+            return _for_anthropics(request, _anthropic_page(models, query_of(request, _Page)))
         return _response({"object": "list", "data": [_for_openai(model) for model in models]})
 
     @get("/models/{model:path}")
@@ -54,8 +54,9 @@ def routes() -> list[HTTPRouteHandler]:
         found = next((one for one in await _usable(request) if one.name == name), None)
         if found is None:
             raise UnknownModel(name)
-        show: Callable[[ListedModel], dict[str, Any]] = _for_anthropic if is_anthropics(request) else _for_openai
-        return _response(show(found))
+        if is_anthropics(request):
+            return _for_anthropics(request, _for_anthropic(found))
+        return _response(_for_openai(found))
 
     return [every, one]
 
@@ -93,8 +94,19 @@ def _for_openai(model: ListedModel) -> dict[str, Any]:
 
 
 def _for_anthropic(model: ListedModel) -> dict[str, Any]:
-    return {"type": "model", "id": model.name, "display_name": model.name, "created_at": CREATED_AT}
+    return {
+        "type": "model",
+        "id": model.name,
+        "display_name": model.name,
+        "created_at": CREATED_AT,
+        "lifecycle": "active",
+        "max_input_tokens": model.context_window,
+    }
 
 
-def _response(content: dict[str, Any]) -> Response[bytes]:
-    return Response(_encode(content), media_type=JSON)
+def _for_anthropics(request: AnyRequest, content: dict[str, Any]) -> Response[bytes]:
+    return _response(content, {REQUEST_ID_HEADER: request_id_of(request.scope)})
+
+
+def _response(content: dict[str, Any], headers: dict[str, str] | None = None) -> Response[bytes]:
+    return Response(_encode(content), media_type=JSON, headers=headers)

@@ -62,6 +62,8 @@ class Call:
     limit_headers: Callable[[Standing], dict[str, str]]
     forwarded: tuple[str, ...] = ()
     """The caller's headers that its provider is told."""
+    request_id_header: str | None = None
+    """Where its clients look for the request's id, beside `x-request-id`."""
 
 
 async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
@@ -88,8 +90,10 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
         read = call.read(body)
         asked = read.request
     is_stream = wire.is_stream and call.replay_wire is not None
+    request_id = request_id_of(request.scope)
+    named = {call.request_id_header: request_id} if call.request_id_header is not None else {}
     question = Question(
-        request_id=request_id_of(request.scope),
+        request_id=request_id,
         operation=call.operation,
         request=asked,
         cache=cache_policy(request, mode="off"),
@@ -103,11 +107,12 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
         async with departure_of(request.receive) as departure:
             answer = await answering.stream(caller, question, departure)
         stream = VendorStream(call, question, is_told=read is not None)
-        return EventStream(answer, stream, stream_headers(answer) | call.limit_headers(answer.standing))
+        return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.standing))
     answer = await answering.answer(caller, question)
     content = answer.body if read is None else read.write(answer)
     content = with_cost(content, _cost(answer))
-    return Response(content, media_type=JSON, headers=answer_headers(answer) | call.limit_headers(answer.standing))
+    headers = named | answer_headers(answer) | call.limit_headers(answer.standing)
+    return Response(content, media_type=JSON, headers=headers)
 
 
 class VendorStream:

@@ -1,0 +1,152 @@
+"""What only Anthropic's SDK and models have between them is passed on untouched; and what else its surface answers."""
+
+import json
+from typing import Any
+
+import pytest
+from anthropic import BadRequestError
+
+from tests.conformance.pointed import CLAUDE, GPT, UPSTREAM_CLAUDE, Pointed, Project, done, entered, every, user
+from tests.conformance.things import ANTHROPIC_TOOLS
+from tests.provider.running import RunningProvider
+
+THINKING: Any = {"type": "enabled", "budget_tokens": 1024}
+
+
+async def test_a_request_is_passed_on_with_everything_but_its_models_name(
+    anthropic: Any, upstream: RunningProvider
+) -> None:
+    lasting = {"type": "ephemeral", "ttl": "1h"}
+    raw = await done(
+        anthropic.messages.with_raw_response.create(
+            model=CLAUDE,
+            max_tokens=100,
+            system=[{"type": "text", "text": "hé", "cache_control": lasting}],
+            messages=user([{"type": "text", "text": "[[say=x]]", "cache_control": {"type": "ephemeral"}}]),
+            tools=[*ANTHROPIC_TOOLS, {"type": "web_search_20250305", "name": "web_search", "cache_control": lasting}],
+            metadata={"user_id": "u"},
+            extra_body={"top_k": 5, "a_field_of_tomorrow": {"z": 1, "a": [None, 1.50]}},
+        )
+    )
+    sent, received = raw.http_request.content, upstream.requests(last=1)[0].body
+    assert json.loads(received) == json.loads(sent) | {"model": UPSTREAM_CLAUDE}
+    assert list(json.loads(received)) == list(json.loads(sent))
+    assert b'"a_field_of_tomorrow":{"z":1,"a":[null,1.5]}' in received
+
+
+async def test_written_tokens_are_told_by_their_lifetime(anthropic: Any) -> None:
+    found = await done(
+        anthropic.messages.create(
+            model=CLAUDE, max_tokens=100, messages=user("[[tokens=70/30]] [[cached=20]] [[cachewrite=9/4]]")
+        )
+    )
+    usage = found.usage
+    assert (usage.input_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (37, 20, 13)
+    assert usage.cache_creation.ephemeral_5m_input_tokens == 9
+    assert usage.cache_creation.ephemeral_1h_input_tokens == 4
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_thinking_comes_signed_and_goes_back_as_it_came(
+    anthropic: Any, upstream: RunningProvider, streamed: bool
+) -> None:
+    messages = user("think [[calls=1]]")
+    asked: Any = {
+        "model": CLAUDE,
+        "max_tokens": 2048,
+        "thinking": THINKING,
+        "messages": messages,
+        "tools": ANTHROPIC_TOOLS,
+    }
+    if streamed:
+        async with entered(anthropic.messages.stream(**asked)) as stream:
+            first = await done(stream.get_final_message())
+    else:
+        first = await done(anthropic.messages.create(**asked))
+    thought, _, call = first.content
+    assert thought.type == "thinking"
+    assert thought.thinking.startswith("thinking about")
+    assert len(thought.signature) > 20
+    messages.append({"role": "assistant", "content": first.content})
+    messages.append(
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "raining"}]}
+    )
+    second = await done(anthropic.messages.create(**asked))
+    assert "raining" in second.content[-1].text
+    back = json.loads(upstream.requests(last=1)[0].body)["messages"][1]["content"][0]
+    assert back == {"type": "thinking", "thinking": thought.thinking, "signature": thought.signature}
+
+
+async def test_versions_and_betas_reach_the_provider(anthropic: Any, upstream: RunningProvider) -> None:
+    raw = await done(
+        anthropic.beta.messages.with_raw_response.create(
+            model=CLAUDE,
+            max_tokens=100,
+            messages=user("hello"),
+            betas=["context-1m-2025-08-07", "a-beta-of-tomorrow"],
+            extra_headers={"x-of-the-callers": "nobody's business"},
+        )
+    )
+    received = upstream.requests(last=1)[0]
+    assert received.header("anthropic-beta") == "context-1m-2025-08-07,a-beta-of-tomorrow"
+    assert received.header("anthropic-version") == raw.http_request.headers["anthropic-version"]
+    assert received.header("x-of-the-callers") is None
+    assert "sk-test-anthropic-canary" in str(received.headers)
+    assert "gw_live" not in str(received.headers)
+
+
+async def test_tokens_are_counted_by_the_provider(anthropic: Any) -> None:
+    found = await done(
+        anthropic.messages.count_tokens(
+            model=CLAUDE, system="be kind", messages=user("[[tokens=123/1]]"), tools=ANTHROPIC_TOOLS
+        )
+    )
+    assert found.input_tokens == 123
+
+
+async def test_counting_tokens_costs_nothing(anthropic: Any) -> None:
+    raw = await done(anthropic.messages.with_raw_response.count_tokens(model=CLAUDE, messages=user("[[tokens=123/1]]")))
+    assert float(raw.headers["x-gateway-cost-usd"]) == 0
+
+
+async def test_models_are_listed_page_by_page(anthropic: Any, project: Project) -> None:
+    listed = [model["name"] for model in project.models()]
+    assert len(listed) > 60
+    page = await done(anthropic.models.list(limit=25))
+    assert [model.id for model in page.data] == listed[:25]
+    assert (page.has_more, page.first_id, page.last_id) == (True, listed[0], listed[24])
+    following = await done(page.get_next_page())
+    assert [model.id for model in following.data] == listed[25:50]
+    before = await done(anthropic.models.list(limit=10, before_id=listed[50]))
+    assert [model.id for model in before.data] == listed[40:50]
+    assert before.has_more
+
+
+def test_the_pages_go_on_to_the_last_model(waiting: Pointed, project: Project) -> None:
+    listed = [model["name"] for model in project.models()]
+    assert [model.id for model in waiting.anthropic.models.list(limit=100)] == listed
+    last = waiting.anthropic.models.list(after_id=listed[-2])
+    assert [model.id for model in last.data] == listed[-1:]
+    assert not last.has_more
+
+
+async def test_the_pages_go_on_to_the_last_model_for_who_does_not_wait(anthropic: Any, project: Project) -> None:
+    assert len(await every(anthropic.models.list(limit=100))) == len(project.models())
+
+
+@pytest.mark.parametrize("model", [CLAUDE, GPT])
+async def test_a_model_is_described(anthropic: Any, model: str) -> None:
+    found = await done(anthropic.models.retrieve(model))
+    assert (found.id, found.type, found.lifecycle) == (model, "model", "active")
+    assert found.display_name
+
+
+async def test_a_thread_is_refused_by_a_code_that_the_sdk_knows(anthropic: Any) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        await done(
+            anthropic.beta.messages.create(
+                model=CLAUDE, max_tokens=100, messages=user("hello"), thread={"type": "create"}
+            )
+        )
+    assert refused.value.error_code == "thread_unsupported_request"
+    assert "`thread`" in refused.value.api_message

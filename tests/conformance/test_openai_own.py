@@ -1,0 +1,132 @@
+"""What else OpenAI's SDK asks: embeddings, responses, models."""
+
+import base64
+import json
+import struct
+from typing import Any
+
+import pytest
+
+from tests.conformance.pointed import CLAUDE, ECHO, EMBEDDER, GPT, Project, done, entered, every, user
+from tests.conformance.things import RESPONSES_TOOLS, Lookup, Order
+from tests.provider.running import RunningProvider
+
+EMBEDDERS = (EMBEDDER, ECHO)
+
+
+@pytest.fixture
+def embedding(openai: Any) -> Any:
+    """OpenAI's SDK. It decodes base64 only after it has looked whether it has floats, so it may not look."""
+    return openai.with_options(_extra_kwargs={"_strict_response_validation": False}).embeddings
+
+
+@pytest.mark.parametrize("model", EMBEDDERS)
+async def test_embeddings_are_the_same_in_both_spellings(embedding: Any, model: str) -> None:
+    asked: Any = {"model": model, "input": ["one", "two words"]}
+    default = await done(embedding.create(**asked))
+    floats = await done(embedding.create(**asked, encoding_format="float"))
+    assert [one.index for one in default.data] == [0, 1]
+    assert [len(one.embedding) for one in default.data] == [8, 8]
+    for spelled, written in zip(default.data, floats.data, strict=True):
+        assert list(spelled.embedding) == pytest.approx(written.embedding, rel=1e-6)
+    assert default.usage.prompt_tokens == default.usage.total_tokens > 0
+    assert default.usage.cost > 0
+
+
+async def test_base64_is_passed_on_as_it_was_asked_for(embedding: Any, upstream: RunningProvider) -> None:
+    raw = await done(embedding.with_raw_response.create(model=EMBEDDER, input="one", dimensions=3))
+    assert b'"encoding_format":"base64"' in upstream.requests(last=1)[0].body
+    (vector,) = json.loads(raw.content)["data"]
+    assert base64.b64decode(vector["embedding"]) == struct.pack("<3f", *[0.125] * 3)
+
+
+@pytest.mark.parametrize("model", EMBEDDERS)
+@pytest.mark.parametrize("spelling", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}])
+async def test_vectors_have_the_dimensions_that_are_asked_for(embedding: Any, model: str, spelling: Any) -> None:
+    found = await done(embedding.create(model=model, input="one", dimensions=5, **spelling))
+    decoded = spelling.get("encoding_format") != "base64"
+    assert [len(one.embedding) for one in found.data] == [5 if decoded else 28]
+
+
+async def test_many_texts_have_a_vector_each(embedding: Any) -> None:
+    found = await done(embedding.create(model=EMBEDDER, input=[f"text {n}" for n in range(2048)]))
+    assert [one.index for one in found.data] == list(range(2048))
+
+
+async def test_a_response_is_made(openai: Any) -> None:
+    found = await done(
+        openai.responses.create(model=GPT, instructions="be kind", input="[[say=hello]] [[tokens=70/30]] [[cached=20]]")
+    )
+    assert (found.object, found.status, found.output_text) == ("response", "completed", "hello")
+    assert (found.usage.input_tokens, found.usage.output_tokens, found.usage.total_tokens) == (70, 30, 100)
+    assert found.usage.input_tokens_details.cached_tokens == 20
+    assert found.usage.cost == pytest.approx(50 * 15e-8 + 20 * 75e-9 + 30 * 6e-7)
+
+
+async def test_a_streamed_response_says_what_the_whole_says(openai: Any) -> None:
+    asked: Any = {"model": GPT, "input": user("[[tokens=70/30]] [[chunks=20]]")}
+    whole = await done(openai.responses.create(**asked))
+    events = await every(openai.responses.create(**asked, stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert [events[0].type, events[1].type, events[-1].type] == [
+        "response.created",
+        "response.in_progress",
+        "response.completed",
+    ]
+    said = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert len(said) == 20
+    assert "".join(said) == whole.output_text == events[-1].response.output_text
+    assert events[-1].response.usage == whole.usage
+    assert events[-1].response.usage.cost > 0
+
+
+async def test_the_response_stream_helper_puts_the_response_together(openai: Any) -> None:
+    async with entered(openai.responses.stream(model=GPT, input="order", text_format=Order)) as stream:
+        await every(stream)
+        final = await done(stream.get_final_response())
+    assert isinstance(final.output_parsed, Order)
+    assert final.usage.cost > 0
+
+
+async def test_a_response_is_parsed_by_its_schema(openai: Any) -> None:
+    found = await done(openai.responses.parse(model=GPT, input="order", text_format=Order))
+    assert isinstance(found.output_parsed, Order)
+
+
+async def test_a_response_goes_on_with_its_own_items_and_the_results(openai: Any) -> None:
+    items = user("weather [[calls=2]]")
+    asked: Any = {"model": GPT, "input": items, "tools": RESPONSES_TOOLS}
+    first = await done(openai.responses.create(**asked))
+    assert [Lookup.model_validate_json(call.arguments).days for call in first.output] == [1, 1]
+    items.extend(first.output)
+    items.extend(
+        {"type": "function_call_output", "call_id": call.call_id, "output": "raining"} for call in first.output
+    )
+    second = await done(openai.responses.create(**asked))
+    assert "the tools said raining; raining" in second.output_text
+
+
+async def test_a_response_is_passed_on_byte_for_byte(openai: Any, upstream: RunningProvider) -> None:
+    raw = await done(
+        openai.responses.with_raw_response.create(
+            model=GPT,
+            input=[{"role": "user", "content": [{"type": "input_text", "text": "hé [[say=x]]"}]}],
+            store=False,
+            include=["reasoning.encrypted_content"],
+            extra_body={"a_field_of_tomorrow": {"z": 1, "a": [None, 1.50]}},
+        )
+    )
+    assert upstream.requests(last=1)[0].body == raw.http_request.content
+
+
+async def test_models_are_listed_as_the_native_surface_lists_them(openai: Any, project: Project) -> None:
+    found = await every(openai.models.list())
+    assert [model.id for model in found] == [model["name"] for model in project.models()]
+    owners = {model.id: model.owned_by for model in found}
+    assert (owners[GPT], owners[CLAUDE], owners[ECHO]) == ("openai", "anthropic", "echo")
+
+
+@pytest.mark.parametrize("model", [GPT, CLAUDE, ECHO])
+async def test_a_model_is_described(openai: Any, model: str) -> None:
+    found = await done(openai.models.retrieve(model))
+    assert (found.id, found.object) == (model, "model")
