@@ -1,0 +1,140 @@
+"""Errors of streams: plain HTTP before the first byte, the SDK's own error in the middle."""
+
+from typing import Any
+
+import anthropic as anthropic_sdk
+import openai as openai_sdk
+import pytest
+
+from tests.conformance.pointed import CLAUDE, GPT, Project, done, entered, user
+
+BOTH = (GPT, CLAUDE)
+MIDDLE = ("[[streamerror=3]] [[pace=80]]", "[[cut=3]] [[pace=80]]")
+"""What the provider sends in one go with its failure may be lost: a part comes at the least, all three at the most."""
+
+
+async def taken(stream: Any, into: list[Any]) -> None:
+    """Take what a stream brings until it ends or fails."""
+    opened = await done(stream)
+    if hasattr(opened, "__aiter__"):
+        async for one in opened:
+            into.append(one)  # noqa: PERF401 - what came before the failure counts
+        return
+    into.extend(opened)
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize(
+    ("word", "kind", "status"),
+    [
+        ("[[status=400]]", openai_sdk.BadRequestError, 400),
+        ("[[status=429]]", openai_sdk.RateLimitError, 429),
+        ("[[status=500]]", openai_sdk.InternalServerError, 502),
+        ("[[reset]]", openai_sdk.InternalServerError, 502),
+    ],
+)
+async def test_what_fails_before_a_chat_stream_begins_is_plain_http(
+    openai: Any, model: str, word: str, kind: type[Exception], status: int
+) -> None:
+    with pytest.raises(kind) as refused:
+        await done(openai.chat.completions.create(model=model, messages=user(word), stream=True))
+    error: Any = refused.value
+    assert error.status_code == status
+    assert error.response.headers["content-type"].startswith("application/json")
+    assert error.request_id.startswith("req_")
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize(
+    ("word", "kind", "status"),
+    [
+        ("[[status=400]]", anthropic_sdk.BadRequestError, 400),
+        ("[[status=429]]", anthropic_sdk.RateLimitError, 429),
+        ("[[status=500]]", anthropic_sdk.InternalServerError, 502),
+        ("[[reset]]", anthropic_sdk.InternalServerError, 502),
+    ],
+)
+async def test_what_fails_before_a_message_stream_begins_is_plain_http(
+    anthropic: Any, model: str, word: str, kind: type[Exception], status: int
+) -> None:
+    with pytest.raises(kind) as refused:
+        await done(anthropic.messages.create(model=model, max_tokens=50, messages=user(word), stream=True))
+    error: Any = refused.value
+    assert error.status_code == status
+    assert error.response.headers["content-type"].startswith("application/json")
+    assert error.request_id.startswith("req_")
+
+
+async def test_a_spent_budget_and_an_unknown_model_end_no_stream(openai: Any, anthropic: Any, project: Project) -> None:
+    spent = project.issue(dailyBudget=0)["apiKey"]
+    with pytest.raises(openai_sdk.RateLimitError):
+        await done(
+            openai.with_options(api_key=spent).chat.completions.create(model=GPT, messages=user("x"), stream=True)
+        )
+    with pytest.raises(openai_sdk.NotFoundError):
+        await done(openai.responses.create(model="llama-nowhere", input="x", stream=True))
+    with pytest.raises(anthropic_sdk.PaymentRequiredError):
+        async with entered(
+            anthropic.with_options(api_key=spent).messages.stream(model=GPT, max_tokens=9, messages=user("x"))
+        ):
+            raise AssertionError("it has not begun")
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize("word", MIDDLE)
+async def test_a_chat_stream_that_breaks_off_raises_the_sdks_error(openai: Any, model: str, word: str) -> None:
+    seen: list[Any] = []
+    with pytest.raises(openai_sdk.APIError) as broken:
+        await taken(openai.chat.completions.create(model=model, messages=user(f"{word} broken"), stream=True), seen)
+    said = [chunk.choices[0].delta.content for chunk in seen if chunk.choices[0].delta.content]
+    assert 1 <= len(said) <= 3
+    assert all(chunk.choices[0].finish_reason is None for chunk in seen)
+    assert type(broken.value) is openai_sdk.APIError
+    assert broken.value.type == "api_error"
+    assert set(broken.value.body) == {"message", "type", "param", "code"}
+    assert broken.value.message == broken.value.body["message"] != ""
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize("word", MIDDLE)
+async def test_the_chat_stream_helper_raises_it_too(openai: Any, model: str, word: str) -> None:
+    async with entered(openai.chat.completions.stream(model=model, messages=user(f"{word} helped"))) as stream:
+        with pytest.raises(openai_sdk.APIError):
+            await done(stream.get_final_completion())
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize("word", MIDDLE)
+async def test_a_message_stream_that_breaks_off_raises_the_sdks_error(anthropic: Any, model: str, word: str) -> None:
+    seen: list[Any] = []
+    with pytest.raises(anthropic_sdk.APIStatusError) as broken:
+        await taken(
+            anthropic.messages.create(model=model, max_tokens=50, messages=user(f"{word} broken"), stream=True), seen
+        )
+    kinds = [event.type for event in seen]
+    assert 1 <= kinds.count("content_block_delta") <= 3
+    assert "message_stop" not in kinds
+    error: Any = broken.value
+    assert error.type == "api_error"
+    assert error.api_message
+    assert error.request_id == error.body["request_id"]
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize("word", MIDDLE)
+async def test_the_message_stream_helper_raises_it_too(anthropic: Any, model: str, word: str) -> None:
+    with pytest.raises(anthropic_sdk.APIStatusError):
+        async with entered(
+            anthropic.messages.stream(model=model, max_tokens=50, messages=user(f"{word} helped"))
+        ) as stream:
+            await done(stream.get_final_message())
+
+
+@pytest.mark.parametrize("word", MIDDLE)
+async def test_a_stream_of_a_response_that_breaks_off_ends_with_its_error(openai: Any, word: str) -> None:
+    seen: list[Any] = []
+    await taken(openai.responses.create(model=GPT, input=f"{word} broken", stream=True), seen)
+    assert 1 <= [event.type for event in seen].count("response.output_text.delta") <= 3
+    assert seen[-1].type == "error"
+    assert seen[-1].message
+    assert [event.sequence_number for event in seen] == list(range(len(seen)))
