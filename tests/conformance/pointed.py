@@ -48,6 +48,11 @@ class Project:
         found: Any = self._call("GET", "/models", None)
         return list(found)
 
+    def costs(self, group_by: str) -> list[dict[str, Any]]:
+        """Where the money went."""
+        lines: list[dict[str, Any]] = self._call("GET", f"/usage/costs?groupBy={group_by}", None)["breakdown"]
+        return lines
+
     def close(self) -> None:
         """Close its connections."""
         self._client.close()

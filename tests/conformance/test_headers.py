@@ -1,0 +1,175 @@
+"""What an answer's headers say, in each vendor's words, as the SDKs show them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.conformance.pointed import CLAUDE, ECHO, EMBEDDER, GPT, UPSTREAM_CLAUDE, Project, done, entered, every, user
+
+ROUTES = [(GPT, "openai", GPT), (CLAUDE, "anthropic", UPSTREAM_CLAUDE), (ECHO, "echo", ECHO)]
+DURATION = re.compile(r"(\d+m)?\d+(\.\d+)?s|\d+ms")
+
+
+@pytest.fixture(scope="module")
+def limited(project: Project) -> str:
+    """A key with every limit."""
+    return str(project.issue(rateLimit=1000, tokenLimit=500_000, dailyBudget=5, monthlyBudget=50)["apiKey"])
+
+
+@pytest.mark.parametrize(("model", "provider", "upstream_model"), ROUTES)
+async def test_a_chat_completion_says_where_it_comes_from_and_what_it_cost(
+    openai: Any, model: str, provider: str, upstream_model: str
+) -> None:
+    raw = await done(openai.chat.completions.with_raw_response.create(model=model, messages=user("hello")))
+    found = await done(raw.parse())
+    assert found._request_id == raw.headers["x-request-id"]
+    assert found._request_id.startswith("req_")
+    assert (raw.headers["x-gateway-provider"], raw.headers["x-gateway-model"]) == (provider, upstream_model)
+    assert raw.headers["x-gateway-cache"] == "BYPASS"
+    assert float(raw.headers["x-gateway-cost-usd"]) == found.usage.cost > 0
+    assert raw.headers["content-type"].startswith("application/json")
+
+
+@pytest.mark.parametrize(("model", "provider", "upstream_model"), ROUTES)
+async def test_a_message_says_where_it_comes_from_and_what_it_cost(
+    anthropic: Any, model: str, provider: str, upstream_model: str
+) -> None:
+    raw = await done(anthropic.messages.with_raw_response.create(model=model, max_tokens=100, messages=user("hello")))
+    found = await done(raw.parse())
+    assert found._request_id == raw.headers["request-id"] == raw.headers["x-request-id"]
+    assert found._request_id.startswith("req_")
+    assert (raw.headers["x-gateway-provider"], raw.headers["x-gateway-model"]) == (provider, upstream_model)
+    assert raw.headers["x-gateway-cache"] == "BYPASS"
+    assert float(raw.headers["x-gateway-cost-usd"]) == found.usage.cost > 0
+
+
+async def test_embeddings_and_responses_say_the_same(openai: Any) -> None:
+    vectors = await done(openai.embeddings.with_raw_response.create(model=EMBEDDER, input="x"))
+    response = await done(openai.responses.with_raw_response.create(model=GPT, input="x"))
+    assert (vectors.headers["x-gateway-provider"], vectors.headers["x-gateway-model"]) == ("openai", EMBEDDER)
+    assert (response.headers["x-gateway-provider"], response.headers["x-gateway-model"]) == ("openai", GPT)
+    assert float(vectors.headers["x-gateway-cost-usd"]) == vectors.http_response.json()["usage"]["cost"] > 0
+    assert float(response.headers["x-gateway-cost-usd"]) == response.http_response.json()["usage"]["cost"] > 0
+
+
+async def test_what_is_listed_has_a_request_id_too(openai: Any, anthropic: Any) -> None:
+    assert (await done(openai.models.retrieve(GPT)))._request_id.startswith("req_")
+    assert (await done(anthropic.models.retrieve(CLAUDE)))._request_id.startswith("req_")
+    page = await done(anthropic.models.with_raw_response.list())
+    assert page.headers["request-id"] == page.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("model", [GPT, CLAUDE])
+async def test_openais_clients_are_told_their_limits(openai: Any, limited: str, model: str) -> None:
+    client = openai.with_options(api_key=limited)
+    asked: Any = {"model": model, "messages": user("hello"), "max_tokens": 50}
+    before = (await done(client.chat.completions.with_raw_response.create(**asked))).headers
+    after = (await done(client.chat.completions.with_raw_response.create(**asked))).headers
+    assert (after["x-ratelimit-limit-requests"], after["x-ratelimit-limit-tokens"]) == ("1000", "500000")
+    assert 0 < int(after["x-ratelimit-remaining-requests"]) < 1000
+    assert 0 < int(after["x-ratelimit-remaining-tokens"]) < 500_000
+    assert DURATION.fullmatch(after["x-ratelimit-reset-requests"])
+    assert DURATION.fullmatch(after["x-ratelimit-reset-tokens"])
+    left = Decimal(after["x-gateway-budget-remaining-usd"])
+    assert 0 < left < Decimal(before["x-gateway-budget-remaining-usd"]) < 5
+
+
+@pytest.mark.parametrize("model", [CLAUDE, GPT])
+async def test_anthropics_clients_are_told_their_limits(anthropic: Any, limited: str, model: str) -> None:
+    client = anthropic.with_options(api_key=limited)
+    raw = await done(client.messages.with_raw_response.create(model=model, max_tokens=50, messages=user("hello")))
+    told = {name: raw.headers[f"anthropic-ratelimit-{name}"] for name in ("requests-limit", "tokens-limit")}
+    assert told == {"requests-limit": "1000", "tokens-limit": "500000"}
+    assert 0 < int(raw.headers["anthropic-ratelimit-requests-remaining"]) < 1000
+    assert 0 < int(raw.headers["anthropic-ratelimit-tokens-remaining"]) < 500_000
+    reset = datetime.fromisoformat(raw.headers["anthropic-ratelimit-requests-reset"])
+    assert timedelta(seconds=-5) < reset - datetime.now(UTC) < timedelta(minutes=1)
+    assert 0 < Decimal(raw.headers["x-gateway-budget-remaining-usd"]) < 5
+    assert "x-ratelimit-limit-requests" not in raw.headers
+
+
+async def test_who_has_no_limits_is_told_of_none(openai: Any, anthropic: Any) -> None:
+    chat = await done(openai.chat.completions.with_raw_response.create(model=ECHO, messages=user("hello")))
+    message = await done(anthropic.messages.with_raw_response.create(model=ECHO, max_tokens=9, messages=user("hello")))
+    names = " ".join([*chat.headers, *message.headers])
+    assert "ratelimit" not in names
+    assert "budget" not in names
+
+
+@pytest.mark.parametrize("model", [GPT, CLAUDE, ECHO])
+async def test_a_stream_says_all_but_its_cost_before_it_begins(
+    openai: Any, anthropic: Any, limited: str, model: str
+) -> None:
+    chat = openai.with_options(api_key=limited).chat.completions
+    messages = anthropic.with_options(api_key=limited).messages
+    chunks = await done(chat.create(model=model, messages=user("hello"), stream=True))
+    events = await done(messages.create(model=model, max_tokens=50, messages=user("hello"), stream=True))
+    told_openai, told_anthropic = chunks.response.headers, events.response.headers
+    assert await every(chunks)
+    assert await every(events)
+    assert told_openai["content-type"].startswith("text/event-stream")
+    assert told_openai["x-request-id"].startswith("req_")
+    assert told_openai["x-ratelimit-limit-requests"] == "1000"
+    assert told_anthropic["request-id"] == told_anthropic["x-request-id"]
+    assert told_anthropic["anthropic-ratelimit-requests-limit"] == "1000"
+    assert told_openai["x-gateway-provider"] == told_anthropic["x-gateway-provider"]
+    assert "x-gateway-cost-usd" not in told_openai
+
+
+@pytest.mark.parametrize("model", [GPT, CLAUDE, ECHO])
+async def test_a_kept_chat_completion_costs_nothing_and_comes_as_it_is_asked_for(openai: Any, model: str) -> None:
+    prompt = f"kept by {type(openai).__name__} {model} [[tokens=70/30]] [[cached=20]]"
+    asked: Any = {"model": model, "messages": user(prompt), "extra_headers": {"x-gateway-cache": "on"}}
+    raw = await done(openai.chat.completions.with_raw_response.create(**asked))
+    first = await done(raw.parse())
+    again = await done(openai.chat.completions.with_raw_response.create(**asked))
+    second = await done(again.parse())
+    *chunks, last = await every(
+        openai.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    )
+    assert (raw.headers["x-gateway-cache"], again.headers["x-gateway-cache"]) == ("MISS", "HIT")
+    assert Decimal(again.headers["x-gateway-cost-usd"]) == second.usage.cost == last.usage.cost == 0
+    assert second.choices == first.choices
+    said = [chunk.choices[0].delta.content or "" for chunk in chunks]
+    assert "".join(said) == first.choices[0].message.content
+    assert last.usage.prompt_tokens == second.usage.prompt_tokens == first.usage.prompt_tokens
+    assert last.usage.prompt_tokens_details == first.usage.prompt_tokens_details
+
+
+@pytest.mark.parametrize("model", [GPT, CLAUDE, ECHO])
+async def test_a_streamed_message_is_kept_and_comes_in_one_piece(anthropic: Any, model: str) -> None:
+    prompt = f"streamed to {type(anthropic).__name__} {model} [[tokens=70/30]] [[cached=20]]"
+    asked: Any = {
+        "model": model,
+        "max_tokens": 100,
+        "messages": user(prompt),
+        "extra_headers": {"x-gateway-cache": "on"},
+    }
+    async with entered(anthropic.messages.stream(**asked)) as stream:
+        first = await done(stream.get_final_message())
+    raw = await done(anthropic.messages.with_raw_response.create(**asked))
+    second = await done(raw.parse())
+    assert (raw.headers["x-gateway-cache"], raw.headers["x-gateway-cost-usd"]) == ("HIT", "0")
+    assert second.content[0].text == first.content[0].text
+    assert (second.id, second.stop_reason) == (first.id, first.stop_reason)
+    counted = (second.usage.input_tokens, second.usage.cache_read_input_tokens, second.usage.output_tokens)
+    assert counted == (first.usage.input_tokens, first.usage.cache_read_input_tokens, first.usage.output_tokens)
+
+
+async def test_costs_are_grouped_by_what_a_header_says(openai: Any, anthropic: Any, project: Project) -> None:
+    team = f"team of {type(openai).__name__} and {type(anthropic).__name__}"
+    headers = {"x-gateway-metadata": f'{{"team": "{team}"}}'}
+    chat = await done(
+        openai.with_options(default_headers=headers).chat.completions.create(model=GPT, messages=user("hello"))
+    )
+    message = await done(
+        anthropic.with_options(default_headers=headers).messages.create(
+            model=CLAUDE, max_tokens=50, messages=user("hello")
+        )
+    )
+    (line,) = [line for line in project.costs("metadata.team") if line["metadata"] == team]
+    assert line["requests"] == 2
+    assert line["cost"] == pytest.approx(chat.usage.cost + message.usage.cost)
