@@ -38,6 +38,7 @@ def _told(whole: dict[str, Any], path: str, body: bytes) -> Told:
     if path == NATIVE:
         return Told({name: whole[name] for name in _NATIVE}, float(cost), is_cached=whole["cached"])
     whole["usage"].pop("cost", None)
+    whole.pop("created", None)  # of what is told in OpenAI's dialect: the second in which it is
     return Told(whole, float(cost))
 
 
