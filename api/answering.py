@@ -24,6 +24,7 @@ from domain.errors import CallerLeft, GatewayError, Overloaded, ProviderTimeout,
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
 from domain.history import after_failure
 from domain.limits import Standing
+from domain.models import may_think_unseen
 from domain.money import ZERO, NanoUsd
 from domain.routing import Route
 from domain.wire import WireRequest
@@ -266,6 +267,7 @@ class Answering:
             stream=question.stream,
             input_bound=asked.input_tokens,
             output_bound=asked.output_tokens,
+            may_think_unseen=may_think_unseen(found.upstream_model),
             reply_to=self._inbox.subject(question.request_id),
             admitted_at_ms=round(question.received_at.timestamp() * 1000),
             deadline_ms=round(asked.deadline.timestamp() * 1000),

@@ -1,4 +1,4 @@
-"""What providers document of their models: the longest answer and the context window. No prices.
+"""What providers document of their models: the longest answer, the context window, hidden thinking. No prices.
 
 Used for the bound of a request whose caller sets no output cap, and for the cap that Anthropic insists on. Sources:
 OpenAI's and Anthropic's model pages. A model that no row matches is taken to answer as long as its window is.
@@ -48,6 +48,18 @@ _LIMITS: tuple[tuple[re.Pattern[str], ModelLimits], ...] = tuple(
         (r"claude-(sonnet|haiku)-4(-5)?(-\d{8})?", _limits(1_000_000, 64_000)),
     )
 )
+
+
+MAX_UNSEEN_TOKENS_PER_S = 1_000
+"""What a model may write in a second without showing it: an assumption, since no vendor publishes a bound."""
+
+_SHOWS_ALL = re.compile(r"echo(-.*)?|gpt-(3\.5|4).*|chatgpt-4o.*|claude-3[.-].*")
+"""Models that do not think, or show all of it. Claude's since 4 show a summary, OpenAI's reasoning models nothing."""
+
+
+def may_think_unseen(upstream_model: str) -> bool:
+    """Whether a model may be charged for more output than it shows. One of which nothing is known may."""
+    return _SHOWS_ALL.fullmatch(upstream_model) is None
 
 
 def model_limits(upstream_model: str) -> ModelLimits | None:

@@ -87,6 +87,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     input_bound: int = 0
     output_bound: int = 0
     """The most tokens that the answer can be counted as: for the cost of one that is cut."""
+    may_think_unseen: bool = False
+    """Whether more output may be charged than is shown: for the same."""
     reply_to: str
     admitted_at_ms: int
     deadline_ms: int

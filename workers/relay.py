@@ -3,6 +3,7 @@
 Holds the end back: the caller is sent `tail` once the answer stands in the log.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Protocol
@@ -20,6 +21,7 @@ from domain.dialects.passthrough import event_with_cost, without_usage
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.streamed import StreamFailed, StreamReader
 from domain.dialects.table import dialect_of
+from domain.models import MAX_UNSEEN_TOKENS_PER_S
 from domain.sse import SseEvent
 from domain.stream import ChatAssembler, ChatChunk
 from domain.tokens import TokenUsage
@@ -80,14 +82,16 @@ def make_relay(job: Job) -> Relay:
     return PassedOn(job) if job.is_wire else Told(job)
 
 
-def finding(relay: Relay, job: Job) -> Finding:
-    """What the answer was, as far as it came; where the provider did not say, the most that it can have been."""
+def finding(relay: Relay, job: Job, elapsed_s: float) -> Finding:
+    """What the answer was, as far as it came; where the provider did not say, the most that it can have been after so
+    many seconds.
+    """
     reader = relay.reader
     return Finding(
         answered_by=reader.answered_by,
         response_id=reader.response_id,
         finish_reason=reader.finish_reason,
-        usage=reader.usage if reader.is_ended and reader.usage is not None else _estimated(reader, job),
+        usage=reader.usage if reader.is_ended and reader.usage is not None else _estimated(reader, job, elapsed_s),
         is_estimated=not reader.is_ended or reader.usage is None,
     )
 
@@ -200,10 +204,13 @@ def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[End], byt
             raise AssertionError("responses are passed on, never told")
 
 
-def _estimated(reader: StreamReader, job: Job) -> TokenUsage:
-    """No text has more tokens than bytes, and no answer more than its cap."""
+def _estimated(reader: StreamReader, job: Job, elapsed_s: float) -> TokenUsage:
+    """No text has more tokens than bytes, nobody thinks faster than `MAX_UNSEEN_TOKENS_PER_S`, and no answer is longer
+    than its cap.
+    """
     known = reader.usage or TokenUsage()
-    output = max(known.output, min(reader.received_output_bytes, job.output_bound))
+    unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) if job.may_think_unseen else 0
+    output = max(known.output, min(reader.received_output_bytes + unseen, job.output_bound))
     if reader.input_usage is not None:
         return msgspec.structs.replace(reader.input_usage, output=output)
     return TokenUsage(input=job.input_bound, output=output)

@@ -6,6 +6,7 @@ that is cut, by its provider or because nobody waits for it any more, is costed 
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, suppress
 
@@ -54,11 +55,12 @@ class StreamedAttempts:
             return
         relay = make_relay(work.job)
         outgoing = _Outgoing(self._replies, work.job, claim)
+        began_s = time.monotonic()
         error = await self._until_it_ends(work, relay, outgoing, left, timeout_s)
+        found = finding(relay, work.job, time.monotonic() - began_s)
         if error is not None:
-            await self._books.cut(work, claim, finding(relay, work.job).usage, error)
+            await self._books.cut(work, claim, found.usage, error)
             return
-        found = finding(relay, work.job)
         receipt = await self._books.answer(work, claim, found, outgoing.body(relay, found.usage))
         if receipt is None:
             return

@@ -1,0 +1,79 @@
+"""A stream that was cut counts as the most that it can have been: never less than what its provider charges for it."""
+
+import pytest
+from msgspec.structs import replace
+
+from domain.models import MAX_UNSEEN_TOKENS_PER_S, may_think_unseen
+from domain.tokens import TokenUsage
+from infra.jobs import Job, StreamWish
+from tests.unit.sdk_streams import events_of
+from workers.relay import finding, make_relay
+
+JOB = Job(
+    request_id="req",
+    project_id="prj",
+    key_id="key",
+    operation="chat",
+    model="m",
+    provider="openai",
+    kind="openai",
+    upstream_model="m",
+    price=None,
+    body=b"{}",
+    is_wire=True,
+    stream=StreamWish(surface="openai"),
+    input_bound=100,
+    output_bound=5_000,
+    reply_to="reply",
+    admitted_at_ms=0,
+    deadline_ms=0,
+)
+BEGUN = b'data: {"id":"x","model":"m","choices":[{"index":0,"delta":{"content":"four"}}]}\n\n'
+MESSAGE_BEGUN = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"id":"x","type":"message","role":"assistant",'
+    b'"model":"m","content":[],"usage":{"input_tokens":7,"cache_read_input_tokens":2,"output_tokens":1}}}\n\n'
+)
+
+
+def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:
+    relay = make_relay(job)
+    relay.take(events_of(sent), [])
+    found = finding(relay, job, elapsed_s)
+    assert found.is_estimated
+    return found.usage
+
+
+def test_what_was_shown_counts_by_its_bytes_and_the_prompt_by_its_bound() -> None:
+    assert counted(JOB, BEGUN, elapsed_s=60) == TokenUsage(input=100, output=4)
+
+
+def test_the_provider_is_believed_about_the_prompt_where_it_has_said_it() -> None:
+    job = replace(JOB, provider="anthropic", kind="anthropic", stream=StreamWish(surface="anthropic"))
+    assert counted(job, MESSAGE_BEGUN, elapsed_s=60) == TokenUsage(input=7, cache_read=2)
+
+
+@pytest.mark.parametrize("sent", [b"", BEGUN])
+def test_what_may_have_been_thought_unseen_counts_by_the_time_that_it_took(sent: bytes) -> None:
+    job = replace(JOB, may_think_unseen=True)
+    shown = 4 if sent else 0
+    assert counted(job, sent, elapsed_s=1.5).output == shown + 1.5 * MAX_UNSEEN_TOKENS_PER_S
+
+
+def test_no_answer_counts_as_longer_than_its_cap() -> None:
+    assert counted(replace(JOB, may_think_unseen=True), BEGUN, elapsed_s=60).output == JOB.output_bound
+
+
+@pytest.mark.parametrize(
+    ("model", "may"),
+    [
+        ("gpt-4o-mini-2024-07-18", False),
+        ("claude-3-5-sonnet-20241022", False),
+        ("echo", False),
+        ("o3", True),
+        ("gpt-5-mini", True),
+        ("claude-sonnet-4-5", True),
+        ("a-model-that-nobody-knows", True),
+    ],
+)
+def test_a_model_of_which_nothing_is_known_may_think_unseen(model: str, may: bool) -> None:
+    assert may_think_unseen(model) is may
