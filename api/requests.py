@@ -4,6 +4,7 @@ Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no num
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,10 +13,13 @@ from litestar import Request
 from api.authentication import Caller, require_operator
 from api.services import Services
 from domain.decoding import decoded, invalid
-from domain.errors import InvalidRequest
+from domain.errors import InvalidRequest, NotFound
 
 AnyRequest = Request[Any, Any, Any]
 Shape = TypeVar("Shape")
+
+_NUL = "\x00"
+"""No text of PostgreSQL's has it."""
 
 REQUEST_ID_SCOPE = "gateway.request_id"
 
@@ -67,6 +71,8 @@ def query_of(request: AnyRequest, shape: type[Shape]) -> Shape:
     for name, value in request.query_params.multi_items():
         if name in values:
             raise InvalidRequest(f"`{name}` may be given once", field=name)
+        if _NUL in value:
+            raise InvalidRequest(f"`{name}` may not contain the character U+0000", field=name)
         values[name] = value
     return convert(values, shape)
 
@@ -82,3 +88,28 @@ def convert(values: Mapping[str, Any], shape: type[Shape]) -> Shape:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
+
+
+def id_in_path(text: str) -> str:
+    """An id as a path has it.
+
+    Raises:
+        NotFound: nothing can have it.
+
+    """
+    if _NUL in text:
+        raise NotFound("there is no such thing here")
+    return text
+
+
+def in_utc(moment: datetime, field: str) -> datetime:
+    """A moment with a time zone, in UTC.
+
+    Raises:
+        InvalidRequest: there it lies before the year 1 or after the year 9999.
+
+    """
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequest(f"`{field}` must lie in the years 1 to 9999 of UTC", field=field) from None

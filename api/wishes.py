@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.question import CachePolicy
 from api.requests import AnyRequest, convert
@@ -27,8 +27,8 @@ Metadata = Annotated[dict[MetadataName, Any], Meta(max_length=MAX_METADATA_MEMBE
 class _CacheHeaders(Struct, frozen=True, rename={"mode": "x-gateway-cache", "ttl_s": "x-gateway-cache-ttl"}):
     """The headers by which a request on any surface says what it wants of the cache."""
 
-    mode: CacheMode | None = None
-    ttl_s: CacheTtl | None = None
+    mode: CacheMode | UnsetType = UNSET
+    ttl_s: CacheTtl | UnsetType = UNSET
 
 
 _metadata_decoder = msgspec.json.Decoder(Metadata)
@@ -48,7 +48,7 @@ def cache_policy(request: AnyRequest, *, mode: CacheMode, ttl_s: int | None = No
     if "x-gateway-cache" in headers or "x-gateway-cache-ttl" in headers:
         given = {name: value for name in ("x-gateway-cache", "x-gateway-cache-ttl") if (value := headers.get(name))}
         wanted = convert(given, _CacheHeaders)
-        mode, ttl_s = wanted.mode or mode, wanted.ttl_s or ttl_s
+        mode, ttl_s = wanted.mode or mode, wanted.ttl_s or ttl_s  # unset is false
     return CachePolicy(mode=mode, ttl_s=ttl_s)
 
 

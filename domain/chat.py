@@ -15,7 +15,8 @@ MAX_STOP_SEQUENCES = 16
 MAX_OUTPUT_TOKENS = 10_000_000
 MAX_NAME_CHARS = 256
 
-Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]*$")]
+"""No text of PostgreSQL's has the character U+0000."""
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 OutputTokens = Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)]

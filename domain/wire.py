@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from domain.chat import MAX_NAME_CHARS
 from domain.errors import InvalidRequest
 from domain.estimate import (
     SCHEMA_FACTOR,
@@ -90,11 +91,11 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
             allowed = ", ".join(repr(value) for value in standard if value is not None)
             raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
     model, options = fields.get("model"), fields.get("stream_options")
-    if not isinstance(model, str) or not model:
+    if not isinstance(model, str) or not _is_name(model):
         raise InvalidRequest("`model` must be the name of a model", field="model")
     response_id = fields.get("previous_response_id")
-    if response_id is not None and not isinstance(response_id, str):
-        raise InvalidRequest("`previous_response_id` must be a text", field="previous_response_id")
+    if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
+        raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
     size = _Size()
     for name, value in fields.items():
         if name not in ("tools", "model", "stream_options"):
@@ -123,6 +124,10 @@ def cap_field(request: WireRequest, *, takes_completion_tokens: bool) -> str:
     """The field that carries a lowered cap; models of OpenAI's kind differ in which of two they take."""
     names = _CAPS[request.dialect, request.operation]
     return names[0] if takes_completion_tokens else names[-1]
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= MAX_NAME_CHARS and "\x00" not in text
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Errors as the native surface shows them: `{"success": false, "error": {…}}`, and the HTTP status of each."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -63,8 +64,8 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 def status_of(error: GatewayError) -> int:
     """The HTTP status of an error: its class's, or that of the nearest class above it."""
-    if isinstance(error, ProviderRejected) and error.status is not None:
-        return error.status
+    if isinstance(error, ProviderRejected) and error.status is not None and 400 <= error.status < 500:
+        return error.status  # a redirection is no answer to give to a caller
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
@@ -75,6 +76,7 @@ def _render(
     *,
     retry_after_s: float | None = None,
     standing: Standing | None = None,
+    more_headers: Mapping[str, str] | None = None,
 ) -> Response[bytes]:
     if status in _RETRY_STATUSES and retry_after_s is None:
         retry_after_s = DEFAULT_RETRY_AFTER_S
@@ -83,6 +85,7 @@ def _render(
     headers = {"Retry-After": str(math.ceil(retry_after_s))} if retry_after_s is not None else {}
     if standing is not None:
         headers |= limit_headers(standing)
+    headers |= more_headers or {}
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
@@ -94,7 +97,8 @@ def _gateway_error(request: AnyRequest, error: GatewayError) -> Response[bytes]:
 def _http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:
     """What Litestar itself refuses: no such route, no such method, a body above the limit."""
     code = _CODES.get(error.status_code, "INTERNAL" if error.status_code >= 500 else InvalidRequest.code)
-    return _render(request, error.status_code, {"code": code, "message": error.detail})
+    shown = {"code": code, "message": error.detail}
+    return _render(request, error.status_code, shown, more_headers=error.headers)
 
 
 def _unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
 from api.native.projects import ProjectName
-from api.requests import AnyRequest, body_of, caller_of, services_of
+from api.requests import AnyRequest, body_of, caller_of, id_in_path, in_utc, services_of
 from domain.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import DEFAULT_BUDGET_WAIT_MS, DEFAULT_RATE_LIMIT_PER_MINUTE, KeySettings, Role
@@ -141,7 +141,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         """Show a key of the project."""
         caller = await caller_of(request)
         caller.require_admin()
-        return success(_shown_record(await services_of(request).accounts.key(caller.project_id, key_id)))
+        return success(_shown_record(await services_of(request).accounts.key(caller.project_id, id_in_path(key_id))))
 
     @patch(
         "/projects/api-keys/{key_id:str}",
@@ -154,7 +154,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         caller.require_admin()
         call = await body_of(request, _change_decoder)
         accounts = services_of(request).accounts
-        record = await accounts.key(caller.project_id, key_id)
+        record = await accounts.key(caller.project_id, id_in_path(key_id))
         given = {name: value for name in call.__struct_fields__ if (value := getattr(call, name)) is not UNSET}
         return success(
             _shown_record(await accounts.change_key(record, replace(record.settings, **key_settings(given))))
@@ -171,7 +171,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         caller = await caller_of(request)
         caller.require_admin()
         accounts = services_of(request).accounts
-        await accounts.revoke_key(await accounts.key(caller.project_id, key_id))
+        await accounts.revoke_key(await accounts.key(caller.project_id, id_in_path(key_id)))
         return success(RevokedKey(id=key_id))
 
     return [issue, every, one, change, revoke]
@@ -180,9 +180,10 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
 def key_settings(given: dict[str, Any]) -> dict[str, Any]:
     """The fields of a call as those of `KeySettings`: dollars become nano-dollars, times are checked."""
     settings = in_nano_usd(given)
-    expires_at = settings.get("expires_at")
-    if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise InvalidRequest("`expiresAt` must lie in the future", field="expiresAt")
+    if settings.get("expires_at") is not None:
+        settings["expires_at"] = expires_at = in_utc(settings["expires_at"], "expiresAt")
+        if expires_at <= datetime.now(UTC):
+            raise InvalidRequest("`expiresAt` must lie in the future", field="expiresAt")
     return settings
 
 

@@ -3,21 +3,23 @@
 from datetime import datetime
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
 
 from api.native.envelope import Described, Description, success
 from api.native.usage import visible_key
-from api.requests import AnyRequest, caller_of, query_of, services_of
-from domain.errors import NotFound
+from api.requests import AnyRequest, caller_of, id_in_path, in_utc, query_of, services_of
+from domain.errors import InvalidRequest, NotFound
 from domain.events import StoredEvent, request_stream
 from infra.event_log import Selection
 from projections.freshness import wait_until_folded
 from projections.requests import MAX_PAGE, RequestView, Search, Status, get_request, search
 
 MAX_EVENTS_PAGE = 1_000
-Moment = Annotated[datetime, Meta(tz=True)]
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""RFC 3339. A text here: in a query msgspec would take `0.5` for half a second after 1970."""
 
 
 class RequestsQuery(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -82,8 +84,8 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
                 key_id=visible_key(caller, query.key_id),
                 status=query.status,
                 model=query.model,
-                since=query.since,
-                until=query.until,
+                since=_moment(query.since, "since"),
+                until=_moment(query.until, "until"),
                 before=query.before,
                 limit=query.limit,
             ),
@@ -101,7 +103,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         caller = await caller_of(request)
         services = services_of(request)
         await wait_until_folded(services.pool, "requests")
-        view = await get_request(services.pool, caller.project_id, request_id)
+        view = await get_request(services.pool, caller.project_id, id_in_path(request_id))
         if view is None or visible_key(caller, None) not in (None, view.key_id):
             raise NotFound("there is no such request here")
         events = await services.log.read_stream(request_stream(request_id))
@@ -124,6 +126,20 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         return success(EventPage(events=[_shown(stored) for stored in found], next=following))
 
     return [page, one, events]
+
+
+def _moment(text: str | None, field: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return in_utc(_as_moment(text), field)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"`{field}`: {error}", field=field) from None
+
+
+def _as_moment(text: str) -> datetime:
+    moment: datetime = msgspec.convert(text, Annotated[datetime, Meta(tz=True)])
+    return moment
 
 
 def _shown(stored: StoredEvent) -> dict[str, Any]:

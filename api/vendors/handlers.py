@@ -7,6 +7,7 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
+from msgspec.structs import replace
 
 from api.requests import AnyRequest, request_id_of
 from api.vendors.errors import (
@@ -37,7 +38,8 @@ def _handlers(say: Say, say_status: SayStatus) -> ExceptionHandlersMap:
         request_id = request_id_of(request.scope)
         if error.status_code == TOO_LARGE:
             return _response(say(BodyTooLarge(error.detail), request_id))
-        return _response(say_status(error.status_code, error.detail, request_id))
+        said = say_status(error.status_code, error.detail, request_id)
+        return _response(replace(said, headers=said.headers | (error.headers or {})))
 
     def unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
         request_id = request_id_of(request.scope)
