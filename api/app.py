@@ -8,13 +8,14 @@ from litestar.enums import ScopeType
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import health
 from api.metrics import Measured
 from api.native import completions, keys, models, prices, projects, providers, requests, usage
-from api.native.envelope import Described
+from api.native.envelope import API_KEY, MASTER_KEY, Described
 from api.native.errors import EXCEPTION_HANDLERS
 from api.requests import REQUEST_ID_SCOPE
 from api.services import Services
@@ -46,7 +47,7 @@ def create_app(services: Services) -> ASGIApp:
     )
     operator = health.routes(described)
     app = Litestar(
-        [native, *_vendors(), *operator, _swagger_ui()],
+        [_without_options(native), *_vendors(), *operator, _swagger_ui()],
         exception_handlers=EXCEPTION_HANDLERS,
         state=State({"services": services}),
         request_max_body_size=services.settings.max_body_bytes,
@@ -54,7 +55,7 @@ def create_app(services: Services) -> ASGIApp:
             title="AI Gateway",
             version=API_VERSION,
             path=_PAGE_PATH,
-            security=[{"apiKey": []}],
+            security=[{API_KEY: []}],
             render_plugins=[
                 SwaggerRenderPlugin(
                     js_url=f"{_SWAGGER_PATH}/swagger-ui-bundle.js",
@@ -68,9 +69,24 @@ def create_app(services: Services) -> ASGIApp:
     )
     app.openapi_schema.components = Components(
         schemas=dict(described.components()),
-        security_schemes={"apiKey": SecurityScheme(type="http", scheme="bearer")},
+        security_schemes={
+            API_KEY: SecurityScheme(type="http", scheme="bearer", description="A key of a project's"),
+            MASTER_KEY: SecurityScheme(
+                type="http", scheme="bearer", description="GATEWAY_MASTER_KEY; on a loopback address it may be unset"
+            ),
+        },
     )
     return Measured(RequestIds(app), services.metrics)
+
+
+def _without_options(router: Router) -> Router:
+    """Litestar answers OPTIONS when a path has its first route, and says nothing of those that join later. Left out
+    here, that answer is made anew by the application, which has them all.
+    """
+    for one in router.routes:
+        if isinstance(one, HTTPRoute):
+            one.route_handlers = [handler for handler in one.route_handlers if handler.http_methods != {"OPTIONS"}]
+    return router
 
 
 def _vendors() -> list[Router]:

@@ -8,7 +8,8 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api.native.envelope import JSON, Described, Description
+from api.native.envelope import Described, Description
+from api.native.headers import JSON
 from api.requests import AnyRequest, services_of
 from domain.errors import Unavailable
 from domain.money import to_usd

@@ -1,14 +1,27 @@
 """Budgets as callers write and see them: US dollars, null for none, 0 for nothing at all."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from domain.errors import InvalidRequest
 from domain.money import NANO_PER_USD, NanoUsd, from_usd, to_usd
 
 MAX_BUDGET_USD = 1_000_000_000
 
-Dollars = Decimal
+Dollars = Annotated[
+    Decimal,
+    Meta(
+        description=f"US dollars, 0 to {MAX_BUDGET_USD}, at most nine decimals; as a text where a float is not exact",
+        extra_json_schema={
+            "type": ["number", "string"],
+            "minimum": 0,
+            "maximum": MAX_BUDGET_USD,
+            "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$",
+        },
+    ),
+]
 """US dollars, 0 to `MAX_BUDGET_USD`, in whole nano-dollars; 0 blocks."""
 _FIELDS = (("daily_budget", "dailyBudget"), ("monthly_budget", "monthlyBudget"))
 

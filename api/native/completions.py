@@ -13,8 +13,9 @@ from api.answering import Answer
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.departure import departure_of
 from api.limit_headers import limit_headers
-from api.native.envelope import JSON, Described, Description
-from api.native.streams import NativeStream
+from api.native.envelope import Described, Description
+from api.native.headers import JSON
+from api.native.streams import STREAM, NativeStream
 from api.question import Question
 from api.requests import AnyRequest, body_of, caller_of, request_id_of, services_of
 from api.wishes import CacheTtl, Metadata, cache_policy, metadata_of
@@ -77,12 +78,14 @@ _embeddings_decoder = msgspec.json.Decoder(EmbeddingsCall)
 
 def routes(described: Described) -> list[HTTPRouteHandler]:
     """The two routes."""
-    errors = (400, 401, 402, 403, 404, 413, 422, 429, 502, 503, 504)
+    errors = (400, 401, 402, 403, 404, 413, 429, "4XX", 502, 503, 504)
 
     @post(
         "/completions/chat",
         summary="Ask a model",
-        operation_class=described.operation(Description(body=ChatCall, answer=ChatDelivered, errors=errors)),
+        operation_class=described.operation(
+            Description(body=ChatCall, answer=ChatDelivered, errors=errors, stream=STREAM, is_delivery=True)
+        ),
         status_code=200,
     )
     async def chat(request: AnyRequest) -> Response[bytes]:
@@ -93,7 +96,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         "/completions/embeddings",
         summary="Turn texts into vectors",
         operation_class=described.operation(
-            Description(body=EmbeddingsCall, answer=EmbeddingsDelivered, errors=errors)
+            Description(body=EmbeddingsCall, answer=EmbeddingsDelivered, errors=errors, is_delivery=True)
         ),
         status_code=200,
     )

@@ -3,7 +3,7 @@
 Litestar would describe what its own decoding reads; ours is msgspec's, so the schemas are msgspec's as well.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,7 +18,28 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-JSON = "application/json"
+from api.native import headers
+from api.native.headers import JSON, RawSchema
+
+EVENT_STREAM = "text/event-stream"
+API_KEY, MASTER_KEY = "apiKey", "masterKey"
+"""The security schemes."""
+
+_FAILURES: dict[int | str, str] = {
+    400: "A field, or the JSON, is wrong",
+    401: "No key, or none that works",
+    402: "A budget does not cover it",
+    403: "The key may not do this",
+    404: "There is no such thing here, or no such model",
+    413: "The body is too large",
+    429: "A limit of the key's, or of the provider's",
+    "4XX": "The provider refuses the request: its own status",
+    500: "Something went wrong here; the log says what",
+    502: "The provider is down, or refuses the gateway's credential",
+    503: "The queue is full, or the database or the broker is away",
+    504: "The provider did not answer in time",
+}
+
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -52,8 +73,24 @@ class Description:
     status: int = 200
     body: Any = None
     query: type[msgspec.Struct] | None = None
-    errors: tuple[int, ...] = (400, 401, 403, 404, 413, 429, 503)
+    errors: tuple[int | str, ...] = (400, 401, 403, 404, 413, 503)
+    """Statuses; `4XX` where a provider's own may come."""
     enveloped: bool = True
+    stream: "Stream | None" = None
+    """What the answer is where a stream was asked for."""
+    is_delivery: bool = False
+    """Whether it is delivered as its headers wish, and says in its headers how it was."""
+    without_key: bool = False
+    """Whether it takes the master key, and on a loopback address none at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Server-Sent Events, each with a `data:` line."""
+
+    types: tuple[Any, ...]
+    """Of the JSON in them."""
+    description: str
 
 
 class Described:
@@ -64,7 +101,9 @@ class Described:
 
     def operation(self, description: Description) -> type[Operation]:
         """Make the operation class that a route is declared with."""
-        self._types += [kind for kind in (description.answer, description.body, description.query) if kind is not None]
+        streamed = description.stream.types if description.stream is not None else ()
+        named = (description.answer, description.body, description.query, *streamed)
+        self._types += [kind for kind in named if kind is not None]
 
         @dataclass
         class DescribedOperation(Operation):
@@ -75,6 +114,10 @@ class Described:
                     self.request_body = RequestBody(content=content, required=True)
                 if description.query is not None:
                     self.parameters = [*(self.parameters or ()), *_parameters(description.query)]
+                if description.is_delivery:
+                    self.parameters = [*(self.parameters or ()), *headers.wishes()]
+                if description.without_key:
+                    self.security = [{MASTER_KEY: []}, {}]
 
         return DescribedOperation
 
@@ -82,17 +125,6 @@ class Described:
         """The schemas that the operations refer to."""
         _, components = msgspec.json.schema_components(self._types, ref_template="#/components/schemas/{name}")
         return {name: RawSchema(raw=_numbers(schema)) for name, schema in components.items()}
-
-
-@dataclass
-class RawSchema(Schema):
-    """A schema that msgspec has written already."""
-
-    raw: dict[str, Any] = field(default_factory=dict)
-
-    def to_schema(self) -> dict[str, Any]:
-        """Give it as it is."""
-        return self.raw
 
 
 def _responses(description: Description) -> dict[str, OpenAPIResponse | Reference]:
@@ -105,15 +137,35 @@ def _responses(description: Description) -> dict[str, OpenAPIResponse | Referenc
                 "properties": {"success": {"const": True}, "data": answer.to_schema()},
             }
         )
+    content = {JSON: OpenAPIMediaType(schema=answer)}
+    if description.stream is not None:
+        content[EVENT_STREAM] = OpenAPIMediaType(schema=_stream_schema(description.stream))
+    said = headers.of_answer() if description.is_delivery else headers.every()
     responses: dict[str, OpenAPIResponse | Reference] = {
-        str(description.status): OpenAPIResponse(description="Success", content={JSON: OpenAPIMediaType(schema=answer)})
+        str(description.status): OpenAPIResponse(description="Success", content=content, headers=said)
     }
-    failure = _schema(FailureEnvelope)
+    failure = _schema(FailureEnvelope) if description.enveloped else _schema(description.answer)
     for status in (*description.errors, 500):
         responses[str(status)] = OpenAPIResponse(
-            description="Failure", content={JSON: OpenAPIMediaType(schema=failure)}
+            description=_FAILURES[status],
+            content={JSON: OpenAPIMediaType(schema=_schema(FailureEnvelope) if status == 500 else failure)},
+            headers=headers.of_failure(status),
         )
     return responses
+
+
+def _stream_schema(stream: Stream) -> RawSchema:
+    """Of one event, as OpenAPI 3.2 has it for streams (`itemSchema`); 3.1 has no other place for it."""
+    named = [_schema(kind).to_schema() for kind in stream.types]
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": named}}
+    return RawSchema(
+        {
+            "type": "object",
+            "description": stream.description,
+            "required": ["data"],
+            "properties": {"data": {"anyOf": [data, {"const": "[DONE]"}]}},
+        }
+    )
 
 
 def _schema(kind: Any) -> RawSchema:
@@ -132,10 +184,11 @@ def _parameters(query: type[msgspec.Struct]) -> list[Parameter | Reference]:
 
 
 def _numbers(schema: Any) -> Any:
-    """Decimals travel as numbers here, not as msgspec's strings."""
+    """Decimals travel as numbers here, not as msgspec's strings. Where they come in, a field may say more of itself."""
     if isinstance(schema, dict):
         if schema.get("format") == "decimal":
-            return {name: value for name, value in schema.items() if name != "format"} | {"type": "number"}
+            kept = {name: value for name, value in schema.items() if name != "format"}
+            return kept | {"type": "number"} if kept["type"] == "string" else kept
         return {name: _numbers(value) for name, value in schema.items()}
     if isinstance(schema, list):
         return [_numbers(value) for value in schema]

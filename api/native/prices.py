@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from api.native.envelope import Described, Description, success
 from api.native.usage import NoQuery
-from api.requests import AnyRequest, body_of, caller_of, check_operator, query_of, services_of
+from api.requests import AnyRequest, body_of, caller_of, check_operator, in_utc, query_of, services_of
 from domain.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import PriceSet
@@ -27,15 +27,29 @@ MAX_USD_PER_1K = 1_000
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
+DollarsPer1K = Annotated[
+    Decimal,
+    Meta(
+        description=f"US dollars, 0 to {MAX_USD_PER_1K}, at most twelve decimals; or as a text",
+        extra_json_schema={
+            "type": ["number", "string"],
+            "minimum": 0,
+            "maximum": MAX_USD_PER_1K,
+            "pattern": r"^[0-9]{1,3}(\.[0-9]{1,12})?$",
+        },
+    ),
+]
+
+
 class NewPrice(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A price in US dollars per 1,000 tokens; what is not given costs what plain input costs."""
 
-    model: Name
+    model: Annotated[Name, Meta(examples=["gpt-4o-mini"])]
     """Of a provider by configuration with its name in front: `groq/llama-3.3-70b-versatile`."""
-    input_per_1k: Decimal
-    output_per_1k: Decimal
-    cached_input_per_1k: Decimal | None = None
-    cache_write_per_1k: Decimal | None = None
+    input_per_1k: DollarsPer1K
+    output_per_1k: DollarsPer1K
+    cached_input_per_1k: DollarsPer1K | None = None
+    cache_write_per_1k: DollarsPer1K | None = None
     from_: Moment | None = msgspec.field(default=None, name="from")
     """From now on, if not given. What was admitted before keeps its price."""
 
@@ -82,7 +96,9 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     @post(
         "/prices",
         summary="Set a model's price",
-        operation_class=described.operation(Description(body=NewPrice, answer=ShownPrice, status=201)),
+        operation_class=described.operation(
+            Description(body=NewPrice, answer=ShownPrice, status=201, without_key=True)
+        ),
     )
     async def set_one(request: AnyRequest) -> Response[bytes]:
         """Set a price for the whole installation: for whoever may create projects."""
@@ -123,7 +139,7 @@ async def price_set(pool: Pool, call: NewPrice) -> PriceSet:
             cache_read=_optional(call.cached_input_per_1k, "cachedInputPer1K"),
             cache_write=_optional(call.cache_write_per_1k, "cacheWritePer1K"),
         ),
-        effective_from=call.from_ or datetime.now(UTC),
+        effective_from=in_utc(call.from_, "from") if call.from_ is not None else datetime.now(UTC),
     )
 
 

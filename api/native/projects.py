@@ -79,7 +79,9 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     @post(
         "/projects",
         summary="Create a project",
-        operation_class=described.operation(Description(body=NewProjectCall, answer=CreatedProject, status=201)),
+        operation_class=described.operation(
+            Description(body=NewProjectCall, answer=CreatedProject, status=201, without_key=True)
+        ),
     )
     async def create(request: AnyRequest) -> Response[bytes]:
         """Create a project with its first key."""

@@ -6,12 +6,21 @@ from datetime import UTC, datetime
 import msgspec
 
 from api.answering import Answer
+from api.native.envelope import FailureEnvelope, Stream
 from api.question import Question
 from domain.chat import ChatAnswer
-from domain.dialects.native_writer import NativeWriter, error
+from domain.dialects.native_writer import LastChunk, NativeWriter, error
 from domain.errors import GatewayError
 from domain.money import to_usd
-from domain.stream import replay_chat
+from domain.stream import ChatChunk, replay_chat
+
+STREAM = Stream(
+    types=(ChatChunk, LastChunk, FailureEnvelope),
+    description=(
+        "Where `stream` is true: each event's data is a ChatChunk, the last has usage and cost (LastChunk), and "
+        "`[DONE]` ends them. A stream that breaks off ends with a FailureEnvelope instead."
+    ),
+)
 
 _decode = msgspec.json.Decoder(ChatAnswer).decode
 

@@ -33,7 +33,9 @@ class StatsQuery(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
 class CostsQuery(StatsQuery, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """And what the costs are broken down by."""
 
-    group_by: str = "model"
+    group_by: Annotated[str, Meta(extra_json_schema={"pattern": f"^({'|'.join(GROUPS)}|metadata\\.[^\\x00]+)$"})] = (
+        "model"
+    )
 
 
 class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):

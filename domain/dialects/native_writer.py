@@ -12,7 +12,7 @@ from domain.sse import sse
 from domain.stream import ChatChunk, ChunkChoice
 
 
-class _LastChunk(Struct, kw_only=True, rename="camel"):
+class LastChunk(Struct, kw_only=True, rename="camel"):
     """What is known once the answer is whole."""
 
     id: str
@@ -48,7 +48,7 @@ class NativeWriter:
 
     def end(self, usage: AnswerUsage, cost_usd: Decimal | None, *, cached: bool, latency_ms: int) -> bytes:
         """The last events: usage and cost, and `[DONE]`."""
-        last = _LastChunk(
+        last = LastChunk(
             id=self._id,
             model=self._model,
             choices=[],

@@ -1,0 +1,91 @@
+"""The headers of the native surface, as OpenAPI describes them. What they mean is done elsewhere."""
+
+from typing import Any
+
+from litestar.openapi.spec import OpenAPIHeader, OpenAPIMediaType, Parameter, Reference, Schema
+
+from api.wishes import MAX_CACHE_TTL_S, MAX_METADATA_MEMBERS, MAX_METADATA_NAME_CHARS, MIN_CACHE_TTL_S
+
+JSON = "application/json"
+_METADATA_NAME = {"minLength": 1, "maxLength": MAX_METADATA_NAME_CHARS, "pattern": "^[^\\x00]*$"}
+
+
+class RawSchema(Schema):
+    """A schema that is written already."""
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        super().__init__()
+        self.raw = raw
+
+    def to_schema(self) -> dict[str, Any]:
+        """Give it as it is."""
+        return self.raw
+
+
+def wishes() -> list[Parameter | Reference]:
+    """What a question may say of its delivery, on every surface."""
+    ttl = {"type": "integer", "minimum": MIN_CACHE_TTL_S, "maximum": MAX_CACHE_TTL_S}
+    metadata = {"type": "object", "maxProperties": MAX_METADATA_MEMBERS, "propertyNames": _METADATA_NAME}
+    return [
+        Parameter(
+            name="x-gateway-cache",
+            param_in="header",
+            schema=RawSchema({"type": "string", "enum": ["on", "off", "refresh"]}),
+            description="Before `cache`. `refresh`: a fresh answer, kept for others.",
+        ),
+        Parameter(
+            name="x-gateway-cache-ttl",
+            param_in="header",
+            schema=RawSchema(ttl),
+            description="Seconds; before `cacheTtl`.",
+        ),
+        Parameter(
+            name="x-gateway-metadata",
+            param_in="header",
+            content={JSON: OpenAPIMediaType(schema=RawSchema(metadata))},
+            description="Joins `metadata`. At most 8192 bytes.",
+        ),
+    ]
+
+
+def of_answer() -> dict[str, OpenAPIHeader | Reference]:
+    """What every answer of a provider's says of itself."""
+    return {
+        **every(),
+        "x-gateway-cache": _text(
+            "HIT, MISS, or BYPASS where it was neither looked up nor kept", "HIT", "MISS", "BYPASS"
+        ),
+        "x-gateway-provider": _text("Who answered"),
+        "x-gateway-model": _text("The name that the provider was called with"),
+        "x-gateway-cost-usd": _text("What it cost, in US dollars; not of a stream, nor where nobody knows the price"),
+        "x-gateway-max-tokens": _text("The output cap, where the budget had room for no more"),
+        "x-gateway-warning": _text("Why the cost is not known"),
+        **_limits(),
+    }
+
+
+def of_failure(status: int | str) -> dict[str, OpenAPIHeader | Reference]:
+    """What a failure says beside its body."""
+    if status in (402, 429, 503):
+        return {**every(), "retry-after": _text("Seconds after which the same may succeed"), **_limits()}
+    return every()
+
+
+def every() -> dict[str, OpenAPIHeader | Reference]:
+    """What everything has that comes from here."""
+    return {"x-request-id": _text("The request's id, as in the log", required=True)}
+
+
+def _limits() -> dict[str, OpenAPIHeader | Reference]:
+    shown: dict[str, OpenAPIHeader | Reference] = {}
+    for name in ("requests", "tokens"):
+        shown[f"x-ratelimit-limit-{name}"] = _text(f"How many {name} a minute the key may have, where that is limited")
+        shown[f"x-ratelimit-remaining-{name}"] = _text("How many of them are left")
+        shown[f"x-ratelimit-reset-{name}"] = _text("When all are there again: a duration such as `12ms` or `6m0s`")
+    shown["x-gateway-budget-remaining-usd"] = _text("What the narrowest budget has left, in US dollars")
+    return shown
+
+
+def _text(description: str, *values: str, required: bool = False) -> OpenAPIHeader:
+    schema: dict[str, Any] = {"type": "string"} | ({"enum": list(values)} if values else {})
+    return OpenAPIHeader(schema=RawSchema(schema), description=description, required=required)
