@@ -1,0 +1,61 @@
+"""What the fuzzing of the native surface leaves out, each with its reason. Loaded by schemathesis as its hooks."""
+
+# ruff: noqa: ARG001 - schemathesis gives hooks their arguments by name
+
+import json
+import os
+from typing import Any
+
+import schemathesis
+from schemathesis.core.failures import AcceptedNegativeData, Failure, ServerError
+from schemathesis.core.transport import Response
+from schemathesis.generation.case import Case
+from schemathesis.hooks import HookContext
+from schemathesis.openapi.checks import RejectedPositiveData
+
+MODELS = ("echo", "gpt-4o-mini", "text-embedding-3-small")
+"""No generated name is a model's: those that could be one become one of these, so that there are answers."""
+
+REFUSED_THOUGH_DESCRIBED = {
+    "`float`": "JSON Schema calls 7.0 an integer; the gateway wants it written 7",
+    "decimals": "money has nine decimals, prices twelve; JSON Schema cannot say so of floats",
+    "must lie in the future": "a schema has no clock",
+    "`alertUrl`": "a schema does not know which addresses are public",
+}
+"""What JSON Schema has no words for: a part of the refusal's message, and why it is right."""
+
+ACCEPTED_THOUGH_NOT_DESCRIBED = {
+    "Missing required property: type": "where only text may stand, a part is understood without its type",
+}
+"""What is taken although the description wants more: a part of the failure's message, and why it does no harm."""
+
+
+@schemathesis.hook
+def map_body(context: HookContext, body: Any) -> Any:
+    """Ask models that there are."""
+    if isinstance(body, dict) and isinstance(name := body.get("model"), str) and _is_name(name):
+        return body | {"model": MODELS[len(name) % len(MODELS)]}
+    return body
+
+
+def _is_name(name: str) -> bool:
+    return 1 <= len(name) <= 256 and "\x00" not in name
+
+
+@schemathesis.hook
+def filter_path_parameters(context: HookContext, path_parameters: dict[str, Any] | None) -> bool:
+    """Leave the key alone that the fuzzing itself uses: without it everything would be 401."""
+    return (path_parameters or {}).get("key_id") != os.environ["KEY_IN_USE"]
+
+
+@schemathesis.hook
+def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
+    """Keep every failure but refusals that the description has no words for, and what the test provider breaks on."""
+    if isinstance(failure, RejectedPositiveData):
+        message = json.loads(response.content)["error"]["message"]
+        return not any(part in message for part in REFUSED_THOUGH_DESCRIBED)
+    if isinstance(failure, AcceptedNegativeData):
+        return not any(part in failure.message for part in ACCEPTED_THOUGH_NOT_DESCRIBED)
+    if isinstance(failure, ServerError):
+        return json.loads(response.content)["error"]["code"] != "PROVIDER_UNAVAILABLE"
+    return True
