@@ -52,6 +52,7 @@ class Streamer:
 
     def __init__(self, session: aiohttp.ClientSession, address: str, key: str) -> None:
         self.native = Client(session, address, key)
+        self.key = key
         self._session = session
         self._address = address
         self._headers = {"Authorization": f"Bearer {key}", "anthropic-version": "2023-06-01"}
@@ -113,6 +114,13 @@ def cost_in(stream: bytes) -> Decimal:
     return Decimal(costs[-1])
 
 
+def cost_of(answer: bytes) -> Decimal:
+    """What an answer in one piece says of its cost, in US dollars."""
+    cost = _cost(exact_json(answer.decode()))
+    assert cost is not None, answer
+    return cost
+
+
 def error_in(stream: bytes) -> Any:
     """The error inside a stream, in whichever vendor's words; None where there is none."""
     return next(
@@ -134,7 +142,12 @@ def _piece(event: Any) -> str:
 
 def _cost(event: Any) -> Decimal | None:
     match event:
-        case {"cost": cost} | {"usage": {"cost": cost}} | {"response": {"usage": {"cost": cost}}}:
+        case (
+            {"cost": cost}
+            | {"data": {"cost": cost}}
+            | {"usage": {"cost": cost}}
+            | {"response": {"usage": {"cost": cost}}}
+        ):
             return Decimal(cost)
         case _:
             return None

@@ -1,0 +1,171 @@
+"""Callers in a crowd, on every surface, plain and streamed, some of whom leave; and what the books say of them."""
+
+import asyncio
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+from msgspec import Struct
+
+from tests.acceptance.gateway import exact_json
+from tests.acceptance.streams import ALL_CALLS, Streamer, deltas, error_in
+
+NOTED_AS_REFUSED = ("BUDGET_EXCEEDED", "insufficient_quota", "billing_error")
+"""How each surface says that a budget does not cover a request."""
+
+
+class Crowd:
+    """Sends requests of random size by random calls; some fail at the provider, some callers leave."""
+
+    def __init__(self, streamer: Streamer, seed: int) -> None:
+        self._streamer = streamer
+        self._random = random.Random(seed)
+        self.outcomes: Counter[str] = Counter()
+        self.by_call: Counter[tuple[str, str]] = Counter()
+        self.refused_while_it_fitted: list[Any] = []
+
+    async def arrive(self, number: int, within_s: float) -> None:
+        """Ask at some moment within so many seconds, so that every process has its part of the crowd."""
+        await asyncio.sleep(self._random.uniform(0, within_s))
+        await self.ask(number)
+
+    async def ask(self, number: int) -> None:
+        """Make one request, and note what came of it."""
+        choose = self._random
+        call, is_stream = choose.choice(ALL_CALLS), choose.random() < 0.6
+        cap = choose.randrange(60, 140)
+        prompt = f"caller {number} {'x' * choose.randrange(400)} {self._steering(cap, is_stream=is_stream)}"
+        noted = json.dumps({"number": number, "prompt": _hash(prompt)})
+        asking = self._streamer.opened(call, call.body(prompt, cap, stream=is_stream), **{"x-gateway-metadata": noted})
+        patience = choose.uniform(0.05, 1) if choose.random() < 0.1 else None
+        leaves_after = choose.randrange(1, 20) if choose.random() < 0.15 else None
+        try:
+            outcome = await asyncio.wait_for(self._answered(asking, is_stream, leaves_after), patience)
+        except TimeoutError:
+            outcome = "left"
+        except (aiohttp.ClientError, OSError):
+            outcome = "cut off"
+        self.outcomes[outcome] += 1
+        self.by_call[call.name, "stream" if is_stream else "whole"] += outcome in ("answered", "streamed")
+
+    def _steering(self, cap: int, *, is_stream: bool) -> str:
+        choose = self._random
+        tokens = choose.randrange(40, cap)
+        words = [f"[[chunks={tokens}]] [[big={3 * tokens}]] [[delay={choose.randrange(300)}]]"]
+        faults = {0.05: "[[status=500]]", 0.08: "[[reset]]"}
+        if is_stream:
+            words.append(f"[[pace={choose.randrange(6)}]]")
+            faults |= {0.13: f"[[cut={choose.randrange(tokens)}]]", 0.18: f"[[streamerror={choose.randrange(tokens)}]]"}
+        fault = choose.random()
+        words += [word for upto, word in faults.items() if fault < upto][:1]
+        return " ".join(words)
+
+    async def _answered(
+        self,
+        asking: AbstractAsyncContextManager[aiohttp.ClientResponse],
+        is_stream: bool,
+        leaves_after: int | None,
+    ) -> str:
+        async with asking as answer:
+            if answer.status != 200:
+                return self._failed(answer.status, exact_json(await answer.text())["error"])
+            if not is_stream:
+                await answer.read()
+                return "answered"
+            if leaves_after is not None:
+                pieces = deltas(answer)
+                for _ in range(leaves_after):
+                    await anext(pieces, None)
+                answer.close()
+                return "left its stream"
+            return "broke off" if error_in(await answer.read()) else "streamed"
+
+    def _failed(self, status: int, error: dict[str, Any]) -> str:
+        if not {error.get("code"), error.get("type")} & set(NOTED_AS_REFUSED):
+            return f"failed with {status}"
+        figures = error.get("details", {})
+        if "spent" in figures and figures["spent"] + figures["held"] + figures["asked"] <= figures["limit"]:
+            self.refused_while_it_fitted.append(figures)
+        return "refused"
+
+
+class Booked(Struct):
+    """What the log says of the attempts at one prompt, in nano-dollars."""
+
+    costs: list[int] = []
+    """Of attempts that were answered, as the provider reported it."""
+    estimates: list[int] = []
+    """Of streams that were cut."""
+    assumed: list[int] = []
+    """Of attempts whose outcome nobody knows."""
+    beyond_hold: list[int] = []
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self.costs) + sum(self.estimates) + sum(self.assumed)
+
+
+def booked(events: Iterable[str]) -> dict[str, Booked]:
+    """The log, as `gateway replay --json` prints it, by prompt."""
+    found: defaultdict[str, Booked] = defaultdict(Booked)
+    for line in events:
+        stored = json.loads(line)
+        event, of = stored["event"], found[(stored["event"].get("metadata") or {}).get("prompt", "")]
+        match stored["type"]:
+            case "CostIncurred":
+                (of.estimates if event.get("estimated") else of.costs).append(event["cost_nano_usd"])
+                if event["cost_nano_usd"] > event["hold_nano_usd"]:
+                    of.beyond_hold.append(event["cost_nano_usd"])
+                if event.get("replaces_assumed_nano_usd"):
+                    of.assumed.remove(event["replaces_assumed_nano_usd"])
+            case "AttemptLost":
+                of.assumed.append(event["assumed_nano_usd"])
+            case _:
+                continue
+    found.pop("", None)
+    return found
+
+
+def billed(rows: Iterable[dict[str, Any]]) -> dict[str, list[tuple[str, int]]]:
+    """The provider's bill by prompt: how each call ended, and what it was charged."""
+    found: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for row in rows:
+        found[row["prompt"]].append((row["end"], round(Decimal(row["nano_usd"]))))
+    return found
+
+
+def disagreements(log: dict[str, Booked], bill: dict[str, list[tuple[str, int]]]) -> list[Any]:
+    """Every prompt of which the log and the bill do not say the same, as far as the log can know.
+
+    An answer costs what was billed. What was cut has an estimate, what is unknown is assumed, and neither is below the
+    bill. Nothing else was billed.
+    """
+    found = []
+    for prompt in log.keys() | bill.keys():
+        of, rows = log.get(prompt, Booked()), bill.get(prompt, [])
+        whole = sorted(amount for end, amount in rows if end == "whole")
+        is_known = not of.estimates and not of.assumed
+        agrees = (
+            sorted(of.costs) == whole and len(rows) == len(whole)
+            if is_known
+            else _taken_out(whole, of.costs) and sum(amount for _, amount in rows) <= of.total
+        )
+        if not agrees or of.beyond_hold or len(rows) > len(of.costs) + len(of.estimates) + len(of.assumed):
+            found.append((prompt, of, rows))
+    return found
+
+
+def _taken_out(whole: list[int], costs: list[int]) -> bool:
+    """Whether each cost is one of the whole answers' charges."""
+    return not Counter(costs) - Counter(whole)
+
+
+def _hash(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode()).hexdigest()
