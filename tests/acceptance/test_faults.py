@@ -11,7 +11,9 @@ import pytest
 
 from tests.acceptance.conftest import environment_for
 from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.streams import MESSAGES_GPT, NATIVE_GPT, Streamer, deltas, error_in, text_in
 from tests.provider.running import RunningProvider
+from tests.waiting import eventually_so
 
 REQUESTS = 50
 
@@ -73,6 +75,46 @@ async def test_two_workers_killed_in_turn_lose_no_request(
     for command in (("audit", "verify"), ("audit", "balance")):
         proved = await asyncio.to_thread(faulty.run, *command)
         assert proved.returncode == 0, proved.stdout
+
+
+async def test_a_killed_workers_stream_is_made_again_where_its_caller_has_nothing_of_it_yet(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    streamer = await new_streamer(client, gateway, session)
+    before = upstream.calls
+    calls = (NATIVE_GPT, MESSAGES_GPT)
+    begun = [call.body(f"begun {call.name} [[stall=3]]") for call in calls]
+    waiting = [call.body(f"not begun {call.name} [[delay=1500]]") for call in calls]
+    async with streamer.opened(calls[0], begun[0]) as native, streamer.opened(calls[1], begun[1]) as messages:
+        pieces = [[await anext(stream) for _ in range(3)] for stream in (deltas(native), deltas(messages))]
+        asked = [asyncio.create_task(streamer.read(*one)) for one in zip(calls, waiting, strict=True)]
+        await until_in_flight(upstream, 4)
+        for worker in gateway.processes("worker"):
+            worker.kill()
+        rest = await asyncio.gather(native.read(), messages.read())
+        answers = await asyncio.gather(*asked)
+
+    assert [len(one) for one in pieces] == [3, 3]
+    errors = [error_in(one) for one in rest]
+    assert errors[0]["error"]["code"] == "PROVIDER_UNAVAILABLE"
+    assert (errors[1]["type"], errors[1]["error"]["type"]) == ("error", "api_error")
+    assert [(status, text_in(body)[:9]) for status, body in answers] == [(200, "answer to")] * 2
+    assert upstream.calls == before + len(begun) + 2 * len(waiting), "what had begun is not asked for again"
+    await eventually_so(lambda: nothing_is_held(streamer))
+    _, events, _ = await client.call("GET", "/audit/events?type=AttemptLost")
+    _, page, _ = await client.call("GET", "/requests")
+    assert Counter(request["status"] for request in page["data"]["requests"]) == {"completed": 2, "failed": 2}
+    assert len(events["data"]["events"]) == 4
+
+
+async def new_streamer(client: Client, gateway: Gateway, session: aiohttp.ClientSession) -> Streamer:
+    _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "streamer", "dailyBudget": 5})
+    return Streamer(session, gateway.address, issued["data"]["apiKey"])
+
+
+async def nothing_is_held(streamer: Streamer) -> bool:
+    _, budget, _ = await streamer.native.call("GET", "/usage/budget")
+    return not budget["data"]["daily"]["held"]
 
 
 async def until_in_flight(provider: RunningProvider, calls: int) -> None:

@@ -1,0 +1,111 @@
+"""How streams reach their callers: part by part, to the last byte, from one call for all who ask the same."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+import pytest
+
+from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.streams import (
+    ALL_CALLS,
+    CHAT_GPT,
+    MESSAGES_CLAUDE,
+    NATIVE_GPT,
+    StreamCall,
+    Streamer,
+    cost_in,
+    cost_of,
+    deltas,
+    text_in,
+    text_of,
+)
+from tests.provider.running import RunningProvider
+from tests.waiting import eventually
+
+ASKERS = 24
+CACHED = {"x-gateway-cache": "on"}
+MEGABYTE = 1024 * 1024
+LONG = "[[chunks=2000]] [[big=20000000]]"
+"""Twenty megabytes in two thousand deltas."""
+
+each_call = pytest.mark.parametrize("call", ALL_CALLS, ids=lambda call: call.name)
+
+
+@pytest.fixture
+async def streamer(client: Client, gateway: Gateway, session: aiohttp.ClientSession) -> Streamer:
+    _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "streamer"})
+    return Streamer(session, gateway.address, issued["data"]["apiKey"])
+
+
+@each_call
+async def test_the_first_piece_arrives_before_the_last_is_sent(
+    call: StreamCall, streamer: Streamer, upstream: RunningProvider
+) -> None:
+    prompt = f"piece by piece {call.name} [[chunks=4]] [[pace=250]]"
+    async with streamer.opened(call, call.body(prompt)) as answer:
+        sent_when_seen = [text_in(upstream.answers(last=1)[0].body) async for _ in deltas(answer)]
+    assert len(sent_when_seen) == 4
+    assert len(sent_when_seen[0]) < len(sent_when_seen[-1])
+
+
+@pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_GPT, MESSAGES_CLAUDE], ids=lambda call: call.name)
+async def test_a_slow_reader_gets_every_byte_in_order_and_in_fewer_parts(
+    call: StreamCall, streamer: Streamer, gateway: Gateway, upstream: RunningProvider
+) -> None:
+    before = {process.pid: process.memory_info().rss for process in gateway.processes("api")}
+    body = call.body(f"slowly {call.name} {LONG}", 10_000_000)
+    async with streamer.opened(call, body) as answer:
+        await eventually(lambda: upstream.answers(last=1)[0].whole, within_s=60)  # it is read by nobody until then
+        await asyncio.sleep(0.5)
+        grown = max(process.memory_info().rss - before[process.pid] for process in gateway.processes("api"))
+        parts = [part async for part in parts_of(answer)]
+    sent = upstream.answers(last=1)[0].body
+    assert text_in(b"".join(parts)) == text_in(sent)
+    assert len(parts) < 2000 / 4
+    assert grown < 3 * len(sent), f"{grown / MEGABYTE:.0f} MB for an answer of {len(sent) / MEGABYTE:.0f} MB"
+
+
+@each_call
+async def test_equal_streams_in_flight_make_one_call_and_all_get_the_whole(
+    call: StreamCall, streamer: Streamer, gateway: Gateway, upstream: RunningProvider
+) -> None:
+    before = upstream.calls
+    prompt = f"the same {call.name} [[delay=700]] [[pace=10]]"
+    async with many(streamer, gateway) as askers:
+        streams, wholes = await asyncio.gather(
+            asyncio.gather(*(asker.read(call, call.body(prompt), **CACHED) for asker in askers[::2])),
+            asyncio.gather(*(asker.read(call, call.body(prompt, stream=False), **CACHED) for asker in askers[1::2])),
+        )
+    assert {status for status, _ in (*streams, *wholes)} == {200}
+    assert upstream.calls == before + 1
+    said = {text_in(body) for _, body in streams} | {text_of(call, body) for _, body in wholes}
+    assert said == {text_said(prompt)}
+    costs = [cost_in(body) for _, body in streams] + [cost_of(body) for _, body in wholes]
+    _, reported, _ = await streamer.native.call("GET", "/usage/costs")
+    assert sorted(costs) == [0] * (ASKERS - 1) + [reported["data"]["totalCost"]]
+
+
+@asynccontextmanager
+async def many(streamer: Streamer, gateway: Gateway) -> AsyncIterator[list[Streamer]]:
+    """The same caller over a connection of its own for each request, so that every API process takes its part."""
+    async with AsyncExitStack() as opened:
+        sessions = [await opened.enter_async_context(aiohttp.ClientSession()) for _ in range(ASKERS)]
+        yield [Streamer(session, gateway.address, streamer.key) for session in sessions]
+
+
+async def parts_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The chunks of the answer, as the gateway has sent them."""
+    part = b""
+    async for data, is_end in answer.content.iter_chunks():
+        part += data
+        if is_end:
+            yield part
+            part = b""
+
+
+def text_said(prompt: str) -> str:
+    """What the provider answers."""
+    return f"answer to {hashlib.sha256(prompt.encode()).hexdigest()[:16]}"
