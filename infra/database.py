@@ -40,6 +40,7 @@ _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.InternalClientError,  # of a connection whose server went away before the statement was sent
 )
 """What asyncpg raises when the server goes away."""
 

@@ -13,6 +13,7 @@ import httpx2
 from anthropic import Anthropic, AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
+from domain.api_key import SECRET_BYTES, format_api_key
 from tests.acceptance.gateway import Gateway
 
 GPT = "gpt-4o-mini"
@@ -22,6 +23,9 @@ MODELS = (GPT, CLAUDE, ECHO)
 """One of each vendor's, and the built-in one."""
 UPSTREAM_CLAUDE = "claude-3-5-sonnet-20241022"
 EMBEDDER = "text-embedding-3-small"
+
+NOBODYS = format_api_key(bytes(SECRET_BYTES))
+"""A key that could be one, so that it has to be looked up."""
 
 TIMEOUT_S = 20.0
 

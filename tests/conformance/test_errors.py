@@ -6,7 +6,7 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
-from tests.conformance.pointed import CLAUDE, ECHO, GPT, Pointed, Project, done, user
+from tests.conformance.pointed import CLAUDE, ECHO, GPT, NOBODYS, Pointed, Project, done, user
 
 TOO_LARGE = "x" * 34_000_000
 
@@ -54,7 +54,9 @@ def revoked(project: Project) -> str:
     return str(issued["apiKey"])
 
 
-@pytest.mark.parametrize("text", ["gw_live_nobodys", "sk-of-the-vendor", "x" * 5_000])
+@pytest.mark.parametrize(
+    "text", [NOBODYS, "gw_live_short", "sk-of-the-vendor", "x" * 5_000], ids=["unknown", "short", "vendors", "long"]
+)
 async def test_an_unknown_key_is_an_authentication_error(openai: Any, anthropic: Any, text: str) -> None:
     error = await refused_by_openais(openai.with_options(api_key=text))
     assert is_openais(error, openai_sdk.AuthenticationError, 401, "invalid_request_error", "invalid_api_key")
@@ -71,10 +73,10 @@ async def test_a_revoked_key_is_an_authentication_error(openai: Any, anthropic: 
 
 async def test_models_are_listed_to_no_stranger(openai: Any, anthropic: Any) -> None:
     with pytest.raises(openai_sdk.AuthenticationError) as refused:
-        await done(openai.with_options(api_key="gw_live_nobodys").models.list())
+        await done(openai.with_options(api_key=NOBODYS).models.list())
     assert refused.value.code == "invalid_api_key"
     with pytest.raises(anthropic_sdk.AuthenticationError) as denied:
-        await done(anthropic.with_options(api_key="gw_live_nobodys").models.list())
+        await done(anthropic.with_options(api_key=NOBODYS).models.list())
     assert denied.value.type == "authentication_error"
 
 

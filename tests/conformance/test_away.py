@@ -1,0 +1,58 @@
+"""The last row of the table: without its servers the gateway says so, in words that make the SDKs try again."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic as anthropic_sdk
+import openai as openai_sdk
+import pytest
+
+from tests.acceptance.gateway import Gateway
+from tests.conformance.pointed import ECHO, NOBODYS, Pointed, user
+
+ASKED: Any = {"model": ECHO, "max_tokens": 16, "messages": user("hello")}
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway that starts no server again."""
+    gateway = Gateway.start(tmp_path / "data")
+    gateway.process.send_signal(signal.SIGSTOP)
+    yield gateway
+    gateway.process.send_signal(signal.SIGCONT)
+    gateway.stop()
+
+
+async def failures(pointed: Pointed) -> list[Any]:
+    """What a chat completion, a stream of one and a message raise, all asked at once."""
+    create = pointed.openai.chat.completions.create
+    return await asyncio.gather(
+        asyncio.to_thread(create, **ASKED),
+        asyncio.to_thread(create, **ASKED, stream=True),
+        asyncio.to_thread(pointed.anthropic.messages.create, **ASKED),
+        return_exceptions=True,
+    )
+
+
+def are_told_to_come_back(chat: Any, stream: Any, message: Any) -> None:
+    """What everybody is told while a server is away."""
+    assert [type(chat), type(stream)] == [openai_sdk.InternalServerError] * 2
+    assert [chat.status_code, stream.status_code] == [503, 503]
+    assert (chat.type, stream.type) == ("api_error", "api_error")
+    assert (type(message), message.status_code) == (anthropic_sdk.OverloadedError, 529)
+    assert (message.type, message.request_id) == ("overloaded_error", message.body["request_id"])
+    assert all(int(error.response.headers["retry-after"]) >= 1 for error in (chat, stream, message))
+
+
+async def test_a_gateway_without_its_servers_asks_its_callers_to_come_back(alone: Gateway) -> None:
+    assert alone.first_key is not None
+    pointed, stranger = Pointed(alone, alone.first_key), Pointed(alone, NOBODYS)
+    assert pointed.openai.chat.completions.create(**ASKED).choices
+    assert pointed.anthropic.messages.create(**ASKED).content
+    for server in ("nats-server", "postgres"):
+        next(child for child in alone.tree() if child.name() == server).kill()
+        are_told_to_come_back(*await failures(pointed))
+    are_told_to_come_back(*await failures(stranger))
