@@ -1,0 +1,222 @@
+"""What OpenAI's SDK says to one of Anthropic's models arrives as Anthropic has it, and the answer as OpenAI has it."""
+
+import json
+from typing import Any
+
+import pytest
+from openai import pydantic_function_tool
+
+from tests.conformance.pointed import CLAUDE, UPSTREAM_CLAUDE, Pointed, done, every, user
+from tests.conformance.things import COUNTED, OPENAI_TOOLS, PIXEL, SCHEMA, Lookup, Order
+from tests.provider.running import RunningProvider
+
+HELLO = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
+
+
+@pytest.fixture
+def told(waiting: Pointed, upstream: RunningProvider) -> Any:
+    """Asks through the SDK, and gives the request that the provider received."""
+
+    def ask(**fields: Any) -> Any:
+        waiting.openai.chat.completions.create(**({"model": CLAUDE, "messages": user("hello")} | fields))
+        received = upstream.requests(last=1)[0]
+        assert received.path == "/v1/messages"
+        return json.loads(received.body)
+
+    return ask
+
+
+def test_a_plain_question_is_a_plain_question(told: Any) -> None:
+    assert told() == {"model": UPSTREAM_CLAUDE, "max_tokens": 8192, "messages": HELLO}
+
+
+def test_every_setting_has_its_word(told: Any) -> None:
+    assert told(
+        max_completion_tokens=77, temperature=0.5, top_p=0.9, stop=["END", "STOP"], user="u-1", reasoning_effort="low"
+    ) == {
+        "model": UPSTREAM_CLAUDE,
+        "max_tokens": 77,
+        "messages": HELLO,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop_sequences": ["END", "STOP"],
+        "metadata": {"user_id": "u-1"},
+        "output_config": {"effort": "low"},
+    }
+
+
+def test_one_stop_is_a_list_of_one(told: Any) -> None:
+    assert told(stop="END")["stop_sequences"] == ["END"]
+
+
+def test_what_says_nothing_changes_nothing(told: Any) -> None:
+    said = told(
+        n=1, logprobs=False, store=False, presence_penalty=0, frequency_penalty=0, prompt_cache_key="k", logit_bias={}
+    )
+    assert said == {"model": UPSTREAM_CLAUDE, "max_tokens": 8192, "messages": HELLO}
+
+
+def test_instructions_become_the_system_prompt_in_their_order(told: Any) -> None:
+    found = told(
+        messages=[
+            {"role": "system", "content": "be kind"},
+            {"role": "developer", "content": [{"type": "text", "text": "be "}, {"type": "text", "text": "brief"}]},
+            *user("hello"),
+        ]
+    )
+    assert found["system"] == "be kind\n\nbe brief"
+    assert found["messages"] == HELLO
+
+
+def test_turns_alternate(told: Any) -> None:
+    found = told(
+        messages=[
+            *user("one"),
+            *user("two"),
+            {"role": "assistant", "content": "three"},
+            *user([{"type": "text", "text": "four"}, {"type": "text", "text": "five"}]),
+        ]
+    )
+    assert [
+        (turn["role"], [(block["type"], block["text"]) for block in turn["content"]]) for turn in found["messages"]
+    ] == [
+        ("user", [("text", "one"), ("text", "two")]),
+        ("assistant", [("text", "three")]),
+        ("user", [("text", "four"), ("text", "five")]),
+    ]
+
+
+def test_images_are_shown_in_their_place(told: Any) -> None:
+    found = told(
+        messages=user(
+            [
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "high"}},
+                {"type": "text", "text": "and"},
+                {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}},
+            ]
+        )
+    )
+    assert found["messages"][0]["content"] == [
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
+        {"type": "text", "text": "and"},
+        {"type": "image", "source": {"type": "url", "url": "https://example.com/cat.png"}},
+    ]
+
+
+def test_tools_are_tools(told: Any) -> None:
+    strict: Any = {"type": "function", "function": {"name": "now", "strict": True, "parameters": SCHEMA}}
+    bare: Any = {"type": "function", "function": {"name": "bare"}}
+    found = told(tools=[*OPENAI_TOOLS, strict, bare])
+    assert found["tools"] == [
+        {"name": "Lookup", "description": "Looks it up.", "input_schema": SCHEMA},
+        {"name": "now", "input_schema": SCHEMA, "strict": True},
+        {"name": "bare", "input_schema": {"type": "object", "properties": {}}},
+    ]
+    assert "tool_choice" not in found
+
+
+@pytest.mark.parametrize(
+    ("given", "choice"),
+    [
+        ({"tool_choice": "auto"}, {"type": "auto"}),
+        ({"tool_choice": "required"}, {"type": "any"}),
+        ({"tool_choice": "none"}, {"type": "none"}),
+        (
+            {"tool_choice": {"type": "function", "function": {"name": "Lookup"}}},
+            {"type": "tool", "name": "Lookup"},
+        ),
+        ({"parallel_tool_calls": False}, {"type": "auto", "disable_parallel_tool_use": True}),
+        ({"parallel_tool_calls": True}, {"type": "auto", "disable_parallel_tool_use": False}),
+        (
+            {"tool_choice": "required", "parallel_tool_calls": False},
+            {"type": "any", "disable_parallel_tool_use": True},
+        ),
+        ({"tool_choice": "none", "parallel_tool_calls": False}, {"type": "none"}),
+    ],
+)
+def test_the_choice_of_a_tool_has_its_word(told: Any, given: Any, choice: Any) -> None:
+    assert told(tools=OPENAI_TOOLS, **given)["tool_choice"] == choice
+
+
+def test_calls_and_their_results_stand_where_anthropic_has_them(told: Any) -> None:
+    call: Any = {"id": "call_1", "type": "function", "function": {"name": "Lookup", "arguments": '{"city": "Köln"}'}}
+    other: Any = {"id": "call_2", "type": "function", "function": {"name": "Lookup", "arguments": ""}}
+    found = told(
+        tools=OPENAI_TOOLS,
+        messages=[
+            *user("weather"),
+            {"role": "assistant", "content": "I look.", "tool_calls": [call, other]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "raining"},
+            {"role": "tool", "tool_call_id": "call_2", "content": [{"type": "text", "text": "snowing"}]},
+            *user("so?"),
+        ],
+    )
+    assert found["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "I look."},
+                {"type": "tool_use", "id": "call_1", "name": "Lookup", "input": {"city": "Köln"}},
+                {"type": "tool_use", "id": "call_2", "name": "Lookup", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "call_1", "content": "raining"},
+                {"type": "tool_result", "tool_use_id": "call_2", "content": "snowing"},
+                {"type": "text", "text": "so?"},
+            ],
+        },
+    ]
+
+
+def test_the_sdks_schemas_reach_the_provider(waiting: Pointed, upstream: RunningProvider) -> None:
+    waiting.openai.chat.completions.parse(
+        model=CLAUDE, messages=user("order"), response_format=Order, tools=[pydantic_function_tool(Lookup)]
+    )
+    received = json.loads(upstream.requests(last=1)[0].body)
+    wanted = received["output_config"]["format"]
+    assert (wanted["type"], wanted["schema"]["additionalProperties"]) == ("json_schema", False)
+    assert set(wanted["schema"]["properties"]) == {"kind", "note", "items"}
+    assert received["tools"][0]["strict"] is True
+    assert set(received["tools"][0]["input_schema"]["properties"]) == {"city", "days"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish_reason"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("refusal", "content_filter"),
+        ("pause_turn", "stop"),
+        ("model_context_window_exceeded", "length"),
+    ],
+)
+async def test_why_it_ended_has_openais_word(openai: Any, reason: str, finish_reason: str) -> None:
+    asked: Any = {"model": CLAUDE, "messages": user(f"[[finish={reason}]]")}
+    whole = await done(openai.chat.completions.create(**asked))
+    chunks = await every(openai.chat.completions.create(**asked, stream=True))
+    assert whole.choices[0].finish_reason == chunks[-1].choices[0].finish_reason == finish_reason
+
+
+async def test_tokens_are_counted_as_openai_counts_them(openai: Any) -> None:
+    asked: Any = {"model": CLAUDE, "messages": user(f"{COUNTED} hello")}
+    whole = await done(openai.chat.completions.create(**asked))
+    *_, last = await every(openai.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    usage = whole.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (70, 30, 100)
+    assert usage.prompt_tokens_details.cached_tokens == 20
+    assert usage.prompt_tokens_details.cache_write_tokens == 9
+    assert usage.completion_tokens_details.reasoning_tokens == 7
+    assert usage.cost == pytest.approx((41 * 3 + 20 * 0.3 + 9 * 3.75 + 30 * 15) / 1_000_000)
+    assert last.usage == usage
+
+
+async def test_said_and_called_come_together(openai: Any) -> None:
+    asked: Any = {"model": CLAUDE, "messages": user("[[say=looking]] [[calls=2]]"), "tools": OPENAI_TOOLS}
+    message = (await done(openai.chat.completions.create(**asked))).choices[0].message
+    assert message.content == "looking"
+    assert [call.id for call in message.tool_calls] == ["toolu_1", "toolu_2"]
+    assert [json.loads(call.function.arguments)["days"] for call in message.tool_calls] == [1, 1]

@@ -1,0 +1,224 @@
+"""What Anthropic's SDK says to one of OpenAI's models arrives as OpenAI has it, and the answer as Anthropic has it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.conformance.pointed import GPT, Pointed, done, every, user
+from tests.conformance.things import ANTHROPIC_TOOLS, COUNTED, PIXEL, SCHEMA, Order
+from tests.provider.running import RunningProvider
+
+HELLO = user("hello")
+TOOL = {"name": "Lookup", "description": "Looks it up.", "parameters": SCHEMA}
+
+
+@pytest.fixture
+def told(waiting: Pointed, upstream: RunningProvider) -> Any:
+    """Asks through the SDK, and gives the request that the provider received."""
+
+    def ask(**fields: Any) -> Any:
+        waiting.anthropic.messages.create(**({"model": GPT, "max_tokens": 50, "messages": user("hello")} | fields))
+        received = upstream.requests(last=1)[0]
+        assert received.path == "/v1/chat/completions"
+        return json.loads(received.body)
+
+    return ask
+
+
+def test_a_plain_question_is_a_plain_question(told: Any) -> None:
+    assert told() == {"model": GPT, "max_tokens": 50, "messages": HELLO}
+
+
+def test_every_setting_has_its_word(told: Any) -> None:
+    assert told(
+        stop_sequences=["END", "STOP"],
+        metadata={"user_id": "u-1"},
+        output_config={"effort": "low"},
+        extra_body={"temperature": 0.5, "top_p": 0.9},
+    ) == {
+        "model": GPT,
+        "max_tokens": 50,
+        "messages": HELLO,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop": ["END", "STOP"],
+        "user": "u-1",
+        "reasoning_effort": "low",
+    }
+
+
+def test_a_reasoning_model_has_its_own_word_for_the_cap(told: Any) -> None:
+    assert told(model="gpt-5-mini") == {"model": "gpt-5-mini", "max_completion_tokens": 50, "messages": HELLO}
+
+
+def test_hints_about_the_price_change_nothing(told: Any) -> None:
+    lasting = {"type": "ephemeral", "ttl": "1h"}
+    found = told(
+        system=[{"type": "text", "text": "be kind", "cache_control": lasting}],
+        messages=user([{"type": "text", "text": "hello", "cache_control": {"type": "ephemeral"}}]),
+        tools=[ANTHROPIC_TOOLS[0] | {"cache_control": lasting}],
+        service_tier="auto",
+        thinking={"type": "disabled"},
+    )
+    assert found["messages"] == [{"role": "system", "content": "be kind"}, *HELLO]
+    assert found["tools"] == [{"type": "function", "function": TOOL}]
+    assert set(found) == {"model", "max_tokens", "messages", "tools"}
+
+
+@pytest.mark.parametrize(
+    ("system", "content"),
+    [
+        ("be kind", "be kind"),
+        ([{"type": "text", "text": "be kind"}], "be kind"),
+        (
+            [{"type": "text", "text": "be kind"}, {"type": "text", "text": "be brief"}],
+            [{"type": "text", "text": "be kind"}, {"type": "text", "text": "be brief"}],
+        ),
+    ],
+)
+def test_the_system_prompt_comes_first(told: Any, system: Any, content: Any) -> None:
+    assert told(system=system)["messages"] == [{"role": "system", "content": content}, *HELLO]
+
+
+def test_a_conversation_keeps_its_turns(told: Any) -> None:
+    found = told(
+        messages=[
+            *user("one"),
+            {"role": "assistant", "content": [{"type": "text", "text": "two"}]},
+            *user([{"type": "text", "text": "three"}, {"type": "text", "text": "four"}]),
+        ]
+    )
+    assert found["messages"] == [
+        *user("one"),
+        {"role": "assistant", "content": "two"},
+        *user([{"type": "text", "text": "three"}, {"type": "text", "text": "four"}]),
+    ]
+
+
+def test_images_are_shown_in_their_place(told: Any) -> None:
+    found = told(
+        messages=user(
+            [
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
+                {"type": "text", "text": "and"},
+                {"type": "image", "source": {"type": "url", "url": "https://example.com/cat.png"}},
+            ]
+        )
+    )
+    assert found["messages"][0]["content"] == [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+        {"type": "text", "text": "and"},
+        {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "fields"),
+    [
+        ({"type": "auto"}, {"tool_choice": "auto"}),
+        ({"type": "any"}, {"tool_choice": "required"}),
+        ({"type": "none"}, {"tool_choice": "none"}),
+        (
+            {"type": "tool", "name": "Lookup"},
+            {"tool_choice": {"type": "function", "function": {"name": "Lookup"}}},
+        ),
+        (
+            {"type": "auto", "disable_parallel_tool_use": True},
+            {"tool_choice": "auto", "parallel_tool_calls": False},
+        ),
+        (
+            {"type": "any", "disable_parallel_tool_use": True},
+            {"tool_choice": "required", "parallel_tool_calls": False},
+        ),
+        (
+            {"type": "auto", "disable_parallel_tool_use": False},
+            {"tool_choice": "auto", "parallel_tool_calls": True},
+        ),
+    ],
+)
+def test_the_choice_of_a_tool_has_its_word(told: Any, choice: Any, fields: Any) -> None:
+    found = told(tools=ANTHROPIC_TOOLS, tool_choice=choice)
+    assert found["tools"] == [{"type": "function", "function": TOOL}]
+    assert {name: found.get(name) for name in fields} == fields
+    assert set(found) == {"model", "max_tokens", "messages", "tools"} | set(fields)
+
+
+def test_calls_and_their_results_stand_where_openai_has_them(told: Any) -> None:
+    found = told(
+        tools=ANTHROPIC_TOOLS,
+        messages=[
+            *user("weather"),
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "s"},
+                    {"type": "text", "text": "I look."},
+                    {"type": "tool_use", "id": "toolu_1", "name": "Lookup", "input": {"city": "Köln"}},
+                    {"type": "tool_use", "id": "toolu_2", "name": "Lookup", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "toolu_1", "content": "raining"},
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "toolu_2",
+                        "content": [{"type": "text", "text": "no such city"}],
+                        "is_error": True,
+                    },
+                    {"type": "text", "text": "so?"},
+                ],
+            },
+        ],
+    )
+    said, first, second, asked = found["messages"][1:]
+    assert (said["role"], said["content"]) == ("assistant", "I look.")
+    assert [(call["id"], call["type"], call["function"]["name"]) for call in said["tool_calls"]] == [
+        ("toolu_1", "function", "Lookup"),
+        ("toolu_2", "function", "Lookup"),
+    ]
+    assert [json.loads(call["function"]["arguments"]) for call in said["tool_calls"]] == [{"city": "Köln"}, {}]
+    assert first == {"role": "tool", "tool_call_id": "toolu_1", "content": "raining"}
+    assert (second["role"], second["tool_call_id"]) == ("tool", "toolu_2")
+    assert second["content"] == "Error: the tool call failed.\nno such city"
+    assert asked == {"role": "user", "content": "so?"}
+
+
+def test_the_sdks_schema_reaches_the_provider(waiting: Pointed, upstream: RunningProvider) -> None:
+    waiting.anthropic.messages.parse(model=GPT, max_tokens=50, messages=user("order"), output_format=Order)
+    wanted = json.loads(upstream.requests(last=1)[0].body)["response_format"]
+    assert (wanted["type"], wanted["json_schema"]["strict"]) == ("json_schema", True)
+    assert set(wanted["json_schema"]["schema"]["properties"]) == {"kind", "note", "items"}
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "reason"),
+    [("stop", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal"), ("tool_calls", "tool_use")],
+)
+async def test_why_it_ended_has_anthropics_word(anthropic: Any, finish_reason: str, reason: str) -> None:
+    asked: Any = {"model": GPT, "max_tokens": 50, "messages": user(f"[[finish={finish_reason}]]")}
+    whole = await done(anthropic.messages.create(**asked))
+    events = await every(anthropic.messages.create(**asked, stream=True))
+    assert whole.stop_reason == events[-2].delta.stop_reason == reason
+
+
+async def test_tokens_are_counted_as_anthropic_counts_them(anthropic: Any) -> None:
+    asked: Any = {"model": GPT, "max_tokens": 50, "messages": user(f"{COUNTED} hello")}
+    whole = await done(anthropic.messages.create(**asked))
+    events = await every(anthropic.messages.create(**asked, stream=True))
+    for usage in (whole.usage, events[-2].usage):
+        assert (usage.input_tokens, usage.cache_read_input_tokens) == (41, 20)
+        assert (usage.cache_creation_input_tokens, usage.output_tokens) == (9, 30)
+        assert usage.output_tokens_details.thinking_tokens == 7
+        assert usage.cost == pytest.approx((50 * 0.15 + 20 * 0.075 + 30 * 0.6) / 1_000_000)
+
+
+async def test_calls_come_as_blocks(anthropic: Any) -> None:
+    asked: Any = {"model": GPT, "max_tokens": 50, "messages": user("[[calls=2]]"), "tools": ANTHROPIC_TOOLS}
+    found = await done(anthropic.messages.create(**asked))
+    assert [(block.type, block.id, block.input["days"]) for block in found.content] == [
+        ("tool_use", "call_1", 1),
+        ("tool_use", "call_2", 1),
+    ]
