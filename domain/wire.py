@@ -50,8 +50,11 @@ _STANDARD: dict[str, tuple[object, ...]] = {
     "speed": (None, "standard"),
     "inference_geo": (None, "global"),
     "background": (None, False),
+    "fallbacks": (None, []),
 }
-"""Fields whose other values multiply the price, or answer later: the price book knows the standard only."""
+"""Fields whose other values multiply the price, have another model answer at its own, or answer later: the price book
+knows the standard only.
+"""
 
 
 class WireRequest(Struct, frozen=True, kw_only=True):

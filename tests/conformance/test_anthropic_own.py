@@ -150,3 +150,15 @@ async def test_a_thread_is_refused_by_a_code_that_the_sdk_knows(anthropic: Any) 
         )
     assert refused.value.error_code == "thread_unsupported_request"
     assert "`thread`" in refused.value.api_message
+
+
+@pytest.mark.parametrize("fallbacks", ["default", [{"model": "claude-3-opus-20240229"}]], ids=["default", "dearer"])
+async def test_no_other_model_answers_at_a_price_of_its_own(
+    anthropic: Any, upstream: RunningProvider, fallbacks: Any
+) -> None:
+    before = upstream.calls
+    with pytest.raises(BadRequestError, match="`fallbacks`"):
+        await done(
+            anthropic.beta.messages.create(model=CLAUDE, max_tokens=100, messages=user("hello"), fallbacks=fallbacks)
+        )
+    assert upstream.calls == before
