@@ -1,5 +1,7 @@
 """Each row of the contract's table of errors, as the class and with the fields that each vendor's SDK gives it."""
 
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anthropic as anthropic_sdk
@@ -54,6 +56,14 @@ def revoked(project: Project) -> str:
     return str(issued["apiKey"])
 
 
+@pytest.fixture(scope="module")
+def expired(project: Project) -> str:
+    expires_at = datetime.now(UTC) + timedelta(seconds=1)
+    issued = project.issue(expiresAt=expires_at.isoformat())
+    time.sleep(1)
+    return str(issued["apiKey"])
+
+
 @pytest.mark.parametrize(
     "text", [NOBODYS, "gw_live_short", "sk-of-the-vendor", "x" * 5_000], ids=["unknown", "short", "vendors", "long"]
 )
@@ -64,10 +74,14 @@ async def test_an_unknown_key_is_an_authentication_error(openai: Any, anthropic:
     assert is_anthropics(error, anthropic_sdk.AuthenticationError, 401, "authentication_error")
 
 
-async def test_a_revoked_key_is_an_authentication_error(openai: Any, anthropic: Any, revoked: str) -> None:
-    error = await refused_by_openais(openai.with_options(api_key=revoked))
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_a_key_that_works_no_longer_is_an_authentication_error(
+    openai: Any, anthropic: Any, request: pytest.FixtureRequest, how: str
+) -> None:
+    key = request.getfixturevalue(how)
+    error = await refused_by_openais(openai.with_options(api_key=key))
     assert is_openais(error, openai_sdk.AuthenticationError, 401, "invalid_request_error", "invalid_api_key")
-    error = await refused_by_anthropics(anthropic.with_options(api_key=revoked))
+    error = await refused_by_anthropics(anthropic.with_options(api_key=key))
     assert is_anthropics(error, anthropic_sdk.AuthenticationError, 401, "authentication_error")
 
 

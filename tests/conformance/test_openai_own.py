@@ -3,15 +3,26 @@
 import base64
 import json
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from openai import NotFoundError, PermissionDeniedError
 
+from tests.acceptance.gateway import Gateway
 from tests.conformance.pointed import CLAUDE, ECHO, EMBEDDER, GPT, Project, done, entered, every, user
 from tests.conformance.things import RESPONSES_TOOLS, Lookup, Order
 from tests.provider.running import RunningProvider
 
 EMBEDDERS = (EMBEDDER, ECHO)
+
+
+@pytest.fixture(scope="module")
+def stranger(gateway: Gateway) -> Iterator[str]:
+    """The key of another project."""
+    other = Project(gateway)
+    yield other.key
+    other.close()
 
 
 @pytest.fixture
@@ -117,6 +128,48 @@ async def test_a_response_is_passed_on_byte_for_byte(openai: Any, upstream: Runn
         )
     )
     assert upstream.requests(last=1)[0].body == raw.http_request.content
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_a_response_goes_on_from_an_answer_of_its_own_project_alone(
+    openai: Any, upstream: RunningProvider, stranger: str, streamed: bool
+) -> None:
+    asked: Any = {"model": GPT, "input": f"remember {type(openai).__name__} {streamed}"}
+    if streamed:
+        first = (await every(openai.responses.create(**asked, stream=True)))[-1].response
+    else:
+        first = await done(openai.responses.create(**asked))
+    found = await done(openai.responses.create(model=GPT, input="and?", previous_response_id=first.id))
+    assert found.previous_response_id == first.id
+    before = upstream.calls
+    with pytest.raises(NotFoundError, match="`previous_response_id`"):
+        await done(
+            openai.with_options(api_key=stranger).responses.create(
+                model=GPT, input="and?", previous_response_id=first.id
+            )
+        )
+    assert upstream.calls == before
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}]},
+            "input[0].content[0].file_id",
+        ),
+    ],
+)
+async def test_what_lies_with_the_provider_of_all_is_nobodys(
+    openai: Any, upstream: RunningProvider, fields: Any, named: str
+) -> None:
+    before = upstream.calls
+    with pytest.raises(PermissionDeniedError) as denied:
+        await done(openai.responses.create(**({"model": GPT, "input": "x"} | fields)))
+    assert f"`{named}`" in denied.value.message
+    assert upstream.calls == before
 
 
 async def test_models_are_listed_as_the_native_surface_lists_them(openai: Any, project: Project) -> None:
