@@ -170,6 +170,26 @@ def test_the_word_that_names_a_tool_has_it_called(direct: Direct) -> None:
     assert (call.function.name, call.function.arguments) == ("other", '{"a": 1}')
 
 
+def test_a_tool_is_called_with_the_arguments_that_are_given(direct: Direct) -> None:
+    found = direct.openai.chat.completions.create(
+        model=GPT, messages=user('[[arguments={"city": "京都"}]]'), tools=OPENAI_TOOLS, tool_choice="required"
+    )
+    (call,) = found.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    assert (call.function.name, call.function.arguments) == ("Lookup", '{"city": "京都"}')
+
+
+def test_the_users_name_steers_as_the_prompt_does(direct: Direct) -> None:
+    steered = "[[say=as told]]"
+    chat = direct.openai.chat.completions.create(model=GPT, messages=user("hello"), user=steered)
+    response = direct.openai.responses.create(model=GPT, input="hello", user=steered)
+    message = direct.anthropic.messages.create(
+        model=CLAUDE, max_tokens=9, messages=user("hello"), metadata={"user_id": steered}
+    )
+    assert (chat.choices[0].message.content, response.output_text) == ("as told", "as told")
+    assert [block.text for block in message.content if block.type == "text"] == ["as told"]
+
+
 def test_calls_are_not_parallel_where_that_is_forbidden(direct: Direct) -> None:
     found = direct.openai.chat.completions.create(
         model=GPT, messages=user("[[calls=3]]"), tools=OPENAI_TOOLS, parallel_tool_calls=False

@@ -21,6 +21,7 @@ def asked(body: dict[str, Any]) -> Asked:
     return Asked(
         model=body["model"],
         prompt="\n".join(text_of(message.get("content")) for message in body["messages"]),
+        user=(body.get("metadata") or {}).get("user_id") or "",
         stream=bool(body.get("stream")),
         tools=() if choice["type"] == "none" else tuple(tools),
         is_forced=choice["type"] in {"any", "tool"},

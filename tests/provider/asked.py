@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
+from urllib.parse import unquote
 
 from msgspec import UNSET, Struct
 
@@ -32,6 +33,8 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     model: str
     prompt: str
+    user: str = ""
+    """On whose behalf is asked."""
     stream: bool = False
     tools: tuple[Tool, ...] = ()
     is_forced: bool = False
@@ -152,7 +155,8 @@ def _calls(asked: Asked, words: Steering, digest: str) -> Iterator[Call]:
         name = names[n % len(names)]
         schema = schemas.get(name)
         arguments = _DEFAULT_ARGUMENTS if schema is None else example(schema, f"argument {n + 1} {digest[:16]}")
-        yield Call(number=n + 1, name=name, arguments=json.dumps(arguments, ensure_ascii=False))
+        written = json.dumps(arguments, ensure_ascii=False) if words.arguments is UNSET else unquote(words.arguments)
+        yield Call(number=n + 1, name=name, arguments=written)
 
 
 def text_of(content: Any) -> str:

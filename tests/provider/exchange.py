@@ -63,7 +63,7 @@ class Exchange:
         self._recording = recording
         body = json.loads(recording.body)
         self.asked = wire.asked(body)
-        self._words = words = steering(self.asked.prompt)
+        self._words = words = steering(f"{self.asked.prompt}\n{self.asked.user}")
         planned = plan(self.asked, words)
         self._deltas = planned.deltas
         counted = self._deltas if self.asked.stream else words.chunks

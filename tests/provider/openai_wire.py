@@ -23,6 +23,7 @@ def asked(body: dict[str, Any]) -> Asked:
     return Asked(
         model=body["model"],
         prompt="\n".join(text_of(message.get("content")) for message in messages),
+        user=body.get("user") or "",
         stream=bool(body.get("stream")),
         tools=() if choice == "none" else tuple(_tool(tool) for tool in body.get("tools") or ()),
         is_forced=is_forcing(choice),

@@ -34,6 +34,7 @@ def asked(body: dict[str, Any]) -> Asked:
     return Asked(
         model=body["model"],
         prompt="\n".join(text_of(item["content"]) for item in items if "content" in item),
+        user=body.get("user") or "",
         stream=bool(body.get("stream")),
         tools=()
         if choice == "none"

@@ -1,5 +1,7 @@
 """The words by which a prompt says what its own request meets at the test provider.
 
+Who cannot choose the prompt says them in the name of the user on whose behalf is asked.
+
     [[delay=50]]          answer after 50 ms
     [[status=429]]        refuse with this status, streams too: before their first byte
     [[after=7]]           the refusal's Retry-After, in seconds
@@ -15,6 +17,7 @@
     [[say=text]]          answer exactly this text (URL-encoded, UTF-8)
     [[tool=name]]         ask for this tool to be called
     [[calls=2]]           ask for so many calls at once, of the tool that is named, or of those that the request brings
+    [[arguments={"a":1}]] call it with these arguments (URL-encoded, UTF-8)
     [[finish=length]]     end for this reason, in the vendor's own word
 
 And what only streams meet. A delta is a piece of text, of a tool call's arguments or of thinking:
@@ -62,6 +65,7 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     say: str | UnsetType = UNSET
     tool: str | UnsetType = UNSET
     calls: int | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
     finish: str | UnsetType = UNSET
     chunks: int = DEFAULT_DELTAS
     pace_ms: int = 0
