@@ -1,0 +1,94 @@
+"""The vendors' npm packages in a Node process of their own: installed once, then asked line by line."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+DIRECTORY = Path(__file__).parent / "node"
+LEAST_NODE = 20
+INSTALL_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 10
+
+_INSTALL = [
+    "install",
+    *("--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"),
+    *("--fetch-retries=2", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000"),
+]
+
+
+class NodeMissingError(Exception):
+    """The packages cannot be run here. The message says why."""
+
+
+class NodePackages:
+    """A Node process that runs one scenario after another, see `node/main.mjs`."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    @classmethod
+    def start(cls) -> "NodePackages":
+        """Install what is not there yet, and start the process.
+
+        Raises:
+            NodeMissingError: there is no Node, or npm cannot install the packages.
+
+        """
+        node = _node()
+        _install()
+        command = [node, "main.mjs"]
+        process = subprocess.Popen(
+            command, cwd=DIRECTORY, env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+        return cls(process)
+
+    def run(self, surface: str, scenario: str, **asked: Any) -> dict[str, Any]:
+        """Run a scenario; gives what it found, or the error that the package threw, and every attempt that it made."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"surface": surface, "scenario": scenario} | asked) + "\n")
+        self._process.stdin.flush()
+        outcome: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return outcome
+
+    def stop(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(STOP_TIMEOUT_S)
+
+
+def _node() -> str:
+    node = shutil.which("node")
+    if node is None:
+        raise NodeMissingError("Node is not installed: the npm packages are not tried")
+    told = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    major = re.match(r"v(\d+)", told)
+    if major is None or int(major[1]) < LEAST_NODE:
+        raise NodeMissingError(f"Node {LEAST_NODE} is needed and {told} is installed: the npm packages are not tried")
+    return node
+
+
+def _install() -> None:
+    """Install the packages next to their `package.json`, unless what that says is installed already."""
+    wanted = hashlib.sha256((DIRECTORY / "package.json").read_bytes()).hexdigest()
+    installed = DIRECTORY / "node_modules" / ".installed"
+    if installed.exists() and installed.read_text() == wanted:
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        raise NodeMissingError("npm is not installed: the npm packages are not tried")
+    try:
+        subprocess.run(
+            [npm, *_INSTALL], cwd=DIRECTORY, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=True
+        )
+    except subprocess.TimeoutExpired:
+        raise NodeMissingError(f"npm did not install the packages within {INSTALL_TIMEOUT_S} s") from None
+    except subprocess.CalledProcessError as error:
+        said = next((line for line in error.stderr.splitlines() if "npm error" in line), "npm error")
+        raise NodeMissingError(f"npm cannot install the packages here: {said}") from None
+    installed.write_text(wanted)
