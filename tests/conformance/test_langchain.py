@@ -100,6 +100,14 @@ class ThroughTheGateway(ChatModelIntegrationTests):
     def invoke_with_cache_creation_input(self, *, stream: bool = False) -> AIMessage:
         return self._counted(stream=stream)
 
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_tokens_are_those_that_the_provider_counts(self, *, stream: bool) -> None:
+        usage = self._counted(stream=stream).usage_metadata
+        assert usage is not None
+        assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (70, 30, 100)
+        assert usage["input_token_details"]["cache_read"] == 20
+        assert usage["output_token_details"]["reasoning"] == 7
+
     def _counted(self, *, stream: bool) -> AIMessage:
         model: BaseChatModel = self.chat_model_class(**self.chat_model_params)
         answer = whole(model.stream(COUNTED)) if stream else model.invoke(COUNTED)
