@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from domain.dialects import anthropic, openai
+from domain.dialects import anthropic, openai, responses_streamed
 from domain.dialects.answered import Answered, UnreadableAnswer
 from domain.tokens import TokenUsage
 
@@ -37,30 +37,6 @@ class _Message(Struct, frozen=True):
     stop_reason: str | None = None
 
 
-class _InputDetails(Struct, frozen=True):
-    cached_tokens: int | None = None
-
-
-class _OutputDetails(Struct, frozen=True):
-    reasoning_tokens: int | None = None
-
-
-class ResponsesUsage(Struct, frozen=True, kw_only=True):
-    """Tokens as OpenAI's responses count them."""
-
-    input_tokens: int
-    output_tokens: int
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
-
-
-class _Response(Struct, frozen=True):
-    id: str
-    usage: ResponsesUsage
-    model: str = ""
-    status: str | None = None
-
-
 class _Count(Struct, frozen=True):
     input_tokens: int
 
@@ -68,7 +44,6 @@ class _Count(Struct, frozen=True):
 _decode_chat = msgspec.json.Decoder(_Chat).decode
 _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
-_decode_response = msgspec.json.Decoder(_Response).decode
 _decode_count = msgspec.json.Decoder(_Count).decode
 
 
@@ -95,8 +70,12 @@ def openai_embeddings(body: bytes) -> Answered:
 
 def openai_response(body: bytes) -> Answered:
     """An answer of `POST /responses`."""
-    response = _read(_decode_response, body)
-    return _answered(body, responses_usage(response.usage), response.model, response.id, response.status)
+    response = _read(responses_streamed.decode_response, body)
+    if response.usage is None or not response.id:
+        raise UnreadableAnswer("it is no response, or has no usage")
+    usage = responses_streamed.usage_from_wire(response.usage)
+    reason = responses_streamed.finish_reason(response) if response.error is None else "failed"
+    return _answered(body, usage, response.model, response.id, reason)
 
 
 def anthropic_message(body: bytes) -> Answered:
@@ -110,17 +89,6 @@ def anthropic_count(body: bytes) -> Answered:
     """An answer of `POST /v1/messages/count_tokens`, for which nothing is charged."""
     _read(_decode_count, body)
     return _answered(body, TokenUsage(), "", f"count-{hashlib.sha256(body).hexdigest()[:24]}", None)
-
-
-def responses_usage(usage: ResponsesUsage) -> TokenUsage:
-    """The input tokens of OpenAI's responses include the cached ones, the output tokens those of reasoning."""
-    cached = (usage.input_tokens_details or _InputDetails()).cached_tokens or 0
-    return TokenUsage(
-        input=max(0, usage.input_tokens - cached),
-        cache_read=cached,
-        output=usage.output_tokens,
-        reasoning=(usage.output_tokens_details or _OutputDetails()).reasoning_tokens or 0,
-    )
 
 
 def _read(decode: Callable[[bytes], T], body: bytes) -> T:

@@ -65,7 +65,9 @@ class _Reason(Struct, frozen=True, gc=False):
     reason: str | None = None
 
 
-class _Response(Struct, frozen=True, gc=False):
+class Response(Struct, frozen=True, gc=False):
+    """As much of a response as tells what it counts and why it ended: an answer in one piece, or a stream's last."""
+
     id: str = ""
     model: str = ""
     usage: ResponsesUsage | None = None
@@ -86,7 +88,7 @@ class _Event(Struct, frozen=True, gc=False):
 
 _KNOWN = ENDS | {"response.created", "response.in_progress", "response.output_text.delta", "error"}
 _decode = msgspec.json.Decoder(_Event).decode
-_decode_response = msgspec.json.Decoder(_Response).decode
+decode_response = msgspec.json.Decoder(Response).decode
 
 
 class ResponsesReader:
@@ -133,7 +135,7 @@ class ResponsesReader:
     def _account(self, kind: str, body: bytes) -> None:
         if kind not in ENDS and self.response_id:
             return
-        response = decoded(_decode_response, body)
+        response = decoded(decode_response, body)
         self.response_id, self.answered_by = response.id, response.model
         if kind not in ENDS:
             return
@@ -142,12 +144,13 @@ class ResponsesReader:
             self.usage = usage_from_wire(response.usage)
         if kind == "response.failed":
             raise failure(response.error or {})
-        self.finish_reason = _finish_reason(response)
+        self.finish_reason = finish_reason(response)
         if self._keep:
             self._final = body
 
 
-def _finish_reason(response: _Response) -> FinishReason:
+def finish_reason(response: Response) -> FinishReason:
+    """Why a response that did not fail ended."""
     if response.incomplete_details is not None:
         return _INCOMPLETE.get(response.incomplete_details.reason or "", "stop")
     return "tool_calls" if any(item.type in _CALLS for item in response.output or ()) else "stop"

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.metered import openai_response
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.responses_writer import error
 from domain.dialects.streamed import StreamFailed
@@ -42,23 +43,19 @@ SHOWN = (
 )
 
 
-@pytest.mark.parametrize(
-    ("kind", "final", "finish"),
-    [
-        ("completed", response("completed", usage=USAGE), "stop"),
-        ("completed", response("completed", usage=USAGE, output=[CALL]), "tool_calls"),
-        (
-            "incomplete",
-            response("incomplete", usage=USAGE, incomplete_details={"reason": "max_output_tokens"}),
-            "length",
-        ),
-        (
-            "incomplete",
-            response("incomplete", usage=USAGE, incomplete_details={"reason": "content_filter"}),
-            "content_filter",
-        ),
-    ],
-)
+ANSWERS = [
+    ("completed", response("completed", usage=USAGE), "stop"),
+    ("completed", response("completed", usage=USAGE, output=[CALL]), "tool_calls"),
+    ("incomplete", response("incomplete", usage=USAGE, incomplete_details={"reason": "max_output_tokens"}), "length"),
+    (
+        "incomplete",
+        response("incomplete", usage=USAGE, incomplete_details={"reason": "content_filter"}),
+        "content_filter",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "final", "finish"), ANSWERS)
 def test_a_stream_is_accounted_for(kind: str, final: dict[str, Any], finish: str) -> None:
     reader = ResponsesReader(keep=True)
     read_all(reader, CREATED + SHOWN)
@@ -68,6 +65,25 @@ def test_a_stream_is_accounted_for(kind: str, final: dict[str, Any], finish: str
     assert (reader.usage, reader.finish_reason) == (COUNTED, finish)
     assert (reader.is_ended, reader.is_tail) == (True, True)
     assert msgspec.json.decode(reader.assembled()) == final
+
+
+@pytest.mark.parametrize(("_kind", "final", "finish"), ANSWERS)
+def test_an_answer_in_one_piece_is_accounted_for_as_its_stream(_kind: str, final: dict[str, Any], finish: str) -> None:
+    found = openai_response(msgspec.json.encode(final))
+    assert (found.response_id, found.answered_by) == ("resp_1", "gpt-x")
+    assert (found.usage, found.finish_reason) == (COUNTED, finish)
+
+
+def test_an_answer_in_one_piece_may_have_failed() -> None:
+    final = response("failed", usage=USAGE, error={"code": "server_error", "message": "no"})
+    found = openai_response(msgspec.json.encode(final))
+    assert (found.usage, found.finish_reason) == (COUNTED, "failed")
+
+
+@pytest.mark.parametrize("final", [response("completed", usage=None), {"usage": USAGE}, {}])
+def test_an_answer_in_one_piece_needs_an_id_and_its_usage(final: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableAnswer):
+        openai_response(msgspec.json.encode(final))
 
 
 def test_every_byte_that_was_shown_is_counted() -> None:
