@@ -68,7 +68,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     """The routes of both owners."""
     return [
         *_routes(described, "/projects/providers", "the key's project", _project_of_admin),
-        *_routes(described, "/providers", "the installation", _installation),
+        *_routes(described, "/providers", "the installation", _installation, without_key=True),
     ]
 
 
@@ -83,11 +83,15 @@ async def _installation(request: AnyRequest) -> str:
     return INSTALLATION
 
 
-def _routes(described: Described, path: str, whose: str, owner_of: Owner) -> list[HTTPRouteHandler]:
+def _routes(
+    described: Described, path: str, whose: str, owner_of: Owner, *, without_key: bool = False
+) -> list[HTTPRouteHandler]:
     @post(
         path,
         summary=f"Configure a provider of {whose}",
-        operation_class=described.operation(Description(body=NewProvider, answer=ShownProvider, status=201)),
+        operation_class=described.operation(
+            Description(body=NewProvider, answer=ShownProvider, status=201, without_key=without_key)
+        ),
     )
     async def add(request: AnyRequest) -> Response[bytes]:
         """Configure a provider; it can be asked as soon as the answer has come."""
@@ -101,7 +105,7 @@ def _routes(described: Described, path: str, whose: str, owner_of: Owner) -> lis
     @get(
         path,
         summary=f"The providers of {whose}",
-        operation_class=described.operation(Description(answer=list[ShownProvider])),
+        operation_class=described.operation(Description(answer=list[ShownProvider], without_key=without_key)),
     )
     async def every(request: AnyRequest) -> Response[bytes]:
         """List them, by name."""
@@ -111,7 +115,9 @@ def _routes(described: Described, path: str, whose: str, owner_of: Owner) -> lis
     @patch(
         f"{path}/{{name:str}}",
         summary=f"Change a provider of {whose}",
-        operation_class=described.operation(Description(body=ProviderChange, answer=ShownProvider)),
+        operation_class=described.operation(
+            Description(body=ProviderChange, answer=ShownProvider, without_key=without_key)
+        ),
     )
     async def change(request: AnyRequest, name: str) -> Response[bytes]:
         """Give it another address, key, or list of models."""
@@ -131,7 +137,7 @@ def _routes(described: Described, path: str, whose: str, owner_of: Owner) -> lis
     @delete(
         f"{path}/{{name:str}}",
         summary=f"Remove a provider of {whose}",
-        operation_class=described.operation(Description(answer=Removed)),
+        operation_class=described.operation(Description(answer=Removed, without_key=without_key)),
         status_code=200,
     )
     async def remove(request: AnyRequest, name: str) -> Response[bytes]:

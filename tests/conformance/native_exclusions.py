@@ -21,6 +21,9 @@ REFUSED_THOUGH_DESCRIBED = {
     "decimals": "money has nine decimals, prices twelve; JSON Schema cannot say so of floats",
     "must lie in the future": "a schema has no clock",
     "`alertUrl`": "a schema does not know which addresses are public",
+    "`baseUrl`": "nor does it here",
+    "`apiKey` must come with another": "a schema does not know what the provider's address was",
+    "`name`": "a schema does not know which names are taken",
 }
 """What JSON Schema has no words for: a part of the refusal's message, and why it is right."""
 
