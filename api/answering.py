@@ -283,7 +283,8 @@ class Answering:
             if known is None:
                 raise Unavailable("the answer was lost on its way back; it stands in the log, without its content")
             body = known.body
-        self._known.remember(asked, body, committed.receipt)
+        if committed.receipt.is_kept:
+            self._known.remember(asked, body, committed.receipt)
         return Answer(
             body=body,
             receipt=committed.receipt,

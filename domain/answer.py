@@ -30,6 +30,8 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_nano_usd: NanoUsd | None
     """None: nobody could price the model."""
     answered_at: datetime
+    is_kept: bool = False
+    """Whether others may be given the answer."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,6 +67,7 @@ def receipt_of(completed: RequestCompleted, cost: CostIncurred, answered_at: dat
         usage=completed.usage,
         cost_nano_usd=cost.cost_nano_usd,
         answered_at=answered_at,
+        is_kept=completed.cached_copy is not None,
     )
 
 

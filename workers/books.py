@@ -193,6 +193,7 @@ class Books:
                 usage=end.usage,
                 cost_nano_usd=cost.cost_nano_usd if cost is not None else ZERO,
                 answered_at=self._now(),
+                is_kept=end.cached_copy is not None,
             )
             await self._replies.send_commit(job.reply_to, end.attempt, bytes.fromhex(end.answer_digest), receipt)
         else:

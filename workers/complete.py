@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
-from domain.dialects.answered import Answered
+from domain.dialects.answered import FAILED, Answered
 from domain.errors import ProviderError, ProviderLost
 from infra.admission import Attempt, Claim, Claims, NoRoom
 from infra.event_log import EventLog
@@ -146,7 +146,8 @@ class Completer:
     async def _record_answer(self, work: Work, claim: Claim, answered: Answered) -> None:
         job = work.job
         content = _encode(answered.answer)
-        body = Body.whole(content, is_kept=job.cache_key is not None)
+        is_kept = job.cache_key is not None and answered.finish_reason != FAILED
+        body = Body.whole(content, is_kept=is_kept)
         if body.kept is None:  # nobody else will have it
             await self._replies.send_body(job.reply_to, claim.attempt, content)
         finding = Finding(

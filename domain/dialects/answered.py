@@ -6,6 +6,9 @@ from domain.chat import AnswerUsage, ChatAnswer
 from domain.embeddings import EmbeddingsAnswer
 from domain.tokens import TokenUsage
 
+FAILED = "failed"
+"""The finish reason of what came with status 200, is charged, and is no answer."""
+
 
 class UnreadableAnswer(Exception):
     """A provider said 200 and sent something that is no answer, or one that cannot be costed."""

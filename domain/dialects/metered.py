@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.dialects import anthropic, openai, responses_streamed
-from domain.dialects.answered import Answered, UnreadableAnswer
+from domain.dialects.answered import FAILED, Answered, UnreadableAnswer
 from domain.tokens import TokenUsage
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def openai_response(body: bytes) -> Answered:
     if response.usage is None or not response.id:
         raise UnreadableAnswer("it is no response, or has no usage")
     usage = responses_streamed.usage_from_wire(response.usage)
-    reason = responses_streamed.finish_reason(response) if response.error is None else "failed"
+    reason = responses_streamed.finish_reason(response) if response.error is None else FAILED
     return _answered(body, usage, response.model, response.id, reason)
 
 

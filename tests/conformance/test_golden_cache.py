@@ -1,5 +1,6 @@
 """A cached answer replays as a stream, and a streamed answer is served from the cache as JSON, each with all of it."""
 
+import json
 from typing import Any
 
 import aiohttp
@@ -120,3 +121,13 @@ async def test_what_broke_off_is_not_kept(both: Both, path: str, asked: dict[str
 
 def without_options(asked: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if name != "stream_options"}
+
+
+async def test_a_response_that_failed_is_no_answer_for_others(both: Both, upstream: RunningProvider) -> None:
+    asked = written(response(f"{TOKENS} [[finish=failed]]"))
+    calls = upstream.calls
+    seen = [await both.through(RESPONSES, asked, **CACHE) for _ in range(3)]
+    assert [one.headers["x-gateway-cache"] for one in seen] == ["MISS", "MISS", "MISS"]
+    assert {json.loads(one.body)["status"] for one in seen} == {"failed"}
+    assert float(seen[0].headers["x-gateway-cost-usd"]) > 0
+    assert upstream.calls == calls + 3

@@ -25,6 +25,8 @@ _ECHOED: dict[str, Any] = {
 }
 """What a response repeats of its request, and the vendor's defaults."""
 
+FAILURE = {"code": "server_error", "message": "The server had an error while processing your request."}
+
 
 def asked(body: dict[str, Any]) -> Asked:
     """What a responses request asks."""
@@ -70,7 +72,7 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 
 def whole(answer: Answer) -> dict[str, Any]:
     """An answer in one piece."""
-    status = "incomplete" if _is_cut_short(answer) else "completed"
+    status = _status(answer)
     return _response(answer, status, _items(answer, status), usage_json(answer.usage))
 
 
@@ -84,7 +86,7 @@ def frames(answer: Answer) -> Iterator[Frame]:
 
     yield event("created", response=_response(answer, "in_progress", [], None))
     yield event("in_progress", response=_response(answer, "in_progress", [], None))
-    status = "incomplete" if _is_cut_short(answer) else "completed"
+    status = _status(answer)
     items = _items(answer, status)
     for index, item in enumerate(items):
         place = {"output_index": index, "item_id": item["id"]}
@@ -104,9 +106,8 @@ def frames(answer: Answer) -> Iterator[Frame]:
 
 def stream_error(answer: Answer, sent: int) -> bytes:
     """The vendor's error inside a stream: an event of its own, then the response as failed. `sent` counts frames."""
-    error = {"code": "server_error", "message": "The server had an error while processing your request."}
-    failed = _response(answer, "failed", [], None) | {"error": error}
-    return sse({"type": "error", "sequence_number": sent, "param": None} | error, "error") + sse(
+    failed = _response(answer, "failed", [], None)
+    return sse({"type": "error", "sequence_number": sent, "param": None} | FAILURE, "error") + sse(
         {"type": "response.failed", "sequence_number": sent + 1, "response": failed}, "response.failed"
     )
 
@@ -155,9 +156,10 @@ def _items(answer: Answer, status: str) -> list[dict[str, Any]]:
     ]
 
 
-def _is_cut_short(answer: Answer) -> bool:
-    """Whether the answer ends for a reason of its own, such as max_output_tokens."""
-    return bool(answer.plan.words.finish)
+def _status(answer: Answer) -> str:
+    """How the answer ends: for a reason of its own, such as max_output_tokens, it is incomplete."""
+    finish = answer.plan.words.finish
+    return finish if finish == "failed" else "incomplete" if finish else "completed"
 
 
 def _response(
@@ -171,7 +173,7 @@ def _response(
         "object": "response",
         "created_at": CREATED_S,
         "status": status,
-        "error": None,
+        "error": FAILURE if status == "failed" else None,
         "incomplete_details": {"reason": answer.plan.words.finish} if is_cut_short else None,
         "model": f"{answer.asked.model}-2024-07-18",
         "output": output,

@@ -18,7 +18,7 @@ Who cannot choose the prompt says them in the name of the user on whose behalf i
     [[tool=name]]         ask for this tool to be called
     [[calls=2]]           ask for so many calls at once, of the tool that is named, or of those that the request brings
     [[arguments={"a":1}]] call it with these arguments (URL-encoded, UTF-8)
-    [[finish=length]]     end for this reason, in the vendor's own word
+    [[finish=length]]     end for this reason, in the vendor's own word; of a response `failed` too
 
 And what only streams meet. A delta is a piece of text, of a tool call's arguments or of thinking:
 
