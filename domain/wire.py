@@ -44,7 +44,8 @@ _ELSEWHERE = ("previous_response_id", "conversation", "prompt", "container")
 """Fields that name context which lies with the provider."""
 _CALLS = ("_call", "tool_use", "function")
 """How the types of those parts end whose JSON the provider may write anew for its model."""
-_CHARGED = ("web_search_options", "mcp_servers")
+_CHARGED = ("web_search_options", "mcp_servers", "plugins", "models")
+"""Fields by which something is run, or asked, that has a price of its own; the last two are OpenRouter's."""
 _STANDARD: dict[str, tuple[object, ...]] = {
     "service_tier": (None, "auto", "default", "standard", "standard_only"),
     "speed": (None, "standard"),
@@ -93,6 +94,11 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
         if fields.get(name) not in standard:
             allowed = ", ".join(repr(value) for value in standard if value is not None)
             raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
+    if (
+        dialect == "anthropic" and fields.get("thread") is not None
+    ):  # its size is money, its owner would be unknown here
+        message = "`thread` is not served here: send the whole conversation with each request"
+        raise InvalidRequest(message, field="thread")
     model, options = fields.get("model"), fields.get("stream_options")
     if not isinstance(model, str) or not _is_name(model):
         raise InvalidRequest("`model` must be the name of a model", field="model")

@@ -3,15 +3,13 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
-import msgspec
 from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
 from api.limit_headers import anthropic_limit_headers
 from api.requests import AnyRequest
-from api.vendors.errors import REQUEST_ID_HEADER, ThreadRefused, anthropic_error
+from api.vendors.errors import REQUEST_ID_HEADER, anthropic_error
 from api.vendors.surface import Call, Read, chat_in, serve, told
 from domain.chat import ChatAnswer
 from domain.dialects import anthropic_served
@@ -23,10 +21,7 @@ from domain.limits import Standing
 from domain.sse import sse
 from domain.tokens import TokenUsage
 
-_THREAD = b'"thread"'
 _FORWARDED = ("anthropic-version", "anthropic-beta")
-
-_decode = msgspec.json.Decoder().decode
 
 
 def routes() -> list[HTTPRouteHandler]:
@@ -35,7 +30,6 @@ def routes() -> list[HTTPRouteHandler]:
     @post("/messages", status_code=200)
     async def messages(request: AnyRequest) -> Response[bytes]:
         """Answer a message."""
-        _refuse_threads(await request.body())
         return await serve(request, _MESSAGES)
 
     @post("/messages/count_tokens", status_code=200)
@@ -44,19 +38,6 @@ def routes() -> list[HTTPRouteHandler]:
         return await serve(request, _COUNT_TOKENS)
 
     return [messages, count_tokens]
-
-
-def _refuse_threads(body: bytes) -> None:
-    """Refuse a conversation that its provider is to hold. What is no request at all is refused elsewhere."""
-    if _THREAD in body and isinstance(fields := _as_json(body), dict) and fields.get("thread") is not None:
-        raise ThreadRefused
-
-
-def _as_json(body: bytes) -> Any:
-    try:
-        return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _read_chat(body: bytes) -> Read:

@@ -39,6 +39,9 @@ REQUEST_ID_HEADER = "request-id"
 """Where Anthropic's clients look for the id of a request."""
 UNEXPECTED = "something went wrong here; the log says what"
 
+_DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
+"""By field, what Anthropic's SDK looks for in a refusal: on this it sends the whole conversation instead."""
+
 _RETRY_STATUSES = frozenset({429, 503, 529})
 _encode = msgspec.json.encode
 
@@ -49,18 +52,6 @@ class VendorError(Struct, frozen=True, kw_only=True):
     status: int
     body: bytes
     headers: dict[str, str]
-
-
-class ThreadRefused(InvalidRequest):
-    """No conversation is held for a client: neither its size, which is money, nor its owner would be known here.
-
-    Anthropic's SDK knows the code, and sends the whole conversation instead.
-    """
-
-    error_code = "thread_unsupported_request"
-
-    def __init__(self) -> None:
-        super().__init__("`thread` is not served here: send the whole conversation with each request", field="thread")
 
 
 class _OpenAI(Struct, frozen=True):
@@ -140,7 +131,7 @@ def anthropic_error(error: GatewayError, request_id: str) -> VendorError:
     own = _own_status(error)
     status = own or row.status
     kind = _ANTHROPIC_TYPES.get(own, row.type) if own is not None else row.type
-    details = {"error_code": error.error_code} if isinstance(error, ThreadRefused) else None
+    details = _DETAILS.get(error.field or "") if isinstance(error, InvalidRequest) else None
     body = _anthropic_body(error.message, kind, request_id, details)
     headers = {REQUEST_ID_HEADER: request_id} | _headers(error, status, _limits)
     return VendorError(status=status, body=body, headers=headers)
