@@ -30,6 +30,9 @@ from workers.books import Finding
 
 MAX_LAST_WORDS_BYTES = 256 * 1024
 """What a provider says of its failure travels in one message; where it says more, the gateway speaks for it."""
+UNDER_WAY_TOKENS = 16
+"""What a provider may have charged for that had not arrived when its stream was cut. Text that has arrived leaves room
+for more: it has several bytes a token."""
 
 _LINES = (b"data", b"event", b":", b"id", b"retry", b"\n", b"\r")
 """What an event may begin with: a page of HTML does not."""
@@ -210,7 +213,8 @@ def _estimated(reader: StreamReader, job: Job, elapsed_s: float) -> TokenUsage:
     """
     known = reader.usage or TokenUsage()
     unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) if job.may_think_unseen else 0
-    output = max(known.output, min(reader.received_output_bytes + unseen, job.output_bound))
+    under_way = 0 if reader.is_ended else UNDER_WAY_TOKENS
+    output = max(known.output, min(reader.received_output_bytes + under_way + unseen, job.output_bound))
     if reader.input_usage is not None:
         return msgspec.structs.replace(reader.input_usage, output=output)
     return TokenUsage(input=job.input_bound, output=output)

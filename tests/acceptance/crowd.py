@@ -1,7 +1,6 @@
 """Callers in a crowd, on every surface, plain and streamed, some of whom leave; and what the books say of them."""
 
 import asyncio
-import hashlib
 import json
 import random
 from collections import Counter, defaultdict
@@ -14,7 +13,7 @@ import aiohttp
 from msgspec import Struct
 
 from tests.acceptance.gateway import exact_json
-from tests.acceptance.streams import ALL_CALLS, Streamer, deltas, error_in
+from tests.acceptance.streams import ALL_CALLS, Streamer, deltas, digest_of, error_in
 
 NOTED_AS_REFUSED = ("BUDGET_EXCEEDED", "insufficient_quota", "billing_error")
 """How each surface says that a budget does not cover a request."""
@@ -41,7 +40,7 @@ class Crowd:
         call, is_stream = choose.choice(ALL_CALLS), choose.random() < 0.6
         cap = choose.randrange(60, 140)
         prompt = f"caller {number} {'x' * choose.randrange(400)} {self._steering(cap, is_stream=is_stream)}"
-        noted = json.dumps({"number": number, "prompt": _hash(prompt)})
+        noted = json.dumps({"number": number, "prompt": digest_of(prompt)})
         asking = self._streamer.opened(call, call.body(prompt, cap, stream=is_stream), **{"x-gateway-metadata": noted})
         patience = choose.uniform(0.05, 1) if choose.random() < 0.1 else None
         leaves_after = choose.randrange(1, 20) if choose.random() < 0.15 else None
@@ -165,7 +164,3 @@ def disagreements(log: dict[str, Booked], bill: dict[str, list[tuple[str, int]]]
 def _taken_out(whole: list[int], costs: list[int]) -> bool:
     """Whether each cost is one of the whole answers' charges."""
     return not Counter(costs) - Counter(whole)
-
-
-def _hash(prompt: str) -> str:
-    return hashlib.sha256(prompt.encode()).hexdigest()

@@ -1,5 +1,6 @@
 """The calls that stream, on every surface, and what a caller makes of their events."""
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -106,6 +107,16 @@ def text_of(call: StreamCall, answer: bytes) -> str:
             return str(found["content"][0]["text"])
         case _:
             return str(found["choices"][0]["message"]["content"])
+
+
+def digest_of(prompt: str) -> str:
+    """The name that a prompt has on the provider's bill."""
+    return hashlib.sha256(prompt.encode()).hexdigest()
+
+
+def answer_to(prompt: str) -> str:
+    """What the provider says to a prompt without words of its own."""
+    return f"answer to {digest_of(prompt)[:16]}"
 
 
 def cost_in(stream: bytes) -> Decimal:

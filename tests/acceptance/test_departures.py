@@ -1,7 +1,7 @@
 """A caller that leaves its stream: the provider is left as well, what came is paid for, nothing stays held."""
 
 import asyncio
-import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -20,6 +20,8 @@ from tests.acceptance.streams import (
     NATIVE_GPT,
     StreamCall,
     Streamer,
+    deltas,
+    digest_of,
     first_delta,
     text_in,
 )
@@ -59,6 +61,21 @@ async def test_who_leaves_within_a_stream_leaves_the_provider_and_pays_for_what_
     assert charged["end"] == "left"
     assert charged["noticed_after_ms"] < WITHIN_S * 1000
     await paid_for_what_came(streamer, charged)
+
+
+async def test_what_was_on_its_way_to_those_who_left_is_covered_too(
+    streamer: Streamer, upstream: RunningProvider
+) -> None:
+    a_byte_each = "[[chunks=26]] [[pace=3]]"
+    prompts = [f"on its way {n} {a_byte_each}" for n in range(40)]
+    leaving = (leave_after(n % 8 + 1, MESSAGES_CLAUDE, prompt, streamer) for n, prompt in enumerate(prompts))
+    await asyncio.gather(*leaving)
+    await eventually_so(lambda: is_free(streamer))
+    _, page, _ = await streamer.native.call("GET", "/requests")
+    paid = {request["metadata"]["prompt"]: request["cost"] * NANO for request in page["data"]["requests"]}
+    charged = {row["prompt"]: Decimal(row["nano_usd"]) for row in upstream.bill() if row["prompt"] in paid}
+    assert charged.keys() == {digest_of(prompt) for prompt in prompts}
+    assert {prompt: paid[prompt] for prompt in charged if paid[prompt] < charged[prompt]} == {}
 
 
 @each_call
@@ -159,6 +176,16 @@ async def test_a_stream_ends_once_all_have_left_who_asked_for_it(streamer: Strea
     await paid_for_what_came(streamer, charged)
 
 
+async def leave_after(pieces: int, call: StreamCall, prompt: str, streamer: Streamer) -> None:
+    """Ask, and close the connection after so many pieces."""
+    noted = {"x-gateway-metadata": json.dumps({"prompt": digest_of(prompt)})}
+    async with streamer.opened(call, call.body(prompt), **noted) as answer:
+        coming = deltas(answer)
+        for _ in range(pieces):
+            await anext(coming)
+        answer.close()
+
+
 @contextmanager
 def stopped(processes: list[psutil.Process]) -> Iterator[None]:
     """The processes do nothing until the block ends."""
@@ -173,7 +200,7 @@ def stopped(processes: list[psutil.Process]) -> Iterator[None]:
 
 async def charge_for(upstream: RunningProvider, prompt: str, *, within_s: float = 10) -> dict[str, Any]:
     """The only charge for a prompt, once it stands on the bill."""
-    digest = hashlib.sha256(prompt.encode()).hexdigest()
+    digest = digest_of(prompt)
     await eventually(lambda: [row for row in upstream.bill() if row["prompt"] == digest], within_s=within_s)
     (charged,) = [row for row in upstream.bill() if row["prompt"] == digest]
     return charged

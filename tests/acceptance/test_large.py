@@ -1,7 +1,6 @@
 """Requests and answers of twenty megabytes and more pass, at the right cost; what is too large is refused in time."""
 
 import base64
-import hashlib
 import random
 from decimal import Decimal
 from typing import Any
@@ -19,8 +18,10 @@ from tests.acceptance.streams import (
     RESPONSES_GPT,
     StreamCall,
     Streamer,
+    answer_to,
     cost_in,
     cost_of,
+    digest_of,
     text_in,
     text_of,
 )
@@ -67,7 +68,7 @@ async def test_an_image_of_twenty_megabytes_passes_whole_and_streamed(
     assert status == 200, stream[:500]
     assert IMAGE.encode() in upstream.requests(last=1)[0].body
     asked = [f"{prompt}\n" for prompt in prompts]  # and no text in the image
-    assert [text_of(call, whole), text_in(stream)] == [said(prompt) for prompt in asked]
+    assert [text_of(call, whole), text_in(stream)] == [answer_to(prompt) for prompt in asked]
     assert [cost_of(whole) * NANO, cost_in(stream) * NANO] == [charge_for(upstream, prompt) for prompt in asked]
 
 
@@ -111,13 +112,7 @@ async def test_a_byte_too_much_is_refused_in_the_words_of_its_surface(
         assert answer.status == 400, "it is read, and is no JSON"
 
 
-def said(prompt: str) -> str:
-    """What the provider answers."""
-    return f"answer to {hashlib.sha256(prompt.encode()).hexdigest()[:16]}"
-
-
 def charge_for(upstream: RunningProvider, prompt: str) -> Decimal:
     """What the provider has charged for a prompt, in nano-dollars."""
-    digest = hashlib.sha256(prompt.encode()).hexdigest()
-    (charged,) = [row for row in upstream.bill() if row["prompt"] == digest]
+    (charged,) = [row for row in upstream.bill() if row["prompt"] == digest_of(prompt)]
     return Decimal(charged["nano_usd"])

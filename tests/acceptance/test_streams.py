@@ -1,7 +1,6 @@
 """How streams reach their callers: part by part, to the last byte, from one call for all who ask the same."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -16,6 +15,7 @@ from tests.acceptance.streams import (
     NATIVE_GPT,
     StreamCall,
     Streamer,
+    answer_to,
     cost_in,
     cost_of,
     deltas,
@@ -82,7 +82,7 @@ async def test_equal_streams_in_flight_make_one_call_and_all_get_the_whole(
     assert {status for status, _ in (*streams, *wholes)} == {200}
     assert upstream.calls == before + 1
     said = {text_in(body) for _, body in streams} | {text_of(call, body) for _, body in wholes}
-    assert said == {text_said(prompt)}
+    assert said == {answer_to(prompt)}
     costs = [cost_in(body) for _, body in streams] + [cost_of(body) for _, body in wholes]
     _, reported, _ = await streamer.native.call("GET", "/usage/costs")
     assert sorted(costs) == [0] * (ASKERS - 1) + [reported["data"]["totalCost"]]
@@ -104,8 +104,3 @@ async def parts_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         if is_end:
             yield part
             part = b""
-
-
-def text_said(prompt: str) -> str:
-    """What the provider answers."""
-    return f"answer to {hashlib.sha256(prompt.encode()).hexdigest()[:16]}"

@@ -7,7 +7,7 @@ from domain.models import MAX_UNSEEN_TOKENS_PER_S, may_think_unseen
 from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamWish
 from tests.unit.sdk_streams import events_of
-from workers.relay import finding, make_relay
+from workers.relay import UNDER_WAY_TOKENS, finding, make_relay
 
 JOB = Job(
     request_id="req",
@@ -44,19 +44,19 @@ def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:
 
 
 def test_what_was_shown_counts_by_its_bytes_and_the_prompt_by_its_bound() -> None:
-    assert counted(JOB, BEGUN, elapsed_s=60) == TokenUsage(input=100, output=4)
+    assert counted(JOB, BEGUN, elapsed_s=60) == TokenUsage(input=100, output=4 + UNDER_WAY_TOKENS)
 
 
 def test_the_provider_is_believed_about_the_prompt_where_it_has_said_it() -> None:
     job = replace(JOB, provider="anthropic", kind="anthropic", stream=StreamWish(surface="anthropic"))
-    assert counted(job, MESSAGE_BEGUN, elapsed_s=60) == TokenUsage(input=7, cache_read=2)
+    assert counted(job, MESSAGE_BEGUN, elapsed_s=60) == TokenUsage(input=7, cache_read=2, output=UNDER_WAY_TOKENS)
 
 
 @pytest.mark.parametrize("sent", [b"", BEGUN])
 def test_what_may_have_been_thought_unseen_counts_by_the_time_that_it_took(sent: bytes) -> None:
     job = replace(JOB, may_think_unseen=True)
     shown = 4 if sent else 0
-    assert counted(job, sent, elapsed_s=1.5).output == shown + 1.5 * MAX_UNSEEN_TOKENS_PER_S
+    assert counted(job, sent, elapsed_s=1.5).output == shown + UNDER_WAY_TOKENS + 1.5 * MAX_UNSEEN_TOKENS_PER_S
 
 
 def test_no_answer_counts_as_longer_than_its_cap() -> None:
