@@ -101,7 +101,8 @@ async def test_who_leaves_before_a_worker_has_its_job_pays_nothing(
         asking.cancel()
         await eventually_so(lambda: is_free(streamer))
     await streamer.read(CHAT_GPT, CHAT_GPT.body("the next in the queue"))
-    following, left = await requests_of(streamer)
+    await eventually_so(lambda: are_known(streamer, 2))
+    following, left = sorted(await requests_of(streamer), key=lambda request: str(request["status"]))
     assert ([event["type"] for event in left["events"]], left["events"][0]["data"]["code"]) == (
         ["RequestFailed"],
         "CALLER_LEFT",
@@ -221,6 +222,11 @@ async def requests_of(streamer: Streamer) -> list[Any]:
     _, page, _ = await streamer.native.call("GET", "/requests")
     ids = [request["requestId"] for request in page["data"]["requests"]]
     return [(await streamer.native.call("GET", f"/requests/{one}"))[1]["data"] for one in ids]
+
+
+async def are_known(streamer: Streamer, requests: int) -> bool:
+    """Whether so many requests stand in the log."""
+    return len(await requests_of(streamer)) == requests
 
 
 async def is_held(streamer: Streamer) -> bool:
