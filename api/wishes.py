@@ -46,7 +46,11 @@ def cache_policy(request: AnyRequest, *, mode: CacheMode, ttl_s: int | None = No
     headers = request.headers
     ttl_s = ttl_s or DEFAULT_CACHE_TTL_S
     if "x-gateway-cache" in headers or "x-gateway-cache-ttl" in headers:
-        given = {name: value for name in ("x-gateway-cache", "x-gateway-cache-ttl") if (value := headers.get(name))}
+        given = {
+            name: value
+            for name in ("x-gateway-cache", "x-gateway-cache-ttl")
+            if (value := headers.get(name)) is not None
+        }
         wanted = convert(given, _CacheHeaders)
         mode, ttl_s = wanted.mode or mode, wanted.ttl_s or ttl_s  # unset is false
     return CachePolicy(mode=mode, ttl_s=ttl_s)

@@ -19,6 +19,8 @@ MODELS = ("echo", "gpt-4o-mini", "text-embedding-3-small")
 REFUSED_THOUGH_DESCRIBED = {
     "`float`": "JSON Schema calls 7.0 an integer; the gateway wants it written 7",
     "decimals": "money has nine decimals, prices twelve; JSON Schema cannot say so of floats",
+    "U+0000": "a schema of any JSON cannot say which characters its texts may have",
+    "bytes as JSON": "nor how long it may be once it is written",
     "must lie in the future": "a schema has no clock",
     "`alertUrl`": "a schema does not know which addresses are public",
     "`baseUrl`": "nor does it here",

@@ -78,7 +78,7 @@ async def test_a_model_whose_name_no_text_can_be_is_refused(
         assert "model" in (await answer.json())["error"]["message"]
 
 
-@pytest.mark.parametrize("ttl", ["null", "59", "3600.5"])
+@pytest.mark.parametrize("ttl", ["null", "59", "3600.5", ""])
 async def test_a_ttl_that_is_none_is_refused(client: Client, ttl: str) -> None:
     body = chat("hello", model="echo")
     status, answer, _ = await client.call("POST", "/completions/chat", body, **{"x-gateway-cache-ttl": ttl})

@@ -15,9 +15,10 @@ from tests.provider.running import RunningProvider
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "st")
-EXAMPLES = "25"
+EXAMPLES = "15"
 """Of each operation; beside them come those that cover every keyword of its schemas."""
-TIMEOUT_S = 120
+TIMEOUT_S = 300
+"""A bound for a machine that has much else to do."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,9 @@ async def test_every_answer_is_one_that_is_described(
 ) -> None:
     client = await new_project(fuzzed, session)
     _, keys, _ = await client.call("GET", "/projects/api-keys")
-    run = fuzz(fuzzed, client, keys["data"][0]["id"], paths, tmp_path)
+    key_id = keys["data"][0]["id"]
+    await client.call("PATCH", f"/projects/api-keys/{key_id}", {"rateLimit": None})  # or most of it would be 429
+    run = fuzz(fuzzed, client, key_id, paths, tmp_path)
     assert run.returncode == 0, run.stdout
 
 
