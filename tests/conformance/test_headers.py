@@ -66,15 +66,13 @@ async def test_what_is_listed_has_a_request_id_too(openai: Any, anthropic: Any) 
 async def test_openais_clients_are_told_their_limits(openai: Any, limited: str, model: str) -> None:
     client = openai.with_options(api_key=limited)
     asked: Any = {"model": model, "messages": user("hello"), "max_tokens": 50}
-    before = (await done(client.chat.completions.with_raw_response.create(**asked))).headers
-    after = (await done(client.chat.completions.with_raw_response.create(**asked))).headers
-    assert (after["x-ratelimit-limit-requests"], after["x-ratelimit-limit-tokens"]) == ("1000", "500000")
-    assert 0 < int(after["x-ratelimit-remaining-requests"]) < 1000
-    assert 0 < int(after["x-ratelimit-remaining-tokens"]) < 500_000
-    assert DURATION.fullmatch(after["x-ratelimit-reset-requests"])
-    assert DURATION.fullmatch(after["x-ratelimit-reset-tokens"])
-    left = Decimal(after["x-gateway-budget-remaining-usd"])
-    assert 0 < left < Decimal(before["x-gateway-budget-remaining-usd"]) < 5
+    told = (await done(client.chat.completions.with_raw_response.create(**asked))).headers
+    assert (told["x-ratelimit-limit-requests"], told["x-ratelimit-limit-tokens"]) == ("1000", "500000")
+    assert 0 < int(told["x-ratelimit-remaining-requests"]) < 1000
+    assert 0 < int(told["x-ratelimit-remaining-tokens"]) < 500_000
+    assert DURATION.fullmatch(told["x-ratelimit-reset-requests"])
+    assert DURATION.fullmatch(told["x-ratelimit-reset-tokens"])
+    assert 0 < Decimal(told["x-gateway-budget-remaining-usd"]) < 5
 
 
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
