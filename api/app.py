@@ -21,10 +21,11 @@ from api.requests import REQUEST_ID_SCOPE
 from api.services import Services
 from api.vendors import anthropic, openai
 from api.vendors import models as vendor_models
-from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HANDLERS
+from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HANDLERS, either_below
 from infra.ids import new_id
 
 API_VERSION = "1"
+_VENDORS_PATH = "/v1"
 _PAGE_PATH = "/schema"
 _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 
@@ -48,7 +49,7 @@ def create_app(services: Services) -> ASGIApp:
     operator = health.routes(described)
     app = Litestar(
         [_without_options(native), *_vendors(), *operator, _swagger_ui()],
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=either_below(f"{_VENDORS_PATH}/", EXCEPTION_HANDLERS),
         state=State({"services": services}),
         request_max_body_size=services.settings.max_body_bytes,
         openapi_config=OpenAPIConfig(
@@ -97,7 +98,7 @@ def _vendors() -> list[Router]:
         (vendor_models.routes(), EITHER_HANDLERS),
     )
     return [
-        Router("/v1", route_handlers=routes, exception_handlers=handlers, include_in_schema=False)
+        Router(_VENDORS_PATH, route_handlers=routes, exception_handlers=handlers, include_in_schema=False)
         for routes, handlers in surfaces
     ]
 

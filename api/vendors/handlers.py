@@ -69,5 +69,21 @@ def _either(kind: type[Exception]) -> Callable[[AnyRequest, Any], Response[bytes
     return say
 
 
-EITHER_HANDLERS: ExceptionHandlersMap = {kind: _either(kind) for kind in (GatewayError, HTTPException, Exception)}
+_KINDS = (GatewayError, HTTPException, Exception)
+
+EITHER_HANDLERS: ExceptionHandlersMap = {kind: _either(kind) for kind in _KINDS}
 """Of routes that both vendors' clients call."""
+
+
+def either_below(path: str, elsewhere: ExceptionHandlersMap) -> ExceptionHandlersMap:
+    """What is said where no route was found: in the vendors' words below their path, as before elsewhere."""
+
+    def choose(kind: type[Exception]) -> Callable[[AnyRequest, Any], Response[bytes]]:
+        def say(request: AnyRequest, error: Any) -> Response[bytes]:
+            handlers: Any = EITHER_HANDLERS if request.url.path.startswith(path) else elsewhere
+            answer: Response[bytes] = handlers[kind](request, error)
+            return answer
+
+        return say
+
+    return {kind: choose(kind) for kind in _KINDS}

@@ -146,10 +146,16 @@ def test_what_is_no_json_is_a_bad_request(waiting: Pointed) -> None:
 
 
 def test_another_route_is_not_found(waiting: Pointed) -> None:
-    with pytest.raises(openai_sdk.NotFoundError):
+    with pytest.raises(openai_sdk.NotFoundError) as missing:
         waiting.openai.files.list()
-    with pytest.raises(anthropic_sdk.NotFoundError):
+    assert missing.value.type == "invalid_request_error"
+    with pytest.raises(anthropic_sdk.NotFoundError) as absent:
         waiting.anthropic.messages.batches.list()
+    assert absent.value.type == "not_found_error"
+    assert absent.value.request_id == absent.value.body["request_id"]
+    with pytest.raises(openai_sdk.APIStatusError) as unmethodical:
+        waiting.openai.chat.completions.list()
+    assert (unmethodical.value.status_code, unmethodical.value.type) == (405, "invalid_request_error")
 
 
 async def test_an_unknown_model_is_not_found(openai: Any, anthropic: Any) -> None:
