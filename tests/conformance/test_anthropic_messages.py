@@ -53,7 +53,7 @@ async def test_a_stream_says_what_the_whole_answer_says(anthropic: Any, model: s
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_the_stream_helper_puts_the_message_together(anthropic: Any, model: str) -> None:
-    asked: Any = {"model": model, "max_tokens": 100, "messages": user("one two three")}
+    asked: Any = {"model": model, "max_tokens": 100, "messages": user(f"one two three {COUNTED}")}
     whole = await done(anthropic.messages.create(**asked))
     async with entered(anthropic.messages.stream(**asked)) as stream:
         texts = await every(stream.text_stream)
@@ -62,7 +62,10 @@ async def test_the_stream_helper_puts_the_message_together(anthropic: Any, model
     assert len(texts) > 3
     assert "".join(texts) == final_text == whole.content[0].text
     assert (final.id, final.stop_reason) == (whole.id, whole.stop_reason)
-    assert final.usage.output_tokens == whole.usage.output_tokens
+    counted, told = final.usage, whole.usage
+    assert (counted.input_tokens, counted.output_tokens) == (told.input_tokens, told.output_tokens)
+    assert counted.cache_read_input_tokens == told.cache_read_input_tokens
+    assert counted.output_tokens_details == told.output_tokens_details
     assert stream.request_id.startswith("req_")
 
 
@@ -91,6 +94,32 @@ async def test_a_streamed_answer_is_parsed_by_its_schema(anthropic: Any, model: 
     async with entered(manager) as stream:
         final = await done(stream.get_final_message())
     assert isinstance(final.parsed_output, Order)
+
+
+@pytest.mark.parametrize("model", BOTH)
+async def test_the_beta_parses_too(anthropic: Any, model: str) -> None:
+    asked: Any = {"model": model, "max_tokens": 100, "messages": user("order"), "output_format": Order}
+    whole = await done(anthropic.beta.messages.parse(**asked))
+    async with entered(anthropic.beta.messages.stream(**asked)) as stream:
+        final = await done(stream.get_final_message())
+    assert whole.parsed_output == final.parsed_output
+    assert isinstance(final.parsed_output, Order)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [], "stop_sequences": [], "system": []},
+        {"system": ""},
+        {"messages": [*user("a"), {"role": "assistant", "content": []}, *user("b")]},
+    ],
+    ids=["empty lists", "empty system", "empty turn"],
+)
+async def test_what_is_empty_says_nothing(anthropic: Any, model: str, fields: Any) -> None:
+    asked: Any = {"model": model, "max_tokens": 100, "messages": user("hello")} | fields
+    found = await done(anthropic.messages.create(**asked))
+    assert found.content
 
 
 @pytest.mark.parametrize("model", BOTH)

@@ -134,6 +134,13 @@ async def test_the_pages_go_on_to_the_last_model_for_who_does_not_wait(anthropic
     assert len(await every(anthropic.models.list(limit=100))) == len(project.models())
 
 
+async def test_the_betas_calls_are_the_same_calls(anthropic: Any) -> None:
+    page = await done(anthropic.beta.models.list(limit=3))
+    found = await done(anthropic.beta.models.retrieve(CLAUDE))
+    counted = await done(anthropic.beta.messages.count_tokens(model=CLAUDE, messages=user("[[tokens=123/1]]")))
+    assert (len(page.data), found.id, counted.input_tokens) == (3, CLAUDE, 123)
+
+
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
 async def test_a_model_is_described(anthropic: Any, model: str) -> None:
     found = await done(anthropic.models.retrieve(model))

@@ -1,5 +1,6 @@
 """What an answer's headers say, in each vendor's words, as the SDKs show them."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -53,6 +54,18 @@ async def test_embeddings_and_responses_say_the_same(openai: Any) -> None:
     assert (response.headers["x-gateway-provider"], response.headers["x-gateway-model"]) == ("openai", GPT)
     assert float(vectors.headers["x-gateway-cost-usd"]) == vectors.http_response.json()["usage"]["cost"] > 0
     assert float(response.headers["x-gateway-cost-usd"]) == response.http_response.json()["usage"]["cost"] > 0
+
+
+@pytest.mark.parametrize("model", [GPT, CLAUDE, ECHO])
+async def test_an_answer_that_is_read_bit_by_bit_is_the_same(openai: Any, anthropic: Any, model: str) -> None:
+    chat = openai.chat.completions.with_streaming_response
+    messages = anthropic.messages.with_streaming_response
+    async with entered(chat.create(model=model, messages=user("hello"))) as answer:
+        (line,) = await every(answer.iter_lines())
+        assert float(answer.headers["x-gateway-cost-usd"]) == json.loads(line)["usage"]["cost"]
+    async with entered(messages.create(model=model, max_tokens=50, messages=user("hello"))) as answer:
+        assert answer.request_id.startswith("req_")
+        assert (await done(answer.parse())).content
 
 
 async def test_what_is_listed_has_a_request_id_too(openai: Any, anthropic: Any) -> None:

@@ -164,6 +164,21 @@ async def test_images_are_shown_to_every_model(openai: Any, model: str, url: str
     assert found.choices[0].message.content
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stop": None, "tools": None, "extra_body": {"seed": None, "functions": None, "temperature": None}},
+        {"n": 1, "service_tier": "default", "verbosity": "medium", "modalities": ["text"]},
+        {"messages": [*user("a"), {"role": "assistant", "content": "", "refusal": None}, *user("b")]},
+    ],
+    ids=["nulls", "defaults", "empty turn"],
+)
+async def test_what_is_empty_or_the_default_says_nothing(openai: Any, model: str, fields: Any) -> None:
+    found = await done(openai.chat.completions.create(**({"model": model, "messages": user("hello")} | fields)))
+    assert found.choices[0].message.content
+
+
 async def test_a_request_is_passed_on_byte_for_byte(openai: Any, upstream: RunningProvider) -> None:
     raw = await done(
         openai.chat.completions.with_raw_response.create(
