@@ -264,6 +264,7 @@ class Answering:
             body_blob_id=blob_id,
             is_wire=isinstance(asked.request, WireRequest),
             headers=question.headers,
+            query=question.query,
             stream=question.stream,
             input_bound=asked.input_tokens,
             output_bound=asked.output_tokens,

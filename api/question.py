@@ -40,6 +40,7 @@ class Question(Struct, frozen=True, kw_only=True):
     stream: StreamWish | None = None
     """None: the answer is wanted in one piece."""
     headers: dict[str, str] | None = None
+    query: str | None = None
     """What goes on to the provider with a request in its own dialect."""
 
 

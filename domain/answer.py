@@ -43,7 +43,8 @@ class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None
     retry_after_s: float | None = None
     in_stream: bytes | None = None
-    """See `GatewayError`."""
+    own_body: bytes | None = None
+    """See `GatewayError`, of both."""
 
 
 _PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
@@ -80,6 +81,7 @@ def failure_of(error: GatewayError, provider: str) -> Failure:
         status=error.status if isinstance(error, ProviderError) else None,
         retry_after_s=error.retry_after_s,
         in_stream=error.in_stream,
+        own_body=error.own_body,
     )
 
 
@@ -90,5 +92,5 @@ def error_of(failure: Failure) -> GatewayError:
     kind = _PROVIDER_ERRORS.get(failure.code, ProviderUnavailable)
     arguments: dict[str, Any] = {"provider": failure.provider, "status": failure.status}
     error = kind(failure.message, retry_after_s=failure.retry_after_s, **arguments)
-    error.in_stream = failure.in_stream
+    error.in_stream, error.own_body = failure.in_stream, failure.own_body
     return error

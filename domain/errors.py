@@ -39,6 +39,8 @@ class GatewayError(Exception):
     """Where the key stands with its limits, once that was looked at."""
     in_stream: bytes | None = None
     """Of a stream that its provider ended: its own events that say so, for a caller who speaks its dialect."""
+    own_body: bytes | None = None
+    """Of a request that its provider refused: the JSON object that it answered, for a caller who speaks its dialect."""
 
     def __init__(
         self, message: str, *, details: dict[str, Any] | None = None, retry_after_s: float | None = None

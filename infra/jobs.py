@@ -81,7 +81,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_wire: bool = False
     """The body is in its provider's own dialect, to be passed on as it is; else it is canonical."""
     headers: dict[str, str] | None = None
-    """What the caller's vendor headers say (`anthropic-beta`), passed on with a wire body."""
+    query: str | None = None
+    """What the caller's vendor headers and query say (`anthropic-beta`, `beta=true`), passed on with a wire body."""
     stream: StreamWish | None = None
     """None: the answer is given in one piece."""
     input_bound: int = 0

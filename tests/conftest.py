@@ -1,11 +1,14 @@
-"""The servers of the run, and what a test gets of them."""
+"""The servers and the gateway of the run, and what a test gets of them."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests import services
+from tests.acceptance.gateway import Client, Gateway, environment_for, new_project
 from tests.provider.running import RunningProvider
 
 
@@ -40,3 +43,34 @@ def provider() -> Iterator[RunningProvider]:
     running = RunningProvider.start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[RunningProvider]:
+    """The test provider that the run's gateway asks."""
+    running = RunningProvider.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One gateway with two API processes and two workers, for the tests that only ask it."""
+    directory: Path = tmp_path_factory.mktemp("gateway") / "data"
+    running = Gateway.start(directory, "--api-processes", "2", "--workers", "2", env=environment_for(upstream))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=120)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(gateway: Gateway, session: aiohttp.ClientSession) -> Client:
+    """A caller with the admin key of a project of its own."""
+    return await new_project(gateway, session)

@@ -33,6 +33,7 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     request_bytes: int
     credential: Credential | None
     headers: Mapping[str, str]
+    query: str | None
 
 
 class ProviderCalls:
@@ -69,6 +70,7 @@ class ProviderCalls:
             request_bytes=len(body),
             credential=await self._credential(job),
             headers=job.headers or {},
+            query=job.query,
         )
 
     async def call(self, prepared: PreparedCall, timeout_s: float) -> Answered:
@@ -110,4 +112,5 @@ def _call(prepared: PreparedCall, timeout_s: float) -> ProviderCall:
         credential=prepared.credential,
         timeout_s=timeout_s,
         headers=prepared.headers,
+        query=prepared.query,
     )

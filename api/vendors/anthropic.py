@@ -70,6 +70,7 @@ _MESSAGES = Call(
     error=_stream_error,
     limit_headers=_limit_headers,
     forwarded=_FORWARDED,
+    forwards_query=True,
     request_id_header=REQUEST_ID_HEADER,
 )
 _COUNT_TOKENS = Call(
@@ -80,5 +81,6 @@ _COUNT_TOKENS = Call(
     error=_stream_error,
     limit_headers=_limit_headers,
     forwarded=_FORWARDED,
+    forwards_query=True,
     request_id_header=REQUEST_ID_HEADER,
 )

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from api.limit_headers import anthropic_limit_headers, limit_headers
+from domain.dialects.passthrough import rewrite
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
@@ -121,7 +122,7 @@ def openai_error(error: GatewayError) -> VendorError:
     """A refusal or failure as OpenAI's clients know it: `{"error": {"message", "type", "param", "code"}}`."""
     row = next(_OPENAI[kind] for kind in type(error).__mro__ if kind in _OPENAI)
     status = _own_status(error) or row.status
-    body = _openai_body(error.message, row.type, param=_param(error), code=row.code)
+    body = error.own_body or _openai_body(error.message, row.type, param=_param(error), code=row.code)
     return VendorError(status=status, body=body, headers=_headers(error, status, limit_headers))
 
 
@@ -133,6 +134,8 @@ def anthropic_error(error: GatewayError, request_id: str) -> VendorError:
     kind = _ANTHROPIC_TYPES.get(own, row.type) if own is not None else row.type
     details = _DETAILS.get(error.field or "") if isinstance(error, InvalidRequest) else None
     body = _anthropic_body(error.message, kind, request_id, details)
+    if error.own_body is not None:
+        body = rewrite(error.own_body, {"request_id": request_id})
     headers = {REQUEST_ID_HEADER: request_id} | _headers(error, status, _limits)
     return VendorError(status=status, body=body, headers=headers)
 

@@ -3,6 +3,7 @@
 A surface is a table of what its dialect reads and writes; the way to the answer is everybody's.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ from domain.wire import WireDialect, WireOperation, WireRequest, read_wire
 from infra.jobs import StreamWish, Surface
 
 JSON = "application/json"
+MAX_QUERY_CHARS = 1_000
+_QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
 
 _decode_chat = msgspec.json.Decoder(ChatAnswer).decode
 _decode_embeddings = msgspec.json.Decoder(EmbeddingsAnswer).decode
@@ -62,6 +65,7 @@ class Call:
     limit_headers: Callable[[Standing], dict[str, str]]
     forwarded: tuple[str, ...] = ()
     """The caller's headers that its provider is told."""
+    forwards_query: bool = False
     request_id_header: str | None = None
     """Where its clients look for the request's id, beside `x-request-id`."""
 
@@ -102,6 +106,7 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
         stream=StreamWish(surface=call.surface, with_usage=with_usage) if is_stream else None,
         headers={name: ", ".join(lines) for name in call.forwarded if (lines := request.headers.getall(name, []))}
         or None,
+        query=_query(request) if call.forwards_query else None,
     )
     if question.stream is not None:
         async with departure_of(request.receive) as departure:
@@ -113,6 +118,13 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
     content = with_cost(content, _cost(answer))
     headers = named | answer_headers(answer) | call.limit_headers(answer.standing)
     return Response(content, media_type=JSON, headers=headers)
+
+
+def _query(request: AnyRequest) -> str | None:
+    query: str = request.scope["query_string"].decode("latin-1")
+    if len(query) > MAX_QUERY_CHARS or not _QUERY.fullmatch(query):
+        raise InvalidRequest(f"the query may have {MAX_QUERY_CHARS} characters of those that addresses are made of")
+    return query or None
 
 
 class VendorStream:

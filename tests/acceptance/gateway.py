@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 import psutil
 
+from tests.provider.running import RunningProvider
+
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "gateway")
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 35
@@ -138,3 +140,22 @@ class Client:
 def exact_json(text: str) -> Any:
     """Decode JSON with decimals for numbers that are no integers."""
     return json.loads(text, parse_float=Decimal)
+
+
+def environment_for(provider: RunningProvider) -> dict[str, str]:
+    """What points a gateway at the test provider."""
+    return {
+        "OPENAI_API_KEY": "sk-test-openai-canary",
+        "ANTHROPIC_API_KEY": "sk-test-anthropic-canary",
+        "OPENAI_BASE_URL": provider.openai_base_url,
+        "ANTHROPIC_BASE_URL": provider.anthropic_base_url,
+        "GATEWAY_ALLOW_LOOPBACK_URLS": "yes",
+    }
+
+
+async def new_project(gateway: Gateway, session: aiohttp.ClientSession, **fields: str) -> Client:
+    """Create a project and become its admin."""
+    body = {"name": "a project"} | fields
+    status, answer, _ = await Client(session, gateway.address, None).call("POST", "/projects", body)
+    assert status == 201, answer
+    return Client(session, gateway.address, answer["data"]["apiKey"])

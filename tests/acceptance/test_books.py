@@ -6,8 +6,7 @@ from decimal import Decimal
 
 import aiohttp
 
-from tests.acceptance.conftest import new_project
-from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.gateway import Client, Gateway, new_project
 from tests.provider.running import RunningProvider
 
 NANO = Decimal(10**9)

@@ -9,8 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.acceptance.conftest import environment_for
-from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.gateway import Client, Gateway, environment_for
 from tests.acceptance.streams import MESSAGES_GPT, NATIVE_GPT, Streamer, deltas, error_in, text_in
 from tests.provider.running import RunningProvider
 from tests.waiting import eventually_so

@@ -11,8 +11,7 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.acceptance.conftest import environment_for
-from tests.acceptance.gateway import COMMAND, Client, Gateway, clean_environment
+from tests.acceptance.gateway import COMMAND, Client, Gateway, clean_environment, environment_for
 from tests.provider.running import RunningProvider
 
 

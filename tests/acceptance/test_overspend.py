@@ -11,9 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.conftest import environment_for
 from tests.acceptance.crowd import Crowd, billed, booked, disagreements
-from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.gateway import Client, Gateway, environment_for
 from tests.acceptance.streams import Streamer
 from tests.provider.running import RunningProvider
 

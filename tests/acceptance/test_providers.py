@@ -12,8 +12,7 @@ from aiohttp import web
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
-from tests.acceptance.conftest import new_project
-from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.gateway import Client, Gateway, new_project
 from tests.provider.running import RunningProvider
 
 KEY = "sk-named-canary-0123456789wxyz"

@@ -4,8 +4,7 @@ from decimal import Decimal
 
 import aiohttp
 
-from tests.acceptance.conftest import new_project
-from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.gateway import Client, Gateway, new_project
 from tests.provider.running import RunningProvider
 
 CAPITAL = {

@@ -1,15 +1,12 @@
-"""One gateway in front of the test provider, and both kinds of the vendors' own SDKs pointed at it."""
+"""Both kinds of the vendors' own SDKs, pointed at the run's gateway."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import client, gateway, session, upstream
 from tests.acceptance.gateway import Gateway
 from tests.conformance.pointed import Pointed, Project
-
-__all__ = ["client", "gateway", "session", "upstream"]
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict
 
-from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.gateway import Client, Gateway, new_project
 from tests.conformance.both import (
     CHAT,
     CLAUDE,
@@ -25,6 +25,7 @@ from tests.conformance.both import response as responses_call
 from tests.conformance.questions import CHATS, EVERY, STREAMS_WITHOUT_COST
 from tests.provider.running import RunningProvider
 
+JSON = "application/json"
 ASK = {CHAT: chat, RESPONSES: responses_call, MESSAGES: message}
 
 
@@ -223,3 +224,34 @@ async def test_what_is_the_gateways_does_not_reach_the_provider(both: Both) -> N
     arrived = await both.arrived(MESSAGES, written(message("hello")), **told)
     assert [name for name in told if arrived.header(name) is not None] == []
     assert str(both.key) not in json.dumps(arrived.headers)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@pytest.mark.parametrize("path", ASK)
+async def test_a_refusal_is_the_providers_own(both: Both, path: str, status: int, stream: bool) -> None:
+    asked = written(ASK[path](f"[[status={status}]]", stream=stream))
+    straight, through = await both.ask(path, asked)
+    assert (through.status, through.content_type) == (straight.status, straight.content_type) == (status, JSON)
+    ids = {"request_id": through.headers["x-request-id"]} if path == MESSAGES else {}
+    assert through.json() == straight.json() | ids
+    assert through.json()["error"]["code"] == f"code_{status}"
+
+
+async def test_what_a_provider_repeats_of_its_key_is_hidden(
+    gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    project = await new_project(gateway, session, openaiKey="code_400")
+    both = Both(session, gateway, upstream, project)
+    refused = await both.through(CHAT, written(chat("[[status=400]]")))
+    assert refused.json()["error"] == {
+        "message": "refused with 400",
+        "type": "error",
+        "code": "…",
+        "param": "messages",
+    }
+
+
+async def test_the_query_of_a_message_is_passed_on(both: Both) -> None:
+    arrived = await both.arrived(f"{MESSAGES}?beta=true&x=%C3%A9", written(message("with a query")))
+    assert arrived.path == f"{MESSAGES}?beta=true&x=%C3%A9"

@@ -9,8 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.acceptance.conftest import environment_for, new_project
-from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.gateway import Client, Gateway, environment_for, new_project
 from tests.provider.running import RunningProvider
 
 ROOT = Path(__file__).parent.parent.parent

@@ -40,6 +40,7 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
     """None: there is none for this provider."""
     timeout_s: float
     headers: Mapping[str, str] = {}
+    query: str | None = None
     """What the caller wants its provider to be told besides."""
 
 

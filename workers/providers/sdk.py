@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from domain.dialects.answered import Answered, UnreadableAnswer
 from domain.errors import (
@@ -34,6 +35,9 @@ CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_MESSAGE_CHARS = 2_000
+MAX_OWN_BODY_BYTES = 64 * 1024
+_HIDDEN = "…".encode()
+"""Where a provider repeats the key."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -86,7 +90,7 @@ class SdkProvider:
         """Send the request in the vendor's dialect and read the answer."""
         endpoint = self._endpoints[call.operation]
         content = request if isinstance(request, bytes) else _written(endpoint, request, call.upstream_model)
-        async with self._opened(endpoint.path, content, call) as response:
+        async with self._opened(endpoint.path, content, call, is_passed_on=content is request) as response:
             body = await _read(response, call.provider)
         try:
             if isinstance(request, bytes):
@@ -106,12 +110,14 @@ class SdkProvider:
             if isinstance(request, bytes)
             else _written(endpoint, request, call.upstream_model, endpoint.streamed)
         )
-        opened = self._opened(endpoint.path, content, call)
+        opened = self._opened(endpoint.path, content, call, is_passed_on=content is request)
         async with opened as response, aclosing(_events(response, call.provider)) as events:
             yield events
 
     @asynccontextmanager
-    async def _opened(self, path: str, content: bytes, call: ProviderCall) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _opened(
+        self, path: str, content: bytes, call: ProviderCall, *, is_passed_on: bool
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send bytes; the answer, whose status is 200. `from None` keeps the transport's errors, which hold the
         request, out of traces.
         """
@@ -122,13 +128,17 @@ class SdkProvider:
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
         session = self._sessions.get(is_callers=call.credential.is_callers)
+        url = f"{to.base_url}{path}?{call.query}" if call.query else to.base_url + path
         try:
             async with session.post(
-                to.base_url + path, data=content, headers=headers, timeout=timeout, allow_redirects=False
+                URL(url, encoded=True), data=content, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status != 200:
-                    body = await _read(response, provider)
-                    raise _refusal(response.status, response.headers, body, provider, call.credential.api_key)
+                    body = (await _read(response, provider)).replace(call.credential.api_key.encode(), _HIDDEN)
+                    error = _refusal(response.status, response.headers, body, provider)
+                    if is_passed_on and isinstance(error, ProviderRejected):
+                        error.own_body = _own_body(body)
+                    raise error
                 yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise _unreachable(provider, error) from None
@@ -199,14 +209,23 @@ _KIND_BY_STATUS: dict[int, type[ProviderError]] = {
 }
 
 
-def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str, secret: str) -> ProviderError:
+def _own_body(body: bytes) -> bytes | None:
+    """The refusal as its provider put it, where it is a JSON object of a size to pass on."""
+    try:
+        is_object = len(body) <= MAX_OWN_BODY_BYTES and isinstance(msgspec.json.decode(body), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        is_object = False
+    return body if is_object else None
+
+
+def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str) -> ProviderError:
     kind = _KIND_BY_STATUS.get(status) or (ProviderRejected if 400 <= status < 500 else ProviderUnavailable)
     if kind is ProviderCredentials:  # providers repeat the key in this message
         message = f"{provider} refuses the gateway's credential"
     elif status < 400:
         message = f"{provider} answered with status {status}: redirections are not followed"
     else:
-        message = _message(body).replace(secret, "…")
+        message = _message(body)
     return kind(message, provider=provider, status=status, retry_after_s=_retry_after_s(headers))
 
 
