@@ -1,6 +1,8 @@
 """A job from its deliveries to its outcome: one call for a claim, whatever is delivered, at the price that was held."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,12 +16,13 @@ from domain.embeddings import EmbeddingsRequest
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
 from domain.pricing import ClassPrices, Price
+from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim
 from infra.blobs import Blobs
 from infra.cancels import Cancels
 from infra.ids import new_id
-from infra.jobs import Job, encode_job
+from infra.jobs import Job, StreamWish, encode_job
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
 from tests.integration.ledger import RealLedger, ask, attempt
@@ -55,6 +58,12 @@ class CountingProvider:
         return Answered(
             answer=_answer(), usage=TokenUsage(input=10, output=20), answered_by="echo", response_id=f"r{number}"
         )
+
+    @asynccontextmanager
+    async def stream(self, _request: ChatRequest, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+        self.calls += 1
+        raise ProviderUnavailable("down", provider="echo")
+        yield
 
     async def close(self) -> None:
         return
@@ -103,6 +112,8 @@ class Bench:
         self.ledger = ledger
         self.made = made
         self.heard = Heard()
+        self.cancels = Cancels()
+        self.stream: StreamWish | None = None
         blobs = Blobs(ledger.pool, ledger.log, vault)
         calls = ProviderCalls(
             providers={"echo": provider}, keys=ProviderKeys(ledger.pool, vault, {}), base_urls={}, blobs=blobs
@@ -114,7 +125,7 @@ class Bench:
             claims=ledger.claims,
             calls=calls,
             books=books,
-            streams=StreamedAttempts(calls=calls, books=books, replies=replies, cancels=Cancels()),
+            streams=StreamedAttempts(calls=calls, books=books, replies=replies, cancels=self.cancels),
             replies=replies,
             now=lambda: datetime.now(UTC),
         )
@@ -137,6 +148,7 @@ class Bench:
             upstream_model="echo",
             price=price,
             body=msgspec.json.encode(ChatRequest(messages=[UserMessage(content="x")], model="echo")),
+            stream=self.stream,
             reply_to=made.reply_to,
             admitted_at_ms=round(made.admitted_at.timestamp() * 1000),
             deadline_ms=round((datetime.now(UTC) + timedelta(minutes=5)).timestamp() * 1000),
@@ -233,6 +245,47 @@ async def test_an_attempt_that_the_budget_does_not_cover_is_not_made(ledger: Rea
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, RequestFailed]
     assert [failure.code for failure in work.heard.failures] == ["BUDGET_EXCEEDED"]
+
+
+async def test_for_who_leaves_before_the_call_there_is_none(
+    ledger: RealLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    work.stream = StreamWish(surface="native")
+    claim = ledger.claims.claim
+
+    async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
+        found = await claim(request_id, delivery)
+        work.cancels.note(request_id)
+        return found
+
+    monkeypatch.setattr(ledger.claims, "claim", claim_and_leave)
+    assert (await work.deliver(1)).acknowledged
+    assert provider.calls == 0
+    cost, failed = await ledger.history(work.made)
+    assert isinstance(cost, CostIncurred)
+    assert isinstance(failed, RequestFailed)
+    assert (cost.cost_nano_usd, failed.code) == (0, "CALLER_LEFT")
+    await ledger.fold()
+    assert await ledger.held(work.made.key_id) == 0
+
+
+async def test_for_who_leaves_between_attempts_no_other_is_made(
+    ledger: RealLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    work.stream = StreamWish(surface="native")
+
+    async def leave(_wait_s: float) -> None:
+        work.cancels.note(work.made.request_id)
+
+    monkeypatch.setattr(work.completer, "_sleep", leave)
+    await work.deliver(1)
+    assert provider.calls == 1
+    assert await work.kinds() == [AttemptFailed, CostIncurred, RequestFailed]
+    assert await ledger.balance(work.made.key_id) == (0, 0)
 
 
 def _answer() -> ChatAnswer:

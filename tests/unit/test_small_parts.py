@@ -1,4 +1,4 @@
-"""Latency histograms, budget windows, batches, pull's arithmetic, the memory cache."""
+"""Latency histograms, budget windows, batches, pull's arithmetic, the memory cache, who hears of departures."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +13,7 @@ from domain.budget import day_of, resets_at, window_start
 from domain.latency import MAX_MS, bucket_of, middle_ms, percentile_ms
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
+from infra.cancels import Cancels
 from workers.pull import asked_after_status, delivery_number
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -105,3 +106,13 @@ def test_memory_keeps_nothing_larger_than_itself() -> None:
     cache = MemoryCache(1_000)
     cache.put(b"a", answer(2_000))
     assert cache.get(b"a", newer_than=NOW, now=NOW) is None
+
+
+async def test_of_two_who_listen_for_a_departure_the_other_hears_it_when_one_has_stopped() -> None:
+    cancels = Cancels()
+    with cancels.of("req_1") as first:
+        with cancels.of("req_1") as second:
+            cancels.note("req_2")
+        cancels.note("req_1")
+    cancels.note("req_1")
+    assert (first.is_set(), second.is_set()) == (True, False)

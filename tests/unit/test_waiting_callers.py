@@ -1,0 +1,100 @@
+"""What a caller waits for: the parts of its stream, joined within a bound, and its own departure."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from litestar.types import Receive
+
+from api.departure import Departure, departure_of
+from api.gate import WaitingLines
+from domain.errors import CallerLeft
+from infra.incoming import MAX_JOINED_BYTES, IncomingStream
+from infra.replies import Frame
+
+PIECE = b"x" * (MAX_JOINED_BYTES // 4)
+
+
+async def test_what_waits_for_a_slow_caller_is_joined_within_a_bound_and_in_order() -> None:
+    stream = IncomingStream()
+    sent = [bytes([number]) + PIECE for number in range(10)]
+    for number, part in enumerate(sent, start=1):
+        stream.take(Frame("part", 1, part, number=number))
+    given = [await stream.next() for _ in range(4)]
+    assert b"".join(part for part in given if isinstance(part, bytes)) == b"".join(sent)
+    assert [len(part) // len(PIECE) for part in given if isinstance(part, bytes)] == [3, 3, 3, 1]
+
+
+async def test_a_part_longer_than_the_bound_is_given_whole() -> None:
+    stream = IncomingStream()
+    long = b"y" * (MAX_JOINED_BYTES + 1)
+    stream.take(Frame("part", 1, long, number=1))
+    stream.take(Frame("part", 1, b"z", number=2))
+    assert [await stream.next(), await stream.next()] == [long, b"z"]
+
+
+async def test_whoever_leaves_first_waits_no_longer() -> None:
+    departure, never = Departure(), asyncio.Event()
+    waiting = asyncio.create_task(departure.racing(never.wait()))
+    await asyncio.sleep(0)
+    departure.note()
+    with pytest.raises(CallerLeft):
+        await waiting
+    assert len(asyncio.all_tasks()) == 1, "nothing waits on"
+
+
+async def test_what_has_come_is_given_even_to_who_leaves_at_that_moment() -> None:
+    departure, came = Departure(), asyncio.Event()
+    waiting = asyncio.create_task(departure.racing(came.wait()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    came.set()
+    departure.note()
+    assert await waiting is True
+
+
+async def test_the_error_of_what_is_waited_for_is_its_own() -> None:
+    with pytest.raises(TimeoutError):
+        await Departure().racing(asyncio.wait_for(asyncio.Event().wait(), 0.01))
+
+
+async def test_a_departure_is_heard_behind_whatever_else_is_received() -> None:
+    async with departure_of(receiver("http.request", "http.disconnect")) as departure:
+        with pytest.raises(CallerLeft):
+            await departure.racing(asyncio.Event().wait())
+    with pytest.raises(CallerLeft):
+        departure.check()
+
+
+async def test_who_leaves_a_line_lets_the_next_one_to_its_head() -> None:
+    lines, leaving, asked = WaitingLines(), Departure(), []
+
+    async def ask_for(name: str) -> None:
+        asked.append(name)
+        raise CallerLeft(name)
+
+    def stand(name: str, departure: Departure) -> "asyncio.Task[object]":
+        return asyncio.create_task(lines.ask_again("key", lambda: ask_for(name), 5, departure))  # type: ignore[arg-type]
+
+    head = asyncio.Lock()
+    lines._heads["key"] = head
+    await head.acquire()
+    second, third = stand("second", leaving), stand("third", Departure())
+    await asyncio.sleep(0.01)
+    leaving.note()
+    with pytest.raises(CallerLeft, match="before the answer had begun"):
+        await second
+    head.release()
+    with pytest.raises(CallerLeft, match="third"):
+        await third
+    assert asked == ["third"]
+
+
+def receiver(*kinds: str) -> Receive:
+    """What an ASGI server says, one message after the other."""
+    left: Iterator[str] = iter(kinds)
+
+    async def receive() -> dict[str, str]:
+        return {"type": next(left)}
+
+    return receive  # type: ignore[return-value]
