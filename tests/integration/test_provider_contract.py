@@ -162,3 +162,22 @@ async def test_a_name_that_leads_into_our_own_network_is_not_called() -> None:
     with pytest.raises(ProviderUnavailable, match="leads to no public address"):
         await PROVIDERS[OPENAI](sessions).ask(ChatRequest(messages=[UserMessage(content="x")]), call)
     await sessions.close()
+
+
+async def test_what_came_before_a_stream_broke_is_given_to_who_reads_late(provider: RunningProvider) -> None:
+    sessions = Sessions(allow_loopback=True)
+    credential = Credential("sk-canary", provider.openai_base_url)
+    call = ProviderCall(provider="openai", operation="chat", upstream_model="m", credential=credential, timeout_s=10)
+    asked = ChatRequest(messages=[UserMessage(content="[[cut=5]]")])
+    read: list[bytes] = []
+
+    async def read_late() -> None:
+        async with PROVIDERS[OPENAI](sessions).stream(asked, call) as batches:
+            await asyncio.sleep(0.2)
+            async for batch in batches:
+                read.extend(event.data for event in batch)
+
+    with pytest.raises(ProviderLost):
+        await read_late()
+    await sessions.close()
+    assert len(read) == 6

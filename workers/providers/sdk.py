@@ -167,7 +167,7 @@ class SdkProvider:
 async def _events(response: aiohttp.ClientResponse, provider: str) -> AsyncGenerator[list[SseEvent], None]:
     parser = SseParser()
     size = 0
-    async for data in response.content.iter_any():
+    async for data in _to_the_last(response.content):
         size += len(data)
         if size > MAX_ANSWER_BYTES:
             raise ProviderLost(f"{provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=provider)
@@ -176,6 +176,20 @@ async def _events(response: aiohttp.ClientResponse, provider: str) -> AsyncGener
             yield events
     if parser.rest():
         yield parser.feed(b"\n\n")
+
+
+async def _to_the_last(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
+    """What arrives, up to the last byte before the connection breaks.
+
+    aiohttp reports the break first and keeps what came before it, which was waiting to be read, to itself.
+    """
+    try:
+        async for data in content.iter_any():
+            yield data
+    except aiohttp.ClientError:
+        if not content.is_eof() and content._buffer:  # noqa: SLF001 - see above
+            yield content._read_nowait(-1)  # noqa: SLF001
+        raise
 
 
 async def _read(response: aiohttp.ClientResponse, provider: str) -> bytes:
