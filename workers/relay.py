@@ -85,6 +85,14 @@ def make_relay(job: Job) -> Relay:
     return PassedOn(job) if job.is_wire else Told(job)
 
 
+def close(reader: StreamReader) -> None:
+    """The provider has closed the stream, in due form. Where everything was said but the vendor's last word, which not
+    everybody of its kind sends, that is its end.
+    """
+    if reader.finish_reason is not None and reader.usage is not None:
+        reader.is_ended = True
+
+
 def finding(relay: Relay, job: Job, elapsed_s: float) -> Finding:
     """What the answer was, as far as it came; where the provider did not say, the most that it can have been after so
     many seconds.

@@ -23,7 +23,7 @@ from infra.replies import ReplySender
 from workers import outcome
 from workers.books import Body, Books, Work
 from workers.calls import ProviderCalls
-from workers.relay import End, Relay, finding, make_relay
+from workers.relay import End, Relay, close, finding, make_relay
 
 LAST_WORDS_S = 1.0
 
@@ -111,6 +111,7 @@ class StreamedAttempts:
             if not has_opened:
                 raise
             return error
+        close(relay.reader)
         return None if relay.reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
 
     async def _until_nobody_waits(self, job: Job, left: asyncio.Event) -> None:

@@ -255,3 +255,13 @@ async def test_what_a_provider_repeats_of_its_key_is_hidden(
 async def test_the_query_of_a_message_is_passed_on(both: Both) -> None:
     arrived = await both.arrived(f"{MESSAGES}?beta=true&x=%C3%A9", written(message("with a query")))
     assert arrived.path == f"{MESSAGES}?beta=true&x=%C3%A9"
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+async def test_a_stream_without_the_vendors_last_event_is_whole_all_the_same(both: Both, path: str) -> None:
+    usage = {"stream_options": {"include_usage": True}} if path == CHAT else {}
+    asked = written(ASK[path]("[[nolast]] [[tokens=90/40]]", stream=True, **usage))
+    straight, through = await both.ask(path, asked)
+    assert (through.own, through.costs, through.is_whole) == (straight.own, 1, True)
+    _, page, _ = await both.client.call("GET", "/requests")
+    assert [request["status"] for request in page["data"]["requests"]] == ["completed"]

@@ -160,6 +160,8 @@ class Exchange:
         await response.prepare(self._request)
         self._recording.head(response)
         frames = list(self._frames())
+        if self._words.nolast:
+            del frames[-1]
         for frame in frames:
             if self._words.stops_after == self._sent_deltas and (self._sent_deltas or frame.is_delta):
                 await self._stop(response)

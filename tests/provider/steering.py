@@ -29,6 +29,7 @@ And what only streams meet. A delta is a piece of text, of a tool call's argumen
     [[streamerror=3]]     after 3 deltas the vendor's error inside the stream, then its end
     [[nousage]]           no usage at the end, although it was asked for
     [[lateusage]]         usage on the finish chunk instead of one of its own (chat completions)
+    [[nolast]]            end without the vendor's last event, as some of its kind do
     [[split=utf8]]        every write ends inside a multi-byte character, where there is one
 
 And both:
@@ -73,6 +74,7 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     stall: int | UnsetType = UNSET
     streamerror: int | UnsetType = UNSET
     nousage: bool = False
+    nolast: bool = False
     lateusage: bool = False
     split: str | UnsetType = UNSET
     refuse: bool = False
