@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from domain.answer import Failure, Receipt, failure_of, receipt_of
 from domain.errors import GatewayError, ProviderError
-from domain.events import CachedCopy, CostIncurred, RequestCompleted
+from domain.events import CachedCopy, CostIncurred, Event, RequestCompleted, RequestFailed
 from domain.history import History, after_answer, after_cut, after_failure, cost_of, ending
 from domain.money import ZERO
 from domain.tokens import TokenUsage
@@ -19,7 +19,7 @@ from infra.event_log import Blob, EventLog
 from infra.ids import new_id
 from infra.jobs import Job
 from infra.replies import ReplySender
-from infra.request_log import record
+from infra.request_log import Recorded, record
 from workers import outcome
 from workers.calls import PreparedCall
 
@@ -89,15 +89,7 @@ class Books:
         cost = _cost(work, claim, finding.usage, is_estimated=finding.is_estimated)
         if cost.cost_nano_usd is None:
             log.warning("model_unpriced", request_id=job.request_id, provider=job.provider, model=job.upstream_model)
-        recorded = await record(
-            self._log,
-            request_id=job.request_id,
-            project_id=job.project_id,
-            at=now,
-            history=work.history,
-            decide=lambda history: after_answer(history, completed, cost),
-            blobs=blobs,
-        )
+        recorded = await self._record(work, now, lambda history: after_answer(history, completed, cost), blobs)
         if ending(recorded.history) != completed:  # another attempt, or a failure, was told to the caller
             await self.tell_ending(work, recorded.history)
             return None
@@ -107,21 +99,8 @@ class Books:
         """Write what a stream has cost that was cut short, and that there is no answer."""
         job, now = work.job, self._now()
         cost = _cost(work, claim, usage, is_estimated=True)
-        failed = outcome.request_failed(
-            work.subject,
-            code=error.code,
-            message=error.message,
-            status=None,
-            latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
-        )
-        recorded = await record(
-            self._log,
-            request_id=job.request_id,
-            project_id=job.project_id,
-            at=now,
-            history=work.history,
-            decide=lambda history: after_cut(history, cost, failed),
-        )
+        failed = _failed(work, error, now)
+        recorded = await self._record(work, now, lambda history: after_cut(history, cost, failed))
         work.history = recorded.history
         log.warning("stream_cut", request_id=job.request_id, attempt=claim.attempt, code=error.code)
         await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
@@ -133,20 +112,9 @@ class Books:
         ended = outcome.attempt_ended(
             work.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
         )
-        failed = outcome.request_failed(
-            work.subject,
-            code=error.code,
-            message=error.message,
-            status=error.status,
-            latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
-        )
-        recorded = await record(
-            self._log,
-            request_id=job.request_id,
-            project_id=job.project_id,
-            at=now,
-            history=work.history,
-            decide=lambda history: after_failure(history, ended, failed if ends_request else None),
+        failed = _failed(work, error, now)
+        recorded = await self._record(
+            work, now, lambda history: after_failure(history, ended, failed if ends_request else None)
         )
         work.history = recorded.history
         log.warning(
@@ -163,22 +131,12 @@ class Books:
 
     async def given_up(self, work: Work, claim: Claim, error: ProviderError) -> None:
         """Write that an attempt was not made after all, and end its request."""
-        job, now = work.job, self._now()
+        now = self._now()
         not_made = outcome.attempt_not_made(
             work.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
         )
-        latency_ms = outcome.latency_ms(work.attempt.admitted_at, now)
-        failed = outcome.request_failed(
-            work.subject, code=error.code, message=error.message, status=None, latency_ms=latency_ms
-        )
-        recorded = await record(
-            self._log,
-            request_id=job.request_id,
-            project_id=job.project_id,
-            at=now,
-            history=work.history,
-            decide=lambda history: after_failure(history, not_made, failed),
-        )
+        failed = _failed(work, error, now)
+        recorded = await self._record(work, now, lambda history: after_failure(history, not_made, failed))
         await self.tell_ending(work, recorded.history)
 
     async def tell_ending(self, work: Work, history: History) -> None:
@@ -206,6 +164,23 @@ class Books:
         if job.cache_key is not None:
             await self._replies.send_done(job.request_id)
 
+    async def _record(
+        self,
+        work: Work,
+        now: datetime,
+        decide: Callable[[History], tuple[Event, ...]],
+        blobs: tuple[Blob, ...] = (),
+    ) -> Recorded:
+        return await record(
+            self._log,
+            request_id=work.job.request_id,
+            project_id=work.job.project_id,
+            at=now,
+            history=work.history,
+            decide=decide,
+            blobs=blobs,
+        )
+
     async def _cached_copy(
         self, job: Job, body: bytes | None, now: datetime
     ) -> tuple[CachedCopy | None, tuple[Blob, ...]]:
@@ -214,6 +189,16 @@ class Books:
         blob_id = new_id("blob")
         blob = await self._blobs.seal(job.project_id, blob_id, body, now + timedelta(seconds=job.cache_ttl_s))
         return CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id), (blob,)
+
+
+def _failed(work: Work, error: GatewayError, now: datetime) -> RequestFailed:
+    return outcome.request_failed(
+        work.subject,
+        code=error.code,
+        message=error.message,
+        status=error.status if isinstance(error, ProviderError) else None,
+        latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
+    )
 
 
 def _cost(work: Work, claim: Claim, usage: TokenUsage, *, is_estimated: bool) -> CostIncurred:
