@@ -246,7 +246,7 @@ async def test_what_a_provider_repeats_of_its_key_is_hidden(
     refused = await both.through(CHAT, written(chat("[[status=400]]")))
     assert refused.json()["error"] == {
         "message": "refused with 400",
-        "type": "error",
+        "type": "invalid_request_error",
         "code": "…",
         "param": "messages",
     }

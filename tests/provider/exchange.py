@@ -244,7 +244,8 @@ def refusal(status: int, after: str, *, is_anthropic: bool) -> web.Response:
     message = f"refused with {status}"
     if status == 401:
         message += ": Incorrect API key provided: sk-wrong-canary"
-    error: dict[str, Any] = {"message": message, "type": "error", "code": f"code_{status}", "param": "messages"}
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    error: dict[str, Any] = {"message": message, "type": kind, "code": f"code_{status}", "param": "messages"}
     body = {"type": "error", "error": error} if is_anthropic else {"error": error}
     return web.json_response(body, status=status, headers={"retry-after": after} if status == 429 else {})
 
