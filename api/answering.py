@@ -258,6 +258,7 @@ class Answering:
             model=found.model,
             provider=found.provider,
             kind=found.kind,
+            base_url=found.base_url,
             upstream_model=found.upstream_model,
             price=asked.price,
             body=body,

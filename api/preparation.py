@@ -27,6 +27,8 @@ from infra.price_book import PriceBook
 CAP_FLOOR_TOKENS = 256
 """A cap that the caller did not set is lowered to no less than this."""
 
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
 AnyQuestion = ChatRequest | EmbeddingsRequest | WireRequest
 
 
@@ -159,14 +161,14 @@ def _body(request: AnyQuestion, question: Question, found: Route) -> bytes:
 
 
 def _key(caller: Caller, question: Question, found: Route, body: bytes) -> bytes | None:
-    """Whether an answer is streamed, and with what in it, is no part of the question."""
+    """Whether an answer is streamed, and with what in it, is no part of the question; what its provider is told is."""
     request = question.request
     if question.cache.mode == "off":
         return None
     if isinstance(request, WireRequest):
         members = msgspec.json.decode(body)
         body = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
-        body = request.dialect.encode() + body
+        body = _encode((request.dialect, question.headers, question.query)) + body
     return cache_key(
         project_id=caller.project_id,
         operation=question.operation,

@@ -8,37 +8,51 @@ from contextlib import contextmanager
 from nats.aio.msg import Msg
 
 from infra.broker import Broker
-from infra.replies import cancel_subject
+from infra.replies import CALLER, cancel_subject
+
+
+class Departures:
+    """Who has left one stream: its own caller, or others who waited with it."""
+
+    def __init__(self) -> None:
+        self.caller_has_left = False
+        self.news = asyncio.Event()
+        """Set each time that somebody leaves; whoever looks at it clears it."""
+
+    def note(self, *, is_caller: bool) -> None:
+        """Somebody has left."""
+        self.caller_has_left = self.caller_has_left or is_caller
+        self.news.set()
 
 
 class Cancels:
     """One subscription for every stream of the process."""
 
     def __init__(self) -> None:
-        self._left: defaultdict[str, list[asyncio.Event]] = defaultdict(list)
+        self._departures: defaultdict[str, list[Departures]] = defaultdict(list)
         """More than one where a job has been delivered here again."""
 
     async def listen(self, broker: Broker) -> None:
         """Start to listen."""
 
         async def take(message: Msg) -> None:
-            self.note(message.subject.rpartition(".")[2])
+            self.note(message.subject.rpartition(".")[2], is_caller=message.data == CALLER)
 
         await broker.client.subscribe(cancel_subject("*"), cb=take)
 
     @contextmanager
-    def of(self, request_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set each time that somebody leaves who waited for the request, until the block ends."""
-        left = asyncio.Event()
-        self._left[request_id].append(left)
+    def of(self, request_id: str) -> Iterator[Departures]:
+        """Those who leave that waited for the request, until the block ends."""
+        departures = Departures()
+        self._departures[request_id].append(departures)
         try:
-            yield left
+            yield departures
         finally:
-            self._left[request_id].remove(left)
-            if not self._left[request_id]:
-                del self._left[request_id]
+            self._departures[request_id].remove(departures)
+            if not self._departures[request_id]:
+                del self._departures[request_id]
 
-    def note(self, request_id: str) -> None:
+    def note(self, request_id: str, *, is_caller: bool) -> None:
         """Take note that somebody has left who waited for this request."""
-        for left in self._left.get(request_id, ()):
-            left.set()
+        for departures in self._departures.get(request_id, ()):
+            departures.note(is_caller=is_caller)

@@ -72,6 +72,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str
     provider: str
     kind: Kind
+    base_url: str | None = None
+    """Of a provider by configuration: where it was when the job was admitted; None: it is built in."""
     upstream_model: str
     price: Price | None
     """What the hold was made for: the answer is costed at it, whatever the price is by then. None: nobody knows one."""

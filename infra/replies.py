@@ -63,6 +63,8 @@ class Failed(Struct, frozen=True):
 
 
 YES, NO = b"yes", b"no"
+CALLER, FOLLOWER = b"caller", b"follower"
+"""Who has left a stream."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Frame).decode
@@ -235,9 +237,10 @@ class ReplyInbox:
         finally:
             del self._waiters[request_id]
 
-    def leave(self, request_id: str) -> None:
-        """Say, without waiting for it to be said, that nobody here waits for a stream any more."""
-        task = asyncio.get_running_loop().create_task(self._client.publish(cancel_subject(request_id), b""))
+    def leave(self, request_id: str, *, as_follower: bool = False) -> None:
+        """Say, without waiting for it to be said, that the caller of a stream has left, or one who waited with it."""
+        payload = FOLLOWER if as_follower else CALLER
+        task = asyncio.get_running_loop().create_task(self._client.publish(cancel_subject(request_id), payload))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
@@ -263,7 +266,7 @@ class ReplyInbox:
             await done.unsubscribe()
             await waiting.unsubscribe()
             if not ended.is_set():
-                self.leave(request_id)
+                self.leave(request_id, as_follower=True)
 
     async def close(self) -> None:
         """Stop listening."""

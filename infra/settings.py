@@ -255,7 +255,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "allow_loopback_urls",
         "GATEWAY_ALLOW_LOOPBACK_URLS",
-        "whether addresses that callers give (of alerts) may be this machine's own, and http",
+        "whether addresses that callers give (of alerts, of providers) may be this machine's own, and http",
         _yes_or_no,
         "yes or no",
         "no",

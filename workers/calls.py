@@ -91,7 +91,7 @@ class ProviderCalls:
     async def _credential(self, job: Job) -> Credential | None:
         """None where there is no key, or where the provider is no longer what it was when the job was admitted."""
         access = await self._keys.access(job.project_id, job.provider)
-        if access is None or (access.kind or job.provider) != job.kind:
+        if access is None or (access.kind or job.provider, access.base_url) != (job.kind, job.base_url):
             return None
         if access.base_url is None:
             return Credential(access.key, self._base_urls.get(job.provider))

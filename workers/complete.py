@@ -15,6 +15,7 @@ import structlog
 from domain.dialects.answered import FAILED, Answered
 from domain.errors import ProviderError, ProviderLost
 from infra.admission import Attempt, Claim, Claims, NoRoom
+from infra.cancels import Departures
 from infra.event_log import EventLog
 from infra.jobs import Job, decode_job
 from infra.replies import ReplySender
@@ -99,7 +100,7 @@ class Completer:
         work.history = found.history
         return found.claim
 
-    async def _attempt_until_it_ends(self, work: Work, claim: Claim, left: asyncio.Event, delivery: int) -> None:
+    async def _attempt_until_it_ends(self, work: Work, claim: Claim, left: Departures, delivery: int) -> None:
         for _ in range(MAX_ATTEMPTS):
             timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(work.job) - DEADLINE_MARGIN_S)
             try:

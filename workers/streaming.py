@@ -17,7 +17,7 @@ from domain.money import to_usd
 from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 from infra.admission import Claim
-from infra.cancels import Cancels
+from infra.cancels import Cancels, Departures
 from infra.jobs import Job
 from infra.replies import ReplySender
 from workers import outcome
@@ -37,13 +37,13 @@ class StreamedAttempts:
         self._replies = replies
         self._cancels = cancels
 
-    def departures(self, job: Job) -> AbstractContextManager[asyncio.Event]:
-        """An event that says that somebody has left who waited for the job's answer. To be had before the claim:
-        whoever leaves and finds the attempt claimed says so once, and has to be heard.
+    def departures(self, job: Job) -> AbstractContextManager[Departures]:
+        """Those who leave that waited for the job's answer. To be had before the claim: whoever leaves and finds the
+        attempt claimed says so once, and has to be heard.
         """
         return self._cancels.of(job.request_id)
 
-    async def attempt(self, work: Work, claim: Claim, left: asyncio.Event, timeout_s: float) -> None:
+    async def attempt(self, work: Work, claim: Claim, left: Departures, timeout_s: float) -> None:
         """Make one attempt, and write what came of it.
 
         Raises:
@@ -77,7 +77,7 @@ class StreamedAttempts:
         await self._books.tell_followers(work.job)
 
     async def _until_it_ends(
-        self, work: Work, relay: Relay, outgoing: "_Outgoing", left: asyncio.Event, timeout_s: float
+        self, work: Work, relay: Relay, outgoing: "_Outgoing", left: Departures, timeout_s: float
     ) -> GatewayError | None:
         """Pass the stream on; the reason, where it was cut."""
         passing = asyncio.create_task(self._pass_on(work, relay, outgoing, timeout_s))
@@ -114,22 +114,16 @@ class StreamedAttempts:
         close(relay.reader)
         return None if relay.reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
 
-    async def _until_nobody_waits(self, job: Job, left: asyncio.Event) -> None:
+    async def _until_nobody_waits(self, job: Job, left: Departures) -> None:
         while not await self._is_deserted(job, left):
-            await left.wait()
+            await left.news.wait()
 
-    async def _is_deserted(self, job: Job, left: asyncio.Event) -> bool:
-        """Whether somebody has left, and nobody else waits for the answer; if so, `left` stays set."""
-        if not left.is_set():
+    async def _is_deserted(self, job: Job, left: Departures) -> bool:
+        """Whether the caller has left, and nobody waits who asked the same."""
+        left.news.clear()  # who leaves while it is asked is asked about next
+        if not left.caller_has_left:
             return False
-        is_awaited = False
-        left.clear()  # who leaves while it is asked is asked about next
-        try:
-            is_awaited = job.cache_key is not None and await self._replies.is_awaited(job.request_id)
-        finally:
-            if not is_awaited:
-                left.set()
-        return not is_awaited
+        return job.cache_key is None or not await self._replies.is_awaited(job.request_id)
 
 
 def _caller_left() -> CallerLeft:

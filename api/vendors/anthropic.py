@@ -41,9 +41,8 @@ def routes() -> list[HTTPRouteHandler]:
 
 
 def _read_chat(body: bytes) -> Read:
-    served = anthropic_served.read_chat(body)
     return Read(
-        request=served.request,
+        request=anthropic_served.read_chat(body),
         write=lambda answer: anthropic_served.write_chat(chat_in(answer), answer.receipt.usage),
     )
 

@@ -44,10 +44,8 @@ def routes() -> list[HTTPRouteHandler]:
 
 
 def _read_chat(body: bytes) -> Read:
-    served = openai_served.read_chat(body)
     return Read(
-        request=served.request,
-        with_usage=served.include_usage,
+        request=openai_served.read_chat(body),
         write=lambda answer: openai_served.write_chat(chat_in(answer), answer.receipt.usage, created_s=_seconds()),
     )
 

@@ -45,7 +45,6 @@ class Read:
 
     request: ChatRequest | EmbeddingsRequest
     write: Callable[[Answer], bytes]
-    with_usage: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ from domain.dialects.anthropic_call import (
     UrlSource,
     UserTurn,
 )
-from domain.dialects.served import ServedChat, read, refuse_all_but, refused
+from domain.dialects.served import read, refuse_all_but, refused
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 
@@ -87,7 +87,7 @@ _tool_kind_decoder = msgspec.json.Decoder(ToolKind)
 _encode = msgspec.json.encode
 
 
-def read_chat(body: bytes) -> ServedChat:
+def read_chat(body: bytes) -> ChatRequest:
     """Read the body of `POST /v1/messages`.
 
     Raises:
@@ -107,7 +107,7 @@ def read_chat(body: bytes) -> ServedChat:
         raise InvalidRequest(f"`messages` amount to more than {MAX_MESSAGES}", field="messages")
     choice = chat.tool_choice
     serial = None if choice is None or isinstance(choice, NoChoice) else choice.disable_parallel_tool_use
-    request = ChatRequest(
+    return ChatRequest(
         model=chat.model,
         messages=messages,
         max_tokens=chat.max_tokens,
@@ -121,7 +121,6 @@ def read_chat(body: bytes) -> ServedChat:
         response_format=_response_format(chat),
         reasoning_effort=chat.output_config.effort if chat.output_config is not None else None,
     )
-    return ServedChat(request=request, stream=bool(chat.stream), include_usage=True)
 
 
 def _messages(message: UserTurn | AssistantTurn | SystemTurn, path: str) -> list[Message]:

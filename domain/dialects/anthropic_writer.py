@@ -180,8 +180,3 @@ class AnthropicMessagesWriter:
 def event(body: dict[str, Any]) -> bytes:
     """An event of Anthropic's: its name is its type."""
     return sse(_encode(body), body["type"])
-
-
-def error(message: str, kind: str, request_id: str | None = None) -> bytes:
-    """An error inside a stream; `kind` is Anthropic's `error.type`."""
-    return event({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})

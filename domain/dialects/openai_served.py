@@ -52,7 +52,7 @@ from domain.dialects.openai_call import (
     ToolTurn,
     UserTurn,
 )
-from domain.dialects.served import EncodingFormat, ServedChat, ServedEmbeddings, read, refuse_all_but, refused
+from domain.dialects.served import EncodingFormat, ServedEmbeddings, read, refuse_all_but, refused
 from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
@@ -61,7 +61,7 @@ _decoder = msgspec.json.Decoder(ChatCall)
 _encode = msgspec.json.encode
 
 
-def read_chat(body: bytes) -> ServedChat:
+def read_chat(body: bytes) -> ChatRequest:
     """Read the body of `POST /chat/completions`.
 
     Raises:
@@ -72,7 +72,7 @@ def read_chat(body: bytes) -> ServedChat:
     refuse_all_but(HARMLESS, chat)
     if chat.stream_options is not None:
         refuse_all_but(HARMLESS_IN_STREAM_OPTIONS, chat.stream_options, inside="stream_options")
-    request = ChatRequest(
+    return ChatRequest(
         model=chat.model,
         messages=[_message(message, f"messages[{index}]") for index, message in enumerate(chat.messages)],
         temperature=chat.temperature,
@@ -87,8 +87,6 @@ def read_chat(body: bytes) -> ServedChat:
         response_format=_response_format(chat.response_format),
         reasoning_effort=chat.reasoning_effort,
     )
-    include_usage = chat.stream_options is not None and bool(chat.stream_options.include_usage)
-    return ServedChat(request=request, stream=bool(chat.stream), include_usage=include_usage)
 
 
 def _one_of(chat: ChatCall, older: str, newer: str) -> Any:

@@ -7,7 +7,6 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from domain.dialects.openai_served import usage_to_wire
-from domain.sse import sse
 from domain.stream import ChatChunk, ChunkChoice, FunctionDelta, ToolCallDelta
 from domain.tokens import TokenUsage
 
@@ -79,11 +78,6 @@ class OpenAiChatWriter:
         said = usage if self._include_usage else UNSET
         chunk = _Chunk(id=self._id, created=self._created_s, model=self._model, choices=choices, usage=said)
         return b"data: " + _encode(chunk) + b"\n\n"
-
-
-def error(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
-    """An error inside a stream; `kind` is OpenAI's `type`."""
-    return sse(_encode({"error": {"message": message, "type": kind, "param": param, "code": code}}))
 
 
 def _choice(choice: ChunkChoice) -> _Choice:

@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from domain.chat import ChatRequest
 from domain.decoding import decoded
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest
@@ -18,15 +17,6 @@ EncodingFormat = Literal["float", "base64"]
 
 _KIND = re.compile(r"(^|\.)(type|role)$")
 _HUMP = re.compile(r"(?<=[a-z])[A-Z]")
-
-
-class ServedChat(Struct, frozen=True, kw_only=True):
-    """A client's question, and how it wants the answer delivered."""
-
-    request: ChatRequest
-    stream: bool = False
-    include_usage: bool = False
-    """Whether OpenAI's last chunk of a stream shows the usage. Anthropic's streams always do."""
 
 
 class ServedEmbeddings(Struct, frozen=True, kw_only=True):

@@ -177,6 +177,22 @@ async def test_a_stream_ends_once_all_have_left_who_asked_for_it(streamer: Strea
     await paid_for_what_came(streamer, charged)
 
 
+async def test_who_waited_with_another_leaves_that_ones_stream_alone(
+    streamer: Streamer, upstream: RunningProvider
+) -> None:
+    call, cached = CHAT_GPT, {"x-gateway-cache": "on"}
+    body = call.body("a follower leaves [[pace=100]]")
+    leading = asyncio.create_task(streamer.read(call, body, **cached))
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
+    following = asyncio.create_task(streamer.read(call, body, **cached))
+    await asyncio.sleep(0.3)  # it follows
+    following.cancel()
+    status, stream = await leading
+    assert (status, text_in(stream)[:9]) == (200, "answer to")
+    charged = await charge_for(upstream, body_prompt(body))
+    assert charged["end"] == "whole"
+
+
 async def leave_after(pieces: int, call: StreamCall, prompt: str, streamer: Streamer) -> None:
     """Ask, and close the connection after so many pieces."""
     noted = {"x-gateway-metadata": json.dumps({"prompt": digest_of(prompt)})}

@@ -257,7 +257,7 @@ async def test_for_who_leaves_before_the_call_there_is_none(
 
     async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
         found = await claim(request_id, delivery)
-        work.cancels.note(request_id)
+        work.cancels.note(request_id, is_caller=True)
         return found
 
     monkeypatch.setattr(ledger.claims, "claim", claim_and_leave)
@@ -279,7 +279,7 @@ async def test_for_who_leaves_between_attempts_no_other_is_made(
     work.stream = StreamWish(surface="native")
 
     async def leave(_wait_s: float) -> None:
-        work.cancels.note(work.made.request_id)
+        work.cancels.note(work.made.request_id, is_caller=True)
 
     monkeypatch.setattr(work.completer, "_sleep", leave)
     await work.deliver(1)

@@ -112,7 +112,17 @@ async def test_of_two_who_listen_for_a_departure_the_other_hears_it_when_one_has
     cancels = Cancels()
     with cancels.of("req_1") as first:
         with cancels.of("req_1") as second:
-            cancels.note("req_2")
-        cancels.note("req_1")
-    cancels.note("req_1")
-    assert (first.is_set(), second.is_set()) == (True, False)
+            cancels.note("req_2", is_caller=True)
+        cancels.note("req_1", is_caller=True)
+    cancels.note("req_1", is_caller=True)
+    assert (first.news.is_set(), second.news.is_set()) == (True, False)
+
+
+async def test_those_who_wait_with_a_caller_are_not_the_caller() -> None:
+    cancels = Cancels()
+    with cancels.of("req_1") as left:
+        cancels.note("req_1", is_caller=False)
+        assert (left.news.is_set(), left.caller_has_left) == (True, False)
+        cancels.note("req_1", is_caller=True)
+        cancels.note("req_1", is_caller=False)
+        assert left.caller_has_left

@@ -3,15 +3,13 @@
 from decimal import Decimal
 from typing import Any
 
-import anthropic as anthropic_sdk
 import msgspec
-import openai as openai_sdk
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.chat import AnswerMessage, ChatAnswer, Choice, FunctionCall, ToolCall
-from domain.dialects import anthropic_writer, native_writer, openai_writer
+from domain.dialects import native_writer
 from domain.dialects.answered import UnreadableAnswer, answer_usage
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
@@ -25,7 +23,6 @@ from tests.unit.sdk_streams import (
     anthropic_client,
     anthropic_final,
     events_of,
-    openai_client,
     openai_final,
     read_all,
 )
@@ -255,25 +252,6 @@ def test_the_native_stream_is_the_contracts() -> None:
         "latencyMs": 12,
     }
     assert done.data == b"[DONE]"
-
-
-def test_openais_sdk_raises_our_error() -> None:
-    client = openai_client(openai_writer.error("away", "api_error", "provider_unavailable"))
-    with pytest.raises(openai_sdk.APIError) as raised:
-        list(client.chat.completions.create(model="m", messages=ASKED, stream=True))
-    found = (raised.value.message, raised.value.type, raised.value.code)
-    assert found == ("away", "api_error", "provider_unavailable")
-
-
-def test_anthropics_sdk_raises_our_error() -> None:
-    client = anthropic_client(anthropic_writer.error("away", "overloaded_error", "req_1"))
-    with pytest.raises(anthropic_sdk.APIStatusError) as raised:
-        list(client.messages.create(model="m", max_tokens=1, messages=ASKED, stream=True))
-    assert raised.value.body == {
-        "type": "error",
-        "error": {"type": "overloaded_error", "message": "away"},
-        "request_id": "req_1",
-    }
 
 
 def test_a_native_error_is_the_failure_that_the_contract_shows() -> None:

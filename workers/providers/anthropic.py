@@ -28,4 +28,4 @@ def anthropic_provider(sessions: Sessions) -> SdkProvider:
 
 def _target(credential: Credential) -> Target:
     client = AsyncAnthropic(api_key=credential.api_key, base_url=credential.base_url)
-    return target(client.base_url, client.default_headers)
+    return target(client.base_url, client.default_headers, is_callers=credential.is_callers)

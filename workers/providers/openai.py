@@ -31,4 +31,5 @@ def openai_provider(sessions: Sessions) -> SdkProvider:
 
 def _target(credential: Credential) -> Target:
     client = AsyncOpenAI(api_key=credential.api_key, base_url=credential.base_url)
-    return target(client.base_url, {**client.default_headers, "Authorization": f"Bearer {credential.api_key}"})
+    headers = {**client.default_headers, "Authorization": f"Bearer {credential.api_key}"}
+    return target(client.base_url, headers, is_callers=credential.is_callers)

@@ -34,6 +34,7 @@ from workers.providers.sessions import Sessions
 CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
+MAX_RETRY_AFTER_S = 86_400.0
 MAX_MESSAGE_CHARS = 2_000
 MAX_OWN_BODY_BYTES = 64 * 1024
 _HIDDEN = "…".encode()
@@ -66,9 +67,18 @@ class Target(msgspec.Struct, frozen=True):
         return f"Target(base_url={self.base_url!r})"
 
 
-def target(base_url: object, headers: Mapping[str, Any]) -> Target:
+_FOR_ANYBODY = frozenset({"accept", "content-type", "user-agent", "authorization", "anthropic-version"})
+"""What an address that callers gave is told: the SDKs take other headers from the operator's environment."""
+
+
+def target(base_url: object, headers: Mapping[str, Any], *, is_callers: bool) -> Target:
     """Take a vendor's address and headers from its SDK's client; what that marks as left out is left out."""
-    return Target(str(base_url).rstrip("/"), {name: value for name, value in headers.items() if isinstance(value, str)})
+    told = {
+        name: value
+        for name, value in headers.items()
+        if isinstance(value, str) and (not is_callers or name.lower() in _FOR_ANYBODY)
+    }
+    return Target(str(base_url).rstrip("/"), told)
 
 
 class SdkProvider:
@@ -255,7 +265,7 @@ def _message(body: bytes) -> str:
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
-            return float(headers[name]) * factor
+            return min(MAX_RETRY_AFTER_S, max(0.0, float(headers[name]) * factor))
         except (KeyError, ValueError):  # absent, or an HTTP date, which neither vendor sends
             continue
     return None
