@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from domain.errors import Unavailable
 from domain.events import StoredEvent
 from infra.database import Connection
-from infra.event_log import Commit, EventLog
+from infra.event_log import Commit, Conflict, EventLog
 from projections.projection import Projection
 
 
@@ -17,7 +18,8 @@ async def append_folded(
     """Append commits, fold them into `projection` (one of `INLINE`), and `store` what stands in no event.
 
     Raises:
-        Conflict, OutcomeUnknown, Unavailable: as `EventLog.append_with`.
+        Unavailable: somebody appended to one of the streams at the same moment, or as `EventLog.append_with`.
+        OutcomeUnknown: as there.
 
     """
     folded = [
@@ -39,4 +41,7 @@ async def append_folded(
         if store is not None:
             await store(connection)
 
-    await log.append_with(commits, apply)
+    try:
+        await log.append_with(commits, apply)
+    except Conflict:
+        raise Unavailable("somebody has changed the same at the same moment: ask again", retry_after_s=1) from None

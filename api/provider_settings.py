@@ -53,6 +53,7 @@ class ProviderSettings:
             InvalidRequest: its name is taken, there are too many, or its address may not be called.
 
         """
+        version = await self._version(owner, provider.name)  # before what is decided on
         known = await providers_of(self._pool, owner)
         if provider.name in BUILT_IN:
             raise InvalidRequest(
@@ -62,7 +63,7 @@ class ProviderSettings:
             raise InvalidRequest(f"`name` {provider.name!r} is taken: change that provider, or remove it", field="name")
         if len(known) >= MAX_PROVIDERS:
             raise InvalidRequest(f"there may be {MAX_PROVIDERS} providers: remove one first", field="name")
-        return await self._configure(owner, provider, key, hint(key))
+        return await self._configure(owner, version, provider, key, hint(key))
 
     async def change(
         self, owner: str, name: str, *, base_url: str | None, key: str | None, models: tuple[str, ...] | None
@@ -75,11 +76,12 @@ class ProviderSettings:
                 sent where its owner did not send it.
 
         """
+        version = await self._version(owner, name)
         known = await self.get(owner, name)
         if base_url is not None and base_url != known.provider.base_url and key is None:
             raise InvalidRequest("`apiKey` must come with another `baseUrl`", field="apiKey")
         provider = replace(known.provider, base_url=base_url or known.provider.base_url, models=models)
-        return await self._configure(owner, provider, key, hint(key) if key is not None else known.hint)
+        return await self._configure(owner, version, provider, key, hint(key) if key is not None else known.hint)
 
     async def remove(self, owner: str, name: str) -> None:
         """Ask a provider no longer.
@@ -88,12 +90,13 @@ class ProviderSettings:
             NotFound: there is none of this name.
 
         """
+        version = await self._version(owner, name)
         await self.get(owner, name)
 
         async def store(connection: Connection) -> None:
             await self._store_key(connection, owner, name, None)
 
-        await self._append(owner, name, ProviderRemoved(name=name), store)
+        await self._append(owner, version, ProviderRemoved(name=name), store)
 
     async def every(self, owner: str) -> list[ProviderRecord]:
         """All of them, by name."""
@@ -111,7 +114,12 @@ class ProviderSettings:
             raise NotFound(f"there is no provider {name!r} here")
         return found
 
-    async def _configure(self, owner: str, provider: NamedProvider, key: str | None, shown: str) -> ProviderRecord:
+    async def _version(self, owner: str, name: str) -> int:
+        return len(await self._log.read_stream(provider_stream(owner, name)))
+
+    async def _configure(
+        self, owner: str, version: int, provider: NamedProvider, key: str | None, shown: str
+    ) -> ProviderRecord:
         _check_address(provider.base_url, allow_loopback=self._allow_loopback)
 
         async def store(connection: Connection) -> None:
@@ -121,7 +129,7 @@ class ProviderSettings:
         event = ProviderConfigured(
             name=provider.name, kind=provider.kind, base_url=provider.base_url, models=provider.models, hint=shown
         )
-        await self._append(owner, provider.name, event, store)
+        await self._append(owner, version, event, store)
         return await self.get(owner, provider.name)
 
     async def _store_key(self, connection: Connection, owner: str, name: str, key: str | None) -> None:
@@ -137,14 +145,13 @@ class ProviderSettings:
     async def _append(
         self,
         owner: str,
-        name: str,
+        version: int,
         event: ProviderConfigured | ProviderRemoved,
         store: Callable[[Connection], Awaitable[None]],
     ) -> None:
-        stream = provider_stream(owner, name)
         commit = Commit(
-            stream=stream,
-            expected_version=len(await self._log.read_stream(stream)),
+            stream=provider_stream(owner, event.name),
+            expected_version=version,
             project_id=owner,
             at=datetime.now(UTC),
             events=(event,),

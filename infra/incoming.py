@@ -69,8 +69,8 @@ class IncomingStream:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will come."""
-        return self._ending is not None
+        """Whether the worker has said how it ended; else it may still be at it."""
+        return isinstance(self._ending, Committed | Failed)
 
     async def next(self) -> bytes | Ending:
         """What has come since the last call, waiting for something to come; the ending once there is nothing else.

@@ -19,6 +19,10 @@ GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 """Outside of it IPv6 has prefixes (NAT64 among them) in which private IPv4 addresses hide."""
 
 
+PROTOCOL_ASSIGNMENTS = ipaddress.ip_network("192.0.0.0/24")
+"""No machine's; not all of it is known as such to Python 3.11."""
+
+
 class ConnectorLimits(TypedDict, total=False):
     """How many connections there may be, and how long one is kept that nobody uses."""
 
@@ -109,4 +113,5 @@ def may_be_called(address: str, *, allow_loopback: bool) -> bool:
             found = found.ipv4_mapped
         elif found not in GLOBAL_UNICAST or found.sixtofour or found.teredo:
             return allow_loopback and found.is_loopback
-    return (found.is_global and not found.is_multicast) or (allow_loopback and found.is_loopback)
+    is_public = found.is_global and not found.is_multicast and found not in PROTOCOL_ASSIGNMENTS
+    return is_public or (allow_loopback and found.is_loopback)

@@ -241,3 +241,15 @@ async def test_no_key_of_a_provider_shows(client: Client, gateway: Gateway, upst
     assert "ProviderConfigured" in str(events)
     for shown in (str(events), str(listed), gateway.errors(), gateway.run("replay").stdout):
         assert KEY not in shown
+
+
+async def test_of_many_who_add_a_name_at_once_one_does(client: Client, upstream: RunningProvider) -> None:
+    answers = await asyncio.gather(
+        *(client.call("POST", "/projects/providers", named(upstream, apiKey=f"{KEY}{n}")) for n in range(8))
+    )
+    statuses = [status for status, _, _ in answers]
+    assert statuses.count(201) == 1
+    assert set(statuses) <= {201, 400, 503}
+    (added,) = [answer["data"]["apiKey"] for status, answer, _ in answers if status == 201]
+    _, listed, _ = await client.call("GET", "/projects/providers")
+    assert [one["apiKey"] for one in listed["data"]] == [added]

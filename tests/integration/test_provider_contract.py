@@ -181,3 +181,21 @@ async def test_what_came_before_a_stream_broke_is_given_to_who_reads_late(provid
         await read_late()
     await sessions.close()
     assert len(read) == 6
+
+
+async def test_an_address_that_callers_gave_is_told_nothing_of_the_environment(
+    provider: RunningProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "canary-of-the-environment")
+    for name in ("OPENAI_CUSTOM_HEADERS", "ANTHROPIC_CUSTOM_HEADERS"):
+        monkeypatch.setenv(name, "x-proxy-token: canary-of-the-environment")
+    sessions = Sessions(allow_loopback=True)
+    for kind, address in ((OPENAI, provider.openai_base_url), (ANTHROPIC, provider.anthropic_base_url)):
+        credential = Credential("sk-callers", address, is_callers=True)
+        call = ProviderCall(provider="named", operation="chat", upstream_model="m", credential=credential, timeout_s=10)
+        await PROVIDERS[kind](sessions).ask(ChatRequest(messages=[UserMessage(content="x")]), call)
+    await sessions.close()
+    told = provider.requests()
+    assert {request.header("authorization") for request in told} == {"Bearer sk-callers"}
+    assert "canary" not in str([request.headers for request in told])

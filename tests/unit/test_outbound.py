@@ -15,6 +15,7 @@ from infra.outbound import AddressRefused, PublicResolver, check_url, may_be_cal
         "127.0.0.1",
         "169.254.169.254",
         "0.0.0.0",
+        "192.0.0.8",
         "100.64.0.1",
         "224.0.0.1",
         "::1",
