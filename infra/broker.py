@@ -80,7 +80,12 @@ class Broker:
         with suppress(*BrokerErrors):  # a server that is away is not waited for
             if self.client.is_connected:
                 await self.client.flush(timeout=CONNECT_TIMEOUT_S)
-            await self.client.close()
+            try:
+                await self.client.close()
+            except RuntimeError as error:  # uvloop's, of a connection that the server has closed with something to send
+                if self.client.is_connected:
+                    raise
+                log.warning("broker_closed_unsent", message=str(error))
 
     async def _error(self, error: Exception) -> None:
         log.warning("broker_error", error=type(error).__name__, message=str(error))

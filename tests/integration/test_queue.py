@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from domain.answer import Receipt
 from domain.tokens import TokenUsage
@@ -205,3 +206,17 @@ async def test_an_answer_arrives_whole_in_many_frames(nats_url: str) -> None:
             await sender.send_commit(inbox.subject("req_2"), 1, digest, receipt)
             assert await asyncio.wait_for(ended, 5) == Committed(1, None, receipt)
         await inbox.close()
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.5])
+def test_a_broker_that_is_away_is_left_with_what_it_was_not_sent(tmp_path: Path, after_s: float) -> None:
+    async def leave() -> None:
+        server, broker = EmbeddedNats(tmp_path), Broker()
+        await broker.connect([server.start()], name="tests")
+        server.stop()
+        await asyncio.sleep(after_s)
+        await broker.client.publish("tests", b"unsent")
+        await broker.close()
+        assert broker.is_closed
+
+    uvloop.run(leave())
