@@ -4,58 +4,31 @@ Reads the few fields that money depends on and bounds the rest by its size; noth
 is lost which a vendor adds tomorrow. Field names are the vendors' own.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from domain.chat import MAX_NAME_CHARS
 from domain.errors import InvalidRequest
-from domain.estimate import (
-    SCHEMA_FACTOR,
-    TOKENS_PER_IMAGE,
-    TOKENS_PER_MESSAGE,
-    TOKENS_PER_REQUEST,
-    TOKENS_PER_TOOL,
-    TOKENS_WITH_TOOLS,
+from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
+from domain.wire_fields import (
+    ASKED,
+    CAPS,
+    CHARGED,
+    ELSEWHERE,
+    SCHEMAS,
+    STANDARD,
+    TOOLS,
+    WireDialect,
+    WireOperation,
 )
+from domain.wire_parts import Walk
 
-WireOperation = Literal["chat", "embeddings", "responses", "count_tokens"]
-WireDialect = Literal["openai", "anthropic"]
+__all__ = ["WireDialect", "WireOperation", "WireRequest", "cap_field", "read_wire"]
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
-TOKENS_PER_MEMBER = 4
-"""Around the name of a member, where a provider shows JSON to its model."""
-
-_CAPS: dict[tuple[WireDialect, WireOperation], tuple[str, ...]] = {
-    ("openai", "chat"): ("max_completion_tokens", "max_tokens"),
-    ("openai", "responses"): ("max_output_tokens",),
-    ("anthropic", "chat"): ("max_tokens",),
-}
-"""Where a caller says how long the answer may be; the first is where the gateway says it."""
-
-_IMAGES = frozenset({"image_url", "input_image", "image"})
-_FILES = frozenset({"file", "input_file", "document"})
-_SCHEMAS = ("response_format", "text", "output_config", "output_format")
-_CLIENT_TOOLS = ("function", "custom", "bash_", "text_editor_", "computer_", "memory_")
-"""How the types of those tools begin that the caller runs; every other is run, and charged for, by the provider."""
-_ELSEWHERE = ("previous_response_id", "conversation", "prompt", "container")
-"""Fields that name context which lies with the provider."""
-_CALLS = ("_call", "tool_use", "function")
-"""How the types of those parts end whose JSON the provider may write anew for its model."""
-_CHARGED = ("web_search_options", "mcp_servers", "plugins", "models")
-"""Fields by which something is run, or asked, that has a price of its own; the last two are OpenRouter's."""
-_STANDARD: dict[str, tuple[object, ...]] = {
-    "service_tier": (None, "auto", "default", "standard", "standard_only"),
-    "speed": (None, "standard"),
-    "inference_geo": (None, "global"),
-    "background": (None, False),
-    "fallbacks": (None, []),
-}
-"""Fields whose other values multiply the price, have another model answer at its own, or answer later: the price book
-knows the standard only.
-"""
 
 
 class WireRequest(Struct, frozen=True, kw_only=True):
@@ -90,7 +63,7 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
 
     """
     fields = _object(body)
-    for name, standard in _STANDARD.items():
+    for name, standard in STANDARD.items():
         if fields.get(name) not in standard:
             allowed = ", ".join(repr(value) for value in standard if value is not None)
             raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
@@ -105,13 +78,12 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
     response_id = fields.get("previous_response_id")
     if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
         raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
-    size = _Size()
-    for name, value in fields.items():
-        if name not in ("tools", "model", "stream_options"):
-            size.add(value, name)
-    tools = _list(fields, "tools")
-    charged = next((name for name in _CHARGED if fields.get(name) not in (None, [])), None)  # {} asks for a search
-    named = next((name for name in ("conversation", "prompt", "container") if fields.get(name)), None)
+    walk = _walked(fields)
+    charged = next((name for name in CHARGED if fields.get(name) not in (None, [], False)), None)  # {} asks, too
+    if charged is None and not _only_clears(fields.get("context_management")):
+        charged = "context_management"
+    named = next((name for name in ELSEWHERE[1:] if fields.get(name)), None)
+    caps = _caps(fields, CAPS.get((dialect, operation), ()))
     return WireRequest(
         dialect=dialect,
         operation=operation,
@@ -119,19 +91,19 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
         body=body,
         is_stream=fields.get("stream") is True,
         stream_options=options if isinstance(options, dict) else {},
-        output_cap=_cap(fields, _CAPS.get((dialect, operation), ())),
+        output_cap=max(caps.values(), default=None),
         choices=_integer(fields, "n", MAX_CHOICES) or 1,
-        input_tokens=size.tokens + _around(fields, tools),
-        reads_elsewhere=size.has_files or any(fields.get(name) for name in _ELSEWHERE),
-        unbounded=charged or _charged_tool(tools),
+        input_tokens=walk.tokens,
+        reads_elsewhere=walk.reads_elsewhere or any(fields.get(name) for name in ELSEWHERE),
+        unbounded=charged or walk.charged,
         response_id=response_id,
-        foreign=named or size.foreign,
+        foreign=named or walk.foreign,
     )
 
 
 def cap_field(request: WireRequest, *, takes_completion_tokens: bool) -> str:
     """The field that carries a lowered cap; models of OpenAI's kind differ in which of two they take."""
-    names = _CAPS[request.dialect, request.operation]
+    names = CAPS[request.dialect, request.operation]
     return names[0] if takes_completion_tokens else names[-1]
 
 
@@ -167,79 +139,44 @@ def _integer(fields: dict[str, Any], name: str, largest: int) -> int | None:
     return value
 
 
-def _cap(fields: dict[str, Any], names: tuple[str, ...]) -> int | None:
-    """The largest of the caps that are given: which of them counts is the provider's to say."""
-    given = [value for name in names if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None]
-    return max(given, default=None)
+def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
+    """The caps that are given; which of them counts is the provider's to say."""
+    return {name: value for name in names if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
 
 
-def _around(fields: dict[str, Any], tools: list[Any]) -> int:
-    """What the provider adds: around the request and each message, for tools, for a schema."""
-    asked = next((value for name in ("messages", "input") if isinstance(value := fields.get(name), list)), [])
-    tokens = TOKENS_PER_REQUEST + TOKENS_PER_MESSAGE * len(asked)
-    if tools:
-        tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL * len(tools) + SCHEMA_FACTOR * len(msgspec.json.encode(tools))
-    if any(fields.get(name) for name in _SCHEMAS):
-        tokens += TOKENS_WITH_TOOLS + (SCHEMA_FACTOR - 1) * sum(
-            len(msgspec.json.encode(fields.get(name))) for name in _SCHEMAS
-        )
-    return tokens
+def _only_clears(management: Any) -> bool:
+    """Whether it does no more than to leave context out: another model would be asked for a summary."""
+    edits = management.get("edits") if isinstance(management, dict) else management
+    if not edits:
+        return not management or (isinstance(management, dict) and management.keys() <= {"edits"})
+    return isinstance(edits, list) and all(
+        isinstance(edit, dict) and str(edit.get("type")).startswith("clear_") for edit in edits
+    )
 
 
-def _charged_tool(tools: list[Any]) -> str | None:
-    for index, tool in enumerate(tools):
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        if kind is not None and not str(kind).startswith(_CLIENT_TOOLS):
-            return f"tools[{index}] ({kind})"
-    return None
+def _walked(fields: dict[str, Any]) -> Walk:
+    """All that a model may be shown, and what the provider adds around it."""
+    walk = Walk()
+    try:
+        _walk(fields, walk)
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    return walk
 
 
-class _Size:
-    """Bounds the tokens of JSON: no text has more than it has bytes, images and files count as what they are."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.has_files = False
-        self.foreign: str | None = None
-
-    def add(self, value: Any, path: str, factor: int = 1) -> None:
-        """Count a value and all that is in it."""
-        if isinstance(value, str):
-            self.tokens += factor * (len(value) if value.isascii() else len(value.encode()))
-        elif isinstance(value, dict):
-            self._add_object(value, path, factor)
-        elif isinstance(value, list):
-            for index, item in enumerate(value):
-                self.add(item, f"{path}[{index}]", factor)
-        else:
-            self.tokens += factor * len(msgspec.json.encode(value))
-
-    def _add_object(self, value: dict[str, Any], path: str, factor: int) -> None:
-        kind = value.get("type")
-        kind = kind if isinstance(kind, str) else ""
-        for name in ("file_id", "file_ids"):
-            if value.get(name):
-                self.foreign = f"{path}.{name}"
-        if kind in _IMAGES:
-            self.tokens += TOKENS_PER_IMAGE
-            self._note_file_of(value, path)
-            return
-        if kind in _FILES and not self._is_text(value):
-            self.has_files = True
-            self._note_file_of(value, path)
-            return
-        if kind.endswith(_CALLS):
-            factor = SCHEMA_FACTOR
-        for name, member in value.items():
-            self.tokens += factor * (len(name.encode()) + TOKENS_PER_MEMBER)
-            self.add(member, f"{path}.{name}", factor)
-
-    def _note_file_of(self, value: dict[str, Any], path: str) -> None:
-        for name in ("source", "file"):
-            inner = value.get(name)
-            if isinstance(inner, dict) and inner.get("file_id"):
-                self.foreign = f"{path}.{name}.file_id"
-
-    def _is_text(self, value: dict[str, Any]) -> bool:
-        source = value.get("source")
-        return isinstance(source, dict) and source.get("type") in ("text", "content")
+def _walk(fields: dict[str, Any], walk: Walk) -> None:
+    walk.tokens = TOKENS_PER_REQUEST
+    for name, value in fields.items():
+        if name in ASKED and isinstance(value, list):
+            walk.tokens += TOKENS_PER_MESSAGE * len(value)
+        if name in TOOLS:
+            walk.add_tools(_list(fields, name), name)
+        elif name in SCHEMAS and value:
+            walk.tokens += TOKENS_WITH_TOOLS
+            walk.add_json(value, SCHEMA_FACTOR)
+        elif name in ("metadata", "tool_choice"):  # what is chosen is declared elsewhere
+            walk.add_json(value)
+        elif name == "input" and isinstance(value, list):
+            walk.add_items(value, name)
+        elif name not in ("model", "stream_options"):
+            walk.add(value, name)

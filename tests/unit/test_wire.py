@@ -1,0 +1,255 @@
+"""What a request in a vendor's dialect is bounded by: nothing that costs money, or lies elsewhere, can hide in it."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from domain.errors import InvalidRequest
+from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
+from domain.wire import WireDialect, WireOperation, WireRequest, read_wire
+
+LONG = "x" * 1_000_000
+SEARCH = {"type": "web_search"}
+ASKS = {"type": "custom", "name": "f", "input_schema": {}}
+HOSTED = {"type": "code_execution_20260521", "name": "code_execution"}
+
+
+def read(fields: dict[str, Any], dialect: WireDialect = "openai", operation: WireOperation = "chat") -> WireRequest:
+    return read_wire(msgspec.json.encode({"model": "m"} | fields), dialect, operation)
+
+
+def response(**fields: Any) -> WireRequest:
+    return read(fields, operation="responses")
+
+
+def message(*parts: Any, **fields: Any) -> WireRequest:
+    return read({"messages": [{"role": "user", "content": list(parts)}]} | fields, "anthropic")
+
+
+def chat(*parts: Any, **fields: Any) -> WireRequest:
+    return read({"messages": [{"role": "user", "content": list(parts)}]} | fields)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (response(input=[{"type": "item_reference", "id": "msg_1"}]), "input[0].id"),
+        (response(input=[{"id": "msg_1"}]), "input[0].id"),
+        (response(input=[{"id": "msg_1", "type": None}]), "input[0].id"),
+        (response(input=[{"type": "image_generation_call", "id": "ig_1"}]), "input[0].id"),
+        (response(input=[{"type": "image_generation_call", "id": "ig_1", "result": None}]), "input[0].id"),
+        (response(input=[{"type": "code_interpreter_call", "container_id": "c"}]), "input[0].container_id"),
+        (response(tools=[{"type": "file_search", "vector_store_ids": ["v"]}]), "tools[0].vector_store_ids"),
+        (response(tools=[{"type": "code_interpreter", "container": "cntr_1"}]), "tools[0].container"),
+        (
+            response(tools=[{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["f"]}}]),
+            "tools[0].container.file_ids",
+        ),
+        (response(tools=[{"type": "x", "container": {"id": "c"}}]), "tools[0].container.id"),
+        (
+            response(tools=[{"type": "image_generation", "input_image_mask": {"file_id": "f"}}]),
+            "tools[0].input_image_mask.file_id",
+        ),
+        (
+            response(tools=[{"type": "shell", "environment": {"type": "container_reference", "container_id": "c"}}]),
+            "tools[0].environment.container_id",
+        ),
+        (
+            response(
+                input=[{"type": "additional_tools", "tools": [{"type": "file_search", "vector_store_ids": ["v"]}]}]
+            ),
+            "input[0].tools[0].vector_store_ids",
+        ),
+        (response(tools=[{"type": "mcp", "tunnel_id": "t"}]), "tools[0].tunnel_id"),
+        (read({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}), "messages[0].audio.id"),
+        (read({"messages": [], "audio": {"voice": {"id": "voice_1"}, "format": "mp3"}}), "audio.voice.id"),
+        (chat({"type": "file", "file": {"file_id": "f"}}), "messages[0].content[0].file.file_id"),
+        (
+            message({"type": "image", "source": {"type": "file", "file_id": "f"}}),
+            "messages[0].content[0].source.file_id",
+        ),
+        (message({"type": "container_upload", "file_id": "f"}), "messages[0].content[0].file_id"),
+        (
+            message({"type": "tool_addition", "tool": {"definition": {"type": "x", "file_ids": ["f"]}}}),
+            "messages[0].content[0].tool.definition.file_ids",
+        ),
+    ],
+)
+def test_what_lies_with_the_provider_is_seen_wherever_it_is_named(request_: WireRequest, field: str) -> None:
+    assert (request_.foreign, request_.reads_elsewhere) == (field, True)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        response(input=[{"type": "message", "id": "msg_1", "role": "assistant", "content": "hi"}]),
+        response(input=[{"id": "msg_1", "role": "assistant", "content": "hi"}]),
+        response(input=[{"type": "image_generation_call", "id": "ig_1", "result": "aGk="}]),
+        response(input=[{"type": "function_call", "name": "f", "arguments": '{"file_id": "f"}'}]),
+        response(metadata={"file_id": "f", "container": "c"}),
+        chat(tools=[{"type": "function", "function": {"parameters": {"properties": {"file_id": {"default": "f"}}}}}]),
+        chat(tools=[{"type": "function", "function": {"parameters": {"default": {"file_id": "f"}}}}]),
+        chat(audio={"voice": "alloy", "format": "mp3"}),
+        message({"type": "tool_use", "id": "t", "name": "f", "input": {"file_id": "f", "tools": [SEARCH]}}),
+    ],
+)
+def test_the_callers_own_data_names_nothing_at_the_provider(request_: WireRequest) -> None:
+    assert (request_.foreign, request_.reads_elsewhere, request_.unbounded) == (None, False, None)
+
+
+def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
+    kept = {"type": "reasoning", "id": "rs_1", "summary": []}
+    assert response(input=[kept]).reads_elsewhere
+    assert not response(input=[kept | {"encrypted_content": "e"}]).reads_elsewhere
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (response(input=[{"type": "additional_tools", "tools": [SEARCH]}]), "input[0].tools[0] (web_search)"),
+        (response(input=[{"type": "tool_search_output", "tools": [SEARCH]}]), "input[0].tools[0] (web_search)"),
+        (response(tools=[{"type": "namespace", "name": "n", "tools": [SEARCH]}]), "tools[0].tools[0] (web_search)"),
+        (
+            message({"type": "tool_addition", "tool": {"type": "tool_definition", "definition": HOSTED}}),
+            "messages[0].content[0].tool.definition (code_execution_20260521)",
+        ),
+        (
+            message({"type": "compaction", "tool_changes": [{"type": "tool_definition", "definition": HOSTED}]}),
+            "messages[0].content[0].tool_changes[0].definition (code_execution_20260521)",
+        ),
+        (chat(tools=[{"type": "function_hosted"}]), "tools[0] (function_hosted)"),
+        (message(tools=[{"type": "bash_code_execution_20260521"}]), "tools[0] (bash_code_execution_20260521)"),
+        (response(tools=[{"type": "shell", "environment": {"type": "container_auto"}}]), "tools[0] (shell)"),
+        (response(tools=[{"type": "shell"}]), "tools[0] (shell)"),
+        (response(tools=[{"type": "tool_search"}]), "tools[0] (tool_search)"),
+        (response(tools=[{"type": "programmatic_tool_calling"}]), "tools[0] (programmatic_tool_calling)"),
+        (message(context_management={"edits": [{"type": "compact_20260112"}]}), "context_management"),
+        (message(context_management={"edits": [{"type": "clear_x"}, {"type": "y"}]}), "context_management"),
+        (message(context_management={"edits": {"type": "compact_20260112"}}), "context_management"),
+        (message(context_management={"type": "compaction"}), "context_management"),
+        (message(compaction={"type": "summarize"}), "compaction"),
+        (response(context_management=[{"type": "compaction"}]), "context_management"),
+        (response(input=[{"type": "compaction_trigger"}]), "input[0] (compaction_trigger)"),
+        (chat(search_parameters={"mode": "auto"}), "search_parameters"),
+        (chat(enable_search=True), "enable_search"),
+        (chat(provider={"order": ["dear"]}), "provider"),
+        (chat(route="fallback"), "route"),
+        (chat(prediction={"type": "content", "content": "x"}), "prediction"),
+        (chat(web_search_options={}), "web_search_options"),
+    ],
+)
+def test_what_the_provider_charges_for_by_itself_has_no_bound_wherever_it_stands(
+    request_: WireRequest, field: str
+) -> None:
+    assert request_.unbounded == field
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        response(tools=[{"type": "local_shell"}, {"type": "apply_patch"}, {"type": "computer"}]),
+        response(tools=[{"type": "shell", "environment": {"type": "local"}}]),
+        response(tools=[{"type": "tool_search", "execution": "client"}]),
+        response(tools=[{"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]}]),
+        response(tools=[{"type": "function", "name": "f", "parameters": {"tools": [SEARCH]}}]),
+        response(
+            tools=[{"type": "shell", "environment": {"type": "local"}}], tool_choice={"tools": [{"type": "shell"}]}
+        ),
+        message(tools=[ASKS, {"name": "g"}, {"type": "bash_20250124"}, {"type": "memory_20250818"}]),
+        message(tools=[{"type": "computer_toolset_20260801"}, {"type": "browser_toolset_20260801"}]),
+        message(tools=[{"type": "text_editor_20250728"}, {"type": "computer_20251124"}]),
+        message({"type": "tool_addition", "tool": {"type": "tool_definition", "definition": ASKS}}),
+        message(context_management={"edits": [{"type": "clear_tool_uses_20250919"}]}),
+        message(context_management={}),
+        chat(enable_search=False),
+    ],
+)
+def test_what_the_caller_runs_has_a_bound(request_: WireRequest) -> None:
+    assert request_.unbounded is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        read({"messages": [{"role": "user", "type": "image", "content": LONG}]}),
+        read({"messages": [{"role": "user", "type": "file", "content": LONG}]}),
+        read({"messages": [{"role": "user", "image_url": "data:,", "content": LONG}]}),
+        chat({"type": "image_url", "image_url": {"url": "data:,", "text": LONG}}),
+        chat({"type": "image_url", "image_url": LONG}),
+        chat({"type": "image_url", "image_url": {"url": "data:,"}, "parameters": LONG}),
+        message({"type": "image", "source": {"type": "text", "data": LONG}}),
+        message({"type": "document", "source": {"type": "url", "url": "https://x"}, "title": LONG}),
+        message({"type": "document", "source": {"type": "text", "data": LONG}}),
+        message({"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": LONG}]}}),
+        message({"type": "tool_use", "input": {"type": "image", "source": {"type": "base64", "data": LONG}}}),
+        response(input=[{"type": "tool_search_call", "arguments": {"type": "image", "data": LONG}}]),
+        response(input=[{"type": "additional_tools", "tools": [{"type": "function", "description": LONG}]}]),
+        read({"functions": [{"name": "f", "description": LONG}]}),
+    ],
+)
+def test_all_that_is_no_image_counts_by_its_bytes(request_: WireRequest) -> None:
+    assert request_.input_tokens > len(LONG)
+
+
+@pytest.mark.parametrize(
+    ("request_", "images"),
+    [
+        (chat({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{LONG}", "detail": "high"}}), 1),
+        (chat({"image_url": {"url": "https://example.com/a.png"}}), 1),
+        (message({"type": "image", "source": {"type": "base64", "data": LONG}}), 1),
+        (response(input=[{"content": [{"type": "input_image", "image_url": f"data:image/png;base64,{LONG}"}]}]), 1),
+        (response(input=[{"type": "computer_call_output", "output": {"image_url": f"data:,{LONG}"}}]), 1),
+        (response(input=[{"type": "image_generation_call", "id": "i", "result": LONG}]), 1),
+        (message({"type": "tool_result", "content": [{"type": "image", "source": {"data": LONG}}] * 2}), 2),
+    ],
+)
+def test_an_image_counts_as_one(request_: WireRequest, images: int) -> None:
+    assert images * TOKENS_PER_IMAGE < request_.input_tokens < (images + 1) * TOKENS_PER_IMAGE
+    assert not request_.reads_elsewhere
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{LONG}"}},
+        {"type": "input_file", "file_url": "https://x"},
+        {"type": "document", "source": {"type": "base64", "data": LONG}},
+        {"type": "document", "source": {"type": "text", "data": ""}, "file": {"file_data": LONG}},
+        {"type": "image", "file": {"file_data": LONG}},
+        {"type": "video_url", "video_url": {"url": "https://x"}},
+        {"type": "input_video", "input_video": {"url": "https://x"}},
+        {"type": "document_url", "document_url": "https://x"},
+        {"video_url": {"url": "https://x"}},
+        {"type": "input_audio", "input_audio": "https://x"},
+        {"type": "input_audio", "input_audio": {"data": "https://x"}},
+        {"type": "input_audio", "input_audio": {"data": "", "url": "https://x"}},
+    ],
+)
+def test_a_file_is_as_long_as_the_model_reads(part: dict[str, Any]) -> None:
+    found = chat(part)
+    assert found.reads_elsewhere
+    assert found.input_tokens < 2 * TOKENS_PER_IMAGE
+
+
+def test_audio_that_stands_in_the_request_counts_by_its_bytes() -> None:
+    found = chat({"type": "input_audio", "input_audio": {"data": LONG, "format": "mp3"}})
+    assert found.input_tokens > len(LONG)
+    assert not found.reads_elsewhere
+
+
+@pytest.mark.parametrize("name", ["tools", "functions"])
+def test_functions_count_like_tools(name: str) -> None:
+    found = read({name: [{"name": "f", "parameters": {"description": "x" * 1_000}}]})
+    assert found.input_tokens > TOKENS_WITH_TOOLS + SCHEMA_FACTOR * 1_000
+
+
+@pytest.mark.parametrize("name", ["response_format", "text"])
+def test_a_schema_counts_as_what_it_is_rewritten_to(name: str) -> None:
+    found = read({name: {"schema": {"description": "x" * 1_000}}})
+    assert TOKENS_WITH_TOOLS + SCHEMA_FACTOR * 1_000 < found.input_tokens < TOKENS_WITH_TOOLS + 4 * 1_000
+
+
+def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="deeply"):
+        read_wire(b'{"model":"m","messages":' + b'{"a":' * 600 + b"1" + b"}" * 601, "openai", "chat")
