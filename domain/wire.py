@@ -22,6 +22,8 @@ from domain.wire_fields import (
     TOOLS,
     WireDialect,
     WireOperation,
+    check_names,
+    unknown_field,
 )
 from domain.wire_parts import Walk
 
@@ -42,6 +44,8 @@ class WireRequest(Struct, frozen=True, kw_only=True):
     stream_options: dict[str, Any]
     output_cap: int | None
     """None: the caller sets none."""
+    cap_fields: tuple[str, ...]
+    """The fields by which the caller sets it: a provider may know only some of those that its dialect has."""
     choices: int
     input_tokens: int
     """The most tokens that it will be counted as reading, but for what lies elsewhere."""
@@ -49,6 +53,8 @@ class WireRequest(Struct, frozen=True, kw_only=True):
     """It has files, or context that lies with the provider: as long as the model's window allows."""
     unbounded: str | None
     """The field, if any, whose cost nobody can bound."""
+    unknown: str | None
+    """The first field, if any, that the vendor's own API does not have: what another provider makes of it is open."""
     response_id: str | None
     """An earlier answer that it goes on from."""
     foreign: str | None
@@ -78,6 +84,7 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
     response_id = fields.get("previous_response_id")
     if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
         raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
+    check_names(body, fields)
     walk = _walked(fields)
     charged = next((name for name in CHARGED if fields.get(name) not in (None, [], False)), None)  # {} asks, too
     if charged is None and not _only_clears(fields.get("context_management")):
@@ -92,10 +99,12 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
         is_stream=fields.get("stream") is True,
         stream_options=options if isinstance(options, dict) else {},
         output_cap=max(caps.values(), default=None),
+        cap_fields=tuple(caps),
         choices=_integer(fields, "n", MAX_CHOICES) or 1,
         input_tokens=walk.tokens,
         reads_elsewhere=walk.reads_elsewhere or any(fields.get(name) for name in ELSEWHERE),
         unbounded=charged or walk.charged,
+        unknown=unknown_field(fields, dialect, operation),
         response_id=response_id,
         foreign=named or walk.foreign,
     )

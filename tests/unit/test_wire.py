@@ -4,10 +4,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from anthropic.types import message_count_tokens_params, message_create_params
+from anthropic.types.beta import message_count_tokens_params as beta_count_tokens_params
+from anthropic.types.beta import message_create_params as beta_message_create_params
+from openai.types import embedding_create_params
+from openai.types.chat import completion_create_params
+from openai.types.responses import response_create_params
 
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
 from domain.wire import WireDialect, WireOperation, WireRequest, read_wire
+from domain.wire_fields import KNOWN_FIELDS
 
 LONG = "x" * 1_000_000
 SEARCH = {"type": "web_search"}
@@ -253,3 +260,89 @@ def test_a_schema_counts_as_what_it_is_rewritten_to(name: str) -> None:
 def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="deeply"):
         read_wire(b'{"model":"m","messages":' + b'{"a":' * 600 + b"1" + b"}" * 601, "openai", "chat")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"model":"m","max_tokens":1,"Max_Tokens":100000}', "Max_Tokens"),
+        (b'{"model":"m","MODEL":"n"}', "MODEL"),
+        ('{"model":"m","me\u017f\u017fages":[]}'.encode(), "me\u017f\u017fages"),
+        (b'{"model":"m","max_tokens":100000,"max_tokens":1}', "max_tokens"),
+        (b'{"model":"m", "max_tokens" : 1, "z":{}, "max\\u005ftokens":1 }', "max_tokens"),
+        (b'{"max_tokens":1,"model":"dear","model":"cheap"}', "model"),
+        (b'{"tools":[],"model":"m","messages":[],"tools":[]}', "tools"),
+        (b'{"z":1,"z":1,"model":"m","model":"m"}', "model"),
+    ],
+)
+def test_a_member_that_another_reader_may_read_as_another_is_refused_by_name(body: bytes, field: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        read_wire(body, "openai", "chat")
+    assert refusal.value.field == field
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","z":1,"z":2}',
+        b' \n{ "model" : "m" ,\n\t"Z": {"model": 1, "MODEL": 2, "max_tokens": 1}, "messages":[{"max_tokens":"\\"}"}] }',
+        b'{"model":"m","a\\"b\\\\":[],"metadata":{"n":1}}',
+    ],
+)
+def test_other_members_may_be_named_as_they_like(body: bytes) -> None:
+    assert read_wire(body, "openai", "chat").model == "m"
+
+
+@pytest.mark.parametrize(
+    ("caps", "named", "largest"),
+    [
+        ({}, (), None),
+        ({"max_tokens": None}, (), None),
+        ({"max_tokens": 3}, ("max_tokens",), 3),
+        ({"max_completion_tokens": 4}, ("max_completion_tokens",), 4),
+        ({"max_tokens": 5, "max_completion_tokens": 4}, ("max_completion_tokens", "max_tokens"), 5),
+    ],
+)
+def test_it_is_told_by_which_fields_the_answer_is_capped(
+    caps: dict[str, Any], named: tuple[str, ...], largest: int | None
+) -> None:
+    found = chat(**caps)
+    assert (found.cap_fields, found.output_cap) == (named, largest)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "operation", "shapes"),
+    [
+        ("openai", "chat", [completion_create_params.CompletionCreateParamsNonStreaming]),
+        ("openai", "responses", [response_create_params.ResponseCreateParamsNonStreaming]),
+        ("openai", "embeddings", [embedding_create_params.EmbeddingCreateParams]),
+        (
+            "anthropic",
+            "chat",
+            [
+                message_create_params.MessageCreateParamsNonStreaming,
+                beta_message_create_params.MessageCreateParamsNonStreaming,
+            ],
+        ),
+        (
+            "anthropic",
+            "count_tokens",
+            [
+                message_count_tokens_params.MessageCountTokensParams,
+                beta_count_tokens_params.MessageCountTokensParams,
+            ],
+        ),
+    ],
+)
+def test_every_field_of_the_vendors_own_sdk_is_known(
+    dialect: WireDialect, operation: WireOperation, shapes: list[Any]
+) -> None:
+    names = {name for shape in shapes for name in shape.__annotations__}
+    assert names
+    assert names <= KNOWN_FIELDS[dialect, operation]
+
+
+def test_a_field_that_the_vendors_api_does_not_have_is_told() -> None:
+    assert chat(temperature=1, top_k=3).unknown == "top_k"
+    assert message(temperature=1, top_k=3).unknown is None
+    assert read({"input": "x", "best_of": 3}, operation="embeddings").unknown == "best_of"
