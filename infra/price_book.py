@@ -4,16 +4,19 @@ the price library for the rest.
 The library (genai-prices) is used as data that came with the package: it is never asked to update itself.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from genai_prices import __version__ as library_version
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, TieredPrices
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.money import NANO_PER_USD
 from domain.pricing import ClassPrices, ContextTier, Price, PriceOverride, scaled
@@ -51,7 +54,16 @@ _CLASS_OF_KEY = {
     "cache_audio_read_mtok": "cache_audio_read",
     "output_audio_mtok": "output_audio",
 }
-"""The library's keys that price a class of token that we count. Its others price what no call of ours can use."""
+"""The library's keys that price a class of token that we count."""
+_KEYS_OF_TOOLS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
+"""Its keys for tools that a request must ask for: nobody bounds such a request. A row with any other key prices what we
+do not count (requests, citations, thinking, images, pages, hours): it is no price for us.
+"""
+_ALWAYS_SEARCHES = re.compile(r".*(sonar|-online|deep-research|gpt-[^/]*-search).*|.*:online", re.IGNORECASE)
+"""Models that search by themselves, which is charged for beside the tokens."""
+_OPENROUTER = "openrouter"
+_MOONSHOT = re.compile(r"https://api\.moonshot\.(ai|cn)(/|$)")
+"""The library's own pattern for it stops before the host's end."""
 
 
 class ListedModel(Struct, frozen=True, kw_only=True):
@@ -115,7 +127,8 @@ class PriceBook:
         """What the operator has set for that moment."""
         names = dict.fromkeys((route.model.removeprefix(f"{route.provider}/"), route.upstream_model))
         found = (self._override(route.provider, name, at) for name in names)
-        return next((price for price in found if price is not None), None)
+        price = next((price for price in found if price is not None), None)
+        return replace(price, prices=_with_long_cache(price.prices, route.kind)) if price is not None else None
 
     def book_price(self, route: Route, at: datetime) -> Price | None:
         """The price without the operator's: the specification's row, else the library's."""
@@ -158,7 +171,9 @@ class PriceBook:
     def library_price(self, route: Route, at: datetime) -> Price | None:
         """The library's row alone."""
         found = _library_model(route)
-        return _library_price(route.provider, found, at) if found is not None else None
+        if found is None or _ALWAYS_SEARCHES.fullmatch(found.id) or _ALWAYS_SEARCHES.fullmatch(route.upstream_model):
+            return None
+        return _library_price(route, found, at)
 
     def compared(self, at: datetime) -> list[ComparedPrice]:
         """Every model with a price, and what each source says of it."""
@@ -218,6 +233,7 @@ class PriceBook:
         prices = ClassPrices(input=_per_million(row[1]), output=_per_million(row[2]))
         if library is not None:
             prices = scaled(prices, library.prices)
+        prices = _with_long_cache(prices, route.kind)
         return Price(provider=route.provider, model=name, source="specification", prices=prices)
 
 
@@ -251,11 +267,25 @@ def _library_provider(provider: str) -> Any:
 
 
 def _sold_at(base_url: str) -> Any:
-    """Whom the library knows to sell at an address; None where it knows nobody."""
+    """Whom the library knows to sell at an address; None where it knows nobody.
+
+    Its patterns are for the beginning of an address: here one must fit the whole host, and no more of the path than it
+    names.
+    """
     try:
-        return get_snapshot().find_provider(None, None, base_url)
-    except LookupError:
+        address = urlsplit(base_url)
+        host, port = address.hostname or "", address.port
+    except ValueError:
         return None
+    if port not in (None, 443):
+        return None
+    begin = f"{address.scheme}://{host}"
+    told = begin + address.path.replace(".", "_")  # no pattern has a dot behind the host, where one might go on
+    for seller in get_snapshot().providers:
+        found = re.match(seller.api_pattern, told)
+        if found is not None and (found.end() >= len(begin) or _MOONSHOT.match(told)):
+            return seller
+    return None
 
 
 def _library_model(route: Route) -> ModelInfo | None:
@@ -265,30 +295,38 @@ def _library_model(route: Route) -> ModelInfo | None:
     model: ModelInfo | None = None
     if seller is not None:
         model = seller.find_model(route.upstream_model, all_providers=get_snapshot().providers)
+        if model is not None and seller.id == _OPENROUTER and not _is_same_offer(model.id, route.upstream_model):
+            return None
     return model
 
 
-def _library_price(provider: str, model: ModelInfo, at: datetime) -> Price | None:
+def _is_same_offer(model: str, asked: str) -> bool:
+    """OpenRouter's names end in what else is wanted: another seller, or a search, at another price."""
+    return model.partition(":")[2] == asked.partition(":")[2]
+
+
+def _library_price(route: Route, model: ModelInfo, at: datetime) -> Price | None:
     moment = at.astimezone(UTC)
     listed = model.get_prices(moment)
-    prices = _class_prices(listed, above_tokens=0)
-    if prices is None:
+    keys = {key for key, value in vars(listed).items() if value is not None}
+    prices = _class_prices(listed, route.kind, above_tokens=0)
+    if prices is None or not keys <= _CLASS_OF_KEY.keys() | _KEYS_OF_TOOLS:
         return None
     return Price(
-        provider=provider,
+        provider=route.provider,
         model=model.id,
         source=f"genai-prices {library_version}",
         prices=prices,
         tiers=tuple(
             ContextTier(above_tokens=start, prices=tier)
             for start in _tier_starts(listed)
-            if (tier := _class_prices(listed, above_tokens=start)) is not None
+            if (tier := _class_prices(listed, route.kind, above_tokens=start)) is not None
         ),
         effective_from=_effective_from(model, moment),
     )
 
 
-def _class_prices(listed: ModelPrice, *, above_tokens: int) -> ClassPrices | None:
+def _class_prices(listed: ModelPrice, kind: Kind, *, above_tokens: int) -> ClassPrices | None:
     """The library's row for prompts longer than `above_tokens`; None where it has no price for plain input."""
     values: dict[str, int] = {}
     for key, name in _CLASS_OF_KEY.items():
@@ -298,7 +336,14 @@ def _class_prices(listed: ModelPrice, *, above_tokens: int) -> ClassPrices | Non
             price = reached[-1] if reached else price.base
         if price is not None:
             values[name] = -int(-(price * NANO_PER_USD) // 1)
-    return ClassPrices(**values) if "input" in values else None
+    return _with_long_cache(ClassPrices(**values), kind) if "input" in values else None
+
+
+def _with_long_cache(prices: ClassPrices, kind: Kind) -> ClassPrices:
+    """Anthropic sells an hour in its cache at twice the price of input, whether or not a row says so."""
+    if kind != ANTHROPIC or prices.cache_write_1h is not None:
+        return prices
+    return replace(prices, cache_write_1h=max(prices.cache_write or 0, 2 * prices.input))
 
 
 def _tier_starts(listed: ModelPrice) -> list[int]:

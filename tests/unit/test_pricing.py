@@ -129,3 +129,87 @@ def test_the_models_of_a_provider_by_configuration_are_listed_behind_its_name() 
     assert listed["own/b/c"].price is None
     assert listed["groq/llama-3.3-70b-versatile"].price is not None
     assert len(BOOK.listed(NOW)) < len(listed)
+
+
+def priced_at(base_url: str, model: str) -> Price | None:
+    return BOOK.price(route(f"mine/{model}", {}, [named(base_url)]), NOW)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model"),
+    [
+        ("https://api.perplexity.ai", "sonar"),
+        ("https://api.perplexity.ai", "sonar-pro"),
+        ("https://api.perplexity.ai", "sonar-deep-research"),
+        ("https://api.perplexity.ai", "perplexity/sonar"),
+        ("https://openrouter.ai/api/v1", "perplexity/sonar-pro-search"),
+        ("https://openrouter.ai/api/v1", "perplexity/llama-3.1-sonar-large-128k-online"),
+        ("https://openrouter.ai/api/v1", "openai/gpt-4o:online"),
+        ("https://openrouter.ai/api/v1", "openai/gpt-4o:nitro"),
+        ("https://api.openai.com/v1", "gpt-4o-search-preview"),
+        ("https://api.openai.com/v1", "gpt-5-search-api"),
+        ("https://api.openai.com/v1", "o3-deep-research"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "gemini-2.5-flash-image"),
+        ("https://api.mistral.ai/v1", "voxtral-small-24b-2507"),
+    ],
+)
+def test_what_costs_more_than_its_tokens_has_no_price(base_url: str, model: str) -> None:
+    assert priced_at(base_url, model) is None
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-search-preview", "gpt-5-search-api", "gpt-4o-mini-search-preview"])
+def test_a_model_that_searches_by_itself_has_no_price(model: str) -> None:
+    assert BOOK.price(route(model, {}), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model"),
+    [
+        ("https://openrouter.ai/api/v1", "openai/gpt-4o"),
+        ("https://openrouter.ai/api/v1", "openai/gpt-6-luna:batch"),
+        ("https://api.openai.com/v1", "gpt-5"),
+        ("https://api.openai.com:443/v1", "gpt-5"),
+        ("https://API.OPENAI.com/v1/", "gpt-5"),
+        ("https://api.moonshot.ai/v1", "kimi-k2-0711-preview"),
+        ("https://router.huggingface.co/groq/v1", "openai/gpt-oss-20b"),
+    ],
+)
+def test_what_is_sold_by_the_token_alone_has_the_sellers_price(base_url: str, model: str) -> None:
+    assert priced_at(base_url, model) is not None
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model"),
+    [
+        ("https://openrouter.ai.evil.com/api/v1", "openai/gpt-4o"),
+        ("https://openrouter.ai@evil.com/api/v1", "openai/gpt-4o"),
+        ("https://evil.com/x.googleapis.com", "gemini-2.5-flash"),
+        ("https://evil.com?x.googleapis.com", "gemini-2.5-flash"),
+        ("https://evil/x.openai.azure.com", "gpt-4o"),
+        ("https://evil.com#.cloud.databricks.com/serving-endpoints", "databricks-gpt-oss-20b"),
+        ("https://api.moonshot.evil.com/v1", "kimi-k2-0711-preview"),
+        ("https://api.openai.com:8443/v1", "gpt-5"),
+        ("https://api.openai.com:x/v1", "gpt-5"),
+    ],
+)
+def test_an_address_is_a_sellers_by_its_whole_host(base_url: str, model: str) -> None:
+    assert priced_at(base_url, model) is None
+
+
+def test_an_hour_in_anthropics_cache_costs_no_less_than_twice_the_input() -> None:
+    vertex = NamedProvider(name="mine", kind="anthropic", base_url="https://europe-west1-aiplatform.googleapis.com/v1")
+    sold = BOOK.price(route("mine/claude-3-5-haiku", {}, [vertex]), NOW)
+    book = PriceBook()
+    prices = ClassPrices(input=4, output=9, cache_write=5)
+    book.set_overrides(
+        [
+            PriceOverride(provider="anthropic", model="claude-3-haiku", effective_from=NOW, prices=prices),
+            PriceOverride(provider="openai", model="gpt-4o", effective_from=NOW, prices=prices),
+        ]
+    )
+    claude, gpt = (book.price(route(model, {}), NOW) for model in ("claude-3-haiku", "gpt-4o"))
+    assert sold is not None
+    assert claude is not None
+    assert gpt is not None
+    assert sold.prices.cache_write_1h == 2 * sold.prices.input
+    assert (claude.prices.cache_write_1h, gpt.prices) == (8, prices)
