@@ -3,9 +3,30 @@
 Under a credential that projects share, only what a project made through the gateway is its own; the log says what is.
 """
 
+from datetime import timedelta
+
 from domain.errors import Forbidden, NotFound
+from domain.events import project_stream, provider_stream
 from domain.wire import WireRequest
 from infra.database import Pool, database_errors
+
+OWN_CREDENTIAL_LINGERS = timedelta(minutes=1)
+"""So long after a project has given up a provider, or its key for one, a process may still ask by it."""
+
+_HAS_MADE = """
+SELECT true FROM events
+WHERE data ->> 'response_id' = $1 AND data ->> 'operation' = 'responses' AND type = 'RequestCompleted'
+    AND project_id = $2 AND data ->> 'provider' = $3
+    AND at - (data ->> 'latency_ms')::bigint * interval '1 millisecond' > coalesce($6 + (
+        SELECT max(at) FROM events
+        WHERE (stream = $4 AND type = 'ProviderRemoved')
+            OR (stream = $5 AND type = 'ProviderKeySet' AND data ->> 'provider' = $3)
+    ), '-infinity')
+LIMIT 1
+"""
+"""Only what was asked for since the project's own credential for a provider of this name, if there was one, is gone:
+before, whoever answered may have been another, with whatever ids it liked.
+"""
 
 
 class ProviderObjects:
@@ -37,10 +58,13 @@ class ProviderObjects:
                     "it takes a provider key of the project's own"
                 )
             has_made = await self._pool.fetchval(
-                "SELECT true FROM events WHERE data ->> 'response_id' = $2 AND data ->> 'operation' = 'responses' "
-                "AND type = 'RequestCompleted' AND project_id = $1 LIMIT 1",
-                project_id,
+                _HAS_MADE,
                 request.response_id,
+                project_id,
+                provider,
+                provider_stream(project_id, provider),
+                project_stream(project_id),
+                OWN_CREDENTIAL_LINGERS,
             )
         if not has_made:
             raise NotFound(f"`previous_response_id` {request.response_id!r} is no answer of this project's")
