@@ -1,6 +1,15 @@
 """Tokens by class: what a provider counted, one number for each class that has a price of its own."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+MAX_TOKENS = 1_000_000_000
+"""What a provider may count of one class: a thousand of today's longest prompts. At the dearest price that can be set,
+the cost of an answer that counts so many of every class still is an amount that PostgreSQL's bigint holds."""
+
+TokenCount = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+"""A number of tokens as a provider's wire says it."""
 
 
 class TokenUsage(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,4 +1,8 @@
-"""From what came of an attempt to the events that say so. Pure: the clock's reading and the ids come in."""
+"""From what came of an attempt to the events that say so. Pure: the clock's reading and the ids come in.
+
+What a provider said in words is made fit here once more, whoever read it: an event that cannot be folded would stop the
+projector for everybody.
+"""
 
 from datetime import date, datetime
 from typing import Any, Literal
@@ -17,6 +21,7 @@ from domain.events import (
 )
 from domain.money import NanoUsd
 from domain.pricing import Price, cost
+from domain.provider_words import as_message, as_name
 from domain.tokens import TokenUsage
 
 
@@ -64,9 +69,9 @@ def completed(
     """The provider answered."""
     return RequestCompleted(
         **subject.of_attempt(attempt),
-        answered_by=answered_by,
-        response_id=response_id,
-        finish_reason=finish_reason,
+        answered_by=as_name(answered_by),
+        response_id=as_name(response_id),
+        finish_reason=as_name(finish_reason) if finish_reason is not None else None,
         usage=usage,
         latency_ms=latency_ms,
         request_bytes=request_bytes,
@@ -107,7 +112,7 @@ def attempt_ended(
         return AttemptFailed(
             **subject.of_attempt(attempt),
             code=error.code,
-            message=error.message,
+            message=as_message(error.message),
             status=error.status,
             hold_nano_usd=hold_nano_usd,
             budget_day=budget_day,
@@ -128,7 +133,7 @@ def attempt_not_made(
     return AttemptFailed(
         **subject.of_attempt(attempt),
         code=error.code,
-        message=error.message,
+        message=as_message(error.message),
         hold_nano_usd=hold_nano_usd,
         budget_day=budget_day,
     )
@@ -150,7 +155,9 @@ def attempt_lost(
 
 def request_failed(subject: Subject, *, code: str, message: str, status: int | None, latency_ms: int) -> RequestFailed:
     """The caller gets an error."""
-    return RequestFailed(**subject.of_request(), code=code, message=message, status=status, latency_ms=latency_ms)
+    return RequestFailed(
+        **subject.of_request(), code=code, message=as_message(message), status=status, latency_ms=latency_ms
+    )
 
 
 def latency_ms(admitted_at: datetime, now: datetime) -> int:

@@ -34,3 +34,9 @@ def answer_usage(usage: TokenUsage) -> AnswerUsage:
         total_tokens=usage.total_tokens,
         cached_prompt_tokens=usage.cached_prompt_tokens,
     )
+
+
+def part_of(whole: int, counted: int | None) -> tuple[int, int]:
+    """Of tokens that were counted together: those that are left, and those of a part with a price of its own."""
+    part = min(counted or 0, whole)
+    return whole - part, part

@@ -28,10 +28,12 @@ from domain.chat import (
     ToolCall,
     ToolMessage,
 )
-from domain.dialects.answered import Answered, UnreadableAnswer, answer_usage
+from domain.dialects.answered import Answered, answer_usage
+from domain.dialects.streamed import decoded
 from domain.errors import InvalidRequest
 from domain.models import ANTHROPIC_DEFAULT_MAX_OUTPUT, model_limits
-from domain.tokens import TokenUsage
+from domain.provider_words import as_name
+from domain.tokens import TokenCount, TokenUsage
 
 _DATA_URL = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.+)", re.DOTALL)
 
@@ -218,23 +220,23 @@ def _described(wanted: JsonSchema) -> dict[str, Any]:
 class CacheCreation(Struct, frozen=True):
     """What was written to the cache, by lifetime."""
 
-    ephemeral_5m_input_tokens: int = 0
-    ephemeral_1h_input_tokens: int = 0
+    ephemeral_5m_input_tokens: TokenCount = 0
+    ephemeral_1h_input_tokens: TokenCount = 0
 
 
 class OutputDetails(Struct, frozen=True):
     """What the output was spent on."""
 
-    thinking_tokens: int | None = None
+    thinking_tokens: TokenCount | None = None
 
 
 class WireUsage(Struct, frozen=True, kw_only=True):
     """Tokens as the vendor counts them."""
 
-    input_tokens: int
-    output_tokens: int
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: TokenCount
+    output_tokens: TokenCount
+    cache_creation_input_tokens: TokenCount | None = None
+    cache_read_input_tokens: TokenCount | None = None
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputDetails | None = None
 
@@ -276,11 +278,9 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
         UnreadableAnswer: it is none, or has no usage.
 
     """
-    try:
-        message = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableAnswer(str(error)) from error
+    message = decoded(_decode, body)
     usage = usage_from_wire(message.usage)
+    response_id = as_name(message.id)
     texts = [block.text for block in message.content if block.type == "text"]
     calls = [
         ToolCall(
@@ -293,15 +293,15 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
     answer = AnswerMessage(content="".join(texts) if texts else None, tool_calls=calls or UNSET)
     return Answered(
         answer=ChatAnswer(
-            id=message.id,
+            id=response_id,
             model=request.model,
             provider=provider,
             choices=[Choice(index=0, message=answer, finish_reason=finish)],
             usage=answer_usage(usage),
         ),
         usage=usage,
-        answered_by=message.model,
-        response_id=message.id,
+        answered_by=as_name(message.model),
+        response_id=response_id,
         finish_reason=finish,
     )
 
@@ -318,5 +318,5 @@ def usage_from_wire(usage: WireUsage) -> TokenUsage:
         - split.ephemeral_1h_input_tokens,
         cache_write_1h=split.ephemeral_1h_input_tokens,
         output=usage.output_tokens,
-        reasoning=(details.thinking_tokens or 0) if details is not None else 0,
+        reasoning=min(details.thinking_tokens or 0, usage.output_tokens) if details is not None else 0,
     )

@@ -9,9 +9,10 @@ from domain.chat import FinishReason
 from domain.dialects.anthropic import FINISH_REASONS, CacheCreation, OutputDetails, WireUsage, usage_from_wire
 from domain.dialects.anthropic_assembled import AnthropicAssembler
 from domain.dialects.streamed import decoded, decoded_if_known, failure, utf8_bytes
+from domain.provider_words import as_name
 from domain.sse import SseEvent
 from domain.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
-from domain.tokens import TokenUsage
+from domain.tokens import TokenCount, TokenUsage
 
 
 class _Delta(Struct, frozen=True, gc=False):
@@ -36,10 +37,10 @@ class _Block(Struct, frozen=True, gc=False):
 class _PartialUsage(Struct, frozen=True, gc=False):
     """What `message_delta` counts: sums so far. What it leaves out is as `message_start` said."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: TokenCount | None = None
+    output_tokens: TokenCount | None = None
+    cache_creation_input_tokens: TokenCount | None = None
+    cache_read_input_tokens: TokenCount | None = None
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputDetails | None = None
 
@@ -134,7 +135,7 @@ class AnthropicMessagesReader:
     def _account(self, event: _Event) -> None:
         match event.type:
             case "message_start" if event.message is not None:
-                self.response_id, self.answered_by = event.message.id, event.message.model
+                self.response_id, self.answered_by = as_name(event.message.id), as_name(event.message.model)
                 counted = self._count(event.message.usage)
                 if counted is not None:
                     self.input_usage = msgspec.structs.replace(counted, output=0, reasoning=0)

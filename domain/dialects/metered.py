@@ -1,17 +1,16 @@
 """Answers that are passed on as their provider wrote them: read only for what it takes to account for them."""
 
 import hashlib
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from domain.dialects import anthropic, openai, responses_streamed
 from domain.dialects.answered import FAILED, Answered, UnreadableAnswer
-from domain.tokens import TokenUsage
-
-T = TypeVar("T")
+from domain.dialects.streamed import decoded
+from domain.provider_words import as_name
+from domain.tokens import TokenCount, TokenUsage
 
 
 class _Ended(Struct, frozen=True):
@@ -38,7 +37,7 @@ class _Message(Struct, frozen=True):
 
 
 class _Count(Struct, frozen=True):
-    input_tokens: int
+    input_tokens: TokenCount
 
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
@@ -54,7 +53,7 @@ def openai_chat(body: bytes) -> Answered:
         UnreadableAnswer: it is none, or has no usage; so do all of these.
 
     """
-    chat = _read(_decode_chat, body)
+    chat = decoded(_decode_chat, body)
     reason = chat.choices[0].finish_reason if chat.choices else None
     return _answered(
         body, openai.usage_from_wire(chat.usage), chat.model, chat.id, openai.FINISH_REASONS.get(reason, "stop")
@@ -63,14 +62,14 @@ def openai_chat(body: bytes) -> Answered:
 
 def openai_embeddings(body: bytes) -> Answered:
     """An answer of `POST /embeddings`, which has no id: its digest stands for one."""
-    found = _read(_decode_embeddings, body)
+    found = decoded(_decode_embeddings, body)
     identity = f"emb-{hashlib.sha256(body).hexdigest()[:24]}"
     return _answered(body, openai.usage_from_wire(found.usage), found.model, identity, None)
 
 
 def openai_response(body: bytes) -> Answered:
     """An answer of `POST /responses`."""
-    response = _read(responses_streamed.decode_response, body)
+    response = decoded(responses_streamed.decode_response, body)
     if response.usage is None or not response.id:
         raise UnreadableAnswer("it is no response, or has no usage")
     usage = responses_streamed.usage_from_wire(response.usage)
@@ -80,29 +79,22 @@ def openai_response(body: bytes) -> Answered:
 
 def anthropic_message(body: bytes) -> Answered:
     """An answer of `POST /v1/messages`."""
-    message = _read(_decode_message, body)
+    message = decoded(_decode_message, body)
     reason = anthropic.FINISH_REASONS.get(message.stop_reason, "stop")
     return _answered(body, anthropic.usage_from_wire(message.usage), message.model, message.id, reason)
 
 
 def anthropic_count(body: bytes) -> Answered:
     """An answer of `POST /v1/messages/count_tokens`, for which nothing is charged."""
-    _read(_decode_count, body)
+    decoded(_decode_count, body)
     return _answered(body, TokenUsage(), "", f"count-{hashlib.sha256(body).hexdigest()[:24]}", None)
-
-
-def _read(decode: Callable[[bytes], T], body: bytes) -> T:
-    try:
-        return decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableAnswer(str(error)) from error
 
 
 def _answered(body: bytes, usage: TokenUsage, model: str, response_id: str, finish_reason: Any) -> Answered:
     return Answered(
         answer=msgspec.Raw(body),
         usage=usage,
-        answered_by=model,
-        response_id=response_id,
+        answered_by=as_name(model),
+        response_id=as_name(response_id),
         finish_reason=finish_reason,
     )

@@ -22,10 +22,12 @@ from domain.chat import (
     ToolCall,
     ToolMessage,
 )
-from domain.dialects.answered import Answered, UnreadableAnswer, answer_usage
+from domain.dialects.answered import Answered, answer_usage, part_of
+from domain.dialects.streamed import decoded
 from domain.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
+from domain.provider_words import as_name
 from domain.routing import wants_max_completion_tokens
-from domain.tokens import TokenUsage
+from domain.tokens import TokenCount, TokenUsage
 
 
 def check_chat(_request: ChatRequest, _upstream_model: str) -> None:
@@ -119,21 +121,21 @@ def _present(members: dict[str, Any]) -> dict[str, Any]:
 
 
 class _PromptDetails(Struct, frozen=True):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    audio_tokens: int | None = None
+    cached_tokens: TokenCount | None = None
+    cache_write_tokens: TokenCount | None = None
+    audio_tokens: TokenCount | None = None
 
 
 class _CompletionDetails(Struct, frozen=True):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
+    reasoning_tokens: TokenCount | None = None
+    audio_tokens: TokenCount | None = None
 
 
 class WireUsage(Struct, frozen=True, kw_only=True):
     """Tokens as the vendor counts them."""
 
-    prompt_tokens: int
-    completion_tokens: int = 0
+    prompt_tokens: TokenCount
+    completion_tokens: TokenCount = 0
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -198,22 +200,20 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
         UnreadableAnswer: it is none, or has no usage.
 
     """
-    try:
-        chat = _decode_chat(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableAnswer(str(error)) from error
+    chat = decoded(_decode_chat, body)
     usage = usage_from_wire(chat.usage)
+    response_id = as_name(chat.id)
     choices = [
         Choice(index=choice.index, message=_answer(choice.message), finish_reason=_finish(choice))
         for choice in chat.choices
     ]
     return Answered(
         answer=ChatAnswer(
-            id=chat.id, model=request.model, provider=provider, choices=choices, usage=answer_usage(usage)
+            id=response_id, model=request.model, provider=provider, choices=choices, usage=answer_usage(usage)
         ),
         usage=usage,
-        answered_by=chat.model,
-        response_id=chat.id,
+        answered_by=as_name(chat.model),
+        response_id=response_id,
         finish_reason=choices[0].finish_reason if choices else None,
     )
 
@@ -225,10 +225,7 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
         UnreadableAnswer: it is none, or has no usage.
 
     """
-    try:
-        found = _decode_embeddings(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableAnswer(str(error)) from error
+    found = decoded(_decode_embeddings, body)
     usage = usage_from_wire(found.usage)
     return Answered(
         answer=EmbeddingsAnswer(
@@ -238,7 +235,7 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
             usage=answer_usage(usage),
         ),
         usage=usage,
-        answered_by=found.model,
+        answered_by=as_name(found.model),
         response_id=f"emb-{hashlib.sha256(body).hexdigest()[:24]}",
     )
 
@@ -259,17 +256,22 @@ def _finish(choice: _Choice) -> FinishReason | None:
 
 
 def usage_from_wire(usage: WireUsage) -> TokenUsage:
-    """OpenAI's prompt tokens include the cached and the audio ones, its completion tokens the audio ones."""
+    """OpenAI's prompt tokens include the cached and the audio ones, its completion tokens the audio ones.
+
+    A part is never more than what is left of its whole.
+    """
     prompt = usage.prompt_tokens_details or _PromptDetails()
     completion = usage.completion_tokens_details or _CompletionDetails()
-    cached, audio_in = prompt.cached_tokens or 0, prompt.audio_tokens or 0
-    written, audio_out = prompt.cache_write_tokens or 0, completion.audio_tokens or 0
+    rest, cached = part_of(usage.prompt_tokens, prompt.cached_tokens)
+    rest, written = part_of(rest, prompt.cache_write_tokens)
+    rest, audio_in = part_of(rest, prompt.audio_tokens)
+    output, audio_out = part_of(usage.completion_tokens, completion.audio_tokens)
     return TokenUsage(
-        input=max(0, usage.prompt_tokens - cached - audio_in - written),
+        input=rest,
         cache_read=cached,
         cache_write=written,
         input_audio=audio_in,
-        output=max(0, usage.completion_tokens - audio_out),
+        output=output,
         output_audio=audio_out,
-        reasoning=completion.reasoning_tokens or 0,
+        reasoning=min(completion.reasoning_tokens or 0, output),
     )

@@ -13,6 +13,7 @@ from domain.chat import FinishReason
 from domain.dialects.openai import FINISH_REASONS, WireUsage, usage_from_wire
 from domain.dialects.openai_assembled import OpenAiAssembler
 from domain.dialects.streamed import DONE, decoded, failure, utf8_bytes
+from domain.provider_words import as_name
 from domain.sse import SseEvent
 from domain.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
 from domain.tokens import TokenUsage
@@ -97,9 +98,9 @@ class OpenAiChatReader:
         if chunk.error:
             raise failure(chunk.error)
         if not self.response_id:
-            self.response_id = chunk.id or ""
+            self.response_id = as_name(chunk.id or "")
         if not self.answered_by:
-            self.answered_by = chunk.model or ""
+            self.answered_by = as_name(chunk.model or "")
         choices = chunk.choices or ()
         for choice in choices:
             self._account(choice)

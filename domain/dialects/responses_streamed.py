@@ -9,11 +9,12 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from domain.chat import FinishReason
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.answered import UnreadableAnswer, part_of
 from domain.dialects.streamed import DONE, decoded, decoded_if_known, failure, utf8_bytes
+from domain.provider_words import as_name
 from domain.sse import SseEvent
 from domain.stream import ChatChunk
-from domain.tokens import TokenUsage
+from domain.tokens import TokenCount, TokenUsage
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """The events that carry the final response."""
@@ -25,19 +26,19 @@ _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_
 
 
 class _InputDetails(Struct, frozen=True):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
+    cached_tokens: TokenCount | None = None
+    cache_write_tokens: TokenCount | None = None
 
 
 class _OutputDetails(Struct, frozen=True):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: TokenCount | None = None
 
 
 class ResponsesUsage(Struct, frozen=True, kw_only=True):
     """Tokens as the Responses API counts them."""
 
-    input_tokens: int
-    output_tokens: int = 0
+    input_tokens: TokenCount
+    output_tokens: TokenCount = 0
     input_tokens_details: _InputDetails | None = None
     output_tokens_details: _OutputDetails | None = None
 
@@ -45,14 +46,15 @@ class ResponsesUsage(Struct, frozen=True, kw_only=True):
 def usage_from_wire(usage: ResponsesUsage) -> TokenUsage:
     """The input tokens include those read from the cache and those written to it."""
     details = usage.input_tokens_details or _InputDetails()
-    cached, written = details.cached_tokens or 0, details.cache_write_tokens or 0
+    rest, cached = part_of(usage.input_tokens, details.cached_tokens)
+    rest, written = part_of(rest, details.cache_write_tokens)
     spent = usage.output_tokens_details or _OutputDetails()
     return TokenUsage(
-        input=max(0, usage.input_tokens - cached - written),
+        input=rest,
         cache_read=cached,
         cache_write=written,
         output=usage.output_tokens,
-        reasoning=spent.reasoning_tokens or 0,
+        reasoning=min(spent.reasoning_tokens or 0, usage.output_tokens),
     )
 
 
@@ -136,7 +138,7 @@ class ResponsesReader:
         if kind not in ENDS and self.response_id:
             return
         response = decoded(decode_response, body)
-        self.response_id, self.answered_by = response.id, response.model
+        self.response_id, self.answered_by = as_name(response.id), as_name(response.model)
         if kind not in ENDS:
             return
         self.is_ended = self.is_tail = True

@@ -1,0 +1,291 @@
+"""Nothing that a provider says can be written down that the log or a read model could not hold."""
+
+from datetime import date
+from typing import Any
+
+import msgspec
+import pytest
+
+from api.native.prices import MAX_USD_PER_1K
+from domain.answer import failure_of
+from domain.chat import ChatRequest, UserMessage
+from domain.dialects import anthropic, metered, openai
+from domain.dialects.answered import Answered, UnreadableAnswer
+from domain.dialects.anthropic_streamed import AnthropicMessagesReader
+from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.responses_streamed import ResponsesReader
+from domain.dialects.streamed import StreamFailed
+from domain.embeddings import EmbeddingsRequest
+from domain.errors import ProviderLost, ProviderRejected
+from domain.money import MAX_NANO_USD, NANO_PER_USD, NanoUsd
+from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
+from domain.provider_words import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
+from domain.sse import sse
+from domain.tokens import MAX_TOKENS, TokenUsage
+from tests.unit.sdk_streams import events_of
+from workers import outcome
+
+ASKED = ChatRequest(model="m", messages=[UserMessage(content="x")])
+TEXTS = EmbeddingsRequest(input="x")
+POISON = "bad\x00thing" + "x" * 2_000_000
+CLEAN = "badthing"
+SUBJECT = outcome.Subject(
+    request_id="req",
+    key_id="key",
+    operation="chat",
+    model="m",
+    provider="mine",
+    upstream_model="m",
+    metadata=None,
+)
+OF_ATTEMPT: dict[str, Any] = {"attempt": 1, "hold_nano_usd": NanoUsd(0), "budget_day": date(2026, 3, 30)}
+
+
+def chat(**usage: Any) -> dict[str, Any]:
+    return {
+        "id": POISON,
+        "model": POISON,
+        "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": POISON}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5} | usage,
+    }
+
+
+def embeddings(**usage: Any) -> dict[str, Any]:
+    return {"model": POISON, "data": [], "usage": {"prompt_tokens": 10} | usage}
+
+
+def message(**usage: Any) -> dict[str, Any]:
+    return {
+        "id": POISON,
+        "model": POISON,
+        "content": [],
+        "stop_reason": POISON,
+        "usage": {"input_tokens": 10, "output_tokens": 5} | usage,
+    }
+
+
+def response(**usage: Any) -> dict[str, Any]:
+    return {"id": POISON, "model": POISON, "usage": {"input_tokens": 10, "output_tokens": 5} | usage}
+
+
+def json(value: Any) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def read_chat(said: dict[str, Any]) -> Answered:
+    return openai.chat_from_wire(json(said), ASKED, "mine")
+
+
+def read_embeddings(said: dict[str, Any]) -> Answered:
+    return openai.embeddings_from_wire(json(said), TEXTS, "mine")
+
+
+def read_message(said: dict[str, Any]) -> Answered:
+    return anthropic.chat_from_wire(json(said), ASKED, "mine")
+
+
+def meter_chat(said: dict[str, Any]) -> Answered:
+    return metered.openai_chat(json(said))
+
+
+def meter_embeddings(said: dict[str, Any]) -> Answered:
+    return metered.openai_embeddings(json(said))
+
+
+def meter_response(said: dict[str, Any]) -> Answered:
+    return metered.openai_response(json(said))
+
+
+def meter_message(said: dict[str, Any]) -> Answered:
+    return metered.anthropic_message(json(said))
+
+
+def stream(reader: Any, *events: dict[str, Any]) -> Any:
+    for event in events_of(b"".join(sse(json(event)) for event in events)):
+        reader.take(event)
+    return reader
+
+
+def stream_chat(said: dict[str, Any]) -> Any:
+    return stream(OpenAiChatReader(), said | {"choices": []})
+
+
+def stream_response(said: dict[str, Any]) -> Any:
+    return stream(ResponsesReader(), {"type": "response.completed", "response": said})
+
+
+def stream_start(said: dict[str, Any]) -> Any:
+    return stream(AnthropicMessagesReader(), {"type": "message_start", "message": said})
+
+
+def stream_end(said: dict[str, Any]) -> Any:
+    return stream(
+        AnthropicMessagesReader(),
+        {"type": "message_start", "message": message()},
+        {"type": "message_delta", "delta": {}, "usage": said["usage"]},
+    )
+
+
+OPENAI_CHAT = (chat, (read_chat, meter_chat, stream_chat))
+EMBEDDINGS = (embeddings, (read_embeddings, meter_embeddings))
+RESPONSES = (response, (meter_response, stream_response))
+MESSAGES = (message, (read_message, meter_message, stream_start, stream_end))
+
+
+def wires(*counts: tuple[Any, Any]) -> Any:
+    cases = [(says, read, usage) for (says, reads), usages in counts for read in reads for usage in usages]
+    return pytest.mark.parametrize(("says", "read", "count"), cases)
+
+
+@pytest.mark.parametrize("number", [-1, MAX_TOKENS + 1, 2**62, 10**25])
+@wires(
+    (
+        OPENAI_CHAT,
+        [
+            lambda number: {"prompt_tokens": number},
+            lambda number: {"completion_tokens": number},
+            lambda number: {"prompt_tokens_details": {"cached_tokens": number}},
+            lambda number: {"prompt_tokens_details": {"cache_write_tokens": number}},
+            lambda number: {"prompt_tokens_details": {"audio_tokens": number}},
+            lambda number: {"completion_tokens_details": {"reasoning_tokens": number}},
+            lambda number: {"completion_tokens_details": {"audio_tokens": number}},
+        ],
+    ),
+    (EMBEDDINGS, [lambda number: {"prompt_tokens": number}]),
+    (
+        RESPONSES,
+        [
+            lambda number: {"input_tokens": number},
+            lambda number: {"output_tokens": number},
+            lambda number: {"input_tokens_details": {"cached_tokens": number}},
+            lambda number: {"input_tokens_details": {"cache_write_tokens": number}},
+            lambda number: {"output_tokens_details": {"reasoning_tokens": number}},
+        ],
+    ),
+    (
+        MESSAGES,
+        [
+            lambda number: {"input_tokens": number},
+            lambda number: {"output_tokens": number},
+            lambda number: {"cache_read_input_tokens": number},
+            lambda number: {"cache_creation_input_tokens": number},
+            lambda number: {"cache_creation": {"ephemeral_5m_input_tokens": number}},
+            lambda number: {"cache_creation": {"ephemeral_1h_input_tokens": number}},
+            lambda number: {"output_tokens_details": {"thinking_tokens": number}},
+        ],
+    ),
+)
+def test_a_count_that_no_answer_can_have_is_unreadable(says: Any, read: Any, count: Any, number: int) -> None:
+    with pytest.raises(UnreadableAnswer):
+        read(says(**count(number)))
+
+
+def test_a_count_of_tokens_that_no_prompt_can_have_is_unreadable() -> None:
+    with pytest.raises(UnreadableAnswer):
+        metered.anthropic_count(b'{"input_tokens":-1}')
+
+
+@wires(
+    (OPENAI_CHAT, [{"prompt_tokens_details": {"cached_tokens": 9, "cache_write_tokens": 9, "audio_tokens": 9}}]),
+    (OPENAI_CHAT, [{"completion_tokens_details": {"audio_tokens": 9, "reasoning_tokens": 9}}]),
+    (RESPONSES, [{"input_tokens_details": {"cached_tokens": 9, "cache_write_tokens": 9}}]),
+    (RESPONSES, [{"output_tokens_details": {"reasoning_tokens": 9}}]),
+    (MESSAGES, [{"output_tokens_details": {"thinking_tokens": 9}}]),
+)
+def test_parts_are_never_more_than_their_whole(says: Any, read: Any, count: Any) -> None:
+    usage: TokenUsage = read(says(**count)).usage or read(says(**count)).input_usage
+    assert usage.prompt_tokens == 10
+    assert usage.reasoning <= usage.output <= 5
+    assert min(msgspec.structs.astuple(usage)) == 0
+
+
+@wires((OPENAI_CHAT, [{}]), (EMBEDDINGS, [{}]), (RESPONSES, [{}]), (MESSAGES, [{}]))
+def test_names_of_any_length_and_kind_fit_and_the_answer_stands(says: Any, read: Any, count: Any) -> None:
+    found = read(says(**count))
+    assert found.answered_by.startswith(CLEAN)
+    assert "\x00" not in found.answered_by + found.response_id
+    assert len(found.answered_by) <= MAX_NAME_CHARS
+    assert len(found.response_id) <= MAX_NAME_CHARS
+
+
+@pytest.mark.parametrize(
+    ("reader", "event"),
+    [
+        (OpenAiChatReader, {"error": {"message": POISON, "code": POISON}}),
+        (OpenAiChatReader, {"error": {"message": {"deep": POISON}, "type": POISON}}),
+        (OpenAiChatReader, {"error": POISON}),
+        (AnthropicMessagesReader, {"type": "error", "error": {"type": POISON, "message": POISON}}),
+        (ResponsesReader, {"type": "error", "message": POISON, "code": POISON}),
+        (
+            ResponsesReader,
+            {"type": "response.failed", "response": {"id": "r", "error": {"message": POISON, "code": POISON}}},
+        ),
+    ],
+)
+def test_what_a_provider_says_inside_its_stream_is_short_and_clean(reader: Any, event: dict[str, Any]) -> None:
+    with pytest.raises(StreamFailed) as failed:
+        stream(reader(), event)
+    assert "\x00" not in failed.value.message + failed.value.kind
+    assert len(failed.value.message) <= MAX_MESSAGE_CHARS
+    assert len(failed.value.kind) <= MAX_NAME_CHARS
+
+
+def test_what_stands_in_an_event_is_short_and_clean_whoever_read_it() -> None:
+    completed = outcome.completed(
+        SUBJECT,
+        attempt=1,
+        answered_by=POISON,
+        response_id=POISON,
+        finish_reason=POISON,
+        usage=TokenUsage(),
+        request_bytes=0,
+        answer_bytes=0,
+        answer_digest=b"",
+        cached_copy=None,
+        latency_ms=0,
+    )
+    rejected = ProviderRejected(POISON, provider="mine", status=400)
+    events = [
+        completed,
+        outcome.attempt_ended(SUBJECT, rejected, **OF_ATTEMPT),
+        outcome.attempt_not_made(SUBJECT, rejected, **OF_ATTEMPT),
+        outcome.request_failed(SUBJECT, code="X", message=POISON, status=None, latency_ms=0),
+    ]
+    written = [json(event) for event in events]
+    assert [CLEAN.encode() in event for event in written] == [True] * 4
+    assert [rb"\u0000" in event for event in written] == [False] * 4
+    assert max(map(len, written)) < 2 * MAX_MESSAGE_CHARS
+
+
+def test_what_the_caller_is_told_of_an_error_is_short_and_clean() -> None:
+    told = failure_of(ProviderLost(POISON, provider="mine"), "mine").message
+    assert told.startswith(CLEAN)
+    assert len(told) <= MAX_MESSAGE_CHARS
+
+
+def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can_be_kept() -> None:
+    dearest = MAX_USD_PER_1K * NANO_PER_USD * TOKENS_PER_PRICE // 1_000
+    price = Price(provider="p", model="m", source="override", prices=ClassPrices(input=dearest, output=dearest))
+    most = [
+        metered.anthropic_message(
+            json(
+                message(
+                    input_tokens=MAX_TOKENS,
+                    output_tokens=MAX_TOKENS,
+                    cache_read_input_tokens=MAX_TOKENS,
+                    cache_creation_input_tokens=MAX_TOKENS,
+                    cache_creation={
+                        "ephemeral_5m_input_tokens": MAX_TOKENS,
+                        "ephemeral_1h_input_tokens": MAX_TOKENS,
+                    },
+                )
+            )
+        ),
+        metered.openai_chat(json(chat(prompt_tokens=MAX_TOKENS, completion_tokens=MAX_TOKENS))),
+    ]
+    assert max(cost(found.usage, price).total_nano_usd for found in most) <= MAX_NANO_USD
+
+
+def test_nothing_that_is_nested_without_end_is_read() -> None:
+    with pytest.raises(UnreadableAnswer):
+        metered.openai_chat(b'{"id":"x","usage":' + b"[" * 100_000)
