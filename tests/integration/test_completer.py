@@ -16,7 +16,8 @@ from domain.embeddings import EmbeddingsRequest
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
 from domain.pricing import ClassPrices, Price
-from domain.sse import SseEvent
+from domain.provider_words import MAX_MESSAGE_CHARS
+from domain.sse import SseEvent, SseParser, sse
 from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim
 from infra.blobs import Blobs
@@ -34,6 +35,7 @@ from workers.providers.provider import ProviderCall
 from workers.streaming import StreamedAttempts
 
 PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(input=10**9, output=10**9))
+POISON = "bad\x00thing" + "x" * 100_000
 HOLD = 50_000
 COST = 30_000
 """Thirty tokens at a thousand nano-dollars each."""
@@ -286,6 +288,41 @@ async def test_for_who_leaves_between_attempts_no_other_is_made(
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, CostIncurred, RequestFailed]
     assert await ledger.balance(work.made.key_id) == (0, 0)
+
+
+class HostileProvider(CountingProvider):
+    """Says what no read model could hold, in its answer and inside its stream."""
+
+    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> Answered:
+        return Answered(
+            answer=_answer(),
+            usage=TokenUsage(input=10, output=20),
+            answered_by=POISON,
+            response_id=POISON,
+            finish_reason=POISON,
+        )
+
+    @asynccontextmanager
+    async def stream(self, _request: ChatRequest, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+        async def events() -> AsyncIterator[list[SseEvent]]:
+            yield SseParser().feed(sse(msgspec.json.encode({"error": {"message": POISON, "code": POISON}})))
+
+        yield events()
+
+
+@pytest.mark.parametrize(
+    ("stream", "ending"), [(None, RequestCompleted), (StreamWish(surface="native"), RequestFailed)]
+)
+async def test_nothing_that_a_provider_says_stops_the_projector(
+    ledger: RealLedger, stream: StreamWish | None, ending: type
+) -> None:
+    work = await bench(ledger, HostileProvider())
+    work.stream = stream
+    assert (await work.deliver(1)).acknowledged
+    assert set(await work.kinds()) == {CostIncurred, ending}
+    await ledger.fold()
+    assert await ledger.held(work.made.key_id) == 0
+    assert max((len(failure.message) for failure in work.heard.failures), default=0) <= MAX_MESSAGE_CHARS
 
 
 def _answer() -> ChatAnswer:

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from msgspec import UNSET
 
@@ -84,9 +85,10 @@ def frames(answer: Answer) -> Iterator[Frame]:
     yield _event("message_stop")
 
 
-def stream_error(_answer: Answer, _sent: int) -> bytes:
+def stream_error(answer: Answer, _sent: int) -> bytes:
     """The vendor's error inside a stream."""
-    return sse({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "error")
+    message = unquote(answer.plan.words.message) or "Overloaded"
+    return sse({"type": "error", "error": {"type": "overloaded_error", "message": message}}, "error")
 
 
 def count_tokens(answer: Answer) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def _event(kind: str, *, counts: bool = False, **fields: Any) -> Frame:
 
 def _message(answer: Answer) -> dict[str, Any]:
     return {
-        "id": f"msg_{answer.plan.digest[:24]}",
+        "id": unquote(answer.plan.words.id) or f"msg_{answer.plan.digest[:24]}",
         "type": "message",
         "role": "assistant",
         "model": answer.asked.model,

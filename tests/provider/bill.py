@@ -25,6 +25,7 @@ PRICES_PER_MILLION = {  # dollars in, out, read from the cache, written to it fo
 }
 _UNPRICED = ("0", "0", "0", "0", "0")
 _WRONG_BY_TOKENS = 10
+_HUGE_TOKENS = 2**62
 
 End = Literal["whole", "left", "cut", "error"]
 """How an answer ended: whole, its client left, the provider broke the connection, or sent an error into the stream."""
@@ -83,8 +84,13 @@ def sent_so_far(whole: Usage, sent: int, deltas: int) -> Usage:
 
 def reported(usage: Usage, words: Steering) -> Usage:
     """What the answer says of its usage: the truth, unless the prompt asks for something else."""
-    is_wrong = words.usage == "wrong"
-    return replace(usage, tokens_out=usage.tokens_out + _WRONG_BY_TOKENS) if is_wrong else usage
+    match words.usage:
+        case "wrong":
+            return replace(usage, tokens_out=usage.tokens_out + _WRONG_BY_TOKENS)
+        case "huge":
+            return replace(usage, tokens_out=_HUGE_TOKENS)
+        case _:
+            return usage
 
 
 def row(

@@ -5,6 +5,7 @@ import json
 import struct
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from msgspec import UNSET
 
@@ -120,9 +121,11 @@ def frames(answer: Answer) -> Iterator[Frame]:
     yield Frame(data=DONE)
 
 
-def stream_error(_answer: Answer, _sent: int) -> bytes:
+def stream_error(answer: Answer, _sent: int) -> bytes:
     """The vendor's error inside a stream."""
-    message = "The server had an error while processing your request. Sorry about that!"
+    message = (
+        unquote(answer.plan.words.message) or "The server had an error while processing your request. Sorry about that!"
+    )
     return sse({"error": {"message": message, "type": "server_error", "param": None, "code": None}})
 
 
@@ -134,7 +137,7 @@ def sse(event: dict[str, Any], name: str | None = None) -> bytes:
 
 def _head(answer: Answer, kind: str) -> dict[str, Any]:
     return {
-        "id": f"chatcmpl-{answer.plan.digest[:24]}",
+        "id": unquote(answer.plan.words.id) or f"chatcmpl-{answer.plan.digest[:24]}",
         "object": kind,
         "created": CREATED_S,
         "model": f"{answer.asked.model}-2024-07-18",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
+from urllib.parse import unquote
 
 from tests.provider.asked import Answer, Asked, Call, Frame, Tool, argument_deltas, text_of
 from tests.provider.bill import Usage
@@ -107,7 +108,8 @@ def frames(answer: Answer) -> Iterator[Frame]:
 def stream_error(answer: Answer, sent: int) -> bytes:
     """The vendor's error inside a stream: an event of its own, then the response as failed. `sent` counts frames."""
     failed = _response(answer, "failed", [], None)
-    return sse({"type": "error", "sequence_number": sent, "param": None} | FAILURE, "error") + sse(
+    error = FAILURE | {"message": unquote(answer.plan.words.message) or FAILURE["message"]}
+    return sse({"type": "error", "sequence_number": sent, "param": None} | error, "error") + sse(
         {"type": "response.failed", "sequence_number": sent + 1, "response": failed}, "response.failed"
     )
 
@@ -169,7 +171,7 @@ def _response(
     echoed = {name: answer.body.get(name, default) for name, default in _ECHOED.items()}
     is_cut_short = status == "incomplete"
     return echoed | {
-        "id": f"resp_{answer.plan.digest[:24]}",
+        "id": unquote(answer.plan.words.id) or f"resp_{answer.plan.digest[:24]}",
         "object": "response",
         "created_at": CREATED_S,
         "status": status,

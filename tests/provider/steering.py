@@ -13,6 +13,8 @@ Who cannot choose the prompt says them in the name of the user on whose behalf i
     [[cachewrite=9]]      of which so many in were written to it; [[cachewrite=9/4]]: 9 for 5 minutes, 4 for an hour
     [[reasoning=7]]       of which so many out were reasoning; without `tokens` they come on top of what is counted
     [[usage=wrong]]       report ten output tokens more than are charged
+    [[usage=huge]]        report 2⁶² output tokens
+    [[id=text]]           give the answer this id (URL-encoded, UTF-8)
     [[big=100000]]        answer with so many characters more
     [[say=text]]          answer exactly this text (URL-encoded, UTF-8)
     [[tool=name]]         ask for this tool to be called
@@ -27,6 +29,7 @@ And what only streams meet. A delta is a piece of text, of a tool call's argumen
     [[cut=5]]             break the connection after 5 deltas
     [[stall=5]]           send nothing more after 5 deltas, but keep the connection
     [[streamerror=3]]     after 3 deltas the vendor's error inside the stream, then its end
+    [[message=text]]      the message of `streamerror` (URL-encoded, UTF-8)
     [[nousage]]           no usage at the end, although it was asked for
     [[lateusage]]         usage on the finish chunk instead of one of its own (chat completions)
     [[nolast]]            end without the vendor's last event, as some of its kind do
@@ -62,6 +65,7 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     cachewrite: str = "0"
     reasoning: int = 0
     usage: str | UnsetType = UNSET
+    id: str = ""
     big: int = 0
     say: str | UnsetType = UNSET
     tool: str | UnsetType = UNSET
@@ -73,6 +77,7 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     cut: int | UnsetType = UNSET
     stall: int | UnsetType = UNSET
     streamerror: int | UnsetType = UNSET
+    message: str = ""
     nousage: bool = False
     nolast: bool = False
     lateusage: bool = False
