@@ -64,7 +64,7 @@ def openai_embeddings(body: bytes) -> Answered:
     """An answer of `POST /embeddings`, which has no id: its digest stands for one."""
     found = decoded(_decode_embeddings, body)
     identity = f"emb-{hashlib.sha256(body).hexdigest()[:24]}"
-    return _answered(body, openai.usage_from_wire(found.usage), found.model, identity, None)
+    return _answered(body, openai.embeddings_usage_from_wire(found.usage), found.model, identity, None)
 
 
 def openai_response(body: bytes) -> Answered:

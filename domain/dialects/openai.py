@@ -136,6 +136,7 @@ class WireUsage(Struct, frozen=True, kw_only=True):
 
     prompt_tokens: TokenCount
     completion_tokens: TokenCount = 0
+    total_tokens: TokenCount | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -226,7 +227,7 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
 
     """
     found = decoded(_decode_embeddings, body)
-    usage = usage_from_wire(found.usage)
+    usage = embeddings_usage_from_wire(found.usage)
     return Answered(
         answer=EmbeddingsAnswer(
             model=request.model,
@@ -255,17 +256,24 @@ def _finish(choice: _Choice) -> FinishReason | None:
     return FINISH_REASONS.get(choice.finish_reason, "stop")
 
 
+def embeddings_usage_from_wire(usage: WireUsage) -> TokenUsage:
+    """What went in. Nothing comes out that would have a price, whatever the total says."""
+    return usage_from_wire(msgspec.structs.replace(usage, total_tokens=None))
+
+
 def usage_from_wire(usage: WireUsage) -> TokenUsage:
     """OpenAI's prompt tokens include the cached and the audio ones, its completion tokens the audio ones.
 
-    A part is never more than what is left of its whole.
+    Some of its kind (Gemini's endpoint, xAI's) leave the thinking out of the completion tokens: what the total has more
+    was thought. A part is never more than what is left of its whole.
     """
     prompt = usage.prompt_tokens_details or _PromptDetails()
     completion = usage.completion_tokens_details or _CompletionDetails()
     rest, cached = part_of(usage.prompt_tokens, prompt.cached_tokens)
     rest, written = part_of(rest, prompt.cache_write_tokens)
     rest, audio_in = part_of(rest, prompt.audio_tokens)
-    output, audio_out = part_of(usage.completion_tokens, completion.audio_tokens)
+    unsaid = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - usage.completion_tokens)
+    output, audio_out = part_of(usage.completion_tokens + unsaid, completion.audio_tokens)
     return TokenUsage(
         input=rest,
         cache_read=cached,
@@ -273,5 +281,5 @@ def usage_from_wire(usage: WireUsage) -> TokenUsage:
         input_audio=audio_in,
         output=output,
         output_audio=audio_out,
-        reasoning=min(completion.reasoning_tokens or 0, output),
+        reasoning=min(max(completion.reasoning_tokens or 0, unsaid), output),
     )

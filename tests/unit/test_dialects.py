@@ -4,12 +4,14 @@ import msgspec
 import pytest
 
 from domain.chat import ChatAnswer, ChatRequest
-from domain.dialects import anthropic, openai
+from domain.dialects import anthropic, metered, openai
 from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.table import check
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest, UnknownModel
 from domain.routing import NamedProvider, route, settled_temperature
+from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
@@ -182,6 +184,43 @@ def test_openais_prompt_tokens_include_the_cached_ones() -> None:
     assert found.usage == TokenUsage(input=30, cache_read=60, input_audio=10, output=7, output_audio=2, reasoning=4)
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (100, 9)
     assert (found.answered_by, found.response_id, found.finish_reason) == ("gpt-4o-x", "c1", "stop")
+
+
+@pytest.mark.parametrize(
+    ("counted", "output", "reasoning"),
+    [
+        ({"completion_tokens": 5, "total_tokens": 1015}, 1005, 1000),
+        (
+            {
+                "completion_tokens": 5,
+                "total_tokens": 1015,
+                "completion_tokens_details": {"reasoning_tokens": 1000},
+            },
+            1005,
+            1000,
+        ),
+        ({"completion_tokens": 5, "total_tokens": 15}, 5, 0),
+        ({"completion_tokens": 5, "total_tokens": 3}, 5, 0),
+        ({"completion_tokens": 5, "total_tokens": None}, 5, 0),
+        ({"completion_tokens": 5}, 5, 0),
+        ({"total_tokens": 15}, 5, 5),
+    ],
+)
+def test_what_the_total_has_more_was_thought(counted: dict[str, object], output: int, reasoning: int) -> None:
+    usage = {"prompt_tokens": 10} | counted
+    body = msgspec.json.encode({"id": "c", "model": "m", "choices": [], "usage": usage})
+    expected = TokenUsage(input=10, output=output, reasoning=reasoning)
+    assert openai.chat_from_wire(body, request(user("x")), "openai").usage == expected
+    assert metered.openai_chat(body).usage == expected
+    reader = OpenAiChatReader()
+    reader.take(SseEvent(name="", data=body, raw=b""))
+    assert reader.usage == expected
+
+
+def test_embeddings_have_no_output_whatever_their_total() -> None:
+    body = b'{"model":"m","data":[],"usage":{"prompt_tokens":10,"total_tokens":1015}}'
+    assert openai.embeddings_from_wire(body, EmbeddingsRequest(input="x"), "openai").usage == TokenUsage(input=10)
+    assert metered.openai_embeddings(body).usage == TokenUsage(input=10)
 
 
 def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:

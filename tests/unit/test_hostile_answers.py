@@ -144,6 +144,7 @@ def wires(*counts: tuple[Any, Any]) -> Any:
         [
             lambda number: {"prompt_tokens": number},
             lambda number: {"completion_tokens": number},
+            lambda number: {"total_tokens": number},
             lambda number: {"prompt_tokens_details": {"cached_tokens": number}},
             lambda number: {"prompt_tokens_details": {"cache_write_tokens": number}},
             lambda number: {"prompt_tokens_details": {"audio_tokens": number}},
