@@ -2,9 +2,11 @@
 
 Strings are joined, lists of entries with an `index` are merged by it, other lists are joined, objects are merged member
 by member; of numbers, and of the few strings that are said whole each time, the last counts. So members that nobody
-here has heard of are kept as well.
+here has heard of are kept as well. Where a list and strings come for one member, as the content of Mistral's thinking
+models does, the strings are text parts of the list.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 _WHOLE = frozenset({"role", "id", "type", "index", "name", "object"})
@@ -13,6 +15,10 @@ _WHOLE = frozenset({"role", "id", "type", "index", "name", "object"})
 
 class _Text(list[str]):
     """Pieces of a string: joined once, at the end."""
+
+
+class _Parts(list[Any]):
+    """A list among whose entries are texts still being joined."""
 
 
 class _Indexed(dict[int, dict[str, Any]]):
@@ -28,6 +34,8 @@ def merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
             text = whole.get(name)
             if isinstance(text, _Text):
                 text.append(piece)
+            elif isinstance(text, list):
+                whole[name] = _with_text(text, piece)
             else:
                 whole[name] = _Text((piece,))
         elif isinstance(piece, dict):
@@ -49,7 +57,7 @@ def finished(whole: Any) -> Any:
         return [finished(entry) for _, entry in sorted(whole.items())]
     if isinstance(whole, dict):
         return {name: finished(value) for name, value in whole.items()}
-    return whole
+    return [finished(entry) for entry in whole] if isinstance(whole, _Parts) else whole
 
 
 def _merged_list(known: Any, piece: list[Any]) -> Any:
@@ -58,7 +66,20 @@ def _merged_list(known: Any, piece: list[Any]) -> Any:
         for entry in piece:
             merge(indexed.setdefault(entry["index"], {}), entry)
         return indexed
+    if isinstance(known, _Text):
+        known = _with_text((), "".join(known))
     if isinstance(known, list):
         known.extend(piece)
         return known
     return known if isinstance(known, _Indexed) else piece
+
+
+def _with_text(known: Sequence[Any], piece: str) -> _Parts:
+    """The list with a string more: in the text that was begun last, if that is its last part."""
+    parts = known if isinstance(known, _Parts) else _Parts(known)
+    last = parts[-1] if parts else None
+    if isinstance(last, dict) and isinstance(last.get("text"), _Text):
+        last["text"].append(piece)
+    elif piece:
+        parts.append({"type": "text", "text": _Text((piece,))})
+    return parts

@@ -152,7 +152,8 @@ class _ToolCall(Struct, frozen=True):
 
 
 class _Message(Struct, frozen=True):
-    content: str | None = None
+    content: Any = None
+    """See `text_of`."""
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
 
@@ -246,12 +247,29 @@ def _answer(message: _Message) -> AnswerMessage:
         ToolCall(id=call.id, function=FunctionCall(name=call.function.name, arguments=call.function.arguments))
         for call in message.tool_calls or ()
     ]
-    return AnswerMessage(content=message.content or message.refusal, tool_calls=calls or UNSET)
+    return AnswerMessage(content=text_of(message.content) or message.refusal, tool_calls=calls or UNSET)
+
+
+def text_of(content: Any) -> str | None:
+    """The text of a message or a delta: a string, or (Mistral's thinking models) the text parts of a list.
+
+    Thinking has no place in the canonical answer, nor have parts of kinds to come.
+    """
+    if content is None or isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else ()
+    texts = [text for part in parts if (text := _text_of_part(part)) is not None]
+    return "".join(texts) if texts else None
+
+
+def _text_of_part(part: Any) -> str | None:
+    text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+    return text if isinstance(text, str) else None
 
 
 def _finish(choice: _Choice) -> FinishReason | None:
     """Why the answer ended. One that is nothing but a refusal is not what was asked for, whatever its form."""
-    if choice.message.refusal and not choice.message.content:
+    if choice.message.refusal and not text_of(choice.message.content):
         return "content_filter"
     return FINISH_REASONS.get(choice.finish_reason, "stop")
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.chat import FinishReason
-from domain.dialects.openai import FINISH_REASONS, WireUsage, usage_from_wire
+from domain.dialects.openai import FINISH_REASONS, WireUsage, text_of, usage_from_wire
 from domain.dialects.openai_assembled import OpenAiAssembler
 from domain.dialects.streamed import DONE, decoded, failure, utf8_bytes
 from domain.provider_words import as_name
@@ -38,7 +38,8 @@ class _Audio(Struct, frozen=True, gc=False):
 
 class _Delta(Struct, frozen=True, gc=False):
     role: str | None = None
-    content: str | None = None
+    content: Any = None
+    """Text, or (Mistral's thinking models) a list of parts."""
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -121,7 +122,7 @@ class OpenAiChatReader:
         delta = choice.delta
         if delta is not None:
             self.received_output_bytes += _output_bytes(delta)
-            if delta.content:
+            if text_of(delta.content):
                 self._answering.add(choice.index)
             elif delta.refusal:
                 self._refusing.add(choice.index)
@@ -163,7 +164,7 @@ def _piece(choice: _Choice, finish_reason: FinishReason | None) -> ChunkChoice:
         index=choice.index,
         delta=Delta(
             role="assistant" if delta.role else None,
-            content=delta.content or delta.refusal or None,
+            content=text_of(delta.content) or delta.refusal or None,
             tool_calls=calls or None,
         ),
         finish_reason=finish_reason,
@@ -171,10 +172,10 @@ def _piece(choice: _Choice, finish_reason: FinishReason | None) -> ChunkChoice:
 
 
 def _output_bytes(delta: _Delta) -> int:
-    count = utf8_bytes(delta.content) + utf8_bytes(delta.refusal)
+    count = _any_bytes(delta.content) + utf8_bytes(delta.refusal)
     count += utf8_bytes(delta.reasoning_content) + utf8_bytes(delta.reasoning)
     if delta.tool_calls:
-        count += sum(_call_bytes(call.function) + _custom_bytes(call.custom) for call in delta.tool_calls)
+        count += sum(_call_bytes(call.function) + _any_bytes(call.custom) for call in delta.tool_calls)
     if delta.function_call is not None:
         count += _call_bytes(delta.function_call)
     if delta.audio is not None:
@@ -186,5 +187,8 @@ def _call_bytes(function: _Function | None) -> int:
     return utf8_bytes(function.name) + utf8_bytes(function.arguments) if function is not None else 0
 
 
-def _custom_bytes(custom: Any) -> int:
-    return len(msgspec.json.encode(custom)) if custom is not None else 0
+def _any_bytes(said: Any) -> int:
+    """How long it is: a text by itself, whatever else as JSON."""
+    if said is None or isinstance(said, str):
+        return utf8_bytes(said)
+    return len(msgspec.json.encode(said))

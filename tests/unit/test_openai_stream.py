@@ -134,6 +134,62 @@ def test_the_chunks_amount_to_what_the_assembled_answer_says(stream: bytes) -> N
     assert assembler.answer(answer_usage(COUNTED)) == openai.chat_from_wire(reader.assembled(), asked, "openai").answer
 
 
+def thought(text: str) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+
+
+def written(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+THINKING = b"".join(
+    [
+        chunk(choice({"role": "assistant", "content": ""})),
+        chunk(choice({"content": [thought("hm")]})),
+        chunk(choice({"content": [thought("so"), written("it is ")]})),
+        chunk(choice({"content": "fo"})),
+        chunk(choice({"content": "ur"})),
+        chunk(choice({"content": [written(".")]})),
+        chunk(choice({}, finish="stop"), usage=USAGE),
+        DONE,
+    ]
+)
+"""As Mistral's thinking models speak."""
+
+
+def test_of_a_content_in_parts_the_text_is_told_and_the_thinking_is_not() -> None:
+    assembler = ChatAssembler(provider="openai", model="mine")
+    for piece in read_all(OpenAiChatReader(model="mine"), THINKING):
+        assembler.add(piece)
+    (told,) = assembler.answer(answer_usage(COUNTED)).choices
+    assert (told.message.content, told.finish_reason) == ("it is four.", "stop")
+
+
+def test_a_content_in_parts_is_kept_as_it_came_and_read_as_it_is_told() -> None:
+    reader = OpenAiChatReader(keep=True)
+    read_all(reader, THINKING)
+    (only,) = msgspec.json.decode(reader.assembled())["choices"]
+    parts = [thought("hm"), thought("so"), written("it is "), written("four"), written(".")]
+    assert only["message"]["content"] == parts
+    asked = ChatRequest(model="mine", messages=[UserMessage(content="x")])
+    (told,) = openai.chat_from_wire(reader.assembled(), asked, "openai").answer.choices  # type: ignore[union-attr]
+    assert told.message.content == "it is four."
+
+
+def test_parts_after_a_text_keep_the_text() -> None:
+    reader = OpenAiChatReader(keep=True)
+    read_all(reader, chunk(choice({"content": "a"})) + chunk(choice({"content": [thought("b")]})))
+    (only,) = msgspec.json.decode(reader.assembled())["choices"]
+    assert only["message"]["content"] == [written("a"), thought("b")]
+
+
+@pytest.mark.parametrize("content", [[thought("hm, so")], {"a": "hm, so"}, 7, [["x"], 1, None, {"type": "text"}]])
+def test_a_content_of_any_shape_is_counted_by_its_bytes(content: Any) -> None:
+    reader = OpenAiChatReader(model="mine")
+    assert read_all(reader, chunk(choice({"content": content}))) == []
+    assert reader.received_output_bytes == len(msgspec.json.encode(content))
+
+
 def test_the_tail_begins_with_the_usage() -> None:
     reader = OpenAiChatReader()
     tails = []
