@@ -6,6 +6,7 @@ import msgspec
 
 from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.assembled import finished, merge
+from domain.dialects.openai_calls import CallOrder
 
 _OF_A_CHUNK_ONLY = frozenset({"choices", "obfuscation", "object"})
 
@@ -15,17 +16,25 @@ class _Choice:
         self.message: dict[str, Any] = {}
         self.logprobs: dict[str, Any] | None = None
         self.others: dict[str, Any] = {}
+        self._calls = CallOrder()
 
     def add(self, choice: dict[str, Any]) -> None:
         for name, value in choice.items():
             if name == "delta":
-                merge(self.message, value or {})
+                merge(self.message, self._with_indexes(value or {}))
             elif name == "logprobs":
                 if isinstance(value, dict):
                     self.logprobs = self.logprobs or {}
                     merge(self.logprobs, value)
             elif value is not None or name not in self.others:
                 self.others[name] = value
+
+    def _with_indexes(self, delta: dict[str, Any]) -> dict[str, Any]:
+        """The delta, each of its calls with the index that is its own."""
+        for call in delta.get("tool_calls") or ():
+            is_named = bool(call.get("custom") or (call.get("function") or {}).get("name"))
+            call["index"] = self._calls.index_of(call.get("index"), call.get("id"), is_named=is_named)
+        return delta
 
     def whole(self, index: int) -> dict[str, Any]:
         message = {"role": "assistant", "content": None} | finished(self.message)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from domain.chat import FinishReason
 from domain.dialects.openai import FINISH_REASONS, WireUsage, text_of, usage_from_wire
 from domain.dialects.openai_assembled import OpenAiAssembler
+from domain.dialects.openai_calls import CallOrder
 from domain.dialects.streamed import DONE, decoded, failure, utf8_bytes
 from domain.provider_words import as_name
 from domain.sse import SseEvent
@@ -25,10 +26,15 @@ class _Function(Struct, frozen=True, gc=False):
 
 
 class _ToolCall(Struct, frozen=True, gc=False):
-    index: int = 0
+    index: int | None = None
     id: str | None = None
     function: _Function | None = None
     custom: Any = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it says what is called."""
+        return bool(self.custom or (self.function is not None and self.function.name))
 
 
 class _Audio(Struct, frozen=True, gc=False):
@@ -84,6 +90,8 @@ class OpenAiChatReader:
         self.received_output_bytes = 0
         self._answering: set[int] = set()
         self._refusing: set[int] = set()
+        self._calls: dict[int, CallOrder] = {}
+        """By choice."""
         self._model = model
         self._assembler = OpenAiAssembler() if keep else None
 
@@ -139,36 +147,38 @@ class OpenAiChatReader:
         pieces = [
             piece
             for choice in choices
-            if (piece := _piece(choice, self._finish(choice))).delta != _EMPTY or piece.finish_reason is not None
+            if (piece := self._piece(choice)).delta != _EMPTY or piece.finish_reason is not None
         ]
         return [ChatChunk(id=self.response_id, model=model, choices=pieces)] if pieces else []
 
+    def _piece(self, choice: _Choice) -> ChunkChoice:
+        delta = choice.delta or _NOTHING
+        return ChunkChoice(
+            index=choice.index,
+            delta=Delta(
+                role="assistant" if delta.role else None,
+                content=text_of(delta.content) or delta.refusal or None,
+                tool_calls=self._tool_calls(choice.index, delta.tool_calls) if delta.tool_calls else None,
+            ),
+            finish_reason=self._finish(choice),
+        )
+
+    def _tool_calls(self, choice_index: int, calls: list[_ToolCall]) -> list[ToolCallDelta]:
+        order = self._calls.setdefault(choice_index, CallOrder())
+        return [
+            ToolCallDelta(
+                index=order.index_of(call.index, call.id, is_named=call.is_named),
+                id=call.id,
+                type="function" if call.id else None,
+                function=FunctionDelta(name=call.function.name, arguments=call.function.arguments)
+                if call.function is not None
+                else FunctionDelta(),
+            )
+            for call in calls
+        ]
+
 
 _EMPTY = Delta()
-
-
-def _piece(choice: _Choice, finish_reason: FinishReason | None) -> ChunkChoice:
-    delta = choice.delta or _NOTHING
-    calls = [
-        ToolCallDelta(
-            index=call.index,
-            id=call.id,
-            type="function" if call.id else None,
-            function=FunctionDelta(name=call.function.name, arguments=call.function.arguments)
-            if call.function is not None
-            else FunctionDelta(),
-        )
-        for call in delta.tool_calls or ()
-    ]
-    return ChunkChoice(
-        index=choice.index,
-        delta=Delta(
-            role="assistant" if delta.role else None,
-            content=text_of(delta.content) or delta.refusal or None,
-            tool_calls=calls or None,
-        ),
-        finish_reason=finish_reason,
-    )
 
 
 def _output_bytes(delta: _Delta) -> int:

@@ -134,6 +134,65 @@ def test_the_chunks_amount_to_what_the_assembled_answer_says(stream: bytes) -> N
     assert assembler.answer(answer_usage(COUNTED)) == openai.chat_from_wire(reader.assembled(), asked, "openai").answer
 
 
+def called(index: int | None, call_id: str | None, name: str | None, arguments: str) -> dict[str, Any]:
+    """A piece of a call; what is None is left out."""
+    function = {"name": name, "arguments": arguments}
+    return present({"index": index, "id": call_id, "function": function})  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([called(None, "a", "f", '{"x":1}'), called(None, "b", "g", "{}")], id="no index"),
+        pytest.param([called(0, "a", "f", '{"x":1}'), called(0, "b", "g", "{}")], id="one index"),
+        pytest.param(
+            [called(None, "a", "f", '{"x"'), called(None, None, None, ":1}"), called(None, "b", "g", "{}")],
+            id="no index, in pieces",
+        ),
+        pytest.param(
+            [
+                called(0, "a", "f", ""),
+                called(0, "a", "f", '{"x":'),
+                called(0, "a", None, "1}"),
+                called(1, "b", "g", "{}"),
+            ],
+            id="a repeated id",
+        ),
+        pytest.param(
+            [called(0, "a", "f", '{"x"'), called(0, "a2", None, ":1}"), called(1, "b", "g", "{}")],
+            id="an id for each piece",
+        ),
+        pytest.param(
+            [called(0, "a", "f", '{"x"'), called(None, None, None, ":1}"), called(1, "b", "g", "{}")],
+            id="an index for the first piece",
+        ),
+        pytest.param(
+            [called(0, "a", "f", '{"x"'), called(1, "b", "g", "{}"), called(0, None, None, ":1}")], id="by turns"
+        ),
+        pytest.param([called(3, "a", "f", '{"x":1}'), called(7, "b", "g", "{}")], id="with gaps"),
+        pytest.param([called(None, None, "f", '{"x":1}'), called(None, None, "g", "{}")], id="neither index nor id"),
+    ],
+)
+def test_each_call_is_one_however_it_is_numbered(pieces: list[dict[str, Any]]) -> None:
+    assembler = ChatAssembler(provider="openai", model="mine")
+    reader = OpenAiChatReader(model="mine", keep=True)
+    for chunks in read_all(reader, b"".join(chunk(choice({"tool_calls": [piece]})) for piece in pieces)):
+        assembler.add(chunks)
+    (told,) = assembler.answer(answer_usage(COUNTED)).choices
+    (kept,) = msgspec.json.decode(reader.assembled())["choices"]
+    expected = [("f", '{"x":1}'), ("g", "{}")]
+    assert [(call.function.name, call.function.arguments) for call in told.message.tool_calls or ()] == expected
+    functions = [call["function"] for call in kept["message"]["tool_calls"]]
+    assert [(function["name"], function["arguments"]) for function in functions] == expected
+
+
+def test_calls_of_one_delta_without_index_are_as_many() -> None:
+    reader = OpenAiChatReader(model="mine")
+    both = [called(None, "a", "f", "{}"), called(None, "b", "g", "{}")]
+    (told,) = read_all(reader, chunk(choice({"tool_calls": both})))
+    assert [(call.index, call.id) for call in told.choices[0].delta.tool_calls] == [(0, "a"), (1, "b")]
+
+
 def thought(text: str) -> dict[str, Any]:
     return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
 
