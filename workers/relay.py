@@ -127,10 +127,10 @@ class PassedOn:
             except StreamFailed:
                 self.hear_out(events[number:])
                 raise
-            if self.reader.is_tail:
-                self._tail.append(event)
-            else:
-                sent.append(without_usage(event) if self._hides_usage else event.raw)
+            self._tail.append(event)
+            if not self.reader.is_tail:
+                sent += (without_usage(held) if self._hides_usage else held.raw for held in self._tail)
+                self._tail.clear()
 
     def hear_out(self, events: Sequence[SseEvent]) -> None:
         """See `Relay`."""

@@ -90,6 +90,8 @@ class OpenAiChatReader:
         self.received_output_bytes = 0
         self._answering: set[int] = set()
         self._refusing: set[int] = set()
+        self._open: set[int] = set()
+        """Choices that have begun and have not finished."""
         self._calls: dict[int, CallOrder] = {}
         """By choice."""
         self._model = model
@@ -115,8 +117,10 @@ class OpenAiChatReader:
             self._account(choice)
         if chunk.usage is not None:
             self.usage = usage_from_wire(chunk.usage)
-            if not choices or any(choice.finish_reason is not None for choice in choices):
-                self.is_tail = True
+        if choices and (self._open or all(choice.finish_reason is None for choice in choices)):
+            self.is_tail = self.is_ended
+        elif chunk.usage is not None:
+            self.is_tail = True
         if self._assembler is not None:
             self._assembler.add(decoded(_decode_whole, data))
         return self._canonical(self._model, choices) if self._model is not None else []
@@ -134,7 +138,11 @@ class OpenAiChatReader:
                 self._answering.add(choice.index)
             elif delta.refusal:
                 self._refusing.add(choice.index)
-        if choice.finish_reason is not None and choice.index == 0:
+        if choice.finish_reason is None:
+            self._open.add(choice.index)
+            return
+        self._open.discard(choice.index)
+        if choice.index == 0:
             self.finish_reason = self._finish(choice)
 
     def _finish(self, choice: _Choice) -> FinishReason | None:

@@ -50,7 +50,10 @@ class StreamReader(Protocol):
     is_ended: bool
     """The vendor's proper end was seen: a stream that stops before it was cut."""
     is_tail: bool
-    """The event last taken, and all that follow it, are to be held back until the gateway's log has committed."""
+    """The event last taken is to be held back, with all that follow, until the gateway's log has committed: nothing but
+    the end seems to follow. False again where more did (another choice of a provider that counts in every chunk): what
+    was held back is to go on then.
+    """
     received_output_bytes: int
     """UTF-8 bytes of text, tool calls and thinking so far: no fewer than the tokens that were shown."""
 

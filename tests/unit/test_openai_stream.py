@@ -271,6 +271,40 @@ def test_usage_beside_the_finish_reason_begins_the_tail() -> None:
     assert not reader.is_ended
 
 
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        pytest.param(
+            [choice({"content": "a"}), choice({"content": "b"}, index=1), choice({}, finish="stop"),
+             choice({"content": "c"}, index=1), choice({}, index=1, finish="stop")],
+            [False, False, False, False, True],
+            id="side by side",
+        ),
+        pytest.param(
+            [choice({"content": "a"}), choice({}, finish="stop"), choice({"content": "b"}, index=1),
+             choice({}, index=1, finish="stop")],
+            [False, True, False, True],
+            id="one after the other",
+        ),
+    ],
+)  # fmt: skip
+def test_with_usage_in_every_chunk_the_tail_begins_with_the_last_finish(
+    chunks: list[dict[str, Any]], expected: list[bool]
+) -> None:
+    reader = OpenAiChatReader()
+    tails = []
+    for event in events_of(b"".join(chunk(one, usage=USAGE) for one in chunks) + chunk(usage=USAGE) + DONE):
+        reader.take(event)
+        tails.append(reader.is_tail)
+    assert tails == [*expected, True, True]
+
+
+def test_what_comes_after_the_end_is_held_back_with_it() -> None:
+    reader = OpenAiChatReader()
+    read_all(reader, DONE + chunk(choice({"content": "a"})))
+    assert reader.is_tail
+
+
 def test_what_azure_says_first_names_nothing_and_ends_nothing() -> None:
     reader = OpenAiChatReader(model="mine")
     assert read_all(reader, chunk(id="", model="", prompt_filter_results=[])) == []

@@ -1,0 +1,50 @@
+"""What of a stream goes on at once, and what is held back for its end."""
+
+from decimal import Decimal
+
+import pytest
+from msgspec.structs import replace
+
+from domain.tokens import TokenUsage
+from infra.jobs import StreamWish
+from tests.unit.sdk_streams import events_of
+from tests.unit.test_estimated_usage import JOB
+from workers.relay import End, make_relay
+
+USAGE = b'"usage":{"prompt_tokens":1,"completion_tokens":2}'
+END = End(usage=TokenUsage(input=1, output=2), cost_usd=Decimal("0.5"), latency_ms=1)
+
+
+def chunk(index: int, text: bytes, finish: bytes = b"null") -> bytes:
+    choice = b'{"index":%d,"delta":{"content":"%b"},"finish_reason":%b}' % (index, text, finish)
+    return b'data: {"id":"c","model":"m","choices":[' + choice + b"]," + USAGE + b"}\n\n"
+
+
+FIRST, FIRST_END = chunk(0, b"a"), chunk(0, b"", b'"stop"')
+SECOND, SECOND_END = chunk(1, b"b"), chunk(1, b"", b'"stop"')
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        pytest.param([FIRST, FIRST_END, SECOND, SECOND_END, DONE], id="one after the other"),
+        pytest.param([FIRST, SECOND, FIRST_END, SECOND, SECOND_END, DONE], id="side by side"),
+    ],
+)
+def test_no_choice_waits_for_the_end_of_another(stream: list[bytes]) -> None:
+    relay = make_relay(replace(JOB, stream=StreamWish(surface="openai", with_usage=True)))
+    sent: list[bytes] = []
+    for one in stream:
+        relay.take(events_of(one), sent)
+    assert b"".join(sent) == b"".join(stream[:-2])
+    tail = relay.tail(END)
+    assert tail.count(b'"cost":0.5') == 1
+    assert tail.replace(b',"cost":0.5', b"") == b"".join(stream[-2:])
+
+
+def test_what_was_held_back_and_goes_on_shows_no_usage_that_nobody_asked_for() -> None:
+    relay = make_relay(replace(JOB, stream=StreamWish(surface="openai", with_usage=False)))
+    sent: list[bytes] = []
+    relay.take(events_of(FIRST + FIRST_END + SECOND), sent)
+    assert b"".join(sent) == (FIRST + FIRST_END + SECOND).replace(b"," + USAGE, b"")
