@@ -148,7 +148,9 @@ class Answering:
         asked = self._preparation.work_out(caller, question)
         asked.departure = departure
         if isinstance(asked.request, WireRequest):
-            await self._objects.check(caller.project_id, asked.route.provider, asked.request)
+            asked.needs_own_credential = await self._objects.check(
+                caller.project_id, asked.route.provider, asked.request
+            )
         try:
             return await self._answer(asked)
         except GatewayError as error:
@@ -264,6 +266,7 @@ class Answering:
             body=body,
             body_blob_id=blob_id,
             is_wire=isinstance(asked.request, WireRequest),
+            needs_own_credential=asked.needs_own_credential,
             headers=question.headers,
             query=question.query,
             stream=question.stream,

@@ -17,7 +17,6 @@ from api.question import Asked
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.events import RequestRejected, request_stream
 from domain.limits import NANO_PER_S
-from domain.wire import WireRequest
 from infra.admission import Admission, Ask, Attempt, Decision
 from infra.event_log import Commit, EventLog
 from infra.replies import ReplyInbox
@@ -185,9 +184,8 @@ class Gate:
 
 def _unbounded(asked: Asked) -> Forbidden:
     """Nobody can say what the request may cost at most: for want of a price, or for a field without a bound."""
-    request = asked.request
-    if asked.price is not None and isinstance(request, WireRequest) and request.unbounded is not None:
-        return Forbidden(f"nobody can bound the cost of `{request.unbounded}`, and this key has a budget: leave it out")
+    if asked.price is not None and asked.unbounded is not None:
+        return Forbidden(f"nobody can bound the cost of `{asked.unbounded}`, and this key has a budget: leave it out")
     return Forbidden(
         f"nobody knows the price of {asked.route.upstream_model!r}, and this key has a budget: "
         "an operator can set one with `gateway price set`"

@@ -74,8 +74,9 @@ class Preparation:
             request = settled_temperature(request, found.upstream_model)
         price = self._price(question, found)
         bounds = self._bounds(request, found)
+        unbounded = _unbounded(request, found)
         hold, floor = None, ZERO
-        if price is not None and not _is_unbounded(request):
+        if price is not None and unbounded is None:
             hold = floor = bound(bounds.input_tokens, bounds.output_tokens, price)
             if bounds.may_lower and caller.settings.output_cap == "lower":
                 floor = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
@@ -88,6 +89,7 @@ class Preparation:
             body=body,
             key=_key(caller, question, found, body),
             price=price,
+            unbounded=unbounded,
             input_tokens=bounds.input_tokens,
             output_tokens=bounds.output_tokens,
             hold_nano_usd=hold,
@@ -111,11 +113,11 @@ class Preparation:
         input_tokens = request.input_tokens
         if request.reads_elsewhere:
             input_tokens += window or DEFAULT_CONTEXT_WINDOW
-        output_tokens = 0
-        if request.operation != "embeddings":
-            output_tokens = request.choices * (request.output_cap or longest_answer(found.upstream_model, window))
-        may_lower = request.operation != "embeddings" and request.output_cap is None
-        return Bounds(input_tokens=input_tokens, output_tokens=output_tokens, may_lower=may_lower)
+        if request.operation == "embeddings":
+            return Bounds(input_tokens=input_tokens, output_tokens=0, may_lower=False)
+        cap = _cap(request, found)
+        output_tokens = request.choices * (cap or longest_answer(found.upstream_model, window))
+        return Bounds(input_tokens=input_tokens, output_tokens=output_tokens, may_lower=cap is None)
 
 
 def lower_cap(asked: Asked, granted_nano_usd: NanoUsd) -> None:
@@ -145,8 +147,19 @@ def _check_allowed(caller: Caller, model: str) -> None:
         raise Forbidden(f"this key may not use model {model!r}; it may use: {', '.join(allowed)}")
 
 
-def _is_unbounded(request: AnyQuestion) -> bool:
-    return isinstance(request, WireRequest) and request.unbounded is not None
+def _unbounded(request: AnyQuestion, found: Route) -> str | None:
+    """The field whose cost nobody can bound. A provider by configuration may sell anything by a field of its own."""
+    if not isinstance(request, WireRequest):
+        return None
+    return request.unbounded or (request.unknown if found.base_url is not None else None)
+
+
+def _cap(request: WireRequest, found: Route) -> int | None:
+    """The caller's output cap, where its provider knows the field: many of OpenAI's kind know the older one alone."""
+    has_newer_alone = request.cap_fields == ("max_completion_tokens",)
+    if has_newer_alone and found.base_url is not None and not wants_max_completion_tokens(found.upstream_model):
+        return None
+    return request.output_cap
 
 
 def _body(request: AnyQuestion, question: Question, found: Route) -> bytes:

@@ -58,6 +58,10 @@ class Asked(Struct, kw_only=True):
     """Of the cache; None: the answer is neither looked up nor kept."""
     price: Price | None
     """None: nobody can price the model."""
+    unbounded: str | None
+    """The field, if any, whose cost nobody can bound."""
+    needs_own_credential: bool = False
+    """It names what lies at the provider under the project's own credential, and may be asked under no other."""
     input_tokens: int
     output_tokens: int
     """The most that the answer may be counted as; lower once its cap is."""

@@ -25,6 +25,8 @@ class Access(Struct, frozen=True):
     key: str
     kind: Kind | None = None
     base_url: str | None = None
+    is_own: bool = False
+    """The project has brought the key itself."""
 
     def __repr__(self) -> str:
         """Shows no key."""
@@ -77,7 +79,7 @@ class ProviderKeys:
         if row is None:
             return None
         key = self._vault.open(row["sealed"], tenant=row["project_id"], row=f"provider-key/{provider}").decode()
-        return Access(key, row["kind"], row["base_url"])
+        return Access(key, row["kind"], row["base_url"], is_own=row["project_id"] == project_id)
 
 
 async def store_provider_key(

@@ -35,8 +35,8 @@ class ProviderObjects:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def check(self, project_id: str, provider: str, request: WireRequest) -> None:
-        """Refuse what belongs to somebody else, or may.
+    async def check(self, project_id: str, provider: str, request: WireRequest) -> bool:
+        """Refuse what belongs to somebody else, or may. True: it is the project's only under a credential of its own.
 
         Raises:
             NotFound: the project has made no such answer.
@@ -45,13 +45,13 @@ class ProviderObjects:
 
         """
         if request.response_id is None and request.foreign is None:
-            return
+            return False
         async with database_errors():
             has_own_credential = await self._pool.fetchval(
                 "SELECT true FROM provider_keys WHERE project_id = $1 AND provider = $2", project_id, provider
             )
             if has_own_credential:
-                return
+                return True
             if request.foreign is not None:
                 raise Forbidden(
                     f"`{request.foreign}` names what lies with {provider} under a credential that projects share: "
@@ -68,3 +68,4 @@ class ProviderObjects:
             )
         if not has_made:
             raise NotFound(f"`previous_response_id` {request.response_id!r} is no answer of this project's")
+        return False

@@ -93,6 +93,8 @@ class ProviderCalls:
         access = await self._keys.access(job.project_id, job.provider)
         if access is None or (access.kind or job.provider, access.base_url) != (job.kind, job.base_url):
             return None
+        if job.needs_own_credential and not access.is_own:
+            return None
         if access.base_url is None:
             return Credential(access.key, self._base_urls.get(job.provider))
         return Credential(access.key, access.base_url, is_callers=True)

@@ -38,7 +38,7 @@ async def test_no_secret_is_in_the_database(ledger: RealLedger, accounts: Accoun
     for secret in (SECRET, made.key.text, made.key.text[8:-6], PROMPT.decode()):
         assert secret not in dump
         assert secret.encode().hex() not in dump
-    assert await ProviderKeys(ledger.pool, vault, {}).access(made.project_id, "openai") == Access(SECRET)
+    assert await ProviderKeys(ledger.pool, vault, {}).access(made.project_id, "openai") == Access(SECRET, is_own=True)
 
 
 async def test_a_sealed_key_moved_to_another_project_does_not_open(
@@ -57,7 +57,7 @@ async def test_a_replaced_provider_key_is_used_once_that_is_known(
 ) -> None:
     made = await accounts.create_project("changes", {"openai": SECRET})
     known = ProviderKeys(ledger.pool, vault, {"openai": "sk-the-installations"})
-    assert await known.access(made.project_id, "openai") == Access(SECRET)
+    assert await known.access(made.project_id, "openai") == Access(SECRET, is_own=True)
     await accounts.change_project(made.project_id, settings={}, provider_keys={"openai": None})
     known.forget(made.project_id)
     assert await known.access(made.project_id, "openai") == Access("sk-the-installations")
