@@ -6,10 +6,10 @@ left out, since Anthropic takes none: OpenAI's write them beside their tool call
 """
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Meta, Struct
 
 from domain.chat import (
     AnswerMessage,
@@ -217,6 +217,9 @@ def _described(wanted: JsonSchema) -> dict[str, Any]:
     return wanted.schema | {"description": wanted.description}
 
 
+MAX_ITERATIONS = 1_000
+
+
 class CacheCreation(Struct, frozen=True):
     """What was written to the cache, by lifetime."""
 
@@ -230,6 +233,17 @@ class OutputDetails(Struct, frozen=True):
     thinking_tokens: TokenCount | None = None
 
 
+class Iteration(Struct, frozen=True, kw_only=True):
+    """One of the model's turns within an answer. Of type `compaction`: a summary, which the sums leave out."""
+
+    type: str = ""
+    input_tokens: TokenCount | None = None
+    output_tokens: TokenCount | None = None
+    cache_creation_input_tokens: TokenCount | None = None
+    cache_read_input_tokens: TokenCount | None = None
+    cache_creation: CacheCreation | None = None
+
+
 class WireUsage(Struct, frozen=True, kw_only=True):
     """Tokens as the vendor counts them."""
 
@@ -239,6 +253,7 @@ class WireUsage(Struct, frozen=True, kw_only=True):
     cache_read_input_tokens: TokenCount | None = None
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputDetails | None = None
+    iterations: Annotated[list[Iteration], Meta(max_length=MAX_ITERATIONS)] | None = None
 
 
 class _Block(Struct, frozen=True):
@@ -307,16 +322,32 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
 
 
 def usage_from_wire(usage: WireUsage) -> TokenUsage:
-    """Anthropic's input tokens exclude the cache; what was written to it is split by lifetime where the answer does."""
+    """Anthropic's input tokens exclude the cache; what was written to it is split by lifetime where the answer does.
+
+    Summaries of the context that the provider asked the model for are billed, too.
+    """
+    details = usage.output_tokens_details
+    counted = _counted(usage, (details.thinking_tokens or 0) if details is not None else 0)
+    for iteration in usage.iterations or ():
+        if iteration.type == "compaction":
+            counted = _sum(counted, _counted(iteration, 0))
+    return counted
+
+
+def _counted(usage: WireUsage | Iteration, thinking_tokens: int) -> TokenUsage:
     written = usage.cache_creation_input_tokens or 0
     split = usage.cache_creation or CacheCreation(ephemeral_5m_input_tokens=written)
-    details = usage.output_tokens_details
     return TokenUsage(
-        input=usage.input_tokens,
+        input=usage.input_tokens or 0,
         cache_read=usage.cache_read_input_tokens or 0,
         cache_write=max(written, split.ephemeral_5m_input_tokens + split.ephemeral_1h_input_tokens)
         - split.ephemeral_1h_input_tokens,
         cache_write_1h=split.ephemeral_1h_input_tokens,
-        output=usage.output_tokens,
-        reasoning=min(details.thinking_tokens or 0, usage.output_tokens) if details is not None else 0,
+        output=usage.output_tokens or 0,
+        reasoning=min(thinking_tokens, usage.output_tokens or 0),
     )
+
+
+def _sum(one: TokenUsage, other: TokenUsage) -> TokenUsage:
+    first, second = msgspec.structs.asdict(one), msgspec.structs.asdict(other)
+    return TokenUsage(**{name: first[name] + second[name] for name in first})

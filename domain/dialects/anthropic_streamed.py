@@ -6,7 +6,14 @@ import msgspec
 from msgspec import Struct
 
 from domain.chat import FinishReason
-from domain.dialects.anthropic import FINISH_REASONS, CacheCreation, OutputDetails, WireUsage, usage_from_wire
+from domain.dialects.anthropic import (
+    FINISH_REASONS,
+    CacheCreation,
+    Iteration,
+    OutputDetails,
+    WireUsage,
+    usage_from_wire,
+)
 from domain.dialects.anthropic_assembled import AnthropicAssembler
 from domain.dialects.streamed import decoded, decoded_if_known, failure, utf8_bytes
 from domain.provider_words import as_name
@@ -43,6 +50,7 @@ class _PartialUsage(Struct, frozen=True, gc=False):
     cache_read_input_tokens: TokenCount | None = None
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputDetails | None = None
+    iterations: list[Iteration] | None = None
 
 
 class _Message(Struct, frozen=True, gc=False):

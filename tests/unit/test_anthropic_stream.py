@@ -9,6 +9,7 @@ from domain.chat import ChatRequest, UserMessage
 from domain.dialects import anthropic
 from domain.dialects.answered import UnreadableAnswer, answer_usage
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
+from domain.dialects.metered import anthropic_message
 from domain.dialects.streamed import StreamFailed
 from domain.sse import sse
 from domain.stream import ChatAssembler
@@ -132,6 +133,33 @@ def test_the_last_sums_replace_the_first() -> None:
     reader = AnthropicMessagesReader()
     read_all(reader, PLAIN)
     assert reader.usage == msgspec.structs.replace(COUNTED, input=6)
+
+
+COMPACTION = {
+    "type": "compaction",
+    "input_tokens": 100,
+    "output_tokens": 200,
+    "cache_creation_input_tokens": 30,
+    "cache_read_input_tokens": 40,
+    "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+}
+SAMPLED = {"type": "message", "model": "claude-x"} | dict.fromkeys(("input_tokens", "output_tokens"), 7)
+ITERATIONS = [COMPACTION, SAMPLED, COMPACTION | {"cache_creation": None, "cache_creation_input_tokens": None}]
+WITH_SUMMARIES = TokenUsage(
+    input=205, cache_read=11 + 80, cache_write=10 + 10, cache_write_1h=3 + 20, output=440, reasoning=9
+)
+
+
+def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_a_stream() -> None:
+    reader = AnthropicMessagesReader()
+    read_all(reader, start() + end("end_turn", iterations=ITERATIONS))
+    assert reader.usage == WITH_SUMMARIES
+
+
+def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_an_answer() -> None:
+    usage = STARTED | {"output_tokens": 40, "output_tokens_details": {"thinking_tokens": 9}, "iterations": ITERATIONS}
+    body = msgspec.json.encode({"id": "msg_1", "content": [], "stop_reason": "end_turn", "usage": usage})
+    assert anthropic_message(body).usage == WITH_SUMMARIES
 
 
 def test_a_stream_without_its_last_usage_has_none() -> None:
