@@ -9,6 +9,9 @@ models does, the strings are text parts of the list.
 from collections.abc import Sequence
 from typing import Any
 
+from domain.dialects.answered import UnreadableAnswer
+
+MAX_NESTING = 100
 _WHOLE = frozenset({"role", "id", "type", "index", "name", "object"})
 """Strings that providers may repeat but never cut."""
 
@@ -25,8 +28,15 @@ class _Indexed(dict[int, dict[str, Any]]):
     """Entries of a list by their `index`."""
 
 
-def merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Add a delta to what was merged so far. `whole` is readable only through `finished`."""
+def merge(whole: dict[str, Any], delta: dict[str, Any], depth: int = 0) -> None:
+    """Add a delta to what was merged so far. `whole` is readable only through `finished`.
+
+    Raises:
+        UnreadableAnswer: it has more than `MAX_NESTING` objects inside each other.
+
+    """
+    if depth > MAX_NESTING:
+        raise UnreadableAnswer("a delta is nested too deeply")
     for name, piece in delta.items():
         if piece is None:
             whole.setdefault(name, None)
@@ -42,9 +52,9 @@ def merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
             known = whole.get(name)
             if not isinstance(known, dict) or isinstance(known, _Indexed):
                 known = whole[name] = {}
-            merge(known, piece)
+            merge(known, piece, depth + 1)
         elif isinstance(piece, list):
-            whole[name] = _merged_list(whole.get(name), piece)
+            whole[name] = _merged_list(whole.get(name), piece, depth)
         else:
             whole[name] = piece
 
@@ -57,14 +67,20 @@ def finished(whole: Any) -> Any:
         return [finished(entry) for _, entry in sorted(whole.items())]
     if isinstance(whole, dict):
         return {name: finished(value) for name, value in whole.items()}
-    return [finished(entry) for entry in whole] if isinstance(whole, _Parts) else whole
+    return [_finished_part(part) for part in whole] if isinstance(whole, _Parts) else whole
 
 
-def _merged_list(known: Any, piece: list[Any]) -> Any:
+def _finished_part(part: Any) -> Any:
+    """A part as it came, or the text that was joined."""
+    is_joined = isinstance(part, dict) and isinstance(part.get("text"), _Text)
+    return part | {"text": "".join(part["text"])} if is_joined else part
+
+
+def _merged_list(known: Any, piece: list[Any], depth: int) -> Any:
     if piece and all(isinstance(entry, dict) and isinstance(entry.get("index"), int) for entry in piece):
         indexed = known if isinstance(known, _Indexed) else _Indexed()
         for entry in piece:
-            merge(indexed.setdefault(entry["index"], {}), entry)
+            merge(indexed.setdefault(entry["index"], {}), entry, depth + 1)
         return indexed
     if isinstance(known, _Text):
         known = _with_text((), "".join(known))

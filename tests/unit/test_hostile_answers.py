@@ -290,3 +290,13 @@ def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can
 def test_nothing_that_is_nested_without_end_is_read() -> None:
     with pytest.raises(UnreadableAnswer):
         metered.openai_chat(b'{"id":"x","usage":' + b"[" * 100_000)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ('[{"index":0,"a":', "}]")])
+def test_nothing_that_is_nested_without_end_is_put_together(opening: str, closing: str) -> None:
+    nested = opening * 200 + "1" + closing * 200
+    event = f'{{"id":"x","choices":[{{"index":0,"delta":{{"a":{nested}}}}}]}}'.encode()
+    (taken,) = events_of(sse(event))
+    OpenAiChatReader().take(taken)
+    with pytest.raises(UnreadableAnswer, match="nested"):
+        OpenAiChatReader(keep=True).take(taken)
