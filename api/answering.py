@@ -65,6 +65,7 @@ class StreamedAnswer:
     def __init__(
         self, asked: Asked, *, first: bytes, following: Callable[[], Awaitable[bytes | None]], close: Callable[[], None]
     ) -> None:
+        self.request_id = asked.question.request_id
         self.route = asked.route
         self.standing = asked.standing
         self.lowered_cap = asked.lowered_cap

@@ -14,7 +14,7 @@ from api.answering import Answer, StreamedAnswer
 from domain.errors import GatewayError
 from domain.money import to_usd
 
-EVENT_STREAM = "text/event-stream; charset=utf-8"
+EVENT_STREAM = "text/event-stream"
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,8 @@ def answer_headers(answer: Answer) -> dict[str, str]:
     if cost_nano_usd is not None:
         headers["x-gateway-cost-usd"] = f"{to_usd(cost_nano_usd):f}"
     else:
-        headers["x-gateway-warning"] = f"model {answer.receipt.upstream_model} has no known price: its cost is unknown"
+        name = f"{answer.receipt.provider}/{answer.receipt.upstream_model}"
+        headers["x-gateway-warning"] = f"{name} has no known price: its cost is unknown"
     return headers
 
 
@@ -88,7 +89,7 @@ async def _live(answer: StreamedAnswer, surface: SurfaceStream) -> AsyncIterator
         async for part in answer:
             yield part
     except GatewayError as error:
-        log.warning("stream_broke_off", code=error.code)
+        log.warning("stream_broke_off", request_id=answer.request_id, code=error.code)
         yield error.in_stream or surface.error(error, part)
 
 

@@ -185,10 +185,13 @@ class Gate:
 def _unbounded(asked: Asked) -> Forbidden:
     """Nobody can say what the request may cost at most: for want of a price, or for a field without a bound."""
     if asked.price is not None and asked.unbounded is not None:
-        return Forbidden(f"nobody can bound the cost of `{asked.unbounded}`, and this key has a budget: leave it out")
+        return Forbidden(
+            f"nobody can bound the cost of `{asked.unbounded}`, and this key or its project has a budget: leave it out"
+        )
+    name = f"{asked.route.provider}/{asked.route.upstream_model}"
     return Forbidden(
-        f"nobody knows the price of {asked.route.upstream_model!r}, and this key has a budget: "
-        "an operator can set one with `gateway price set`"
+        f"nobody knows the price of {name}, and this key or its project has a budget: "
+        f"an operator can set one with `gateway price set {name} --input … --output …`"
     )
 
 

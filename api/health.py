@@ -73,7 +73,9 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
             metrics.projection_lag.labels(name).set(lag)
         metrics.unknown_appends.set(services.log.unknown_outcomes)
         metrics.overage.set(float(to_usd(await total_overage(services.pool))))
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(
+            generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
+        )
 
     return [live, ready, figures]
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
+from litestar.exceptions import HTTPException
 
 from api.authentication import Caller, require_operator
 from api.services import Services
@@ -39,6 +40,20 @@ def request_id_of(scope: Any) -> str:
 async def caller_of(request: AnyRequest) -> Caller:
     """Who is calling. Raises as `Authenticator.authenticate`."""
     return await services_of(request).authenticator.authenticate(request.headers)
+
+
+def http_message(request: AnyRequest, error: HTTPException) -> str:
+    """What is said of a refusal of the framework's own."""
+    match error.status_code:
+        case 404:
+            return (
+                f"there is no {request.method} {request.url.path} here: the base URL for OpenAI's clients ends in /v1, "
+                "for Anthropic's in the port, and /schema describes the native API"
+            )
+        case 413:
+            return f"the body may have {services_of(request).settings.max_body_bytes} bytes (GATEWAY_MAX_BODY_BYTES)"
+        case _:
+            return error.detail
 
 
 def check_operator(request: AnyRequest) -> None:

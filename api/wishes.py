@@ -66,7 +66,7 @@ def metadata_of(request: AnyRequest, metadata: dict[str, Any] | None = None) -> 
     header = request.headers.get("x-gateway-metadata")
     if header is not None:
         try:
-            metadata = (metadata or {}) | _metadata_decoder.decode(header)
+            metadata = (metadata or {}) | _metadata_decoder.decode(header.encode("latin-1"))  # as it came: UTF-8
         except msgspec.ValidationError as error:
             raise InvalidRequest(
                 f"`x-gateway-metadata`: {invalid(error).message}", field="x-gateway-metadata"

@@ -71,7 +71,7 @@ def every(project: str | None, data_dir: Path | None) -> None:
             for record in await settings.every(owner):
                 one = record.provider
                 shown = ", ".join(one.models) if one.models is not None else "any model"
-                click.echo(f"{one.name:<20} {one.kind:<10} {one.base_url}  sk-…{record.hint}  {shown}")
+                click.echo(f"{one.name:<20} {one.kind:<10} {one.base_url}  …{record.hint}  {shown}")
 
     run_opened(data_dir, work)
 

@@ -8,6 +8,7 @@ import zlib
 
 PREFIX = "gw_live_"
 SECRET_CHARS = 30
+HINT_CHARS = 4
 CHECKSUM_CHARS = 6
 SECRET_BYTES = 32
 """How much randomness `format_api_key` wants: more than the 178 bits that 30 characters carry."""
@@ -32,8 +33,8 @@ def is_well_formed(key: str) -> bool:
 
 
 def hint(secret: str) -> str:
-    """What may be shown of a secret: its last four characters."""
-    return secret[-4:]
+    """What may be shown of a secret: its last four characters, of one too short for that nothing."""
+    return secret[-HINT_CHARS:] if len(secret) >= 2 * HINT_CHARS else ""
 
 
 def _checksum(body: str) -> str:

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-MAX_TOKENS = 1_000_000_000
-"""What a provider may count of one class: a thousand of today's longest prompts. At the dearest price that can be set,
+MAX_TOKENS = 100_000_000
+"""What a provider may count of one class: a hundred of today's longest prompts. At the dearest price that can be set,
 the cost of an answer that counts so many of every class still is an amount that PostgreSQL's bigint holds."""
 
 TokenCount = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from domain.money import NANO_PER_USD
 from domain.pricing import ClassPrices, ContextTier, Price, PriceOverride, scaled
 from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, UPSTREAM_MODELS, Kind, NamedProvider, Route
+from domain.routing import route as route_to
 
 MAX_CACHED_PRICES = 4_096
 ECHO_CONTEXT_WINDOW = 128_000
@@ -154,19 +155,25 @@ class PriceBook:
         """What can be asked for by whoever has these providers by configuration.
 
         Of the built-in ones every model with a price: the specification's, then the library's, then what only the
-        operator prices. Of the others, behind their names, the models that they list, whether or not anybody can price
-        them, or else those that the library knows to be sold at their address.
+        operator prices. Of the others the models that they list, whether or not anybody can price them, behind their
+        names and by the bare names that lead to them; or else, behind their names, those that the library knows to be
+        sold at their address.
         """
         names = [(provider, name) for name, (provider, _, _, _) in _SPECIFICATION.items()]
         names.append((ECHO, "echo"))
         for kind in (OPENAI, ANTHROPIC):
             names += [(kind, model.id) for model in _library_provider(kind).models]
         names += [(BUILT_IN[provider], name) for provider, name in self._overrides if provider in BUILT_IN]
-        models = [self._listed(_built_in(kind, name), at) for kind, name in dict.fromkeys(names)]
-        found = [model for model in models if model.price is not None]
-        for provider in named:
-            found += [self._listed(_at(provider, name), at) for name in _names_at(provider)]
-        return found
+        models = [self.listing(_built_in(kind, name), at) for kind, name in dict.fromkeys(names)]
+        found = {model.name: model for model in models if model.price is not None}
+        for provider in reversed(named):
+            for name in _names_at(provider):
+                found[f"{provider.name}/{name}"] = self.listing(_at(provider, name), at)
+            for name in provider.models or ():
+                to = route_to(name, {}, named)
+                if to.base_url is not None:
+                    found[name] = self.listing(to, at)
+        return list(found.values())
 
     def library_price(self, route: Route, at: datetime) -> Price | None:
         """The library's row alone."""
@@ -202,7 +209,8 @@ class PriceBook:
             effective_from=begun[-1].effective_from.isoformat(),
         )
 
-    def _listed(self, route: Route, at: datetime) -> ListedModel:
+    def listing(self, route: Route, at: datetime) -> ListedModel:
+        """A model as it is listed."""
         row = _SPECIFICATION.get(route.model) if route.base_url is None else None
         window = row[3] if row is not None and row[0] == route.provider else self.context_window(route)
         return ListedModel(

@@ -102,7 +102,14 @@ class Books:
         failed = _failed(work, error, now)
         recorded = await self._record(work, now, lambda history: after_cut(history, cost, failed))
         work.history = recorded.history
-        log.warning("stream_cut", request_id=job.request_id, attempt=claim.attempt, code=error.code)
+        log.warning(
+            "stream_cut",
+            request_id=job.request_id,
+            attempt=claim.attempt,
+            provider=job.provider,
+            model=job.upstream_model,
+            code=error.code,
+        )
         await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
         await self.tell_followers(job)
 
@@ -122,6 +129,7 @@ class Books:
             request_id=job.request_id,
             attempt=claim.attempt,
             provider=job.provider,
+            model=job.upstream_model,
             code=error.code,
             status=error.status,
         )

@@ -23,7 +23,7 @@ from workers import outcome
 from workers.books import Body, Books, Finding, Work
 from workers.calls import ProviderCalls
 from workers.pull import Delivery
-from workers.resume import MAX_ATTEMPTS, fail_for_money, resume
+from workers.resume import MAX_ATTEMPTS, resume
 from workers.streaming import StreamedAttempts
 
 RETRY_BACKOFF_S = 0.25
@@ -114,25 +114,24 @@ class Completer:
                 if wait_s is None:
                     return
                 await self._sleep(wait_s)
-                following = await self._next_claim(work, claim, delivery)
+                following = await self._next_claim(work, claim, delivery, error)
                 if following is None:
                     return
                 claim = following
             else:
                 return
 
-    async def _next_claim(self, work: Work, claim: Claim, delivery: int) -> Claim | None:
-        """The claim of the next attempt; None where there is none, because another delivery was first or for money."""
+    async def _next_claim(self, work: Work, claim: Claim, delivery: int, error: ProviderError) -> Claim | None:
+        """The claim of the next attempt; None where there is none, because another delivery was first or for money.
+
+        Where the budget has no room for another attempt, the caller is told why the last one failed.
+        """
         try:
             return await self._claims.admit_next(
                 work.attempt, claim.attempt + 1, delivery, claim.hold_nano_usd, claim.budget_day
             )
         except NoRoom:
-            recorded = await fail_for_money(
-                self._log, work.subject, work.attempt, claim.hold_nano_usd, work.history, self._now()
-            )
-            work.history = recorded
-            await self._books.tell_ending(work, recorded)
+            await self._books.failure(work, claim, error, ends_request=True)
             return None
 
     async def _may_stream(self, work: Work, claim: Claim) -> bool:

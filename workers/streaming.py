@@ -172,7 +172,10 @@ class _Outgoing:
         return self._hash.digest()
 
     def body(self, relay: Relay, usage: TokenUsage) -> Body:
-        """What is said of the answer: its whole where it is kept, else the parts sent so far."""
+        """What is said of the answer: its whole where it is kept, else the parts sent so far. Pieces that are no whole
+        answer, such as a tool call that the output cap has cut, are not kept.
+        """
         if self._job.cache_key is not None:
-            return Body.whole(relay.whole(usage), is_kept=True)
+            with suppress(UnreadableAnswer):
+                return Body.whole(relay.whole(usage), is_kept=True)
         return Body(size=self._size, digest=self._hash.digest(), kept=None)

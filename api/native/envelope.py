@@ -35,7 +35,7 @@ _FAILURES: dict[int | str, str] = {
     429: "A limit of the key's, or of the provider's",
     "4XX": "The provider refuses the request: its own status",
     500: "Something went wrong here; the log says what",
-    502: "The provider is down, or refuses the gateway's credential",
+    502: "The provider is down, or refuses the key that it was called with",
     503: "The queue is full, or the database or the broker is away",
     504: "The provider did not answer in time",
 }

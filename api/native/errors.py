@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from api.limit_headers import limit_headers
-from api.requests import AnyRequest, request_id_of
+from api.requests import AnyRequest, http_message, request_id_of
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
@@ -97,7 +97,7 @@ def _gateway_error(request: AnyRequest, error: GatewayError) -> Response[bytes]:
 def _http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:
     """What Litestar itself refuses: no such route, no such method, a body above the limit."""
     code = _CODES.get(error.status_code, "INTERNAL" if error.status_code >= 500 else InvalidRequest.code)
-    shown = {"code": code, "message": error.detail}
+    shown = {"code": code, "message": http_message(request, error)}
     return _render(request, error.status_code, shown, more_headers=error.headers)
 
 

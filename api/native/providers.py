@@ -10,7 +10,6 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.native.envelope import Described, Description, success
-from api.native.projects import ProviderKey
 from api.requests import AnyRequest, body_of, caller_of, check_operator, services_of
 from domain.chat import Name
 from domain.events import INSTALLATION
@@ -19,6 +18,7 @@ from projections.providers import ProviderRecord
 
 MAX_LISTED_MODELS = 1_024
 BaseUrl = Annotated[str, Meta(max_length=2_000, pattern=r"^https?://[\x21-\x7e]+$")]
+EndpointKey = Annotated[str, Meta(min_length=1, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
 ListedModels = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_LISTED_MODELS)]
 Owner = Callable[[AnyRequest], Awaitable[str]]
 
@@ -30,7 +30,8 @@ class NewProvider(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkn
     kind: NamedKind
     base_url: BaseUrl
     """What the vendor's own SDK would be given: of the kind `openai` up to and with `/v1`."""
-    api_key: ProviderKey
+    api_key: EndpointKey
+    """Any text where the endpoint wants none."""
     models: ListedModels | None = None
     """What may be asked of it, by its own names. Null: anything."""
 
@@ -39,7 +40,7 @@ class ProviderChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     """Only the fields that are there change. Another `baseUrl` needs an `apiKey` with it."""
 
     base_url: BaseUrl | UnsetType = UNSET
-    api_key: ProviderKey | UnsetType = UNSET
+    api_key: EndpointKey | UnsetType = UNSET
     models: ListedModels | None | UnsetType = UNSET
 
 
@@ -154,7 +155,7 @@ def _shown(record: ProviderRecord) -> ShownProvider:
         name=provider.name,
         kind=provider.kind,
         base_url=provider.base_url,
-        api_key=f"sk-…{record.hint}",
+        api_key=f"…{record.hint}",
         models=provider.models,
         configured_at=record.configured_at,
     )

@@ -186,7 +186,9 @@ def _headers(error: GatewayError, status: int, limits: Callable[[Standing], dict
     """
     headers: dict[str, str] = {}
     retry_after_s = error.retry_after_s
-    if isinstance(error, BudgetExceeded):
+    if isinstance(error, ProviderCredentials):
+        headers["x-should-retry"] = "false"
+    elif isinstance(error, BudgetExceeded):
         headers["x-should-retry"] = "false" if retry_after_s is None else "true"
     elif status in _RETRY_STATUSES and retry_after_s is None:
         retry_after_s = DEFAULT_RETRY_AFTER_S

@@ -9,7 +9,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 from msgspec.structs import replace
 
-from api.requests import AnyRequest, request_id_of
+from api.requests import AnyRequest, http_message, request_id_of
 from api.vendors.errors import (
     UNEXPECTED,
     VendorError,
@@ -37,8 +37,8 @@ def _handlers(say: Say, say_status: SayStatus) -> ExceptionHandlersMap:
     def http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:
         request_id = request_id_of(request.scope)
         if error.status_code == TOO_LARGE:
-            return _response(say(BodyTooLarge(error.detail), request_id))
-        said = say_status(error.status_code, error.detail, request_id)
+            return _response(say(BodyTooLarge(http_message(request, error)), request_id))
+        said = say_status(error.status_code, http_message(request, error), request_id)
         return _response(replace(said, headers=said.headers | (error.headers or {})))
 
     def unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:

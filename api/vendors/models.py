@@ -50,10 +50,7 @@ def routes() -> list[HTTPRouteHandler]:
     @get("/models/{model:path}")
     async def one(request: AnyRequest, model: str) -> Response[bytes]:
         """Show one model."""
-        name = model.removeprefix("/")
-        found = next((one for one in await _usable(request) if one.name == name), None)
-        if found is None:
-            raise UnknownModel(name)
+        found = await _one(request, model.removeprefix("/"))
         if is_anthropics(request):
             return _for_anthropics(request, _for_anthropic(found))
         return _response(_for_openai(found))
@@ -64,6 +61,18 @@ def routes() -> list[HTTPRouteHandler]:
 async def _usable(request: AnyRequest) -> list[ListedModel]:
     caller = await caller_of(request)
     return usable_models(services_of(request).prices, caller)
+
+
+async def _one(request: AnyRequest, name: str) -> ListedModel:
+    """A model by the name that calls are made with: a provider by configuration may have more than are listed."""
+    found = next((model for model in await _usable(request) if model.name == name), None)
+    if found is not None:
+        return found
+    caller, services = await caller_of(request), services_of(request)
+    to = services.answering.route(caller, name)
+    if to.base_url is None or (caller.settings.models is not None and name not in caller.settings.models):
+        raise UnknownModel(name)
+    return services.prices.listing(to, datetime.now(UTC))
 
 
 def _anthropic_page(models: list[ListedModel], page: _Page) -> dict[str, Any]:

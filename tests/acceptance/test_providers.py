@@ -66,7 +66,7 @@ async def test_a_projects_provider_is_asked_on_every_surface(
     client: Client, openai: AsyncOpenAI, anthropic: AsyncAnthropic, upstream: RunningProvider, kind: str
 ) -> None:
     shown = await add(client, named(upstream, kind=kind))
-    assert shown["apiKey"] == "sk-…wxyz"
+    assert shown["apiKey"] == "…wxyz"
     before = upstream.calls
     model = "mine/some-model"
     status, answer, headers = await client.chat("hello", model=model)
@@ -100,7 +100,7 @@ async def test_the_installations_provider_is_everybodys_and_a_projects_own_goes_
     assert (await client.chat("hello again", model="shared/m"))[0] == 200
     assert upstream.requests(1)[0].header("authorization") == f"Bearer {KEY}"
     _, listed, _ = await operator.call("GET", "/providers", **{"content-type": "application/json"})
-    assert [(one["name"], one["apiKey"]) for one in listed["data"]] == [("shared", "sk-…tion")]
+    assert [(one["name"], one["apiKey"]) for one in listed["data"]] == [("shared", "…tion")]
     status, _, _ = await operator.call("DELETE", "/providers/shared", **{"content-type": "application/json"})
     assert status == 200
     other = await new_project(gateway, session)
@@ -147,7 +147,7 @@ async def test_only_admins_and_the_operator_configure_providers(
         ({"name": "Upper/Case"}, "name"),
         ({"kind": "echo"}, "kind"),
         ({"models": []}, "models"),
-        ({"apiKey": "short"}, "apiKey"),
+        ({"apiKey": ""}, "apiKey"),
         ({"region": "eu"}, "region"),
     ],
 )
@@ -174,7 +174,7 @@ async def test_a_change_holds_at_once_and_a_key_stays_where_it_was_sent(
     status, answer, _ = await client.call(
         "PATCH", "/projects/providers/mine", {"models": ["b"], "apiKey": "sk-another-one"}
     )
-    assert (status, answer["data"]["models"], answer["data"]["apiKey"]) == (200, ["b"], "sk-…-one")
+    assert (status, answer["data"]["models"], answer["data"]["apiKey"]) == (200, ["b"], "…-one")
     statuses = [(await client.chat(f"hello {number}", model="b"))[0] for number in range(4)]
     assert set(statuses) == {200}
     assert {request.header("authorization") for request in upstream.requests(4)} == {"Bearer sk-another-one"}

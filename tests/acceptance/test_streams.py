@@ -104,3 +104,16 @@ async def parts_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         if is_end:
             yield part
             part = b""
+
+
+async def test_a_stream_that_is_no_whole_answer_is_given_and_not_kept(
+    streamer: Streamer, upstream: RunningProvider
+) -> None:
+    body = MESSAGES_CLAUDE.body('[[tool=f]] [[arguments={"a"]] [[finish=max_tokens]]', stream=True)
+    body |= {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
+    before = upstream.calls
+    seen = [await streamer.read(MESSAGES_CLAUDE, body, **{"x-gateway-cache": "on"}) for _ in range(2)]
+    assert [(status, b"message_stop" in said) for status, said in seen] == [(200, True), (200, True)]
+    assert upstream.calls == before + 2
+    _, page, _ = await streamer.native.call("GET", "/requests")
+    assert [request["status"] for request in page["data"]["requests"]] == ["completed", "completed"]

@@ -37,6 +37,7 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_RETRY_AFTER_S = 86_400.0
 MAX_MESSAGE_CHARS = 2_000
 MAX_OWN_BODY_BYTES = 64 * 1024
+MIN_SECRET_CHARS = 8
 _HIDDEN = "…".encode()
 """Where a provider repeats the key."""
 
@@ -133,7 +134,9 @@ class SdkProvider:
         """
         provider = call.provider
         if call.credential is None:
-            raise ProviderCredentials(f"there is no key for {provider}", provider=provider)
+            raise ProviderCredentials(
+                f"there is no key for {provider}: neither the project nor the installation has one", provider=provider
+            )
         to = self._target(call.credential, provider)
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
@@ -144,7 +147,7 @@ class SdkProvider:
                 URL(url, encoded=True), data=content, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status != 200:
-                    body = (await _read(response, provider)).replace(call.credential.api_key.encode(), _HIDDEN)
+                    body = _without(call.credential.api_key, await _read(response, provider))
                     error = _refusal(response.status, response.headers, body, provider)
                     if is_passed_on and isinstance(error, ProviderRejected):
                         error.own_body = _own_body(body)
@@ -214,10 +217,19 @@ async def _read(response: aiohttp.ClientResponse, provider: str) -> bytes:
 
 
 def _unreachable(provider: str, error: Exception) -> ProviderUnavailable:
-    """No connection was made; why is said only where it is the address's own fault."""
-    reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
-    detail = f": {reason}" if isinstance(reason, AddressRefused) else ""
-    return ProviderUnavailable(f"{provider} cannot be reached{detail}", provider=provider)
+    """No connection was made, and why."""
+    match error:
+        case aiohttp.ClientConnectorError(os_error=AddressRefused() as refused):
+            reason = str(refused)
+        case aiohttp.ClientConnectorDNSError():
+            reason = "its name is not known"
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            reason = "no secure connection was agreed on"
+        case aiohttp.ClientConnectorError():
+            reason = "it takes no connection"
+        case _:
+            reason = "it did not take a connection in time"
+    return ProviderUnavailable(f"{provider} cannot be reached: {reason}", provider=provider)
 
 
 def _written(endpoint: Endpoint, request: Any, upstream_model: str, more: Mapping[str, Any] = {}) -> bytes:
@@ -233,6 +245,11 @@ _KIND_BY_STATUS: dict[int, type[ProviderError]] = {
 }
 
 
+def _without(key: str, body: bytes) -> bytes:
+    """A refusal in which the key does not stand; one that is as short as a word is no secret."""
+    return body.replace(key.encode(), _HIDDEN) if len(key) >= MIN_SECRET_CHARS else body
+
+
 def _own_body(body: bytes) -> bytes | None:
     """The refusal as its provider put it, where it is a JSON object of a size to pass on."""
     try:
@@ -245,20 +262,20 @@ def _own_body(body: bytes) -> bytes | None:
 def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str) -> ProviderError:
     kind = _KIND_BY_STATUS.get(status) or (ProviderRejected if 400 <= status < 500 else ProviderUnavailable)
     if kind is ProviderCredentials:  # providers repeat the key in this message
-        message = f"{provider} refuses the gateway's credential"
+        message = f"{provider} refuses the key that it was called with"
     elif status < 400:
         message = f"{provider} answered with status {status}: redirections are not followed"
     else:
-        message = _message(body)
+        message = _message(body, provider, status)
     return kind(message, provider=provider, status=status, retry_after_s=_retry_after_s(headers))
 
 
-def _message(body: bytes) -> str:
-    """Both vendors: `{"error": {"message"}}`; anything else is shown as it is, cut."""
+def _message(body: bytes, provider: str, status: int) -> str:
+    """Both vendors: `{"error": {"message"}}`; anything else is shown as it is, cut, and said to be the provider's."""
     try:
         message = msgspec.json.decode(body)["error"]["message"]
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-        message = body.decode(errors="replace")
+        message = f"{provider} answered with status {status}: {body.decode(errors='replace')}"
     return str(message)[:MAX_MESSAGE_CHARS].replace("\x00", "")
 
 
