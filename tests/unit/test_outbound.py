@@ -66,7 +66,7 @@ def test_an_address_needs_https() -> None:
     ],
 )
 def test_our_own_network_in_other_spellings_is_refused(host: str) -> None:
-    with pytest.raises(InvalidRequest, match="public network|this machine's own"):
+    with pytest.raises(InvalidRequest, match=r"public network|this machine's own"):
         check_url(f"https://{host}/x", field="f", allow_loopback=False)
 
 
