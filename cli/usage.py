@@ -36,7 +36,8 @@ def usage(days: int, group_by: str, project: str | None, data_dir: Path | None) 
         for line in report.breakdown:
             tokens = f"{line.prompt_tokens:>11} {line.completion_tokens:>11}"
             name = str(getattr(line, field))
-            click.echo(f"{name:<32} {line.requests:>9} {line.cached_requests:>7} {tokens} {line.cost:>16f}")
+            unpriced = f"  and {line.unpriced_requests} of unknown cost" if line.unpriced_requests else ""
+            click.echo(f"{name:<32} {line.requests:>9} {line.cached_requests:>7} {tokens} {line.cost:>16f}{unpriced}")
         click.echo(f"total ${report.total_cost:f}, assumed ${report.assumed_cost:f}, saved ${report.saved_cost:f}")
 
     run_opened(data_dir, work)

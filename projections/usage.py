@@ -34,6 +34,7 @@ _SUMS = (
     "assumed_nano_usd",
     "saved_nano_usd",
     "latency_sum_ms",
+    "unpriced_requests",
 )
 
 
@@ -92,7 +93,8 @@ def _sums_of(stored: StoredEvent) -> dict[str, int] | None:
         case CostReconciled() as event:
             return {"cost_nano_usd": event.cost_nano_usd, "assumed_nano_usd": -event.replaces_assumed_nano_usd}
         case CostIncurred() as cost:
-            return {"cost_nano_usd": cost.cost_nano_usd or 0, "assumed_nano_usd": -cost.replaces_assumed_nano_usd}
+            known = {"unpriced_requests": 1} if cost.cost_nano_usd is None else {"cost_nano_usd": cost.cost_nano_usd}
+            return {"assumed_nano_usd": -cost.replaces_assumed_nano_usd, **known}
         case AttemptLost() as lost:
             return {"assumed_nano_usd": lost.assumed_nano_usd}
         case RequestFailed():

@@ -39,6 +39,8 @@ class Figures(Struct, kw_only=True, rename="camel"):
     cost: Decimal
     assumed_cost: Decimal
     saved_cost: Decimal
+    unpriced_requests: int
+    """Of which nobody knows the cost: they are in no sum of it."""
     avg_latency_ms: int | None
     """Of answers, from a provider or the cache; None where there were none."""
     p50_latency_ms: int | None
@@ -84,6 +86,7 @@ class CostLine(Struct, kw_only=True, rename="camel", omit_defaults=True):
     completion_tokens: int
     cost: Decimal
     assumed_cost: Decimal
+    unpriced_requests: int
 
 
 class CostReport(Struct, kw_only=True, rename="camel"):
@@ -100,7 +103,7 @@ _SUMS = (
     "sum(failed_requests)::bigint AS failed, sum(prompt_tokens)::bigint AS prompt, "
     "sum(completion_tokens)::bigint AS completion, sum(cost_nano_usd)::bigint AS cost, "
     "sum(assumed_nano_usd)::bigint AS assumed, sum(saved_nano_usd)::bigint AS saved, "
-    "sum(latency_sum_ms)::bigint AS latency "
+    "sum(latency_sum_ms)::bigint AS latency, sum(unpriced_requests)::bigint AS unpriced "
 )
 _WHERE = "WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) AND day BETWEEN $3 AND $4 "
 
@@ -164,7 +167,8 @@ async def _by_metadata(
             "count(*) FILTER (WHERE status = 'cached') AS cached, "
             "count(*) FILTER (WHERE status = 'failed') AS failed, sum(prompt_tokens)::bigint AS prompt, "
             "sum(completion_tokens)::bigint AS completion, coalesce(sum(cost_nano_usd), 0)::bigint AS cost, "
-            "sum(assumed_nano_usd)::bigint AS assumed, sum(saved_nano_usd)::bigint AS saved "
+            "sum(assumed_nano_usd)::bigint AS assumed, sum(saved_nano_usd)::bigint AS saved, "
+            "count(*) FILTER (WHERE status = 'completed' AND cost_nano_usd IS NULL) AS unpriced "
             "FROM requests WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) "
             "AND (at AT TIME ZONE 'UTC')::date BETWEEN $3 AND $4 GROUP BY 1 ORDER BY cost DESC, 1",
             project_id,
@@ -191,6 +195,7 @@ def _report(rows: Iterable[asyncpg.Record], field: str) -> CostReport:
                 completion_tokens=row["completion"],
                 cost=_dollars(row["cost"]),
                 assumed_cost=_dollars(row["assumed"]),
+                unpriced_requests=row["unpriced"],
             )
             for row in rows
         ],
@@ -217,6 +222,7 @@ def _figures(row: Any, histogram: Counter[int]) -> dict[str, Any]:
         "cost": _dollars(row["cost"]),
         "assumed_cost": _dollars(row["assumed"]),
         "saved_cost": _dollars(row["saved"]),
+        "unpriced_requests": row["unpriced"],
         "avg_latency_ms": round(row["latency"] / answered) if answered else None,
         "p50_latency_ms": percentile_ms(histogram, 50),
         "p95_latency_ms": percentile_ms(histogram, 95),

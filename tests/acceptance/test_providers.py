@@ -86,7 +86,12 @@ async def test_a_projects_provider_is_asked_on_every_surface(
     assert {request.path for request in asked} == {"/v1/chat/completions" if kind == "openai" else "/v1/messages"}
     assert upstream.calls == before + 5
     _, costs, _ = await client.call("GET", "/usage/costs?groupBy=provider")
-    assert [(row["provider"], row["requests"]) for row in costs["data"]["breakdown"]] == [("mine", 5)]
+    (row,) = costs["data"]["breakdown"]
+    assert (row["provider"], row["requests"], row["cost"], row["unpricedRequests"]) == ("mine", 5, 0, 5)
+    _, stats, _ = await client.call("GET", "/usage/stats")
+    assert stats["data"]["totals"]["unpricedRequests"] == 5
+    _, by_team, _ = await client.call("GET", "/usage/costs?groupBy=metadata.team")
+    assert [row["unpricedRequests"] for row in by_team["data"]["breakdown"]] == [5]
 
 
 async def test_the_installations_provider_is_everybodys_and_a_projects_own_goes_before_it(
