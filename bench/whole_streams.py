@@ -18,7 +18,6 @@ from bench.whole_path import GROUPS, SETTLE_S, Measured, cpu_seconds
 
 CHUNKS = 200
 CONNECTIONS = (1, 16, 64)
-WARM_UP = 64
 
 
 class Asked(NamedTuple):
@@ -59,7 +58,7 @@ def run(gateway: Measured, asked: Asked, connections: int, streams: int, *, stra
 
 def measure(gateway: Measured, asked: Asked, pace_ms: float, connections: int, streams: int) -> None:
     """Run one row and print it."""
-    run(gateway, asked, connections, WARM_UP, straight=False)
+    run(gateway, asked, connections, connections, straight=False)
     time.sleep(SETTLE_S)
     before = cpu_seconds(gateway.process)
     through = run(gateway, asked, connections, streams, straight=False)
@@ -82,7 +81,7 @@ def main() -> None:
     """Measure every row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--streams", type=int, default=256, help="per row at 16 and 64 at a time; 1 at a time gets a 16th"
+        "--streams", type=int, default=128, help="per row at 16 and 64 at a time; 1 at a time gets an 8th"
     )
     parser.add_argument("--calls", type=int, default=len(CALLS), help="how many of the calls, in their order")
     arguments = parser.parse_args()
@@ -96,7 +95,7 @@ def main() -> None:
             try:
                 for asked in CALLS[: arguments.calls]:
                     for connections in CONNECTIONS:
-                        streams = arguments.streams if connections > 1 else max(4, arguments.streams // 16)
+                        streams = arguments.streams if connections > 1 else max(4, arguments.streams // 8)
                         measure(gateway, asked, pace_ms, connections, streams)
             finally:
                 gateway.stop()
