@@ -158,7 +158,7 @@ async def test_an_unpriced_model_is_refused_to_a_budget_by_name(
     budgeted = await limited(client, gateway, session, dailyBudget=5)
     status, answer, _ = await budgeted.chat("hello", model="gpt-unheard-of")
     assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
-    assert "'gpt-unheard-of'" in answer["error"]["message"]
+    assert "gateway price set openai/gpt-unheard-of" in answer["error"]["message"]
 
 
 async def test_one_at_a_time_is_never_refused_in_turn(
