@@ -175,3 +175,14 @@ async def test_a_key_may_be_held_to_models(client: Client, gateway: Gateway, ses
     assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
     status, _, _ = await key.chat("hello", model="echo")
     assert status == 200
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/v1/v1/messages", "/nothing"])
+async def test_a_wrong_base_url_is_told_the_right_ones(
+    gateway: Gateway, session: aiohttp.ClientSession, path: str
+) -> None:
+    async with session.post(f"{gateway.address}{path}", json={}) as answer:
+        assert answer.status == 404
+        message = (await answer.json())["error"]["message"]
+    assert f"POST {path}" in message
+    assert "ends in /v1" in message

@@ -131,3 +131,14 @@ async def test_a_response_that_failed_is_no_answer_for_others(both: Both, upstre
     assert {json.loads(one.body)["status"] for one in seen} == {"failed"}
     assert float(seen[0].headers["x-gateway-cost-usd"]) > 0
     assert upstream.calls == calls + 3
+
+
+async def test_who_tells_the_provider_something_else_asks_something_else(both: Both) -> None:
+    body = written(message("[[say=beta]]"))
+    asked = [{}, {"anthropic-beta": "one"}, {"anthropic-beta": "two"}]
+    first = [await both.through(MESSAGES, body, **CACHE, **told) for told in asked]
+    again = [await both.through(MESSAGES, body, **CACHE, **told) for told in asked]
+    queried = await both.through(f"{MESSAGES}?beta=true", body, **CACHE)
+    assert [seen.headers["x-gateway-cache"] for seen in (*first, *again, queried)] == ["MISS"] * 3 + ["HIT"] * 3 + [
+        "MISS"
+    ]

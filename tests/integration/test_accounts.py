@@ -4,15 +4,19 @@ import asyncio
 import os
 
 import pytest
+from msgspec.structs import replace
 
 from api.accounts import Accounts
 from api.authentication import MAX_AGE_S, Authenticator
 from domain.errors import NotFound, Unauthorized
 from domain.events import KeySettings
 from infra.blobs import Blobs
+from infra.jobs import Job
 from infra.provider_keys import Access, ProviderKeys
 from infra.vault import Vault, VaultError
 from tests.integration.ledger import START, RealLedger
+from workers.calls import ProviderCalls
+from workers.providers.provider import Credential
 
 SECRET = "sk-provider-canary-0123456789"
 PROMPT = b'{"messages": "canary of a prompt"}'
@@ -96,3 +100,31 @@ async def test_keys_belong_to_their_project(accounts: Accounts) -> None:
     issued = await accounts.issue_key(mine.project_id, KeySettings(name="one"))
     with pytest.raises(NotFound):
         await accounts.key(other.project_id, issued.key_id)
+
+
+@pytest.mark.parametrize("own", [{}, {"openai": SECRET}])
+async def test_what_lies_at_a_provider_is_asked_for_under_no_credential_that_projects_share(
+    ledger: RealLedger, accounts: Accounts, vault: Vault, own: dict[str, str]
+) -> None:
+    made = await accounts.create_project("names a file", own)
+    keys = ProviderKeys(ledger.pool, vault, {"openai": "sk-of-the-installation"})
+    calls = ProviderCalls(providers={}, keys=keys, base_urls={}, blobs=Blobs(ledger.pool, ledger.log, vault))
+    job = Job(
+        request_id="req",
+        project_id=made.project_id,
+        key_id="key",
+        operation="responses",
+        model="gpt-4o",
+        provider="openai",
+        kind="openai",
+        upstream_model="gpt-4o",
+        price=None,
+        body=b"{}",
+        is_wire=True,
+        needs_own_credential=True,
+        reply_to="reply",
+        admitted_at_ms=0,
+        deadline_ms=0,
+    )
+    assert (await calls.prepare(job)).credential == (Credential(SECRET) if own else None)
+    assert (await calls.prepare(replace(job, needs_own_credential=False))).credential is not None

@@ -127,6 +127,7 @@ def test_the_models_of_a_provider_by_configuration_are_listed_behind_its_name() 
     own = NamedProvider(name="own", kind="openai", base_url="https://llm.example.com/v1", models=("a", "b/c"))
     listed = {model.name: model for model in BOOK.listed(NOW, [groq, own])}
     assert listed["own/b/c"].price is None
+    assert (listed["a"].provider, listed["b/c"].provider) == ("own", "own")
     assert listed["groq/llama-3.3-70b-versatile"].price is not None
     assert len(BOOK.listed(NOW)) < len(listed)
 
