@@ -19,7 +19,6 @@ from domain.errors import Forbidden
 from domain.estimate import bound, cap_within, input_bound, output_bound
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import ZERO, NanoUsd
-from domain.pricing import Price
 from domain.routing import Route, route, settled_temperature, wants_max_completion_tokens
 from domain.wire import WireRequest, cap_field
 from infra.price_book import PriceBook
@@ -27,7 +26,6 @@ from infra.price_book import PriceBook
 CAP_FLOOR_TOKENS = 256
 """A cap that the caller did not set is lowered to no less than this."""
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
 
 AnyQuestion = ChatRequest | EmbeddingsRequest | WireRequest
 
@@ -72,7 +70,7 @@ class Preparation:
         check(request, found, question.operation)
         if isinstance(request, ChatRequest) and question.has_native_defaults:
             request = settled_temperature(request, found.upstream_model)
-        price = self._price(question, found)
+        price = self._prices.price(found, question.received_at)
         bounds = self._bounds(request, found)
         unbounded = _unbounded(request, found)
         hold, floor = None, ZERO
@@ -96,9 +94,6 @@ class Preparation:
             floor_nano_usd=floor,
             deadline=question.received_at + timedelta(seconds=self._request_timeout_s),
         )
-
-    def _price(self, question: Question, found: Route) -> Price | None:
-        return self._prices.price(found, question.received_at)
 
     def _bounds(self, request: AnyQuestion, found: Route) -> Bounds:
         window = self._prices.context_window(found)
@@ -181,7 +176,7 @@ def _key(caller: Caller, question: Question, found: Route, body: bytes) -> bytes
     if isinstance(request, WireRequest):
         members = msgspec.json.decode(body)
         body = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
-        body = _encode((request.dialect, question.headers, question.query)) + body
+        body = canonical_body((request.dialect, question.headers, question.query)) + body
     return cache_key(
         project_id=caller.project_id,
         operation=question.operation,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from api.inline_append import append_folded
@@ -66,9 +67,15 @@ class ProviderSettings:
         return await self._configure(owner, version, provider, key, hint(key))
 
     async def change(
-        self, owner: str, name: str, *, base_url: str | None, key: str | None, models: tuple[str, ...] | None
+        self,
+        owner: str,
+        name: str,
+        *,
+        base_url: str | None,
+        key: str | None,
+        models: tuple[str, ...] | None | UnsetType,
     ) -> ProviderRecord:
-        """Give a provider another address or key (None: as before), and these models.
+        """Give a provider another address or key (None: as before), or other models (unset: as before).
 
         Raises:
             NotFound: there is none of this name.
@@ -80,7 +87,11 @@ class ProviderSettings:
         known = await self.get(owner, name)
         if base_url is not None and base_url != known.provider.base_url and key is None:
             raise InvalidRequest("`apiKey` must come with another `baseUrl`", field="apiKey")
-        provider = replace(known.provider, base_url=base_url or known.provider.base_url, models=models)
+        provider = replace(
+            known.provider,
+            base_url=base_url or known.provider.base_url,
+            models=known.provider.models if models is UNSET else models,
+        )
         return await self._configure(owner, version, provider, key, hint(key) if key is not None else known.hint)
 
     async def remove(self, owner: str, name: str) -> None:

@@ -11,7 +11,6 @@ from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
 from domain.decoding import invalid
 from domain.events import INSTALLATION
-from domain.routing import NamedProvider
 
 _PROJECT = click.option("--project", help="A project's id: its own provider, not everybody's.")
 
@@ -50,8 +49,8 @@ def add(
         fail(invalid(error).message)
 
     async def work(opened: Opened) -> None:
-        owner = await opened.project_id(project) if project is not None else INSTALLATION
-        asked = NamedProvider(name=call.name, kind=call.kind, base_url=call.base_url.rstrip("/"), models=call.models)
+        owner = await _owner(opened, project)
+        asked = call.provider()
         async with opened.provider_settings() as settings:
             await settings.add(owner, asked, call.api_key)
         click.echo(f"{name} is asked at {asked.base_url}: {name}/{(models or ('MODEL',))[0]}")
@@ -66,7 +65,7 @@ def every(project: str | None, data_dir: Path | None) -> None:
     """List the installation's providers, or a project's own."""
 
     async def work(opened: Opened) -> None:
-        owner = await opened.project_id(project) if project is not None else INSTALLATION
+        owner = await _owner(opened, project)
         async with opened.provider_settings() as settings:
             for record in await settings.every(owner):
                 one = record.provider
@@ -84,9 +83,13 @@ def remove(name: str, project: str | None, data_dir: Path | None) -> None:
     """Ask the provider NAME no longer."""
 
     async def work(opened: Opened) -> None:
-        owner = await opened.project_id(project) if project is not None else INSTALLATION
+        owner = await _owner(opened, project)
         async with opened.provider_settings() as settings:
             await settings.remove(owner, name)
         click.echo(f"{name} is asked no longer")
 
     run_opened(data_dir, work)
+
+
+async def _owner(opened: Opened, project: str | None) -> str:
+    return await opened.project_id(project) if project is not None else INSTALLATION

@@ -73,9 +73,8 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
         if fields.get(name) not in standard:
             allowed = ", ".join(repr(value) for value in standard if value is not None)
             raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
-    if (
-        dialect == "anthropic" and fields.get("thread") is not None
-    ):  # its size is money, its owner would be unknown here
+    # a thread's size is money, and whose it is would be unknown here
+    if dialect == "anthropic" and fields.get("thread") is not None:
         message = "`thread` is not served here: send the whole conversation with each request"
         raise InvalidRequest(message, field="thread")
     model, options = fields.get("model"), fields.get("stream_options")

@@ -90,12 +90,12 @@ def check_url(url: str, *, field: str, allow_loopback: bool) -> None:
     except ValueError:
         raise InvalidRequest(f"`{field}` must be an address that begins with https://", field=field) from None
     host = parts.raw_host or ""
-    if is_loopback(host) and not allow_loopback:
+    is_own = is_loopback(host)
+    if is_own and not allow_loopback:
         raise InvalidRequest(
             f"`{field}` may be this machine's own only where the operator sets GATEWAY_ALLOW_LOOPBACK_URLS=yes",
             field=field,
         )
-    is_own = is_loopback(host)
     if parts.scheme != "https" and not (is_own and parts.scheme == "http"):
         raise InvalidRequest(f"`{field}` must begin with https://", field=field)
     if not host or parts.user is not None or parts.password is not None:

@@ -86,11 +86,11 @@ async def _next_attempt(
     try:
         claim = await claims.admit_next(attempt, number, delivery, hold, earlier.budget_day)
     except NoRoom:
-        return Resumed("ended", await fail_for_money(log, subject, attempt, hold, history, now))
+        return Resumed("ended", await _fail_for_money(log, subject, attempt, hold, history, now))
     return Resumed("leave", history) if claim is None else Resumed("attempt", history, claim)
 
 
-async def fail_for_money(
+async def _fail_for_money(
     log: EventLog, subject: outcome.Subject, attempt: Attempt, hold_nano_usd: NanoUsd, history: History, now: datetime
 ) -> History:
     """End a request whose next attempt does not fit into its budget; returns its stream as it stands then."""

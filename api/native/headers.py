@@ -4,7 +4,13 @@ from typing import Any
 
 from litestar.openapi.spec import OpenAPIHeader, OpenAPIMediaType, Parameter, Reference, Schema
 
-from api.wishes import MAX_CACHE_TTL_S, MAX_METADATA_MEMBERS, MAX_METADATA_NAME_CHARS, MIN_CACHE_TTL_S
+from api.wishes import (
+    MAX_CACHE_TTL_S,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_MEMBERS,
+    MAX_METADATA_NAME_CHARS,
+    MIN_CACHE_TTL_S,
+)
 
 JSON = "application/json"
 _METADATA_NAME = {"minLength": 1, "maxLength": MAX_METADATA_NAME_CHARS, "pattern": "^[^\\x00]*$"}
@@ -43,7 +49,7 @@ def wishes() -> list[Parameter | Reference]:
             name="x-gateway-metadata",
             param_in="header",
             content={JSON: OpenAPIMediaType(schema=RawSchema(metadata))},
-            description="Joins `metadata`. At most 8192 bytes.",
+            description=f"Joins `metadata`. At most {MAX_METADATA_BYTES} bytes.",
         ),
     ]
 

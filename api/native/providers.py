@@ -35,6 +35,10 @@ class NewProvider(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkn
     models: ListedModels | None = None
     """What may be asked of it, by its own names. Null: anything."""
 
+    def provider(self) -> NamedProvider:
+        """The provider, without its key."""
+        return NamedProvider(name=self.name, kind=self.kind, base_url=self.base_url.rstrip("/"), models=self.models)
+
 
 class ProviderChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Only the fields that are there change. Another `baseUrl` needs an `apiKey` with it."""
@@ -98,10 +102,8 @@ def _routes(
         """Configure a provider; it can be asked as soon as the answer has come."""
         owner = await owner_of(request)
         call = await body_of(request, _new_decoder)
-        provider = NamedProvider(name=call.name, kind=call.kind, base_url=call.base_url.rstrip("/"), models=call.models)
-        return success(
-            _shown(await services_of(request).provider_settings.add(owner, provider, call.api_key)), status=201
-        )
+        added = await services_of(request).provider_settings.add(owner, call.provider(), call.api_key)
+        return success(_shown(added), status=201)
 
     @get(
         path,
@@ -124,14 +126,12 @@ def _routes(
         """Give it another address, key, or list of models."""
         owner = await owner_of(request)
         call = await body_of(request, _change_decoder)
-        settings = services_of(request).provider_settings
-        known = await settings.get(owner, name)
-        changed = await settings.change(
+        changed = await services_of(request).provider_settings.change(
             owner,
             name,
             base_url=call.base_url.rstrip("/") if call.base_url is not UNSET else None,
             key=call.api_key if call.api_key is not UNSET else None,
-            models=call.models if call.models is not UNSET else known.provider.models,
+            models=call.models,
         )
         return success(_shown(changed))
 

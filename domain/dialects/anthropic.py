@@ -244,6 +244,9 @@ class Iteration(Struct, frozen=True, kw_only=True):
     cache_creation: CacheCreation | None = None
 
 
+Iterations = Annotated[list[Iteration], Meta(max_length=MAX_ITERATIONS)]
+
+
 class WireUsage(Struct, frozen=True, kw_only=True):
     """Tokens as the vendor counts them."""
 
@@ -253,7 +256,7 @@ class WireUsage(Struct, frozen=True, kw_only=True):
     cache_read_input_tokens: TokenCount | None = None
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputDetails | None = None
-    iterations: Annotated[list[Iteration], Meta(max_length=MAX_ITERATIONS)] | None = None
+    iterations: Iterations | None = None
 
 
 class _Block(Struct, frozen=True):

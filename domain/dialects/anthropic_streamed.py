@@ -9,7 +9,7 @@ from domain.chat import FinishReason
 from domain.dialects.anthropic import (
     FINISH_REASONS,
     CacheCreation,
-    Iteration,
+    Iterations,
     OutputDetails,
     WireUsage,
     usage_from_wire,
@@ -50,7 +50,7 @@ class _PartialUsage(Struct, frozen=True, gc=False):
     cache_read_input_tokens: TokenCount | None = None
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputDetails | None = None
-    iterations: list[Iteration] | None = None
+    iterations: Iterations | None = None
 
 
 class _Message(Struct, frozen=True, gc=False):

@@ -23,6 +23,12 @@ async def taken(stream: Any, into: list[Any]) -> None:
     into.extend(opened)
 
 
+def check_plain_http(error: Any, status: int) -> None:
+    assert error.status_code == status
+    assert error.response.headers["content-type"].startswith("application/json")
+    assert error.request_id.startswith("req_")
+
+
 @pytest.mark.parametrize("model", BOTH)
 @pytest.mark.parametrize(
     ("word", "kind", "status"),
@@ -38,10 +44,7 @@ async def test_what_fails_before_a_chat_stream_begins_is_plain_http(
 ) -> None:
     with pytest.raises(kind) as refused:
         await done(openai.chat.completions.create(model=model, messages=user(word), stream=True))
-    error: Any = refused.value
-    assert error.status_code == status
-    assert error.response.headers["content-type"].startswith("application/json")
-    assert error.request_id.startswith("req_")
+    check_plain_http(refused.value, status)
 
 
 @pytest.mark.parametrize("model", BOTH)
@@ -59,10 +62,7 @@ async def test_what_fails_before_a_message_stream_begins_is_plain_http(
 ) -> None:
     with pytest.raises(kind) as refused:
         await done(anthropic.messages.create(model=model, max_tokens=50, messages=user(word), stream=True))
-    error: Any = refused.value
-    assert error.status_code == status
-    assert error.response.headers["content-type"].startswith("application/json")
-    assert error.request_id.startswith("req_")
+    check_plain_http(refused.value, status)
 
 
 async def test_a_spent_budget_and_an_unknown_model_end_no_stream(openai: Any, anthropic: Any, project: Project) -> None:

@@ -11,10 +11,10 @@ from api.authentication import MAX_AGE_S, Authenticator
 from domain.errors import NotFound, Unauthorized
 from domain.events import KeySettings
 from infra.blobs import Blobs
-from infra.jobs import Job
 from infra.provider_keys import Access, ProviderKeys
 from infra.vault import Vault, VaultError
 from tests.integration.ledger import START, RealLedger
+from tests.jobs import make_job
 from workers.calls import ProviderCalls
 from workers.providers.provider import Credential
 
@@ -109,22 +109,15 @@ async def test_what_lies_at_a_provider_is_asked_for_under_no_credential_that_pro
     made = await accounts.create_project("names a file", own)
     keys = ProviderKeys(ledger.pool, vault, {"openai": "sk-of-the-installation"})
     calls = ProviderCalls(providers={}, keys=keys, base_urls={}, blobs=Blobs(ledger.pool, ledger.log, vault))
-    job = Job(
-        request_id="req",
+    job = make_job(
         project_id=made.project_id,
-        key_id="key",
         operation="responses",
         model="gpt-4o",
         provider="openai",
         kind="openai",
         upstream_model="gpt-4o",
-        price=None,
-        body=b"{}",
         is_wire=True,
         needs_own_credential=True,
-        reply_to="reply",
-        admitted_at_ms=0,
-        deadline_ms=0,
     )
     assert (await calls.prepare(job)).credential == (Credential(SECRET) if own else None)
     assert (await calls.prepare(replace(job, needs_own_credential=False))).credential is not None

@@ -27,6 +27,7 @@ from infra.jobs import Job, StreamWish, encode_job
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
 from tests.integration.ledger import RealLedger, ask, attempt
+from tests.jobs import make_job
 from tests.waiting import eventually
 from workers.books import Books
 from workers.calls import ProviderCalls
@@ -139,15 +140,10 @@ class Bench:
 
     def job(self, price: Price | None) -> Job:
         made = self.made
-        return Job(
+        return make_job(
             request_id=made.request_id,
             project_id=made.project_id,
             key_id=made.key_id,
-            operation="chat",
-            model="echo",
-            provider="echo",
-            kind="echo",
-            upstream_model="echo",
             price=price,
             body=msgspec.json.encode(ChatRequest(messages=[UserMessage(content="x")], model="echo")),
             stream=self.stream,

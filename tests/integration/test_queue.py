@@ -16,6 +16,7 @@ from infra.embedded_nats import EmbeddedNats
 from infra.jobs import MAX_DELIVERIES, STREAM, Job, JobQueue, consumer_name
 from infra.replies import FRAME_BYTES, Committed, ReplyInbox, ReplySender
 from tests.integration.ledger import START
+from tests.jobs import make_job
 from tests.waiting import eventually
 from workers.pull import Delivery, PullLoop
 
@@ -23,21 +24,7 @@ Handle = Callable[[Delivery], Awaitable[None]]
 
 
 def job(number: int) -> Job:
-    return Job(
-        request_id=f"req_{number:04}",
-        project_id="prj",
-        key_id="key",
-        operation="chat",
-        model="echo",
-        provider="echo",
-        kind="echo",
-        upstream_model="echo",
-        price=None,
-        body=b"{}",
-        reply_to="reply.tests.1",
-        admitted_at_ms=0,
-        deadline_ms=0,
-    )
+    return make_job(request_id=f"req_{number:04}")
 
 
 @asynccontextmanager

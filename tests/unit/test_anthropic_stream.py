@@ -162,6 +162,15 @@ def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_an_answer()
     assert anthropic_message(body).usage == WITH_SUMMARIES
 
 
+def test_more_turns_than_are_believed_are_read_in_neither_shape() -> None:
+    turns = [SAMPLED] * (anthropic.MAX_ITERATIONS + 1)
+    with pytest.raises(UnreadableAnswer, match="iterations"):
+        read_all(AnthropicMessagesReader(), start() + end("end_turn", iterations=turns))
+    body = msgspec.json.encode({"id": "msg_1", "content": [], "usage": STARTED | {"iterations": turns}})
+    with pytest.raises(UnreadableAnswer, match="iterations"):
+        anthropic_message(body)
+
+
 def test_a_stream_without_its_last_usage_has_none() -> None:
     reader = AnthropicMessagesReader()
     read_all(reader, start() + event("message_delta", delta={"stop_reason": "end_turn"}) + event("message_stop"))

@@ -6,27 +6,19 @@ from msgspec.structs import replace
 from domain.models import MAX_UNSEEN_TOKENS_PER_S, may_think_unseen
 from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamWish
+from tests.jobs import make_job
 from tests.unit.sdk_streams import events_of
 from workers.relay import UNDER_WAY_TOKENS, finding, make_relay
 
-JOB = Job(
-    request_id="req",
-    project_id="prj",
-    key_id="key",
-    operation="chat",
+JOB = make_job(
     model="m",
     provider="openai",
     kind="openai",
     upstream_model="m",
-    price=None,
-    body=b"{}",
     is_wire=True,
     stream=StreamWish(surface="openai"),
     input_bound=100,
     output_bound=5_000,
-    reply_to="reply",
-    admitted_at_ms=0,
-    deadline_ms=0,
 )
 BEGUN = b'data: {"id":"x","model":"m","choices":[{"index":0,"delta":{"content":"four"}}]}\n\n'
 MESSAGE_BEGUN = (

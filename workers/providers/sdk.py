@@ -26,6 +26,7 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.events import Operation
+from domain.provider_words import as_message
 from domain.sse import SseEvent, SseParser
 from infra.outbound import AddressRefused
 from workers.providers.provider import Credential, ProviderCall, Question
@@ -35,7 +36,6 @@ CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_RETRY_AFTER_S = 86_400.0
-MAX_MESSAGE_CHARS = 2_000
 MAX_OWN_BODY_BYTES = 64 * 1024
 MIN_SECRET_CHARS = 8
 _HIDDEN = "…".encode()
@@ -276,7 +276,7 @@ def _message(body: bytes, provider: str, status: int) -> str:
         message = msgspec.json.decode(body)["error"]["message"]
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         message = f"{provider} answered with status {status}: {body.decode(errors='replace')}"
-    return str(message)[:MAX_MESSAGE_CHARS].replace("\x00", "")
+    return as_message(str(message))
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
