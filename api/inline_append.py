@@ -26,14 +26,14 @@ async def append_folded(
         StoredEvent(
             position=1,  # what is folded in the append looks at no position
             stream=commit.stream,
-            version=commit.expected_version + 1,
+            version=version,
             type=type(event).__name__,
             project_id=commit.project_id,
             at=commit.at,
             event=event,
         )
         for commit in commits
-        for event in commit.events
+        for version, event in enumerate(commit.events, start=commit.expected_version + 1)
     ]
 
     async def apply(connection: Connection) -> None:

@@ -36,6 +36,9 @@ _KEY = (
     f"WHERE n.project_id IN (k.project_id, '{INSTALLATION}'))::text AS providers "
     "FROM api_keys k JOIN projects p USING (project_id) "
 )
+_PROJECT = (
+    "SELECT project_id, name, created_at, daily_budget_nano_usd, monthly_budget_nano_usd, alert_url FROM projects "
+)
 
 
 class KeyRecord(Struct, frozen=True, kw_only=True):
@@ -94,30 +97,37 @@ class Keys:
                     )
                 case ApiKeyIssued() as issued:
                     await connection.execute(
-                        f"INSERT INTO api_keys{suffix} VALUES ($1, $2, $3, $4, $5::text::json, $6, NULL, "  # noqa: S608 - a constant
-                        "$7, $8, $9, $10, $11)",
+                        f"INSERT INTO api_keys{suffix} (key_id, project_id, secret_hash, hint, settings, "  # noqa: S608 - a constant
+                        "created_at, version, expires_at, daily_budget_nano_usd, monthly_budget_nano_usd, rate_limit, "
+                        "token_limit, concurrency_limit) "
+                        "VALUES ($1, $2, $3, $4, $5::text::json, $6, $7, $8, $9, $10, $11, $12, $13)",
                         issued.key_id,
                         stored.project_id,
                         bytes.fromhex(issued.secret_hash),
                         issued.hint,
                         _encode(issued.settings).decode(),
                         stored.at,
+                        stored.version,
+                        issued.settings.expires_at,
                         *issued.settings.limits(),
                     )
                 case ApiKeyChanged() as key:
                     await connection.execute(
-                        f"UPDATE api_keys{suffix} SET settings = $2::text::json, daily_budget_nano_usd = $3, "  # noqa: S608 - a constant
-                        "monthly_budget_nano_usd = $4, rate_limit = $5, token_limit = $6, concurrency_limit = $7 "
-                        "WHERE key_id = $1",
+                        f"UPDATE api_keys{suffix} SET settings = $2::text::json, version = $3, expires_at = $4, "  # noqa: S608 - a constant
+                        "daily_budget_nano_usd = $5, monthly_budget_nano_usd = $6, rate_limit = $7, token_limit = $8, "
+                        "concurrency_limit = $9 WHERE key_id = $1",
                         key.key_id,
                         _encode(key.settings).decode(),
+                        stored.version,
+                        key.settings.expires_at,
                         *key.settings.limits(),
                     )
                 case ApiKeyRevoked() as revoked:
                     await connection.execute(
-                        f"UPDATE api_keys{suffix} SET revoked_at = $2 WHERE key_id = $1",  # noqa: S608 - a constant
+                        f"UPDATE api_keys{suffix} SET revoked_at = $2, version = $3 WHERE key_id = $1",  # noqa: S608 - a constant
                         revoked.key_id,
                         stored.at,
+                        stored.version,
                     )
                 case _:
                     continue
@@ -147,7 +157,7 @@ async def keys_of_project(pool: Pool, project_id: str) -> list[KeyRecord]:
 async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
     """A project by its id."""
     async with database_errors():
-        row = await pool.fetchrow("SELECT * FROM projects WHERE project_id = $1", project_id)
+        row = await pool.fetchrow(_PROJECT + "WHERE project_id = $1", project_id)
         hints = await pool.fetch("SELECT provider, hint FROM provider_keys WHERE project_id = $1", project_id)
     if row is None:
         return None
@@ -157,7 +167,7 @@ async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
 async def projects(pool: Pool) -> list[ProjectRecord]:
     """Every project, oldest first, without its providers' hints."""
     async with database_errors():
-        rows = await pool.fetch("SELECT * FROM projects ORDER BY project_id")
+        rows = await pool.fetch(_PROJECT + "ORDER BY project_id")
     return [ProjectRecord(**row, provider_hints={}) for row in rows]
 
 

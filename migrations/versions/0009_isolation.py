@@ -1,0 +1,11 @@
+"""Quarantine of projects, versions of keys, and what one project may do beside the others."""
+
+from migrations.revision import run_sql
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this revision."""
+    run_sql("0009_isolation.sql")
