@@ -23,6 +23,8 @@ TOKENS_PER_TOOL = 64
 TOKENS_PER_IMAGE = 50_000
 """Above every documented formula: OpenAI's tiles in high detail (gpt-4o-mini multiplies them to 48,169 at most for 768
 by 2000 pixels), Anthropic's width × height ÷ 750 (about 4,800 at its largest size)."""
+MAX_HOLD = NanoUsd(10_000_000_000_000_000)
+"""Ten million dollars: no request holds more, so that the sums of many stay within PostgreSQL's bigint."""
 SCHEMA_FACTOR = 3
 """A schema is rewritten into the provider's own notation, which may be longer than its JSON."""
 

@@ -23,11 +23,11 @@ MAX_ASKS_PER_BATCH = 256
 MAX_CLAIMS_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 25))})"  # noqa: S608 - placeholders only
+_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 26))})"  # noqa: S608 - placeholders only
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
 _ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 18))})"
 
-Outcome = Literal["admitted", "hit", "follow", "again", "rate", "tokens", "busy", "full", "spent", "unpriced"]
+Outcome = Literal["admitted", "hit", "follow", "again", "stale", "rate", "tokens", "busy", "full", "spent", "unpriced"]
 """As `admit` in `migrations/functions/admission.sql` says."""
 
 
@@ -69,6 +69,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     """The most tokens that it will be counted as reading."""
     is_counted: bool = False
     """It was counted toward the rate limit when it asked before."""
+    key_version: int | None = None
+    """Version of the key's stream that the request was planned with; None: not looked at."""
 
 
 class Decision(Struct, frozen=True, kw_only=True):
@@ -210,6 +212,7 @@ class Admission:
                     attempt.admitted_at,
                     attempt.deadline,
                     *_sealed(ask.served),
+                    ask.key_version,
                 )
             )
         found = await self._connection.fetch(

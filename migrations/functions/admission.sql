@@ -48,10 +48,25 @@ BEGIN
     END LOOP;
 END $$;
 
--- What each account may spend and do. A key's windows are its own; a project's are shared by its keys.
+-- These have had other signatures: CREATE OR REPLACE would leave the old ones beside the new.
+DO $$
+DECLARE
+    v_function regprocedure;
+BEGIN
+    FOR v_function IN
+        SELECT oid::regprocedure FROM pg_proc
+        WHERE proname IN ('admit', 'limits_of') AND pronamespace = current_schema()::regnamespace
+    LOOP
+        EXECUTE 'DROP FUNCTION ' || v_function;
+    END LOOP;
+END $$;
+
+-- What each account may spend and do. A key's windows are its own; a project's are shared by its keys. Of a key also the
+-- version of its stream, and when it stops working.
 CREATE OR REPLACE FUNCTION limits_of(p_scopes text[], p_ids text[])
 RETURNS TABLE (
-    place bigint, daily bigint, monthly bigint, requests bigint, tokens bigint, concurrency bigint, is_limited boolean
+    place bigint, daily bigint, monthly bigint, requests bigint, tokens bigint, concurrency bigint, is_limited boolean,
+    version integer, ends_at timestamptz
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
@@ -59,7 +74,8 @@ BEGIN
                coalesce(k.monthly_budget_nano_usd, p.monthly_budget_nano_usd),
                k.rate_limit, k.token_limit, k.concurrency_limit,
                coalesce(k.daily_budget_nano_usd, p.daily_budget_nano_usd, k.monthly_budget_nano_usd,
-                        p.monthly_budget_nano_usd, k.rate_limit, k.token_limit, k.concurrency_limit) IS NOT NULL
+                        p.monthly_budget_nano_usd, k.rate_limit, k.token_limit, k.concurrency_limit) IS NOT NULL,
+               k.version, least(k.revoked_at, k.expires_at)
         FROM unnest(p_scopes, p_ids) WITH ORDINALITY AS a (scope, id, i)
         LEFT JOIN LATERAL (SELECT * FROM api_keys o WHERE a.scope = 'key' AND o.key_id = a.id OFFSET 0) AS k ON true
         LEFT JOIN LATERAL (
@@ -69,21 +85,23 @@ BEGIN
 END $$;
 
 -- What is taken of an account's windows on a day: spent and assumed from the projection, held from the rows in flight.
--- One statement, so one snapshot: the projector counts a cost and deletes its row in one transaction.
+-- One statement, so one snapshot: the projector counts a cost and deletes its row in one transaction. A sum stops at
+-- c_most, which is above every budget: so no sum of two of them leaves bigint, whatever callers were answered.
 CREATE OR REPLACE FUNCTION taken_of(p_scopes text[], p_ids text[], p_wanted boolean[], p_day date)
 RETURNS TABLE (
     place bigint, day_taken bigint, month_taken bigint, day_held bigint, month_held bigint, requests_in_flight bigint
 ) LANGUAGE plpgsql STABLE AS $$
 DECLARE
+    c_most  CONSTANT bigint := 2000000000000000000;
     v_month date := date_trunc('month', p_day::timestamp)::date;
 BEGIN
     RETURN QUERY
         SELECT a.i,
-               coalesce((SELECT d.spent_nano_usd + d.assumed_nano_usd FROM budget_balances d
+               coalesce((SELECT least(d.spent_nano_usd::numeric + d.assumed_nano_usd, c_most)::bigint FROM budget_balances d
                          WHERE d.scope = a.scope AND d.scope_id = a.id AND d.period = 'day' AND d.starts_on = p_day), 0),
-               coalesce((SELECT m.spent_nano_usd + m.assumed_nano_usd FROM budget_balances m
+               coalesce((SELECT least(m.spent_nano_usd::numeric + m.assumed_nano_usd, c_most)::bigint FROM budget_balances m
                          WHERE m.scope = a.scope AND m.scope_id = a.id AND m.period = 'month' AND m.starts_on = v_month), 0),
-               coalesce(f.of_day, 0)::bigint, coalesce(f.of_month, 0)::bigint, f.requests
+               least(coalesce(f.of_day, 0), c_most)::bigint, least(coalesce(f.of_month, 0), c_most)::bigint, f.requests
         FROM unnest(p_scopes, p_ids, p_wanted) WITH ORDINALITY AS a (scope, id, wanted, i)
         CROSS JOIN LATERAL (
             SELECT sum(held.hold_nano_usd) FILTER (WHERE held.budget_day = p_day) AS of_day,
@@ -121,18 +139,13 @@ BEGIN
     RETURN v_positions[cardinality(v_positions)];
 END $$;
 
--- `admit` as it was before it could append.
-DROP FUNCTION IF EXISTS admit(
-    timestamptz, text[], text[], integer[], integer[], text[], text[], text[], text[], text[], text[], bytea[], timestamptz[],
-    integer[], bigint[], bigint[], bigint[], boolean[], boolean[], boolean[], text[], timestamptz[], timestamptz[]
-);
-
 -- Decide a batch of requests in one transaction. p_scopes, p_ids: the accounts concerned, each once, in their order;
 -- p_key_at, p_project_at: the places of each request's own. The outcome of each request, in their order:
 --   hit        the cache has an answer (of the request `origin`; of the process's own memory where it brings the event of it)
 --   follow     the same question is on its way (under the request `origin`)
 --   admitted   its first attempt is in flight and holds `hold`
 --   again      somebody else leads by now, or the leader ended between two looks: ask again
+--   stale      the key works no longer, or has other settings than those that the request was planned with
 --   rate, tokens   a rate limit; retry_ns says for how long
 --   busy       as many requests are in flight as may be
 --   full       only what is held stands in the way of the money asked for
@@ -143,13 +156,14 @@ DROP FUNCTION IF EXISTS admit(
 -- no price; p_floors: the least that is of use, less than the hold where the answer may be capped lower. p_is_final: a lower
 -- hold is taken now, instead of waiting. p_is_counted: the request was counted toward the rate limit when it asked before.
 -- p_served_data: the event, RequestServedFromCache, of one whose answer is at hand, appended unless the rate limit refuses it.
+-- p_key_versions: the version of its key's stream that the request was planned with; NULL: not looked at.
 CREATE OR REPLACE FUNCTION admit(
     p_now timestamptz, p_scopes text[], p_ids text[],
     p_key_at integer[], p_project_at integer[], p_requests text[], p_operations text[], p_models text[],
     p_providers text[], p_upstream_models text[], p_metadata text[], p_cache_keys bytea[], p_newer_than timestamptz[],
     p_first integer[], p_holds bigint[], p_floors bigint[], p_tokens bigint[], p_is_final boolean[],
     p_is_counted boolean[], p_reply_to text[], p_at timestamptz[], p_deadlines timestamptz[],
-    p_served_data text[], p_served_digests bytea[]
+    p_served_data text[], p_served_digests bytea[], p_key_versions integer[]
 ) RETURNS TABLE (
     outcome text, origin text, hold bigint, budget_day date,
     requests_limit bigint, requests_left bigint, requests_reset_ns bigint,
@@ -174,6 +188,8 @@ DECLARE
     v_tokens    bigint[];
     v_parallel  bigint[];
     v_limited   boolean[];
+    v_versions  integer[];
+    v_ends_at   timestamptz[];
     v_counted   boolean[] := array_fill(false, ARRAY[v_accounts]);
     v_requests_tat bigint[];
     v_tokens_tat   bigint[];
@@ -184,6 +200,7 @@ DECLARE
     v_in_flight    bigint[] := v_day_taken;
     v_today     date;
     v_now       bigint;
+    v_serves    boolean := false;
     v_row       record;
     v_admits    boolean[];
     v_admitted  text[];
@@ -200,8 +217,9 @@ DECLARE
 BEGIN
     SELECT array_agg(l.daily ORDER BY l.place), array_agg(l.monthly ORDER BY l.place), array_agg(l.requests ORDER BY l.place),
            array_agg(l.tokens ORDER BY l.place), array_agg(l.concurrency ORDER BY l.place),
-           array_agg(l.is_limited ORDER BY l.place)
-        INTO v_daily, v_monthly, v_rate, v_tokens, v_parallel, v_limited FROM limits_of(p_scopes, p_ids) AS l;
+           array_agg(l.is_limited ORDER BY l.place), array_agg(l.version ORDER BY l.place),
+           array_agg(l.ends_at ORDER BY l.place)
+        INTO v_daily, v_monthly, v_rate, v_tokens, v_parallel, v_limited, v_versions, v_ends_at FROM limits_of(p_scopes, p_ids) AS l;
     ASSERT cardinality(v_limited) = v_accounts, 'an account is there twice';
     SELECT * INTO v_requests_tat, v_tokens_tat FROM lock_meters(p_scopes, p_ids, v_limited);
 
@@ -246,6 +264,10 @@ BEGIN
         v_key := p_key_at[i];
         v_project := p_project_at[i];
 
+        IF v_ends_at[v_key] <= p_now OR p_key_versions[i] <> v_versions[v_key] THEN
+            v_outcomes[i] := 'stale';
+            CONTINUE;
+        END IF;
         IF v_rate[v_key] IS NOT NULL AND NOT p_is_counted[i] THEN
             v_step := (c_minute + v_rate[v_key] - 1) / v_rate[v_key];
             v_tat := greatest(v_requests_tat[v_key], v_now) + v_step;
@@ -258,6 +280,7 @@ BEGIN
         END IF;
         IF v_origins[i] IS NOT NULL THEN
             v_outcomes[i] := coalesce(v_outcomes[i], 'hit');
+            v_serves := v_serves OR p_served_data[i] IS NOT NULL;
             CONTINUE;
         END IF;
         IF v_leaders[p_first[i]] > 0 THEN                   -- the same question, earlier in this batch
@@ -300,7 +323,7 @@ BEGIN
         END IF;
         IF v_tokens[v_key] IS NOT NULL THEN
             v_step := (c_minute + v_tokens[v_key] - 1) / v_tokens[v_key];
-            v_tat := greatest(v_tokens_tat[v_key], v_now) + v_step * p_tokens[i];
+            v_tat := greatest(v_tokens_tat[v_key], v_now) + v_step * least(p_tokens[i], 2 * v_tokens[v_key]);
             IF v_tat - v_now > v_step * v_tokens[v_key] THEN
                 v_outcomes[i] := 'tokens';
                 v_granted[i] := v_tat - v_now - v_step * v_tokens[v_key];
@@ -375,7 +398,7 @@ BEGIN
         ON CONFLICT (scope, scope_id) DO UPDATE SET requests_tat = excluded.requests_tat, tokens_tat = excluded.tokens_tat
             WHERE (m.requests_tat, m.tokens_tat) <> (excluded.requests_tat, excluded.tokens_tat);
 
-    IF '' = ANY (v_origins) THEN
+    IF v_serves THEN
         appended := append_served(p_requests, v_projects, p_at, p_served_data, p_served_digests, v_outcomes);
     END IF;
     FOR i IN 1 .. v_count LOOP
@@ -476,9 +499,13 @@ EXCEPTION WHEN unique_violation THEN
 END $$;
 
 -- Release the holds of attempts whose outcome is counted in this transaction, and charge the token limits what was really
--- used (p_tokens; -1: nobody knows, what was charged stands). Locks meters before rows, as admission does.
+-- used (p_tokens; -1: nobody knows, what was charged stands). Locks meters before rows, as admission does. A key that was
+-- answered with far more than its limit is in debt for a day at most.
 CREATE OR REPLACE FUNCTION settle(p_requests text[], p_attempts integer[], p_keys text[], p_tokens bigint[])
 RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    c_day CONSTANT bigint := 86400000000000;
+    v_now bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000;
 BEGIN
     PERFORM 1 FROM meters m JOIN api_keys k ON k.key_id = m.scope_id AND k.token_limit IS NOT NULL
         WHERE m.scope = 'key' AND m.scope_id = ANY (p_keys) ORDER BY m.scope_id FOR NO KEY UPDATE OF m;
@@ -487,8 +514,10 @@ BEGIN
         WHERE f.request_id = ANY (p_requests) AND f.request_id = e.r AND f.attempt = e.a
         RETURNING f.key_id, CASE WHEN e.tokens >= 0 THEN e.tokens - f.token_bound ELSE 0 END AS more
     )
-    UPDATE meters m SET tokens_tat = m.tokens_tat + s.more * ((60000000000 + k.token_limit - 1) / k.token_limit)
-        FROM (SELECT ended.key_id, sum(ended.more)::bigint AS more FROM ended GROUP BY ended.key_id) AS s
+    UPDATE meters m SET tokens_tat = greatest(0, least(
+            m.tokens_tat + s.more * ((60000000000 + k.token_limit - 1) / k.token_limit),
+            greatest(m.tokens_tat, v_now) + c_day))
+        FROM (SELECT ended.key_id, sum(ended.more::numeric) AS more FROM ended GROUP BY ended.key_id) AS s
         JOIN api_keys k ON k.key_id = s.key_id AND k.token_limit IS NOT NULL
         WHERE m.scope = 'key' AND m.scope_id = s.key_id AND s.more <> 0;
 END $$;

@@ -18,7 +18,12 @@ MUTANTS = {
         "",
         "overspend",
     ),
-    "forgets what is assumed": ("taken_of", "d.spent_nano_usd + d.assumed_nano_usd", "d.spent_nano_usd", "assumed"),
+    "forgets what is assumed": (
+        "taken_of",
+        "d.spent_nano_usd::numeric + d.assumed_nano_usd",
+        "d.spent_nano_usd",
+        "assumed",
+    ),
     "shares a lowered answer": ("admit", "v_shared[i] := NULL;", "", "lowered"),
     "claims what is claimed": ("claim", "AND f.delivery IS NULL", "", "claim"),
     "makes the next attempt without room": ("admit_next", "p_hold > v_free", "false", "next"),
