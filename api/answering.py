@@ -12,9 +12,9 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from api.authentication import Caller
+from api.authentication import Authenticator, Caller
 from api.departure import Departure
-from api.gate import Gate
+from api.gate import Gate, StaleKey
 from api.known_answers import KnownAnswers
 from api.memory_cache import CachedAnswer
 from api.preparation import Preparation, lower_cap
@@ -38,6 +38,8 @@ from infra.replies import Committed, Failed, ReplyInbox
 from infra.request_log import record
 
 ASK_AGAIN_S = 0.02
+MAX_PLANS = 3
+"""How often a request is planned anew because its key has changed."""
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +100,7 @@ class Answering:
     def __init__(
         self,
         *,
+        authenticator: Authenticator,
         event_log: EventLog,
         gate: Gate,
         known: KnownAnswers,
@@ -108,6 +111,7 @@ class Answering:
         blobs: Blobs,
         now: Callable[[], datetime],
     ) -> None:
+        self._authenticator = authenticator
         self._log = event_log
         self._gate = gate
         self._known = known
@@ -146,6 +150,16 @@ class Answering:
         return await self._find(caller, question, departure)
 
     async def _find(self, caller: Caller, question: Question, departure: Departure) -> Answer | StreamedAnswer:
+        for _ in range(MAX_PLANS):
+            try:
+                return await self._plan_and_answer(caller, question, departure)
+            except StaleKey:
+                caller = await self._authenticator.reload(caller)
+        raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
+
+    async def _plan_and_answer(
+        self, caller: Caller, question: Question, departure: Departure
+    ) -> Answer | StreamedAnswer:
         asked = self._preparation.work_out(caller, question)
         asked.departure = departure
         if isinstance(asked.request, WireRequest):

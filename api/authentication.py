@@ -34,6 +34,9 @@ class Caller(Struct, frozen=True, kw_only=True):
     """Who is calling: a key, in good standing at the moment of the request."""
 
     key_id: str
+    key_version: int
+    """Of the key's stream: the settings below are those that it had then."""
+    secret_hash: bytes
     project_id: str
     project_name: str
     is_limited: bool
@@ -79,17 +82,31 @@ class Authenticator:
         text = _presented(headers)
         if text is None or not is_well_formed(text):
             raise Unauthorized(_BAD_KEY)
-        secret_hash = self._vault.api_key_hash(text)
+        return await self._current(self._vault.api_key_hash(text))
+
+    async def check_again(self, caller: Caller) -> Caller:
+        """Return the caller as its key is now: time has passed, such as that in which a body arrived.
+
+        Raises:
+            Unauthorized, Unavailable: as `authenticate`.
+
+        """
+        return await self._current(caller.secret_hash)
+
+    async def reload(self, caller: Caller) -> Caller:
+        """Return the caller as the database has its key, whatever is remembered.
+
+        Raises:
+            Unauthorized, Unavailable: as `authenticate`.
+
+        """
+        return _in_force((await self._read(caller.secret_hash)).caller)
+
+    async def _current(self, secret_hash: bytes) -> Caller:
         remembered = self._remembered.get(secret_hash)
         if remembered is None or time.monotonic() - remembered.read_at > MAX_AGE_S:
             remembered = await self._look_up(secret_hash)
-        caller = remembered.caller
-        if caller is None:
-            raise Unauthorized(_BAD_KEY)
-        expires_at = caller.settings.expires_at
-        if expires_at is not None and expires_at <= datetime.now(UTC):
-            raise Unauthorized(_BAD_KEY)
-        return caller
+        return _in_force(remembered.caller)
 
     def forget(self, project_id: str) -> None:
         """Drop what is remembered of a project's keys, and of texts that were no key; all for `INSTALLATION`."""
@@ -164,11 +181,22 @@ def _host_name(host: str) -> str:
     return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
 
 
+def _in_force(caller: Caller | None) -> Caller:
+    if caller is None:
+        raise Unauthorized(_BAD_KEY)
+    expires_at = caller.settings.expires_at
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise Unauthorized(_BAD_KEY)
+    return caller
+
+
 def _caller(record: KeyRecord | None) -> Caller | None:
     if record is None or record.revoked_at is not None:
         return None
     return Caller(
         key_id=record.key_id,
+        key_version=record.version,
+        secret_hash=record.secret_hash,
         project_id=record.project_id,
         project_name=record.project_name,
         is_limited=record.project_has_budget or any(limit is not None for limit in record.settings.limits()),

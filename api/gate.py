@@ -28,6 +28,10 @@ WAITING = ("full", "busy")
 _encode = msgspec.json.Encoder().encode
 
 
+class StaleKey(Exception):
+    """The key works no longer, or has other settings than the request was planned with."""
+
+
 class WaitingLines:
     """Those who wait for what others hold: one line for each key of one process, whose head asks for all."""
 
@@ -87,6 +91,7 @@ class Gate:
 
         Raises:
             RateLimited: that was one too many; nothing is logged.
+            StaleKey: as `decide`.
 
         """
         if asked.caller.is_limited and not asked.is_counted:
@@ -102,6 +107,7 @@ class Gate:
             Forbidden: nobody can price it, and there is a budget.
             Unavailable, Overloaded: nobody can decide at the moment.
             CallerLeft: the caller left while it waited; nothing is held.
+            StaleKey: the caller's key has changed since it was looked at; nothing is held.
 
         """
         decision = await self._admission.admit(self._ask(asked, newer_than))
@@ -122,6 +128,8 @@ class Gate:
         return await self._admission.drop(asked.question.request_id)
 
     async def _note(self, asked: Asked, decision: Decision) -> None:
+        if decision.outcome == "stale":
+            raise StaleKey
         asked.standing = decision.standing
         asked.is_counted = True
         error = _refusal(asked, decision)
@@ -165,6 +173,7 @@ class Gate:
             is_final=is_final,
             token_bound=asked.input_tokens,
             is_counted=asked.is_counted,
+            key_version=asked.caller.key_version,
             attempt=Attempt(
                 request_id=question.request_id,
                 project_id=asked.caller.project_id,

@@ -15,11 +15,12 @@ from domain.chat import ChatRequest
 from domain.dialects.passthrough import rewrite
 from domain.dialects.table import check
 from domain.embeddings import EmbeddingsRequest
-from domain.errors import Forbidden
-from domain.estimate import bound, cap_within, input_bound, output_bound
+from domain.errors import Forbidden, InvalidRequest
+from domain.estimate import MAX_HOLD, bound, cap_within, input_bound, output_bound
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
-from domain.money import ZERO, NanoUsd
+from domain.money import NANO_PER_USD, ZERO, NanoUsd
 from domain.routing import Route, route, settled_temperature, wants_max_completion_tokens
+from domain.tokens import MAX_TOKENS
 from domain.wire import WireRequest, cap_field
 from infra.price_book import PriceBook
 
@@ -71,11 +72,11 @@ class Preparation:
         if isinstance(request, ChatRequest) and question.has_native_defaults:
             request = settled_temperature(request, found.upstream_model)
         price = self._prices.price(found, question.received_at)
-        bounds = self._bounds(request, found)
+        bounds = _within_limits(self._bounds(request, found))
         unbounded = _unbounded(request, found)
         hold, floor = None, ZERO
         if price is not None and unbounded is None:
-            hold = floor = bound(bounds.input_tokens, bounds.output_tokens, price)
+            hold = floor = _within_hold(bound(bounds.input_tokens, bounds.output_tokens, price))
             if bounds.may_lower and caller.settings.output_cap == "lower":
                 floor = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
         body = _body(request, question, found)
@@ -134,6 +135,30 @@ def lower_cap(asked: Asked, granted_nano_usd: NanoUsd) -> None:
     asked.lowered_cap = cap
     asked.output_tokens = cap * (request.choices if isinstance(request, WireRequest) else 1)
     asked.key = None
+
+
+def _within_limits(bounds: Bounds) -> Bounds:
+    """Bound the tokens by what an answer's usage may say: no more is ever counted, or charged.
+
+    Raises:
+        InvalidRequest: the input alone may be counted as more.
+
+    """
+    if bounds.input_tokens > MAX_TOKENS:
+        raise InvalidRequest(
+            f"this request may be counted as {bounds.input_tokens} tokens, of which {MAX_TOKENS} are allowed: "
+            "every image counts as its largest size"
+        )
+    return replace(bounds, output_tokens=min(bounds.output_tokens, MAX_TOKENS))
+
+
+def _within_hold(hold_nano_usd: NanoUsd) -> NanoUsd:
+    if hold_nano_usd > MAX_HOLD:
+        raise InvalidRequest(
+            f"this request may cost ${hold_nano_usd // NANO_PER_USD}; the most that one may hold is "
+            f"${MAX_HOLD // NANO_PER_USD}"
+        )
+    return hold_nano_usd
 
 
 def _check_allowed(caller: Caller, model: str) -> None:

@@ -65,6 +65,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     blobs = Blobs(pool, event_log, vault)
     memory = MemoryCache(settings.cache_memory_bytes)
     answering = Answering(
+        authenticator=authenticator,
         event_log=event_log,
         gate=Gate(admission=admission, log=event_log, inbox=inbox, metrics=metrics, now=_now),
         known=KnownAnswers(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),

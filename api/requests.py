@@ -3,7 +3,7 @@
 Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from domain.errors import InvalidRequest, NotFound
 
 AnyRequest = Request[Any, Any, Any]
 Shape = TypeVar("Shape")
+Who = TypeVar("Who")
 
 _NUL = "\x00"
 """No text of PostgreSQL's has it."""
@@ -42,6 +43,19 @@ async def caller_of(request: AnyRequest) -> Caller:
     return await services_of(request).authenticator.authenticate(request.headers)
 
 
+async def admin_of(request: AnyRequest) -> Caller:
+    """Who is calling, with a key of role admin.
+
+    Raises:
+        Forbidden: the key has another role.
+        Unauthorized, Unavailable: as `Authenticator.authenticate`.
+
+    """
+    caller = await caller_of(request)
+    caller.require_admin()
+    return caller
+
+
 def http_message(request: AnyRequest, error: HTTPException) -> str:
     """What is said of a refusal of the framework's own."""
     match error.status_code:
@@ -56,7 +70,7 @@ def http_message(request: AnyRequest, error: HTTPException) -> str:
             return error.detail
 
 
-def check_operator(request: AnyRequest) -> None:
+async def check_operator(request: AnyRequest) -> None:
     """Refuse who does not run the installation. Raises as `require_operator`."""
     require_operator(
         request.headers,
@@ -65,14 +79,33 @@ def check_operator(request: AnyRequest) -> None:
     )
 
 
-async def body_of(request: AnyRequest, decoder: "msgspec.json.Decoder[Shape]") -> Shape:
-    """The body, as the decoder's type.
+async def caller_and_body(request: AnyRequest) -> tuple[Caller, bytes]:
+    """Who is calling, and the body. The key is looked at before the body is read, and again when all of it is there.
+
+    Raises:
+        Unauthorized, Unavailable: as `Authenticator.authenticate`.
+
+    """
+    authenticator = services_of(request).authenticator
+    caller = await authenticator.authenticate(request.headers)
+    body = await request.body()
+    return await authenticator.check_again(caller), body
+
+
+async def body_for(
+    request: AnyRequest, decoder: "msgspec.json.Decoder[Shape]", who: Callable[[AnyRequest], Awaitable[Who]]
+) -> tuple[Who, Shape]:
+    """Who is calling, and the body as the decoder's type. `who` (`admin_of`, …) decides before the body is read, and
+    again when all of it is there: a body may take as long as its sender likes, and a key may be revoked meanwhile.
 
     Raises:
         InvalidRequest: names the field and what is wrong with it.
+        GatewayError: as `who`.
 
     """
-    return decoded(await request.body(), decoder)
+    await who(request)
+    body = await request.body()
+    return await who(request), decoded(body, decoder)
 
 
 def query_of(request: AnyRequest, shape: type[Shape]) -> Shape:

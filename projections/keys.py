@@ -29,7 +29,8 @@ _decode_settings = msgspec.json.Decoder(KeySettings).decode
 _decode_providers = msgspec.json.Decoder(tuple[NamedProvider, ...]).decode
 
 _KEY = (
-    "SELECT k.key_id, k.project_id, k.hint, k.settings::text AS settings, k.created_at, k.revoked_at, "  # noqa: S608 - a constant
+    "SELECT k.key_id, k.project_id, k.secret_hash, k.version, k.hint, k.settings::text AS settings, k.created_at, "  # noqa: S608 - a constant
+    "k.revoked_at, "
     "p.name AS project_name, p.daily_budget_nano_usd IS NOT NULL OR p.monthly_budget_nano_usd IS NOT NULL "
     "AS project_has_budget, (SELECT json_agg(json_build_object('name', n.name, 'kind', n.kind, 'base_url', n.base_url, "
     f"'models', n.models) ORDER BY n.project_id = '{INSTALLATION}', n.name) FROM providers n "
@@ -46,6 +47,9 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
 
     key_id: str
     project_id: str
+    secret_hash: bytes
+    version: int
+    """Of the key's stream."""
     project_name: str
     project_has_budget: bool
     hint: str

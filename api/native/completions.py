@@ -17,9 +17,10 @@ from api.native.envelope import Described, Description
 from api.native.headers import JSON
 from api.native.streams import STREAM, NativeStream
 from api.question import Question
-from api.requests import AnyRequest, body_of, caller_of, request_id_of, services_of
+from api.requests import AnyRequest, caller_and_body, request_id_of, services_of
 from api.wishes import CacheTtl, Metadata, cache_policy, metadata_of
 from domain.chat import AnswerUsage, ChatRequest, Choice
+from domain.decoding import decoded
 from domain.embeddings import Embedding, EmbeddingsRequest
 from domain.events import Operation
 from domain.money import to_usd
@@ -111,8 +112,8 @@ async def _complete(
     request: AnyRequest, operation: Operation, decoder: Any, shape: type[ChatRequest | EmbeddingsRequest]
 ) -> Response[bytes]:
     received_at = datetime.now(UTC)
-    caller = await caller_of(request)
-    call = await body_of(request, decoder)
+    caller, body = await caller_and_body(request)
+    call = decoded(body, decoder)
     question = Question(
         request_id=request_id_of(request.scope),
         operation=operation,

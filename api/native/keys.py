@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
 from api.native.projects import ProjectName
-from api.requests import AnyRequest, body_of, caller_of, id_in_path, in_utc, services_of
+from api.requests import AnyRequest, admin_of, body_for, id_in_path, in_utc, services_of
 from domain.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import DEFAULT_BUDGET_WAIT_MS, DEFAULT_RATE_LIMIT_PER_MINUTE, KeySettings, Role
@@ -112,9 +112,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     )
     async def issue(request: AnyRequest) -> Response[bytes]:
         """Issue a key of the caller's project."""
-        caller = await caller_of(request)
-        caller.require_admin()
-        call = await body_of(request, _new_decoder)
+        caller, call = await body_for(request, _new_decoder, admin_of)
         settings = KeySettings(**key_settings({name: getattr(call, name) for name in call.__struct_fields__}))
         key = await services_of(request).accounts.issue_key(caller.project_id, settings)
         shown = _shown(key.key_id, key.text[-4:], settings, key.created_at, None)
@@ -127,8 +125,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     )
     async def every(request: AnyRequest) -> Response[bytes]:
         """List the project's keys, revoked ones too, oldest first."""
-        caller = await caller_of(request)
-        caller.require_admin()
+        caller = await admin_of(request)
         records = await keys.keys_of_project(services_of(request).pool, caller.project_id)
         return success([_shown_record(record) for record in records])
 
@@ -139,8 +136,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     )
     async def one(request: AnyRequest, key_id: str) -> Response[bytes]:
         """Show a key of the project."""
-        caller = await caller_of(request)
-        caller.require_admin()
+        caller = await admin_of(request)
         return success(_shown_record(await services_of(request).accounts.key(caller.project_id, id_in_path(key_id))))
 
     @patch(
@@ -150,9 +146,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     )
     async def change(request: AnyRequest, key_id: str) -> Response[bytes]:
         """Change a key, from its next request on."""
-        caller = await caller_of(request)
-        caller.require_admin()
-        call = await body_of(request, _change_decoder)
+        caller, call = await body_for(request, _change_decoder, admin_of)
         accounts = services_of(request).accounts
         record = await accounts.key(caller.project_id, id_in_path(key_id))
         given = {name: value for name in call.__struct_fields__ if (value := getattr(call, name)) is not UNSET}
@@ -168,8 +162,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     )
     async def revoke(request: AnyRequest, key_id: str) -> Response[bytes]:
         """Revoke a key; on every replica it stops working within a second."""
-        caller = await caller_of(request)
-        caller.require_admin()
+        caller = await admin_of(request)
         accounts = services_of(request).accounts
         await accounts.revoke_key(await accounts.key(caller.project_id, id_in_path(key_id)))
         return success(RevokedKey(id=key_id))

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from api.native.envelope import Described, Description, success
 from api.native.usage import NoQuery
-from api.requests import AnyRequest, body_of, caller_of, check_operator, in_utc, query_of, services_of
+from api.requests import AnyRequest, body_for, caller_of, check_operator, in_utc, query_of, services_of
 from domain.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import PriceSet
@@ -103,8 +103,8 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     async def set_one(request: AnyRequest) -> Response[bytes]:
         """Set a price for the whole installation: for whoever may create projects."""
         services = services_of(request)
-        check_operator(request)
-        event = await price_set(services.pool, await body_of(request, _decoder))
+        _, call = await body_for(request, _decoder, check_operator)
+        event = await price_set(services.pool, call)
         await services.price_setting.set_price(event)
         shown = Price(
             provider=event.provider,

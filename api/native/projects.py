@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
-from api.requests import AnyRequest, body_of, caller_of, check_operator, services_of
+from api.requests import AnyRequest, admin_of, body_for, check_operator, services_of
 from domain.errors import NotFound
 from domain.routing import ANTHROPIC, OPENAI
 from infra.outbound import check_url
@@ -86,8 +86,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     async def create(request: AnyRequest) -> Response[bytes]:
         """Create a project with its first key."""
         services = services_of(request)
-        check_operator(request)
-        call = await body_of(request, _new_decoder)
+        _, call = await body_for(request, _new_decoder, check_operator)
         given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
         project = await services.accounts.create_project(call.name, {name: key for name, key in given.items() if key})
         created = CreatedProject(
@@ -106,8 +105,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     )
     async def mine(request: AnyRequest) -> Response[bytes]:
         """Show the caller's project."""
-        caller = await caller_of(request)
-        caller.require_admin()
+        caller = await admin_of(request)
         record = await keys.project(services_of(request).pool, caller.project_id)
         if record is None:
             raise NotFound("there is no such project")
@@ -120,9 +118,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     )
     async def change(request: AnyRequest) -> Response[bytes]:
         """Rename the caller's project, set or remove its budgets and provider keys."""
-        caller = await caller_of(request)
-        caller.require_admin()
-        call = await body_of(request, _change_decoder)
+        caller, call = await body_for(request, _change_decoder, admin_of)
         given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
         fields = ("name", "daily_budget", "monthly_budget", "alert_url")
         settings = {name: value for name in fields if (value := getattr(call, name)) is not UNSET}

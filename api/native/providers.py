@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.native.envelope import Described, Description, success
-from api.requests import AnyRequest, body_of, caller_of, check_operator, services_of
+from api.requests import AnyRequest, admin_of, body_for, check_operator, services_of
 from domain.chat import Name
 from domain.events import INSTALLATION
 from domain.routing import NamedKind, NamedProvider, ProviderName
@@ -78,13 +78,11 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
 
 
 async def _project_of_admin(request: AnyRequest) -> str:
-    caller = await caller_of(request)
-    caller.require_admin()
-    return caller.project_id
+    return (await admin_of(request)).project_id
 
 
 async def _installation(request: AnyRequest) -> str:
-    check_operator(request)
+    await check_operator(request)
     return INSTALLATION
 
 
@@ -100,8 +98,7 @@ def _routes(
     )
     async def add(request: AnyRequest) -> Response[bytes]:
         """Configure a provider; it can be asked as soon as the answer has come."""
-        owner = await owner_of(request)
-        call = await body_of(request, _new_decoder)
+        owner, call = await body_for(request, _new_decoder, owner_of)
         added = await services_of(request).provider_settings.add(owner, call.provider(), call.api_key)
         return success(_shown(added), status=201)
 
@@ -124,8 +121,7 @@ def _routes(
     )
     async def change(request: AnyRequest, name: str) -> Response[bytes]:
         """Give it another address, key, or list of models."""
-        owner = await owner_of(request)
-        call = await body_of(request, _change_decoder)
+        owner, call = await body_for(request, _change_decoder, owner_of)
         changed = await services_of(request).provider_settings.change(
             owner,
             name,

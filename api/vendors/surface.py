@@ -17,7 +17,7 @@ from api.answering import Answer
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.departure import departure_of
 from api.question import Question
-from api.requests import AnyRequest, caller_of, request_id_of, services_of
+from api.requests import AnyRequest, caller_and_body, request_id_of, services_of
 from api.wishes import cache_policy, metadata_of
 from domain.chat import ChatAnswer, ChatRequest
 from domain.dialects.passthrough import with_cost
@@ -77,8 +77,7 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
 
     """
     received_at = datetime.now(UTC)
-    caller = await caller_of(request)
-    body = await request.body()
+    caller, body = await caller_and_body(request)
     answering = services_of(request).answering
     wire = read_wire(body, call.dialect, call.operation)
     route = answering.route(caller, wire.model)

@@ -1,0 +1,123 @@
+"""A key is looked at when a request's headers come and again when its body is there: a body may take its time."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from tests.acceptance.gateway import Client, Gateway
+
+CALLS = {
+    "/api/v1/completions/chat": {"model": "echo", "messages": [{"role": "user", "content": "late"}]},
+    "/api/v1/completions/embeddings": {"model": "echo", "input": "late"},
+    "/v1/chat/completions": {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "late"}]},
+    "/v1/responses": {"model": "gpt-4o-mini", "input": "late"},
+    "/v1/messages": {"model": "claude-3-haiku", "max_tokens": 9, "messages": [{"role": "user", "content": "late"}]},
+    "/api/v1/projects/api-keys": {"name": "issued late", "role": "admin"},
+    "/api/v1/projects/providers": {"name": "late", "kind": "openai", "baseUrl": "https://a.example", "apiKey": "k" * 9},
+}
+
+
+class LateRequest:
+    """A request whose headers and all but one byte of its body have been sent."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, last: bytes) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._last = last
+
+    async def finish(self) -> int:
+        """Send the last byte; returns the answer's status."""
+        self._writer.write(self._last)
+        await self._writer.drain()
+        line = await asyncio.wait_for(self._reader.readline(), 30)
+        return int(line.split()[1])
+
+
+@asynccontextmanager
+async def late_request(
+    gateway: Gateway, method: str, path: str, key: str | None, body: Mapping[str, Any]
+) -> AsyncIterator[LateRequest]:
+    address = urlsplit(gateway.address)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    content = json.dumps(body).encode()
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {key}\r\n"
+        f"anthropic-version: 2023-06-01\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    writer.write(head.encode() + content[:-1])
+    await writer.drain()
+    await asyncio.sleep(0.2)  # the headers have been looked at
+    try:
+        yield LateRequest(reader, writer, content[-1:])
+    finally:
+        writer.close()
+
+
+async def issued(client: Client, **settings: Any) -> tuple[str, str]:
+    status, answer, _ = await client.call("POST", "/projects/api-keys", {"name": "a key", "role": "admin"} | settings)
+    assert status == 201, answer
+    return answer["data"]["id"], answer["data"]["apiKey"]
+
+
+@pytest.mark.parametrize("path", CALLS)
+async def test_a_key_revoked_before_the_last_byte_is_refused(
+    path: str, gateway: Gateway, client: Client, session: aiohttp.ClientSession
+) -> None:
+    key_id, key = await issued(client)
+    bystander = Client(session, gateway.address, (await issued(client))[1])
+    async with late_request(gateway, "POST", path, key, CALLS[path]) as late:
+        assert (await client.call("DELETE", f"/projects/api-keys/{key_id}"))[0] == 200
+        assert await late.finish() == 401
+    assert (await bystander.chat("hello", model="echo"))[0] == 200
+    _, listed, _ = await client.call("GET", "/projects/api-keys")
+    assert "issued late" not in [one["name"] for one in listed["data"]]
+
+
+async def test_a_key_that_became_a_members_before_the_last_byte_may_no_longer_administer(
+    gateway: Gateway, client: Client
+) -> None:
+    key_id, key = await issued(client)
+    path = "/api/v1/projects/api-keys"
+    async with late_request(gateway, "POST", path, key, CALLS[path]) as late:
+        assert (await client.call("PATCH", f"/projects/api-keys/{key_id}", {"role": "member"}))[0] == 200
+        assert await late.finish() == 403
+
+
+async def test_a_model_that_was_taken_from_a_key_before_the_last_byte_is_refused(
+    gateway: Gateway, client: Client
+) -> None:
+    key_id, key = await issued(client)
+    path = "/api/v1/completions/chat"
+    async with late_request(gateway, "POST", path, key, CALLS[path]) as late:
+        await client.call("PATCH", f"/projects/api-keys/{key_id}", {"models": ["gpt-4o-mini"]})
+        assert await late.finish() == 403
+
+
+async def test_a_body_that_comes_late_under_a_good_key_is_answered(gateway: Gateway, client: Client) -> None:
+    _, key = await issued(client)
+    path = "/api/v1/completions/chat"
+    async with late_request(gateway, "POST", path, key, CALLS[path]) as late:
+        await asyncio.sleep(1.2)  # longer than a process goes on with what it remembers
+        assert await late.finish() == 200
+
+
+async def test_a_key_revoked_while_its_request_waits_for_room_is_refused(
+    gateway: Gateway, client: Client, session: aiohttp.ClientSession
+) -> None:
+    key_id, key = await issued(client, concurrencyLimit=1, budgetWaitMs=30_000)
+    caller = Client(session, gateway.address, key)
+    first = asyncio.create_task(caller.chat("[[delay=3000]] first", maxTokens=5))
+    await asyncio.sleep(0.5)
+    waiting = asyncio.create_task(caller.chat("second", maxTokens=5))
+    await asyncio.sleep(0.5)
+    await client.call("DELETE", f"/projects/api-keys/{key_id}")
+    assert (await waiting)[0] == 401
+    assert (await first)[0] == 200  # it was admitted before
+    _, listed, _ = await client.call("GET", f"/requests?keyId={key_id}")
+    assert [one["status"] for one in listed["data"]["requests"]] == ["completed"]
