@@ -13,11 +13,16 @@ from api.native.headers import JSON
 from api.requests import AnyRequest, services_of
 from domain.errors import Unavailable
 from domain.money import to_usd
-from infra.database import database_errors, newest_revision
+from infra.database import Pool, database_errors, newest_revision
 from projections.budgets import total_overage
-from projections.freshness import lags
+from projections.freshness import lags, oldest_unfolded_s
+from projections.quarantine import quarantined_projects
+from projections.runner import is_led
 
 State = Literal["ok", "away", "outdated"]
+ProjectorState = Literal["ok", "away", "behind"]
+MAX_UNFOLDED_S = 30.0
+"""How old an event may become before it is folded: an everyday fold takes a fraction of a second."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -27,13 +32,17 @@ class Alive(Struct):
     status: Literal["ok"] = "ok"
 
 
-class Readiness(Struct, kw_only=True):
+class Readiness(Struct, kw_only=True, rename="camel"):
     """Whether requests can be served, and what stands in the way."""
 
     status: Literal["ok", "unavailable"]
     postgresql: State
     nats: State
     migrations: State
+    projector: ProjectorState
+    """`away`: no process has the lead. `behind`: it folds nothing, or too slowly."""
+    quarantined_projects: int
+    """Projects whose events cannot be folded; others are not concerned, so the status stays `ok`."""
 
 
 def routes(described: Described) -> list[HTTPRouteHandler]:
@@ -54,13 +63,19 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         operation_class=described.operation(Description(answer=Readiness, errors=(503,), enveloped=False)),
     )
     async def ready(request: AnyRequest) -> Response[bytes]:
-        """Ask PostgreSQL, NATS and the migrations."""
+        """Ask PostgreSQL, NATS, the migrations and the projector."""
         services = services_of(request)
         postgresql, migrations = await _database(services.pool)
         nats: State = "ok" if services.broker.is_connected else "away"
-        ok = (postgresql, nats, migrations) == ("ok", "ok", "ok")
+        projector, quarantined = await _projector(services.pool) if migrations == "ok" else ("away", 0)
+        ok = (postgresql, nats, migrations, projector) == ("ok", "ok", "ok", "ok")
         readiness = Readiness(
-            status="ok" if ok else "unavailable", postgresql=postgresql, nats=nats, migrations=migrations
+            status="ok" if ok else "unavailable",
+            postgresql=postgresql,
+            nats=nats,
+            migrations=migrations,
+            projector=projector,
+            quarantined_projects=quarantined,
         )
         return Response(_encode(readiness), media_type=JSON, status_code=200 if ok else 503)
 
@@ -72,6 +87,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         for name, lag in (await lags(services.pool)).items():
             metrics.projection_lag.labels(name).set(lag)
         metrics.unknown_appends.set(services.log.unknown_outcomes)
+        metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
         metrics.overage.set(float(to_usd(await total_overage(services.pool))))
         return Response(
             generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
@@ -80,10 +96,21 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     return [live, ready, figures]
 
 
-async def _database(pool: object) -> tuple[State, State]:
+async def _projector(pool: Pool) -> tuple[ProjectorState, int]:
+    try:
+        quarantined = len(await quarantined_projects(pool))
+        if not await is_led(pool):
+            return "away", quarantined
+        unfolded_s = await oldest_unfolded_s(pool)
+    except Unavailable:
+        return "away", 0
+    return "behind" if unfolded_s is not None and unfolded_s > MAX_UNFOLDED_S else "ok", quarantined
+
+
+async def _database(pool: Pool) -> tuple[State, State]:
     try:
         async with database_errors():
-            revision = await pool.fetchval("SELECT version_num FROM alembic_version")  # type: ignore[attr-defined]  # asyncpg
+            revision = await pool.fetchval("SELECT version_num FROM alembic_version")
     except Unavailable:
         return "away", "away"
     return "ok", "ok" if revision == newest_revision() else "outdated"

@@ -48,6 +48,11 @@ class Metrics:
             ("projection",),
             registry=self.registry,
         )
+        self.quarantined_projects = Gauge(
+            "gateway_quarantined_projects",
+            "Projects whose events cannot be folded, so that the projector leaves them out.",
+            registry=self.registry,
+        )
         self.overage = Gauge(
             "gateway_overage_usd",
             "By how much answers have cost more than they held, over all time.",

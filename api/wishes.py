@@ -17,6 +17,8 @@ DEFAULT_CACHE_TTL_S = 3_600
 MAX_METADATA_MEMBERS = 32
 MAX_METADATA_NAME_CHARS = 64
 MAX_METADATA_BYTES = 8_192
+MAX_METADATA_DEPTH = 16
+"""It is read again in many places: none of them may have less room for it than this one."""
 
 CacheTtl = Annotated[int, Meta(ge=MIN_CACHE_TTL_S, le=MAX_CACHE_TTL_S)]
 CacheMode = Literal["on", "off", "refresh"]
@@ -79,6 +81,13 @@ def metadata_of(request: AnyRequest, metadata: dict[str, Any] | None = None) -> 
     encoded = _encode(metadata)
     if len(encoded) > MAX_METADATA_BYTES:
         raise InvalidRequest(f"`metadata` may have {MAX_METADATA_BYTES} bytes as JSON", field="metadata")
+    if _is_deeper(metadata, MAX_METADATA_DEPTH):
+        raise InvalidRequest(f"`metadata` may be nested {MAX_METADATA_DEPTH} levels deep", field="metadata")
     if _NUL.search(encoded):
         raise InvalidRequest("`metadata` may not contain the character U+0000", field="metadata")
     return metadata
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (levels <= 0 and bool(members)) or any(_is_deeper(member, levels - 1) for member in members)

@@ -17,6 +17,7 @@ from domain.money import NanoUsd, from_usd, to_usd
 from infra.log_verification import raw_events, verify
 from infra.request_log import record
 from projections.freshness import wait_until_folded
+from projections.quarantine import quarantined_projects
 
 _encode = msgspec.json.Encoder().encode
 
@@ -73,6 +74,9 @@ def balance(data_dir: Path | None) -> None:
             agreed = agreed and same
             verdict = "agrees" if same else "DIFFERS"
             click.echo(f"{name:<32} spent ${to_usd(model_spent):f}  assumed ${to_usd(model_assumed):f}  {verdict}")
+        if left_out := await quarantined_projects(opened.pool):
+            names = ", ".join(project.project_id for project in left_out)
+            click.echo(f"the read models leave out what happened since in {names}: see `gateway projections list`")
         return agreed
 
     sys.exit(0 if run_opened(data_dir, work) else 1)

@@ -6,13 +6,15 @@ import click
 
 from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
-from projections.rebuild import RebuildRunningError, rebuild
-from projections.registry import EVERY, INLINE
+from projections.quarantine import is_caused_by_data, quarantined_projects
+from projections.rebuild import QuarantineChangedError, RebuildRunningError, rebuild
+from projections.registry import EVERY, FOLDED, INLINE
+from projections.runner import Runner
 
 
 @click.group()
 def projections() -> None:
-    """List and rebuild the read models."""
+    """List and rebuild the read models, release what is quarantined."""
 
 
 @projections.command("list")
@@ -28,6 +30,11 @@ def every(data_dir: Path | None) -> None:
         for name in EVERY:
             position = positions.get(name, 0)
             click.echo(f"{name:<12} {position:>10} {max(0, head - position):>8}")
+        for project in await quarantined_projects(opened.pool):
+            click.echo(
+                f"\nproject {project.project_id} is quarantined since {project.since:%Y-%m-%d %H:%M:%SZ}: "
+                f"event {project.position} cannot be folded ({project.error})"
+            )
 
     run_opened(data_dir, work)
 
@@ -43,8 +50,28 @@ def rebuild_one(name: str, data_dir: Path | None) -> None:
     async def work(opened: Opened) -> None:
         try:
             position = await rebuild(opened.pool, opened.log, EVERY[name])
-        except RebuildRunningError as error:
+        except (RebuildRunningError, QuarantineChangedError) as error:
             fail(str(error))
         click.echo(f"rebuilt {name} from {position} events")
+
+    run_opened(data_dir, work)
+
+
+@projections.command("release")
+@click.argument("project_id", metavar="PROJECT")
+@DATA_DIR
+def release(project_id: str, data_dir: Path | None) -> None:
+    """Fold what was left out of the quarantined project PROJECT: once its cause is mended, by an upgrade as a rule."""
+
+    async def work(opened: Opened) -> None:
+        try:
+            released = await Runner(opened.pool, opened.log, FOLDED).release(project_id)
+        except Exception as error:
+            if not is_caused_by_data(error):
+                raise
+            fail(f"project {project_id} stays quarantined: {type(error).__name__}: {error}")
+        if released is None:
+            fail(f"project {project_id} is not quarantined: `gateway projections list` shows those that are")
+        click.echo(f"released {project_id}: {released} events folded")
 
     run_opened(data_dir, work)

@@ -361,6 +361,12 @@ def request_stream(request_id: str) -> str:
     return f"request-{request_id}"
 
 
+def request_of(stream: str) -> str | None:
+    """The request that a stream is about; None if it is about something else."""
+    _, prefix, request_id = stream.rpartition("request-")
+    return request_id if prefix and stream == request_stream(request_id) else None
+
+
 def price_stream(provider: str, model: str) -> str:
     """The stream of a model's price."""
     return f"price-{provider}/{model}"

@@ -6,7 +6,7 @@ timer: alone, an append leaves at once.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,6 +65,24 @@ class Selection(Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
     """Exclusive."""
+
+
+class LogBatch(Struct, frozen=True, kw_only=True):
+    """Events that follow each other in the log, but for those of projects that are left out."""
+
+    events: list[StoredEvent]
+    left_out: list[str]
+    """The streams of the others."""
+    last_position: int
+
+
+class UnreadableEvent(Exception):
+    """The data of an event cannot be decoded."""
+
+    def __init__(self, project_id: str, position: int, reason: Exception) -> None:
+        super().__init__(f"event {position} cannot be read: {type(reason).__name__}: {reason}")
+        self.project_id = project_id
+        self.position = position
 
 
 class Conflict(Exception):
@@ -148,6 +166,33 @@ class EventLog:
     async def read_after(self, position: int, *, limit: int = READ_BATCH_EVENTS) -> list[StoredEvent]:
         """The next events after `position`, at most `limit`, in log order."""
         return await self._read("WHERE position > $1 ORDER BY position LIMIT $2", position, limit)
+
+    async def read_batch(self, position: int, *, limit: int, leave_out: Mapping[str, int]) -> LogBatch | None:
+        """The next events after `position`; None at the end of the log. Of each project in `leave_out`, the events from
+        that position on are not decoded.
+
+        Raises:
+            UnreadableEvent: one of them cannot be decoded.
+
+        """
+        async with database_errors():
+            rows = await self._pool.fetch(
+                f"SELECT {_COLUMNS} FROM events WHERE position > $1 ORDER BY position LIMIT $2",  # noqa: S608 - a constant
+                position,
+                limit,
+            )
+        if not rows:
+            return None
+        events, left_out = [], []
+        for row in rows:
+            if row["position"] >= leave_out.get(row["project_id"], row["position"] + 1):
+                left_out.append(row["stream"])
+                continue
+            try:
+                events.append(stored_event(row))
+            except (msgspec.MsgspecError, RecursionError) as error:
+                raise UnreadableEvent(row["project_id"], row["position"], error) from error
+        return LogBatch(events=events, left_out=left_out, last_position=rows[-1]["position"])
 
     async def read_selected(self, selection: Selection, *, after: int, limit: int) -> list[StoredEvent]:
         """The next events of a selection after `position`, at most `limit`, in log order."""

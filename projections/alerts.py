@@ -118,7 +118,7 @@ _DUE = """
                    WHEN 'day' THEN coalesce(k.daily_budget_nano_usd, p.daily_budget_nano_usd)
                    ELSE coalesce(k.monthly_budget_nano_usd, p.monthly_budget_nano_usd)
                END AS budget,
-               b.spent_nano_usd + b.assumed_nano_usd AS taken
+               least(b.spent_nano_usd::numeric + b.assumed_nano_usd, 9000000000000000000)::bigint AS taken
     ) AS l
     CROSS JOIN unnest($3::integer[]) AS t (percent)
     WHERE (b.period, b.starts_on) IN (('day', $1::date), ('month', $2::date))

@@ -83,9 +83,9 @@ async def balance_of(pool: Pool, scope: Scope, scope_id: str, period: Period, da
     mine = {"key": "key_id", "project": "project_id"}[scope]
     async with database_errors():
         row = await pool.fetchrow(
-            "SELECT coalesce(sum(spent_nano_usd), 0)::bigint AS spent, "  # noqa: S608 - one of two constants
-            "coalesce(sum(assumed_nano_usd), 0)::bigint AS assumed, "
-            "(SELECT coalesce(sum(hold_nano_usd), 0)::bigint FROM inflight "
+            "SELECT coalesce(sum(spent_nano_usd), 0) AS spent, "  # noqa: S608 - one of two constants
+            "coalesce(sum(assumed_nano_usd), 0) AS assumed, "
+            "(SELECT coalesce(sum(hold_nano_usd), 0) FROM inflight "
             f" WHERE {mine} = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
             "FROM budget_balances WHERE scope = $5 AND scope_id = $1 AND period = $2 AND starts_on = $3",
             scope_id,
@@ -94,17 +94,17 @@ async def balance_of(pool: Pool, scope: Scope, scope_id: str, period: Period, da
             resets_at(start, period).date(),
             scope,
         )
-    return Balance(spent_nano_usd=row["spent"], assumed_nano_usd=row["assumed"], held_nano_usd=row["held"])
+    return Balance(**{f"{name}_nano_usd": NanoUsd(int(row[name])) for name in ("spent", "assumed", "held")})
 
 
 async def total_overage(pool: Pool) -> NanoUsd:
     """By how much answers have cost more than they held, over all time: not zero means that a bound is wrong."""
     async with database_errors():
-        overage: int = await pool.fetchval(
-            "SELECT coalesce(sum(overage_nano_usd), 0)::bigint FROM budget_balances "
+        overage: Decimal = await pool.fetchval(
+            "SELECT coalesce(sum(overage_nano_usd), 0) FROM budget_balances "
             "WHERE scope = 'project' AND period = 'month'"
         )
-    return NanoUsd(overage)
+    return NanoUsd(int(overage))
 
 
 def status(limit: NanoUsd | None, balance: Balance, period: Period, day: date) -> BudgetStatus | None:

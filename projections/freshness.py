@@ -8,6 +8,7 @@ from infra.database import Pool, database_errors
 
 MAX_WAIT_S = 5.0
 POLL_S = 0.01
+QUARANTINE_RETRY_S = 60.0
 
 
 async def lags(pool: Pool) -> dict[str, int]:
@@ -19,15 +20,34 @@ async def lags(pool: Pool) -> dict[str, int]:
     return {row["projection"]: row["lag"] for row in rows}
 
 
-async def wait_until_folded(pool: Pool, *projections: str) -> None:
-    """Wait until these projections hold everything that is in the log now.
+async def oldest_unfolded_s(pool: Pool) -> float | None:
+    """Age in seconds of the oldest event that some projection has yet to fold; None: all are folded."""
+    async with database_errors():
+        age_s: float | None = await pool.fetchval(
+            "SELECT extract(epoch FROM clock_timestamp() - e.at)::float8 FROM events e "
+            "WHERE e.position = (SELECT min(position) + 1 FROM projection_checkpoints)"
+        )
+    return age_s
+
+
+async def wait_until_folded(pool: Pool, *projections: str, project_id: str | None = None) -> None:
+    """Wait until these projections hold everything that is in the log now, of this project or of all.
 
     Raises:
-        Unavailable: they lag too far behind, or the database is away.
+        Unavailable: they lag too far behind, the project is quarantined, or the database is away.
 
     """
     async with database_errors():
-        head = await pool.fetchval("SELECT position FROM log_head")
+        head, is_quarantined = await pool.fetchrow(
+            "SELECT position, EXISTS (SELECT 1 FROM quarantined_projects WHERE project_id = $1) FROM log_head",
+            project_id,
+        )
+        if is_quarantined:
+            raise Unavailable(
+                "an event of this project cannot be folded, so its figures are not known: "
+                "an operator sees why with `gateway projections list`",
+                retry_after_s=QUARANTINE_RETRY_S,
+            )
         deadline = time.monotonic() + MAX_WAIT_S
         while True:
             reached = await pool.fetchval(

@@ -5,6 +5,7 @@ import asyncpg
 from infra.database import Connection, Pool
 from infra.event_log import EventLog
 from projections.projection import Projection
+from projections.quarantine import quarantined_positions
 from projections.registry import INLINE
 
 SHADOW = "__rebuild"
@@ -17,11 +18,16 @@ class RebuildRunningError(Exception):
     """Another rebuild is under way."""
 
 
+class QuarantineChangedError(Exception):
+    """A project was quarantined, or released, while the rebuild was under way: run it again."""
+
+
 async def rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
     """Fold the whole log into shadow tables and put them in the place of the live ones; returns the last position.
 
     Raises:
         RebuildRunningError: another rebuild is under way.
+        QuarantineChangedError: as the class says; the live tables are as they were.
 
     """
     async with pool.acquire() as session:
@@ -38,20 +44,22 @@ async def _rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
         await pool.execute(f"DROP TABLE IF EXISTS {table}{SHADOW}")
         await pool.execute(f"CREATE TABLE {table}{SHADOW} (LIKE {table} INCLUDING ALL)")
     position = 0
-    while events := await log.read_after(position, limit=BATCH_EVENTS):
-        live = await _live_position(pool, projection)
-        events = [event for event in events if event.position <= live]
-        if not events:
+    left_out = {} if projection in INLINE else await quarantined_positions(pool)  # as the live tables leave out
+    while batch := await log.read_batch(position, limit=BATCH_EVENTS, leave_out=left_out):
+        if batch.last_position > await _live_position(pool, projection):
             break  # the rest is folded under the lock
         async with pool.acquire() as connection, connection.transaction():
-            await projection.fold(connection, events, SHADOW)
-        position = events[-1].position
+            await projection.fold(connection, batch.events, SHADOW)
+        position = batch.last_position
     async with pool.acquire() as connection, connection.transaction():
         end = await _lock(connection, projection)
+        if projection not in INLINE and left_out != await quarantined_positions(connection):
+            raise QuarantineChangedError("a project was quarantined or released meanwhile: run it again")
         while position < end:
-            events = await log.read_after(position, limit=min(BATCH_EVENTS, end - position))
-            await projection.fold(connection, events, SHADOW)
-            position = events[-1].position
+            batch = await log.read_batch(position, limit=min(BATCH_EVENTS, end - position), leave_out=left_out)
+            assert batch is not None, "the log reaches to where the live tables are"
+            await projection.fold(connection, batch.events, SHADOW)
+            position = batch.last_position
         for table in projection.tables:
             await _swap(connection, table)
     return position

@@ -6,15 +6,16 @@ positions let only one of them write.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import asyncpg
 import structlog
 
-from domain.events import AttemptFailed, AttemptLost, CostIncurred, StoredEvent
-from infra.database import Connection, Pool
-from infra.event_log import EventLog
+from domain.events import AttemptFailed, AttemptLost, CostIncurred, StoredEvent, request_of
+from infra.database import Connection, Pool, database_errors
+from infra.event_log import EventLog, LogBatch, Selection, UnreadableEvent
 from projections.projection import Projection
+from projections.quarantine import by_project, is_caused_by_data, quarantine, quarantined_positions
 
 LEADER_LOCK = 0x676174657761794C
 BATCH_EVENTS = 2_000
@@ -35,6 +36,13 @@ class LostLeadershipError(Exception):
     """A checkpoint is not where this leader left it: another one folds."""
 
 
+class QuarantineChangedError(Exception):
+    """A project was quarantined, or released, since the batch was read."""
+
+
+Fold = Callable[[Connection, Mapping[str, int], Sequence[StoredEvent]], Awaitable[None]]
+
+
 class Runner:
     """Folds `projections` from one process."""
 
@@ -43,6 +51,8 @@ class Runner:
         self._log = event_log
         self._projections = projections
         self._appended = asyncio.Event()
+        self._quarantined: dict[str, int] = {}
+        """As of the last batch: the project, and from which position on it is left out."""
 
     def appended(self, _payload: str = "") -> None:
         """Note that the log is longer."""
@@ -67,20 +77,104 @@ class Runner:
                 await _wait(self._appended, stop, POLL_INTERVAL_S)
 
     async def fold_next(self, positions: dict[str, int]) -> int:
-        """Fold the next batch, and move `positions` on; returns how many events it had."""
-        start = min(positions.values())
-        events = await self._log.read_after(start, limit=BATCH_EVENTS)
-        if not events:
+        """Fold the next batch, and move `positions` on; returns how many events it had, 0 at the end of the log.
+
+        What cannot be folded stops its own project alone, which is quarantined.
+        """
+        start, quarantined = min(positions.values()), self._quarantined
+        try:
+            batch = await self._log.read_batch(start, limit=BATCH_EVENTS, leave_out=quarantined)
+        except UnreadableEvent as error:
+            await quarantine(self._pool, error.project_id, error.position, error)
+            self._quarantined = await quarantined_positions(self._pool)
+            return 1
+        if batch is None:
             return 0
-        reached = {name: max(position, events[-1].position) for name, position in positions.items()}
+        reached = {name: max(position, batch.last_position) for name, position in positions.items()}
+        try:
+            await self._fold_batch(batch, positions, reached, self._fold_together)
+        except QuarantineChangedError:
+            return 1
+        except Exception as error:
+            if not is_caused_by_data(error):
+                raise
+            await self._fold_batch(batch, positions, reached, self._fold_apart)
+        positions.update(reached)
+        return len(batch.events) + len(batch.left_out)
+
+    async def _fold_batch(
+        self, batch: LogBatch, positions: dict[str, int], reached: dict[str, int], fold: Fold
+    ) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             await self._advance(connection, positions, reached)
-            for projection in self._projections:
-                news = [event for event in events if event.position > positions[projection.name]]
-                await projection.fold(connection, news)
-            await settle(connection, events)
-        positions.update(reached)
-        return len(events)
+            read_with, self._quarantined = self._quarantined, await quarantined_positions(connection)
+            if read_with != self._quarantined:
+                raise QuarantineChangedError
+            await fold(connection, positions, batch.events)
+            await hand_on_leads(connection, batch.left_out)
+
+    async def _fold_together(
+        self, connection: Connection, positions: Mapping[str, int], events: Sequence[StoredEvent]
+    ) -> None:
+        for projection in self._projections:
+            news = [event for event in events if event.position > positions[projection.name]]
+            await projection.fold(connection, news)
+        await settle(connection, events)
+
+    async def _fold_apart(
+        self, connection: Connection, positions: Mapping[str, int], events: Sequence[StoredEvent]
+    ) -> None:
+        """Fold each project by itself; quarantine those that cannot be folded, from the first such event on."""
+        for project_id, its_events in by_project(events).items():
+            if await self._failure(connection, positions, its_events) is None:
+                continue
+            for event in its_events:
+                error = await self._failure(connection, positions, [event])
+                if error is not None:
+                    await quarantine(connection, project_id, event.position, error)
+                    break
+
+    async def _failure(
+        self, connection: Connection, positions: Mapping[str, int], events: Sequence[StoredEvent]
+    ) -> Exception | None:
+        """Fold events, or leave everything as it was and return why they cannot be folded."""
+        try:
+            async with connection.transaction():
+                await self._fold_together(connection, positions, events)
+        except Exception as error:
+            if not is_caused_by_data(error):
+                raise
+            return error
+        return None
+
+    async def release(self, project_id: str) -> int | None:
+        """Fold what was left out of a quarantined project; returns how many events, None if it is not quarantined.
+
+        Raises:
+            UnreadableEvent, Exception: an event still cannot be folded; nothing has changed.
+
+        """
+        await self._positions()
+        released = 0
+        async with self._pool.acquire() as connection, connection.transaction():
+            checkpoints = await connection.fetch("SELECT * FROM projection_checkpoints FOR UPDATE")
+            positions = {row["projection"]: row["position"] for row in checkpoints}
+            quarantined = await quarantined_positions(connection)
+            if project_id not in quarantined:
+                return None
+            position, selection = quarantined[project_id] - 1, Selection(project_id=project_id)
+            while events := await self._log.read_selected(selection, after=position, limit=BATCH_EVENTS):
+                events = [event for event in events if event.position <= max(positions.values())]
+                if not events:
+                    break
+                for projection in self._projections:
+                    its_own = [event for event in events if event.position <= positions[projection.name]]
+                    await projection.fold(connection, its_own)
+                await settle(connection, events)
+                position = events[-1].position
+                released += len(events)
+            await connection.execute("DELETE FROM quarantined_projects WHERE project_id = $1", project_id)
+        return released
 
     async def catch_up(self) -> int:
         """Fold everything there is, once; returns the position reached."""
@@ -128,6 +222,15 @@ async def settle(connection: Connection, events: Sequence[StoredEvent]) -> None:
         await connection.execute("SELECT settle($1, $2, $3, $4)", *map(list, zip(*ended, strict=True)))
 
 
+async def hand_on_leads(connection: Connection, streams: Sequence[str]) -> None:
+    """Let no request follow one that has ended in a quarantined project: its attempts stay in flight."""
+    requests = [request_id for stream in streams if (request_id := request_of(stream)) is not None]
+    if requests:
+        await connection.execute(
+            "UPDATE inflight SET cache_key = NULL WHERE request_id = ANY ($1) AND cache_key IS NOT NULL", requests
+        )
+
+
 def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:
     """How many tokens an attempt took; `UNKNOWN_TOKENS` leaves what admission assumed."""
     match event:
@@ -137,6 +240,19 @@ def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:
             return 0
         case _:
             return UNKNOWN_TOKENS
+
+
+async def is_led(pool: Pool) -> bool:
+    """Say whether some process has the lead at this moment."""
+    async with database_errors():
+        return bool(
+            await pool.fetchval(
+                "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+                "AND (classid::bigint << 32) | objid::bigint = $1)",
+                LEADER_LOCK,
+            )
+        )
 
 
 async def run_as_leader(runner: Runner, database_url: str, stop: asyncio.Event) -> None:

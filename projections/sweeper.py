@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from domain.answer import Failure
+from domain.errors import Unavailable
 from domain.events import AttemptLost, RequestFailed
 from domain.history import after_failure
 from infra.database import Pool
@@ -38,27 +39,39 @@ async def sweep(pool: Pool, event_log: EventLog, now: datetime, tell: Callable[[
         MAX_SWEPT,
     )
     claimed = await pool.fetch(
-        "SELECT *, metadata::text AS metadata FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL LIMIT $2",
+        "SELECT *, metadata::text AS metadata FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "
+        "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2",  # theirs stay until the release
         overdue,
         MAX_SWEPT,
     )
     for row in [*dropped, *claimed]:
-        failed = RequestFailed(
-            **_subject(row), code="PROVIDER_TIMEOUT", message=TIMED_OUT, latency_ms=_latency_ms(row, now)
-        )
-        lost = _lost(row) if row["delivery"] is not None else None
-        recorded = await record(
-            event_log,
-            request_id=row["request_id"],
-            project_id=row["project_id"],
-            at=now,
-            decide=lambda history, lost=lost, failed=failed: after_failure(history, lost, failed),  # type: ignore[misc]  # bound now
-        )
-        if recorded.added:
-            log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=lost is not None)
-            failure = Failure(code=failed.code, message=failed.message, provider=failed.provider)
-            await tell(row["reply_to"], failure)
+        try:
+            await _end(event_log, row, now, tell)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("sweep_failed", request_id=row["request_id"], attempt=row["attempt"])  # the others are swept
     return len(dropped) + len(claimed)
+
+
+async def _end(
+    event_log: EventLog, row: asyncpg.Record, now: datetime, tell: Callable[[str, Failure], Awaitable[None]]
+) -> None:
+    """End one overdue attempt, and its request."""
+    failed = RequestFailed(
+        **_subject(row), code="PROVIDER_TIMEOUT", message=TIMED_OUT, latency_ms=_latency_ms(row, now)
+    )
+    lost = _lost(row) if row["delivery"] is not None else None
+    recorded = await record(
+        event_log,
+        request_id=row["request_id"],
+        project_id=row["project_id"],
+        at=now,
+        decide=lambda history: after_failure(history, lost, failed),
+    )
+    if recorded.added:
+        log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=lost is not None)
+        await tell(row["reply_to"], Failure(code=failed.code, message=failed.message, provider=failed.provider))
 
 
 def _subject(row: asyncpg.Record) -> dict[str, Any]:

@@ -101,8 +101,8 @@ class CostReport(Struct, kw_only=True, rename="camel"):
 _SUMS = (
     "sum(completed_requests)::bigint AS completed, sum(cached_requests)::bigint AS cached, "
     "sum(failed_requests)::bigint AS failed, sum(prompt_tokens)::bigint AS prompt, "
-    "sum(completion_tokens)::bigint AS completion, sum(cost_nano_usd)::bigint AS cost, "
-    "sum(assumed_nano_usd)::bigint AS assumed, sum(saved_nano_usd)::bigint AS saved, "
+    "sum(completion_tokens)::bigint AS completion, sum(cost_nano_usd) AS cost, "
+    "sum(assumed_nano_usd) AS assumed, sum(saved_nano_usd) AS saved, "
     "sum(latency_sum_ms)::bigint AS latency, sum(unpriced_requests)::bigint AS unpriced "
 )
 _WHERE = "WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) AND day BETWEEN $3 AND $4 "
@@ -166,8 +166,8 @@ async def _by_metadata(
             "count(*) FILTER (WHERE status = 'completed') AS completed, "
             "count(*) FILTER (WHERE status = 'cached') AS cached, "
             "count(*) FILTER (WHERE status = 'failed') AS failed, sum(prompt_tokens)::bigint AS prompt, "
-            "sum(completion_tokens)::bigint AS completion, coalesce(sum(cost_nano_usd), 0)::bigint AS cost, "
-            "sum(assumed_nano_usd)::bigint AS assumed, sum(saved_nano_usd)::bigint AS saved, "
+            "sum(completion_tokens)::bigint AS completion, coalesce(sum(cost_nano_usd), 0) AS cost, "
+            "sum(assumed_nano_usd) AS assumed, sum(saved_nano_usd) AS saved, "
             "count(*) FILTER (WHERE status = 'completed' AND cost_nano_usd IS NULL) AS unpriced "
             "FROM requests WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) "
             "AND (at AT TIME ZONE 'UTC')::date BETWEEN $3 AND $4 GROUP BY 1 ORDER BY cost DESC, 1",
@@ -206,8 +206,9 @@ def _value(text: str | None) -> Any:
     return msgspec.json.decode(text) if text is not None else None
 
 
-def _dollars(nano_usd: int) -> Decimal:
-    return to_usd(NanoUsd(nano_usd))
+def _dollars(nano_usd: int | Decimal) -> Decimal:
+    """Turn a sum into dollars; PostgreSQL's of bigints is a numeric, exact and without end."""
+    return to_usd(NanoUsd(int(nano_usd)))
 
 
 def _figures(row: Any, histogram: Counter[int]) -> dict[str, Any]:

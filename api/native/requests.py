@@ -76,7 +76,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         caller = await caller_of(request)
         query = query_of(request, RequestsQuery)
         pool = services_of(request).pool
-        await wait_until_folded(pool, "requests")
+        await wait_until_folded(pool, "requests", project_id=caller.project_id)
         found = await search(
             pool,
             Search(
@@ -102,7 +102,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         """Show a request and every event of it."""
         caller = await caller_of(request)
         services = services_of(request)
-        await wait_until_folded(services.pool, "requests")
+        await wait_until_folded(services.pool, "requests", project_id=caller.project_id)
         view = await get_request(services.pool, caller.project_id, id_in_path(request_id))
         if view is None or visible_key(caller, None) not in (None, view.key_id):
             raise NotFound("there is no such request here")

@@ -68,7 +68,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         caller = await caller_of(request)
         query = query_of(request, StatsQuery)
         pool = services_of(request).pool
-        await wait_until_folded(pool, "usage")
+        await wait_until_folded(pool, "usage", project_id=caller.project_id)
         first, last = _span(query)
         return success(await usage_stats(pool, caller.project_id, visible_key(caller, query.key_id), first, last))
 
@@ -87,7 +87,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
                 f"`groupBy` is {query.group_by!r}: allowed are {', '.join(GROUPS)} and metadata.NAME", field="groupBy"
             )
         pool = services_of(request).pool
-        await wait_until_folded(pool, "usage", "requests")
+        await wait_until_folded(pool, "usage", "requests", project_id=caller.project_id)
         first, last = _span(query)
         key_id = visible_key(caller, query.key_id)
         return success(await cost_report(pool, caller.project_id, key_id, first, last, query.group_by))
@@ -102,7 +102,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         caller = await caller_of(request)
         query_of(request, NoQuery)
         pool = services_of(request).pool
-        await wait_until_folded(pool, "budgets")
+        await wait_until_folded(pool, "budgets", project_id=caller.project_id)
         today = day_of(datetime.now(UTC))
         settings = caller.settings
         mine = await _windows(

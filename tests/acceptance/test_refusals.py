@@ -1,6 +1,7 @@
 """Bad input gets a clear error that names the field; a provider's failure gets the contract's error, costs nothing."""
 
 import asyncio
+import json
 import time
 
 import aiohttp
@@ -24,6 +25,10 @@ from tests.provider.running import RunningProvider
         ({"messages": [{"role": "oracle", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": "x"}], "metadata": {"a": "\x00"}}, "metadata"),
+        (
+            {"messages": [{"role": "user", "content": "x"}], "metadata": {"a": json.loads("[" * 20 + "]" * 20)}},
+            "metadata",
+        ),
         (
             {"messages": [{"role": "user", "content": "x"}], "model": "claude-3-haiku", "temperature": 1.5},
             "temperature",

@@ -1,0 +1,91 @@
+"""Projects whose events the projector leaves out, because one of them cannot be folded: so the fold of others goes on.
+
+Nothing of such a project is lost: its events stand in the log, its holds stay, its figures are refused rather than
+wrong. Once the cause is mended `release` folds what was left out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+import asyncpg
+import msgspec
+import structlog
+from msgspec import Struct
+
+from domain.events import StoredEvent
+from infra.database import Connection, Pool, database_errors
+
+MAX_ERROR_CHARS = 500
+_DATA_SQLSTATES = ("22", "23", "P0")
+"""Classes of SQLSTATE that the data of a statement cause, not the server or the schema: data exceptions, violated
+constraints, errors raised by PL/pgSQL. https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+_DATA_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    msgspec.MsgspecError,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class QuarantinedProject(Struct, frozen=True, kw_only=True):
+    """A project that is left out from `position` on."""
+
+    project_id: str
+    position: int
+    error: str
+    since: datetime
+
+
+def is_caused_by_data(error: Exception) -> bool:
+    """Say whether folding the same events would fail again, on whichever server."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_DATA_SQLSTATES)
+    return isinstance(error, _DATA_ERRORS)
+
+
+def is_quarantined(quarantined: Mapping[str, int], project_id: str, position: int) -> bool:
+    """Say whether an event is left out."""
+    start = quarantined.get(project_id)
+    return start is not None and position >= start
+
+
+def by_project(events: Iterable[StoredEvent]) -> dict[str, list[StoredEvent]]:
+    """Sort events by the project that they belong to."""
+    projects: dict[str, list[StoredEvent]] = {}
+    for event in events:
+        projects.setdefault(event.project_id, []).append(event)
+    return projects
+
+
+async def quarantined_positions(connection: Connection | Pool) -> dict[str, int]:
+    """From which position on each quarantined project is left out."""
+    rows = await connection.fetch("SELECT project_id, position FROM quarantined_projects")
+    return {row["project_id"]: row["position"] for row in rows}
+
+
+async def quarantined_projects(pool: Pool) -> list[QuarantinedProject]:
+    """Every quarantined project, the oldest first."""
+    async with database_errors():
+        rows: Sequence[asyncpg.Record] = await pool.fetch(
+            "SELECT * FROM quarantined_projects ORDER BY since, project_id"
+        )
+    return [QuarantinedProject(**row) for row in rows]
+
+
+async def quarantine(connection: Connection | Pool, project_id: str, position: int, error: Exception) -> None:
+    """Leave a project out from `position` on."""
+    reason = f"{type(error).__name__}: {error}".replace("\x00", "")[:MAX_ERROR_CHARS]
+    await connection.execute(
+        "INSERT INTO quarantined_projects (project_id, position, error) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        project_id,
+        position,
+        reason,
+    )
+    log.error("project_quarantined", project_id=project_id, position=position, error=reason)

@@ -1,0 +1,259 @@
+"""An event that cannot be folded stops its own project alone: it is set aside, and folded once the cause is mended."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from domain.errors import Unavailable
+from domain.money import NanoUsd
+from infra.admission import Attempt
+from infra.database import Connection, open_pool
+from infra.event_log import EventLog
+from projections.freshness import lags, wait_until_folded
+from projections.quarantine import quarantined_projects
+from projections.rebuild import rebuild
+from projections.registry import EVERY
+from projections.runner import LEADER_LOCK, Runner, is_led, run_as_leader
+from projections.sweeper import sweep
+from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
+from tests.waiting import eventually_so
+
+HUGE = 9_000_000_000_000_000_000
+"""Two of them leave bigint: their sum cannot be folded."""
+
+
+class Account:
+    """A project with one key that makes requests."""
+
+    def __init__(self, ledger: RealLedger, project: str, key: str) -> None:
+        self.ledger = ledger
+        self.project = project
+        self.key = key
+
+    @classmethod
+    async def open(cls, ledger: RealLedger, **settings: Any) -> "Account":
+        project = await ledger.new_project()
+        return cls(ledger, project, await ledger.new_key(project, **settings))
+
+    async def answered(self, amount: int, *, hold: int = 10, cache_key: bytes | None = None) -> Attempt:
+        """A request that was admitted, and answered for so many nano-dollars."""
+        made = attempt(self.project, self.key, cache_key=cache_key)
+        assert (await self.ledger.admission.admit(ask(made, hold=hold))).outcome == "admitted"
+        assert await self.ledger.claims.claim(made.request_id, 1)
+        today = datetime.now(UTC).date()
+        await self.ledger.append(made, 0, completed(made), cost(made, amount, hold=hold, day=today))
+        return made
+
+    async def spent(self) -> int:
+        return (await self.ledger.balance(self.key))[0]
+
+
+@pytest.fixture
+async def hostile(ledger: RealLedger) -> Account:
+    return await Account.open(ledger)
+
+
+@pytest.fixture
+async def bystander(ledger: RealLedger) -> Account:
+    return await Account.open(ledger, daily_budget_nano_usd=NanoUsd(150))
+
+
+async def poison(hostile: Account, bystander: Account) -> None:
+    """The hostile project's third answer cannot be added to its second; the bystander's stand around it."""
+    await bystander.answered(1)
+    await hostile.answered(5)
+    await hostile.answered(HUGE)
+    await bystander.answered(2)
+    await hostile.answered(HUGE)
+    await bystander.answered(4)
+    await hostile.answered(7)
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+async def test_the_fold_of_others_goes_on(
+    in_one_batch: bool, ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    await poison(hostile, bystander)
+    if not in_one_batch:
+        await ledger.fold()
+    for _ in range(3):
+        await bystander.answered(10)
+        await ledger.fold()
+    assert await bystander.spent() == 37
+    assert await ledger.held(bystander.key) == 0
+    assert (
+        await ledger.admission.admit(ask(attempt(bystander.project, bystander.key), hold=110))
+    ).outcome == "admitted"
+    assert set((await lags(ledger.pool)).values()) == {0}
+    await wait_until_folded(ledger.pool, "usage", "budgets", "requests", project_id=bystander.project)
+
+
+async def test_the_project_is_set_aside_from_its_first_bad_event_on(
+    ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    await poison(hostile, bystander)
+    await ledger.fold()
+    (quarantined,) = await quarantined_projects(ledger.pool)
+    assert quarantined.project_id == hostile.project
+    assert "out of" in quarantined.error
+    assert await hostile.spent() == 5 + HUGE
+    assert await ledger.held(hostile.key) == 20  # of the two that are left out: never more is spent than is known
+    with pytest.raises(Unavailable, match="cannot be folded"):
+        await wait_until_folded(ledger.pool, "usage", project_id=hostile.project)
+
+
+async def test_another_process_goes_on_where_the_first_one_stopped(
+    ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    await poison(hostile, bystander)
+    await ledger.fold()
+    await hostile.answered(3)
+    await bystander.answered(3)
+    await Runner(ledger.pool, ledger.log, ledger.runner._projections).catch_up()
+    assert (await bystander.spent(), await hostile.spent()) == (10, 5 + HUGE)
+
+
+async def test_what_was_left_out_is_folded_at_the_release(
+    ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    await poison(hostile, bystander)
+    await ledger.fold()
+    with pytest.raises(Exception, match="out of"):
+        await ledger.runner.release(hostile.project)
+    assert len(await quarantined_projects(ledger.pool)) == 1
+    await ledger.pool.execute(
+        "UPDATE budget_balances SET spent_nano_usd = 5, overage_nano_usd = 0 WHERE project_id = $1", hostile.project
+    )
+    await ledger.pool.execute("UPDATE usage_daily SET cost_nano_usd = 5 WHERE project_id = $1", hostile.project)
+    assert await ledger.runner.release(hostile.project) == 3
+    assert await ledger.runner.release(hostile.project) is None
+    assert await quarantined_projects(ledger.pool) == []
+    assert (await hostile.spent(), await ledger.held(hostile.key)) == (5 + HUGE + 7, 0)
+    await hostile.answered(1)
+    await ledger.fold()
+    assert await hostile.spent() == 5 + HUGE + 8
+    await wait_until_folded(ledger.pool, "usage", project_id=hostile.project)
+
+
+async def test_a_release_while_the_projector_folds_loses_nothing(
+    database_url: str, ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    await hostile.answered(5)
+    await ledger.fold()
+    pool = await open_pool(database_url, name="projector", size=2)
+    runner = Runner(pool, EventLog(pool, ledger.log._appender), ledger.runner._projections)
+    stop = asyncio.Event()
+    leading = asyncio.create_task(runner.lead(stop))
+    for _ in range(5):
+        await ledger.pool.execute(
+            "INSERT INTO quarantined_projects VALUES ($1, $2, 'by hand')", hostile.project, await ledger.log.head() + 1
+        )
+        for number in range(20):
+            await hostile.answered(1)
+            await bystander.answered(1, hold=1)
+            if number == 10:
+                assert await ledger.runner.release(hostile.project) is not None
+    stop.set()
+    await leading
+    await ledger.fold()
+    assert (await hostile.spent(), await bystander.spent()) == (105, 100)
+    assert (await ledger.held(hostile.key), await ledger.held(bystander.key)) == (0, 0)
+    await pool.close()
+
+
+async def test_an_event_that_cannot_be_read_sets_its_project_aside(
+    ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    await hostile.answered(1)
+    made = await hostile.answered(1)
+    await bystander.answered(1)
+    async with ledger.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL session_replication_role = replica")  # past the refusal of changes
+        await connection.execute(
+            "UPDATE events SET data = '{}' WHERE stream = $1 AND type = 'CostIncurred'", f"request-{made.request_id}"
+        )
+    await ledger.fold()
+    (quarantined,) = await quarantined_projects(ledger.pool)
+    assert (quarantined.project_id, await bystander.spent()) == (hostile.project, 1)
+
+
+async def test_a_rebuild_leaves_out_what_the_live_tables_leave_out(
+    ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    await poison(hostile, bystander)
+    await ledger.fold()
+    before = await ledger.pool.fetch("SELECT * FROM budget_balances ORDER BY scope, scope_id, period")
+    await rebuild(ledger.pool, ledger.log, EVERY["budgets"])
+    assert await ledger.pool.fetch("SELECT * FROM budget_balances ORDER BY scope, scope_id, period") == before
+
+
+async def test_no_request_follows_one_that_ended_in_a_project_set_aside(
+    ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    await poison(hostile, bystander)
+    await ledger.fold()
+    key = b"k" * 32
+    await hostile.answered(1, cache_key=key)
+    await ledger.fold()
+    again = attempt(hostile.project, hostile.key, cache_key=key)
+    assert (await ledger.admission.admit(ask(again, hold=10, newer_than=datetime.now(UTC)))).outcome == "admitted"
+
+
+class Down(Exception):
+    """The database's fault, not the data's."""
+
+
+class Failing:
+    """A projection that fails for a reason of its own."""
+
+    name = "failing"
+    tables: tuple[str, ...] = ()
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def fold(self, connection: Connection, events: Any, suffix: str = "") -> None:
+        if events:
+            await connection.execute(f"SELECT '{suffix}'")
+            raise self._error
+
+
+async def test_a_failure_that_is_not_the_datas_sets_nobody_aside(ledger: RealLedger, bystander: Account) -> None:
+    await bystander.answered(1)
+    with pytest.raises(Down):
+        await Runner(ledger.pool, ledger.log, [Failing(Down())]).catch_up()
+    assert await quarantined_projects(ledger.pool) == []
+
+
+async def test_overdue_attempts_of_others_are_swept_beside_a_project_set_aside(
+    ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    await poison(hostile, bystander)
+    await ledger.fold()
+    past = datetime.now(UTC).replace(year=2020)
+    left: list[Attempt] = []
+    for account in (hostile, bystander):
+        made = attempt(account.project, account.key, deadline=past)
+        await ledger.admission.admit(ask(made, hold=1))
+        assert await ledger.claims.claim(made.request_id, 1)
+        left.append(made)
+
+    async def tell(_subject: str, _failure: object) -> None:
+        return None
+
+    assert await sweep(ledger.pool, ledger.log, datetime.now(UTC), tell) == 1
+    assert [type(event).__name__ for event in await ledger.history(left[1])] == ["AttemptLost", "RequestFailed"]
+    assert await ledger.history(left[0]) == []
+
+
+async def test_the_lead_is_seen(database_url: str, ledger: RealLedger) -> None:
+    assert not await is_led(ledger.pool)
+    stop = asyncio.Event()
+    leading = asyncio.create_task(run_as_leader(ledger.runner, database_url, stop))
+    await eventually_so(lambda: is_led(ledger.pool))
+    stop.set()
+    await leading
+    await ledger.pool.fetchval("SELECT pg_advisory_lock($1)", LEADER_LOCK + 1)
+    assert not await is_led(ledger.pool)
