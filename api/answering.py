@@ -16,6 +16,7 @@ from api.authentication import Authenticator, Caller
 from api.departure import Departure
 from api.gate import Gate, StaleKey
 from api.known_answers import KnownAnswers
+from api.large_requests import LargeRequests
 from api.memory_cache import CachedAnswer
 from api.preparation import Preparation, lower_cap
 from api.question import Asked, Question
@@ -105,6 +106,7 @@ class Answering:
         gate: Gate,
         known: KnownAnswers,
         preparation: Preparation,
+        large_requests: LargeRequests,
         objects: ProviderObjects,
         queue: JobQueue,
         inbox: ReplyInbox,
@@ -116,6 +118,7 @@ class Answering:
         self._gate = gate
         self._known = known
         self._preparation = preparation
+        self._large_requests = large_requests
         self._objects = objects
         self._queue = queue
         self._inbox = inbox
@@ -160,7 +163,9 @@ class Answering:
     async def _plan_and_answer(
         self, caller: Caller, question: Question, departure: Departure
     ) -> Answer | StreamedAnswer:
-        asked = self._preparation.work_out(caller, question)
+        asked = await self._large_requests.run(
+            caller.project_id, question.size_bytes, self._preparation.work_out, caller, question
+        )
         asked.departure = departure
         if isinstance(asked.request, WireRequest):
             asked.needs_own_credential = await self._objects.check(

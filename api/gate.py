@@ -14,6 +14,7 @@ import msgspec
 from api.departure import Departure
 from api.metrics import Metrics
 from api.question import Asked
+from api.rate_refusals import RateRefusals
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.events import RequestRejected, request_stream
 from domain.limits import NANO_PER_S
@@ -77,12 +78,14 @@ class Gate:
         log: EventLog,
         inbox: ReplyInbox,
         metrics: Metrics,
+        rate_refusals: RateRefusals,
         now: Callable[[], datetime],
     ) -> None:
         self._admission = admission
         self._log = log
         self._inbox = inbox
         self._metrics = metrics
+        self._rate_refusals = rate_refusals
         self._now = now
         self._lines = WaitingLines()
 
@@ -95,7 +98,8 @@ class Gate:
 
         """
         if asked.caller.is_limited and not asked.is_counted:
-            await self._note(asked, await self._admission.admit(self._ask(asked, None, served=served)))
+            since_s = time.monotonic()
+            await self._note(asked, await self._admission.admit(self._ask(asked, None, served=served)), since_s)
         else:
             await self._log.append(served)
 
@@ -110,6 +114,7 @@ class Gate:
             StaleKey: the caller's key has changed since it was looked at; nothing is held.
 
         """
+        since_s = time.monotonic()
         decision = await self._admission.admit(self._ask(asked, newer_than))
         if decision.outcome in WAITING:
             asked.is_counted = True
@@ -120,14 +125,14 @@ class Gate:
                 asked.departure,
             )
             decision = waited or await self._admission.admit(self._ask(asked, newer_than, is_final=True))
-        await self._note(asked, decision)
+        await self._note(asked, decision, since_s)
         return decision
 
     async def drop(self, asked: Asked) -> bool:
         """Take the admission back. False: a worker has claimed it."""
         return await self._admission.drop(asked.question.request_id)
 
-    async def _note(self, asked: Asked, decision: Decision) -> None:
+    async def _note(self, asked: Asked, decision: Decision, since_s: float) -> None:
         if decision.outcome == "stale":
             raise StaleKey
         asked.standing = decision.standing
@@ -138,6 +143,8 @@ class Gate:
         self._metrics.refusals.labels(decision.outcome).inc()
         if isinstance(error, BudgetExceeded):
             await self._record_rejection(asked, decision)
+        if decision.outcome == "rate" and isinstance(error, RateLimited):
+            self._rate_refusals.note(asked.caller, error, since_s)
         raise error
 
     async def _record_rejection(self, asked: Asked, decision: Decision) -> None:

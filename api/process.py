@@ -14,11 +14,13 @@ from api.app import create_app
 from api.authentication import Authenticator
 from api.gate import Gate
 from api.known_answers import KnownAnswers
+from api.large_requests import LargeRequests
 from api.memory_cache import MemoryCache
 from api.metrics import Metrics
 from api.preparation import Preparation
 from api.pricing import PriceSetting, keep_prices
 from api.provider_settings import ProviderSettings
+from api.rate_refusals import RateRefusals
 from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
@@ -64,10 +66,13 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     metrics = Metrics()
     blobs = Blobs(pool, event_log, vault)
     memory = MemoryCache(settings.cache_memory_bytes)
+    large_requests, rate_refusals = LargeRequests(), RateRefusals()
     answering = Answering(
         authenticator=authenticator,
         event_log=event_log,
-        gate=Gate(admission=admission, log=event_log, inbox=inbox, metrics=metrics, now=_now),
+        gate=Gate(
+            admission=admission, log=event_log, inbox=inbox, metrics=metrics, rate_refusals=rate_refusals, now=_now
+        ),
         known=KnownAnswers(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
         queue=queue,
         inbox=inbox,
@@ -75,6 +80,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         preparation=Preparation(
             prices=prices, upstream_models=settings.upstream_models, request_timeout_s=settings.request_timeout_s
         ),
+        large_requests=large_requests,
         objects=ProviderObjects(pool),
         now=_now,
     )
@@ -91,7 +97,9 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         ),
         authenticator=authenticator,
         answering=answering,
+        large_requests=large_requests,
         metrics=metrics,
+        rate_refusals=rate_refusals,
         price_setting=PriceSetting(event_log, hints.prices_changed),
     )
     prices_changed = asyncio.Event()

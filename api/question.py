@@ -32,6 +32,8 @@ class Question(Struct, frozen=True, kw_only=True):
     request_id: str
     operation: Operation
     request: ChatRequest | EmbeddingsRequest | WireRequest
+    size_bytes: int
+    """Of the body as it came."""
     cache: CachePolicy
     metadata: dict[str, Any] | None
     received_at: datetime

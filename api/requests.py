@@ -84,10 +84,13 @@ async def caller_and_body(request: AnyRequest) -> tuple[Caller, bytes]:
 
     Raises:
         Unauthorized, Unavailable: as `Authenticator.authenticate`.
+        RateLimited: the key is known to be over its rate limit; the body was not read.
 
     """
-    authenticator = services_of(request).authenticator
+    services = services_of(request)
+    authenticator = services.authenticator
     caller = await authenticator.authenticate(request.headers)
+    services.rate_refusals.check(caller)
     body = await request.body()
     return await authenticator.check_again(caller), body
 

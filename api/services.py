@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from api.accounts import Accounts
 from api.answering import Answering
 from api.authentication import Authenticator
+from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.pricing import PriceSetting
 from api.provider_settings import ProviderSettings
+from api.rate_refusals import RateRefusals
 from infra.broker import Broker
 from infra.database import Pool
 from infra.event_log import EventLog
@@ -30,5 +32,7 @@ class Services:
     provider_settings: ProviderSettings
     authenticator: Authenticator
     answering: Answering
+    large_requests: LargeRequests
     metrics: Metrics
+    rate_refusals: RateRefusals
     price_setting: PriceSetting

@@ -5,9 +5,14 @@ from typing import TypeVar
 
 import msgspec
 
-from domain.errors import InvalidRequest
+from domain.errors import BodyTooLarge, InvalidRequest
 
 Shape = TypeVar("Shape")
+
+MAX_JSON_VALUES = 500_000
+"""In one body. No vendor takes as many: 300,000 tokens in an embeddings request are the most. Decoding them takes
+a moment; decoding the millions that a body has room for would stop everything else.
+"""
 
 _AT = re.compile(r" - at `\$(?:\.)?(?P<path>.*?)`$")
 _NAMED = re.compile(r"(?:unknown|required) field `(?P<field>[^`]+)`")
@@ -18,8 +23,11 @@ def decoded(body: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[Shape]", *
 
     Raises:
         InvalidRequest: names the field and what is wrong with it.
+        BodyTooLarge: as `check_values`.
 
     """
+    if isinstance(body, bytes):
+        check_values(body)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -28,6 +36,34 @@ def decoded(body: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[Shape]", *
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     except RecursionError:
         raise InvalidRequest("the body is nested too deeply") from None
+
+
+def check_values(body: bytes) -> None:
+    """Refuse JSON of more than `MAX_JSON_VALUES` values and names, without decoding it.
+
+    Raises:
+        BodyTooLarge: it has more.
+
+    """
+    if len(body) <= 2 * MAX_JSON_VALUES or _separators(body, 0, len(body)) < MAX_JSON_VALUES:
+        return
+    body = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # what is escaped ends no string
+    values = start = 0
+    while values <= MAX_JSON_VALUES:
+        quote = body.find(b'"', start)
+        values += _separators(body, start, quote if quote >= 0 else len(body))
+        closing = body.find(b'"', quote + 1) if quote >= 0 else -1
+        if closing < 0:
+            break
+        values += 1
+        start = closing + 1
+    if values > MAX_JSON_VALUES:
+        raise BodyTooLarge(f"the body may have {MAX_JSON_VALUES} JSON values")
+
+
+def _separators(body: bytes, start: int, end: int) -> int:
+    """How many values a stretch of JSON without strings has at most, but for the strings."""
+    return body.count(b",", start, end) + body.count(b"[", start, end) + body.count(b"{", start, end)
 
 
 def invalid(error: msgspec.ValidationError, *, inside: str = "") -> InvalidRequest:

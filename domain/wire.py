@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.chat import MAX_NAME_CHARS
+from domain.decoding import check_values
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
 from domain.wire_fields import (
@@ -66,6 +67,7 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
 
     Raises:
         InvalidRequest: it is no JSON object, or a field that is looked at is wrong; names it.
+        BodyTooLarge: it has too many values.
 
     """
     fields = _object(body)
@@ -120,6 +122,7 @@ def _is_name(text: str) -> bool:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    check_values(body)
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -3,13 +3,14 @@
 Names are looked up here and the connection goes to what was found, so that a name cannot change its mind in between.
 """
 
+import asyncio
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypedDict, Unpack
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from domain.errors import InvalidRequest
@@ -21,6 +22,9 @@ GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 PROTOCOL_ASSIGNMENTS = ipaddress.ip_network("192.0.0.0/24")
 """No machine's; not all of it is known as such to Python 3.11."""
+RESOLVER_THREADS = 16
+"""A name server that does not answer occupies one for each name: these are not the threads that vendors' names need."""
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class ConnectorLimits(TypedDict, total=False):
@@ -39,7 +43,7 @@ class PublicResolver(AbstractResolver):
 
     def __init__(self, *, allow_loopback: bool) -> None:
         self._allow_loopback = allow_loopback
-        self._inner = ThreadedResolver()
+        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -50,15 +54,23 @@ class PublicResolver(AbstractResolver):
             AddressRefused: it leads nowhere that may be called.
 
         """
-        found = await self._inner.resolve(host, port, family)
-        allowed = [one for one in found if may_be_called(one["host"], allow_loopback=self._allow_loopback)]
+        infos = await asyncio.get_running_loop().run_in_executor(
+            self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG
+        )
+        allowed = [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=found_family, proto=proto, flags=_NUMERIC
+            )
+            for found_family, _, proto, _, address in infos
+            if may_be_called(str(address[0]), allow_loopback=self._allow_loopback)
+        ]
         if not allowed:
             raise AddressRefused(f"{host} leads to no public address")
         return allowed
 
     async def close(self) -> None:
-        """Close nothing: threads end by themselves."""
-        await self._inner.close()
+        """Start no more look-ups; those under way end by themselves."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def open_session(

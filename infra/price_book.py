@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -104,6 +105,8 @@ class PriceBook:
         self._remembered: OrderedDict[tuple[Route, int], Price | None] = OrderedDict()
         self._windows: OrderedDict[Route, int | None] = OrderedDict()
         self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}
+        self._lock = Lock()
+        """Large requests are planned in threads."""
 
     def set_overrides(self, overrides: Sequence[PriceOverride]) -> None:
         """Take these, and no others, as the prices that the operator has set."""
@@ -134,22 +137,24 @@ class PriceBook:
     def book_price(self, route: Route, at: datetime) -> Price | None:
         """The price without the operator's: the specification's row, else the library's."""
         key = (route, int(at.timestamp()) // 3600)
-        if key in self._remembered:
-            return self._remembered[key]
-        found = self._find(route, at)
-        self._remembered[key] = found
-        if len(self._remembered) > MAX_CACHED_PRICES:
-            self._remembered.popitem(last=False)
-        return found
+        with self._lock:
+            if key in self._remembered:
+                return self._remembered[key]
+            found = self._find(route, at)
+            self._remembered[key] = found
+            if len(self._remembered) > MAX_CACHED_PRICES:
+                self._remembered.popitem(last=False)
+            return found
 
     def context_window(self, route: Route) -> int | None:
         """How many tokens a model reads at most, where the library says so."""
-        if route not in self._windows:
-            model = _library_model(route)
-            self._windows[route] = model.context_window if model is not None else None
-            if len(self._windows) > MAX_CACHED_PRICES:
-                self._windows.popitem(last=False)
-        return self._windows[route]
+        with self._lock:
+            if route not in self._windows:
+                model = _library_model(route)
+                self._windows[route] = model.context_window if model is not None else None
+                if len(self._windows) > MAX_CACHED_PRICES:
+                    self._windows.popitem(last=False)
+            return self._windows[route]
 
     def listed(self, at: datetime, named: Sequence[NamedProvider] = ()) -> list[ListedModel]:
         """What can be asked for by whoever has these providers by configuration.

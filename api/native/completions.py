@@ -113,18 +113,20 @@ async def _complete(
 ) -> Response[bytes]:
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)
-    call = decoded(body, decoder)
+    services = services_of(request)
+    call = await services.large_requests.run(caller.project_id, len(body), decoded, body, decoder)
     question = Question(
         request_id=request_id_of(request.scope),
         operation=operation,
         request=shape(**{name: getattr(call, name) for name in shape.__struct_fields__}),
+        size_bytes=len(body),
         cache=cache_policy(request, mode="off" if call.cache is False else "on", ttl_s=call.cache_ttl),
         metadata=metadata_of(request, call.metadata),
         received_at=received_at,
         has_native_defaults=True,
         stream=StreamWish(surface="native") if getattr(call, "stream", None) else None,
     )
-    answering = services_of(request).answering
+    answering = services.answering
     if question.stream is None:
         return _delivered(await answering.answer(caller, question), question)
     async with departure_of(request.receive) as departure:

@@ -26,10 +26,12 @@ from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import GatewayError, InvalidRequest
 from domain.limits import Standing
 from domain.money import to_usd
+from domain.routing import Route
 from domain.stream import replay_chat
 from domain.tokens import TokenUsage
 from domain.wire import WireDialect, WireOperation, WireRequest, read_wire
 from infra.jobs import StreamWish, Surface
+from infra.offload import offload
 
 JSON = "application/json"
 MAX_QUERY_CHARS = 1_000
@@ -78,26 +80,20 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
     """
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)
-    answering = services_of(request).answering
-    wire = read_wire(body, call.dialect, call.operation)
-    route = answering.route(caller, wire.model)
-    asked: WireRequest | ChatRequest | EmbeddingsRequest = wire
+    services = services_of(request)
+    answering = services.answering
+    wire, read = await services.large_requests.run(
+        caller.project_id, len(body), _parsed, body, call, lambda model: answering.route(caller, model)
+    )
     with_usage = call.surface != "openai" or wire.stream_options.get("include_usage") is True
-    read = None
-    if not passes_on(route.kind, call.dialect):
-        if call.read is None:
-            raise InvalidRequest(
-                f"`model` {wire.model!r} is no model of a provider that serves this call", field="model"
-            )
-        read = call.read(body)
-        asked = read.request
     is_stream = wire.is_stream and call.replay_wire is not None
     request_id = request_id_of(request.scope)
     named = {call.request_id_header: request_id} if call.request_id_header is not None else {}
     question = Question(
         request_id=request_id,
         operation=call.operation,
-        request=asked,
+        request=wire if read is None else read.request,
+        size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
         received_at=received_at,
@@ -112,10 +108,19 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
         stream = VendorStream(call, question, is_told=read is not None)
         return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.standing))
     answer = await answering.answer(caller, question)
-    content = answer.body if read is None else read.write(answer)
-    content = with_cost(content, _cost(answer))
+    content = await offload(len(answer.body), _written, answer, read)
     headers = named | answer_headers(answer) | call.limit_headers(answer.standing)
     return Response(content, media_type=JSON, headers=headers)
+
+
+def _parsed(body: bytes, call: Call, route_of: Callable[[str], Route]) -> tuple[WireRequest, Read | None]:
+    """The request as its provider is asked it: in its own dialect, and read into the canonical form for any other."""
+    wire = read_wire(body, call.dialect, call.operation)
+    if passes_on(route_of(wire.model).kind, call.dialect):
+        return wire, None
+    if call.read is None:
+        raise InvalidRequest(f"`model` {wire.model!r} is no model of a provider that serves this call", field="model")
+    return wire, call.read(body)
 
 
 def _query(request: AnyRequest) -> str | None:
@@ -165,6 +170,10 @@ def chat_in(answer: Answer) -> ChatAnswer:
 def embeddings_in(answer: Answer) -> EmbeddingsAnswer:
     """The canonical embeddings that were found."""
     return _decode_embeddings(answer.body)
+
+
+def _written(answer: Answer, read: Read | None) -> bytes:
+    return with_cost(answer.body if read is None else read.write(answer), _cost(answer))
 
 
 def _cost(answer: Answer) -> Decimal | None:

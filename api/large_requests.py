@@ -1,0 +1,35 @@
+"""Works on large requests in threads, one at a time for each project: parsing one may take most of a second."""
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+from weakref import WeakValueDictionary
+
+LARGE_BYTES = 128 * 1024
+"""Parsing and bounding so much takes some 25 milliseconds if it is made to; a thread takes a tenth of one."""
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class LargeRequests:
+    """The turns of one process's projects."""
+
+    def __init__(self) -> None:
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def run(
+        self,
+        project_id: str,
+        size_bytes: int,
+        function: Callable[Parameters, Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result:
+        """Call `function`, which works on a request of so many bytes: a small one's at once, a large one's in turn."""
+        if size_bytes < LARGE_BYTES:
+            return function(*args, **kwargs)
+        turn = self._turns.get(project_id)
+        if turn is None:
+            turn = self._turns[project_id] = asyncio.Lock()
+        async with turn:
+            return await asyncio.to_thread(function, *args, **kwargs)
