@@ -7,6 +7,8 @@ import aiohttp
 import pytest
 
 from tests.acceptance.gateway import Client, Gateway, new_project
+from tests.provider.running import RunningProvider
+from tests.waiting import eventually
 
 VIEWS = ("/usage/stats", "/usage/costs", "/usage/budget", "/requests")
 
@@ -30,15 +32,21 @@ def images(count: int, prompt: str) -> dict[str, Any]:
     return {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": content}], "maxTokens": 5}
 
 
-async def test_a_token_limit_that_falls_during_a_huge_call_poisons_nothing(client: Client, bystander: Client) -> None:
+async def test_a_token_limit_that_falls_during_a_huge_call_poisons_nothing(
+    client: Client, bystander: Client, upstream: RunningProvider
+) -> None:
     key_id = await own_key(client)
     await client.call("PATCH", f"/projects/api-keys/{key_id}", {"tokenLimit": 1_000_000_000})
-    attack = asyncio.create_task(
-        client.call("POST", "/completions/chat", images(1_900, "[[delay=1500]] [[status=400]]"))
-    )
-    await asyncio.sleep(0.5)
+    attack = [  # settled together: by what all of them were counted as
+        asyncio.create_task(
+            client.call("POST", "/completions/chat", images(1_900, f"{n} [[delay=9000]] [[status=400]]"))
+        )
+        for n in range(4)
+    ]
+    before = upstream.calls
+    await eventually(lambda: upstream.calls == before + 4, within_s=8)
     assert (await client.call("PATCH", f"/projects/api-keys/{key_id}", {"tokenLimit": 1}))[0] == 200
-    assert (await attack)[0] == 400
+    assert [(await one)[0] for one in attack] == [400] * 4
     for _ in range(8):  # each holds far more than it costs: holds that were not released would use the budget up
         status, answer, _ = await bystander.chat("hello [[tokens=10/10]]", cache=False)
         assert status == 200, answer
