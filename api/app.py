@@ -1,28 +1,26 @@
-"""The ASGI application: routes, errors, the request's id, OpenAPI. Gets its parts from `api/process.py`."""
+"""The ASGI application: routes, errors, OpenAPI. Gets its parts from `api/process.py`."""
 
 from importlib.resources import files
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
-from litestar.enums import ScopeType
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp
 
 from api import health
 from api.metrics import Measured
 from api.native import completions, keys, models, prices, projects, providers, requests, usage
 from api.native.envelope import API_KEY, MASTER_KEY, Described
 from api.native.errors import EXCEPTION_HANDLERS
-from api.requests import REQUEST_ID_SCOPE
+from api.request_lifetime import RequestLifetime
 from api.services import Services
 from api.vendors import anthropic, openai
 from api.vendors import models as vendor_models
 from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HANDLERS, either_below
-from infra.ids import new_id
 
 API_VERSION = "1"
 _VENDORS_PATH = "/v1"
@@ -77,7 +75,7 @@ def create_app(services: Services) -> ASGIApp:
             ),
         },
     )
-    return Measured(RequestIds(app), services.metrics)
+    return Measured(RequestLifetime(app), services.metrics)
 
 
 def _without_options(router: Router) -> Router:
@@ -108,26 +106,3 @@ def _swagger_ui() -> Router:
     return create_static_files_router(
         path=_SWAGGER_PATH, directories=[str(files("swagger_ui") / "static")], include_in_schema=False
     )
-
-
-class RequestIds:
-    """Gives every request an id, and every answer the header with it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, with the id in the scope."""
-        if scope["type"] != ScopeType.HTTP:
-            await self._app(scope, receive, send)
-            return
-        request_id = new_id("req")
-        scope[REQUEST_ID_SCOPE] = request_id  # type: ignore[literal-required]  # ours, beside ASGI's
-        header = (b"x-request-id", request_id.encode())
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], header]
-            await send(message)
-
-        await self._app(scope, receive, send_with_id)

@@ -86,6 +86,8 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         metrics = services.metrics
         for name, lag in (await lags(services.pool)).items():
             metrics.projection_lag.labels(name).set(lag)
+        metrics.connections.set(services.connections.count)
+        metrics.bytes_in_hand.set(services.byte_budget.in_hand_bytes)
         metrics.unknown_appends.set(services.log.unknown_outcomes)
         metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
         metrics.overage.set(float(to_usd(await total_overage(services.pool))))

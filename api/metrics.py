@@ -37,6 +37,16 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self.connections = Gauge("gateway_connections", "Open connections of clients.", registry=self.registry)
+        self.refused_connections = Counter(
+            "gateway_refused_connections_total",
+            "Connections that were closed for what they sent or left unsent, before any key was looked at.",
+            ("status",),
+            registry=self.registry,
+        )
+        self.bytes_in_hand = Gauge(
+            "gateway_bytes_in_hand", "Bytes of requests and answers that are being worked on.", registry=self.registry
+        )
         self.unknown_appends = Gauge(
             "gateway_unknown_appends",
             "Appends whose connection died under way: the stream was read to see whether they had landed.",

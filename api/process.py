@@ -12,7 +12,9 @@ from api.accounts import Accounts
 from api.answering import Answering
 from api.app import create_app
 from api.authentication import Authenticator
+from api.connections import Connections, connection_limit
 from api.gate import Gate
+from api.http_protocol import limited_protocol
 from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
 from api.memory_cache import MemoryCache
@@ -25,6 +27,7 @@ from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
+from infra.byte_budget import ByteBudget
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.hints import KEYS_CHANGED, PRICES_CHANGED, LogHints
@@ -38,7 +41,6 @@ from infra.vault import Vault
 from projections.prices import price_overrides
 
 DRAIN_TIMEOUT_S = 20
-KEEP_ALIVE_S = 75
 BACKLOG = 2_048
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,11 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     await hints.on_change(KEYS_CHANGED, authenticator.forget)
     prices = PriceBook()
     metrics = Metrics()
+    connections = Connections(
+        limit=connection_limit(),
+        limit_per_address=settings.max_connections_per_address,
+        on_refusal=lambda status: metrics.refused_connections.labels(str(status)).inc(),
+    )
     blobs = Blobs(pool, event_log, vault)
     memory = MemoryCache(settings.cache_memory_bytes)
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
@@ -100,6 +107,8 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         large_requests=large_requests,
         metrics=metrics,
         rate_refusals=rate_refusals,
+        connections=connections,
+        byte_budget=ByteBudget(settings.max_bytes_in_hand),
         price_setting=PriceSetting(event_log, hints.prices_changed),
     )
     prices_changed = asyncio.Event()
@@ -108,8 +117,10 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     log.info("api_ready")
     async with asyncio.TaskGroup() as tasks:
         keeping = tasks.create_task(keep_prices(pool, prices, prices_changed), name="keep prices")
-        await _serve(create_app(services), listener, stop)
+        ageing = tasks.create_task(connections.watch(), name="age connections")
+        await _serve(create_app(services), connections, listener, stop)
         keeping.cancel()
+        ageing.cancel()
     await inbox.close()
     await admission.close()
     await event_log.close()
@@ -122,19 +133,19 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-async def _serve(app: object, listener: socket.socket, stop: asyncio.Event) -> None:
+async def _serve(app: object, connections: Connections, listener: socket.socket, stop: asyncio.Event) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # Litestar's ASGI types and uvicorn's are the same protocol
             loop="none",
-            http="httptools",
+            http=limited_protocol(connections),  # type: ignore[arg-type]  # called like a class, as uvicorn calls it
+            ws="none",
             lifespan="on",
             access_log=False,
             log_config=None,
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=DRAIN_TIMEOUT_S,
         )
     )

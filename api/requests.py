@@ -12,9 +12,12 @@ from litestar import Request
 from litestar.exceptions import HTTPException
 
 from api.authentication import Caller, require_operator
+from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.services import Services
 from domain.decoding import decoded, invalid
 from domain.errors import InvalidRequest, NotFound
+from domain.events import INSTALLATION
+from infra.byte_budget import BytesInHand
 
 AnyRequest = Request[Any, Any, Any]
 Shape = TypeVar("Shape")
@@ -22,8 +25,6 @@ Who = TypeVar("Who")
 
 _NUL = "\x00"
 """No text of PostgreSQL's has it."""
-
-REQUEST_ID_SCOPE = "gateway.request_id"
 
 
 def services_of(request: AnyRequest) -> Services:
@@ -39,8 +40,10 @@ def request_id_of(scope: Any) -> str:
 
 
 async def caller_of(request: AnyRequest) -> Caller:
-    """Who is calling. Raises as `Authenticator.authenticate`."""
-    return await services_of(request).authenticator.authenticate(request.headers)
+    """Who is calling: what the request has in hand counts for its project. Raises as `Authenticator.authenticate`."""
+    caller = await services_of(request).authenticator.authenticate(request.headers)
+    _count_bytes(request, caller.project_id)
+    return caller
 
 
 async def admin_of(request: AnyRequest) -> Caller:
@@ -77,6 +80,41 @@ async def check_operator(request: AnyRequest) -> None:
         client_host=request.client.host if request.client else None,
         master_key=services_of(request).settings.master_key,
     )
+    _count_bytes(request, INSTALLATION)
+
+
+def _count_bytes(request: AnyRequest, project_id: str) -> None:
+    """Open the account of what the request has in hand, once."""
+    if BYTES_SCOPE not in request.scope:
+        budget = services_of(request).byte_budget
+        request.scope[BYTES_SCOPE] = BytesInHand(budget, project_id)  # type: ignore[literal-required]  # ours, as the id
+
+
+def bytes_in_hand(request: AnyRequest) -> BytesInHand:
+    """The account of what a request has in hand; there is none before its key, or its operator, has been checked."""
+    in_hand = request.scope[BYTES_SCOPE]  # type: ignore[literal-required]
+    assert isinstance(in_hand, BytesInHand), "put there above"
+    return in_hand
+
+
+async def read_body(request: AnyRequest) -> bytes:
+    """The body, counted against the process's budget: before it is read if its length is announced, else as it comes.
+
+    Raises:
+        Overloaded: the process, or the caller's project, has too many bytes in hand. The rest is not read.
+        HTTPException: 413, the body is above the limit.
+
+    """
+    in_hand, announced = bytes_in_hand(request), request.content_length
+    if announced is None:
+        pieces = []
+        async for piece in request.stream():
+            in_hand.take(len(piece))
+            pieces.append(piece)
+        return b"".join(pieces)
+    if announced <= services_of(request).settings.max_body_bytes:
+        in_hand.take(announced)
+    return await request.body()
 
 
 async def caller_and_body(request: AnyRequest) -> tuple[Caller, bytes]:
@@ -85,14 +123,14 @@ async def caller_and_body(request: AnyRequest) -> tuple[Caller, bytes]:
     Raises:
         Unauthorized, Unavailable: as `Authenticator.authenticate`.
         RateLimited: the key is known to be over its rate limit; the body was not read.
+        Overloaded: as `read_body`.
 
     """
     services = services_of(request)
-    authenticator = services.authenticator
-    caller = await authenticator.authenticate(request.headers)
+    caller = await caller_of(request)
     services.rate_refusals.check(caller)
-    body = await request.body()
-    return await authenticator.check_again(caller), body
+    body = await read_body(request)
+    return await services.authenticator.check_again(caller), body
 
 
 async def body_for(
@@ -104,10 +142,11 @@ async def body_for(
     Raises:
         InvalidRequest: names the field and what is wrong with it.
         GatewayError: as `who`.
+        Overloaded: as `read_body`.
 
     """
     await who(request)
-    body = await request.body()
+    body = await read_body(request)
     return await who(request), decoded(body, decoder)
 
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from api.accounts import Accounts
 from api.answering import Answering
 from api.authentication import Authenticator
+from api.connections import Connections
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.pricing import PriceSetting
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from infra.broker import Broker
+from infra.byte_budget import ByteBudget
 from infra.database import Pool
 from infra.event_log import EventLog
 from infra.price_book import PriceBook
@@ -35,4 +37,6 @@ class Services:
     large_requests: LargeRequests
     metrics: Metrics
     rate_refusals: RateRefusals
+    connections: Connections
+    byte_budget: ByteBudget
     price_setting: PriceSetting

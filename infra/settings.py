@@ -46,6 +46,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The provider's name for a model, by the name that callers use, before the built-in table."""
     request_timeout_s: float
     max_body_bytes: int
+    max_bytes_in_hand: int
+    """Of requests and answers that an API process works on at a time."""
+    max_connections_per_address: int
     cache_memory_bytes: int
     allow_loopback_urls: bool
     """Whether addresses that callers give may be this machine's own."""
@@ -245,6 +248,24 @@ VARIABLES: tuple[Variable, ...] = (
         "33554432",
     ),
     Variable(
+        "max_bytes_in_hand",
+        "GATEWAY_MAX_BYTES_IN_HAND",
+        "bytes of request bodies and answers that an API process has in hand, above which it answers 503; a project "
+        "gets no more than is still free",
+        _whole(2**20, 2**40),
+        "bytes, 1048576 to 1099511627776, and at least twice GATEWAY_MAX_BODY_BYTES",
+        "536870912",
+    ),
+    Variable(
+        "max_connections_per_address",
+        "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS",
+        "open connections from one client address (of IPv6, one /64 network) that an API process takes; a reverse "
+        "proxy is one address",
+        _whole(1, 1_000_000),
+        "connections, 1 to 1000000",
+        "1024",
+    ),
+    Variable(
         "cache_memory_bytes",
         "GATEWAY_CACHE_MEMORY_BYTES",
         "what an API process keeps of cached answers in memory",
@@ -294,6 +315,7 @@ def load_settings(
     values = {one.field: _value(one, environ, (flags or {}).get(one.field)) for one in VARIABLES}
     provider_keys = {"openai": values.pop("openai_api_key"), "anthropic": values.pop("anthropic_api_key")}
     base_urls = {"openai": values.pop("openai_base_url"), "anthropic": values.pop("anthropic_base_url")}
+    _check_bytes_in_hand(values)
     return Settings(
         **values
         | {
@@ -304,6 +326,15 @@ def load_settings(
             "provider_base_urls": {name: url for name, url in base_urls.items() if url},
         }
     )
+
+
+def _check_bytes_in_hand(values: Mapping[str, Any]) -> None:
+    """Refuse a budget that the largest body does not fit into: one caller gets at most half of it."""
+    in_hand, body = values["max_bytes_in_hand"], values["max_body_bytes"]
+    if in_hand < 2 * body:
+        raise SettingsError(
+            f"GATEWAY_MAX_BYTES_IN_HAND is {in_hand}: it must be at least twice GATEWAY_MAX_BODY_BYTES, which is {body}"
+        )
 
 
 def is_loopback(host: str) -> bool:

@@ -80,3 +80,10 @@ def test_a_single_process_needs_the_servers_it_shares() -> None:
     with pytest.raises(SettingsError, match="GATEWAY_ENCRYPTION_KEY"):
         require_servers(load_settings(urls))
     require_servers(load_settings(urls | {"GATEWAY_ENCRYPTION_KEY": KEY}))
+
+
+def test_the_largest_body_fits_into_the_part_of_one_project() -> None:
+    with pytest.raises(SettingsError, match="at least twice GATEWAY_MAX_BODY_BYTES, which is 2000000"):
+        load_settings({"GATEWAY_MAX_BYTES_IN_HAND": "3999999", "GATEWAY_MAX_BODY_BYTES": "2000000"})
+    settings = load_settings({"GATEWAY_MAX_BYTES_IN_HAND": "4000000", "GATEWAY_MAX_BODY_BYTES": "2000000"})
+    assert settings.max_bytes_in_hand == 4_000_000

@@ -1,0 +1,59 @@
+"""What every request has from its first byte to the last of its answer: an id, and an account of its bytes in hand.
+
+Bytes are counted when a route reads a body (`api/requests.py`), which it does only after it has looked at the key.
+They are released here, when the answer has been sent. A large answer is sent piece by piece, so a client that takes it
+slowly keeps its request in hand, and no more than a piece waits inside the protocol.
+"""
+
+from collections.abc import Iterator
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPResponseBodyEvent, Message, Receive, Scope, Send
+
+from infra.byte_budget import BytesInHand
+from infra.ids import new_id
+
+REQUEST_ID_SCOPE = "gateway.request_id"
+BYTES_SCOPE = "gateway.bytes_in_hand"
+PIECE_BYTES = 256 * 1024
+"""Of an answer."""
+
+
+class RequestLifetime:
+    """Gives every request an id, every answer the header with it, and releases the request's bytes at the end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, with the id in the scope."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        request_id = new_id("req")
+        scope[REQUEST_ID_SCOPE] = request_id  # type: ignore[literal-required]  # ours, beside ASGI's
+        header = (b"x-request-id", request_id.encode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], header]
+            elif message["type"] == "http.response.body" and len(message["body"]) > PIECE_BYTES:
+                for piece in _pieces(message):
+                    await send(piece)
+                return
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            in_hand = scope.get(BYTES_SCOPE)
+            if isinstance(in_hand, BytesInHand):
+                in_hand.close()
+
+
+def _pieces(message: HTTPResponseBodyEvent) -> Iterator[HTTPResponseBodyEvent]:
+    body, more_body = message["body"], message["more_body"]
+    for start in range(0, len(body), PIECE_BYTES):
+        is_last = start + PIECE_BYTES >= len(body)
+        piece = body[start : start + PIECE_BYTES]
+        yield {"type": "http.response.body", "body": piece, "more_body": more_body or not is_last}

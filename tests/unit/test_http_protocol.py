@@ -1,0 +1,426 @@
+"""The limits of a connection before any key is looked at, in bytes and in ticks, over a transport without a socket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from api import http_protocol
+from api.connections import Connections, address_group
+from api.http_protocol import LimitedHttpProtocol, limited_protocol
+
+HEAD = b"GET /x HTTP/1.1\r\nhost: x\r\n"
+POST = b"POST /x HTTP/1.1\r\nhost: x\r\n"
+KIB = 1024
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Transport:
+    """A client's side of a connection: what was written to it, and whether it is open."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.written = b""
+        self.unread_bytes = 0
+        self.is_reading = True
+        self.state = "open"
+
+    def get_extra_info(self, name: str) -> Any:
+        return {"peername": (self.host, 5000), "sockname": ("127.0.0.1", 3007)}.get(name)
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread_bytes
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def is_closing(self) -> bool:
+        return self.state != "open"
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.state = "half closed" if self.state == "open" else self.state
+
+    def close(self) -> None:
+        self.state = "closed"
+
+    def abort(self) -> None:
+        self.state = "aborted"
+
+
+class Conversation:
+    """One connection to an application."""
+
+    def __init__(self, app: App, *, connections: Connections | None = None, host: str = "10.0.0.1") -> None:
+        self.refused: list[int] = []
+        config = Config(app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None)
+        config.load()
+        connections = connections or Connections(limit=10, limit_per_address=10, on_refusal=self.refused.append)
+        make = limited_protocol(connections)
+        self.protocol: LimitedHttpProtocol = make(config=config, server_state=ServerState(), app_state={})
+        self.transport = Transport(host)
+        self.protocol.connection_made(self.transport)
+
+    async def send(self, *pieces: bytes) -> bytes:
+        """Send, and give everything that has been answered so far."""
+        for piece in pieces:
+            self.protocol.data_received(piece)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return self.transport.written
+
+    async def wait(self, seconds: int) -> bytes:
+        """Let time pass, in ticks."""
+        for _ in range(seconds):
+            self.protocol.on_tick()
+        return await self.send()
+
+    @property
+    def statuses(self) -> list[int]:
+        """Of the answers so far."""
+        return [int(part[:3]) for part in self.transport.written.split(b"HTTP/1.1 ")[1:]]
+
+
+Converse = Callable[..., Conversation]
+
+
+@pytest.fixture
+async def converse() -> AsyncIterator[Converse]:
+    """Opens connections, and loses them at the end: an application that waits for its client ends with it."""
+    opened: list[Conversation] = []
+
+    def begin(app: App, **options: Any) -> Conversation:
+        opened.append(Conversation(app, **options))
+        return opened[-1]
+
+    yield begin
+    for one in opened:
+        one.protocol.connection_lost(None)
+        await one.send()
+
+
+class EchoApp:
+    """Answers with the body's length, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.headers: list[Any] = []
+        self.bodies: list[bytes] = []
+        self.disconnected = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.disconnected += 1
+                return
+            body, more = body + message["body"], message["more_body"]
+        self.bodies.append(body)
+        self.headers.append(list(scope["headers"]))
+        await answer(send, str(len(body)).encode())
+
+
+class SilentApp:
+    """Works on its first request until it is told to answer, or its client has gone."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.disconnected = False
+
+    async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        answering = asyncio.create_task(self.may_answer.wait())
+        leaving = asyncio.create_task(receive())
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        self.disconnected = self.disconnected or leaving.done()
+        answering.cancel()
+        leaving.cancel()
+        await answer(send, b"late")
+
+
+async def answer(send: Any, content: bytes) -> None:
+    length = (b"content-length", b"%d" % len(content))
+    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def refuse(_scope: Any, _receive: Any, send: Any) -> None:
+    """Answers without reading the body, as an application does without a key."""
+    await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def error_in(written: bytes) -> Any:
+    return msgspec.json.decode(written.rpartition(b"\r\n\r\n")[2])["error"]
+
+
+async def test_answers_requests_in_order(converse: Converse) -> None:
+    app = EchoApp()
+    talk = converse(app)
+    await talk.send(HEAD + b"\r\n" + POST + b"content-length: 3\r\n\r\nabc" + HEAD + b"\r\n")
+    assert (app.bodies, talk.statuses) == ([b"", b"abc", b""], [200, 200, 200])
+    await talk.send(POST[:5], POST[5:] + b"content-length: 200000\r\n\r\n", b"x" * 150_000, b"x" * 50_000 + HEAD)
+    await talk.send(b"\r\n")
+    assert (len(app.bodies[3]), talk.statuses, talk.transport.state) == (200_000, [200] * 5, "open")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ([HEAD + b"a: ", *[b"x" * KIB] * 64], 431),
+        ([HEAD + b"a: " + b"x" * 250 * KIB], 431),
+        ([b"\r\n" * 40 * KIB], 431),
+        ([HEAD, b"a: b\r\n" * 100 + b"\r\n"], 431),
+        ([b"GET /" + b"x" * 250 * KIB], 414),
+        ([b"GET /", *[b"x" * KIB] * 64], 414),
+        ([b"GET /" + b"x" * 8 * KIB + b" HTTP/1.1\r\nhost: x\r\n\r\n"], 414),
+        ([POST + b"transfer-encoding: chunked\r\n\r\n", b"1;" + b"e" * 70 * KIB], 431),
+        ([POST + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\na: ", *[b"x" * KIB] * 64], 431),
+        ([b"\x16\x03\x01 this is TLS"], 400),
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else f"{value[0][:20]!r} {len(value)}",
+)
+async def test_text_without_end_is_refused_and_the_connection_ends(
+    pieces: list[bytes], status: int, converse: Converse
+) -> None:
+    talk = converse(EchoApp())
+    written = await talk.send(*pieces)
+    assert (talk.statuses, talk.refused, talk.transport.state) == ([status], [status], "half closed")
+    assert b"connection: close" in written
+    assert error_in(written)["requestId"].encode() in written
+    await talk.send(b"x" * 250 * KIB, HEAD + b"\r\n")
+    assert talk.statuses == [status]
+    await talk.wait(http_protocol.LINGER_S + 1)
+    assert talk.transport.state == "aborted"
+
+
+async def test_what_is_just_within_the_limits_is_answered(converse: Converse) -> None:
+    talk = converse(EchoApp())
+    await talk.send(HEAD + b"a: b\r\n" * (http_protocol.MAX_HEADERS - 1) + b"\r\n")
+    await talk.send(b"GET /" + b"x" * (8 * KIB - 1) + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+    await talk.send(HEAD + b"a: ", *[b"x" * KIB] * 63, b"\r\n\r\n")
+    assert talk.statuses == [200, 200, 200]
+
+
+async def test_trailers_do_not_become_headers(converse: Converse) -> None:
+    app = EchoApp()
+    talk = converse(app)
+    await talk.send(POST + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nauthorization: y\r\n\r\n")
+    assert (app.bodies, talk.statuses) == ([b"x"], [200])
+    assert "authorization" not in str(app.headers)
+
+
+async def test_a_head_has_its_time(converse: Converse) -> None:
+    silent, slow, later = (converse(EchoApp()) for _ in range(3))
+    await silent.wait(http_protocol.HEAD_TIMEOUT_S)
+    assert (silent.transport.state, silent.transport.written) == ("closed", b"")
+    await slow.wait(http_protocol.HEAD_TIMEOUT_S - 1)
+    await slow.send(HEAD)
+    assert slow.statuses == []
+    await slow.wait(1)
+    assert slow.statuses == [408]
+    await later.send(HEAD + b"\r\n")
+    await later.wait(http_protocol.IDLE_TIMEOUT_S - 1)
+    await later.send(HEAD)
+    await later.wait(http_protocol.HEAD_TIMEOUT_S - 1)
+    assert later.statuses == [200]
+    await later.wait(1)
+    assert later.statuses == [200, 408]
+
+
+async def test_an_idle_connection_is_closed(converse: Converse) -> None:
+    talk = converse(EchoApp())
+    await talk.send(HEAD + b"\r\n")
+    await talk.wait(http_protocol.IDLE_TIMEOUT_S - 1)
+    assert talk.transport.state == "open"
+    await talk.wait(1)
+    assert (talk.statuses, talk.transport.state) == ([200], "closed")
+
+
+async def test_a_slow_body_is_refused_and_the_application_hears_of_it(converse: Converse) -> None:
+    app = EchoApp()
+    talk = converse(app)
+    await talk.send(POST + b"content-length: 100000\r\n\r\n", b"x" * 10)
+    await talk.wait(http_protocol.BODY_GRACE_S)
+    assert talk.statuses == []
+    await talk.wait(1)
+    assert (talk.statuses, app.disconnected, app.bodies) == ([408], 1, [])
+
+
+async def test_a_body_at_the_least_rate_is_taken(converse: Converse) -> None:
+    talk = converse(EchoApp())
+    await talk.send(POST + b"content-length: 40960\r\n\r\n")
+    for _ in range(40):
+        await talk.send(b"x" * KIB)
+        await talk.wait(1)
+    assert talk.statuses == [200]
+
+
+async def test_time_that_we_take_is_not_held_against_the_client(converse: Converse) -> None:
+    app = SilentApp()
+    large, asking = converse(app), converse(refuse)
+    await large.send(POST + b"content-length: 1000000\r\n\r\n", b"x" * 70 * KIB, b"x" * 70 * KIB)
+    large.protocol.flow.pause_reading()
+    await large.wait(1_000)
+    assert (large.statuses, large.transport.state) == ([], "open")
+
+    async def looks_for_the_key_first(_scope: Any, _receive: Any, send: Any) -> None:
+        await app.may_answer.wait()
+        await answer(send, b"")
+
+    asking = converse(looks_for_the_key_first)
+    await asking.send(POST + b"expect: 100-continue\r\ncontent-length: 1000000\r\n\r\n")
+    await asking.wait(1_000)
+    assert asking.statuses == []
+    app.may_answer.set()
+    await asking.send()
+    assert asking.statuses == [200]
+
+
+async def test_the_body_of_a_refused_request_is_discarded_up_to_a_limit(converse: Converse) -> None:
+    talk = converse(refuse)
+    size = http_protocol.MAX_DISCARDED_BYTES + 2 * KIB * KIB
+    await talk.send(POST + b"content-length: %d\r\n\r\n" % size + b"x" * KIB)
+    assert (talk.statuses, len(talk.protocol.cycle.body)) == ([401], 0)
+    await talk.send(*[b"x" * KIB * KIB] * 63)
+    assert (talk.transport.state, len(talk.protocol.cycle.body)) == ("open", 0)
+    await talk.send(b"x" * KIB * KIB)
+    assert (talk.statuses, talk.refused, talk.transport.state) == ([401], [413], "closed")
+
+
+async def test_the_body_of_a_refused_request_may_not_stay_away(converse: Converse) -> None:
+    talk = converse(refuse)
+    await talk.send(POST + b"content-length: 100\r\n\r\n")
+    await talk.wait(http_protocol.BODY_GRACE_S + 1)
+    assert (talk.statuses, talk.transport.state) == ([401], "closed")
+
+
+async def test_a_refusal_waits_for_the_answers_before_it(converse: Converse) -> None:
+    app = SilentApp()
+    talk = converse(app)
+    await talk.send(HEAD + b"\r\n", b"GET /" + b"x" * 70 * KIB)
+    await talk.wait(1_000)
+    assert (talk.statuses, talk.transport.state) == ([], "open")
+    app.may_answer.set()
+    await talk.send()
+    assert (talk.statuses, talk.transport.state) == ([200], "closed")
+
+
+async def test_only_so_many_requests_of_a_connection_wait(converse: Converse) -> None:
+    app = SilentApp()
+    talk = converse(app)
+    await talk.send((HEAD + b"\r\n") * 5_000)
+    assert len(talk.protocol.pipeline) == http_protocol.MAX_PIPELINED
+    app.may_answer.set()
+    for _ in range(http_protocol.MAX_PIPELINED):
+        await talk.send()
+    assert talk.statuses == [200] * (http_protocol.MAX_PIPELINED + 1)
+    assert talk.transport.state == "closed"
+
+
+async def test_the_request_in_work_hears_that_its_client_has_gone_behind_others(converse: Converse) -> None:
+    app = SilentApp()
+    talk = converse(app)
+    await talk.send((HEAD + b"\r\n") * 3)
+    talk.protocol.connection_lost(None)
+    await talk.send()
+    assert app.disconnected
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+async def test_a_client_that_takes_nothing_is_cut_off(is_complete: bool, converse: Converse) -> None:
+    app = EchoApp() if is_complete else SilentApp()
+    talk = converse(app)
+    await talk.send(HEAD + b"\r\n")
+    talk.transport.unread_bytes = 300 * KIB
+    talk.protocol.pause_writing()
+    await talk.wait(http_protocol.UNREAD_TIMEOUT_S)
+    assert talk.transport.state == "open"
+    await talk.wait(1)
+    assert talk.transport.state == "aborted"
+
+
+async def test_a_client_that_takes_its_answer_slowly_is_not_cut_off(converse: Converse) -> None:
+    talk = converse(SilentApp())
+    await talk.send(HEAD + b"\r\n")
+    talk.protocol.pause_writing()
+    for left_kib in range(300, 0, -1):
+        talk.transport.unread_bytes = left_kib * KIB
+        await talk.wait(1)
+    assert talk.transport.state == "open"
+
+
+async def test_a_stream_that_still_grows_is_not_judged(converse: Converse) -> None:
+    talk = converse(SilentApp())
+    await talk.send(HEAD + b"\r\n")
+    for size in range(1, 500):
+        talk.transport.unread_bytes = size
+        await talk.wait(1)
+    assert talk.transport.state == "open"
+
+
+async def test_an_address_has_so_many_connections_and_others_still_get_in(converse: Converse) -> None:
+    refused: list[int] = []
+    connections = Connections(limit=4, limit_per_address=2, on_refusal=refused.append)
+    first, second, third, other = (
+        converse(EchoApp(), connections=connections, host=host)
+        for host in ("10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2")
+    )
+    for talk in (first, second, third, other):
+        await talk.send(HEAD + b"\r\n")
+    assert [talk.statuses for talk in (first, second, third, other)] == [[200], [200], [429], [200]]
+    beyond = converse(EchoApp(), connections=connections, host="10.0.0.3")
+    assert (beyond.statuses, beyond.transport.state, refused) == ([503], "closed", [429, 503])
+    for talk in (first, third, beyond):
+        talk.protocol.connection_lost(None)
+    again = converse(EchoApp(), connections=connections, host="10.0.0.1")
+    await again.send(HEAD + b"\r\n")
+    assert (again.statuses, connections.count) == ([200], 3)
+
+
+async def test_a_fault_in_one_connection_does_not_stop_the_clock_of_the_others(converse: Converse) -> None:
+    connections = Connections(limit=4, limit_per_address=2, on_refusal=lambda _: None)
+
+    class Broken:
+        aborted = False
+
+        def on_tick(self) -> None:
+            raise RuntimeError("broken")
+
+        def abort(self) -> None:
+            self.aborted = True
+            connections.remove(self, "10.0.0.9")
+
+    broken = Broken()
+    connections.add(broken, "10.0.0.9")
+    talk = converse(EchoApp(), connections=connections)
+    for _ in range(http_protocol.HEAD_TIMEOUT_S):
+        connections.tick()
+    assert (talk.transport.state, broken.aborted) == ("closed", True)
+
+
+@pytest.mark.parametrize(
+    ("host", "group"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_addresses_of_one_network_count_as_one(host: str, group: str) -> None:
+    assert address_group(host) == group
