@@ -14,7 +14,7 @@ from api.inline_append import append_folded
 from domain.api_key import hint
 from domain.errors import InvalidRequest, NotFound
 from domain.events import ProviderConfigured, ProviderRemoved, provider_stream
-from domain.routing import BUILT_IN, NamedProvider
+from domain.routing import BUILT_IN, NamedProvider, built_in_kind
 from infra.database import Connection, Pool
 from infra.event_log import Commit, EventLog
 from infra.outbound import check_url
@@ -74,13 +74,15 @@ class ProviderSettings:
         base_url: str | None,
         key: str | None,
         models: tuple[str, ...] | None | UnsetType,
+        replaces_builtin: bool | UnsetType = UNSET,
     ) -> ProviderRecord:
-        """Give a provider another address or key (None: as before), or other models (unset: as before).
+        """Give a provider another address or key (None: as before), other models or another say about built-in names
+        (unset: as before).
 
         Raises:
             NotFound: there is none of this name.
             InvalidRequest: its address may not be called, or is another one and no key comes with it: a key is not
-                sent where its owner did not send it.
+                sent where its owner did not send it. Or `check_no_builtin_names` refuses its models.
 
         """
         version = await self._version(owner, name)
@@ -91,7 +93,10 @@ class ProviderSettings:
             known.provider,
             base_url=base_url or known.provider.base_url,
             models=known.provider.models if models is UNSET else models,
+            replaces_builtin=known.provider.replaces_builtin if replaces_builtin is UNSET else replaces_builtin,
         )
+        if models is not UNSET and replaces_builtin is UNSET and not provider.replaces_builtin:
+            check_no_builtin_names(name, models)
         return await self._configure(owner, version, provider, key, hint(key) if key is not None else known.hint)
 
     async def remove(self, owner: str, name: str) -> None:
@@ -138,7 +143,12 @@ class ProviderSettings:
                 await self._store_key(connection, owner, provider.name, key)
 
         event = ProviderConfigured(
-            name=provider.name, kind=provider.kind, base_url=provider.base_url, models=provider.models, hint=shown
+            name=provider.name,
+            kind=provider.kind,
+            base_url=provider.base_url,
+            models=provider.models,
+            hint=shown,
+            replaces_builtin=provider.replaces_builtin,
         )
         await self._append(owner, version, event, store)
         return await self.get(owner, provider.name)
@@ -180,3 +190,20 @@ def _check_address(base_url: str, *, allow_loopback: bool) -> None:
         raise InvalidRequest(
             "`baseUrl` must have no query and no fragment: a call's path is put behind it", field="baseUrl"
         )
+
+
+def check_no_builtin_names(provider: str, models: tuple[str, ...] | None) -> None:
+    """Refuse models whose names lead to a built-in provider.
+
+    Raises:
+        InvalidRequest: names the first of them, and both ways to say which provider its requests go to.
+
+    """
+    for model in models or ():
+        kind = built_in_kind(model)
+        if kind is not None:
+            raise InvalidRequest(
+                f"`models` has {model!r}, a name that leads to the built-in provider {kind}: with `replacesBuiltin` "
+                f"true its requests go to {provider!r}, with false only those for {f'{provider}/{model}'!r} do",
+                field="models",
+            )

@@ -10,6 +10,7 @@ from api.native.providers import NewProvider
 from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
 from domain.decoding import invalid
+from domain.errors import InvalidRequest
 from domain.events import INSTALLATION
 
 _PROJECT = click.option("--project", help="A project's id: its own provider, not everybody's.")
@@ -26,6 +27,11 @@ def provider() -> None:
 @click.option("--base-url", required=True, help="As that vendor's SDK would be given it.")
 @click.option("--key-env", required=True, metavar="VARIABLE", help="The environment variable that holds its key.")
 @click.option("--model", "models", multiple=True, help="What may be asked of it; give it several times. Else anything.")
+@click.option(
+    "--replaces-builtin/--no-replaces-builtin",
+    default=None,
+    help="Whether it takes the requests for those of its models that are built-in names, like gpt-4o.",
+)
 @_PROJECT
 @DATA_DIR
 def add(
@@ -34,6 +40,7 @@ def add(
     base_url: str,
     key_env: str,
     models: tuple[str, ...],
+    replaces_builtin: bool | None,
     project: str | None,
     data_dir: Path | None,
 ) -> None:
@@ -43,14 +50,24 @@ def add(
         fail(f"the environment variable {key_env} is not set")
     try:
         call = msgspec.convert(
-            {"name": name, "kind": kind, "baseUrl": base_url, "apiKey": key, "models": models or None}, NewProvider
+            {
+                "name": name,
+                "kind": kind,
+                "baseUrl": base_url,
+                "apiKey": key,
+                "models": models or None,
+                "replacesBuiltin": replaces_builtin,
+            },
+            NewProvider,
         )
+        asked = call.provider()
     except msgspec.ValidationError as error:
         fail(invalid(error).message)
+    except InvalidRequest as error:
+        fail(error.message)
 
     async def work(opened: Opened) -> None:
         owner = await _owner(opened, project)
-        asked = call.provider()
         async with opened.provider_settings() as settings:
             await settings.add(owner, asked, call.api_key)
         click.echo(f"{name} is asked at {asked.base_url}: {name}/{(models or ('MODEL',))[0]}")

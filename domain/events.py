@@ -79,6 +79,8 @@ class ProviderConfigured(_Event, frozen=True, kw_only=True):
     """What may be asked of it; None: anything."""
     hint: str
     """The last four characters of its key, which is in no event."""
+    replaces_builtin: bool = False
+    """Requests for those of its models that are built-in names go to it, not to the built-in provider."""
 
 
 class ProviderRemoved(_Event, frozen=True, kw_only=True):

@@ -32,6 +32,8 @@ class NamedProvider(Struct, frozen=True, kw_only=True):
     base_url: str
     models: tuple[str, ...] | None = None
     """What may be asked of it, by its own names, which lead to it without its own in front too. None: anything."""
+    replaces_builtin: bool = False
+    """Those of `models` that are built-in names lead to it as well. Without it they lead to the built-in provider."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -74,6 +76,7 @@ def route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedP
     """Find where a request for `model` goes.
 
     A provider's name and a slash in front settle it; then the models that the named providers list, then the rules.
+    A name that the rules know leads to a named provider only if that one replaces the built-in one.
     `upstream_models` are the installation's names before `UPSTREAM_MODELS`, for built-in providers. Of `named`, the
     first that fits counts: a project's own stand before the installation's.
 
@@ -90,13 +93,18 @@ def route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedP
             return _to(outright, model, rest)
         if prefix in BUILT_IN:
             return _built_in(BUILT_IN[prefix], model, rest, upstream_models)
-    listing = next((one for one in named if one.models is not None and model in one.models), None)
-    if listing is not None:
-        return _to(listing, model, model)
-    kind = next((kind for rule, kind in _RULES if rule.fullmatch(model)), None)
+    kind = built_in_kind(model)
+    for one in named:
+        if one.models is not None and model in one.models and (kind is None or one.replaces_builtin):
+            return _to(one, model, model)
     if kind is None:
         raise UnknownModel(model)
     return _built_in(kind, model, model, upstream_models)
+
+
+def built_in_kind(model: str) -> Kind | None:
+    """The built-in provider that the rules give a name without a provider's in front; None: no rule matches."""
+    return next((kind for rule, kind in _RULES if rule.fullmatch(model)), None)
 
 
 def _to(provider: NamedProvider, model: str, upstream_model: str) -> Route:

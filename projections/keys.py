@@ -33,7 +33,8 @@ _KEY = (
     "k.revoked_at, "
     "p.name AS project_name, p.daily_budget_nano_usd IS NOT NULL OR p.monthly_budget_nano_usd IS NOT NULL "
     "AS project_has_budget, (SELECT json_agg(json_build_object('name', n.name, 'kind', n.kind, 'base_url', n.base_url, "
-    f"'models', n.models) ORDER BY n.project_id = '{INSTALLATION}', n.name) FROM providers n "
+    "'models', n.models, 'replaces_builtin', n.replaces_builtin) "
+    f"ORDER BY n.project_id = '{INSTALLATION}', n.name) FROM providers n "
     f"WHERE n.project_id IN (k.project_id, '{INSTALLATION}'))::text AS providers "
     "FROM api_keys k JOIN projects p USING (project_id) "
 )

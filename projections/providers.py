@@ -31,10 +31,11 @@ class Providers:
             match stored.event:
                 case ProviderConfigured() as event:
                     await connection.execute(
-                        f"INSERT INTO providers{suffix} VALUES ($1, $2, $3, $4, $5, $6, $7) "  # noqa: S608 - a constant
+                        f"INSERT INTO providers{suffix} (project_id, name, kind, base_url, models, hint, "  # noqa: S608 - a constant
+                        "configured_at, replaces_builtin) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
                         "ON CONFLICT (project_id, name) DO UPDATE SET kind = excluded.kind, "
                         "base_url = excluded.base_url, models = excluded.models, hint = excluded.hint, "
-                        "configured_at = excluded.configured_at",
+                        "configured_at = excluded.configured_at, replaces_builtin = excluded.replaces_builtin",
                         stored.project_id,
                         event.name,
                         event.kind,
@@ -42,6 +43,7 @@ class Providers:
                         event.models,
                         event.hint,
                         stored.at,
+                        event.replaces_builtin,
                     )
                 case ProviderRemoved() as event:
                     await connection.execute(
@@ -65,6 +67,7 @@ async def providers_of(pool: Pool, project_id: str) -> list[ProviderRecord]:
                 kind=row["kind"],
                 base_url=row["base_url"],
                 models=tuple(row["models"]) if row["models"] is not None else None,
+                replaces_builtin=row["replaces_builtin"],
             ),
             hint=row["hint"],
             configured_at=row["configured_at"],

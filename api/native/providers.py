@@ -10,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.native.envelope import Described, Description, success
+from api.provider_settings import check_no_builtin_names
 from api.requests import AnyRequest, admin_of, body_for, check_operator, services_of
 from domain.chat import Name
 from domain.events import INSTALLATION
@@ -34,10 +35,27 @@ class NewProvider(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkn
     """Any text where the endpoint wants none."""
     models: ListedModels | None = None
     """What may be asked of it, by its own names. Null: anything."""
+    replaces_builtin: bool | None = None
+    """Requests for those of `models` that are built-in names (`gpt-4o`) go to it without its name in front too (true),
+    or to the built-in provider (false). There is no default: with such names among `models` it has to be said.
+    """
 
     def provider(self) -> NamedProvider:
-        """The provider, without its key."""
-        return NamedProvider(name=self.name, kind=self.kind, base_url=self.base_url.rstrip("/"), models=self.models)
+        """The provider, without its key.
+
+        Raises:
+            InvalidRequest: `models` has built-in names, and `replacesBuiltin` does not say whose they are.
+
+        """
+        if self.replaces_builtin is None:
+            check_no_builtin_names(self.name, self.models)
+        return NamedProvider(
+            name=self.name,
+            kind=self.kind,
+            base_url=self.base_url.rstrip("/"),
+            models=self.models,
+            replaces_builtin=self.replaces_builtin or False,
+        )
 
 
 class ProviderChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -46,6 +64,7 @@ class ProviderChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     base_url: BaseUrl | UnsetType = UNSET
     api_key: EndpointKey | UnsetType = UNSET
     models: ListedModels | None | UnsetType = UNSET
+    replaces_builtin: bool | UnsetType = UNSET
 
 
 class ShownProvider(Struct, kw_only=True, rename="camel"):
@@ -56,6 +75,7 @@ class ShownProvider(Struct, kw_only=True, rename="camel"):
     base_url: str
     api_key: str
     models: tuple[str, ...] | None
+    replaces_builtin: bool
     configured_at: datetime
 
 
@@ -128,6 +148,7 @@ def _routes(
             base_url=call.base_url.rstrip("/") if call.base_url is not UNSET else None,
             key=call.api_key if call.api_key is not UNSET else None,
             models=call.models,
+            replaces_builtin=call.replaces_builtin,
         )
         return success(_shown(changed))
 
@@ -153,5 +174,6 @@ def _shown(record: ProviderRecord) -> ShownProvider:
         base_url=provider.base_url,
         api_key=f"…{record.hint}",
         models=provider.models,
+        replaces_builtin=provider.replaces_builtin,
         configured_at=record.configured_at,
     )

@@ -199,7 +199,7 @@ def _cost(
 
 def _configured(name: str) -> tuple[ProviderConfigured, ProviderConfigured]:
     first = ProviderConfigured(name=name, kind="openai", base_url="https://api.example.com/v1", hint="1234")
-    return first, replace(first, models=("a", "b"), hint="5678")
+    return first, replace(first, models=("a", "b"), hint="5678", replaces_builtin=True)
 
 
 def _price_set() -> PriceSet:

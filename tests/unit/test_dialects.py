@@ -305,10 +305,21 @@ def test_a_name_leads_to_a_provider_by_configuration(
     assert found.base_url == base_url
 
 
-def test_a_listed_model_goes_before_the_rules() -> None:
-    azure = NamedProvider(name="azure", kind="openai", base_url="https://x.example.com", models=("gpt-4o",))
-    assert route("gpt-4o", {}, [azure]).provider == "azure"
-    assert route("openai/gpt-4o", {}, [azure]).provider == "openai"
+BUILTIN_NAMES = ("gpt-4o", "claude-3-haiku", "echo")
+
+
+@pytest.mark.parametrize("model", BUILTIN_NAMES)
+def test_a_provider_takes_a_builtin_name_only_if_it_replaces_the_builtin_provider(model: str) -> None:
+    azure = NamedProvider(name="azure", kind="openai", base_url="https://x.example.com", models=(*BUILTIN_NAMES, "own"))
+    replacing = NamedProvider(
+        name="other", kind="openai", base_url="https://y.example.com", models=BUILTIN_NAMES, replaces_builtin=True
+    )
+    built_in = route(model, {}).provider
+    assert route(model, {}, [azure]).provider == built_in
+    assert route(f"azure/{model}", {}, [azure]).provider == "azure"
+    assert route("own", {}, [azure]).provider == "azure"
+    assert route(model, {}, [azure, replacing]).provider == "other"
+    assert route(f"{built_in}/{model}", {}, [azure, replacing]).provider == built_in
 
 
 @pytest.mark.parametrize("model", ["groq/gpt-4o", "groq/", "mixtral"])
