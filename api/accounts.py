@@ -6,6 +6,7 @@ Each call is one append with its projection and its secrets in one transaction; 
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
@@ -26,6 +27,7 @@ from domain.events import (
     key_stream,
     project_stream,
 )
+from domain.money import NanoUsd, from_usd
 from infra.database import Connection, HeldConnection, Pool, open_pool
 from infra.event_log import Commit, EventLog
 from infra.ids import new_id
@@ -36,6 +38,10 @@ from projections import keys
 from projections.keys import KeyRecord, Keys, ProjectRecord
 
 FIRST_PROJECT_LOCK = 0x6761746577617946
+DEFAULT_INSTALLATION_DAILY_BUDGET = from_usd(Decimal(5))
+"""In nano-dollars. Of a project that is created without the master key: the most that its requests under the
+installation's credentials may take of a day.
+"""
 _keys = Keys()
 
 
@@ -72,11 +78,16 @@ class Accounts:
         self._vault = vault
         self._announce = announce
 
-    async def create_project(self, name: str, provider_keys: dict[str, str]) -> NewProject:
+    async def create_project(
+        self, name: str, provider_keys: dict[str, str], *, installation_daily_budget_nano_usd: NanoUsd | None = None
+    ) -> NewProject:
         """Create a project with its first key, of role admin, and the provider keys that it brings."""
         project_id, now = new_id("prj"), datetime.now(UTC)
         key, issued = self._new_key(KeySettings(name="first key", role="admin"), now)
-        created = (ProjectCreated(name=name), *_provider_keys_set(provider_keys))
+        created = (
+            ProjectCreated(name=name, installation_daily_budget_nano_usd=installation_daily_budget_nano_usd),
+            *_provider_keys_set(provider_keys),
+        )
 
         async def store(connection: Connection) -> None:
             await connection.execute(
@@ -95,6 +106,8 @@ class Accounts:
         """Change these fields of a project's settings (those of `ProjectSettingsChanged`), set or remove (None) its
         provider keys.
         """
+        stream = project_stream(project_id)
+        version = len(await self._log.read_stream(stream))  # before what is decided on
         known = await keys.project(self._pool, project_id)
         if known is None:
             raise NotFound("there is no such project")
@@ -104,13 +117,12 @@ class Accounts:
             daily_budget_nano_usd=known.daily_budget_nano_usd,
             monthly_budget_nano_usd=known.monthly_budget_nano_usd,
             alert_url=known.alert_url,
+            installation_daily_budget_nano_usd=known.installation_daily_budget_nano_usd,
         )
         after = replace(before, **settings)
         if after != before:
             events = (after, *events)
         if events:
-            stream = project_stream(project_id)
-            version = len(await self._log.read_stream(stream))
 
             async def store(connection: Connection) -> None:
                 await self._store_provider_keys(connection, project_id, provider_keys)

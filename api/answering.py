@@ -167,10 +167,10 @@ class Answering:
             caller.project_id, question.size_bytes, self._preparation.work_out, caller, question
         )
         asked.departure = departure
+        asked.needs_own_credential = asked.route.provider in caller.own_credentials
         if isinstance(asked.request, WireRequest):
-            asked.needs_own_credential = await self._objects.check(
-                caller.project_id, asked.route.provider, asked.request
-            )
+            names_own = await self._objects.check(caller.project_id, asked.route.provider, asked.request)
+            asked.needs_own_credential = asked.needs_own_credential or names_own
         try:
             return await self._answer(asked)
         except GatewayError as error:

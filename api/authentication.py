@@ -44,6 +44,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     settings: KeySettings
     providers: tuple[NamedProvider, ...]
     """Those by configuration that it may ask: the project's own, then the installation's."""
+    own_credentials: frozenset[str]
+    """The providers that its project brings a key of its own for: it is called under that one."""
 
     def require_admin(self) -> None:
         """Refuse a member's key.
@@ -202,4 +204,5 @@ def _caller(record: KeyRecord | None) -> Caller | None:
         is_limited=record.project_has_budget or any(limit is not None for limit in record.settings.limits()),
         settings=record.settings,
         providers=record.providers,
+        own_credentials=record.own_credentials,
     )

@@ -194,6 +194,7 @@ class Gate:
                 reply_to=self._inbox.subject(question.request_id),
                 admitted_at=question.received_at if served is None else served.at,
                 deadline=asked.deadline,
+                uses_installation_credential=asked.uses_installation_credential,
             ),
         )
 

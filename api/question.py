@@ -13,7 +13,7 @@ from domain.events import Operation
 from domain.limits import Standing
 from domain.money import NanoUsd
 from domain.pricing import Price
-from domain.routing import Route
+from domain.routing import ECHO, Route
 from domain.wire import WireRequest
 from infra.jobs import StreamWish
 
@@ -63,7 +63,9 @@ class Asked(Struct, kw_only=True):
     unbounded: str | None
     """The field, if any, whose cost nobody can bound."""
     needs_own_credential: bool = False
-    """It names what lies at the provider under the project's own credential, and may be asked under no other."""
+    """It names what lies at the provider under the project's own credential, or was admitted as a call under it: it may
+    be made under no other.
+    """
     input_tokens: int
     output_tokens: int
     """The most that the answer may be counted as; lower once its cap is."""
@@ -83,6 +85,11 @@ class Asked(Struct, kw_only=True):
         """How old a cached answer may be; None where a fresh one is wanted."""
         cache = self.question.cache
         return self.question.received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None
+
+    @property
+    def uses_installation_credential(self) -> bool:
+        """Whether its provider is called under a credential of the installation's."""
+        return self.route.kind != ECHO and self.route.provider not in self.caller.own_credentials
 
     def subject(self) -> dict[str, Any]:
         """What every event about the request says of it."""

@@ -61,6 +61,7 @@ def ask(project: str, key: str) -> Ask:
             reply_to="reply.bench.1",
             admitted_at=now,
             deadline=now + timedelta(minutes=10),
+            uses_installation_credential=True,
         ),
     )
 

@@ -10,7 +10,7 @@ from infra.settings import SettingsError
 
 _GROUPS: dict[str, tuple[str, str, str]] = {
     # name: module, attribute, help
-    "project": ("cli.project", "project", "Create projects."),
+    "project": ("cli.project", "project", "Create, list and change projects."),
     "key": ("cli.key", "key", "Issue, list and revoke API keys."),
     "provider": ("cli.provider", "provider", "Add, list and remove providers beside OpenAI and Anthropic."),
     "usage": ("cli.usage", "usage", "What was asked and what it cost."),

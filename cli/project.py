@@ -6,16 +6,18 @@ from pathlib import Path
 import click
 import msgspec
 
-from api.native.projects import NewProjectCall
+from api.native.budgets import dollars_of, in_nano_usd
+from api.native.projects import InstallationBudgetChange, NewProjectCall
 from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
+from domain.errors import InvalidRequest
 from domain.routing import ANTHROPIC, OPENAI
 from projections import keys
 
 
 @click.group()
 def project() -> None:
-    """Create and list projects."""
+    """Create, list and change projects."""
 
 
 @project.command()
@@ -47,6 +49,34 @@ def every(data_dir: Path | None) -> None:
     async def work(opened: Opened) -> None:
         for record in await keys.projects(opened.pool):
             click.echo(f"{record.project_id}  {record.created_at:%Y-%m-%d %H:%M}  {record.name}")
+
+    run_opened(data_dir, work)
+
+
+@project.command()
+@click.argument("project_id", metavar="PROJECT")
+@click.option(
+    "--installation-daily-budget",
+    required=True,
+    metavar="DOLLARS",
+    help="What it may take of a day under the installation's provider keys, in US dollars; none: no limit.",
+)
+@DATA_DIR
+def change(project_id: str, installation_daily_budget: str, data_dir: Path | None) -> None:
+    """Change what the project with the id PROJECT may spend of the installation's provider keys."""
+    dollars = None if installation_daily_budget == "none" else installation_daily_budget
+    try:
+        body = msgspec.convert({"installationDailyBudget": dollars}, InstallationBudgetChange)
+        settings = in_nano_usd({"installation_daily_budget": body.installation_daily_budget})
+    except (msgspec.ValidationError, InvalidRequest):
+        fail(f"--installation-daily-budget {installation_daily_budget!r}: allowed are US dollars, and none")
+
+    async def work(opened: Opened) -> None:
+        async with opened.accounts() as accounts:
+            record = await accounts.change_project(project_id, settings=settings, provider_keys={})
+        shown = dollars_of(record.installation_daily_budget_nano_usd)
+        limit = "any amount" if shown is None else f"${shown:f} a day"
+        click.echo(f"{record.project_id} may spend {limit} of the installation's provider keys")
 
     run_opened(data_dir, work)
 

@@ -27,8 +27,12 @@ HTTP statuses are not here: each surface has its own table (`api/*/errors.py`).
 
 from typing import Any, ClassVar
 
-from domain.limits import Standing, Window
+from domain.limits import INSTALLATION_WINDOW, Standing, Window
 from domain.money import NanoUsd, to_usd
+
+_INSTALLATION_WAY_OUT = (
+    " (a provider key of the project's own is not held to it; the operator can change it with the master key)"
+)
 
 
 class GatewayError(Exception):
@@ -116,9 +120,10 @@ class BudgetExceeded(GatewayError):
     def of(cls, window: Window, asked: NanoUsd, *, only_held: bool) -> "BudgetExceeded":
         """The refusal of a window, with its figures."""
         limit, taken, held = window.limit_nano_usd, window.taken_nano_usd, window.held_nano_usd
+        way_out = _INSTALLATION_WAY_OUT if window.name == INSTALLATION_WINDOW else ""
         return cls(
             f"the {window.name} budget of ${to_usd(limit):f} does not cover this request: ${to_usd(taken):f} spent, "
-            f"${to_usd(held):f} held by requests in flight, ${to_usd(asked):f} asked for",
+            f"${to_usd(held):f} held by requests in flight, ${to_usd(asked):f} asked for{way_out}",
             details={
                 "window": window.name,
                 "limit": to_usd(limit),

@@ -49,6 +49,8 @@ class ProjectCreated(_Event, frozen=True, kw_only=True):
     """A project exists."""
 
     name: str
+    installation_daily_budget_nano_usd: NanoUsd | None = None
+    """Of a project that was created without the master key: for its requests under the installation's credentials."""
 
 
 class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
@@ -60,6 +62,8 @@ class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
     monthly_budget_nano_usd: NanoUsd | None = None
     alert_url: str | None = None
     """Where it is told that a window has reached a threshold."""
+    installation_daily_budget_nano_usd: NanoUsd | None = None
+    """For its requests under the installation's credentials; None is no limit. The operator alone changes it."""
 
 
 class ProviderKeySet(_Event, frozen=True, kw_only=True):

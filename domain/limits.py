@@ -5,6 +5,8 @@ from msgspec import Struct
 from domain.money import NanoUsd
 
 NANO_PER_S = 1_000_000_000
+INSTALLATION_WINDOW = "installation's daily"
+"""The window of a project that applies to requests under the installation's credentials alone."""
 
 
 class Meter(Struct, frozen=True, kw_only=True):
@@ -29,7 +31,7 @@ class Window(Struct, frozen=True, kw_only=True):
     """A window of a budget that stands in a request's way."""
 
     name: str
-    """`daily`, `monthly`, `project's daily` or `project's monthly`."""
+    """`daily`, `monthly`, `project's daily`, `project's monthly` or `INSTALLATION_WINDOW`."""
     limit_nano_usd: NanoUsd
     taken_nano_usd: NanoUsd
     """Spent and assumed."""

@@ -23,16 +23,18 @@ MAX_ASKS_PER_BATCH = 256
 MAX_CLAIMS_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 26))})"  # noqa: S608 - placeholders only
+_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 27))})"  # noqa: S608 - placeholders only
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
-_ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 18))})"
+_ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 19))})"
 
 Outcome = Literal["admitted", "hit", "follow", "again", "stale", "rate", "tokens", "busy", "full", "spent", "unpriced"]
 """As `admit` in `migrations/functions/admission.sql` says."""
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """What an attempt at answering a request is: what its `inflight` row says of it, but for the money."""
+    """What an attempt at answering a request is: what its `inflight` row says of it, but for the money; and whose
+    credential it is made under.
+    """
 
     request_id: str
     project_id: str
@@ -48,6 +50,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     reply_to: str
     admitted_at: datetime
     deadline: datetime
+    uses_installation_credential: bool
+    """Its provider is called under a credential of the installation's: the project's budget for that applies."""
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -213,6 +217,7 @@ class Admission:
                     attempt.deadline,
                     *_sealed(ask.served),
                     ask.key_version,
+                    attempt.uses_installation_credential,
                 )
             )
         found = await self._connection.fetch(
@@ -289,6 +294,7 @@ class Claims:
                 attempt.deadline,
                 delivery,
                 self._worker,
+                attempt.uses_installation_credential,
             )
         if outcome == "full":
             raise NoRoom

@@ -83,7 +83,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_wire: bool = False
     """The body is in its provider's own dialect, to be passed on as it is; else it is canonical."""
     needs_own_credential: bool = False
-    """It may be asked under a credential of the project's own alone."""
+    """It may be asked under a credential of the project's own alone: it was admitted as a call under one."""
     headers: dict[str, str] | None = None
     query: str | None = None
     """What the caller's vendor headers and query say (`anthropic-beta`, `beta=true`), passed on with a wire body."""

@@ -30,16 +30,18 @@ _decode_providers = msgspec.json.Decoder(tuple[NamedProvider, ...]).decode
 
 _KEY = (
     "SELECT k.key_id, k.project_id, k.secret_hash, k.version, k.hint, k.settings::text AS settings, k.created_at, "  # noqa: S608 - a constant
-    "k.revoked_at, "
-    "p.name AS project_name, p.daily_budget_nano_usd IS NOT NULL OR p.monthly_budget_nano_usd IS NOT NULL "
-    "AS project_has_budget, (SELECT json_agg(json_build_object('name', n.name, 'kind', n.kind, 'base_url', n.base_url, "
+    "k.revoked_at, p.name AS project_name, coalesce(p.daily_budget_nano_usd, p.monthly_budget_nano_usd, "
+    "p.installation_daily_budget_nano_usd) IS NOT NULL AS project_has_budget, "
+    "ARRAY(SELECT c.provider FROM provider_keys c WHERE c.project_id = k.project_id) AS own_credentials, "
+    "(SELECT json_agg(json_build_object('name', n.name, 'kind', n.kind, 'base_url', n.base_url, "
     "'models', n.models, 'replaces_builtin', n.replaces_builtin) "
     f"ORDER BY n.project_id = '{INSTALLATION}', n.name) FROM providers n "
     f"WHERE n.project_id IN (k.project_id, '{INSTALLATION}'))::text AS providers "
     "FROM api_keys k JOIN projects p USING (project_id) "
 )
 _PROJECT = (
-    "SELECT project_id, name, created_at, daily_budget_nano_usd, monthly_budget_nano_usd, alert_url FROM projects "
+    "SELECT project_id, name, created_at, daily_budget_nano_usd, monthly_budget_nano_usd, alert_url, "
+    "installation_daily_budget_nano_usd FROM projects "
 )
 
 
@@ -59,6 +61,8 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None
     providers: tuple[NamedProvider, ...]
     """Those by configuration that it may ask: the project's own, then the installation's."""
+    own_credentials: frozenset[str]
+    """The providers that the project brings a key of its own for."""
 
 
 class ProjectRecord(Struct, frozen=True, kw_only=True):
@@ -70,6 +74,8 @@ class ProjectRecord(Struct, frozen=True, kw_only=True):
     daily_budget_nano_usd: NanoUsd | None
     monthly_budget_nano_usd: NanoUsd | None
     alert_url: str | None
+    installation_daily_budget_nano_usd: NanoUsd | None
+    """For its requests under the installation's credentials."""
     provider_hints: dict[str, str]
 
 
@@ -85,20 +91,24 @@ class Keys:
             match stored.event:
                 case ProjectCreated() as created:
                     await connection.execute(
-                        f"INSERT INTO projects{suffix} VALUES ($1, $2, $3)",  # noqa: S608 - the suffix is a constant
+                        f"INSERT INTO projects{suffix} (project_id, name, created_at, "  # noqa: S608 - a constant
+                        "installation_daily_budget_nano_usd) VALUES ($1, $2, $3, $4)",
                         stored.project_id,
                         created.name,
                         stored.at,
+                        created.installation_daily_budget_nano_usd,
                     )
                 case ProjectSettingsChanged() as changed:
                     await connection.execute(
                         f"UPDATE projects{suffix} SET name = $2, daily_budget_nano_usd = $3, "  # noqa: S608 - a constant
-                        "monthly_budget_nano_usd = $4, alert_url = $5 WHERE project_id = $1",
+                        "monthly_budget_nano_usd = $4, alert_url = $5, installation_daily_budget_nano_usd = $6 "
+                        "WHERE project_id = $1",
                         stored.project_id,
                         changed.name,
                         changed.daily_budget_nano_usd,
                         changed.monthly_budget_nano_usd,
                         changed.alert_url,
+                        changed.installation_daily_budget_nano_usd,
                     )
                 case ApiKeyIssued() as issued:
                     await connection.execute(
@@ -182,5 +192,6 @@ def _record(row: asyncpg.Record) -> KeyRecord:
             **row,
             "settings": _decode_settings(row["settings"]),
             "providers": _decode_providers(row["providers"] or "[]"),
+            "own_credentials": frozenset(row["own_credentials"]),
         }
     )

@@ -14,6 +14,7 @@ import structlog
 
 from domain.dialects.answered import FAILED, Answered
 from domain.errors import ProviderError, ProviderLost
+from domain.routing import ECHO
 from infra.admission import Attempt, Claim, Claims, NoRoom
 from infra.cancels import Departures
 from infra.event_log import EventLog
@@ -202,4 +203,5 @@ def _attempt(job: Job) -> Attempt:
         reply_to=job.reply_to,
         admitted_at=admitted_at,
         deadline=datetime.fromtimestamp(job.deadline_ms / 1000, UTC),
+        uses_installation_credential=job.kind != ECHO and not job.needs_own_credential,
     )

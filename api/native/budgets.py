@@ -23,7 +23,11 @@ Dollars = Annotated[
     ),
 ]
 """US dollars, 0 to `MAX_BUDGET_USD`, in whole nano-dollars; 0 blocks."""
-_FIELDS = (("daily_budget", "dailyBudget"), ("monthly_budget", "monthlyBudget"))
+_FIELDS = (
+    ("daily_budget", "dailyBudget"),
+    ("monthly_budget", "monthlyBudget"),
+    ("installation_daily_budget", "installationDailyBudget"),
+)
 
 
 def in_nano_usd(given: dict[str, Any]) -> dict[str, Any]:

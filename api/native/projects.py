@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
-from api.requests import AnyRequest, admin_of, body_for, check_operator, services_of
+from api.requests import AnyRequest, admin_of, body_for, check_operator, id_in_path, services_of
 from domain.errors import NotFound
 from domain.routing import ANTHROPIC, OPENAI
 from infra.outbound import check_url
@@ -44,6 +44,12 @@ class ProjectChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_un
     anthropic_key: ProviderKey | None | UnsetType = UNSET
 
 
+class InstallationBudgetChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """What a project may take of a day under the installation's credentials; null is no limit, 0 refuses."""
+
+    installation_daily_budget: Dollars | None
+
+
 class CreatedProject(Struct, kw_only=True, rename="camel"):
     """A new project; its first key is shown this once."""
 
@@ -61,6 +67,8 @@ class ShownProject(Struct, kw_only=True, rename="camel"):
     name: str
     daily_budget: Decimal | None
     monthly_budget: Decimal | None
+    installation_daily_budget: Decimal | None
+    """For requests under the installation's credentials; the operator alone changes it."""
     alert_url: str | None
     openai_key: str | None
     anthropic_key: str | None
@@ -71,6 +79,7 @@ class ShownProject(Struct, kw_only=True, rename="camel"):
 
 _new_decoder = msgspec.json.Decoder(NewProjectCall)
 _change_decoder = msgspec.json.Decoder(ProjectChange)
+_budget_decoder = msgspec.json.Decoder(InstallationBudgetChange)
 
 
 def routes(described: Described) -> list[HTTPRouteHandler]:
@@ -85,10 +94,11 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     )
     async def create(request: AnyRequest) -> Response[bytes]:
         """Create a project with its first key."""
-        services = services_of(request)
         _, call = await body_for(request, _new_decoder, check_operator)
         given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
-        project = await services.accounts.create_project(call.name, {name: key for name, key in given.items() if key})
+        project = await services_of(request).accounts.create_project(
+            call.name, {name: key for name, key in given.items() if key}
+        )
         created = CreatedProject(
             id=project.project_id,
             name=project.name,
@@ -136,7 +146,24 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
             shown.alert_secret = f"{WEBHOOK_SECRET_PREFIX}{secret}"
         return success(shown)
 
-    return [create, mine, change]
+    @patch(
+        "/projects/{project_id:str}",
+        summary="Change what a project may spend of the installation's credentials",
+        operation_class=described.operation(
+            Description(body=InstallationBudgetChange, answer=ShownProject, without_key=True)
+        ),
+    )
+    async def change_installation_budget(request: AnyRequest, project_id: str) -> Response[bytes]:
+        """Set or remove a project's daily budget for requests under the installation's credentials."""
+        _, call = await body_for(request, _budget_decoder, check_operator)
+        record = await services_of(request).accounts.change_project(
+            id_in_path(project_id),
+            settings=in_nano_usd({"installation_daily_budget": call.installation_daily_budget}),
+            provider_keys={},
+        )
+        return success(_shown(record))
+
+    return [create, mine, change, change_installation_budget]
 
 
 def _shown(record: ProjectRecord) -> ShownProject:
@@ -146,6 +173,7 @@ def _shown(record: ProjectRecord) -> ShownProject:
         name=record.name,
         daily_budget=dollars_of(record.daily_budget_nano_usd),
         monthly_budget=dollars_of(record.monthly_budget_nano_usd),
+        installation_daily_budget=dollars_of(record.installation_daily_budget_nano_usd),
         alert_url=record.alert_url,
         openai_key=f"sk-…{hints[OPENAI]}" if OPENAI in hints else None,
         anthropic_key=f"sk-…{hints[ANTHROPIC]}" if ANTHROPIC in hints else None,

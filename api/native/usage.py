@@ -49,10 +49,17 @@ class Windows(Struct, kw_only=True):
     monthly: BudgetStatus | None
 
 
-class BudgetView(Windows, kw_only=True):
-    """The calling key's windows, and beside them its project's, which all its keys share."""
+class ProjectWindows(Windows, kw_only=True, rename="camel"):
+    """A project's windows, which all its keys share."""
 
-    project: Windows
+    installation_daily: BudgetStatus | None
+    """For requests under the installation's credentials. All that the project takes of a day counts in it."""
+
+
+class BudgetView(Windows, kw_only=True):
+    """The calling key's windows, and beside them its project's."""
+
+    project: ProjectWindows
 
 
 def routes(described: Described) -> list[HTTPRouteHandler]:
@@ -121,7 +128,11 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
             today,
             (project.daily_budget_nano_usd, project.monthly_budget_nano_usd),
         )
-        return success(BudgetView(daily=mine.daily, monthly=mine.monthly, project=shared))
+        installation = await _windows(
+            pool, "project", caller.project_id, today, (project.installation_daily_budget_nano_usd, None)
+        )
+        windows = ProjectWindows(daily=shared.daily, monthly=shared.monthly, installation_daily=installation.daily)
+        return success(BudgetView(daily=mine.daily, monthly=mine.monthly, project=windows))
 
     return [stats, costs, budget]
 

@@ -55,18 +55,19 @@ DECLARE
 BEGIN
     FOR v_function IN
         SELECT oid::regprocedure FROM pg_proc
-        WHERE proname IN ('admit', 'limits_of') AND pronamespace = current_schema()::regnamespace
+        WHERE proname IN ('admit', 'admit_next', 'limits_of') AND pronamespace = current_schema()::regnamespace
     LOOP
         EXECUTE 'DROP FUNCTION ' || v_function;
     END LOOP;
 END $$;
 
--- What each account may spend and do. A key's windows are its own; a project's are shared by its keys. Of a key also the
--- version of its stream, and when it stops working.
+-- What each account may spend and do. A key's windows are its own; a project's are shared by its keys, and it may have one
+-- more, for what is called under the installation's credentials. Of a key also the version of its stream, and when it stops
+-- working.
 CREATE OR REPLACE FUNCTION limits_of(p_scopes text[], p_ids text[])
 RETURNS TABLE (
     place bigint, daily bigint, monthly bigint, requests bigint, tokens bigint, concurrency bigint, is_limited boolean,
-    version integer, ends_at timestamptz
+    version integer, ends_at timestamptz, installation bigint
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
@@ -74,8 +75,9 @@ BEGIN
                coalesce(k.monthly_budget_nano_usd, p.monthly_budget_nano_usd),
                k.rate_limit, k.token_limit, k.concurrency_limit,
                coalesce(k.daily_budget_nano_usd, p.daily_budget_nano_usd, k.monthly_budget_nano_usd,
-                        p.monthly_budget_nano_usd, k.rate_limit, k.token_limit, k.concurrency_limit) IS NOT NULL,
-               k.version, least(k.revoked_at, k.expires_at)
+                        p.monthly_budget_nano_usd, k.rate_limit, k.token_limit, k.concurrency_limit,
+                        p.installation_daily_budget_nano_usd) IS NOT NULL,
+               k.version, least(k.revoked_at, k.expires_at), p.installation_daily_budget_nano_usd
         FROM unnest(p_scopes, p_ids) WITH ORDINALITY AS a (scope, id, i)
         LEFT JOIN LATERAL (SELECT * FROM api_keys o WHERE a.scope = 'key' AND o.key_id = a.id OFFSET 0) AS k ON true
         LEFT JOIN LATERAL (
@@ -157,13 +159,16 @@ END $$;
 -- hold is taken now, instead of waiting. p_is_counted: the request was counted toward the rate limit when it asked before.
 -- p_served_data: the event, RequestServedFromCache, of one whose answer is at hand, appended unless the rate limit refuses it.
 -- p_key_versions: the version of its key's stream that the request was planned with; NULL: not looked at.
+-- p_installation: the provider is called under the installation's credential. The window for that is the project's day: what
+-- the project has taken under its own credentials counts in it too.
 CREATE OR REPLACE FUNCTION admit(
     p_now timestamptz, p_scopes text[], p_ids text[],
     p_key_at integer[], p_project_at integer[], p_requests text[], p_operations text[], p_models text[],
     p_providers text[], p_upstream_models text[], p_metadata text[], p_cache_keys bytea[], p_newer_than timestamptz[],
     p_first integer[], p_holds bigint[], p_floors bigint[], p_tokens bigint[], p_is_final boolean[],
     p_is_counted boolean[], p_reply_to text[], p_at timestamptz[], p_deadlines timestamptz[],
-    p_served_data text[], p_served_digests bytea[], p_key_versions integer[]
+    p_served_data text[], p_served_digests bytea[], p_key_versions integer[],
+    p_installation boolean[]
 ) RETURNS TABLE (
     outcome text, origin text, hold bigint, budget_day date,
     requests_limit bigint, requests_left bigint, requests_reset_ns bigint,
@@ -173,7 +178,7 @@ CREATE OR REPLACE FUNCTION admit(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     c_minute  CONSTANT bigint := 60000000000;
-    c_windows CONSTANT text[] := ARRAY['daily', 'monthly', 'project''s daily', 'project''s monthly'];
+    c_windows CONSTANT text[] := ARRAY['daily', 'monthly', 'project''s daily', 'project''s monthly', 'installation''s daily'];
     v_count     integer := cardinality(p_requests);
     v_accounts  integer := cardinality(p_ids);
     v_projects  text[] := array_fill(NULL::text, ARRAY[v_count]);
@@ -184,6 +189,7 @@ DECLARE
     v_leaders   integer[] := array_fill(0, ARRAY[v_count]);     -- by p_first: who leads those that ask the same
     v_daily     bigint[];
     v_monthly   bigint[];
+    v_installation bigint[];
     v_rate      bigint[];
     v_tokens    bigint[];
     v_parallel  bigint[];
@@ -218,8 +224,9 @@ BEGIN
     SELECT array_agg(l.daily ORDER BY l.place), array_agg(l.monthly ORDER BY l.place), array_agg(l.requests ORDER BY l.place),
            array_agg(l.tokens ORDER BY l.place), array_agg(l.concurrency ORDER BY l.place),
            array_agg(l.is_limited ORDER BY l.place), array_agg(l.version ORDER BY l.place),
-           array_agg(l.ends_at ORDER BY l.place)
-        INTO v_daily, v_monthly, v_rate, v_tokens, v_parallel, v_limited, v_versions, v_ends_at FROM limits_of(p_scopes, p_ids) AS l;
+           array_agg(l.ends_at ORDER BY l.place), array_agg(l.installation ORDER BY l.place)
+        INTO v_daily, v_monthly, v_rate, v_tokens, v_parallel, v_limited, v_versions, v_ends_at, v_installation
+        FROM limits_of(p_scopes, p_ids) AS l;
     ASSERT cardinality(v_limited) = v_accounts, 'an account is there twice';
     SELECT * INTO v_requests_tat, v_tokens_tat FROM lock_meters(p_scopes, p_ids, v_limited);
 
@@ -227,7 +234,7 @@ BEGIN
     v_now := (extract(epoch FROM p_now) * 1000000)::bigint * 1000;
     v_today := (p_now AT TIME ZONE 'UTC')::date;
     FOR v_key IN 1 .. v_accounts LOOP
-        v_counted[v_key] := coalesce(v_daily[v_key], v_monthly[v_key], v_parallel[v_key]) IS NOT NULL;
+        v_counted[v_key] := coalesce(v_daily[v_key], v_monthly[v_key], v_parallel[v_key], v_installation[v_key]) IS NOT NULL;
     END LOOP;
     IF true = ANY (v_counted) THEN
         FOR v_row IN SELECT * FROM taken_of(p_scopes, p_ids, v_counted, v_today) LOOP
@@ -289,12 +296,15 @@ BEGIN
             CONTINUE;
         END IF;
 
-        v_limits := ARRAY[v_daily[v_key], v_monthly[v_key], v_daily[v_project], v_monthly[v_project]];
-        v_takens := ARRAY[v_day_taken[v_key], v_month_taken[v_key], v_day_taken[v_project], v_month_taken[v_project]];
-        v_helds := ARRAY[v_day_held[v_key], v_month_held[v_key], v_day_held[v_project], v_month_held[v_project]];
+        v_limits := ARRAY[v_daily[v_key], v_monthly[v_key], v_daily[v_project], v_monthly[v_project],
+                          CASE WHEN p_installation[i] THEN v_installation[v_project] END];
+        v_takens := ARRAY[v_day_taken[v_key], v_month_taken[v_key], v_day_taken[v_project], v_month_taken[v_project],
+                          v_day_taken[v_project]];
+        v_helds := ARRAY[v_day_held[v_key], v_month_held[v_key], v_day_held[v_project], v_month_held[v_project],
+                         v_day_held[v_project]];
         v_free := NULL;
         v_fits := NULL;
-        FOR w IN 1 .. 4 LOOP
+        FOR w IN 1 .. cardinality(c_windows) LOOP
             IF v_limits[w] IS NOT NULL THEN
                 v_free := least(v_free, v_limits[w] - v_takens[w] - v_helds[w]);
                 v_fits := least(v_fits, v_limits[w] - v_takens[w]);
@@ -417,13 +427,16 @@ BEGIN
         v_step := (c_minute + tokens_limit - 1) / tokens_limit;
         tokens_reset_ns := greatest(0, v_tokens_tat[v_key] - v_now);
         tokens_left := greatest(0, tokens_limit - (tokens_reset_ns + v_step - 1) / v_step);
-        v_limits := ARRAY[v_daily[v_key], v_monthly[v_key], v_daily[v_project], v_monthly[v_project]];
-        v_takens := ARRAY[v_day_taken[v_key], v_month_taken[v_key], v_day_taken[v_project], v_month_taken[v_project]];
-        v_helds := ARRAY[v_day_held[v_key], v_month_held[v_key], v_day_held[v_project], v_month_held[v_project]];
+        v_limits := ARRAY[v_daily[v_key], v_monthly[v_key], v_daily[v_project], v_monthly[v_project],
+                          CASE WHEN p_installation[i] THEN v_installation[v_project] END];
+        v_takens := ARRAY[v_day_taken[v_key], v_month_taken[v_key], v_day_taken[v_project], v_month_taken[v_project],
+                          v_day_taken[v_project]];
+        v_helds := ARRAY[v_day_held[v_key], v_month_held[v_key], v_day_held[v_project], v_month_held[v_project],
+                         v_day_held[v_project]];
         budget_left := NULL;
         v_fits := NULL;
         v_tightest := NULL;
-        FOR w IN 1 .. 4 LOOP
+        FOR w IN 1 .. cardinality(c_windows) LOOP
             v_free := v_limits[w] - v_takens[w] - v_helds[w];
             budget_left := least(budget_left, v_free);
             v_free := v_free + CASE WHEN outcome = 'spent' THEN v_helds[w] ELSE 0 END;
@@ -463,7 +476,7 @@ $$;
 CREATE OR REPLACE FUNCTION admit_next(
     p_request text, p_attempt integer, p_project text, p_key text, p_operation text, p_model text, p_provider text,
     p_upstream_model text, p_metadata text, p_cache_key bytea, p_hold bigint, p_budget_day date, p_reply_to text,
-    p_at timestamptz, p_deadline timestamptz, p_delivery integer, p_worker text
+    p_at timestamptz, p_deadline timestamptz, p_delivery integer, p_worker text, p_installation boolean
 ) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_scopes  CONSTANT text[] := ARRAY['key', 'project'];
@@ -481,7 +494,8 @@ BEGIN
         FROM limits_of(v_scopes, v_ids) AS l
         JOIN taken_of(v_scopes, v_ids, ARRAY[true, true], p_budget_day) AS t ON t.place = l.place
         CROSS JOIN LATERAL (
-            VALUES (l.daily - t.day_taken - t.day_held), (l.monthly - t.month_taken - t.month_held)
+            VALUES (l.daily - t.day_taken - t.day_held), (l.monthly - t.month_taken - t.month_held),
+                   (CASE WHEN p_installation THEN l.installation END - t.day_taken - t.day_held)
         ) AS w (free);
     IF p_hold > v_free THEN
         RETURN 'full';

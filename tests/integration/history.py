@@ -77,9 +77,11 @@ class Past:
             project_stream(project),
             0,
             FIRST_DAY,
-            ProjectCreated(name="first"),
+            ProjectCreated(name="first", installation_daily_budget_nano_usd=NanoUsd(5_000_000_000)),
             ProviderKeySet(provider="openai", hint="abcd"),
-            ProjectSettingsChanged(name="second", daily_budget_nano_usd=NanoUsd(5)),
+            ProjectSettingsChanged(
+                name="second", daily_budget_nano_usd=NanoUsd(5), installation_daily_budget_nano_usd=NanoUsd(7)
+            ),
         )
         for number in range(3):
             key = new_id("key")

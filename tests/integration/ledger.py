@@ -128,6 +128,7 @@ def attempt(project_id: str, key_id: str, **fields: Any) -> Attempt:
                 "reply_to": "reply.tests.1",
                 "admitted_at": now,
                 "deadline": now.replace(year=now.year + 1),
+                "uses_installation_credential": False,
             }
             | fields
         )

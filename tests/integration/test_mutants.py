@@ -5,6 +5,7 @@ import pytest
 
 from infra.admission import Admission
 from tests.integration import test_admission as promises
+from tests.integration import test_installation_budget as installation
 from tests.integration.ledger import RealLedger, ask, attempt, lost
 from tests.integration.test_admission import processes, project, today
 
@@ -29,6 +30,18 @@ MUTANTS = {
     "makes the next attempt without room": ("admit_next", "p_hold > v_free", "false", "next"),
     "releases every attempt of a request": ("settle", "AND f.attempt = e.a", "", "release"),
     "does not settle tokens": ("settle", "s.more * (", "0 * (", "tokens"),
+    "forgets the installation's window": (
+        "admit",
+        "THEN v_installation[v_project] END",
+        "THEN NULL::bigint END",
+        "installation",
+    ),
+    "makes the next attempt without the installation's room": (
+        "admit_next",
+        "THEN l.installation END",
+        "THEN NULL::bigint END",
+        "installation",
+    ),
     "lets one more pass": ("admit", "> v_step * v_rate[v_key] THEN", "> v_step * (v_rate[v_key] + 1) THEN", "rate"),
 }
 
@@ -50,6 +63,8 @@ async def check(promise: str, ledger: RealLedger, processes: list[Admission], pr
             await an_outcome_releases_its_own_attempt_only(ledger, project)
         case "tokens":
             await promises.test_tokens_are_settled_with_the_true_number(ledger, project)
+        case "installation":
+            await installation.test_a_budget_for_the_installations_credentials_holds_for_them_alone(ledger)
         case "rate":
             await promises.test_of_a_burst_exactly_the_rate_limit_passes(ledger, processes, project)
 

@@ -135,7 +135,9 @@ class SdkProvider:
         provider = call.provider
         if call.credential is None:
             raise ProviderCredentials(
-                f"there is no key for {provider}: neither the project nor the installation has one", provider=provider
+                f"there is no key for {provider}: neither the project nor the installation has one, or the project has "
+                "given up the one that this request was admitted under",
+                provider=provider,
             )
         to = self._target(call.credential, provider)
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
