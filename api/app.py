@@ -71,7 +71,9 @@ def create_app(services: Services) -> ASGIApp:
         security_schemes={
             API_KEY: SecurityScheme(type="http", scheme="bearer", description="A key of a project's"),
             MASTER_KEY: SecurityScheme(
-                type="http", scheme="bearer", description="GATEWAY_MASTER_KEY; on a loopback address it may be unset"
+                type="http",
+                scheme="bearer",
+                description="The operator's: GATEWAY_MASTER_KEY, or the one that `gateway up` made",
             ),
         },
     )

@@ -5,7 +5,6 @@ within that time even where the news of it is lost. The database being away is n
 """
 
 import asyncio
-import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -13,12 +12,12 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from api.operator import presented_key
 from domain.api_key import is_well_formed
 from domain.errors import Forbidden, Unauthorized
 from domain.events import INSTALLATION, KeySettings
 from domain.routing import NamedProvider
 from infra.database import Pool
-from infra.settings import is_loopback
 from infra.vault import Vault
 from projections.keys import KeyRecord, key_by_hash
 
@@ -26,7 +25,6 @@ MAX_REMEMBERED = 50_000
 MAX_AGE_S = 0.9
 """Counted from when the look-up began, so that a revocation during it is not remembered longer."""
 
-_FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 _BAD_KEY = "the API key is missing, unknown, expired or revoked: send it as 'Authorization: Bearer gw_live_…'"
 
 
@@ -81,7 +79,7 @@ class Authenticator:
             Unavailable: the database is away, so nobody can tell.
 
         """
-        text = _presented(headers)
+        text = presented_key(headers)
         if text is None or not is_well_formed(text):
             raise Unauthorized(_BAD_KEY)
         return await self._current(self._vault.api_key_hash(text))
@@ -136,51 +134,6 @@ class Authenticator:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
         return remembered
-
-
-def require_operator(headers: Mapping[str, str], *, client_host: str | None, master_key: str | None) -> None:
-    """Refuse who may not create projects, or change what is everybody's: with a master key everybody without it, else
-    everybody but this machine.
-
-    Neither a reverse proxy nor a web page may pass for this machine: no forwarding headers, a loopback Host, JSON
-    (which a page cannot send elsewhere without asking first), no Origin of another host.
-
-    Raises:
-        Unauthorized: the master key is missing or wrong.
-        Forbidden: the request did not come from this machine itself.
-
-    """
-    if master_key is not None:
-        presented = _presented(headers) or ""
-        if not hmac.compare_digest(presented.encode(), master_key.encode()):
-            raise Unauthorized("this needs the master key: send it as 'Authorization: Bearer …'")
-        return
-    origin = headers.get("origin")
-    is_local = (
-        is_loopback(_host_name(headers.get("host", "")))
-        and is_loopback(client_host or "")
-        and headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
-        and not any(name in headers for name in _FORWARDING)
-        and (origin is None or is_loopback(_host_name(origin.partition("://")[2])))
-    )
-    if not is_local:
-        raise Forbidden(
-            "without GATEWAY_MASTER_KEY only this machine itself may do this: straight to a loopback address, "
-            "with content type application/json"
-        )
-
-
-def _presented(headers: Mapping[str, str]) -> str | None:
-    authorization = headers.get("authorization")
-    if authorization is not None:
-        scheme, _, credentials = authorization.partition(" ")
-        return credentials.strip() if scheme.lower() == "bearer" else None
-    return headers.get("x-api-key")
-
-
-def _host_name(host: str) -> str:
-    """`localhost:3007`, `[::1]:3007` or `127.0.0.1` without its port."""
-    return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
 
 
 def _in_force(caller: Caller | None) -> Caller:

@@ -1,16 +1,18 @@
-"""`/health/live`, `/health/ready` and `/metrics`: for whoever operates the gateway. No key needed, no secret shown."""
+"""`/health/live`, `/health/ready` and `/metrics`: for operators. Health needs no key; its details and the metrics need
+the metrics token, or come from this machine itself if there is none. They show no secret.
+"""
 
 from typing import Literal
 
 import msgspec
 from litestar import MediaType, Response, get
 from litestar.handlers import HTTPRouteHandler
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.native.envelope import Described, Description
 from api.native.headers import JSON
-from api.requests import AnyRequest, services_of
+from api.requests import AnyRequest, check_metrics, may_read_metrics, services_of
 from domain.errors import Unavailable
 from domain.money import to_usd
 from infra.database import Pool, database_errors, newest_revision
@@ -36,12 +38,13 @@ class Readiness(Struct, kw_only=True, rename="camel"):
     """Whether requests can be served, and what stands in the way."""
 
     status: Literal["ok", "unavailable"]
-    postgresql: State
-    nats: State
-    migrations: State
-    projector: ProjectorState
+    postgresql: State | UnsetType = UNSET
+    """This and what follows: only for callers that may read the metrics."""
+    nats: State | UnsetType = UNSET
+    migrations: State | UnsetType = UNSET
+    projector: ProjectorState | UnsetType = UNSET
     """`away`: no process has the lead. `behind`: it folds nothing, or too slowly."""
-    quarantined_projects: int
+    quarantined_projects: int | UnsetType = UNSET
     """Projects whose events cannot be folded; others are not concerned, so the status stays `ok`."""
 
 
@@ -69,19 +72,22 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         nats: State = "ok" if services.broker.is_connected else "away"
         projector, quarantined = await _projector(services.pool) if migrations == "ok" else ("away", 0)
         ok = (postgresql, nats, migrations, projector) == ("ok", "ok", "ok", "ok")
-        readiness = Readiness(
-            status="ok" if ok else "unavailable",
-            postgresql=postgresql,
-            nats=nats,
-            migrations=migrations,
-            projector=projector,
-            quarantined_projects=quarantined,
-        )
+        readiness = Readiness(status="ok" if ok else "unavailable")
+        if may_read_metrics(request):
+            readiness = Readiness(
+                status=readiness.status,
+                postgresql=postgresql,
+                nats=nats,
+                migrations=migrations,
+                projector=projector,
+                quarantined_projects=quarantined,
+            )
         return Response(_encode(readiness), media_type=JSON, status_code=200 if ok else 503)
 
     @get("/metrics", summary="Figures for Prometheus", media_type=MediaType.TEXT, include_in_schema=False)
     async def figures(request: AnyRequest) -> Response[bytes]:
         """Give this process's figures, and those of the database as it finds them."""
+        check_metrics(request)
         services = services_of(request)
         metrics = services.metrics
         for name, lag in (await lags(services.pool)).items():

@@ -11,11 +11,12 @@ import msgspec
 from litestar import Request
 from litestar.exceptions import HTTPException
 
-from api.authentication import Caller, require_operator
+from api.authentication import Caller
+from api.operator import Peer, authorize_new_project, require_metrics_access, require_operator
 from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.services import Services
 from domain.decoding import decoded, invalid
-from domain.errors import InvalidRequest, NotFound
+from domain.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
 from domain.events import INSTALLATION
 from infra.byte_budget import BytesInHand
 
@@ -74,13 +75,35 @@ def http_message(request: AnyRequest, error: HTTPException) -> str:
 
 
 async def check_operator(request: AnyRequest) -> None:
-    """Refuse who does not run the installation. Raises as `require_operator`."""
-    require_operator(
-        request.headers,
-        client_host=request.client.host if request.client else None,
-        master_key=services_of(request).settings.master_key,
+    """Require the master key. Raises as `require_operator`."""
+    require_operator(request.headers, master_key=services_of(request).settings.master_key)
+    _count_bytes(request, INSTALLATION)
+
+
+async def check_new_project(request: AnyRequest) -> bool:
+    """Require access to the creation of projects; True: the request has the master key. Raises as
+    `authorize_new_project`.
+    """
+    settings = services_of(request).settings
+    is_operator = authorize_new_project(
+        _peer(request), master_key=settings.master_key, keyless=settings.keyless_projects
     )
     _count_bytes(request, INSTALLATION)
+    return is_operator
+
+
+def check_metrics(request: AnyRequest) -> None:
+    """Require access to metrics and health details. Raises as `require_metrics_access`."""
+    require_metrics_access(_peer(request), token=services_of(request).settings.metrics_token)
+
+
+def may_read_metrics(request: AnyRequest) -> bool:
+    """Whether `check_metrics` passes."""
+    try:
+        check_metrics(request)
+    except (Unauthorized, Forbidden):
+        return False
+    return True
 
 
 def _count_bytes(request: AnyRequest, project_id: str) -> None:
@@ -203,3 +226,11 @@ def in_utc(moment: datetime, field: str) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise InvalidRequest(f"`{field}` must lie in the years 1 to 9999 of UTC", field=field) from None
+
+
+def _peer(request: AnyRequest) -> Peer:
+    return Peer(
+        headers=request.headers,
+        client_host=request.client.host if request.client else None,
+        http_version=request.scope["http_version"],
+    )

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import fcntl
 import os
+import secrets
 import socket
 import sys
 import sysconfig
@@ -15,24 +16,44 @@ import aiohttp
 import click
 import msgspec
 import structlog
+from msgspec import Struct
 
-from api.accounts import create_first_project
+from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, create_first_project
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
 from cli.supervisor import Child, ChildSpec, Server, say, supervise
+from domain.money import to_usd
 from infra.broker import Broker
 from infra.database import migrate
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from infra.jobs import JobQueue
 from infra.logging import configure_logging
-from infra.settings import ENCRYPTION_KEY_BYTES, Settings, SettingsError, require_master_key
+from infra.settings import ENCRYPTION_KEY_BYTES, Settings, SettingsError, is_token, require_master_key
 
+MASTER_KEY_FILE = "master.key"
+MASTER_KEY_PREFIX = "gw_master_"
+MASTER_KEY_BYTES = 32
 DRAIN_S = 25.0
 """For the processes; the servers below them get the rest of the contract's 30 s."""
 READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.1
+_API_ONLY = ("GATEWAY_MASTER_KEY", "GATEWAY_METRICS_TOKEN")
+"""Secrets that no other process needs."""
 
 log = structlog.get_logger(__name__)
+
+
+class OwnMasterKey(Struct, frozen=True, kw_only=True):
+    """The master key that `gateway up` has made for itself."""
+
+    text: str
+    path: Path
+    is_new: bool
+    """This start has made it."""
+
+    def __repr__(self) -> str:
+        """Shows no key."""
+        return f"OwnMasterKey(path={self.path!r})"
 
 
 def up(**flags: object) -> None:
@@ -50,10 +71,13 @@ def up(**flags: object) -> None:
             port=listener.getsockname()[1],
             encryption_key=settings.encryption_key or _own_encryption_key(settings.data_dir),
         )
+        own_master_key = _own_master_key(settings.data_dir) if settings.master_key is None else None
+        if own_master_key is not None:
+            settings = msgspec.structs.replace(settings, master_key=own_master_key.text)
         with contextlib.ExitStack() as servers_running, listener:
             settings, servers = _start_servers(settings, servers_running)
             servers_running.callback((settings.data_dir / RUNNING_FILE).unlink, missing_ok=True)
-            asyncio.run(_run(settings, listener, servers))
+            asyncio.run(_run(settings, listener, servers, own_master_key))
 
 
 def _start_servers(settings: Settings, running: contextlib.ExitStack) -> tuple[Settings, list[Server]]:
@@ -75,9 +99,12 @@ def _start_servers(settings: Settings, running: contextlib.ExitStack) -> tuple[S
     return settings, servers
 
 
-async def _run(settings: Settings, listener: socket.socket, servers: list[Server]) -> None:
+async def _run(
+    settings: Settings, listener: socket.socket, servers: list[Server], own_master_key: OwnMasterKey | None
+) -> None:
     assert settings.database_url is not None, "started, or named by the environment"
     assert settings.encryption_key is not None, "read, or made"
+    assert settings.master_key is not None, "read, or made"
     stop = asyncio.Event()
     stop_on_signals(stop)
     say("up", "migrating the database")
@@ -95,7 +122,7 @@ async def _run(settings: Settings, listener: socket.socket, servers: list[Server
             address=address,
         ),
     )
-    environment = dict(os.environ) | {
+    shared_environment = dict(os.environ) | {
         "GATEWAY_DATABASE_URL": settings.database_url,
         "GATEWAY_NATS_URL": ",".join(settings.nats_urls),
         "GATEWAY_ENCRYPTION_KEY": key,
@@ -104,9 +131,14 @@ async def _run(settings: Settings, listener: socket.socket, servers: list[Server
         "GATEWAY_DATA_DIR": str(settings.data_dir),
         "GATEWAY_LOG_FORMAT": settings.log_format,
     }
+    environment = shared_environment | dict.fromkeys(_API_ONLY, "")  # empty: not from .env either
+    api_environment = shared_environment | {
+        "GATEWAY_MASTER_KEY": settings.master_key,
+        "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
+    }
     fd = listener.fileno()
     apis = [
-        _child(f"api-{number}", ("api", "--fd", str(fd)), environment, (fd,))
+        _child(f"api-{number}", ("api", "--fd", str(fd)), api_environment, (fd,))
         for number in range(1, settings.api_processes + 1)
     ]
     workers = [_child(f"worker-{number}", ("worker",), environment) for number in range(1, settings.workers + 1)]
@@ -114,7 +146,7 @@ async def _run(settings: Settings, listener: socket.socket, servers: list[Server
 
     async def when_started() -> None:
         await _wait_until_ready(address, settings.nats_urls)
-        _greet(settings, address, first_key)
+        _greet(settings, address, first_key, own_master_key)
 
     await supervise([apis, workers, [projector]], servers, stop, drain_s=DRAIN_S, when_started=when_started)
     say("up", "stopped")
@@ -142,10 +174,18 @@ async def _wait_until_ready(address: str, nats_urls: tuple[str, ...]) -> None:
     await broker.close()
 
 
-def _greet(settings: Settings, address: str, first_key: str | None) -> None:
-    """Say where it runs and what to try, on standard output; the first key is shown here and never again."""
+def _greet(settings: Settings, address: str, first_key: str | None, own_master_key: OwnMasterKey | None) -> None:
+    """Say where it runs and what to try, on standard output; new keys are shown here and never again."""
     keys = ", ".join(sorted(settings.provider_keys)) or "none (set OPENAI_API_KEY or ANTHROPIC_API_KEY)"
     lines = ["", f"The gateway runs at {address}  (OpenAPI: {address}/schema)", f"Provider keys: {keys}"]
+    if own_master_key is not None:
+        lines += [f"Master key: {own_master_key.path}"]
+    if settings.keyless_projects:
+        budget = f"${to_usd(DEFAULT_INSTALLATION_DAILY_BUDGET):f}"
+        lines += [f"A project created without the master key may spend {budget} a day of the provider keys above"]
+    if own_master_key is not None and own_master_key.is_new:
+        lines += ["", "The master key, for prices and installation providers, shown this once:", ""]
+        lines += [f"  {own_master_key.text}"]
     if first_key is not None:
         lines += ["", "Your first API key, shown this once:", "", f"  {first_key}"]
     body = '{"model": "echo", "messages": [{"role": "user", "content": "Hello!"}]}'
@@ -188,12 +228,28 @@ def _own_encryption_key(data_dir: Path) -> bytes:
     """The key in the directory, made at the first start, readable by its owner only."""
     path = data_dir / "encryption.key"
     if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(os.urandom(ENCRYPTION_KEY_BYTES)) + b"\n")
+        _write_secret(path, base64.b64encode(os.urandom(ENCRYPTION_KEY_BYTES)))
     key = base64.b64decode(path.read_bytes().strip())
     if len(key) != ENCRYPTION_KEY_BYTES:
         fail(
             f"{path} does not hold {ENCRYPTION_KEY_BYTES} bytes in base64: restore it, what is sealed under it needs it"
         )
     return key
+
+
+def _own_master_key(data_dir: Path) -> OwnMasterKey:
+    """The master key in the directory, made at the first start, readable by its owner only."""
+    path = data_dir / MASTER_KEY_FILE
+    is_new = not path.exists()
+    if is_new:
+        _write_secret(path, f"{MASTER_KEY_PREFIX}{secrets.token_urlsafe(MASTER_KEY_BYTES)}".encode())
+    text = path.read_text(encoding="latin-1").strip()
+    if not (text.isascii() and is_token(text)):
+        fail(f"{path} holds no master key: restore it, or remove it to have another one made")
+    return OwnMasterKey(text=text, path=path, is_new=is_new)
+
+
+def _write_secret(path: Path, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text + b"\n")

@@ -17,6 +17,7 @@ from msgspec import Struct
 LogFormat = Literal["console", "json"]
 
 ENCRYPTION_KEY_BYTES = 32
+MIN_TOKEN_CHARS = 16
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 
@@ -38,6 +39,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     nats_urls: tuple[str, ...]
     """Empty: `gateway up` starts a NATS of its own."""
     master_key: str | None
+    keyless_projects: bool
+    """Whether this machine itself may create projects without the master key."""
+    metrics_token: str | None
+    """None: metrics and health details are open to this machine itself alone."""
     encryption_key: bytes | None
     provider_keys: dict[str, str]
     """The installation's own keys, by provider, for projects that bring none."""
@@ -124,8 +129,13 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def is_token(text: str) -> bool:
+    """Whether a text may be a master key or another token that is presented as `Bearer`."""
+    return len(text) >= MIN_TOKEN_CHARS and text.isprintable() and " " not in text
+
+
 def _token(text: str) -> str:
-    if len(text) < 16 or not text.isprintable() or " " in text:
+    if not is_token(text):
         raise ValueError
     return text
 
@@ -191,7 +201,24 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "master_key",
         "GATEWAY_MASTER_KEY",
-        "the token that may create projects; needed on any address but loopback",
+        "the operator's token: creates projects, sets prices, adds the installation's providers. Needed on any address "
+        "but loopback; unset: `gateway up` makes one and keeps it in its directory",
+        _token,
+        "at least 16 printable characters without spaces",
+        secret=True,
+    ),
+    Variable(
+        "keyless_projects",
+        "GATEWAY_KEYLESS_PROJECTS",
+        "whether this machine itself may create projects without the master key; unset: only if GATEWAY_MASTER_KEY is "
+        "unset too",
+        _yes_or_no,
+        "yes or no",
+    ),
+    Variable(
+        "metrics_token",
+        "GATEWAY_METRICS_TOKEN",
+        "the token that may read `/metrics` and the details of `/health/ready`; unset: this machine itself may",
         _token,
         "at least 16 printable characters without spaces",
         secret=True,
@@ -313,6 +340,7 @@ def load_settings(
             near = difflib.get_close_matches(name, VARIABLE_NAMES, n=1)
             raise SettingsError(f"{name} is no setting" + (f": did you mean {near[0]}?" if near else ""))
     values = {one.field: _value(one, environ, (flags or {}).get(one.field)) for one in VARIABLES}
+    keyless = values["keyless_projects"]
     provider_keys = {"openai": values.pop("openai_api_key"), "anthropic": values.pop("anthropic_api_key")}
     base_urls = {"openai": values.pop("openai_base_url"), "anthropic": values.pop("anthropic_base_url")}
     _check_bytes_in_hand(values)
@@ -321,6 +349,7 @@ def load_settings(
         | {
             "nats_urls": values["nats_urls"] or (),
             "upstream_models": values["upstream_models"] or {},
+            "keyless_projects": values["master_key"] is None if keyless is None else keyless,
             "log_format": values["log_format"] or ("console" if on_terminal else "json"),
             "provider_keys": {name: key for name, key in provider_keys.items() if key},
             "provider_base_urls": {name: url for name, url in base_urls.items() if url},
@@ -348,7 +377,7 @@ def is_loopback(host: str) -> bool:
 
 
 def require_master_key(settings: Settings) -> None:
-    """Refuse to serve other machines while anybody may create a project.
+    """Refuse to serve other machines without a master key that the operator has chosen.
 
     Raises:
         SettingsError: the host is no loopback address and there is no master key.

@@ -80,8 +80,10 @@ class Description:
     """What the answer is where a stream was asked for."""
     is_delivery: bool = False
     """Whether it is delivered as its headers wish, and says in its headers how it was."""
+    is_operators: bool = False
+    """It takes the master key."""
     without_key: bool = False
-    """Whether it takes the master key, and on a loopback address none at all."""
+    """It takes none at all as well, from this machine itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +118,8 @@ class Described:
                     self.parameters = [*(self.parameters or ()), *_parameters(description.query)]
                 if description.is_delivery:
                     self.parameters = [*(self.parameters or ()), *headers.wishes()]
-                if description.without_key:
-                    self.security = [{MASTER_KEY: []}, {}]
+                if description.is_operators:
+                    self.security = [{MASTER_KEY: []}, {}] if description.without_key else [{MASTER_KEY: []}]
 
         return DescribedOperation
 

@@ -97,11 +97,11 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         "/prices",
         summary="Set a model's price",
         operation_class=described.operation(
-            Description(body=NewPrice, answer=ShownPrice, status=201, without_key=True)
+            Description(body=NewPrice, answer=ShownPrice, status=201, is_operators=True)
         ),
     )
     async def set_one(request: AnyRequest) -> Response[bytes]:
-        """Set a price for the whole installation: for whoever may create projects."""
+        """Set a price for the whole installation."""
         services = services_of(request)
         _, call = await body_for(request, _decoder, check_operator)
         event = await price_set(services.pool, call)

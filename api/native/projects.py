@@ -10,9 +10,10 @@ from litestar import Response, get, patch, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
-from api.requests import AnyRequest, admin_of, body_for, check_operator, id_in_path, services_of
+from api.requests import AnyRequest, admin_of, body_for, check_new_project, check_operator, id_in_path, services_of
 from domain.errors import NotFound
 from domain.routing import ANTHROPIC, OPENAI
 from infra.outbound import check_url
@@ -89,15 +90,19 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         "/projects",
         summary="Create a project",
         operation_class=described.operation(
-            Description(body=NewProjectCall, answer=CreatedProject, status=201, without_key=True)
+            Description(body=NewProjectCall, answer=CreatedProject, status=201, is_operators=True, without_key=True)
         ),
     )
     async def create(request: AnyRequest) -> Response[bytes]:
-        """Create a project with its first key."""
-        _, call = await body_for(request, _new_decoder, check_operator)
+        """Create a project with its first key. Without the master key its daily budget for requests under the
+        installation's credentials is the default.
+        """
+        is_operator, call = await body_for(request, _new_decoder, check_new_project)
         given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
         project = await services_of(request).accounts.create_project(
-            call.name, {name: key for name, key in given.items() if key}
+            call.name,
+            {name: key for name, key in given.items() if key},
+            installation_daily_budget_nano_usd=None if is_operator else DEFAULT_INSTALLATION_DAILY_BUDGET,
         )
         created = CreatedProject(
             id=project.project_id,
@@ -150,7 +155,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         "/projects/{project_id:str}",
         summary="Change what a project may spend of the installation's credentials",
         operation_class=described.operation(
-            Description(body=InstallationBudgetChange, answer=ShownProject, without_key=True)
+            Description(body=InstallationBudgetChange, answer=ShownProject, is_operators=True)
         ),
     )
     async def change_installation_budget(request: AnyRequest, project_id: str) -> Response[bytes]:

@@ -93,7 +93,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     """The routes of both owners."""
     return [
         *_routes(described, "/projects/providers", "the key's project", _project_of_admin),
-        *_routes(described, "/providers", "the installation", _installation, without_key=True),
+        *_routes(described, "/providers", "the installation", _installation, is_operators=True),
     ]
 
 
@@ -107,13 +107,13 @@ async def _installation(request: AnyRequest) -> str:
 
 
 def _routes(
-    described: Described, path: str, whose: str, owner_of: Owner, *, without_key: bool = False
+    described: Described, path: str, whose: str, owner_of: Owner, *, is_operators: bool = False
 ) -> list[HTTPRouteHandler]:
     @post(
         path,
         summary=f"Configure a provider of {whose}",
         operation_class=described.operation(
-            Description(body=NewProvider, answer=ShownProvider, status=201, without_key=without_key)
+            Description(body=NewProvider, answer=ShownProvider, status=201, is_operators=is_operators)
         ),
     )
     async def add(request: AnyRequest) -> Response[bytes]:
@@ -125,7 +125,7 @@ def _routes(
     @get(
         path,
         summary=f"The providers of {whose}",
-        operation_class=described.operation(Description(answer=list[ShownProvider], without_key=without_key)),
+        operation_class=described.operation(Description(answer=list[ShownProvider], is_operators=is_operators)),
     )
     async def every(request: AnyRequest) -> Response[bytes]:
         """List them, by name."""
@@ -136,7 +136,7 @@ def _routes(
         f"{path}/{{name:str}}",
         summary=f"Change a provider of {whose}",
         operation_class=described.operation(
-            Description(body=ProviderChange, answer=ShownProvider, without_key=without_key)
+            Description(body=ProviderChange, answer=ShownProvider, is_operators=is_operators)
         ),
     )
     async def change(request: AnyRequest, name: str) -> Response[bytes]:
@@ -155,7 +155,7 @@ def _routes(
     @delete(
         f"{path}/{{name:str}}",
         summary=f"Remove a provider of {whose}",
-        operation_class=described.operation(Description(answer=Removed, without_key=without_key)),
+        operation_class=described.operation(Description(answer=Removed, is_operators=is_operators)),
         status_code=200,
     )
     async def remove(request: AnyRequest, name: str) -> Response[bytes]:

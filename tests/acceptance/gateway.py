@@ -39,6 +39,9 @@ class Gateway:
         self._output = output
         self.address = ""
         self.first_key: str | None = None
+        self.shown_master_key: str | None = None
+        self.master_key = ""
+        """The operator's: the one that it was given, or has made for itself."""
 
     @classmethod
     def start(cls, data_dir: Path, *arguments: str, env: Mapping[str, str] | None = None) -> "Gateway":
@@ -56,6 +59,7 @@ class Gateway:
         gateway = cls(process, data_dir, output)
         try:
             gateway._wait_for_greeting()
+            gateway.master_key = (env or {}).get("GATEWAY_MASTER_KEY") or (data_dir / "master.key").read_text().strip()
         except BaseException:
             gateway.stop()
             raise
@@ -72,6 +76,12 @@ class Gateway:
         self.address = address[1]
         key = re.search(r"^  (gw_live_\w+)$", text, re.MULTILINE)
         self.first_key = key[1] if key else None
+        shown = re.search(r"^  (gw_master_\S+)$", text, re.MULTILINE)
+        self.shown_master_key = shown[1] if shown else None
+
+    def greeting(self) -> str:
+        """What it wrote on standard output."""
+        return self._output.read_text()
 
     def errors(self) -> str:
         """What it wrote on standard error."""
@@ -154,8 +164,23 @@ def environment_for(provider: RunningProvider) -> dict[str, str]:
 
 
 async def new_project(gateway: Gateway, session: aiohttp.ClientSession, **fields: str) -> Client:
-    """Create a project and become its admin."""
-    body = {"name": "a project"} | fields
-    status, answer, _ = await Client(session, gateway.address, None).call("POST", "/projects", body)
+    """Create a project as the operator and become its admin."""
+    return await _created_by(operator_of(gateway, session), session, gateway, fields)
+
+
+async def new_keyless_project(gateway: Gateway, session: aiohttp.ClientSession, **fields: str) -> Client:
+    """Create a project as a newcomer does, without the master key, and become its admin."""
+    return await _created_by(Client(session, gateway.address, None), session, gateway, fields)
+
+
+def operator_of(gateway: Gateway, session: aiohttp.ClientSession) -> Client:
+    """A caller with the master key."""
+    return Client(session, gateway.address, gateway.master_key)
+
+
+async def _created_by(
+    creator: Client, session: aiohttp.ClientSession, gateway: Gateway, fields: Mapping[str, str]
+) -> Client:
+    status, answer, _ = await creator.call("POST", "/projects", {"name": "a project"} | fields)
     assert status == 201, answer
     return Client(session, gateway.address, answer["data"]["apiKey"])

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.gateway import Client, Gateway, operator_of
 
 
 async def lost_request(client: Client) -> str:
@@ -67,11 +67,12 @@ async def test_a_price_keeps_what_was_admitted_before_it(client: Client, gateway
     assert answer["data"]["cost"] == Decimal("0.0004")
 
 
-async def test_only_who_may_create_projects_sets_prices(client: Client) -> None:
+async def test_only_the_operator_sets_prices(client: Client, gateway: Gateway, session: aiohttp.ClientSession) -> None:
     call = {"model": "gpt-4o", "inputPer1K": 1, "outputPer1K": 1}
-    status, answer, _ = await client.call("POST", "/prices", call, **{"x-forwarded-for": "10.0.0.1"})
-    assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
-    status, answer, _ = await client.call("POST", "/prices", call | {"inputPer1K": -1})
+    status, answer, _ = await client.call("POST", "/prices", call)
+    assert (status, answer["error"]["code"]) == (401, "UNAUTHORIZED")
+    operator = operator_of(gateway, session)
+    status, answer, _ = await operator.call("POST", "/prices", call | {"inputPer1K": -1})
     assert (status, answer["error"]["details"]["field"]) == (400, "inputPer1K")
 
 

@@ -1,12 +1,15 @@
-"""What the fuzzing of the native surface leaves out, each with its reason. Loaded by schemathesis as its hooks."""
+"""How the native surface is fuzzed: the keys, and what is left out, each with its reason. Loaded by schemathesis as its
+hooks.
+"""
 
-# ruff: noqa: ARG001 - schemathesis gives hooks their arguments by name
+# ruff: noqa: ARG001, ARG002 - schemathesis gives hooks their arguments by name
 
 import json
 import os
 from typing import Any
 
 import schemathesis
+from schemathesis.auths import AuthContext
 from schemathesis.core.failures import AcceptedNegativeData, Failure, ServerError
 from schemathesis.core.transport import Response
 from schemathesis.generation.case import Case
@@ -45,6 +48,20 @@ def map_body(context: HookContext, body: Any) -> Any:
 
 def _is_name(name: str) -> bool:
     return 1 <= len(name) <= 256 and "\x00" not in name
+
+
+@schemathesis.auth(refresh_interval=None)
+class Keys:
+    """The master key for the operator's operations, the project's key for the others."""
+
+    def get(self, case: Case, context: AuthContext) -> str:
+        """Choose by what the description says of the operation."""
+        is_operators = {"masterKey": []} in case.operation.definition.raw.get("security", ())
+        return os.environ["MASTER_KEY" if is_operators else "PROJECT_KEY"]
+
+    def set(self, case: Case, data: str, context: AuthContext) -> None:
+        """Present it."""
+        case.headers["Authorization"] = f"Bearer {data}"
 
 
 @schemathesis.hook

@@ -35,6 +35,7 @@ class Project:
 
     def __init__(self, gateway: Gateway, **fields: str) -> None:
         self._client = httpx2.Client(base_url=f"{gateway.address}/api/v1", timeout=TIMEOUT_S)
+        self._client.headers["authorization"] = f"Bearer {gateway.master_key}"
         created = self._call("POST", "/projects", {"name": "conformance"} | fields)
         self.key: str = created["apiKey"]
         self._client.headers["authorization"] = f"Bearer {self.key}"

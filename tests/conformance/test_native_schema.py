@@ -55,13 +55,14 @@ def fuzz(
         "SCHEMATHESIS_HOOKS": "tests.conformance.native_exclusions",
         "PYTHONPATH": str(ROOT),
         "KEY_IN_USE": key_id,
+        "PROJECT_KEY": str(client.key),
+        "MASTER_KEY": gateway.master_key,
     }
     return subprocess.run(
         [
             COMMAND,
             "run",
             f"{gateway.address}/schema/openapi.json",
-            *("--header", f"Authorization: Bearer {client.key}"),
             *("--include-path-regex", paths),
             *("--phases", "examples,coverage,fuzzing"),
             *("--max-examples", EXAMPLES),

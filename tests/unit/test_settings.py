@@ -87,3 +87,18 @@ def test_the_largest_body_fits_into_the_part_of_one_project() -> None:
         load_settings({"GATEWAY_MAX_BYTES_IN_HAND": "3999999", "GATEWAY_MAX_BODY_BYTES": "2000000"})
     settings = load_settings({"GATEWAY_MAX_BYTES_IN_HAND": "4000000", "GATEWAY_MAX_BODY_BYTES": "2000000"})
     assert settings.max_bytes_in_hand == 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("environ", "keyless"),
+    [
+        ({}, True),
+        ({"GATEWAY_MASTER_KEY": "m" * 16}, False),
+        ({"GATEWAY_KEYLESS_PROJECTS": "no"}, False),
+        ({"GATEWAY_MASTER_KEY": "m" * 16, "GATEWAY_KEYLESS_PROJECTS": "yes"}, True),
+    ],
+)
+def test_projects_are_keyless_only_if_the_operator_has_chosen_no_master_key(
+    environ: dict[str, str], keyless: bool
+) -> None:
+    assert load_settings(environ).keyless_projects is keyless
