@@ -207,7 +207,7 @@ class Answering:
 
     async def _dispatch(self, asked: Asked, hold_nano_usd: NanoUsd) -> Answer:
         """Publish the job and wait for what comes of it."""
-        with self._inbox.expect(asked.question.request_id) as ended:
+        with self._inbox.expect(asked.question.request_id, asked.question.in_hand) as ended:
             await self._publish(asked)
             remaining_s = (asked.deadline - self._now()).total_seconds()
             try:
@@ -222,7 +222,7 @@ class Answering:
     async def _dispatch_stream(self, asked: Asked) -> StreamedAnswer:
         """Publish the job and wait for the first part of the answer."""
         request_id = asked.question.request_id
-        incoming, closing = IncomingStream(), ExitStack()
+        incoming, closing = IncomingStream(in_hand=asked.question.in_hand), ExitStack()
         closing.enter_context(self._inbox.collect(request_id, incoming))
         try:
             asked.departure.check()
@@ -333,6 +333,7 @@ class Answering:
 
     async def _serve(self, asked: Asked, known: CachedAnswer, *, shared: bool) -> Answer:
         """Give a known answer again; the event of it is in the log before the caller has it."""
+        asked.question.in_hand.take(len(known.body))
         now = self._now()
         served = RequestServedFromCache(
             **asked.subject(),

@@ -15,6 +15,7 @@ from domain.money import NanoUsd
 from domain.pricing import Price
 from domain.routing import ECHO, Route
 from domain.wire import WireRequest
+from infra.byte_budget import BytesInHand
 from infra.jobs import StreamWish
 
 
@@ -37,6 +38,8 @@ class Question(Struct, frozen=True, kw_only=True):
     cache: CachePolicy
     metadata: dict[str, Any] | None
     received_at: datetime
+    in_hand: BytesInHand
+    """What it and its answer take of the process's budget."""
     has_native_defaults: bool = False
     """Whether what the caller left out is as the native API says, not as its vendor does."""
     stream: StreamWish | None = None

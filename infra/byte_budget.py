@@ -5,6 +5,8 @@ gets at most half, two get a third each, and there is always room for one more. 
 length thresholds for shared-memory packet switches", 1998, with alpha = 1.)
 """
 
+from collections import deque
+
 from domain.errors import Overloaded
 
 RETRY_AFTER_S = 1.0
@@ -38,7 +40,7 @@ class ByteBudget:
     def release(self, owner: str, size_bytes: int) -> None:
         """Count bytes as gone."""
         self.in_hand_bytes -= size_bytes
-        left_bytes = self._by_owner.pop(owner) - size_bytes
+        left_bytes = self._by_owner.pop(owner, 0) - size_bytes
         if left_bytes:
             self._by_owner[owner] = left_bytes
 
@@ -65,3 +67,27 @@ class BytesInHand:
         """Count all of them as gone."""
         if self._taken_bytes:
             self.release(self._taken_bytes)
+
+
+class CountedParts(deque[bytes]):
+    """Parts of an answer that wait for its caller, counted as in hand for as long as they wait."""
+
+    def __init__(self, in_hand: BytesInHand) -> None:
+        super().__init__()
+        self._in_hand = in_hand
+
+    def append(self, part: bytes) -> None:
+        """Add a part. Raises as `ByteBudget.take`."""
+        self._in_hand.take(len(part))
+        super().append(part)
+
+    def popleft(self) -> bytes:
+        """Take the first part out."""
+        part = super().popleft()
+        self._in_hand.release(len(part))
+        return part
+
+    def clear(self) -> None:
+        """Drop every part."""
+        self._in_hand.release(sum(map(len, self)))
+        super().clear()

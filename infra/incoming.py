@@ -6,6 +6,8 @@ A stream has begun once its caller was given a part: from then on no other attem
 import asyncio
 from collections import deque
 
+from domain.errors import Overloaded
+from infra.byte_budget import BytesInHand, CountedParts
 from infra.replies import Committed, Failed, Frame, failure_in, receipt_in
 
 MAX_JOINED_BYTES = 256 * 1024
@@ -25,13 +27,14 @@ class Expired(Exception):
 class IncomingStream:
     """Collects the frames of one streamed answer."""
 
-    def __init__(self) -> None:
-        self._parts: deque[bytes] = deque()
+    def __init__(self, *, in_hand: BytesInHand | None = None) -> None:
+        """Collect, and count what waits in `in_hand`, if it is given."""
+        self._parts: deque[bytes] = CountedParts(in_hand) if in_hand is not None else deque()
         self._attempt = 0
         self._forgotten = 0
         """The last attempt of which nothing more is taken."""
         self._taken = 0
-        self._ending: Ending | PartsLost | Expired | None = None
+        self._ending: Ending | PartsLost | Expired | Overloaded | None = None
         self._has_begun = False
         self._changed = asyncio.Event()
 
@@ -61,6 +64,12 @@ class IncomingStream:
                 raise AssertionError("a stream has no body in one piece")
         self._changed.set()
 
+    def fail(self, error: Overloaded) -> None:
+        """End the stream, unless it has ended: there is no room for what came."""
+        if self._ending is None:
+            self._ending = error
+            self._changed.set()
+
     def expire(self) -> None:
         """End the stream, unless it has ended: its time is over."""
         if self._ending is None:
@@ -78,6 +87,7 @@ class IncomingStream:
         Raises:
             PartsLost: the stream has a hole.
             Expired: its time is over.
+            Overloaded: more came than this process can hold for a caller that does not take it.
 
         """
         while not self._parts and self._ending is None:
@@ -86,7 +96,7 @@ class IncomingStream:
         if self._parts:
             self._has_begun = True
             return self._joined()
-        if isinstance(self._ending, PartsLost | Expired):
+        if isinstance(self._ending, PartsLost | Expired | Overloaded):
             raise self._ending
         assert self._ending is not None, "nothing else ends the loop"
         return self._ending

@@ -20,7 +20,9 @@ from nats.aio.subscription import Subscription
 from nats.errors import NoRespondersError
 
 from domain.answer import Failure, Receipt
+from domain.errors import Overloaded
 from infra.broker import Broker, BrokerErrors
+from infra.byte_budget import BytesInHand
 
 FRAME_BYTES = 512 * 1024
 ASK_TIMEOUT_S = 0.5
@@ -166,11 +168,15 @@ class Collector(Protocol):
         """Forget what came, for another attempt; False where the caller was given some of it."""
         ...
 
+    def fail(self, error: Overloaded) -> None:
+        """Give up: there is no room for what came."""
+
 
 class _Waiter:
     """Collects the frames of one request whose answer is given in one piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_hand: BytesInHand | None) -> None:
+        self._in_hand = in_hand
         self.ended: asyncio.Future[Committed | Failed] = asyncio.get_running_loop().create_future()
         self._parts: dict[int, list[bytes]] = {}
         self._bytes = 0
@@ -185,6 +191,8 @@ class _Waiter:
             case "body":
                 self._bytes += len(frame.payload)
                 if self._bytes <= MAX_BODY_BYTES:
+                    if self._in_hand is not None:
+                        self._in_hand.take(len(frame.payload))
                     self._parts.setdefault(frame.attempt, []).append(frame.payload)
             case "commit":
                 parts = self._parts.get(frame.attempt, [])
@@ -196,6 +204,9 @@ class _Waiter:
                 self.ended.set_result(Failed(failure_in(frame)))
             case "part" | "begun?":
                 raise AssertionError("only a stream has parts")
+
+    def fail(self, error: Overloaded) -> None:
+        self.ended.set_exception(error)
 
 
 class ReplyInbox:
@@ -222,9 +233,14 @@ class ReplyInbox:
         return reply_subject(self._api_id, request_id)
 
     @contextmanager
-    def expect(self, request_id: str) -> Iterator[asyncio.Future[Committed | Failed]]:
-        """Collect the request's frames until the block ends; the future has how it ended."""
-        waiter = _Waiter()
+    def expect(
+        self, request_id: str, in_hand: BytesInHand | None = None
+    ) -> Iterator[asyncio.Future[Committed | Failed]]:
+        """Collect the request's frames until the block ends; the future has how it ended.
+
+        Counts what comes in `in_hand`, if it is given: the future raises Overloaded if there is no room for it.
+        """
+        waiter = _Waiter(in_hand)
         with self.collect(request_id, waiter):
             yield waiter.ended
 
@@ -279,4 +295,7 @@ class ReplyInbox:
         if message.reply:
             await message.respond(NO if waiter is not None and waiter.begin_again() else YES)
         elif waiter is not None:
-            waiter.take(_decode(message.data))
+            try:
+                waiter.take(_decode(message.data))
+            except Overloaded as error:
+                waiter.fail(error)

@@ -17,7 +17,7 @@ from api.native.envelope import Described, Description
 from api.native.headers import JSON
 from api.native.streams import STREAM, NativeStream
 from api.question import Question
-from api.requests import AnyRequest, caller_and_body, request_id_of, services_of
+from api.requests import AnyRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
 from api.wishes import CacheTtl, Metadata, cache_policy, metadata_of
 from domain.chat import AnswerUsage, ChatRequest, Choice
 from domain.decoding import decoded
@@ -123,6 +123,7 @@ async def _complete(
         cache=cache_policy(request, mode="off" if call.cache is False else "on", ttl_s=call.cache_ttl),
         metadata=metadata_of(request, call.metadata),
         received_at=received_at,
+        in_hand=bytes_in_hand(request),
         has_native_defaults=True,
         stream=StreamWish(surface="native") if getattr(call, "stream", None) else None,
     )

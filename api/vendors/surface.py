@@ -17,7 +17,7 @@ from api.answering import Answer
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.departure import departure_of
 from api.question import Question
-from api.requests import AnyRequest, caller_and_body, request_id_of, services_of
+from api.requests import AnyRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
 from api.wishes import cache_policy, metadata_of
 from domain.chat import ChatAnswer, ChatRequest
 from domain.dialects.passthrough import with_cost
@@ -97,6 +97,7 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
         received_at=received_at,
+        in_hand=bytes_in_hand(request),
         stream=StreamWish(surface=call.surface, with_usage=with_usage) if is_stream else None,
         headers={name: ", ".join(lines) for name in call.forwarded if (lines := request.headers.getall(name, []))}
         or None,

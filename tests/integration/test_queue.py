@@ -10,8 +10,10 @@ import pytest
 import uvloop
 
 from domain.answer import Receipt
+from domain.errors import Overloaded
 from domain.tokens import TokenUsage
 from infra.broker import Broker
+from infra.byte_budget import ByteBudget, BytesInHand
 from infra.embedded_nats import EmbeddedNats
 from infra.jobs import MAX_DELIVERIES, STREAM, Job, JobQueue, consumer_name
 from infra.replies import FRAME_BYTES, Committed, ReplyInbox, ReplySender
@@ -192,6 +194,11 @@ async def test_an_answer_arrives_whole_in_many_frames(nats_url: str) -> None:
         with inbox.expect("req_2") as ended:
             await sender.send_commit(inbox.subject("req_2"), 1, digest, receipt)
             assert await asyncio.wait_for(ended, 5) == Committed(1, None, receipt)
+        budget = ByteBudget(len(body))
+        with inbox.expect("req_3", BytesInHand(budget, "project")) as ended:
+            await sender.send_body(inbox.subject("req_3"), 1, body)
+            with pytest.raises(Overloaded):
+                await asyncio.wait_for(ended, 5)
         await inbox.close()
 
 

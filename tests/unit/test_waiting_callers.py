@@ -8,7 +8,8 @@ from litestar.types import Receive
 
 from api.departure import Departure, departure_of
 from api.gate import WaitingLines
-from domain.errors import CallerLeft
+from domain.errors import CallerLeft, Overloaded
+from infra.byte_budget import ByteBudget, BytesInHand
 from infra.incoming import MAX_JOINED_BYTES, IncomingStream
 from infra.replies import Frame
 
@@ -31,6 +32,36 @@ async def test_a_part_longer_than_the_bound_is_given_whole() -> None:
     stream.take(Frame("part", 1, long, number=1))
     stream.take(Frame("part", 1, b"z", number=2))
     assert [await stream.next(), await stream.next()] == [long, b"z"]
+
+
+async def test_a_stream_ends_where_its_caller_leaves_too_much_waiting() -> None:
+    budget = ByteBudget(10 * len(PIECE))
+    in_hand = BytesInHand(budget, "project")
+    stream = IncomingStream(in_hand=in_hand)
+    for number in (1, 2, 3):
+        stream.take(Frame("part", 1, PIECE, number=number))
+    assert budget.in_hand_bytes == 3 * len(PIECE)
+    assert await stream.next() == 3 * PIECE
+    assert budget.in_hand_bytes == 0
+    for number in range(4, 9):
+        stream.take(Frame("part", 1, PIECE, number=number))
+    with pytest.raises(Overloaded) as error:
+        stream.take(Frame("part", 1, PIECE, number=9))
+    stream.fail(error.value)
+    assert await stream.next() == 4 * PIECE
+    assert await stream.next() == PIECE
+    with pytest.raises(Overloaded):
+        await stream.next()
+    in_hand.close()
+    assert budget.in_hand_bytes == 0
+
+
+async def test_what_waited_is_counted_no_more_when_another_attempt_begins() -> None:
+    budget = ByteBudget(10 * len(PIECE))
+    stream = IncomingStream(in_hand=BytesInHand(budget, "project"))
+    stream.take(Frame("part", 1, PIECE, number=1))
+    assert stream.begin_again()
+    assert budget.in_hand_bytes == 0
 
 
 async def test_whoever_leaves_first_waits_no_longer() -> None:
