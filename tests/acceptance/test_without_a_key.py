@@ -235,7 +235,7 @@ async def test_one_project_cannot_take_all_bytes_in_hand(
             (503, "1", None, "api_error"),
             (529, "1", None, "overloaded_error"),
         ]
-        status, answer, _ = await other.chat("x" * 10 * MIB, model="echo")
+        status, answer, _ = await other.chat("x" * 5 * MIB, model="echo")
         assert status == 200, answer
     for sent in unfinished:
         sent.close()
