@@ -1,31 +1,47 @@
 """The built-in provider: deterministic, in this process, for trying and testing. It sells the words that it repeats.
 
-A token is a run of characters between white space. Embeddings are eight numbers made from the text's SHA-256, of
-length one.
+A token is a run of characters between white space. Embeddings are made from the text's SHAKE-256 digest and have length
+one. It works in the worker's event loop, beside the requests of others, so all that it takes and gives is bounded.
 """
 
+import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator, Iterator
+import struct
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FinishReason, UserMessage
 from domain.dialects.answered import Answered, answer_usage
 from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
+from domain.errors import ProviderRejected
+from domain.models import model_limits
 from domain.sse import SseEvent, SseParser
 from domain.stream import ChatChunk, ChunkChoice, Delta
 from domain.tokens import TokenUsage
 from workers.providers.provider import ProviderCall, Question
 
 DEFAULT_DIMENSIONS = 8
+MAX_DIMENSIONS = 4_096
+MAX_EMBEDDING_NUMBERS = 65_536
+"""Over all inputs of a request: about 20 ms."""
+MAX_INPUT_CHARS = 1024 * 1024
+"""Over all texts of a request; beside it stands the model's context window in words."""
+MAX_DELTAS = 1_024
+"""A longer answer is streamed several words at a time."""
 
 
 class EchoProvider:
     """Repeats what it is told."""
 
     async def ask(self, request: Question, call: ProviderCall) -> Answered:
-        """Repeat the last user message, or turn texts into vectors."""
+        """Repeat the last user message, or turn texts into vectors.
+
+        Raises:
+            ProviderRejected: the request is larger than the limits above.
+
+        """
         assert not isinstance(request, bytes), "it has no dialect of its own"
         if isinstance(request, EmbeddingsRequest):
             return _embed(request, call)
@@ -41,12 +57,13 @@ class EchoProvider:
 
 def _chat(request: ChatRequest, call: ProviderCall) -> Answered:
     texts = [_text(message.content) for message in request.messages]
-    said = [_text(message.content) for message in request.messages if isinstance(message, UserMessage)]
-    words = ["echo:", *(said[-1] if said else "").split()]
+    input_words = _count_words(texts, "messages", call)
+    last_user = next((m for m in reversed(request.messages) if isinstance(m, UserMessage)), None)
+    words = ["echo:", *(_text(last_user.content).split() if last_user is not None else ())]
     cap = request.max_tokens or len(words)
     finish: FinishReason = "length" if cap < len(words) else "stop"
     content = " ".join(words[:cap])
-    usage = TokenUsage(input=sum(len(text.split()) for text in texts), output=min(cap, len(words)))
+    usage = TokenUsage(input=input_words, output=min(cap, len(words)))
     identity = f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
     return Answered(
         answer=ChatAnswer(
@@ -65,8 +82,14 @@ def _chat(request: ChatRequest, call: ProviderCall) -> Answered:
 
 def _embed(request: EmbeddingsRequest, call: ProviderCall) -> Answered:
     texts = [request.input] if isinstance(request.input, str) else request.input
-    usage = TokenUsage(input=sum(len(text.split()) for text in texts))
     size = request.dimensions or DEFAULT_DIMENSIONS
+    if size > MAX_DIMENSIONS:
+        raise _rejected(f"`dimensions` may be {MAX_DIMENSIONS} at most", call)
+    if size * len(texts) > MAX_EMBEDDING_NUMBERS:
+        raise _rejected(
+            f"`dimensions` × the number of inputs is {size * len(texts)}; {MAX_EMBEDDING_NUMBERS} is the most", call
+        )
+    usage = TokenUsage(input=_count_words(texts, "input", call))
     return Answered(
         answer=EmbeddingsAnswer(
             model=request.model,
@@ -80,18 +103,41 @@ def _embed(request: EmbeddingsRequest, call: ProviderCall) -> Answered:
     )
 
 
+def _count_words(texts: Sequence[str], field: str, call: ProviderCall) -> int:
+    """The input's tokens.
+
+    Raises:
+        ProviderRejected: they are too many, or too long.
+
+    """
+    if sum(map(len, texts)) > MAX_INPUT_CHARS:
+        raise _rejected(f"`{field}` may have {MAX_INPUT_CHARS} characters at most", call)
+    words = sum(len(text.split()) for text in texts)
+    limits = model_limits(call.upstream_model)
+    if limits is not None and words > limits.context_window:
+        raise _rejected(f"`{field}` has {words} words; {limits.context_window} is the most", call)
+    return words
+
+
+def _rejected(message: str, call: ProviderCall) -> ProviderRejected:
+    return ProviderRejected(message, provider=call.provider, status=400)
+
+
 async def _spoken(answer: ChatAnswer, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:
     writer = OpenAiChatWriter(created_s=0, include_usage=True)
     parser = SseParser()
-    for chunk in _words(answer):
+    for chunk in _chunks(answer):
         yield parser.feed(writer.write(chunk))
+        await asyncio.sleep(0)
     yield parser.feed(writer.end(usage, None))
 
 
-def _words(answer: ChatAnswer) -> Iterator[ChatChunk]:
+def _chunks(answer: ChatAnswer) -> Iterator[ChatChunk]:
     (choice,) = answer.choices
     first, *rest = (choice.message.content or "").split(" ")
-    deltas = [Delta(role="assistant", content=first), *(Delta(content=f" {word}") for word in rest)]
+    size = math.ceil(len(rest) / MAX_DELTAS) or 1
+    pieces = (rest[start : start + size] for start in range(0, len(rest), size))
+    deltas = [Delta(role="assistant", content=first), *(Delta(content=f" {' '.join(piece)}") for piece in pieces)]
     for delta in deltas:
         yield ChatChunk(id=answer.id, model=answer.model, choices=[ChunkChoice(index=0, delta=delta)])
     last = ChunkChoice(index=0, delta=Delta(), finish_reason=choice.finish_reason)
@@ -106,9 +152,7 @@ def _text(content: object) -> str:
 
 
 def _vector(text: str, size: int) -> list[float]:
-    numbers = [
-        int.from_bytes(hashlib.sha256(f"{index} {text}".encode()).digest()[:4], "big") / 2**31 - 1
-        for index in range(size)
-    ]
-    length = math.sqrt(sum(number * number for number in numbers)) or 1.0
+    digest = hashlib.shake_256(text.encode()).digest(4 * size)
+    numbers = [number / 2**31 for number in struct.unpack(f">{size}i", digest)]
+    length = math.hypot(*numbers) or 1.0
     return [round(number / length, 8) for number in numbers]

@@ -1,0 +1,101 @@
+"""The built-in provider works in the worker's event loop: what one request may cost it is bounded."""
+
+import asyncio
+import math
+import time
+
+import pytest
+
+from domain.chat import ChatAnswer, ChatRequest, UserMessage
+from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
+from domain.errors import ProviderRejected
+from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
+from workers.providers.provider import ProviderCall, Question
+
+MAX_BLOCKED_S = 1.0
+"""Generous: the largest requests take some 20 ms."""
+
+
+def call(operation: str) -> ProviderCall:
+    return ProviderCall(
+        provider="echo",
+        operation=operation,  # type: ignore[arg-type]  # one of the operations
+        upstream_model="echo",
+        credential=None,
+        timeout_s=10,
+    )
+
+
+def chat(content: str) -> ChatRequest:
+    return ChatRequest(model="echo", messages=[UserMessage(content=content)])
+
+
+def embeddings(inputs: int, dimensions: int | None = None) -> EmbeddingsRequest:
+    return EmbeddingsRequest(model="echo", input=[f"text {n}" for n in range(inputs)], dimensions=dimensions)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (embeddings(2_000, 3_072), "dimensions"),
+        (embeddings(1, 5_000), "dimensions"),
+        (EmbeddingsRequest(model="echo", input="x" * (MAX_INPUT_CHARS + 1)), "input"),
+        (chat("x" * (MAX_INPUT_CHARS + 1)), "messages"),
+        (chat("x " * 128_001), "messages"),
+    ],
+)
+async def test_a_request_beyond_its_limits_is_rejected(request_: Question, field: str) -> None:
+    operation = "embeddings" if isinstance(request_, EmbeddingsRequest) else "chat"
+    before = time.process_time()
+    with pytest.raises(ProviderRejected, match=f"`{field}`"):
+        await EchoProvider().ask(request_, call(operation))
+    assert time.process_time() - before < MAX_BLOCKED_S
+
+
+async def test_the_largest_embeddings_are_cheap() -> None:
+    before = time.process_time()
+    answered = await EchoProvider().ask(embeddings(2_048, MAX_EMBEDDING_NUMBERS // 2_048), call("embeddings"))
+    assert time.process_time() - before < MAX_BLOCKED_S
+    assert isinstance(answered.answer, EmbeddingsAnswer)
+    assert len(answered.answer.embeddings) == 2_048
+
+
+async def test_vectors_have_length_one_and_depend_on_the_text_alone() -> None:
+    answered = await EchoProvider().ask(
+        EmbeddingsRequest(model="echo", input=["one", "two", "one"], dimensions=1_536), call("embeddings")
+    )
+    assert isinstance(answered.answer, EmbeddingsAnswer)
+    first, second, third = (each.embedding for each in answered.answer.embeddings)
+    assert first == third != second
+    assert math.hypot(*first) == pytest.approx(1, abs=1e-5)
+    assert len(first) == 1_536
+
+
+@pytest.mark.parametrize("words", [0, 1, 5, MAX_DELTAS + 1, 127_999])
+async def test_a_streamed_answer_is_the_whole_one_in_bounded_pieces(words: int) -> None:
+    request = chat(" ".join(f"w{n}" for n in range(words)))
+    answered = await EchoProvider().ask(request, call("chat"))
+    assert isinstance(answered.answer, ChatAnswer)
+    batches = 0
+    async with EchoProvider().stream(request, call("chat")) as stream:
+        async for _ in stream:
+            batches += 1
+    assert answered.answer.choices[0].message.content == " ".join(["echo:", *(f"w{n}" for n in range(words))])
+    assert batches <= MAX_DELTAS + 3
+
+
+async def test_others_have_their_turn_while_a_long_answer_is_streamed() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    bystander = asyncio.create_task(other())
+    async with EchoProvider().stream(chat("x " * 100_000), call("chat")) as stream:
+        async for _ in stream:
+            pass
+    bystander.cancel()
+    assert turns > MAX_DELTAS / 2
