@@ -26,10 +26,12 @@ from domain.routing import Kind
 from infra.broker import Broker, BrokerErrors
 
 STREAM = "JOBS"
-Lane = Literal["sync", "async"]
-LANES: tuple[Lane, ...] = ("sync", "async")
+Lane = Literal["sync", "bulk", "async"]
+"""`sync` has the jobs of callers who wait, `bulk` those of callers who have many in flight already, so that the jobs of
+others do not stand in line behind a flood. A backlog of jobs that nobody waits for (`async`) never delays a caller.
+"""
+LANES: tuple[Lane, ...] = ("sync", "bulk", "async")
 ALERTS_LANE = "alerts"
-"""A backlog of jobs that nobody waits for never delays a caller."""
 
 INLINE_BODY_LIMIT_BYTES = 512 * 1024
 """A larger body is kept as a blob, and the job says which: the claim check."""
@@ -118,6 +120,11 @@ def consumer_name(lane: str) -> str:
     return f"workers-{lane}"
 
 
+def job_subject(job: Job, lane: Lane) -> str:
+    """A job's subject: the lane's consumer filters by its head, and a worker reads from it whose job it is."""
+    return f"jobs.{lane}.{job.operation}.{job.project_id}.{job.key_id}"
+
+
 class JobQueue:
     """The stream of jobs, as one process sees it."""
 
@@ -197,7 +204,7 @@ class JobQueue:
             raise PublishUnknown(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
 
     async def _send(self, job: Job, lane: Lane) -> None:
-        await self._publish(f"jobs.{lane}.{job.operation}", encode_job(job), job.request_id)
+        await self._publish(job_subject(job, lane), encode_job(job), job.request_id)
 
     async def _publish(self, subject: str, payload: bytes, message_id: str) -> None:
         await self._jetstream.publish(subject, payload, timeout=PUBLISH_TIMEOUT_S, headers={"Nats-Msg-Id": message_id})

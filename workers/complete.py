@@ -23,7 +23,7 @@ from infra.replies import ReplySender
 from workers import outcome
 from workers.books import Body, Books, Finding, Work
 from workers.calls import ProviderCalls
-from workers.pull import Delivery
+from workers.delivery import Delivery
 from workers.resume import MAX_ATTEMPTS, resume
 from workers.streaming import StreamedAttempts
 

@@ -14,7 +14,7 @@ from infra.cancels import Cancels
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.hints import KEYS_CHANGED, LogHints
-from infra.jobs import ALERTS_LANE, LANES, JobQueue, consumer_name
+from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
 from infra.provider_keys import ProviderKeys
 from infra.replies import ReplySender
 from infra.settings import Settings
@@ -22,6 +22,8 @@ from infra.vault import Vault
 from workers.books import Books
 from workers.calls import ProviderCalls
 from workers.complete import Completer
+from workers.heartbeat import HeartbeatThread, UnackedDeliveries
+from workers.job_pool import Handle, JobPool
 from workers.providers.registry import make_providers
 from workers.providers.sessions import Sessions
 from workers.pull import PullLoop
@@ -30,6 +32,8 @@ from workers.webhooks import AlertTeller
 
 DRAIN_TIMEOUT_S = 20.0
 ALERT_SLOTS = 8
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Of each lane's deliveries that wait for a slot or are under way."""
 
 log = structlog.get_logger(__name__)
 
@@ -74,19 +78,37 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         allow_loopback=settings.allow_loopback_urls,
         now=_now,
     )
-    handles = dict.fromkeys(LANES, completer.complete) | {ALERTS_LANE: teller.tell}
-    log.info("worker_ready", slots=settings.worker_slots)
-    async with asyncio.TaskGroup() as lanes:
-        for lane, handle in handles.items():
-            loop = PullLoop(
-                broker,
-                consumer=consumer_name(lane),
-                slots=settings.worker_slots if lane in LANES else ALERT_SLOTS,
-                handle=handle,
-                restore=queue.ensure,
-                drain_timeout_s=DRAIN_TIMEOUT_S,
-            )
-            lanes.create_task(loop.run(stop), name=f"lane {lane}")
+    unacked = UnackedDeliveries()
+    heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats")
+    heartbeats.start()
+
+    def pool_of(slots: int) -> JobPool:
+        return JobPool(broker, unacked, slots=slots, drain_timeout_s=DRAIN_TIMEOUT_S)
+
+    def loop_of(lane: str, jobs: JobPool, handle: Handle, max_waiting: int) -> PullLoop:
+        return PullLoop(
+            broker,
+            jobs,
+            consumer=consumer_name(lane),
+            handle=handle,
+            restore=queue.ensure,
+            max_waiting=max_waiting,
+            max_waiting_bytes=MAX_WAITING_BYTES,
+        )
+
+    slots = settings.worker_slots
+    callers, background, alerts = pool_of(slots), pool_of(slots), pool_of(ALERT_SLOTS)
+    loops = (
+        loop_of("sync", callers, completer.complete, slots),
+        loop_of("bulk", callers, completer.complete, slots),
+        loop_of("async", background, completer.complete, slots),
+        loop_of(ALERTS_LANE, alerts, teller.tell, ALERT_SLOTS),
+    )
+    log.info("worker_ready", slots=slots)
+    async with asyncio.TaskGroup() as tasks:
+        for part in (*loops, callers, background, alerts):
+            tasks.create_task(part.run(stop))
+    await heartbeats.stop()
     await teller.close()
     await sessions.close()
     await claims.close()

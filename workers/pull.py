@@ -1,14 +1,15 @@
-"""The queue loop: pulls jobs into free slots, keeps them alive while they are worked on, drains.
+"""The queue loop of one lane: pulls deliveries for the pool that runs them (`workers/job_pool.py`), up to a bound.
 
 One subscription with a callback receives for overlapping pull requests. Whatever may be lost (a pull request, a
 heartbeat, the connection, the whole queue) is made good by asking again: the count of open requests is a guess that the
-watchdog corrects. Does not know what a job is about: that is `workers/complete.py`.
+watchdog corrects. More is pulled than there are free slots, so that the pool chooses among more than the head of the
+stream; each lane has a bound of its own, so that no lane keeps another's jobs out.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from functools import partial
 
 import msgspec
 import structlog
@@ -16,7 +17,9 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from infra.broker import Broker, BrokerClosed, BrokerErrors
-from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM
+from infra.jobs import ACK_WAIT_S, INLINE_BODY_LIMIT_BYTES, STREAM
+from workers.delivery import Delivery
+from workers.job_pool import Handle, JobPool
 
 PULL_EXPIRES_S = 30.0
 IDLE_HEARTBEAT_S = 5.0
@@ -26,9 +29,6 @@ VOID_WAIT_S = 0.25
 """Before asking again when the broker has refused, so that a refusal that lasts is no storm of requests."""
 RELEASE_TIMEOUT_S = 5.0
 """How long the broker may take to hand over, at the end, what is already on its way."""
-CANCEL_TIMEOUT_S = 5.0
-CRASH_DELAY_S = 1.0
-MAX_CRASH_DELAY_S = 8.0
 PENDING_BYTES_LIMIT = 2 * 1024**3
 PENDING_MESSAGES_LIMIT = 1_000_000
 _NANO = 1_000_000_000
@@ -36,48 +36,6 @@ _ORDINARY_STATUSES = ("100", "404", "408")
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
-
-
-class Delivery:
-    """One delivery of a job. `number` counts the deliveries of the same job from 1."""
-
-    def __init__(self, broker: Broker, message: Msg) -> None:
-        self._client = broker.client
-        self._reply = message.reply
-        self.data = message.data
-        self.number = delivery_number(message.reply)
-        self.message_id = (message.headers or {}).get("Nats-Msg-Id", "")
-        """The id of the request, without decoding the job."""
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the queue will give up on the job after this one."""
-        return self.number >= MAX_DELIVERIES
-
-    async def ack(self) -> None:
-        """The job is done with."""
-        await self._client.publish(self._reply, b"+ACK")
-
-    async def nak(self, delay_s: float) -> None:
-        """Deliver the job again, after a while."""
-        await self._client.publish(self._reply, b'-NAK {"delay": %d}' % int(delay_s * _NANO))
-
-    async def term(self) -> None:
-        """Never deliver the job again."""
-        await self._client.publish(self._reply, b"+TERM")
-
-    async def in_progress(self) -> None:
-        """The job is still being worked on."""
-        await self._client.publish(self._reply, b"+WPI")
-
-
-def delivery_number(ack_subject: str) -> int:
-    """Read it from `$JS.ACK.…`, which has two tokens more where the server names domain and account.
-
-    https://docs.nats.io/reference/reference-protocols/nats_api_reference, "$JS.ACK".
-    """
-    tokens = ack_subject.split(".")
-    return int(tokens[4] if len(tokens) < 11 else tokens[6])
 
 
 def asked_after_status(asked: int, headers: Mapping[str, str]) -> int:
@@ -99,45 +57,44 @@ def is_missing(headers: Mapping[str, str]) -> bool:
     return status == "503" or (status == "409" and headers.get("Description", "").startswith("Consumer Deleted"))
 
 
-def crash_delay_s(delivery: int) -> float:
-    """How long a job rests whose handler failed: twice as long each time, up to `MAX_CRASH_DELAY_S`."""
-    return min(MAX_CRASH_DELAY_S, CRASH_DELAY_S * 2.0 ** (delivery - 1))
-
-
 class PullLoop:
-    """Keeps `slots` jobs of one lane in hand."""
+    """Pulls the deliveries of one lane."""
 
     def __init__(
         self,
         broker: Broker,
+        pool: JobPool,
         *,
         consumer: str,
-        slots: int,
-        handle: Callable[[Delivery], Awaitable[None]],
+        handle: Handle,
         restore: Callable[[], Awaitable[None]],
-        drain_timeout_s: float,
+        max_waiting: int,
+        max_waiting_bytes: int,
     ) -> None:
         """Pull for `handle`, which completes a delivery and acknowledges it; an error of it delivers the job again.
 
-        `restore` makes the stream and the consumer where the broker has lost them.
+        `restore` makes the stream and the consumer where the broker has lost them. At most `max_waiting` deliveries of
+        the lane wait in the pool or are under way, with at most `max_waiting_bytes`, counting `INLINE_BODY_LIMIT_BYTES`
+        for each that is under way.
         """
         self._broker = broker
+        self._pool = pool
         self._consumer = consumer
-        self._slots = slots
         self._handle = handle
         self._restore = restore
-        self._drain_timeout_s = drain_timeout_s
-        self._in_hand: dict[asyncio.Task[None], Delivery] = {}
+        self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
+        self._waiting = 0
+        self._waiting_bytes = 0
         self._asked = 0
         self._heard_at = 0.0
         self._ask = asyncio.Event()
         self._voided = False
         self._missing = False
-        self._stopping = False
         self._subscription: Subscription | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Pull until `stop`, then give back what has not begun and finish what has, for at most the drain time.
+        """Pull until `stop`; what the broker has already sent goes back to it. The pool drains by itself.
 
         Raises:
             ExceptionGroup[BrokerClosed]: the connection has ended for good.
@@ -155,13 +112,11 @@ class PullLoop:
         self._ask_anew()
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(self._keep_asking(inbox), name="asking for jobs")
-            ticking = tasks.create_task(self._keep_alive(), name="keeping jobs alive")
+            watching = tasks.create_task(self._watch(), name="watching the broker")
             await stop.wait()
-            self._stopping = True
             asking.cancel()
             await self._release(self._subscription)
-            await self._drain()
-            ticking.cancel()
+            watching.cancel()
 
     async def _keep_asking(self, inbox: str) -> None:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{self._consumer}"
@@ -172,7 +127,7 @@ class PullLoop:
                 await self._mend()
             if not self._broker.is_connected:
                 continue  # the reconnection asks: what is buffered now would be asked twice
-            wanted = self._slots - len(self._in_hand) - self._asked
+            wanted = self._room() - self._asked
             if wanted <= 0:
                 continue
             self._asked += wanted
@@ -205,12 +160,12 @@ class PullLoop:
         else:
             self._asked = max(0, self._asked - 1)
             delivery = Delivery(self._broker, message)
-            if self._stopping:
+            size = len(delivery.data)
+            self._waiting += 1
+            self._waiting_bytes += size
+            if not self._pool.take(delivery, self._handle, partial(self._left_queue, size)):
                 await delivery.nak(0)
                 return
-            task = asyncio.get_running_loop().create_task(self._work(delivery))
-            self._in_hand[task] = delivery
-            task.add_done_callback(self._done)
         self._consider_asking()
 
     def _take_status(self, headers: Mapping[str, str]) -> None:
@@ -220,27 +175,20 @@ class PullLoop:
             self._missing = self._missing or is_missing(headers)
             log.info("pull_refused", consumer=self._consumer, status=headers.get("Status"), asked=before)
 
-    async def _work(self, delivery: Delivery) -> None:
-        try:
-            await self._handle(delivery)
-        except Exception:
-            log.exception(
-                "job_crashed", request_id=delivery.message_id, delivery=delivery.number, is_last=delivery.is_last
-            )
-            with suppress(*BrokerErrors):  # unsaid, it comes again for want of an acknowledgement
-                if delivery.is_last:
-                    await delivery.term()  # left alone it would lie in the stream, delivered no more
-                else:
-                    await delivery.nak(crash_delay_s(delivery.number))
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        del self._in_hand[task]
+    def _left_queue(self, size_bytes: int) -> None:
+        self._waiting -= 1
+        self._waiting_bytes -= size_bytes
         self._consider_asking()
 
+    def _room(self) -> int:
+        """The deliveries that may wait beside those that do."""
+        left_bytes = self._max_waiting_bytes - self._waiting_bytes
+        return max(0, min(self._max_waiting - self._waiting, left_bytes // INLINE_BODY_LIMIT_BYTES))
+
     def _consider_asking(self) -> None:
-        """Ask when half of what could be under way is neither in hand nor asked for."""
-        free = self._slots - len(self._in_hand)
-        if self._asked <= free // 2:
+        """Ask when half of what may wait neither waits nor is asked for."""
+        room = self._room()
+        if room and self._asked <= room // 2:
             self._ask.set()
 
     def _ask_anew(self) -> None:
@@ -248,15 +196,12 @@ class PullLoop:
         self._heard_at = time.monotonic()
         self._ask.set()
 
-    async def _keep_alive(self) -> None:
-        """Say of every job in hand that it is in progress; ask anew when heartbeats stay away."""
+    async def _watch(self) -> None:
+        """Ask anew when idle heartbeats stay away."""
         while True:
             await asyncio.sleep(TICK_S)
             if self._broker.is_closed:
                 raise BrokerClosed
-            for delivery in list(self._in_hand.values()):
-                if self._broker.is_connected:
-                    await delivery.in_progress()
             if not self._broker.is_connected:
                 continue
             if self._asked and time.monotonic() - self._heard_at > IDLE_HEARTBEAT_S * MISSED_HEARTBEATS:
@@ -270,17 +215,3 @@ class PullLoop:
                 await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it untyped
         except BrokerErrors as error:  # the broker is away: it delivers again what is not acknowledged
             log.warning("release_failed", consumer=self._consumer, error=type(error).__name__)
-
-    async def _drain(self) -> None:
-        if not self._in_hand:
-            return
-        _, late = await asyncio.wait(list(self._in_hand), timeout=self._drain_timeout_s)
-        if not late:
-            return
-        log.warning("drain_timed_out", consumer=self._consumer, jobs=len(late))
-        for task in late:
-            delivery = self._in_hand[task]
-            task.cancel()
-            with suppress(*BrokerErrors):
-                await delivery.nak(0)
-        await asyncio.wait(late, timeout=CANCEL_TIMEOUT_S)

@@ -23,7 +23,7 @@ from infra.outbound import check_url, open_session
 from infra.vault import Vault
 from projections.alerts import Alerts, alert_to_tell
 from projections.freshness import wait_until_folded
-from workers.pull import Delivery
+from workers.delivery import Delivery
 
 TIMEOUT_S = 10.0
 RETRY_AFTER_S = (2.0, 30.0, 300.0, 1_800.0)

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,18 +17,22 @@ from domain.tokens import TokenUsage
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget, BytesInHand
 from infra.embedded_nats import EmbeddedNats
-from infra.jobs import MAX_DELIVERIES, STREAM, Job, JobQueue, consumer_name
+from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM, Job, JobQueue, Lane, consumer_name
 from infra.replies import FRAME_BYTES, Committed, ReplyInbox, ReplySender
 from tests.integration.ledger import START
 from tests.jobs import make_job
 from tests.waiting import eventually
-from workers.pull import Delivery, PullLoop
+from workers.delivery import Delivery
+from workers.heartbeat import HeartbeatThread, UnackedDeliveries
+from workers.job_pool import JobPool
+from workers.pull import PullLoop
 
 Handle = Callable[[Delivery], Awaitable[None]]
 
 
 def job(number: int) -> Job:
-    return make_job(request_id=f"req_{number:04}")
+    """A job of one of three keys of a project."""
+    return make_job(request_id=f"req_{number:04}", key_id=f"key_{number % 3}")
 
 
 @asynccontextmanager
@@ -40,20 +46,35 @@ async def connected(url: str) -> AsyncIterator[tuple[Broker, JobQueue]]:
 
 
 @asynccontextmanager
-async def pulling(broker: Broker, queue: JobQueue, handle: Handle, slots: int = 4) -> AsyncIterator[None]:
+async def pulling(
+    broker: Broker,
+    queue: JobQueue,
+    handle: Handle,
+    slots: int = 4,
+    *,
+    max_waiting: int = 4,
+    unacked: UnackedDeliveries | None = None,
+    lanes: tuple[Lane, ...] = ("sync",),
+) -> AsyncIterator[asyncio.Event]:
+    """A worker until the block ends, or until the event is set that the block is given."""
     stop = asyncio.Event()
-    loop = PullLoop(
-        broker,
-        consumer=consumer_name("sync"),
-        slots=slots,
-        handle=handle,
-        restore=queue.ensure,
-        drain_timeout_s=5,
-    )
-    running = asyncio.create_task(loop.run(stop))
-    yield
+    pool = JobPool(broker, unacked or UnackedDeliveries(), slots=slots, drain_timeout_s=5)
+    loops = [
+        PullLoop(
+            broker,
+            pool,
+            consumer=consumer_name(lane),
+            handle=handle,
+            restore=queue.ensure,
+            max_waiting=max_waiting,
+            max_waiting_bytes=64 * 1024 * 1024,
+        )
+        for lane in lanes
+    ]
+    running = [asyncio.create_task(part.run(stop)) for part in (pool, *loops)]
+    yield stop
     stop.set()
-    await running
+    await asyncio.gather(*running)
 
 
 async def test_no_more_jobs_are_in_hand_than_there_are_slots(nats_url: str) -> None:
@@ -93,7 +114,7 @@ async def test_a_job_published_twice_is_delivered_once(nats_url: str) -> None:
 async def test_a_job_whose_handler_fails_comes_again_and_is_given_up_at_last(
     nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.pull.CRASH_DELAY_S", 0.01)
+    monkeypatch.setattr("workers.job_pool.CRASH_DELAY_S", 0.01)
     deliveries: list[int] = []
 
     async def handle(delivery: Delivery) -> None:
@@ -133,6 +154,98 @@ async def test_a_worker_that_stops_finishes_what_it_has_and_gives_back_the_rest(
             await eventually(lambda: len(first | second) == 10)
     assert first
     assert not first & second
+
+
+async def test_a_quiet_tenant_starts_while_a_flood_holds_its_slots(nats_url: str) -> None:
+    started: list[str] = []
+    end = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        started.append(delivery.project_id)
+        if delivery.project_id == "prj_flood":
+            await end.wait()
+        await delivery.ack()
+
+    async with (
+        connected(nats_url) as (broker, queue),
+        pulling(broker, queue, handle, slots=8, max_waiting=8, lanes=("sync", "bulk")),
+    ):
+        for number in range(60):  # more than wait in both lanes, and are in the stream before the quiet one's
+            flood = make_job(request_id=f"req_{number:04}", project_id="prj_flood", key_id=f"key_{number % 5}")
+            await queue.publish(flood, "sync" if number < 4 else "bulk")
+        await eventually(lambda: len(started) == 7)
+        await queue.publish(make_job(request_id="req_quiet", project_id="prj_quiet"), "sync")
+        await eventually(lambda: "prj_quiet" in started)
+        assert started.count("prj_flood") == 7
+        end.set()
+        await eventually(lambda: len(started) == 61)
+
+
+async def test_what_waits_in_a_worker_that_stops_is_given_back_at_once(nats_url: str) -> None:
+    begun, taken_over = list[str](), list[str]()
+    end = asyncio.Event()
+
+    async def slowly(delivery: Delivery) -> None:
+        begun.append(delivery.message_id)
+        await end.wait()
+        await delivery.ack()
+
+    async def handle(delivery: Delivery) -> None:
+        taken_over.append(delivery.message_id)
+        await delivery.ack()
+
+    async with connected(nats_url) as (broker, queue), pulling(broker, queue, slowly, slots=1) as stop:
+        for number in range(4):
+            await queue.publish(job(number))
+        await eventually(lambda: begun)
+        stop.set()
+        async with pulling(broker, queue, handle):
+            await eventually(lambda: len(taken_over) == 3)
+        end.set()
+    assert len({*begun, *taken_over}) == 4
+
+
+async def test_a_blocked_event_loop_loses_no_delivery(nats_url: str) -> None:
+    started: list[str] = []
+    ended: dict[str, int] = {}
+    may_end = asyncio.Event()
+
+    def publish_while_blocked() -> None:
+        async def publish() -> None:
+            async with connected(nats_url) as (_, queue):
+                await queue.publish(make_job(request_id="req_buffered", project_id="prj_other"))
+
+        asyncio.run(publish())
+
+    async def handle(delivery: Delivery) -> None:
+        started.append(delivery.message_id)
+        if delivery.message_id == "req_blocks":
+            await eventually(lambda: len(started) == 2)
+            publishing = threading.Thread(target=publish_while_blocked)
+            publishing.start()
+            time.sleep(ACK_WAIT_S * 1.5)  # noqa: ASYNC251 - the fault itself
+            publishing.join()
+        elif delivery.message_id == "req_beside":
+            await may_end.wait()
+        else:
+            await asyncio.sleep(1)  # so that what was delivered again finds it running
+        ended[delivery.message_id] = delivery.number
+        await delivery.ack()
+
+    unacked = UnackedDeliveries()
+    heartbeats = HeartbeatThread(unacked, [nats_url], name="heartbeats of tests")
+    heartbeats.start()
+    async with connected(nats_url) as (broker, queue):
+        async with pulling(broker, queue, handle, unacked=unacked):
+            await queue.publish(make_job(request_id="req_beside", project_id="prj_beside"))
+            await queue.publish(make_job(request_id="req_blocks", project_id="prj_blocks"))
+            await eventually(lambda: len(started) == 3, within_s=ACK_WAIT_S * 4)
+            await asyncio.sleep(0.5)
+            may_end.set()
+        assert sorted(started) == ["req_beside", "req_blocks", "req_buffered"]
+        assert (ended["req_beside"], ended["req_blocks"]) == (1, 1), "no later delivery has come"
+        assert (await broker.client.jetstream().stream_info(STREAM)).state.messages == 0
+    await heartbeats.stop()
 
 
 async def test_a_queue_that_was_deleted_is_made_again_and_used(nats_url: str) -> None:

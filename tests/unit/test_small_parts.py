@@ -14,7 +14,8 @@ from domain.latency import MAX_MS, bucket_of, middle_ms, percentile_ms
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
 from infra.cancels import Cancels
-from workers.pull import asked_after_status, delivery_number
+from workers.delivery import delivery_number
+from workers.pull import asked_after_status
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

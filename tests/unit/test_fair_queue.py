@@ -1,0 +1,162 @@
+"""Tenants share a worker's slots: no flood keeps a quiet tenant waiting, and one alone uses nearly all of them."""
+
+import heapq
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.fair_queue import KEY_FACTOR, PROJECT_FACTOR, FairQueue
+
+SLOTS = 256
+Job = tuple[str, str, int]
+
+
+def job(project: str, number: int, key: str = "key") -> Job:
+    return project, key, number
+
+
+def flood(queue: FairQueue[Job], project: str, count: int, keys: int = 1) -> None:
+    for number in range(count):
+        key = f"key {number % keys}"
+        queue.add(project, key, (project, key, number))
+
+
+def start_all(queue: FairQueue[Job]) -> list[Job]:
+    started: list[Job] = []
+    while (item := queue.start()) is not None:
+        started.append(item)
+    return started
+
+
+def test_a_key_alone_uses_three_quarters_of_the_slots() -> None:
+    queue = FairQueue[Job](SLOTS)
+    flood(queue, "flood", 1_000)
+    assert len(start_all(queue)) == SLOTS * KEY_FACTOR // (KEY_FACTOR + 1)
+
+
+def test_a_project_alone_uses_seven_eighths_of_the_slots() -> None:
+    queue = FairQueue[Job](SLOTS)
+    flood(queue, "flood", 2_000, keys=50)
+    assert len(start_all(queue)) == SLOTS * PROJECT_FACTOR // (PROJECT_FACTOR + 1)
+
+
+@pytest.mark.parametrize("projects", [1, 2, 5, 20])
+def test_a_newcomer_finds_a_free_slot_however_many_flood(projects: int) -> None:
+    queue = FairQueue[Job](SLOTS)
+    for number in range(projects):
+        flood(queue, f"flood {number}", 1_000, keys=10)
+    start_all(queue)
+    assert SLOTS - queue.running >= SLOTS // (1 + projects * PROJECT_FACTOR)
+    quiet = job("quiet", 1)
+    queue.add(*quiet[:2], quiet)
+    assert start_all(queue) == [quiet]
+
+
+def test_a_second_key_of_a_flooding_project_finds_a_free_slot() -> None:
+    queue = FairQueue[Job](SLOTS)
+    flood(queue, "project", 1_000)
+    start_all(queue)
+    colleague = job("project", 1, "colleague")
+    queue.add(*colleague[:2], colleague)
+    assert start_all(queue) == [colleague]
+
+
+def test_a_freed_slot_goes_to_the_project_with_the_fewest_running() -> None:
+    queue = FairQueue[Job](8)
+    flood(queue, "flood", 100)
+    assert len(start_all(queue)) == 6
+    flood(queue, "quiet", 3)
+    assert [project for project, _, _ in start_all(queue)] == ["quiet", "quiet"]
+    queue.finish("flood", "key 0")
+    assert [project for project, _, _ in start_all(queue)] == ["quiet"]
+
+
+def test_a_key_first_in_is_first_out() -> None:
+    queue = FairQueue[Job](SLOTS)
+    flood(queue, "project", 50)
+    assert [number for _, _, number in start_all(queue)] == list(range(50))
+
+
+def test_projects_take_turns() -> None:
+    queue = FairQueue[Job](SLOTS)
+    for number in range(3):
+        for project in "abc":
+            queue.add(project, "key", job(project, number))
+    assert [project for project, _, _ in start_all(queue)] == list("abcabcabc")
+
+
+def test_a_worker_with_one_slot_works() -> None:
+    queue = FairQueue[Job](1)
+    flood(queue, "project", 2)
+    assert [number for _, _, number in start_all(queue)] == [0]
+    queue.finish("project", "key 0")
+    assert [number for _, _, number in start_all(queue)] == [1]
+
+
+def test_what_waits_can_be_taken_out() -> None:
+    queue = FairQueue[Job](4)
+    flood(queue, "flood", 10)
+    started = start_all(queue)
+    rest = queue.clear()
+    assert (len(rest), queue.waiting, queue.running) == (10 - len(started), 0, len(started))
+    for project, key, _ in started:
+        queue.finish(project, key)
+    assert (queue.running, queue.start()) == (0, None)
+
+
+@given(
+    slots=st.integers(1, 12),
+    steps=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.booleans()), max_size=120),
+)
+def test_no_job_is_lost_and_no_slot_is_exceeded(slots: int, steps: list[tuple[str, str, bool]]) -> None:
+    queue = FairQueue[Job](slots)
+    running: list[Job] = []
+    done: list[Job] = []
+    added = 0
+    for project, key, ends in steps:
+        queue.add(project, key, (project, key, added))
+        added += 1
+        running += start_all(queue)
+        assert len(running) == queue.running <= slots
+        if ends and running:
+            ended = running.pop(0)
+            queue.finish(*ended[:2])
+            done.append(ended)
+    while running or queue.waiting:
+        running += start_all(queue)
+        assert running, "something runs as long as something waits"
+        ended = running.pop()
+        queue.finish(*ended[:2])
+        done.append(ended)
+    assert sorted(number for _, _, number in done) == list(range(added))
+
+
+def waits_of_quiet(*, flooding: bool) -> list[float]:
+    """Simulated waiting times of a tenant that asks once a second, beside one with 2,000 jobs of 5 s."""
+    queue = FairQueue[Job](SLOTS)
+    events: list[tuple[float, int, str, Job]] = []
+    if flooding:
+        events += [(0.0, n, "arrives", job("flood", n, f"key {n % 3}")) for n in range(2_000)]
+    events += [(float(n), 10_000 + n, "arrives", job("quiet", 10_000 + n)) for n in range(60)]
+    heapq.heapify(events)
+    arrived: dict[Job, float] = {}
+    waits: list[float] = []
+    while events:
+        now, order, what, item = heapq.heappop(events)
+        if what == "arrives":
+            arrived[item] = now
+            queue.add(*item[:2], item)
+        else:
+            queue.finish(*item[:2])
+        for started in start_all(queue):
+            if started[0] == "quiet":
+                waits.append(now - arrived[started])
+            takes_s = 5.0 if started[0] == "flood" else 0.2
+            heapq.heappush(events, (now + takes_s, order + 100_000, "ends", started))
+    return waits
+
+
+def test_a_quiet_tenant_does_not_wait_beside_a_flood() -> None:
+    assert waits_of_quiet(flooding=False) == [0.0] * 60
+    assert waits_of_quiet(flooding=True) == [0.0] * 60

@@ -1,0 +1,63 @@
+"""One delivery of a job by JetStream, and its acknowledgement. Does not read the job."""
+
+from nats.aio.msg import Msg
+
+from infra.broker import Broker
+from infra.jobs import MAX_DELIVERIES
+
+IN_PROGRESS = b"+WPI"
+_NANO = 1_000_000_000
+
+
+class Delivery:
+    """One delivery of a job. `number` counts the deliveries of the same job from 1."""
+
+    def __init__(self, broker: Broker, message: Msg) -> None:
+        self._client = broker.client
+        self.ack_subject = message.reply
+        self.data = message.data
+        self.number = delivery_number(message.reply)
+        self.message_id = (message.headers or {}).get("Nats-Msg-Id") or message.reply
+        """The id of the request, without decoding the job."""
+        self.project_id, self.key_id = tenant_of(message.subject)
+        """Whose job it is, without decoding it; empty for a job that an older version has published."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the queue will give up on the job after this one."""
+        return self.number >= MAX_DELIVERIES
+
+    def renew(self, later: "Delivery") -> None:
+        """Acknowledge a later delivery of the same job instead."""
+        self.ack_subject, self.number = later.ack_subject, later.number
+
+    async def ack(self) -> None:
+        """The job is done with."""
+        await self._client.publish(self.ack_subject, b"+ACK")
+
+    async def nak(self, delay_s: float) -> None:
+        """Deliver the job again, after a while."""
+        await self._client.publish(self.ack_subject, b'-NAK {"delay": %d}' % int(delay_s * _NANO))
+
+    async def term(self) -> None:
+        """Never deliver the job again."""
+        await self._client.publish(self.ack_subject, b"+TERM")
+
+    async def in_progress(self) -> None:
+        """The job waits here or is worked on: its acknowledgement is not due yet."""
+        await self._client.publish(self.ack_subject, IN_PROGRESS)
+
+
+def delivery_number(ack_subject: str) -> int:
+    """Read it from `$JS.ACK.…`, which has two tokens more where the server names domain and account.
+
+    https://docs.nats.io/reference/reference-protocols/nats_api_reference, "$JS.ACK".
+    """
+    tokens = ack_subject.split(".")
+    return int(tokens[4] if len(tokens) < 11 else tokens[6])
+
+
+def tenant_of(subject: str) -> tuple[str, str]:
+    """The project and the API key in a job's subject, see `infra.jobs.job_subject`."""
+    tokens = subject.split(".")
+    return (tokens[3], tokens[4]) if len(tokens) == 5 else ("", "")

@@ -1,0 +1,109 @@
+"""Says of every unacknowledged delivery that it is in progress, from a thread of its own.
+
+JetStream delivers a job again when nothing is heard of it for `ACK_WAIT_S`. A heartbeat must not wait for the work that
+it vouches for, so the thread has its own event loop and its own connection to NATS: it goes on while the worker's event
+loop is blocked. It needs the interpreter's lock for a moment every few seconds; one call of C code that holds the lock
+for longer than `ACK_WAIT_S` stops the heartbeats too, and nothing in a worker makes one.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from infra.broker import Broker, BrokerErrors
+from infra.jobs import ACK_WAIT_S
+from workers.delivery import IN_PROGRESS
+
+INTERVAL_S = ACK_WAIT_S / 3
+MAX_BLOCKED_S = 120.0
+"""When the event loop has made no turn for so long, it may never make one: its jobs are left to other workers."""
+RECONNECT_DELAY_S = 1.0
+STOP_TIMEOUT_S = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class UnackedDeliveries:
+    """The deliveries that a worker has in hand, by their acknowledgement subjects. Shared by threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ack_subjects: set[str] = set()
+        self._turned_at = time.monotonic()
+
+    def add(self, ack_subject: str) -> None:
+        """Vouch for a delivery from now on."""
+        with self._lock:
+            self._ack_subjects.add(ack_subject)
+
+    def discard(self, ack_subject: str) -> None:
+        """No longer vouch for a delivery."""
+        with self._lock:
+            self._ack_subjects.discard(ack_subject)
+
+    def loop_turned(self) -> None:
+        """Note that the worker's event loop is alive."""
+        self._turned_at = time.monotonic()
+
+    def in_progress(self) -> list[str]:
+        """The deliveries to vouch for; none once the event loop has been blocked for `MAX_BLOCKED_S`."""
+        if time.monotonic() - self._turned_at > MAX_BLOCKED_S:
+            return []
+        with self._lock:
+            return list(self._ack_subjects)
+
+
+class HeartbeatThread:
+    """Sends the heartbeats of one process until it is stopped."""
+
+    def __init__(self, deliveries: UnackedDeliveries, urls: Sequence[str], *, name: str) -> None:
+        """Vouch for `deliveries` over a connection that the server lists under `name`."""
+        self._deliveries = deliveries
+        self._urls = urls
+        self._name = name
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. It ends with the process."""
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the thread."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_S)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._keep_beating())
+
+    async def _keep_beating(self) -> None:
+        while not self._stopping.is_set():
+            broker = Broker()
+            try:
+                await broker.connect(self._urls, name=self._name)
+                await self._beat(broker)
+            except BrokerErrors as error:  # the worker's event loop sends heartbeats too, meanwhile alone
+                log.warning("heartbeats_interrupted", error=type(error).__name__, message=str(error))
+            except Exception:  # the thread outlives its faults: without it a blocked event loop loses its jobs
+                log.exception("heartbeats_failed")
+            finally:
+                await broker.close()
+            await self._pause(RECONNECT_DELAY_S)
+
+    async def _beat(self, broker: Broker) -> None:
+        """Send heartbeats until the thread is stopped or the connection has ended for good."""
+        while not (self._stopping.is_set() or broker.is_closed):
+            if broker.is_connected:  # what is buffered for a lost connection would be sent too late
+                for ack_subject in self._deliveries.in_progress():
+                    await broker.client.publish(ack_subject, IN_PROGRESS)
+            await self._pause(INTERVAL_S)
+
+    async def _pause(self, delay_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), delay_s)

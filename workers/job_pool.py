@@ -1,0 +1,159 @@
+"""The slots of a worker: deliveries wait in a fair queue, run, and are kept alive until they are acknowledged.
+
+Does not know where the deliveries come from (`workers/pull.py`) or what a job is about (`workers/complete.py`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from msgspec import Struct
+
+from infra.broker import Broker, BrokerErrors
+from infra.jobs import ACK_WAIT_S
+from workers.delivery import Delivery
+from workers.fair_queue import FairQueue
+from workers.heartbeat import UnackedDeliveries
+
+TICK_S = ACK_WAIT_S / 3
+CANCEL_TIMEOUT_S = 5.0
+CRASH_DELAY_S = 1.0
+MAX_CRASH_DELAY_S = 8.0
+
+Handle = Callable[[Delivery], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+class _InHand(Struct, eq=False):
+    """A delivery that waits or runs."""
+
+    delivery: Delivery
+    handle: Handle
+    left_queue: Callable[[], None]
+    task: asyncio.Task[None] | None = None
+    """None: it waits."""
+
+
+def crash_delay_s(delivery: int) -> float:
+    """How long a job rests whose handler failed: twice as long each time, up to `MAX_CRASH_DELAY_S`."""
+    return min(MAX_CRASH_DELAY_S, CRASH_DELAY_S * 2.0 ** (delivery - 1))
+
+
+class JobPool:
+    """Runs at most `slots` jobs at a time, whatever lanes they come from."""
+
+    def __init__(self, broker: Broker, unacked: UnackedDeliveries, *, slots: int, drain_timeout_s: float) -> None:
+        """Vouch for what is in hand over `broker`, and through `unacked` for the heartbeat thread."""
+        self._broker = broker
+        self._unacked = unacked
+        self._drain_timeout_s = drain_timeout_s
+        self._queue = FairQueue[_InHand](slots)
+        self._in_hand: dict[str, _InHand] = {}
+        """By message id."""
+        self._stopping = False
+
+    def take(self, delivery: Delivery, handle: Handle, left_queue: Callable[[], None]) -> bool:
+        """Let a delivery wait for its turn. False if the pool is stopping: the delivery belongs to another worker.
+
+        `left_queue` is called once, when the delivery no longer waits. A job that is in hand already, whose
+        acknowledgement was late, is not started a second time.
+        """
+        if self._stopping:
+            left_queue()
+            return False
+        known = self._in_hand.get(delivery.message_id)
+        if known is not None:
+            log.warning("job_delivered_again", request_id=delivery.message_id, delivery=delivery.number)
+            self._unacked.discard(known.delivery.ack_subject)
+            known.delivery.renew(delivery)
+            self._unacked.add(delivery.ack_subject)
+            left_queue()
+            return True
+        job = _InHand(delivery, handle, left_queue)
+        self._in_hand[delivery.message_id] = job
+        self._unacked.add(delivery.ack_subject)
+        self._queue.add(delivery.project_id, delivery.key_id, job)
+        self._start_next()
+        return True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep what is in hand alive until `stop`; then give back what waits and finish what runs, for at most the
+        drain time.
+        """
+        ticking = asyncio.create_task(self._keep_alive(), name="keeping jobs alive")
+        try:
+            await stop.wait()
+            self._stopping = True
+            await self._give_back(self._queue.clear())
+            await self._drain()
+        finally:
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
+
+    def _start_next(self) -> None:
+        while (job := self._queue.start()) is not None:
+            self._start(job)
+
+    def _start(self, job: _InHand) -> None:
+        job.left_queue()
+        job.task = asyncio.get_running_loop().create_task(self._work(job))
+        job.task.add_done_callback(lambda _: self._done(job))
+
+    async def _work(self, job: _InHand) -> None:
+        delivery = job.delivery
+        try:
+            await job.handle(delivery)
+        except Exception:
+            log.exception(
+                "job_crashed", request_id=delivery.message_id, delivery=delivery.number, is_last=delivery.is_last
+            )
+            self._unacked.discard(delivery.ack_subject)  # a heartbeat behind the NAK would undo its delay
+            with suppress(*BrokerErrors):  # unsaid, it comes again for want of an acknowledgement
+                if delivery.is_last:
+                    await delivery.term()  # left alone it would lie in the stream, delivered no more
+                else:
+                    await delivery.nak(crash_delay_s(delivery.number))
+
+    def _done(self, job: _InHand) -> None:
+        self._forget(job)
+        self._queue.finish(job.delivery.project_id, job.delivery.key_id)
+        self._start_next()
+
+    def _forget(self, job: _InHand) -> None:
+        del self._in_hand[job.delivery.message_id]
+        self._unacked.discard(job.delivery.ack_subject)
+
+    async def _keep_alive(self) -> None:
+        """Say of every job in hand that it is in progress, beside the heartbeat thread."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._unacked.loop_turned()
+            for job in list(self._in_hand.values()):
+                if self._broker.is_connected:
+                    with suppress(*BrokerErrors):  # the next one may get through
+                        await job.delivery.in_progress()
+
+    async def _give_back(self, jobs: list[_InHand]) -> None:
+        """Let other workers have the jobs that were not started."""
+        for job in jobs:
+            self._forget(job)
+            job.left_queue()
+            with suppress(*BrokerErrors):
+                await job.delivery.nak(0)
+
+    async def _drain(self) -> None:
+        running = {job.task: job for job in self._in_hand.values() if job.task is not None}
+        if not running:
+            return
+        _, late = await asyncio.wait(list(running), timeout=self._drain_timeout_s)
+        if not late:
+            return
+        log.warning("drain_timed_out", jobs=len(late))
+        for task in late:
+            task.cancel()
+            self._unacked.discard(running[task].delivery.ack_subject)
+            with suppress(*BrokerErrors):
+                await running[task].delivery.nak(0)
+        await asyncio.wait(late, timeout=CANCEL_TIMEOUT_S)
