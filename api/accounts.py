@@ -16,6 +16,7 @@ from api.inline_append import append_folded
 from domain.api_key import SECRET_BYTES, format_api_key, hint
 from domain.errors import NotFound
 from domain.events import (
+    DEFAULT_CONCURRENCY_LIMIT,
     ApiKeyChanged,
     ApiKeyIssued,
     ApiKeyRevoked,
@@ -83,7 +84,7 @@ class Accounts:
     ) -> NewProject:
         """Create a project with its first key, of role admin, and the provider keys that it brings."""
         project_id, now = new_id("prj"), datetime.now(UTC)
-        key, issued = self._new_key(KeySettings(name="first key", role="admin"), now)
+        key, issued = self._new_key(first_key_settings(), now)
         created = (
             ProjectCreated(name=name, installation_daily_budget_nano_usd=installation_daily_budget_nano_usd),
             *_provider_keys_set(provider_keys),
@@ -118,6 +119,7 @@ class Accounts:
             monthly_budget_nano_usd=known.monthly_budget_nano_usd,
             alert_url=known.alert_url,
             installation_daily_budget_nano_usd=known.installation_daily_budget_nano_usd,
+            cancel_on_disconnect=known.cancel_on_disconnect,
         )
         after = replace(before, **settings)
         if after != before:
@@ -200,6 +202,11 @@ class Accounts:
                 key=key,
                 hint=hint(key) if key is not None else None,
             )
+
+
+def first_key_settings() -> KeySettings:
+    """The settings of a project's first key."""
+    return KeySettings(name="first key", role="admin", concurrency_limit=DEFAULT_CONCURRENCY_LIMIT)
 
 
 async def create_first_project(settings: Settings) -> str | None:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from api.authentication import Authenticator, Caller
 from api.departure import Departure
+from api.dispatched import DispatchedRequests
 from api.gate import Gate, StaleKey
 from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
@@ -33,7 +34,7 @@ from infra.blobs import Blobs
 from infra.event_log import Commit, EventLog
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
-from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobQueue, PublishUnknown
+from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobQueue, Lane, PublishUnknown
 from infra.provider_objects import ProviderObjects
 from infra.replies import Committed, Failed, ReplyInbox
 from infra.request_log import record
@@ -124,20 +125,22 @@ class Answering:
         self._inbox = inbox
         self._blobs = blobs
         self._now = now
+        self._dispatched = DispatchedRequests()
 
     def route(self, caller: Caller, model: str) -> Route:
         """Where a caller's request for a model goes. Raises as `Preparation.route`."""
         return self._preparation.route(caller, model)
 
-    async def answer(self, caller: Caller, question: Question) -> Answer:
+    async def answer(self, caller: Caller, question: Question, departure: Departure) -> Answer:
         """Find or make the answer, in one piece.
 
         Raises:
             GatewayError: every refusal and failure of the contract's table.
+            CallerLeft: the departure was noted; nothing is held for it, or its call is being given up.
 
         """
         assert question.stream is None, "asked to be streamed"
-        answer = await self._find(caller, question, Departure())
+        answer = await self._find(caller, question, departure)
         assert isinstance(answer, Answer), "in one piece"
         return answer
 
@@ -207,13 +210,23 @@ class Answering:
 
     async def _dispatch(self, asked: Asked, hold_nano_usd: NanoUsd) -> Answer:
         """Publish the job and wait for what comes of it."""
-        with self._inbox.expect(asked.question.request_id, asked.question.in_hand) as ended:
-            await self._publish(asked)
-            remaining_s = (asked.deadline - self._now()).total_seconds()
+        request_id, caller = asked.question.request_id, asked.caller
+        with (
+            self._dispatched.count(caller.project_id, caller.key_id) as lane,
+            self._inbox.expect(request_id, asked.question.in_hand) as ended,
+        ):
             try:
-                outcome = await asyncio.wait_for(ended, max(0.0, remaining_s))
+                asked.departure.check()
+                await self._publish(asked, lane)
+                remaining_s = (asked.deadline - self._now()).total_seconds()
+                waiting = asked.departure.racing(ended) if caller.cancel_on_disconnect else ended
+                outcome = await asyncio.wait_for(waiting, max(0.0, remaining_s))
             except TimeoutError:
                 return await self._too_late(asked)
+            except CallerLeft as error:
+                if not await self._drop(asked, error):
+                    self._inbox.leave(request_id)  # behind the claim, so the worker hears it
+                raise
         if isinstance(outcome, Failed):
             raise error_of(outcome.failure)
         asked.standing = _settled(asked.standing, hold_nano_usd, outcome.receipt.cost_nano_usd)
@@ -223,10 +236,11 @@ class Answering:
         """Publish the job and wait for the first part of the answer."""
         request_id = asked.question.request_id
         incoming, closing = IncomingStream(in_hand=asked.question.in_hand), ExitStack()
+        lane = closing.enter_context(self._dispatched.count(asked.caller.project_id, asked.caller.key_id))
         closing.enter_context(self._inbox.collect(request_id, incoming))
         try:
             asked.departure.check()
-            await self._publish(asked)
+            await self._publish(asked, lane)
             closing.callback(lambda: None if incoming.has_ended else self._inbox.leave(request_id))
             remaining_s = (asked.deadline - self._now()).total_seconds()
             closing.callback(asyncio.get_running_loop().call_later(max(0.0, remaining_s), incoming.expire).cancel)
@@ -256,10 +270,10 @@ class Answering:
             raise error_of(came.failure)
         return None if isinstance(came, Committed) else came
 
-    async def _publish(self, asked: Asked) -> None:
+    async def _publish(self, asked: Asked, lane: Lane) -> None:
         """Hand the job to the queue; what was held for it is released where that fails."""
         try:
-            await self._queue.publish(await self._job(asked))
+            await self._queue.publish(await self._job(asked), lane)
         except (Overloaded, Unavailable) as error:
             if await self._drop(asked, error) or not isinstance(error, PublishUnknown):
                 raise
@@ -290,6 +304,7 @@ class Answering:
             headers=question.headers,
             query=question.query,
             stream=question.stream,
+            cancel_on_disconnect=asked.caller.cancel_on_disconnect and question.stream is None,
             input_bound=asked.input_tokens,
             output_bound=asked.output_tokens,
             may_think_unseen=may_think_unseen(found.upstream_model),

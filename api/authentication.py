@@ -39,6 +39,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     project_name: str
     is_limited: bool
     """Whether admission has anything to look at: a rate, a budget of the key's or the project's."""
+    cancel_on_disconnect: bool
+    """The project's setting for requests that are not streamed."""
     settings: KeySettings
     providers: tuple[NamedProvider, ...]
     """Those by configuration that it may ask: the project's own, then the installation's."""
@@ -155,6 +157,7 @@ def _caller(record: KeyRecord | None) -> Caller | None:
         project_id=record.project_id,
         project_name=record.project_name,
         is_limited=record.project_has_budget or any(limit is not None for limit in record.settings.limits()),
+        cancel_on_disconnect=record.cancel_on_disconnect,
         settings=record.settings,
         providers=record.providers,
         own_credentials=record.own_credentials,

@@ -1,7 +1,7 @@
-"""Whether a caller has left whose answer is to be streamed, while there is nothing yet to be sent to it.
+"""Whether a caller has left while there is nothing yet to be sent to it.
 
-Once its stream has begun, whoever sends it notices (`api/delivery.py`). An answer in one piece is made to its end
-whether or not its caller waits for it.
+Once a stream has begun, whoever sends it notices (`api/delivery.py`). An answer in one piece is made to its end whether
+or not its caller waits for it, unless the project's `cancel_on_disconnect` says otherwise.
 """
 
 import asyncio
@@ -57,16 +57,21 @@ class Departure:
 
 
 @asynccontextmanager
-async def departure_of(receive: Receive) -> AsyncIterator[Departure]:
-    """The departure of the caller that `receive` hears, whose body has been read: noted as long as the block lasts."""
+async def departure_of(receive: Receive, *, listen: bool = True) -> AsyncIterator[Departure]:
+    """The departure of the caller that `receive` hears, whose body has been read: noted as long as the block lasts, if
+    `listen` is true.
+    """
     departure = Departure()
+    if not listen:
+        yield departure
+        return
 
-    async def listen() -> None:
+    async def until_disconnected() -> None:
         while (await receive())["type"] != "http.disconnect":
             continue
         departure.note()
 
-    listening = asyncio.create_task(listen(), name="listening for a departure")
+    listening = asyncio.create_task(until_disconnected(), name="listening for a departure")
     try:
         yield departure
     finally:

@@ -78,7 +78,7 @@ class Asked(Struct, kw_only=True):
     is_counted: bool = False
     """Whether it has been counted toward the rate limit."""
     departure: Departure = field(default_factory=Departure)
-    """Noted only where the answer is to be streamed."""
+    """Noted only if the answer is to be streamed, or if the project says `cancel_on_disconnect`."""
     standing: Standing = Standing()
     lowered_cap: int | None = None
     """The output cap that fitted into the budget, where that is lower than the model's own."""

@@ -35,6 +35,8 @@ Role = Literal["member", "admin"]
 INSTALLATION = "installation"
 """The project of what belongs to no project."""
 DEFAULT_RATE_LIMIT_PER_MINUTE = 600
+DEFAULT_CONCURRENCY_LIMIT = 256
+"""Of a key that is issued without one. In an event that does not say it there is none: keys of before have no limit."""
 DEFAULT_BUDGET_WAIT_MS = 2_000
 
 
@@ -64,6 +66,8 @@ class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
     """Where it is told that a window has reached a threshold."""
     installation_daily_budget_nano_usd: NanoUsd | None = None
     """For its requests under the installation's credentials; None is no limit. The operator alone changes it."""
+    cancel_on_disconnect: bool = False
+    """If true, a request that is not streamed ends when its caller disconnects, unless others wait for its answer."""
 
 
 class ProviderKeySet(_Event, frozen=True, kw_only=True):
@@ -224,7 +228,7 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
 
     attempt: int
     upstream_model: str
-    reason: Literal["worker_lost", "timeout", "connection_lost"]
+    reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"]
     assumed_nano_usd: NanoUsd
     budget_day: date
 

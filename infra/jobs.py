@@ -91,6 +91,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the caller's vendor headers and query say (`anthropic-beta`, `beta=true`), passed on with a wire body."""
     stream: StreamWish | None = None
     """None: the answer is given in one piece."""
+    cancel_on_disconnect: bool = False
+    """Of an answer in one piece: the call is given up once nothing waits for it."""
     input_bound: int = 0
     output_bound: int = 0
     """The most tokens that the answer can be counted as: for the cost of one that is cut."""

@@ -31,7 +31,7 @@ _decode_providers = msgspec.json.Decoder(tuple[NamedProvider, ...]).decode
 _KEY = (
     "SELECT k.key_id, k.project_id, k.secret_hash, k.version, k.hint, k.settings::text AS settings, k.created_at, "  # noqa: S608 - a constant
     "k.revoked_at, p.name AS project_name, coalesce(p.daily_budget_nano_usd, p.monthly_budget_nano_usd, "
-    "p.installation_daily_budget_nano_usd) IS NOT NULL AS project_has_budget, "
+    "p.installation_daily_budget_nano_usd) IS NOT NULL AS project_has_budget, p.cancel_on_disconnect, "
     "ARRAY(SELECT c.provider FROM provider_keys c WHERE c.project_id = k.project_id) AS own_credentials, "
     "(SELECT json_agg(json_build_object('name', n.name, 'kind', n.kind, 'base_url', n.base_url, "
     "'models', n.models, 'replaces_builtin', n.replaces_builtin) "
@@ -41,7 +41,7 @@ _KEY = (
 )
 _PROJECT = (
     "SELECT project_id, name, created_at, daily_budget_nano_usd, monthly_budget_nano_usd, alert_url, "
-    "installation_daily_budget_nano_usd FROM projects "
+    "installation_daily_budget_nano_usd, cancel_on_disconnect FROM projects "
 )
 
 
@@ -55,6 +55,7 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     """Of the key's stream."""
     project_name: str
     project_has_budget: bool
+    cancel_on_disconnect: bool
     hint: str
     settings: KeySettings
     created_at: datetime
@@ -76,6 +77,7 @@ class ProjectRecord(Struct, frozen=True, kw_only=True):
     alert_url: str | None
     installation_daily_budget_nano_usd: NanoUsd | None
     """For its requests under the installation's credentials."""
+    cancel_on_disconnect: bool
     provider_hints: dict[str, str]
 
 
@@ -101,14 +103,15 @@ class Keys:
                 case ProjectSettingsChanged() as changed:
                     await connection.execute(
                         f"UPDATE projects{suffix} SET name = $2, daily_budget_nano_usd = $3, "  # noqa: S608 - a constant
-                        "monthly_budget_nano_usd = $4, alert_url = $5, installation_daily_budget_nano_usd = $6 "
-                        "WHERE project_id = $1",
+                        "monthly_budget_nano_usd = $4, alert_url = $5, installation_daily_budget_nano_usd = $6, "
+                        "cancel_on_disconnect = $7 WHERE project_id = $1",
                         stored.project_id,
                         changed.name,
                         changed.daily_budget_nano_usd,
                         changed.monthly_budget_nano_usd,
                         changed.alert_url,
                         changed.installation_daily_budget_nano_usd,
+                        changed.cancel_on_disconnect,
                     )
                 case ApiKeyIssued() as issued:
                     await connection.execute(

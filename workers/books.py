@@ -8,8 +8,16 @@ import structlog
 from msgspec import Struct
 
 from domain.answer import Failure, Receipt, failure_of, receipt_of
-from domain.errors import GatewayError, ProviderError
-from domain.events import CachedCopy, CostIncurred, Event, RequestCompleted, RequestFailed
+from domain.errors import CallerLeft, GatewayError, ProviderError
+from domain.events import (
+    AttemptFailed,
+    AttemptLost,
+    CachedCopy,
+    CostIncurred,
+    Event,
+    RequestCompleted,
+    RequestFailed,
+)
 from domain.history import History, after_answer, after_cut, after_failure, cost_of, ending
 from domain.money import ZERO
 from domain.tokens import TokenUsage
@@ -136,6 +144,34 @@ class Books:
         if ends_request:
             await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
             await self.tell_followers(job)
+
+    async def abandoned(self, work: Work, claim: Claim, error: CallerLeft, *, was_called: bool) -> None:
+        """Write that an attempt was given up because nothing waits for its answer, and end its request.
+
+        If the provider was called, what the attempt costs is not known, and its hold is assumed to be spent.
+        """
+        job, now = work.job, self._now()
+        if was_called:
+            ended: AttemptFailed | AttemptLost = outcome.attempt_lost(
+                work.subject,
+                "caller_left",
+                attempt=claim.attempt,
+                hold_nano_usd=claim.hold_nano_usd,
+                budget_day=claim.budget_day,
+            )
+        else:
+            ended = outcome.attempt_not_made(
+                work.subject,
+                error,
+                attempt=claim.attempt,
+                hold_nano_usd=claim.hold_nano_usd,
+                budget_day=claim.budget_day,
+            )
+        failed = _failed(work, error, now)
+        recorded = await self._record(work, now, lambda history: after_failure(history, ended, failed))
+        work.history = recorded.history
+        log.info("attempt_abandoned", request_id=job.request_id, attempt=claim.attempt, was_called=was_called)
+        await self.tell_ending(work, recorded.history)
 
     async def given_up(self, work: Work, claim: Claim, error: ProviderError) -> None:
         """Write that an attempt was not made after all, and end its request."""

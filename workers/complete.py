@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from domain.dialects.answered import FAILED, Answered
-from domain.errors import ProviderError, ProviderLost
+from domain.errors import CallerLeft, ProviderError, ProviderLost
 from domain.routing import ECHO
 from infra.admission import Attempt, Claim, Claims, NoRoom
 from infra.cancels import Departures
@@ -26,6 +26,7 @@ from workers.calls import ProviderCalls
 from workers.delivery import Delivery
 from workers.resume import MAX_ATTEMPTS, resume
 from workers.streaming import StreamedAttempts
+from workers.waiting_callers import WaitingCallers, caller_left
 
 RETRY_BACKOFF_S = 0.25
 MAX_RETRY_WAIT_S = 4.0
@@ -48,6 +49,7 @@ class Completer:
         calls: ProviderCalls,
         books: Books,
         streams: StreamedAttempts,
+        callers: WaitingCallers,
         replies: ReplySender,
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -57,6 +59,7 @@ class Completer:
         self._calls = calls
         self._books = books
         self._streams = streams
+        self._callers = callers
         self._replies = replies
         self._now = now
         self._sleep = sleep
@@ -84,7 +87,7 @@ class Completer:
             prepared=await self._calls.prepare(job),
             history=[],
         )
-        with self._streams.departures(job) as left:
+        with self._callers.departures(job) as left:
             claim = await self._claim(work, delivery.number)
             if claim is not None and await self._may_stream(work, claim):
                 await self._attempt_until_it_ends(work, claim, left, delivery.number)
@@ -108,7 +111,7 @@ class Completer:
                 if work.job.stream is not None:
                     await self._streams.attempt(work, claim, left, timeout_s)
                 else:
-                    await self._record_answer(work, claim, await self._calls.call(work.prepared, timeout_s))
+                    await self._answer_in_one_piece(work, claim, left, timeout_s)
             except ProviderError as error:
                 wait_s = self._retry_wait_s(work, claim, error)
                 await self._books.failure(work, claim, error, ends_request=wait_s is None)
@@ -121,6 +124,28 @@ class Completer:
                 claim = following
             else:
                 return
+
+    async def _answer_in_one_piece(self, work: Work, claim: Claim, left: Departures, timeout_s: float) -> None:
+        """Make one attempt. If its project says so, it is given up once nothing waits for the answer.
+
+        Raises:
+            ProviderError: the provider gave no answer; nothing is written.
+
+        """
+        calling = self._calls.call(work.prepared, timeout_s)
+        if not work.job.cancel_on_disconnect:
+            await self._record_answer(work, claim, await calling)
+            return
+        if await self._callers.are_gone(work.job, left):
+            calling.close()
+            await self._books.abandoned(work, claim, caller_left(), was_called=False)
+            return
+        try:
+            answered = await self._callers.unless_gone(work.job, left, calling)
+        except CallerLeft as error:
+            await self._books.abandoned(work, claim, error, was_called=True)
+        else:
+            await self._record_answer(work, claim, answered)
 
     async def _next_claim(self, work: Work, claim: Claim, delivery: int, error: ProviderError) -> Claim | None:
         """The claim of the next attempt; None where there is none, because another delivery was first or for money.

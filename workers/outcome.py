@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from domain.errors import ProviderError, ProviderTimeout
+from domain.errors import GatewayError, ProviderError, ProviderTimeout
 from domain.events import (
     AttemptFailed,
     AttemptLost,
@@ -127,7 +127,7 @@ def attempt_ended(
 
 
 def attempt_not_made(
-    subject: Subject, error: ProviderError, *, attempt: int, hold_nano_usd: NanoUsd, budget_day: date
+    subject: Subject, error: GatewayError, *, attempt: int, hold_nano_usd: NanoUsd, budget_day: date
 ) -> AttemptFailed:
     """The attempt was given up before its provider was called: its hold is released."""
     return AttemptFailed(
@@ -141,7 +141,7 @@ def attempt_not_made(
 
 def attempt_lost(
     subject: Subject,
-    reason: Literal["worker_lost", "timeout", "connection_lost"],
+    reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"],
     *,
     attempt: int,
     hold_nano_usd: NanoUsd,

@@ -28,6 +28,7 @@ from workers.providers.registry import make_providers
 from workers.providers.sessions import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
+from workers.waiting_callers import WaitingCallers
 from workers.webhooks import AlertTeller
 
 DRAIN_TIMEOUT_S = 20.0
@@ -61,13 +62,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     )
     replies, cancels = ReplySender(broker), Cancels()
     await cancels.listen(broker)
+    callers = WaitingCallers(replies=replies, cancels=cancels)
     books = Books(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     completer = Completer(
         event_log=event_log,
         claims=claims,
         calls=calls,
         books=books,
-        streams=StreamedAttempts(calls=calls, books=books, replies=replies, cancels=cancels),
+        streams=StreamedAttempts(calls=calls, books=books, replies=replies, callers=callers),
+        callers=callers,
         replies=replies,
         now=_now,
     )
@@ -97,16 +100,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         )
 
     slots = settings.worker_slots
-    callers, background, alerts = pool_of(slots), pool_of(slots), pool_of(ALERT_SLOTS)
+    interactive, background, alerts = pool_of(slots), pool_of(slots), pool_of(ALERT_SLOTS)
     loops = (
-        loop_of("sync", callers, completer.complete, slots),
-        loop_of("bulk", callers, completer.complete, slots),
+        loop_of("sync", interactive, completer.complete, slots),
+        loop_of("bulk", interactive, completer.complete, slots),
         loop_of("async", background, completer.complete, slots),
         loop_of(ALERTS_LANE, alerts, teller.tell, ALERT_SLOTS),
     )
     log.info("worker_ready", slots=slots)
     async with asyncio.TaskGroup() as tasks:
-        for part in (*loops, callers, background, alerts):
+        for part in (*loops, interactive, background, alerts):
             tasks.create_task(part.run(stop))
     await heartbeats.stop()
     await teller.close()

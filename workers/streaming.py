@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 
 from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.streamed import StreamFailed
@@ -17,13 +17,14 @@ from domain.money import to_usd
 from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 from infra.admission import Claim
-from infra.cancels import Cancels, Departures
+from infra.cancels import Departures
 from infra.jobs import Job
 from infra.replies import ReplySender
 from workers import outcome
 from workers.books import Body, Books, Work
 from workers.calls import ProviderCalls
 from workers.relay import End, Relay, close, finding, make_relay
+from workers.waiting_callers import WaitingCallers, caller_left
 
 LAST_WORDS_S = 1.0
 
@@ -31,17 +32,11 @@ LAST_WORDS_S = 1.0
 class StreamedAttempts:
     """Makes attempts whose answers are streamed, for one worker."""
 
-    def __init__(self, *, calls: ProviderCalls, books: Books, replies: ReplySender, cancels: Cancels) -> None:
+    def __init__(self, *, calls: ProviderCalls, books: Books, replies: ReplySender, callers: WaitingCallers) -> None:
         self._calls = calls
         self._books = books
         self._replies = replies
-        self._cancels = cancels
-
-    def departures(self, job: Job) -> AbstractContextManager[Departures]:
-        """Those who leave that waited for the job's answer. To be had before the claim: whoever leaves and finds the
-        attempt claimed says so once, and has to be heard.
-        """
-        return self._cancels.of(job.request_id)
+        self._callers = callers
 
     async def attempt(self, work: Work, claim: Claim, left: Departures, timeout_s: float) -> None:
         """Make one attempt, and write what came of it.
@@ -50,8 +45,8 @@ class StreamedAttempts:
             ProviderError: the provider gave no stream; nothing is written.
 
         """
-        if await self._is_deserted(work.job, left):
-            await self._books.cut(work, claim, TokenUsage(), _caller_left())
+        if await self._callers.are_gone(work.job, left):
+            await self._books.cut(work, claim, TokenUsage(), caller_left())
             return
         relay = make_relay(work.job)
         outgoing = _Outgoing(self._replies, work.job, claim)
@@ -80,17 +75,10 @@ class StreamedAttempts:
         self, work: Work, relay: Relay, outgoing: "_Outgoing", left: Departures, timeout_s: float
     ) -> GatewayError | None:
         """Pass the stream on; the reason, where it was cut."""
-        passing = asyncio.create_task(self._pass_on(work, relay, outgoing, timeout_s))
-        leaving = asyncio.create_task(self._until_nobody_waits(work.job, left))
         try:
-            await asyncio.wait((passing, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if passing.done():
-                return passing.result()
-        finally:
-            passing.cancel()
-            leaving.cancel()
-            await asyncio.gather(passing, leaving, return_exceptions=True)
-        return _caller_left()
+            return await self._callers.unless_gone(work.job, left, self._pass_on(work, relay, outgoing, timeout_s))
+        except CallerLeft as error:
+            return error
 
     async def _pass_on(self, work: Work, relay: Relay, outgoing: "_Outgoing", timeout_s: float) -> GatewayError | None:
         provider = work.job.provider
@@ -113,21 +101,6 @@ class StreamedAttempts:
             return error
         close(relay.reader)
         return None if relay.reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
-
-    async def _until_nobody_waits(self, job: Job, left: Departures) -> None:
-        while not await self._is_deserted(job, left):
-            await left.news.wait()
-
-    async def _is_deserted(self, job: Job, left: Departures) -> bool:
-        """Whether the caller has left, and nobody waits who asked the same."""
-        left.news.clear()  # who leaves while it is asked is asked about next
-        if not left.caller_has_left:
-            return False
-        return job.cache_key is None or not await self._replies.is_awaited(job.request_id)
-
-
-def _caller_left() -> CallerLeft:
-    return CallerLeft("the caller left before the answer was complete")
 
 
 async def _relayed(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:

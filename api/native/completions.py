@@ -129,7 +129,8 @@ async def _complete(
     )
     answering = services.answering
     if question.stream is None:
-        return _delivered(await answering.answer(caller, question), question)
+        async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
+            return _delivered(await answering.answer(caller, question, departure), question)
     async with departure_of(request.receive) as departure:
         answer = await answering.stream(caller, question, departure)
     return EventStream(answer, NativeStream(question), stream_headers(answer) | limit_headers(answer.standing))

@@ -16,7 +16,13 @@ from api.native.projects import ProjectName
 from api.requests import AnyRequest, admin_of, body_for, id_in_path, in_utc, services_of
 from domain.chat import Name
 from domain.errors import InvalidRequest
-from domain.events import DEFAULT_BUDGET_WAIT_MS, DEFAULT_RATE_LIMIT_PER_MINUTE, KeySettings, Role
+from domain.events import (
+    DEFAULT_BUDGET_WAIT_MS,
+    DEFAULT_CONCURRENCY_LIMIT,
+    DEFAULT_RATE_LIMIT_PER_MINUTE,
+    KeySettings,
+    Role,
+)
 from projections import keys
 from projections.keys import KeyRecord
 
@@ -42,7 +48,7 @@ class NewKeyCall(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
     monthly_budget: Dollars | None = None
     rate_limit: Limit | None = DEFAULT_RATE_LIMIT_PER_MINUTE
     token_limit: Limit | None = None
-    concurrency_limit: Concurrency | None = None
+    concurrency_limit: Concurrency | None = DEFAULT_CONCURRENCY_LIMIT
     models: Models | None = None
     expires_at: Moment | None = None
     output_cap: OutputCap = "lower"

@@ -41,6 +41,7 @@ class ProjectChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_un
     daily_budget: Dollars | None | UnsetType = UNSET
     monthly_budget: Dollars | None | UnsetType = UNSET
     alert_url: AlertUrl | None | UnsetType = UNSET
+    cancel_on_disconnect: bool | UnsetType = UNSET
     openai_key: ProviderKey | None | UnsetType = UNSET
     anthropic_key: ProviderKey | None | UnsetType = UNSET
 
@@ -71,6 +72,8 @@ class ShownProject(Struct, kw_only=True, rename="camel"):
     installation_daily_budget: Decimal | None
     """For requests under the installation's credentials; the operator alone changes it."""
     alert_url: str | None
+    cancel_on_disconnect: bool
+    """If true, a request that is not streamed ends when its caller disconnects, unless others wait for its answer."""
     openai_key: str | None
     anthropic_key: str | None
     created_at: datetime
@@ -135,7 +138,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         """Rename the caller's project, set or remove its budgets and provider keys."""
         caller, call = await body_for(request, _change_decoder, admin_of)
         given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
-        fields = ("name", "daily_budget", "monthly_budget", "alert_url")
+        fields = ("name", "daily_budget", "monthly_budget", "alert_url", "cancel_on_disconnect")
         settings = {name: value for name in fields if (value := getattr(call, name)) is not UNSET}
         services = services_of(request)
         if isinstance(call.alert_url, str):
@@ -180,6 +183,7 @@ def _shown(record: ProjectRecord) -> ShownProject:
         monthly_budget=dollars_of(record.monthly_budget_nano_usd),
         installation_daily_budget=dollars_of(record.installation_daily_budget_nano_usd),
         alert_url=record.alert_url,
+        cancel_on_disconnect=record.cancel_on_disconnect,
         openai_key=f"sk-…{hints[OPENAI]}" if OPENAI in hints else None,
         anthropic_key=f"sk-…{hints[ANTHROPIC]}" if ANTHROPIC in hints else None,
         created_at=record.created_at,

@@ -108,7 +108,8 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
             answer = await answering.stream(caller, question, departure)
         stream = VendorStream(call, question, is_told=read is not None)
         return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.standing))
-    answer = await answering.answer(caller, question)
+    async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
+        answer = await answering.answer(caller, question, departure)
     content = await offload(len(answer.body), _written, answer, read)
     headers = named | answer_headers(answer) | call.limit_headers(answer.standing)
     return Response(content, media_type=JSON, headers=headers)

@@ -144,6 +144,63 @@ async def test_an_answer_in_one_piece_is_made_to_its_end_for_who_has_left(
 
 
 @pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE, MESSAGES_CLAUDE], ids=lambda call: call.name)
+async def test_a_plain_request_ends_with_its_caller_if_the_project_says_so(
+    call: StreamCall, client: Client, streamer: Streamer, upstream: RunningProvider
+) -> None:
+    await cancel_on_disconnect(client)
+    prompt = f"leave a plain answer {call.name} [[delay=3000]]"
+    asking = asyncio.create_task(streamer.read(call, call.body(prompt, stream=False)))
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
+    asking.cancel()
+    await eventually_so(lambda: are_known(streamer, 1))
+    assert upstream.state()["inFlight"] == 1, "the provider is at it still, and may charge for it"
+    await eventually_so(lambda: is_free(streamer))
+    (request,) = await requests_of(streamer)
+    lost, failed = request["events"]
+    assert (lost["type"], lost["data"]["reason"], failed["type"], failed["data"]["code"]) == (
+        "AttemptLost",
+        "caller_left",
+        "RequestFailed",
+        "CALLER_LEFT",
+    )
+    charged = await charge_for(upstream, prompt)
+    assert Decimal(charged["nano_usd"]) <= lost["data"]["assumed_nano_usd"]
+
+
+async def test_a_plain_request_goes_on_for_its_followers_when_its_caller_leaves(
+    client: Client, streamer: Streamer, upstream: RunningProvider
+) -> None:
+    await cancel_on_disconnect(client)
+    cached = {"x-gateway-cache": "on"}
+    body = CHAT_GPT.body("leave followers a plain answer [[delay=1500]]", stream=False)
+    leading = asyncio.create_task(streamer.read(CHAT_GPT, body, **cached))
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
+    following = asyncio.create_task(streamer.read(CHAT_GPT, body, **cached))
+    await asyncio.sleep(0.3)  # it follows
+    leading.cancel()
+    assert (await following)[0] == 200
+    charged = await charge_for(upstream, body_prompt(body))
+    assert charged["end"] == "whole"
+
+
+async def test_a_plain_request_that_no_worker_has_is_dropped_with_its_caller(
+    client: Client, streamer: Streamer, gateway: Gateway, upstream: RunningProvider
+) -> None:
+    await cancel_on_disconnect(client)
+    calls = upstream.calls
+    with stopped(gateway.processes("worker")):
+        asking = asyncio.create_task(streamer.read(CHAT_GPT, CHAT_GPT.body("leave the plain queue", stream=False)))
+        await eventually_so(lambda: is_held(streamer))
+        asking.cancel()
+        await eventually_so(lambda: is_free(streamer))
+    assert (await streamer.read(CHAT_GPT, CHAT_GPT.body("the next plain one", stream=False)))[0] == 200
+    await eventually_so(lambda: are_known(streamer, 2))
+    assert upstream.calls == calls + 1
+    left = min(await requests_of(streamer), key=lambda request: str(request["at"]))
+    assert [(event["type"], event["data"]["code"]) for event in left["events"]] == [("RequestFailed", "CALLER_LEFT")]
+
+
+@pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE, MESSAGES_CLAUDE], ids=lambda call: call.name)
 async def test_a_stream_goes_on_for_those_who_ask_the_same(
     call: StreamCall, streamer: Streamer, upstream: RunningProvider
 ) -> None:
@@ -191,6 +248,12 @@ async def test_who_waited_with_another_leaves_that_ones_stream_alone(
     assert (status, text_in(stream)[:9]) == (200, "answer to")
     charged = await charge_for(upstream, body_prompt(body))
     assert charged["end"] == "whole"
+
+
+async def cancel_on_disconnect(client: Client) -> None:
+    """Have the project's plain requests end with their callers."""
+    status, project, _ = await client.call("PATCH", "/projects/me", {"cancelOnDisconnect": True})
+    assert (status, project["data"]["cancelOnDisconnect"]) == (200, True)
 
 
 async def leave_after(pieces: int, call: StreamCall, prompt: str, streamer: Streamer) -> None:

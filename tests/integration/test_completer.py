@@ -34,6 +34,7 @@ from workers.calls import ProviderCalls
 from workers.complete import Completer
 from workers.providers.provider import ProviderCall
 from workers.streaming import StreamedAttempts
+from workers.waiting_callers import WaitingCallers
 
 PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(input=10**9, output=10**9))
 POISON = "bad\x00thing" + "x" * 100_000
@@ -117,18 +118,21 @@ class Bench:
         self.heard = Heard()
         self.cancels = Cancels()
         self.stream: StreamWish | None = None
+        self.cancel_on_disconnect = False
         blobs = Blobs(ledger.pool, ledger.log, vault)
         calls = ProviderCalls(
             providers={"echo": provider}, keys=ProviderKeys(ledger.pool, vault, {}), base_urls={}, blobs=blobs
         )
         replies: Any = self.heard  # it listens
         books = Books(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
+        callers = WaitingCallers(replies=replies, cancels=self.cancels)
         self.completer = Completer(
             event_log=ledger.log,
             claims=ledger.claims,
             calls=calls,
             books=books,
-            streams=StreamedAttempts(calls=calls, books=books, replies=replies, cancels=self.cancels),
+            streams=StreamedAttempts(calls=calls, books=books, replies=replies, callers=callers),
+            callers=callers,
             replies=replies,
             now=lambda: datetime.now(UTC),
         )
@@ -147,6 +151,7 @@ class Bench:
             price=price,
             body=msgspec.json.encode(ChatRequest(messages=[UserMessage(content="x")], model="echo")),
             stream=self.stream,
+            cancel_on_disconnect=self.cancel_on_disconnect,
             reply_to=made.reply_to,
             admitted_at_ms=round(made.admitted_at.timestamp() * 1000),
             deadline_ms=round((datetime.now(UTC) + timedelta(minutes=5)).timestamp() * 1000),
@@ -284,6 +289,50 @@ async def test_for_who_leaves_between_attempts_no_other_is_made(
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, CostIncurred, RequestFailed]
     assert await ledger.balance(work.made.key_id) == (0, 0)
+
+
+async def test_a_plain_request_whose_caller_left_before_the_call_makes_none(
+    ledger: RealLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    work.cancel_on_disconnect = True
+    claim = ledger.claims.claim
+
+    async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
+        found = await claim(request_id, delivery)
+        work.cancels.note(request_id, is_caller=True)
+        return found
+
+    monkeypatch.setattr(ledger.claims, "claim", claim_and_leave)
+    assert (await work.deliver(1)).acknowledged
+    assert provider.calls == 0
+    not_made, failed = await ledger.history(work.made)
+    assert isinstance(not_made, AttemptFailed)
+    assert isinstance(failed, RequestFailed)
+    assert (not_made.code, failed.code) == ("CALLER_LEFT", "CALLER_LEFT")
+    await ledger.fold()
+    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((0, 0), 0)
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
+    ledger: RealLedger, is_cancelled: bool
+) -> None:
+    provider = CountingProvider(waits=True)
+    work = await bench(ledger, provider)
+    work.cancel_on_disconnect = is_cancelled
+    working = asyncio.create_task(work.deliver(1))
+    await eventually(lambda: provider.calls == 1)
+    work.cancels.note(work.made.request_id, is_caller=True)
+    if not is_cancelled:
+        provider.go_on.set()
+    assert (await working).acknowledged
+    kinds = [AttemptLost, RequestFailed] if is_cancelled else [RequestCompleted, CostIncurred]
+    assert await work.kinds() == kinds
+    await ledger.fold()
+    spent, assumed = (0, HOLD) if is_cancelled else (COST, 0)
+    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((spent, assumed), 0)
 
 
 class HostileProvider(CountingProvider):

@@ -1,0 +1,62 @@
+"""Who still waits for a job's answer: its caller, or followers that sent the same request."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from domain.errors import CallerLeft
+from infra.cancels import Cancels, Departures
+from infra.jobs import Job
+from infra.replies import ReplySender
+
+Result = TypeVar("Result")
+
+
+class WaitingCallers:
+    """Watches over the callers of one worker's jobs."""
+
+    def __init__(self, *, replies: ReplySender, cancels: Cancels) -> None:
+        self._replies = replies
+        self._cancels = cancels
+
+    def departures(self, job: Job) -> AbstractContextManager[Departures]:
+        """Listen for cancellations of the job. To be called before the claim: a caller that disconnects from a claimed
+        job publishes only once.
+        """
+        return self._cancels.of(job.request_id)
+
+    async def are_gone(self, job: Job, left: Departures) -> bool:
+        """Say if the caller has disconnected and no follower waits."""
+        left.news.clear()  # a cancellation during the request below is looked at next
+        if not left.caller_has_left:
+            return False
+        return job.cache_key is None or not await self._replies.is_awaited(job.request_id)
+
+    async def unless_gone(self, job: Job, left: Departures, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run `work`, and cancel it once nothing waits for the answer.
+
+        Raises:
+            CallerLeft: it was cancelled.
+
+        """
+        working = asyncio.create_task(work)
+        leaving = asyncio.create_task(self._until_gone(job, left))
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+        finally:
+            working.cancel()
+            leaving.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+        raise caller_left()
+
+    async def _until_gone(self, job: Job, left: Departures) -> None:
+        while not await self.are_gone(job, left):
+            await left.news.wait()
+
+
+def caller_left() -> CallerLeft:
+    """The error of a request whose caller did not wait for its end."""
+    return CallerLeft("the caller left before the answer was complete")
