@@ -1,0 +1,92 @@
+"""A flood of one tenant beside a quiet one, on one worker: the quiet one waits about as long as when it is alone."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.acceptance.gateway import Client, Gateway, environment_for, new_project
+from tests.acceptance.streams import CHAT_GPT, Streamer
+from tests.provider.running import RunningProvider
+from tests.waiting import eventually
+
+FLOOD_TAKES_MS = 8_000
+"""How long the provider takes for each request of the flood: what the quiet tenant waited for."""
+QUIET_TAKES_MS = 200
+QUIET_REQUESTS = 10
+MARGIN_S = 1.0
+"""For a busy machine. Without a fair share the quiet tenant waits for seconds."""
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with one worker, whose slots a flood can take."""
+    directory: Path = tmp_path_factory.mktemp("fair share") / "data"
+    running = Gateway.start(directory, "--api-processes", "1", "--workers", "1", env=environment_for(upstream))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def quiet(gateway: Gateway, session: aiohttp.ClientSession) -> Streamer:
+    """A tenant that makes one request at a time."""
+    project = await new_project(gateway, session, name="quiet")
+    assert project.key is not None
+    return Streamer(session, gateway.address, project.key)
+
+
+@pytest.mark.parametrize(("keys", "requests"), [(1, 270), (4, 420)])
+async def test_a_quiet_tenant_is_served_beside_a_flood_whose_callers_are_gone(
+    keys: int,
+    requests: int,
+    gateway: Gateway,
+    session: aiohttp.ClientSession,
+    quiet: Streamer,
+    upstream: RunningProvider,
+) -> None:
+    flooding = await new_project(gateway, session, name="flood")
+    issued = [await new_member(flooding) for _ in range(keys)]
+    alone_s = await p95_of(quiet, "alone")
+    calls = upstream.calls
+    flood = [
+        asyncio.create_task(ask(Streamer(session, gateway.address, issued[n % keys]), f"{keys} {n}", FLOOD_TAKES_MS))
+        for n in range(requests)
+    ]
+    await eventually(lambda: upstream.state()["inFlight"] >= 190, within_s=20)
+    for request in flood:
+        request.cancel()
+    beside_s = await p95_of(quiet, f"beside {keys}")
+    print(f"{keys} keys, p95 alone {alone_s:.3f} s, beside {beside_s:.3f} s")
+    assert upstream.state()["inFlight"] >= 100, "the flood has lasted as long"
+    assert beside_s < 2 * alone_s + MARGIN_S
+    _, page, _ = await quiet.native.call("GET", "/requests?limit=100")
+    assert {request["status"] for request in page["data"]["requests"]} == {"completed"}
+    assert len(page["data"]["requests"]) == 2 * QUIET_REQUESTS
+    await eventually(lambda: upstream.state()["inFlight"] == 0, within_s=60)
+    assert upstream.calls - calls <= requests + QUIET_REQUESTS, "no request is called for twice"
+
+
+async def new_member(project: Client) -> str:
+    """A member's key with the limits that it has by default."""
+    _, issued, _ = await project.call("POST", "/projects/api-keys", {"name": "member"})
+    return str(issued["data"]["apiKey"])
+
+
+async def ask(caller: Streamer, prompt: str, takes_ms: int) -> int:
+    """Make a request in one piece, not from the cache."""
+    body = CHAT_GPT.body(f"{prompt} [[delay={takes_ms}]]", stream=False)
+    status, _ = await caller.read(CHAT_GPT, body)
+    return status
+
+
+async def p95_of(caller: Streamer, name: str) -> float:
+    """The 95th percentile of some requests, one after the other, in seconds."""
+    took_s = []
+    for number in range(QUIET_REQUESTS):
+        started_s = time.monotonic()
+        assert await ask(caller, f"{name} {number}", QUIET_TAKES_MS) == 200
+        took_s.append(time.monotonic() - started_s)
+    return sorted(took_s)[QUIET_REQUESTS * 95 // 100]
