@@ -11,9 +11,12 @@ from datetime import datetime
 from domain.errors import Unavailable
 from infra.database import Pool, database_errors
 from infra.event_log import Blob, EventLog
+from infra.offload import offload
 from infra.vault import Vault, VaultError
 
 MAX_CACHED_PROJECT_KEYS = 10_000
+EXPECTED_RATIO = 64
+"""A small blob may be a large body of repetitions: 4 KiB are opened in a thread as 256 KiB are."""
 PROJECT_KEY_MAX_AGE_S = 30.0
 """How long a process may still use the key of a project that has been erased."""
 
@@ -35,7 +38,7 @@ class Blobs:
 
         """
         key = await self._project_key(project_id)
-        sealed = self._vault.seal_blob(key, blob_id, body)
+        sealed = await offload(len(body), self._vault.seal_blob, key, blob_id, body)
         return Blob(blob_id=blob_id, project_id=project_id, body=sealed, expires_at=expires_at)
 
     async def write(self, project_id: str, blob_id: str, body: bytes, expires_at: datetime) -> None:
@@ -48,7 +51,8 @@ class Blobs:
         if sealed is None:
             return None
         try:
-            return self._vault.open_blob(await self._project_key(project_id), blob_id, sealed)
+            key = await self._project_key(project_id)
+            return await offload(len(sealed) * EXPECTED_RATIO, self._vault.open_blob, key, blob_id, sealed)
         except VaultError:
             return None
 

@@ -1,6 +1,6 @@
 """From a job to a provider's answer: the body, the credential, the adapter. One attempt; retrying is the caller's."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -15,8 +15,10 @@ from domain.routing import Kind
 from domain.sse import SseEvent
 from infra.blobs import Blobs
 from infra.jobs import Job
+from infra.offload import offload
 from infra.provider_keys import ProviderKeys
-from workers.providers.provider import Credential, Provider, ProviderCall, Question
+from workers.large_answers import Turn
+from workers.providers.provider import Credential, Provider, ProviderCall, Question, no_turn
 
 _decode_chat = msgspec.json.Decoder(ChatRequest).decode
 _decode_embeddings = msgspec.json.Decoder(EmbeddingsRequest).decode
@@ -66,27 +68,27 @@ class ProviderCalls:
             kind=job.kind,
             operation=job.operation,
             upstream_model=job.upstream_model,
-            request=_request(job, body),
+            request=await offload(len(body), _request, job, body),
             request_bytes=len(body),
             credential=await self._credential(job),
             headers=job.headers or {},
             query=job.query,
         )
 
-    async def call(self, prepared: PreparedCall, timeout_s: float) -> Answered:
-        """Ask the job's provider once.
+    async def call(self, prepared: PreparedCall, timeout_s: float, turn: Turn) -> Answered:
+        """Ask the job's provider once; a large answer takes a turn.
 
         Raises:
             ProviderError: as the class says.
 
         """
-        return await self._providers[prepared.kind].ask(prepared.request, _call(prepared, timeout_s))
+        return await self._providers[prepared.kind].ask(prepared.request, _call(prepared, timeout_s, turn.take))
 
     def stream(
         self, prepared: PreparedCall, timeout_s: float
     ) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
         """Ask the job's provider once, for a stream. Raises as the provider's `stream`."""
-        return self._providers[prepared.kind].stream(prepared.request, _call(prepared, timeout_s))
+        return self._providers[prepared.kind].stream(prepared.request, _call(prepared, timeout_s, no_turn))
 
     async def _credential(self, job: Job) -> Credential | None:
         """None where there is no key, or where the provider is no longer what it was when the job was admitted."""
@@ -106,7 +108,7 @@ def _request(job: Job, body: bytes) -> Question:
     return _decode_chat(body) if job.operation == "chat" else _decode_embeddings(body)
 
 
-def _call(prepared: PreparedCall, timeout_s: float) -> ProviderCall:
+def _call(prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]) -> ProviderCall:
     return ProviderCall(
         provider=prepared.provider,
         operation=prepared.operation,
@@ -115,4 +117,6 @@ def _call(prepared: PreparedCall, timeout_s: float) -> ProviderCall:
         timeout_s=timeout_s,
         headers=prepared.headers,
         query=prepared.query,
+        request_bytes=prepared.request_bytes,
+        take_turn=take_turn,
     )

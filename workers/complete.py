@@ -19,11 +19,13 @@ from infra.admission import Attempt, Claim, Claims, NoRoom
 from infra.cancels import Departures
 from infra.event_log import EventLog
 from infra.jobs import Job, decode_job
+from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
 from workers.books import Body, Books, Finding, Work
 from workers.calls import ProviderCalls
 from workers.delivery import Delivery
+from workers.large_answers import LargeAnswers
 from workers.resume import MAX_ATTEMPTS, resume
 from workers.streaming import StreamedAttempts
 from workers.waiting_callers import WaitingCallers, caller_left
@@ -39,7 +41,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Completer:
-    """Completes jobs with the parts it is given; has no state of its own."""
+    """Completes jobs with the parts that it is given."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Completer:
         self._books = books
         self._streams = streams
         self._callers = callers
+        self._large_answers = LargeAnswers()
         self._replies = replies
         self._now = now
         self._sleep = sleep
@@ -132,20 +135,21 @@ class Completer:
             ProviderError: the provider gave no answer; nothing is written.
 
         """
-        calling = self._calls.call(work.prepared, timeout_s)
-        if not work.job.cancel_on_disconnect:
-            await self._record_answer(work, claim, await calling)
-            return
-        if await self._callers.are_gone(work.job, left):
-            calling.close()
-            await self._books.abandoned(work, claim, caller_left(), was_called=False)
-            return
-        try:
-            answered = await self._callers.unless_gone(work.job, left, calling)
-        except CallerLeft as error:
-            await self._books.abandoned(work, claim, error, was_called=True)
-        else:
-            await self._record_answer(work, claim, answered)
+        job = work.job
+        with self._large_answers.turn(job.project_id, job.key_id) as turn:
+            if not job.cancel_on_disconnect:
+                await self._record_answer(work, claim, await self._calls.call(work.prepared, timeout_s, turn))
+                return
+            if await self._callers.are_gone(job, left):
+                await self._books.abandoned(work, claim, caller_left(), was_called=False)
+                return
+            try:
+                calling = self._calls.call(work.prepared, timeout_s, turn)
+                answered = await self._callers.unless_gone(job, left, calling)
+            except CallerLeft as error:
+                await self._books.abandoned(work, claim, error, was_called=True)
+            else:
+                await self._record_answer(work, claim, answered)
 
     async def _next_claim(self, work: Work, claim: Claim, delivery: int, error: ProviderError) -> Claim | None:
         """The claim of the next attempt; None where there is none, because another delivery was first or for money.
@@ -171,9 +175,9 @@ class Completer:
 
     async def _record_answer(self, work: Work, claim: Claim, answered: Answered) -> None:
         job = work.job
-        content = _encode(answered.answer)
+        content = answered.answer if isinstance(answered.answer, bytes) else _encode(answered.answer)
         is_kept = job.cache_key is not None and answered.finish_reason != FAILED
-        body = Body.whole(content, is_kept=is_kept)
+        body = await offload(len(content), Body.whole, content, is_kept=is_kept)
         if body.kept is None:  # nobody else will have it
             await self._replies.send_body(job.reply_to, claim.attempt, content)
         finding = Finding(

@@ -44,10 +44,12 @@ class FairQueue(Generic[Item]):
     a key.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, project_factor: int = PROJECT_FACTOR, key_factor: int = KEY_FACTOR) -> None:
         """Let at most `slots` jobs run at a time."""
         assert slots > 0, "a worker has slots"
         self._slots = slots
+        self._project_factor = project_factor
+        self._key_factor = key_factor
         self._projects: dict[str, _Project[Item]] = {}
         self._turns: OrderedDict[str, _Project[Item]] = OrderedDict()
         """The projects with waiting jobs, in the order of their turns."""
@@ -82,6 +84,11 @@ class FairQueue(Generic[Item]):
 
         The caller reports its end with `finish`.
         """
+        entry = self.start_entry()
+        return entry[2] if entry is not None else None
+
+    def start_entry(self) -> tuple[str, str, Item] | None:
+        """The same, with the project and the API key of the job."""
         free = self._slots - self._running
         if not self._waiting or free <= 0:
             return None
@@ -98,7 +105,7 @@ class FairQueue(Generic[Item]):
         self._waiting -= 1
         _end_turn(project.turns, key_id, is_waiting=bool(flow.waiting))
         _end_turn(self._turns, project_id, is_waiting=bool(project.turns))
-        return item
+        return project_id, key_id, item
 
     def finish(self, project_id: str, key_id: str) -> None:
         """Count a running job as ended."""
@@ -132,11 +139,11 @@ class FairQueue(Generic[Item]):
     def _next(self, free: int) -> tuple[str, str] | None:
         """The project and the API key whose job runs next."""
         best: tuple[str, str] | None = None
-        fewest = PROJECT_FACTOR * free
+        fewest = self._project_factor * free
         for project_id, project in self._turns.items():
             if project.running >= fewest:
                 continue
-            key_id = _next_key(project, free)
+            key_id = _next_key(project, self._key_factor * free)
             if key_id is not None:
                 best, fewest = (project_id, key_id), project.running
             if not fewest:
@@ -144,9 +151,9 @@ class FairQueue(Generic[Item]):
         return best
 
 
-def _next_key(project: _Project[Item], free: int) -> str | None:
+def _next_key(project: _Project[Item], threshold: int) -> str | None:
     best: str | None = None
-    fewest = KEY_FACTOR * free
+    fewest = threshold
     for key_id, flow in project.turns.items():
         if flow.running < fewest:
             best, fewest = key_id, flow.running

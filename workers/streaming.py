@@ -19,6 +19,7 @@ from domain.tokens import TokenUsage
 from infra.admission import Claim
 from infra.cancels import Departures
 from infra.jobs import Job
+from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
 from workers.books import Body, Books, Work
@@ -56,7 +57,8 @@ class StreamedAttempts:
         if error is not None:
             await self._books.cut(work, claim, found.usage, error)
             return
-        receipt = await self._books.answer(work, claim, found, outgoing.body(relay, found.usage))
+        body = await offload(outgoing.size_bytes, outgoing.body, relay, found.usage)
+        receipt = await self._books.answer(work, claim, found, body)
         if receipt is None:
             return
         cost = receipt.cost_nano_usd
@@ -129,7 +131,7 @@ class _Outgoing:
         self._job = job
         self._attempt = claim.attempt
         self._hash = hashlib.sha256()
-        self._size = 0
+        self.size_bytes = 0
         self.parts = 0
 
     async def send(self, part: bytes) -> None:
@@ -137,7 +139,7 @@ class _Outgoing:
         if not part:
             return
         self._hash.update(part)
-        self._size += len(part)
+        self.size_bytes += len(part)
         self.parts = await self._replies.send_part(self._job.reply_to, self._attempt, self.parts + 1, part)
 
     def digest(self) -> bytes:
@@ -151,4 +153,4 @@ class _Outgoing:
         if self._job.cache_key is not None:
             with suppress(UnreadableAnswer):
                 return Body.whole(relay.whole(usage), is_kept=True)
-        return Body(size=self._size, digest=self._hash.digest(), kept=None)
+        return Body(size=self.size_bytes, digest=self._hash.digest(), kept=None)

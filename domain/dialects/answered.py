@@ -1,6 +1,6 @@
 """What a dialect reads from a provider's answer."""
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from domain.chat import AnswerUsage, ChatAnswer
 from domain.embeddings import EmbeddingsAnswer
@@ -17,8 +17,8 @@ class UnreadableAnswer(Exception):
 class Answered(Struct, frozen=True, kw_only=True):
     """An answer and what it takes to account for it."""
 
-    answer: ChatAnswer | EmbeddingsAnswer | Raw
-    """`Raw`: as the provider wrote it, to a request in its own dialect."""
+    answer: ChatAnswer | EmbeddingsAnswer | bytes
+    """bytes: its JSON, as the provider wrote it to a request in its own dialect, or canonical."""
     usage: TokenUsage
     answered_by: str
     """The model that the provider says it used."""

@@ -12,6 +12,8 @@ from domain.dialects.streamed import decoded
 from domain.provider_words import as_name
 from domain.tokens import TokenCount, TokenUsage
 
+MAX_CHOICES_BYTES = 1024 * 1024
+
 
 class _Ended(Struct, frozen=True):
     finish_reason: str | None = None
@@ -20,7 +22,7 @@ class _Ended(Struct, frozen=True):
 class _Chat(Struct, frozen=True):
     id: str
     usage: openai.WireUsage
-    choices: list[_Ended] = []
+    choices: msgspec.Raw = msgspec.Raw(b"[]")
     model: str = ""
 
 
@@ -41,6 +43,8 @@ class _Count(Struct, frozen=True):
 
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
+_decode_choices = msgspec.json.Decoder(list[_Ended]).decode
+_decode_only_choice = msgspec.json.Decoder(tuple[_Ended]).decode
 _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_count = msgspec.json.Decoder(_Count).decode
@@ -54,10 +58,25 @@ def openai_chat(body: bytes) -> Answered:
 
     """
     chat = decoded(_decode_chat, body)
-    reason = chat.choices[0].finish_reason if chat.choices else None
+    reason = _finish_reason(chat.choices)
     return _answered(
         body, openai.usage_from_wire(chat.usage), chat.model, chat.id, openai.FINISH_REASONS.get(reason, "stop")
     )
+
+
+def _finish_reason(choices: msgspec.Raw) -> str | None:
+    """Of the first choice; None if there is none. Of many long ones it is not looked for: an object for each would take
+    far more memory than the answer.
+    """
+    try:
+        if len(choices) <= MAX_CHOICES_BYTES:
+            found = decoded(_decode_choices, choices)
+            return found[0].finish_reason if found else None
+        return decoded(_decode_only_choice, choices)[0].finish_reason
+    except UnreadableAnswer:
+        if len(choices) <= MAX_CHOICES_BYTES:
+            raise
+        return None
 
 
 def openai_embeddings(body: bytes) -> Answered:
@@ -92,7 +111,7 @@ def anthropic_count(body: bytes) -> Answered:
 
 def _answered(body: bytes, usage: TokenUsage, model: str, response_id: str, finish_reason: Any) -> Answered:
     return Answered(
-        answer=msgspec.Raw(body),
+        answer=body,
         usage=usage,
         answered_by=as_name(model),
         response_id=as_name(response_id),

@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct
 
 from domain.chat import (
     AnswerMessage,
+    AnswerUsage,
     AssistantMessage,
     ChatAnswer,
     ChatRequest,
@@ -22,12 +23,15 @@ from domain.chat import (
     ToolCall,
     ToolMessage,
 )
-from domain.dialects.answered import Answered, answer_usage, part_of
+from domain.dialects.answered import Answered, UnreadableAnswer, answer_usage, part_of
 from domain.dialects.streamed import decoded
-from domain.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
+from domain.embeddings import MAX_INPUTS, EmbeddingsRequest
 from domain.provider_words import as_name
 from domain.routing import wants_max_completion_tokens
 from domain.tokens import TokenCount, TokenUsage
+
+OTHER_ARRAYS = 16
+"""Beside the vectors, in an answer of `POST /embeddings`: `data`, and what is to come."""
 
 
 def check_chat(_request: ChatRequest, _upstream_model: str) -> None:
@@ -172,8 +176,18 @@ class _Chat(Struct, frozen=True):
 
 
 class _Vector(Struct, frozen=True):
-    embedding: list[float]
     index: int
+    embedding: msgspec.Raw
+    """Numbers as the provider wrote them: as objects they would take several times the memory."""
+
+
+class _CanonicalEmbeddings(Struct, frozen=True, kw_only=True, rename="camel"):
+    """`EmbeddingsAnswer` with vectors that are JSON already."""
+
+    model: str
+    provider: str
+    embeddings: list[_Vector]
+    usage: AnswerUsage
 
 
 class _Embeddings(Struct, frozen=True):
@@ -183,6 +197,8 @@ class _Embeddings(Struct, frozen=True):
 
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
+_encode = msgspec.json.Encoder().encode
+_decode_numbers = msgspec.json.Decoder(list[float]).decode
 _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 
 FINISH_REASONS: dict[str | None, FinishReason | None] = {
@@ -227,15 +243,17 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
         UnreadableAnswer: it is none, or has no usage.
 
     """
+    if body.count(b"[") > MAX_INPUTS + OTHER_ARRAYS:
+        raise UnreadableAnswer("it has more arrays than there can be vectors")
     found = decoded(_decode_embeddings, body)
+    for vector in found.data:
+        decoded(_decode_numbers, vector.embedding)
     usage = embeddings_usage_from_wire(found.usage)
+    answer = _CanonicalEmbeddings(
+        model=request.model, provider=provider, embeddings=found.data, usage=answer_usage(usage)
+    )
     return Answered(
-        answer=EmbeddingsAnswer(
-            model=request.model,
-            provider=provider,
-            embeddings=[Embedding(index=vector.index, embedding=vector.embedding) for vector in found.data],
-            usage=answer_usage(usage),
-        ),
+        answer=_encode(answer),
         usage=usage,
         answered_by=as_name(found.model),
         response_id=f"emb-{hashlib.sha256(body).hexdigest()[:24]}",

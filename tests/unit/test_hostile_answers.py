@@ -1,5 +1,6 @@
 """Nothing that a provider says can be written down that the log or a read model could not hold."""
 
+import time
 from datetime import date
 from typing import Any
 
@@ -25,6 +26,8 @@ from domain.tokens import MAX_TOKENS, TokenUsage
 from tests.unit.sdk_streams import events_of
 from workers import outcome
 
+MAX_BLOCKED_S = 0.5
+"""Generous: 16 MB that are only skipped take some 10 ms."""
 ASKED = ChatRequest(model="m", messages=[UserMessage(content="x")])
 TEXTS = EmbeddingsRequest(input="x")
 POISON = "bad\x00thing" + "x" * 2_000_000
@@ -300,3 +303,31 @@ def test_nothing_that_is_nested_without_end_is_put_together(opening: str, closin
     OpenAiChatReader().take(taken)
     with pytest.raises(UnreadableAnswer, match="nested"):
         OpenAiChatReader(keep=True).take(taken)
+
+
+def test_many_choices_are_not_made_into_objects() -> None:
+    many = b'{"id":"x","usage":{"prompt_tokens":1,"completion_tokens":2},"choices":[%s{}]}' % (b"{}," * 5_000_000)
+    before = time.process_time()
+    answered = metered.openai_chat(many)
+    assert (answered.finish_reason, answered.usage) == (None, TokenUsage(input=1, output=2))
+    assert time.process_time() - before < MAX_BLOCKED_S
+
+
+def test_one_long_choice_has_its_finish_reason() -> None:
+    said = chat() | {"choices": [{"finish_reason": "length", "message": {"content": "x" * 2_000_000}}]}
+    assert metered.openai_chat(json(said)).finish_reason == "length"
+
+
+@pytest.mark.parametrize("vector", [[1, "x"], {"a": 1}, None, "text"])
+def test_a_vector_is_numbers(vector: Any) -> None:
+    said = embeddings() | {"data": [{"index": 0, "embedding": vector}]}
+    with pytest.raises(UnreadableAnswer):
+        read_embeddings(said)
+
+
+def test_more_vectors_than_there_can_be_inputs_are_not_read() -> None:
+    many = b'{"usage":{"prompt_tokens":1},"data":[%s{}]}' % (b'{"index":0,"embedding":[]},' * 1_000_000)
+    before = time.process_time()
+    with pytest.raises(UnreadableAnswer, match="arrays"):
+        openai.embeddings_from_wire(many, TEXTS, "mine")
+    assert time.process_time() - before < MAX_BLOCKED_S

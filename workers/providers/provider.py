@@ -1,6 +1,6 @@
 """What every provider does."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -29,6 +29,10 @@ class Credential(Struct, frozen=True):
         return f"Credential(base_url={self.base_url!r})"
 
 
+async def no_turn() -> None:
+    """Wait for nothing."""
+
+
 class ProviderCall(Struct, frozen=True, kw_only=True):
     """How a request is to be asked."""
 
@@ -42,6 +46,10 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     query: str | None = None
     """What the caller wants its provider to be told besides."""
+    request_bytes: int = 0
+    """The size of the request, for what runs in a thread if it is large."""
+    take_turn: Callable[[], Awaitable[None]] = no_turn
+    """Waits until a large answer may be in memory; to be called before more than `LARGE_ANSWER_BYTES` are read."""
 
 
 class Provider(Protocol):

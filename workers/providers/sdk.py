@@ -5,9 +5,11 @@ session. `docs/decisions/0004-calls-over-aiohttp.md` says why: the SDKs' own cal
 report a connection that was lost half-way, which may have been charged, as one that was never made.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -28,13 +30,18 @@ from domain.errors import (
 from domain.events import Operation
 from domain.provider_words import as_message
 from domain.sse import SseEvent, SseParser
+from infra.offload import offload
 from infra.outbound import AddressRefused
+from workers.large_answers import LARGE_ANSWER_BYTES
 from workers.providers.provider import Credential, ProviderCall, Question
 from workers.providers.sessions import Sessions
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
+MAX_ANSWER_BYTES = 128 * 1024 * 1024
+"""2,048 embeddings of 1,536 dimensions take some 100 MB, as OpenAI writes them."""
+MAX_REFUSAL_BYTES = 1024 * 1024
+"""Of a refusal no more is read."""
 MAX_RETRY_AFTER_S = 86_400.0
 MAX_OWN_BODY_BYTES = 64 * 1024
 MIN_SECRET_CHARS = 8
@@ -100,14 +107,17 @@ class SdkProvider:
     async def ask(self, request: Question, call: ProviderCall) -> Answered:
         """Send the request in the vendor's dialect and read the answer."""
         endpoint = self._endpoints[call.operation]
-        content = request if isinstance(request, bytes) else _written(endpoint, request, call.upstream_model)
+        if isinstance(request, bytes):
+            content = request
+        else:
+            content = await offload(call.request_bytes, _written, endpoint, request, call.upstream_model)
         async with self._opened(endpoint.path, content, call, is_passed_on=content is request) as response:
-            body = await _read(response, call.provider)
+            body = await _read(response, call)
         try:
             if isinstance(request, bytes):
-                return endpoint.meter(body)
+                return await offload(len(body), endpoint.meter, body)
             assert endpoint.read is not None, "what is written can be read"
-            return endpoint.read(body, request, call.provider)
+            return await offload(len(body), endpoint.read, body, request, call.provider)
         except UnreadableAnswer as error:
             message = f"{call.provider} sent an answer that cannot be read: {error}"
             raise ProviderLost(message, provider=call.provider) from error
@@ -116,11 +126,12 @@ class SdkProvider:
     async def stream(self, request: Question, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Send the request and give the events of the answer."""
         endpoint = self._endpoints[call.operation]
-        content = (
-            request
-            if isinstance(request, bytes)
-            else _written(endpoint, request, call.upstream_model, endpoint.streamed)
-        )
+        if isinstance(request, bytes):
+            content = request
+        else:
+            content = await offload(
+                call.request_bytes, _written, endpoint, request, call.upstream_model, endpoint.streamed
+            )
         opened = self._opened(endpoint.path, content, call, is_passed_on=content is request)
         async with opened as response, aclosing(_events(response, call.provider)) as events:
             yield events
@@ -149,7 +160,7 @@ class SdkProvider:
                 URL(url, encoded=True), data=content, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status != 200:
-                    body = _without(call.credential.api_key, await _read(response, provider))
+                    body = _without(call.credential.api_key, await _read_refusal(response))
                     error = _refusal(response.status, response.headers, body, provider)
                     if is_passed_on and isinstance(error, ProviderRejected):
                         error.own_body = _own_body(body)
@@ -207,15 +218,29 @@ async def _to_the_last(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, N
         raise
 
 
-async def _read(response: aiohttp.ClientResponse, provider: str) -> bytes:
-    parts: list[bytes] = []
+async def _read(response: aiohttp.ClientResponse, call: ProviderCall) -> bytes:
+    """The answer. One that is large waits for a turn; what the provider sends meanwhile stays in its socket."""
+    buffer = BytesIO()  # gives its content away without a copy
     size = 0
     async for part in response.content.iter_any():
         size += len(part)
         if size > MAX_ANSWER_BYTES:
-            raise ProviderLost(f"{provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=provider)
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+            raise ProviderLost(f"{call.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.provider)
+        if size > LARGE_ANSWER_BYTES:
+            async with asyncio.timeout(call.timeout_s):
+                await call.take_turn()
+        buffer.write(part)
+    return buffer.getvalue()
+
+
+async def _read_refusal(response: aiohttp.ClientResponse) -> bytes:
+    """What the provider says of a refusal, up to `MAX_REFUSAL_BYTES`."""
+    buffer = BytesIO()
+    async for part in response.content.iter_any():
+        buffer.write(part[: MAX_REFUSAL_BYTES - buffer.tell()])
+        if buffer.tell() >= MAX_REFUSAL_BYTES:
+            break
+    return buffer.getvalue()
 
 
 def _unreachable(provider: str, error: Exception) -> ProviderUnavailable:

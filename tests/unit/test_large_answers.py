@@ -1,0 +1,69 @@
+"""Few large answers are in memory at a time, and no project has all the turns."""
+
+import asyncio
+
+import pytest
+
+from workers.large_answers import LargeAnswers, Turn
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def hold(turn: Turn, end: asyncio.Event) -> None:
+    with turn:
+        await turn.take()
+        await turn.take()  # of the next part
+        await end.wait()
+
+
+async def test_one_project_has_half_of_the_turns_and_another_finds_one() -> None:
+    answers, end = LargeAnswers(turns=6), asyncio.Event()
+    flood = [asyncio.create_task(hold(answers.turn("flood", f"key {n}"), end)) for n in range(10)]
+    await settle()
+    with answers.turn("quiet", "key") as turn:
+        await asyncio.wait_for(turn.take(), 1)
+    waiting = asyncio.create_task(answers.take("flood", "key 11"))
+    await settle()
+    assert not waiting.done()
+    waiting.cancel()
+    end.set()
+    await asyncio.gather(*flood)
+
+
+async def test_a_turn_that_is_given_back_goes_to_who_waits() -> None:
+    answers, end = LargeAnswers(turns=2), asyncio.Event()
+    first = asyncio.create_task(hold(answers.turn("project", "key"), end))
+    await settle()
+    second = answers.turn("project", "key")
+    taking = asyncio.create_task(second.take())
+    await settle()
+    assert not taking.done()
+    end.set()
+    await first
+    await asyncio.wait_for(taking, 1)
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+async def test_who_stops_waiting_keeps_no_turn(is_given: bool) -> None:
+    answers = LargeAnswers(turns=1)
+    held = answers.turn("project", "key")
+    await held.take()
+    waiting = asyncio.create_task(answers.take("project", "key"))
+    await settle()
+    if is_given:
+        held.__exit__(None, None, None)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    if not is_given:
+        held.__exit__(None, None, None)
+    await asyncio.wait_for(answers.take("project", "key"), 1)
+
+
+async def test_a_turn_that_was_not_taken_is_not_given_back() -> None:
+    answers = LargeAnswers(turns=1)
+    with answers.turn("project", "key"):
+        pass
+    await asyncio.wait_for(answers.take("project", "key"), 1)
