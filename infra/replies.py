@@ -10,7 +10,7 @@ collected by `infra/incoming.py`.
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Literal, Protocol
 
 import msgspec
@@ -25,6 +25,11 @@ from infra.broker import Broker, BrokerErrors
 from infra.byte_budget import BytesInHand
 
 FRAME_BYTES = 512 * 1024
+FRAMES_IN_WINDOW = 4
+"""Of a body, before the API has to say that they have arrived. The server closes the connection of a client for which
+64 MiB wait (`max_pending`), and what others wait for is lost with it.
+"""
+WINDOW_TIMEOUT_S = 5.0
 ASK_TIMEOUT_S = 0.5
 """For a question between processes whose answer is at hand."""
 MAX_BODY_BYTES = 256 * 1024 * 1024
@@ -112,9 +117,12 @@ class ReplySender:
         self._client = broker.client
 
     async def send_body(self, reply_to: str, attempt: int, body: bytes) -> None:
-        """Send a body, in parts of `FRAME_BYTES`."""
+        """Send a body, in parts of `FRAME_BYTES`; a long one no faster than the API takes it."""
         for start in range(0, len(body), FRAME_BYTES):
             await self._client.publish(reply_to, _encode(Frame("body", attempt, body[start : start + FRAME_BYTES])))
+            if (start // FRAME_BYTES + 1) % FRAMES_IN_WINDOW == 0:
+                with suppress(*BrokerErrors):  # sent anyhow: the log may have kept it, where a frame is lost
+                    await self._client.request(reply_to, _encode(Frame("begun?", 0)), timeout=WINDOW_TIMEOUT_S)
 
     async def send_part(self, reply_to: str, attempt: int, number: int, part: bytes) -> int:
         """Send a piece of a stream, in frames numbered from `number`; returns the last one's number."""
