@@ -21,7 +21,7 @@ from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM, Job, JobQueue, Lane, 
 from infra.replies import FRAME_BYTES, Committed, ReplyInbox, ReplySender
 from tests.integration.ledger import START
 from tests.jobs import make_job
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_so
 from workers.delivery import Delivery
 from workers.heartbeat import HeartbeatThread, UnackedDeliveries
 from workers.job_pool import JobPool
@@ -244,7 +244,11 @@ async def test_a_blocked_event_loop_loses_no_delivery(nats_url: str) -> None:
             may_end.set()
         assert sorted(started) == ["req_beside", "req_blocks", "req_buffered"]
         assert (ended["req_beside"], ended["req_blocks"]) == (1, 1), "no later delivery has come"
-        assert (await broker.client.jetstream().stream_info(STREAM)).state.messages == 0
+
+        async def is_empty() -> bool:
+            return (await broker.client.jetstream().stream_info(STREAM)).state.messages == 0
+
+        await eventually_so(is_empty)  # the broker takes an acknowledgement in its own time
     await heartbeats.stop()
 
 
