@@ -203,7 +203,8 @@ class Answering:
     async def _dispatch_stream(self, asked: Asked) -> StreamedAnswer:
         """Publish the job and wait for the first part of the answer."""
         request_id = asked.question.request_id
-        incoming, closing = IncomingStream(), ExitStack()
+        incoming = IncomingStream(lambda attempt, number: self._inbox.ask_again(request_id, attempt, number))
+        closing = ExitStack()
         closing.enter_context(self._inbox.collect(request_id, incoming))
         try:
             asked.departure.check()

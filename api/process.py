@@ -19,6 +19,7 @@ from api.metrics import Metrics
 from api.preparation import Preparation
 from api.pricing import PriceSetting, keep_prices
 from api.provider_settings import ProviderSettings
+from api.reply_recovery import ReplyRecovery
 from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
@@ -49,15 +50,17 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     name = f"gateway api {socket.gethostname()}:{os.getpid()}"
     vault = Vault(settings.encryption_key)
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name)
+    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
     pool = await open_pool(settings.database_url, name=name)
     hints = LogHints(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
     admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=hints.appended)
-    queue = JobQueue(broker)
+    queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     inbox = ReplyInbox(broker, new_id("api"))
     await inbox.open()
+    recovery = ReplyRecovery(event_log, inbox)
+    broker.on_reconnect(recovery.reconnected)
     authenticator = Authenticator(pool, vault)
     await hints.on_change(KEYS_CHANGED, authenticator.forget)
     prices = PriceBook()
@@ -99,7 +102,9 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     log.info("api_ready")
     async with asyncio.TaskGroup() as tasks:
         keeping = tasks.create_task(keep_prices(pool, prices, prices_changed), name="keep prices")
+        recovering = tasks.create_task(recovery.run(), name="recover replies")
         await _serve(create_app(services), listener, stop)
+        recovering.cancel()
         keeping.cancel()
     await inbox.close()
     await admission.close()

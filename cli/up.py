@@ -113,7 +113,7 @@ async def _run(settings: Settings, listener: socket.socket, servers: list[Server
     projector = _child("projector", ("projector",), environment)
 
     async def when_started() -> None:
-        await _wait_until_ready(address, settings.nats_urls)
+        await _wait_until_ready(address, settings)
         _greet(settings, address, first_key)
 
     await supervise([apis, workers, [projector]], servers, stop, drain_s=DRAIN_S, when_started=when_started)
@@ -125,10 +125,10 @@ def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds
     return Child(ChildSpec(name=name, argv=(sys.executable, str(script), *command), env=environment, pass_fds=fds))
 
 
-async def _wait_until_ready(address: str, nats_urls: tuple[str, ...]) -> None:
+async def _wait_until_ready(address: str, settings: Settings) -> None:
     """Ask until the gateway says that it can serve, and a worker waits for jobs."""
     broker = Broker()
-    await broker.connect(nats_urls, name="gateway up")
+    await broker.connect(settings.nats_urls, name="gateway up", credentials=settings.nats_credentials)
     queue = JobQueue(broker)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):

@@ -2,18 +2,20 @@
 
 The API answers only once it has the commit frame, which is sent after the append. The body goes out before the append
 where the log does not keep it, so that a worker's death in between loses nothing; an answer that is kept for the cache
-goes out behind the append, in one flush with its commit. Frames are hints: a lost one is made good by reading the log,
-a late one finds nobody and is dropped. What is streamed comes in numbered parts instead, ready for the caller; they are
+goes out behind the append, in one flush with its commit. Core NATS keeps no frame: a worker keeps those that it has
+sent for a while (`infra/sent_frames.py`), and sends them again to an API process that lacks some; a lost ending is found
+by reading the log (`api/reply_recovery.py`). What is streamed comes in numbered parts, ready for the caller; they are
 collected by `infra/incoming.py`.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Literal, Protocol
 
 import msgspec
+import structlog
 from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -21,11 +23,25 @@ from nats.errors import NoRespondersError
 
 from domain.answer import Failure, Receipt
 from infra.broker import Broker, BrokerErrors
+from infra.reply_subjects import (
+    CALLER,
+    FOLLOWER,
+    NO,
+    YES,
+    cancel_subject,
+    done_subject,
+    reply_subject,
+    resend_subject,
+    waiting_subject,
+)
+from infra.sent_frames import SentFrames
 
 FRAME_BYTES = 512 * 1024
 ASK_TIMEOUT_S = 0.5
 """For a question between processes whose answer is at hand."""
 MAX_BODY_BYTES = 256 * 1024 * 1024
+RESEND_TIMEOUT_S = 2.0
+"""For the frames that are sent again."""
 PENDING_BYTES_LIMIT = 1024 * 1024 * 1024
 PENDING_FRAMES_LIMIT = 1_000_000
 
@@ -45,7 +61,22 @@ class Frame(Struct, frozen=True, array_like=True):
     digest: bytes = b""
     """Of a commit: SHA-256 of the whole body."""
     number: int = 0
-    """Of a part: 1, 2, 3 …; of a stream's commit: how many parts there were."""
+    """Of a body or part frame: 1, 2, 3 …; of a stream's commit: how many parts there were, 0 if it is not known."""
+
+
+class Resend(Struct, frozen=True, array_like=True):
+    """A request to the worker that answered: send the frames of this attempt again, from this number on."""
+
+    attempt: int
+    number: int
+
+
+class Completed(Struct, frozen=True, kw_only=True):
+    """An answer as the log knows it."""
+
+    attempt: int
+    digest: bytes
+    receipt: Receipt
 
 
 class Committed(Struct, frozen=True):
@@ -62,12 +93,10 @@ class Failed(Struct, frozen=True):
     failure: Failure
 
 
-YES, NO = b"yes", b"no"
-CALLER, FOLLOWER = b"caller", b"follower"
-"""Who has left a stream."""
-
+log = structlog.get_logger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Frame).decode
+_decode_resend = msgspec.msgpack.Decoder(Resend).decode
 _encode_json = msgspec.json.Encoder().encode
 _decode_receipt = msgspec.json.Decoder(Receipt).decode
 _decode_failure = msgspec.json.Decoder(Failure).decode
@@ -83,42 +112,32 @@ def failure_in(failed: Frame) -> Failure:
     return _decode_failure(failed.payload)
 
 
-def reply_subject(api_id: str, request_id: str) -> str:
-    """Where the frames of a request go."""
-    return f"reply.{api_id}.{request_id}"
-
-
-def done_subject(request_id: str) -> str:
-    """Where it is said that a request which others wait for has ended."""
-    return f"done.{request_id}"
-
-
-def cancel_subject(request_id: str) -> str:
-    """Where it is said that somebody who waited for a stream has left."""
-    return f"cancel.{request_id}"
-
-
-def waiting_subject(request_id: str) -> str:
-    """Where those listen who wait for a request that is not theirs: whoever asks here learns whether there are any."""
-    return f"waiting.{request_id}"
-
-
 class ReplySender:
     """The worker's end."""
 
     def __init__(self, broker: Broker) -> None:
         self._client = broker.client
+        self._sent: SentFrames | None = None
+
+    async def listen(self) -> None:
+        """Keep what is sent from now on, and send it again to an API process that lacks some of it."""
+        self._sent = SentFrames()
+        await self._client.subscribe(resend_subject("*"), cb=self._send_again)
+
+    def close(self) -> None:
+        """Keep nothing any more."""
+        if self._sent is not None:
+            self._sent.clear()
 
     async def send_body(self, reply_to: str, attempt: int, body: bytes) -> None:
         """Send a body, in parts of `FRAME_BYTES`."""
-        for start in range(0, len(body), FRAME_BYTES):
-            await self._client.publish(reply_to, _encode(Frame("body", attempt, body[start : start + FRAME_BYTES])))
+        for number, start in enumerate(range(0, len(body), FRAME_BYTES), start=1):
+            await self._send(reply_to, Frame("body", attempt, body[start : start + FRAME_BYTES], number=number))
 
     async def send_part(self, reply_to: str, attempt: int, number: int, part: bytes) -> int:
         """Send a piece of a stream, in frames numbered from `number`; returns the last one's number."""
         for start in range(0, len(part), FRAME_BYTES):
-            frame = Frame("part", attempt, part[start : start + FRAME_BYTES], number=number)
-            await self._client.publish(reply_to, _encode(frame))
+            await self._send(reply_to, Frame("part", attempt, part[start : start + FRAME_BYTES], number=number))
             number += 1
         return number - 1
 
@@ -126,12 +145,27 @@ class ReplySender:
         self, reply_to: str, attempt: int, digest: bytes, receipt: Receipt, *, parts: int = 0
     ) -> None:
         """Say that the answer whose body has this digest, or that came in so many parts, stands in the log."""
-        frame = Frame("commit", attempt, _encode_json(receipt), digest, parts)
-        await self._client.publish(reply_to, _encode(frame))
+        await self._send(reply_to, Frame("commit", attempt, _encode_json(receipt), digest, parts))
 
     async def send_failed(self, reply_to: str, failure: Failure) -> None:
         """Say that there will be no answer."""
-        await self._client.publish(reply_to, _encode(Frame("failed", 0, _encode_json(failure))))
+        await self._send(reply_to, Frame("failed", 0, _encode_json(failure)))
+
+    async def _send(self, reply_to: str, frame: Frame) -> None:
+        encoded = _encode(frame)
+        if self._sent is not None:
+            self._sent.keep(reply_to.rpartition(".")[2], encoded)
+        await self._client.publish(reply_to, encoded)
+
+    async def _send_again(self, message: Msg) -> None:
+        """Send what is kept of the frames that are asked for; another worker may have them."""
+        assert self._sent is not None, "it listens"
+        wanted = _decode_resend(message.data)
+        for encoded in self._sent.of(message.subject.rpartition(".")[2]):
+            frame = _decode(encoded)
+            is_piece = frame.kind in ("body", "part")
+            if frame.attempt == wanted.attempt and (not is_piece or frame.number >= wanted.number):
+                await self._client.publish(message.reply, encoded)
 
     async def has_begun(self, reply_to: str) -> bool:
         """Whether the caller may have been given a part of the answer; True where no API process says otherwise."""
@@ -156,8 +190,17 @@ class ReplySender:
         await self._client.publish(done_subject(request_id), b"")
 
 
+AskAgain = Callable[[int, int], None]
+"""Asks for the frames of an attempt again, from a number on."""
+
+
 class Collector(Protocol):
     """Takes the frames of one request, in order."""
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Changes with every frame that is of use."""
+        ...
 
     def take(self, frame: Frame) -> None:
         """Take the next."""
@@ -166,14 +209,23 @@ class Collector(Protocol):
         """Forget what came, for another attempt; False where the caller was given some of it."""
         ...
 
+    def end_by_log(self, end: Completed | Failure) -> None:
+        """Take the end that the log has, if its frames have not come."""
+
 
 class _Waiter:
     """Collects the frames of one request whose answer is given in one piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, ask_again: AskAgain) -> None:
         self.ended: asyncio.Future[Committed | Failed] = asyncio.get_running_loop().create_future()
-        self._parts: dict[int, list[bytes]] = {}
+        self._ask_again = ask_again
+        self._parts: dict[int, dict[int, bytes]] = {}
         self._bytes = 0
+        self._giving_up: asyncio.TimerHandle | None = None
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        return len(self._parts), self._bytes
 
     def begin_again(self) -> bool:
         return True
@@ -183,19 +235,45 @@ class _Waiter:
             return
         match frame.kind:
             case "body":
-                self._bytes += len(frame.payload)
-                if self._bytes <= MAX_BODY_BYTES:
-                    self._parts.setdefault(frame.attempt, []).append(frame.payload)
+                parts = self._parts.setdefault(frame.attempt, {})
+                if frame.number not in parts and self._bytes + len(frame.payload) <= MAX_BODY_BYTES:
+                    parts[frame.number] = frame.payload
+                    self._bytes += len(frame.payload)
             case "commit":
-                parts = self._parts.get(frame.attempt, [])
-                body = parts[0] if len(parts) == 1 else b"".join(parts)
-                whole = hashlib.sha256(body).digest() == frame.digest
-                receipt = receipt_in(frame)
-                self.ended.set_result(Committed(frame.attempt, body if whole else None, receipt))
+                self._complete(Completed(attempt=frame.attempt, digest=frame.digest, receipt=receipt_in(frame)))
             case "failed":
-                self.ended.set_result(Failed(failure_in(frame)))
+                self._end(Failed(failure_in(frame)))
             case "part" | "begun?":
                 raise AssertionError("only a stream has parts")
+
+    def end_by_log(self, end: Completed | Failure) -> None:
+        if self.ended.done():
+            return
+        if isinstance(end, Failure):
+            self._end(Failed(end))
+        else:
+            self._complete(end)
+
+    def _complete(self, completed: Completed) -> None:
+        """End with the body, if it is whole; else with none, once it is clear that none will come."""
+        attempt, receipt = completed.attempt, completed.receipt
+        parts = [part for _, part in sorted(self._parts.get(attempt, {}).items())]
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if hashlib.sha256(body).digest() == completed.digest:
+            self._end(Committed(attempt, body, receipt))
+        elif receipt.is_kept:  # its blob is as good as its frames
+            self._end(Committed(attempt, None, receipt))
+        elif self._giving_up is None:
+            self._giving_up = asyncio.get_running_loop().call_later(
+                RESEND_TIMEOUT_S, self._end, Committed(attempt, None, receipt)
+            )
+            self._ask_again(attempt, 1)
+
+    def _end(self, end: Committed | Failed) -> None:
+        if not self.ended.done():
+            self.ended.set_result(end)
+        if self._giving_up is not None:
+            self._giving_up.cancel()
 
 
 class ReplyInbox:
@@ -205,7 +283,7 @@ class ReplyInbox:
         self._client = broker.client
         self._api_id = api_id
         self._waiters: dict[str, Collector] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._publishing: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
 
     async def open(self) -> None:
@@ -224,7 +302,7 @@ class ReplyInbox:
     @contextmanager
     def expect(self, request_id: str) -> Iterator[asyncio.Future[Committed | Failed]]:
         """Collect the request's frames until the block ends; the future has how it ended."""
-        waiter = _Waiter()
+        waiter = _Waiter(lambda attempt, number: self.ask_again(request_id, attempt, number))
         with self.collect(request_id, waiter):
             yield waiter.ended
 
@@ -237,12 +315,34 @@ class ReplyInbox:
         finally:
             del self._waiters[request_id]
 
+    def collectors(self) -> list[tuple[str, Collector]]:
+        """The requests that are waited for at this moment."""
+        return list(self._waiters.items())
+
+    def end_by_log(self, request_id: str, end: Completed | Failure) -> None:
+        """Give a request the end that the log has, if it is still waited for."""
+        if (waiter := self._waiters.get(request_id)) is not None:
+            waiter.end_by_log(end)
+
+    def ask_again(self, request_id: str, attempt: int, number: int) -> None:
+        """Have the frames of an attempt sent again from a number on, by the worker that has them."""
+        log.info("frames_lost", request_id=request_id, attempt=attempt, number=number)
+        self._publish(resend_subject(request_id), _encode(Resend(attempt, number)), reply=self.subject(request_id))
+
     def leave(self, request_id: str, *, as_follower: bool = False) -> None:
         """Say, without waiting for it to be said, that the caller of a stream has left, or one who waited with it."""
-        payload = FOLLOWER if as_follower else CALLER
-        task = asyncio.get_running_loop().create_task(self._client.publish(cancel_subject(request_id), payload))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self._publish(cancel_subject(request_id), FOLLOWER if as_follower else CALLER)
+
+    def _publish(self, subject: str, payload: bytes, *, reply: str = "") -> None:
+        """Publish without waiting; what is lost with the connection is asked for again, or costs a little more."""
+
+        async def publish() -> None:
+            with suppress(*BrokerErrors):
+                await self._client.publish(subject, payload, reply=reply)
+
+        task = asyncio.get_running_loop().create_task(publish())
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
 
     @asynccontextmanager
     async def follow(self, request_id: str) -> AsyncIterator[asyncio.Event]:
@@ -270,7 +370,7 @@ class ReplyInbox:
 
     async def close(self) -> None:
         """Stop listening."""
-        await asyncio.gather(*self._leaving)
+        await asyncio.gather(*self._publishing)
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 

@@ -41,8 +41,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     vault = Vault(settings.encryption_key)
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name)
-    queue = JobQueue(broker)
+    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
+    queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     pool = await open_pool(settings.database_url, name=name)
     hints = LogHints(broker)
@@ -57,6 +57,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     )
     replies, cancels = ReplySender(broker), Cancels()
     await cancels.listen(broker)
+    await replies.listen()
     books = Books(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     completer = Completer(
         event_log=event_log,
@@ -83,7 +84,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 consumer=consumer_name(lane),
                 slots=settings.worker_slots if lane in LANES else ALERT_SLOTS,
                 handle=handle,
-                restore=queue.ensure,
+                restore=queue.restore,
                 drain_timeout_s=DRAIN_TIMEOUT_S,
             )
             lanes.create_task(loop.run(stop), name=f"lane {lane}")
@@ -91,6 +92,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await sessions.close()
     await claims.close()
     await event_log.close()
+    replies.close()
     await broker.close()
     await pool.close()
     log.info("worker_stopped")

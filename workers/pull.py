@@ -19,7 +19,7 @@ from infra.broker import Broker, BrokerClosed, BrokerErrors
 from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM
 
 PULL_EXPIRES_S = 30.0
-IDLE_HEARTBEAT_S = 5.0
+IDLE_HEARTBEAT_S = 1.0
 MISSED_HEARTBEATS = 2.5
 TICK_S = ACK_WAIT_S / 3
 VOID_WAIT_S = 0.25

@@ -45,7 +45,7 @@ async def pulling(broker: Broker, queue: JobQueue, handle: Handle, slots: int = 
         consumer=consumer_name("sync"),
         slots=slots,
         handle=handle,
-        restore=queue.ensure,
+        restore=queue.restore,
         drain_timeout_s=5,
     )
     running = asyncio.create_task(loop.run(stop))

@@ -1,0 +1,117 @@
+"""Finds out about requests of which no frame comes any more: what has ended stands in the log.
+
+Frames travel over core NATS, which keeps none of them. One query looks up all requests that have been silent for a
+while, more rarely the longer they are silent; right after a reconnect it looks up all that wait. Does not answer
+callers: it gives the end to the collector of a request's frames.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+import structlog
+from msgspec import Struct
+
+from domain.answer import Failure, failure_in_log, receipt_of
+from domain.errors import Unavailable
+from domain.events import CostIncurred, RequestCompleted, RequestFailed, StoredEvent, request_stream
+from domain.history import cost_of, ending
+from infra.event_log import EventLog
+from infra.replies import Completed, ReplyInbox
+
+TICK_S = 0.5
+SILENT_S = 1.0
+"""After so long without a frame a request is looked up, then each time after twice as long."""
+MAX_SILENT_S = 4.0
+LOOKED_UP_AT_ONCE = 500
+MAX_LOOKED_UP = 5_000
+"""In one tick; the others come with the next."""
+_ENDINGS = [kind.__name__ for kind in (RequestCompleted, RequestFailed, CostIncurred)]
+
+log = structlog.get_logger(__name__)
+
+
+class _Silence(Struct):
+    """How long nothing has come for a request."""
+
+    progress: tuple[int, int]
+    look_at_s: float
+    wait_s: float = SILENT_S
+
+
+class ReplyRecovery:
+    """Looks after the requests that one API process waits for."""
+
+    def __init__(self, event_log: EventLog, inbox: ReplyInbox) -> None:
+        self._log = event_log
+        self._inbox = inbox
+        self._silences: dict[str, _Silence] = {}
+        self._reconnected = asyncio.Event()
+
+    def reconnected(self) -> None:
+        """Look all requests up now: their frames may have been lost with the connection."""
+        self._reconnected.set()
+
+    async def run(self) -> None:
+        """Look up what is silent, until it is cancelled."""
+        while True:
+            try:
+                await asyncio.wait_for(self._reconnected.wait(), TICK_S)
+            except TimeoutError:
+                is_anew = False
+            else:
+                is_anew = True
+                self._reconnected.clear()
+            try:
+                await self.look(is_anew=is_anew)
+            except Unavailable as error:
+                log.warning("replies_not_looked_up", message=error.message)
+
+    async def look(self, *, is_anew: bool = False) -> int:
+        """Give the end that the log has to the requests that are silent, or to all; returns how many were looked up."""
+        silent = self._silent(time.monotonic(), is_anew=is_anew)[:MAX_LOOKED_UP]
+        for start in range(0, len(silent), LOOKED_UP_AT_ONCE):
+            chunk = silent[start : start + LOOKED_UP_AT_ONCE]
+            stored = await self._log.read_streams([request_stream(request_id) for request_id in chunk], _ENDINGS)
+            for request_id, end in _ends(stored).items():
+                log.info("reply_recovered", request_id=request_id, completed=isinstance(end, Completed))
+                self._inbox.end_by_log(request_id, end)
+        return len(silent)
+
+    def _silent(self, now_s: float, *, is_anew: bool) -> list[str]:
+        """The requests to be looked up now, those that are silent longest first."""
+        before, self._silences = self._silences, {}
+        silent = []
+        for request_id, collector in self._inbox.collectors():
+            silence = before.get(request_id)
+            if silence is None or silence.progress != collector.progress or is_anew:
+                silence = _Silence(collector.progress, now_s + SILENT_S)
+                if is_anew:
+                    silent.append(request_id)
+            elif silence.look_at_s <= now_s:
+                silence.wait_s = min(MAX_SILENT_S, 2 * silence.wait_s)
+                silence.look_at_s = now_s + silence.wait_s
+                silent.append(request_id)
+            self._silences[request_id] = silence
+        return silent
+
+
+def _ends(stored: Sequence[StoredEvent]) -> dict[str, Completed | Failure]:
+    """How requests ended, by their id; those that have not ended are left out."""
+    streams: defaultdict[str, list[StoredEvent]] = defaultdict(list)
+    for one in stored:
+        streams[one.stream].append(one)
+    ends: dict[str, Completed | Failure] = {}
+    for events in streams.values():
+        history = [one.event for one in events]
+        end = ending(history)
+        if isinstance(end, RequestFailed):
+            ends[end.request_id] = failure_in_log(end)
+        elif end is not None and (cost := cost_of(history, end.attempt)) is not None:
+            answered_at = next(one.at for one in events if one.event is end)
+            receipt = receipt_of(end, cost, answered_at)
+            ends[end.request_id] = Completed(
+                attempt=end.attempt, digest=bytes.fromhex(end.answer_digest), receipt=receipt
+            )
+    return ends
