@@ -29,6 +29,7 @@ from domain.money import ZERO, NanoUsd
 from domain.routing import Route
 from domain.wire import WireRequest
 from infra.blobs import Blobs
+from infra.direct import DirectDispatch
 from infra.event_log import Commit, EventLog
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
@@ -104,6 +105,7 @@ class Answering:
         preparation: Preparation,
         objects: ProviderObjects,
         queue: JobQueue,
+        direct: DirectDispatch,
         inbox: ReplyInbox,
         blobs: Blobs,
         now: Callable[[], datetime],
@@ -114,6 +116,7 @@ class Answering:
         self._preparation = preparation
         self._objects = objects
         self._queue = queue
+        self._direct = direct
         self._inbox = inbox
         self._blobs = blobs
         self._now = now
@@ -241,7 +244,9 @@ class Answering:
     async def _publish(self, asked: Asked) -> None:
         """Hand the job to the queue; what was held for it is released where that fails."""
         try:
-            await self._queue.publish(await self._job(asked))
+            job = await self._job(asked)
+            self._inbox.keep_job(job)
+            await self._queue.publish(job, otherwise=self._direct.offer)
         except (Overloaded, Unavailable) as error:
             if await self._drop(asked, error) or not isinstance(error, PublishUnknown):
                 raise

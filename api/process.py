@@ -24,7 +24,8 @@ from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
-from infra.database import HeldConnection, open_pool
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
+from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.hints import KEYS_CHANGED, PRICES_CHANGED, LogHints
 from infra.ids import new_id
@@ -51,7 +52,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     vault = Vault(settings.encryption_key)
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
-    pool = await open_pool(settings.database_url, name=name)
+    pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
     hints = LogHints(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
     admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=hints.appended)
@@ -59,7 +60,8 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     await queue.ensure()
     inbox = ReplyInbox(broker, new_id("api"))
     await inbox.open()
-    recovery = ReplyRecovery(event_log, inbox)
+    direct = DirectDispatch(broker)
+    recovery = ReplyRecovery(event_log=event_log, admission=admission, queue=queue, direct=direct, inbox=inbox)
     broker.on_reconnect(recovery.reconnected)
     authenticator = Authenticator(pool, vault)
     await hints.on_change(KEYS_CHANGED, authenticator.forget)
@@ -72,6 +74,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         gate=Gate(admission=admission, log=event_log, inbox=inbox, metrics=metrics, now=_now),
         known=KnownAnswers(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
         queue=queue,
+        direct=direct,
         inbox=inbox,
         blobs=blobs,
         preparation=Preparation(

@@ -1,8 +1,9 @@
-"""Finds out about requests of which no frame comes any more: what has ended stands in the log.
+"""Finds out about requests of which no frame comes: what has ended stands in the log, what no worker has is dispatched.
 
 Frames travel over core NATS, which keeps none of them. One query looks up all requests that have been silent for a
-while, more rarely the longer they are silent; right after a reconnect it looks up all that wait. Does not answer
-callers: it gives the end to the collector of a request's frames.
+while, more rarely the longer they are silent; right after a reconnect it looks up all that wait. A job that the queue
+holds back, because it has no leader, goes to a worker directly. Does not answer callers: it gives the end to the
+collector of a request's frames.
 """
 
 import asyncio
@@ -12,12 +13,17 @@ from collections.abc import Sequence
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.answer import Failure, failure_in_log, receipt_of
-from domain.errors import Unavailable
+from domain.errors import Overloaded, Unavailable
 from domain.events import CostIncurred, RequestCompleted, RequestFailed, StoredEvent, request_stream
 from domain.history import cost_of, ending
+from infra.admission import Admission
+from infra.broker import BrokerErrors
+from infra.direct import DirectDispatch
 from infra.event_log import EventLog
+from infra.jobs import ACK_WAIT_S, JobQueue
 from infra.replies import Completed, ReplyInbox
 
 TICK_S = 0.5
@@ -27,6 +33,10 @@ MAX_SILENT_S = 4.0
 LOOKED_UP_AT_ONCE = 500
 MAX_LOOKED_UP = 5_000
 """In one tick; the others come with the next."""
+MAX_OFFERS = 200
+"""In one tick. The first that no worker has room for is the last: the queue is not stuck then, but long."""
+MAX_ASKED_FOR = 100
+"""Jobs in one tick of which it is found out whether their worker still has them."""
 _ENDINGS = [kind.__name__ for kind in (RequestCompleted, RequestFailed, CostIncurred)]
 
 log = structlog.get_logger(__name__)
@@ -43,10 +53,23 @@ class _Silence(Struct):
 class ReplyRecovery:
     """Looks after the requests that one API process waits for."""
 
-    def __init__(self, event_log: EventLog, inbox: ReplyInbox) -> None:
+    def __init__(
+        self,
+        *,
+        event_log: EventLog,
+        admission: Admission,
+        queue: JobQueue,
+        direct: DirectDispatch,
+        inbox: ReplyInbox,
+    ) -> None:
         self._log = event_log
+        self._admission = admission
+        self._queue = queue
+        self._direct = direct
         self._inbox = inbox
         self._silences: dict[str, _Silence] = {}
+        self._missed_at_s: dict[str, float] = {}
+        """When a job that a worker was given directly was found in no worker's hand."""
         self._reconnected = asyncio.Event()
 
     def reconnected(self) -> None:
@@ -65,19 +88,67 @@ class ReplyRecovery:
                 self._reconnected.clear()
             try:
                 await self.look(is_anew=is_anew)
-            except Unavailable as error:
+            except (Overloaded, Unavailable) as error:
                 log.warning("replies_not_looked_up", message=error.message)
 
     async def look(self, *, is_anew: bool = False) -> int:
         """Give the end that the log has to the requests that are silent, or to all; returns how many were looked up."""
         silent = self._silent(time.monotonic(), is_anew=is_anew)[:MAX_LOOKED_UP]
+        waiting: list[str] = []
         for start in range(0, len(silent), LOOKED_UP_AT_ONCE):
             chunk = silent[start : start + LOOKED_UP_AT_ONCE]
             stored = await self._log.read_streams([request_stream(request_id) for request_id in chunk], _ENDINGS)
-            for request_id, end in _ends(stored).items():
+            ends = _ends(stored)
+            for request_id, end in ends.items():
                 log.info("reply_recovered", request_id=request_id, completed=isinstance(end, Completed))
                 self._inbox.end_by_log(request_id, end)
+            waiting += (request_id for request_id in chunk if request_id not in ends)
+        await self._offer([request_id for request_id in waiting if request_id not in self._direct.dispatched])
+        await self._look_after_dispatched(waiting)
         return len(silent)
+
+    async def _offer(self, request_ids: Sequence[str]) -> None:
+        """Offer the jobs that the queue has not delivered, though it should have, to workers that have room."""
+        unclaimed = await self._admission.unclaimed(request_ids) if request_ids else set[str]()
+        if not unclaimed or await self._delivers():
+            return
+        for request_id in sorted(unclaimed)[:MAX_OFFERS]:
+            job = self._inbox.job(request_id)
+            if job is not None and not await self._direct.offer(job):
+                return
+
+    async def _delivers(self) -> bool:
+        """The queue has a leader, and workers that wait for its jobs: what it has not delivered is about to come."""
+        try:
+            return await self._queue.has_workers()
+        except BrokerErrors:
+            return False
+
+    async def _look_after_dispatched(self, waiting: Sequence[str]) -> None:
+        """Put a job into the queue, as its next delivery, if the worker that took it directly is gone."""
+        for request_id in self._direct.dispatched.keys() - self._silences.keys():
+            self._direct.forget(request_id)
+            self._missed_at_s.pop(request_id, None)
+        asked = [request_id for request_id in waiting if request_id in self._direct.dispatched][:MAX_ASKED_FOR]
+        held = await asyncio.gather(*(self._direct.is_in_hand(request_id) for request_id in asked))
+        for request_id, is_held in zip(asked, held, strict=True):
+            now_s = time.monotonic()
+            if is_held:
+                self._missed_at_s.pop(request_id, None)
+            elif now_s - self._missed_at_s.setdefault(request_id, now_s) >= ACK_WAIT_S:
+                await self._queue_again(request_id)
+
+    async def _queue_again(self, request_id: str) -> None:
+        job = self._direct.dispatched[request_id]
+        following = replace(job, deliveries_before=job.deliveries_before + 1)
+        self._direct.forget(request_id)
+        self._missed_at_s.pop(request_id, None)
+        log.warning("direct_job_lost", request_id=request_id)
+        try:
+            await self._queue.publish(following, otherwise=self._direct.offer)
+        except (Overloaded, Unavailable) as error:
+            self._direct.dispatched[request_id] = job  # it is tried again
+            log.warning("direct_job_not_queued", request_id=request_id, message=error.message)
 
     def _silent(self, now_s: float, *, is_anew: bool) -> list[str]:
         """The requests to be looked up now, those that are silent longest first."""

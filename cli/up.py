@@ -19,7 +19,7 @@ import structlog
 from api.accounts import create_first_project
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
 from cli.supervisor import Child, ChildSpec, Server, say, supervise
-from infra.broker import Broker
+from infra.broker import Broker, BrokerErrors
 from infra.database import migrate
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -132,7 +132,7 @@ async def _wait_until_ready(address: str, settings: Settings) -> None:
     queue = JobQueue(broker)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            with contextlib.suppress(aiohttp.ClientError, *BrokerErrors):
                 async with session.get(f"{address}/health/ready") as answer:
                     if answer.status == 200 and await queue.has_workers():
                         break

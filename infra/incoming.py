@@ -38,9 +38,10 @@ class Expired(Exception):
 class IncomingStream:
     """Collects the frames of one streamed answer."""
 
-    def __init__(self, ask_again: AskAgain | None = None) -> None:
+    def __init__(self, ask_again: AskAgain | None = None, *, resend_timeout_s: float = RESEND_TIMEOUT_S) -> None:
         """Collect; without `ask_again` a stream with a hole ends at the hole."""
         self._ask_again = ask_again
+        self._resend_timeout_s = resend_timeout_s
         self._parts: deque[bytes] = deque()
         self._attempt = 0
         self._forgotten = 0
@@ -179,7 +180,7 @@ class IncomingStream:
         if self._ask_again is None or self._ahead_bytes > MAX_AHEAD_BYTES:
             self._end(PartsLost())
         elif self._giving_up is None:
-            self._giving_up = asyncio.get_running_loop().call_later(RESEND_TIMEOUT_S, self._give_up)
+            self._giving_up = asyncio.get_running_loop().call_later(self._resend_timeout_s, self._give_up)
             self._ask_again(self._attempt, self._taken + 1)
 
     def _fill_hole(self) -> None:

@@ -5,6 +5,7 @@ Wiping the stream may cost latency, never a fact: what was admitted stands in Po
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -111,6 +112,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The most tokens that the answer can be counted as: for the cost of one that is cut."""
     may_think_unseen: bool = False
     """Whether more output may be charged than is shown: for the same."""
+    deliveries_before: int = 0
+    """How often it was delivered as another message. Of two deliveries the one with the higher number is the later."""
     reply_to: str
     admitted_at_ms: int
     deadline_ms: int
@@ -213,22 +216,37 @@ class JobQueue:
                 log.warning("queue_restored")
 
     async def has_workers(self, lane: Lane = "sync") -> bool:
-        """Whether somebody is waiting for the lane's jobs at this moment."""
+        """Whether somebody is waiting for the lane's jobs at this moment.
+
+        Raises:
+            APIError, BrokerErrors: the consumer has no leader, or the broker is away.
+
+        """
         try:
-            info = await self._jetstream.consumer_info(STREAM, consumer_name(lane))
+            info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
         except NotFoundError:  # nobody has made the stream yet
             return False
         return bool(info.num_waiting)
 
-    async def publish(self, job: Job, lane: Lane = "sync") -> None:
+    async def publish(
+        self, job: Job, lane: Lane = "sync", *, otherwise: Callable[[Job], Awaitable[bool]] | None = None
+    ) -> None:
         """Put a job into its lane; once this returns, the broker has it.
+
+        As long as the broker does not confirm it, `otherwise` may find another way to a worker: True if it has.
 
         Raises:
             Overloaded: the stream is full; the job is not in it.
             PublishUnknown: no confirmation came; the job may be in it.
 
         """
-        await self._publish(f"jobs.{lane}.{job.operation}", encode_job(job), job.request_id)
+        message_id = f"{job.request_id}/{job.deliveries_before}" if job.deliveries_before else job.request_id
+        await self._publish(
+            f"jobs.{lane}.{job.operation}",
+            encode_job(job),
+            message_id,
+            (lambda: otherwise(job)) if otherwise is not None else None,
+        )
 
     async def publish_alert(self, alert: str, message_id: str) -> None:
         """Have somebody told of an alert, by its stream; the same message id again is the same message.
@@ -239,7 +257,9 @@ class JobQueue:
         """
         await self._publish(f"jobs.{ALERTS_LANE}.alert", alert.encode(), message_id)
 
-    async def _publish(self, subject: str, payload: bytes, message_id: str) -> None:
+    async def _publish(
+        self, subject: str, payload: bytes, message_id: str, otherwise: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         """Publish, and again under the same id for as long as it is not confirmed: the stream takes it once."""
         until = time.monotonic() + PUBLISH_TIMEOUT_S
         confirm_s = CONFIRM_TIMEOUT_S
@@ -255,6 +275,8 @@ class JobQueue:
                 failure: Exception = error
             except (NoStreamResponseError, *BrokerErrors) as error:
                 failure = error
+            if otherwise is not None and self._broker.is_connected and await otherwise():
+                return
             if time.monotonic() > until:
                 raise PublishUnknown(f"the queue is away: {type(failure).__name__}", retry_after_s=1) from failure
             if isinstance(failure, TimeoutError):

@@ -3,9 +3,9 @@
 The API answers only once it has the commit frame, which is sent after the append. The body goes out before the append
 where the log does not keep it, so that a worker's death in between loses nothing; an answer that is kept for the cache
 goes out behind the append, in one flush with its commit. Core NATS keeps no frame: a worker keeps those that it has
-sent for a while (`infra/sent_frames.py`), and sends them again to an API process that lacks some; a lost ending is found
-by reading the log (`api/reply_recovery.py`). What is streamed comes in numbered parts, ready for the caller; they are
-collected by `infra/incoming.py`.
+sent for a while (`infra/sent_frames.py`), and sends them again to an API process that lacks some. An ending that was
+lost is read from the log (`api/reply_recovery.py`). What is streamed comes in numbered parts, ready for the caller;
+they are collected by `infra/incoming.py`.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from nats.errors import NoRespondersError
 
 from domain.answer import Failure, Receipt
 from infra.broker import Broker, BrokerErrors
+from infra.jobs import Job
 from infra.reply_subjects import (
     CALLER,
     FOLLOWER,
@@ -283,6 +284,7 @@ class ReplyInbox:
         self._client = broker.client
         self._api_id = api_id
         self._waiters: dict[str, Collector] = {}
+        self._jobs: dict[str, Job] = {}
         self._publishing: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
 
@@ -314,6 +316,15 @@ class ReplyInbox:
             yield
         finally:
             del self._waiters[request_id]
+            self._jobs.pop(request_id, None)
+
+    def keep_job(self, job: Job) -> None:
+        """Keep a job for as long as its request is waited for: it may have to be dispatched again."""
+        self._jobs[job.request_id] = job
+
+    def job(self, request_id: str) -> Job | None:
+        """The job of a request that is waited for."""
+        return self._jobs.get(request_id)
 
     def collectors(self) -> list[tuple[str, Collector]]:
         """The requests that are waited for at this moment."""

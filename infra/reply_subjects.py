@@ -25,6 +25,11 @@ def resend_subject(request_id: str) -> str:
     return f"resend.{request_id}"
 
 
+def holding_subject(request_id: str) -> str:
+    """Subject of requests to the worker that has a job in hand which it was given past the queue."""
+    return f"holding.{request_id}"
+
+
 def waiting_subject(request_id: str) -> str:
     """Where those listen who wait for a request that is not theirs: whoever asks here learns whether there are any."""
     return f"waiting.{request_id}"

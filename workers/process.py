@@ -11,7 +11,8 @@ from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.cancels import Cancels
-from infra.database import HeldConnection, open_pool
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
+from infra.direct import DirectJobs
 from infra.event_log import EventLog
 from infra.hints import KEYS_CHANGED, LogHints
 from infra.jobs import ALERTS_LANE, LANES, JobQueue, consumer_name
@@ -24,7 +25,7 @@ from workers.calls import ProviderCalls
 from workers.complete import Completer
 from workers.providers.registry import make_providers
 from workers.providers.sessions import Sessions
-from workers.pull import PullLoop
+from workers.pull import DirectDelivery, PullLoop
 from workers.streaming import StreamedAttempts
 from workers.webhooks import AlertTeller
 
@@ -44,7 +45,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
-    pool = await open_pool(settings.database_url, name=name)
+    pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
     hints = LogHints(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
     claims = Claims(HeldConnection(settings.database_url, name=name), pool, worker=name)
@@ -77,9 +78,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     )
     handles = dict.fromkeys(LANES, completer.complete) | {ALERTS_LANE: teller.tell}
     log.info("worker_ready", slots=settings.worker_slots)
+    loops: dict[str, PullLoop] = {}
+    direct = DirectJobs(
+        broker,
+        handle=lambda job: completer.complete(DirectDelivery(job)),
+        room=lambda: loops["sync"].free_slots,
+        drain_timeout_s=DRAIN_TIMEOUT_S,
+    )
     async with asyncio.TaskGroup() as lanes:
         for lane, handle in handles.items():
-            loop = PullLoop(
+            loop = loops[lane] = PullLoop(
                 broker,
                 consumer=consumer_name(lane),
                 slots=settings.worker_slots if lane in LANES else ALERT_SLOTS,
@@ -88,6 +96,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 drain_timeout_s=DRAIN_TIMEOUT_S,
             )
             lanes.create_task(loop.run(stop), name=f"lane {lane}")
+        lanes.create_task(direct.run(stop), name="direct jobs")
     await teller.close()
     await sessions.close()
     await claims.close()

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from infra.broker import Broker, BrokerClosed, BrokerErrors
-from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM
+from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM, Job, encode_job
 
 PULL_EXPIRES_S = 30.0
 IDLE_HEARTBEAT_S = 1.0
@@ -104,6 +104,27 @@ def crash_delay_s(delivery: int) -> float:
     return min(MAX_CRASH_DELAY_S, CRASH_DELAY_S * 2.0 ** (delivery - 1))
 
 
+class DirectDelivery(Delivery):
+    """A job that came past the queue: there is nothing to acknowledge, and it is delivered here once."""
+
+    def __init__(self, job: Job) -> None:
+        self.data = encode_job(job)
+        self.number = 1
+        self.message_id = job.request_id
+
+    async def ack(self) -> None:
+        """Nothing is to be done."""
+
+    async def nak(self, delay_s: float) -> None:
+        """Nothing is to be done."""
+
+    async def term(self) -> None:
+        """Nothing is to be done."""
+
+    async def in_progress(self) -> None:
+        """Nothing is to be done."""
+
+
 class PullLoop:
     """Keeps `slots` jobs of one lane in hand."""
 
@@ -135,6 +156,11 @@ class PullLoop:
         self._missing = False
         self._stopping = False
         self._subscription: Subscription | None = None
+
+    @property
+    def free_slots(self) -> int:
+        """How many more jobs could be in hand."""
+        return self._slots - len(self._in_hand)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Pull until `stop`, then give back what has not begun and finish what has, for at most the drain time.
@@ -194,8 +220,6 @@ class PullLoop:
             await self._restore()
         except BrokerErrors as error:  # still away: asking again leads here again
             log.warning("queue_not_restored", consumer=self._consumer, error=type(error).__name__, message=str(error))
-        else:
-            log.warning("queue_restored", consumer=self._consumer)
 
     async def _receive(self, message: Msg) -> None:
         """Take one message of the inbox. Never waits for the work."""
