@@ -206,7 +206,7 @@ class Answering:
     async def _dispatch_stream(self, asked: Asked) -> StreamedAnswer:
         """Publish the job and wait for the first part of the answer."""
         request_id = asked.question.request_id
-        incoming = IncomingStream(lambda attempt, number: self._inbox.ask_again(request_id, attempt, number))
+        incoming = IncomingStream(self._inbox.resends(request_id))
         closing = ExitStack()
         closing.enter_context(self._inbox.collect(request_id, incoming))
         try:

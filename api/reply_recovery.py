@@ -48,6 +48,7 @@ class _Silence(Struct):
     progress: tuple[int, int]
     look_at_s: float
     wait_s: float = SILENT_S
+    looks: int = 0
 
 
 class ReplyRecovery:
@@ -108,10 +109,13 @@ class ReplyRecovery:
         return len(silent)
 
     async def _offer(self, request_ids: Sequence[str]) -> None:
-        """Offer the jobs that the queue has not delivered, though it should have, to workers that have room."""
+        """Offer the jobs that the queue has not delivered, though it should have, to workers that have room.
+
+        What a queue that works has not brought to a worker by the second look was lost with the worker's connection.
+        """
         unclaimed = await self._admission.unclaimed(request_ids) if request_ids else set[str]()
-        if not unclaimed or await self._delivers():
-            return
+        if unclaimed and await self._delivers():
+            unclaimed = {request_id for request_id in unclaimed if self._silences[request_id].looks > 1}
         for request_id in sorted(unclaimed)[:MAX_OFFERS]:
             job = self._inbox.job(request_id)
             if job is not None and not await self._direct.offer(job):
@@ -157,12 +161,15 @@ class ReplyRecovery:
         for request_id, collector in self._inbox.collectors():
             silence = before.get(request_id)
             if silence is None or silence.progress != collector.progress or is_anew:
-                silence = _Silence(collector.progress, now_s + SILENT_S)
+                is_silent = silence is not None and silence.progress == collector.progress
+                looks = silence.looks + 1 if silence is not None and is_silent else 0
+                silence = _Silence(collector.progress, now_s + SILENT_S, looks=looks)
                 if is_anew:
                     silent.append(request_id)
             elif silence.look_at_s <= now_s:
                 silence.wait_s = min(MAX_SILENT_S, 2 * silence.wait_s)
                 silence.look_at_s = now_s + silence.wait_s
+                silence.looks += 1
                 silent.append(request_id)
             self._silences[request_id] = silence
         return silent
@@ -183,6 +190,9 @@ def _ends(stored: Sequence[StoredEvent]) -> dict[str, Completed | Failure]:
             answered_at = next(one.at for one in events if one.event is end)
             receipt = receipt_of(end, cost, answered_at)
             ends[end.request_id] = Completed(
-                attempt=end.attempt, digest=bytes.fromhex(end.answer_digest), receipt=receipt
+                attempt=end.attempt,
+                digest=bytes.fromhex(end.answer_digest),
+                receipt=receipt,
+                size_bytes=end.answer_bytes,
             )
     return ends

@@ -17,7 +17,7 @@ FIRST_CONNECT_TIMEOUT_S = 20.0
 """How long a process looks for its first server, over all URLs. The client itself would look for ever."""
 RECONNECT_WAIT_S = 0.25
 """Before the same server is tried again; another one is tried at once."""
-PING_INTERVAL_S = 2
+PING_INTERVAL_S = 1
 MAX_OUTSTANDING_PINGS = 2
 """A server that keeps the connection and answers nothing is left after `PING_INTERVAL_S` times one more than this."""
 FLUSH_TIMEOUT_S = 2

@@ -19,7 +19,9 @@ from infra.reply_subjects import NO, YES, holding_subject
 OFFERED = "direct.jobs"
 """Subject of the offers; one worker of the group has each."""
 WORKERS = "workers"
-OFFER_TIMEOUT_S = 0.5
+OFFER_TIMEOUT_S = 0.25
+MAX_OFFERS = 3
+"""Of one job, to one worker after the other."""
 HOLDING_TIMEOUT_S = 0.5
 CANCEL_TIMEOUT_S = 5.0
 PENDING_BYTES_LIMIT = 256 * 1024 * 1024
@@ -37,14 +39,17 @@ class DirectDispatch:
 
     async def offer(self, job: Job) -> bool:
         """Give a job to a worker that has room for it; False if none has taken it, as far as is known."""
-        try:
-            answer = await self._client.request(OFFERED, encode_job(job), timeout=OFFER_TIMEOUT_S)
-        except BrokerErrors:
-            return False
-        if answer.data != YES:
-            return False
-        self.dispatched[job.request_id] = job
-        return True
+        for _ in range(MAX_OFFERS):
+            try:
+                answer = await self._client.request(OFFERED, encode_job(job), timeout=OFFER_TIMEOUT_S)
+            except TimeoutError:  # it went to a worker behind a server that has died, or to none
+                continue
+            except BrokerErrors:
+                return False
+            if answer.data == YES:
+                self.dispatched[job.request_id] = job
+            return bool(answer.data == YES)
+        return False
 
     async def is_in_hand(self, request_id: str) -> bool:
         """A worker works on a job that it was given here."""

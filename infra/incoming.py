@@ -9,8 +9,6 @@ from collections import deque
 
 from domain.answer import Failure
 from infra.replies import (
-    RESEND_TIMEOUT_S,
-    AskAgain,
     Committed,
     Completed,
     Failed,
@@ -18,6 +16,7 @@ from infra.replies import (
     failure_in,
     receipt_in,
 )
+from infra.resends import Resends
 
 MAX_JOINED_BYTES = 256 * 1024
 """Of what waits for a caller who is slower than the provider: a longer piece would only be copied more often."""
@@ -38,10 +37,9 @@ class Expired(Exception):
 class IncomingStream:
     """Collects the frames of one streamed answer."""
 
-    def __init__(self, ask_again: AskAgain | None = None, *, resend_timeout_s: float = RESEND_TIMEOUT_S) -> None:
-        """Collect; without `ask_again` a stream with a hole ends at the hole."""
-        self._ask_again = ask_again
-        self._resend_timeout_s = resend_timeout_s
+    def __init__(self, resends: Resends | None = None) -> None:
+        """Collect; without `resends` a stream with a hole ends at the hole."""
+        self._resends = resends
         self._parts: deque[bytes] = deque()
         self._attempt = 0
         self._forgotten = 0
@@ -52,8 +50,6 @@ class IncomingStream:
         self._ahead_bytes = 0
         self._commit: Frame | None = None
         """It came before parts that it counts."""
-        self._giving_up: asyncio.TimerHandle | None = None
-        """Runs while there is a hole."""
         self._ending: Ending | PartsLost | Expired | None = None
         self._has_begun = False
         self._changed = asyncio.Event()
@@ -150,7 +146,7 @@ class IncomingStream:
             return
         self._taken += 1
         self._parts.append(frame.payload)
-        if self._giving_up is not None:
+        if self._resends is not None and self._resends.are_under_way:
             self._fill_hole()
 
     def _take_commit(self, frame: Frame) -> None:
@@ -176,12 +172,11 @@ class IncomingStream:
         return True
 
     def _open_hole(self) -> None:
-        """Have what is missing sent again, once, and wait for it a while."""
-        if self._ask_again is None or self._ahead_bytes > MAX_AHEAD_BYTES:
+        """Have what is missing sent again, and wait for it a while."""
+        if self._resends is None or self._ahead_bytes > MAX_AHEAD_BYTES:
             self._end(PartsLost())
-        elif self._giving_up is None:
-            self._giving_up = asyncio.get_running_loop().call_later(self._resend_timeout_s, self._give_up)
-            self._ask_again(self._attempt, self._taken + 1)
+        else:
+            self._resends.begin(lambda: (self._attempt, self._taken + 1), self._give_up)
 
     def _fill_hole(self) -> None:
         """Take what came behind the hole, as far as it goes on from here."""
@@ -201,9 +196,8 @@ class IncomingStream:
         self._ahead.clear()
         self._ahead_bytes = 0
         self._commit = None
-        if self._giving_up is not None:
-            self._giving_up.cancel()
-            self._giving_up = None
+        if self._resends is not None:
+            self._resends.end()
 
     def _give_up(self) -> None:
         if self._ending is None:

@@ -56,6 +56,7 @@ CONFIRM_TIMEOUT_S = 0.5
 """Before a publish that is not confirmed is sent again, at first; then twice as long each time: a server that is only
 slow is not given more to do.
 """
+MAX_CONFIRM_TIMEOUT_S = 2.0
 REFUSED_PAUSE_S = 0.1
 PUBLISH_TIMEOUT_S = 10.0
 """For all tries together. A stream whose leader has died has a new one after 4 to 9 seconds."""
@@ -280,7 +281,7 @@ class JobQueue:
             if time.monotonic() > until:
                 raise PublishUnknown(f"the queue is away: {type(failure).__name__}", retry_after_s=1) from failure
             if isinstance(failure, TimeoutError):
-                confirm_s *= 2
+                confirm_s = min(MAX_CONFIRM_TIMEOUT_S, 2 * confirm_s)
             else:
                 await self._pause(failure)
 

@@ -10,8 +10,9 @@ they are collected by `infra/incoming.py`.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Literal, Protocol
 
 import msgspec
@@ -35,14 +36,13 @@ from infra.reply_subjects import (
     resend_subject,
     waiting_subject,
 )
+from infra.resends import Resends
 from infra.sent_frames import SentFrames
 
 FRAME_BYTES = 512 * 1024
 ASK_TIMEOUT_S = 0.5
 """For a question between processes whose answer is at hand."""
 MAX_BODY_BYTES = 256 * 1024 * 1024
-RESEND_TIMEOUT_S = 2.0
-"""For the frames that are sent again."""
 PENDING_BYTES_LIMIT = 1024 * 1024 * 1024
 PENDING_FRAMES_LIMIT = 1_000_000
 
@@ -78,6 +78,8 @@ class Completed(Struct, frozen=True, kw_only=True):
     attempt: int
     digest: bytes
     receipt: Receipt
+    size_bytes: int | None = None
+    """None: the worker's commit frame does not say."""
 
 
 class Committed(Struct, frozen=True):
@@ -191,10 +193,6 @@ class ReplySender:
         await self._client.publish(done_subject(request_id), b"")
 
 
-AskAgain = Callable[[int, int], None]
-"""Asks for the frames of an attempt again, from a number on."""
-
-
 class Collector(Protocol):
     """Takes the frames of one request, in order."""
 
@@ -217,12 +215,13 @@ class Collector(Protocol):
 class _Waiter:
     """Collects the frames of one request whose answer is given in one piece."""
 
-    def __init__(self, ask_again: AskAgain) -> None:
+    def __init__(self, resends: Resends) -> None:
         self.ended: asyncio.Future[Committed | Failed] = asyncio.get_running_loop().create_future()
-        self._ask_again = ask_again
         self._parts: dict[int, dict[int, bytes]] = {}
         self._bytes = 0
-        self._giving_up: asyncio.TimerHandle | None = None
+        self._resends = resends
+        self._completed: Completed | None = None
+        """It is known before all of the body is here."""
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -240,6 +239,8 @@ class _Waiter:
                 if frame.number not in parts and self._bytes + len(frame.payload) <= MAX_BODY_BYTES:
                     parts[frame.number] = frame.payload
                     self._bytes += len(frame.payload)
+                    if self._completed is not None and self._completed.size_bytes == self._bytes:
+                        self._complete(self._completed)
             case "commit":
                 self._complete(Completed(attempt=frame.attempt, digest=frame.digest, receipt=receipt_in(frame)))
             case "failed":
@@ -255,26 +256,24 @@ class _Waiter:
         else:
             self._complete(end)
 
-    def _complete(self, completed: Completed) -> None:
+    def _complete(self, completed: Completed, *, is_last_look: bool = False) -> None:
         """End with the body, if it is whole; else with none, once it is clear that none will come."""
         attempt, receipt = completed.attempt, completed.receipt
         parts = [part for _, part in sorted(self._parts.get(attempt, {}).items())]
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         if hashlib.sha256(body).digest() == completed.digest:
             self._end(Committed(attempt, body, receipt))
-        elif receipt.is_kept:  # its blob is as good as its frames
+        elif receipt.is_kept or is_last_look:  # a blob is as good as its frames
             self._end(Committed(attempt, None, receipt))
-        elif self._giving_up is None:
-            self._giving_up = asyncio.get_running_loop().call_later(
-                RESEND_TIMEOUT_S, self._end, Committed(attempt, None, receipt)
-            )
-            self._ask_again(attempt, 1)
+        else:
+            self._completed = completed
+            last_look = partial(self._complete, completed, is_last_look=True)
+            self._resends.begin(lambda: (attempt, 1), give_up=last_look)
 
     def _end(self, end: Committed | Failed) -> None:
         if not self.ended.done():
             self.ended.set_result(end)
-        if self._giving_up is not None:
-            self._giving_up.cancel()
+        self._resends.end()
 
 
 class ReplyInbox:
@@ -304,7 +303,7 @@ class ReplyInbox:
     @contextmanager
     def expect(self, request_id: str) -> Iterator[asyncio.Future[Committed | Failed]]:
         """Collect the request's frames until the block ends; the future has how it ended."""
-        waiter = _Waiter(lambda attempt, number: self.ask_again(request_id, attempt, number))
+        waiter = _Waiter(self.resends(request_id))
         with self.collect(request_id, waiter):
             yield waiter.ended
 
@@ -335,8 +334,11 @@ class ReplyInbox:
         if (waiter := self._waiters.get(request_id)) is not None:
             waiter.end_by_log(end)
 
-    def ask_again(self, request_id: str, attempt: int, number: int) -> None:
-        """Have the frames of an attempt sent again from a number on, by the worker that has them."""
+    def resends(self, request_id: str) -> Resends:
+        """Asks the workers for a request's frames."""
+        return Resends(partial(self._ask_again, request_id))
+
+    def _ask_again(self, request_id: str, attempt: int, number: int) -> None:
         log.info("frames_lost", request_id=request_id, attempt=attempt, number=number)
         self._publish(resend_subject(request_id), _encode(Resend(attempt, number)), reply=self.subject(request_id))
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from infra.broker import Broker
+from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.hints import LOG_APPENDED, LogHints
@@ -60,7 +60,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await remove_expired(pool)
 
     async def raise_replicas_once() -> None:
-        await queue.raise_replicas()
+        try:
+            await queue.raise_replicas()
+        except BrokerErrors as error:  # no leader at the moment: another time
+            log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
 
     log.info("projector_ready")
     async with asyncio.TaskGroup() as tasks:

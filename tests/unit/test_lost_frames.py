@@ -10,6 +10,7 @@ from domain.answer import Failure, Receipt
 from domain.tokens import TokenUsage
 from infra.incoming import MAX_AHEAD_BYTES, IncomingStream, PartsLost
 from infra.replies import Committed, Completed, Failed, Frame
+from infra.resends import MAX_RESENDS, Resends
 from infra.sent_frames import FRAME_OVERHEAD_BYTES, SentFrames
 
 RECEIPT = Receipt(
@@ -32,10 +33,10 @@ def commit(parts: int, attempt: int = 1) -> Frame:
 class Asking:
     """A stream, and what it has asked for."""
 
-    def __init__(self, resend_timeout_s: float = 5) -> None:
+    def __init__(self, interval_s: float = 5) -> None:
         self.asked: list[tuple[int, int]] = []
         self.stream = IncomingStream(
-            lambda attempt, number: self.asked.append((attempt, number)), resend_timeout_s=resend_timeout_s
+            Resends(lambda attempt, number: self.asked.append((attempt, number)), interval_s=interval_s)
         )
 
     def take(self, *frames: Frame) -> None:
@@ -86,15 +87,16 @@ async def test_a_failure_that_only_the_log_has_ends_the_stream() -> None:
 
 
 async def test_what_no_worker_sends_again_ends_the_stream_in_time() -> None:
-    one = Asking(resend_timeout_s=0.05)
+    one = Asking(interval_s=0.01)
     one.take(part(1), part(3))
     assert await one.stream.next() == b"1.1 "
     with pytest.raises(PartsLost):
         await asyncio.wait_for(one.stream.next(), 5)
+    assert one.asked == [(1, 2)] * MAX_RESENDS
 
 
 async def test_a_hole_that_is_filled_is_not_given_up() -> None:
-    one = Asking(resend_timeout_s=0.05)
+    one = Asking(interval_s=0.01)
     one.take(part(1), part(3), part(2))
     await asyncio.sleep(0.1)
     one.take(part(4), commit(4))
@@ -127,7 +129,7 @@ async def test_another_attempt_takes_over_whole_while_the_caller_has_nothing() -
 
 
 async def test_the_commit_of_an_attempt_whose_parts_were_dropped_is_no_answer() -> None:
-    one = Asking(resend_timeout_s=0.05)
+    one = Asking(interval_s=0.01)
     one.take(part(1), part(2))
     assert one.stream.begin_again()
     one.take(commit(2))
