@@ -31,6 +31,7 @@ from domain.money import ZERO, NanoUsd
 from domain.routing import Route
 from domain.wire import WireRequest
 from infra.blobs import Blobs
+from infra.direct import DirectDispatch
 from infra.event_log import Commit, EventLog
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
@@ -110,6 +111,7 @@ class Answering:
         large_requests: LargeRequests,
         objects: ProviderObjects,
         queue: JobQueue,
+        direct: DirectDispatch,
         inbox: ReplyInbox,
         blobs: Blobs,
         now: Callable[[], datetime],
@@ -122,6 +124,7 @@ class Answering:
         self._large_requests = large_requests
         self._objects = objects
         self._queue = queue
+        self._direct = direct
         self._inbox = inbox
         self._blobs = blobs
         self._now = now
@@ -235,7 +238,8 @@ class Answering:
     async def _dispatch_stream(self, asked: Asked) -> StreamedAnswer:
         """Publish the job and wait for the first part of the answer."""
         request_id = asked.question.request_id
-        incoming, closing = IncomingStream(in_hand=asked.question.in_hand), ExitStack()
+        incoming = IncomingStream(self._inbox.resends(request_id), in_hand=asked.question.in_hand)
+        closing = ExitStack()
         lane = closing.enter_context(self._dispatched.count(asked.caller.project_id, asked.caller.key_id))
         closing.enter_context(self._inbox.collect(request_id, incoming))
         try:
@@ -273,7 +277,9 @@ class Answering:
     async def _publish(self, asked: Asked, lane: Lane) -> None:
         """Hand the job to the queue; what was held for it is released where that fails."""
         try:
-            await self._queue.publish(await self._job(asked), lane)
+            job = await self._job(asked)
+            self._inbox.keep_job(job)
+            await self._queue.publish(job, lane, otherwise=self._direct.offer)
         except (Overloaded, Unavailable) as error:
             if await self._drop(asked, error) or not isinstance(error, PublishUnknown):
                 raise

@@ -23,12 +23,14 @@ from api.preparation import Preparation
 from api.pricing import PriceSetting, keep_prices
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
+from api.reply_recovery import ReplyRecovery
 from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
-from infra.database import HeldConnection, open_pool
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
+from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.hints import KEYS_CHANGED, PRICES_CHANGED, LogHints
 from infra.ids import new_id
@@ -53,15 +55,18 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     name = f"gateway api {socket.gethostname()}:{os.getpid()}"
     vault = Vault(settings.encryption_key)
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name)
-    pool = await open_pool(settings.database_url, name=name)
+    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
+    pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
     hints = LogHints(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
     admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=hints.appended)
-    queue = JobQueue(broker)
+    queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     inbox = ReplyInbox(broker, new_id("api"))
     await inbox.open()
+    direct = DirectDispatch(broker)
+    recovery = ReplyRecovery(event_log=event_log, admission=admission, queue=queue, direct=direct, inbox=inbox)
+    broker.on_reconnect(recovery.reconnected)
     authenticator = Authenticator(pool, vault)
     await hints.on_change(KEYS_CHANGED, authenticator.forget)
     prices = PriceBook()
@@ -82,6 +87,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         ),
         known=KnownAnswers(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
         queue=queue,
+        direct=direct,
         inbox=inbox,
         blobs=blobs,
         preparation=Preparation(
@@ -118,7 +124,9 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     async with asyncio.TaskGroup() as tasks:
         keeping = tasks.create_task(keep_prices(pool, prices, prices_changed), name="keep prices")
         ageing = tasks.create_task(connections.watch(), name="age connections")
+        recovering = tasks.create_task(recovery.run(), name="recover replies")
         await _serve(create_app(services), connections, listener, stop)
+        recovering.cancel()
         keeping.cancel()
         ageing.cancel()
     await inbox.close()

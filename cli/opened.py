@@ -72,7 +72,9 @@ class Opened(Struct, kw_only=True):
     async def _hints(self) -> AsyncIterator[LogHints]:
         broker = Broker()
         try:
-            await broker.connect(self.settings.nats_urls, name="gateway command")
+            await broker.connect(
+                self.settings.nats_urls, name="gateway command", credentials=self.settings.nats_credentials
+            )
         except BrokerErrors as error:
             fail(f"NATS cannot be reached: {error}")
         try:

@@ -22,7 +22,7 @@ from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, create_first_project
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
 from cli.supervisor import Child, ChildSpec, Server, say, supervise
 from domain.money import to_usd
-from infra.broker import Broker
+from infra.broker import Broker, BrokerErrors
 from infra.database import migrate
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -145,7 +145,7 @@ async def _run(
     projector = _child("projector", ("projector",), environment)
 
     async def when_started() -> None:
-        await _wait_until_ready(address, settings.nats_urls)
+        await _wait_until_ready(address, settings)
         _greet(settings, address, first_key, own_master_key)
 
     await supervise([apis, workers, [projector]], servers, stop, drain_s=DRAIN_S, when_started=when_started)
@@ -157,14 +157,14 @@ def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds
     return Child(ChildSpec(name=name, argv=(sys.executable, str(script), *command), env=environment, pass_fds=fds))
 
 
-async def _wait_until_ready(address: str, nats_urls: tuple[str, ...]) -> None:
+async def _wait_until_ready(address: str, settings: Settings) -> None:
     """Ask until the gateway says that it can serve, and a worker waits for jobs."""
     broker = Broker()
-    await broker.connect(nats_urls, name="gateway up")
+    await broker.connect(settings.nats_urls, name="gateway up", credentials=settings.nats_credentials)
     queue = JobQueue(broker)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            with contextlib.suppress(aiohttp.ClientError, *BrokerErrors):
                 async with session.get(f"{address}/health/ready") as answer:
                     if answer.status == 200 and await queue.has_workers():
                         break

@@ -16,7 +16,7 @@ from domain.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from domain.events import CostIncurred, RequestCompleted
+from domain.events import CostIncurred, RequestCompleted, RequestFailed
 from domain.money import NanoUsd
 from domain.provider_words import as_message
 from domain.tokens import TokenUsage
@@ -84,6 +84,11 @@ def failure_of(error: GatewayError, provider: str) -> Failure:
         in_stream=error.in_stream,
         own_body=error.own_body,
     )
+
+
+def failure_in_log(failed: RequestFailed) -> Failure:
+    """What the event of a failed request says of it. The log has no provider's own words."""
+    return Failure(code=failed.code, message=failed.message, provider=failed.provider, status=failed.status)
 
 
 def error_of(failure: Failure) -> GatewayError:

@@ -160,6 +160,14 @@ class Admission:
             )
         return row is not None
 
+    async def unclaimed(self, request_ids: Sequence[str]) -> set[str]:
+        """Those of the requests that no worker has claimed yet."""
+        async with database_errors():
+            rows = await self._pool.fetch(
+                "SELECT request_id FROM inflight WHERE request_id = ANY ($1) AND delivery IS NULL", request_ids
+            )
+        return {row["request_id"] for row in rows}
+
     async def close(self) -> None:
         """Decide about those who wait, then stop."""
         await self._batcher.close()

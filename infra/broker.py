@@ -3,17 +3,26 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import nats
 import structlog
 from nats.aio.client import Client
 
-CONNECT_TIMEOUT_S = 5
+CONNECT_TIMEOUT_S = 2
+"""For one server: one that accepts and says nothing is not waited for longer, the next may answer."""
 FIRST_CONNECT_TIMEOUT_S = 20.0
 """How long a process looks for its first server, over all URLs. The client itself would look for ever."""
 RECONNECT_WAIT_S = 0.25
-PING_INTERVAL_S = 10
+"""Before the same server is tried again; another one is tried at once."""
+PING_INTERVAL_S = 1
 MAX_OUTSTANDING_PINGS = 2
+"""A server that keeps the connection and answers nothing is left after `PING_INTERVAL_S` times one more than this."""
+FLUSH_TIMEOUT_S = 2
+"""For a round trip, and for a publish that finds `PENDING_BYTES_LIMIT` waiting."""
+CLOSE_TIMEOUT_S = 5.0
 PENDING_BYTES_LIMIT = 64 * 1024 * 1024
 """What may wait for a lost connection before a publish fails."""
 FOREVER = -1
@@ -25,25 +34,47 @@ class BrokerClosed(nats.errors.Error):
     """The connection has ended for good: the server does not want us (credentials withdrawn, a protocol error)."""
 
 
+class _Client(Client):
+    """nats-py's client, with two of its waits ended and one of its silences broken."""
+
+    async def _attempt_reconnect(self) -> None:
+        """Drop the old connection first: its close would wait, without end, for a server that reads nothing more."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        await super()._attempt_reconnect()
+
+    def _connect_command(self) -> bytes:
+        """Refuse to send credentials in clear to a server that was to be spoken to over TLS."""
+        server = self._current_server
+        if server is not None and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("nats: the URL says tls, and the server does not")
+        return super()._connect_command()
+
+
 class Broker:
     """A connection that reconnects for ever, and who wants to know when it has."""
 
     def __init__(self) -> None:
-        self.client = Client()
+        self.client: Client = _Client()
         self._on_reconnect: list[Callable[[], None]] = []
+        self._connected_again = asyncio.Event()
         self._closing = False
 
-    async def connect(self, urls: Sequence[str], *, name: str) -> None:
-        """Connect; `name` shows in the server's list of connections.
+    async def connect(self, urls: Sequence[str], *, name: str, credentials: Path | None = None) -> None:
+        """Connect; `name` shows in the server's list of connections, `credentials` is a file of a user's JWT and seed.
 
         Raises:
             TimeoutError: no server answers within `FIRST_CONNECT_TIMEOUT_S`.
 
         """
+        servers, options = _without_credentials(urls)
+        if credentials is not None:
+            options["user_credentials"] = str(credentials)
         try:
             async with asyncio.timeout(FIRST_CONNECT_TIMEOUT_S):
                 await self.client.connect(
-                    servers=list(urls),
+                    servers=servers,
                     name=name,
                     connect_timeout=CONNECT_TIMEOUT_S,
                     allow_reconnect=True,
@@ -52,9 +83,11 @@ class Broker:
                     ping_interval=PING_INTERVAL_S,
                     max_outstanding_pings=MAX_OUTSTANDING_PINGS,
                     pending_size=PENDING_BYTES_LIMIT,
+                    flush_timeout=FLUSH_TIMEOUT_S,
                     error_cb=self._error,
                     disconnected_cb=self._disconnected,
                     reconnected_cb=self._reconnected,
+                    **options,
                 )
         except TimeoutError:
             reason = self.client.last_error
@@ -69,6 +102,30 @@ class Broker:
         """Whether the server can be reached at this moment."""
         return bool(self.client.is_connected)
 
+    async def wait_until_connected(self, timeout_s: float) -> None:
+        """Return once the server can be reached.
+
+        Raises:
+            TimeoutError: it cannot, after so long.
+
+        """
+        async with asyncio.timeout(timeout_s):
+            await self._connected_again.wait()
+
+    @property
+    def is_clustered(self) -> bool:
+        """The server is one of a cluster."""
+        return bool(self._server_info.get("cluster"))
+
+    @property
+    def cluster_servers(self) -> int:
+        """How many servers of the cluster were up when this connection was made, as far as they are made known."""
+        return len(self._server_info.get("connect_urls") or ()) if self.is_clustered else 1
+
+    @property
+    def _server_info(self) -> dict[str, Any]:
+        return self.client._server_info  # noqa: SLF001 - the INFO message has no public face
+
     @property
     def is_closed(self) -> bool:
         """Whether the connection has ended for good; only another process, or another `Broker`, gets a new one."""
@@ -79,9 +136,10 @@ class Broker:
         self._closing = True
         with suppress(*BrokerErrors):  # a server that is away is not waited for
             if self.client.is_connected:
-                await self.client.flush(timeout=CONNECT_TIMEOUT_S)
+                await self.client.flush(timeout=FLUSH_TIMEOUT_S)
             try:
-                await self.client.close()
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self.client.close()
             except RuntimeError as error:  # uvloop's, of a connection that the server has closed with something to send
                 if self.client.is_connected:
                     raise
@@ -91,13 +149,31 @@ class Broker:
         log.warning("broker_error", error=type(error).__name__, message=str(error))
 
     async def _disconnected(self) -> None:
+        self._connected_again.clear()
         if not self._closing:
             log.warning("broker_disconnected")
 
     async def _reconnected(self) -> None:
         log.info("broker_reconnected")
+        self._connected_again.set()
         for callback in self._on_reconnect:
             callback()
+
+
+def _without_credentials(urls: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The URLs, and the client's options with the credentials that all of them have; they stay in URLs that differ.
+
+    A server that the cluster makes known comes without credentials, and would refuse who has them in URLs only.
+    """
+    parts = [urlsplit(url) for url in urls]
+    users = {(part.username, part.password) for part in parts}
+    if len(users) != 1:
+        return list(urls), {}
+    (user, password) = users.pop()
+    servers = [urlunsplit(part._replace(netloc=part.netloc.rpartition("@")[2])) for part in parts]
+    if user is None:
+        return servers, {}
+    return servers, {"token": user} if password is None else {"user": user, "password": password}
 
 
 BrokerErrors = (nats.errors.Error, OSError, TimeoutError)

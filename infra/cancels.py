@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from nats.aio.msg import Msg
 
 from infra.broker import Broker
-from infra.replies import CALLER, cancel_subject
+from infra.reply_subjects import CALLER, cancel_subject
 
 
 class Departures:

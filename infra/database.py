@@ -1,7 +1,8 @@
 """Connections to PostgreSQL: pools with explicit limits, and the migrations. Holds no query of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -18,7 +19,17 @@ from migrations.revision import run_functions
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
+REQUEST_COMMAND_TIMEOUT_S = 15.0
+"""For a statement that a request or a job waits for."""
+HOT_COMMAND_TIMEOUT_S = 10.0
+"""For a statement that is on every request's path, and takes milliseconds."""
+ACQUIRE_TIMEOUT_S = 10.0
+"""For a connection of a pool, and for giving it back."""
+CLOSE_TIMEOUT_S = 5.0
 POOL_MAX_CONNECTIONS = 8
+MAX_QUERIES = 50_000
+MAX_IDLE_S = 300.0
+"""asyncpg's own defaults, for a connection of a pool."""
 MIGRATION_LOCK = 0x6761746577617921
 """The advisory lock under which migrations run: the second of two that start at once waits and finds nothing to do."""
 
@@ -53,19 +64,44 @@ def _server_settings(name: str, *, hot: bool) -> dict[str, str]:
     return settings | _HOT_PATH_PLANS if hot else settings
 
 
-async def open_pool(database_url: str, *, name: str, size: int = POOL_MAX_CONNECTIONS) -> Pool:
+class _BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # asyncpg has no types
+    """A pool without a wait that has no end: asyncpg's own would wait for a connection, and for a close, for ever."""
+
+    def acquire(self, *, timeout: float | None = ACQUIRE_TIMEOUT_S) -> Any:
+        return super().acquire(timeout=timeout)
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await super().close()
+        except TimeoutError:  # the server does not answer: there is nobody to take leave of
+            self.terminate()
+
+
+async def open_pool(
+    database_url: str,
+    *,
+    name: str,
+    size: int = POOL_MAX_CONNECTIONS,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
+) -> Pool:
     """Open a pool for everything that is not on every request's path; `name` shows in pg_stat_activity.
 
     Raises:
         OSError, asyncpg.PostgresError: the server cannot be reached, or refuses.
 
     """
-    return await asyncpg.create_pool(
+    return await _BoundedPool(
         database_url,
         min_size=1,
         max_size=size,
+        max_queries=MAX_QUERIES,
+        max_inactive_connection_lifetime=MAX_IDLE_S,
+        loop=None,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
         timeout=CONNECT_TIMEOUT_S,
-        command_timeout=COMMAND_TIMEOUT_S,
+        command_timeout=command_timeout_s,
         server_settings=_server_settings(name, hot=False),
     )
 
@@ -112,14 +148,15 @@ class HeldConnection:
     async def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
-            await self._connection.close(timeout=CONNECT_TIMEOUT_S)
+            with suppress(*_LOST):  # asyncpg has aborted it by then
+                await self._connection.close(timeout=CLOSE_TIMEOUT_S)
 
     async def _connect(self) -> Connection:
         try:
             return await asyncpg.connect(
                 self._database_url,
                 timeout=CONNECT_TIMEOUT_S,
-                command_timeout=COMMAND_TIMEOUT_S,
+                command_timeout=HOT_COMMAND_TIMEOUT_S,
                 server_settings=_server_settings(self._name, hot=True),
             )
         except (OSError, asyncpg.PostgresError) as error:
@@ -137,7 +174,9 @@ async def database_errors() -> AsyncIterator[None]:
 
 def migrate(database_url: str) -> None:
     """Bring the database to the newest revision, and its functions to today's. Safe from several processes at once."""
-    engine = create_engine(_alembic_url(database_url), poolclass=NullPool)
+    engine = create_engine(
+        _alembic_url(database_url), poolclass=NullPool, connect_args={"connect_timeout": int(CONNECT_TIMEOUT_S)}
+    )
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.connect() as connection:

@@ -163,6 +163,10 @@ class EventLog:
         """Every event of a stream, in order; empty where there is no such stream."""
         return await self._read("WHERE stream = $1 ORDER BY version", stream)
 
+    async def read_streams(self, streams: Sequence[str], types: Sequence[str]) -> list[StoredEvent]:
+        """The events of these types in several streams, each stream's in order."""
+        return await self._read("WHERE stream = ANY ($1) AND type = ANY ($2) ORDER BY stream, version", streams, types)
+
     async def read_after(self, position: int, *, limit: int = READ_BATCH_EVENTS) -> list[StoredEvent]:
         """The next events after `position`, at most `limit`, in log order."""
         return await self._read("WHERE position > $1 ORDER BY position LIMIT $2", position, limit)

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+import structlog
 from nats.aio.msg import Msg
 
-from infra.broker import Broker
+from infra.broker import FLUSH_TIMEOUT_S, Broker, BrokerErrors
 
 LOG_APPENDED = "log.appended"
 """The log is longer; the projector folds."""
@@ -17,6 +19,9 @@ PRICES_CHANGED = "prices.changed"
 
 QUIET_S = 0.01
 """Shorter than the projector's rest between two folds."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class LogHints:
@@ -34,19 +39,26 @@ class LogHints:
         now = time.monotonic()
         if now - self._told_at > QUIET_S and self._client.is_connected:
             self._told_at = now
-            await self._client.publish(LOG_APPENDED, b"")
+            with suppress(*BrokerErrors):  # what was appended stands, whatever becomes of the hint
+                await self._client.publish(LOG_APPENDED, b"")
 
     async def keys_changed(self, project_id: str) -> None:
         """Say that something about a project's keys, or its providers, is different."""
-        if self._client.is_connected:
-            await self._client.publish(KEYS_CHANGED, project_id.encode())
-            await self._client.flush()
+        await self._tell(KEYS_CHANGED, project_id.encode())
 
     async def prices_changed(self) -> None:
         """Say that there are other prices."""
-        if self._client.is_connected:
-            await self._client.publish(PRICES_CHANGED, b"")
-            await self._client.flush()
+        await self._tell(PRICES_CHANGED, b"")
+
+    async def _tell(self, subject: str, payload: bytes) -> None:
+        """Give a hint, and wait a moment for the broker to have it; the change itself has been made."""
+        if not self._client.is_connected:
+            return
+        try:
+            await self._client.publish(subject, payload)
+            await self._client.flush(timeout=FLUSH_TIMEOUT_S)
+        except BrokerErrors as error:
+            log.warning("hint_not_given", subject=subject, error=type(error).__name__)
 
     async def on_change(self, subject: str, callback: Callable[[str], None]) -> None:
         """Call `callback` with the payload of every hint on a subject."""

@@ -4,6 +4,9 @@ Wiping the stream may cost latency, never a fact: what was admitted stands in Po
 """
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -46,10 +49,26 @@ ACK_WAIT_S = 10.0
 MAX_DELIVERIES = 5
 MAX_ACK_PENDING = 20_000
 """Over the whole pool of workers: more than their slots together, or they idle."""
-PUBLISH_TIMEOUT_S = 5.0
+REPLICAS = 3
+"""Of the stream and its consumers, if the cluster has so many servers: the death of one is survived."""
+API_TIMEOUT_S = 5.0
+ENSURE_TIMEOUT_S = 30.0
+ENSURE_PAUSE_S = 0.25
+CONFIRM_TIMEOUT_S = 0.5
+"""Before a publish that is not confirmed is sent again, at first; then twice as long each time: a server that is only
+slow is not given more to do.
+"""
+MAX_CONFIRM_TIMEOUT_S = 2.0
+REFUSED_PAUSE_S = 0.1
+PUBLISH_TIMEOUT_S = 10.0
+"""For all tries together. A stream whose leader has died has a new one after 4 to 9 seconds."""
 
 _STREAM_FULL = 10077
 """JetStream's code for "maximum messages exceeded"; its sibling for bytes comes with the same code and another text."""
+_TOO_FEW_SERVERS = (10005, 10023, 10074)
+"""JetStream's codes: no peers for so many replicas, too few resources, no cluster at all."""
+_PASSING = (408, 500, 503)
+"""The codes of refusals that a cluster gives while it has no leader."""
 
 
 Surface = Literal["native", "openai", "anthropic", "responses"]
@@ -98,6 +117,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The most tokens that the answer can be counted as: for the cost of one that is cut."""
     may_think_unseen: bool = False
     """Whether more output may be charged than is shown: for the same."""
+    deliveries_before: int = 0
+    """How often it was delivered as another message. Of two deliveries the one with the higher number is the later."""
     reply_to: str
     admitted_at_ms: int
     deadline_ms: int
@@ -106,6 +127,16 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """None: the answer is neither kept nor shared."""
     cache_ttl_s: int = 0
     metadata: dict[str, Any] | None = None
+
+
+class Replicas(Struct, frozen=True, kw_only=True):
+    """On how many servers the jobs are kept."""
+
+    wanted: int
+    current: int
+    """Those that have all of them at this moment."""
+    lagging: tuple[str, ...]
+    """The names of the servers that are behind, or away."""
 
 
 class PublishUnknown(Unavailable):
@@ -127,30 +158,165 @@ def job_subject(job: Job, lane: Lane) -> str:
     return f"jobs.{lane}.{job.operation}.{job.project_id}.{job.key_id}"
 
 
+def message_id_of(job: Job) -> str:
+    """The id under which the stream takes a job once."""
+    return f"{job.request_id}/{job.deliveries_before}" if job.deliveries_before else job.request_id
+
+
 class JobQueue:
     """The stream of jobs, as one process sees it."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._jetstream = broker.client.jetstream(timeout=PUBLISH_TIMEOUT_S)
+    def __init__(self, broker: Broker, *, replicas: int | None = None) -> None:
+        """Keep the jobs on `replicas` servers; None: on three if the cluster has three, else on one."""
+        self._broker = broker
+        self._jetstream = broker.client.jetstream(timeout=API_TIMEOUT_S)
+        self._replicas = replicas
         self._restoring = asyncio.Lock()
 
     async def ensure(self) -> None:
-        """Create the stream and its consumers, or bring them to today's settings. Safe from several processes."""
-        stream = StreamConfig(
-            name=STREAM,
-            subjects=[f"jobs.{lane}.>" for lane in (*LANES, ALERTS_LANE)],
-            retention=RetentionPolicy.WORK_QUEUE,
-            storage=StorageType.FILE,
-            discard=DiscardPolicy.NEW,
-            max_bytes=MAX_STREAM_BYTES,
-            max_msgs=MAX_STREAM_JOBS,
-            max_age=MAX_JOB_AGE_S,
-            duplicate_window=DUPLICATE_WINDOW_S,
-        )
+        """Create the stream and its consumers, or bring them to today's settings. Safe from several processes.
+
+        A cluster that has only begun to start is waited for.
+
+        Raises:
+            APIError, BrokerErrors: as the last of `ENSURE_TIMEOUT_S` was refused.
+
+        """
+        until = time.monotonic() + ENSURE_TIMEOUT_S
+        while True:
+            try:
+                return await self._ensure_once()
+            except (APIError, NoStreamResponseError, *BrokerErrors) as error:
+                if time.monotonic() > until or (isinstance(error, APIError) and error.code not in _PASSING):
+                    raise
+            await asyncio.sleep(ENSURE_PAUSE_S)
+
+    async def raise_replicas(self) -> None:
+        """Give the stream the replicas that it lacks, once the cluster has the servers for them."""
+        if self._broker.is_clustered:
+            await self._ensure_once()
+
+    async def replicas(self) -> Replicas:
+        """How many servers are to keep the jobs, how many do, and which of them lag behind.
+
+        Raises:
+            Unavailable: the stream has no leader, or the broker is away.
+
+        """
         try:
-            await self._jetstream.add_stream(stream)
-        except APIError:  # it exists with other settings
-            await self._jetstream.update_stream(stream)
+            info = await self._jetstream.stream_info(STREAM)
+        except (APIError, NoStreamResponseError, *BrokerErrors) as error:
+            raise Unavailable(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
+        configured = info.config.num_replicas or 1
+        peers = (info.cluster.replicas if info.cluster is not None else None) or []
+        lagging = tuple(sorted(peer.name or "" for peer in peers if peer.offline or not peer.current))
+        fitting = REPLICAS if self._broker.cluster_servers >= REPLICAS else 1
+        return Replicas(
+            wanted=max(configured, self._replicas or fitting), current=1 + len(peers) - len(lagging), lagging=lagging
+        )
+
+    async def restore(self) -> None:
+        """Make the stream and its consumers again if the broker has lost them, once for all who miss them at a time.
+
+        Raises:
+            APIError, BrokerErrors: it cannot be known, or done, at the moment.
+
+        """
+        if self._restoring.locked():
+            async with self._restoring:
+                return
+        async with self._restoring:
+            if not await self._is_complete():
+                await self._ensure_once()
+                log.warning("queue_restored")
+
+    async def has_workers(self, lane: Lane = "sync") -> bool:
+        """Whether somebody is waiting for the lane's jobs at this moment.
+
+        Raises:
+            APIError, BrokerErrors: the consumer has no leader, or the broker is away.
+
+        """
+        try:
+            info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
+        except NotFoundError:  # nobody has made the stream yet
+            return False
+        return bool(info.num_waiting)
+
+    async def publish(
+        self, job: Job, lane: Lane = "sync", *, otherwise: Callable[[Job], Awaitable[bool]] | None = None
+    ) -> None:
+        """Put a job into its lane; once this returns, the broker has it.
+
+        As long as the broker does not confirm it, `otherwise` may find another way to a worker: True if it has.
+
+        Raises:
+            Overloaded: the stream is full; the job is not in it.
+            PublishUnknown: no confirmation came; the job may be in it.
+
+        """
+        await self._publish(
+            job_subject(job, lane),
+            encode_job(job),
+            message_id_of(job),
+            (lambda: otherwise(job)) if otherwise is not None else None,
+        )
+
+    async def publish_alert(self, alert: str, message_id: str) -> None:
+        """Have somebody told of an alert, by its stream; the same message id again is the same message.
+
+        Raises:
+            Overloaded, PublishUnknown: as `publish`.
+
+        """
+        await self._publish(f"jobs.{ALERTS_LANE}.alert", alert.encode(), message_id)
+
+    async def _publish(
+        self, subject: str, payload: bytes, message_id: str, otherwise: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
+        """Publish, and again under the same id for as long as it is not confirmed: the stream takes it once."""
+        until = time.monotonic() + PUBLISH_TIMEOUT_S
+        confirm_s = CONFIRM_TIMEOUT_S
+        while True:
+            try:
+                if not self._broker.is_connected:  # else every try would wait in the buffer, to be sent in the end
+                    await self._broker.wait_until_connected(until - time.monotonic())
+                await self._jetstream.publish(subject, payload, timeout=confirm_s, headers={"Nats-Msg-Id": message_id})
+                return
+            except APIError as error:
+                if error.err_code == _STREAM_FULL:
+                    raise Overloaded("the queue is full", retry_after_s=1) from error
+                failure: Exception = error
+            except (NoStreamResponseError, *BrokerErrors) as error:
+                failure = error
+            if otherwise is not None and self._broker.is_connected and await otherwise():
+                return
+            if time.monotonic() > until:
+                raise PublishUnknown(f"the queue is away: {type(failure).__name__}", retry_after_s=1) from failure
+            if isinstance(failure, TimeoutError):
+                confirm_s = min(MAX_CONFIRM_TIMEOUT_S, 2 * confirm_s)
+            else:
+                await self._pause(failure)
+
+    async def _pause(self, refusal: Exception) -> None:
+        """Before the next try: time to elect a leader, or a new stream if nobody has one."""
+        if isinstance(refusal, NoStreamResponseError):
+            with suppress(APIError, *BrokerErrors):
+                await self.restore()
+        await asyncio.sleep(REFUSED_PAUSE_S)
+
+    async def _is_complete(self) -> bool:
+        """The stream and all its consumers are known to the cluster, though they may have no leader at the moment."""
+        answer = await self._broker.client.request(f"$JS.API.CONSUMER.NAMES.{STREAM}", b"{}", timeout=CONFIRM_TIMEOUT_S)
+        names = msgspec.json.decode(answer.data)
+        if "error" in names:
+            if names["error"]["code"] == 404:
+                return False
+            raise APIError.from_error(names["error"])
+        return {consumer_name(lane) for lane in (*LANES, ALERTS_LANE)} <= set(names["consumers"] or ())
+
+    async def _ensure_once(self) -> None:
+        await self._ensure_stream()
         for lane in (*LANES, ALERTS_LANE):
             await self._jetstream.add_consumer(
                 STREAM,
@@ -164,58 +330,31 @@ class JobQueue:
                 ),
             )
 
-    async def has_workers(self, lane: Lane = "sync") -> bool:
-        """Whether somebody is waiting for the lane's jobs at this moment."""
+    async def _ensure_stream(self) -> None:
+        """Create the stream, or bring it to today's settings, with as many replicas as are wanted and possible."""
+        stream = StreamConfig(
+            name=STREAM,
+            subjects=[f"jobs.{lane}.>" for lane in (*LANES, ALERTS_LANE)],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            max_bytes=MAX_STREAM_BYTES,
+            max_msgs=MAX_STREAM_JOBS,
+            max_age=MAX_JOB_AGE_S,
+            duplicate_window=DUPLICATE_WINDOW_S,
+        )
+        wanted = self._replicas or (REPLICAS if self._broker.is_clustered else 1)
         try:
-            info = await self._jetstream.consumer_info(STREAM, consumer_name(lane))
-        except NotFoundError:  # nobody has made the stream yet
-            return False
-        return bool(info.num_waiting)
-
-    async def publish(self, job: Job, lane: Lane = "sync") -> None:
-        """Put a job into its lane; once this returns, the broker has it.
-
-        Raises:
-            Overloaded: the stream is full; the job is not in it.
-            PublishUnknown: no confirmation came; the job may be in it.
-
-        """
+            present = (await self._jetstream.stream_info(STREAM)).config.num_replicas or 1
+        except NotFoundError:
+            put, present = self._jetstream.add_stream, 1
+        else:
+            put, wanted = self._jetstream.update_stream, max(present, wanted)
         try:
-            try:
-                await self._send(job, lane)
-            except NoStreamResponseError:  # nobody took it: the broker has lost its store, and is given a new stream
-                await self._restore()
-                await self._send(job, lane)
+            await put(stream.evolve(num_replicas=wanted))
         except APIError as error:
-            if error.err_code == _STREAM_FULL:
-                raise Overloaded("the queue is full", retry_after_s=1) from error
-            raise PublishUnknown(f"the queue refused the job: {error.description}", retry_after_s=1) from error
-        except (NoStreamResponseError, *BrokerErrors) as error:
-            raise PublishUnknown(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
-
-    async def publish_alert(self, alert: str, message_id: str) -> None:
-        """Have somebody told of an alert, by its stream; the same message id again is the same message.
-
-        Raises:
-            PublishUnknown: no confirmation came.
-
-        """
-        try:
-            await self._publish(f"jobs.{ALERTS_LANE}.alert", alert.encode(), message_id)
-        except (APIError, NoStreamResponseError, *BrokerErrors) as error:
-            raise PublishUnknown(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
-
-    async def _send(self, job: Job, lane: Lane) -> None:
-        await self._publish(job_subject(job, lane), encode_job(job), job.request_id)
-
-    async def _publish(self, subject: str, payload: bytes, message_id: str) -> None:
-        await self._jetstream.publish(subject, payload, timeout=PUBLISH_TIMEOUT_S, headers={"Nats-Msg-Id": message_id})
-
-    async def _restore(self) -> None:
-        """Make the stream again, once for all who miss it at the same time."""
-        if self._restoring.locked():
-            async with self._restoring:
-                return
-        async with self._restoring:
-            await self.ensure()
-            log.warning("queue_restored")
+            if wanted == present or error.err_code not in _TOO_FEW_SERVERS:
+                raise
+            await put(stream.evolve(num_replicas=present))
+            if self._replicas is not None:
+                log.warning("queue_replicas_missing", wanted=wanted, present=present, message=error.description)

@@ -7,6 +7,7 @@ import base64
 import binascii
 import difflib
 import ipaddress
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """None: `gateway up` starts a PostgreSQL of its own."""
     nats_urls: tuple[str, ...]
     """Empty: `gateway up` starts a NATS of its own."""
+    nats_replicas: int | None
+    """None: three if the cluster has three servers, else one."""
+    nats_credentials: Path | None
     master_key: str | None
     keyless_projects: bool
     """Whether this machine itself may create projects without the master key."""
@@ -157,6 +161,13 @@ def _text(text: str) -> str:
     return text
 
 
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError
+    return path.resolve()
+
+
 VARIABLES: tuple[Variable, ...] = (
     Variable(
         "host", "GATEWAY_HOST", "the address to serve", _text, "an address or a name of this machine", "127.0.0.1"
@@ -197,6 +208,20 @@ VARIABLES: tuple[Variable, ...] = (
         _urls,
         "nats://…, or several with commas between",
         secret=True,
+    ),
+    Variable(
+        "nats_replicas",
+        "GATEWAY_NATS_REPLICAS",
+        "servers that keep the queue; unset: 3 if the cluster has three servers, else 1. Never lowered by itself",
+        _whole(1, 5),
+        "a whole number, 1 to 5",
+    ),
+    Variable(
+        "nats_credentials",
+        "GATEWAY_NATS_CREDS",
+        "the NATS user's credentials, as `nsc` writes them",
+        _file,
+        "a file that can be read",
     ),
     Variable(
         "master_key",

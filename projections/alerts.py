@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from domain.budget import day_of, window_start
+from domain.errors import Overloaded
 from domain.events import AlertTold, BudgetAlertRaised, StoredEvent, alert_stream
 from infra.database import Connection, Pool
 from infra.event_log import Commit, Conflict, EventLog
@@ -98,7 +99,7 @@ async def alert_to_tell(pool: Pool, alert: str) -> dict[str, Any] | None:
 async def _publish(queue: JobQueue, alert: str, message_id: str) -> None:
     try:
         await queue.publish_alert(alert, message_id)
-    except PublishUnknown as error:  # `tell_again` finds it
+    except (Overloaded, PublishUnknown) as error:  # `tell_again` finds it
         log.warning("alert_unpublished", alert=alert, message=error.message)
 
 

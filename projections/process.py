@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from infra.broker import Broker
+from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.hints import LOG_APPENDED, LogHints
@@ -27,6 +27,7 @@ SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
 TELL_AGAIN_INTERVAL_S = 300.0
 EXPIRY_INTERVAL_S = 30.0
+REPLICAS_INTERVAL_S = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -36,12 +37,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     assert settings.database_url is not None, "checked by the command"
     name = f"gateway projector {socket.gethostname()}:{os.getpid()}"
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name)
+    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
     pool = await open_pool(settings.database_url, name=name)
     hints = LogHints(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
     replies = ReplySender(broker)
-    queue = JobQueue(broker)
+    queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     runner = Runner(pool, event_log, FOLDED)
     await hints.on_change(LOG_APPENDED, runner.appended)
@@ -58,12 +59,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async def expire_once() -> None:
         await remove_expired(pool)
 
+    async def raise_replicas_once() -> None:
+        try:
+            await queue.raise_replicas()
+        except BrokerErrors as error:  # no leader at the moment: another time
+            log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
+
     log.info("projector_ready")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
         tasks.create_task(_every(SWEEP_INTERVAL_S, sweep_once, stop), name="sweep")
         tasks.create_task(_every(ALERT_INTERVAL_S, alert_once, stop), name="alert")
         tasks.create_task(_every(TELL_AGAIN_INTERVAL_S, tell_again_once, stop), name="tell again")
+        tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
         tasks.create_task(_every(EXPIRY_INTERVAL_S, expire_once, stop), name="expire")
     await event_log.close()
     await broker.close()

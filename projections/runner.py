@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, StoredEvent, request_of
-from infra.database import Connection, Pool, database_errors
+from infra.database import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S, Connection, Pool, database_errors
 from infra.event_log import EventLog, LogBatch, Selection, UnreadableEvent
 from projections.projection import Projection
 from projections.quarantine import by_project, is_caused_by_data, quarantine, quarantined_positions
@@ -268,7 +268,8 @@ async def run_as_leader(runner: Runner, database_url: str, stop: asyncio.Event) 
 async def _lead_once(runner: Runner, database_url: str, stop: asyncio.Event) -> None:
     session = await asyncpg.connect(
         database_url,
-        timeout=10,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
         server_settings={"application_name": "gateway projector lead", "tcp_keepalives_idle": "5"},
     )
     try:

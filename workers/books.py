@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec import Struct
 
-from domain.answer import Failure, Receipt, failure_of, receipt_of
+from domain.answer import Receipt, failure_in_log, failure_of, receipt_of
 from domain.errors import CallerLeft, GatewayError, ProviderError
 from domain.events import (
     AttemptFailed,
@@ -199,8 +199,7 @@ class Books:
             )
             await self._replies.send_commit(job.reply_to, end.attempt, bytes.fromhex(end.answer_digest), receipt)
         else:
-            failure = Failure(code=end.code, message=end.message, provider=end.provider, status=end.status)
-            await self._replies.send_failed(job.reply_to, failure)
+            await self._replies.send_failed(job.reply_to, failure_in_log(end))
         await self.tell_followers(job)
 
     async def tell_followers(self, job: Job) -> None:

@@ -91,9 +91,10 @@ class Completer:
             history=[],
         )
         with self._callers.departures(job) as left:
-            claim = await self._claim(work, delivery.number)
+            number = job.deliveries_before + delivery.number
+            claim = await self._claim(work, number)
             if claim is not None and await self._may_stream(work, claim):
-                await self._attempt_until_it_ends(work, claim, left, delivery.number)
+                await self._attempt_until_it_ends(work, claim, left, number)
         await delivery.ack()
 
     async def _claim(self, work: Work, delivery: int) -> Claim | None:

@@ -3,7 +3,7 @@
 from nats.aio.msg import Msg
 
 from infra.broker import Broker
-from infra.jobs import MAX_DELIVERIES
+from infra.jobs import MAX_DELIVERIES, Job, encode_job, message_id_of
 
 IN_PROGRESS = b"+WPI"
 _NANO = 1_000_000_000
@@ -14,7 +14,8 @@ class Delivery:
 
     def __init__(self, broker: Broker, message: Msg) -> None:
         self._client = broker.client
-        self.ack_subject = message.reply
+        self.ack_subject: str | None = message.reply
+        """None: the job came past the queue, which wants no acknowledgement."""
         self.data = message.data
         self.number = delivery_number(message.reply)
         self.message_id = (message.headers or {}).get("Nats-Msg-Id") or message.reply
@@ -28,24 +29,41 @@ class Delivery:
         return self.number >= MAX_DELIVERIES
 
     def renew(self, later: "Delivery") -> None:
-        """Acknowledge a later delivery of the same job instead."""
-        self.ack_subject, self.number = later.ack_subject, later.number
+        """Acknowledge a later delivery of the same job instead, if it wants that."""
+        if later.ack_subject is not None:
+            self.ack_subject, self.number = later.ack_subject, later.number
 
     async def ack(self) -> None:
         """The job is done with."""
-        await self._client.publish(self.ack_subject, b"+ACK")
+        await self._acknowledge(b"+ACK")
 
     async def nak(self, delay_s: float) -> None:
         """Deliver the job again, after a while."""
-        await self._client.publish(self.ack_subject, b'-NAK {"delay": %d}' % int(delay_s * _NANO))
+        await self._acknowledge(b'-NAK {"delay": %d}' % int(delay_s * _NANO))
 
     async def term(self) -> None:
         """Never deliver the job again."""
-        await self._client.publish(self.ack_subject, b"+TERM")
+        await self._acknowledge(b"+TERM")
 
     async def in_progress(self) -> None:
         """The job waits here or is worked on: its acknowledgement is not due yet."""
-        await self._client.publish(self.ack_subject, IN_PROGRESS)
+        await self._acknowledge(IN_PROGRESS)
+
+    async def _acknowledge(self, payload: bytes) -> None:
+        if self.ack_subject is not None:
+            await self._client.publish(self.ack_subject, payload)
+
+
+class DirectDelivery(Delivery):
+    """A job that came past the queue, once."""
+
+    def __init__(self, broker: Broker, job: Job) -> None:
+        self._client = broker.client
+        self.ack_subject = None
+        self.data = encode_job(job)
+        self.number = 1
+        self.message_id = message_id_of(job)
+        self.project_id, self.key_id = job.project_id, job.key_id
 
 
 def delivery_number(ack_subject: str) -> int:

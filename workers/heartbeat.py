@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import structlog
 
@@ -35,15 +36,17 @@ class UnackedDeliveries:
         self._ack_subjects: set[str] = set()
         self._turned_at = time.monotonic()
 
-    def add(self, ack_subject: str) -> None:
-        """Vouch for a delivery from now on."""
-        with self._lock:
-            self._ack_subjects.add(ack_subject)
+    def add(self, ack_subject: str | None) -> None:
+        """Vouch for a delivery from now on, if it wants an acknowledgement."""
+        if ack_subject is not None:
+            with self._lock:
+                self._ack_subjects.add(ack_subject)
 
-    def discard(self, ack_subject: str) -> None:
+    def discard(self, ack_subject: str | None) -> None:
         """No longer vouch for a delivery."""
-        with self._lock:
-            self._ack_subjects.discard(ack_subject)
+        if ack_subject is not None:
+            with self._lock:
+                self._ack_subjects.discard(ack_subject)
 
     def loop_turned(self) -> None:
         """Note that the worker's event loop is alive."""
@@ -60,11 +63,14 @@ class UnackedDeliveries:
 class HeartbeatThread:
     """Sends the heartbeats of one process until it is stopped."""
 
-    def __init__(self, deliveries: UnackedDeliveries, urls: Sequence[str], *, name: str) -> None:
+    def __init__(
+        self, deliveries: UnackedDeliveries, urls: Sequence[str], *, name: str, credentials: Path | None = None
+    ) -> None:
         """Vouch for `deliveries` over a connection that the server lists under `name`."""
         self._deliveries = deliveries
         self._urls = urls
         self._name = name
+        self._credentials = credentials
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
@@ -86,7 +92,7 @@ class HeartbeatThread:
         while not self._stopping.is_set():
             broker = Broker()
             try:
-                await broker.connect(self._urls, name=self._name)
+                await broker.connect(self._urls, name=self._name, credentials=self._credentials)
                 await self._beat(broker)
             except BrokerErrors as error:  # the worker's event loop sends heartbeats too, meanwhile alone
                 log.warning("heartbeats_interrupted", error=type(error).__name__, message=str(error))

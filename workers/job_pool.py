@@ -48,6 +48,7 @@ class JobPool:
         """Vouch for what is in hand over `broker`, and through `unacked` for the heartbeat thread."""
         self._broker = broker
         self._unacked = unacked
+        self._slots = slots
         self._drain_timeout_s = drain_timeout_s
         self._queue = FairQueue[_InHand](slots)
         self._in_hand: dict[str, _InHand] = {}
@@ -68,7 +69,7 @@ class JobPool:
             log.warning("job_delivered_again", request_id=delivery.message_id, delivery=delivery.number)
             self._unacked.discard(known.delivery.ack_subject)
             known.delivery.renew(delivery)
-            self._unacked.add(delivery.ack_subject)
+            self._unacked.add(known.delivery.ack_subject)
             left_queue()
             return True
         job = _InHand(delivery, handle, left_queue)
@@ -77,6 +78,16 @@ class JobPool:
         self._queue.add(delivery.project_id, delivery.key_id, job)
         self._start_next()
         return True
+
+    def take_direct(self, delivery: Delivery, handle: Handle) -> bool:
+        """Take a delivery that came past the queue. False if the pool is stopping, or has no free slot for it."""
+        if self._queue.running + self._queue.waiting >= self._slots and delivery.message_id not in self._in_hand:
+            return False
+        return self.take(delivery, handle, lambda: None)
+
+    def is_in_hand(self, request_id: str) -> bool:
+        """Say whether a request's job waits or runs here."""
+        return request_id in self._in_hand or any(one.startswith(f"{request_id}/") for one in self._in_hand)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep what is in hand alive until `stop`; then give back what waits and finish what runs, for at most the

@@ -11,7 +11,8 @@ from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.cancels import Cancels
-from infra.database import HeldConnection, open_pool
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
+from infra.direct import DirectJobs
 from infra.event_log import EventLog
 from infra.hints import KEYS_CHANGED, LogHints
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
@@ -22,6 +23,7 @@ from infra.vault import Vault
 from workers.books import Books
 from workers.calls import ProviderCalls
 from workers.complete import Completer
+from workers.delivery import DirectDelivery
 from workers.heartbeat import HeartbeatThread, UnackedDeliveries
 from workers.job_pool import Handle, JobPool
 from workers.providers.registry import make_providers
@@ -46,10 +48,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     vault = Vault(settings.encryption_key)
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name)
-    queue = JobQueue(broker)
+    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
+    queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
-    pool = await open_pool(settings.database_url, name=name)
+    pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
     hints = LogHints(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
     claims = Claims(HeldConnection(settings.database_url, name=name), pool, worker=name)
@@ -63,6 +65,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     replies, cancels = ReplySender(broker), Cancels()
     await cancels.listen(broker)
     callers = WaitingCallers(replies=replies, cancels=cancels)
+    await replies.listen()
     books = Books(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     completer = Completer(
         event_log=event_log,
@@ -82,7 +85,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         now=_now,
     )
     unacked = UnackedDeliveries()
-    heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats")
+    heartbeats = HeartbeatThread(
+        unacked, settings.nats_urls, name=f"{name} heartbeats", credentials=settings.nats_credentials
+    )
     heartbeats.start()
 
     def pool_of(slots: int) -> JobPool:
@@ -94,7 +99,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             jobs,
             consumer=consumer_name(lane),
             handle=handle,
-            restore=queue.ensure,
+            restore=queue.restore,
             max_waiting=max_waiting,
             max_waiting_bytes=MAX_WAITING_BYTES,
         )
@@ -107,15 +112,21 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         loop_of("async", background, completer.complete, slots),
         loop_of(ALERTS_LANE, alerts, teller.tell, ALERT_SLOTS),
     )
+    direct = DirectJobs(
+        broker,
+        take=lambda job: interactive.take_direct(DirectDelivery(broker, job), completer.complete),
+        is_in_hand=interactive.is_in_hand,
+    )
     log.info("worker_ready", slots=slots)
     async with asyncio.TaskGroup() as tasks:
-        for part in (*loops, interactive, background, alerts):
+        for part in (*loops, direct, interactive, background, alerts):
             tasks.create_task(part.run(stop))
     await heartbeats.stop()
     await teller.close()
     await sessions.close()
     await claims.close()
     await event_log.close()
+    replies.close()
     await broker.close()
     await pool.close()
     log.info("worker_stopped")

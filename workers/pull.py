@@ -22,7 +22,7 @@ from workers.delivery import Delivery
 from workers.job_pool import Handle, JobPool
 
 PULL_EXPIRES_S = 30.0
-IDLE_HEARTBEAT_S = 5.0
+IDLE_HEARTBEAT_S = 1.0
 MISSED_HEARTBEATS = 2.5
 TICK_S = ACK_WAIT_S / 3
 VOID_WAIT_S = 0.25
@@ -149,8 +149,6 @@ class PullLoop:
             await self._restore()
         except BrokerErrors as error:  # still away: asking again leads here again
             log.warning("queue_not_restored", consumer=self._consumer, error=type(error).__name__, message=str(error))
-        else:
-            log.warning("queue_restored", consumer=self._consumer)
 
     async def _receive(self, message: Msg) -> None:
         """Take one message of the inbox. Never waits for the work."""

@@ -19,6 +19,7 @@ from infra.byte_budget import ByteBudget, BytesInHand
 from infra.embedded_nats import EmbeddedNats
 from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM, Job, JobQueue, Lane, consumer_name
 from infra.replies import FRAME_BYTES, Committed, ReplyInbox, ReplySender
+from infra.resends import MAX_RESENDS
 from tests.integration.ledger import START
 from tests.jobs import make_job
 from tests.waiting import eventually, eventually_so
@@ -65,7 +66,7 @@ async def pulling(
             pool,
             consumer=consumer_name(lane),
             handle=handle,
-            restore=queue.ensure,
+            restore=queue.restore,
             max_waiting=max_waiting,
             max_waiting_bytes=64 * 1024 * 1024,
         )
@@ -310,7 +311,7 @@ async def test_an_answer_arrives_whole_in_many_frames(nats_url: str) -> None:
             assert await asyncio.wait_for(ended, 5) == Committed(2, body, receipt)
         with inbox.expect("req_2") as ended:
             await sender.send_commit(inbox.subject("req_2"), 1, digest, receipt)
-            assert await asyncio.wait_for(ended, 5) == Committed(1, None, receipt)
+            assert await asyncio.wait_for(ended, 5 * MAX_RESENDS) == Committed(1, None, receipt)
         budget = ByteBudget(len(body))
         with inbox.expect("req_3", BytesInHand(budget, "project")) as ended:
             await sender.send_body(inbox.subject("req_3"), 1, body)

@@ -32,6 +32,8 @@ class Bounds(NamedTuple):
     deliveries: int
     attempts: int
     workers: int = 2
+    has_dispatch: bool = False
+    """Jobs may also be given to workers past the queue."""
 
 
 class Worker(NamedTuple):
@@ -40,6 +42,8 @@ class Worker(NamedTuple):
     delivery: int
     phase: Literal["delivered", "claimed", "called"]
     attempt: int
+    is_direct: bool = False
+    """It was given the job past the queue, as a first delivery beside that of the queue."""
 
 
 class Row(NamedTuple):
@@ -55,6 +59,7 @@ class Request(NamedTuple):
     api: Literal["new", "admitted", "waiting", "unsure", "gone"] = "new"
     is_queued: bool = False
     deliveries: int = 0
+    dispatched: Literal["by the queue", "directly", "directly, then queued again"] = "by the queue"
     workers: tuple[Worker, ...] = ()
     rows: tuple[Row, ...] = ()
     facts: tuple[Fact, ...] = ()
@@ -169,10 +174,23 @@ def _api_steps(request: Request, money: Money, bounds: Bounds) -> Iterator[Step]
             yield "publish, outcome unknown, landed", request._replace(api="unsure", is_queued=True), money
             yield "publish, outcome unknown, lost", request._replace(api="unsure"), money
             yield "the API process dies", request._replace(api="gone"), money
+            if bounds.has_dispatch:
+                yield "publish, unconfirmed, dispatch directly", _dispatched(request, is_queued=False), money
+        case "waiting" if request.dispatched == "by the queue":
+            if bounds.has_dispatch and len(request.workers) < bounds.workers:
+                yield "dispatch directly", _dispatched(request, is_queued=request.is_queued), money
+        case "waiting" if request.dispatched == "directly":
+            again = request._replace(dispatched="directly, then queued again", is_queued=True)
+            yield "queue again", again._replace(deliveries=max(1, request.deliveries)), money
         case "unsure":
             claimed = tuple(row for row in request.rows if row.delivery)
             dropped = len(request.rows) - len(claimed)
             yield "drop", request._replace(api="gone", rows=claimed), money._replace(held=money.held - dropped)
+
+
+def _dispatched(request: Request, *, is_queued: bool) -> Request:
+    workers = (*request.workers, Worker(1, "delivered", 0, is_direct=True))
+    return request._replace(api="waiting", is_queued=is_queued, workers=workers, dispatched="directly")
 
 
 def _delivered_steps(
@@ -216,7 +234,7 @@ def _answered(request: Request, worker: Worker) -> Request:
     if ("cost", worker.attempt) not in facts:
         ending: tuple[Fact, ...] = () if request.has_ended else (("completed", 0),)
         facts = (*facts, ("cost", worker.attempt), *ending)
-    return _without(request, worker)._replace(facts=facts, is_queued=False)
+    return _without(request, worker)._replace(facts=facts, is_queued=request.is_queued and worker.is_direct)
 
 
 def _sweeper_steps(request: Request, money: Money, mutant: Mutant | None) -> Iterator[Step]:

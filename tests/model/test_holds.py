@@ -6,9 +6,10 @@ from tests.model.holds import Bounds, Mutant, search
 
 ONE_REQUEST = Bounds(limit=2, requests=1, deliveries=3, attempts=3)
 TWO_REQUESTS = Bounds(limit=2, requests=2, deliveries=2, attempts=2)
+DISPATCHED = Bounds(limit=2, requests=1, deliveries=3, attempts=2, has_dispatch=True)
 
 
-@pytest.mark.parametrize("bounds", [ONE_REQUEST, TWO_REQUESTS])
+@pytest.mark.parametrize("bounds", [ONE_REQUEST, TWO_REQUESTS, DISPATCHED])
 def test_money_is_covered_in_every_reachable_state(bounds: Bounds) -> None:
     states, way_to_fault = search(bounds)
     assert way_to_fault == []

@@ -1,0 +1,177 @@
+"""Three NATS servers that die or answer nothing under load: callers are answered, and the books are right."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import aiohttp
+import pytest
+from msgspec import Struct
+
+from tests.acceptance.crowd import billed, booked, disagreements
+from tests.acceptance.gateway import Client, Gateway, environment_for
+from tests.acceptance.streams import ALL_CALLS, StreamCall, Streamer, digest_of, error_in
+from tests.nats_cluster import ClusteredServer, NatsCluster, nats_cluster
+from tests.provider.running import RunningProvider
+from tests.waiting import eventually_so
+
+CALLERS = 24
+MAX_WAIT_S = 30
+"""For an answer or an error, beyond what the provider takes; most take a second. The deadline is 600 s."""
+LONG_S = 14
+"""What the provider takes for some: longer than a server is away."""
+DOWN_S = 6
+UP_S = 10
+"""Until a server that is back has caught up."""
+KNOWN = "known to the cache"
+
+
+class Seen(Struct):
+    """One request, as its caller saw it."""
+
+    name: str
+    outcome: str
+    prompt: str
+    began_s: float
+    waited_s: float
+    """Beyond what the provider took."""
+
+    @property
+    def ended_s(self) -> float:
+        return self.began_s + self.waited_s
+
+
+@pytest.fixture
+def cluster() -> Iterator[NatsCluster]:
+    with nats_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def clustered(tmp_path: Path, cluster: NatsCluster, provider: RunningProvider) -> Iterator[Gateway]:
+    """Two API processes and two workers on the cluster."""
+    env = environment_for(provider) | {"GATEWAY_NATS_URL": ",".join(cluster.urls)}
+    gateway = Gateway.start(tmp_path / "data", "--api-processes", "2", "--workers", "2", env=env)
+    yield gateway
+    gateway.stop()
+
+
+async def test_servers_killed_in_turn_leave_no_caller_waiting(
+    cluster: NatsCluster, clustered: Gateway, provider: RunningProvider, session: aiohttp.ClientSession
+) -> None:
+    async def kill(server: ClusteredServer) -> None:
+        server.kill()
+        await asyncio.sleep(DOWN_S)
+        await asyncio.to_thread(server.start)
+
+    await under_load(kill, cluster, clustered, provider, session)
+
+
+async def test_servers_that_answer_nothing_leave_no_caller_waiting(
+    cluster: NatsCluster, clustered: Gateway, provider: RunningProvider, session: aiohttp.ClientSession
+) -> None:
+    async def freeze(server: ClusteredServer) -> None:
+        server.freeze()
+        await asyncio.sleep(2 * DOWN_S)
+        server.thaw()
+
+    await under_load(freeze, cluster, clustered, provider, session)
+
+
+async def under_load(
+    disturb: Callable[[ClusteredServer], Awaitable[None]],
+    cluster: NatsCluster,
+    gateway: Gateway,
+    provider: RunningProvider,
+    session: aiohttp.ClientSession,
+) -> None:
+    """Disturb the servers in turn while a crowd asks and a bystander looks on; then look at answers and books."""
+    admin = Client(session, gateway.address, gateway.first_key)
+    _, issued, _ = await admin.call("POST", "/projects/api-keys", {"name": "crowd", "rateLimit": None})
+    streamer = Streamer(session, gateway.address, issued["data"]["apiKey"])
+    await admin.chat(KNOWN)
+    seen: list[Seen] = []
+    looked: list[Seen] = []
+    stop = asyncio.Event()
+    running = [asyncio.create_task(ask_on(streamer, caller, seen, stop)) for caller in range(CALLERS)]
+    running.append(asyncio.create_task(look_on(admin, looked, stop)))
+    await asyncio.sleep(3)
+    disturbed_s = []
+    for server in cluster.servers:
+        disturbed_s.append(time.monotonic())
+        await disturb(server)
+        await asyncio.sleep(UP_S)
+    stop.set()
+    await asyncio.gather(*running)
+    print(figures(seen, looked, disturbed_s))
+
+    assert max(one.waited_s for one in (*seen, *looked)) < MAX_WAIT_S
+    assert {one.outcome for one in looked} == {"200"}
+    counted = Counter(one.outcome for one in seen)
+    assert counted["answered"] > 0.9 * len(seen), counted
+    await eventually_so(lambda: nothing_is_held(streamer), within_s=60)
+    log = booked((await asyncio.to_thread(gateway.run, "replay", "--json")).stdout.splitlines())
+    bill = billed(row for row in provider.bill() if row["prompt"] != digest_of(KNOWN))
+    assert disagreements(log, bill) == []
+    once = {one.prompt for one in seen if one.outcome == "answered" and len(bill[digest_of(one.prompt)]) == 1}
+    assert once == {one.prompt for one in seen if one.outcome == "answered"}
+
+
+async def ask_on(streamer: Streamer, caller: int, seen: list[Seen], stop: asyncio.Event) -> None:
+    """Ask one thing after the other, on every surface, plain and streamed; some of it takes the provider long."""
+    number = 0
+    while not stop.is_set():
+        number += 1
+        call: StreamCall = ALL_CALLS[(caller + number) % len(ALL_CALLS)]
+        is_stream = number % 2 == 0
+        provider_s = LONG_S if caller < 4 and number % 5 == 4 else 0.2 + caller / 50
+        prompt = f"{caller} asks {number} [[delay={provider_s * 1000:.0f}]] [[big=300]] [[chunks=40]] [[pace=20]]"
+        noted = {"x-gateway-metadata": json.dumps({"prompt": digest_of(prompt)})}
+        began_s = time.monotonic()
+        status, answer = await streamer.read(call, call.body(prompt, stream=is_stream), **noted)
+        outcome = str(status) if status != 200 else "broke off" if is_stream and error_in(answer) else "answered"
+        seen.append(
+            Seen(
+                name=f"{call.name}{', streamed' if is_stream else ''}",
+                outcome=outcome,
+                prompt=prompt,
+                began_s=began_s,
+                waited_s=time.monotonic() - began_s - (LONG_S if provider_s == LONG_S else 0),
+            )
+        )
+
+
+async def look_on(client: Client, looked: list[Seen], stop: asyncio.Event) -> None:
+    """Ask for what needs no queue: an answer from the cache, and the costs."""
+    while not stop.is_set():
+        for name in ("hit", "costs"):
+            began_s = time.monotonic()
+            asking = client.chat(KNOWN) if name == "hit" else client.call("GET", "/usage/costs")
+            status, _, _ = await asking
+            looked.append(
+                Seen(name=name, outcome=str(status), prompt="", began_s=began_s, waited_s=time.monotonic() - began_s)
+            )
+        await asyncio.sleep(0.2)
+
+
+def figures(seen: list[Seen], looked: list[Seen], disturbed_s: list[float]) -> str:
+    """The longest time without an answer after each disturbance, and the longest waits."""
+    lines = [str(Counter(one.outcome for one in seen))]
+    for at_s in disturbed_s:
+        ends_s = sorted(one.ended_s for one in seen if one.outcome == "answered" and at_s - 1 < one.ended_s < at_s + 15)
+        worst_s = max(one.waited_s for one in seen if one.ended_s > at_s and one.began_s < at_s + 15)
+        lines.append(f"no answer for {max(b - a for a, b in pairwise(ends_s)):.2f} s, longest wait {worst_s:.2f} s")
+    for name in ("hit", "costs"):
+        waited_s = sorted(one.waited_s for one in looked if one.name == name)
+        median_s = waited_s[len(waited_s) // 2]
+        lines.append(f"bystander, {name}: {len(waited_s)} times, median {median_s:.3f} s, longest {waited_s[-1]:.3f} s")
+    return "\n".join(lines)
+
+
+async def nothing_is_held(streamer: Streamer) -> bool:
+    _, budget, _ = await streamer.native.call("GET", "/usage/budget")
+    return not (budget["data"]["daily"] or {}).get("held")

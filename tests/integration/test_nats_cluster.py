@@ -1,0 +1,113 @@
+"""The queue on three NATS servers: replicas, raised without losing a job, and servers that die or say nothing."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+
+import pytest
+from nats.js.errors import APIError
+
+from infra.broker import Broker
+from infra.jobs import STREAM, JobQueue, Replicas, consumer_name
+from tests.jobs import make_job
+from tests.nats_cluster import NatsCluster, nats_cluster
+from tests.waiting import eventually, eventually_so
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[NatsCluster]:
+    with nats_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+async def broker(cluster: NatsCluster) -> AsyncIterator[Broker]:
+    connected = Broker()
+    await connected.connect(cluster.urls, name="tests")
+    jetstream = connected.client.jetstream()
+    with suppress(APIError):
+        await jetstream.delete_stream(STREAM)
+    yield connected
+    await connected.close()
+
+
+async def test_a_queue_on_three_servers_has_three_replicas(broker: Broker) -> None:
+    queue = JobQueue(broker)
+    await queue.ensure()
+
+    async def is_replicated() -> bool:
+        return await queue.replicas() == Replicas(wanted=3, current=3, lagging=())
+
+    await eventually_so(is_replicated, within_s=60)
+    consumer = await broker.client.jetstream().consumer_info(STREAM, consumer_name("sync"))
+    assert consumer.cluster is not None
+    assert len(consumer.cluster.replicas or []) == 2
+
+
+async def test_an_existing_queue_is_raised_with_its_jobs_and_never_lowered(broker: Broker) -> None:
+    jetstream = broker.client.jetstream()
+    await JobQueue(broker, replicas=1).ensure()
+    for number in range(20):
+        await JobQueue(broker).publish(make_job(request_id=f"req_{number}"))
+    assert (await JobQueue(broker).replicas()).current == 1
+    await JobQueue(broker).raise_replicas()
+
+    async def is_raised() -> bool:
+        replicas = await JobQueue(broker).replicas()
+        consumer = await jetstream.consumer_info(STREAM, consumer_name("sync"))
+        peers = consumer.cluster.replicas if consumer.cluster is not None else None
+        return replicas == Replicas(wanted=3, current=3, lagging=()) and len(peers or []) == 2
+
+    await eventually_so(is_raised, within_s=60)
+    await JobQueue(broker, replicas=1).ensure()
+    assert (await JobQueue(broker, replicas=1).replicas()).wanted == 3
+    subscription = await jetstream.pull_subscribe_bind(stream=STREAM, consumer=consumer_name("sync"))
+    messages = await subscription.fetch(20, timeout=10)
+    assert {message.headers["Nats-Msg-Id"] for message in messages} == {f"req_{number}" for number in range(20)}
+
+
+async def test_a_job_is_confirmed_once_although_the_leader_dies(broker: Broker, cluster: NatsCluster) -> None:
+    queue, jetstream = JobQueue(broker), broker.client.jetstream()
+    await queue.ensure()
+    info = await jetstream.stream_info(STREAM)
+    assert info.cluster is not None
+    leader = cluster.named(info.cluster.leader or "")
+    leader.kill()
+    try:
+        await queue.publish(make_job(request_id="req_1"))
+        await queue.publish(make_job(request_id="req_1"))
+        assert (await jetstream.stream_info(STREAM)).state.messages == 1
+
+        async def lags() -> bool:
+            return (await queue.replicas()).lagging == (leader.name,)
+
+        await eventually_so(lags, within_s=60)
+    finally:
+        leader.start()
+
+    async def is_replicated() -> bool:
+        return (await queue.replicas()).lagging == ()
+
+    await eventually_so(is_replicated, within_s=60)
+
+
+async def test_a_server_that_answers_nothing_is_left(broker: Broker, cluster: NatsCluster) -> None:
+    queue = JobQueue(broker)
+    await queue.ensure()
+    url = broker.client.connected_url
+    assert url is not None
+    frozen = next(server for server in cluster.servers if server.url.endswith(f":{url.port}"))
+    frozen.freeze()
+    began = time.monotonic()
+    try:
+        # more than its socket takes, so that the connection's close could not end either
+        flooding = [asyncio.create_task(broker.client.publish("tests", bytes(1024 * 1024))) for _ in range(24)]
+        await eventually(lambda: not broker.is_connected, within_s=60)
+        await eventually(lambda: broker.is_connected, within_s=60)
+        await asyncio.gather(*flooding)
+        assert time.monotonic() - began < 30
+        assert broker.client.connected_url is not None
+        assert broker.client.connected_url.port != url.port
+    finally:
+        frozen.thaw()

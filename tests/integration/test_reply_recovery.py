@@ -1,0 +1,222 @@
+"""Requests of which no frame comes: frames sent again, endings read from the log, jobs dispatched past the queue."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from msgspec.structs import replace
+
+from api.reply_recovery import ReplyRecovery
+from domain.answer import Receipt
+from domain.events import RequestFailed
+from domain.tokens import TokenUsage
+from infra.broker import Broker
+from infra.direct import DirectDispatch, DirectJobs
+from infra.incoming import IncomingStream
+from infra.jobs import ACK_WAIT_S, STREAM, JobQueue
+from infra.replies import FRAME_BYTES, Committed, Failed, ReplyInbox, ReplySender
+from infra.resends import MAX_RESENDS
+from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
+from tests.jobs import make_job
+from tests.waiting import eventually, eventually_so
+from workers.delivery import Delivery, DirectDelivery
+from workers.heartbeat import UnackedDeliveries
+from workers.job_pool import Handle, JobPool
+
+RECEIPT = Receipt(
+    provider="echo",
+    upstream_model="echo",
+    usage=TokenUsage(input=1),
+    cost_nano_usd=None,
+    answered_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+BODY = bytes(range(256)) * (2 * FRAME_BYTES // 256) + b"end"
+DIGEST = hashlib.sha256(BODY).digest()
+
+
+@pytest.fixture
+async def broker(nats_url: str) -> AsyncIterator[Broker]:
+    connected = Broker()
+    await connected.connect([nats_url], name="tests")
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+async def sender(broker: Broker) -> AsyncIterator[ReplySender]:
+    listening = ReplySender(broker)
+    await listening.listen()
+    yield listening
+    listening.close()
+
+
+class Api:
+    """The parts of an API process that wait for workers."""
+
+    def __init__(self, ledger: RealLedger, broker: Broker) -> None:
+        self.inbox = ReplyInbox(broker, "api_1")
+        self.queue = JobQueue(broker)
+        self.direct = DirectDispatch(broker)
+        self.recovery = ReplyRecovery(
+            event_log=ledger.log,
+            admission=ledger.admission,
+            queue=self.queue,
+            direct=self.direct,
+            inbox=self.inbox,
+        )
+
+
+@pytest.fixture
+async def api(ledger: RealLedger, broker: Broker) -> AsyncIterator[Api]:
+    opened = Api(ledger, broker)
+    await opened.queue.ensure()
+    yield opened
+    await opened.inbox.close()
+
+
+async def test_a_body_whose_frames_were_lost_is_sent_again(api: Api, sender: ReplySender) -> None:
+    subject = api.inbox.subject("req_1")
+    with api.inbox.expect("req_1") as ended:
+        await sender.send_body(subject, 1, BODY)  # nobody listens yet
+        await api.inbox.open()
+        await sender.send_commit(subject, 1, DIGEST, RECEIPT)
+        assert await asyncio.wait_for(ended, 5) == Committed(1, BODY, RECEIPT)
+
+
+async def test_a_body_that_no_worker_has_any_more_is_given_up_in_time(api: Api, broker: Broker) -> None:
+    await api.inbox.open()
+    with api.inbox.expect("req_1") as ended:
+        await ReplySender(broker).send_commit(api.inbox.subject("req_1"), 1, DIGEST, RECEIPT)
+        assert await asyncio.wait_for(ended, 5 * MAX_RESENDS) == Committed(1, None, RECEIPT)
+
+
+async def test_parts_that_were_lost_are_sent_again_in_order(api: Api, sender: ReplySender) -> None:
+    subject = api.inbox.subject("req_1")
+    incoming = IncomingStream(api.inbox.resends("req_1"))
+    with api.inbox.collect("req_1", incoming):
+        for number in (1, 2, 3):
+            await sender.send_part(subject, 1, number, b"%d " % number)
+        await api.inbox.open()
+        await sender.send_part(subject, 1, 4, b"4 ")
+        await sender.send_commit(subject, 1, b"", RECEIPT, parts=4)
+        received = b""
+        while isinstance(piece := await asyncio.wait_for(incoming.next(), 5), bytes):
+            received += piece
+    assert received == b"1 2 3 4 "
+    assert isinstance(piece, Committed)
+
+
+async def test_who_waits_for_what_has_ended_is_told_by_the_log(
+    api: Api, ledger: RealLedger, sender: ReplySender
+) -> None:
+    project = await ledger.new_project()
+    key = await ledger.new_key(project)
+    answered, broken, open_one = (attempt(project, key) for _ in range(3))
+    await sender.send_body(api.inbox.subject(answered.request_id), 1, BODY)
+    await api.inbox.open()
+    day = datetime.now(UTC).date()
+    end = replace(completed(answered), answer_digest=DIGEST.hex(), answer_bytes=len(BODY))
+    await ledger.append(answered, 0, end, cost(answered, 5, hold=5, day=day))
+    late = RequestFailed(**fields_of(broken), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
+    await ledger.append(broken, 0, late)
+    inbox = api.inbox
+    with (
+        inbox.expect(answered.request_id) as first,
+        inbox.expect(broken.request_id) as second,
+        inbox.expect(open_one.request_id) as third,
+    ):
+        assert await api.recovery.look() == 0, "they have only begun to wait"
+        assert await api.recovery.look(is_anew=True) == 3
+        one, other = await asyncio.wait_for(asyncio.gather(first, second), 5)
+        assert not third.done()
+    assert isinstance(one, Committed)
+    assert (one.body, one.receipt.cost_nano_usd) == (BODY, 5)
+    assert isinstance(other, Failed)
+    assert other.failure.code == "PROVIDER_TIMEOUT"
+
+
+async def test_silent_requests_are_looked_up_without_a_reconnect(api: Api, ledger: RealLedger) -> None:
+    project = await ledger.new_project()
+    made = attempt(project, await ledger.new_key(project))
+    late = RequestFailed(**fields_of(made), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
+    await ledger.append(made, 0, late)
+    await api.inbox.open()
+    running = asyncio.create_task(api.recovery.run())
+    with api.inbox.expect(made.request_id) as ended:
+        assert isinstance(await asyncio.wait_for(ended, 30), Failed)
+    running.cancel()
+
+
+async def test_a_job_that_the_queue_does_not_confirm_goes_to_a_worker_with_room(api: Api, broker: Broker) -> None:
+    taken: list[str] = []
+    first_done, done, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        taken.append(delivery.message_id)
+        await (done if delivery.message_id == "req_1" else first_done).wait()
+
+    running = asyncio.create_task(run_worker(broker, handle, stop, slots=2))
+    await eventually_so(lambda: api.direct.offer(make_job(request_id="req_0")))
+    await eventually_so(lambda: api.direct.offer(make_job(request_id="req_1")))
+    assert await api.direct.offer(make_job(request_id="req_1")), "it has it"
+    assert not await api.direct.offer(make_job(request_id="req_2")), "there is no room"
+    assert await api.direct.is_in_hand("req_1")
+    assert not await api.direct.is_in_hand("req_2")
+    first_done.set()
+    # a stream that takes none of its subjects stands for one without a leader: nobody confirms
+    jetstream = broker.client.jetstream()
+    await jetstream.update_stream((await jetstream.stream_info(STREAM)).config.evolve(subjects=["nothing"]))
+    await asyncio.wait_for(api.queue.publish(make_job(request_id="req_3"), otherwise=api.direct.offer), 10)
+    assert taken == ["req_0", "req_1", "req_3"]
+    done.set()
+    stop.set()
+    await running
+    assert not await api.direct.is_in_hand("req_1")
+
+
+async def test_a_job_that_the_queue_holds_back_is_offered_and_put_into_it_if_its_worker_dies(
+    api: Api, ledger: RealLedger, broker: Broker
+) -> None:
+    project = await ledger.new_project()
+    made = attempt(project, await ledger.new_key(project))
+    assert (await ledger.admission.admit(ask(made, hold=5))).outcome == "admitted"
+    job = make_job(request_id=made.request_id, reply_to=api.inbox.subject(made.request_id))
+    claimed, stop = asyncio.Event(), asyncio.Event()
+
+    async def handle(taken: Delivery) -> None:
+        assert await ledger.claims.claim(taken.message_id, 1) is not None
+        claimed.set()  # and then its process dies
+
+    worker = asyncio.create_task(run_worker(broker, handle, stop, slots=1))
+    watching = asyncio.create_task(api.recovery.run())
+    with api.inbox.expect(made.request_id):
+        api.inbox.keep_job(job)
+        await asyncio.wait_for(claimed.wait(), 30)
+        jetstream = broker.client.jetstream()
+
+        async def is_queued() -> bool:
+            return (await jetstream.stream_info(STREAM)).state.messages == 1
+
+        await eventually_so(is_queued, within_s=5 * ACK_WAIT_S)
+        subscription = await jetstream.pull_subscribe_bind(stream=STREAM, consumer="workers-sync")
+        (message,) = await subscription.fetch(1, timeout=5)
+        assert b"deliveries_before" in message.data
+    await eventually(lambda: api.inbox.job(made.request_id) is None)
+    watching.cancel()
+    stop.set()
+    await worker
+
+
+async def run_worker(broker: Broker, handle: Handle, stop: asyncio.Event, *, slots: int) -> None:
+    """A worker's slots, and what is given to it directly."""
+    pool = JobPool(broker, UnackedDeliveries(), slots=slots, drain_timeout_s=5)
+    direct = DirectJobs(
+        broker, take=lambda job: pool.take_direct(DirectDelivery(broker, job), handle), is_in_hand=pool.is_in_hand
+    )
+    await asyncio.gather(pool.run(stop), direct.run(stop))
+
+
+def fields_of(made: object) -> dict[str, object]:
+    return {name: getattr(made, name) for name in ("request_id", "key_id", "operation", "model", "provider")}

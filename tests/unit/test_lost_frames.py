@@ -1,0 +1,156 @@
+"""Frames that do not arrive: what came behind them waits, they are asked for once, and attempts are never mixed."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from domain.answer import Failure, Receipt
+from domain.tokens import TokenUsage
+from infra.incoming import MAX_AHEAD_BYTES, IncomingStream, PartsLost
+from infra.replies import Committed, Completed, Failed, Frame
+from infra.resends import MAX_RESENDS, Resends
+from infra.sent_frames import FRAME_OVERHEAD_BYTES, SentFrames
+
+RECEIPT = Receipt(
+    provider="echo",
+    upstream_model="echo",
+    usage=TokenUsage(input=1),
+    cost_nano_usd=None,
+    answered_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+def part(number: int, attempt: int = 1) -> Frame:
+    return Frame("part", attempt, f"{attempt}.{number} ".encode(), number=number)
+
+
+def commit(parts: int, attempt: int = 1) -> Frame:
+    return Frame("commit", attempt, msgspec.json.encode(RECEIPT), number=parts)
+
+
+class Asking:
+    """A stream, and what it has asked for."""
+
+    def __init__(self, interval_s: float = 5) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.stream = IncomingStream(
+            Resends(lambda attempt, number: self.asked.append((attempt, number)), interval_s=interval_s)
+        )
+
+    def take(self, *frames: Frame) -> None:
+        for frame in frames:
+            self.stream.take(frame)
+
+    async def text(self) -> str:
+        """Everything up to its end, which is an answer's."""
+        pieces = b""
+        while isinstance(piece := await asyncio.wait_for(self.stream.next(), 5), bytes):
+            pieces += piece
+        assert isinstance(piece, Committed)
+        return pieces.decode()
+
+
+async def test_a_lost_part_is_asked_for_once_and_comes_before_what_followed_it() -> None:
+    one = Asking()
+    one.take(part(1), part(3), part(4), part(6))
+    assert one.asked == [(1, 2)]
+    one.take(part(2), part(3), part(4), part(5), part(6), part(7), commit(7))
+    assert one.asked == [(1, 2)]
+    assert await one.text() == "1.1 1.2 1.3 1.4 1.5 1.6 1.7 "
+
+
+async def test_a_commit_that_came_before_its_parts_ends_the_stream_behind_them() -> None:
+    one = Asking()
+    one.take(part(1), commit(3))
+    assert one.asked == [(1, 2)]
+    one.take(part(2))
+    assert not one.stream.has_ended
+    one.take(part(3))
+    assert await one.text() == "1.1 1.2 1.3 "
+
+
+async def test_an_end_that_only_the_log_has_is_asked_for() -> None:
+    one = Asking()
+    one.take(part(1))
+    one.stream.end_by_log(Completed(attempt=1, digest=b"", receipt=RECEIPT))
+    assert one.asked == [(1, 2)]
+    one.take(part(2), commit(2))
+    assert await one.text() == "1.1 1.2 "
+
+
+async def test_a_failure_that_only_the_log_has_ends_the_stream() -> None:
+    one, failure = Asking(), Failure(code="PROVIDER_TIMEOUT", message="late", provider="echo")
+    one.stream.end_by_log(failure)
+    assert await one.stream.next() == Failed(failure)
+
+
+async def test_what_no_worker_sends_again_ends_the_stream_in_time() -> None:
+    one = Asking(interval_s=0.01)
+    one.take(part(1), part(3))
+    assert await one.stream.next() == b"1.1 "
+    with pytest.raises(PartsLost):
+        await asyncio.wait_for(one.stream.next(), 5)
+    assert one.asked == [(1, 2)] * MAX_RESENDS
+
+
+async def test_a_hole_that_is_filled_is_not_given_up() -> None:
+    one = Asking(interval_s=0.01)
+    one.take(part(1), part(3), part(2))
+    await asyncio.sleep(0.1)
+    one.take(part(4), commit(4))
+    assert await one.text() == "1.1 1.2 1.3 1.4 "
+
+
+async def test_no_more_waits_behind_a_hole_than_the_bound() -> None:
+    one = Asking()
+    one.take(part(1), Frame("part", 1, b"x" * MAX_AHEAD_BYTES, number=3), part(4))
+    assert await one.stream.next() == b"1.1 "
+    with pytest.raises(PartsLost):
+        await one.stream.next()
+
+
+async def test_a_caller_with_parts_of_one_attempt_is_given_none_of_another() -> None:
+    one = Asking()
+    one.take(part(1), part(3))
+    assert await one.stream.next() == b"1.1 "
+    one.take(part(2, attempt=2))
+    with pytest.raises(PartsLost):
+        await one.stream.next()
+
+
+async def test_another_attempt_takes_over_whole_while_the_caller_has_nothing() -> None:
+    one = Asking()
+    one.take(part(1), part(3))
+    assert one.stream.begin_again()
+    one.take(part(2), part(1, attempt=2), part(2, attempt=2), commit(2, attempt=2))
+    assert await one.text() == "2.1 2.2 "
+
+
+async def test_the_commit_of_an_attempt_whose_parts_were_dropped_is_no_answer() -> None:
+    one = Asking(interval_s=0.01)
+    one.take(part(1), part(2))
+    assert one.stream.begin_again()
+    one.take(commit(2))
+    with pytest.raises(PartsLost):
+        await asyncio.wait_for(one.stream.next(), 5)
+
+
+async def test_frames_are_kept_within_a_bound_the_newest_longest() -> None:
+    size_bytes = FRAME_OVERHEAD_BYTES + 1000
+    kept = SentFrames(max_bytes=3 * size_bytes)
+    for number in range(5):
+        kept.keep(f"req_{number % 2}", bytes([number]) * 1000)
+    assert [frame[0] for frame in kept.of("req_0")] == [2, 4]
+    assert [frame[0] for frame in kept.of("req_1")] == [3]
+    kept.clear()
+    assert kept.of("req_0") == []
+
+
+async def test_frames_are_kept_for_a_while_only() -> None:
+    kept = SentFrames(kept_for_s=0.05)
+    kept.keep("req", b"frame")
+    assert kept.of("req") == [b"frame"]
+    await asyncio.sleep(0.5)
+    assert kept.of("req") == []
