@@ -12,19 +12,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.native.envelope import Described, Description
 from api.native.headers import JSON
+from api.readiness import Findings, ProjectorState, State
 from api.requests import AnyRequest, check_metrics, may_read_metrics, services_of
-from domain.errors import Unavailable
 from domain.money import to_usd
-from infra.database import Pool, database_errors, newest_revision
+from infra.jobs import Replicas
 from projections.budgets import total_overage
-from projections.freshness import lags, oldest_unfolded_s
+from projections.freshness import lags
 from projections.quarantine import quarantined_projects
-from projections.runner import is_led
 
-State = Literal["ok", "away", "outdated"]
-ProjectorState = Literal["ok", "away", "behind"]
-MAX_UNFOLDED_S = 30.0
-"""How old an event may become before it is folded: an everyday fold takes a fraction of a second."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,7 +29,7 @@ class Alive(Struct):
     status: Literal["ok"] = "ok"
 
 
-class Readiness(Struct, kw_only=True, rename="camel"):
+class Ready(Struct, kw_only=True, rename="camel"):
     """Whether requests can be served, and what stands in the way."""
 
     status: Literal["ok", "unavailable"]
@@ -46,6 +41,8 @@ class Readiness(Struct, kw_only=True, rename="camel"):
     """`away`: no process has the lead. `behind`: it folds nothing, or too slowly."""
     quarantined_projects: int | UnsetType = UNSET
     """Projects whose events cannot be folded; others are not concerned, so the status stays `ok`."""
+    queue_replicas: Replicas | None | UnsetType = UNSET
+    """On how many servers jobs are kept; null while the queue has no leader: jobs go past it then."""
 
 
 def routes(described: Described) -> list[HTTPRouteHandler]:
@@ -63,26 +60,16 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     @get(
         "/health/ready",
         summary="Can requests be served?",
-        operation_class=described.operation(Description(answer=Readiness, errors=(503,), enveloped=False)),
+        operation_class=described.operation(Description(answer=Ready, errors=(503,), enveloped=False)),
     )
     async def ready(request: AnyRequest) -> Response[bytes]:
-        """Ask PostgreSQL, NATS, the migrations and the projector."""
-        services = services_of(request)
-        postgresql, migrations = await _database(services.pool)
-        nats: State = "ok" if services.broker.is_connected else "away"
-        projector, quarantined = await _projector(services.pool) if migrations == "ok" else ("away", 0)
-        ok = (postgresql, nats, migrations, projector) == ("ok", "ok", "ok", "ok")
-        readiness = Readiness(status="ok" if ok else "unavailable")
-        if may_read_metrics(request):
-            readiness = Readiness(
-                status=readiness.status,
-                postgresql=postgresql,
-                nats=nats,
-                migrations=migrations,
-                projector=projector,
-                quarantined_projects=quarantined,
-            )
-        return Response(_encode(readiness), media_type=JSON, status_code=200 if ok else 503)
+        """Look at PostgreSQL, NATS, the migrations and the projector."""
+        findings = await services_of(request).readiness.findings()
+        shown = (
+            {name: getattr(findings, name) for name in Findings.__struct_fields__} if may_read_metrics(request) else {}
+        )
+        ready = Ready(status="ok" if findings.is_ready else "unavailable", **shown)
+        return Response(_encode(ready), media_type=JSON, status_code=200 if findings.is_ready else 503)
 
     @get("/metrics", summary="Figures for Prometheus", media_type=MediaType.TEXT, include_in_schema=False)
     async def figures(request: AnyRequest) -> Response[bytes]:
@@ -102,23 +89,3 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         )
 
     return [live, ready, figures]
-
-
-async def _projector(pool: Pool) -> tuple[ProjectorState, int]:
-    try:
-        quarantined = len(await quarantined_projects(pool))
-        if not await is_led(pool):
-            return "away", quarantined
-        unfolded_s = await oldest_unfolded_s(pool)
-    except Unavailable:
-        return "away", 0
-    return "behind" if unfolded_s is not None and unfolded_s > MAX_UNFOLDED_S else "ok", quarantined
-
-
-async def _database(pool: Pool) -> tuple[State, State]:
-    try:
-        async with database_errors():
-            revision = await pool.fetchval("SELECT version_num FROM alembic_version")
-    except Unavailable:
-        return "away", "away"
-    return "ok", "ok" if revision == newest_revision() else "outdated"

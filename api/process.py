@@ -23,6 +23,7 @@ from api.preparation import Preparation
 from api.pricing import PriceSetting, keep_prices
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
+from api.readiness import Readiness
 from api.reply_recovery import ReplyRecovery
 from api.services import Services
 from infra.admission import Admission
@@ -113,6 +114,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         large_requests=large_requests,
         metrics=metrics,
         rate_refusals=rate_refusals,
+        readiness=Readiness(pool, broker, queue),
         connections=connections,
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
         price_setting=PriceSetting(event_log, hints.prices_changed),

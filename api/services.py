@@ -11,6 +11,7 @@ from api.metrics import Metrics
 from api.pricing import PriceSetting
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
+from api.readiness import Readiness
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.database import Pool
@@ -37,6 +38,7 @@ class Services:
     large_requests: LargeRequests
     metrics: Metrics
     rate_refusals: RateRefusals
+    readiness: Readiness
     connections: Connections
     byte_budget: ByteBudget
     price_setting: PriceSetting
