@@ -52,7 +52,7 @@ class DirectDispatch:
         return False
 
     async def is_in_hand(self, request_id: str) -> bool:
-        """A worker works on a job that it was given here."""
+        """A worker makes the attempts of a job that it was given here."""
         try:
             await self._client.request(holding_subject(request_id), b"", timeout=HOLDING_TIMEOUT_S)
         except BrokerErrors:
@@ -87,7 +87,6 @@ class DirectJobs:
         offers = await self._client.subscribe(
             OFFERED, queue=WORKERS, cb=self._take, pending_bytes_limit=PENDING_BYTES_LIMIT
         )
-        holding = await self._client.subscribe(holding_subject("*"), cb=self._tell)
         await stop.wait()
         await offers.unsubscribe()
         if self._in_hand:
@@ -96,7 +95,6 @@ class DirectJobs:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=CANCEL_TIMEOUT_S)
-        await holding.unsubscribe()
 
     async def _take(self, message: Msg) -> None:
         job = decode_job(message.data)
@@ -108,10 +106,6 @@ class DirectJobs:
             task = asyncio.get_running_loop().create_task(self._work(job))
             self._in_hand[job.request_id] = task
             task.add_done_callback(lambda _: self._in_hand.pop(job.request_id, None))
-            await message.respond(YES)
-
-    async def _tell(self, message: Msg) -> None:
-        if message.subject.rpartition(".")[2] in self._in_hand:
             await message.respond(YES)
 
     async def _work(self, job: Job) -> None:

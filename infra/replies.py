@@ -391,5 +391,5 @@ class ReplyInbox:
         waiter = self._waiters.get(message.subject.rpartition(".")[2])
         if message.reply:
             await message.respond(NO if waiter is not None and waiter.begin_again() else YES)
-        elif waiter is not None:
+        elif waiter is not None and message.data:  # without: the broker says that no worker listens to a resend
             waiter.take(_decode(message.data))

@@ -20,6 +20,7 @@ from infra.provider_keys import ProviderKeys
 from infra.replies import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
+from workers.attempts import AttemptsInHand
 from workers.books import Books
 from workers.calls import ProviderCalls
 from workers.complete import Completer
@@ -59,6 +60,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     replies, cancels = ReplySender(broker), Cancels()
     await cancels.listen(broker)
     await replies.listen()
+    attempts = AttemptsInHand(broker)
+    await attempts.listen()
     books = Books(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     completer = Completer(
         event_log=event_log,
@@ -66,6 +69,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         calls=calls,
         books=books,
         streams=StreamedAttempts(calls=calls, books=books, replies=replies, cancels=cancels),
+        attempts=attempts,
         replies=replies,
         now=_now,
     )

@@ -15,6 +15,7 @@ from infra.broker import Broker
 from infra.embedded_nats import EmbeddedNats
 from infra.jobs import MAX_DELIVERIES, STREAM, Job, JobQueue, consumer_name
 from infra.replies import FRAME_BYTES, Committed, ReplyInbox, ReplySender
+from infra.resends import MAX_RESENDS
 from tests.integration.ledger import START
 from tests.jobs import make_job
 from tests.waiting import eventually
@@ -191,7 +192,7 @@ async def test_an_answer_arrives_whole_in_many_frames(nats_url: str) -> None:
             assert await asyncio.wait_for(ended, 5) == Committed(2, body, receipt)
         with inbox.expect("req_2") as ended:
             await sender.send_commit(inbox.subject("req_2"), 1, digest, receipt)
-            assert await asyncio.wait_for(ended, 5) == Committed(1, None, receipt)
+            assert await asyncio.wait_for(ended, 5 * MAX_RESENDS) == Committed(1, None, receipt)
         await inbox.close()
 
 

@@ -21,6 +21,7 @@ from infra.resends import MAX_RESENDS
 from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
 from tests.jobs import make_job
 from tests.waiting import eventually, eventually_so
+from workers.attempts import AttemptsInHand
 
 RECEIPT = Receipt(
     provider="echo",
@@ -152,9 +153,12 @@ async def test_a_job_that_the_queue_does_not_confirm_goes_to_a_worker_with_room(
     done, stop = asyncio.Event(), asyncio.Event()
 
     async def handle(job: Job) -> None:
-        taken.append(job.request_id)
-        await done.wait()
+        with attempts.making(job.request_id, 1):
+            taken.append(job.request_id)
+            await done.wait()
 
+    attempts = AttemptsInHand(broker)
+    await attempts.listen()
     worker = DirectJobs(broker, handle=handle, room=lambda: room, drain_timeout_s=5)
     running = asyncio.create_task(worker.run(stop))
     await eventually_so(lambda: api.direct.offer(make_job(request_id="req_1")))
@@ -162,6 +166,9 @@ async def test_a_job_that_the_queue_does_not_confirm_goes_to_a_worker_with_room(
     assert not await api.direct.offer(make_job(request_id="req_2")), "there is no room"
     assert await api.direct.is_in_hand("req_1")
     assert not await api.direct.is_in_hand("req_2")
+    elsewhere = AttemptsInHand(broker)
+    assert await elsewhere.are_made("req_1", 1)
+    assert not await elsewhere.are_made("req_1", 2), "another delivery"
     room = 2
     # a stream that takes none of its subjects stands for one without a leader: nobody confirms
     jetstream = broker.client.jetstream()
