@@ -51,7 +51,7 @@ class DirectDispatch:
         return False
 
     async def is_in_hand(self, request_id: str) -> bool:
-        """A worker works on a job that it was given here."""
+        """A worker makes the attempts of a job that it was given here."""
         try:
             await self._client.request(holding_subject(request_id), b"", timeout=HOLDING_TIMEOUT_S)
         except BrokerErrors:
@@ -86,5 +86,6 @@ class DirectJobs:
         await message.respond(YES if self._take_job(decode_job(message.data)) else NO)
 
     async def _tell(self, message: Msg) -> None:
-        if self._is_in_hand(message.subject.rpartition(".")[2]):
+        """Answer for jobs that wait here too; if a delivery is named, `workers/attempts.py` answers."""
+        if not message.data and self._is_in_hand(message.subject.rpartition(".")[2]):
             await message.respond(YES)

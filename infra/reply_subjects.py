@@ -26,7 +26,7 @@ def resend_subject(request_id: str) -> str:
 
 
 def holding_subject(request_id: str) -> str:
-    """Subject of requests to the worker that has a job in hand which it was given past the queue."""
+    """Subject of requests to the worker that makes a request's attempts; the payload may name the delivery."""
     return f"holding.{request_id}"
 
 

@@ -8,6 +8,7 @@ what is written and told is `workers/books.py`; an answer that is streamed is `w
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 import structlog
@@ -18,10 +19,11 @@ from domain.routing import ECHO
 from infra.admission import Attempt, Claim, Claims, NoRoom
 from infra.cancels import Departures
 from infra.event_log import EventLog
-from infra.jobs import Job, decode_job
+from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
+from workers.attempts import AttemptsInHand
 from workers.books import Body, Books, Finding, Work
 from workers.calls import ProviderCalls
 from workers.delivery import Delivery
@@ -52,6 +54,7 @@ class Completer:
         books: Books,
         streams: StreamedAttempts,
         callers: WaitingCallers,
+        attempts: AttemptsInHand,
         replies: ReplySender,
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -63,6 +66,7 @@ class Completer:
         self._streams = streams
         self._callers = callers
         self._large_answers = LargeAnswers()
+        self._attempts = attempts
         self._replies = replies
         self._now = now
         self._sleep = sleep
@@ -93,16 +97,27 @@ class Completer:
         with self._callers.departures(job) as left:
             number = job.deliveries_before + delivery.number
             claim = await self._claim(work, number)
-            if claim is not None and await self._may_stream(work, claim):
-                await self._attempt_until_it_ends(work, claim, left, number)
+            if claim == "later" and not delivery.is_last:
+                await delivery.nak(ACK_WAIT_S)
+                return
+            if isinstance(claim, Claim):
+                with self._attempts.making(job.request_id, number):
+                    if await self._may_stream(work, claim):
+                        await self._attempt_until_it_ends(work, claim, left, number)
         await delivery.ack()
 
-    async def _claim(self, work: Work, delivery: int) -> Claim | None:
-        """The attempt that is this delivery's to make; None where there is none, and the caller was told of the end."""
+    async def _claim(self, work: Work, delivery: int) -> Claim | Literal["later"] | None:
+        """The attempt that is this delivery's to make; None where there is none, and the caller was told of the end;
+        `later` where an earlier delivery is still at it.
+        """
         claim = await self._claims.claim(work.job.request_id, delivery)
         if claim is not None:
             return claim
-        found = await resume(self._log, self._claims, work.subject, work.attempt, delivery, self._now())
+        found = await resume(
+            self._log, self._claims, work.subject, work.attempt, delivery, self._now(), self._attempts.are_made
+        )
+        if found.verdict == "later":
+            return "later"
         if found.verdict == "ended":
             await self._books.tell_ending(work, found.history)
         work.history = found.history

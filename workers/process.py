@@ -20,6 +20,7 @@ from infra.provider_keys import ProviderKeys
 from infra.replies import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
+from workers.attempts import AttemptsInHand
 from workers.books import Books
 from workers.calls import ProviderCalls
 from workers.complete import Completer
@@ -66,6 +67,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await cancels.listen(broker)
     callers = WaitingCallers(replies=replies, cancels=cancels)
     await replies.listen()
+    attempts = AttemptsInHand(broker)
+    await attempts.listen()
     books = Books(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     completer = Completer(
         event_log=event_log,
@@ -74,6 +77,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         books=books,
         streams=StreamedAttempts(calls=calls, books=books, replies=replies, callers=callers),
         callers=callers,
+        attempts=attempts,
         replies=replies,
         now=_now,
     )

@@ -5,6 +5,7 @@ Has it ended, is there an unclaimed attempt, is an earlier delivery's attempt wi
 and none is under way.
 """
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Literal
 
@@ -26,15 +27,22 @@ MAX_LOOKS = 10
 class Resumed(Struct, frozen=True):
     """What to do: make the claimed attempt, tell the caller how it ended, or leave it to another delivery."""
 
-    verdict: Literal["attempt", "ended", "leave"]
+    verdict: Literal["attempt", "ended", "leave", "later"]
+    """`later`: an earlier delivery is still at it, though its heartbeats were lost."""
     history: History
     claim: Claim | None = None
 
 
 async def resume(
-    log: EventLog, claims: Claims, subject: outcome.Subject, attempt: Attempt, delivery: int, now: datetime
+    log: EventLog,
+    claims: Claims,
+    subject: outcome.Subject,
+    attempt: Attempt,
+    delivery: int,
+    now: datetime,
+    are_made: Callable[[str, int], Awaitable[bool]],
 ) -> Resumed:
-    """Find out what this delivery has to do."""
+    """Find out what this delivery has to do. `are_made` says if a worker makes the attempts of a delivery."""
     for _ in range(MAX_LOOKS):
         history = [stored.event for stored in await log.read_stream(request_stream(subject.request_id))]
         if ending(history) is not None:
@@ -48,6 +56,8 @@ async def resume(
             row = live[-1]
             if delivery <= (row.delivery or 0):
                 return Resumed("leave", history)
+            if await are_made(subject.request_id, row.delivery or 0):
+                return Resumed("later", history)
             lost = outcome.attempt_lost(
                 subject, "worker_lost", attempt=row.attempt, hold_nano_usd=row.hold_nano_usd, budget_day=row.budget_day
             )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,7 +23,7 @@ from infra.admission import Attempt, Claim
 from infra.blobs import Blobs
 from infra.cancels import Cancels
 from infra.ids import new_id
-from infra.jobs import Job, StreamWish, encode_job
+from infra.jobs import ACK_WAIT_S, Job, StreamWish, encode_job
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
 from tests.integration.ledger import RealLedger, ask, attempt
@@ -100,12 +100,30 @@ class Delivered:
         self.data = encode_job(job)
         self.number = number
         self.acknowledged = False
+        self.is_last = False
+        self.comes_again_after_s: float | None = None
+
+    async def nak(self, delay_s: float) -> None:
+        self.comes_again_after_s = delay_s
 
     async def ack(self) -> None:
         self.acknowledged = True
 
     async def term(self) -> None:
         self.acknowledged = True
+
+
+class Attempts:
+    """What the workers say of the attempts that they make: of a worker that is silent, nothing."""
+
+    def __init__(self) -> None:
+        self.are_said_to_be_made = False
+
+    def making(self, _request_id: str, _delivery: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def are_made(self, _request_id: str, _delivery: int) -> bool:
+        return self.are_said_to_be_made
 
 
 class Bench:
@@ -124,6 +142,7 @@ class Bench:
             providers={"echo": provider}, keys=ProviderKeys(ledger.pool, vault, {}), base_urls={}, blobs=blobs
         )
         replies: Any = self.heard  # it listens
+        self.attempts: Any = Attempts()
         books = Books(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
         callers = WaitingCallers(replies=replies, cancels=self.cancels)
         self.completer = Completer(
@@ -133,6 +152,7 @@ class Bench:
             books=books,
             streams=StreamedAttempts(calls=calls, books=books, replies=replies, callers=callers),
             callers=callers,
+            attempts=self.attempts,
             replies=replies,
             now=lambda: datetime.now(UTC),
         )
@@ -239,6 +259,21 @@ async def test_a_later_delivery_declares_a_silent_worker_lost_and_the_late_cost_
     assert {cost.attempt: cost.replaces_assumed_nano_usd for cost in costs} == {1: HOLD, 2: 0}
     await ledger.fold()
     assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((2 * COST, 0), 0)
+
+
+async def test_an_attempt_that_is_still_being_made_is_not_declared_lost(ledger: RealLedger) -> None:
+    provider = CountingProvider(waits=True)
+    work = await bench(ledger, provider)
+    first = asyncio.create_task(work.deliver(1))
+    await eventually(lambda: provider.calls == 1)
+    work.attempts.are_said_to_be_made = True  # its heartbeats were lost, and the queue delivers again
+    second = await work.deliver(2)
+    assert (second.acknowledged, second.comes_again_after_s) == (False, ACK_WAIT_S)
+    provider.go_on.set()
+    assert (await first).acknowledged
+    assert (await work.deliver(3)).acknowledged
+    assert provider.calls == 1
+    assert await work.kinds() == [RequestCompleted, CostIncurred]
 
 
 async def test_an_attempt_that_the_budget_does_not_cover_is_not_made(ledger: RealLedger) -> None:

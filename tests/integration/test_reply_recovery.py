@@ -21,6 +21,7 @@ from infra.resends import MAX_RESENDS
 from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
 from tests.jobs import make_job
 from tests.waiting import eventually, eventually_so
+from workers.attempts import AttemptsInHand
 from workers.delivery import Delivery, DirectDelivery
 from workers.heartbeat import UnackedDeliveries
 from workers.job_pool import Handle, JobPool
@@ -154,9 +155,12 @@ async def test_a_job_that_the_queue_does_not_confirm_goes_to_a_worker_with_room(
     first_done, done, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def handle(delivery: Delivery) -> None:
-        taken.append(delivery.message_id)
-        await (done if delivery.message_id == "req_1" else first_done).wait()
+        with attempts.making(delivery.message_id, 1):
+            taken.append(delivery.message_id)
+            await (done if delivery.message_id == "req_1" else first_done).wait()
 
+    attempts = AttemptsInHand(broker)
+    await attempts.listen()
     running = asyncio.create_task(run_worker(broker, handle, stop, slots=2))
     await eventually_so(lambda: api.direct.offer(make_job(request_id="req_0")))
     await eventually_so(lambda: api.direct.offer(make_job(request_id="req_1")))
@@ -164,6 +168,9 @@ async def test_a_job_that_the_queue_does_not_confirm_goes_to_a_worker_with_room(
     assert not await api.direct.offer(make_job(request_id="req_2")), "there is no room"
     assert await api.direct.is_in_hand("req_1")
     assert not await api.direct.is_in_hand("req_2")
+    elsewhere = AttemptsInHand(broker)
+    assert await elsewhere.are_made("req_1", 1)
+    assert not await elsewhere.are_made("req_1", 2), "another delivery"
     first_done.set()
     # a stream that takes none of its subjects stands for one without a leader: nobody confirms
     jetstream = broker.client.jetstream()

@@ -1,0 +1,53 @@
+"""The attempts that a worker is making, and the question to all workers about one: its heartbeats may have been lost
+with a connection although it is being made.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nats.aio.msg import Msg
+
+from infra.broker import Broker, BrokerErrors
+from infra.reply_subjects import YES, holding_subject
+
+ASK_TIMEOUT_S = 0.5
+
+
+class AttemptsInHand:
+    """Says of one worker's attempts that they are being made, and asks about those of others."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._client = broker.client
+        self._deliveries: dict[str, list[int]] = {}
+        """The numbers of the deliveries whose attempts are being made, by request."""
+
+    async def listen(self) -> None:
+        """Answer from now on."""
+        await self._client.subscribe(holding_subject("*"), cb=self._tell)
+
+    @contextmanager
+    def making(self, request_id: str, delivery: int) -> Iterator[None]:
+        """Say that this delivery's attempts are being made, until the block ends."""
+        deliveries = self._deliveries.setdefault(request_id, [])
+        deliveries.append(delivery)
+        try:
+            yield
+        finally:
+            deliveries.remove(delivery)
+            if not deliveries:
+                del self._deliveries[request_id]
+
+    async def are_made(self, request_id: str, delivery: int) -> bool:
+        """A worker, this one or another, makes the attempts of this delivery."""
+        if delivery in self._deliveries.get(request_id, ()):
+            return True
+        try:
+            await self._client.request(holding_subject(request_id), b"%d" % delivery, timeout=ASK_TIMEOUT_S)
+        except BrokerErrors:
+            return False
+        return True
+
+    async def _tell(self, message: Msg) -> None:
+        deliveries = self._deliveries.get(message.subject.rpartition(".")[2], ())
+        if deliveries and (not message.data or int(message.data) in deliveries):
+            await message.respond(YES)
