@@ -99,15 +99,13 @@ async def test_a_server_that_answers_nothing_is_left(broker: Broker, cluster: Na
     assert url is not None
     frozen = next(server for server in cluster.servers if server.url.endswith(f":{url.port}"))
     frozen.freeze()
-    began = time.monotonic()
+    began_s = time.monotonic()
     try:
         # more than its socket takes, so that the connection's close could not end either
         flooding = [asyncio.create_task(broker.client.publish("tests", bytes(1024 * 1024))) for _ in range(24)]
-        await eventually(lambda: not broker.is_connected, within_s=60)
-        await eventually(lambda: broker.is_connected, within_s=60)
+        await eventually(lambda: broker.client.connected_url not in (None, url), within_s=60)
         await asyncio.gather(*flooding)
-        assert time.monotonic() - began < 30
-        assert broker.client.connected_url is not None
-        assert broker.client.connected_url.port != url.port
+        await broker.client.flush(timeout=5)
+        assert time.monotonic() - began_s < 60
     finally:
         frozen.thaw()
