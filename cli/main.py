@@ -62,11 +62,12 @@ def api(host: str | None, port: str | None, fd: int | None) -> None:
     """Run one API process."""
     from api.process import run  # noqa: PLC0415
     from cli.processes import fail, listen, run_process, settings_for_process  # noqa: PLC0415
-    from infra.settings import require_master_key  # noqa: PLC0415
+    from infra.settings import require_master_key, require_other_providers  # noqa: PLC0415
 
     settings = settings_for_process(host=host, port=port)
     try:
         require_master_key(settings)
+        require_other_providers(settings)
     except SettingsError as error:
         fail(str(error))
     listener = socket.socket(fileno=fd) if fd is not None else listen(settings.host, settings.port)

@@ -11,7 +11,7 @@ from domain.events import StoredEvent, request_stream
 from infra.event_log import READ_BATCH_EVENTS, Selection
 
 _encode = msgspec.json.Encoder().encode
-TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f"])
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S%z"])
 
 
 @click.command()
@@ -42,8 +42,8 @@ def replay(
         project_id=project,
         stream=request_stream(request) if request is not None else stream,
         type=kind,
-        since=since.replace(tzinfo=UTC) if since is not None else None,
-        until=until.replace(tzinfo=UTC) if until is not None else None,
+        since=_in_utc(since),
+        until=_in_utc(until),
     )
 
     async def work(opened: Opened) -> None:
@@ -67,3 +67,8 @@ def _line(stored: StoredEvent, *, as_json: bool) -> str:
     at = f"{stored.at:%Y-%m-%dT%H:%M:%S.%f}Z"
     data = _encode(stored.event).decode()
     return f"{stored.position:>8} {at} {stored.project_id} {stored.stream}@{stored.version} {stored.type} {data}"
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    """Take a time without a zone as UTC's."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -28,7 +28,8 @@ from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from infra.jobs import JobQueue
 from infra.logging import configure_logging
-from infra.settings import ENCRYPTION_KEY_BYTES, Settings, SettingsError, is_token, require_master_key
+from infra.settings import Settings, SettingsError, require_master_key, require_other_providers
+from infra.settings_table import ENCRYPTION_KEY_BYTES, is_token
 
 MASTER_KEY_FILE = "master.key"
 MASTER_KEY_PREFIX = "gw_master_"
@@ -62,6 +63,7 @@ def up(**flags: object) -> None:
     configure_logging(settings.log_format, process="up")
     try:
         require_master_key(settings)
+        require_other_providers(settings)
     except SettingsError as error:
         fail(str(error))
     with _exclusively(settings.data_dir):
@@ -175,16 +177,16 @@ async def _wait_until_ready(address: str, settings: Settings) -> None:
 
 
 def _greet(settings: Settings, address: str, first_key: str | None, own_master_key: OwnMasterKey | None) -> None:
-    """Say where it runs and what to try, on standard output; new keys are shown here and never again."""
+    """Say where it runs and what to try, on standard output; a new API key is shown here and never again."""
     keys = ", ".join(sorted(settings.provider_keys)) or "none (set OPENAI_API_KEY or ANTHROPIC_API_KEY)"
     lines = ["", f"The gateway runs at {address}  (OpenAPI: {address}/schema)", f"Provider keys: {keys}"]
     if own_master_key is not None:
         lines += [f"Master key: {own_master_key.path}"]
-    if settings.keyless_projects:
+    if settings.keyless_projects and settings.provider_keys:
         budget = f"${to_usd(DEFAULT_INSTALLATION_DAILY_BUDGET):f}"
         lines += [f"A project created without the master key may spend {budget} a day of the provider keys above"]
     if own_master_key is not None and own_master_key.is_new:
-        lines += ["", "The master key, for prices and installation providers, shown this once:", ""]
+        lines += ["", "The master key, for prices and installation providers:", ""]
         lines += [f"  {own_master_key.text}"]
     if first_key is not None:
         lines += ["", "Your first API key, shown this once:", "", f"  {first_key}"]

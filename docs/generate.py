@@ -7,7 +7,7 @@ from types import ModuleType
 
 from api.native.errors import STATUSES
 from domain import errors, events
-from infra.settings import VARIABLES
+from infra.settings_table import VARIABLES
 
 REFERENCE = Path(__file__).parent / "reference"
 _GENERATED = "Written by `make docs` from `{source}`; change it there.\n"
@@ -24,7 +24,7 @@ def _settings() -> str:
         for one in VARIABLES
     ]
     return _page(
-        "Settings", "infra/settings.py", ["| variable | says | allowed | default |", "|---|---|---|---|", *rows]
+        "Settings", "infra/settings_table.py", ["| variable | says | allowed | default |", "|---|---|---|---|", *rows]
     )
 
 

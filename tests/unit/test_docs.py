@@ -8,7 +8,7 @@ import pytest
 
 from cli.main import main
 from docs.generate import REFERENCE, pages
-from infra.settings import VARIABLES
+from infra.settings_table import VARIABLES
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from infra.settings import SettingsError, environment, is_loopback, load_settings, require_master_key, require_servers
+from infra.settings import (
+    SettingsError,
+    environment,
+    is_loopback,
+    load_settings,
+    require_master_key,
+    require_other_providers,
+    require_servers,
+)
 
 KEY = base64.b64encode(bytes(32)).decode()
 
@@ -102,3 +110,10 @@ def test_projects_are_keyless_only_if_the_operator_has_chosen_no_master_key(
     environ: dict[str, str], keyless: bool
 ) -> None:
     assert load_settings(environ).keyless_projects is keyless
+
+
+@pytest.mark.parametrize("url", ["http://localhost:3007/v1", "http://127.0.0.1:3007", "http://[::1]:3007"])
+def test_a_gateway_is_not_its_own_provider(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"OPENAI_BASE_URL is .* this gateway itself"):
+        require_other_providers(load_settings({"OPENAI_BASE_URL": url}))
+    require_other_providers(load_settings({"OPENAI_BASE_URL": url, "GATEWAY_PORT": "3008"}))

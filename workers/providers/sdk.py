@@ -146,8 +146,8 @@ class SdkProvider:
         provider = call.provider
         if call.credential is None:
             raise ProviderCredentials(
-                f"there is no key for {provider}: neither the project nor the installation has one, or the project has "
-                "given up the one that this request was admitted under",
+                f"there is no key for {provider}: give the project one (PATCH /api/v1/projects/me) or the installation "
+                "(OPENAI_API_KEY, ANTHROPIC_API_KEY); the model `echo` needs none",
                 provider=provider,
             )
         to = self._target(call.credential, provider)
