@@ -41,6 +41,8 @@ from infra.replies import Committed, Failed, ReplyInbox
 from infra.request_log import record
 
 ASK_AGAIN_S = 0.02
+MAX_ASK_AGAIN_S = 1.0
+"""Each time twice as long: a leader that has ended without an answer to share may stay in flight for a while."""
 MAX_PLANS = 3
 """How often a request is planned anew because its key has changed."""
 
@@ -187,7 +189,7 @@ class Answering:
         known = self._known.remembered(asked)
         if known is not None:
             return await self._serve(asked, known, shared=False)
-        newer_than = asked.newer_than
+        newer_than, pause_s = asked.newer_than, ASK_AGAIN_S
         while (asked.deadline - self._now()).total_seconds() > 0:
             asked.departure.check()
             decision = await self._gate.decide(asked, newer_than)
@@ -208,7 +210,8 @@ class Answering:
                     known = None
             if known is not None:
                 return await self._serve(asked, known, shared=decision.outcome == "follow")
-            await asyncio.sleep(ASK_AGAIN_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(MAX_ASK_AGAIN_S, 2 * pause_s)
         raise self._timed_out(asked)
 
     async def _dispatch(self, asked: Asked, hold_nano_usd: NanoUsd) -> Answer:

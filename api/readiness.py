@@ -12,11 +12,13 @@ from infra.database import Pool, database_errors, newest_revision
 from infra.jobs import JobQueue, Replicas
 from projections.freshness import oldest_unfolded_s
 from projections.quarantine import quarantined_projects
+from projections.registry import FOLDED
 from projections.runner import is_led
 
 State = Literal["ok", "away", "outdated"]
 ProjectorState = Literal["ok", "away", "behind"]
 MAX_AGE_S = 1.0
+LOOK_TIMEOUT_S = 3.0
 REPLICAS_TIMEOUT_S = 0.5
 MAX_UNFOLDED_S = 30.0
 """How old an event may become before it is folded: an everyday fold takes a fraction of a second."""
@@ -57,9 +59,24 @@ class Readiness:
         """The state, at most `MAX_AGE_S` old: the call needs no key, so it may not cost the servers one look each."""
         async with self._looking:
             if self._known is None or time.monotonic() - self._known_at_s > MAX_AGE_S:
-                self._known = await self._look()
+                self._known = await self._look_in_time()
                 self._known_at_s = time.monotonic()
             return self._known
+
+    async def _look_in_time(self) -> Findings:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                return await self._look()
+        except TimeoutError:  # of the two only PostgreSQL is waited for
+            nats: State = "ok" if self._broker.is_connected else "away"
+            return Findings(
+                postgresql="away",
+                nats=nats,
+                migrations="away",
+                projector="away",
+                quarantined_projects=0,
+                queue_replicas=None,
+            )
 
     async def _look(self) -> Findings:
         postgresql, migrations = await self._database()
@@ -86,7 +103,7 @@ class Readiness:
             quarantined = len(await quarantined_projects(self._pool))
             if not await is_led(self._pool):
                 return "away", quarantined
-            unfolded_s = await oldest_unfolded_s(self._pool)
+            unfolded_s = await oldest_unfolded_s(self._pool, [projection.name for projection in FOLDED])
         except Unavailable:
             return "away", 0
         return "behind" if unfolded_s is not None and unfolded_s > MAX_UNFOLDED_S else "ok", quarantined

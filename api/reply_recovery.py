@@ -33,8 +33,8 @@ MAX_SILENT_S = 4.0
 LOOKED_UP_AT_ONCE = 500
 MAX_LOOKED_UP = 5_000
 """In one tick; the others come with the next."""
-MAX_OFFERS = 200
-"""In one tick. The first that no worker has room for is the last: the queue is not stuck then, but long."""
+MAX_REFUSALS = 16
+"""In one tick. Of a project that no worker has room for no more is offered: the queue is not stuck then, but long."""
 MAX_ASKED_FOR = 100
 """Jobs in one tick of which it is found out whether their worker still has them."""
 _ENDINGS = [kind.__name__ for kind in (RequestCompleted, RequestFailed, CostIncurred)]
@@ -91,6 +91,8 @@ class ReplyRecovery:
                 await self.look(is_anew=is_anew)
             except (Overloaded, Unavailable) as error:
                 log.warning("replies_not_looked_up", message=error.message)
+            except Exception:
+                log.exception("replies_not_looked_up")  # without this loop all who wait would wait to their deadlines
 
     async def look(self, *, is_anew: bool = False) -> int:
         """Give the end that the log has to the requests that are silent, or to all; returns how many were looked up."""
@@ -116,9 +118,14 @@ class ReplyRecovery:
         unclaimed = await self._admission.unclaimed(request_ids) if request_ids else set[str]()
         if unclaimed and await self._delivers():
             unclaimed = {request_id for request_id in unclaimed if self._silences[request_id].looks > 1}
-        for request_id in sorted(unclaimed)[:MAX_OFFERS]:
+        refused: set[str] = set()
+        for request_id in sorted(unclaimed):
             job = self._inbox.job(request_id)
-            if job is not None and not await self._direct.offer(job):
+            if job is None or job.project_id in refused:
+                continue
+            if not await self._direct.offer(job):
+                refused.add(job.project_id)
+            if len(refused) == MAX_REFUSALS:
                 return
 
     async def _delivers(self) -> bool:

@@ -182,9 +182,9 @@ def _greet(settings: Settings, address: str, first_key: str | None, own_master_k
     lines = ["", f"The gateway runs at {address}  (OpenAPI: {address}/schema)", f"Provider keys: {keys}"]
     if own_master_key is not None:
         lines += [f"Master key: {own_master_key.path}"]
-    if settings.keyless_projects and settings.provider_keys:
+    if settings.keyless_projects:
         budget = f"${to_usd(DEFAULT_INSTALLATION_DAILY_BUDGET):f}"
-        lines += [f"A project created without the master key may spend {budget} a day of the provider keys above"]
+        lines += [f"A project created without the master key may spend {budget} a day under this gateway's keys"]
     if own_master_key is not None and own_master_key.is_new:
         lines += ["", "The master key, for prices and installation providers:", ""]
         lines += [f"  {own_master_key.text}"]

@@ -164,8 +164,20 @@ class EventLog:
         return await self._read("WHERE stream = $1 ORDER BY version", stream)
 
     async def read_streams(self, streams: Sequence[str], types: Sequence[str]) -> list[StoredEvent]:
-        """The events of these types in several streams, each stream's in order."""
-        return await self._read("WHERE stream = ANY ($1) AND type = ANY ($2) ORDER BY stream, version", streams, types)
+        """The events of these types in several streams, each in order, but for those that cannot be decoded."""
+        async with database_errors():
+            rows = await self._pool.fetch(
+                f"SELECT {_COLUMNS} FROM events WHERE stream = ANY ($1) AND type = ANY ($2) ORDER BY stream, version",  # noqa: S608 - a constant
+                streams,
+                types,
+            )
+        events = []
+        for row in rows:
+            try:
+                events.append(stored_event(row))
+            except (msgspec.MsgspecError, RecursionError) as error:
+                log.error("event_unreadable", position=row["position"], error=str(error))  # noqa: TRY400 - no trace needed
+        return events
 
     async def read_after(self, position: int, *, limit: int = READ_BATCH_EVENTS) -> list[StoredEvent]:
         """The next events after `position`, at most `limit`, in log order."""

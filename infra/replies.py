@@ -166,9 +166,12 @@ class ReplySender:
 
     async def _send(self, reply_to: str, frame: Frame) -> None:
         encoded = _encode(frame)
-        if self._sent is not None:
-            self._sent.keep(reply_to.rpartition(".")[2], encoded)
-        await self._client.publish(reply_to, encoded)
+        if self._sent is None:
+            await self._client.publish(reply_to, encoded)
+            return
+        self._sent.keep(reply_to.rpartition(".")[2], encoded)
+        with suppress(*BrokerErrors):  # what is kept is sent again: an answer that was paid for is not given up for it
+            await self._client.publish(reply_to, encoded)
 
     async def _send_again(self, message: Msg) -> None:
         """Send what is kept of the frames that are asked for; another worker may have them."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from domain.errors import Unavailable
 from infra.database import Pool, database_errors
@@ -20,12 +21,13 @@ async def lags(pool: Pool) -> dict[str, int]:
     return {row["projection"]: row["lag"] for row in rows}
 
 
-async def oldest_unfolded_s(pool: Pool) -> float | None:
-    """Age in seconds of the oldest event that some projection has yet to fold; None: all are folded."""
+async def oldest_unfolded_s(pool: Pool, projections: Sequence[str]) -> float | None:
+    """Age in seconds of the oldest event that one of these projections has yet to fold; None: all are folded."""
     async with database_errors():
         age_s: float | None = await pool.fetchval(
             "SELECT extract(epoch FROM clock_timestamp() - e.at)::float8 FROM events e "
-            "WHERE e.position = (SELECT min(position) + 1 FROM projection_checkpoints)"
+            "WHERE e.position = (SELECT min(position) + 1 FROM projection_checkpoints WHERE projection = ANY ($1))",
+            list(projections),
         )
     return age_s
 

@@ -16,9 +16,9 @@ from domain.events import StoredEvent
 from infra.database import Connection, Pool, database_errors
 
 MAX_ERROR_CHARS = 500
-_DATA_SQLSTATES = ("22", "23", "P0")
-"""Classes of SQLSTATE that the data of a statement cause, not the server or the schema: data exceptions, violated
-constraints, errors raised by PL/pgSQL. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_DATA_SQLSTATES = ("21", "22", "23", "54", "P0")
+"""Classes of SQLSTATE that the data of a statement cause, not the server or the schema: cardinality violations, data
+exceptions, violated constraints, exceeded limits, errors raised by PL/pgSQL. https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 _DATA_ERRORS = (
     ArithmeticError,
@@ -32,6 +32,12 @@ _DATA_ERRORS = (
 )
 
 log = structlog.get_logger(__name__)
+_decode_positions = msgspec.json.Decoder(dict[str, int]).decode
+
+
+def encode_positions(positions: Mapping[str, int]) -> str:
+    """Write positions as JSON."""
+    return msgspec.json.encode(positions).decode()
 
 
 class QuarantinedProject(Struct, frozen=True, kw_only=True):
@@ -70,22 +76,37 @@ async def quarantined_positions(connection: Connection | Pool) -> dict[str, int]
     return {row["project_id"]: row["position"] for row in rows}
 
 
+async def folded_positions(connection: Connection, project_id: str) -> dict[str, int] | None:
+    """By projection, up to where a quarantined project's events are in its tables; None if it is not quarantined."""
+    folded: str | None = await connection.fetchval(
+        "SELECT folded::text FROM quarantined_projects WHERE project_id = $1 FOR UPDATE", project_id
+    )
+    return _decode_positions(folded) if folded is not None else None
+
+
 async def quarantined_projects(pool: Pool) -> list[QuarantinedProject]:
     """Every quarantined project, the oldest first."""
     async with database_errors():
         rows: Sequence[asyncpg.Record] = await pool.fetch(
-            "SELECT * FROM quarantined_projects ORDER BY since, project_id"
+            "SELECT project_id, position, error, since FROM quarantined_projects ORDER BY since, project_id"
         )
     return [QuarantinedProject(**row) for row in rows]
 
 
-async def quarantine(connection: Connection | Pool, project_id: str, position: int, error: Exception) -> None:
-    """Leave a project out from `position` on."""
+async def quarantine(
+    connection: Connection | Pool, project_id: str, position: int, error: Exception, checkpoints: Mapping[str, int]
+) -> None:
+    """Leave a project out from `position` on. `checkpoints`: how far each projection has come, by its name; one that is
+    ahead of `position` has folded the project's events up to there.
+    """
+    folded = {name: max(checkpoint, position - 1) for name, checkpoint in checkpoints.items()}
     reason = f"{type(error).__name__}: {error}".replace("\x00", "")[:MAX_ERROR_CHARS]
     await connection.execute(
-        "INSERT INTO quarantined_projects (project_id, position, error) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        "INSERT INTO quarantined_projects (project_id, position, folded, error) "
+        "VALUES ($1, $2, $3::text::json, $4) ON CONFLICT DO NOTHING",
         project_id,
         position,
+        encode_positions(folded),
         reason,
     )
     log.error("project_quarantined", project_id=project_id, position=position, error=reason)

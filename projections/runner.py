@@ -15,7 +15,15 @@ from domain.events import AttemptFailed, AttemptLost, CostIncurred, StoredEvent,
 from infra.database import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S, Connection, Pool, database_errors
 from infra.event_log import EventLog, LogBatch, Selection, UnreadableEvent
 from projections.projection import Projection
-from projections.quarantine import by_project, is_caused_by_data, quarantine, quarantined_positions
+from projections.quarantine import (
+    MAX_ERROR_CHARS,
+    by_project,
+    encode_positions,
+    folded_positions,
+    is_caused_by_data,
+    quarantine,
+    quarantined_positions,
+)
 
 LEADER_LOCK = 0x676174657761794C
 BATCH_EVENTS = 2_000
@@ -85,20 +93,21 @@ class Runner:
         try:
             batch = await self._log.read_batch(start, limit=BATCH_EVENTS, leave_out=quarantined)
         except UnreadableEvent as error:
-            await quarantine(self._pool, error.project_id, error.position, error)
+            await quarantine(self._pool, error.project_id, error.position, error, positions)
             self._quarantined = await quarantined_positions(self._pool)
             return 1
         if batch is None:
             return 0
         reached = {name: max(position, batch.last_position) for name, position in positions.items()}
         try:
-            await self._fold_batch(batch, positions, reached, self._fold_together)
+            try:
+                await self._fold_batch(batch, positions, reached, self._fold_together)
+            except Exception as error:
+                if not is_caused_by_data(error):
+                    raise
+                await self._fold_batch(batch, positions, reached, self._fold_apart)
         except QuarantineChangedError:
             return 1
-        except Exception as error:
-            if not is_caused_by_data(error):
-                raise
-            await self._fold_batch(batch, positions, reached, self._fold_apart)
         positions.update(reached)
         return len(batch.events) + len(batch.left_out)
 
@@ -131,7 +140,10 @@ class Runner:
             for event in its_events:
                 error = await self._failure(connection, positions, [event])
                 if error is not None:
-                    await quarantine(connection, project_id, event.position, error)
+                    await quarantine(connection, project_id, event.position, error, positions)
+                    await hand_on_leads(
+                        connection, [left.stream for left in its_events if left.position >= event.position]
+                    )
                     break
 
     async def _failure(
@@ -150,31 +162,50 @@ class Runner:
     async def release(self, project_id: str) -> int | None:
         """Fold what was left out of a quarantined project; returns how many events, None if it is not quarantined.
 
+        Goes in batches, between which others' events are folded.
+
         Raises:
-            UnreadableEvent, Exception: an event still cannot be folded; nothing has changed.
+            UnreadableEvent, Exception: an event still cannot be folded; what was folded before it stays.
 
         """
         await self._positions()
-        released = 0
-        async with self._pool.acquire() as connection, connection.transaction():
-            checkpoints = await connection.fetch("SELECT * FROM projection_checkpoints FOR UPDATE")
-            positions = {row["projection"]: row["position"] for row in checkpoints}
-            quarantined = await quarantined_positions(connection)
-            if project_id not in quarantined:
-                return None
-            position, selection = quarantined[project_id] - 1, Selection(project_id=project_id)
-            while events := await self._log.read_selected(selection, after=position, limit=BATCH_EVENTS):
-                events = [event for event in events if event.position <= max(positions.values())]
-                if not events:
-                    break
-                for projection in self._projections:
-                    its_own = [event for event in events if event.position <= positions[projection.name]]
-                    await projection.fold(connection, its_own)
-                await settle(connection, events)
-                position = events[-1].position
-                released += len(events)
-            await connection.execute("DELETE FROM quarantined_projects WHERE project_id = $1", project_id)
+        released: int | None = None
+        while (folded := await self._release_next(project_id)) is not None:
+            released = (released or 0) + folded
         return released
+
+    async def _release_next(self, project_id: str) -> int | None:
+        """Fold the next batch of what was left out; the last one ends the quarantine. None: there is none."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch("SELECT * FROM projection_checkpoints FOR UPDATE")
+            checkpoints = {row["projection"]: row["position"] for row in rows}
+            stored = await folded_positions(connection, project_id)
+            if stored is None:
+                return None
+            start = (await quarantined_positions(connection))[project_id]
+            folded = {
+                name: max(stored.get(name, 0), min(checkpoint, start - 1)) for name, checkpoint in checkpoints.items()
+            }
+            after, end = min(folded.values()), max(checkpoints.values())
+            selection = Selection(project_id=project_id)
+            events = await self._log.read_selected(selection, after=after, limit=BATCH_EVENTS)
+            events = [event for event in events if event.position <= end]
+            if not events:
+                await connection.execute("DELETE FROM quarantined_projects WHERE project_id = $1", project_id)
+                return 0
+            for projection in self._projections:
+                known, checkpoint = folded[projection.name], checkpoints[projection.name]
+                await projection.fold(connection, [event for event in events if known < event.position <= checkpoint])
+            await settle(connection, events)
+            last = events[-1].position
+            await connection.execute(
+                "UPDATE quarantined_projects SET position = greatest(position, $2), folded = $3::text::json "
+                "WHERE project_id = $1",
+                project_id,
+                last + 1,
+                encode_positions({name: max(known, last) for name, known in folded.items()}),
+            )
+            return len(events)
 
     async def catch_up(self) -> int:
         """Fold everything there is, once; returns the position reached."""
@@ -260,8 +291,9 @@ async def run_as_leader(runner: Runner, database_url: str, stop: asyncio.Event) 
     while not stop.is_set():
         try:
             await _lead_once(runner, database_url, stop)
-        except (OSError, TimeoutError, LostLeadershipError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            log.error("fold_failed", error=type(error).__name__, message=str(error)[:500])  # noqa: TRY400 - no trace needed
+        except Exception as error:  # noqa: BLE001 - sweeper and alerts go on in this process, and so does the next lead
+            reason = str(error)[:MAX_ERROR_CHARS]
+            log.error("fold_failed", error=type(error).__name__, message=reason)  # noqa: TRY400 - no trace needed
         await _wait(stop, stop, RETRY_S)
 
 

@@ -79,6 +79,16 @@ class FairQueue(Generic[Item]):
         self._turns.setdefault(project_id, project)
         self._waiting += 1
 
+    def has_room_for(self, project_id: str, key_id: str) -> bool:
+        """Say whether a job of this project and key would start at once."""
+        free = self._slots - self._running
+        project = self._projects.get(project_id)
+        if project is None:
+            return free > 0
+        flow = project.flows.get(key_id)
+        may_start = project.running < self._project_factor * free
+        return may_start and (flow is None or (not flow.waiting and flow.running < self._key_factor * free))
+
     def start(self) -> Item | None:
         """Take the next job that may run and count it as running. None if there is none.
 

@@ -80,8 +80,9 @@ class JobPool:
         return True
 
     def take_direct(self, delivery: Delivery, handle: Handle) -> bool:
-        """Take a delivery that came past the queue. False if the pool is stopping, or has no free slot for it."""
-        if self._queue.running + self._queue.waiting >= self._slots and delivery.message_id not in self._in_hand:
+        """Take a delivery that came past the queue, if it can start at once and the pool is not stopping."""
+        has_room = self._queue.has_room_for(delivery.project_id, delivery.key_id)
+        if not has_room and delivery.message_id not in self._in_hand:
             return False
         return self.take(delivery, handle, lambda: None)
 

@@ -46,6 +46,7 @@ class WaitingCallers:
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
+            leaving.result()
         finally:
             working.cancel()
             leaving.cancel()

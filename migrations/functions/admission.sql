@@ -530,7 +530,7 @@ BEGIN
     )
     UPDATE meters m SET tokens_tat = greatest(0, least(
             m.tokens_tat + s.more * ((60000000000 + k.token_limit - 1) / k.token_limit),
-            greatest(m.tokens_tat, v_now) + c_day))
+            greatest(m.tokens_tat, v_now + c_day)))
         FROM (SELECT ended.key_id, sum(ended.more::numeric) AS more FROM ended GROUP BY ended.key_id) AS s
         JOIN api_keys k ON k.key_id = s.key_id AND k.token_limit IS NOT NULL
         WHERE m.scope = 'key' AND m.scope_id = s.key_id AND s.more <> 0;

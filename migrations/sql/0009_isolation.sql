@@ -5,6 +5,7 @@
 CREATE TABLE quarantined_projects (
     project_id text COLLATE "C" PRIMARY KEY,
     position   bigint NOT NULL,                 -- of the first event that is left out
+    folded     json NOT NULL,                   -- by projection: up to where the project's events are in its tables
     error      text NOT NULL,
     since      timestamptz NOT NULL DEFAULT now()
 );

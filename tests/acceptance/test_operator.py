@@ -239,7 +239,11 @@ async def test_metrics_and_health_details_need_their_token(chosen: Gateway, sess
     token = {"Authorization": f"Bearer {METRICS_TOKEN}"}
     for headers, status, details in (
         ({}, 401, set()),
-        (token, 200, {"postgresql", "nats", "migrations", "projector", "quarantinedProjects"}),
+        (
+            token,
+            200,
+            {"postgresql", "nats", "migrations", "projector", "quarantinedProjects", "queueReplicas"},
+        ),
     ):
         async with session.get(f"{chosen.address}/metrics", headers=headers) as answer:
             assert answer.status == status

@@ -59,6 +59,19 @@ async def test_a_token_limit_that_falls_while_a_call_is_under_way_settles(
         assert decision.retry_after_ns <= (24 * 60 + 2) * 60 * 10**9
 
 
+async def test_a_debt_of_tokens_does_not_grow_beyond_a_day(ledger: RealLedger, project: str) -> None:
+    key = await ledger.new_key(project, token_limit=1_000_000_000)
+    made = [attempt(project, key) for _ in range(3)]
+    for one in made:
+        assert (await ledger.admission.admit(ask(one, token_bound=1))).outcome == "admitted"
+    await ledger.change_key(project, key, token_limit=1)
+    for one in made:
+        await settled(ledger, one, MAX_TOKENS)
+    decision = await ledger.admission.admit(ask(attempt(project, key), token_bound=1))
+    assert decision.retry_after_ns is not None
+    assert decision.retry_after_ns <= (24 * 60 + 2) * 60 * 10**9
+
+
 async def test_sums_beyond_bigint_refuse_and_leave_others_alone(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
     bystander = await ledger.new_key(other := await ledger.new_project(), daily_budget_nano_usd=1_000)

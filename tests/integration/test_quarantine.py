@@ -148,7 +148,9 @@ async def test_a_release_while_the_projector_folds_loses_nothing(
     leading = asyncio.create_task(runner.lead(stop))
     for _ in range(5):
         await ledger.pool.execute(
-            "INSERT INTO quarantined_projects VALUES ($1, $2, 'by hand')", hostile.project, await ledger.log.head() + 1
+            "INSERT INTO quarantined_projects (project_id, position, folded, error) VALUES ($1, $2, '{}', 'by hand')",
+            hostile.project,
+            await ledger.log.head() + 1,
         )
         for number in range(20):
             await hostile.answered(1)
@@ -161,6 +163,64 @@ async def test_a_release_while_the_projector_folds_loses_nothing(
     assert (await hostile.spent(), await bystander.spent()) == (105, 100)
     assert (await ledger.held(hostile.key), await ledger.held(bystander.key)) == (0, 0)
     await pool.close()
+
+
+class Picky:
+    """A projection that joins late, and cannot take one project's events until it is mended."""
+
+    name = "picky"
+    tables: tuple[str, ...] = ()
+
+    def __init__(self, project: str) -> None:
+        self._project: str | None = project
+        self.folded: list[int] = []
+
+    def mend(self) -> None:
+        self._project = None
+
+    async def fold(self, connection: Connection, events: Any, suffix: str = "") -> None:
+        await connection.execute(f"SELECT '{suffix}'")
+        assert all(event.project_id != self._project for event in events)
+        self.folded += [event.position for event in events]
+
+
+async def test_a_release_folds_each_event_once_into_each_projection(
+    ledger: RealLedger, hostile: Account, bystander: Account
+) -> None:
+    for amount in (1, 2):
+        await hostile.answered(amount)
+        await bystander.answered(amount)
+    await ledger.fold()
+    picky = Picky(hostile.project)
+    runner = Runner(ledger.pool, ledger.log, [*ledger.runner._projections, picky])
+    await runner.catch_up()
+    assert [one.project_id for one in await quarantined_projects(ledger.pool)] == [hostile.project]
+    await hostile.answered(4)
+    await bystander.answered(4)
+    await runner.catch_up()
+    assert (await hostile.spent(), await bystander.spent()) == (3, 7)
+    picky.mend()
+    assert await runner.release(hostile.project) is not None
+    await runner.catch_up()
+    assert (await hostile.spent(), await bystander.spent()) == (7, 7)
+    assert sorted(set(picky.folded)) == list(range(1, await ledger.log.head() + 1))
+    assert await quarantined_projects(ledger.pool) == []
+
+
+async def test_a_lead_that_fails_in_any_way_is_tried_again(database_url: str, ledger: RealLedger) -> None:
+    class Stubborn(Runner):
+        leads = 0
+
+        async def lead(self, stop: asyncio.Event) -> None:
+            self.leads += 1
+            if self.leads == 1:
+                raise Unavailable("the database is away")
+            stop.set()
+
+    stop = asyncio.Event()
+    stubborn = Stubborn(ledger.pool, ledger.log, ledger.runner._projections)
+    await asyncio.wait_for(run_as_leader(stubborn, database_url, stop), 30)
+    assert stubborn.leads == 2
 
 
 async def test_an_event_that_cannot_be_read_sets_its_project_aside(
@@ -189,11 +249,13 @@ async def test_a_rebuild_leaves_out_what_the_live_tables_leave_out(
     assert await ledger.pool.fetch("SELECT * FROM budget_balances ORDER BY scope, scope_id, period") == before
 
 
+@pytest.mark.parametrize("in_its_batch", [True, False])
 async def test_no_request_follows_one_that_ended_in_a_project_set_aside(
-    ledger: RealLedger, hostile: Account, bystander: Account
+    in_its_batch: bool, ledger: RealLedger, hostile: Account, bystander: Account
 ) -> None:
     await poison(hostile, bystander)
-    await ledger.fold()
+    if not in_its_batch:
+        await ledger.fold()
     key = b"k" * 32
     await hostile.answered(1, cache_key=key)
     await ledger.fold()

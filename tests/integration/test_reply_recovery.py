@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from domain.events import RequestFailed
 from domain.tokens import TokenUsage
 from infra.broker import Broker
 from infra.direct import DirectDispatch, DirectJobs
+from infra.embedded_nats import EmbeddedNats
 from infra.incoming import IncomingStream
 from infra.jobs import ACK_WAIT_S, STREAM, JobQueue
 from infra.replies import FRAME_BYTES, Committed, Failed, ReplyInbox, ReplySender
@@ -227,3 +229,43 @@ async def run_worker(broker: Broker, handle: Handle, stop: asyncio.Event, *, slo
 
 def fields_of(made: object) -> dict[str, object]:
     return {name: getattr(made, name) for name in ("request_id", "key_id", "operation", "model", "provider")}
+
+
+async def test_an_answer_that_was_paid_for_is_kept_while_the_broker_is_away(tmp_path: Path) -> None:
+    server, connected_to = EmbeddedNats(tmp_path), Broker()
+    await connected_to.connect([server.start()], name="tests")
+    sender, inbox = ReplySender(connected_to), ReplyInbox(connected_to, "api_1")
+    await sender.listen()
+    await inbox.open()
+    server.stop()
+    await eventually(lambda: not connected_to.is_connected)
+    for number in range(200):  # more than the client keeps for a lost connection
+        await sender.send_body(inbox.subject(f"req_{number}"), 1, bytes(900_000))
+    server.launch()
+    await eventually(lambda: connected_to.is_connected, within_s=30)
+    digest = hashlib.sha256(bytes(900_000)).digest()
+    with inbox.expect("req_199") as ended:
+        await sender.send_commit(inbox.subject("req_199"), 1, digest, RECEIPT)
+        answer = await asyncio.wait_for(ended, 30)
+    assert isinstance(answer, Committed)
+    assert answer.body == bytes(900_000)
+    await inbox.close()
+    await connected_to.close()
+    server.stop()
+
+
+async def test_a_look_up_that_fails_does_not_end_the_others(api: Api, ledger: RealLedger) -> None:
+    project = await ledger.new_project()
+    unreadable = attempt(project, await ledger.new_key(project))
+    made = attempt(project, await ledger.new_key(project))
+    for one in (unreadable, made):
+        failed = RequestFailed(**fields_of(one), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
+        await ledger.append(one, 0, failed)
+    async with ledger.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL session_replication_role = replica")  # past the refusal of changes
+        await connection.execute("UPDATE events SET data = '{}' WHERE stream = $1", f"request-{unreadable.request_id}")
+    await api.inbox.open()
+    with api.inbox.expect(unreadable.request_id) as never, api.inbox.expect(made.request_id) as ended:
+        assert await api.recovery.look(is_anew=True) == 2
+        assert isinstance(await asyncio.wait_for(ended, 5), Failed)
+        assert not never.done()

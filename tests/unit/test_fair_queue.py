@@ -160,3 +160,23 @@ def waits_of_quiet(*, flooding: bool) -> list[float]:
 def test_a_quiet_tenant_does_not_wait_beside_a_flood() -> None:
     assert waits_of_quiet(flooding=False) == [0.0] * 60
     assert waits_of_quiet(flooding=True) == [0.0] * 60
+
+
+def test_room_is_that_of_the_job_s_own_tenant() -> None:
+    queue = FairQueue[Job](SLOTS)
+    assert queue.has_room_for("flood", "key 0")
+    flood(queue, "flood", 1_000, keys=10)
+    start_all(queue)
+    assert not queue.has_room_for("flood", "key 0")
+    assert not queue.has_room_for("flood", "a new key")
+    assert queue.has_room_for("quiet", "key")
+    quiet = job("quiet", 1)
+    queue.add(*quiet[:2], quiet)
+    assert start_all(queue) == [quiet]
+
+
+def test_there_is_no_room_without_a_slot() -> None:
+    queue = FairQueue[Job](1)
+    flood(queue, "flood", 1)
+    start_all(queue)
+    assert not queue.has_room_for("quiet", "key")
