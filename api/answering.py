@@ -161,20 +161,21 @@ class Answering:
         return await self._find(caller, question, departure)
 
     async def _find(self, caller: Caller, question: Question, departure: Departure) -> Answer | StreamedAnswer:
+        is_counted = False
         for _ in range(MAX_PLANS):
             try:
-                return await self._plan_and_answer(caller, question, departure)
-            except StaleKey:
-                caller = await self._authenticator.reload(caller)
+                return await self._plan_and_answer(caller, question, departure, is_counted=is_counted)
+            except StaleKey as stale:
+                caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
         raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
 
     async def _plan_and_answer(
-        self, caller: Caller, question: Question, departure: Departure
+        self, caller: Caller, question: Question, departure: Departure, *, is_counted: bool
     ) -> Answer | StreamedAnswer:
         asked = await self._large_requests.run(
             caller.project_id, question.size_bytes, self._preparation.work_out, caller, question
         )
-        asked.departure = departure
+        asked.departure, asked.is_counted = departure, is_counted
         asked.needs_own_credential = asked.route.provider in caller.own_credentials
         if isinstance(asked.request, WireRequest):
             names_own = await self._objects.check(caller.project_id, asked.route.provider, asked.request)

@@ -32,6 +32,11 @@ _encode = msgspec.json.Encoder().encode
 class StaleKey(Exception):
     """The key works no longer, or has other settings than the request was planned with."""
 
+    def __init__(self, *, is_counted: bool) -> None:
+        super().__init__()
+        self.is_counted = is_counted
+        """The request was counted toward the rate limit before that."""
+
 
 class WaitingLines:
     """Those who wait for what others hold: one line for each key of one process, whose head asks for all."""
@@ -134,7 +139,7 @@ class Gate:
 
     async def _note(self, asked: Asked, decision: Decision, since_s: float) -> None:
         if decision.outcome == "stale":
-            raise StaleKey
+            raise StaleKey(is_counted=asked.is_counted)
         asked.standing = decision.standing
         asked.is_counted = True
         error = _refusal(asked, decision)

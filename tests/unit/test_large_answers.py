@@ -1,10 +1,14 @@
 """Few large answers are in memory at a time, and no project has all the turns."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from workers.large_answers import LargeAnswers, Turn
+from workers.large_answers import LARGE_ANSWER_BYTES, LargeAnswers, Turn
+from workers.providers.provider import ProviderCall
+from workers.providers.sdk import read_answer
 
 
 async def settle() -> None:
@@ -67,3 +71,42 @@ async def test_a_turn_that_was_not_taken_is_not_given_back() -> None:
     with answers.turn("project", "key"):
         pass
     await asyncio.wait_for(answers.take("project", "key"), 1)
+
+
+class Trickle:
+    """An answer that comes in pieces, then no more."""
+
+    def __init__(self, pieces: list[bytes], *, stalls: bool) -> None:
+        self._pieces = pieces
+        self._stalls = stalls
+
+    @property
+    def content(self) -> "Trickle":
+        return self
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+        if self._stalls:
+            await asyncio.Event().wait()
+
+
+async def test_a_provider_that_stalls_in_a_large_answer_loses_its_turn() -> None:
+    answers = LargeAnswers(turns=1)
+    pieces = [bytes(LARGE_ANSWER_BYTES), b"more"]
+    with answers.turn("prj_1", "key_1") as turn:
+        call = ProviderCall(
+            provider="slow",
+            operation="chat",
+            upstream_model="m",
+            credential=None,
+            timeout_s=60,
+            take_turn=turn.take,
+        )
+        response: Any = Trickle(pieces, stalls=True)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(read_answer(response, call, turn_grace_s=-1), 30)
+        whole: Any = Trickle(pieces, stalls=False)
+        assert await read_answer(whole, call) == b"".join(pieces)
+    with answers.turn("prj_2", "key_2") as other:
+        await asyncio.wait_for(other.take(), 5)

@@ -43,6 +43,9 @@ MAX_ANSWER_BYTES = 128 * 1024 * 1024
 MAX_REFUSAL_BYTES = 1024 * 1024
 """Of a refusal no more is read."""
 MAX_RETRY_AFTER_S = 86_400.0
+TURN_GRACE_S = 30.0
+TURN_BYTES_PER_S = 1024 * 1024
+"""What a provider sends of a large answer, after the grace: one that sends less gives its turn up, and its answer."""
 MAX_OWN_BODY_BYTES = 64 * 1024
 MIN_SECRET_CHARS = 8
 _HIDDEN = "…".encode()
@@ -112,7 +115,7 @@ class SdkProvider:
         else:
             content = await offload(call.request_bytes, _written, endpoint, request, call.upstream_model)
         async with self._opened(endpoint.path, content, call, is_passed_on=content is request) as response:
-            body = await _read(response, call)
+            body = await read_answer(response, call)
         try:
             if isinstance(request, bytes):
                 return await offload(len(body), endpoint.meter, body)
@@ -218,18 +221,31 @@ async def _to_the_last(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, N
         raise
 
 
-async def _read(response: aiohttp.ClientResponse, call: ProviderCall) -> bytes:
-    """The answer. One that is large waits for a turn; what the provider sends meanwhile stays in its socket."""
+async def read_answer(
+    response: aiohttp.ClientResponse, call: ProviderCall, *, turn_grace_s: float = TURN_GRACE_S
+) -> bytes:
+    """The answer. One that is large waits for a turn; what the provider sends meanwhile stays in its socket.
+
+    Then it has to come: others wait for the turn.
+
+    Raises:
+        TimeoutError: it does not come in time.
+
+    """
     buffer = BytesIO()  # gives its content away without a copy
-    size = 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise ProviderLost(f"{call.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.provider)
-        if size > LARGE_ANSWER_BYTES:
-            async with asyncio.timeout(call.timeout_s):
-                await call.take_turn()
-        buffer.write(part)
+    size, clock = 0, asyncio.get_running_loop().time
+    turn_at_s: float | None = None
+    async with asyncio.timeout(call.timeout_s) as limit:
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > MAX_ANSWER_BYTES:
+                raise ProviderLost(f"{call.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.provider)
+            buffer.write(part)
+            if size > LARGE_ANSWER_BYTES:
+                if turn_at_s is None:
+                    await call.take_turn()
+                    turn_at_s = clock()
+                limit.reschedule(turn_at_s + turn_grace_s + size / TURN_BYTES_PER_S)
     return buffer.getvalue()
 
 
