@@ -95,6 +95,14 @@ class Authenticator:
         """
         return await self._current(caller.secret_hash)
 
+    def forget_key(self, headers: Mapping[str, str]) -> None:
+        """Drop what is remembered of the key that the headers carry: the next look is at the database."""
+        text = presented_key(headers)
+        if text is not None:
+            secret_hash = self._vault.api_key_hash(text)
+            self._remembered.pop(secret_hash, None)
+            self._looking_up.pop(secret_hash, None)  # one that began earlier may have seen less
+
     async def reload(self, caller: Caller) -> Caller:
         """Return the caller as the database has its key, whatever is remembered.
 

@@ -170,6 +170,7 @@ async def body_for(
     """
     await who(request)
     body = await read_body(request)
+    services_of(request).authenticator.forget_key(request.headers)  # else a key revoked a moment ago passes
     return await who(request), decoded(body, decoder)
 
 
