@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.question import CachePolicy
-from api.requests import AnyRequest, convert
+from api.requests import HttpRequest, convert
 from domain.decoding import invalid
 from domain.errors import InvalidRequest
 
@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 _NUL = re.compile(rb"\\u0000")
 
 
-def cache_policy(request: AnyRequest, *, mode: CacheMode, ttl_s: int | None = None) -> CachePolicy:
+def cache_policy(request: HttpRequest, *, mode: CacheMode, ttl_s: int | None = None) -> CachePolicy:
     """What is wanted of the cache: the headers' word goes before what else is known.
 
     Raises:
@@ -58,7 +58,7 @@ def cache_policy(request: AnyRequest, *, mode: CacheMode, ttl_s: int | None = No
     return CachePolicy(mode=mode, ttl_s=ttl_s)
 
 
-def metadata_of(request: AnyRequest, metadata: dict[str, Any] | None = None) -> dict[str, Any] | None:
+def metadata_of(request: HttpRequest, metadata: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """The body's metadata and the header's, checked: it is kept in the log for ever.
 
     Raises:

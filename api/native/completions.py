@@ -17,7 +17,7 @@ from api.native.envelope import Described, Description
 from api.native.headers import JSON
 from api.native.streams import STREAM, NativeStream
 from api.question import Question
-from api.requests import AnyRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
+from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
 from api.wishes import CacheTtl, Metadata, cache_policy, metadata_of
 from domain.chat import AnswerUsage, ChatRequest, Choice
 from domain.decoding import decoded
@@ -89,7 +89,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         ),
         status_code=200,
     )
-    async def chat(request: AnyRequest) -> Response[bytes]:
+    async def chat(request: HttpRequest) -> Response[bytes]:
         """Answer a chat request, from the cache where that may be."""
         return await _complete(request, "chat", _chat_decoder, ChatRequest)
 
@@ -101,7 +101,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         ),
         status_code=200,
     )
-    async def embeddings(request: AnyRequest) -> Response[bytes]:
+    async def embeddings(request: HttpRequest) -> Response[bytes]:
         """Answer an embeddings request, from the cache where that may be."""
         return await _complete(request, "embeddings", _embeddings_decoder, EmbeddingsRequest)
 
@@ -109,7 +109,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
 
 
 async def _complete(
-    request: AnyRequest, operation: Operation, decoder: Any, shape: type[ChatRequest | EmbeddingsRequest]
+    request: HttpRequest, operation: Operation, decoder: Any, shape: type[ChatRequest | EmbeddingsRequest]
 ) -> Response[bytes]:
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)

@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from api.limit_headers import limit_headers
-from api.requests import AnyRequest, http_message, request_id_of
+from api.requests import HttpRequest, http_message, request_id_of
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
@@ -70,7 +70,7 @@ def status_of(error: GatewayError) -> int:
 
 
 def _render(
-    request: AnyRequest,
+    request: HttpRequest,
     status: int,
     error: dict[str, Any],
     *,
@@ -89,19 +89,19 @@ def _render(
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
-def _gateway_error(request: AnyRequest, error: GatewayError) -> Response[bytes]:
+def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]:
     shown = {"code": error.code, "message": error.message, "details": error.details}
     return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, standing=error.standing)
 
 
-def _http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+def _http_error(request: HttpRequest, error: HTTPException) -> Response[bytes]:
     """What Litestar itself refuses: no such route, no such method, a body above the limit."""
     code = _CODES.get(error.status_code, "INTERNAL" if error.status_code >= 500 else InvalidRequest.code)
     shown = {"code": code, "message": http_message(request, error)}
     return _render(request, error.status_code, shown, more_headers=error.headers)
 
 
-def _unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+def _unexpected(request: HttpRequest, error: Exception) -> Response[bytes]:
     log.error("request_crashed", request_id=request_id_of(request.scope), exc_info=error)
     return _render(request, 500, {"code": "INTERNAL", "message": "something went wrong here; the log says what"})
 

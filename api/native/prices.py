@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from api.native.envelope import Described, Description, success
 from api.native.usage import NoQuery
-from api.requests import AnyRequest, body_for, caller_of, check_operator, in_utc, query_of, services_of
+from api.requests import HttpRequest, body_for, caller_of, check_operator, in_utc, query_of, services_of
 from domain.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import PriceSet
@@ -87,7 +87,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="Prices by source",
         operation_class=described.operation(Description(query=NoQuery, answer=list[ShownComparison])),
     )
-    async def every(request: AnyRequest) -> Response[bytes]:
+    async def every(request: HttpRequest) -> Response[bytes]:
         """Show what the operator, the specification and the library say of every priced model."""
         await caller_of(request)
         query_of(request, NoQuery)
@@ -100,7 +100,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
             Description(body=NewPrice, answer=ShownPrice, status=201, is_operators=True)
         ),
     )
-    async def set_one(request: AnyRequest) -> Response[bytes]:
+    async def set_one(request: HttpRequest) -> Response[bytes]:
         """Set a price for the whole installation."""
         services = services_of(request)
         _, call = await body_for(request, _decoder, check_operator)

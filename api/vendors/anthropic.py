@@ -8,7 +8,7 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
 from api.limit_headers import anthropic_limit_headers
-from api.requests import AnyRequest
+from api.requests import HttpRequest
 from api.vendors.errors import REQUEST_ID_HEADER, anthropic_error
 from api.vendors.surface import Call, Read, chat_in, serve, told
 from domain.chat import ChatAnswer
@@ -28,12 +28,12 @@ def routes() -> list[HTTPRouteHandler]:
     """The routes."""
 
     @post("/messages", status_code=200)
-    async def messages(request: AnyRequest) -> Response[bytes]:
+    async def messages(request: HttpRequest) -> Response[bytes]:
         """Answer a message."""
         return await serve(request, _MESSAGES)
 
     @post("/messages/count_tokens", status_code=200)
-    async def count_tokens(request: AnyRequest) -> Response[bytes]:
+    async def count_tokens(request: HttpRequest) -> Response[bytes]:
         """Have its provider count a message's tokens."""
         return await serve(request, _COUNT_TOKENS)
 

@@ -8,7 +8,7 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
 from api.limit_headers import limit_headers
-from api.requests import AnyRequest
+from api.requests import HttpRequest
 from api.vendors.errors import openai_error
 from api.vendors.surface import Call, Read, chat_in, embeddings_in, serve, told
 from domain.chat import ChatAnswer
@@ -26,17 +26,17 @@ def routes() -> list[HTTPRouteHandler]:
     """The routes."""
 
     @post("/chat/completions", status_code=200)
-    async def chat(request: AnyRequest) -> Response[bytes]:
+    async def chat(request: HttpRequest) -> Response[bytes]:
         """Answer a chat completion."""
         return await serve(request, _CHAT)
 
     @post("/embeddings", status_code=200)
-    async def embeddings(request: AnyRequest) -> Response[bytes]:
+    async def embeddings(request: HttpRequest) -> Response[bytes]:
         """Turn texts into vectors."""
         return await serve(request, _EMBEDDINGS)
 
     @post("/responses", status_code=200)
-    async def responses(request: AnyRequest) -> Response[bytes]:
+    async def responses(request: HttpRequest) -> Response[bytes]:
         """Make a response."""
         return await serve(request, _RESPONSES)
 

@@ -17,7 +17,7 @@ from api.answering import Answer
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.departure import departure_of
 from api.question import Question
-from api.requests import AnyRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
+from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
 from api.wishes import cache_policy, metadata_of
 from domain.chat import ChatAnswer, ChatRequest
 from domain.dialects.passthrough import with_cost
@@ -71,7 +71,7 @@ class Call:
     """Where its clients look for the request's id, beside `x-request-id`."""
 
 
-async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
+async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
     """Answer one call.
 
     Raises:
@@ -125,7 +125,7 @@ def _parsed(body: bytes, call: Call, route_of: Callable[[str], Route]) -> tuple[
     return wire, call.read(body)
 
 
-def _query(request: AnyRequest) -> str | None:
+def _query(request: HttpRequest) -> str | None:
     query: str = request.scope["query_string"].decode("latin-1")
     if len(query) > MAX_QUERY_CHARS or not _QUERY.fullmatch(query):
         raise InvalidRequest(f"the query may have {MAX_QUERY_CHARS} characters of those that addresses are made of")
