@@ -28,7 +28,7 @@ CAP_FLOOR_TOKENS = 256
 """A cap that the caller did not set is lowered to no less than this."""
 
 
-AnyQuestion = ChatRequest | EmbeddingsRequest | WireRequest
+RequestBody = ChatRequest | EmbeddingsRequest | WireRequest
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ class Preparation:
             deadline=question.received_at + timedelta(seconds=self._request_timeout_s),
         )
 
-    def _bounds(self, request: AnyQuestion, found: Route) -> Bounds:
+    def _bounds(self, request: RequestBody, found: Route) -> Bounds:
         window = self._prices.context_window(found)
         if not isinstance(request, WireRequest):
             return Bounds(
@@ -167,7 +167,7 @@ def _check_allowed(caller: Caller, model: str) -> None:
         raise Forbidden(f"this key may not use model {model!r}; it may use: {', '.join(allowed)}")
 
 
-def _unbounded(request: AnyQuestion, found: Route) -> str | None:
+def _unbounded(request: RequestBody, found: Route) -> str | None:
     """The field whose cost nobody can bound. A provider by configuration may sell anything by a field of its own."""
     if not isinstance(request, WireRequest):
         return None
@@ -182,7 +182,7 @@ def _cap(request: WireRequest, found: Route) -> int | None:
     return request.output_cap
 
 
-def _body(request: AnyQuestion, question: Question, found: Route) -> bytes:
+def _body(request: RequestBody, question: Question, found: Route) -> bytes:
     if not isinstance(request, WireRequest):
         return canonical_body(request)
     changes: dict[str, Any] = {}
