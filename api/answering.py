@@ -20,7 +20,7 @@ from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
 from api.memory_cache import CachedAnswer
 from api.preparation import Preparation, lower_cap
-from api.question import Asked, Question
+from api.request_context import Asked, InferenceRequest
 from domain.answer import Receipt, error_of
 from domain.errors import CallerLeft, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
@@ -72,7 +72,7 @@ class StreamedAnswer:
     def __init__(
         self, asked: Asked, *, first: bytes, following: Callable[[], Awaitable[bytes | None]], close: Callable[[], None]
     ) -> None:
-        self.request_id = asked.question.request_id
+        self.request_id = asked.inference_request.request_id
         self.route = asked.route
         self.standing = asked.standing
         self.lowered_cap = asked.lowered_cap
@@ -136,7 +136,7 @@ class Answering:
         """Where a caller's request for a model goes. Raises as `Preparation.route`."""
         return self._preparation.route(caller, model)
 
-    async def answer(self, caller: Caller, question: Question, departure: Departure) -> Answer:
+    async def answer(self, caller: Caller, inference_request: InferenceRequest, departure: Departure) -> Answer:
         """Find or make the answer, in one piece.
 
         Raises:
@@ -144,12 +144,14 @@ class Answering:
             CallerLeft: the departure was noted; nothing is held for it, or its call is being given up.
 
         """
-        assert question.stream is None, "asked to be streamed"
-        answer = await self._find(caller, question, departure)
+        assert inference_request.stream is None, "asked to be streamed"
+        answer = await self._find(caller, inference_request, departure)
         assert isinstance(answer, Answer), "in one piece"
         return answer
 
-    async def stream(self, caller: Caller, question: Question, departure: Departure) -> Answer | StreamedAnswer:
+    async def stream(
+        self, caller: Caller, inference_request: InferenceRequest, departure: Departure
+    ) -> Answer | StreamedAnswer:
         """Find the answer, or have it made and given part by part.
 
         Raises:
@@ -157,23 +159,25 @@ class Answering:
             CallerLeft: before the first part; nothing is held for it, or its call is being given up.
 
         """
-        assert question.stream is not None, "not asked to be streamed"
-        return await self._find(caller, question, departure)
+        assert inference_request.stream is not None, "not asked to be streamed"
+        return await self._find(caller, inference_request, departure)
 
-    async def _find(self, caller: Caller, question: Question, departure: Departure) -> Answer | StreamedAnswer:
+    async def _find(
+        self, caller: Caller, inference_request: InferenceRequest, departure: Departure
+    ) -> Answer | StreamedAnswer:
         is_counted = False
         for _ in range(MAX_PLANS):
             try:
-                return await self._plan_and_answer(caller, question, departure, is_counted=is_counted)
+                return await self._plan_and_answer(caller, inference_request, departure, is_counted=is_counted)
             except StaleKey as stale:
                 caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
         raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
 
     async def _plan_and_answer(
-        self, caller: Caller, question: Question, departure: Departure, *, is_counted: bool
+        self, caller: Caller, inference_request: InferenceRequest, departure: Departure, *, is_counted: bool
     ) -> Answer | StreamedAnswer:
         asked = await self._large_requests.run(
-            caller.project_id, question.size_bytes, self._preparation.work_out, caller, question
+            caller.project_id, inference_request.size_bytes, self._preparation.work_out, caller, inference_request
         )
         asked.departure, asked.is_counted = departure, is_counted
         asked.needs_own_credential = asked.route.provider in caller.own_credentials
@@ -197,7 +201,7 @@ class Answering:
             match decision.outcome:
                 case "admitted":
                     lower_cap(asked, decision.hold_nano_usd)
-                    if asked.question.stream is not None:
+                    if asked.inference_request.stream is not None:
                         return await self._dispatch_stream(asked)
                     return await self._dispatch(asked, decision.hold_nano_usd)
                 case "hit":
@@ -217,10 +221,10 @@ class Answering:
 
     async def _dispatch(self, asked: Asked, hold_nano_usd: NanoUsd) -> Answer:
         """Publish the job and wait for what comes of it."""
-        request_id, caller = asked.question.request_id, asked.caller
+        request_id, caller = asked.inference_request.request_id, asked.caller
         with (
             self._dispatched.count(caller.project_id, caller.key_id) as lane,
-            self._inbox.expect(request_id, asked.question.in_hand) as ended,
+            self._inbox.expect(request_id, asked.inference_request.in_hand) as ended,
         ):
             try:
                 asked.departure.check()
@@ -241,8 +245,8 @@ class Answering:
 
     async def _dispatch_stream(self, asked: Asked) -> StreamedAnswer:
         """Publish the job and wait for the first part of the answer."""
-        request_id = asked.question.request_id
-        incoming = IncomingStream(self._inbox.resends(request_id), in_hand=asked.question.in_hand)
+        request_id = asked.inference_request.request_id
+        incoming = IncomingStream(self._inbox.resends(request_id), in_hand=asked.inference_request.in_hand)
         closing = ExitStack()
         lane = closing.enter_context(self._dispatched.count(asked.caller.project_id, asked.caller.key_id))
         closing.enter_context(self._inbox.collect(request_id, incoming))
@@ -290,17 +294,17 @@ class Answering:
             # a worker has claimed it: the job did arrive
 
     async def _job(self, asked: Asked) -> Job:
-        question, found = asked.question, asked.route
+        inference_request, found = asked.inference_request, asked.route
         body: bytes | None = asked.body
         blob_id = None
         if len(asked.body) > INLINE_BODY_LIMIT_BYTES:
             body, blob_id = None, new_id("blob")
             await self._blobs.write(asked.caller.project_id, blob_id, asked.body, asked.deadline)
         return Job(
-            request_id=question.request_id,
+            request_id=inference_request.request_id,
             project_id=asked.caller.project_id,
             key_id=asked.caller.key_id,
-            operation=question.operation,
+            operation=inference_request.operation,
             model=found.model,
             provider=found.provider,
             kind=found.kind,
@@ -311,25 +315,25 @@ class Answering:
             body_blob_id=blob_id,
             is_wire=isinstance(asked.request, WireRequest),
             needs_own_credential=asked.needs_own_credential,
-            headers=question.headers,
-            query=question.query,
-            stream=question.stream,
-            cancel_on_disconnect=asked.caller.cancel_on_disconnect and question.stream is None,
+            headers=inference_request.headers,
+            query=inference_request.query,
+            stream=inference_request.stream,
+            cancel_on_disconnect=asked.caller.cancel_on_disconnect and inference_request.stream is None,
             input_bound=asked.input_tokens,
             output_bound=asked.output_tokens,
             may_think_unseen=may_think_unseen(found.upstream_model),
-            reply_to=self._inbox.subject(question.request_id),
-            admitted_at_ms=round(question.received_at.timestamp() * 1000),
+            reply_to=self._inbox.subject(inference_request.request_id),
+            admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),
             deadline_ms=round(asked.deadline.timestamp() * 1000),
             cache_key=asked.key,
-            cache_ttl_s=question.cache.ttl_s,
-            metadata=question.metadata,
+            cache_ttl_s=inference_request.cache.ttl_s,
+            metadata=inference_request.metadata,
         )
 
     async def _committed(self, asked: Asked, committed: Committed) -> Answer:
         body = committed.body
         if body is None:  # its frames were lost; the log may have kept it
-            known = await self._known.of_request(asked.caller.project_id, asked.question.request_id)
+            known = await self._known.of_request(asked.caller.project_id, asked.inference_request.request_id)
             if known is None:
                 raise Unavailable("the answer was lost on its way back; it stands in the log, without its content")
             body = known.body
@@ -345,7 +349,7 @@ class Answering:
 
     async def _too_late(self, asked: Asked) -> Answer:
         """The deadline has passed: the log says whether there was an answer after all."""
-        known = await self._known.of_request(asked.caller.project_id, asked.question.request_id)
+        known = await self._known.of_request(asked.caller.project_id, asked.inference_request.request_id)
         if known is not None:
             return Answer(body=known.body, receipt=known.receipt, cache="MISS", standing=asked.standing)
         error = self._timed_out(asked)
@@ -353,12 +357,12 @@ class Answering:
         raise error
 
     def _timed_out(self, asked: Asked) -> ProviderTimeout:
-        provider, allowed = asked.route.provider, asked.deadline - asked.question.received_at
+        provider, allowed = asked.route.provider, asked.deadline - asked.inference_request.received_at
         return ProviderTimeout(f"{provider} did not answer within {allowed.total_seconds():g} s", provider=provider)
 
     async def _serve(self, asked: Asked, known: CachedAnswer, *, shared: bool) -> Answer:
         """Give a known answer again; the event of it is in the log before the caller has it."""
-        asked.question.in_hand.take(len(known.body))
+        asked.inference_request.in_hand.take(len(known.body))
         now = self._now()
         served = RequestServedFromCache(
             **asked.subject(),
@@ -371,7 +375,7 @@ class Answering:
         await self._gate.serve(
             asked,
             Commit(
-                stream=request_stream(asked.question.request_id),
+                stream=request_stream(asked.inference_request.request_id),
                 expected_version=0,
                 project_id=asked.caller.project_id,
                 at=now,
@@ -390,7 +394,7 @@ class Answering:
         )
         await record(
             self._log,
-            request_id=asked.question.request_id,
+            request_id=asked.inference_request.request_id,
             project_id=asked.caller.project_id,
             at=now,
             decide=lambda history: after_failure(history, None, failed),

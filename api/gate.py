@@ -13,8 +13,8 @@ import msgspec
 
 from api.departure import Departure
 from api.metrics import Metrics
-from api.question import Asked
 from api.rate_refusals import RateRefusals
+from api.request_context import Asked
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.events import RequestRejected, request_stream
 from domain.limits import NANO_PER_S
@@ -135,7 +135,7 @@ class Gate:
 
     async def drop(self, asked: Asked) -> bool:
         """Take the admission back. False: a worker has claimed it."""
-        return await self._admission.drop(asked.question.request_id)
+        return await self._admission.drop(asked.inference_request.request_id)
 
     async def _note(self, asked: Asked, decision: Decision, since_s: float) -> None:
         if decision.outcome == "stale":
@@ -165,7 +165,7 @@ class Gate:
         )
         await self._log.append(
             Commit(
-                stream=request_stream(asked.question.request_id),
+                stream=request_stream(asked.inference_request.request_id),
                 expected_version=0,
                 project_id=asked.caller.project_id,
                 at=self._now(),
@@ -176,7 +176,7 @@ class Gate:
     def _ask(
         self, asked: Asked, newer_than: datetime | None, *, served: Commit | None = None, is_final: bool = False
     ) -> Ask:
-        question, found = asked.question, asked.route
+        inference_request, found = asked.inference_request, asked.route
         return Ask(
             newer_than=newer_than,
             served=served,
@@ -187,17 +187,19 @@ class Gate:
             is_counted=asked.is_counted,
             key_version=asked.caller.key_version,
             attempt=Attempt(
-                request_id=question.request_id,
+                request_id=inference_request.request_id,
                 project_id=asked.caller.project_id,
                 key_id=asked.caller.key_id,
-                operation=question.operation,
+                operation=inference_request.operation,
                 model=found.model,
                 provider=found.provider,
                 upstream_model=found.upstream_model,
-                metadata=_encode(question.metadata).decode() if question.metadata is not None else None,
+                metadata=_encode(inference_request.metadata).decode()
+                if inference_request.metadata is not None
+                else None,
                 cache_key=None if served is not None else asked.key,
-                reply_to=self._inbox.subject(question.request_id),
-                admitted_at=question.received_at if served is None else served.at,
+                reply_to=self._inbox.subject(inference_request.request_id),
+                admitted_at=inference_request.received_at if served is None else served.at,
                 deadline=asked.deadline,
                 uses_installation_credential=asked.uses_installation_credential,
             ),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from api.memory_cache import CachedAnswer, MemoryCache
-from api.question import Asked
+from api.request_context import Asked
 from domain.answer import Receipt, receipt_of
 from domain.events import RequestCompleted, RequestFailed, request_stream
 from domain.history import cost_of, ending
@@ -37,17 +37,17 @@ class KnownAnswers:
         newer_than = asked.newer_than
         if asked.key is None or newer_than is None:
             return None
-        return self._memory.get(asked.key, newer_than=newer_than, now=asked.question.received_at)
+        return self._memory.get(asked.key, newer_than=newer_than, now=asked.inference_request.received_at)
 
     def remember(self, asked: Asked, body: bytes, receipt: Receipt) -> None:
         """Keep a fresh answer in memory, where it may be kept."""
         if asked.key is not None:
             entry = CachedAnswer(
-                request_id=asked.question.request_id,
+                request_id=asked.inference_request.request_id,
                 body=body,
                 receipt=receipt,
                 created_at=receipt.answered_at,
-                expires_at=receipt.answered_at + timedelta(seconds=asked.question.cache.ttl_s),
+                expires_at=receipt.answered_at + timedelta(seconds=asked.inference_request.cache.ttl_s),
             )
             self._memory.put(asked.key, entry)
 

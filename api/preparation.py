@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from api.authentication import Caller
-from api.question import Asked, Question
+from api.request_context import Asked, InferenceRequest
 from domain.cache_key import cache_key, canonical_body
 from domain.chat import ChatRequest
 from domain.dialects.passthrough import rewrite
@@ -58,20 +58,20 @@ class Preparation:
         """
         return route(model, self._upstream_models, caller.providers)
 
-    def work_out(self, caller: Caller, question: Question) -> Asked:
+    def work_out(self, caller: Caller, inference_request: InferenceRequest) -> Asked:
         """Work a question out.
 
         Raises:
             UnknownModel, Forbidden, InvalidRequest: it may not be asked; nothing was held.
 
         """
-        request = question.request
+        request = inference_request.request
         found = self.route(caller, request.model)
         _check_allowed(caller, request.model)
-        check(request, found, question.operation)
-        if isinstance(request, ChatRequest) and question.has_native_defaults:
+        check(request, found, inference_request.operation)
+        if isinstance(request, ChatRequest) and inference_request.has_native_defaults:
             request = settled_temperature(request, found.upstream_model)
-        price = self._prices.price(found, question.received_at)
+        price = self._prices.price(found, inference_request.received_at)
         bounds = _within_limits(self._bounds(request, found))
         unbounded = _unbounded(request, found)
         hold, floor = None, ZERO
@@ -79,21 +79,21 @@ class Preparation:
             hold = floor = _within_hold(bound(bounds.input_tokens, bounds.output_tokens, price))
             if bounds.may_lower and caller.settings.output_cap == "lower":
                 floor = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
-        body = _body(request, question, found)
+        body = _body(request, inference_request, found)
         return Asked(
             caller=caller,
-            question=question,
+            inference_request=inference_request,
             route=found,
             request=request,
             body=body,
-            key=_key(caller, question, found, body),
+            key=_key(caller, inference_request, found, body),
             price=price,
             unbounded=unbounded,
             input_tokens=bounds.input_tokens,
             output_tokens=bounds.output_tokens,
             hold_nano_usd=hold,
             floor_nano_usd=floor,
-            deadline=question.received_at + timedelta(seconds=self._request_timeout_s),
+            deadline=inference_request.received_at + timedelta(seconds=self._request_timeout_s),
         )
 
     def _bounds(self, request: RequestBody, found: Route) -> Bounds:
@@ -182,29 +182,29 @@ def _cap(request: WireRequest, found: Route) -> int | None:
     return request.output_cap
 
 
-def _body(request: RequestBody, question: Question, found: Route) -> bytes:
+def _body(request: RequestBody, inference_request: InferenceRequest, found: Route) -> bytes:
     if not isinstance(request, WireRequest):
         return canonical_body(request)
     changes: dict[str, Any] = {}
     if request.model != found.upstream_model:
         changes["model"] = found.upstream_model
-    if question.stream is not None and (request.dialect, request.operation) == ("openai", "chat"):
+    if inference_request.stream is not None and (request.dialect, request.operation) == ("openai", "chat"):
         changes["stream_options"] = request.stream_options | {"include_usage": True}
     return rewrite(request.body, changes) if changes else request.body
 
 
-def _key(caller: Caller, question: Question, found: Route, body: bytes) -> bytes | None:
+def _key(caller: Caller, inference_request: InferenceRequest, found: Route, body: bytes) -> bytes | None:
     """Whether an answer is streamed, and with what in it, is no part of the question; what its provider is told is."""
-    request = question.request
-    if question.cache.mode == "off":
+    request = inference_request.request
+    if inference_request.cache.mode == "off":
         return None
     if isinstance(request, WireRequest):
         members = msgspec.json.decode(body)
         body = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
-        body = canonical_body((request.dialect, question.headers, question.query)) + body
+        body = canonical_body((request.dialect, inference_request.headers, inference_request.query)) + body
     return cache_key(
         project_id=caller.project_id,
-        operation=question.operation,
+        operation=inference_request.operation,
         provider=found.provider if found.base_url is None else f"{found.provider} {found.base_url}",
         upstream_model=found.upstream_model,
         body=body,

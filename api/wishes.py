@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.question import CachePolicy
+from api.request_context import CachePolicy
 from api.requests import HttpRequest, convert
 from domain.decoding import invalid
 from domain.errors import InvalidRequest

@@ -16,7 +16,7 @@ from api.limit_headers import limit_headers
 from api.native.envelope import Described, Description
 from api.native.headers import JSON
 from api.native.streams import STREAM, NativeStream
-from api.question import Question
+from api.request_context import InferenceRequest
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
 from api.wishes import CacheTtl, Metadata, cache_policy, metadata_of
 from domain.chat import AnswerUsage, ChatRequest, Choice
@@ -115,7 +115,7 @@ async def _complete(
     caller, body = await caller_and_body(request)
     services = services_of(request)
     call = await services.large_requests.run(caller.project_id, len(body), decoded, body, decoder)
-    question = Question(
+    inference_request = InferenceRequest(
         request_id=request_id_of(request.scope),
         operation=operation,
         request=shape(**{name: getattr(call, name) for name in shape.__struct_fields__}),
@@ -128,22 +128,22 @@ async def _complete(
         stream=StreamWish(surface="native") if getattr(call, "stream", None) else None,
     )
     answering = services.answering
-    if question.stream is None:
+    if inference_request.stream is None:
         async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
-            return _delivered(await answering.answer(caller, question, departure), question)
+            return _delivered(await answering.answer(caller, inference_request, departure), inference_request)
     async with departure_of(request.receive) as departure:
-        answer = await answering.stream(caller, question, departure)
-    return EventStream(answer, NativeStream(question), stream_headers(answer) | limit_headers(answer.standing))
+        answer = await answering.stream(caller, inference_request, departure)
+    return EventStream(answer, NativeStream(inference_request), stream_headers(answer) | limit_headers(answer.standing))
 
 
-def _delivered(answer: Answer, question: Question) -> Response[bytes]:
+def _delivered(answer: Answer, inference_request: InferenceRequest) -> Response[bytes]:
     """The answer's own JSON goes out as it is, with what is known of its delivery behind it."""
     cost_nano_usd = answer.cost_nano_usd
     cost = f"{to_usd(cost_nano_usd):f}" if cost_nano_usd is not None else "null"
-    latency = datetime.now(UTC) - question.received_at
+    latency = datetime.now(UTC) - inference_request.received_at
     delivery = (
         f',"cost":{cost},"cached":{"true" if answer.cache == "HIT" else "false"},'
-        f'"latencyMs":{max(0, round(latency.total_seconds() * 1000))},"requestId":"{question.request_id}"}}}}'
+        f'"latencyMs":{max(0, round(latency.total_seconds() * 1000))},"requestId":"{inference_request.request_id}"}}}}'
     )
     content = b'{"success":true,"data":' + answer.body[:-1] + delivery.encode()
     return Response(content, media_type=JSON, headers=answer_headers(answer) | limit_headers(answer.standing))

@@ -7,7 +7,7 @@ import msgspec
 
 from api.answering import Answer
 from api.native.envelope import FailureEnvelope, Stream
-from api.question import Question
+from api.request_context import InferenceRequest
 from domain.chat import ChatAnswer
 from domain.dialects.native_writer import LastChunk, NativeWriter, error
 from domain.errors import GatewayError
@@ -28,8 +28,8 @@ _decode = msgspec.json.Decoder(ChatAnswer).decode
 class NativeStream:
     """One answer's."""
 
-    def __init__(self, question: Question) -> None:
-        self._question = question
+    def __init__(self, inference_request: InferenceRequest) -> None:
+        self._question = inference_request
 
     def replay(self, answer: Answer) -> Iterator[bytes]:
         """See `SurfaceStream`."""

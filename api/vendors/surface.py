@@ -16,7 +16,7 @@ from litestar import Response
 from api.answering import Answer
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.departure import departure_of
-from api.question import Question
+from api.request_context import InferenceRequest
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
 from api.wishes import cache_policy, metadata_of
 from domain.chat import ChatAnswer, ChatRequest
@@ -89,7 +89,7 @@ async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
     is_stream = wire.is_stream and call.replay_wire is not None
     request_id = request_id_of(request.scope)
     named = {call.request_id_header: request_id} if call.request_id_header is not None else {}
-    question = Question(
+    inference_request = InferenceRequest(
         request_id=request_id,
         operation=call.operation,
         request=wire if read is None else read.request,
@@ -103,13 +103,13 @@ async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
         or None,
         query=_query(request) if call.forwards_query else None,
     )
-    if question.stream is not None:
+    if inference_request.stream is not None:
         async with departure_of(request.receive) as departure:
-            answer = await answering.stream(caller, question, departure)
-        stream = VendorStream(call, question, is_told=read is not None)
+            answer = await answering.stream(caller, inference_request, departure)
+        stream = VendorStream(call, inference_request, is_told=read is not None)
         return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.standing))
     async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
-        answer = await answering.answer(caller, question, departure)
+        answer = await answering.answer(caller, inference_request, departure)
     content = await offload(len(answer.body), _written, answer, read)
     headers = named | answer_headers(answer) | call.limit_headers(answer.standing)
     return Response(content, media_type=JSON, headers=headers)
@@ -135,9 +135,9 @@ def _query(request: HttpRequest) -> str | None:
 class VendorStream:
     """How a call's answer is streamed."""
 
-    def __init__(self, call: Call, question: Question, *, is_told: bool) -> None:
+    def __init__(self, call: Call, inference_request: InferenceRequest, *, is_told: bool) -> None:
         self._call = call
-        self._question = question
+        self._question = inference_request
         self._is_told = is_told
 
     def replay(self, answer: Answer) -> Iterable[bytes]:

@@ -27,7 +27,7 @@ class CachePolicy(Struct, frozen=True, kw_only=True):
     ttl_s: int
 
 
-class Question(Struct, frozen=True, kw_only=True):
+class InferenceRequest(Struct, frozen=True, kw_only=True):
     """What a caller asks."""
 
     request_id: str
@@ -53,7 +53,7 @@ class Asked(Struct, kw_only=True):
     """A question with its route, its bound, and where its key stands since it was last decided about."""
 
     caller: Caller
-    question: Question
+    inference_request: InferenceRequest
     route: Route
     request: ChatRequest | EmbeddingsRequest | WireRequest
     """As the provider will be asked it."""
@@ -86,8 +86,8 @@ class Asked(Struct, kw_only=True):
     @property
     def newer_than(self) -> datetime | None:
         """How old a cached answer may be; None where a fresh one is wanted."""
-        cache = self.question.cache
-        return self.question.received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None
+        cache = self.inference_request.cache
+        return self.inference_request.received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None
 
     @property
     def uses_installation_credential(self) -> bool:
@@ -97,14 +97,14 @@ class Asked(Struct, kw_only=True):
     def subject(self) -> dict[str, Any]:
         """What every event about the request says of it."""
         return {
-            "request_id": self.question.request_id,
+            "request_id": self.inference_request.request_id,
             "key_id": self.caller.key_id,
-            "operation": self.question.operation,
+            "operation": self.inference_request.operation,
             "model": self.route.model,
             "provider": self.route.provider,
-            "metadata": self.question.metadata,
+            "metadata": self.inference_request.metadata,
         }
 
     def latency_ms(self, now: datetime) -> int:
         """Whole milliseconds since the question came."""
-        return max(0, round((now - self.question.received_at).total_seconds() * 1000))
+        return max(0, round((now - self.inference_request.received_at).total_seconds() * 1000))
