@@ -18,7 +18,7 @@ from infra.jobs import Job
 from infra.offload import offload
 from infra.provider_keys import ProviderKeys
 from workers.large_answers import Turn
-from workers.providers.provider import Credential, Provider, ProviderCall, Question, no_turn
+from workers.providers.provider import Credential, Provider, ProviderCall, ProviderPayload, no_turn
 
 _decode_chat = msgspec.json.Decoder(ChatRequest).decode
 _decode_embeddings = msgspec.json.Decoder(EmbeddingsRequest).decode
@@ -31,7 +31,7 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     kind: Kind
     operation: Operation
     upstream_model: str
-    request: Question
+    request: ProviderPayload
     request_bytes: int
     credential: Credential | None
     headers: Mapping[str, str]
@@ -102,7 +102,7 @@ class ProviderCalls:
         return Credential(access.key, access.base_url, is_callers=True)
 
 
-def _request(job: Job, body: bytes) -> Question:
+def _request(job: Job, body: bytes) -> ProviderPayload:
     if job.is_wire:
         return body
     return _decode_chat(body) if job.operation == "chat" else _decode_embeddings(body)

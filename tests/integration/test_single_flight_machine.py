@@ -26,7 +26,7 @@ TTL = timedelta(seconds=60)
 QUESTIONS = st.tuples(st.integers(0, 1), st.sampled_from([None, b"q" * 32, b"a" * 32]))
 """Whose, of two projects, and what; None: it shares nothing."""
 
-Question = tuple[str, bytes]
+ProviderPayload = tuple[str, bytes]
 """A project and a cache key."""
 
 
@@ -40,7 +40,7 @@ class Flight:
     """Of its last attempt."""
 
     @property
-    def question(self) -> Question | None:
+    def question(self) -> ProviderPayload | None:
         return None if self.made.cache_key is None else (self.made.project_id, self.made.cache_key)
 
     @property
@@ -67,8 +67,8 @@ class FlightMachine(RuleBasedStateMachine):
             Claims(HeldConnection(self.database_url, name="tests"), self.real.pool, worker="other"),
         )
         self.flights: list[Flight] = []
-        self.leads: dict[Question, tuple[Flight, int]] = {}
-        self.answers: dict[Question, tuple[str, Any]] = {}
+        self.leads: dict[ProviderPayload, tuple[Flight, int]] = {}
+        self.answers: dict[ProviderPayload, tuple[str, Any]] = {}
 
     def teardown(self) -> None:
         self.run(self.admissions[1].close())

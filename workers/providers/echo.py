@@ -20,7 +20,7 @@ from domain.models import model_limits
 from domain.sse import SseEvent, SseParser
 from domain.stream import ChatChunk, ChunkChoice, Delta
 from domain.tokens import TokenUsage
-from workers.providers.provider import ProviderCall, Question
+from workers.providers.provider import ProviderCall, ProviderPayload
 
 DEFAULT_DIMENSIONS = 8
 MAX_DIMENSIONS = 4_096
@@ -35,7 +35,7 @@ MAX_DELTAS = 1_024
 class EchoProvider:
     """Repeats what it is told."""
 
-    async def ask(self, request: Question, call: ProviderCall) -> Answered:
+    async def ask(self, request: ProviderPayload, call: ProviderCall) -> Answered:
         """Repeat the last user message, or turn texts into vectors.
 
         Raises:
@@ -48,7 +48,9 @@ class EchoProvider:
         return _chat(request, call)
 
     @asynccontextmanager
-    async def stream(self, request: Question, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(
+        self, request: ProviderPayload, call: ProviderCall
+    ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Repeat the last user message, word by word, as OpenAI streams."""
         answered = await self.ask(request, call)
         assert isinstance(answered.answer, ChatAnswer), "embeddings are not streamed"

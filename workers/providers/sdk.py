@@ -33,7 +33,7 @@ from domain.sse import SseEvent, SseParser
 from infra.offload import offload
 from infra.outbound import AddressRefused
 from workers.large_answers import LARGE_ANSWER_BYTES
-from workers.providers.provider import Credential, ProviderCall, Question
+from workers.providers.provider import Credential, ProviderCall, ProviderPayload
 from workers.providers.sessions import Sessions
 
 CONNECT_TIMEOUT_S = 10.0
@@ -107,7 +107,7 @@ class SdkProvider:
         self._endpoints = endpoints
         self._targets: OrderedDict[Credential, Target] = OrderedDict()
 
-    async def ask(self, request: Question, call: ProviderCall) -> Answered:
+    async def ask(self, request: ProviderPayload, call: ProviderCall) -> Answered:
         """Send the request in the vendor's dialect and read the answer."""
         endpoint = self._endpoints[call.operation]
         if isinstance(request, bytes):
@@ -126,7 +126,9 @@ class SdkProvider:
             raise ProviderLost(message, provider=call.provider) from error
 
     @asynccontextmanager
-    async def stream(self, request: Question, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(
+        self, request: ProviderPayload, call: ProviderCall
+    ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Send the request and give the events of the answer."""
         endpoint = self._endpoints[call.operation]
         if isinstance(request, bytes):
