@@ -20,7 +20,7 @@ from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
 from api.memory_cache import CachedAnswer
 from api.preparation import Preparation, lower_cap
-from api.request_context import Asked, InferenceRequest
+from api.request_context import InferenceRequest, RequestContext
 from domain.answer import Receipt, error_of
 from domain.errors import CallerLeft, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
@@ -70,13 +70,18 @@ class StreamedAnswer:
     """An answer on its way: its parts as they come, ready for the caller. Whoever is given one closes it."""
 
     def __init__(
-        self, asked: Asked, *, first: bytes, following: Callable[[], Awaitable[bytes | None]], close: Callable[[], None]
+        self,
+        ctx: RequestContext,
+        *,
+        first: bytes,
+        following: Callable[[], Awaitable[bytes | None]],
+        close: Callable[[], None],
     ) -> None:
-        self.request_id = asked.inference_request.request_id
-        self.route = asked.route
-        self.standing = asked.standing
-        self.lowered_cap = asked.lowered_cap
-        self.cache: Literal["MISS", "BYPASS"] = "MISS" if asked.key is not None else "BYPASS"
+        self.request_id = ctx.inference_request.request_id
+        self.route = ctx.route
+        self.standing = ctx.standing
+        self.lowered_cap = ctx.lowered_cap
+        self.cache: Literal["MISS", "BYPASS"] = "MISS" if ctx.key is not None else "BYPASS"
         self._first: bytes | None = first
         self._following = following
         self.close = close
@@ -176,226 +181,224 @@ class Answering:
     async def _plan_and_answer(
         self, caller: Caller, inference_request: InferenceRequest, departure: Departure, *, is_counted: bool
     ) -> Answer | StreamedAnswer:
-        asked = await self._large_requests.run(
+        ctx = await self._large_requests.run(
             caller.project_id, inference_request.size_bytes, self._preparation.work_out, caller, inference_request
         )
-        asked.departure, asked.is_counted = departure, is_counted
-        asked.needs_own_credential = asked.route.provider in caller.own_credentials
-        if isinstance(asked.request, WireRequest):
-            names_own = await self._objects.check(caller.project_id, asked.route.provider, asked.request)
-            asked.needs_own_credential = asked.needs_own_credential or names_own
+        ctx.departure, ctx.is_counted = departure, is_counted
+        ctx.needs_own_credential = ctx.route.provider in caller.own_credentials
+        if isinstance(ctx.request, WireRequest):
+            names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.request)
+            ctx.needs_own_credential = ctx.needs_own_credential or names_own
         try:
-            return await self._answer(asked)
+            return await self._answer(ctx)
         except GatewayError as error:
-            error.standing = asked.standing
+            error.standing = ctx.standing
             raise
 
-    async def _answer(self, asked: Asked) -> Answer | StreamedAnswer:
-        known = self._known.remembered(asked)
+    async def _answer(self, ctx: RequestContext) -> Answer | StreamedAnswer:
+        known = self._known.remembered(ctx)
         if known is not None:
-            return await self._serve(asked, known, shared=False)
-        newer_than, pause_s = asked.newer_than, ASK_AGAIN_S
-        while (asked.deadline - self._now()).total_seconds() > 0:
-            asked.departure.check()
-            decision = await self._gate.decide(asked, newer_than)
+            return await self._serve(ctx, known, shared=False)
+        newer_than, pause_s = ctx.newer_than, ASK_AGAIN_S
+        while (ctx.deadline - self._now()).total_seconds() > 0:
+            ctx.departure.check()
+            decision = await self._gate.decide(ctx, newer_than)
             match decision.outcome:
                 case "admitted":
-                    lower_cap(asked, decision.hold_nano_usd)
-                    if asked.inference_request.stream is not None:
-                        return await self._dispatch_stream(asked)
-                    return await self._dispatch(asked, decision.hold_nano_usd)
+                    lower_cap(ctx, decision.hold_nano_usd)
+                    if ctx.inference_request.stream is not None:
+                        return await self._dispatch_stream(ctx)
+                    return await self._dispatch(ctx, decision.hold_nano_usd)
                 case "hit":
                     assert decision.origin is not None, "a hit has an origin"
-                    known = await self._known.cached(asked, decision.origin)
+                    known = await self._known.cached(ctx, decision.origin)
                     newer_than = None  # what the index promised is no longer kept: a fresh answer, then
                 case "follow":
                     assert decision.origin is not None, "one who follows has a leader"
-                    known = await self._known.followed(asked, decision.origin)
+                    known = await self._known.followed(ctx, decision.origin)
                 case _:
                     known = None
             if known is not None:
-                return await self._serve(asked, known, shared=decision.outcome == "follow")
+                return await self._serve(ctx, known, shared=decision.outcome == "follow")
             await asyncio.sleep(pause_s)
             pause_s = min(MAX_ASK_AGAIN_S, 2 * pause_s)
-        raise self._timed_out(asked)
+        raise self._timed_out(ctx)
 
-    async def _dispatch(self, asked: Asked, hold_nano_usd: NanoUsd) -> Answer:
+    async def _dispatch(self, ctx: RequestContext, hold_nano_usd: NanoUsd) -> Answer:
         """Publish the job and wait for what comes of it."""
-        request_id, caller = asked.inference_request.request_id, asked.caller
+        request_id, caller = ctx.inference_request.request_id, ctx.caller
         with (
             self._dispatched.count(caller.project_id, caller.key_id) as lane,
-            self._inbox.expect(request_id, asked.inference_request.in_hand) as ended,
+            self._inbox.expect(request_id, ctx.inference_request.in_hand) as ended,
         ):
             try:
-                asked.departure.check()
-                await self._publish(asked, lane)
-                remaining_s = (asked.deadline - self._now()).total_seconds()
-                waiting = asked.departure.racing(ended) if caller.cancel_on_disconnect else ended
+                ctx.departure.check()
+                await self._publish(ctx, lane)
+                remaining_s = (ctx.deadline - self._now()).total_seconds()
+                waiting = ctx.departure.racing(ended) if caller.cancel_on_disconnect else ended
                 outcome = await asyncio.wait_for(waiting, max(0.0, remaining_s))
             except TimeoutError:
-                return await self._too_late(asked)
+                return await self._too_late(ctx)
             except CallerLeft as error:
-                if not await self._drop(asked, error):
+                if not await self._drop(ctx, error):
                     self._inbox.leave(request_id)  # behind the claim, so the worker hears it
                 raise
         if isinstance(outcome, Failed):
             raise error_of(outcome.failure)
-        asked.standing = _settled(asked.standing, hold_nano_usd, outcome.receipt.cost_nano_usd)
-        return await self._committed(asked, outcome)
+        ctx.standing = _settled(ctx.standing, hold_nano_usd, outcome.receipt.cost_nano_usd)
+        return await self._committed(ctx, outcome)
 
-    async def _dispatch_stream(self, asked: Asked) -> StreamedAnswer:
+    async def _dispatch_stream(self, ctx: RequestContext) -> StreamedAnswer:
         """Publish the job and wait for the first part of the answer."""
-        request_id = asked.inference_request.request_id
-        incoming = IncomingStream(self._inbox.resends(request_id), in_hand=asked.inference_request.in_hand)
+        request_id = ctx.inference_request.request_id
+        incoming = IncomingStream(self._inbox.resends(request_id), in_hand=ctx.inference_request.in_hand)
         closing = ExitStack()
-        lane = closing.enter_context(self._dispatched.count(asked.caller.project_id, asked.caller.key_id))
+        lane = closing.enter_context(self._dispatched.count(ctx.caller.project_id, ctx.caller.key_id))
         closing.enter_context(self._inbox.collect(request_id, incoming))
         try:
-            asked.departure.check()
-            await self._publish(asked, lane)
+            ctx.departure.check()
+            await self._publish(ctx, lane)
             closing.callback(lambda: None if incoming.has_ended else self._inbox.leave(request_id))
-            remaining_s = (asked.deadline - self._now()).total_seconds()
+            remaining_s = (ctx.deadline - self._now()).total_seconds()
             closing.callback(asyncio.get_running_loop().call_later(max(0.0, remaining_s), incoming.expire).cancel)
-            first = await self._part(asked, asked.departure.racing(incoming.next()))
+            first = await self._part(ctx, ctx.departure.racing(incoming.next()))
         except CallerLeft as error:
             with closing:  # a worker that has claimed the job before it could be dropped hears of it behind its claim
-                await self._drop(asked, error)
+                await self._drop(ctx, error)
             raise
         except BaseException:
             closing.close()
             raise
         return StreamedAnswer(
-            asked, first=first or b"", following=lambda: self._part(asked, incoming.next()), close=closing.close
+            ctx, first=first or b"", following=lambda: self._part(ctx, incoming.next()), close=closing.close
         )
 
-    async def _part(self, asked: Asked, coming: Awaitable[bytes | Committed | Failed]) -> bytes | None:
+    async def _part(self, ctx: RequestContext, coming: Awaitable[bytes | Committed | Failed]) -> bytes | None:
         """What comes next; None once the answer is complete and stands in the log."""
         try:
             came = await coming
         except PartsLost:
             raise Unavailable("a part of the answer was lost on its way") from None
         except Expired:
-            error = self._timed_out(asked)
-            await self._drop(asked, error)
+            error = self._timed_out(ctx)
+            await self._drop(ctx, error)
             raise error from None
         if isinstance(came, Failed):
             raise error_of(came.failure)
         return None if isinstance(came, Committed) else came
 
-    async def _publish(self, asked: Asked, lane: Lane) -> None:
+    async def _publish(self, ctx: RequestContext, lane: Lane) -> None:
         """Hand the job to the queue; what was held for it is released where that fails."""
         try:
-            job = await self._job(asked)
+            job = await self._job(ctx)
             self._inbox.keep_job(job)
             await self._queue.publish(job, lane, otherwise=self._direct.offer)
         except (Overloaded, Unavailable) as error:
-            if await self._drop(asked, error) or not isinstance(error, PublishUnknown):
+            if await self._drop(ctx, error) or not isinstance(error, PublishUnknown):
                 raise
             # a worker has claimed it: the job did arrive
 
-    async def _job(self, asked: Asked) -> Job:
-        inference_request, found = asked.inference_request, asked.route
-        body: bytes | None = asked.body
+    async def _job(self, ctx: RequestContext) -> Job:
+        inference_request, found = ctx.inference_request, ctx.route
+        body: bytes | None = ctx.body
         blob_id = None
-        if len(asked.body) > INLINE_BODY_LIMIT_BYTES:
+        if len(ctx.body) > INLINE_BODY_LIMIT_BYTES:
             body, blob_id = None, new_id("blob")
-            await self._blobs.write(asked.caller.project_id, blob_id, asked.body, asked.deadline)
+            await self._blobs.write(ctx.caller.project_id, blob_id, ctx.body, ctx.deadline)
         return Job(
             request_id=inference_request.request_id,
-            project_id=asked.caller.project_id,
-            key_id=asked.caller.key_id,
+            project_id=ctx.caller.project_id,
+            key_id=ctx.caller.key_id,
             operation=inference_request.operation,
             model=found.model,
             provider=found.provider,
             kind=found.kind,
             base_url=found.base_url,
             upstream_model=found.upstream_model,
-            price=asked.price,
+            price=ctx.price,
             body=body,
             body_blob_id=blob_id,
-            is_wire=isinstance(asked.request, WireRequest),
-            needs_own_credential=asked.needs_own_credential,
+            is_wire=isinstance(ctx.request, WireRequest),
+            needs_own_credential=ctx.needs_own_credential,
             headers=inference_request.headers,
             query=inference_request.query,
             stream=inference_request.stream,
-            cancel_on_disconnect=asked.caller.cancel_on_disconnect and inference_request.stream is None,
-            input_bound=asked.input_tokens,
-            output_bound=asked.output_tokens,
+            cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
+            input_bound=ctx.input_tokens,
+            output_bound=ctx.output_tokens,
             may_think_unseen=may_think_unseen(found.upstream_model),
             reply_to=self._inbox.subject(inference_request.request_id),
             admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),
-            deadline_ms=round(asked.deadline.timestamp() * 1000),
-            cache_key=asked.key,
+            deadline_ms=round(ctx.deadline.timestamp() * 1000),
+            cache_key=ctx.key,
             cache_ttl_s=inference_request.cache.ttl_s,
             metadata=inference_request.metadata,
         )
 
-    async def _committed(self, asked: Asked, committed: Committed) -> Answer:
+    async def _committed(self, ctx: RequestContext, committed: Committed) -> Answer:
         body = committed.body
         if body is None:  # its frames were lost; the log may have kept it
-            known = await self._known.of_request(asked.caller.project_id, asked.inference_request.request_id)
+            known = await self._known.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
             if known is None:
                 raise Unavailable("the answer was lost on its way back; it stands in the log, without its content")
             body = known.body
         if committed.receipt.is_kept:
-            self._known.remember(asked, body, committed.receipt)
+            self._known.remember(ctx, body, committed.receipt)
         return Answer(
             body=body,
             receipt=committed.receipt,
-            cache="MISS" if asked.key is not None else "BYPASS",
-            standing=asked.standing,
-            lowered_cap=asked.lowered_cap,
+            cache="MISS" if ctx.key is not None else "BYPASS",
+            standing=ctx.standing,
+            lowered_cap=ctx.lowered_cap,
         )
 
-    async def _too_late(self, asked: Asked) -> Answer:
+    async def _too_late(self, ctx: RequestContext) -> Answer:
         """The deadline has passed: the log says whether there was an answer after all."""
-        known = await self._known.of_request(asked.caller.project_id, asked.inference_request.request_id)
+        known = await self._known.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
         if known is not None:
-            return Answer(body=known.body, receipt=known.receipt, cache="MISS", standing=asked.standing)
-        error = self._timed_out(asked)
-        await self._drop(asked, error)
+            return Answer(body=known.body, receipt=known.receipt, cache="MISS", standing=ctx.standing)
+        error = self._timed_out(ctx)
+        await self._drop(ctx, error)
         raise error
 
-    def _timed_out(self, asked: Asked) -> ProviderTimeout:
-        provider, allowed = asked.route.provider, asked.deadline - asked.inference_request.received_at
+    def _timed_out(self, ctx: RequestContext) -> ProviderTimeout:
+        provider, allowed = ctx.route.provider, ctx.deadline - ctx.inference_request.received_at
         return ProviderTimeout(f"{provider} did not answer within {allowed.total_seconds():g} s", provider=provider)
 
-    async def _serve(self, asked: Asked, known: CachedAnswer, *, shared: bool) -> Answer:
+    async def _serve(self, ctx: RequestContext, known: CachedAnswer, *, shared: bool) -> Answer:
         """Give a known answer again; the event of it is in the log before the caller has it."""
-        asked.inference_request.in_hand.take(len(known.body))
+        ctx.inference_request.in_hand.take(len(known.body))
         now = self._now()
         served = RequestServedFromCache(
-            **asked.subject(),
+            **ctx.subject(),
             origin_request_id=known.request_id,
             shared=shared,
             usage=known.receipt.usage,
             saved_nano_usd=known.receipt.cost_nano_usd,
-            latency_ms=asked.latency_ms(now),
+            latency_ms=ctx.latency_ms(now),
         )
         await self._gate.serve(
-            asked,
+            ctx,
             Commit(
-                stream=request_stream(asked.inference_request.request_id),
+                stream=request_stream(ctx.inference_request.request_id),
                 expected_version=0,
-                project_id=asked.caller.project_id,
+                project_id=ctx.caller.project_id,
                 at=now,
                 events=(served,),
             ),
         )
-        return Answer(body=known.body, receipt=known.receipt, cache="HIT", standing=asked.standing)
+        return Answer(body=known.body, receipt=known.receipt, cache="HIT", standing=ctx.standing)
 
-    async def _drop(self, asked: Asked, error: GatewayError) -> bool:
+    async def _drop(self, ctx: RequestContext, error: GatewayError) -> bool:
         """Take an admission back, and note what it came to before anybody called a provider. False: it is claimed."""
-        if not await self._gate.drop(asked):
+        if not await self._gate.drop(ctx):
             return False
         now = self._now()
-        failed = RequestFailed(
-            **asked.subject(), code=error.code, message=error.message, latency_ms=asked.latency_ms(now)
-        )
+        failed = RequestFailed(**ctx.subject(), code=error.code, message=error.message, latency_ms=ctx.latency_ms(now))
         await record(
             self._log,
-            request_id=asked.inference_request.request_id,
-            project_id=asked.caller.project_id,
+            request_id=ctx.inference_request.request_id,
+            project_id=ctx.caller.project_id,
             at=now,
             decide=lambda history: after_failure(history, None, failed),
             history=[],

@@ -14,7 +14,7 @@ import msgspec
 from api.departure import Departure
 from api.metrics import Metrics
 from api.rate_refusals import RateRefusals
-from api.request_context import Asked
+from api.request_context import RequestContext
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.events import RequestRejected, request_stream
 from domain.limits import NANO_PER_S
@@ -94,7 +94,7 @@ class Gate:
         self._now = now
         self._lines = WaitingLines()
 
-    async def serve(self, asked: Asked, served: Commit) -> None:
+    async def serve(self, ctx: RequestContext, served: Commit) -> None:
         """Give an answer that is at hand: count the question toward its key's rate limit, and log the event of it.
 
         Raises:
@@ -102,13 +102,13 @@ class Gate:
             StaleKey: as `decide`.
 
         """
-        if asked.caller.is_limited and not asked.is_counted:
+        if ctx.caller.is_limited and not ctx.is_counted:
             since_s = time.monotonic()
-            await self._note(asked, await self._admission.admit(self._ask(asked, None, served=served)), since_s)
+            await self._note(ctx, await self._admission.admit(self._ask(ctx, None, served=served)), since_s)
         else:
             await self._log.append(served)
 
-    async def decide(self, asked: Asked, newer_than: datetime | None) -> Decision:
+    async def decide(self, ctx: RequestContext, newer_than: datetime | None) -> Decision:
         """Have it decided: admitted, or found (`hit`, `follow`), or to be asked once more (`again`).
 
         Raises:
@@ -120,76 +120,76 @@ class Gate:
 
         """
         since_s = time.monotonic()
-        decision = await self._admission.admit(self._ask(asked, newer_than))
+        decision = await self._admission.admit(self._ask(ctx, newer_than))
         if decision.outcome in WAITING:
-            asked.is_counted = True
+            ctx.is_counted = True
             waited = await self._lines.ask_again(
-                asked.caller.key_id,
-                lambda: self._admission.admit(self._ask(asked, newer_than)),
-                asked.caller.settings.budget_wait_ms / 1000,
-                asked.departure,
+                ctx.caller.key_id,
+                lambda: self._admission.admit(self._ask(ctx, newer_than)),
+                ctx.caller.settings.budget_wait_ms / 1000,
+                ctx.departure,
             )
-            decision = waited or await self._admission.admit(self._ask(asked, newer_than, is_final=True))
-        await self._note(asked, decision, since_s)
+            decision = waited or await self._admission.admit(self._ask(ctx, newer_than, is_final=True))
+        await self._note(ctx, decision, since_s)
         return decision
 
-    async def drop(self, asked: Asked) -> bool:
+    async def drop(self, ctx: RequestContext) -> bool:
         """Take the admission back. False: a worker has claimed it."""
-        return await self._admission.drop(asked.inference_request.request_id)
+        return await self._admission.drop(ctx.inference_request.request_id)
 
-    async def _note(self, asked: Asked, decision: Decision, since_s: float) -> None:
+    async def _note(self, ctx: RequestContext, decision: Decision, since_s: float) -> None:
         if decision.outcome == "stale":
-            raise StaleKey(is_counted=asked.is_counted)
-        asked.standing = decision.standing
-        asked.is_counted = True
-        error = _refusal(asked, decision)
+            raise StaleKey(is_counted=ctx.is_counted)
+        ctx.standing = decision.standing
+        ctx.is_counted = True
+        error = _refusal(ctx, decision)
         if error is None:
             return
         self._metrics.refusals.labels(decision.outcome).inc()
         if isinstance(error, BudgetExceeded):
-            await self._record_rejection(asked, decision)
+            await self._record_rejection(ctx, decision)
         if decision.outcome == "rate" and isinstance(error, RateLimited):
-            self._rate_refusals.note(asked.caller, error, since_s)
+            self._rate_refusals.note(ctx.caller, error, since_s)
         raise error
 
-    async def _record_rejection(self, asked: Asked, decision: Decision) -> None:
+    async def _record_rejection(self, ctx: RequestContext, decision: Decision) -> None:
         window = decision.window
         assert window is not None, "money refuses in a window"
         rejected = RequestRejected(
-            **asked.subject(),
+            **ctx.subject(),
             window=window.name,
             limit_nano_usd=window.limit_nano_usd,
             taken_nano_usd=window.taken_nano_usd,
             held_nano_usd=window.held_nano_usd,
-            asked_nano_usd=asked.floor_nano_usd,
+            asked_nano_usd=ctx.floor_nano_usd,
         )
         await self._log.append(
             Commit(
-                stream=request_stream(asked.inference_request.request_id),
+                stream=request_stream(ctx.inference_request.request_id),
                 expected_version=0,
-                project_id=asked.caller.project_id,
+                project_id=ctx.caller.project_id,
                 at=self._now(),
                 events=(rejected,),
             )
         )
 
     def _ask(
-        self, asked: Asked, newer_than: datetime | None, *, served: Commit | None = None, is_final: bool = False
+        self, ctx: RequestContext, newer_than: datetime | None, *, served: Commit | None = None, is_final: bool = False
     ) -> Ask:
-        inference_request, found = asked.inference_request, asked.route
+        inference_request, found = ctx.inference_request, ctx.route
         return Ask(
             newer_than=newer_than,
             served=served,
-            hold_nano_usd=asked.hold_nano_usd,
-            floor_nano_usd=asked.floor_nano_usd,
+            hold_nano_usd=ctx.hold_nano_usd,
+            floor_nano_usd=ctx.floor_nano_usd,
             is_final=is_final,
-            token_bound=asked.input_tokens,
-            is_counted=asked.is_counted,
-            key_version=asked.caller.key_version,
+            token_bound=ctx.input_tokens,
+            is_counted=ctx.is_counted,
+            key_version=ctx.caller.key_version,
             attempt=Attempt(
                 request_id=inference_request.request_id,
-                project_id=asked.caller.project_id,
-                key_id=asked.caller.key_id,
+                project_id=ctx.caller.project_id,
+                key_id=ctx.caller.key_id,
                 operation=inference_request.operation,
                 model=found.model,
                 provider=found.provider,
@@ -197,31 +197,31 @@ class Gate:
                 metadata=_encode(inference_request.metadata).decode()
                 if inference_request.metadata is not None
                 else None,
-                cache_key=None if served is not None else asked.key,
+                cache_key=None if served is not None else ctx.key,
                 reply_to=self._inbox.subject(inference_request.request_id),
                 admitted_at=inference_request.received_at if served is None else served.at,
-                deadline=asked.deadline,
-                uses_installation_credential=asked.uses_installation_credential,
+                deadline=ctx.deadline,
+                uses_installation_credential=ctx.uses_installation_credential,
             ),
         )
 
 
-def _unbounded(asked: Asked) -> Forbidden:
+def _unbounded(ctx: RequestContext) -> Forbidden:
     """Nobody can say what the request may cost at most: for want of a price, or for a field without a bound."""
-    if asked.price is not None and asked.unbounded is not None:
+    if ctx.price is not None and ctx.unbounded is not None:
         return Forbidden(
-            f"nobody can bound the cost of `{asked.unbounded}`, and this key or its project has a budget: leave it out"
+            f"nobody can bound the cost of `{ctx.unbounded}`, and this key or its project has a budget: leave it out"
         )
-    name = f"{asked.route.provider}/{asked.route.upstream_model}"
+    name = f"{ctx.route.provider}/{ctx.route.upstream_model}"
     return Forbidden(
         f"nobody knows the price of {name}, and this key or its project has a budget: "
         f"an operator can set one with `gateway price set {name} --input … --output …`"
     )
 
 
-def _refusal(asked: Asked, decision: Decision) -> GatewayError | None:
+def _refusal(ctx: RequestContext, decision: Decision) -> GatewayError | None:
     """What a decision means for the caller; None where it may go on."""
-    standing, settings = decision.standing, asked.caller.settings
+    standing, settings = decision.standing, ctx.caller.settings
     match decision.outcome:
         case "rate":
             assert standing.requests is not None, "there is a limit"
@@ -233,9 +233,9 @@ def _refusal(asked: Asked, decision: Decision) -> GatewayError | None:
             assert standing.tokens is not None, "there is a limit"
             limit = standing.tokens.limit
             error = RateLimited(
-                f"this key may take {limit} tokens a minute; this request may be counted as {asked.input_tokens}"
-                + (", which will never fit" if asked.input_tokens > limit else ""),
-                details={"limit": limit, "asked": asked.input_tokens},
+                f"this key may take {limit} tokens a minute; this request may be counted as {ctx.input_tokens}"
+                + (", which will never fit" if ctx.input_tokens > limit else ""),
+                details={"limit": limit, "asked": ctx.input_tokens},
                 retry_after_s=(decision.retry_after_ns or 0) / NANO_PER_S,
             )
         case "busy":
@@ -243,10 +243,10 @@ def _refusal(asked: Asked, decision: Decision) -> GatewayError | None:
                 f"this key may have {settings.concurrency_limit} requests in flight at a time", retry_after_s=1
             )
         case "unpriced":
-            error = _unbounded(asked)
+            error = _unbounded(ctx)
         case "full" | "spent":
             assert decision.window is not None, "money refuses in a window"
-            error = BudgetExceeded.of(decision.window, asked.floor_nano_usd, only_held=decision.outcome == "full")
+            error = BudgetExceeded.of(decision.window, ctx.floor_nano_usd, only_held=decision.outcome == "full")
         case _:
             return None
     error.standing = standing

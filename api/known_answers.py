@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from api.memory_cache import CachedAnswer, MemoryCache
-from api.request_context import Asked
+from api.request_context import RequestContext
 from domain.answer import Receipt, receipt_of
 from domain.events import RequestCompleted, RequestFailed, request_stream
 from domain.history import cost_of, ending
@@ -32,33 +32,33 @@ class KnownAnswers:
         self._memory = memory
         self._now = now
 
-    def remembered(self, asked: Asked) -> CachedAnswer | None:
+    def remembered(self, ctx: RequestContext) -> CachedAnswer | None:
         """The answer in this process's memory, if it is new enough."""
-        newer_than = asked.newer_than
-        if asked.key is None or newer_than is None:
+        newer_than = ctx.newer_than
+        if ctx.key is None or newer_than is None:
             return None
-        return self._memory.get(asked.key, newer_than=newer_than, now=asked.inference_request.received_at)
+        return self._memory.get(ctx.key, newer_than=newer_than, now=ctx.inference_request.received_at)
 
-    def remember(self, asked: Asked, body: bytes, receipt: Receipt) -> None:
+    def remember(self, ctx: RequestContext, body: bytes, receipt: Receipt) -> None:
         """Keep a fresh answer in memory, where it may be kept."""
-        if asked.key is not None:
+        if ctx.key is not None:
             entry = CachedAnswer(
-                request_id=asked.inference_request.request_id,
+                request_id=ctx.inference_request.request_id,
                 body=body,
                 receipt=receipt,
                 created_at=receipt.answered_at,
-                expires_at=receipt.answered_at + timedelta(seconds=asked.inference_request.cache.ttl_s),
+                expires_at=receipt.answered_at + timedelta(seconds=ctx.inference_request.cache.ttl_s),
             )
-            self._memory.put(asked.key, entry)
+            self._memory.put(ctx.key, entry)
 
-    async def cached(self, asked: Asked, origin: str) -> CachedAnswer | None:
+    async def cached(self, ctx: RequestContext, origin: str) -> CachedAnswer | None:
         """The answer that the index promises; None where its body is no longer kept."""
-        known = await self.of_request(asked.caller.project_id, origin)
-        if known is not None and asked.key is not None:
-            self._memory.put(asked.key, known)
+        known = await self.of_request(ctx.caller.project_id, origin)
+        if known is not None and ctx.key is not None:
+            self._memory.put(ctx.key, known)
         return known
 
-    async def followed(self, asked: Asked, origin: str) -> CachedAnswer | None:
+    async def followed(self, ctx: RequestContext, origin: str) -> CachedAnswer | None:
         """Wait for the end of the request that asked the same first; None where it has no answer to share.
 
         Raises:
@@ -66,15 +66,15 @@ class KnownAnswers:
 
         """
         async with self._inbox.follow(origin) as ended:
-            while (asked.deadline - self._now()).total_seconds() > 0:
+            while (ctx.deadline - self._now()).total_seconds() > 0:
                 stored = [event.event for event in await self._log.read_stream(request_stream(origin))]
                 end = ending(stored)
                 if isinstance(end, RequestFailed):
                     return None  # not shared: another leads
                 if end is not None:
-                    return await self.of_request(asked.caller.project_id, origin)
+                    return await self.of_request(ctx.caller.project_id, origin)
                 try:
-                    await asked.departure.racing(asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S))
+                    await ctx.departure.racing(asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S))
                 except TimeoutError:
                     continue  # look into the log again
                 ended.clear()

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from api.authentication import Caller
-from api.request_context import Asked, InferenceRequest
+from api.request_context import InferenceRequest, RequestContext
 from domain.cache_key import cache_key, canonical_body
 from domain.chat import ChatRequest
 from domain.dialects.passthrough import rewrite
@@ -58,7 +58,7 @@ class Preparation:
         """
         return route(model, self._upstream_models, caller.providers)
 
-    def work_out(self, caller: Caller, inference_request: InferenceRequest) -> Asked:
+    def work_out(self, caller: Caller, inference_request: InferenceRequest) -> RequestContext:
         """Work a question out.
 
         Raises:
@@ -80,7 +80,7 @@ class Preparation:
             if bounds.may_lower and caller.settings.output_cap == "lower":
                 floor = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
         body = _body(request, inference_request, found)
-        return Asked(
+        return RequestContext(
             caller=caller,
             inference_request=inference_request,
             route=found,
@@ -116,25 +116,25 @@ class Preparation:
         return Bounds(input_tokens=input_tokens, output_tokens=output_tokens, may_lower=cap is None)
 
 
-def lower_cap(asked: Asked, granted_nano_usd: NanoUsd) -> None:
+def lower_cap(ctx: RequestContext, granted_nano_usd: NanoUsd) -> None:
     """Lower the output cap to what a smaller hold than asked for covers; such an answer is nobody else's."""
-    if asked.hold_nano_usd is None or granted_nano_usd >= asked.hold_nano_usd:
+    if ctx.hold_nano_usd is None or granted_nano_usd >= ctx.hold_nano_usd:
         return
-    assert asked.price is not None, "what was held has a price"
-    request = asked.request
+    assert ctx.price is not None, "what was held has a price"
+    request = ctx.request
     assert not isinstance(request, EmbeddingsRequest), "only an answer's length has a cap"
-    cap = cap_within(granted_nano_usd, asked.input_tokens, asked.price)
+    cap = cap_within(granted_nano_usd, ctx.input_tokens, ctx.price)
     if isinstance(request, ChatRequest):
-        asked.request = replace(request, max_tokens=cap)
-        asked.body = canonical_body(asked.request)
+        ctx.request = replace(request, max_tokens=cap)
+        ctx.body = canonical_body(ctx.request)
     else:
         cap //= request.choices
-        model = asked.route.upstream_model
+        model = ctx.route.upstream_model
         field = cap_field(request, takes_completion_tokens=wants_max_completion_tokens(model))
-        asked.body = rewrite(asked.body, {field: cap})
-    asked.lowered_cap = cap
-    asked.output_tokens = cap * (request.choices if isinstance(request, WireRequest) else 1)
-    asked.key = None
+        ctx.body = rewrite(ctx.body, {field: cap})
+    ctx.lowered_cap = cap
+    ctx.output_tokens = cap * (request.choices if isinstance(request, WireRequest) else 1)
+    ctx.key = None
 
 
 def _within_limits(bounds: Bounds) -> Bounds:

@@ -49,7 +49,7 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     """What goes on to the provider with a request in its own dialect."""
 
 
-class Asked(Struct, kw_only=True):
+class RequestContext(Struct, kw_only=True):
     """A question with its route, its bound, and where its key stands since it was last decided about."""
 
     caller: Caller

@@ -22,7 +22,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestContext:
     """A request that wants to be admitted."""
 
     request_id: str
@@ -79,7 +79,7 @@ class Ledger:
         self.keys: dict[str, Account] = {}
         self.rows: dict[str, Row] = {}
 
-    def decide(self, asked: Asked, now_ns: int, today: date) -> tuple[str, int]:
+    def decide(self, asked: RequestContext, now_ns: int, today: date) -> tuple[str, int]:
         """The outcome, and the hold that is granted."""
         key = self.keys[asked.key]
         limits = key.limits

@@ -8,18 +8,18 @@ from urllib.parse import unquote
 
 from msgspec import UNSET
 
-from tests.provider.asked import Answer, Asked, Call, Frame, Tool, argument_deltas, text_of
+from tests.provider.asked import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 from tests.provider.bill import Usage
 from tests.provider.openai_wire import sse
 
 
-def asked(body: dict[str, Any]) -> Asked:
+def asked(body: dict[str, Any]) -> RequestContext:
     """What a messages request asks."""
     choice = body.get("tool_choice") or {"type": "auto"}
     thinking = body.get("thinking") or {"type": "disabled"}
     wanted = body.get("output_format") or (body.get("output_config") or {}).get("format")
     tools = [Tool(name=tool["name"], schema=tool.get("input_schema")) for tool in body.get("tools") or ()]
-    return Asked(
+    return RequestContext(
         model=body["model"],
         prompt="\n".join(text_of(message.get("content")) for message in body["messages"]),
         user=(body.get("metadata") or {}).get("user_id") or "",

@@ -28,7 +28,7 @@ class Tool(Struct, frozen=True, kw_only=True):
     schema: dict[str, Any] | None
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class RequestContext(Struct, frozen=True, kw_only=True):
     """A request, without its wire."""
 
     model: str
@@ -96,7 +96,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     """What a wire makes an answer of: the request (`body` is its JSON), the plan, and the usage that is reported."""
 
     body: dict[str, Any]
-    asked: Asked
+    asked: RequestContext
     plan: Plan
     usage: Usage
 
@@ -113,7 +113,7 @@ def pieces(text: str, count: int) -> list[str]:
     return [text[start:end] for start, end in pairwise(bounds)]
 
 
-def plan(asked: Asked, words: Steering) -> Plan:
+def plan(asked: RequestContext, words: Steering) -> Plan:
     """Decide what is said."""
     digest = hashlib.sha256(asked.prompt.encode()).hexdigest()
     calls = tuple(_calls(asked, words, digest))
@@ -126,7 +126,7 @@ def plan(asked: Asked, words: Steering) -> Plan:
     )
 
 
-def _text(asked: Asked, words: Steering, digest: str) -> str:
+def _text(asked: RequestContext, words: Steering, digest: str) -> str:
     """An answer from which its prompt can be told."""
     if words.text is not None:
         return words.text
@@ -141,7 +141,7 @@ def _text(asked: Asked, words: Steering, digest: str) -> str:
     return text.ljust(words.chunks, "x")
 
 
-def _calls(asked: Asked, words: Steering, digest: str) -> Iterator[Call]:
+def _calls(asked: RequestContext, words: Steering, digest: str) -> Iterator[Call]:
     if asked.results:
         return
     schemas = {tool.name: tool.schema for tool in asked.tools}
