@@ -299,7 +299,7 @@ class Answering:
             # a worker has claimed it: the job did arrive
 
     async def _job(self, ctx: RequestContext) -> Job:
-        inference_request, found = ctx.inference_request, ctx.route
+        inference_request, route = ctx.inference_request, ctx.route
         body: bytes | None = ctx.body
         blob_id = None
         if len(ctx.body) > INLINE_BODY_LIMIT_BYTES:
@@ -310,11 +310,11 @@ class Answering:
             project_id=ctx.caller.project_id,
             key_id=ctx.caller.key_id,
             operation=inference_request.operation,
-            model=found.model,
-            provider=found.provider,
-            kind=found.kind,
-            base_url=found.base_url,
-            upstream_model=found.upstream_model,
+            model=route.model,
+            provider=route.provider,
+            kind=route.kind,
+            base_url=route.base_url,
+            upstream_model=route.upstream_model,
             price=ctx.price,
             body=body,
             body_blob_id=blob_id,
@@ -326,7 +326,7 @@ class Answering:
             cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
             input_bound=ctx.input_tokens,
             output_bound=ctx.output_tokens,
-            may_think_unseen=may_think_unseen(found.upstream_model),
+            may_think_unseen=may_think_unseen(route.upstream_model),
             reply_to=self._inbox.subject(inference_request.request_id),
             admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),
             deadline_ms=round(ctx.deadline.timestamp() * 1000),

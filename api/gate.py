@@ -176,7 +176,7 @@ class Gate:
     def _ask(
         self, ctx: RequestContext, newer_than: datetime | None, *, served: Commit | None = None, is_final: bool = False
     ) -> Ask:
-        inference_request, found = ctx.inference_request, ctx.route
+        inference_request, route = ctx.inference_request, ctx.route
         return Ask(
             newer_than=newer_than,
             served=served,
@@ -191,9 +191,9 @@ class Gate:
                 project_id=ctx.caller.project_id,
                 key_id=ctx.caller.key_id,
                 operation=inference_request.operation,
-                model=found.model,
-                provider=found.provider,
-                upstream_model=found.upstream_model,
+                model=route.model,
+                provider=route.provider,
+                upstream_model=route.upstream_model,
                 metadata=_encode(inference_request.metadata).decode()
                 if inference_request.metadata is not None
                 else None,

@@ -19,7 +19,7 @@ from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within, input_bound, output_bound
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NANO_PER_USD, ZERO, NanoUsd
-from domain.routing import Route, route, settled_temperature, wants_max_completion_tokens
+from domain.routing import Route, resolve_route, settled_temperature, wants_max_completion_tokens
 from domain.tokens import MAX_TOKENS
 from domain.wire import WireRequest, cap_field
 from infra.price_book import PriceBook
@@ -56,7 +56,7 @@ class Preparation:
             UnknownModel: no rule matches.
 
         """
-        return route(model, self._upstream_models, caller.providers)
+        return resolve_route(model, self._upstream_models, caller.providers)
 
     def work_out(self, caller: Caller, inference_request: InferenceRequest) -> RequestContext:
         """Work a question out.
@@ -66,27 +66,27 @@ class Preparation:
 
         """
         request = inference_request.request
-        found = self.route(caller, request.model)
+        route = self.route(caller, request.model)
         _check_allowed(caller, request.model)
-        check(request, found, inference_request.operation)
+        check(request, route, inference_request.operation)
         if isinstance(request, ChatRequest) and inference_request.has_native_defaults:
-            request = settled_temperature(request, found.upstream_model)
-        price = self._prices.price(found, inference_request.received_at)
-        bounds = _within_limits(self._bounds(request, found))
-        unbounded = _unbounded(request, found)
+            request = settled_temperature(request, route.upstream_model)
+        price = self._prices.price(route, inference_request.received_at)
+        bounds = _within_limits(self._bounds(request, route))
+        unbounded = _unbounded(request, route)
         hold, floor = None, ZERO
         if price is not None and unbounded is None:
             hold = floor = _within_hold(bound(bounds.input_tokens, bounds.output_tokens, price))
             if bounds.may_lower and caller.settings.output_cap == "lower":
                 floor = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
-        body = _body(request, inference_request, found)
+        body = _body(request, inference_request, route)
         return RequestContext(
             caller=caller,
             inference_request=inference_request,
-            route=found,
+            route=route,
             request=request,
             body=body,
-            key=_key(caller, inference_request, found, body),
+            key=_key(caller, inference_request, route, body),
             price=price,
             unbounded=unbounded,
             input_tokens=bounds.input_tokens,
@@ -96,12 +96,12 @@ class Preparation:
             deadline=inference_request.received_at + timedelta(seconds=self._request_timeout_s),
         )
 
-    def _bounds(self, request: RequestBody, found: Route) -> Bounds:
-        window = self._prices.context_window(found)
+    def _bounds(self, request: RequestBody, route: Route) -> Bounds:
+        window = self._prices.context_window(route)
         if not isinstance(request, WireRequest):
             return Bounds(
                 input_tokens=input_bound(request),
-                output_tokens=output_bound(request, found.upstream_model, window),
+                output_tokens=output_bound(request, route.upstream_model, window),
                 may_lower=isinstance(request, ChatRequest) and request.max_tokens is None,
             )
         if request.operation == "count_tokens":
@@ -111,8 +111,8 @@ class Preparation:
             input_tokens += window or DEFAULT_CONTEXT_WINDOW
         if request.operation == "embeddings":
             return Bounds(input_tokens=input_tokens, output_tokens=0, may_lower=False)
-        cap = _cap(request, found)
-        output_tokens = request.choices * (cap or longest_answer(found.upstream_model, window))
+        cap = _cap(request, route)
+        output_tokens = request.choices * (cap or longest_answer(route.upstream_model, window))
         return Bounds(input_tokens=input_tokens, output_tokens=output_tokens, may_lower=cap is None)
 
 
@@ -167,33 +167,33 @@ def _check_allowed(caller: Caller, model: str) -> None:
         raise Forbidden(f"this key may not use model {model!r}; it may use: {', '.join(allowed)}")
 
 
-def _unbounded(request: RequestBody, found: Route) -> str | None:
+def _unbounded(request: RequestBody, route: Route) -> str | None:
     """The field whose cost nobody can bound. A provider by configuration may sell anything by a field of its own."""
     if not isinstance(request, WireRequest):
         return None
-    return request.unbounded or (request.unknown if found.base_url is not None else None)
+    return request.unbounded or (request.unknown if route.base_url is not None else None)
 
 
-def _cap(request: WireRequest, found: Route) -> int | None:
+def _cap(request: WireRequest, route: Route) -> int | None:
     """The caller's output cap, where its provider knows the field: many of OpenAI's kind know the older one alone."""
     has_newer_alone = request.cap_fields == ("max_completion_tokens",)
-    if has_newer_alone and found.base_url is not None and not wants_max_completion_tokens(found.upstream_model):
+    if has_newer_alone and route.base_url is not None and not wants_max_completion_tokens(route.upstream_model):
         return None
     return request.output_cap
 
 
-def _body(request: RequestBody, inference_request: InferenceRequest, found: Route) -> bytes:
+def _body(request: RequestBody, inference_request: InferenceRequest, route: Route) -> bytes:
     if not isinstance(request, WireRequest):
         return canonical_body(request)
     changes: dict[str, Any] = {}
-    if request.model != found.upstream_model:
-        changes["model"] = found.upstream_model
+    if request.model != route.upstream_model:
+        changes["model"] = route.upstream_model
     if inference_request.stream is not None and (request.dialect, request.operation) == ("openai", "chat"):
         changes["stream_options"] = request.stream_options | {"include_usage": True}
     return rewrite(request.body, changes) if changes else request.body
 
 
-def _key(caller: Caller, inference_request: InferenceRequest, found: Route, body: bytes) -> bytes | None:
+def _key(caller: Caller, inference_request: InferenceRequest, route: Route, body: bytes) -> bytes | None:
     """Whether an answer is streamed, and with what in it, is no part of the question; what its provider is told is."""
     request = inference_request.request
     if inference_request.cache.mode == "off":
@@ -205,7 +205,7 @@ def _key(caller: Caller, inference_request: InferenceRequest, found: Route, body
     return cache_key(
         project_id=caller.project_id,
         operation=inference_request.operation,
-        provider=found.provider if found.base_url is None else f"{found.provider} {found.base_url}",
-        upstream_model=found.upstream_model,
+        provider=route.provider if route.base_url is None else f"{route.provider} {route.base_url}",
+        upstream_model=route.upstream_model,
         body=body,
     )

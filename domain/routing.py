@@ -72,7 +72,7 @@ _NO_TEMPERATURE = re.compile(
 _MAX_COMPLETION_TOKENS = re.compile(r"(o\d|gpt-5|codex-).*")
 
 
-def route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedProvider] = ()) -> Route:
+def resolve_route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedProvider] = ()) -> Route:
     """Find where a request for `model` goes.
 
     A provider's name and a slash in front settle it; then the models that the named providers list, then the rules.

@@ -17,7 +17,7 @@ from domain.errors import InvalidRequest
 from domain.events import PriceSet
 from domain.money import NANO_PER_USD, NanoUsd, to_usd
 from domain.pricing import ClassPrices, Price
-from domain.routing import route
+from domain.routing import resolve_route
 from infra.database import Pool
 from infra.price_book import ComparedPrice
 from projections.providers import is_configured
@@ -128,7 +128,7 @@ async def price_set(pool: Pool, call: NewPrice) -> PriceSet:
     """
     provider, _, model = call.model.partition("/")
     if not model or not await is_configured(pool, provider):
-        provider = route(call.model, {}).provider
+        provider = resolve_route(call.model, {}).provider
         model = call.model.removeprefix(f"{provider}/")
     return PriceSet(
         provider=provider,

@@ -10,7 +10,7 @@ from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.table import check
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest, UnknownModel
-from domain.routing import NamedProvider, route, settled_temperature
+from domain.routing import NamedProvider, resolve_route, settled_temperature
 from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 
@@ -161,14 +161,14 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
     ],
 )
 def test_anthropic_refuses_by_name_what_it_has_no_word_for(asked: ChatRequest, field: str) -> None:
-    to = route("claude-3-haiku", {})
+    to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
         check(asked, to, "chat")
     assert refused.value.field == field
 
 
 def test_embeddings_of_a_provider_without_them_are_refused() -> None:
-    to = route("claude-3-haiku", {})
+    to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
         check(EmbeddingsRequest(input="x"), to, "embeddings")
     assert refused.value.field == "model"
@@ -267,18 +267,18 @@ def test_the_default_temperature_is_sent_only_where_it_can_be() -> None:
     ],
 )
 def test_a_models_name_leads_to_its_provider(model: str, provider: str, upstream: str) -> None:
-    found = route(model, {})
+    found = resolve_route(model, {})
     assert (found.provider, found.upstream_model) == (provider, upstream)
 
 
 def test_an_operator_may_override_the_upstream_name() -> None:
-    assert route("claude-3-opus", {"claude-3-opus": "claude-opus-4-1"}).upstream_model == "claude-opus-4-1"
+    assert resolve_route("claude-3-opus", {"claude-3-opus": "claude-opus-4-1"}).upstream_model == "claude-opus-4-1"
 
 
 @pytest.mark.parametrize("model", ["llama", "", "nobody/gpt-4o", "openai/"])
 def test_a_name_that_no_rule_matches_is_refused(model: str) -> None:
     with pytest.raises(UnknownModel):
-        route(model, {})
+        resolve_route(model, {})
 
 
 OWN = NamedProvider(name="groq", kind="openai", base_url="https://own.example.com/v1", models=("llama", "openai/oss"))
@@ -300,7 +300,7 @@ ROUTER = NamedProvider(name="router", kind="openai", base_url="https://router.ex
 def test_a_name_leads_to_a_provider_by_configuration(
     model: str, provider: str, kind: str, upstream: str, base_url: str | None
 ) -> None:
-    found = route(model, {"llama": "never"}, [OWN, SHARED, ROUTER])
+    found = resolve_route(model, {"llama": "never"}, [OWN, SHARED, ROUTER])
     assert (found.provider, found.kind, found.upstream_model) == (provider, kind, upstream)
     assert found.base_url == base_url
 
@@ -314,15 +314,15 @@ def test_a_provider_takes_a_builtin_name_only_if_it_replaces_the_builtin_provide
     replacing = NamedProvider(
         name="other", kind="openai", base_url="https://y.example.com", models=BUILTIN_NAMES, replaces_builtin=True
     )
-    built_in = route(model, {}).provider
-    assert route(model, {}, [azure]).provider == built_in
-    assert route(f"azure/{model}", {}, [azure]).provider == "azure"
-    assert route("own", {}, [azure]).provider == "azure"
-    assert route(model, {}, [azure, replacing]).provider == "other"
-    assert route(f"{built_in}/{model}", {}, [azure, replacing]).provider == built_in
+    built_in = resolve_route(model, {}).provider
+    assert resolve_route(model, {}, [azure]).provider == built_in
+    assert resolve_route(f"azure/{model}", {}, [azure]).provider == "azure"
+    assert resolve_route("own", {}, [azure]).provider == "azure"
+    assert resolve_route(model, {}, [azure, replacing]).provider == "other"
+    assert resolve_route(f"{built_in}/{model}", {}, [azure, replacing]).provider == built_in
 
 
 @pytest.mark.parametrize("model", ["groq/gpt-4o", "groq/", "mixtral"])
 def test_a_provider_with_a_list_is_asked_for_nothing_else(model: str) -> None:
     with pytest.raises(UnknownModel):
-        route(model, {}, [OWN, SHARED])
+        resolve_route(model, {}, [OWN, SHARED])
