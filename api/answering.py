@@ -199,10 +199,10 @@ class Answering:
         known = self._known.remembered(ctx)
         if known is not None:
             return await self._serve(ctx, known, shared=False)
-        newer_than, pause_s = ctx.newer_than, ASK_AGAIN_S
+        min_created_at, pause_s = ctx.min_created_at, ASK_AGAIN_S
         while (ctx.deadline - self._now()).total_seconds() > 0:
             ctx.departure.check()
-            decision = await self._gate.decide(ctx, newer_than)
+            decision = await self._gate.decide(ctx, min_created_at)
             match decision.outcome:
                 case "admitted":
                     lower_cap(ctx, decision.hold_nano_usd)
@@ -212,7 +212,7 @@ class Answering:
                 case "hit":
                     assert decision.origin is not None, "a hit has an origin"
                     known = await self._known.cached(ctx, decision.origin)
-                    newer_than = None  # what the index promised is no longer kept: a fresh answer, then
+                    min_created_at = None  # what the index promised is no longer kept: a fresh answer, then
                 case "follow":
                     assert decision.origin is not None, "one who follows has a leader"
                     known = await self._known.followed(ctx, decision.origin)

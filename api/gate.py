@@ -108,7 +108,7 @@ class Gate:
         else:
             await self._log.append(served)
 
-    async def decide(self, ctx: RequestContext, newer_than: datetime | None) -> Decision:
+    async def decide(self, ctx: RequestContext, min_created_at: datetime | None) -> Decision:
         """Have it decided: admitted, or found (`hit`, `follow`), or to be asked once more (`again`).
 
         Raises:
@@ -120,16 +120,16 @@ class Gate:
 
         """
         since_s = time.monotonic()
-        decision = await self._admission.admit(self._ask(ctx, newer_than))
+        decision = await self._admission.admit(self._ask(ctx, min_created_at))
         if decision.outcome in WAITING:
             ctx.is_counted = True
             waited = await self._lines.ask_again(
                 ctx.caller.key_id,
-                lambda: self._admission.admit(self._ask(ctx, newer_than)),
+                lambda: self._admission.admit(self._ask(ctx, min_created_at)),
                 ctx.caller.settings.budget_wait_ms / 1000,
                 ctx.departure,
             )
-            decision = waited or await self._admission.admit(self._ask(ctx, newer_than, is_final=True))
+            decision = waited or await self._admission.admit(self._ask(ctx, min_created_at, is_final=True))
         await self._note(ctx, decision, since_s)
         return decision
 
@@ -174,11 +174,16 @@ class Gate:
         )
 
     def _ask(
-        self, ctx: RequestContext, newer_than: datetime | None, *, served: Commit | None = None, is_final: bool = False
+        self,
+        ctx: RequestContext,
+        min_created_at: datetime | None,
+        *,
+        served: Commit | None = None,
+        is_final: bool = False,
     ) -> Ask:
         inference_request, route = ctx.inference_request, ctx.route
         return Ask(
-            newer_than=newer_than,
+            min_created_at=min_created_at,
             served=served,
             hold_nano_usd=ctx.hold_nano_usd,
             floor_nano_usd=ctx.floor_nano_usd,

@@ -34,10 +34,10 @@ class KnownAnswers:
 
     def remembered(self, ctx: RequestContext) -> CachedAnswer | None:
         """The answer in this process's memory, if it is new enough."""
-        newer_than = ctx.newer_than
-        if ctx.key is None or newer_than is None:
+        min_created_at = ctx.min_created_at
+        if ctx.key is None or min_created_at is None:
             return None
-        return self._memory.get(ctx.key, newer_than=newer_than, now=ctx.inference_request.received_at)
+        return self._memory.get(ctx.key, min_created_at=min_created_at, now=ctx.inference_request.received_at)
 
     def remember(self, ctx: RequestContext, body: bytes, receipt: Receipt) -> None:
         """Keep a fresh answer in memory, where it may be kept."""

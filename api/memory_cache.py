@@ -32,7 +32,7 @@ class MemoryCache:
         self._entries: OrderedDict[bytes, CachedAnswer] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: bytes, *, newer_than: datetime, now: datetime) -> CachedAnswer | None:
+    def get(self, key: bytes, *, min_created_at: datetime, now: datetime) -> CachedAnswer | None:
         """The answer under a key, where it was made after `newer_than` and has not expired."""
         entry = self._entries.get(key)
         if entry is None:
@@ -40,7 +40,7 @@ class MemoryCache:
         if entry.expires_at <= now:
             self._remove(key)
             return None
-        if entry.created_at < newer_than:
+        if entry.created_at < min_created_at:
             return None
         self._entries.move_to_end(key)
         return entry

@@ -84,7 +84,7 @@ class RequestContext(Struct, kw_only=True):
     """The output cap that fitted into the budget, where that is lower than the model's own."""
 
     @property
-    def newer_than(self) -> datetime | None:
+    def min_created_at(self) -> datetime | None:
         """How old a cached answer may be; None where a fresh one is wanted."""
         cache = self.inference_request.cache
         return self.inference_request.received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None

@@ -44,7 +44,7 @@ def ask(project: str, key: str) -> Ask:
     """A chat that may cost something."""
     now = datetime.now(UTC)
     return Ask(
-        newer_than=now - timedelta(hours=1),
+        min_created_at=now - timedelta(hours=1),
         hold_nano_usd=NanoUsd(9_000_000),
         floor_nano_usd=NanoUsd(9_000_000),
         token_bound=200,

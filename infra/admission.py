@@ -58,7 +58,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     """A request that wants to be admitted."""
 
     attempt: Attempt
-    newer_than: datetime | None
+    min_created_at: datetime | None
     """How old a cached answer may be; None: a fresh one is wanted."""
     served: Commit | None = None
     """Where the answer is at hand: the event of giving it, which lands unless the rate limit refuses. Nothing else is
@@ -213,7 +213,7 @@ class Admission:
                     attempt.upstream_model,
                     attempt.metadata,
                     attempt.cache_key,
-                    ask.newer_than,
+                    ask.min_created_at,
                     leader,
                     ask.hold_nano_usd,
                     ask.floor_nano_usd,

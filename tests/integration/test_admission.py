@@ -221,9 +221,9 @@ async def test_a_cached_answer_is_found_while_it_is_new_enough(ledger: RealLedge
         now + timedelta(minutes=5),
     )
 
-    async def outcome(newer_than: datetime | None, at: datetime) -> tuple[str, str | None]:
+    async def outcome(min_created_at: datetime | None, at: datetime) -> tuple[str, str | None]:
         wanted = attempt(project, key, cache_key=KEY, now=at)
-        decision = await ledger.admission.admit(ask(wanted, newer_than=newer_than))
+        decision = await ledger.admission.admit(ask(wanted, min_created_at=min_created_at))
         await ledger.admission.drop(wanted.request_id)
         return decision.outcome, decision.origin
 

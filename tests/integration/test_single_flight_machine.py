@@ -203,12 +203,14 @@ class FlightMachine(RuleBasedStateMachine):
         return ledger.attempt(self.projects[project], self.keys[project], cache_key=cache_key, now=self.clock.now)
 
     def _decide(self, made: list[Attempt], processes: tuple[int, ...], is_fresh: bool) -> list[Decision]:
-        newer_than = None if is_fresh else self.clock.now - TTL
+        min_created_at = None if is_fresh else self.clock.now - TTL
 
         async def together() -> list[Decision]:
             return await asyncio.gather(
                 *(
-                    self.admissions[processes[place % len(processes)]].admit(ledger.ask(one, newer_than=newer_than))
+                    self.admissions[processes[place % len(processes)]].admit(
+                        ledger.ask(one, min_created_at=min_created_at)
+                    )
                     for place, one in enumerate(made)
                 )
             )

@@ -88,9 +88,9 @@ def test_memory_keeps_what_was_used_last_within_its_bytes() -> None:
     cache = MemoryCache(10_000)
     for name in (b"a", b"b", b"c"):
         cache.put(name, answer(2_000))
-        cache.get(b"a", newer_than=NOW, now=NOW)
+        cache.get(b"a", min_created_at=NOW, now=NOW)
     cache.put(b"d", answer(2_000))
-    found = {name for name in (b"a", b"b", b"c", b"d") if cache.get(name, newer_than=NOW, now=NOW)}
+    found = {name for name in (b"a", b"b", b"c", b"d") if cache.get(name, min_created_at=NOW, now=NOW)}
     assert b"a" in found
     assert b"b" not in found
 
@@ -98,15 +98,15 @@ def test_memory_keeps_what_was_used_last_within_its_bytes() -> None:
 def test_memory_gives_nothing_too_old_and_nothing_expired() -> None:
     cache = MemoryCache(10_000)
     cache.put(b"a", answer(10))
-    assert cache.get(b"a", newer_than=NOW + timedelta(seconds=1), now=NOW) is None
-    assert cache.get(b"a", newer_than=NOW, now=NOW) is not None
-    assert cache.get(b"a", newer_than=NOW, now=NOW + timedelta(hours=2)) is None
+    assert cache.get(b"a", min_created_at=NOW + timedelta(seconds=1), now=NOW) is None
+    assert cache.get(b"a", min_created_at=NOW, now=NOW) is not None
+    assert cache.get(b"a", min_created_at=NOW, now=NOW + timedelta(hours=2)) is None
 
 
 def test_memory_keeps_nothing_larger_than_itself() -> None:
     cache = MemoryCache(1_000)
     cache.put(b"a", answer(2_000))
-    assert cache.get(b"a", newer_than=NOW, now=NOW) is None
+    assert cache.get(b"a", min_created_at=NOW, now=NOW) is None
 
 
 async def test_of_two_who_listen_for_a_departure_the_other_hears_it_when_one_has_stopped() -> None:
