@@ -161,7 +161,7 @@ class Gate:
             limit_nano_usd=window.limit_nano_usd,
             taken_nano_usd=window.taken_nano_usd,
             held_nano_usd=window.held_nano_usd,
-            asked_nano_usd=ctx.floor_nano_usd,
+            asked_nano_usd=ctx.min_hold_nano_usd,
         )
         await self._log.append(
             Commit(
@@ -186,7 +186,7 @@ class Gate:
             min_created_at=min_created_at,
             served=served,
             hold_nano_usd=ctx.hold_nano_usd,
-            floor_nano_usd=ctx.floor_nano_usd,
+            min_hold_nano_usd=ctx.min_hold_nano_usd,
             is_final=is_final,
             token_bound=ctx.input_tokens,
             is_counted=ctx.is_counted,
@@ -251,7 +251,7 @@ def _refusal(ctx: RequestContext, decision: Decision) -> GatewayError | None:
             error = _unbounded(ctx)
         case "full" | "spent":
             assert decision.window is not None, "money refuses in a window"
-            error = BudgetExceeded.of(decision.window, ctx.floor_nano_usd, only_held=decision.outcome == "full")
+            error = BudgetExceeded.of(decision.window, ctx.min_hold_nano_usd, only_held=decision.outcome == "full")
         case _:
             return None
     error.standing = standing

@@ -74,11 +74,11 @@ class Preparation:
         price = self._prices.price(route, inference_request.received_at)
         bounds = _within_limits(self._bounds(request, route))
         unbounded = _unbounded(request, route)
-        hold, floor = None, ZERO
+        hold, min_hold = None, ZERO
         if price is not None and unbounded is None:
-            hold = floor = _within_hold(bound(bounds.input_tokens, bounds.output_tokens, price))
+            hold = min_hold = _within_hold(bound(bounds.input_tokens, bounds.output_tokens, price))
             if bounds.may_lower and caller.settings.output_cap == "lower":
-                floor = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
+                min_hold = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
         body = _body(request, inference_request, route)
         return RequestContext(
             caller=caller,
@@ -92,7 +92,7 @@ class Preparation:
             input_tokens=bounds.input_tokens,
             output_tokens=bounds.output_tokens,
             hold_nano_usd=hold,
-            floor_nano_usd=floor,
+            min_hold_nano_usd=min_hold,
             deadline=inference_request.received_at + timedelta(seconds=self._request_timeout_s),
         )
 

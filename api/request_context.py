@@ -73,7 +73,7 @@ class RequestContext(Struct, kw_only=True):
     output_tokens: int
     """The most that the answer may be counted as; lower once its cap is."""
     hold_nano_usd: NanoUsd | None
-    floor_nano_usd: NanoUsd
+    min_hold_nano_usd: NanoUsd
     deadline: datetime
     is_counted: bool = False
     """Whether it has been counted toward the rate limit."""

@@ -46,7 +46,7 @@ def ask(project: str, key: str) -> Ask:
     return Ask(
         min_created_at=now - timedelta(hours=1),
         hold_nano_usd=NanoUsd(9_000_000),
-        floor_nano_usd=NanoUsd(9_000_000),
+        min_hold_nano_usd=NanoUsd(9_000_000),
         token_bound=200,
         attempt=Attempt(
             request_id=new_id("req"),

@@ -65,7 +65,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     asked. It is dated as the attempt is."""
     hold_nano_usd: NanoUsd | None
     """The most that it can cost; None: nobody can price it."""
-    floor_nano_usd: NanoUsd
+    min_hold_nano_usd: NanoUsd
     """The least hold that is of use: less than the above where the answer may be capped lower."""
     is_final: bool = False
     """A lower hold is taken at once, instead of waiting for what others hold."""
@@ -216,7 +216,7 @@ class Admission:
                     ask.min_created_at,
                     leader,
                     ask.hold_nano_usd,
-                    ask.floor_nano_usd,
+                    ask.min_hold_nano_usd,
                     ask.token_bound,
                     ask.is_final,
                     ask.is_counted,

@@ -161,14 +161,14 @@ async def test_what_is_spent_refuses_at_once_and_what_is_held_asks_to_wait(ledge
 async def test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     await ledger.admission.admit(ask(attempt(project, key), hold=40))
-    patient = ask(attempt(project, key, cache_key=KEY), hold=90, floor_nano_usd=20)
+    patient = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20)
     assert (await ledger.admission.admit(patient)).outcome == "full"
-    final = ask(attempt(project, key, cache_key=KEY), hold=90, floor_nano_usd=20, is_final=True)
+    final = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20, is_final=True)
     lowered = await ledger.admission.admit(final)
     assert (lowered.outcome, lowered.hold_nano_usd) == ("admitted", 60)
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight WHERE cache_key IS NOT NULL") == 0
     second = await ledger.new_key(project, daily_budget_nano_usd=100)
-    idle = await ledger.admission.admit(ask(attempt(project, second), hold=110, floor_nano_usd=20))
+    idle = await ledger.admission.admit(ask(attempt(project, second), hold=110, min_hold_nano_usd=20))
     assert (idle.outcome, idle.hold_nano_usd) == ("admitted", 100)
 
 

@@ -80,7 +80,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for is_first, hold, floor, tokens, is_final in asked:
             made = ledger.attempt(self.project_id, self.keys[0 if is_first else 1], now=self.clock.now)
             wanted.append(
-                ledger.ask(made, hold=hold, floor_nano_usd=min(hold, floor), token_bound=tokens, is_final=is_final)
+                ledger.ask(made, hold=hold, min_hold_nano_usd=min(hold, floor), token_bound=tokens, is_final=is_final)
             )
 
         async def together() -> list[Any]:
@@ -95,7 +95,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     request_id=one.attempt.request_id,
                     key=one.attempt.key_id,
                     hold=one.hold_nano_usd or 0,
-                    floor=one.floor_nano_usd,
+                    floor=one.min_hold_nano_usd,
                     tokens=one.token_bound,
                     is_final=one.is_final,
                 ),
