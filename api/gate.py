@@ -129,7 +129,7 @@ class Gate:
                 ctx.caller.settings.budget_wait_ms / 1000,
                 ctx.departure,
             )
-            decision = waited or await self._admission.admit(self._ask(ctx, min_created_at, is_final=True))
+            decision = waited or await self._admission.admit(self._ask(ctx, min_created_at, accept_lower_hold=True))
         await self._note(ctx, decision, since_s)
         return decision
 
@@ -179,7 +179,7 @@ class Gate:
         min_created_at: datetime | None,
         *,
         served: Commit | None = None,
-        is_final: bool = False,
+        accept_lower_hold: bool = False,
     ) -> Ask:
         inference_request, route = ctx.inference_request, ctx.route
         return Ask(
@@ -187,7 +187,7 @@ class Gate:
             served=served,
             hold_nano_usd=ctx.hold_nano_usd,
             min_hold_nano_usd=ctx.min_hold_nano_usd,
-            is_final=is_final,
+            accept_lower_hold=accept_lower_hold,
             token_bound=ctx.input_tokens,
             is_counted=ctx.is_counted,
             key_version=ctx.caller.key_version,

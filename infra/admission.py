@@ -67,7 +67,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     """The most that it can cost; None: nobody can price it."""
     min_hold_nano_usd: NanoUsd
     """The least hold that is of use: less than the above where the answer may be capped lower."""
-    is_final: bool = False
+    accept_lower_hold: bool = False
     """A lower hold is taken at once, instead of waiting for what others hold."""
     token_bound: int
     """The most tokens that it will be counted as reading."""
@@ -218,7 +218,7 @@ class Admission:
                     ask.hold_nano_usd,
                     ask.min_hold_nano_usd,
                     ask.token_bound,
-                    ask.is_final,
+                    ask.accept_lower_hold,
                     ask.is_counted,
                     attempt.reply_to,
                     attempt.admitted_at,

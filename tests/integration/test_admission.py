@@ -163,7 +163,7 @@ async def test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger: RealL
     await ledger.admission.admit(ask(attempt(project, key), hold=40))
     patient = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20)
     assert (await ledger.admission.admit(patient)).outcome == "full"
-    final = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20, is_final=True)
+    final = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20, accept_lower_hold=True)
     lowered = await ledger.admission.admit(final)
     assert (lowered.outcome, lowered.hold_nano_usd) == ("admitted", 60)
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight WHERE cache_key IS NOT NULL") == 0

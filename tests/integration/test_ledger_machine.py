@@ -77,10 +77,16 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def ask_together(self, asked: list[tuple[bool, int, int, int, bool]]) -> None:
         wanted = []
-        for is_first, hold, floor, tokens, is_final in asked:
+        for is_first, hold, floor, tokens, accept_lower_hold in asked:
             made = ledger.attempt(self.project_id, self.keys[0 if is_first else 1], now=self.clock.now)
             wanted.append(
-                ledger.ask(made, hold=hold, min_hold_nano_usd=min(hold, floor), token_bound=tokens, is_final=is_final)
+                ledger.ask(
+                    made,
+                    hold=hold,
+                    min_hold_nano_usd=min(hold, floor),
+                    token_bound=tokens,
+                    accept_lower_hold=accept_lower_hold,
+                )
             )
 
         async def together() -> list[Any]:
@@ -97,7 +103,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     hold=one.hold_nano_usd or 0,
                     floor=one.min_hold_nano_usd,
                     tokens=one.token_bound,
-                    is_final=one.is_final,
+                    accept_lower_hold=one.accept_lower_hold,
                 ),
                 now_ns,
                 self.clock.now.date(),

@@ -30,7 +30,7 @@ class RequestContext:
     hold: int
     floor: int
     tokens: int
-    is_final: bool
+    accept_lower_hold: bool
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Ledger:
             if is_blocked or (granted > free and asked.floor > fits):
                 return "spent", 0
             if granted > free:
-                if asked.floor > free or (free < fits and not asked.is_final):
+                if asked.floor > free or (free < fits and not asked.accept_lower_hold):
                     return "full", 0
                 granted = free
         if limits.concurrency is not None and self.in_flight(asked.key) >= limits.concurrency:
