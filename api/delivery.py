@@ -10,7 +10,7 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
-from api.answering import Answer, StreamedAnswer
+from api.inference import Answer, StreamedAnswer
 from domain.errors import GatewayError
 from domain.money import to_usd
 

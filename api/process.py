@@ -9,12 +9,12 @@ import structlog
 import uvicorn
 
 from api.accounts import Accounts
-from api.answering import Answering
 from api.app import create_app
 from api.authentication import Authenticator
 from api.connections import Connections, connection_limit
 from api.gate import Gate
 from api.http_protocol import limited_protocol
+from api.inference import InferenceService
 from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
 from api.memory_cache import MemoryCache
@@ -80,7 +80,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     blobs = Blobs(pool, event_log, vault)
     memory = MemoryCache(settings.cache_memory_bytes)
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
-    answering = Answering(
+    inference = InferenceService(
         authenticator=authenticator,
         event_log=event_log,
         gate=Gate(
@@ -110,7 +110,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
             pool, event_log, vault, hints.keys_changed, allow_loopback=settings.allow_loopback_urls
         ),
         authenticator=authenticator,
-        answering=answering,
+        inference=inference,
         large_requests=large_requests,
         metrics=metrics,
         rate_refusals=rate_refusals,

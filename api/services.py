@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from api.accounts import Accounts
-from api.answering import Answering
 from api.authentication import Authenticator
 from api.connections import Connections
+from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.pricing import PriceSetting
@@ -34,7 +34,7 @@ class Services:
     accounts: Accounts
     provider_settings: ProviderSettings
     authenticator: Authenticator
-    answering: Answering
+    inference: InferenceService
     large_requests: LargeRequests
     metrics: Metrics
     rate_refusals: RateRefusals

@@ -9,9 +9,9 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
-from api.answering import Answer
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.departure import departure_of
+from api.inference import Answer
 from api.limit_headers import limit_headers
 from api.native.envelope import Described, Description
 from api.native.headers import JSON
@@ -127,12 +127,12 @@ async def _complete(
         has_native_defaults=True,
         stream=StreamWish(surface="native") if getattr(call, "stream", None) else None,
     )
-    answering = services.answering
+    inference = services.inference
     if inference_request.stream is None:
         async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
-            return _delivered(await answering.answer(caller, inference_request, departure), inference_request)
+            return _delivered(await inference.answer(caller, inference_request, departure), inference_request)
     async with departure_of(request.receive) as departure:
-        answer = await answering.stream(caller, inference_request, departure)
+        answer = await inference.stream(caller, inference_request, departure)
     return EventStream(answer, NativeStream(inference_request), stream_headers(answer) | limit_headers(answer.standing))
 
 

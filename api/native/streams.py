@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from api.answering import Answer
+from api.inference import Answer
 from api.native.envelope import FailureEnvelope, Stream
 from api.request_context import InferenceRequest
 from domain.chat import ChatAnswer

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 from litestar import Response
 
-from api.answering import Answer
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.departure import departure_of
+from api.inference import Answer
 from api.request_context import InferenceRequest
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
 from api.wishes import cache_policy, metadata_of
@@ -81,9 +81,9 @@ async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)
     services = services_of(request)
-    answering = services.answering
+    inference = services.inference
     wire, read = await services.large_requests.run(
-        caller.project_id, len(body), _parsed, body, call, lambda model: answering.route(caller, model)
+        caller.project_id, len(body), _parsed, body, call, lambda model: inference.route(caller, model)
     )
     with_usage = call.surface != "openai" or wire.stream_options.get("include_usage") is True
     is_stream = wire.is_stream and call.replay_wire is not None
@@ -105,11 +105,11 @@ async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
     )
     if inference_request.stream is not None:
         async with departure_of(request.receive) as departure:
-            answer = await answering.stream(caller, inference_request, departure)
+            answer = await inference.stream(caller, inference_request, departure)
         stream = VendorStream(call, inference_request, is_told=read is not None)
         return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.standing))
     async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
-        answer = await answering.answer(caller, inference_request, departure)
+        answer = await inference.answer(caller, inference_request, departure)
     content = await offload(len(answer.body), _written, answer, read)
     headers = named | answer_headers(answer) | call.limit_headers(answer.standing)
     return Response(content, media_type=JSON, headers=headers)

@@ -104,7 +104,7 @@ class StreamedAnswer:
         return part
 
 
-class Answering:
+class InferenceService:
     """Answers questions for one API process."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Answering:
 
         """
         assert inference_request.stream is None, "asked to be streamed"
-        answer = await self._find(caller, inference_request, departure)
+        answer = await self._run(caller, inference_request, departure)
         assert isinstance(answer, Answer), "in one piece"
         return answer
 
@@ -165,9 +165,9 @@ class Answering:
 
         """
         assert inference_request.stream is not None, "not asked to be streamed"
-        return await self._find(caller, inference_request, departure)
+        return await self._run(caller, inference_request, departure)
 
-    async def _find(
+    async def _run(
         self, caller: Caller, inference_request: InferenceRequest, departure: Departure
     ) -> Answer | StreamedAnswer:
         is_counted = False
@@ -190,15 +190,15 @@ class Answering:
             names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.request)
             ctx.needs_own_credential = ctx.needs_own_credential or names_own
         try:
-            return await self._answer(ctx)
+            return await self._admit_and_dispatch(ctx)
         except GatewayError as error:
             error.standing = ctx.standing
             raise
 
-    async def _answer(self, ctx: RequestContext) -> Answer | StreamedAnswer:
+    async def _admit_and_dispatch(self, ctx: RequestContext) -> Answer | StreamedAnswer:
         known = self._known.remembered(ctx)
         if known is not None:
-            return await self._serve(ctx, known, shared=False)
+            return await self._serve_cached(ctx, known, shared=False)
         min_created_at, pause_s = ctx.min_created_at, ASK_AGAIN_S
         while (ctx.deadline - self._now()).total_seconds() > 0:
             ctx.departure.check()
@@ -219,7 +219,7 @@ class Answering:
                 case _:
                     known = None
             if known is not None:
-                return await self._serve(ctx, known, shared=decision.outcome == "follow")
+                return await self._serve_cached(ctx, known, shared=decision.outcome == "follow")
             await asyncio.sleep(pause_s)
             pause_s = min(MAX_ASK_AGAIN_S, 2 * pause_s)
         raise self._timed_out(ctx)
@@ -365,7 +365,7 @@ class Answering:
         provider, allowed = ctx.route.provider, ctx.deadline - ctx.inference_request.received_at
         return ProviderTimeout(f"{provider} did not answer within {allowed.total_seconds():g} s", provider=provider)
 
-    async def _serve(self, ctx: RequestContext, known: CachedAnswer, *, shared: bool) -> Answer:
+    async def _serve_cached(self, ctx: RequestContext, known: CachedAnswer, *, shared: bool) -> Answer:
         """Give a known answer again; the event of it is in the log before the caller has it."""
         ctx.inference_request.in_hand.take(len(known.body))
         now = self._now()
