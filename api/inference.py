@@ -19,8 +19,8 @@ from api.gate import Gate, StaleKey
 from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
 from api.memory_cache import CachedAnswer
-from api.preparation import Preparation, lower_cap
 from api.request_context import InferenceRequest, RequestContext
+from api.request_planner import RequestPlanner, lower_cap
 from domain.answer import Receipt, error_of
 from domain.errors import CallerLeft, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
@@ -114,7 +114,7 @@ class InferenceService:
         event_log: EventLog,
         gate: Gate,
         known: KnownAnswers,
-        preparation: Preparation,
+        planner: RequestPlanner,
         large_requests: LargeRequests,
         objects: ProviderObjects,
         queue: JobQueue,
@@ -127,7 +127,7 @@ class InferenceService:
         self._log = event_log
         self._gate = gate
         self._known = known
-        self._preparation = preparation
+        self._planner = planner
         self._large_requests = large_requests
         self._objects = objects
         self._queue = queue
@@ -138,8 +138,8 @@ class InferenceService:
         self._dispatched = DispatchedRequests()
 
     def route(self, caller: Caller, model: str) -> Route:
-        """Where a caller's request for a model goes. Raises as `Preparation.route`."""
-        return self._preparation.route(caller, model)
+        """Where a caller's request for a model goes. Raises as `RequestPlanner.route`."""
+        return self._planner.route(caller, model)
 
     async def answer(self, caller: Caller, inference_request: InferenceRequest, departure: Departure) -> Answer:
         """Find or make the answer, in one piece.
@@ -182,7 +182,7 @@ class InferenceService:
         self, caller: Caller, inference_request: InferenceRequest, departure: Departure, *, is_counted: bool
     ) -> Answer | StreamedAnswer:
         ctx = await self._large_requests.run(
-            caller.project_id, inference_request.size_bytes, self._preparation.work_out, caller, inference_request
+            caller.project_id, inference_request.size_bytes, self._planner.plan, caller, inference_request
         )
         ctx.departure, ctx.is_counted = departure, is_counted
         ctx.needs_own_credential = ctx.route.provider in caller.own_credentials

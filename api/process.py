@@ -19,12 +19,12 @@ from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
 from api.memory_cache import MemoryCache
 from api.metrics import Metrics
-from api.preparation import Preparation
 from api.pricing import PriceSetting, keep_prices
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
 from api.reply_recovery import ReplyRecovery
+from api.request_planner import RequestPlanner
 from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
@@ -91,7 +91,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         direct=direct,
         inbox=inbox,
         blobs=blobs,
-        preparation=Preparation(
+        planner=RequestPlanner(
             prices=prices, upstream_models=settings.upstream_models, request_timeout_s=settings.request_timeout_s
         ),
         large_requests=large_requests,

@@ -41,7 +41,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """The caller set no cap of its own."""
 
 
-class Preparation:
+class RequestPlanner:
     """Works questions out for one API process."""
 
     def __init__(self, *, prices: PriceBook, upstream_models: Mapping[str, str], request_timeout_s: float) -> None:
@@ -58,7 +58,7 @@ class Preparation:
         """
         return resolve_route(model, self._upstream_models, caller.providers)
 
-    def work_out(self, caller: Caller, inference_request: InferenceRequest) -> RequestContext:
+    def plan(self, caller: Caller, inference_request: InferenceRequest) -> RequestContext:
         """Work a question out.
 
         Raises:
