@@ -17,8 +17,8 @@ from api.native.envelope import Described, Description
 from api.native.headers import JSON
 from api.native.streams import STREAM, NativeStream
 from api.request_context import InferenceRequest
+from api.request_options import CacheTtl, Metadata, cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
-from api.wishes import CacheTtl, Metadata, cache_policy, metadata_of
 from domain.chat import AnswerUsage, ChatRequest, Choice
 from domain.decoding import decoded
 from domain.embeddings import Embedding, EmbeddingsRequest

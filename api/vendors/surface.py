@@ -17,8 +17,8 @@ from api.delivery import EventStream, answer_headers, stream_headers
 from api.departure import departure_of
 from api.inference import Answer
 from api.request_context import InferenceRequest
+from api.request_options import cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
-from api.wishes import cache_policy, metadata_of
 from domain.chat import ChatAnswer, ChatRequest
 from domain.dialects.passthrough import with_cost
 from domain.dialects.table import passes_on
