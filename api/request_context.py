@@ -16,7 +16,7 @@ from domain.pricing import Price
 from domain.routing import ECHO, Route
 from domain.wire import WireRequest
 from infra.byte_budget import BytesInHand
-from infra.jobs import StreamWish
+from infra.jobs import StreamFormat
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     """What it and its answer take of the process's budget."""
     has_native_defaults: bool = False
     """Whether what the caller left out is as the native API says, not as its vendor does."""
-    stream: StreamWish | None = None
+    stream: StreamFormat | None = None
     """None: the answer is wanted in one piece."""
     headers: dict[str, str] | None = None
     query: str | None = None

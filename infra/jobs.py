@@ -74,7 +74,7 @@ _PASSING = (408, 500, 503)
 Surface = Literal["native", "openai", "anthropic", "responses"]
 
 
-class StreamWish(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the caller wants its answer streamed."""
 
     surface: Surface
@@ -108,7 +108,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: dict[str, str] | None = None
     query: str | None = None
     """What the caller's vendor headers and query say (`anthropic-beta`, `beta=true`), passed on with a wire body."""
-    stream: StreamWish | None = None
+    stream: StreamFormat | None = None
     """None: the answer is given in one piece."""
     cancel_on_disconnect: bool = False
     """Of an answer in one piece: the call is given up once nothing waits for it."""

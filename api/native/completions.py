@@ -24,7 +24,7 @@ from domain.decoding import decoded
 from domain.embeddings import Embedding, EmbeddingsRequest
 from domain.events import Operation
 from domain.money import to_usd
-from infra.jobs import StreamWish
+from infra.jobs import StreamFormat
 
 
 class ChatCall(ChatRequest, frozen=True, kw_only=True):
@@ -125,7 +125,7 @@ async def _complete(
         received_at=received_at,
         in_hand=bytes_in_hand(request),
         has_native_defaults=True,
-        stream=StreamWish(surface="native") if getattr(call, "stream", None) else None,
+        stream=StreamFormat(surface="native") if getattr(call, "stream", None) else None,
     )
     inference = services.inference
     if inference_request.stream is None:

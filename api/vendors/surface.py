@@ -30,7 +30,7 @@ from domain.routing import Route
 from domain.stream import replay_chat
 from domain.tokens import TokenUsage
 from domain.wire import WireDialect, WireOperation, WireRequest, read_wire
-from infra.jobs import StreamWish, Surface
+from infra.jobs import StreamFormat, Surface
 from infra.offload import offload
 
 JSON = "application/json"
@@ -98,7 +98,7 @@ async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
         metadata=metadata_of(request),
         received_at=received_at,
         in_hand=bytes_in_hand(request),
-        stream=StreamWish(surface=call.surface, with_usage=with_usage) if is_stream else None,
+        stream=StreamFormat(surface=call.surface, with_usage=with_usage) if is_stream else None,
         headers={name: ", ".join(lines) for name in call.forwarded if (lines := request.headers.getall(name, []))}
         or None,
         query=_query(request) if call.forwards_query else None,
@@ -142,15 +142,15 @@ class VendorStream:
 
     def replay(self, answer: Answer) -> Iterable[bytes]:
         """See `SurfaceStream`."""
-        wish = self._question.stream
-        assert wish is not None, "asked to be streamed"
+        stream_format = self._question.stream
+        assert stream_format is not None, "asked to be streamed"
         if self._is_told:
             assert self._call.replay_told is not None, "what is told can be told again"
             return self._call.replay_told(
-                _decode_chat(answer.body), answer.receipt.usage, _cost(answer), wish.with_usage
+                _decode_chat(answer.body), answer.receipt.usage, _cost(answer), stream_format.with_usage
             )
         assert self._call.replay_wire is not None, "what is streamed can be streamed again"
-        return self._call.replay_wire(answer.body, _cost(answer), wish.with_usage)
+        return self._call.replay_wire(answer.body, _cost(answer), stream_format.with_usage)
 
     def error(self, error: GatewayError, sent: bytes) -> bytes:
         """See `SurfaceStream`."""

@@ -23,7 +23,7 @@ from infra.admission import Attempt, Claim
 from infra.blobs import Blobs
 from infra.cancels import Cancels
 from infra.ids import new_id
-from infra.jobs import ACK_WAIT_S, Job, StreamWish, encode_job
+from infra.jobs import ACK_WAIT_S, Job, StreamFormat, encode_job
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
 from tests.integration.ledger import RealLedger, ask, attempt
@@ -135,7 +135,7 @@ class Bench:
         self.made = made
         self.heard = Heard()
         self.cancels = Cancels()
-        self.stream: StreamWish | None = None
+        self.stream: StreamFormat | None = None
         self.cancel_on_disconnect = False
         blobs = Blobs(ledger.pool, ledger.log, vault)
         calls = ProviderCalls(
@@ -290,7 +290,7 @@ async def test_for_who_leaves_before_the_call_there_is_none(
 ) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
-    work.stream = StreamWish(surface="native")
+    work.stream = StreamFormat(surface="native")
     claim = ledger.claims.claim
 
     async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
@@ -314,7 +314,7 @@ async def test_for_who_leaves_between_attempts_no_other_is_made(
 ) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
-    work.stream = StreamWish(surface="native")
+    work.stream = StreamFormat(surface="native")
 
     async def leave(_wait_s: float) -> None:
         work.cancels.note(work.made.request_id, is_caller=True)
@@ -391,10 +391,10 @@ class HostileProvider(CountingProvider):
 
 
 @pytest.mark.parametrize(
-    ("stream", "ending"), [(None, RequestCompleted), (StreamWish(surface="native"), RequestFailed)]
+    ("stream", "ending"), [(None, RequestCompleted), (StreamFormat(surface="native"), RequestFailed)]
 )
 async def test_nothing_that_a_provider_says_stops_the_projector(
-    ledger: RealLedger, stream: StreamWish | None, ending: type
+    ledger: RealLedger, stream: StreamFormat | None, ending: type
 ) -> None:
     work = await bench(ledger, HostileProvider())
     work.stream = stream
