@@ -12,10 +12,10 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
+from api.admission_controller import AdmissionController, StaleKey
 from api.authentication import Authenticator, Caller
 from api.departure import Departure
 from api.dispatched import DispatchedRequests
-from api.gate import Gate, StaleKey
 from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
 from api.memory_cache import CachedAnswer
@@ -112,7 +112,7 @@ class InferenceService:
         *,
         authenticator: Authenticator,
         event_log: EventLog,
-        gate: Gate,
+        admission: AdmissionController,
         known: KnownAnswers,
         planner: RequestPlanner,
         large_requests: LargeRequests,
@@ -125,7 +125,7 @@ class InferenceService:
     ) -> None:
         self._authenticator = authenticator
         self._log = event_log
-        self._gate = gate
+        self._admission = admission
         self._known = known
         self._planner = planner
         self._large_requests = large_requests
@@ -202,7 +202,7 @@ class InferenceService:
         min_created_at, pause_s = ctx.min_created_at, ASK_AGAIN_S
         while (ctx.deadline - self._now()).total_seconds() > 0:
             ctx.departure.check()
-            decision = await self._gate.decide(ctx, min_created_at)
+            decision = await self._admission.decide(ctx, min_created_at)
             match decision.outcome:
                 case "admitted":
                     lower_cap(ctx, decision.hold_nano_usd)
@@ -377,7 +377,7 @@ class InferenceService:
             saved_nano_usd=known.receipt.cost_nano_usd,
             latency_ms=ctx.latency_ms(now),
         )
-        await self._gate.serve(
+        await self._admission.serve(
             ctx,
             Commit(
                 stream=request_stream(ctx.inference_request.request_id),
@@ -391,7 +391,7 @@ class InferenceService:
 
     async def _drop(self, ctx: RequestContext, error: GatewayError) -> bool:
         """Take an admission back, and note what it came to before anybody called a provider. False: it is claimed."""
-        if not await self._gate.drop(ctx):
+        if not await self._admission.drop(ctx):
             return False
         now = self._now()
         failed = RequestFailed(**ctx.subject(), code=error.code, message=error.message, latency_ms=ctx.latency_ms(now))

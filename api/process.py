@@ -9,10 +9,10 @@ import structlog
 import uvicorn
 
 from api.accounts import Accounts
+from api.admission_controller import AdmissionController
 from api.app import create_app
 from api.authentication import Authenticator
 from api.connections import Connections, connection_limit
-from api.gate import Gate
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
 from api.known_answers import KnownAnswers
@@ -83,7 +83,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     inference = InferenceService(
         authenticator=authenticator,
         event_log=event_log,
-        gate=Gate(
+        admission_controller=AdmissionController(
             admission=admission, log=event_log, inbox=inbox, metrics=metrics, rate_refusals=rate_refusals, now=_now
         ),
         known=KnownAnswers(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),

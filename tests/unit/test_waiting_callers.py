@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from litestar.types import Receive
 
+from api.admission_controller import WaitingLines
 from api.departure import Departure, departure_of
-from api.gate import WaitingLines
 from domain.errors import CallerLeft, Overloaded
 from infra.byte_budget import ByteBudget, BytesInHand
 from infra.incoming import MAX_JOINED_BYTES, IncomingStream

@@ -73,7 +73,7 @@ class WaitingLines:
             head.release()
 
 
-class Gate:
+class AdmissionController:
     """Decides for one API process."""
 
     def __init__(
