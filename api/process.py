@@ -83,7 +83,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     inference = InferenceService(
         authenticator=authenticator,
         event_log=event_log,
-        admission_controller=AdmissionController(
+        admission=AdmissionController(
             admission=admission, log=event_log, inbox=inbox, metrics=metrics, rate_refusals=rate_refusals, now=_now
         ),
         known=KnownAnswers(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
