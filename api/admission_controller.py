@@ -38,13 +38,13 @@ class StaleKey(Exception):
         """The request was counted toward the rate limit before that."""
 
 
-class WaitingLines:
+class AdmissionQueue:
     """Those who wait for what others hold: one line for each key of one process, whose head asks for all."""
 
     def __init__(self) -> None:
         self._heads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def ask_again(
+    async def wait(
         self, key_id: str, ask: Callable[[], Awaitable[Decision]], wait_s: float, departure: Departure
     ) -> Decision | None:
         """Stand in line and ask, until there is something else than waiting to do, or the time is over (None).
@@ -92,7 +92,7 @@ class AdmissionController:
         self._metrics = metrics
         self._rate_refusals = rate_refusals
         self._now = now
-        self._lines = WaitingLines()
+        self._queue = AdmissionQueue()
 
     async def serve(self, ctx: RequestContext, served: Commit) -> None:
         """Give an answer that is at hand: count the question toward its key's rate limit, and log the event of it.
@@ -123,7 +123,7 @@ class AdmissionController:
         decision = await self._admission.admit(self._ask(ctx, min_created_at))
         if decision.outcome in WAITING:
             ctx.is_counted = True
-            waited = await self._lines.ask_again(
+            waited = await self._queue.wait(
                 ctx.caller.key_id,
                 lambda: self._admission.admit(self._ask(ctx, min_created_at)),
                 ctx.caller.settings.budget_wait_ms / 1000,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from litestar.types import Receive
 
-from api.admission_controller import WaitingLines
+from api.admission_controller import AdmissionQueue
 from api.departure import Departure, departure_of
 from domain.errors import CallerLeft, Overloaded
 from infra.byte_budget import ByteBudget, BytesInHand
@@ -98,14 +98,14 @@ async def test_a_departure_is_heard_behind_whatever_else_is_received() -> None:
 
 
 async def test_who_leaves_a_line_lets_the_next_one_to_its_head() -> None:
-    lines, leaving, asked = WaitingLines(), Departure(), []
+    lines, leaving, asked = AdmissionQueue(), Departure(), []
 
     async def ask_for(name: str) -> None:
         asked.append(name)
         raise CallerLeft(name)
 
     def stand(name: str, departure: Departure) -> "asyncio.Task[object]":
-        return asyncio.create_task(lines.ask_again("key", lambda: ask_for(name), 5, departure))  # type: ignore[arg-type]
+        return asyncio.create_task(lines.wait("key", lambda: ask_for(name), 5, departure))  # type: ignore[arg-type]
 
     head = asyncio.Lock()
     lines._heads["key"] = head
