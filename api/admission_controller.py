@@ -18,7 +18,7 @@ from api.request_context import RequestContext
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.events import RequestRejected, request_stream
 from domain.limits import NANO_PER_S
-from infra.admission import Admission, Ask, Attempt, Decision
+from infra.admission import Admission, AdmissionRequest, Attempt, Decision
 from infra.event_log import Commit, EventLog
 from infra.replies import ReplyInbox
 
@@ -104,7 +104,9 @@ class AdmissionController:
         """
         if ctx.caller.is_limited and not ctx.is_counted:
             since_s = time.monotonic()
-            await self._note(ctx, await self._admission.admit(self._ask(ctx, None, served=served)), since_s)
+            await self._note(
+                ctx, await self._admission.admit(self._admission_request(ctx, None, served=served)), since_s
+            )
         else:
             await self._log.append(served)
 
@@ -120,16 +122,18 @@ class AdmissionController:
 
         """
         since_s = time.monotonic()
-        decision = await self._admission.admit(self._ask(ctx, min_created_at))
+        decision = await self._admission.admit(self._admission_request(ctx, min_created_at))
         if decision.outcome in WAITING:
             ctx.is_counted = True
             waited = await self._queue.wait(
                 ctx.caller.key_id,
-                lambda: self._admission.admit(self._ask(ctx, min_created_at)),
+                lambda: self._admission.admit(self._admission_request(ctx, min_created_at)),
                 ctx.caller.settings.budget_wait_ms / 1000,
                 ctx.departure,
             )
-            decision = waited or await self._admission.admit(self._ask(ctx, min_created_at, accept_lower_hold=True))
+            decision = waited or await self._admission.admit(
+                self._admission_request(ctx, min_created_at, accept_lower_hold=True)
+            )
         await self._note(ctx, decision, since_s)
         return decision
 
@@ -173,16 +177,16 @@ class AdmissionController:
             )
         )
 
-    def _ask(
+    def _admission_request(
         self,
         ctx: RequestContext,
         min_created_at: datetime | None,
         *,
         served: Commit | None = None,
         accept_lower_hold: bool = False,
-    ) -> Ask:
+    ) -> AdmissionRequest:
         inference_request, route = ctx.inference_request, ctx.route
-        return Ask(
+        return AdmissionRequest(
             min_created_at=min_created_at,
             served=served,
             hold_nano_usd=ctx.hold_nano_usd,

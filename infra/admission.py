@@ -54,7 +54,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """Its provider is called under a credential of the installation's: the project's budget for that applies."""
 
 
-class Ask(Struct, frozen=True, kw_only=True):
+class AdmissionRequest(Struct, frozen=True, kw_only=True):
     """A request that wants to be admitted."""
 
     attempt: Attempt
@@ -134,7 +134,7 @@ class Admission:
         self._on_append = on_append
         self._unsure: list[str] = []
         """Requests whose admission may have landed although nobody was told: taken back before anything else."""
-        self._batcher: Batcher[Ask, Decision] = Batcher(
+        self._batcher: Batcher[AdmissionRequest, Decision] = Batcher(
             self._admit_batch,
             name="admissions",
             max_batch=MAX_ASKS_PER_BATCH,
@@ -142,7 +142,7 @@ class Admission:
             isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
 
-    async def admit(self, ask: Ask) -> Decision:
+    async def admit(self, ask: AdmissionRequest) -> Decision:
         """Decide about one request, in a batch with those that ask at the same moment.
 
         Raises:
@@ -173,7 +173,7 @@ class Admission:
         await self._batcher.close()
         await self._connection.close()
 
-    async def _admit_batch(self, asks: Sequence[Ask]) -> Sequence[Decision]:
+    async def _admit_batch(self, asks: Sequence[AdmissionRequest]) -> Sequence[Decision]:
         if self._unsure:
             await self._take_back()
         try:
@@ -190,7 +190,7 @@ class Admission:
             )
         self._unsure.clear()
 
-    async def _decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
+    async def _decide(self, asks: Sequence[AdmissionRequest]) -> Sequence[Decision]:
         accounts = sorted(
             {account for ask in asks for account in (("key", ask.attempt.key_id), ("project", ask.attempt.project_id))}
         )  # one order for all processes, or two batches could deadlock
