@@ -18,7 +18,7 @@ from api.request_context import RequestContext
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.events import RequestRejected, request_stream
 from domain.limits import NANO_PER_S
-from infra.admission import Admission, AdmissionRequest, Attempt, Decision
+from infra.admission import Admission, AdmissionDecision, AdmissionRequest, Attempt
 from infra.event_log import Commit, EventLog
 from infra.replies import ReplyInbox
 
@@ -45,8 +45,8 @@ class AdmissionQueue:
         self._heads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def wait(
-        self, key_id: str, ask: Callable[[], Awaitable[Decision]], wait_s: float, departure: Departure
-    ) -> Decision | None:
+        self, key_id: str, ask: Callable[[], Awaitable[AdmissionDecision]], wait_s: float, departure: Departure
+    ) -> AdmissionDecision | None:
         """Stand in line and ask, until there is something else than waiting to do, or the time is over (None).
 
         Raises:
@@ -110,7 +110,7 @@ class AdmissionController:
         else:
             await self._log.append(served)
 
-    async def decide(self, ctx: RequestContext, min_created_at: datetime | None) -> Decision:
+    async def decide(self, ctx: RequestContext, min_created_at: datetime | None) -> AdmissionDecision:
         """Have it decided: admitted, or found (`hit`, `follow`), or to be asked once more (`again`).
 
         Raises:
@@ -141,7 +141,7 @@ class AdmissionController:
         """Take the admission back. False: a worker has claimed it."""
         return await self._admission.drop(ctx.inference_request.request_id)
 
-    async def _note(self, ctx: RequestContext, decision: Decision, since_s: float) -> None:
+    async def _note(self, ctx: RequestContext, decision: AdmissionDecision, since_s: float) -> None:
         if decision.outcome == "stale":
             raise StaleKey(is_counted=ctx.is_counted)
         ctx.standing = decision.standing
@@ -156,7 +156,7 @@ class AdmissionController:
             self._rate_refusals.note(ctx.caller, error, since_s)
         raise error
 
-    async def _record_rejection(self, ctx: RequestContext, decision: Decision) -> None:
+    async def _record_rejection(self, ctx: RequestContext, decision: AdmissionDecision) -> None:
         window = decision.window
         assert window is not None, "money refuses in a window"
         rejected = RequestRejected(
@@ -228,7 +228,7 @@ def _unbounded(ctx: RequestContext) -> Forbidden:
     )
 
 
-def _refusal(ctx: RequestContext, decision: Decision) -> GatewayError | None:
+def _refusal(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError | None:
     """What a decision means for the caller; None where it may go on."""
     standing, settings = decision.standing, ctx.caller.settings
     match decision.outcome:

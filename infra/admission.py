@@ -77,7 +77,7 @@ class AdmissionRequest(Struct, frozen=True, kw_only=True):
     """Version of the key's stream that the request was planned with; None: not looked at."""
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class AdmissionDecision(Struct, frozen=True, kw_only=True):
     """What became of an ask."""
 
     outcome: Outcome
@@ -134,7 +134,7 @@ class Admission:
         self._on_append = on_append
         self._unsure: list[str] = []
         """Requests whose admission may have landed although nobody was told: taken back before anything else."""
-        self._batcher: Batcher[AdmissionRequest, Decision] = Batcher(
+        self._batcher: Batcher[AdmissionRequest, AdmissionDecision] = Batcher(
             self._admit_batch,
             name="admissions",
             max_batch=MAX_ASKS_PER_BATCH,
@@ -142,7 +142,7 @@ class Admission:
             isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
 
-    async def admit(self, ask: AdmissionRequest) -> Decision:
+    async def admit(self, ask: AdmissionRequest) -> AdmissionDecision:
         """Decide about one request, in a batch with those that ask at the same moment.
 
         Raises:
@@ -173,7 +173,7 @@ class Admission:
         await self._batcher.close()
         await self._connection.close()
 
-    async def _admit_batch(self, asks: Sequence[AdmissionRequest]) -> Sequence[Decision]:
+    async def _admit_batch(self, asks: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
         if self._unsure:
             await self._take_back()
         try:
@@ -190,7 +190,7 @@ class Admission:
             )
         self._unsure.clear()
 
-    async def _decide(self, asks: Sequence[AdmissionRequest]) -> Sequence[Decision]:
+    async def _decide(self, asks: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
         accounts = sorted(
             {account for ask in asks for account in (("key", ask.attempt.key_id), ("project", ask.attempt.project_id))}
         )  # one order for all processes, or two batches could deadlock
@@ -329,9 +329,9 @@ class Claims:
         return [claims.pop(one, None) for one in asked]
 
 
-def _decision(row: asyncpg.Record) -> Decision:
+def _decision(row: asyncpg.Record) -> AdmissionDecision:
     window = row["budget_window"]
-    return Decision(
+    return AdmissionDecision(
         outcome=row["outcome"],
         origin=row["origin"],
         hold_nano_usd=row["hold"],

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.money import ZERO
-from infra.admission import Admission, Attempt, Claims, Decision
+from infra.admission import Admission, AdmissionDecision, Attempt, Claims
 from infra.database import Connection, HeldConnection
 from tests.integration.ledger import RealLedger, ask, attempt
 from tests.integration.locks import who_waits_for
@@ -76,7 +76,9 @@ async def other_worker(database_url: str, ledger: RealLedger) -> AsyncIterator[C
     await opened.close()
 
 
-async def decide(admission: Admission, *made: Attempt, min_created_at: datetime | None = None) -> list[Decision]:
+async def decide(
+    admission: Admission, *made: Attempt, min_created_at: datetime | None = None
+) -> list[AdmissionDecision]:
     """Ask in one batch: all of them wait before the first statement is sent."""
     return await asyncio.gather(*(admission.admit(ask(one, min_created_at=min_created_at)) for one in made))
 

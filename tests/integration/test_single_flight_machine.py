@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from domain.money import ZERO
-from infra.admission import Admission, Attempt, Claims, Decision
+from infra.admission import Admission, AdmissionDecision, Attempt, Claims
 from infra.database import HeldConnection
 from tests.integration import ledger
 from tests.integration.ledger import Clock, RealLedger
@@ -202,10 +202,10 @@ class FlightMachine(RuleBasedStateMachine):
     def _attempt(self, project: int, cache_key: bytes | None) -> Attempt:
         return ledger.attempt(self.projects[project], self.keys[project], cache_key=cache_key, now=self.clock.now)
 
-    def _decide(self, made: list[Attempt], processes: tuple[int, ...], is_fresh: bool) -> list[Decision]:
+    def _decide(self, made: list[Attempt], processes: tuple[int, ...], is_fresh: bool) -> list[AdmissionDecision]:
         min_created_at = None if is_fresh else self.clock.now - TTL
 
-        async def together() -> list[Decision]:
+        async def together() -> list[AdmissionDecision]:
             return await asyncio.gather(
                 *(
                     self.admissions[processes[place % len(processes)]].admit(
@@ -228,7 +228,7 @@ class FlightMachine(RuleBasedStateMachine):
             return "follow", self.leads[question][0].made.request_id
         return "admitted", None
 
-    def _note(self, made: Attempt, decision: Decision) -> None:
+    def _note(self, made: Attempt, decision: AdmissionDecision) -> None:
         if decision.outcome == "admitted":
             flight = Flight(made)
             self.flights.append(flight)
