@@ -109,7 +109,7 @@ class ClaimedAttempt(Struct, frozen=True, kw_only=True):
     budget_day: date
 
 
-class NoRoom(Exception):
+class BudgetExhausted(Exception):
     """The windows of the budget have no room for another attempt."""
 
 
@@ -278,7 +278,7 @@ class Claims:
         """Admit and claim the attempt after one that failed or was lost. None: another delivery was first.
 
         Raises:
-            NoRoom: the budget has no room for the hold.
+            BudgetExhausted: the budget has no room for the hold.
             Unavailable: the database is away.
 
         """
@@ -305,7 +305,7 @@ class Claims:
                 attempt.uses_installation_credential,
             )
         if outcome == "full":
-            raise NoRoom
+            raise BudgetExhausted
         return (
             Claim(attempt=number, hold_nano_usd=hold_nano_usd, budget_day=budget_day) if outcome == "admitted" else None
         )

@@ -16,7 +16,7 @@ import structlog
 from domain.dialects.answered import FAILED, Answered
 from domain.errors import CallerLeft, ProviderError, ProviderLost
 from domain.routing import ECHO
-from infra.admission import Attempt, Claim, Claims, NoRoom
+from infra.admission import Attempt, BudgetExhausted, Claim, Claims
 from infra.cancels import Departures
 from infra.event_log import EventLog
 from infra.jobs import ACK_WAIT_S, Job, decode_job
@@ -176,7 +176,7 @@ class Completer:
             return await self._claims.admit_next(
                 work.attempt, claim.attempt + 1, delivery, claim.hold_nano_usd, claim.budget_day
             )
-        except NoRoom:
+        except BudgetExhausted:
             await self._books.failure(work, claim, error, ends_request=True)
             return None
 

@@ -15,7 +15,7 @@ from domain.errors import BudgetExceeded, ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, request_stream
 from domain.history import History, after_failure, ending, is_resolved, last_attempt
 from domain.money import NanoUsd, to_usd
-from infra.admission import Attempt, Claim, Claims, NoRoom
+from infra.admission import Attempt, BudgetExhausted, Claim, Claims
 from infra.event_log import EventLog
 from infra.request_log import record
 from workers import outcome
@@ -95,7 +95,7 @@ async def _next_attempt(
     hold = earlier.hold_nano_usd if isinstance(earlier, AttemptFailed) else earlier.assumed_nano_usd
     try:
         claim = await claims.admit_next(attempt, number, delivery, hold, earlier.budget_day)
-    except NoRoom:
+    except BudgetExhausted:
         return Resumed("ended", await _fail_for_money(log, subject, attempt, hold, history, now))
     return Resumed("leave", history) if claim is None else Resumed("attempt", history, claim)
 

@@ -14,7 +14,7 @@ from domain.history import after_answer, after_reconciling, lost_attempts
 from domain.limits import NANO_PER_S
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
-from infra.admission import Admission, Attempt, Claims, NoRoom
+from infra.admission import Admission, Attempt, BudgetExhausted, Claims
 from infra.database import HeldConnection, OutcomeUnknown
 from infra.event_log import Commit, Selection
 from infra.log_verification import verify
@@ -262,7 +262,7 @@ async def test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(le
     assert (follower.outcome, follower.origin) == ("follow", wanted.request_id)
     assert await ledger.claims.admit_next(wanted, 2, 3, 40, today()) is None  # type: ignore[arg-type]
     assert await ledger.claims.admit_next(wanted, 3, 1, 40, today()) is None  # type: ignore[arg-type]
-    with pytest.raises(NoRoom):
+    with pytest.raises(BudgetExhausted):
         await ledger.claims.admit_next(wanted, 3, 3, 40, today())  # type: ignore[arg-type]
 
 

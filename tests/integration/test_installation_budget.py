@@ -9,7 +9,7 @@ from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, Accounts
 from api.authentication import Authenticator
 from domain.limits import INSTALLATION_WINDOW
 from domain.money import NanoUsd
-from infra.admission import Attempt, NoRoom
+from infra.admission import Attempt, BudgetExhausted
 from infra.blobs import Blobs
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
@@ -54,7 +54,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     assert (waiting.outcome, waiting.window and waiting.window.name) == ("full", INSTALLATION_WINDOW)
     assert await ledger.claims.claim(held.request_id, 1)
     today = datetime.now(UTC).date()
-    with pytest.raises(NoRoom):
+    with pytest.raises(BudgetExhausted):
         await ledger.claims.admit_next(held, 2, 2, NanoUsd(60), today)
     await ledger.append(held, 0, cost(held, 60, hold=60, day=today))
     await ledger.fold()
