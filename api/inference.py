@@ -16,11 +16,11 @@ from api.admission_controller import AdmissionController, StaleKey
 from api.authentication import Authenticator, Caller
 from api.departure import Departure
 from api.dispatched import DispatchedRequests
-from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
-from api.memory_cache import CachedAnswer
+from api.memory_cache import CachedResponse
 from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, lower_cap
+from api.response_cache import ResponseCache
 from domain.answer import Receipt, error_of
 from domain.errors import CallerLeft, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
@@ -113,7 +113,7 @@ class InferenceService:
         authenticator: Authenticator,
         event_log: EventLog,
         admission: AdmissionController,
-        known: KnownAnswers,
+        cache: ResponseCache,
         planner: RequestPlanner,
         large_requests: LargeRequests,
         objects: ProviderObjects,
@@ -126,7 +126,7 @@ class InferenceService:
         self._authenticator = authenticator
         self._log = event_log
         self._admission = admission
-        self._known = known
+        self._cache = cache
         self._planner = planner
         self._large_requests = large_requests
         self._objects = objects
@@ -196,9 +196,9 @@ class InferenceService:
             raise
 
     async def _admit_and_dispatch(self, ctx: RequestContext) -> Answer | StreamedAnswer:
-        known = self._known.remembered(ctx)
-        if known is not None:
-            return await self._serve_cached(ctx, known, shared=False)
+        cached = self._cache.get_local(ctx)
+        if cached is not None:
+            return await self._serve_cached(ctx, cached, shared=False)
         min_created_at, pause_s = ctx.min_created_at, ASK_AGAIN_S
         while (ctx.deadline - self._now()).total_seconds() > 0:
             ctx.departure.check()
@@ -211,15 +211,15 @@ class InferenceService:
                     return await self._dispatch(ctx, decision.hold_nano_usd)
                 case "hit":
                     assert decision.origin is not None, "a hit has an origin"
-                    known = await self._known.cached(ctx, decision.origin)
+                    cached = await self._cache.load(ctx, decision.origin)
                     min_created_at = None  # what the index promised is no longer kept: a fresh answer, then
                 case "follow":
                     assert decision.origin is not None, "one who follows has a leader"
-                    known = await self._known.followed(ctx, decision.origin)
+                    cached = await self._cache.wait_for_leader(ctx, decision.origin)
                 case _:
-                    known = None
-            if known is not None:
-                return await self._serve_cached(ctx, known, shared=decision.outcome == "follow")
+                    cached = None
+            if cached is not None:
+                return await self._serve_cached(ctx, cached, shared=decision.outcome == "follow")
             await asyncio.sleep(pause_s)
             pause_s = min(MAX_ASK_AGAIN_S, 2 * pause_s)
         raise self._timed_out(ctx)
@@ -338,12 +338,12 @@ class InferenceService:
     async def _committed(self, ctx: RequestContext, committed: Committed) -> Answer:
         body = committed.body
         if body is None:  # its frames were lost; the log may have kept it
-            known = await self._known.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
-            if known is None:
+            cached = await self._cache.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
+            if cached is None:
                 raise Unavailable("the answer was lost on its way back; it stands in the log, without its content")
-            body = known.body
+            body = cached.body
         if committed.receipt.is_kept:
-            self._known.remember(ctx, body, committed.receipt)
+            self._cache.remember(ctx, body, committed.receipt)
         return Answer(
             body=body,
             receipt=committed.receipt,
@@ -354,9 +354,9 @@ class InferenceService:
 
     async def _too_late(self, ctx: RequestContext) -> Answer:
         """The deadline has passed: the log says whether there was an answer after all."""
-        known = await self._known.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
-        if known is not None:
-            return Answer(body=known.body, receipt=known.receipt, cache="MISS", standing=ctx.standing)
+        cached = await self._cache.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
+        if cached is not None:
+            return Answer(body=cached.body, receipt=cached.receipt, cache="MISS", standing=ctx.standing)
         error = self._timed_out(ctx)
         await self._drop(ctx, error)
         raise error
@@ -365,16 +365,16 @@ class InferenceService:
         provider, allowed = ctx.route.provider, ctx.deadline - ctx.inference_request.received_at
         return ProviderTimeout(f"{provider} did not answer within {allowed.total_seconds():g} s", provider=provider)
 
-    async def _serve_cached(self, ctx: RequestContext, known: CachedAnswer, *, shared: bool) -> Answer:
+    async def _serve_cached(self, ctx: RequestContext, cached: CachedResponse, *, shared: bool) -> Answer:
         """Give a known answer again; the event of it is in the log before the caller has it."""
-        ctx.inference_request.in_hand.take(len(known.body))
+        ctx.inference_request.in_hand.take(len(cached.body))
         now = self._now()
         served = RequestServedFromCache(
             **ctx.subject(),
-            origin_request_id=known.request_id,
+            origin_request_id=cached.request_id,
             shared=shared,
-            usage=known.receipt.usage,
-            saved_nano_usd=known.receipt.cost_nano_usd,
+            usage=cached.receipt.usage,
+            saved_nano_usd=cached.receipt.cost_nano_usd,
             latency_ms=ctx.latency_ms(now),
         )
         await self._admission.serve(
@@ -387,7 +387,7 @@ class InferenceService:
                 events=(served,),
             ),
         )
-        return Answer(body=known.body, receipt=known.receipt, cache="HIT", standing=ctx.standing)
+        return Answer(body=cached.body, receipt=cached.receipt, cache="HIT", standing=ctx.standing)
 
     async def _drop(self, ctx: RequestContext, error: GatewayError) -> bool:
         """Take an admission back, and note what it came to before anybody called a provider. False: it is claimed."""

@@ -15,7 +15,6 @@ from api.authentication import Authenticator
 from api.connections import Connections, connection_limit
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
-from api.known_answers import KnownAnswers
 from api.large_requests import LargeRequests
 from api.memory_cache import MemoryCache
 from api.metrics import Metrics
@@ -25,6 +24,7 @@ from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
 from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
+from api.response_cache import ResponseCache
 from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
@@ -86,7 +86,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         admission=AdmissionController(
             admission=admission, log=event_log, inbox=inbox, metrics=metrics, rate_refusals=rate_refusals, now=_now
         ),
-        known=KnownAnswers(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
+        cache=ResponseCache(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
         queue=queue,
         direct=direct,
         inbox=inbox,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.memory_cache import CachedAnswer, MemoryCache
+from api.memory_cache import CachedResponse, MemoryCache
 from domain.answer import Receipt
 from domain.budget import day_of, resets_at, window_start
 from domain.latency import MAX_MS, bucket_of, middle_ms, percentile_ms
@@ -71,11 +71,11 @@ def test_a_status_says_how_many_jobs_are_still_asked_for(headers: dict[str, str]
     assert asked_after_status(50, headers) == left
 
 
-def answer(size: int, created_at: datetime = NOW) -> CachedAnswer:
+def answer(size: int, created_at: datetime = NOW) -> CachedResponse:
     receipt = Receipt(
         provider="p", upstream_model="m", usage=TokenUsage(), cost_nano_usd=NanoUsd(1), answered_at=created_at
     )
-    return CachedAnswer(
+    return CachedResponse(
         request_id="r",
         body=b"x" * size,
         receipt=receipt,

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from api.memory_cache import CachedAnswer, MemoryCache
+from api.memory_cache import CachedResponse, MemoryCache
 from api.request_context import RequestContext
 from domain.answer import Receipt, receipt_of
 from domain.events import RequestCompleted, RequestFailed, request_stream
@@ -20,7 +20,7 @@ FOLLOW_LOOK_S = 1.0
 """How often a follower looks into the log itself, should the news that its leader has ended be lost."""
 
 
-class KnownAnswers:
+class ResponseCache:
     """Finds answers for one API process."""
 
     def __init__(
@@ -32,7 +32,7 @@ class KnownAnswers:
         self._memory = memory
         self._now = now
 
-    def remembered(self, ctx: RequestContext) -> CachedAnswer | None:
+    def get_local(self, ctx: RequestContext) -> CachedResponse | None:
         """The answer in this process's memory, if it is new enough."""
         min_created_at = ctx.min_created_at
         if ctx.key is None or min_created_at is None:
@@ -42,7 +42,7 @@ class KnownAnswers:
     def remember(self, ctx: RequestContext, body: bytes, receipt: Receipt) -> None:
         """Keep a fresh answer in memory, where it may be kept."""
         if ctx.key is not None:
-            entry = CachedAnswer(
+            entry = CachedResponse(
                 request_id=ctx.inference_request.request_id,
                 body=body,
                 receipt=receipt,
@@ -51,14 +51,14 @@ class KnownAnswers:
             )
             self._memory.put(ctx.key, entry)
 
-    async def cached(self, ctx: RequestContext, origin: str) -> CachedAnswer | None:
+    async def load(self, ctx: RequestContext, origin: str) -> CachedResponse | None:
         """The answer that the index promises; None where its body is no longer kept."""
-        known = await self.of_request(ctx.caller.project_id, origin)
-        if known is not None and ctx.key is not None:
-            self._memory.put(ctx.key, known)
-        return known
+        cached = await self.of_request(ctx.caller.project_id, origin)
+        if cached is not None and ctx.key is not None:
+            self._memory.put(ctx.key, cached)
+        return cached
 
-    async def followed(self, ctx: RequestContext, origin: str) -> CachedAnswer | None:
+    async def wait_for_leader(self, ctx: RequestContext, origin: str) -> CachedResponse | None:
         """Wait for the end of the request that asked the same first; None where it has no answer to share.
 
         Raises:
@@ -80,7 +80,7 @@ class KnownAnswers:
                 ended.clear()
         return None
 
-    async def of_request(self, project_id: str, request_id: str) -> CachedAnswer | None:
+    async def of_request(self, project_id: str, request_id: str) -> CachedResponse | None:
         """A finished request's answer, as the log and its blob have it; None where it is not kept."""
         stored = await self._log.read_stream(request_stream(request_id))
         history = [one.event for one in stored]
@@ -92,7 +92,7 @@ class KnownAnswers:
         if cost is None or body is None:
             return None
         created_at = next(one.at for one in stored if one.event is end)
-        return CachedAnswer(
+        return CachedResponse(
             request_id=request_id,
             body=body,
             receipt=receipt_of(end, cost, created_at),
