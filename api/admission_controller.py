@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from api.departure import Departure
+from api.client_disconnect import ClientDisconnect
 from api.metrics import Metrics
 from api.rate_refusals import RateRefusals
 from api.request_context import RequestContext
@@ -45,7 +45,7 @@ class AdmissionQueue:
         self._heads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def wait(
-        self, key_id: str, ask: Callable[[], Awaitable[AdmissionDecision]], wait_s: float, departure: Departure
+        self, key_id: str, ask: Callable[[], Awaitable[AdmissionDecision]], wait_s: float, disconnect: ClientDisconnect
     ) -> AdmissionDecision | None:
         """Stand in line and ask, until there is something else than waiting to do, or the time is over (None).
 
@@ -58,12 +58,12 @@ class AdmissionQueue:
         if head is None:
             head = self._heads[key_id] = asyncio.Lock()
         try:
-            await departure.racing(asyncio.wait_for(head.acquire(), wait_s))
+            await disconnect.or_disconnect(asyncio.wait_for(head.acquire(), wait_s))
         except TimeoutError:
             return None
         try:
             while (left_s := until - time.monotonic()) > 0:
-                departure.check()
+                disconnect.check()
                 decision = await ask()
                 if decision.outcome not in WAITING:
                     return decision
@@ -129,7 +129,7 @@ class AdmissionController:
                 ctx.caller.key_id,
                 lambda: self._admission.admit(self._admission_request(ctx, min_created_at)),
                 ctx.caller.settings.budget_wait_ms / 1000,
-                ctx.departure,
+                ctx.disconnect,
             )
             decision = waited or await self._admission.admit(
                 self._admission_request(ctx, min_created_at, accept_lower_hold=True)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from api.admission_controller import AdmissionController, StaleKey
 from api.authentication import Authenticator, Caller
-from api.departure import Departure
+from api.client_disconnect import ClientDisconnect
 from api.dispatched import DispatchedRequests
 from api.large_requests import LargeRequests
 from api.memory_cache import CachedResponse
@@ -141,7 +141,7 @@ class InferenceService:
         """Where a caller's request for a model goes. Raises as `RequestPlanner.route`."""
         return self._planner.route(caller, model)
 
-    async def answer(self, caller: Caller, inference_request: InferenceRequest, departure: Departure) -> Answer:
+    async def answer(self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect) -> Answer:
         """Find or make the answer, in one piece.
 
         Raises:
@@ -150,12 +150,12 @@ class InferenceService:
 
         """
         assert inference_request.stream is None, "asked to be streamed"
-        answer = await self._run(caller, inference_request, departure)
+        answer = await self._run(caller, inference_request, disconnect)
         assert isinstance(answer, Answer), "in one piece"
         return answer
 
     async def stream(
-        self, caller: Caller, inference_request: InferenceRequest, departure: Departure
+        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect
     ) -> Answer | StreamedAnswer:
         """Find the answer, or have it made and given part by part.
 
@@ -165,26 +165,26 @@ class InferenceService:
 
         """
         assert inference_request.stream is not None, "not asked to be streamed"
-        return await self._run(caller, inference_request, departure)
+        return await self._run(caller, inference_request, disconnect)
 
     async def _run(
-        self, caller: Caller, inference_request: InferenceRequest, departure: Departure
+        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect
     ) -> Answer | StreamedAnswer:
         is_counted = False
         for _ in range(MAX_PLANS):
             try:
-                return await self._plan_and_answer(caller, inference_request, departure, is_counted=is_counted)
+                return await self._plan_and_answer(caller, inference_request, disconnect, is_counted=is_counted)
             except StaleKey as stale:
                 caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
         raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
 
     async def _plan_and_answer(
-        self, caller: Caller, inference_request: InferenceRequest, departure: Departure, *, is_counted: bool
+        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool
     ) -> Answer | StreamedAnswer:
         ctx = await self._large_requests.run(
             caller.project_id, inference_request.size_bytes, self._planner.plan, caller, inference_request
         )
-        ctx.departure, ctx.is_counted = departure, is_counted
+        ctx.disconnect, ctx.is_counted = disconnect, is_counted
         ctx.needs_own_credential = ctx.route.provider in caller.own_credentials
         if isinstance(ctx.request, WireRequest):
             names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.request)
@@ -201,7 +201,7 @@ class InferenceService:
             return await self._serve_cached(ctx, cached, shared=False)
         min_created_at, pause_s = ctx.min_created_at, ASK_AGAIN_S
         while (ctx.deadline - self._now()).total_seconds() > 0:
-            ctx.departure.check()
+            ctx.disconnect.check()
             decision = await self._admission.decide(ctx, min_created_at)
             match decision.outcome:
                 case "admitted":
@@ -232,10 +232,10 @@ class InferenceService:
             self._inbox.expect(request_id, ctx.inference_request.in_hand) as ended,
         ):
             try:
-                ctx.departure.check()
+                ctx.disconnect.check()
                 await self._publish(ctx, lane)
                 remaining_s = (ctx.deadline - self._now()).total_seconds()
-                waiting = ctx.departure.racing(ended) if caller.cancel_on_disconnect else ended
+                waiting = ctx.disconnect.or_disconnect(ended) if caller.cancel_on_disconnect else ended
                 outcome = await asyncio.wait_for(waiting, max(0.0, remaining_s))
             except TimeoutError:
                 return await self._too_late(ctx)
@@ -256,12 +256,12 @@ class InferenceService:
         lane = closing.enter_context(self._dispatched.count(ctx.caller.project_id, ctx.caller.key_id))
         closing.enter_context(self._inbox.collect(request_id, incoming))
         try:
-            ctx.departure.check()
+            ctx.disconnect.check()
             await self._publish(ctx, lane)
             closing.callback(lambda: None if incoming.has_ended else self._inbox.leave(request_id))
             remaining_s = (ctx.deadline - self._now()).total_seconds()
             closing.callback(asyncio.get_running_loop().call_later(max(0.0, remaining_s), incoming.expire).cancel)
-            first = await self._part(ctx, ctx.departure.racing(incoming.next()))
+            first = await self._part(ctx, ctx.disconnect.or_disconnect(incoming.next()))
         except CallerLeft as error:
             with closing:  # a worker that has claimed the job before it could be dropped hears of it behind its claim
                 await self._drop(ctx, error)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from api.authentication import Caller
-from api.departure import Departure
+from api.client_disconnect import ClientDisconnect
 from domain.chat import ChatRequest
 from domain.embeddings import EmbeddingsRequest
 from domain.events import Operation
@@ -77,7 +77,7 @@ class RequestContext(Struct, kw_only=True):
     deadline: datetime
     is_counted: bool = False
     """Whether it has been counted toward the rate limit."""
-    departure: Departure = field(default_factory=Departure)
+    disconnect: ClientDisconnect = field(default_factory=ClientDisconnect)
     """Noted only if the answer is to be streamed, or if the project says `cancel_on_disconnect`."""
     standing: Standing = Standing()
     lowered_cap: int | None = None

@@ -74,7 +74,7 @@ class ResponseCache:
                 if end is not None:
                     return await self.of_request(ctx.caller.project_id, origin)
                 try:
-                    await ctx.departure.racing(asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S))
+                    await ctx.disconnect.or_disconnect(asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S))
                 except TimeoutError:
                     continue  # look into the log again
                 ended.clear()

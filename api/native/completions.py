@@ -9,8 +9,8 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
+from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
-from api.departure import departure_of
 from api.inference import Answer
 from api.limit_headers import limit_headers
 from api.native.envelope import Described, Description
@@ -129,10 +129,10 @@ async def _complete(
     )
     inference = services.inference
     if inference_request.stream is None:
-        async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
-            return _delivered(await inference.answer(caller, inference_request, departure), inference_request)
-    async with departure_of(request.receive) as departure:
-        answer = await inference.stream(caller, inference_request, departure)
+        async with watch_disconnect(request.receive, listen=caller.cancel_on_disconnect) as disconnect:
+            return _delivered(await inference.answer(caller, inference_request, disconnect), inference_request)
+    async with watch_disconnect(request.receive) as disconnect:
+        answer = await inference.stream(caller, inference_request, disconnect)
     return EventStream(answer, NativeStream(inference_request), stream_headers(answer) | limit_headers(answer.standing))
 
 

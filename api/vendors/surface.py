@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from litestar import Response
 
+from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
-from api.departure import departure_of
 from api.inference import Answer
 from api.request_context import InferenceRequest
 from api.request_options import cache_policy, metadata_of
@@ -104,12 +104,12 @@ async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
         query=_query(request) if call.forwards_query else None,
     )
     if inference_request.stream is not None:
-        async with departure_of(request.receive) as departure:
-            answer = await inference.stream(caller, inference_request, departure)
+        async with watch_disconnect(request.receive) as disconnect:
+            answer = await inference.stream(caller, inference_request, disconnect)
         stream = VendorStream(call, inference_request, is_told=read is not None)
         return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.standing))
-    async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
-        answer = await inference.answer(caller, inference_request, departure)
+    async with watch_disconnect(request.receive, listen=caller.cancel_on_disconnect) as disconnect:
+        answer = await inference.answer(caller, inference_request, disconnect)
     content = await offload(len(answer.body), _written, answer, read)
     headers = named | answer_headers(answer) | call.limit_headers(answer.standing)
     return Response(content, media_type=JSON, headers=headers)

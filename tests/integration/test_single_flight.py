@@ -208,25 +208,25 @@ async def test_who_loses_the_race_for_the_lead_asks_again_and_then_follows(
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
+            or_disconnect = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
             await who_waits_for(other)
-        assert [one.outcome for one in await racing] == ["again", "again"]
+        assert [one.outcome for one in await or_disconnect] == ["again", "again"]
     followed = await decide(ledger.admission, *slower, min_created_at=NOW)
     assert [(one.outcome, one.origin) for one in followed] == [("follow", faster.request_id)] * 2
     assert await ledger.claims.in_flight(slower[0].request_id) == []
 
 
 async def test_who_raced_against_a_lead_that_came_to_nothing_leads(ledger: RealLedger, account: Account) -> None:
-    racing = account.attempt()
+    or_disconnect = account.attempt()
     async with ledger.pool.acquire() as other:
         undone = other.transaction()
         await undone.start()
         await lead(other, account.attempt())
-        decided = asyncio.create_task(decide(ledger.admission, racing))
+        decided = asyncio.create_task(decide(ledger.admission, or_disconnect))
         await who_waits_for(other)
         await undone.rollback()
         assert [one.outcome for one in await decided] == ["admitted"]
-    assert await account.leader() == racing.request_id
+    assert await account.leader() == or_disconnect.request_id
 
 
 async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_flight(
@@ -236,11 +236,11 @@ async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_f
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
+            or_disconnect = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
             await who_waits_for(other)
             await account.remember(faster.request_id, other)
             await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.request_id)
-        decisions = await racing
+        decisions = await or_disconnect
     assert [one.outcome for one in decisions] == ["hit", "again"]
     assert decisions[0].origin == faster.request_id
     assert [one.outcome for one in await decide(ledger.admission, slower[1], min_created_at=NOW)] == ["hit"]
@@ -257,14 +257,14 @@ async def test_who_loses_the_race_for_the_lead_is_charged_for_nothing(
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            racing = asyncio.create_task(
+            or_disconnect = asyncio.create_task(
                 ledger.admission.admit(ask(slower, hold=60, token_bound=900, min_created_at=NOW))
             )
             await who_waits_for(other)
             if is_answered:
                 await account.remember(faster.request_id, other)
                 await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.request_id)
-        decision = await racing
+        decision = await or_disconnect
     assert decision.outcome == ("hit" if is_answered else "again")
     assert decision.standing.tokens is not None
     assert (decision.standing.tokens.left, decision.standing.budget_left_nano_usd) == (1000, 100)

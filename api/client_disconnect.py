@@ -16,7 +16,7 @@ from domain.errors import CallerLeft
 Result = TypeVar("Result")
 
 
-class Departure:
+class ClientDisconnect:
     """The leaving of one caller: it may come, once."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Departure:
         if self._noted.is_set():
             raise CallerLeft("the caller left before the answer had begun")
 
-    async def racing(self, waiting: Awaitable[Result]) -> Result:
+    async def or_disconnect(self, waiting: Awaitable[Result]) -> Result:
         """What is waited for. `waiting` is cancelled where the caller leaves first, so it may only wait, not do.
 
         Raises:
@@ -57,23 +57,23 @@ class Departure:
 
 
 @asynccontextmanager
-async def departure_of(receive: Receive, *, listen: bool = True) -> AsyncIterator[Departure]:
+async def watch_disconnect(receive: Receive, *, listen: bool = True) -> AsyncIterator[ClientDisconnect]:
     """The departure of the caller that `receive` hears, whose body has been read: noted as long as the block lasts, if
     `listen` is true.
     """
-    departure = Departure()
+    disconnect = ClientDisconnect()
     if not listen:
-        yield departure
+        yield disconnect
         return
 
     async def until_disconnected() -> None:
         while (await receive())["type"] != "http.disconnect":
             continue
-        departure.note()
+        disconnect.note()
 
     listening = asyncio.create_task(until_disconnected(), name="listening for a departure")
     try:
-        yield departure
+        yield disconnect
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
