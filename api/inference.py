@@ -241,7 +241,7 @@ class InferenceService:
                 return await self._too_late(ctx)
             except CallerLeft as error:
                 if not await self._drop(ctx, error):
-                    self._inbox.leave(request_id)  # behind the claim, so the worker hears it
+                    self._inbox.publish_cancel(request_id)  # behind the claim, so the worker hears it
                 raise
         if isinstance(outcome, Failed):
             raise error_of(outcome.failure)
@@ -258,7 +258,7 @@ class InferenceService:
         try:
             ctx.disconnect.check()
             await self._publish(ctx, lane)
-            closing.callback(lambda: None if incoming.has_ended else self._inbox.leave(request_id))
+            closing.callback(lambda: None if incoming.has_ended else self._inbox.publish_cancel(request_id))
             remaining_s = (ctx.deadline - self._now()).total_seconds()
             closing.callback(asyncio.get_running_loop().call_later(max(0.0, remaining_s), incoming.expire).cancel)
             first = await self._part(ctx, ctx.disconnect.or_disconnect(incoming.next()))

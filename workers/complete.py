@@ -17,7 +17,7 @@ from domain.dialects.answered import FAILED, Answered
 from domain.errors import CallerLeft, ProviderError, ProviderLost
 from domain.routing import ECHO
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
-from infra.cancels import Departures
+from infra.cancellations import Cancellations
 from infra.event_log import EventLog
 from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
@@ -94,7 +94,7 @@ class Completer:
             prepared=await self._calls.prepare(job),
             history=[],
         )
-        with self._callers.departures(job) as left:
+        with self._callers.cancellations(job) as cancellations:
             number = job.deliveries_before + delivery.number
             claim = await self._claim(work, number)
             if claim == "later" and not delivery.is_last:
@@ -103,7 +103,7 @@ class Completer:
             if isinstance(claim, Claim):
                 with self._attempts.making(job.request_id, number):
                     if await self._may_stream(work, claim):
-                        await self._attempt_until_it_ends(work, claim, left, number)
+                        await self._attempt_until_it_ends(work, claim, cancellations, number)
         await delivery.ack()
 
     async def _claim(self, work: Work, delivery: int) -> Claim | Literal["later"] | None:
@@ -123,14 +123,16 @@ class Completer:
         work.history = found.history
         return found.claim
 
-    async def _attempt_until_it_ends(self, work: Work, claim: Claim, left: Departures, delivery: int) -> None:
+    async def _attempt_until_it_ends(
+        self, work: Work, claim: Claim, cancellations: Cancellations, delivery: int
+    ) -> None:
         for _ in range(MAX_ATTEMPTS):
             timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(work.job) - DEADLINE_MARGIN_S)
             try:
                 if work.job.stream is not None:
-                    await self._streams.attempt(work, claim, left, timeout_s)
+                    await self._streams.attempt(work, claim, cancellations, timeout_s)
                 else:
-                    await self._answer_in_one_piece(work, claim, left, timeout_s)
+                    await self._answer_in_one_piece(work, claim, cancellations, timeout_s)
             except ProviderError as error:
                 wait_s = self._retry_wait_s(work, claim, error)
                 await self._books.failure(work, claim, error, ends_request=wait_s is None)
@@ -144,7 +146,9 @@ class Completer:
             else:
                 return
 
-    async def _answer_in_one_piece(self, work: Work, claim: Claim, left: Departures, timeout_s: float) -> None:
+    async def _answer_in_one_piece(
+        self, work: Work, claim: Claim, cancellations: Cancellations, timeout_s: float
+    ) -> None:
         """Make one attempt. If its project says so, it is given up once nothing waits for the answer.
 
         Raises:
@@ -156,12 +160,12 @@ class Completer:
             if not job.cancel_on_disconnect:
                 await self._record_answer(work, claim, await self._calls.call(work.prepared, timeout_s, turn))
                 return
-            if await self._callers.are_gone(job, left):
+            if await self._callers.are_gone(job, cancellations):
                 await self._books.abandoned(work, claim, caller_left(), was_called=False)
                 return
             try:
                 calling = self._calls.call(work.prepared, timeout_s, turn)
-                answered = await self._callers.unless_gone(job, left, calling)
+                answered = await self._callers.unless_gone(job, cancellations, calling)
             except CallerLeft as error:
                 await self._books.abandoned(work, claim, error, was_called=True)
             else:

@@ -10,7 +10,7 @@ import structlog
 from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
-from infra.cancels import Cancels
+from infra.cancellations import CancellationListener
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
@@ -63,9 +63,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     calls = ProviderCalls(
         providers=make_providers(sessions), keys=keys, base_urls=settings.provider_base_urls, blobs=blobs
     )
-    replies, cancels = ReplySender(broker), Cancels()
-    await cancels.listen(broker)
-    callers = WaitingCallers(replies=replies, cancels=cancels)
+    replies, cancellations = ReplySender(broker), CancellationListener()
+    await cancellations.listen(broker)
+    callers = WaitingCallers(replies=replies, cancellations=cancellations)
     await replies.listen()
     attempts = AttemptsInHand(broker)
     await attempts.listen()

@@ -17,7 +17,7 @@ from domain.money import to_usd
 from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 from infra.admission import Claim
-from infra.cancels import Departures
+from infra.cancellations import Cancellations
 from infra.jobs import Job
 from infra.offload import offload
 from infra.replies import ReplySender
@@ -39,20 +39,20 @@ class StreamedAttempts:
         self._replies = replies
         self._callers = callers
 
-    async def attempt(self, work: Work, claim: Claim, left: Departures, timeout_s: float) -> None:
+    async def attempt(self, work: Work, claim: Claim, cancellations: Cancellations, timeout_s: float) -> None:
         """Make one attempt, and write what came of it.
 
         Raises:
             ProviderError: the provider gave no stream; nothing is written.
 
         """
-        if await self._callers.are_gone(work.job, left):
+        if await self._callers.are_gone(work.job, cancellations):
             await self._books.cut(work, claim, TokenUsage(), caller_left())
             return
         relay = make_relay(work.job)
         outgoing = _Outgoing(self._replies, work.job, claim)
         began_s = time.monotonic()
-        error = await self._until_it_ends(work, relay, outgoing, left, timeout_s)
+        error = await self._until_it_ends(work, relay, outgoing, cancellations, timeout_s)
         found = finding(relay, work.job, time.monotonic() - began_s)
         if error is not None:
             await self._books.cut(work, claim, found.usage, error)
@@ -74,11 +74,13 @@ class StreamedAttempts:
         await self._books.tell_followers(work.job)
 
     async def _until_it_ends(
-        self, work: Work, relay: Relay, outgoing: "_Outgoing", left: Departures, timeout_s: float
+        self, work: Work, relay: Relay, outgoing: "_Outgoing", cancellations: Cancellations, timeout_s: float
     ) -> GatewayError | None:
         """Pass the stream on; the reason, where it was cut."""
         try:
-            return await self._callers.unless_gone(work.job, left, self._pass_on(work, relay, outgoing, timeout_s))
+            return await self._callers.unless_gone(
+                work.job, cancellations, self._pass_on(work, relay, outgoing, timeout_s)
+            )
         except CallerLeft as error:
             return error
 

@@ -21,7 +21,7 @@ from domain.sse import SseEvent, SseParser, sse
 from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim
 from infra.blobs import Blobs
-from infra.cancels import Cancels
+from infra.cancellations import CancellationListener
 from infra.ids import new_id
 from infra.jobs import ACK_WAIT_S, Job, StreamFormat, encode_job
 from infra.provider_keys import ProviderKeys
@@ -134,7 +134,7 @@ class Bench:
         self.ledger = ledger
         self.made = made
         self.heard = Heard()
-        self.cancels = Cancels()
+        self.cancellations = CancellationListener()
         self.stream: StreamFormat | None = None
         self.cancel_on_disconnect = False
         blobs = Blobs(ledger.pool, ledger.log, vault)
@@ -144,7 +144,7 @@ class Bench:
         replies: Any = self.heard  # it listens
         self.attempts: Any = Attempts()
         books = Books(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
-        callers = WaitingCallers(replies=replies, cancels=self.cancels)
+        callers = WaitingCallers(replies=replies, cancellations=self.cancellations)
         self.completer = Completer(
             event_log=ledger.log,
             claims=ledger.claims,
@@ -295,7 +295,7 @@ async def test_for_who_leaves_before_the_call_there_is_none(
 
     async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
         found = await claim(request_id, delivery)
-        work.cancels.note(request_id, is_caller=True)
+        work.cancellations.note(request_id, is_caller=True)
         return found
 
     monkeypatch.setattr(ledger.claims, "claim", claim_and_leave)
@@ -316,10 +316,10 @@ async def test_for_who_leaves_between_attempts_no_other_is_made(
     work = await bench(ledger, provider)
     work.stream = StreamFormat(surface="native")
 
-    async def leave(_wait_s: float) -> None:
-        work.cancels.note(work.made.request_id, is_caller=True)
+    async def publish_cancel(_wait_s: float) -> None:
+        work.cancellations.note(work.made.request_id, is_caller=True)
 
-    monkeypatch.setattr(work.completer, "_sleep", leave)
+    monkeypatch.setattr(work.completer, "_sleep", publish_cancel)
     await work.deliver(1)
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, CostIncurred, RequestFailed]
@@ -336,7 +336,7 @@ async def test_a_plain_request_whose_caller_left_before_the_call_makes_none(
 
     async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
         found = await claim(request_id, delivery)
-        work.cancels.note(request_id, is_caller=True)
+        work.cancellations.note(request_id, is_caller=True)
         return found
 
     monkeypatch.setattr(ledger.claims, "claim", claim_and_leave)
@@ -359,7 +359,7 @@ async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
     work.cancel_on_disconnect = is_cancelled
     working = asyncio.create_task(work.deliver(1))
     await eventually(lambda: provider.calls == 1)
-    work.cancels.note(work.made.request_id, is_caller=True)
+    work.cancellations.note(work.made.request_id, is_caller=True)
     if not is_cancelled:
         provider.go_on.set()
     assert (await working).acknowledged

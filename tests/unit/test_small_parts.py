@@ -13,7 +13,7 @@ from domain.budget import day_of, resets_at, window_start
 from domain.latency import MAX_MS, bucket_of, middle_ms, percentile_ms
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
-from infra.cancels import Cancels
+from infra.cancellations import CancellationListener
 from workers.delivery import delivery_number
 from workers.pull import asked_after_status
 
@@ -110,20 +110,20 @@ def test_memory_keeps_nothing_larger_than_itself() -> None:
 
 
 async def test_of_two_who_listen_for_a_departure_the_other_hears_it_when_one_has_stopped() -> None:
-    cancels = Cancels()
-    with cancels.of("req_1") as first:
-        with cancels.of("req_1") as second:
-            cancels.note("req_2", is_caller=True)
-        cancels.note("req_1", is_caller=True)
-    cancels.note("req_1", is_caller=True)
+    cancellations = CancellationListener()
+    with cancellations.of("req_1") as first:
+        with cancellations.of("req_1") as second:
+            cancellations.note("req_2", is_caller=True)
+        cancellations.note("req_1", is_caller=True)
+    cancellations.note("req_1", is_caller=True)
     assert (first.news.is_set(), second.news.is_set()) == (True, False)
 
 
 async def test_those_who_wait_with_a_caller_are_not_the_caller() -> None:
-    cancels = Cancels()
-    with cancels.of("req_1") as left:
-        cancels.note("req_1", is_caller=False)
-        assert (left.news.is_set(), left.caller_has_left) == (True, False)
-        cancels.note("req_1", is_caller=True)
-        cancels.note("req_1", is_caller=False)
-        assert left.caller_has_left
+    cancellations = CancellationListener()
+    with cancellations.of("req_1") as left:
+        cancellations.note("req_1", is_caller=False)
+        assert (left.news.is_set(), left.caller_is_gone) == (True, False)
+        cancellations.note("req_1", is_caller=True)
+        cancellations.note("req_1", is_caller=False)
+        assert left.caller_is_gone

@@ -11,25 +11,25 @@ from infra.broker import Broker
 from infra.reply_subjects import CALLER, cancel_subject
 
 
-class Departures:
+class Cancellations:
     """Who has left one stream: its own caller, or others who waited with it."""
 
     def __init__(self) -> None:
-        self.caller_has_left = False
+        self.caller_is_gone = False
         self.news = asyncio.Event()
         """Set each time that somebody leaves; whoever looks at it clears it."""
 
     def note(self, *, is_caller: bool) -> None:
         """Somebody has left."""
-        self.caller_has_left = self.caller_has_left or is_caller
+        self.caller_is_gone = self.caller_is_gone or is_caller
         self.news.set()
 
 
-class Cancels:
+class CancellationListener:
     """One subscription for every stream of the process."""
 
     def __init__(self) -> None:
-        self._departures: defaultdict[str, list[Departures]] = defaultdict(list)
+        self._cancellations: defaultdict[str, list[Cancellations]] = defaultdict(list)
         """More than one where a job has been delivered here again."""
 
     async def listen(self, broker: Broker) -> None:
@@ -41,18 +41,18 @@ class Cancels:
         await broker.client.subscribe(cancel_subject("*"), cb=take)
 
     @contextmanager
-    def of(self, request_id: str) -> Iterator[Departures]:
+    def of(self, request_id: str) -> Iterator[Cancellations]:
         """Those who leave that waited for the request, until the block ends."""
-        departures = Departures()
-        self._departures[request_id].append(departures)
+        cancellations = Cancellations()
+        self._cancellations[request_id].append(cancellations)
         try:
-            yield departures
+            yield cancellations
         finally:
-            self._departures[request_id].remove(departures)
-            if not self._departures[request_id]:
-                del self._departures[request_id]
+            self._cancellations[request_id].remove(cancellations)
+            if not self._cancellations[request_id]:
+                del self._cancellations[request_id]
 
     def note(self, request_id: str, *, is_caller: bool) -> None:
         """Take note that somebody has left who waited for this request."""
-        for departures in self._departures.get(request_id, ()):
-            departures.note(is_caller=is_caller)
+        for cancellations in self._cancellations.get(request_id, ()):
+            cancellations.note(is_caller=is_caller)
