@@ -50,7 +50,7 @@ class AdmissionQueue:
         """Stand in line and ask, until there is something else than waiting to do, or the time is over (None).
 
         Raises:
-            CallerLeft: there is nobody to ask for any more; nothing is held.
+            ClientDisconnected: there is nobody to ask for any more; nothing is held.
 
         """
         until = time.monotonic() + wait_s
@@ -117,7 +117,7 @@ class AdmissionController:
             RateLimited, BudgetExceeded: a limit refuses it.
             Forbidden: nobody can price it, and there is a budget.
             Unavailable, Overloaded: nobody can decide at the moment.
-            CallerLeft: the caller left while it waited; nothing is held.
+            ClientDisconnected: the caller left while it waited; nothing is held.
             StaleKey: the caller's key has changed since it was looked at; nothing is held.
 
         """

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from litestar.types import Receive
 
-from domain.errors import CallerLeft
+from domain.errors import ClientDisconnected
 
 Result = TypeVar("Result")
 
@@ -30,17 +30,17 @@ class ClientDisconnect:
         """Go on only for a caller who is there.
 
         Raises:
-            CallerLeft: it is not.
+            ClientDisconnected: it is not.
 
         """
         if self._noted.is_set():
-            raise CallerLeft("the caller left before the answer had begun")
+            raise ClientDisconnected("the caller left before the answer had begun")
 
     async def or_disconnect(self, waiting: Awaitable[Result]) -> Result:
         """What is waited for. `waiting` is cancelled where the caller leaves first, so it may only wait, not do.
 
         Raises:
-            CallerLeft: the caller left first.
+            ClientDisconnected: the caller left first.
 
         """
         awaited = asyncio.ensure_future(waiting)

@@ -22,7 +22,7 @@ from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, lower_cap
 from api.response_cache import ResponseCache
 from domain.answer import Receipt, error_of
-from domain.errors import CallerLeft, GatewayError, Overloaded, ProviderTimeout, Unavailable
+from domain.errors import ClientDisconnected, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
 from domain.history import after_failure
 from domain.limits import Standing
@@ -146,7 +146,7 @@ class InferenceService:
 
         Raises:
             GatewayError: every refusal and failure of the contract's table.
-            CallerLeft: the departure was noted; nothing is held for it, or its call is being given up.
+            ClientDisconnected: the departure was noted; nothing is held for it, or its call is being given up.
 
         """
         assert inference_request.stream is None, "asked to be streamed"
@@ -161,7 +161,7 @@ class InferenceService:
 
         Raises:
             GatewayError: every refusal, and every failure before the first part.
-            CallerLeft: before the first part; nothing is held for it, or its call is being given up.
+            ClientDisconnected: before the first part; nothing is held for it, or its call is being given up.
 
         """
         assert inference_request.stream is not None, "not asked to be streamed"
@@ -239,7 +239,7 @@ class InferenceService:
                 outcome = await asyncio.wait_for(waiting, max(0.0, remaining_s))
             except TimeoutError:
                 return await self._too_late(ctx)
-            except CallerLeft as error:
+            except ClientDisconnected as error:
                 if not await self._drop(ctx, error):
                     self._inbox.publish_cancel(request_id)  # behind the claim, so the worker hears it
                 raise
@@ -262,7 +262,7 @@ class InferenceService:
             remaining_s = (ctx.deadline - self._now()).total_seconds()
             closing.callback(asyncio.get_running_loop().call_later(max(0.0, remaining_s), incoming.expire).cancel)
             first = await self._part(ctx, ctx.disconnect.or_disconnect(incoming.next()))
-        except CallerLeft as error:
+        except ClientDisconnected as error:
             with closing:  # a worker that has claimed the job before it could be dropped hears of it behind its claim
                 await self._drop(ctx, error)
             raise

@@ -62,7 +62,7 @@ class ResponseCache:
         """Wait for the end of the request that asked the same first; None where it has no answer to share.
 
         Raises:
-            CallerLeft: nobody waits here any more.
+            ClientDisconnected: nobody waits here any more.
 
         """
         async with self._inbox.follow(origin) as ended:

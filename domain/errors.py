@@ -18,7 +18,7 @@
     │   ├── ProviderUnavailable     it is down or overloaded, and charged nothing
     │   ├── ProviderLost            the connection broke after the request was sent
     │   └── ProviderTimeout         it did not answer in time
-    ├── CallerLeft              nobody waits for the answer any more
+    ├── ClientDisconnected              nobody waits for the answer any more
     ├── Overloaded              the queue is full
     └── Unavailable             the database or the broker is away
 
@@ -195,7 +195,7 @@ class ProviderTimeout(ProviderError):
     outcome_known = False
 
 
-class CallerLeft(GatewayError):
+class ClientDisconnected(GatewayError):
     """The caller closed the connection before its stream was complete: nobody is told, the log is."""
 
     code = "CALLER_LEFT"

@@ -8,7 +8,7 @@ import structlog
 from msgspec import Struct
 
 from domain.answer import Receipt, failure_in_log, failure_of, receipt_of
-from domain.errors import CallerLeft, GatewayError, ProviderError
+from domain.errors import ClientDisconnected, GatewayError, ProviderError
 from domain.events import (
     AttemptFailed,
     AttemptLost,
@@ -145,7 +145,7 @@ class Books:
             await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
             await self.tell_followers(job)
 
-    async def abandoned(self, work: Work, claim: Claim, error: CallerLeft, *, was_called: bool) -> None:
+    async def abandoned(self, work: Work, claim: Claim, error: ClientDisconnected, *, was_called: bool) -> None:
         """Write that an attempt was given up because nothing waits for its answer, and end its request.
 
         If the provider was called, what the attempt costs is not known, and its hold is assumed to be spent.

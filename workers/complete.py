@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from domain.dialects.answered import FAILED, Answered
-from domain.errors import CallerLeft, ProviderError, ProviderLost
+from domain.errors import ClientDisconnected, ProviderError, ProviderLost
 from domain.routing import ECHO
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
 from infra.cancellations import Cancellations
@@ -30,7 +30,7 @@ from workers.delivery import Delivery
 from workers.large_answers import LargeAnswers
 from workers.resume import MAX_ATTEMPTS, resume
 from workers.streaming import StreamedAttempts
-from workers.waiting_callers import WaitingCallers, caller_left
+from workers.waiting_callers import WaitingCallers, client_disconnected
 
 RETRY_BACKOFF_S = 0.25
 MAX_RETRY_WAIT_S = 4.0
@@ -161,12 +161,12 @@ class Completer:
                 await self._record_answer(work, claim, await self._calls.call(work.prepared, timeout_s, turn))
                 return
             if await self._callers.are_gone(job, cancellations):
-                await self._books.abandoned(work, claim, caller_left(), was_called=False)
+                await self._books.abandoned(work, claim, client_disconnected(), was_called=False)
                 return
             try:
                 calling = self._calls.call(work.prepared, timeout_s, turn)
                 answered = await self._callers.unless_gone(job, cancellations, calling)
-            except CallerLeft as error:
+            except ClientDisconnected as error:
                 await self._books.abandoned(work, claim, error, was_called=True)
             else:
                 await self._record_answer(work, claim, answered)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.streamed import StreamFailed
-from domain.errors import CallerLeft, GatewayError, ProviderError, ProviderLost
+from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.money import to_usd
 from domain.sse import SseEvent
 from domain.tokens import TokenUsage
@@ -25,7 +25,7 @@ from workers import outcome
 from workers.books import Body, Books, Work
 from workers.calls import ProviderCalls
 from workers.relay import End, Relay, close, finding, make_relay
-from workers.waiting_callers import WaitingCallers, caller_left
+from workers.waiting_callers import WaitingCallers, client_disconnected
 
 LAST_WORDS_S = 1.0
 
@@ -47,7 +47,7 @@ class StreamedAttempts:
 
         """
         if await self._callers.are_gone(work.job, cancellations):
-            await self._books.cut(work, claim, TokenUsage(), caller_left())
+            await self._books.cut(work, claim, TokenUsage(), client_disconnected())
             return
         relay = make_relay(work.job)
         outgoing = _Outgoing(self._replies, work.job, claim)
@@ -81,7 +81,7 @@ class StreamedAttempts:
             return await self._callers.unless_gone(
                 work.job, cancellations, self._pass_on(work, relay, outgoing, timeout_s)
             )
-        except CallerLeft as error:
+        except ClientDisconnected as error:
             return error
 
     async def _pass_on(self, work: Work, relay: Relay, outgoing: "_Outgoing", timeout_s: float) -> GatewayError | None:

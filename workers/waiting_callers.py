@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from domain.errors import CallerLeft
+from domain.errors import ClientDisconnected
 from infra.cancellations import CancellationListener, Cancellations
 from infra.jobs import Job
 from infra.replies import ReplySender
@@ -37,7 +37,7 @@ class WaitingCallers:
         """Run `work`, and cancel it once nothing waits for the answer.
 
         Raises:
-            CallerLeft: it was cancelled.
+            ClientDisconnected: it was cancelled.
 
         """
         working = asyncio.create_task(work)
@@ -51,13 +51,13 @@ class WaitingCallers:
             working.cancel()
             leaving.cancel()
             await asyncio.gather(working, leaving, return_exceptions=True)
-        raise caller_left()
+        raise client_disconnected()
 
     async def _until_gone(self, job: Job, cancellations: Cancellations) -> None:
         while not await self.are_gone(job, cancellations):
             await cancellations.news.wait()
 
 
-def caller_left() -> CallerLeft:
+def client_disconnected() -> ClientDisconnected:
     """The error of a request whose caller did not wait for its end."""
-    return CallerLeft("the caller left before the answer was complete")
+    return ClientDisconnected("the caller left before the answer was complete")

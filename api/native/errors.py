@@ -15,7 +15,7 @@ from api.requests import HttpRequest, http_message, request_id_of
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
-    CallerLeft,
+    ClientDisconnected,
     Forbidden,
     GatewayError,
     InvalidRequest,
@@ -49,7 +49,7 @@ STATUSES: dict[type[GatewayError], int] = {
     ProviderUnavailable: 502,
     ProviderLost: 502,
     ProviderTimeout: 504,
-    CallerLeft: 499,  # nobody is there to see it
+    ClientDisconnected: 499,  # nobody is there to see it
     Overloaded: 503,
     Unavailable: 503,
 }

@@ -16,7 +16,7 @@ from domain.dialects.passthrough import rewrite
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
-    CallerLeft,
+    ClientDisconnected,
     Forbidden,
     GatewayError,
     InvalidRequest,
@@ -81,7 +81,7 @@ _OPENAI: dict[type[GatewayError], _OpenAI] = {
     ProviderUnavailable: _OpenAI(502, "api_error"),
     ProviderLost: _OpenAI(502, "api_error"),
     ProviderTimeout: _OpenAI(504, "api_error"),
-    CallerLeft: _OpenAI(499, "api_error"),  # nobody is there to see it
+    ClientDisconnected: _OpenAI(499, "api_error"),  # nobody is there to see it
     Overloaded: _OpenAI(503, "api_error"),
     Unavailable: _OpenAI(503, "api_error"),
 }
@@ -101,7 +101,7 @@ _ANTHROPIC: dict[type[GatewayError], _Anthropic] = {
     ProviderUnavailable: _Anthropic(502, "api_error"),
     ProviderLost: _Anthropic(502, "api_error"),
     ProviderTimeout: _Anthropic(504, "timeout_error"),
-    CallerLeft: _Anthropic(499, "api_error"),
+    ClientDisconnected: _Anthropic(499, "api_error"),
     Overloaded: _Anthropic(529, "overloaded_error"),
     Unavailable: _Anthropic(529, "overloaded_error"),
 }

@@ -19,7 +19,7 @@ from api.vendors.errors import (
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
-    CallerLeft,
+    ClientDisconnected,
     Forbidden,
     GatewayError,
     InvalidRequest,
@@ -65,7 +65,7 @@ ROWS: list[tuple[GatewayError, tuple[int, str, str | None], tuple[int, str]]] = 
     (ProviderUnavailable("m", provider="p", status=503), (502, "api_error", None), (502, "api_error")),
     (ProviderLost("m", provider="p"), (502, "api_error", None), (502, "api_error")),
     (ProviderTimeout("m", provider="p"), (504, "api_error", None), (504, "timeout_error")),
-    (CallerLeft("m"), (499, "api_error", None), (499, "api_error")),
+    (ClientDisconnected("m"), (499, "api_error", None), (499, "api_error")),
     (Overloaded("m"), (503, "api_error", None), (529, "overloaded_error")),
     (Unavailable("m"), (503, "api_error", None), (529, "overloaded_error")),
 ]

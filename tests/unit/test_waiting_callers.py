@@ -8,7 +8,7 @@ from litestar.types import Receive
 
 from api.admission_controller import AdmissionQueue
 from api.client_disconnect import ClientDisconnect, watch_disconnect
-from domain.errors import CallerLeft, Overloaded
+from domain.errors import ClientDisconnected, Overloaded
 from infra.byte_budget import ByteBudget, BytesInHand
 from infra.incoming import MAX_JOINED_BYTES, IncomingStream
 from infra.replies import Frame
@@ -69,7 +69,7 @@ async def test_whoever_leaves_first_waits_no_longer() -> None:
     waiting = asyncio.create_task(disconnect.or_disconnect(never.wait()))
     await asyncio.sleep(0)
     disconnect.note()
-    with pytest.raises(CallerLeft):
+    with pytest.raises(ClientDisconnected):
         await waiting
     assert len(asyncio.all_tasks()) == 1, "nothing waits on"
 
@@ -91,9 +91,9 @@ async def test_the_error_of_what_is_waited_for_is_its_own() -> None:
 
 async def test_a_departure_is_heard_behind_whatever_else_is_received() -> None:
     async with watch_disconnect(receiver("http.request", "http.disconnect")) as disconnect:
-        with pytest.raises(CallerLeft):
+        with pytest.raises(ClientDisconnected):
             await disconnect.or_disconnect(asyncio.Event().wait())
-    with pytest.raises(CallerLeft):
+    with pytest.raises(ClientDisconnected):
         disconnect.check()
 
 
@@ -102,7 +102,7 @@ async def test_who_leaves_a_line_lets_the_next_one_to_its_head() -> None:
 
     async def ask_for(name: str) -> None:
         asked.append(name)
-        raise CallerLeft(name)
+        raise ClientDisconnected(name)
 
     def stand(name: str, disconnect: ClientDisconnect) -> "asyncio.Task[object]":
         return asyncio.create_task(lines.wait("key", lambda: ask_for(name), 5, disconnect))  # type: ignore[arg-type]
@@ -113,10 +113,10 @@ async def test_who_leaves_a_line_lets_the_next_one_to_its_head() -> None:
     second, third = stand("second", leaving), stand("third", ClientDisconnect())
     await asyncio.sleep(0.01)
     leaving.note()
-    with pytest.raises(CallerLeft, match="before the answer had begun"):
+    with pytest.raises(ClientDisconnected, match="before the answer had begun"):
         await second
     head.release()
-    with pytest.raises(CallerLeft, match="third"):
+    with pytest.raises(ClientDisconnected, match="third"):
         await third
     assert asked == ["third"]
 
