@@ -144,7 +144,7 @@ class AdmissionController:
     async def _note(self, ctx: RequestContext, decision: AdmissionDecision, since_s: float) -> None:
         if decision.outcome == "stale":
             raise StaleKey(is_counted=ctx.is_counted)
-        ctx.standing = decision.standing
+        ctx.limit_status = decision.limit_status
         ctx.is_counted = True
         error = _refusal(ctx, decision)
         if error is None:
@@ -230,17 +230,17 @@ def _unbounded(ctx: RequestContext) -> Forbidden:
 
 def _refusal(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError | None:
     """What a decision means for the caller; None where it may go on."""
-    standing, settings = decision.standing, ctx.caller.settings
+    limit_status, settings = decision.limit_status, ctx.caller.settings
     match decision.outcome:
         case "rate":
-            assert standing.requests is not None, "there is a limit"
+            assert limit_status.requests is not None, "there is a limit"
             error: GatewayError = RateLimited(
-                f"this key may make {standing.requests.limit} requests a minute",
+                f"this key may make {limit_status.requests.limit} requests a minute",
                 retry_after_s=(decision.retry_after_ns or 0) / NANO_PER_S,
             )
         case "tokens":
-            assert standing.tokens is not None, "there is a limit"
-            limit = standing.tokens.limit
+            assert limit_status.tokens is not None, "there is a limit"
+            limit = limit_status.tokens.limit
             error = RateLimited(
                 f"this key may take {limit} tokens a minute; this request may be counted as {ctx.input_tokens}"
                 + (", which will never fit" if ctx.input_tokens > limit else ""),
@@ -258,5 +258,5 @@ def _refusal(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError |
             error = BudgetExceeded.of(decision.window, ctx.min_hold_nano_usd, only_held=decision.outcome == "full")
         case _:
             return None
-    error.standing = standing
+    error.limit_status = limit_status
     return error

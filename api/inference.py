@@ -25,7 +25,7 @@ from domain.answer import Receipt, error_of
 from domain.errors import ClientDisconnected, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
 from domain.history import after_failure
-from domain.limits import Standing
+from domain.limits import LimitStatus
 from domain.models import may_think_unseen
 from domain.money import ZERO, NanoUsd
 from domain.routing import Route
@@ -56,7 +56,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     """The answer's JSON: canonical, or as its provider wrote it where it was asked in the provider's own dialect."""
     receipt: Receipt
     cache: Literal["HIT", "MISS", "BYPASS"]
-    standing: Standing
+    limit_status: LimitStatus
     lowered_cap: int | None = None
     """The output cap that the answer was made under, where the budget had room for no more."""
 
@@ -79,7 +79,7 @@ class StreamedAnswer:
     ) -> None:
         self.request_id = ctx.inference_request.request_id
         self.route = ctx.route
-        self.standing = ctx.standing
+        self.limit_status = ctx.limit_status
         self.lowered_cap = ctx.lowered_cap
         self.cache: Literal["MISS", "BYPASS"] = "MISS" if ctx.key is not None else "BYPASS"
         self._first: bytes | None = first
@@ -192,7 +192,7 @@ class InferenceService:
         try:
             return await self._admit_and_dispatch(ctx)
         except GatewayError as error:
-            error.standing = ctx.standing
+            error.limit_status = ctx.limit_status
             raise
 
     async def _admit_and_dispatch(self, ctx: RequestContext) -> Answer | StreamedAnswer:
@@ -245,7 +245,7 @@ class InferenceService:
                 raise
         if isinstance(outcome, Failed):
             raise error_of(outcome.failure)
-        ctx.standing = _settled(ctx.standing, hold_nano_usd, outcome.receipt.cost_nano_usd)
+        ctx.limit_status = _settled(ctx.limit_status, hold_nano_usd, outcome.receipt.cost_nano_usd)
         return await self._committed(ctx, outcome)
 
     async def _dispatch_stream(self, ctx: RequestContext) -> StreamedAnswer:
@@ -348,7 +348,7 @@ class InferenceService:
             body=body,
             receipt=committed.receipt,
             cache="MISS" if ctx.key is not None else "BYPASS",
-            standing=ctx.standing,
+            limit_status=ctx.limit_status,
             lowered_cap=ctx.lowered_cap,
         )
 
@@ -356,7 +356,7 @@ class InferenceService:
         """The deadline has passed: the log says whether there was an answer after all."""
         cached = await self._cache.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
         if cached is not None:
-            return Answer(body=cached.body, receipt=cached.receipt, cache="MISS", standing=ctx.standing)
+            return Answer(body=cached.body, receipt=cached.receipt, cache="MISS", limit_status=ctx.limit_status)
         error = self._timed_out(ctx)
         await self._drop(ctx, error)
         raise error
@@ -387,7 +387,7 @@ class InferenceService:
                 events=(served,),
             ),
         )
-        return Answer(body=cached.body, receipt=cached.receipt, cache="HIT", standing=ctx.standing)
+        return Answer(body=cached.body, receipt=cached.receipt, cache="HIT", limit_status=ctx.limit_status)
 
     async def _drop(self, ctx: RequestContext, error: GatewayError) -> bool:
         """Take an admission back, and note what it came to before anybody called a provider. False: it is claimed."""
@@ -406,9 +406,9 @@ class InferenceService:
         return True
 
 
-def _settled(standing: Standing, hold_nano_usd: NanoUsd, cost_nano_usd: NanoUsd | None) -> Standing:
+def _settled(limit_status: LimitStatus, hold_nano_usd: NanoUsd, cost_nano_usd: NanoUsd | None) -> LimitStatus:
     """The standing once a request's own hold has become its cost."""
-    left = standing.budget_left_nano_usd
+    left = limit_status.budget_left_nano_usd
     if left is None or cost_nano_usd is None:
-        return standing
-    return replace(standing, budget_left_nano_usd=NanoUsd(left + hold_nano_usd - cost_nano_usd))
+        return limit_status
+    return replace(limit_status, budget_left_nano_usd=NanoUsd(left + hold_nano_usd - cost_nano_usd))

@@ -10,7 +10,7 @@ from api.client_disconnect import ClientDisconnect
 from domain.chat import ChatRequest
 from domain.embeddings import EmbeddingsRequest
 from domain.events import Operation
-from domain.limits import Standing
+from domain.limits import LimitStatus
 from domain.money import NanoUsd
 from domain.pricing import Price
 from domain.routing import ECHO, Route
@@ -79,7 +79,7 @@ class RequestContext(Struct, kw_only=True):
     """Whether it has been counted toward the rate limit."""
     disconnect: ClientDisconnect = field(default_factory=ClientDisconnect)
     """Noted only if the answer is to be streamed, or if the project says `cancel_on_disconnect`."""
-    standing: Standing = Standing()
+    limit_status: LimitStatus = LimitStatus()
     lowered_cap: int | None = None
     """The output cap that fitted into the budget, where that is lower than the model's own."""
 

@@ -13,7 +13,7 @@ import asyncpg
 from msgspec import Struct
 
 from domain.events import Operation
-from domain.limits import Meter, Standing, Window
+from domain.limits import LimitStatus, Meter, Window
 from domain.money import NanoUsd
 from infra.batching import Batcher
 from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
@@ -85,7 +85,7 @@ class AdmissionDecision(Struct, frozen=True, kw_only=True):
     """Whose answer it is (hit), or will be (follow)."""
     hold_nano_usd: NanoUsd
     """Of an admitted one: less than asked for means that the answer is to be capped lower."""
-    standing: Standing
+    limit_status: LimitStatus
     window: Window | None
     """The tightest one: what refused where money did."""
     retry_after_ns: int | None
@@ -335,7 +335,7 @@ def _decision(row: asyncpg.Record) -> AdmissionDecision:
         outcome=row["outcome"],
         origin=row["origin"],
         hold_nano_usd=row["hold"],
-        standing=Standing(
+        limit_status=LimitStatus(
             requests=_meter(row["requests_limit"], row["requests_left"], row["requests_reset_ns"]),
             tokens=_meter(row["tokens_limit"], row["tokens_left"], row["tokens_reset_ns"]),
             budget_left_nano_usd=row["budget_left"],
@@ -361,4 +361,4 @@ def _sealed(served: Commit | None) -> tuple[str | None, bytes | None]:
 
 
 def _meter(limit: int | None, left: int, reset_ns: int) -> Meter | None:
-    return None if limit is None else Meter(limit=limit, left=left, reset_ns=reset_ns)
+    return None if limit is None else Meter(limit=limit, remaining=left, reset_ns=reset_ns)

@@ -133,7 +133,9 @@ async def _complete(
             return _delivered(await inference.answer(caller, inference_request, disconnect), inference_request)
     async with watch_disconnect(request.receive) as disconnect:
         answer = await inference.stream(caller, inference_request, disconnect)
-    return EventStream(answer, NativeStream(inference_request), stream_headers(answer) | limit_headers(answer.standing))
+    return EventStream(
+        answer, NativeStream(inference_request), stream_headers(answer) | limit_headers(answer.limit_status)
+    )
 
 
 def _delivered(answer: Answer, inference_request: InferenceRequest) -> Response[bytes]:
@@ -146,4 +148,4 @@ def _delivered(answer: Answer, inference_request: InferenceRequest) -> Response[
         f'"latencyMs":{max(0, round(latency.total_seconds() * 1000))},"requestId":"{inference_request.request_id}"}}}}'
     )
     content = b'{"success":true,"data":' + answer.body[:-1] + delivery.encode()
-    return Response(content, media_type=JSON, headers=answer_headers(answer) | limit_headers(answer.standing))
+    return Response(content, media_type=JSON, headers=answer_headers(answer) | limit_headers(answer.limit_status))

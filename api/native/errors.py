@@ -32,7 +32,7 @@ from domain.errors import (
     Unavailable,
     UnknownModel,
 )
-from domain.limits import Standing
+from domain.limits import LimitStatus
 
 STATUSES: dict[type[GatewayError], int] = {
     Unauthorized: 401,
@@ -75,7 +75,7 @@ def _render(
     error: dict[str, Any],
     *,
     retry_after_s: float | None = None,
-    standing: Standing | None = None,
+    limit_status: LimitStatus | None = None,
     more_headers: Mapping[str, str] | None = None,
 ) -> Response[bytes]:
     if status in _RETRY_STATUSES and retry_after_s is None:
@@ -83,15 +83,15 @@ def _render(
     shown = {name: value for name, value in error.items() if value is not None}
     content = _encode({"success": False, "error": shown | {"requestId": request_id_of(request.scope)}})
     headers = {"Retry-After": str(math.ceil(retry_after_s))} if retry_after_s is not None else {}
-    if standing is not None:
-        headers |= limit_headers(standing)
+    if limit_status is not None:
+        headers |= limit_headers(limit_status)
     headers |= more_headers or {}
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
 def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]:
     shown = {"code": error.code, "message": error.message, "details": error.details}
-    return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, standing=error.standing)
+    return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, limit_status=error.limit_status)
 
 
 def _http_error(request: HttpRequest, error: HTTPException) -> Response[bytes]:

@@ -17,7 +17,7 @@ from domain.dialects.anthropic_replay import replay_anthropic
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.passthrough import with_cost
 from domain.errors import GatewayError
-from domain.limits import Standing
+from domain.limits import LimitStatus
 from domain.sse import sse
 from domain.tokens import TokenUsage
 
@@ -55,8 +55,8 @@ def _stream_error(error: GatewayError, request_id: str, _sent: bytes) -> bytes:
     return sse(anthropic_error(error, request_id).body, "error")
 
 
-def _limit_headers(standing: Standing) -> dict[str, str]:
-    return anthropic_limit_headers(standing, datetime.now(UTC))
+def _limit_headers(limit_status: LimitStatus) -> dict[str, str]:
+    return anthropic_limit_headers(limit_status, datetime.now(UTC))
 
 
 _MESSAGES = Call(

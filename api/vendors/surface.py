@@ -24,7 +24,7 @@ from domain.dialects.passthrough import with_cost
 from domain.dialects.table import passes_on
 from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import GatewayError, InvalidRequest
-from domain.limits import Standing
+from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.routing import Route
 from domain.stream import replay_chat
@@ -63,7 +63,7 @@ class Call:
     replay_told: Callable[[ChatAnswer, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
     error: Callable[[GatewayError, str, bytes], bytes]
     """An error inside a stream: what happened, the request's id, the last that was sent before it."""
-    limit_headers: Callable[[Standing], dict[str, str]]
+    limit_headers: Callable[[LimitStatus], dict[str, str]]
     forwarded: tuple[str, ...] = ()
     """The caller's headers that its provider is told."""
     forwards_query: bool = False
@@ -107,11 +107,11 @@ async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
         async with watch_disconnect(request.receive) as disconnect:
             answer = await inference.stream(caller, inference_request, disconnect)
         stream = VendorStream(call, inference_request, is_told=read is not None)
-        return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.standing))
+        return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.limit_status))
     async with watch_disconnect(request.receive, listen=caller.cancel_on_disconnect) as disconnect:
         answer = await inference.answer(caller, inference_request, disconnect)
     content = await offload(len(answer.body), _written, answer, read)
-    headers = named | answer_headers(answer) | call.limit_headers(answer.standing)
+    headers = named | answer_headers(answer) | call.limit_headers(answer.limit_status)
     return Response(content, media_type=JSON, headers=headers)
 
 

@@ -78,5 +78,5 @@ def in_snake_case(error: InvalidRequest) -> InvalidRequest:
         return error
     field = _HUMP.sub(lambda hump: f"_{hump[0].lower()}", error.field)
     respelled = InvalidRequest(error.message.replace(f"`{error.field}`", f"`{field}`"), field=field)
-    respelled.standing = error.standing
+    respelled.limit_status = error.limit_status
     return respelled

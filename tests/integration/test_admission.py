@@ -63,7 +63,7 @@ async def test_a_limit_is_refilled_with_time_and_says_when(ledger: RealLedger, d
     now = datetime(2026, 3, 1, tzinfo=UTC)
     admission = Admission(HeldConnection(database_url, name="tests"), ledger.pool, now=lambda: now)
     admitted = [await admission.admit(ask(attempt(project, key))) for _ in range(6)]
-    assert [one.standing.requests.left for one in admitted if one.standing.requests] == [5, 4, 3, 2, 1, 0]
+    assert [one.limit_status.requests.remaining for one in admitted if one.limit_status.requests] == [5, 4, 3, 2, 1, 0]
     refused = await admission.admit(ask(attempt(project, key)))
     assert (refused.outcome, refused.retry_after_ns) == ("rate", 10 * NANO_PER_S)
     now += timedelta(seconds=10)
@@ -296,8 +296,8 @@ async def test_tokens_are_settled_with_the_true_number(ledger: RealLedger, proje
     key = await ledger.new_key(project, token_limit=1_000)
     first = attempt(project, key)
     decision = await ledger.admission.admit(ask(first, token_bound=900))
-    assert decision.standing.tokens is not None
-    assert decision.standing.tokens.left <= 100
+    assert decision.limit_status.tokens is not None
+    assert decision.limit_status.tokens.remaining <= 100
     assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=200))).outcome == "tokens"
     await ledger.append(first, 0, completed(first), cost(first, 0, hold=0, day=today(), tokens=100))
     await ledger.fold()

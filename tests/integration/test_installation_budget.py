@@ -71,7 +71,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     assert (await ledger.admission.admit(ask(shared(other, bystander), hold=10**9))).outcome == "admitted"
     assert await ledger.admission.drop(own.request_id)
     admitted = await ledger.admission.admit(ask(fits, hold=40))
-    assert (admitted.outcome, admitted.standing.budget_left_nano_usd) == ("admitted", 0)
+    assert (admitted.outcome, admitted.limit_status.budget_left_nano_usd) == ("admitted", 0)
 
 
 async def test_of_many_at_once_over_many_keys_none_passes_the_installations_budget(ledger: RealLedger) -> None:

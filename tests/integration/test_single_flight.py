@@ -266,8 +266,8 @@ async def test_who_loses_the_race_for_the_lead_is_charged_for_nothing(
                 await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.request_id)
         decision = await or_disconnect
     assert decision.outcome == ("hit" if is_answered else "again")
-    assert decision.standing.tokens is not None
-    assert (decision.standing.tokens.left, decision.standing.budget_left_nano_usd) == (1000, 100)
+    assert decision.limit_status.tokens is not None
+    assert (decision.limit_status.tokens.remaining, decision.limit_status.budget_left_nano_usd) == (1000, 100)
     another = ask(account.attempt(ANOTHER), hold=60, token_bound=900)
     assert (await ledger.admission.admit(another)).outcome == "admitted"
 

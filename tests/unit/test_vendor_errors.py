@@ -37,7 +37,7 @@ from domain.errors import (
     Unavailable,
     UnknownModel,
 )
-from domain.limits import Meter, Standing
+from domain.limits import LimitStatus, Meter
 from tests.unit.canonical import anthropic_client, openai_client
 
 INVALID = "invalid_request_error"
@@ -168,7 +168,7 @@ def test_when_to_try_again_is_said_in_whole_seconds(error: GatewayError, retry_a
 
 def test_a_refusal_shows_where_the_key_stands() -> None:
     error = RateLimited("m", retry_after_s=1)
-    error.standing = Standing(requests=Meter(limit=5, left=0, reset_ns=12_000_000))
+    error.limit_status = LimitStatus(requests=Meter(limit=5, remaining=0, reset_ns=12_000_000))
     assert openai_error(error).headers == {
         "Retry-After": "1",
         "x-ratelimit-limit-requests": "5",
