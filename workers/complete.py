@@ -2,7 +2,7 @@
 
 Correctness rests on the claim and on the stream's version, never on acknowledgements: a job may be delivered twice, to
 two workers, late, or after it was finished. What to do about a request that somebody has begun is `workers/resume.py`;
-what is written and told is `workers/books.py`; an answer that is streamed is `workers/streaming.py`.
+what is written and told is `workers/attempt_recorder.py`; an answer that is streamed is `workers/streaming.py`.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
+from workers.attempt_recorder import AttemptRecorder, Body, Finding, Work
 from workers.attempts import AttemptsInHand
-from workers.books import Body, Books, Finding, Work
 from workers.calls import ProviderCalls
 from workers.delivery import Delivery
 from workers.large_answers import LargeAnswers
@@ -51,7 +51,7 @@ class Completer:
         event_log: EventLog,
         claims: Claims,
         calls: ProviderCalls,
-        books: Books,
+        recorder: AttemptRecorder,
         streams: StreamedAttempts,
         callers: WaitingCallers,
         attempts: AttemptsInHand,
@@ -62,7 +62,7 @@ class Completer:
         self._log = event_log
         self._claims = claims
         self._calls = calls
-        self._books = books
+        self._recorder = recorder
         self._streams = streams
         self._callers = callers
         self._large_answers = LargeAnswers()
@@ -119,7 +119,7 @@ class Completer:
         if found.verdict == "later":
             return "later"
         if found.verdict == "ended":
-            await self._books.tell_ending(work, found.history)
+            await self._recorder.republish_outcome(work, found.history)
         work.history = found.history
         return found.claim
 
@@ -135,7 +135,7 @@ class Completer:
                     await self._answer_in_one_piece(work, claim, cancellations, timeout_s)
             except ProviderError as error:
                 wait_s = self._retry_wait_s(work, claim, error)
-                await self._books.failure(work, claim, error, ends_request=wait_s is None)
+                await self._recorder.record_failure(work, claim, error, ends_request=wait_s is None)
                 if wait_s is None:
                     return
                 await self._sleep(wait_s)
@@ -161,13 +161,13 @@ class Completer:
                 await self._record_answer(work, claim, await self._calls.call(work.prepared, timeout_s, turn))
                 return
             if await self._callers.are_gone(job, cancellations):
-                await self._books.abandoned(work, claim, client_disconnected(), was_called=False)
+                await self._recorder.record_abandoned(work, claim, client_disconnected(), was_called=False)
                 return
             try:
                 calling = self._calls.call(work.prepared, timeout_s, turn)
                 answered = await self._callers.unless_gone(job, cancellations, calling)
             except ClientDisconnected as error:
-                await self._books.abandoned(work, claim, error, was_called=True)
+                await self._recorder.record_abandoned(work, claim, error, was_called=True)
             else:
                 await self._record_answer(work, claim, answered)
 
@@ -181,7 +181,7 @@ class Completer:
                 work.attempt, claim.attempt + 1, delivery, claim.hold_nano_usd, claim.budget_day
             )
         except BudgetExhausted:
-            await self._books.failure(work, claim, error, ends_request=True)
+            await self._recorder.record_failure(work, claim, error, ends_request=True)
             return None
 
     async def _may_stream(self, work: Work, claim: Claim) -> bool:
@@ -190,7 +190,7 @@ class Completer:
         if job.stream is None or claim.attempt == 1 or not await self._replies.has_begun(job.reply_to):
             return True
         error = ProviderLost("the stream broke off", provider=job.provider)
-        await self._books.given_up(work, claim, error)
+        await self._recorder.record_not_made(work, claim, error)
         return False
 
     async def _record_answer(self, work: Work, claim: Claim, answered: Answered) -> None:
@@ -206,13 +206,13 @@ class Completer:
             finish_reason=answered.finish_reason,
             usage=answered.usage,
         )
-        receipt = await self._books.answer(work, claim, finding, body)
+        receipt = await self._recorder.record_response(work, claim, finding, body)
         if receipt is None:
             return
         if body.kept is not None:
             await self._replies.send_body(job.reply_to, claim.attempt, content)
         await self._replies.send_commit(job.reply_to, claim.attempt, body.digest, receipt)
-        await self._books.tell_followers(job)
+        await self._recorder.notify_followers(job)
 
     def _retry_wait_s(self, work: Work, claim: Claim, error: ProviderError) -> float | None:
         """How long to wait before the next attempt; None where there will be none."""

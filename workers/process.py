@@ -20,8 +20,8 @@ from infra.provider_keys import ProviderKeys
 from infra.replies import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
+from workers.attempt_recorder import AttemptRecorder
 from workers.attempts import AttemptsInHand
-from workers.books import Books
 from workers.calls import ProviderCalls
 from workers.complete import Completer
 from workers.delivery import DirectDelivery
@@ -69,13 +69,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await replies.listen()
     attempts = AttemptsInHand(broker)
     await attempts.listen()
-    books = Books(event_log=event_log, blobs=blobs, replies=replies, now=_now)
+    recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     completer = Completer(
         event_log=event_log,
         claims=claims,
         calls=calls,
-        books=books,
-        streams=StreamedAttempts(calls=calls, books=books, replies=replies, callers=callers),
+        recorder=recorder,
+        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies, callers=callers),
         callers=callers,
         attempts=attempts,
         replies=replies,

@@ -26,7 +26,7 @@ from domain.sse import SseEvent
 from domain.stream import ChatAssembler, ChatChunk
 from domain.tokens import TokenUsage
 from infra.jobs import Job
-from workers.books import Finding
+from workers.attempt_recorder import Finding
 
 MAX_LAST_WORDS_BYTES = 256 * 1024
 """What a provider says of its failure travels in one message; where it says more, the gateway speaks for it."""

@@ -22,7 +22,7 @@ from infra.jobs import Job
 from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
-from workers.books import Body, Books, Work
+from workers.attempt_recorder import AttemptRecorder, Body, Work
 from workers.calls import ProviderCalls
 from workers.relay import End, Relay, close, finding, make_relay
 from workers.waiting_callers import WaitingCallers, client_disconnected
@@ -33,9 +33,11 @@ LAST_WORDS_S = 1.0
 class StreamedAttempts:
     """Makes attempts whose answers are streamed, for one worker."""
 
-    def __init__(self, *, calls: ProviderCalls, books: Books, replies: ReplySender, callers: WaitingCallers) -> None:
+    def __init__(
+        self, *, calls: ProviderCalls, recorder: AttemptRecorder, replies: ReplySender, callers: WaitingCallers
+    ) -> None:
         self._calls = calls
-        self._books = books
+        self._recorder = recorder
         self._replies = replies
         self._callers = callers
 
@@ -47,7 +49,7 @@ class StreamedAttempts:
 
         """
         if await self._callers.are_gone(work.job, cancellations):
-            await self._books.cut(work, claim, TokenUsage(), client_disconnected())
+            await self._recorder.record_partial(work, claim, TokenUsage(), client_disconnected())
             return
         relay = make_relay(work.job)
         outgoing = _Outgoing(self._replies, work.job, claim)
@@ -55,10 +57,10 @@ class StreamedAttempts:
         error = await self._until_it_ends(work, relay, outgoing, cancellations, timeout_s)
         found = finding(relay, work.job, time.monotonic() - began_s)
         if error is not None:
-            await self._books.cut(work, claim, found.usage, error)
+            await self._recorder.record_partial(work, claim, found.usage, error)
             return
         body = await offload(outgoing.size_bytes, outgoing.body, relay, found.usage)
-        receipt = await self._books.answer(work, claim, found, body)
+        receipt = await self._recorder.record_response(work, claim, found, body)
         if receipt is None:
             return
         cost = receipt.cost_nano_usd
@@ -71,7 +73,7 @@ class StreamedAttempts:
         await self._replies.send_commit(
             work.job.reply_to, claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
-        await self._books.tell_followers(work.job)
+        await self._recorder.notify_followers(work.job)
 
     async def _until_it_ends(
         self, work: Work, relay: Relay, outgoing: "_Outgoing", cancellations: Cancellations, timeout_s: float

@@ -29,7 +29,7 @@ from infra.vault import Vault
 from tests.integration.ledger import RealLedger, ask, attempt
 from tests.jobs import make_job
 from tests.waiting import eventually
-from workers.books import Books
+from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
 from workers.complete import Completer
 from workers.providers.provider import ProviderCall
@@ -143,14 +143,14 @@ class Bench:
         )
         replies: Any = self.heard  # it listens
         self.attempts: Any = Attempts()
-        books = Books(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
+        recorder = AttemptRecorder(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
         callers = WaitingCallers(replies=replies, cancellations=self.cancellations)
         self.completer = Completer(
             event_log=ledger.log,
             claims=ledger.claims,
             calls=calls,
-            books=books,
-            streams=StreamedAttempts(calls=calls, books=books, replies=replies, callers=callers),
+            recorder=recorder,
+            streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies, callers=callers),
             callers=callers,
             attempts=self.attempts,
             replies=replies,

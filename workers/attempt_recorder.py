@@ -68,7 +68,7 @@ class Body(Struct, frozen=True, kw_only=True):
         return cls(size=len(content), digest=hashlib.sha256(content).digest(), kept=content if is_kept else None)
 
 
-class Books:
+class AttemptRecorder:
     """Writes for one worker."""
 
     def __init__(self, *, event_log: EventLog, blobs: Blobs, replies: ReplySender, now: Callable[[], datetime]) -> None:
@@ -77,7 +77,7 @@ class Books:
         self._replies = replies
         self._now = now
 
-    async def answer(self, work: Work, claim: Claim, finding: Finding, body: Body) -> Receipt | None:
+    async def record_response(self, work: Work, claim: Claim, finding: Finding, body: Body) -> Receipt | None:
         """Write an answer and its cost in one append. None: another ending stands, and was told to the caller."""
         job, now = work.job, self._now()
         cached_copy, blobs = await self._cached_copy(job, body.kept, now)
@@ -99,11 +99,11 @@ class Books:
             log.warning("model_unpriced", request_id=job.request_id, provider=job.provider, model=job.upstream_model)
         recorded = await self._record(work, now, lambda history: after_answer(history, completed, cost), blobs)
         if ending(recorded.history) != completed:  # another attempt, or a failure, was told to the caller
-            await self.tell_ending(work, recorded.history)
+            await self.republish_outcome(work, recorded.history)
             return None
         return receipt_of(completed, cost, now)
 
-    async def cut(self, work: Work, claim: Claim, usage: TokenUsage, error: GatewayError) -> None:
+    async def record_partial(self, work: Work, claim: Claim, usage: TokenUsage, error: GatewayError) -> None:
         """Write what a stream has cost that was cut short, and that there is no answer."""
         job, now = work.job, self._now()
         cost = _cost(work, claim, usage, is_estimated=True)
@@ -119,9 +119,9 @@ class Books:
             code=error.code,
         )
         await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
-        await self.tell_followers(job)
+        await self.notify_followers(job)
 
-    async def failure(self, work: Work, claim: Claim, error: ProviderError, *, ends_request: bool) -> None:
+    async def record_failure(self, work: Work, claim: Claim, error: ProviderError, *, ends_request: bool) -> None:
         """Write that an attempt came to nothing, and with it the request where there will be no other."""
         job, now = work.job, self._now()
         ended = outcome.attempt_ended(
@@ -143,9 +143,9 @@ class Books:
         )
         if ends_request:
             await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
-            await self.tell_followers(job)
+            await self.notify_followers(job)
 
-    async def abandoned(self, work: Work, claim: Claim, error: ClientDisconnected, *, was_called: bool) -> None:
+    async def record_abandoned(self, work: Work, claim: Claim, error: ClientDisconnected, *, was_called: bool) -> None:
         """Write that an attempt was given up because nothing waits for its answer, and end its request.
 
         If the provider was called, what the attempt costs is not known, and its hold is assumed to be spent.
@@ -171,9 +171,9 @@ class Books:
         recorded = await self._record(work, now, lambda history: after_failure(history, ended, failed))
         work.history = recorded.history
         log.info("attempt_abandoned", request_id=job.request_id, attempt=claim.attempt, was_called=was_called)
-        await self.tell_ending(work, recorded.history)
+        await self.republish_outcome(work, recorded.history)
 
-    async def given_up(self, work: Work, claim: Claim, error: ProviderError) -> None:
+    async def record_not_made(self, work: Work, claim: Claim, error: ProviderError) -> None:
         """Write that an attempt was not made after all, and end its request."""
         now = self._now()
         not_made = outcome.attempt_not_made(
@@ -181,9 +181,9 @@ class Books:
         )
         failed = _failed(work, error, now)
         recorded = await self._record(work, now, lambda history: after_failure(history, not_made, failed))
-        await self.tell_ending(work, recorded.history)
+        await self.republish_outcome(work, recorded.history)
 
-    async def tell_ending(self, work: Work, history: History) -> None:
+    async def republish_outcome(self, work: Work, history: History) -> None:
         """Say again how a request ended; the API has its body already, or finds it in the log."""
         job, end = work.job, ending(history)
         assert end is not None, "called for requests that have ended"
@@ -200,9 +200,9 @@ class Books:
             await self._replies.send_commit(job.reply_to, end.attempt, bytes.fromhex(end.answer_digest), receipt)
         else:
             await self._replies.send_failed(job.reply_to, failure_in_log(end))
-        await self.tell_followers(job)
+        await self.notify_followers(job)
 
-    async def tell_followers(self, job: Job) -> None:
+    async def notify_followers(self, job: Job) -> None:
         """Say that the request has ended, to those who asked the same."""
         if job.cache_key is not None:
             await self._replies.send_done(job.request_id)
