@@ -34,7 +34,7 @@ from workers.calls import PreparedCall
 log = structlog.get_logger(__name__)
 
 
-class Work(Struct, kw_only=True):
+class JobContext(Struct, kw_only=True):
     """A job in the shapes that its steps need."""
 
     job: Job
@@ -77,39 +77,39 @@ class AttemptRecorder:
         self._replies = replies
         self._now = now
 
-    async def record_response(self, work: Work, claim: Claim, finding: Finding, body: Body) -> Receipt | None:
+    async def record_response(self, ctx: JobContext, claim: Claim, finding: Finding, body: Body) -> Receipt | None:
         """Write an answer and its cost in one append. None: another ending stands, and was told to the caller."""
-        job, now = work.job, self._now()
+        job, now = ctx.job, self._now()
         cached_copy, blobs = await self._cached_copy(job, body.kept, now)
         completed = outcome.completed(
-            work.subject,
+            ctx.subject,
             attempt=claim.attempt,
             answered_by=finding.answered_by,
             response_id=finding.response_id,
             finish_reason=finding.finish_reason,
             usage=finding.usage,
-            request_bytes=work.prepared.request_bytes,
+            request_bytes=ctx.prepared.request_bytes,
             answer_bytes=body.size,
             answer_digest=body.digest,
             cached_copy=cached_copy,
-            latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
+            latency_ms=outcome.latency_ms(ctx.attempt.admitted_at, now),
         )
-        cost = _cost(work, claim, finding.usage, is_estimated=finding.is_estimated)
+        cost = _cost(ctx, claim, finding.usage, is_estimated=finding.is_estimated)
         if cost.cost_nano_usd is None:
             log.warning("model_unpriced", request_id=job.request_id, provider=job.provider, model=job.upstream_model)
-        recorded = await self._record(work, now, lambda history: after_answer(history, completed, cost), blobs)
+        recorded = await self._record(ctx, now, lambda history: after_answer(history, completed, cost), blobs)
         if ending(recorded.history) != completed:  # another attempt, or a failure, was told to the caller
-            await self.republish_outcome(work, recorded.history)
+            await self.republish_outcome(ctx, recorded.history)
             return None
         return receipt_of(completed, cost, now)
 
-    async def record_partial(self, work: Work, claim: Claim, usage: TokenUsage, error: GatewayError) -> None:
+    async def record_partial(self, ctx: JobContext, claim: Claim, usage: TokenUsage, error: GatewayError) -> None:
         """Write what a stream has cost that was cut short, and that there is no answer."""
-        job, now = work.job, self._now()
-        cost = _cost(work, claim, usage, is_estimated=True)
-        failed = _failed(work, error, now)
-        recorded = await self._record(work, now, lambda history: after_cut(history, cost, failed))
-        work.history = recorded.history
+        job, now = ctx.job, self._now()
+        cost = _cost(ctx, claim, usage, is_estimated=True)
+        failed = _failed(ctx, error, now)
+        recorded = await self._record(ctx, now, lambda history: after_cut(history, cost, failed))
+        ctx.history = recorded.history
         log.warning(
             "stream_cut",
             request_id=job.request_id,
@@ -121,17 +121,17 @@ class AttemptRecorder:
         await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
         await self.notify_followers(job)
 
-    async def record_failure(self, work: Work, claim: Claim, error: ProviderError, *, ends_request: bool) -> None:
+    async def record_failure(self, ctx: JobContext, claim: Claim, error: ProviderError, *, ends_request: bool) -> None:
         """Write that an attempt came to nothing, and with it the request where there will be no other."""
-        job, now = work.job, self._now()
+        job, now = ctx.job, self._now()
         ended = outcome.attempt_ended(
-            work.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+            ctx.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
         )
-        failed = _failed(work, error, now)
+        failed = _failed(ctx, error, now)
         recorded = await self._record(
-            work, now, lambda history: after_failure(history, ended, failed if ends_request else None)
+            ctx, now, lambda history: after_failure(history, ended, failed if ends_request else None)
         )
-        work.history = recorded.history
+        ctx.history = recorded.history
         log.warning(
             "attempt_failed",
             request_id=job.request_id,
@@ -145,15 +145,17 @@ class AttemptRecorder:
             await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
             await self.notify_followers(job)
 
-    async def record_abandoned(self, work: Work, claim: Claim, error: ClientDisconnected, *, was_called: bool) -> None:
+    async def record_abandoned(
+        self, ctx: JobContext, claim: Claim, error: ClientDisconnected, *, was_called: bool
+    ) -> None:
         """Write that an attempt was given up because nothing waits for its answer, and end its request.
 
         If the provider was called, what the attempt costs is not known, and its hold is assumed to be spent.
         """
-        job, now = work.job, self._now()
+        job, now = ctx.job, self._now()
         if was_called:
             ended: AttemptFailed | AttemptLost = outcome.attempt_lost(
-                work.subject,
+                ctx.subject,
                 "caller_left",
                 attempt=claim.attempt,
                 hold_nano_usd=claim.hold_nano_usd,
@@ -161,31 +163,31 @@ class AttemptRecorder:
             )
         else:
             ended = outcome.attempt_not_made(
-                work.subject,
+                ctx.subject,
                 error,
                 attempt=claim.attempt,
                 hold_nano_usd=claim.hold_nano_usd,
                 budget_day=claim.budget_day,
             )
-        failed = _failed(work, error, now)
-        recorded = await self._record(work, now, lambda history: after_failure(history, ended, failed))
-        work.history = recorded.history
+        failed = _failed(ctx, error, now)
+        recorded = await self._record(ctx, now, lambda history: after_failure(history, ended, failed))
+        ctx.history = recorded.history
         log.info("attempt_abandoned", request_id=job.request_id, attempt=claim.attempt, was_called=was_called)
-        await self.republish_outcome(work, recorded.history)
+        await self.republish_outcome(ctx, recorded.history)
 
-    async def record_not_made(self, work: Work, claim: Claim, error: ProviderError) -> None:
+    async def record_not_made(self, ctx: JobContext, claim: Claim, error: ProviderError) -> None:
         """Write that an attempt was not made after all, and end its request."""
         now = self._now()
         not_made = outcome.attempt_not_made(
-            work.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+            ctx.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
         )
-        failed = _failed(work, error, now)
-        recorded = await self._record(work, now, lambda history: after_failure(history, not_made, failed))
-        await self.republish_outcome(work, recorded.history)
+        failed = _failed(ctx, error, now)
+        recorded = await self._record(ctx, now, lambda history: after_failure(history, not_made, failed))
+        await self.republish_outcome(ctx, recorded.history)
 
-    async def republish_outcome(self, work: Work, history: History) -> None:
+    async def republish_outcome(self, ctx: JobContext, history: History) -> None:
         """Say again how a request ended; the API has its body already, or finds it in the log."""
-        job, end = work.job, ending(history)
+        job, end = ctx.job, ending(history)
         assert end is not None, "called for requests that have ended"
         if isinstance(end, RequestCompleted):
             cost = cost_of(history, end.attempt)
@@ -209,17 +211,17 @@ class AttemptRecorder:
 
     async def _record(
         self,
-        work: Work,
+        ctx: JobContext,
         now: datetime,
         decide: Callable[[History], tuple[Event, ...]],
         blobs: tuple[Blob, ...] = (),
     ) -> Recorded:
         return await record(
             self._log,
-            request_id=work.job.request_id,
-            project_id=work.job.project_id,
+            request_id=ctx.job.request_id,
+            project_id=ctx.job.project_id,
             at=now,
-            history=work.history,
+            history=ctx.history,
             decide=decide,
             blobs=blobs,
         )
@@ -234,22 +236,22 @@ class AttemptRecorder:
         return CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id), (blob,)
 
 
-def _failed(work: Work, error: GatewayError, now: datetime) -> RequestFailed:
+def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFailed:
     return outcome.request_failed(
-        work.subject,
+        ctx.subject,
         code=error.code,
         message=error.message,
         status=error.status if isinstance(error, ProviderError) else None,
-        latency_ms=outcome.latency_ms(work.attempt.admitted_at, now),
+        latency_ms=outcome.latency_ms(ctx.attempt.admitted_at, now),
     )
 
 
-def _cost(work: Work, claim: Claim, usage: TokenUsage, *, is_estimated: bool) -> CostIncurred:
+def _cost(ctx: JobContext, claim: Claim, usage: TokenUsage, *, is_estimated: bool) -> CostIncurred:
     return outcome.cost_incurred(
-        work.subject,
+        ctx.subject,
         attempt=claim.attempt,
         usage=usage,
-        price=work.job.price,
+        price=ctx.job.price,
         hold_nano_usd=claim.hold_nano_usd,
         budget_day=claim.budget_day,
         estimated=is_estimated,

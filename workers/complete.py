@@ -23,7 +23,7 @@ from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
-from workers.attempt_recorder import AttemptRecorder, Body, Finding, Work
+from workers.attempt_recorder import AttemptRecorder, Body, Finding, JobContext
 from workers.attempts import AttemptsInHand
 from workers.calls import ProviderCalls
 from workers.delivery import Delivery
@@ -87,7 +87,7 @@ class Completer:
         if self._remaining_s(job) <= 0:
             await delivery.term()  # nobody waits any more: the sweeper clears up
             return
-        work = Work(
+        ctx = JobContext(
             job=job,
             subject=_subject(job),
             attempt=_attempt(job),
@@ -96,50 +96,50 @@ class Completer:
         )
         with self._callers.cancellations(job) as cancellations:
             number = job.deliveries_before + delivery.number
-            claim = await self._claim(work, number)
+            claim = await self._claim(ctx, number)
             if claim == "later" and not delivery.is_last:
                 await delivery.nak(ACK_WAIT_S)
                 return
             if isinstance(claim, Claim):
                 with self._attempts.making(job.request_id, number):
-                    if await self._may_stream(work, claim):
-                        await self._attempt_until_it_ends(work, claim, cancellations, number)
+                    if await self._may_stream(ctx, claim):
+                        await self._attempt_until_it_ends(ctx, claim, cancellations, number)
         await delivery.ack()
 
-    async def _claim(self, work: Work, delivery: int) -> Claim | Literal["later"] | None:
+    async def _claim(self, ctx: JobContext, delivery: int) -> Claim | Literal["later"] | None:
         """The attempt that is this delivery's to make; None where there is none, and the caller was told of the end;
         `later` where an earlier delivery is still at it.
         """
-        claim = await self._claims.claim(work.job.request_id, delivery)
+        claim = await self._claims.claim(ctx.job.request_id, delivery)
         if claim is not None:
             return claim
         found = await resume(
-            self._log, self._claims, work.subject, work.attempt, delivery, self._now(), self._attempts.are_made
+            self._log, self._claims, ctx.subject, ctx.attempt, delivery, self._now(), self._attempts.are_made
         )
         if found.verdict == "later":
             return "later"
         if found.verdict == "ended":
-            await self._recorder.republish_outcome(work, found.history)
-        work.history = found.history
+            await self._recorder.republish_outcome(ctx, found.history)
+        ctx.history = found.history
         return found.claim
 
     async def _attempt_until_it_ends(
-        self, work: Work, claim: Claim, cancellations: Cancellations, delivery: int
+        self, ctx: JobContext, claim: Claim, cancellations: Cancellations, delivery: int
     ) -> None:
         for _ in range(MAX_ATTEMPTS):
-            timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(work.job) - DEADLINE_MARGIN_S)
+            timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(ctx.job) - DEADLINE_MARGIN_S)
             try:
-                if work.job.stream is not None:
-                    await self._streams.attempt(work, claim, cancellations, timeout_s)
+                if ctx.job.stream is not None:
+                    await self._streams.attempt(ctx, claim, cancellations, timeout_s)
                 else:
-                    await self._answer_in_one_piece(work, claim, cancellations, timeout_s)
+                    await self._answer_in_one_piece(ctx, claim, cancellations, timeout_s)
             except ProviderError as error:
-                wait_s = self._retry_wait_s(work, claim, error)
-                await self._recorder.record_failure(work, claim, error, ends_request=wait_s is None)
+                wait_s = self._retry_wait_s(ctx, claim, error)
+                await self._recorder.record_failure(ctx, claim, error, ends_request=wait_s is None)
                 if wait_s is None:
                     return
                 await self._sleep(wait_s)
-                following = await self._next_claim(work, claim, delivery, error)
+                following = await self._next_claim(ctx, claim, delivery, error)
                 if following is None:
                     return
                 claim = following
@@ -147,7 +147,7 @@ class Completer:
                 return
 
     async def _answer_in_one_piece(
-        self, work: Work, claim: Claim, cancellations: Cancellations, timeout_s: float
+        self, ctx: JobContext, claim: Claim, cancellations: Cancellations, timeout_s: float
     ) -> None:
         """Make one attempt. If its project says so, it is given up once nothing waits for the answer.
 
@@ -155,46 +155,46 @@ class Completer:
             ProviderError: the provider gave no answer; nothing is written.
 
         """
-        job = work.job
+        job = ctx.job
         with self._large_answers.turn(job.project_id, job.key_id) as turn:
             if not job.cancel_on_disconnect:
-                await self._record_answer(work, claim, await self._calls.call(work.prepared, timeout_s, turn))
+                await self._record_answer(ctx, claim, await self._calls.call(ctx.prepared, timeout_s, turn))
                 return
             if await self._callers.are_gone(job, cancellations):
-                await self._recorder.record_abandoned(work, claim, client_disconnected(), was_called=False)
+                await self._recorder.record_abandoned(ctx, claim, client_disconnected(), was_called=False)
                 return
             try:
-                calling = self._calls.call(work.prepared, timeout_s, turn)
+                calling = self._calls.call(ctx.prepared, timeout_s, turn)
                 answered = await self._callers.unless_gone(job, cancellations, calling)
             except ClientDisconnected as error:
-                await self._recorder.record_abandoned(work, claim, error, was_called=True)
+                await self._recorder.record_abandoned(ctx, claim, error, was_called=True)
             else:
-                await self._record_answer(work, claim, answered)
+                await self._record_answer(ctx, claim, answered)
 
-    async def _next_claim(self, work: Work, claim: Claim, delivery: int, error: ProviderError) -> Claim | None:
+    async def _next_claim(self, ctx: JobContext, claim: Claim, delivery: int, error: ProviderError) -> Claim | None:
         """The claim of the next attempt; None where there is none, because another delivery was first or for money.
 
         Where the budget has no room for another attempt, the caller is told why the last one failed.
         """
         try:
             return await self._claims.admit_next(
-                work.attempt, claim.attempt + 1, delivery, claim.hold_nano_usd, claim.budget_day
+                ctx.attempt, claim.attempt + 1, delivery, claim.hold_nano_usd, claim.budget_day
             )
         except BudgetExhausted:
-            await self._recorder.record_failure(work, claim, error, ends_request=True)
+            await self._recorder.record_failure(ctx, claim, error, ends_request=True)
             return None
 
-    async def _may_stream(self, work: Work, claim: Claim) -> bool:
+    async def _may_stream(self, ctx: JobContext, claim: Claim) -> bool:
         """Whether this attempt may answer: a caller who has a part of a stream gets no second one."""
-        job = work.job
+        job = ctx.job
         if job.stream is None or claim.attempt == 1 or not await self._replies.has_begun(job.reply_to):
             return True
         error = ProviderLost("the stream broke off", provider=job.provider)
-        await self._recorder.record_not_made(work, claim, error)
+        await self._recorder.record_not_made(ctx, claim, error)
         return False
 
-    async def _record_answer(self, work: Work, claim: Claim, answered: Answered) -> None:
-        job = work.job
+    async def _record_answer(self, ctx: JobContext, claim: Claim, answered: Answered) -> None:
+        job = ctx.job
         content = answered.answer if isinstance(answered.answer, bytes) else _encode(answered.answer)
         is_kept = job.cache_key is not None and answered.finish_reason != FAILED
         body = await offload(len(content), Body.whole, content, is_kept=is_kept)
@@ -206,7 +206,7 @@ class Completer:
             finish_reason=answered.finish_reason,
             usage=answered.usage,
         )
-        receipt = await self._recorder.record_response(work, claim, finding, body)
+        receipt = await self._recorder.record_response(ctx, claim, finding, body)
         if receipt is None:
             return
         if body.kept is not None:
@@ -214,12 +214,12 @@ class Completer:
         await self._replies.send_commit(job.reply_to, claim.attempt, body.digest, receipt)
         await self._recorder.notify_followers(job)
 
-    def _retry_wait_s(self, work: Work, claim: Claim, error: ProviderError) -> float | None:
+    def _retry_wait_s(self, ctx: JobContext, claim: Claim, error: ProviderError) -> float | None:
         """How long to wait before the next attempt; None where there will be none."""
         if not error.retryable or claim.attempt >= MAX_ATTEMPTS:
             return None
         wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_BACKOFF_S * 2 ** (claim.attempt - 1)
-        return wait_s if wait_s <= min(MAX_RETRY_WAIT_S, self._remaining_s(work.job) - DEADLINE_MARGIN_S) else None
+        return wait_s if wait_s <= min(MAX_RETRY_WAIT_S, self._remaining_s(ctx.job) - DEADLINE_MARGIN_S) else None
 
     def _remaining_s(self, job: Job) -> float:
         return job.deadline_ms / 1000 - self._now().timestamp()

@@ -22,7 +22,7 @@ from infra.jobs import Job
 from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
-from workers.attempt_recorder import AttemptRecorder, Body, Work
+from workers.attempt_recorder import AttemptRecorder, Body, JobContext
 from workers.calls import ProviderCalls
 from workers.relay import End, Relay, close, finding, make_relay
 from workers.waiting_callers import WaitingCallers, client_disconnected
@@ -41,56 +41,58 @@ class StreamedAttempts:
         self._replies = replies
         self._callers = callers
 
-    async def attempt(self, work: Work, claim: Claim, cancellations: Cancellations, timeout_s: float) -> None:
+    async def attempt(self, ctx: JobContext, claim: Claim, cancellations: Cancellations, timeout_s: float) -> None:
         """Make one attempt, and write what came of it.
 
         Raises:
             ProviderError: the provider gave no stream; nothing is written.
 
         """
-        if await self._callers.are_gone(work.job, cancellations):
-            await self._recorder.record_partial(work, claim, TokenUsage(), client_disconnected())
+        if await self._callers.are_gone(ctx.job, cancellations):
+            await self._recorder.record_partial(ctx, claim, TokenUsage(), client_disconnected())
             return
-        relay = make_relay(work.job)
-        outgoing = _Outgoing(self._replies, work.job, claim)
+        relay = make_relay(ctx.job)
+        outgoing = _Outgoing(self._replies, ctx.job, claim)
         began_s = time.monotonic()
-        error = await self._until_it_ends(work, relay, outgoing, cancellations, timeout_s)
-        found = finding(relay, work.job, time.monotonic() - began_s)
+        error = await self._until_it_ends(ctx, relay, outgoing, cancellations, timeout_s)
+        found = finding(relay, ctx.job, time.monotonic() - began_s)
         if error is not None:
-            await self._recorder.record_partial(work, claim, found.usage, error)
+            await self._recorder.record_partial(ctx, claim, found.usage, error)
             return
         body = await offload(outgoing.size_bytes, outgoing.body, relay, found.usage)
-        receipt = await self._recorder.record_response(work, claim, found, body)
+        receipt = await self._recorder.record_response(ctx, claim, found, body)
         if receipt is None:
             return
         cost = receipt.cost_nano_usd
         end = End(
             usage=found.usage,
             cost_usd=to_usd(cost) if cost is not None else None,
-            latency_ms=outcome.latency_ms(work.attempt.admitted_at, receipt.answered_at),
+            latency_ms=outcome.latency_ms(ctx.attempt.admitted_at, receipt.answered_at),
         )
         await outgoing.send(relay.tail(end))
         await self._replies.send_commit(
-            work.job.reply_to, claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
+            ctx.job.reply_to, claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
-        await self._recorder.notify_followers(work.job)
+        await self._recorder.notify_followers(ctx.job)
 
     async def _until_it_ends(
-        self, work: Work, relay: Relay, outgoing: "_Outgoing", cancellations: Cancellations, timeout_s: float
+        self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", cancellations: Cancellations, timeout_s: float
     ) -> GatewayError | None:
         """Pass the stream on; the reason, where it was cut."""
         try:
             return await self._callers.unless_gone(
-                work.job, cancellations, self._pass_on(work, relay, outgoing, timeout_s)
+                ctx.job, cancellations, self._pass_on(ctx, relay, outgoing, timeout_s)
             )
         except ClientDisconnected as error:
             return error
 
-    async def _pass_on(self, work: Work, relay: Relay, outgoing: "_Outgoing", timeout_s: float) -> GatewayError | None:
-        provider = work.job.provider
+    async def _pass_on(
+        self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", timeout_s: float
+    ) -> GatewayError | None:
+        provider = ctx.job.provider
         has_opened = False
         try:
-            async with self._calls.stream(work.prepared, timeout_s) as batches:
+            async with self._calls.stream(ctx.prepared, timeout_s) as batches:
                 has_opened = True
                 try:
                     await _relayed(relay, batches, outgoing)
