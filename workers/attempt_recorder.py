@@ -44,7 +44,7 @@ class JobContext(Struct, kw_only=True):
     history: History
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class AttemptResult(Struct, frozen=True, kw_only=True):
     """What an attempt's answer was, but for its body."""
 
     answered_by: str
@@ -55,7 +55,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     """The provider did not say: it is the most that what was received can have been."""
 
 
-class Body(Struct, frozen=True, kw_only=True):
+class RecordedBody(Struct, frozen=True, kw_only=True):
     """What is said of an answer's content, and the content itself where it is kept."""
 
     size: int
@@ -63,7 +63,7 @@ class Body(Struct, frozen=True, kw_only=True):
     kept: bytes | None
 
     @classmethod
-    def whole(cls, content: bytes, *, is_kept: bool) -> "Body":
+    def whole(cls, content: bytes, *, is_kept: bool) -> "RecordedBody":
         """A body in one piece."""
         return cls(size=len(content), digest=hashlib.sha256(content).digest(), kept=content if is_kept else None)
 
@@ -77,24 +77,26 @@ class AttemptRecorder:
         self._replies = replies
         self._now = now
 
-    async def record_response(self, ctx: JobContext, claim: Claim, finding: Finding, body: Body) -> Receipt | None:
+    async def record_response(
+        self, ctx: JobContext, claim: Claim, result: AttemptResult, body: RecordedBody
+    ) -> Receipt | None:
         """Write an answer and its cost in one append. None: another ending stands, and was told to the caller."""
         job, now = ctx.job, self._now()
         cached_copy, blobs = await self._cached_copy(job, body.kept, now)
         completed = outcome.completed(
             ctx.subject,
             attempt=claim.attempt,
-            answered_by=finding.answered_by,
-            response_id=finding.response_id,
-            finish_reason=finding.finish_reason,
-            usage=finding.usage,
+            answered_by=result.answered_by,
+            response_id=result.response_id,
+            finish_reason=result.finish_reason,
+            usage=result.usage,
             request_bytes=ctx.prepared.request_bytes,
             answer_bytes=body.size,
             answer_digest=body.digest,
             cached_copy=cached_copy,
             latency_ms=outcome.latency_ms(ctx.attempt.admitted_at, now),
         )
-        cost = _cost(ctx, claim, finding.usage, is_estimated=finding.is_estimated)
+        cost = _cost(ctx, claim, result.usage, is_estimated=result.is_estimated)
         if cost.cost_nano_usd is None:
             log.warning("model_unpriced", request_id=job.request_id, provider=job.provider, model=job.upstream_model)
         recorded = await self._record(ctx, now, lambda history: after_answer(history, completed, cost), blobs)

@@ -23,7 +23,7 @@ from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
-from workers.attempt_recorder import AttemptRecorder, Body, Finding, JobContext
+from workers.attempt_recorder import AttemptRecorder, AttemptResult, JobContext, RecordedBody
 from workers.attempts import AttemptsInHand
 from workers.calls import ProviderCalls
 from workers.delivery import Delivery
@@ -197,16 +197,16 @@ class Completer:
         job = ctx.job
         content = answered.answer if isinstance(answered.answer, bytes) else _encode(answered.answer)
         is_kept = job.cache_key is not None and answered.finish_reason != FAILED
-        body = await offload(len(content), Body.whole, content, is_kept=is_kept)
+        body = await offload(len(content), RecordedBody.whole, content, is_kept=is_kept)
         if body.kept is None:  # nobody else will have it
             await self._replies.send_body(job.reply_to, claim.attempt, content)
-        finding = Finding(
+        result = AttemptResult(
             answered_by=answered.answered_by,
             response_id=answered.response_id,
             finish_reason=answered.finish_reason,
             usage=answered.usage,
         )
-        receipt = await self._recorder.record_response(ctx, claim, finding, body)
+        receipt = await self._recorder.record_response(ctx, claim, result, body)
         if receipt is None:
             return
         if body.kept is not None:

@@ -26,7 +26,7 @@ from domain.sse import SseEvent
 from domain.stream import ChatAssembler, ChatChunk
 from domain.tokens import TokenUsage
 from infra.jobs import Job
-from workers.attempt_recorder import Finding
+from workers.attempt_recorder import AttemptResult
 
 MAX_LAST_WORDS_BYTES = 256 * 1024
 """What a provider says of its failure travels in one message; where it says more, the gateway speaks for it."""
@@ -93,12 +93,12 @@ def close(reader: StreamReader) -> None:
         reader.is_ended = True
 
 
-def finding(relay: Relay, job: Job, elapsed_s: float) -> Finding:
+def attempt_result(relay: Relay, job: Job, elapsed_s: float) -> AttemptResult:
     """What the answer was, as far as it came; where the provider did not say, the most that it can have been after so
     many seconds.
     """
     reader = relay.reader
-    return Finding(
+    return AttemptResult(
         answered_by=reader.answered_by,
         response_id=reader.response_id,
         finish_reason=reader.finish_reason,

@@ -22,9 +22,9 @@ from infra.jobs import Job
 from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
-from workers.attempt_recorder import AttemptRecorder, Body, JobContext
+from workers.attempt_recorder import AttemptRecorder, JobContext, RecordedBody
 from workers.calls import ProviderCalls
-from workers.relay import End, Relay, close, finding, make_relay
+from workers.relay import End, Relay, attempt_result, close, make_relay
 from workers.waiting_callers import WaitingCallers, client_disconnected
 
 LAST_WORDS_S = 1.0
@@ -55,7 +55,7 @@ class StreamedAttempts:
         outgoing = _Outgoing(self._replies, ctx.job, claim)
         began_s = time.monotonic()
         error = await self._until_it_ends(ctx, relay, outgoing, cancellations, timeout_s)
-        found = finding(relay, ctx.job, time.monotonic() - began_s)
+        found = attempt_result(relay, ctx.job, time.monotonic() - began_s)
         if error is not None:
             await self._recorder.record_partial(ctx, claim, found.usage, error)
             return
@@ -152,11 +152,11 @@ class _Outgoing:
         """SHA-256 of everything sent so far."""
         return self._hash.digest()
 
-    def body(self, relay: Relay, usage: TokenUsage) -> Body:
+    def body(self, relay: Relay, usage: TokenUsage) -> RecordedBody:
         """What is said of the answer: its whole where it is kept, else the parts sent so far. Pieces that are no whole
         answer, such as a tool call that the output cap has cut, are not kept.
         """
         if self._job.cache_key is not None:
             with suppress(UnreadableAnswer):
-                return Body.whole(relay.whole(usage), is_kept=True)
-        return Body(size=self.size_bytes, digest=self._hash.digest(), kept=None)
+                return RecordedBody.whole(relay.whole(usage), is_kept=True)
+        return RecordedBody(size=self.size_bytes, digest=self._hash.digest(), kept=None)

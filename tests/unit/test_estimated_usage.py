@@ -8,7 +8,7 @@ from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
 from tests.jobs import make_job
 from tests.unit.sdk_streams import events_of
-from workers.relay import UNDER_WAY_TOKENS, finding, make_relay
+from workers.relay import UNDER_WAY_TOKENS, attempt_result, make_relay
 
 JOB = make_job(
     model="m",
@@ -30,7 +30,7 @@ MESSAGE_BEGUN = (
 def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:
     relay = make_relay(job)
     relay.take(events_of(sent), [])
-    found = finding(relay, job, elapsed_s)
+    found = attempt_result(relay, job, elapsed_s)
     assert found.is_estimated
     return found.usage
 
