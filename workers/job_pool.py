@@ -1,6 +1,6 @@
 """The slots of a worker: deliveries wait in a fair queue, run, and are kept alive until they are acknowledged.
 
-Does not know where the deliveries come from (`workers/pull.py`) or what a job is about (`workers/complete.py`).
+Does not know where the deliveries come from (`workers/pull.py`) or what a job is about (`workers/job_handler.py`).
 """
 
 import asyncio

@@ -23,9 +23,9 @@ from infra.vault import Vault
 from workers.attempt_recorder import AttemptRecorder
 from workers.attempts import AttemptsInHand
 from workers.calls import ProviderCalls
-from workers.complete import Completer
 from workers.delivery import DirectDelivery
 from workers.heartbeat import HeartbeatThread, UnackedDeliveries
+from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
 from workers.providers.registry import make_providers
 from workers.providers.sessions import Sessions
@@ -70,7 +70,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     attempts = AttemptsInHand(broker)
     await attempts.listen()
     recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
-    completer = Completer(
+    handler = JobHandler(
         event_log=event_log,
         claims=claims,
         calls=calls,
@@ -111,14 +111,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     slots = settings.worker_slots
     interactive, background, alerts = pool_of(slots), pool_of(slots), pool_of(ALERT_SLOTS)
     loops = (
-        loop_of("sync", interactive, completer.complete, slots),
-        loop_of("bulk", interactive, completer.complete, slots),
-        loop_of("async", background, completer.complete, slots),
+        loop_of("sync", interactive, handler.handle, slots),
+        loop_of("bulk", interactive, handler.handle, slots),
+        loop_of("async", background, handler.handle, slots),
         loop_of(ALERTS_LANE, alerts, teller.tell, ALERT_SLOTS),
     )
     direct = DirectJobs(
         broker,
-        take=lambda job: interactive.take_direct(DirectDelivery(broker, job), completer.complete),
+        take=lambda job: interactive.take_direct(DirectDelivery(broker, job), handler.handle),
         is_in_hand=interactive.is_in_hand,
     )
     log.info("worker_ready", slots=slots)

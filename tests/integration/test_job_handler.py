@@ -31,7 +31,7 @@ from tests.jobs import make_job
 from tests.waiting import eventually
 from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
-from workers.complete import Completer
+from workers.job_handler import JobHandler
 from workers.providers.provider import ProviderCall
 from workers.streaming import StreamedAttempts
 from workers.waiting_callers import WaitingCallers
@@ -145,7 +145,7 @@ class Bench:
         self.attempts: Any = Attempts()
         recorder = AttemptRecorder(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
         callers = WaitingCallers(replies=replies, cancellations=self.cancellations)
-        self.completer = Completer(
+        self.handler = JobHandler(
             event_log=ledger.log,
             claims=ledger.claims,
             calls=calls,
@@ -159,7 +159,7 @@ class Bench:
 
     async def deliver(self, number: int, price: Price | None = PRICE) -> Delivered:
         delivered = Delivered(self.job(price), number)
-        await self.completer.complete(delivered)  # type: ignore[arg-type]  # by hand
+        await self.handler.handle(delivered)  # type: ignore[arg-type]  # by hand
         return delivered
 
     def job(self, price: Price | None) -> Job:
@@ -319,7 +319,7 @@ async def test_for_who_leaves_between_attempts_no_other_is_made(
     async def publish_cancel(_wait_s: float) -> None:
         work.cancellations.note(work.made.request_id, is_caller=True)
 
-    monkeypatch.setattr(work.completer, "_sleep", publish_cancel)
+    monkeypatch.setattr(work.handler, "_sleep", publish_cancel)
     await work.deliver(1)
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, CostIncurred, RequestFailed]

@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-class Completer:
+class JobHandler:
     """Completes jobs with the parts that it is given."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Completer:
         self._now = now
         self._sleep = sleep
 
-    async def complete(self, delivery: Delivery) -> None:
+    async def handle(self, delivery: Delivery) -> None:
         """Do what this delivery of a job asks for, and acknowledge it.
 
         Raises:
