@@ -38,7 +38,7 @@ class JobContext(Struct, kw_only=True):
     """A job in the shapes that its steps need."""
 
     job: Job
-    subject: outcome.Subject
+    identity: outcome.RequestIdentity
     attempt: Attempt
     prepared: PreparedCall
     history: History
@@ -84,7 +84,7 @@ class AttemptRecorder:
         job, now = ctx.job, self._now()
         cached_copy, blobs = await self._cached_copy(job, body.kept, now)
         completed = outcome.completed(
-            ctx.subject,
+            ctx.identity,
             attempt=claim.attempt,
             answered_by=result.answered_by,
             response_id=result.response_id,
@@ -127,7 +127,7 @@ class AttemptRecorder:
         """Write that an attempt came to nothing, and with it the request where there will be no other."""
         job, now = ctx.job, self._now()
         ended = outcome.attempt_ended(
-            ctx.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+            ctx.identity, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
         )
         failed = _failed(ctx, error, now)
         recorded = await self._record(
@@ -157,7 +157,7 @@ class AttemptRecorder:
         job, now = ctx.job, self._now()
         if was_called:
             ended: AttemptFailed | AttemptLost = outcome.attempt_lost(
-                ctx.subject,
+                ctx.identity,
                 "caller_left",
                 attempt=claim.attempt,
                 hold_nano_usd=claim.hold_nano_usd,
@@ -165,7 +165,7 @@ class AttemptRecorder:
             )
         else:
             ended = outcome.attempt_not_made(
-                ctx.subject,
+                ctx.identity,
                 error,
                 attempt=claim.attempt,
                 hold_nano_usd=claim.hold_nano_usd,
@@ -181,7 +181,7 @@ class AttemptRecorder:
         """Write that an attempt was not made after all, and end its request."""
         now = self._now()
         not_made = outcome.attempt_not_made(
-            ctx.subject, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+            ctx.identity, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
         )
         failed = _failed(ctx, error, now)
         recorded = await self._record(ctx, now, lambda history: after_failure(history, not_made, failed))
@@ -240,7 +240,7 @@ class AttemptRecorder:
 
 def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFailed:
     return outcome.request_failed(
-        ctx.subject,
+        ctx.identity,
         code=error.code,
         message=error.message,
         status=error.status if isinstance(error, ProviderError) else None,
@@ -250,7 +250,7 @@ def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFaile
 
 def _cost(ctx: JobContext, claim: Claim, usage: TokenUsage, *, is_estimated: bool) -> CostIncurred:
     return outcome.cost_incurred(
-        ctx.subject,
+        ctx.identity,
         attempt=claim.attempt,
         usage=usage,
         price=ctx.job.price,

@@ -89,7 +89,7 @@ class JobHandler:
             return
         ctx = JobContext(
             job=job,
-            subject=_subject(job),
+            identity=_subject(job),
             attempt=_attempt(job),
             prepared=await self._calls.prepare(job),
             history=[],
@@ -114,7 +114,7 @@ class JobHandler:
         if claim is not None:
             return claim
         found = await resume(
-            self._log, self._claims, ctx.subject, ctx.attempt, delivery, self._now(), self._attempts.are_made
+            self._log, self._claims, ctx.identity, ctx.attempt, delivery, self._now(), self._attempts.are_made
         )
         if found.verdict == "later":
             return "later"
@@ -225,8 +225,8 @@ class JobHandler:
         return job.deadline_ms / 1000 - self._now().timestamp()
 
 
-def _subject(job: Job) -> outcome.Subject:
-    return outcome.Subject(
+def _subject(job: Job) -> outcome.RequestIdentity:
+    return outcome.RequestIdentity(
         request_id=job.request_id,
         key_id=job.key_id,
         operation=job.operation,

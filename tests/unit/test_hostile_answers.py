@@ -32,7 +32,7 @@ ASKED = ChatRequest(model="m", messages=[UserMessage(content="x")])
 TEXTS = EmbeddingsRequest(input="x")
 POISON = "bad\x00thing" + "x" * 2_000_000
 CLEAN = "badthing"
-SUBJECT = outcome.Subject(
+SUBJECT = outcome.RequestIdentity(
     request_id="req",
     key_id="key",
     operation="chat",
