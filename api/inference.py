@@ -21,10 +21,10 @@ from api.memory_cache import CachedResponse
 from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, lower_cap
 from api.response_cache import ResponseCache
-from domain.answer import Receipt, error_of
 from domain.errors import ClientDisconnected, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
 from domain.history import after_failure
+from domain.job_result import Receipt, error_of
 from domain.limits import LimitStatus
 from domain.models import may_think_unseen
 from domain.money import ZERO, NanoUsd

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from domain.answer import Receipt
+from domain.job_result import Receipt
 
 OVERHEAD_BYTES = 1_024
 """What an entry takes beside its body."""

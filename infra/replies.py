@@ -22,8 +22,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import NoRespondersError
 
-from domain.answer import Failure, Receipt
 from domain.errors import Overloaded
+from domain.job_result import Failure, Receipt
 from infra.broker import Broker, BrokerErrors
 from infra.byte_budget import BytesInHand
 from infra.jobs import Job

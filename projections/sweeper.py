@@ -12,10 +12,10 @@ import asyncpg
 import msgspec
 import structlog
 
-from domain.answer import Failure
 from domain.errors import Unavailable
 from domain.events import AttemptLost, RequestFailed
 from domain.history import after_failure
+from domain.job_result import Failure
 from infra.database import Pool
 from infra.event_log import EventLog
 from infra.request_log import record

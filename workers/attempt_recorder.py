@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec import Struct
 
-from domain.answer import Receipt, failure_in_log, failure_of, receipt_of
 from domain.errors import ClientDisconnected, GatewayError, ProviderError
 from domain.events import (
     AttemptFailed,
@@ -19,6 +18,7 @@ from domain.events import (
     RequestFailed,
 )
 from domain.history import History, after_answer, after_cut, after_failure, cost_of, ending
+from domain.job_result import Receipt, failure_in_log, failure_of, receipt_of
 from domain.money import ZERO
 from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim

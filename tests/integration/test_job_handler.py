@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.answer import Failure, Receipt
 from domain.chat import ChatAnswer, ChatRequest, UserMessage
 from domain.dialects.answered import Answered
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
+from domain.job_result import Failure, Receipt
 from domain.pricing import ClassPrices, Price
 from domain.provider_words import MAX_MESSAGE_CHARS
 from domain.sse import SseEvent, SseParser, sse

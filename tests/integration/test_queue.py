@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from domain.answer import Receipt
 from domain.errors import Overloaded
+from domain.job_result import Receipt
 from domain.tokens import TokenUsage
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget, BytesInHand

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from domain.answer import Failure
 from domain.events import AttemptLost, RequestFailed
 from domain.history import after_answer
+from domain.job_result import Failure
 from infra.admission import Attempt
 from projections.sweeper import GRACE_S, sweep
 from tests.integration.ledger import RealLedger, ask, attempt, completed, cost

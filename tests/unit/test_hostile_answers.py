@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from api.native.prices import MAX_USD_PER_1K
-from domain.answer import failure_of
 from domain.chat import ChatRequest, UserMessage
 from domain.dialects import anthropic, metered, openai
 from domain.dialects.answered import Answered, UnreadableAnswer
@@ -18,6 +17,7 @@ from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.streamed import StreamFailed
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import ProviderLost, ProviderRejected
+from domain.job_result import failure_of
 from domain.money import MAX_NANO_USD, NANO_PER_USD, NanoUsd
 from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
 from domain.provider_words import MAX_MESSAGE_CHARS, MAX_NAME_CHARS

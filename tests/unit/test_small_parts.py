@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.memory_cache import CachedResponse, MemoryCache
-from domain.answer import Receipt
 from domain.budget import day_of, resets_at, window_start
+from domain.job_result import Receipt
 from domain.latency import MAX_MS, bucket_of, middle_ms, percentile_ms
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
