@@ -23,11 +23,11 @@ from api.request_planner import RequestPlanner, lower_cap
 from api.response_cache import ResponseCache
 from domain.errors import ClientDisconnected, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
-from domain.history import after_failure
 from domain.job_result import Receipt, error_of
 from domain.limits import LimitStatus
 from domain.models import may_think_unseen
 from domain.money import ZERO, NanoUsd
+from domain.request_decider import decide_failed
 from domain.routing import Route
 from domain.wire import WireRequest
 from infra.blobs import Blobs
@@ -400,7 +400,7 @@ class InferenceService:
             request_id=ctx.inference_request.request_id,
             project_id=ctx.caller.project_id,
             at=now,
-            decide=lambda history: after_failure(history, None, failed),
+            decide=lambda history: decide_failed(history, None, failed),
             history=[],
         )
         return True

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from domain.errors import Overloaded, Unavailable
 from domain.events import CostIncurred, RequestCompleted, RequestFailed, StoredEvent, request_stream
-from domain.history import cost_of, ending
 from domain.job_result import Failure, failure_in_log, receipt_of
+from domain.request_decider import cost_of, ending
 from infra.admission import Admission
 from infra.broker import BrokerErrors
 from infra.direct import DirectDispatch

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from api.memory_cache import CachedResponse, MemoryCache
 from api.request_context import RequestContext
 from domain.events import RequestCompleted, RequestFailed, request_stream
-from domain.history import cost_of, ending
 from domain.job_result import Receipt, receipt_of
+from domain.request_decider import cost_of, ending
 from infra.blobs import Blobs
 from infra.event_log import EventLog
 from infra.replies import ReplyInbox

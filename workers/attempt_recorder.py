@@ -17,9 +17,9 @@ from domain.events import (
     RequestCompleted,
     RequestFailed,
 )
-from domain.history import History, after_answer, after_cut, after_failure, cost_of, ending
 from domain.job_result import Receipt, failure_in_log, failure_of, receipt_of
 from domain.money import ZERO
+from domain.request_decider import History, cost_of, decide_completed, decide_failed, decide_partial, ending
 from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim
 from infra.blobs import Blobs
@@ -99,7 +99,7 @@ class AttemptRecorder:
         cost = _cost(ctx, claim, result.usage, is_estimated=result.is_estimated)
         if cost.cost_nano_usd is None:
             log.warning("model_unpriced", request_id=job.request_id, provider=job.provider, model=job.upstream_model)
-        recorded = await self._record(ctx, now, lambda history: after_answer(history, completed, cost), blobs)
+        recorded = await self._record(ctx, now, lambda history: decide_completed(history, completed, cost), blobs)
         if ending(recorded.history) != completed:  # another attempt, or a failure, was told to the caller
             await self.republish_outcome(ctx, recorded.history)
             return None
@@ -110,7 +110,7 @@ class AttemptRecorder:
         job, now = ctx.job, self._now()
         cost = _cost(ctx, claim, usage, is_estimated=True)
         failed = _failed(ctx, error, now)
-        recorded = await self._record(ctx, now, lambda history: after_cut(history, cost, failed))
+        recorded = await self._record(ctx, now, lambda history: decide_partial(history, cost, failed))
         ctx.history = recorded.history
         log.warning(
             "stream_cut",
@@ -131,7 +131,7 @@ class AttemptRecorder:
         )
         failed = _failed(ctx, error, now)
         recorded = await self._record(
-            ctx, now, lambda history: after_failure(history, ended, failed if ends_request else None)
+            ctx, now, lambda history: decide_failed(history, ended, failed if ends_request else None)
         )
         ctx.history = recorded.history
         log.warning(
@@ -172,7 +172,7 @@ class AttemptRecorder:
                 budget_day=claim.budget_day,
             )
         failed = _failed(ctx, error, now)
-        recorded = await self._record(ctx, now, lambda history: after_failure(history, ended, failed))
+        recorded = await self._record(ctx, now, lambda history: decide_failed(history, ended, failed))
         ctx.history = recorded.history
         log.info("attempt_abandoned", request_id=job.request_id, attempt=claim.attempt, was_called=was_called)
         await self.republish_outcome(ctx, recorded.history)
@@ -184,7 +184,7 @@ class AttemptRecorder:
             ctx.identity, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
         )
         failed = _failed(ctx, error, now)
-        recorded = await self._record(ctx, now, lambda history: after_failure(history, not_made, failed))
+        recorded = await self._record(ctx, now, lambda history: decide_failed(history, not_made, failed))
         await self.republish_outcome(ctx, recorded.history)
 
     async def republish_outcome(self, ctx: JobContext, history: History) -> None:

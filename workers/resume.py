@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from domain.errors import BudgetExceeded, ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, request_stream
-from domain.history import History, after_failure, ending, is_resolved, last_attempt
 from domain.money import NanoUsd, to_usd
+from domain.request_decider import History, decide_failed, ending, is_resolved, last_attempt
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
 from infra.event_log import EventLog
 from infra.request_log import record
@@ -67,7 +67,7 @@ async def resume(
                 project_id=attempt.project_id,
                 at=now,
                 history=history,
-                decide=lambda found, lost=lost: after_failure(found, lost, None),  # type: ignore[misc]  # bound now
+                decide=lambda found, lost=lost: decide_failed(found, lost, None),  # type: ignore[misc]  # bound now
             )
             continue
         if not history:
@@ -131,6 +131,6 @@ async def _fail(
         project_id=attempt.project_id,
         at=now,
         history=history,
-        decide=lambda found: after_failure(found, None, failed),
+        decide=lambda found: decide_failed(found, None, failed),
     )
     return recorded.history

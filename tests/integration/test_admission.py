@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from domain.events import RequestServedFromCache, request_stream
-from domain.history import after_answer, after_reconciling, lost_attempts
 from domain.limits import NANO_PER_S
 from domain.money import NanoUsd
+from domain.request_decider import decide_completed, decide_reconciled, lost_attempts
 from domain.tokens import TokenUsage
 from infra.admission import Admission, Attempt, BudgetExhausted, Claims
 from infra.database import HeldConnection, OutcomeUnknown
@@ -315,7 +315,7 @@ async def test_a_late_true_cost_replaces_the_assumed_one_and_releases_nothing_ag
     await ledger.append(first, 0, lost(first, hold=100, day=today()))
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((0, 100), 30)
-    late = after_answer(await ledger.history(first), completed(first), cost(first, 40, hold=100, day=today()))
+    late = decide_completed(await ledger.history(first), completed(first), cost(first, 40, hold=100, day=today()))
     await ledger.append(first, 1, *late)
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((40, 0), 30)
@@ -327,9 +327,9 @@ async def test_reconciling_replaces_what_was_assumed(ledger: RealLedger, project
     await ledger.admission.admit(ask(first, hold=100))
     await ledger.append(first, 0, lost(first, hold=100, day=today()))
     history = await ledger.history(first)
-    await ledger.append(first, 1, *after_reconciling(history, lost_attempts(history)[0], NanoUsd(25)))
+    await ledger.append(first, 1, *decide_reconciled(history, lost_attempts(history)[0], NanoUsd(25)))
     await ledger.fold()
     assert await ledger.balance(key) == (25, 0)
     settled = await ledger.history(first)
     assert lost_attempts(settled) == []
-    assert after_answer(settled, completed(first), cost(first, 40, hold=100, day=today())) == ()
+    assert decide_completed(settled, completed(first), cost(first, 40, hold=100, day=today())) == ()

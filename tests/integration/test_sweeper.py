@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from domain.events import AttemptLost, RequestFailed
-from domain.history import after_answer
 from domain.job_result import Failure
+from domain.request_decider import decide_completed
 from infra.admission import Attempt
 from projections.sweeper import GRACE_S, sweep
 from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
@@ -67,7 +67,7 @@ async def test_a_worker_that_comes_late_replaces_the_assumption(ledger: RealLedg
     history = await ledger.history(made)
     lost = history[0]
     assert isinstance(lost, AttemptLost)
-    late = after_answer(history, completed(made), cost(made, 12, hold=70, day=lost.budget_day))
+    late = decide_completed(history, completed(made), cost(made, 12, hold=70, day=lost.budget_day))
     await ledger.append(made, 2, *late)
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((12, 0), 0)

@@ -4,8 +4,8 @@ from datetime import date
 from typing import Any
 
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, Event, RequestCompleted, RequestFailed
-from domain.history import after_answer, after_failure, ending, is_resolved, last_attempt
 from domain.money import NanoUsd
+from domain.request_decider import decide_completed, decide_failed, ending, is_resolved, last_attempt
 from domain.tokens import TokenUsage
 
 SUBJECT: dict[str, Any] = {
@@ -68,32 +68,32 @@ FAILED = RequestFailed(**SUBJECT, code="X", message="x", latency_ms=1)
 
 
 def test_a_first_answer_ends_the_request_and_costs() -> None:
-    assert after_answer([], completed(), cost()) == (completed(), cost())
+    assert decide_completed([], completed(), cost()) == (completed(), cost())
 
 
 def test_an_attempt_has_one_cost() -> None:
-    assert after_answer([completed(), cost()], completed(), cost()) == ()
+    assert decide_completed([completed(), cost()], completed(), cost()) == ()
 
 
 def test_a_late_true_cost_replaces_the_assumed_one() -> None:
-    assert after_answer([lost()], completed(), cost()) == (completed(), cost(replaces=10))
-    assert after_answer([lost(), FAILED], completed(), cost()) == (cost(replaces=10),)
+    assert decide_completed([lost()], completed(), cost()) == (completed(), cost(replaces=10))
+    assert decide_completed([lost(), FAILED], completed(), cost()) == (cost(replaces=10),)
 
 
 def test_a_second_attempts_cost_does_not_touch_the_firsts_assumption() -> None:
-    assert after_answer([lost(1)], completed(2), cost(2)) == (completed(2), cost(2))
+    assert decide_completed([lost(1)], completed(2), cost(2)) == (completed(2), cost(2))
 
 
 def test_a_request_ends_once() -> None:
     history: list[Event] = [lost(1), completed(2), cost(2)]
-    assert after_answer(history, completed(1), cost(1)) == (cost(1, replaces=10),)
-    assert after_failure(history, None, FAILED) == ()
+    assert decide_completed(history, completed(1), cost(1)) == (cost(1, replaces=10),)
+    assert decide_failed(history, None, FAILED) == ()
     assert ending(history) == completed(2)
 
 
 def test_an_attempt_is_lost_once_and_never_after_its_cost() -> None:
-    assert after_failure([lost()], lost(), FAILED) == (FAILED,)
-    assert after_failure([completed(), cost()], lost(), FAILED) == ()
+    assert decide_failed([lost()], lost(), FAILED) == (FAILED,)
+    assert decide_failed([completed(), cost()], lost(), FAILED) == ()
 
 
 def test_attempts_are_counted_from_what_has_ended() -> None:

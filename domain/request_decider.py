@@ -69,7 +69,7 @@ def last_attempt(history: History) -> int:
     return max((event.attempt for event in history if isinstance(event, ended)), default=0)
 
 
-def after_answer(history: History, completed: RequestCompleted, cost: CostIncurred) -> tuple[Event, ...]:
+def decide_completed(history: History, completed: RequestCompleted, cost: CostIncurred) -> tuple[Event, ...]:
     """What an answer adds. An attempt has one cost; a request ends once; a true cost replaces an assumed one."""
     if _is_settled(history, cost.attempt):
         return ()
@@ -78,7 +78,7 @@ def after_answer(history: History, completed: RequestCompleted, cost: CostIncurr
     return (true_cost,) if ending(history) is not None else (completed, true_cost)
 
 
-def after_cut(history: History, cost: CostIncurred, failed: RequestFailed) -> tuple[Event, ...]:
+def decide_partial(history: History, cost: CostIncurred, failed: RequestFailed) -> tuple[Event, ...]:
     """What it adds that an answer was cut short: what it has cost so far, and that there is none."""
     if _is_settled(history, cost.attempt):
         return ()
@@ -87,7 +87,7 @@ def after_cut(history: History, cost: CostIncurred, failed: RequestFailed) -> tu
     return (true_cost,) if ending(history) is not None else (true_cost, failed)
 
 
-def after_failure(
+def decide_failed(
     history: History, ended: AttemptFailed | AttemptLost | None, failed: RequestFailed | None
 ) -> tuple[Event, ...]:
     """What the end of an attempt adds, and with `failed` the end of the request."""
@@ -99,7 +99,7 @@ def after_failure(
     return tuple(events)
 
 
-def after_reconciling(history: History, attempt: AttemptLost, cost_nano_usd: NanoUsd) -> tuple[Event, ...]:
+def decide_reconciled(history: History, attempt: AttemptLost, cost_nano_usd: NanoUsd) -> tuple[Event, ...]:
     """What it adds that somebody knows a lost attempt's cost; nothing where the cost is known already."""
     if _is_settled(history, attempt.attempt):
         return ()
