@@ -18,7 +18,7 @@ from domain.errors import (
 )
 from domain.events import CostIncurred, RequestCompleted, RequestFailed
 from domain.money import NanoUsd
-from domain.provider_words import as_message
+from domain.sanitize import sanitize_message
 from domain.tokens import TokenUsage
 
 
@@ -77,7 +77,7 @@ def failure_of(error: GatewayError, provider: str) -> Failure:
     """What to tell the API of an error."""
     return Failure(
         code=error.code,
-        message=as_message(error.message),
+        message=sanitize_message(error.message),
         provider=provider,
         status=error.status if isinstance(error, ProviderError) else None,
         retry_after_s=error.retry_after_s,

@@ -21,7 +21,7 @@ from domain.events import (
 )
 from domain.money import NanoUsd
 from domain.pricing import Price, cost
-from domain.provider_words import as_message, as_name
+from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.tokens import TokenUsage
 
 
@@ -69,9 +69,9 @@ def completed(
     """The provider answered."""
     return RequestCompleted(
         **identity.of_attempt(attempt),
-        answered_by=as_name(answered_by),
-        response_id=as_name(response_id),
-        finish_reason=as_name(finish_reason) if finish_reason is not None else None,
+        answered_by=sanitize_identifier(answered_by),
+        response_id=sanitize_identifier(response_id),
+        finish_reason=sanitize_identifier(finish_reason) if finish_reason is not None else None,
         usage=usage,
         latency_ms=latency_ms,
         request_bytes=request_bytes,
@@ -112,7 +112,7 @@ def attempt_ended(
         return AttemptFailed(
             **identity.of_attempt(attempt),
             code=error.code,
-            message=as_message(error.message),
+            message=sanitize_message(error.message),
             status=error.status,
             hold_nano_usd=hold_nano_usd,
             budget_day=budget_day,
@@ -133,7 +133,7 @@ def attempt_not_made(
     return AttemptFailed(
         **identity.of_attempt(attempt),
         code=error.code,
-        message=as_message(error.message),
+        message=sanitize_message(error.message),
         hold_nano_usd=hold_nano_usd,
         budget_day=budget_day,
     )
@@ -158,7 +158,7 @@ def request_failed(
 ) -> RequestFailed:
     """The caller gets an error."""
     return RequestFailed(
-        **identity.of_request(), code=code, message=as_message(message), status=status, latency_ms=latency_ms
+        **identity.of_request(), code=code, message=sanitize_message(message), status=status, latency_ms=latency_ms
     )
 
 

@@ -32,7 +32,7 @@ from domain.dialects.answered import Answered, answer_usage
 from domain.dialects.streamed import decoded
 from domain.errors import InvalidRequest
 from domain.models import ANTHROPIC_DEFAULT_MAX_OUTPUT, model_limits
-from domain.provider_words import as_name
+from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
 
 _DATA_URL = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.+)", re.DOTALL)
@@ -298,7 +298,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
     """
     message = decoded(_decode, body)
     usage = usage_from_wire(message.usage)
-    response_id = as_name(message.id)
+    response_id = sanitize_identifier(message.id)
     texts = [block.text for block in message.content if block.type == "text"]
     calls = [
         ToolCall(
@@ -318,7 +318,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
             usage=answer_usage(usage),
         ),
         usage=usage,
-        answered_by=as_name(message.model),
+        answered_by=sanitize_identifier(message.model),
         response_id=response_id,
         finish_reason=finish,
     )

@@ -9,7 +9,7 @@ from msgspec import Struct
 from domain.dialects import anthropic, openai, responses_streamed
 from domain.dialects.answered import FAILED, Answered, UnreadableAnswer
 from domain.dialects.streamed import decoded
-from domain.provider_words import as_name
+from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
 
 MAX_CHOICES_BYTES = 1024 * 1024
@@ -113,7 +113,7 @@ def _answered(body: bytes, usage: TokenUsage, model: str, response_id: str, fini
     return Answered(
         answer=body,
         usage=usage,
-        answered_by=as_name(model),
-        response_id=as_name(response_id),
+        answered_by=sanitize_identifier(model),
+        response_id=sanitize_identifier(response_id),
         finish_reason=finish_reason,
     )

@@ -26,8 +26,8 @@ from domain.chat import (
 from domain.dialects.answered import Answered, UnreadableAnswer, answer_usage, part_of
 from domain.dialects.streamed import decoded
 from domain.embeddings import MAX_INPUTS, EmbeddingsRequest
-from domain.provider_words import as_name
 from domain.routing import wants_max_completion_tokens
+from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
 
 OTHER_ARRAYS = 16
@@ -220,7 +220,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
     """
     chat = decoded(_decode_chat, body)
     usage = usage_from_wire(chat.usage)
-    response_id = as_name(chat.id)
+    response_id = sanitize_identifier(chat.id)
     choices = [
         Choice(index=choice.index, message=_answer(choice.message), finish_reason=_finish(choice))
         for choice in chat.choices
@@ -230,7 +230,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
             id=response_id, model=request.model, provider=provider, choices=choices, usage=answer_usage(usage)
         ),
         usage=usage,
-        answered_by=as_name(chat.model),
+        answered_by=sanitize_identifier(chat.model),
         response_id=response_id,
         finish_reason=choices[0].finish_reason if choices else None,
     )
@@ -255,7 +255,7 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
     return Answered(
         answer=_encode(answer),
         usage=usage,
-        answered_by=as_name(found.model),
+        answered_by=sanitize_identifier(found.model),
         response_id=f"emb-{hashlib.sha256(body).hexdigest()[:24]}",
     )
 

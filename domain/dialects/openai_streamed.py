@@ -14,7 +14,7 @@ from domain.dialects.openai import FINISH_REASONS, WireUsage, text_of, usage_fro
 from domain.dialects.openai_assembled import OpenAiAssembler
 from domain.dialects.openai_calls import CallOrder
 from domain.dialects.streamed import DONE, decoded, failure, utf8_bytes
-from domain.provider_words import as_name
+from domain.sanitize import sanitize_identifier
 from domain.sse import SseEvent
 from domain.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
 from domain.tokens import TokenUsage
@@ -109,9 +109,9 @@ class OpenAiChatReader:
         if chunk.error:
             raise failure(chunk.error)
         if not self.response_id:
-            self.response_id = as_name(chunk.id or "")
+            self.response_id = sanitize_identifier(chunk.id or "")
         if not self.answered_by:
-            self.answered_by = as_name(chunk.model or "")
+            self.answered_by = sanitize_identifier(chunk.model or "")
         choices = chunk.choices or ()
         for choice in choices:
             self._account(choice)

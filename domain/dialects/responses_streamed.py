@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from domain.chat import FinishReason
 from domain.dialects.answered import UnreadableAnswer, part_of
 from domain.dialects.streamed import DONE, decoded, decoded_if_known, failure, utf8_bytes
-from domain.provider_words import as_name
+from domain.sanitize import sanitize_identifier
 from domain.sse import SseEvent
 from domain.stream import ChatChunk
 from domain.tokens import TokenCount, TokenUsage
@@ -138,7 +138,7 @@ class ResponsesReader:
         if kind not in ENDS and self.response_id:
             return
         response = decoded(decode_response, body)
-        self.response_id, self.answered_by = as_name(response.id), as_name(response.model)
+        self.response_id, self.answered_by = sanitize_identifier(response.id), sanitize_identifier(response.model)
         if kind not in ENDS:
             return
         self.is_ended = self.is_tail = True

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from domain.chat import FinishReason
 from domain.dialects.answered import UnreadableAnswer
-from domain.provider_words import as_message, as_name
+from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.sse import SseEvent
 from domain.stream import ChatChunk
 from domain.tokens import TokenUsage
@@ -129,10 +129,10 @@ def decoded_if_known(decode: Callable[[bytes], T], data: bytes, known: frozenset
 def failure(error: Any) -> StreamFailed:
     """A vendor's error object. Some providers send only a sentence, or a number for a code."""
     if not isinstance(error, dict):
-        return StreamFailed(as_message(str(error)), "error")
+        return StreamFailed(sanitize_message(str(error)), "error")
     kind = error.get("code") or error.get("type") or "error"
     message = error.get("message") or "the provider failed inside its stream"
-    return StreamFailed(as_message(str(message)), as_name(str(kind)))
+    return StreamFailed(sanitize_message(str(message)), sanitize_identifier(str(kind)))
 
 
 def utf8_bytes(text: str | None) -> int:

@@ -16,7 +16,7 @@ from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
 from domain.job_result import Failure, Receipt
 from domain.pricing import ClassPrices, Price
-from domain.provider_words import MAX_MESSAGE_CHARS
+from domain.sanitize import MAX_MESSAGE_CHARS
 from domain.sse import SseEvent, SseParser, sse
 from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim

@@ -20,7 +20,7 @@ from domain.errors import ProviderLost, ProviderRejected
 from domain.job_result import failure_of
 from domain.money import MAX_NANO_USD, NANO_PER_USD, NanoUsd
 from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
-from domain.provider_words import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
+from domain.sanitize import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
 from domain.sse import sse
 from domain.tokens import MAX_TOKENS, TokenUsage
 from tests.unit.sdk_streams import events_of

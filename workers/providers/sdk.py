@@ -28,7 +28,7 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.events import Operation
-from domain.provider_words import as_message
+from domain.sanitize import sanitize_message
 from domain.sse import SseEvent, SseParser
 from infra.offload import offload
 from infra.outbound import AddressRefused
@@ -321,7 +321,7 @@ def _message(body: bytes, provider: str, status: int) -> str:
         message = msgspec.json.decode(body)["error"]["message"]
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         message = f"{provider} answered with status {status}: {body.decode(errors='replace')}"
-    return as_message(str(message))
+    return sanitize_message(str(message))
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

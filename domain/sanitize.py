@@ -8,12 +8,12 @@ MAX_NAME_CHARS = 256
 MAX_MESSAGE_CHARS = 2_000
 
 
-def as_name(text: str) -> str:
+def sanitize_identifier(text: str) -> str:
     """An id, a model's name, a vendor's word for something."""
     return _fit(text, MAX_NAME_CHARS)
 
 
-def as_message(text: str) -> str:
+def sanitize_message(text: str) -> str:
     """What is told to people."""
     return _fit(text, MAX_MESSAGE_CHARS)
 
