@@ -8,7 +8,7 @@ import re
 
 from msgspec import Struct
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableAnswer
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 """One `response.completed` repeats the whole answer, images in base64 included; callers may set less."""

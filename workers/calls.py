@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.chat import ChatRequest
-from domain.dialects.answered import Answered
+from domain.dialects.provider_response import ProviderResponse
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import Unavailable
 from domain.events import Operation
@@ -75,7 +75,7 @@ class ProviderCalls:
             query=job.query,
         )
 
-    async def call(self, prepared: PreparedCall, timeout_s: float, turn: Turn) -> Answered:
+    async def call(self, prepared: PreparedCall, timeout_s: float, turn: Turn) -> ProviderResponse:
         """Ask the job's provider once; a large answer takes a turn.
 
         Raises:

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import structlog
 
-from domain.dialects.answered import FAILED, Answered
+from domain.dialects.provider_response import FAILED, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
 from domain.routing import ECHO
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
@@ -165,11 +165,11 @@ class JobHandler:
                 return
             try:
                 calling = self._calls.call(ctx.prepared, timeout_s, turn)
-                answered = await self._callers.unless_gone(job, cancellations, calling)
+                response = await self._callers.unless_gone(job, cancellations, calling)
             except ClientDisconnected as error:
                 await self._recorder.record_abandoned(ctx, claim, error, was_called=True)
             else:
-                await self._record_answer(ctx, claim, answered)
+                await self._record_answer(ctx, claim, response)
 
     async def _next_claim(self, ctx: JobContext, claim: Claim, delivery: int, error: ProviderError) -> Claim | None:
         """The claim of the next attempt; None where there is none, because another delivery was first or for money.
@@ -193,18 +193,18 @@ class JobHandler:
         await self._recorder.record_not_made(ctx, claim, error)
         return False
 
-    async def _record_answer(self, ctx: JobContext, claim: Claim, answered: Answered) -> None:
+    async def _record_answer(self, ctx: JobContext, claim: Claim, response: ProviderResponse) -> None:
         job = ctx.job
-        content = answered.answer if isinstance(answered.answer, bytes) else _encode(answered.answer)
-        is_kept = job.cache_key is not None and answered.finish_reason != FAILED
+        content = response.answer if isinstance(response.answer, bytes) else _encode(response.answer)
+        is_kept = job.cache_key is not None and response.finish_reason != FAILED
         body = await offload(len(content), RecordedBody.whole, content, is_kept=is_kept)
         if body.kept is None:  # nobody else will have it
             await self._replies.send_body(job.reply_to, claim.attempt, content)
         result = AttemptResult(
-            answered_by=answered.answered_by,
-            response_id=answered.response_id,
-            finish_reason=answered.finish_reason,
-            usage=answered.usage,
+            answered_by=response.answered_by,
+            response_id=response.response_id,
+            finish_reason=response.finish_reason,
+            usage=response.usage,
         )
         receipt = await self._recorder.record_response(ctx, claim, result, body)
         if receipt is None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableAnswer
 from domain.dialects.streamed import StreamFailed
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.money import to_usd

@@ -28,7 +28,7 @@ from domain.chat import (
     ToolCall,
     ToolMessage,
 )
-from domain.dialects.answered import Answered, answer_usage
+from domain.dialects.provider_response import ProviderResponse, answer_usage
 from domain.dialects.streamed import decoded
 from domain.errors import InvalidRequest
 from domain.models import ANTHROPIC_DEFAULT_MAX_OUTPUT, model_limits
@@ -289,7 +289,7 @@ FINISH_REASONS: dict[str | None, FinishReason | None] = {
 }
 
 
-def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered:
+def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> ProviderResponse:
     """Read an answer of `POST /v1/messages`: its text blocks joined, its tool uses as calls.
 
     Raises:
@@ -309,7 +309,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
     ]
     finish = FINISH_REASONS.get(message.stop_reason, "stop")
     answer = AnswerMessage(content="".join(texts) if texts else None, tool_calls=calls or UNSET)
-    return Answered(
+    return ProviderResponse(
         answer=ChatAnswer(
             id=response_id,
             model=request.model,

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableAnswer
 
 _EVENT_FRAME = frozenset({"type", "delta", "usage"})
 

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from domain.chat import FinishReason
-from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.anthropic_served import stop_reason, usage_to_wire
+from domain.dialects.provider_response import UnreadableAnswer
 from domain.sse import sse
 from domain.stream import ChatChunk, Delta, ToolCallDelta
 from domain.tokens import TokenUsage

@@ -9,7 +9,7 @@ models does, the strings are text parts of the list.
 from collections.abc import Sequence
 from typing import Any
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableAnswer
 
 MAX_NESTING = 100
 _WHOLE = frozenset({"role", "id", "type", "index", "name", "object"})

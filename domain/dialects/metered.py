@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.dialects import anthropic, openai, responses_streamed
-from domain.dialects.answered import FAILED, Answered, UnreadableAnswer
+from domain.dialects.provider_response import FAILED, ProviderResponse, UnreadableAnswer
 from domain.dialects.streamed import decoded
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
@@ -50,7 +50,7 @@ _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_count = msgspec.json.Decoder(_Count).decode
 
 
-def openai_chat(body: bytes) -> Answered:
+def openai_chat(body: bytes) -> ProviderResponse:
     """An answer of `POST /chat/completions`.
 
     Raises:
@@ -79,14 +79,14 @@ def _finish_reason(choices: msgspec.Raw) -> str | None:
         return None
 
 
-def openai_embeddings(body: bytes) -> Answered:
+def openai_embeddings(body: bytes) -> ProviderResponse:
     """An answer of `POST /embeddings`, which has no id: its digest stands for one."""
     found = decoded(_decode_embeddings, body)
     identity = f"emb-{hashlib.sha256(body).hexdigest()[:24]}"
     return _answered(body, openai.embeddings_usage_from_wire(found.usage), found.model, identity, None)
 
 
-def openai_response(body: bytes) -> Answered:
+def openai_response(body: bytes) -> ProviderResponse:
     """An answer of `POST /responses`."""
     response = decoded(responses_streamed.decode_response, body)
     if response.usage is None or not response.id:
@@ -96,21 +96,21 @@ def openai_response(body: bytes) -> Answered:
     return _answered(body, usage, response.model, response.id, reason)
 
 
-def anthropic_message(body: bytes) -> Answered:
+def anthropic_message(body: bytes) -> ProviderResponse:
     """An answer of `POST /v1/messages`."""
     message = decoded(_decode_message, body)
     reason = anthropic.FINISH_REASONS.get(message.stop_reason, "stop")
     return _answered(body, anthropic.usage_from_wire(message.usage), message.model, message.id, reason)
 
 
-def anthropic_count(body: bytes) -> Answered:
+def anthropic_count(body: bytes) -> ProviderResponse:
     """An answer of `POST /v1/messages/count_tokens`, for which nothing is charged."""
     decoded(_decode_count, body)
     return _answered(body, TokenUsage(), "", f"count-{hashlib.sha256(body).hexdigest()[:24]}", None)
 
 
-def _answered(body: bytes, usage: TokenUsage, model: str, response_id: str, finish_reason: Any) -> Answered:
-    return Answered(
+def _answered(body: bytes, usage: TokenUsage, model: str, response_id: str, finish_reason: Any) -> ProviderResponse:
+    return ProviderResponse(
         answer=body,
         usage=usage,
         answered_by=sanitize_identifier(model),

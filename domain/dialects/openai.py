@@ -23,7 +23,7 @@ from domain.chat import (
     ToolCall,
     ToolMessage,
 )
-from domain.dialects.answered import Answered, UnreadableAnswer, answer_usage, part_of
+from domain.dialects.provider_response import ProviderResponse, UnreadableAnswer, answer_usage, part_of
 from domain.dialects.streamed import decoded
 from domain.embeddings import MAX_INPUTS, EmbeddingsRequest
 from domain.routing import wants_max_completion_tokens
@@ -211,7 +211,7 @@ FINISH_REASONS: dict[str | None, FinishReason | None] = {
 }
 
 
-def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered:
+def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> ProviderResponse:
     """Read an answer of `POST /chat/completions`.
 
     Raises:
@@ -225,7 +225,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
         Choice(index=choice.index, message=_answer(choice.message), finish_reason=_finish(choice))
         for choice in chat.choices
     ]
-    return Answered(
+    return ProviderResponse(
         answer=ChatAnswer(
             id=response_id, model=request.model, provider=provider, choices=choices, usage=answer_usage(usage)
         ),
@@ -236,7 +236,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
     )
 
 
-def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str) -> Answered:
+def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str) -> ProviderResponse:
     """Read an answer of `POST /embeddings`, which has no id: its digest stands for one.
 
     Raises:
@@ -252,7 +252,7 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
     answer = _CanonicalEmbeddings(
         model=request.model, provider=provider, embeddings=found.data, usage=answer_usage(usage)
     )
-    return Answered(
+    return ProviderResponse(
         answer=_encode(answer),
         usage=usage,
         answered_by=sanitize_identifier(found.model),

@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.assembled import finished, merge
 from domain.dialects.openai_calls import CallOrder
+from domain.dialects.provider_response import UnreadableAnswer
 
 _OF_A_CHUNK_ONLY = frozenset({"choices", "obfuscation", "object"})
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableAnswer
 from domain.dialects.streamed import compact, decoded
 from domain.sse import sse
 from domain.stream import pieces

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from domain.chat import FinishReason
-from domain.dialects.answered import UnreadableAnswer, part_of
+from domain.dialects.provider_response import UnreadableAnswer, part_of
 from domain.dialects.streamed import DONE, decoded, decoded_if_known, failure, utf8_bytes
 from domain.sanitize import sanitize_identifier
 from domain.sse import SseEvent

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.chat import FinishReason
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableAnswer
 from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.sse import SseEvent
 from domain.stream import ChatChunk

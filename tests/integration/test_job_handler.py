@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from domain.chat import ChatAnswer, ChatRequest, UserMessage
-from domain.dialects.answered import Answered
+from domain.dialects.provider_response import ProviderResponse
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
@@ -53,13 +53,13 @@ class CountingProvider:
         if not waits:
             self.go_on.set()
 
-    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> Answered:
+    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> ProviderResponse:
         self.calls += 1
         number = self.calls
         await self.go_on.wait()
         if number <= self._fails:
             raise ProviderUnavailable("down", provider="echo")
-        return Answered(
+        return ProviderResponse(
             answer=_answer(), usage=TokenUsage(input=10, output=20), answered_by="echo", response_id=f"r{number}"
         )
 
@@ -373,8 +373,8 @@ async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
 class HostileProvider(CountingProvider):
     """Says what no read model could hold, in its answer and inside its stream."""
 
-    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> Answered:
-        return Answered(
+    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> ProviderResponse:
+        return ProviderResponse(
             answer=_answer(),
             usage=TokenUsage(input=10, output=20),
             answered_by=POISON,

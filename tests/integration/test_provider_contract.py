@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from domain.chat import ChatAnswer, ChatRequest, UserMessage
-from domain.dialects.answered import Answered
+from domain.dialects.provider_response import ProviderResponse
 from domain.errors import (
     ProviderCredentials,
     ProviderError,
@@ -46,7 +46,7 @@ class RequestContext:
 
     async def __call__(
         self, prompt: str, *, timeout_s: float = 10, key: str | None = "sk-canary", address: str | None = None
-    ) -> Answered:
+    ) -> ProviderResponse:
         call = ProviderCall(
             provider=self.name,
             operation="chat",
@@ -127,10 +127,10 @@ async def test_each_call_carries_its_own_credential(asked: RequestContext) -> No
         asked("three", key="sk-good"),
         return_exceptions=True,
     )
-    assert isinstance(good, Answered)
+    assert isinstance(good, ProviderResponse)
     assert isinstance(bad, ProviderCredentials)
     assert "canary" not in str(bad)
-    assert isinstance(again, Answered)
+    assert isinstance(again, ProviderResponse)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FunctionCall, ToolCall
 from domain.dialects import anthropic, openai
-from domain.dialects.answered import answer_usage
 from domain.dialects.anthropic_call import CustomTool, MessagesCall
 from domain.dialects.anthropic_served import TOOL_ERROR_MARK, read_chat, write_chat
+from domain.dialects.provider_response import answer_usage
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 from tests.unit.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words

@@ -7,9 +7,9 @@ import pytest
 
 from domain.chat import ChatRequest, UserMessage
 from domain.dialects import anthropic
-from domain.dialects.answered import UnreadableAnswer, answer_usage
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.metered import anthropic_message
+from domain.dialects.provider_response import UnreadableAnswer, answer_usage
 from domain.dialects.streamed import StreamFailed
 from domain.sse import sse
 from domain.stream import ChatAssembler

@@ -5,8 +5,8 @@ import pytest
 
 from domain.chat import ChatAnswer, ChatRequest
 from domain.dialects import anthropic, metered, openai
-from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.provider_response import UnreadableAnswer
 from domain.dialects.table import check
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest, UnknownModel

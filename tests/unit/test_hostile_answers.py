@@ -10,9 +10,9 @@ import pytest
 from api.native.prices import MAX_USD_PER_1K
 from domain.chat import ChatRequest, UserMessage
 from domain.dialects import anthropic, metered, openai
-from domain.dialects.answered import Answered, UnreadableAnswer
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.provider_response import ProviderResponse, UnreadableAnswer
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.streamed import StreamFailed
 from domain.embeddings import EmbeddingsRequest
@@ -75,31 +75,31 @@ def json(value: Any) -> bytes:
     return msgspec.json.encode(value)
 
 
-def read_chat(said: dict[str, Any]) -> Answered:
+def read_chat(said: dict[str, Any]) -> ProviderResponse:
     return openai.chat_from_wire(json(said), ASKED, "mine")
 
 
-def read_embeddings(said: dict[str, Any]) -> Answered:
+def read_embeddings(said: dict[str, Any]) -> ProviderResponse:
     return openai.embeddings_from_wire(json(said), TEXTS, "mine")
 
 
-def read_message(said: dict[str, Any]) -> Answered:
+def read_message(said: dict[str, Any]) -> ProviderResponse:
     return anthropic.chat_from_wire(json(said), ASKED, "mine")
 
 
-def meter_chat(said: dict[str, Any]) -> Answered:
+def meter_chat(said: dict[str, Any]) -> ProviderResponse:
     return metered.openai_chat(json(said))
 
 
-def meter_embeddings(said: dict[str, Any]) -> Answered:
+def meter_embeddings(said: dict[str, Any]) -> ProviderResponse:
     return metered.openai_embeddings(json(said))
 
 
-def meter_response(said: dict[str, Any]) -> Answered:
+def meter_response(said: dict[str, Any]) -> ProviderResponse:
     return metered.openai_response(json(said))
 
 
-def meter_message(said: dict[str, Any]) -> Answered:
+def meter_message(said: dict[str, Any]) -> ProviderResponse:
     return metered.anthropic_message(json(said))
 
 
@@ -308,8 +308,8 @@ def test_nothing_that_is_nested_without_end_is_put_together(opening: str, closin
 def test_many_choices_are_not_made_into_objects() -> None:
     many = b'{"id":"x","usage":{"prompt_tokens":1,"completion_tokens":2},"choices":[%s{}]}' % (b"{}," * 5_000_000)
     before = time.process_time()
-    answered = metered.openai_chat(many)
-    assert (answered.finish_reason, answered.usage) == (None, TokenUsage(input=1, output=2))
+    response = metered.openai_chat(many)
+    assert (response.finish_reason, response.usage) == (None, TokenUsage(input=1, output=2))
     assert time.process_time() - before < MAX_BLOCKED_S
 
 

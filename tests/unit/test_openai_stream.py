@@ -7,8 +7,8 @@ import pytest
 
 from domain.chat import ChatRequest, UserMessage
 from domain.dialects import openai
-from domain.dialects.answered import UnreadableAnswer, answer_usage
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.provider_response import UnreadableAnswer, answer_usage
 from domain.dialects.streamed import StreamFailed
 from domain.sse import sse
 from domain.stream import ChatAssembler

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.passthrough import event_with_cost, rewrite, with_cost, without_usage
+from domain.dialects.provider_response import UnreadableAnswer
 from domain.errors import InvalidRequest
 from domain.sse import SseEvent, sse
 from tests.unit.sdk_streams import events_of

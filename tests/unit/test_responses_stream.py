@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.metered import openai_response
+from domain.dialects.provider_response import UnreadableAnswer
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.responses_writer import error
 from domain.dialects.streamed import StreamFailed

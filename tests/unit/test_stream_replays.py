@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.anthropic_replay import replay_anthropic
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.openai_replay import replay_openai
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.provider_response import UnreadableAnswer
 from domain.dialects.responses_replay import replay_responses
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.stream import MAX_REPLAY_PIECE_CHARS

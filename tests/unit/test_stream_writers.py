@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from domain.chat import AnswerMessage, ChatAnswer, Choice, FunctionCall, ToolCall
 from domain.dialects import native_writer
-from domain.dialects.answered import UnreadableAnswer, answer_usage
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.native_writer import NativeWriter
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
+from domain.dialects.provider_response import UnreadableAnswer, answer_usage
 from domain.stream import ChatAssembler, ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta, replay_chat
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import (

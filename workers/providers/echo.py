@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FinishReason, UserMessage
-from domain.dialects.answered import Answered, answer_usage
 from domain.dialects.openai_writer import OpenAiChatWriter
+from domain.dialects.provider_response import ProviderResponse, answer_usage
 from domain.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import ProviderRejected
 from domain.models import model_limits
@@ -35,7 +35,7 @@ MAX_DELTAS = 1_024
 class EchoProvider:
     """Repeats what it is told."""
 
-    async def ask(self, request: ProviderPayload, call: ProviderCall) -> Answered:
+    async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
         """Repeat the last user message, or turn texts into vectors.
 
         Raises:
@@ -52,12 +52,12 @@ class EchoProvider:
         self, request: ProviderPayload, call: ProviderCall
     ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Repeat the last user message, word by word, as OpenAI streams."""
-        answered = await self.ask(request, call)
-        assert isinstance(answered.answer, ChatAnswer), "embeddings are not streamed"
-        yield _spoken(answered.answer, answered.usage)
+        response = await self.ask(request, call)
+        assert isinstance(response.answer, ChatAnswer), "embeddings are not streamed"
+        yield _spoken(response.answer, response.usage)
 
 
-def _chat(request: ChatRequest, call: ProviderCall) -> Answered:
+def _chat(request: ChatRequest, call: ProviderCall) -> ProviderResponse:
     texts = [_text(message.content) for message in request.messages]
     input_words = _count_words(texts, "messages", call)
     last_user = next((m for m in reversed(request.messages) if isinstance(m, UserMessage)), None)
@@ -67,7 +67,7 @@ def _chat(request: ChatRequest, call: ProviderCall) -> Answered:
     content = " ".join(words[:cap])
     usage = TokenUsage(input=input_words, output=min(cap, len(words)))
     identity = f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
-    return Answered(
+    return ProviderResponse(
         answer=ChatAnswer(
             id=identity,
             model=request.model,
@@ -82,7 +82,7 @@ def _chat(request: ChatRequest, call: ProviderCall) -> Answered:
     )
 
 
-def _embed(request: EmbeddingsRequest, call: ProviderCall) -> Answered:
+def _embed(request: EmbeddingsRequest, call: ProviderCall) -> ProviderResponse:
     texts = [request.input] if isinstance(request.input, str) else request.input
     size = request.dimensions or DEFAULT_DIMENSIONS
     if size > MAX_DIMENSIONS:
@@ -92,7 +92,7 @@ def _embed(request: EmbeddingsRequest, call: ProviderCall) -> Answered:
             f"`dimensions` × the number of inputs is {size * len(texts)}; {MAX_EMBEDDING_NUMBERS} is the most", call
         )
     usage = TokenUsage(input=_count_words(texts, "input", call))
-    return Answered(
+    return ProviderResponse(
         answer=EmbeddingsAnswer(
             model=request.model,
             provider=call.provider,

@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from domain.chat import ChatRequest
-from domain.dialects.answered import Answered
+from domain.dialects.provider_response import ProviderResponse
 from domain.embeddings import EmbeddingsRequest
 from domain.events import Operation
 from domain.sse import SseEvent
@@ -55,7 +55,7 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
 class Provider(Protocol):
     """Calls the providers of one kind."""
 
-    async def ask(self, request: ProviderPayload, call: ProviderCall) -> Answered:
+    async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
         """Ask once.
 
         Raises:

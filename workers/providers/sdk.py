@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from domain.dialects.answered import Answered, UnreadableAnswer
+from domain.dialects.provider_response import ProviderResponse, UnreadableAnswer
 from domain.errors import (
     InvalidRequest,
     ProviderCredentials,
@@ -58,11 +58,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One operation of a vendor: where it is asked, and how its dialect writes and reads it."""
 
     path: str
-    meter: Callable[[bytes], Answered]
+    meter: Callable[[bytes], ProviderResponse]
     """Reads the answer to a request in the vendor's own dialect."""
     write: Callable[[Any, str], dict[str, Any]] | None = None
     """None: this is asked in the vendor's own dialect only."""
-    read: Callable[[bytes, Any, str], Answered] | None = None
+    read: Callable[[bytes, Any, str], ProviderResponse] | None = None
     streamed: dict[str, Any] = {}
     """What is added to a canonical request whose answer is to be streamed."""
 
@@ -107,7 +107,7 @@ class SdkProvider:
         self._endpoints = endpoints
         self._targets: OrderedDict[Credential, Target] = OrderedDict()
 
-    async def ask(self, request: ProviderPayload, call: ProviderCall) -> Answered:
+    async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
         """Send the request in the vendor's dialect and read the answer."""
         endpoint = self._endpoints[call.operation]
         if isinstance(request, bytes):

@@ -14,7 +14,7 @@ class UnreadableAnswer(Exception):
     """A provider said 200 and sent something that is no answer, or one that cannot be costed."""
 
 
-class Answered(Struct, frozen=True, kw_only=True):
+class ProviderResponse(Struct, frozen=True, kw_only=True):
     """An answer and what it takes to account for it."""
 
     answer: ChatAnswer | EmbeddingsAnswer | bytes
