@@ -8,7 +8,7 @@ import re
 
 from msgspec import Struct
 
-from domain.dialects.provider_response import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableResponse
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 """One `response.completed` repeats the whole answer, images in base64 included; callers may set less."""
@@ -39,7 +39,7 @@ class SseParser:
         """The events that these bytes complete.
 
         Raises:
-            UnreadableAnswer: an event is longer than `max_event_bytes`.
+            UnreadableResponse: an event is longer than `max_event_bytes`.
 
         """
         whole: bytes | bytearray = data
@@ -67,7 +67,7 @@ class SseParser:
 
     def _check_length(self, event_bytes: int) -> None:
         if event_bytes > self._max_event_bytes:
-            raise UnreadableAnswer(f"an event of the stream is longer than {self._max_event_bytes} bytes")
+            raise UnreadableResponse(f"an event of the stream is longer than {self._max_event_bytes} bytes")
 
 
 def sse(data: bytes, name: str | None = None) -> bytes:

@@ -17,7 +17,7 @@ from domain.dialects.native_writer import NativeWriter
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.passthrough import event_with_cost, without_usage
-from domain.dialects.provider_response import UnreadableAnswer, answer_usage
+from domain.dialects.provider_response import UnreadableResponse, answer_usage
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.streamed import StreamFailed, StreamReader
 from domain.dialects.table import dialect_of
@@ -58,7 +58,7 @@ class Relay(Protocol):
 
         Raises:
             StreamFailed: the provider says that it failed.
-            UnreadableAnswer: these are no events of its wire.
+            UnreadableResponse: these are no events of its wire.
 
         """
         ...
@@ -121,7 +121,7 @@ class PassedOn:
         """See `Relay`."""
         for number, event in enumerate(events):
             if not event.raw.startswith(_LINES):
-                raise UnreadableAnswer("this is no stream of events")
+                raise UnreadableResponse("this is no stream of events")
             try:
                 self.reader.take(event)
             except StreamFailed:

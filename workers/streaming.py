@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from domain.dialects.provider_response import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.streamed import StreamFailed
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.money import to_usd
@@ -99,7 +99,7 @@ class StreamedAttempts:
                 except StreamFailed:
                     await _hear_out(relay, batches)
                     raise
-        except (StreamFailed, UnreadableAnswer) as error:
+        except (StreamFailed, UnreadableResponse) as error:
             lost = ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
             lost.in_stream = relay.last_words()
             return lost
@@ -123,7 +123,7 @@ async def _relayed(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoin
 
 async def _hear_out(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:
     """Wait a moment for what the provider has to add to its failure, up to its end."""
-    with suppress(TimeoutError, ProviderError, UnreadableAnswer):
+    with suppress(TimeoutError, ProviderError, UnreadableResponse):
         async with asyncio.timeout(LAST_WORDS_S):
             async for batch in batches:
                 relay.hear_out(batch)
@@ -157,6 +157,6 @@ class _Outgoing:
         answer, such as a tool call that the output cap has cut, are not kept.
         """
         if self._job.cache_key is not None:
-            with suppress(UnreadableAnswer):
+            with suppress(UnreadableResponse):
                 return RecordedBody.whole(relay.whole(usage), is_kept=True)
         return RecordedBody(size=self.size_bytes, digest=self._hash.digest(), kept=None)

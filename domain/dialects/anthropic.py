@@ -293,7 +293,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Provider
     """Read an answer of `POST /v1/messages`: its text blocks joined, its tool uses as calls.
 
     Raises:
-        UnreadableAnswer: it is none, or has no usage.
+        UnreadableResponse: it is none, or has no usage.
 
     """
     message = decoded(_decode, body)

@@ -32,7 +32,7 @@ def replay_anthropic(body: bytes) -> list[bytes]:
     """The events of a message; what the SDK accumulates of them is the message.
 
     Raises:
-        UnreadableAnswer: the body is no message.
+        UnreadableResponse: the body is no message.
 
     """
     body = compact(body)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.dialects import anthropic, openai, responses_streamed
-from domain.dialects.provider_response import FAILED, ProviderResponse, UnreadableAnswer
+from domain.dialects.provider_response import FAILED, ProviderResponse, UnreadableResponse
 from domain.dialects.streamed import decoded
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
@@ -54,7 +54,7 @@ def openai_chat(body: bytes) -> ProviderResponse:
     """An answer of `POST /chat/completions`.
 
     Raises:
-        UnreadableAnswer: it is none, or has no usage; so do all of these.
+        UnreadableResponse: it is none, or has no usage; so do all of these.
 
     """
     chat = decoded(_decode_chat, body)
@@ -73,7 +73,7 @@ def _finish_reason(choices: msgspec.Raw) -> str | None:
             found = decoded(_decode_choices, choices)
             return found[0].finish_reason if found else None
         return decoded(_decode_only_choice, choices)[0].finish_reason
-    except UnreadableAnswer:
+    except UnreadableResponse:
         if len(choices) <= MAX_CHOICES_BYTES:
             raise
         return None
@@ -90,7 +90,7 @@ def openai_response(body: bytes) -> ProviderResponse:
     """An answer of `POST /responses`."""
     response = decoded(responses_streamed.decode_response, body)
     if response.usage is None or not response.id:
-        raise UnreadableAnswer("it is no response, or has no usage")
+        raise UnreadableResponse("it is no response, or has no usage")
     usage = responses_streamed.usage_from_wire(response.usage)
     reason = responses_streamed.finish_reason(response) if response.error is None else FAILED
     return _answered(body, usage, response.model, response.id, reason)

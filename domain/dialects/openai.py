@@ -23,7 +23,7 @@ from domain.chat import (
     ToolCall,
     ToolMessage,
 )
-from domain.dialects.provider_response import ProviderResponse, UnreadableAnswer, answer_usage, part_of
+from domain.dialects.provider_response import ProviderResponse, UnreadableResponse, answer_usage, part_of
 from domain.dialects.streamed import decoded
 from domain.embeddings import MAX_INPUTS, EmbeddingsRequest
 from domain.routing import wants_max_completion_tokens
@@ -215,7 +215,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Provider
     """Read an answer of `POST /chat/completions`.
 
     Raises:
-        UnreadableAnswer: it is none, or has no usage.
+        UnreadableResponse: it is none, or has no usage.
 
     """
     chat = decoded(_decode_chat, body)
@@ -240,11 +240,11 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
     """Read an answer of `POST /embeddings`, which has no id: its digest stands for one.
 
     Raises:
-        UnreadableAnswer: it is none, or has no usage.
+        UnreadableResponse: it is none, or has no usage.
 
     """
     if body.count(b"[") > MAX_INPUTS + OTHER_ARRAYS:
-        raise UnreadableAnswer("it has more arrays than there can be vectors")
+        raise UnreadableResponse("it has more arrays than there can be vectors")
     found = decoded(_decode_embeddings, body)
     for vector in found.data:
         decoded(_decode_numbers, vector.embedding)

@@ -32,7 +32,7 @@ def replay_openai(body: bytes, *, include_usage: bool) -> list[bytes]:
     """The events of a chat completion, each member of which comes back with what every SDK assembles.
 
     Raises:
-        UnreadableAnswer: the body is no chat completion.
+        UnreadableResponse: the body is no chat completion.
 
     """
     body = compact(body)

@@ -57,7 +57,7 @@ def with_cost(body: bytes, cost_usd: Decimal | None) -> bytes:
     One that has no usage is given back as it is.
 
     Raises:
-        UnreadableAnswer: it is no JSON object.
+        UnreadableResponse: it is no JSON object.
 
     """
     members = decoded(_decode_members, body)
@@ -76,7 +76,7 @@ def event_with_cost(event: SseEvent, cost_usd: Decimal | None) -> bytes:
     """The bytes of an event whose usage, where it has one, also tells the cost.
 
     Raises:
-        UnreadableAnswer: its data is no JSON object.
+        UnreadableResponse: its data is no JSON object.
 
     """
     if not event.data or event.data == DONE or _USAGE not in event.data:
@@ -88,7 +88,7 @@ def without_usage(event: SseEvent) -> bytes:
     """The bytes of an OpenAI event for a client that did not ask for usage; none of the chunk that has nothing else.
 
     Raises:
-        UnreadableAnswer: its data is no JSON object.
+        UnreadableResponse: its data is no JSON object.
 
     """
     data = event.data

@@ -10,7 +10,7 @@ FAILED = "failed"
 """The finish reason of what came with status 200, is charged, and is no answer."""
 
 
-class UnreadableAnswer(Exception):
+class UnreadableResponse(Exception):
     """A provider said 200 and sent something that is no answer, or one that cannot be costed."""
 
 

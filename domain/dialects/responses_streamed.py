@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from domain.chat import FinishReason
-from domain.dialects.provider_response import UnreadableAnswer, part_of
+from domain.dialects.provider_response import UnreadableResponse, part_of
 from domain.dialects.streamed import DONE, decoded, decoded_if_known, failure, utf8_bytes
 from domain.sanitize import sanitize_identifier
 from domain.sse import SseEvent
@@ -122,7 +122,7 @@ class ResponsesReader:
         elif read.error is not None or read.type == "error":
             raise failure(read.error or {"message": read.message, "code": read.code})
         elif not read.type:
-            raise UnreadableAnswer("an event of the stream has no type")
+            raise UnreadableResponse("an event of the stream has no type")
         elif read.item is not None and read.type == "response.output_item.added":
             self.received_output_bytes += utf8_bytes(read.item.name)
         return []
@@ -131,7 +131,7 @@ class ResponsesReader:
         """See `StreamReader.assembled`: the `response` of the last event, as it came."""
         assert self._keep
         if self._final is None:
-            raise UnreadableAnswer("the stream had no final response")
+            raise UnreadableResponse("the stream had no final response")
         return self._final
 
     def _account(self, kind: str, body: bytes) -> None:

@@ -6,7 +6,7 @@ import pytest
 from domain.chat import ChatAnswer, ChatRequest
 from domain.dialects import anthropic, metered, openai
 from domain.dialects.openai_streamed import OpenAiChatReader
-from domain.dialects.provider_response import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.table import check
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest, UnknownModel
@@ -241,9 +241,9 @@ def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"id":"x","choices":[]}', b'{"error":{"message":"no"}}'])
 def test_what_is_no_answer_is_not_read_as_one(body: bytes) -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         openai.chat_from_wire(body, request(user("x")), "openai")
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         anthropic.chat_from_wire(body, request(user("x")), "anthropic")
 
 

@@ -12,7 +12,7 @@ from domain.chat import ChatRequest, UserMessage
 from domain.dialects import anthropic, metered, openai
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.openai_streamed import OpenAiChatReader
-from domain.dialects.provider_response import ProviderResponse, UnreadableAnswer
+from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.streamed import StreamFailed
 from domain.embeddings import EmbeddingsRequest
@@ -180,12 +180,12 @@ def wires(*counts: tuple[Any, Any]) -> Any:
     ),
 )
 def test_a_count_that_no_answer_can_have_is_unreadable(says: Any, read: Any, count: Any, number: int) -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         read(says(**count(number)))
 
 
 def test_a_count_of_tokens_that_no_prompt_can_have_is_unreadable() -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         metered.anthropic_count(b'{"input_tokens":-1}')
 
 
@@ -291,7 +291,7 @@ def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can
 
 
 def test_nothing_that_is_nested_without_end_is_read() -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         metered.openai_chat(b'{"id":"x","usage":' + b"[" * 100_000)
 
 
@@ -301,7 +301,7 @@ def test_nothing_that_is_nested_without_end_is_put_together(opening: str, closin
     event = f'{{"id":"x","choices":[{{"index":0,"delta":{{"a":{nested}}}}}]}}'.encode()
     (taken,) = events_of(sse(event))
     OpenAiChatReader().take(taken)
-    with pytest.raises(UnreadableAnswer, match="nested"):
+    with pytest.raises(UnreadableResponse, match="nested"):
         OpenAiChatReader(keep=True).take(taken)
 
 
@@ -321,13 +321,13 @@ def test_one_long_choice_has_its_finish_reason() -> None:
 @pytest.mark.parametrize("vector", [[1, "x"], {"a": 1}, None, "text"])
 def test_a_vector_is_numbers(vector: Any) -> None:
     said = embeddings() | {"data": [{"index": 0, "embedding": vector}]}
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         read_embeddings(said)
 
 
 def test_more_vectors_than_there_can_be_inputs_are_not_read() -> None:
     many = b'{"usage":{"prompt_tokens":1},"data":[%s{}]}' % (b'{"index":0,"embedding":[]},' * 1_000_000)
     before = time.process_time()
-    with pytest.raises(UnreadableAnswer, match="arrays"):
+    with pytest.raises(UnreadableResponse, match="arrays"):
         openai.embeddings_from_wire(many, TEXTS, "mine")
     assert time.process_time() - before < MAX_BLOCKED_S

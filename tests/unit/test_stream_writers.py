@@ -15,7 +15,7 @@ from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.native_writer import NativeWriter
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
-from domain.dialects.provider_response import UnreadableAnswer, answer_usage
+from domain.dialects.provider_response import UnreadableResponse, answer_usage
 from domain.stream import ChatAssembler, ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta, replay_chat
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import (
@@ -197,13 +197,13 @@ def test_text_after_a_call_is_a_block_of_its_own() -> None:
     (call,) = calls((0, "{}"))
     stream = writer.write(call) + writer.write(after) + writer.end(COUNTED, COST)
     assert [block["type"] for block in anthropic_final(stream)["content"]] == ["tool_use", "text"]
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         writer.write(call)
 
 
 def test_a_second_choice_has_no_place_in_a_message() -> None:
     second = ChatChunk(id="c", model="m", choices=[ChunkChoice(index=1, delta=Delta(content="x"))])
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         AnthropicMessagesWriter().write(second)
 
 

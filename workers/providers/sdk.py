@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from domain.dialects.provider_response import ProviderResponse, UnreadableAnswer
+from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
 from domain.errors import (
     InvalidRequest,
     ProviderCredentials,
@@ -121,7 +121,7 @@ class SdkProvider:
                 return await offload(len(body), endpoint.meter, body)
             assert endpoint.read is not None, "what is written can be read"
             return await offload(len(body), endpoint.read, body, request, call.provider)
-        except UnreadableAnswer as error:
+        except UnreadableResponse as error:
             message = f"{call.provider} sent an answer that cannot be read: {error}"
             raise ProviderLost(message, provider=call.provider) from error
 
