@@ -49,7 +49,7 @@ MAX_PLANS = 3
 log = structlog.get_logger(__name__)
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class InferenceResponse(Struct, frozen=True, kw_only=True):
     """What the caller gets."""
 
     body: bytes
@@ -66,7 +66,7 @@ class Answer(Struct, frozen=True, kw_only=True):
         return ZERO if self.cache == "HIT" else self.receipt.cost_nano_usd
 
 
-class StreamedAnswer:
+class StreamedResponse:
     """An answer on its way: its parts as they come, ready for the caller. Whoever is given one closes it."""
 
     def __init__(
@@ -86,7 +86,7 @@ class StreamedAnswer:
         self._following = following
         self.close = close
 
-    def __aiter__(self) -> "StreamedAnswer":
+    def __aiter__(self) -> "StreamedResponse":
         return self
 
     async def __anext__(self) -> bytes:
@@ -141,7 +141,9 @@ class InferenceService:
         """Where a caller's request for a model goes. Raises as `RequestPlanner.route`."""
         return self._planner.route(caller, model)
 
-    async def answer(self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect) -> Answer:
+    async def answer(
+        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect
+    ) -> InferenceResponse:
         """Find or make the answer, in one piece.
 
         Raises:
@@ -151,12 +153,12 @@ class InferenceService:
         """
         assert inference_request.stream is None, "asked to be streamed"
         answer = await self._run(caller, inference_request, disconnect)
-        assert isinstance(answer, Answer), "in one piece"
+        assert isinstance(answer, InferenceResponse), "in one piece"
         return answer
 
     async def stream(
         self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect
-    ) -> Answer | StreamedAnswer:
+    ) -> InferenceResponse | StreamedResponse:
         """Find the answer, or have it made and given part by part.
 
         Raises:
@@ -169,7 +171,7 @@ class InferenceService:
 
     async def _run(
         self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect
-    ) -> Answer | StreamedAnswer:
+    ) -> InferenceResponse | StreamedResponse:
         is_counted = False
         for _ in range(MAX_PLANS):
             try:
@@ -180,7 +182,7 @@ class InferenceService:
 
     async def _plan_and_answer(
         self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool
-    ) -> Answer | StreamedAnswer:
+    ) -> InferenceResponse | StreamedResponse:
         ctx = await self._large_requests.run(
             caller.project_id, inference_request.size_bytes, self._planner.plan, caller, inference_request
         )
@@ -195,7 +197,7 @@ class InferenceService:
             error.limit_status = ctx.limit_status
             raise
 
-    async def _admit_and_dispatch(self, ctx: RequestContext) -> Answer | StreamedAnswer:
+    async def _admit_and_dispatch(self, ctx: RequestContext) -> InferenceResponse | StreamedResponse:
         cached = self._cache.get_local(ctx)
         if cached is not None:
             return await self._serve_cached(ctx, cached, shared=False)
@@ -224,7 +226,7 @@ class InferenceService:
             pause_s = min(MAX_ASK_AGAIN_S, 2 * pause_s)
         raise self._timed_out(ctx)
 
-    async def _dispatch(self, ctx: RequestContext, hold_nano_usd: NanoUsd) -> Answer:
+    async def _dispatch(self, ctx: RequestContext, hold_nano_usd: NanoUsd) -> InferenceResponse:
         """Publish the job and wait for what comes of it."""
         request_id, caller = ctx.inference_request.request_id, ctx.caller
         with (
@@ -248,7 +250,7 @@ class InferenceService:
         ctx.limit_status = _settled(ctx.limit_status, hold_nano_usd, outcome.receipt.cost_nano_usd)
         return await self._committed(ctx, outcome)
 
-    async def _dispatch_stream(self, ctx: RequestContext) -> StreamedAnswer:
+    async def _dispatch_stream(self, ctx: RequestContext) -> StreamedResponse:
         """Publish the job and wait for the first part of the answer."""
         request_id = ctx.inference_request.request_id
         incoming = IncomingStream(self._inbox.resends(request_id), in_hand=ctx.inference_request.in_hand)
@@ -269,7 +271,7 @@ class InferenceService:
         except BaseException:
             closing.close()
             raise
-        return StreamedAnswer(
+        return StreamedResponse(
             ctx, first=first or b"", following=lambda: self._part(ctx, incoming.next()), close=closing.close
         )
 
@@ -335,7 +337,7 @@ class InferenceService:
             metadata=inference_request.metadata,
         )
 
-    async def _committed(self, ctx: RequestContext, committed: Committed) -> Answer:
+    async def _committed(self, ctx: RequestContext, committed: Committed) -> InferenceResponse:
         body = committed.body
         if body is None:  # its frames were lost; the log may have kept it
             cached = await self._cache.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
@@ -344,7 +346,7 @@ class InferenceService:
             body = cached.body
         if committed.receipt.is_kept:
             self._cache.remember(ctx, body, committed.receipt)
-        return Answer(
+        return InferenceResponse(
             body=body,
             receipt=committed.receipt,
             cache="MISS" if ctx.key is not None else "BYPASS",
@@ -352,11 +354,13 @@ class InferenceService:
             lowered_cap=ctx.lowered_cap,
         )
 
-    async def _too_late(self, ctx: RequestContext) -> Answer:
+    async def _too_late(self, ctx: RequestContext) -> InferenceResponse:
         """The deadline has passed: the log says whether there was an answer after all."""
         cached = await self._cache.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
         if cached is not None:
-            return Answer(body=cached.body, receipt=cached.receipt, cache="MISS", limit_status=ctx.limit_status)
+            return InferenceResponse(
+                body=cached.body, receipt=cached.receipt, cache="MISS", limit_status=ctx.limit_status
+            )
         error = self._timed_out(ctx)
         await self._drop(ctx, error)
         raise error
@@ -365,7 +369,7 @@ class InferenceService:
         provider, allowed = ctx.route.provider, ctx.deadline - ctx.inference_request.received_at
         return ProviderTimeout(f"{provider} did not answer within {allowed.total_seconds():g} s", provider=provider)
 
-    async def _serve_cached(self, ctx: RequestContext, cached: CachedResponse, *, shared: bool) -> Answer:
+    async def _serve_cached(self, ctx: RequestContext, cached: CachedResponse, *, shared: bool) -> InferenceResponse:
         """Give a known answer again; the event of it is in the log before the caller has it."""
         ctx.inference_request.in_hand.take(len(cached.body))
         now = self._now()
@@ -387,7 +391,7 @@ class InferenceService:
                 events=(served,),
             ),
         )
-        return Answer(body=cached.body, receipt=cached.receipt, cache="HIT", limit_status=ctx.limit_status)
+        return InferenceResponse(body=cached.body, receipt=cached.receipt, cache="HIT", limit_status=ctx.limit_status)
 
     async def _drop(self, ctx: RequestContext, error: GatewayError) -> bool:
         """Take an admission back, and note what it came to before anybody called a provider. False: it is claimed."""

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
-from api.inference import Answer
+from api.inference import InferenceResponse
 from api.limit_headers import limit_headers
 from api.native.envelope import Described, Description
 from api.native.headers import JSON
@@ -90,7 +90,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         status_code=200,
     )
     async def chat(request: HttpRequest) -> Response[bytes]:
-        """Answer a chat request, from the cache where that may be."""
+        """InferenceResponse a chat request, from the cache where that may be."""
         return await _complete(request, "chat", _chat_decoder, ChatRequest)
 
     @post(
@@ -102,7 +102,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         status_code=200,
     )
     async def embeddings(request: HttpRequest) -> Response[bytes]:
-        """Answer an embeddings request, from the cache where that may be."""
+        """InferenceResponse an embeddings request, from the cache where that may be."""
         return await _complete(request, "embeddings", _embeddings_decoder, EmbeddingsRequest)
 
     return [chat, embeddings]
@@ -138,7 +138,7 @@ async def _complete(
     )
 
 
-def _delivered(answer: Answer, inference_request: InferenceRequest) -> Response[bytes]:
+def _delivered(answer: InferenceResponse, inference_request: InferenceRequest) -> Response[bytes]:
     """The answer's own JSON goes out as it is, with what is known of its delivery behind it."""
     cost_nano_usd = answer.cost_nano_usd
     cost = f"{to_usd(cost_nano_usd):f}" if cost_nano_usd is not None else "null"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from api.inference import Answer
+from api.inference import InferenceResponse
 from api.native.envelope import FailureEnvelope, Stream
 from api.request_context import InferenceRequest
 from domain.chat import ChatAnswer
@@ -31,7 +31,7 @@ class NativeStream:
     def __init__(self, inference_request: InferenceRequest) -> None:
         self._question = inference_request
 
-    def replay(self, answer: Answer) -> Iterator[bytes]:
+    def replay(self, answer: InferenceResponse) -> Iterator[bytes]:
         """See `SurfaceStream`."""
         writer, known = NativeWriter(), _decode(answer.body)
         for chunk in replay_chat(known):

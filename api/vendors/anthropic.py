@@ -29,7 +29,7 @@ def routes() -> list[HTTPRouteHandler]:
 
     @post("/messages", status_code=200)
     async def messages(request: HttpRequest) -> Response[bytes]:
-        """Answer a message."""
+        """InferenceResponse a message."""
         return await serve(request, _MESSAGES)
 
     @post("/messages/count_tokens", status_code=200)

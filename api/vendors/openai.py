@@ -27,7 +27,7 @@ def routes() -> list[HTTPRouteHandler]:
 
     @post("/chat/completions", status_code=200)
     async def chat(request: HttpRequest) -> Response[bytes]:
-        """Answer a chat completion."""
+        """InferenceResponse a chat completion."""
         return await serve(request, _CHAT)
 
     @post("/embeddings", status_code=200)

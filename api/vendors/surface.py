@@ -15,7 +15,7 @@ from litestar import Response
 
 from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
-from api.inference import Answer
+from api.inference import InferenceResponse
 from api.request_context import InferenceRequest
 from api.request_options import cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
@@ -46,7 +46,7 @@ class Read:
     """A request read for a provider that speaks otherwise, and how its answer is to be written."""
 
     request: ChatRequest | EmbeddingsRequest
-    write: Callable[[Answer], bytes]
+    write: Callable[[InferenceResponse], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Call:
 
 
 async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
-    """Answer one call.
+    """InferenceResponse one call.
 
     Raises:
         GatewayError: every refusal, and every failure before an answer has begun.
@@ -140,7 +140,7 @@ class VendorStream:
         self._question = inference_request
         self._is_told = is_told
 
-    def replay(self, answer: Answer) -> Iterable[bytes]:
+    def replay(self, answer: InferenceResponse) -> Iterable[bytes]:
         """See `SurfaceStream`."""
         stream_format = self._question.stream
         assert stream_format is not None, "asked to be streamed"
@@ -164,20 +164,20 @@ def told(writer: Any, answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal |
     yield writer.end(usage, cost_usd)
 
 
-def chat_in(answer: Answer) -> ChatAnswer:
+def chat_in(answer: InferenceResponse) -> ChatAnswer:
     """The canonical chat answer that was found."""
     return _decode_chat(answer.body)
 
 
-def embeddings_in(answer: Answer) -> EmbeddingsAnswer:
+def embeddings_in(answer: InferenceResponse) -> EmbeddingsAnswer:
     """The canonical embeddings that were found."""
     return _decode_embeddings(answer.body)
 
 
-def _written(answer: Answer, read: Read | None) -> bytes:
+def _written(answer: InferenceResponse, read: Read | None) -> bytes:
     return with_cost(answer.body if read is None else read.write(answer), _cost(answer))
 
 
-def _cost(answer: Answer) -> Decimal | None:
+def _cost(answer: InferenceResponse) -> Decimal | None:
     cost = answer.cost_nano_usd
     return to_usd(cost) if cost is not None else None
