@@ -54,7 +54,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         operation_class=described.operation(Description(answer=Alive, errors=(), enveloped=False)),
     )
     async def live() -> Response[bytes]:
-        """InferenceResponse."""
+        """Answer."""
         return Response(_encode(Alive()), media_type=JSON)
 
     @get(

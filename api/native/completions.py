@@ -90,7 +90,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         status_code=200,
     )
     async def chat(request: HttpRequest) -> Response[bytes]:
-        """InferenceResponse a chat request, from the cache where that may be."""
+        """Answer a chat request, from the cache where that may be."""
         return await _complete(request, "chat", _chat_decoder, ChatRequest)
 
     @post(
@@ -102,7 +102,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         status_code=200,
     )
     async def embeddings(request: HttpRequest) -> Response[bytes]:
-        """InferenceResponse an embeddings request, from the cache where that may be."""
+        """Answer an embeddings request, from the cache where that may be."""
         return await _complete(request, "embeddings", _embeddings_decoder, EmbeddingsRequest)
 
     return [chat, embeddings]

@@ -60,7 +60,7 @@ class FailureEnvelope(msgspec.Struct, kw_only=True):
 
 
 def success(data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
-    """InferenceResponse `{"success": true, "data": …}`."""
+    """Answer `{"success": true, "data": …}`."""
     content = b'{"success":true,"data":' + _encode(data) + b"}"
     return Response(content, status_code=status, media_type=JSON, headers=headers)
 

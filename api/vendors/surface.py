@@ -42,7 +42,7 @@ _decode_embeddings = msgspec.json.Decoder(EmbeddingsAnswer).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class TranslatedRequest:
     """A request read for a provider that speaks otherwise, and how its answer is to be written."""
 
     request: ChatRequest | EmbeddingsRequest
@@ -50,17 +50,17 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Endpoint:
     """One call of a surface."""
 
     surface: Surface
     dialect: WireDialect
     operation: WireOperation
-    read: Callable[[bytes], Read] | None
+    translated: Callable[[bytes], TranslatedRequest] | None
     """None: only providers of this dialect serve it."""
     replay_wire: Callable[[bytes, Decimal | None, bool], Iterable[bytes]] | None = None
     """A kept answer in the dialect as its stream: body, cost, whether usage was asked for. None: it has no streams."""
-    replay_told: Callable[[ChatAnswer, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
+    replay_translated: Callable[[ChatAnswer, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
     error: Callable[[GatewayError, str, bytes], bytes]
     """An error inside a stream: what happened, the request's id, the last that was sent before it."""
     limit_headers: Callable[[LimitStatus], dict[str, str]]
@@ -71,8 +71,8 @@ class Call:
     """Where its clients look for the request's id, beside `x-request-id`."""
 
 
-async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
-    """InferenceResponse one call.
+async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
+    """Answer one call.
 
     Raises:
         GatewayError: every refusal, and every failure before an answer has begun.
@@ -82,47 +82,49 @@ async def serve(request: HttpRequest, call: Call) -> Response[bytes]:
     caller, body = await caller_and_body(request)
     services = services_of(request)
     inference = services.inference
-    wire, read = await services.large_requests.run(
-        caller.project_id, len(body), _parsed, body, call, lambda model: inference.route(caller, model)
+    wire, translated = await services.large_requests.run(
+        caller.project_id, len(body), _parsed, body, endpoint, lambda model: inference.route(caller, model)
     )
-    with_usage = call.surface != "openai" or wire.stream_options.get("include_usage") is True
-    is_stream = wire.is_stream and call.replay_wire is not None
+    with_usage = endpoint.surface != "openai" or wire.stream_options.get("include_usage") is True
+    is_stream = wire.is_stream and endpoint.replay_wire is not None
     request_id = request_id_of(request.scope)
-    named = {call.request_id_header: request_id} if call.request_id_header is not None else {}
+    named = {endpoint.request_id_header: request_id} if endpoint.request_id_header is not None else {}
     inference_request = InferenceRequest(
         request_id=request_id,
-        operation=call.operation,
-        request=wire if read is None else read.request,
+        operation=endpoint.operation,
+        request=wire if translated is None else translated.request,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
         received_at=received_at,
         in_hand=bytes_in_hand(request),
-        stream=StreamFormat(surface=call.surface, with_usage=with_usage) if is_stream else None,
-        headers={name: ", ".join(lines) for name in call.forwarded if (lines := request.headers.getall(name, []))}
+        stream=StreamFormat(surface=endpoint.surface, with_usage=with_usage) if is_stream else None,
+        headers={name: ", ".join(lines) for name in endpoint.forwarded if (lines := request.headers.getall(name, []))}
         or None,
-        query=_query(request) if call.forwards_query else None,
+        query=_query(request) if endpoint.forwards_query else None,
     )
     if inference_request.stream is not None:
         async with watch_disconnect(request.receive) as disconnect:
             answer = await inference.stream(caller, inference_request, disconnect)
-        stream = VendorStream(call, inference_request, is_told=read is not None)
-        return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.limit_status))
+        stream = VendorStream(endpoint, inference_request, is_translated=translated is not None)
+        return EventStream(answer, stream, named | stream_headers(answer) | endpoint.limit_headers(answer.limit_status))
     async with watch_disconnect(request.receive, listen=caller.cancel_on_disconnect) as disconnect:
         answer = await inference.answer(caller, inference_request, disconnect)
-    content = await offload(len(answer.body), _written, answer, read)
-    headers = named | answer_headers(answer) | call.limit_headers(answer.limit_status)
+    content = await offload(len(answer.body), _written, answer, translated)
+    headers = named | answer_headers(answer) | endpoint.limit_headers(answer.limit_status)
     return Response(content, media_type=JSON, headers=headers)
 
 
-def _parsed(body: bytes, call: Call, route_of: Callable[[str], Route]) -> tuple[WireRequest, Read | None]:
+def _parsed(
+    body: bytes, endpoint: Endpoint, route_of: Callable[[str], Route]
+) -> tuple[WireRequest, TranslatedRequest | None]:
     """The request as its provider is asked it: in its own dialect, and read into the canonical form for any other."""
-    wire = read_wire(body, call.dialect, call.operation)
-    if passes_on(route_of(wire.model).kind, call.dialect):
+    wire = read_wire(body, endpoint.dialect, endpoint.operation)
+    if passes_on(route_of(wire.model).kind, endpoint.dialect):
         return wire, None
-    if call.read is None:
+    if endpoint.translated is None:
         raise InvalidRequest(f"`model` {wire.model!r} is no model of a provider that serves this call", field="model")
-    return wire, call.read(body)
+    return wire, endpoint.translated(body)
 
 
 def _query(request: HttpRequest) -> str | None:
@@ -135,29 +137,29 @@ def _query(request: HttpRequest) -> str | None:
 class VendorStream:
     """How a call's answer is streamed."""
 
-    def __init__(self, call: Call, inference_request: InferenceRequest, *, is_told: bool) -> None:
-        self._call = call
+    def __init__(self, endpoint: Endpoint, inference_request: InferenceRequest, *, is_translated: bool) -> None:
+        self._endpoint = endpoint
         self._question = inference_request
-        self._is_told = is_told
+        self._is_translated = is_translated
 
     def replay(self, answer: InferenceResponse) -> Iterable[bytes]:
         """See `SurfaceStream`."""
         stream_format = self._question.stream
         assert stream_format is not None, "asked to be streamed"
-        if self._is_told:
-            assert self._call.replay_told is not None, "what is told can be told again"
-            return self._call.replay_told(
+        if self._is_translated:
+            assert self._endpoint.replay_translated is not None, "what is told can be told again"
+            return self._endpoint.replay_translated(
                 _decode_chat(answer.body), answer.receipt.usage, _cost(answer), stream_format.with_usage
             )
-        assert self._call.replay_wire is not None, "what is streamed can be streamed again"
-        return self._call.replay_wire(answer.body, _cost(answer), stream_format.with_usage)
+        assert self._endpoint.replay_wire is not None, "what is streamed can be streamed again"
+        return self._endpoint.replay_wire(answer.body, _cost(answer), stream_format.with_usage)
 
     def error(self, error: GatewayError, sent: bytes) -> bytes:
         """See `SurfaceStream`."""
-        return self._call.error(error, self._question.request_id, sent)
+        return self._endpoint.error(error, self._question.request_id, sent)
 
 
-def told(writer: Any, answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None) -> Iterator[bytes]:
+def render_stream(writer: Any, answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None) -> Iterator[bytes]:
     """A canonical answer as the stream of a writer's dialect."""
     for chunk in replay_chat(answer):
         yield writer.write(chunk)
@@ -174,8 +176,8 @@ def embeddings_in(answer: InferenceResponse) -> EmbeddingsAnswer:
     return _decode_embeddings(answer.body)
 
 
-def _written(answer: InferenceResponse, read: Read | None) -> bytes:
-    return with_cost(answer.body if read is None else read.write(answer), _cost(answer))
+def _written(answer: InferenceResponse, translated: TranslatedRequest | None) -> bytes:
+    return with_cost(answer.body if translated is None else translated.write(answer), _cost(answer))
 
 
 def _cost(answer: InferenceResponse) -> Decimal | None:
