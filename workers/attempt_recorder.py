@@ -63,7 +63,7 @@ class RecordedBody(Struct, frozen=True, kw_only=True):
     kept: bytes | None
 
     @classmethod
-    def whole(cls, content: bytes, *, is_kept: bool) -> "RecordedBody":
+    def of(cls, content: bytes, *, is_kept: bool) -> "RecordedBody":
         """A body in one piece."""
         return cls(size=len(content), digest=hashlib.sha256(content).digest(), kept=content if is_kept else None)
 

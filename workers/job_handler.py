@@ -197,7 +197,7 @@ class JobHandler:
         job = ctx.job
         content = response.answer if isinstance(response.answer, bytes) else _encode(response.answer)
         is_kept = job.cache_key is not None and response.finish_reason != FAILED
-        body = await offload(len(content), RecordedBody.whole, content, is_kept=is_kept)
+        body = await offload(len(content), RecordedBody.of, content, is_kept=is_kept)
         if body.kept is None:  # nobody else will have it
             await self._replies.send_body(job.reply_to, claim.attempt, content)
         result = AttemptResult(

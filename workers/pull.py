@@ -207,7 +207,7 @@ class PullLoop:
                 self._ask_anew()
 
     async def _release(self, subscription: Subscription) -> None:
-        """End the interest in more; what the broker has already sent goes back to it, for other workers."""
+        """StreamSummary the interest in more; what the broker has already sent goes back to it, for other workers."""
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it untyped

@@ -28,7 +28,7 @@ from domain.tokens import TokenUsage
 from infra.jobs import Job
 from workers.attempt_recorder import AttemptResult
 
-MAX_LAST_WORDS_BYTES = 256 * 1024
+MAX_ERROR_EVENTS_BYTES = 256 * 1024
 """What a provider says of its failure travels in one message; where it says more, the gateway speaks for it."""
 UNDER_WAY_TOKENS = 16
 """What a provider may have charged for that had not arrived when its stream was cut. Text that has arrived leaves room
@@ -40,7 +40,7 @@ _LINES = (b"data", b"event", b":", b"id", b"retry", b"\n", b"\r")
 _encode = msgspec.json.Encoder().encode
 
 
-class End(Struct, frozen=True, kw_only=True):
+class StreamSummary(Struct, frozen=True, kw_only=True):
     """What is known once the answer stands in the log."""
 
     usage: TokenUsage
@@ -63,26 +63,26 @@ class Relay(Protocol):
         """
         ...
 
-    def hear_out(self, events: Sequence[SseEvent]) -> None:
+    def drain_error(self, events: Sequence[SseEvent]) -> None:
         """Take what comes after the provider has said that it failed."""
         ...
 
-    def last_words(self) -> bytes | None:
+    def error_events(self) -> bytes | None:
         """The events by which the provider said that it failed; None where the caller does not speak its dialect."""
         ...
 
-    def tail(self, end: End) -> bytes:
+    def final_events(self, end: StreamSummary) -> bytes:
         """What the caller is sent at the end."""
         ...
 
-    def whole(self, usage: TokenUsage) -> bytes:
+    def full_response(self, usage: TokenUsage) -> bytes:
         """The answer in one piece, as JSON: what is kept of it. Only where the job has a cache key."""
         ...
 
 
 def make_relay(job: Job) -> Relay:
     """The relay that a job's stream wants."""
-    return PassedOn(job) if job.is_wire else Told(job)
+    return PassthroughRelay(job) if job.is_wire else TranslatingRelay(job)
 
 
 def close(reader: StreamReader) -> None:
@@ -107,7 +107,7 @@ def attempt_result(relay: Relay, job: Job, elapsed_s: float) -> AttemptResult:
     )
 
 
-class PassedOn:
+class PassthroughRelay:
     """Events as their provider wrote them, to a caller who speaks its dialect."""
 
     def __init__(self, job: Job) -> None:
@@ -115,7 +115,7 @@ class PassedOn:
         self.reader: StreamReader = _reader(job, model=None)
         self._hides_usage = job.stream.surface == "openai" and not job.stream.with_usage
         self._tail: list[SseEvent] = []
-        self._last_words: list[bytes] = []
+        self._error_events: list[bytes] = []
 
     def take(self, events: Sequence[SseEvent], sent: list[bytes]) -> None:
         """See `Relay`."""
@@ -125,34 +125,34 @@ class PassedOn:
             try:
                 self.reader.take(event)
             except StreamFailed:
-                self.hear_out(events[number:])
+                self.drain_error(events[number:])
                 raise
             self._tail.append(event)
             if not self.reader.is_tail:
                 sent += (without_usage(held) if self._hides_usage else held.raw for held in self._tail)
                 self._tail.clear()
 
-    def hear_out(self, events: Sequence[SseEvent]) -> None:
+    def drain_error(self, events: Sequence[SseEvent]) -> None:
         """See `Relay`."""
-        self._last_words += (event.raw for event in events)
+        self._error_events += (event.raw for event in events)
 
-    def last_words(self) -> bytes | None:
+    def error_events(self) -> bytes | None:
         """See `Relay`."""
-        said = b"".join(self._last_words)
-        return said if 0 < len(said) <= MAX_LAST_WORDS_BYTES else None
+        said = b"".join(self._error_events)
+        return said if 0 < len(said) <= MAX_ERROR_EVENTS_BYTES else None
 
-    def tail(self, end: End) -> bytes:
+    def final_events(self, end: StreamSummary) -> bytes:
         """See `Relay`."""
         if self._hides_usage:
             return b"".join(without_usage(event) for event in self._tail)
         return b"".join(event_with_cost(event, end.cost_usd) for event in self._tail)
 
-    def whole(self, usage: TokenUsage) -> bytes:  # noqa: ARG002 - it stands in the events
+    def full_response(self, usage: TokenUsage) -> bytes:  # noqa: ARG002 - it stands in the events
         """See `Relay`."""
         return self.reader.assembled()
 
 
-class Told:
+class TranslatingRelay:
     """Events told in the caller's dialect, by way of the canonical stream."""
 
     def __init__(self, job: Job) -> None:
@@ -169,17 +169,17 @@ class Told:
                     self._assembler.add(chunk)
                 sent.append(self._write(chunk))
 
-    def hear_out(self, events: Sequence[SseEvent]) -> None:
+    def drain_error(self, events: Sequence[SseEvent]) -> None:
         """See `Relay`."""
 
-    def last_words(self) -> None:
+    def error_events(self) -> None:
         """See `Relay`."""
 
-    def tail(self, end: End) -> bytes:
+    def final_events(self, end: StreamSummary) -> bytes:
         """See `Relay`."""
         return self._end(end)
 
-    def whole(self, usage: TokenUsage) -> bytes:
+    def full_response(self, usage: TokenUsage) -> bytes:
         """See `Relay`."""
         assert self._assembler is not None, "only what is kept is put together"
         return _encode(self._assembler.answer(answer_usage(usage)))
@@ -197,7 +197,7 @@ def _reader(job: Job, model: str | None) -> StreamReader:
     return _READERS[dialect_of(job.kind), job.operation](model=model, keep=keep)
 
 
-def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[End], bytes]]:
+def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[StreamSummary], bytes]]:
     assert job.stream is not None, "a streamed job"
     match job.stream.surface:
         case "native":

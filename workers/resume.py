@@ -108,7 +108,7 @@ async def _fail_for_money(
     history: History,
     now: datetime,
 ) -> History:
-    """End a request whose next attempt does not fit into its budget; returns its stream as it stands then."""
+    """StreamSummary a request whose next attempt does not fit into its budget; returns its stream as it stands then."""
     message = f"the budget does not cover another attempt, which may cost ${to_usd(hold_nano_usd):f}"
     return await _fail(log, identity, attempt, BudgetExceeded.code, message, history, now)
 

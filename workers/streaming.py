@@ -24,10 +24,10 @@ from infra.replies import ReplySender
 from workers import outcome
 from workers.attempt_recorder import AttemptRecorder, JobContext, RecordedBody
 from workers.calls import ProviderCalls
-from workers.relay import End, Relay, attempt_result, close, make_relay
+from workers.relay import Relay, StreamSummary, attempt_result, close, make_relay
 from workers.waiting_callers import WaitingCallers, client_disconnected
 
-LAST_WORDS_S = 1.0
+ERROR_DRAIN_S = 1.0
 
 
 class StreamedAttempts:
@@ -64,12 +64,12 @@ class StreamedAttempts:
         if receipt is None:
             return
         cost = receipt.cost_nano_usd
-        end = End(
+        end = StreamSummary(
             usage=found.usage,
             cost_usd=to_usd(cost) if cost is not None else None,
             latency_ms=outcome.latency_ms(ctx.attempt.admitted_at, receipt.answered_at),
         )
-        await outgoing.send(relay.tail(end))
+        await outgoing.send(relay.final_events(end))
         await self._replies.send_commit(
             ctx.job.reply_to, claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
@@ -97,11 +97,11 @@ class StreamedAttempts:
                 try:
                     await _relayed(relay, batches, outgoing)
                 except StreamFailed:
-                    await _hear_out(relay, batches)
+                    await _drain_error(relay, batches)
                     raise
         except (StreamFailed, UnreadableResponse) as error:
             lost = ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
-            lost.in_stream = relay.last_words()
+            lost.in_stream = relay.error_events()
             return lost
         except ProviderError as error:
             if not has_opened:
@@ -121,12 +121,12 @@ async def _relayed(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoin
             await outgoing.send(sent[0] if len(sent) == 1 else b"".join(sent))
 
 
-async def _hear_out(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:
+async def _drain_error(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:
     """Wait a moment for what the provider has to add to its failure, up to its end."""
     with suppress(TimeoutError, ProviderError, UnreadableResponse):
-        async with asyncio.timeout(LAST_WORDS_S):
+        async with asyncio.timeout(ERROR_DRAIN_S):
             async for batch in batches:
-                relay.hear_out(batch)
+                relay.drain_error(batch)
 
 
 class _Outgoing:
@@ -158,5 +158,5 @@ class _Outgoing:
         """
         if self._job.cache_key is not None:
             with suppress(UnreadableResponse):
-                return RecordedBody.whole(relay.whole(usage), is_kept=True)
+                return RecordedBody.of(relay.full_response(usage), is_kept=True)
         return RecordedBody(size=self.size_bytes, digest=self._hash.digest(), kept=None)

@@ -14,7 +14,7 @@ from tests.unit.sdk_streams import anthropic_final, openai_final, present, respo
 NATIVE = "/api/v1/completions/chat"
 
 
-class Told(Struct, frozen=True):
+class TranslatingRelay(Struct, frozen=True):
     """An answer without its delivery, and what is said of that; only the native API says whether it is cached."""
 
     answer: Any
@@ -22,24 +22,24 @@ class Told(Struct, frozen=True):
     is_cached: bool | None = None
 
 
-def from_json(path: str, body: bytes) -> Told:
+def from_json(path: str, body: bytes) -> TranslatingRelay:
     """An answer in one piece."""
     whole = present(json.loads(body))
     return _told(whole["data"] if path == NATIVE else whole, path, body)
 
 
-def from_stream(path: str, body: bytes) -> Told:
+def from_stream(path: str, body: bytes) -> TranslatingRelay:
     """The answer that a stream amounts to."""
     return _told(_PUT_TOGETHER[path](body), path, body)
 
 
-def _told(whole: dict[str, Any], path: str, body: bytes) -> Told:
+def _told(whole: dict[str, Any], path: str, body: bytes) -> TranslatingRelay:
     *_, cost = _COST.findall(body)
     if path == NATIVE:
-        return Told({name: whole[name] for name in _NATIVE}, float(cost), is_cached=whole["cached"])
+        return TranslatingRelay({name: whole[name] for name in _NATIVE}, float(cost), is_cached=whole["cached"])
     whole["usage"].pop("cost", None)
     whole.pop("created", None)  # of what is told in OpenAI's dialect: the second in which it is
-    return Told(whole, float(cost))
+    return TranslatingRelay(whole, float(cost))
 
 
 _COST = re.compile(rb'"cost":([0-9.E-]+)[,}]')

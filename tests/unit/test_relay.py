@@ -38,9 +38,9 @@ def test_no_choice_waits_for_the_end_of_another(stream: list[bytes]) -> None:
     for one in stream:
         relay.take(events_of(one), sent)
     assert b"".join(sent) == b"".join(stream[:-2])
-    tail = relay.tail(END)
-    assert tail.count(b'"cost":0.5') == 1
-    assert tail.replace(b',"cost":0.5', b"") == b"".join(stream[-2:])
+    final_events = relay.final_events(END)
+    assert final_events.count(b'"cost":0.5') == 1
+    assert final_events.replace(b',"cost":0.5', b"") == b"".join(stream[-2:])
 
 
 def test_what_was_held_back_and_goes_on_shows_no_usage_that_nobody_asked_for() -> None:
