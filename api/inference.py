@@ -29,7 +29,7 @@ from domain.models import may_think_unseen
 from domain.money import ZERO, NanoUsd
 from domain.request_decider import decide_failed
 from domain.routing import Route
-from domain.wire import WireRequest
+from domain.wire import PassthroughRequest
 from infra.blobs import Blobs
 from infra.direct import DirectDispatch
 from infra.event_log import Commit, EventLog
@@ -188,7 +188,7 @@ class InferenceService:
         )
         ctx.disconnect, ctx.is_counted = disconnect, is_counted
         ctx.needs_own_credential = ctx.route.provider in caller.own_credentials
-        if isinstance(ctx.request, WireRequest):
+        if isinstance(ctx.request, PassthroughRequest):
             names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.request)
             ctx.needs_own_credential = ctx.needs_own_credential or names_own
         try:
@@ -320,7 +320,7 @@ class InferenceService:
             price=ctx.price,
             body=body,
             body_blob_id=blob_id,
-            is_wire=isinstance(ctx.request, WireRequest),
+            is_passthrough=isinstance(ctx.request, PassthroughRequest),
             needs_own_credential=ctx.needs_own_credential,
             headers=inference_request.headers,
             query=inference_request.query,

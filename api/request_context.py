@@ -14,7 +14,7 @@ from domain.limits import LimitStatus
 from domain.money import NanoUsd
 from domain.pricing import Price
 from domain.routing import ECHO, Route
-from domain.wire import WireRequest
+from domain.wire import PassthroughRequest
 from infra.byte_budget import BytesInHand
 from infra.jobs import StreamFormat
 
@@ -32,7 +32,7 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
 
     request_id: str
     operation: Operation
-    request: ChatRequest | EmbeddingsRequest | WireRequest
+    request: ChatRequest | EmbeddingsRequest | PassthroughRequest
     size_bytes: int
     """Of the body as it came."""
     cache: CachePolicy
@@ -55,7 +55,7 @@ class RequestContext(Struct, kw_only=True):
     caller: Caller
     inference_request: InferenceRequest
     route: Route
-    request: ChatRequest | EmbeddingsRequest | WireRequest
+    request: ChatRequest | EmbeddingsRequest | PassthroughRequest
     """As the provider will be asked it."""
     body: bytes
     """Its JSON, canonical or in the provider's own dialect."""

@@ -21,14 +21,14 @@ from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NANO_PER_USD, ZERO, NanoUsd
 from domain.routing import Route, resolve_route, settled_temperature, wants_max_completion_tokens
 from domain.tokens import MAX_TOKENS
-from domain.wire import WireRequest, cap_field
+from domain.wire import PassthroughRequest, cap_field
 from infra.price_book import PriceBook
 
 CAP_FLOOR_TOKENS = 256
 """A cap that the caller did not set is lowered to no less than this."""
 
 
-RequestBody = ChatRequest | EmbeddingsRequest | WireRequest
+RequestBody = ChatRequest | EmbeddingsRequest | PassthroughRequest
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -98,7 +98,7 @@ class RequestPlanner:
 
     def _bounds(self, request: RequestBody, route: Route) -> Bounds:
         window = self._prices.context_window(route)
-        if not isinstance(request, WireRequest):
+        if not isinstance(request, PassthroughRequest):
             return Bounds(
                 input_tokens=input_bound(request),
                 output_tokens=output_bound(request, route.upstream_model, window),
@@ -133,7 +133,7 @@ def lower_cap(ctx: RequestContext, granted_nano_usd: NanoUsd) -> None:
         field = cap_field(request, takes_completion_tokens=wants_max_completion_tokens(model))
         ctx.body = rewrite(ctx.body, {field: cap})
     ctx.lowered_cap = cap
-    ctx.output_tokens = cap * (request.choices if isinstance(request, WireRequest) else 1)
+    ctx.output_tokens = cap * (request.choices if isinstance(request, PassthroughRequest) else 1)
     ctx.key = None
 
 
@@ -169,12 +169,12 @@ def _check_allowed(caller: Caller, model: str) -> None:
 
 def _unbounded(request: RequestBody, route: Route) -> str | None:
     """The field whose cost nobody can bound. A provider by configuration may sell anything by a field of its own."""
-    if not isinstance(request, WireRequest):
+    if not isinstance(request, PassthroughRequest):
         return None
     return request.unbounded or (request.unknown if route.base_url is not None else None)
 
 
-def _cap(request: WireRequest, route: Route) -> int | None:
+def _cap(request: PassthroughRequest, route: Route) -> int | None:
     """The caller's output cap, where its provider knows the field: many of OpenAI's kind know the older one alone."""
     has_newer_alone = request.cap_fields == ("max_completion_tokens",)
     if has_newer_alone and route.base_url is not None and not wants_max_completion_tokens(route.upstream_model):
@@ -183,7 +183,7 @@ def _cap(request: WireRequest, route: Route) -> int | None:
 
 
 def _body(request: RequestBody, inference_request: InferenceRequest, route: Route) -> bytes:
-    if not isinstance(request, WireRequest):
+    if not isinstance(request, PassthroughRequest):
         return canonical_body(request)
     changes: dict[str, Any] = {}
     if request.model != route.upstream_model:
@@ -198,7 +198,7 @@ def _key(caller: Caller, inference_request: InferenceRequest, route: Route, body
     request = inference_request.request
     if inference_request.cache.mode == "off":
         return None
-    if isinstance(request, WireRequest):
+    if isinstance(request, PassthroughRequest):
         members = msgspec.json.decode(body)
         body = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
         body = canonical_body((request.dialect, inference_request.headers, inference_request.query)) + body

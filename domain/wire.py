@@ -28,13 +28,13 @@ from domain.wire_fields import (
 )
 from domain.wire_parts import Walk
 
-__all__ = ["WireDialect", "WireOperation", "WireRequest", "cap_field", "read_wire"]
+__all__ = ["PassthroughRequest", "WireDialect", "WireOperation", "cap_field", "read_wire"]
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
 
 
-class WireRequest(Struct, frozen=True, kw_only=True):
+class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """What a request in a vendor's dialect says of itself."""
 
     dialect: WireDialect
@@ -62,7 +62,7 @@ class WireRequest(Struct, frozen=True, kw_only=True):
     """The field, if any, that names something which was made at the provider, not through the gateway."""
 
 
-def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> WireRequest:
+def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> PassthroughRequest:
     """Read what a request says of itself.
 
     Raises:
@@ -92,7 +92,7 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
         charged = "context_management"
     named = next((name for name in ELSEWHERE[1:] if fields.get(name)), None)
     caps = _caps(fields, CAPS.get((dialect, operation), ()))
-    return WireRequest(
+    return PassthroughRequest(
         dialect=dialect,
         operation=operation,
         model=model,
@@ -111,7 +111,7 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Wi
     )
 
 
-def cap_field(request: WireRequest, *, takes_completion_tokens: bool) -> str:
+def cap_field(request: PassthroughRequest, *, takes_completion_tokens: bool) -> str:
     """The field that carries a lowered cap; models of OpenAI's kind differ in which of two they take."""
     names = CAPS[request.dialect, request.operation]
     return names[0] if takes_completion_tokens else names[-1]

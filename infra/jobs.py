@@ -101,7 +101,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: bytes | None
     """The request as JSON; None: it is the blob `body_blob_id`."""
     body_blob_id: str | None = None
-    is_wire: bool = False
+    is_passthrough: bool = False
     """The body is in its provider's own dialect, to be passed on as it is; else it is canonical."""
     needs_own_credential: bool = False
     """It may be asked under a credential of the project's own alone: it was admitted as a call under one."""

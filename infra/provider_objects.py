@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from domain.errors import Forbidden, NotFound
 from domain.events import project_stream, provider_stream
-from domain.wire import WireRequest
+from domain.wire import PassthroughRequest
 from infra.database import Pool, database_errors
 
 OWN_CREDENTIAL_LINGERS = timedelta(minutes=1)
@@ -35,7 +35,7 @@ class ProviderObjects:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def check(self, project_id: str, provider: str, request: WireRequest) -> bool:
+    async def check(self, project_id: str, provider: str, request: PassthroughRequest) -> bool:
         """Refuse what belongs to somebody else, or may. True: it is the project's only under a credential of its own.
 
         Raises:

@@ -103,7 +103,7 @@ class ProviderCalls:
 
 
 def _request(job: Job, body: bytes) -> ProviderPayload:
-    if job.is_wire:
+    if job.is_passthrough:
         return body
     return _decode_chat(body) if job.operation == "chat" else _decode_embeddings(body)
 

@@ -82,7 +82,7 @@ class Relay(Protocol):
 
 def make_relay(job: Job) -> Relay:
     """The relay that a job's stream wants."""
-    return PassthroughRelay(job) if job.is_wire else TranslatingRelay(job)
+    return PassthroughRelay(job) if job.is_passthrough else TranslatingRelay(job)
 
 
 def close(reader: StreamReader) -> None:
@@ -193,7 +193,7 @@ _READERS: dict[tuple[str, str], Callable[..., StreamReader]] = {
 
 
 def _reader(job: Job, model: str | None) -> StreamReader:
-    keep = job.is_wire and job.cache_key is not None
+    keep = job.is_passthrough and job.cache_key is not None
     return _READERS[dialect_of(job.kind), job.operation](model=model, keep=keep)
 
 

@@ -29,7 +29,7 @@ from domain.money import to_usd
 from domain.routing import Route
 from domain.stream import replay_chat
 from domain.tokens import TokenUsage
-from domain.wire import WireDialect, WireOperation, WireRequest, read_wire
+from domain.wire import PassthroughRequest, WireDialect, WireOperation, read_wire
 from infra.jobs import StreamFormat, Surface
 from infra.offload import offload
 
@@ -82,17 +82,17 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     caller, body = await caller_and_body(request)
     services = services_of(request)
     inference = services.inference
-    wire, translated = await services.large_requests.run(
+    passthrough, translated = await services.large_requests.run(
         caller.project_id, len(body), _parsed, body, endpoint, lambda model: inference.route(caller, model)
     )
-    with_usage = endpoint.surface != "openai" or wire.stream_options.get("include_usage") is True
-    is_stream = wire.is_stream and endpoint.replay_wire is not None
+    with_usage = endpoint.surface != "openai" or passthrough.stream_options.get("include_usage") is True
+    is_stream = passthrough.is_stream and endpoint.replay_wire is not None
     request_id = request_id_of(request.scope)
     named = {endpoint.request_id_header: request_id} if endpoint.request_id_header is not None else {}
     inference_request = InferenceRequest(
         request_id=request_id,
         operation=endpoint.operation,
-        request=wire if translated is None else translated.request,
+        request=passthrough if translated is None else translated.request,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
@@ -117,14 +117,16 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
 
 def _parsed(
     body: bytes, endpoint: Endpoint, route_of: Callable[[str], Route]
-) -> tuple[WireRequest, TranslatedRequest | None]:
+) -> tuple[PassthroughRequest, TranslatedRequest | None]:
     """The request as its provider is asked it: in its own dialect, and read into the canonical form for any other."""
-    wire = read_wire(body, endpoint.dialect, endpoint.operation)
-    if passes_on(route_of(wire.model).kind, endpoint.dialect):
-        return wire, None
+    passthrough = read_wire(body, endpoint.dialect, endpoint.operation)
+    if passes_on(route_of(passthrough.model).kind, endpoint.dialect):
+        return passthrough, None
     if endpoint.translated is None:
-        raise InvalidRequest(f"`model` {wire.model!r} is no model of a provider that serves this call", field="model")
-    return wire, endpoint.translated(body)
+        raise InvalidRequest(
+            f"`model` {passthrough.model!r} is no model of a provider that serves this call", field="model"
+        )
+    return passthrough, endpoint.translated(body)
 
 
 def _query(request: HttpRequest) -> str | None:

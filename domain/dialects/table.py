@@ -10,7 +10,7 @@ from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest
 from domain.events import Operation
 from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route
-from domain.wire import WireDialect, WireRequest
+from domain.wire import PassthroughRequest, WireDialect
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ def passes_on(kind: Kind, dialect: WireDialect) -> bool:
     return found.passes_on and found.wire == dialect
 
 
-def check(request: ChatRequest | EmbeddingsRequest | WireRequest, route: Route, operation: Operation) -> None:
+def check(request: ChatRequest | EmbeddingsRequest | PassthroughRequest, route: Route, operation: Operation) -> None:
     """Refuse, before anything is held, what the request's provider cannot be asked.
 
     Raises:

@@ -15,7 +15,7 @@ JOB = make_job(
     provider="openai",
     kind="openai",
     upstream_model="m",
-    is_wire=True,
+    is_passthrough=True,
     stream=StreamFormat(surface="openai"),
     input_bound=100,
     output_bound=5_000,
