@@ -12,7 +12,7 @@ from api.authentication import Caller
 from api.request_context import InferenceRequest, RequestContext
 from domain.cache_key import cache_key, canonical_body
 from domain.chat import ChatRequest
-from domain.dialects.passthrough import rewrite
+from domain.dialects.json_edit import rewrite
 from domain.dialects.table import check
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import Forbidden, InvalidRequest

@@ -20,7 +20,7 @@ from api.request_context import InferenceRequest
 from api.request_options import cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
 from domain.chat import ChatAnswer, ChatRequest
-from domain.dialects.passthrough import with_cost
+from domain.dialects.json_edit import with_cost
 from domain.dialects.table import passes_on
 from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import GatewayError, InvalidRequest
