@@ -21,6 +21,7 @@ from api.memory_cache import CachedResponse
 from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, lower_cap
 from api.response_cache import ResponseCache
+from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.errors import ClientDisconnected, GatewayError, Overloaded, ProviderTimeout, Unavailable
 from domain.events import RequestFailed, RequestServedFromCache, request_stream
 from domain.job_result import Receipt, error_of
@@ -29,7 +30,6 @@ from domain.models import may_think_unseen
 from domain.money import ZERO, NanoUsd
 from domain.request_decider import decide_failed
 from domain.routing import Route
-from domain.wire import PassthroughRequest
 from infra.blobs import Blobs
 from infra.direct import DirectDispatch
 from infra.event_log import Commit, EventLog

@@ -8,13 +8,13 @@ from msgspec import Struct, field
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
 from domain.chat import ChatRequest
+from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.embeddings import EmbeddingsRequest
 from domain.events import Operation
 from domain.limits import LimitStatus
 from domain.money import NanoUsd
 from domain.pricing import Price
 from domain.routing import ECHO, Route
-from domain.wire import PassthroughRequest
 from infra.byte_budget import BytesInHand
 from infra.jobs import StreamFormat
 

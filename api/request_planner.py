@@ -12,7 +12,8 @@ from api.authentication import Caller
 from api.request_context import InferenceRequest, RequestContext
 from domain.cache_key import cache_key, canonical_body
 from domain.chat import ChatRequest
-from domain.dialects.json_edit import rewrite
+from domain.dialects.passthrough.inspect import PassthroughRequest, cap_field
+from domain.dialects.passthrough.json_edit import rewrite
 from domain.dialects.table import check
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import Forbidden, InvalidRequest
@@ -21,7 +22,6 @@ from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NANO_PER_USD, ZERO, NanoUsd
 from domain.routing import Route, resolve_route, settled_temperature, wants_max_completion_tokens
 from domain.tokens import MAX_TOKENS
-from domain.wire import PassthroughRequest, cap_field
 from infra.price_book import PriceBook
 
 CAP_FLOOR_TOKENS = 256

@@ -5,9 +5,9 @@ Under a credential that projects share, only what a project made through the gat
 
 from datetime import timedelta
 
+from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.errors import Forbidden, NotFound
 from domain.events import project_stream, provider_stream
-from domain.wire import PassthroughRequest
 from infra.database import Pool, database_errors
 
 OWN_CREDENTIAL_LINGERS = timedelta(minutes=1)

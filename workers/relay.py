@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
-from domain.dialects.json_edit import event_with_cost, without_usage
 from domain.dialects.native_writer import NativeWriter
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
+from domain.dialects.passthrough.json_edit import event_with_cost, without_usage
 from domain.dialects.provider_response import UnreadableResponse, answer_usage
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.streamed import StreamFailed, StreamReader

@@ -15,7 +15,7 @@ from domain.chat import ChatAnswer
 from domain.dialects import anthropic_served
 from domain.dialects.anthropic_replay import replay_anthropic
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
-from domain.dialects.json_edit import with_cost
+from domain.dialects.passthrough.json_edit import with_cost
 from domain.errors import GatewayError
 from domain.limits import LimitStatus
 from domain.sse import sse

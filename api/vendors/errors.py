@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from api.limit_headers import anthropic_limit_headers, limit_headers
-from domain.dialects.json_edit import rewrite
+from domain.dialects.passthrough.json_edit import rewrite
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,

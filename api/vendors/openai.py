@@ -13,9 +13,9 @@ from api.vendors.errors import openai_error
 from api.vendors.surface import Endpoint, TranslatedRequest, chat_in, embeddings_in, handle, render_stream
 from domain.chat import ChatAnswer
 from domain.dialects import openai_served, responses_writer
-from domain.dialects.json_edit import with_cost
 from domain.dialects.openai_replay import replay_openai
 from domain.dialects.openai_writer import OpenAiChatWriter
+from domain.dialects.passthrough.json_edit import with_cost
 from domain.dialects.responses_replay import replay_responses
 from domain.errors import GatewayError
 from domain.sse import sse

@@ -6,11 +6,11 @@ from msgspec import Struct
 
 from domain.chat import ChatRequest
 from domain.dialects import anthropic, openai
+from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect
 from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest
 from domain.events import Operation
 from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route
-from domain.wire import PassthroughRequest, WireDialect
 
 
 class Dialect(Struct, frozen=True, kw_only=True):

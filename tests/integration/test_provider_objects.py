@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from domain.dialects.passthrough.inspect import read_wire
 from domain.errors import NotFound
 from domain.events import (
     Event,
@@ -16,7 +17,6 @@ from domain.events import (
     request_stream,
 )
 from domain.tokens import TokenUsage
-from domain.wire import read_wire
 from infra.event_log import Commit
 from infra.provider_objects import ProviderObjects
 from tests.integration.ledger import RealLedger

@@ -8,7 +8,7 @@ import pytest
 from domain.chat import ChatRequest, UserMessage
 from domain.dialects import anthropic
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
-from domain.dialects.metered import anthropic_message
+from domain.dialects.passthrough.cost import anthropic_message
 from domain.dialects.provider_response import UnreadableResponse, answer_usage
 from domain.dialects.streamed import StreamFailed
 from domain.sse import sse

@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from domain.chat import ChatAnswer, ChatRequest
-from domain.dialects import anthropic, metered, openai
+from domain.dialects import anthropic, openai
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.passthrough import cost as passthrough_cost
 from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.table import check
 from domain.embeddings import EmbeddingsRequest
@@ -211,7 +212,7 @@ def test_what_the_total_has_more_was_thought(counted: dict[str, object], output:
     body = msgspec.json.encode({"id": "c", "model": "m", "choices": [], "usage": usage})
     expected = TokenUsage(input=10, output=output, reasoning=reasoning)
     assert openai.chat_from_wire(body, request(user("x")), "openai").usage == expected
-    assert metered.openai_chat(body).usage == expected
+    assert passthrough_cost.openai_chat(body).usage == expected
     reader = OpenAiChatReader()
     reader.take(SseEvent(name="", data=body, raw=b""))
     assert reader.usage == expected
@@ -220,7 +221,7 @@ def test_what_the_total_has_more_was_thought(counted: dict[str, object], output:
 def test_embeddings_have_no_output_whatever_their_total() -> None:
     body = b'{"model":"m","data":[],"usage":{"prompt_tokens":10,"total_tokens":1015}}'
     assert openai.embeddings_from_wire(body, EmbeddingsRequest(input="x"), "openai").usage == TokenUsage(input=10)
-    assert metered.openai_embeddings(body).usage == TokenUsage(input=10)
+    assert passthrough_cost.openai_embeddings(body).usage == TokenUsage(input=10)
 
 
 def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from api.native.prices import MAX_USD_PER_1K
 from domain.chat import ChatRequest, UserMessage
-from domain.dialects import anthropic, metered, openai
+from domain.dialects import anthropic, openai
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.passthrough import cost as passthrough_cost
 from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.streamed import StreamFailed
@@ -88,19 +89,19 @@ def read_message(said: dict[str, Any]) -> ProviderResponse:
 
 
 def meter_chat(said: dict[str, Any]) -> ProviderResponse:
-    return metered.openai_chat(json(said))
+    return passthrough_cost.openai_chat(json(said))
 
 
 def meter_embeddings(said: dict[str, Any]) -> ProviderResponse:
-    return metered.openai_embeddings(json(said))
+    return passthrough_cost.openai_embeddings(json(said))
 
 
 def meter_response(said: dict[str, Any]) -> ProviderResponse:
-    return metered.openai_response(json(said))
+    return passthrough_cost.openai_response(json(said))
 
 
 def meter_message(said: dict[str, Any]) -> ProviderResponse:
-    return metered.anthropic_message(json(said))
+    return passthrough_cost.anthropic_message(json(said))
 
 
 def stream(reader: Any, *events: dict[str, Any]) -> Any:
@@ -186,7 +187,7 @@ def test_a_count_that_no_answer_can_have_is_unreadable(says: Any, read: Any, cou
 
 def test_a_count_of_tokens_that_no_prompt_can_have_is_unreadable() -> None:
     with pytest.raises(UnreadableResponse):
-        metered.anthropic_count(b'{"input_tokens":-1}')
+        passthrough_cost.anthropic_count(b'{"input_tokens":-1}')
 
 
 @wires(
@@ -271,7 +272,7 @@ def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can
     dearest = MAX_USD_PER_1K * NANO_PER_USD * TOKENS_PER_PRICE // 1_000
     price = Price(provider="p", model="m", source="override", prices=ClassPrices(input=dearest, output=dearest))
     most = [
-        metered.anthropic_message(
+        passthrough_cost.anthropic_message(
             json(
                 message(
                     input_tokens=MAX_TOKENS,
@@ -285,14 +286,14 @@ def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can
                 )
             )
         ),
-        metered.openai_chat(json(chat(prompt_tokens=MAX_TOKENS, completion_tokens=MAX_TOKENS))),
+        passthrough_cost.openai_chat(json(chat(prompt_tokens=MAX_TOKENS, completion_tokens=MAX_TOKENS))),
     ]
     assert max(cost(found.usage, price).total_nano_usd for found in most) <= MAX_NANO_USD
 
 
 def test_nothing_that_is_nested_without_end_is_read() -> None:
     with pytest.raises(UnreadableResponse):
-        metered.openai_chat(b'{"id":"x","usage":' + b"[" * 100_000)
+        passthrough_cost.openai_chat(b'{"id":"x","usage":' + b"[" * 100_000)
 
 
 @pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ('[{"index":0,"a":', "}]")])
@@ -308,14 +309,14 @@ def test_nothing_that_is_nested_without_end_is_put_together(opening: str, closin
 def test_many_choices_are_not_made_into_objects() -> None:
     many = b'{"id":"x","usage":{"prompt_tokens":1,"completion_tokens":2},"choices":[%s{}]}' % (b"{}," * 5_000_000)
     before = time.process_time()
-    response = metered.openai_chat(many)
+    response = passthrough_cost.openai_chat(many)
     assert (response.finish_reason, response.usage) == (None, TokenUsage(input=1, output=2))
     assert time.process_time() - before < MAX_BLOCKED_S
 
 
 def test_one_long_choice_has_its_finish_reason() -> None:
     said = chat() | {"choices": [{"finish_reason": "length", "message": {"content": "x" * 2_000_000}}]}
-    assert metered.openai_chat(json(said)).finish_reason == "length"
+    assert passthrough_cost.openai_chat(json(said)).finish_reason == "length"
 
 
 @pytest.mark.parametrize("vector", [[1, "x"], {"a": 1}, None, "text"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.dialects.json_edit import event_with_cost, rewrite, with_cost, without_usage
+from domain.dialects.passthrough.json_edit import event_with_cost, rewrite, with_cost, without_usage
 from domain.dialects.provider_response import UnreadableResponse
 from domain.errors import InvalidRequest
 from domain.sse import SseEvent, sse

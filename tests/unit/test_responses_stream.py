@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.dialects.metered import openai_response
+from domain.dialects.passthrough.cost import openai_response
 from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.responses_writer import error

@@ -11,10 +11,10 @@ from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params
 from openai.types.responses import response_create_params
 
+from domain.dialects.passthrough.fields import KNOWN_FIELDS
+from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect, WireOperation, read_wire
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
-from domain.wire import PassthroughRequest, WireDialect, WireOperation, read_wire
-from domain.wire_fields import KNOWN_FIELDS
 
 LONG = "x" * 1_000_000
 SEARCH = {"type": "web_search"}

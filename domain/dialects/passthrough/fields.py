@@ -1,7 +1,7 @@
 """The names that matter in a request in a vendor's dialect: those that it may have, those that are looked at.
 
 The lists are those of the vendors' own SDKs (openai 3.54, anthropic 2.12, with its beta fields and what older ones
-had). Does not know what a field means: `domain/wire.py` does.
+had). Does not know what a field means: `domain/dialects/passthrough/inspect.py` does.
 """
 
 import json

@@ -11,9 +11,7 @@ from msgspec import Struct
 
 from domain.chat import MAX_NAME_CHARS
 from domain.decoding import check_values
-from domain.errors import InvalidRequest
-from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
-from domain.wire_fields import (
+from domain.dialects.passthrough.fields import (
     ASKED,
     CAPS,
     CHARGED,
@@ -26,7 +24,9 @@ from domain.wire_fields import (
     check_names,
     unknown_field,
 )
-from domain.wire_parts import Walk
+from domain.dialects.passthrough.token_bound import Walk
+from domain.errors import InvalidRequest
+from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
 
 __all__ = ["PassthroughRequest", "WireDialect", "WireOperation", "cap_field", "read_wire"]
 
