@@ -7,9 +7,9 @@ from msgspec import Struct, field
 
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
-from domain.chat import ChatRequest
+from domain.canonical.chat import ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.passthrough.inspect import PassthroughRequest
-from domain.embeddings import EmbeddingsRequest
 from domain.events import Operation
 from domain.limits import LimitStatus
 from domain.money import NanoUsd

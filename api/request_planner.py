@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from api.authentication import Caller
 from api.request_context import InferenceRequest, RequestContext
 from domain.cache_key import cache_key, canonical_body
-from domain.chat import ChatRequest
+from domain.canonical.chat import ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.passthrough.inspect import PassthroughRequest, cap_field
 from domain.dialects.passthrough.json_edit import rewrite
 from domain.dialects.table import check
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within, input_bound, output_bound
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer

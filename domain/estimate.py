@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from domain.chat import ChatRequest, ImagePart
-from domain.embeddings import EmbeddingsRequest
+from domain.canonical.chat import ChatRequest, ImagePart
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.models import longest_answer
 from domain.money import NanoUsd, divide_up
 from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest

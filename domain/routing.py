@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from domain.chat import DEFAULT_TEMPERATURE, ChatRequest
+from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.errors import UnknownModel
 
 Kind = Literal["openai", "anthropic", "echo"]

@@ -6,9 +6,9 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 from msgspec import Struct
 
-from domain.chat import ChatRequest
+from domain.canonical.chat import ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.provider_response import ProviderResponse
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import Unavailable
 from domain.events import Operation
 from domain.routing import Kind

@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from domain.canonical.stream import ChatAssembler, ChatChunk
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.native_writer import NativeWriter
@@ -23,7 +24,6 @@ from domain.dialects.streamed import StreamFailed, StreamReader
 from domain.dialects.table import dialect_of
 from domain.models import MAX_UNSEEN_TOKENS_PER_S
 from domain.sse import SseEvent
-from domain.stream import ChatAssembler, ChatChunk
 from domain.tokens import TokenUsage
 from infra.jobs import Job
 from workers.attempt_recorder import AttemptResult

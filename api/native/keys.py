@@ -14,7 +14,7 @@ from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
 from api.native.projects import ProjectName
 from api.requests import HttpRequest, admin_of, body_for, id_in_path, in_utc, services_of
-from domain.chat import Name
+from domain.canonical.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import (
     DEFAULT_BUDGET_WAIT_MS,

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from api.native.envelope import Described, Description, success
 from api.native.usage import NoQuery
 from api.requests import HttpRequest, body_for, caller_of, check_operator, in_utc, query_of, services_of
-from domain.chat import Name
+from domain.canonical.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import PriceSet
 from domain.money import NANO_PER_USD, NanoUsd, to_usd

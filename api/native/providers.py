@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from api.native.envelope import Described, Description, success
 from api.provider_settings import check_no_builtin_names
 from api.requests import HttpRequest, admin_of, body_for, check_operator, services_of
-from domain.chat import Name
+from domain.canonical.chat import Name
 from domain.events import INSTALLATION
 from domain.routing import NamedKind, NamedProvider, ProviderName
 from projections.providers import ProviderRecord

@@ -8,11 +8,11 @@ import msgspec
 from api.inference import InferenceResponse
 from api.native.envelope import FailureEnvelope, Stream
 from api.request_context import InferenceRequest
-from domain.chat import ChatAnswer
+from domain.canonical.chat import ChatAnswer
+from domain.canonical.stream import ChatChunk, replay_chat
 from domain.dialects.native_writer import LastChunk, NativeWriter, error
 from domain.errors import GatewayError
 from domain.money import to_usd
-from domain.stream import ChatChunk, replay_chat
 
 STREAM = Stream(
     types=(ChatChunk, LastChunk, FailureEnvelope),

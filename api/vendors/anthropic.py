@@ -11,7 +11,7 @@ from api.limit_headers import anthropic_limit_headers
 from api.requests import HttpRequest
 from api.vendors.errors import REQUEST_ID_HEADER, anthropic_error
 from api.vendors.surface import Endpoint, TranslatedRequest, chat_in, handle, render_stream
-from domain.chat import ChatAnswer
+from domain.canonical.chat import ChatAnswer
 from domain.dialects import anthropic_served
 from domain.dialects.anthropic_replay import replay_anthropic
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter

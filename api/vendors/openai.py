@@ -11,7 +11,7 @@ from api.limit_headers import limit_headers
 from api.requests import HttpRequest
 from api.vendors.errors import openai_error
 from api.vendors.surface import Endpoint, TranslatedRequest, chat_in, embeddings_in, handle, render_stream
-from domain.chat import ChatAnswer
+from domain.canonical.chat import ChatAnswer
 from domain.dialects import openai_served, responses_writer
 from domain.dialects.openai_replay import replay_openai
 from domain.dialects.openai_writer import OpenAiChatWriter

@@ -19,16 +19,16 @@ from api.inference import InferenceResponse
 from api.request_context import InferenceRequest
 from api.request_options import cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
-from domain.chat import ChatAnswer, ChatRequest
+from domain.canonical.chat import ChatAnswer, ChatRequest
+from domain.canonical.embeddings import EmbeddingsAnswer, EmbeddingsRequest
+from domain.canonical.stream import replay_chat
 from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect, WireOperation, read_wire
 from domain.dialects.passthrough.json_edit import with_cost
 from domain.dialects.table import passes_on
-from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import GatewayError, InvalidRequest
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.routing import Route
-from domain.stream import replay_chat
 from domain.tokens import TokenUsage
 from infra.jobs import StreamFormat, Surface
 from infra.offload import offload

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
-from domain.chat import (
+from domain.canonical.chat import (
     AnswerMessage,
     AssistantMessage,
     ChatAnswer,

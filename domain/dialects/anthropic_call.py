@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from domain.chat import MAX_MESSAGES, MAX_STOP_SEQUENCES, MAX_TOOLS, Name, OutputTokens, Probability, Temperature, User
+from domain.canonical.chat import (
+    MAX_MESSAGES,
+    MAX_STOP_SEQUENCES,
+    MAX_TOOLS,
+    Name,
+    OutputTokens,
+    Probability,
+    Temperature,
+    User,
+)
 from domain.dialects.served import Only, Wire
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from domain.chat import (
+from domain.canonical.chat import (
     MAX_MESSAGES,
     AnswerMessage,
     AssistantMessage,

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from domain.chat import FinishReason
+from domain.canonical.chat import FinishReason
+from domain.canonical.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
 from domain.dialects.anthropic import (
     FINISH_REASONS,
     CacheCreation,
@@ -18,7 +19,6 @@ from domain.dialects.anthropic_assembled import AnthropicAssembler
 from domain.dialects.streamed import decoded, decoded_if_known, failure, utf8_bytes
 from domain.sanitize import sanitize_identifier
 from domain.sse import SseEvent
-from domain.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
 from domain.tokens import TokenCount, TokenUsage
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from domain.chat import (
+from domain.canonical.chat import (
     AnswerMessage,
     AnswerUsage,
     AssistantMessage,
@@ -23,9 +23,9 @@ from domain.chat import (
     ToolCall,
     ToolMessage,
 )
+from domain.canonical.embeddings import MAX_INPUTS, EmbeddingsRequest
 from domain.dialects.provider_response import ProviderResponse, UnreadableResponse, answer_usage, part_of
 from domain.dialects.streamed import decoded
-from domain.embeddings import MAX_INPUTS, EmbeddingsRequest
 from domain.routing import wants_max_completion_tokens
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage

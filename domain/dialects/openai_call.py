@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from domain.chat import (
+from domain.canonical.chat import (
     MAX_MESSAGES,
     MAX_STOP_SEQUENCES,
     MAX_TOOLS,
@@ -23,8 +23,8 @@ from domain.chat import (
     Tool,
     User,
 )
+from domain.canonical.embeddings import MAX_INPUTS, Dimensions, InputText
 from domain.dialects.served import EncodingFormat, Only, Wire
-from domain.embeddings import MAX_INPUTS, Dimensions, InputText
 
 
 class TextPiece(Wire, frozen=True, kw_only=True, tag_field="type", tag="text"):

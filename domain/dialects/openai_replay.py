@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from domain.canonical.stream import pieces
 from domain.dialects.openai_writer import END
 from domain.dialects.streamed import compact, decoded
 from domain.sse import sse
-from domain.stream import pieces
 
 _CHOICE = frozenset({"index", "message", "logprobs", "finish_reason"})
 _EVERY_CHUNK_HAS = ("id", "created", "model", "service_tier", "system_fingerprint")

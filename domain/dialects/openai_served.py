@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from domain.chat import (
+from domain.canonical.chat import (
     AnswerMessage,
     AssistantMessage,
     ChatAnswer,
@@ -34,6 +34,7 @@ from domain.chat import (
     ToolMessage,
     UserMessage,
 )
+from domain.canonical.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from domain.dialects.openai_call import (
     HARMLESS,
     HARMLESS_IN_ASSISTANT,
@@ -53,7 +54,6 @@ from domain.dialects.openai_call import (
     UserTurn,
 )
 from domain.dialects.served import EncodingFormat, ServedEmbeddings, read, refuse_all_but, refused
-from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 

@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from domain.chat import AnswerUsage, ChatAnswer
-from domain.embeddings import EmbeddingsAnswer
+from domain.canonical.chat import AnswerUsage, ChatAnswer
+from domain.canonical.embeddings import EmbeddingsAnswer
 from domain.tokens import TokenUsage
 
 FAILED = "failed"

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from domain.canonical.stream import pieces
 from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.streamed import compact, decoded
 from domain.sse import sse
-from domain.stream import pieces
 
 Item = dict[str, Any]
 Event = dict[str, Any]

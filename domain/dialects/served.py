@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.decoding import decoded
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest
 
 Shape = TypeVar("Shape")

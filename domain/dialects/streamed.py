@@ -11,11 +11,11 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from domain.chat import FinishReason
+from domain.canonical.chat import FinishReason
+from domain.canonical.stream import ChatChunk
 from domain.dialects.provider_response import UnreadableResponse
 from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.sse import SseEvent
-from domain.stream import ChatChunk
 from domain.tokens import TokenUsage
 
 DONE = b"[DONE]"

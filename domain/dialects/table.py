@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from domain.chat import ChatRequest
+from domain.canonical.chat import ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects import anthropic, openai
 from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest
 from domain.events import Operation
 from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.chat import ChatAnswer, ChatRequest, UserMessage
+from domain.canonical.chat import ChatAnswer, ChatRequest, UserMessage
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.provider_response import ProviderResponse
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
 from domain.job_result import Failure, Receipt

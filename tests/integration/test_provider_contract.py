@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from domain.chat import ChatAnswer, ChatRequest, UserMessage
+from domain.canonical.chat import ChatAnswer, ChatRequest, UserMessage
 from domain.dialects.provider_response import ProviderResponse
 from domain.errors import (
     ProviderCredentials,

@@ -11,7 +11,7 @@ from anthropic.types.tool_param import ToolParam
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FunctionCall, ToolCall
 from domain.dialects import anthropic, openai
 from domain.dialects.anthropic_call import CustomTool, MessagesCall
 from domain.dialects.anthropic_served import TOOL_ERROR_MARK, read_chat, write_chat

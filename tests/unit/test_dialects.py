@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from domain.chat import ChatAnswer, ChatRequest
+from domain.canonical.chat import ChatAnswer, ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects import anthropic, openai
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.passthrough import cost as passthrough_cost
 from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.table import check
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest, UnknownModel
 from domain.routing import NamedProvider, resolve_route, settled_temperature
 from domain.sse import SseEvent

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from domain.chat import ChatAnswer, ChatRequest, UserMessage
-from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
+from domain.canonical.chat import ChatAnswer, ChatRequest, UserMessage
+from domain.canonical.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import ProviderRejected
 from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
 from workers.providers.provider import InferenceRequest, ProviderCall

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from api.native.prices import MAX_USD_PER_1K
-from domain.chat import ChatRequest, UserMessage
+from domain.canonical.chat import ChatRequest, UserMessage
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects import anthropic, openai
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.openai_streamed import OpenAiChatReader
@@ -16,7 +17,6 @@ from domain.dialects.passthrough import cost as passthrough_cost
 from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.streamed import StreamFailed
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import ProviderLost, ProviderRejected
 from domain.job_result import failure_of
 from domain.money import MAX_NANO_USD, NANO_PER_USD, NanoUsd

@@ -15,13 +15,13 @@ from openai.types.chat.completion_create_params import (
 from openai.types.create_embedding_response import CreateEmbeddingResponse
 from openai.types.embedding_create_params import EmbeddingCreateParams
 
-from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FunctionCall, ToolCall
+from domain.canonical.embeddings import Embedding, EmbeddingsAnswer
 from domain.dialects import anthropic, openai
 from domain.dialects.openai_call import HARMLESS, ChatCall, EmbeddingsCall
 from domain.dialects.openai_served import read_chat, read_embeddings, write_chat, write_embeddings
 from domain.dialects.provider_response import answer_usage
 from domain.dialects.served import in_snake_case
-from domain.embeddings import Embedding, EmbeddingsAnswer
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 from tests.unit.canonical import is_valid, openai_client, requests

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.chat import ChatRequest, UserMessage
-from domain.embeddings import EmbeddingsRequest
+from domain.canonical.chat import ChatRequest, UserMessage
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.estimate import bound, input_bound, output_bound
 from domain.pricing import INPUT_CLASSES, ClassPrices, ContextTier, Price, PriceOverride, cost
 from domain.routing import NamedProvider, resolve_route

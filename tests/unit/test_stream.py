@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from domain.chat import AnswerMessage, AnswerUsage, ChatAnswer, Choice, FunctionCall, ToolCall
-from domain.stream import (
+from domain.canonical.chat import AnswerMessage, AnswerUsage, ChatAnswer, Choice, FunctionCall, ToolCall
+from domain.canonical.stream import (
     MAX_REPLAY_PIECE_CHARS,
     ChatAssembler,
     ChatChunk,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.canonical.stream import MAX_REPLAY_PIECE_CHARS
 from domain.dialects.anthropic_replay import replay_anthropic
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.openai_replay import replay_openai
@@ -14,7 +15,6 @@ from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.responses_replay import replay_responses
 from domain.dialects.responses_streamed import ResponsesReader
-from domain.stream import MAX_REPLAY_PIECE_CHARS
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import (
     anthropic_final,

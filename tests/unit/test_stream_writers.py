@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.chat import AnswerMessage, ChatAnswer, Choice, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, ChatAnswer, Choice, FunctionCall, ToolCall
+from domain.canonical.stream import (
+    ChatAssembler,
+    ChatChunk,
+    ChunkChoice,
+    Delta,
+    FunctionDelta,
+    ToolCallDelta,
+    replay_chat,
+)
 from domain.dialects import native_writer
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
@@ -16,7 +25,6 @@ from domain.dialects.native_writer import NativeWriter
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.provider_response import UnreadableResponse, answer_usage
-from domain.stream import ChatAssembler, ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta, replay_chat
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import (
     ASKED,

@@ -11,14 +11,14 @@ import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
-from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FinishReason, UserMessage
+from domain.canonical.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FinishReason, UserMessage
+from domain.canonical.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
+from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
 from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.provider_response import ProviderResponse, answer_usage
-from domain.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import ProviderRejected
 from domain.models import model_limits
 from domain.sse import SseEvent, SseParser
-from domain.stream import ChatChunk, ChunkChoice, Delta
 from domain.tokens import TokenUsage
 from workers.providers.provider import ProviderCall, ProviderPayload
 

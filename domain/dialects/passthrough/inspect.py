@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from domain.chat import MAX_NAME_CHARS
+from domain.canonical.chat import MAX_NAME_CHARS
 from domain.decoding import check_values
 from domain.dialects.passthrough.fields import (
     ASKED,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct
 
-from domain.chat import AnswerMessage, AnswerUsage, ChatAnswer, Choice, FinishReason, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, AnswerUsage, ChatAnswer, Choice, FinishReason, FunctionCall, ToolCall
 
 MAX_REPLAY_PIECE_CHARS = 1_024
 """How much text one chunk of a replay carries at most."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from domain.chat import AnswerUsage, Name, User
+from domain.canonical.chat import AnswerUsage, Name, User
 
 MAX_INPUTS = 2_048
 MAX_DIMENSIONS = 65_536
