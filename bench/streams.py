@@ -14,7 +14,7 @@ from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.passthrough.json_edit import without_usage
 from domain.dialects.responses_streamed import ResponsesReader
-from domain.sse import SseEvent, SseParser, sse
+from domain.dialects.sse import SseEvent, SseParser, sse
 
 OPENAI = {
     "id": "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz",

@@ -9,10 +9,10 @@ from msgspec import Struct
 from domain.canonical.chat import ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.provider_response import ProviderResponse
+from domain.dialects.sse import SseEvent
 from domain.errors import Unavailable
 from domain.events import Operation
 from domain.routing import Kind
-from domain.sse import SseEvent
 from infra.blobs import Blobs
 from infra.jobs import Job
 from infra.offload import offload

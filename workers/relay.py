@@ -20,10 +20,10 @@ from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.passthrough.json_edit import event_with_cost, without_usage
 from domain.dialects.provider_response import UnreadableResponse, answer_usage
 from domain.dialects.responses_streamed import ResponsesReader
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import StreamFailed, StreamReader
 from domain.dialects.table import dialect_of
 from domain.models import MAX_UNSEEN_TOKENS_PER_S
-from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 from infra.jobs import Job
 from workers.attempt_recorder import AttemptResult

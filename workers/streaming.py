@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import StreamFailed
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.money import to_usd
-from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 from infra.admission import Claim
 from infra.cancellations import Cancellations

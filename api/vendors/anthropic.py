@@ -16,9 +16,9 @@ from domain.dialects import anthropic_served
 from domain.dialects.anthropic_replay import replay_anthropic
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.passthrough.json_edit import with_cost
+from domain.dialects.sse import sse
 from domain.errors import GatewayError
 from domain.limits import LimitStatus
-from domain.sse import sse
 from domain.tokens import TokenUsage
 
 _FORWARDED = ("anthropic-version", "anthropic-beta")

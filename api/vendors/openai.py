@@ -17,8 +17,8 @@ from domain.dialects.openai_replay import replay_openai
 from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.passthrough.json_edit import with_cost
 from domain.dialects.responses_replay import replay_responses
+from domain.dialects.sse import sse
 from domain.errors import GatewayError
-from domain.sse import sse
 from domain.tokens import TokenUsage
 
 

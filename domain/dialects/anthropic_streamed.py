@@ -16,9 +16,9 @@ from domain.dialects.anthropic import (
     usage_from_wire,
 )
 from domain.dialects.anthropic_assembled import AnthropicAssembler
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import decoded, decoded_if_known, failure, utf8_bytes
 from domain.sanitize import sanitize_identifier
-from domain.sse import SseEvent
 from domain.tokens import TokenCount, TokenUsage
 
 

@@ -13,7 +13,7 @@ from domain.canonical.chat import FinishReason
 from domain.canonical.stream import ChatChunk, Delta, ToolCallDelta
 from domain.dialects.anthropic_served import stop_reason, usage_to_wire
 from domain.dialects.provider_response import UnreadableResponse
-from domain.sse import sse
+from domain.dialects.sse import sse
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode

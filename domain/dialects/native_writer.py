@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from domain.canonical.chat import AnswerUsage
 from domain.canonical.stream import ChatChunk, ChunkChoice
 from domain.dialects.openai_writer import END
-from domain.sse import sse
+from domain.dialects.sse import sse
 
 
 class LastChunk(Struct, kw_only=True, rename="camel"):

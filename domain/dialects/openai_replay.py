@@ -8,8 +8,8 @@ from msgspec import Raw, Struct
 
 from domain.canonical.stream import pieces
 from domain.dialects.openai_writer import END
+from domain.dialects.sse import sse
 from domain.dialects.streamed import compact, decoded
-from domain.sse import sse
 
 _CHOICE = frozenset({"index", "message", "logprobs", "finish_reason"})
 _EVERY_CHUNK_HAS = ("id", "created", "model", "service_tier", "system_fingerprint")

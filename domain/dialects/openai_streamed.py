@@ -14,9 +14,9 @@ from domain.canonical.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta
 from domain.dialects.openai import FINISH_REASONS, WireUsage, text_of, usage_from_wire
 from domain.dialects.openai_assembled import OpenAiAssembler
 from domain.dialects.openai_calls import CallOrder
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import DONE, decoded, failure, utf8_bytes
 from domain.sanitize import sanitize_identifier
-from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 
 

@@ -12,8 +12,8 @@ from msgspec import Raw, Struct
 
 from domain.canonical.stream import pieces
 from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import sse
 from domain.dialects.streamed import compact, decoded
-from domain.sse import sse
 
 Item = dict[str, Any]
 Event = dict[str, Any]

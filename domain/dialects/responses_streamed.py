@@ -11,9 +11,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from domain.canonical.chat import FinishReason
 from domain.canonical.stream import ChatChunk
 from domain.dialects.provider_response import UnreadableResponse, part_of
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import DONE, decoded, decoded_if_known, failure, utf8_bytes
 from domain.sanitize import sanitize_identifier
-from domain.sse import SseEvent
 from domain.tokens import TokenCount, TokenUsage
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})

@@ -14,8 +14,8 @@ from msgspec import Struct
 from domain.canonical.chat import FinishReason
 from domain.canonical.stream import ChatChunk
 from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import SseEvent
 from domain.sanitize import sanitize_identifier, sanitize_message
-from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 
 DONE = b"[DONE]"

@@ -12,12 +12,12 @@ import pytest
 from domain.canonical.chat import ChatAnswer, ChatRequest, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.provider_response import ProviderResponse
+from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
 from domain.job_result import Failure, Receipt
 from domain.pricing import ClassPrices, Price
 from domain.sanitize import MAX_MESSAGE_CHARS
-from domain.sse import SseEvent, SseParser, sse
 from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim
 from infra.blobs import Blobs

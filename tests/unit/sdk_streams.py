@@ -8,7 +8,7 @@ import httpx2
 import openai
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from domain.sse import SseEvent, SseParser
+from domain.dialects.sse import SseEvent, SseParser
 
 ASKED: list[Any] = [{"role": "user", "content": "x"}]
 

@@ -11,8 +11,8 @@ from domain.dialects import anthropic
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.passthrough.cost import anthropic_message
 from domain.dialects.provider_response import UnreadableResponse, answer_usage
+from domain.dialects.sse import sse
 from domain.dialects.streamed import StreamFailed
-from domain.sse import sse
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import anthropic_final, events_of, present, read_all
 

@@ -9,10 +9,10 @@ from domain.dialects import anthropic, openai
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.passthrough import cost as passthrough_cost
 from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import SseEvent
 from domain.dialects.table import check
 from domain.errors import InvalidRequest, UnknownModel
 from domain.routing import NamedProvider, resolve_route, settled_temperature
-from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]

@@ -16,13 +16,13 @@ from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.passthrough import cost as passthrough_cost
 from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
 from domain.dialects.responses_streamed import ResponsesReader
+from domain.dialects.sse import sse
 from domain.dialects.streamed import StreamFailed
 from domain.errors import ProviderLost, ProviderRejected
 from domain.job_result import failure_of
 from domain.money import MAX_NANO_USD, NANO_PER_USD, NanoUsd
 from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
 from domain.sanitize import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
-from domain.sse import sse
 from domain.tokens import MAX_TOKENS, TokenUsage
 from tests.unit.sdk_streams import events_of
 from workers import outcome

@@ -10,8 +10,8 @@ from domain.canonical.stream import ChatAssembler
 from domain.dialects import openai
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.provider_response import UnreadableResponse, answer_usage
+from domain.dialects.sse import sse
 from domain.dialects.streamed import StreamFailed
-from domain.sse import sse
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import events_of, openai_final, present, read_all
 

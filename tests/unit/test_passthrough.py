@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from domain.dialects.passthrough.json_edit import event_with_cost, rewrite, with_cost, without_usage
 from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import SseEvent, sse
 from domain.errors import InvalidRequest
-from domain.sse import SseEvent, sse
 from tests.unit.sdk_streams import events_of
 
 COST = Decimal("0.000000012")

@@ -9,8 +9,8 @@ from domain.dialects.passthrough.cost import openai_response
 from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.responses_writer import error
+from domain.dialects.sse import sse
 from domain.dialects.streamed import StreamFailed
-from domain.sse import sse
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import events_of, openai_client, read_all
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.dialects.provider_response import UnreadableResponse
-from domain.sse import SseParser, sse
+from domain.dialects.sse import SseParser, sse
 
 STREAM = (
     b'event: message_start\ndata: {"a": "\xc3\xa9"}\n\n'

@@ -16,9 +16,9 @@ from domain.canonical.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsR
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
 from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.provider_response import ProviderResponse, answer_usage
+from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import ProviderRejected
 from domain.models import model_limits
-from domain.sse import SseEvent, SseParser
 from domain.tokens import TokenUsage
 from workers.providers.provider import ProviderCall, ProviderPayload
 

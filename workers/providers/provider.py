@@ -9,8 +9,8 @@ from msgspec import Struct
 from domain.canonical.chat import ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.provider_response import ProviderResponse
+from domain.dialects.sse import SseEvent
 from domain.events import Operation
-from domain.sse import SseEvent
 
 ProviderPayload = ChatRequest | EmbeddingsRequest | bytes
 """A canonical request, or the body of one in the provider's own dialect."""

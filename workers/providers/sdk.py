@@ -17,6 +17,7 @@ import msgspec
 from yarl import URL
 
 from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
+from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import (
     InvalidRequest,
     ProviderCredentials,
@@ -29,7 +30,6 @@ from domain.errors import (
 )
 from domain.events import Operation
 from domain.sanitize import sanitize_message
-from domain.sse import SseEvent, SseParser
 from infra.offload import offload
 from infra.outbound import AddressRefused
 from workers.large_answers import LARGE_ANSWER_BYTES

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from domain.dialects.sse import SseEvent, sse
 from domain.dialects.streamed import DONE, decoded
 from domain.errors import InvalidRequest
-from domain.sse import SseEvent, sse
 
 _NULL_USAGE = b',"usage":null'
 _USAGE = b'"usage"'
