@@ -8,7 +8,7 @@ import msgspec
 from api.inference import InferenceResponse
 from api.native.envelope import FailureEnvelope, Stream
 from api.request_context import InferenceRequest
-from domain.canonical.chat import ChatAnswer
+from domain.canonical.chat import ChatResponse
 from domain.canonical.stream import ChatChunk, replay_chat
 from domain.dialects.native_writer import LastChunk, NativeWriter, error
 from domain.errors import GatewayError
@@ -22,7 +22,7 @@ STREAM = Stream(
     ),
 )
 
-_decode = msgspec.json.Decoder(ChatAnswer).decode
+_decode = msgspec.json.Decoder(ChatResponse).decode
 
 
 class NativeStream:

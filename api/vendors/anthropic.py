@@ -11,7 +11,7 @@ from api.limit_headers import anthropic_limit_headers
 from api.requests import HttpRequest
 from api.vendors.errors import REQUEST_ID_HEADER, anthropic_error
 from api.vendors.surface import Endpoint, TranslatedRequest, chat_in, handle, render_stream
-from domain.canonical.chat import ChatAnswer
+from domain.canonical.chat import ChatResponse
 from domain.dialects import anthropic_served
 from domain.dialects.anthropic_replay import replay_anthropic
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
@@ -48,7 +48,7 @@ def _read_chat(body: bytes) -> TranslatedRequest:
 
 
 def _replay_translated(
-    answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None, _with_usage: bool
+    answer: ChatResponse, usage: TokenUsage, cost_usd: Decimal | None, _with_usage: bool
 ) -> Iterable[bytes]:
     return render_stream(AnthropicMessagesWriter(), answer, usage, cost_usd)
 

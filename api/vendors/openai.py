@@ -11,7 +11,7 @@ from api.limit_headers import limit_headers
 from api.requests import HttpRequest
 from api.vendors.errors import openai_error
 from api.vendors.surface import Endpoint, TranslatedRequest, chat_in, embeddings_in, handle, render_stream
-from domain.canonical.chat import ChatAnswer
+from domain.canonical.chat import ChatResponse
 from domain.dialects import openai_served, responses_writer
 from domain.dialects.openai_replay import replay_openai
 from domain.dialects.openai_writer import OpenAiChatWriter
@@ -61,7 +61,7 @@ def _read_embeddings(body: bytes) -> TranslatedRequest:
 
 
 def _replay_translated(
-    answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None, with_usage: bool
+    answer: ChatResponse, usage: TokenUsage, cost_usd: Decimal | None, with_usage: bool
 ) -> Iterable[bytes]:
     return render_stream(OpenAiChatWriter(created_s=_seconds(), include_usage=with_usage), answer, usage, cost_usd)
 

@@ -19,8 +19,8 @@ from api.inference import InferenceResponse
 from api.request_context import InferenceRequest
 from api.request_options import cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
-from domain.canonical.chat import ChatAnswer, ChatRequest
-from domain.canonical.embeddings import EmbeddingsAnswer, EmbeddingsRequest
+from domain.canonical.chat import ChatRequest, ChatResponse
+from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.canonical.stream import replay_chat
 from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect, WireOperation, read_wire
 from domain.dialects.passthrough.json_edit import with_cost
@@ -37,8 +37,8 @@ JSON = "application/json"
 MAX_QUERY_CHARS = 1_000
 _QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
 
-_decode_chat = msgspec.json.Decoder(ChatAnswer).decode
-_decode_embeddings = msgspec.json.Decoder(EmbeddingsAnswer).decode
+_decode_chat = msgspec.json.Decoder(ChatResponse).decode
+_decode_embeddings = msgspec.json.Decoder(EmbeddingsResponse).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Endpoint:
     """None: only providers of this dialect serve it."""
     replay_wire: Callable[[bytes, Decimal | None, bool], Iterable[bytes]] | None = None
     """A kept answer in the dialect as its stream: body, cost, whether usage was asked for. None: it has no streams."""
-    replay_translated: Callable[[ChatAnswer, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
+    replay_translated: Callable[[ChatResponse, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
     error: Callable[[GatewayError, str, bytes], bytes]
     """An error inside a stream: what happened, the request's id, the last that was sent before it."""
     limit_headers: Callable[[LimitStatus], dict[str, str]]
@@ -161,19 +161,19 @@ class VendorStream:
         return self._endpoint.error(error, self._question.request_id, sent)
 
 
-def render_stream(writer: Any, answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None) -> Iterator[bytes]:
+def render_stream(writer: Any, answer: ChatResponse, usage: TokenUsage, cost_usd: Decimal | None) -> Iterator[bytes]:
     """A canonical answer as the stream of a writer's dialect."""
     for chunk in replay_chat(answer):
         yield writer.write(chunk)
     yield writer.end(usage, cost_usd)
 
 
-def chat_in(answer: InferenceResponse) -> ChatAnswer:
+def chat_in(answer: InferenceResponse) -> ChatResponse:
     """The canonical chat answer that was found."""
     return _decode_chat(answer.body)
 
 
-def embeddings_in(answer: InferenceResponse) -> EmbeddingsAnswer:
+def embeddings_in(answer: InferenceResponse) -> EmbeddingsResponse:
     """The canonical embeddings that were found."""
     return _decode_embeddings(answer.body)
 

@@ -203,7 +203,7 @@ class AnswerUsage(Struct, frozen=True, kw_only=True, rename="camel"):
     cached_prompt_tokens: int = 0
 
 
-class ChatAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
+class ChatResponse(Struct, frozen=True, kw_only=True, rename="camel"):
     """What a provider answered, in the native shape, before cost and delivery are known."""
 
     id: str

@@ -31,7 +31,7 @@ class Embedding(Struct, frozen=True, kw_only=True):
     embedding: list[float]
 
 
-class EmbeddingsAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
+class EmbeddingsResponse(Struct, frozen=True, kw_only=True, rename="camel"):
     """What a provider answered, in the native shape, before cost and delivery are known."""
 
     model: str

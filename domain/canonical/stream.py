@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct
 
-from domain.canonical.chat import AnswerMessage, AnswerUsage, ChatAnswer, Choice, FinishReason, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, AnswerUsage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
 
 MAX_REPLAY_PIECE_CHARS = 1_024
 """How much text one chunk of a replay carries at most."""
@@ -109,9 +109,9 @@ class ChatAssembler:
         for choice in chunk.choices:
             self._messages.setdefault(choice.index, _Message()).add(choice)
 
-    def answer(self, usage: AnswerUsage) -> ChatAnswer:
+    def answer(self, usage: AnswerUsage) -> ChatResponse:
         """The answer of all chunks so far; its choices and their calls are in the order of their indexes."""
-        return ChatAnswer(
+        return ChatResponse(
             id=self._id,
             model=self._model,
             provider=self._provider,
@@ -120,7 +120,7 @@ class ChatAssembler:
         )
 
 
-def replay_chat(answer: ChatAnswer) -> Iterator[ChatChunk]:
+def replay_chat(answer: ChatResponse) -> Iterator[ChatChunk]:
     """A finished answer as a stream: for each choice its role, its text in pieces, its calls, its finish."""
     for choice in answer.choices:
         for delta in _deltas(choice.message):

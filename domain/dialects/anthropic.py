@@ -14,8 +14,8 @@ from msgspec import UNSET, Meta, Struct
 from domain.canonical.chat import (
     AnswerMessage,
     AssistantMessage,
-    ChatAnswer,
     ChatRequest,
+    ChatResponse,
     Choice,
     DeveloperMessage,
     FinishReason,
@@ -310,7 +310,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Provider
     finish = FINISH_REASONS.get(message.stop_reason, "stop")
     answer = AnswerMessage(content="".join(texts) if texts else None, tool_calls=calls or UNSET)
     return ProviderResponse(
-        answer=ChatAnswer(
+        answer=ChatResponse(
             id=response_id,
             model=request.model,
             provider=provider,

@@ -24,8 +24,8 @@ from domain.canonical.chat import (
     MAX_MESSAGES,
     AnswerMessage,
     AssistantMessage,
-    ChatAnswer,
     ChatRequest,
+    ChatResponse,
     FunctionCall,
     FunctionTool,
     ImagePart,
@@ -269,7 +269,7 @@ def stop_reason(finish_reason: str | None, *, has_calls: bool) -> str:
     return "tool_use" if has_calls and finish_reason in ("stop", None) else STOP_REASONS[finish_reason]
 
 
-def write_chat(answer: ChatAnswer, usage: TokenUsage) -> bytes:
+def write_chat(answer: ChatResponse, usage: TokenUsage) -> bytes:
     """An answer of `POST /v1/messages`: the first choice, since Anthropic's answers have one."""
     choice = answer.choices[0] if answer.choices else None
     blocks = _blocks(choice.message) if choice is not None else []

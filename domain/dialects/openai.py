@@ -10,8 +10,8 @@ from domain.canonical.chat import (
     AnswerMessage,
     AnswerUsage,
     AssistantMessage,
-    ChatAnswer,
     ChatRequest,
+    ChatResponse,
     Choice,
     FinishReason,
     FunctionCall,
@@ -182,7 +182,7 @@ class _Vector(Struct, frozen=True):
 
 
 class _CanonicalEmbeddings(Struct, frozen=True, kw_only=True, rename="camel"):
-    """`EmbeddingsAnswer` with vectors that are JSON already."""
+    """`EmbeddingsResponse` with vectors that are JSON already."""
 
     model: str
     provider: str
@@ -226,7 +226,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Provider
         for choice in chat.choices
     ]
     return ProviderResponse(
-        answer=ChatAnswer(
+        answer=ChatResponse(
             id=response_id, model=request.model, provider=provider, choices=choices, usage=answer_usage(usage)
         ),
         usage=usage,

@@ -19,8 +19,8 @@ from msgspec import UNSET
 from domain.canonical.chat import (
     AnswerMessage,
     AssistantMessage,
-    ChatAnswer,
     ChatRequest,
+    ChatResponse,
     Content,
     DeveloperMessage,
     FunctionCall,
@@ -34,7 +34,7 @@ from domain.canonical.chat import (
     ToolMessage,
     UserMessage,
 )
-from domain.canonical.embeddings import EmbeddingsAnswer, EmbeddingsRequest
+from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.dialects.openai_call import (
     HARMLESS,
     HARMLESS_IN_ASSISTANT,
@@ -159,7 +159,7 @@ def _response_format(wanted: FreeText | JsonObject | JsonOfSchema | None) -> Res
             return ResponseFormat(type="json_schema", json_schema=wanted.json_schema)
 
 
-def write_chat(answer: ChatAnswer, usage: TokenUsage, *, created_s: int) -> bytes:
+def write_chat(answer: ChatResponse, usage: TokenUsage, *, created_s: int) -> bytes:
     """An answer of `POST /chat/completions`; `created_s` is a Unix time."""
     return _encode(
         {
@@ -221,7 +221,7 @@ def read_embeddings(body: bytes) -> ServedEmbeddings:
     return ServedEmbeddings(request=request, encoding_format=asked.encoding_format or "float")
 
 
-def write_embeddings(answer: EmbeddingsAnswer, usage: TokenUsage, encoding_format: EncodingFormat) -> bytes:
+def write_embeddings(answer: EmbeddingsResponse, usage: TokenUsage, encoding_format: EncodingFormat) -> bytes:
     """An answer of `POST /embeddings`; `base64` (which OpenAI's SDK asks for) is of little-endian 32-bit floats."""
     return _encode(
         {

@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from domain.canonical.chat import AnswerUsage, ChatAnswer
-from domain.canonical.embeddings import EmbeddingsAnswer
+from domain.canonical.chat import AnswerUsage, ChatResponse
+from domain.canonical.embeddings import EmbeddingsResponse
 from domain.tokens import TokenUsage
 
 FAILED = "failed"
@@ -17,7 +17,7 @@ class UnreadableResponse(Exception):
 class ProviderResponse(Struct, frozen=True, kw_only=True):
     """An answer and what it takes to account for it."""
 
-    answer: ChatAnswer | EmbeddingsAnswer | bytes
+    answer: ChatResponse | EmbeddingsResponse | bytes
     """bytes: its JSON, as the provider wrote it to a request in its own dialect, or canonical."""
     usage: TokenUsage
     answered_by: str

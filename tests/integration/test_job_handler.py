@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.canonical.chat import ChatAnswer, ChatRequest, UserMessage
+from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.provider_response import ProviderResponse
 from domain.dialects.sse import SseEvent, SseParser, sse
@@ -405,7 +405,7 @@ async def test_nothing_that_a_provider_says_stops_the_projector(
     assert max((len(failure.message) for failure in work.heard.failures), default=0) <= MAX_MESSAGE_CHARS
 
 
-def _answer() -> ChatAnswer:
+def _answer() -> ChatResponse:
     return msgspec.convert(
         {
             "id": "r",
@@ -414,5 +414,5 @@ def _answer() -> ChatAnswer:
             "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finishReason": "stop"}],
             "usage": {"promptTokens": 10, "completionTokens": 20, "totalTokens": 30, "cachedPromptTokens": 0},
         },
-        ChatAnswer,
+        ChatResponse,
     )

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from domain.canonical.chat import ChatAnswer, ChatRequest, UserMessage
+from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
 from domain.dialects.provider_response import ProviderResponse
 from domain.errors import (
     ProviderCredentials,
@@ -65,7 +65,7 @@ def test_every_listed_provider_is_tested() -> None:
 
 async def test_an_answer_has_a_text_an_end_and_its_tokens(asked: RequestContext, provider: RunningProvider) -> None:
     found = await asked("hello [[tokens=70/30]] [[cached=20]]")
-    assert isinstance(found.answer, ChatAnswer)
+    assert isinstance(found.answer, ChatResponse)
     (choice,) = found.answer.choices
     assert choice.message.content
     assert (choice.finish_reason, found.finish_reason) == ("stop", "stop")

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from domain.canonical.chat import ChatAnswer, ChatRequest
+from domain.canonical.chat import ChatRequest, ChatResponse
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects import anthropic, openai
 from domain.dialects.openai_streamed import OpenAiChatReader
@@ -127,7 +127,7 @@ def test_results_of_parallel_calls_are_one_turn_of_anthropics() -> None:
 def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: str, finish_reason: str) -> None:
     body = b'{"id":"c1","choices":[{"message":%s,"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}' % message
     found = openai.chat_from_wire(body, request(user("x")), "openai")
-    assert isinstance(found.answer, ChatAnswer)
+    assert isinstance(found.answer, ChatResponse)
     assert (found.answer.choices[0].message.content, found.finish_reason) == (content, finish_reason)
 
 

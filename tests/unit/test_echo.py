@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from domain.canonical.chat import ChatAnswer, ChatRequest, UserMessage
-from domain.canonical.embeddings import EmbeddingsAnswer, EmbeddingsRequest
+from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
+from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.errors import ProviderRejected
 from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
 from workers.providers.provider import InferenceRequest, ProviderCall
@@ -56,7 +56,7 @@ async def test_the_largest_embeddings_are_cheap() -> None:
     before = time.process_time()
     response = await EchoProvider().ask(embeddings(2_048, MAX_EMBEDDING_NUMBERS // 2_048), call("embeddings"))
     assert time.process_time() - before < MAX_BLOCKED_S
-    assert isinstance(response.answer, EmbeddingsAnswer)
+    assert isinstance(response.answer, EmbeddingsResponse)
     assert len(response.answer.embeddings) == 2_048
 
 
@@ -64,7 +64,7 @@ async def test_vectors_have_length_one_and_depend_on_the_text_alone() -> None:
     response = await EchoProvider().ask(
         EmbeddingsRequest(model="echo", input=["one", "two", "one"], dimensions=1_536), call("embeddings")
     )
-    assert isinstance(response.answer, EmbeddingsAnswer)
+    assert isinstance(response.answer, EmbeddingsResponse)
     first, second, third = (each.embedding for each in response.answer.embeddings)
     assert first == third != second
     assert math.hypot(*first) == pytest.approx(1, abs=1e-5)
@@ -75,7 +75,7 @@ async def test_vectors_have_length_one_and_depend_on_the_text_alone() -> None:
 async def test_a_streamed_answer_is_the_whole_one_in_bounded_pieces(words: int) -> None:
     request = chat(" ".join(f"w{n}" for n in range(words)))
     response = await EchoProvider().ask(request, call("chat"))
-    assert isinstance(response.answer, ChatAnswer)
+    assert isinstance(response.answer, ChatResponse)
     batches = 0
     async with EchoProvider().stream(request, call("chat")) as stream:
         async for _ in stream:

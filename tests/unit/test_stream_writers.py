@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.canonical.chat import AnswerMessage, ChatAnswer, Choice, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FunctionCall, ToolCall
 from domain.canonical.stream import (
     ChatAssembler,
     ChatChunk,
@@ -38,7 +38,7 @@ from tests.unit.sdk_streams import (
 COUNTED = TokenUsage(input=6, cache_read=4, cache_write=2, output=5, reasoning=2)
 USAGE = answer_usage(COUNTED)
 COST = Decimal("0.000000012")
-ANSWER = ChatAnswer(
+ANSWER = ChatResponse(
     id="c1",
     model="mine",
     provider="p",
@@ -74,7 +74,7 @@ MESSAGES = st.builds(
 )
 
 
-def written(writer: Any, answer: ChatAnswer = ANSWER) -> bytes:
+def written(writer: Any, answer: ChatResponse = ANSWER) -> bytes:
     return b"".join(writer.write(chunk) for chunk in replay_chat(answer))
 
 
@@ -91,12 +91,12 @@ def calls(*pieces: tuple[int, str]) -> list[ChatChunk]:
     return chunks
 
 
-def answer_of(message: AnswerMessage) -> ChatAnswer:
+def answer_of(message: AnswerMessage) -> ChatResponse:
     choice = Choice(index=0, message=message, finish_reason="tool_calls" if message.tool_calls else "stop")
-    return ChatAnswer(id="c1", model="mine", provider="p", choices=[choice], usage=USAGE)
+    return ChatResponse(id="c1", model="mine", provider="p", choices=[choice], usage=USAGE)
 
 
-def assembled(reader: Any, stream: bytes) -> ChatAnswer:
+def assembled(reader: Any, stream: bytes) -> ChatResponse:
     assembler = ChatAssembler(provider="p", model="mine")
     for chunk in read_all(reader, stream):
         assembler.add(chunk)

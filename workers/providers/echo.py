@@ -11,8 +11,8 @@ import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
-from domain.canonical.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FinishReason, UserMessage
-from domain.canonical.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
+from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FinishReason, UserMessage
+from domain.canonical.embeddings import Embedding, EmbeddingsRequest, EmbeddingsResponse
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
 from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.provider_response import ProviderResponse, answer_usage
@@ -53,7 +53,7 @@ class EchoProvider:
     ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Repeat the last user message, word by word, as OpenAI streams."""
         response = await self.ask(request, call)
-        assert isinstance(response.answer, ChatAnswer), "embeddings are not streamed"
+        assert isinstance(response.answer, ChatResponse), "embeddings are not streamed"
         yield _spoken(response.answer, response.usage)
 
 
@@ -68,7 +68,7 @@ def _chat(request: ChatRequest, call: ProviderCall) -> ProviderResponse:
     usage = TokenUsage(input=input_words, output=min(cap, len(words)))
     identity = f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
     return ProviderResponse(
-        answer=ChatAnswer(
+        answer=ChatResponse(
             id=identity,
             model=request.model,
             provider=call.provider,
@@ -93,7 +93,7 @@ def _embed(request: EmbeddingsRequest, call: ProviderCall) -> ProviderResponse:
         )
     usage = TokenUsage(input=_count_words(texts, "input", call))
     return ProviderResponse(
-        answer=EmbeddingsAnswer(
+        answer=EmbeddingsResponse(
             model=request.model,
             provider=call.provider,
             embeddings=[Embedding(index=index, embedding=_vector(text, size)) for index, text in enumerate(texts)],
@@ -125,7 +125,7 @@ def _rejected(message: str, call: ProviderCall) -> ProviderRejected:
     return ProviderRejected(message, provider=call.provider, status=400)
 
 
-async def _spoken(answer: ChatAnswer, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:
+async def _spoken(answer: ChatResponse, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:
     writer = OpenAiChatWriter(created_s=0, include_usage=True)
     parser = SseParser()
     for chunk in _chunks(answer):
@@ -134,7 +134,7 @@ async def _spoken(answer: ChatAnswer, usage: TokenUsage) -> AsyncIterator[list[S
     yield parser.feed(writer.end(usage, None))
 
 
-def _chunks(answer: ChatAnswer) -> Iterator[ChatChunk]:
+def _chunks(answer: ChatResponse) -> Iterator[ChatChunk]:
     (choice,) = answer.choices
     first, *rest = (choice.message.content or "").split(" ")
     size = math.ceil(len(rest) / MAX_DELTAS) or 1
