@@ -30,7 +30,7 @@ SCHEMA_FACTOR = 3
 
 
 def input_bound(request: ChatRequest | EmbeddingsRequest) -> int:
-    """The most tokens that the provider will count as read. `domain/dialects/passthrough/inspect.py` says it of what is passed on."""
+    """The most input tokens that the provider can count. `passthrough/inspect.py` bounds passthrough requests."""
     if isinstance(request, EmbeddingsRequest):
         texts = [request.input] if isinstance(request.input, str) else request.input
         return sum(_bytes(text) for text in texts) + TOKENS_PER_REQUEST

@@ -18,7 +18,7 @@ from openai.types.embedding_create_params import EmbeddingCreateParams
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FunctionCall, ToolCall
 from domain.canonical.embeddings import Embedding, EmbeddingsResponse
 from domain.dialects import anthropic, openai
-from domain.dialects.openai_call import HARMLESS, ChatCall, EmbeddingsCall
+from domain.dialects.openai_call import DROPPABLE, ChatCall, EmbeddingsCall
 from domain.dialects.openai_served import read_chat, read_embeddings, write_chat, write_embeddings
 from domain.dialects.provider_response import answer_usage
 from domain.dialects.served import in_snake_case
@@ -281,7 +281,7 @@ def test_every_field_of_the_sdk_is_decided_on() -> None:
     sdk = get_type_hints(CompletionCreateParamsBase).keys() | {"stream"}
     assert "stream" in get_type_hints(CompletionCreateParamsNonStreaming)
     assert sdk == set(ChatCall.__struct_fields__)
-    assert set(HARMLESS) < sdk
+    assert set(DROPPABLE) < sdk
     assert get_type_hints(EmbeddingCreateParams).keys() == set(EmbeddingsCall.__struct_fields__)
 
 

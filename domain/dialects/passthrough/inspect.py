@@ -24,7 +24,7 @@ from domain.dialects.passthrough.fields import (
     check_names,
     unknown_field,
 )
-from domain.dialects.passthrough.token_bound import Walk
+from domain.dialects.passthrough.token_bound import TokenBoundVisitor
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
 
@@ -165,9 +165,9 @@ def _only_clears(management: Any) -> bool:
     )
 
 
-def _walked(fields: dict[str, Any]) -> Walk:
+def _walked(fields: dict[str, Any]) -> TokenBoundVisitor:
     """All that a model may be shown, and what the provider adds around it."""
-    walk = Walk()
+    walk = TokenBoundVisitor()
     try:
         _walk(fields, walk)
     except RecursionError:
@@ -175,7 +175,7 @@ def _walked(fields: dict[str, Any]) -> Walk:
     return walk
 
 
-def _walk(fields: dict[str, Any], walk: Walk) -> None:
+def _walk(fields: dict[str, Any], walk: TokenBoundVisitor) -> None:
     walk.tokens = TOKENS_PER_REQUEST
     for name, value in fields.items():
         if name in ASKED and isinstance(value, list):

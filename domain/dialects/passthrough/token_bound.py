@@ -55,7 +55,7 @@ _SCHEMAS = frozenset({"parameters", "input_schema", "schema"})
 _SPECIAL = _REFERENCES | _THINGS | _SCHEMAS | {"tools", "definition", "metadata", "input", "arguments"}
 
 
-class Walk:
+class TokenBoundVisitor:
     """What has been found so far."""
 
     def __init__(self) -> None:
