@@ -107,7 +107,7 @@ class RequestPlanner:
         if request.operation == "count_tokens":
             return Bounds(input_tokens=0, output_tokens=0, may_lower=False)
         input_tokens = request.input_tokens
-        if request.reads_elsewhere:
+        if request.has_external_content:
             input_tokens += window or DEFAULT_CONTEXT_WINDOW
         if request.operation == "embeddings":
             return Bounds(input_tokens=input_tokens, output_tokens=0, may_lower=False)

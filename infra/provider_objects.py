@@ -44,7 +44,7 @@ class ProviderObjects:
             Unavailable: the database is away.
 
         """
-        if request.response_id is None and request.foreign is None:
+        if request.response_id is None and request.provider_object_ref is None:
             return False
         async with database_errors():
             has_own_credential = await self._pool.fetchval(
@@ -52,9 +52,9 @@ class ProviderObjects:
             )
             if has_own_credential:
                 return True
-            if request.foreign is not None:
+            if request.provider_object_ref is not None:
                 raise Forbidden(
-                    f"`{request.foreign}` names what lies with {provider} under a credential that projects share: "
+                    f"`{request.provider_object_ref}` names what lies with {provider} under a credential that projects share: "
                     "it takes a provider key of the project's own"
                 )
             has_made = await self._pool.fetchval(

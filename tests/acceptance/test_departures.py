@@ -57,10 +57,10 @@ async def test_who_leaves_within_a_stream_leaves_the_provider_and_pays_for_what_
     async with streamer.opened(call, call.body(prompt)) as answer:
         await first_delta(answer)
         answer.close()
-    charged = await charge_for(upstream, prompt)
-    assert charged["end"] == "left"
-    assert charged["noticed_after_ms"] < WITHIN_S * 1000
-    await paid_for_what_came(streamer, charged)
+    extra_cost_field = await charge_for(upstream, prompt)
+    assert extra_cost_field["end"] == "left"
+    assert extra_cost_field["noticed_after_ms"] < WITHIN_S * 1000
+    await paid_for_what_came(streamer, extra_cost_field)
 
 
 async def test_what_was_on_its_way_to_those_who_left_is_covered_too(
@@ -73,9 +73,9 @@ async def test_what_was_on_its_way_to_those_who_left_is_covered_too(
     await eventually_so(lambda: is_free(streamer))
     _, page, _ = await streamer.native.call("GET", "/requests")
     paid = {request["metadata"]["prompt"]: request["cost"] * NANO for request in page["data"]["requests"]}
-    charged = {row["prompt"]: Decimal(row["nano_usd"]) for row in upstream.bill() if row["prompt"] in paid}
-    assert charged.keys() == {digest_of(prompt) for prompt in prompts}
-    assert {prompt: paid[prompt] for prompt in charged if paid[prompt] < charged[prompt]} == {}
+    extra_cost_field = {row["prompt"]: Decimal(row["nano_usd"]) for row in upstream.bill() if row["prompt"] in paid}
+    assert extra_cost_field.keys() == {digest_of(prompt) for prompt in prompts}
+    assert {prompt: paid[prompt] for prompt in extra_cost_field if paid[prompt] < extra_cost_field[prompt]} == {}
 
 
 @each_call
@@ -86,9 +86,9 @@ async def test_who_leaves_before_a_stream_begins_leaves_the_provider_and_pays_fo
     asking = asyncio.create_task(streamer.read(call, call.body(prompt)))
     await eventually(lambda: upstream.state()["inFlight"] == 1)
     asking.cancel()
-    charged = await charge_for(upstream, prompt, within_s=WITHIN_S)
-    assert charged["end"] == "left"
-    await paid_for_what_came(streamer, charged)
+    extra_cost_field = await charge_for(upstream, prompt, within_s=WITHIN_S)
+    assert extra_cost_field["end"] == "left"
+    await paid_for_what_came(streamer, extra_cost_field)
 
 
 async def test_who_leaves_before_a_worker_has_its_job_pays_nothing(
@@ -135,12 +135,12 @@ async def test_an_answer_in_one_piece_is_made_to_its_end_for_who_has_left(
     asking = asyncio.create_task(streamer.read(call, call.body(prompt, stream=False)))
     await eventually(lambda: upstream.state()["inFlight"] == 1)
     asking.cancel()
-    charged = await charge_for(upstream, prompt)
-    assert charged["end"] == "whole"
+    extra_cost_field = await charge_for(upstream, prompt)
+    assert extra_cost_field["end"] == "whole"
     await eventually_so(lambda: is_free(streamer))
     (request,) = await requests_of(streamer)
     assert request["status"] == "completed"
-    assert request["cost"] * NANO == Decimal(charged["nano_usd"])
+    assert request["cost"] * NANO == Decimal(extra_cost_field["nano_usd"])
 
 
 @pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE, MESSAGES_CLAUDE], ids=lambda call: call.name)
@@ -163,8 +163,8 @@ async def test_a_plain_request_ends_with_its_caller_if_the_project_says_so(
         "RequestFailed",
         "CALLER_LEFT",
     )
-    charged = await charge_for(upstream, prompt)
-    assert Decimal(charged["nano_usd"]) <= lost["data"]["assumed_nano_usd"]
+    extra_cost_field = await charge_for(upstream, prompt)
+    assert Decimal(extra_cost_field["nano_usd"]) <= lost["data"]["assumed_nano_usd"]
 
 
 async def test_a_plain_request_goes_on_for_its_followers_when_its_caller_leaves(
@@ -179,8 +179,8 @@ async def test_a_plain_request_goes_on_for_its_followers_when_its_caller_leaves(
     await asyncio.sleep(0.3)  # it follows
     leading.cancel()
     assert (await following)[0] == 200
-    charged = await charge_for(upstream, body_prompt(body))
-    assert charged["end"] == "whole"
+    extra_cost_field = await charge_for(upstream, body_prompt(body))
+    assert extra_cost_field["end"] == "whole"
 
 
 async def test_a_plain_request_that_no_worker_has_is_dropped_with_its_caller(
@@ -214,8 +214,8 @@ async def test_a_stream_goes_on_for_those_who_ask_the_same(
         leading.close()
     (_, stream), (status, _) = await asyncio.gather(following, plain)
     assert (text_in(stream)[:9], status) == ("answer to", 200)
-    charged = await charge_for(upstream, body_prompt(body))
-    assert charged["end"] == "whole"
+    extra_cost_field = await charge_for(upstream, body_prompt(body))
+    assert extra_cost_field["end"] == "whole"
 
 
 async def test_a_stream_ends_once_all_have_left_who_asked_for_it(streamer: Streamer, upstream: RunningProvider) -> None:
@@ -229,9 +229,9 @@ async def test_a_stream_ends_once_all_have_left_who_asked_for_it(streamer: Strea
     await asyncio.sleep(0.5)
     assert upstream.state()["inFlight"] == 1, "somebody waits"
     following.cancel()
-    charged = await charge_for(upstream, body_prompt(body), within_s=WITHIN_S)
-    assert charged["end"] == "left"
-    await paid_for_what_came(streamer, charged)
+    extra_cost_field = await charge_for(upstream, body_prompt(body), within_s=WITHIN_S)
+    assert extra_cost_field["end"] == "left"
+    await paid_for_what_came(streamer, extra_cost_field)
 
 
 async def test_who_waited_with_another_leaves_that_ones_stream_alone(
@@ -246,8 +246,8 @@ async def test_who_waited_with_another_leaves_that_ones_stream_alone(
     following.cancel()
     status, stream = await leading
     assert (status, text_in(stream)[:9]) == (200, "answer to")
-    charged = await charge_for(upstream, body_prompt(body))
-    assert charged["end"] == "whole"
+    extra_cost_field = await charge_for(upstream, body_prompt(body))
+    assert extra_cost_field["end"] == "whole"
 
 
 async def cancel_on_disconnect(client: Client) -> None:
@@ -282,18 +282,18 @@ async def charge_for(upstream: RunningProvider, prompt: str, *, within_s: float 
     """The only charge for a prompt, once it stands on the bill."""
     digest = digest_of(prompt)
     await eventually(lambda: [row for row in upstream.bill() if row["prompt"] == digest], within_s=within_s)
-    (charged,) = [row for row in upstream.bill() if row["prompt"] == digest]
-    return charged
+    (extra_cost_field,) = [row for row in upstream.bill() if row["prompt"] == digest]
+    return extra_cost_field
 
 
-async def paid_for_what_came(streamer: Streamer, charged: dict[str, Any]) -> None:
+async def paid_for_what_came(streamer: Streamer, extra_cost_field: dict[str, Any]) -> None:
     """The only request has an estimated cost that covers the provider's charge, and nothing is held."""
     await eventually_so(lambda: is_free(streamer))
     (request,) = await requests_of(streamer)
     cost, failed = request["events"]
     assert (cost["type"], failed["type"], failed["data"]["code"]) == ("CostIncurred", "RequestFailed", "CALLER_LEFT")
     assert cost["data"]["estimated"] is True
-    assert Decimal(charged["nano_usd"]) <= cost["data"]["cost_nano_usd"] <= cost["data"]["hold_nano_usd"]
+    assert Decimal(extra_cost_field["nano_usd"]) <= cost["data"]["cost_nano_usd"] <= cost["data"]["hold_nano_usd"]
 
 
 async def requests_of(streamer: Streamer) -> list[Any]:

@@ -29,7 +29,7 @@ from workers import outcome
 
 MAX_BLOCKED_S = 0.5
 """Generous: 16 MB that are only skipped take some 10 ms."""
-ASKED = ChatRequest(model="m", messages=[UserMessage(content="x")])
+CONTENT_FIELDS = ChatRequest(model="m", messages=[UserMessage(content="x")])
 TEXTS = EmbeddingsRequest(input="x")
 POISON = "bad\x00thing" + "x" * 2_000_000
 CLEAN = "badthing"
@@ -77,7 +77,7 @@ def json(value: Any) -> bytes:
 
 
 def read_chat(said: dict[str, Any]) -> ProviderResponse:
-    return openai.chat_from_wire(json(said), ASKED, "mine")
+    return openai.chat_from_wire(json(said), CONTENT_FIELDS, "mine")
 
 
 def read_embeddings(said: dict[str, Any]) -> ProviderResponse:
@@ -85,7 +85,7 @@ def read_embeddings(said: dict[str, Any]) -> ProviderResponse:
 
 
 def read_message(said: dict[str, Any]) -> ProviderResponse:
-    return anthropic.chat_from_wire(json(said), ASKED, "mine")
+    return anthropic.chat_from_wire(json(said), CONTENT_FIELDS, "mine")
 
 
 def meter_chat(said: dict[str, Any]) -> ProviderResponse:

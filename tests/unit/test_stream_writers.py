@@ -27,7 +27,7 @@ from domain.dialects.openai_writer import OpenAiChatWriter
 from domain.dialects.provider_response import UnreadableResponse, answer_usage
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import (
-    ASKED,
+    CONTENT_FIELDS,
     anthropic_client,
     anthropic_final,
     events_of,
@@ -162,7 +162,9 @@ def test_anthropics_sdk_reads_the_answer() -> None:
 def test_anthropics_cost_comes_with_the_last_usage() -> None:
     writer = AnthropicMessagesWriter()
     stream = written(writer) + writer.end(COUNTED, COST)
-    events = list(anthropic_client(stream).messages.create(model="m", max_tokens=1, messages=ASKED, stream=True))
+    events = list(
+        anthropic_client(stream).messages.create(model="m", max_tokens=1, messages=CONTENT_FIELDS, stream=True)
+    )
     assert events[-2].to_dict()["usage"]["cost"] == 1.2e-8
 
 

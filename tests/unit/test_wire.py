@@ -86,7 +86,7 @@ def chat(*parts: Any, **fields: Any) -> PassthroughRequest:
     ],
 )
 def test_what_lies_with_the_provider_is_seen_wherever_it_is_named(request_: PassthroughRequest, field: str) -> None:
-    assert (request_.foreign, request_.reads_elsewhere) == (field, True)
+    assert (request_.provider_object_ref, request_.has_external_content) == (field, True)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_what_lies_with_the_provider_is_seen_wherever_it_is_named(request_: Pass
     ],
 )
 def test_the_callers_own_data_names_nothing_at_the_provider(request_: PassthroughRequest) -> None:
-    assert (request_.foreign, request_.reads_elsewhere, request_.unbounded) == (None, False, None)
+    assert (request_.provider_object_ref, request_.has_external_content, request_.unbounded) == (None, False, None)
 
 
 def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
     kept = {"type": "reasoning", "id": "rs_1", "summary": []}
-    assert response(input=[kept]).reads_elsewhere
-    assert not response(input=[kept | {"encrypted_content": "e"}]).reads_elsewhere
+    assert response(input=[kept]).has_external_content
+    assert not response(input=[kept | {"encrypted_content": "e"}]).has_external_content
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_all_that_is_no_image_counts_by_its_bytes(request_: PassthroughRequest) 
 )
 def test_an_image_counts_as_one(request_: PassthroughRequest, images: int) -> None:
     assert images * TOKENS_PER_IMAGE < request_.input_tokens < (images + 1) * TOKENS_PER_IMAGE
-    assert not request_.reads_elsewhere
+    assert not request_.has_external_content
 
 
 @pytest.mark.parametrize(
@@ -237,14 +237,14 @@ def test_an_image_counts_as_one(request_: PassthroughRequest, images: int) -> No
 )
 def test_a_file_is_as_long_as_the_model_reads(part: dict[str, Any]) -> None:
     found = chat(part)
-    assert found.reads_elsewhere
+    assert found.has_external_content
     assert found.input_tokens < 2 * TOKENS_PER_IMAGE
 
 
 def test_audio_that_stands_in_the_request_counts_by_its_bytes() -> None:
     found = chat({"type": "input_audio", "input_audio": {"data": LONG, "format": "mp3"}})
     assert found.input_tokens > len(LONG)
-    assert not found.reads_elsewhere
+    assert not found.has_external_content
 
 
 @pytest.mark.parametrize("name", ["tools", "functions"])

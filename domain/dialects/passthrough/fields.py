@@ -24,9 +24,9 @@ CAPS: dict[tuple[WireDialect, WireOperation], tuple[str, ...]] = {
     ("anthropic", "chat"): ("max_tokens",),
 }
 """Where a caller says how long the answer may be; the first is where the gateway says it."""
-ELSEWHERE = ("previous_response_id", "conversation", "prompt", "container")
+EXTERNAL_CONTEXT_FIELDS = ("previous_response_id", "conversation", "prompt", "container")
 """Fields that name context which lies with the provider."""
-CHARGED = (
+EXTRA_COST_FIELDS = (
     "web_search_options",
     "mcp_servers",
     "compaction",
@@ -43,7 +43,7 @@ CHARGED = (
 What of a `prediction` is not written is billed as output, beside the cap. `plugins` to `route` are OpenRouter's:
 another model, or a seller with other prices, answers; the last two are xAI's and Alibaba's searches.
 """
-STANDARD: dict[str, tuple[object, ...]] = {
+ALLOWED_VALUES: dict[str, tuple[object, ...]] = {
     "service_tier": (None, "auto", "default", "standard", "standard_only"),
     "speed": (None, "standard"),
     "inference_geo": (None, "global"),
@@ -55,11 +55,11 @@ knows the standard only.
 """
 SCHEMAS = ("response_format", "text", "output_config", "output_format")
 TOOLS = ("tools", "functions")
-ASKED = ("messages", "input")
+CONTENT_FIELDS = ("messages", "input")
 
 _LOOKED_AT = frozenset(
     {name for names in CAPS.values() for name in names}
-    | {*ELSEWHERE, *CHARGED, *STANDARD, *SCHEMAS, *TOOLS, *ASKED}
+    | {*EXTERNAL_CONTEXT_FIELDS, *EXTRA_COST_FIELDS, *ALLOWED_VALUES, *SCHEMAS, *TOOLS, *CONTENT_FIELDS}
     | {"model", "stream", "stream_options", "n", "thread", "context_management", "system", "instructions"}
 )
 _FOLDED = {name.casefold(): name for name in _LOOKED_AT}

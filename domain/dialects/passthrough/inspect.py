@@ -12,12 +12,12 @@ from msgspec import Struct
 from domain.canonical.chat import MAX_NAME_CHARS
 from domain.decoding import check_values
 from domain.dialects.passthrough.fields import (
-    ASKED,
+    ALLOWED_VALUES,
     CAPS,
-    CHARGED,
-    ELSEWHERE,
+    CONTENT_FIELDS,
+    EXTERNAL_CONTEXT_FIELDS,
+    EXTRA_COST_FIELDS,
     SCHEMAS,
-    STANDARD,
     TOOLS,
     WireDialect,
     WireOperation,
@@ -50,7 +50,7 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     choices: int
     input_tokens: int
     """The most tokens that it will be counted as reading, but for what lies elsewhere."""
-    reads_elsewhere: bool
+    has_external_content: bool
     """It has files, or context that lies with the provider: as long as the model's window allows."""
     unbounded: str | None
     """The field, if any, whose cost nobody can bound."""
@@ -58,7 +58,7 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """The first field, if any, that the vendor's own API does not have: what another provider makes of it is open."""
     response_id: str | None
     """An earlier answer that it goes on from."""
-    foreign: str | None
+    provider_object_ref: str | None
     """The field, if any, that names something which was made at the provider, not through the gateway."""
 
 
@@ -71,7 +71,7 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Pa
 
     """
     fields = _object(body)
-    for name, standard in STANDARD.items():
+    for name, standard in ALLOWED_VALUES.items():
         if fields.get(name) not in standard:
             allowed = ", ".join(repr(value) for value in standard if value is not None)
             raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
@@ -87,10 +87,12 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Pa
         raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
     check_names(body, fields)
     walk = _walked(fields)
-    charged = next((name for name in CHARGED if fields.get(name) not in (None, [], False)), None)  # {} asks, too
-    if charged is None and not _only_clears(fields.get("context_management")):
-        charged = "context_management"
-    named = next((name for name in ELSEWHERE[1:] if fields.get(name)), None)
+    extra_cost_field = next(
+        (name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None
+    )  # {} asks, too
+    if extra_cost_field is None and not _only_clears(fields.get("context_management")):
+        extra_cost_field = "context_management"
+    named = next((name for name in EXTERNAL_CONTEXT_FIELDS[1:] if fields.get(name)), None)
     caps = _caps(fields, CAPS.get((dialect, operation), ()))
     return PassthroughRequest(
         dialect=dialect,
@@ -103,11 +105,11 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Pa
         cap_fields=tuple(caps),
         choices=_integer(fields, "n", MAX_CHOICES) or 1,
         input_tokens=walk.tokens,
-        reads_elsewhere=walk.reads_elsewhere or any(fields.get(name) for name in ELSEWHERE),
-        unbounded=charged or walk.charged,
+        has_external_content=walk.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
+        unbounded=extra_cost_field or walk.extra_cost_field,
         unknown=unknown_field(fields, dialect, operation),
         response_id=response_id,
-        foreign=named or walk.foreign,
+        provider_object_ref=named or walk.provider_object_ref,
     )
 
 
@@ -178,7 +180,7 @@ def _walked(fields: dict[str, Any]) -> TokenBoundVisitor:
 def _walk(fields: dict[str, Any], walk: TokenBoundVisitor) -> None:
     walk.tokens = TOKENS_PER_REQUEST
     for name, value in fields.items():
-        if name in ASKED and isinstance(value, list):
+        if name in CONTENT_FIELDS and isinstance(value, list):
             walk.tokens += TOKENS_PER_MESSAGE * len(value)
         if name in TOOLS:
             walk.add_tools(_list(fields, name), name)

@@ -47,12 +47,12 @@ _DATED_CLIENT_TOOLS = (
 )
 """How the types of those tools begin that the caller runs, like those above; every other is run, and charged for, by
 the provider."""
-_NOTED = frozenset({"item_reference", "image_generation_call", "reasoning", "compaction_trigger"})
+_NOTED_TYPES = frozenset({"item_reference", "image_generation_call", "reasoning", "compaction_trigger"})
 _REFERENCES = frozenset({"file_id", "file_ids", "vector_store_ids", "container_id", "skill_id", "tunnel_id"})
-_THINGS = frozenset({"audio", "voice", "container"})
+_PROVIDER_OBJECT_FIELDS = frozenset({"audio", "voice", "container"})
 """Members that may be an object with the `id` of something at the provider."""
 _SCHEMAS = frozenset({"parameters", "input_schema", "schema"})
-_SPECIAL = _REFERENCES | _THINGS | _SCHEMAS | {"tools", "definition", "metadata", "input", "arguments"}
+_SPECIAL = _REFERENCES | _PROVIDER_OBJECT_FIELDS | _SCHEMAS | {"tools", "definition", "metadata", "input", "arguments"}
 
 
 class TokenBoundVisitor:
@@ -60,10 +60,10 @@ class TokenBoundVisitor:
 
     def __init__(self) -> None:
         self.tokens = 0
-        self.reads_elsewhere = False
-        self.foreign: str | None = None
+        self.has_external_content = False
+        self.provider_object_ref: str | None = None
         """The first member that names something at the provider."""
-        self.charged: str | None = None
+        self.extra_cost_field: str | None = None
         """The first tool or step that has a price of its own."""
 
     def add(self, value: Any, path: str, factor: int = 1) -> None:
@@ -114,14 +114,14 @@ class TokenBoundVisitor:
             kind = ""
         elif kind.endswith(_CALLS):
             factor = max(factor, SCHEMA_FACTOR) if factor else 0
-        if kind in _NOTED:
+        if kind in _NOTED_TYPES:
             self._note_kind(kind, value, path)
         is_image = kind in _IMAGES or "image_url" in value or (kind == "image_generation_call" and value.get("result"))
         is_file = (kind in _FILES or not _FILE_MEMBERS.isdisjoint(value)) and _is_file(value)
         if is_image:
             self.tokens += TOKENS_PER_IMAGE
         if is_file:
-            self.reads_elsewhere = True
+            self.has_external_content = True
         if is_image or is_file:
             self._add_media(value, path, factor)
         else:
@@ -160,7 +160,7 @@ class TokenBoundVisitor:
         else:
             if member and (name in _REFERENCES or name == "container") and isinstance(member, str | list):
                 self._refer(path)
-            elif name in _THINGS and isinstance(member, dict) and member.get("id"):
+            elif name in _PROVIDER_OBJECT_FIELDS and isinstance(member, dict) and member.get("id"):
                 self._refer(f"{path}.id")
             self.add(member, path, factor)
 
@@ -171,18 +171,18 @@ class TokenBoundVisitor:
             case "image_generation_call" if not value.get("result"):
                 self._refer(f"{path}.id")
             case "reasoning" if value.get("id") and not value.get("encrypted_content"):
-                self.reads_elsewhere = True
+                self.has_external_content = True
             case "compaction_trigger":
                 self._charge(f"{path} ({kind})")
             case _:
                 pass
 
     def _refer(self, path: str) -> None:
-        self.reads_elsewhere = True
-        self.foreign = self.foreign or path
+        self.has_external_content = True
+        self.provider_object_ref = self.provider_object_ref or path
 
     def _charge(self, what: str) -> None:
-        self.charged = self.charged or what
+        self.extra_cost_field = self.extra_cost_field or what
 
 
 def _is_run_by_caller(kind: str, tool: dict[str, Any]) -> bool:
