@@ -36,7 +36,7 @@ from infra.event_log import Commit, EventLog
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
 from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobQueue, Lane, PublishUnknown
-from infra.provider_objects import ProviderObjects
+from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.replies import Committed, Failed, ReplyInbox
 from infra.request_log import record
 
@@ -116,7 +116,7 @@ class InferenceService:
         cache: ResponseCache,
         planner: RequestPlanner,
         large_requests: LargeRequests,
-        objects: ProviderObjects,
+        objects: ProviderObjectOwnership,
         queue: JobQueue,
         direct: DirectDispatch,
         inbox: ReplyInbox,

@@ -37,7 +37,7 @@ from infra.hints import KEYS_CHANGED, PRICES_CHANGED, LogHints
 from infra.ids import new_id
 from infra.jobs import JobQueue
 from infra.price_book import PriceBook
-from infra.provider_objects import ProviderObjects
+from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.replies import ReplyInbox
 from infra.settings import Settings
 from infra.vault import Vault
@@ -95,7 +95,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
             prices=prices, upstream_models=settings.upstream_models, request_timeout_s=settings.request_timeout_s
         ),
         large_requests=large_requests,
-        objects=ProviderObjects(pool),
+        objects=ProviderObjectOwnership(pool),
         now=_now,
     )
     services = Services(

@@ -18,7 +18,7 @@ from domain.events import (
 )
 from domain.tokens import TokenUsage
 from infra.event_log import Commit
-from infra.provider_objects import ProviderObjects
+from infra.provider_object_ownership import ProviderObjectOwnership
 from tests.integration.ledger import RealLedger
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -52,7 +52,7 @@ async def answered(ledger: RealLedger, provider: str, *, admitted_at: datetime =
 
 async def test_an_answer_is_gone_on_from_by_whom_it_was_made_for(ledger: RealLedger) -> None:
     await answered(ledger, "openai", took=timedelta(seconds=1))
-    objects = ProviderObjects(ledger.pool)
+    objects = ProviderObjectOwnership(ledger.pool)
     await objects.check("prj_1", "openai", GOES_ON)
     with pytest.raises(NotFound):
         await objects.check("prj_2", "openai", GOES_ON)
@@ -61,14 +61,14 @@ async def test_an_answer_is_gone_on_from_by_whom_it_was_made_for(ledger: RealLed
 async def test_what_another_provider_called_its_answer_is_no_answer_of_this_one(ledger: RealLedger) -> None:
     await answered(ledger, "corp", took=timedelta(seconds=1))
     with pytest.raises(NotFound):
-        await ProviderObjects(ledger.pool).check("prj_1", "openai", GOES_ON)
+        await ProviderObjectOwnership(ledger.pool).check("prj_1", "openai", GOES_ON)
 
 
 async def test_what_a_provider_of_the_projects_own_answered_is_nothing_of_its_namesake(ledger: RealLedger) -> None:
     await append(ledger, provider_stream("prj_1", "corp"), AT, CONFIGURED, ProviderRemoved(name="corp"))
     await answered(ledger, "corp", admitted_at=AT - timedelta(seconds=1), took=timedelta(hours=1))
     with pytest.raises(NotFound):
-        await ProviderObjects(ledger.pool).check("prj_1", "corp", GOES_ON)
+        await ProviderObjectOwnership(ledger.pool).check("prj_1", "corp", GOES_ON)
 
 
 async def test_what_was_answered_under_a_key_of_the_projects_own_is_not_under_the_shared_one(
@@ -77,7 +77,7 @@ async def test_what_was_answered_under_a_key_of_the_projects_own_is_not_under_th
     await append(ledger, project_stream("prj_1"), AT, ProviderKeySet(provider="openai", hint=None))
     await answered(ledger, "openai", admitted_at=AT - timedelta(hours=1), took=timedelta(seconds=1))
     with pytest.raises(NotFound):
-        await ProviderObjects(ledger.pool).check("prj_1", "openai", GOES_ON)
+        await ProviderObjectOwnership(ledger.pool).check("prj_1", "openai", GOES_ON)
 
 
 async def test_what_was_asked_for_since_the_projects_own_is_gone_counts(ledger: RealLedger) -> None:
@@ -85,4 +85,4 @@ async def test_what_was_asked_for_since_the_projects_own_is_gone_counts(ledger: 
     await append(ledger, project_stream("prj_1"), AT, ProviderKeySet(provider="openai", hint=None))
     since = AT + timedelta(minutes=2)
     await answered(ledger, "corp", admitted_at=since, took=timedelta(seconds=1))
-    await ProviderObjects(ledger.pool).check("prj_1", "corp", GOES_ON)
+    await ProviderObjectOwnership(ledger.pool).check("prj_1", "corp", GOES_ON)

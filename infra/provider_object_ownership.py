@@ -29,7 +29,7 @@ before, whoever answered may have been another, with whatever ids it liked.
 """
 
 
-class ProviderObjects:
+class ProviderObjectOwnership:
     """Knows whose they are."""
 
     def __init__(self, pool: Pool) -> None:
