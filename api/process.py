@@ -33,9 +33,9 @@ from infra.byte_budget import ByteBudget
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
-from infra.hints import KEYS_CHANGED, PRICES_CHANGED, LogHints
 from infra.ids import new_id
 from infra.jobs import JobQueue
+from infra.notifications import KEYS_CHANGED, PRICES_CHANGED, Notifications
 from infra.price_book import PriceBook
 from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.replies import ReplyInbox
@@ -58,9 +58,9 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
-    hints = LogHints(broker)
-    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
-    admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=hints.appended)
+    notifications = Notifications(broker)
+    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
+    admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=notifications.appended)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     inbox = ReplyInbox(broker, new_id("api"))
@@ -69,7 +69,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     recovery = ReplyRecovery(event_log=event_log, admission=admission, queue=queue, direct=direct, inbox=inbox)
     broker.on_reconnect(recovery.reconnected)
     authenticator = Authenticator(pool, vault)
-    await hints.on_change(KEYS_CHANGED, authenticator.forget)
+    await notifications.on_change(KEYS_CHANGED, authenticator.forget)
     prices = PriceBook()
     metrics = Metrics()
     connections = Connections(
@@ -105,9 +105,9 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         broker=broker,
         log=event_log,
         prices=prices,
-        accounts=Accounts(pool, event_log, vault, hints.keys_changed),
+        accounts=Accounts(pool, event_log, vault, notifications.keys_changed),
         provider_settings=ProviderSettings(
-            pool, event_log, vault, hints.keys_changed, allow_loopback=settings.allow_loopback_urls
+            pool, event_log, vault, notifications.keys_changed, allow_loopback=settings.allow_loopback_urls
         ),
         authenticator=authenticator,
         inference=inference,
@@ -117,10 +117,10 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         readiness=Readiness(pool, broker, queue),
         connections=connections,
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
-        price_setting=PriceSetting(event_log, hints.prices_changed),
+        price_setting=PriceSetting(event_log, notifications.prices_changed),
     )
     prices_changed = asyncio.Event()
-    await hints.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
+    await notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
     prices.set_overrides(await price_overrides(pool))
     log.info("api_ready")
     async with asyncio.TaskGroup() as tasks:

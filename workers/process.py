@@ -14,8 +14,8 @@ from infra.cancellations import CancellationListener
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
-from infra.hints import KEYS_CHANGED, LogHints
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
+from infra.notifications import KEYS_CHANGED, Notifications
 from infra.provider_keys import ProviderKeys
 from infra.replies import ReplySender
 from infra.settings import Settings
@@ -53,12 +53,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
-    hints = LogHints(broker)
-    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
+    notifications = Notifications(broker)
+    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     claims = Claims(HeldConnection(settings.database_url, name=name), pool, worker=name)
     blobs = Blobs(pool, event_log, vault)
     keys = ProviderKeys(pool, vault, settings.provider_keys)
-    await hints.on_change(KEYS_CHANGED, keys.forget)
+    await notifications.on_change(KEYS_CHANGED, keys.forget)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
     calls = ProviderCalls(
         providers=make_providers(sessions), keys=keys, base_urls=settings.provider_base_urls, blobs=blobs

@@ -24,7 +24,7 @@ QUIET_S = 0.01
 log = structlog.get_logger(__name__)
 
 
-class LogHints:
+class Notifications:
     """Gives and takes hints for one process."""
 
     def __init__(self, broker: Broker) -> None:
