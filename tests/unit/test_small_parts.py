@@ -15,7 +15,7 @@ from domain.money import NanoUsd
 from domain.tokens import TokenUsage
 from infra.cancellations import CancellationListener
 from workers.delivery import delivery_number
-from workers.pull import asked_after_status
+from workers.pull import outstanding_after_status
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -68,7 +68,7 @@ def test_reads_the_delivery_number(subject: str, number: int) -> None:
     ],
 )
 def test_a_status_says_how_many_jobs_are_still_asked_for(headers: dict[str, str], left: int) -> None:
-    assert asked_after_status(50, headers) == left
+    assert outstanding_after_status(50, headers) == left
 
 
 def answer(size: int, created_at: datetime = NOW) -> CachedResponse:
