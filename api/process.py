@@ -18,7 +18,7 @@ from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.memory_cache import MemoryCache
 from api.metrics import Metrics
-from api.pricing import PriceSetting, keep_prices
+from api.pricing import PriceAdmin, refresh_prices
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
@@ -117,14 +117,14 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         readiness=Readiness(pool, broker, queue),
         connections=connections,
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
-        price_setting=PriceSetting(event_log, notifications.prices_changed),
+        price_admin=PriceAdmin(event_log, notifications.prices_changed),
     )
     prices_changed = asyncio.Event()
     await notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
     prices.set_overrides(await price_overrides(pool))
     log.info("api_ready")
     async with asyncio.TaskGroup() as tasks:
-        keeping = tasks.create_task(keep_prices(pool, prices, prices_changed), name="keep prices")
+        keeping = tasks.create_task(refresh_prices(pool, prices, prices_changed), name="keep prices")
         ageing = tasks.create_task(connections.watch(), name="age connections")
         recovering = tasks.create_task(recovery.run(), name="recover replies")
         await _serve(create_app(services), connections, listener, stop)

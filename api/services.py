@@ -8,7 +8,7 @@ from api.connections import Connections
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
-from api.pricing import PriceSetting
+from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
@@ -41,4 +41,4 @@ class Services:
     readiness: Readiness
     connections: Connections
     byte_budget: ByteBudget
-    price_setting: PriceSetting
+    price_admin: PriceAdmin

@@ -10,7 +10,7 @@ import uvloop
 from msgspec import Struct
 
 from api.accounts import Accounts
-from api.pricing import PriceSetting
+from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from cli.processes import fail, settings_for_administration
 from domain.errors import GatewayError
@@ -65,10 +65,10 @@ class Opened(Struct, kw_only=True):
             )
 
     @asynccontextmanager
-    async def price_setting(self) -> AsyncIterator[PriceSetting]:
+    async def price_admin(self) -> AsyncIterator[PriceAdmin]:
         """The setting of prices, with the news of it going to every process that runs."""
         async with self._hints() as notifications:
-            yield PriceSetting(self.log, notifications.prices_changed)
+            yield PriceAdmin(self.log, notifications.prices_changed)
 
     @asynccontextmanager
     async def _hints(self) -> AsyncIterator[Notifications]:

@@ -32,7 +32,7 @@ from workers.providers.sessions import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
 from workers.waiting_callers import WaitingCallers
-from workers.webhooks import AlertTeller
+from workers.webhooks import AlertWebhooks
 
 DRAIN_TIMEOUT_S = 20.0
 ALERT_SLOTS = 8
@@ -81,7 +81,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         replies=replies,
         now=_now,
     )
-    teller = AlertTeller(
+    webhooks = AlertWebhooks(
         pool=pool,
         event_log=event_log,
         vault=vault,
@@ -114,7 +114,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         loop_of("sync", interactive, handler.handle, slots),
         loop_of("bulk", interactive, handler.handle, slots),
         loop_of("async", background, handler.handle, slots),
-        loop_of(ALERTS_LANE, alerts, teller.tell, ALERT_SLOTS),
+        loop_of(ALERTS_LANE, alerts, webhooks.tell, ALERT_SLOTS),
     )
     direct = DirectJobs(
         broker,
@@ -126,7 +126,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         for part in (*loops, direct, interactive, background, alerts):
             tasks.create_task(part.run(stop))
     await heartbeats.stop()
-    await teller.close()
+    await webhooks.close()
     await sessions.close()
     await claims.close()
     await event_log.close()

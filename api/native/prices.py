@@ -105,7 +105,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         services = services_of(request)
         _, call = await body_for(request, _decoder, check_operator)
         event = await price_set(services.pool, call)
-        await services.price_setting.set_price(event)
+        await services.price_admin.set_price(event)
         shown = Price(
             provider=event.provider,
             model=event.model,
