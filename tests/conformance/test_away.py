@@ -11,7 +11,7 @@ import openai as openai_sdk
 import pytest
 
 from tests.acceptance.gateway import Gateway
-from tests.conformance.pointed import ECHO, NOBODYS, Pointed, user
+from tests.conformance.sdk_clients import ECHO, NOBODYS, Pointed, user
 
 CONTENT_FIELDS: Any = {"model": ECHO, "max_tokens": 16, "messages": user("hello")}
 

@@ -8,9 +8,9 @@ from urllib.parse import unquote
 
 from msgspec import UNSET
 
-from tests.provider.asked import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 from tests.provider.bill import Usage
 from tests.provider.openai_wire import sse
+from tests.provider.request_model import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 
 
 def asked(body: dict[str, Any]) -> RequestContext:

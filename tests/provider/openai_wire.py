@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 from msgspec import UNSET
 
-from tests.provider.asked import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 from tests.provider.bill import Usage
+from tests.provider.request_model import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 
 CREATED_S = 1_700_000_000
 DONE = b"data: [DONE]\n\n"

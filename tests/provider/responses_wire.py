@@ -5,9 +5,9 @@ from itertools import count
 from typing import Any
 from urllib.parse import unquote
 
-from tests.provider.asked import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 from tests.provider.bill import Usage
 from tests.provider.openai_wire import CREATED_S, is_forcing, schema_of, sse
+from tests.provider.request_model import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 
 _ECHOED: dict[str, Any] = {
     "instructions": None,

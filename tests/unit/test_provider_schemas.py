@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from tests.provider.asked import pieces
 from tests.provider.bill import Usage, sent_so_far
+from tests.provider.request_model import pieces
 from tests.provider.schema import example
 
 SAID = "said"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from tests.provider.asked import Frame
+from tests.provider.request_model import Frame
 
 MEMBERS = b',"x_tomorrow":{"exact" : 1.50e2, "list":[ null,"\\u00e4" ]}'
 COMMENT = b": as of tomorrow\n\n"

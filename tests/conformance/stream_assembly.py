@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from domain.dialects.sse import SseParser
-from tests.conformance.both import CHAT, MESSAGES, RESPONSES
+from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES
 from tests.unit.sdk_streams import anthropic_final, openai_final, present, responses_final
 
 NATIVE = "/api/v1/completions/chat"
