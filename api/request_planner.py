@@ -194,14 +194,20 @@ def _body(request: RequestBody, inference_request: InferenceRequest, route: Rout
 
 
 def _key(caller: Caller, inference_request: InferenceRequest, route: Route, body: bytes) -> bytes | None:
-    """Whether an answer is streamed, and with what in it, is no part of the question; what its provider is told is."""
+    """The cache key. Of a passed-through request it includes the forwarded headers and query, and whether the answer is
+    streamed: a stream is kept and replayed as it came. Translated requests share one entry with their streams.
+    """
     request = inference_request.request
     if inference_request.cache.mode == "off":
         return None
     if isinstance(request, PassthroughRequest):
         members = msgspec.json.decode(body)
-        body = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
-        body = canonical_body((request.dialect, inference_request.headers, inference_request.query)) + body
+        is_streamed = inference_request.stream is not None
+        if not is_streamed:  # then these members change nothing
+            members = {name: members[name] for name in members if name not in ("stream", "stream_options")}
+        kept_as = "events" if is_streamed else "json"
+        told = (request.dialect, kept_as, inference_request.headers, inference_request.query)
+        body = canonical_body(told) + canonical_body(members)
     return cache_key(
         project_id=caller.project_id,
         operation=inference_request.operation,

@@ -17,7 +17,7 @@ from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.native_writer import NativeWriter
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
-from domain.dialects.passthrough.json_edit import event_with_cost, without_usage
+from domain.dialects.passthrough.stream import PassthroughStream
 from domain.dialects.provider_response import UnreadableResponse, answer_usage
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.sse import SseEvent
@@ -34,6 +34,8 @@ UNDER_WAY_TOKENS = 16
 """What a provider may have charged for that had not arrived when its stream was cut. Text that has arrived leaves room
 for more: it has several bytes a token."""
 
+MAX_KEPT_STREAM_BYTES = 32 * 1024 * 1024
+"""The cache keeps a passed-through stream as it came; a longer one is sent to its caller and not kept."""
 _LINES = (b"data", b"event", b":", b"id", b"retry", b"\n", b"\r")
 """What an event may begin with: a page of HTML does not."""
 
@@ -75,8 +77,8 @@ class Relay(Protocol):
         """What the caller is sent at the end."""
         ...
 
-    def full_response(self, usage: TokenUsage) -> bytes:
-        """The answer in one piece, as JSON: what is kept of it. Only where the job has a cache key."""
+    def cached_body(self, usage: TokenUsage) -> bytes | None:
+        """The body for the cache, once the stream has ended; None if it is too long. Only of a job with a cache key."""
         ...
 
 
@@ -113,8 +115,8 @@ class PassthroughRelay:
     def __init__(self, job: Job) -> None:
         assert job.stream is not None, "a streamed job"
         self.reader: StreamReader = _reader(job, model=None)
-        self._hides_usage = job.stream.surface == "openai" and not job.stream.with_usage
-        self._tail: list[SseEvent] = []
+        self._stream = PassthroughStream(self.reader, hides_usage=not job.stream.with_usage)
+        self._kept: bytearray | None = bytearray() if job.cache_key is not None else None
         self._error_events: list[bytes] = []
 
     def take(self, events: Sequence[SseEvent], sent: list[bytes]) -> None:
@@ -123,14 +125,12 @@ class PassthroughRelay:
             if not event.raw.startswith(_LINES):
                 raise UnreadableResponse("this is no stream of events")
             try:
-                self.reader.take(event)
+                self._stream.take(event, sent)
             except StreamFailed:
                 self.drain_error(events[number:])
                 raise
-            self._tail.append(event)
-            if not self.reader.is_tail:
-                sent += (without_usage(held) if self._hides_usage else held.raw for held in self._tail)
-                self._tail.clear()
+            if self._kept is not None:
+                self._keep(self._kept, event)
 
     def drain_error(self, events: Sequence[SseEvent]) -> None:
         """See `Relay`."""
@@ -143,13 +143,16 @@ class PassthroughRelay:
 
     def final_events(self, end: StreamSummary) -> bytes:
         """See `Relay`."""
-        if self._hides_usage:
-            return b"".join(without_usage(event) for event in self._tail)
-        return b"".join(event_with_cost(event, end.cost_usd) for event in self._tail)
+        return self._stream.final_events(end.cost_usd)
 
-    def full_response(self, usage: TokenUsage) -> bytes:  # noqa: ARG002 - it stands in the events
-        """See `Relay`."""
-        return self.reader.assembled()
+    def cached_body(self, usage: TokenUsage) -> bytes | None:  # noqa: ARG002 - it stands in the events
+        """See `Relay`: the provider's own bytes."""
+        return bytes(self._kept) if self._kept is not None else None
+
+    def _keep(self, kept: bytearray, event: SseEvent) -> None:
+        kept += event.raw
+        if len(kept) > MAX_KEPT_STREAM_BYTES:
+            self._kept = None
 
 
 class TranslatingRelay:
@@ -179,22 +182,21 @@ class TranslatingRelay:
         """See `Relay`."""
         return self._end(end)
 
-    def full_response(self, usage: TokenUsage) -> bytes:
-        """See `Relay`."""
+    def cached_body(self, usage: TokenUsage) -> bytes:
+        """See `Relay`: the canonical answer in one piece, as JSON."""
         assert self._assembler is not None, "only what is kept is put together"
         return _encode(self._assembler.answer(answer_usage(usage)))
 
 
 _READERS: dict[tuple[str, str], Callable[..., StreamReader]] = {
     ("openai", "chat"): OpenAiChatReader,
-    ("openai", "responses"): lambda *, model, keep: ResponsesReader(keep=keep),  # noqa: ARG005 - never told
+    ("openai", "responses"): lambda *, model: ResponsesReader(),  # noqa: ARG005, PLW0108 - never translated
     ("anthropic", "chat"): AnthropicMessagesReader,
 }
 
 
 def _reader(job: Job, model: str | None) -> StreamReader:
-    keep = job.is_passthrough and job.cache_key is not None
-    return _READERS[dialect_of(job.kind), job.operation](model=model, keep=keep)
+    return _READERS[dialect_of(job.kind), job.operation](model=model)
 
 
 def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[StreamSummary], bytes]]:

@@ -153,10 +153,8 @@ class _Outgoing:
         return self._hash.digest()
 
     def body(self, relay: Relay, usage: TokenUsage) -> RecordedBody:
-        """What is said of the answer: its whole where it is kept, else the parts sent so far. Pieces that are no whole
-        answer, such as a tool call that the output cap has cut, are not kept.
-        """
-        if self._job.cache_key is not None:
-            with suppress(UnreadableResponse):
-                return RecordedBody.of(relay.full_response(usage), is_kept=True)
+        """The body that the cache keeps, or else the size and digest of the parts sent so far."""
+        body = relay.cached_body(usage) if self._job.cache_key is not None else None
+        if body is not None:
+            return RecordedBody.of(body, is_kept=True)
         return RecordedBody(size=self.size_bytes, digest=self._hash.digest(), kept=None)

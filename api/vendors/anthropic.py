@@ -13,9 +13,8 @@ from api.vendors.errors import REQUEST_ID_HEADER, anthropic_error
 from api.vendors.surface import Endpoint, TranslatedRequest, chat_in, handle, render_stream
 from domain.canonical.chat import ChatResponse
 from domain.dialects import anthropic_served
-from domain.dialects.anthropic_replay import replay_anthropic
+from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
-from domain.dialects.passthrough.json_edit import with_cost
 from domain.dialects.sse import sse
 from domain.errors import GatewayError
 from domain.limits import LimitStatus
@@ -66,7 +65,7 @@ _MESSAGES = Endpoint(
     dialect="anthropic",
     operation="chat",
     translated=_read_chat,
-    replay_wire=lambda body, cost_usd, _: replay_anthropic(with_cost(body, cost_usd)),
+    stream_reader=AnthropicMessagesReader,
     replay_translated=_replay_translated,
     error=_stream_error,
     limit_headers=_limit_headers,

@@ -13,10 +13,9 @@ from api.vendors.errors import openai_error
 from api.vendors.surface import Endpoint, TranslatedRequest, chat_in, embeddings_in, handle, render_stream
 from domain.canonical.chat import ChatResponse
 from domain.dialects import openai_served, responses_writer
-from domain.dialects.openai_replay import replay_openai
+from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
-from domain.dialects.passthrough.json_edit import with_cost
-from domain.dialects.responses_replay import replay_responses
+from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.sse import sse
 from domain.errors import GatewayError
 from domain.tokens import TokenUsage
@@ -84,7 +83,7 @@ _CHAT = Endpoint(
     dialect="openai",
     operation="chat",
     translated=_read_chat,
-    replay_wire=lambda body, cost_usd, with_usage: replay_openai(with_cost(body, cost_usd), include_usage=with_usage),
+    stream_reader=OpenAiChatReader,
     replay_translated=_replay_translated,
     error=_stream_error,
     limit_headers=limit_headers,
@@ -102,7 +101,7 @@ _RESPONSES = Endpoint(
     dialect="openai",
     operation="responses",
     translated=None,
-    replay_wire=lambda body, cost_usd, _: replay_responses(with_cost(body, cost_usd)),
+    stream_reader=ResponsesReader,
     error=_responses_error,
     limit_headers=limit_headers,
 )

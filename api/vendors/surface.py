@@ -24,6 +24,8 @@ from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.canonical.stream import replay_chat
 from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect, WireOperation, read_wire
 from domain.dialects.passthrough.json_edit import with_cost
+from domain.dialects.passthrough.stream import replay_stream
+from domain.dialects.streamed import StreamReader
 from domain.dialects.table import passes_on
 from domain.errors import GatewayError, InvalidRequest
 from domain.limits import LimitStatus
@@ -58,8 +60,8 @@ class Endpoint:
     operation: WireOperation
     translated: Callable[[bytes], TranslatedRequest] | None
     """None: only providers of this dialect serve it."""
-    replay_wire: Callable[[bytes, Decimal | None, bool], Iterable[bytes]] | None = None
-    """A kept answer in the dialect as its stream: body, cost, whether usage was asked for. None: it has no streams."""
+    stream_reader: Callable[[], StreamReader] | None = None
+    """Reads the streams of this dialect. None: it has no streams."""
     replay_translated: Callable[[ChatResponse, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
     error: Callable[[GatewayError, str, bytes], bytes]
     """An error inside a stream: what happened, the request's id, the last that was sent before it."""
@@ -86,7 +88,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         caller.project_id, len(body), _parsed, body, endpoint, lambda model: inference.route(caller, model)
     )
     with_usage = endpoint.surface != "openai" or passthrough.stream_options.get("include_usage") is True
-    is_stream = passthrough.is_stream and endpoint.replay_wire is not None
+    is_stream = passthrough.is_stream and endpoint.stream_reader is not None
     request_id = request_id_of(request.scope)
     named = {endpoint.request_id_header: request_id} if endpoint.request_id_header is not None else {}
     inference_request = InferenceRequest(
@@ -153,8 +155,13 @@ class VendorStream:
             return self._endpoint.replay_translated(
                 _decode_chat(answer.body), answer.receipt.usage, _cost(answer), stream_format.with_usage
             )
-        assert self._endpoint.replay_wire is not None, "what is streamed can be streamed again"
-        return self._endpoint.replay_wire(answer.body, _cost(answer), stream_format.with_usage)
+        assert self._endpoint.stream_reader is not None, "it has streams"
+        return replay_stream(
+            answer.body,
+            self._endpoint.stream_reader(),
+            hides_usage=not stream_format.with_usage,
+            cost_usd=_cost(answer),
+        )
 
     def error(self, error: GatewayError, sent: bytes) -> bytes:
         """See `SurfaceStream`."""

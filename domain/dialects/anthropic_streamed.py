@@ -15,9 +15,8 @@ from domain.dialects.anthropic import (
     WireUsage,
     usage_from_wire,
 )
-from domain.dialects.anthropic_assembled import AnthropicAssembler
 from domain.dialects.sse import SseEvent
-from domain.dialects.streamed import decoded, decoded_if_known, failure, utf8_bytes
+from domain.dialects.streamed import decoded_if_known, failure, utf8_bytes
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
 
@@ -90,17 +89,16 @@ _KNOWN = frozenset(
     }
 )
 _decode = msgspec.json.Decoder(_Event).decode
-_decode_whole = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class AnthropicMessagesReader:
     """A `StreamReader` of messages.
 
-    `model` is the name that canonical chunks carry (the caller's); None: no canonical chunks. `keep`: see `assembled`.
+    `model` is the name that canonical chunks carry (the caller's); None: no canonical chunks.
     Thinking, and tools that the provider runs itself, have no place in canonical chunks.
     """
 
-    def __init__(self, *, model: str | None = None, keep: bool = False) -> None:
+    def __init__(self, *, model: str | None = None) -> None:
         self.usage: TokenUsage | None = None
         self.input_usage: TokenUsage | None = None
         self.answered_by = ""
@@ -112,7 +110,6 @@ class AnthropicMessagesReader:
         self._counted: dict[str, Any] = {}
         self._model = model
         self._tools: dict[int, _ToolUse] = {}
-        self._assembler = AnthropicAssembler() if keep else None
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
         """See `StreamReader.take`."""
@@ -131,14 +128,7 @@ class AnthropicMessagesReader:
             raise failure(read.error or {})
         else:
             self._account(read)
-        if self._assembler is not None:
-            self._assembler.add(decoded(_decode_whole, event.data))
         return self._canonical(self._model, read) if self._model is not None else []
-
-    def assembled(self) -> bytes:
-        """See `StreamReader.assembled`: a `message`."""
-        assert self._assembler is not None
-        return self._assembler.answer()
 
     def _account(self, event: _Event) -> None:
         match event.type:

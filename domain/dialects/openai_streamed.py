@@ -12,7 +12,6 @@ from msgspec import Struct
 from domain.canonical.chat import FinishReason
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
 from domain.dialects.openai import FINISH_REASONS, WireUsage, text_of, usage_from_wire
-from domain.dialects.openai_assembled import OpenAiAssembler
 from domain.dialects.openai_calls import CallOrder
 from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import DONE, decoded, failure, utf8_bytes
@@ -69,17 +68,16 @@ class _Chunk(Struct, frozen=True, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
-_decode_whole = msgspec.json.Decoder(dict[str, Any]).decode
 _NOTHING = _Delta()
 
 
 class OpenAiChatReader:
     """A `StreamReader` of chat completion chunks.
 
-    `model` is the name that canonical chunks carry (the caller's); None: no canonical chunks. `keep`: see `assembled`.
+    `model` is the name that canonical chunks carry (the caller's); None: no canonical chunks.
     """
 
-    def __init__(self, *, model: str | None = None, keep: bool = False) -> None:
+    def __init__(self, *, model: str | None = None) -> None:
         self.usage: TokenUsage | None = None
         self.input_usage: TokenUsage | None = None
         self.answered_by = ""
@@ -95,7 +93,6 @@ class OpenAiChatReader:
         self._calls: dict[int, CallOrder] = {}
         """By choice."""
         self._model = model
-        self._assembler = OpenAiAssembler() if keep else None
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
         """See `StreamReader.take`."""
@@ -121,14 +118,7 @@ class OpenAiChatReader:
             self.is_tail = self.is_ended
         elif chunk.usage is not None:
             self.is_tail = True
-        if self._assembler is not None:
-            self._assembler.add(decoded(_decode_whole, data))
         return self._canonical(self._model, choices) if self._model is not None else []
-
-    def assembled(self) -> bytes:
-        """See `StreamReader.assembled`: a `chat.completion`."""
-        assert self._assembler is not None
-        return self._assembler.answer()
 
     def _account(self, choice: _Choice) -> None:
         delta = choice.delta

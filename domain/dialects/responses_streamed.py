@@ -96,7 +96,7 @@ decode_response = msgspec.json.Decoder(Response).decode
 class ResponsesReader:
     """A `StreamReader` of responses. It gives no canonical chunks."""
 
-    def __init__(self, *, keep: bool = False) -> None:
+    def __init__(self) -> None:
         self.usage: TokenUsage | None = None
         self.input_usage: TokenUsage | None = None
         self.answered_by = ""
@@ -105,8 +105,6 @@ class ResponsesReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
-        self._keep = keep
-        self._final: bytes | None = None
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
         """See `StreamReader.take`."""
@@ -127,13 +125,6 @@ class ResponsesReader:
             self.received_output_bytes += utf8_bytes(read.item.name)
         return []
 
-    def assembled(self) -> bytes:
-        """See `StreamReader.assembled`: the `response` of the last event, as it came."""
-        assert self._keep
-        if self._final is None:
-            raise UnreadableResponse("the stream had no final response")
-        return self._final
-
     def _account(self, kind: str, body: bytes) -> None:
         if kind not in ENDS and self.response_id:
             return
@@ -147,8 +138,6 @@ class ResponsesReader:
         if kind == "response.failed":
             raise failure(response.error or {})
         self.finish_reason = finish_reason(response)
-        if self._keep:
-            self._final = body
 
 
 def finish_reason(response: Response) -> FinishReason:

@@ -1,8 +1,7 @@
 """What every reader of a provider's stream knows, whatever the wire.
 
 A reader is fed event by event and answers what it takes to account for the stream. Where a client speaks another
-dialect it also gives the canonical chunks; where somebody keeps the answer it also assembles it. Both cost time and are
-off unless asked for.
+dialect it also gives the canonical chunks; they cost time and are off unless asked for.
 """
 
 from collections.abc import Callable
@@ -67,15 +66,6 @@ class StreamReader(Protocol):
         """
         ...
 
-    def assembled(self) -> bytes:
-        """The vendor's answer without streaming, as JSON. Only of a reader that was made to keep it, at the end.
-
-        Raises:
-            UnreadableResponse: the pieces are no whole answer.
-
-        """
-        ...
-
 
 def decoded(decode: Callable[[bytes], T], data: bytes) -> T:
     """What a typed decoder reads.
@@ -95,20 +85,6 @@ class _Typed(Struct, frozen=True):
 
 
 _decode_type = msgspec.json.Decoder(_Typed).decode
-
-
-def compact(body: bytes) -> bytes:
-    """The same JSON on one line, its numbers and strings as they were written: what fits into an event.
-
-    Raises:
-        UnreadableResponse: it is no JSON.
-
-    """
-    return decoded(_on_one_line, body)
-
-
-def _on_one_line(body: bytes) -> bytes:
-    return msgspec.json.format(body, indent=-1)
 
 
 def decoded_if_known(decode: Callable[[bytes], T], data: bytes, known: frozenset[str]) -> T | None:

@@ -296,16 +296,6 @@ def test_nothing_that_is_nested_without_end_is_read() -> None:
         passthrough_cost.openai_chat(b'{"id":"x","usage":' + b"[" * 100_000)
 
 
-@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ('[{"index":0,"a":', "}]")])
-def test_nothing_that_is_nested_without_end_is_put_together(opening: str, closing: str) -> None:
-    nested = opening * 200 + "1" + closing * 200
-    event = f'{{"id":"x","choices":[{{"index":0,"delta":{{"a":{nested}}}}}]}}'.encode()
-    (taken,) = events_of(sse(event))
-    OpenAiChatReader().take(taken)
-    with pytest.raises(UnreadableResponse, match="nested"):
-        OpenAiChatReader(keep=True).take(taken)
-
-
 def test_many_choices_are_not_made_into_objects() -> None:
     many = b'{"id":"x","usage":{"prompt_tokens":1,"completion_tokens":2},"choices":[%s{}]}' % (b"{}," * 5_000_000)
     before = time.process_time()
