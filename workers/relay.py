@@ -160,8 +160,12 @@ class TranslatingRelay:
 
     def __init__(self, job: Job) -> None:
         assert job.stream is not None, "a streamed job"
-        self.reader: StreamReader = _reader(job, model=job.model)
-        self._assembler = ChatAssembler(provider=job.provider, model=job.model) if job.cache_key is not None else None
+        self.reader: StreamReader = _reader(job, model=job.identity.model)
+        self._assembler = (
+            ChatAssembler(provider=job.identity.provider, model=job.identity.model)
+            if job.cache_key is not None
+            else None
+        )
         self._write, self._end = _writer(job)
 
     def take(self, events: Sequence[SseEvent], sent: list[bytes]) -> None:
@@ -196,7 +200,7 @@ _READERS: dict[tuple[str, str], Callable[..., StreamReader]] = {
 
 
 def _reader(job: Job, model: str | None) -> StreamReader:
-    return _READERS[dialect_of(job.kind), job.operation](model=model)
+    return _READERS[dialect_of(job.kind), job.identity.operation](model=model)
 
 
 def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[StreamSummary], bytes]]:
