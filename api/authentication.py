@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from api.operator import presented_key
 from domain.api_key import is_well_formed
-from domain.errors import Forbidden, Unauthorized
+from domain.errors import Unauthorized
 from domain.events import INSTALLATION, KeySettings
 from domain.routing import NamedProvider
 from infra.database import Pool
@@ -46,16 +46,6 @@ class Caller(Struct, frozen=True, kw_only=True):
     """Those by configuration that it may ask: the project's own, then the installation's."""
     own_credentials: frozenset[str]
     """The providers that its project brings a key of its own for: it is called under that one."""
-
-    def require_admin(self) -> None:
-        """Refuse a member's key.
-
-        Raises:
-            Forbidden: the key's role is not admin.
-
-        """
-        if self.settings.role != "admin":
-            raise Forbidden("this call needs a key with the role admin")
 
 
 class _Remembered(Struct, frozen=True):
