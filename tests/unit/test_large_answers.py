@@ -98,6 +98,7 @@ async def test_a_provider_that_stalls_in_a_large_answer_loses_its_turn() -> None
         call = ProviderCall(
             provider="slow",
             operation="chat",
+            path="",
             upstream_model="m",
             credential=None,
             timeout_s=60,
