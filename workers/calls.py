@@ -11,7 +11,7 @@ from domain.dialects.registry import NATIVE, DialectRegistry
 from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import ProviderLost, Unavailable
-from domain.events import Operation
+from domain.request_identity import RequestIdentity
 from domain.routing import Kind
 from infra.blobs import Blobs
 from infra.jobs import Job
@@ -24,12 +24,8 @@ from workers.providers.provider import Credential, Provider, ProviderCall, no_tu
 class PreparedCall(Struct, frozen=True, kw_only=True):
     """Everything that the attempts at a job have in common."""
 
-    provider: str
+    identity: RequestIdentity
     kind: Kind
-    operation: Operation
-    model: str
-    """The caller's name for it."""
-    upstream_model: str
     translation: Translation
     path: str
     content: bytes
@@ -70,20 +66,21 @@ class ProviderCalls:
         body = job.body
         if body is None:
             assert job.body_blob_id is not None, "a job has a body or names one"
-            body = await self._blobs.read(job.project_id, job.body_blob_id)
+            body = await self._blobs.read(job.identity.project_id, job.body_blob_id)
         if body is None:
             raise Unavailable("the request's body is no longer kept")
         translation = translation_of(job, self._dialects)
         return PreparedCall(
-            provider=job.provider,
+            identity=job.identity,
             kind=job.kind,
-            operation=job.operation,
-            model=job.model,
-            upstream_model=job.upstream_model,
             translation=translation,
-            path=self._dialects.provider_path(job.kind, job.operation),
+            path=self._dialects.provider_path(job.kind, job.identity.operation),
             content=await offload(
-                len(body), translation.render_request, body, job.upstream_model, is_stream=job.stream is not None
+                len(body),
+                translation.render_request,
+                body,
+                job.identity.upstream_model,
+                is_stream=job.stream is not None,
             ),
             request_bytes=len(body),
             credential=await self._credential(job),
@@ -98,14 +95,14 @@ class ProviderCalls:
             ProviderError: as the class says.
 
         """
-        provider = self._providers[prepared.kind]
-        body = await provider.send(prepared.content, _call(prepared, timeout_s, turn.take))
+        identity = prepared.identity
+        body = await self._providers[prepared.kind].send(prepared.content, _call(prepared, timeout_s, turn.take))
         parse = prepared.translation.parse_response
         try:
-            return await offload(len(body), parse, body, model=prepared.model, provider=prepared.provider)
+            return await offload(len(body), parse, body, model=identity.model, provider=identity.provider)
         except UnreadableResponse as error:
-            message = f"{prepared.provider} sent an answer that cannot be read: {error}"
-            raise ProviderLost(message, provider=prepared.provider) from error
+            message = f"{identity.provider} sent an answer that cannot be read: {error}"
+            raise ProviderLost(message, provider=identity.provider) from error
 
     def stream(
         self, prepared: PreparedCall, timeout_s: float
@@ -115,28 +112,26 @@ class ProviderCalls:
 
     async def _credential(self, job: Job) -> Credential | None:
         """None where there is no key, or where the provider is no longer what it was when the job was admitted."""
-        access = await self._keys.access(job.project_id, job.provider)
-        if access is None or (access.kind or job.provider, access.base_url) != (job.kind, job.base_url):
+        access = await self._keys.access(job.identity.project_id, job.identity.provider)
+        if access is None or (access.kind or job.identity.provider, access.base_url) != (job.kind, job.base_url):
             return None
         if job.needs_own_credential and not access.is_own:
             return None
         if access.base_url is None:
-            return Credential(access.key, self._base_urls.get(job.provider))
+            return Credential(access.key, self._base_urls.get(job.identity.provider))
         return Credential(access.key, access.base_url, is_callers=True)
 
 
 def translation_of(job: Job, dialects: DialectRegistry) -> Translation:
     """The way that was chosen when the job's request was admitted."""
     client = job.stream.surface if job.stream is not None else NATIVE
-    return dialects.chosen(client, job.operation, job.kind, is_passthrough=job.is_passthrough)
+    return dialects.chosen(client, job.identity.operation, job.kind, is_passthrough=job.is_passthrough)
 
 
 def _call(prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]) -> ProviderCall:
     return ProviderCall(
-        provider=prepared.provider,
-        operation=prepared.operation,
+        identity=prepared.identity,
         path=prepared.path,
-        upstream_model=prepared.upstream_model,
         credential=prepared.credential,
         timeout_s=timeout_s,
         headers=prepared.headers,

@@ -91,7 +91,7 @@ class StreamedAttempts:
     async def _pass_on(
         self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", timeout_s: float
     ) -> GatewayError | None:
-        provider = ctx.job.provider
+        provider = ctx.job.identity.provider
         has_opened = False
         try:
             async with self._calls.stream(ctx.prepared, timeout_s) as batches:
@@ -118,7 +118,7 @@ def open_relay(translation: Translation, job: Job) -> Relay:
     assert job.stream is not None, "a streamed job"
     options = RenderOptions(created_s=job.admitted_at_ms // 1000, with_usage=job.stream.with_usage)
     return translation.relay(
-        model=job.model, provider=job.provider, options=options, is_cached=job.cache_key is not None
+        model=job.identity.model, provider=job.identity.provider, options=options, is_cached=job.cache_key is not None
     )
 
 

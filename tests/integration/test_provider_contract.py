@@ -23,6 +23,7 @@ from domain.errors import (
 )
 from domain.routing import ANTHROPIC, ECHO, OPENAI
 from infra.outbound import AddressRefused
+from tests.jobs import make_identity
 from tests.provider.running import RunningProvider
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS
@@ -59,10 +60,8 @@ class RequestContext:
     ) -> ProviderResponse:
         codec = CODECS[self.name]
         call = ProviderCall(
-            provider=self.name,
-            operation="chat",
+            identity=make_identity(provider=self.name, upstream_model=MODELS[self.name]),
             path=codec.path,
-            upstream_model=MODELS[self.name],
             credential=Credential(key, address or self.addresses.get(self.name)) if key else None,
             timeout_s=timeout_s,
         )
@@ -152,10 +151,8 @@ async def test_an_address_that_callers_gave_is_called_only_where_it_is_public(
     sessions = Sessions(allow_loopback=allow_loopback)
     address = provider.openai_base_url.replace("127.0.0.1", host)
     call = ProviderCall(
-        provider="named",
-        operation="chat",
+        identity=make_identity(provider="named", upstream_model="m"),
         path="/chat/completions",
-        upstream_model="m",
         credential=Credential("sk-canary", address, is_callers=True),
         timeout_s=10,
     )
@@ -181,10 +178,8 @@ async def test_what_came_before_a_stream_broke_is_given_to_who_reads_late(provid
     sessions = Sessions(allow_loopback=True)
     credential = Credential("sk-canary", provider.openai_base_url)
     call = ProviderCall(
-        provider="openai",
-        operation="chat",
+        identity=make_identity(provider="openai", upstream_model="m"),
         path="/chat/completions",
-        upstream_model="m",
         credential=credential,
         timeout_s=10,
     )
@@ -214,10 +209,8 @@ async def test_an_address_that_callers_gave_is_told_nothing_of_the_environment(
     for kind, address in ((OPENAI, provider.openai_base_url), (ANTHROPIC, provider.anthropic_base_url)):
         credential = Credential("sk-callers", address, is_callers=True)
         call = ProviderCall(
-            provider="named",
-            operation="chat",
+            identity=make_identity(provider="named", upstream_model="m"),
             path=CODECS[kind].path,
-            upstream_model="m",
             credential=credential,
             timeout_s=10,
         )

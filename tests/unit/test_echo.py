@@ -15,6 +15,7 @@ from domain.dialects.codec import Codec, ProviderResponse
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings
 from domain.dialects.sse import SseEvent
 from domain.errors import ProviderRejected
+from tests.jobs import make_identity
 from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
 from workers.providers.provider import ProviderCall
 
@@ -24,10 +25,8 @@ MAX_BLOCKED_S = 1.0
 
 def call(operation: str) -> ProviderCall:
     return ProviderCall(
-        provider="echo",
-        operation=operation,  # type: ignore[arg-type]  # one of the operations
+        identity=make_identity(operation=operation),
         path="",
-        upstream_model="echo",
         credential=None,
         timeout_s=10,
     )

@@ -47,7 +47,7 @@ class EchoProvider:
             ProviderRejected: the request is larger than the limits above.
 
         """
-        if call.operation == "embeddings":
+        if call.identity.operation == "embeddings":
             asked = parse_embeddings_request(content)
             embeddings, usage = _embed(asked.request, call)
             return render_embeddings_response(embeddings, usage, asked.encoding_format)
@@ -73,7 +73,7 @@ def _chat(request: ChatRequest, call: ProviderCall) -> tuple[ChatResponse, Token
     response = ChatResponse(
         id=f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}",
         model=request.model,
-        provider=call.provider,
+        provider=call.identity.provider,
         choices=[Choice(index=0, message=AnswerMessage(content=content), finish_reason=finish)],
         usage=answer_usage(usage),
     )
@@ -93,7 +93,7 @@ def _embed(request: ChatRequest | EmbeddingsRequest, call: ProviderCall) -> tupl
     usage = TokenUsage(input=_count_words(texts, "input", call))
     response = EmbeddingsResponse(
         model=request.model,
-        provider=call.provider,
+        provider=call.identity.provider,
         embeddings=[Embedding(index=index, embedding=_vector(text, size)) for index, text in enumerate(texts)],
         usage=answer_usage(usage),
     )
@@ -110,14 +110,14 @@ def _count_words(texts: Sequence[str], field: str, call: ProviderCall) -> int:
     if sum(map(len, texts)) > MAX_INPUT_CHARS:
         raise _rejected(f"`{field}` may have {MAX_INPUT_CHARS} characters at most", call)
     words = sum(len(text.split()) for text in texts)
-    limits = model_limits(call.upstream_model)
+    limits = model_limits(call.identity.upstream_model)
     if limits is not None and words > limits.context_window:
         raise _rejected(f"`{field}` has {words} words; {limits.context_window} is the most", call)
     return words
 
 
 def _rejected(message: str, call: ProviderCall) -> ProviderRejected:
-    return ProviderRejected(message, provider=call.provider, status=400)
+    return ProviderRejected(message, provider=call.identity.provider, status=400)
 
 
 async def _spoken(answer: ChatResponse, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:

@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from domain.dialects.sse import SseEvent
-from domain.events import Operation
+from domain.request_identity import RequestIdentity
 
 
 class Credential(Struct, frozen=True):
@@ -30,12 +30,9 @@ async def no_turn() -> None:
 class ProviderCall(Struct, frozen=True, kw_only=True):
     """How a request is sent."""
 
-    provider: str
-    """Its name, for error messages."""
-    operation: Operation
+    identity: RequestIdentity
     path: str
     """Behind the base address."""
-    upstream_model: str
     credential: Credential | None
     """None: there is none for this provider."""
     timeout_s: float

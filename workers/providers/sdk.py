@@ -6,7 +6,6 @@ report a connection that was lost half-way, which may have been charged, as one 
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from io import BytesIO
@@ -14,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from cachetools import LRUCache
 from yarl import URL
 
 from domain.dialects.sse import SseEvent, SseParser
@@ -85,7 +85,7 @@ class SdkProvider:
     ) -> None:
         self._sessions = sessions
         self._make_target = make_target
-        self._targets: OrderedDict[Credential, Target] = OrderedDict()
+        self._targets: LRUCache[Credential, Target] = LRUCache(MAX_CREDENTIALS)
 
     async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """See `Provider`."""
@@ -95,7 +95,10 @@ class SdkProvider:
     @asynccontextmanager
     async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """See `Provider`."""
-        async with self._opened(content, call) as response, aclosing(_events(response, call.provider)) as events:
+        async with (
+            self._opened(content, call) as response,
+            aclosing(_events(response, call.identity.provider)) as events,
+        ):
             yield events
 
     @asynccontextmanager
@@ -103,7 +106,7 @@ class SdkProvider:
         """Send bytes; the answer, whose status is 200. `from None` keeps the transport's errors, which hold the
         request, out of traces.
         """
-        provider = call.provider
+        provider = call.identity.provider
         if call.credential is None:
             raise ProviderCredentials(
                 f"there is no key for {provider}: give the project one (PATCH /api/v1/projects/me) or the installation "
@@ -139,8 +142,6 @@ class SdkProvider:
             if credential.is_callers:
                 self._check(credential, provider)
             known = self._targets[credential] = self._make_target(credential)
-            if len(self._targets) > MAX_CREDENTIALS:
-                self._targets.popitem(last=False)
         return known
 
     def _check(self, credential: Credential, provider: str) -> None:
@@ -196,7 +197,9 @@ async def read_answer(
         async for part in response.content.iter_any():
             size += len(part)
             if size > MAX_ANSWER_BYTES:
-                raise ProviderLost(f"{call.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.provider)
+                raise ProviderLost(
+                    f"{call.identity.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.identity.provider
+                )
             buffer.write(part)
             if size > LARGE_ANSWER_BYTES:
                 if turn_at_s is None:
