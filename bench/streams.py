@@ -7,13 +7,11 @@ from typing import Any
 
 import msgspec
 
-from domain.dialects.anthropic_streamed import AnthropicMessagesReader
-from domain.dialects.anthropic_writer import AnthropicMessagesWriter
-from domain.dialects.native_writer import NativeWriter
-from domain.dialects.openai_streamed import OpenAiChatReader
-from domain.dialects.openai_writer import OpenAiChatWriter
+from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
+from domain.dialects.native.stream import NativeWriter
+from domain.dialects.openai.responses_api import ResponsesReader
+from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
 from domain.dialects.passthrough.json_edit import without_usage
-from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.sse import SseEvent, SseParser, sse
 
 OPENAI = {

@@ -5,14 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.canonical.chat import ChatRequest, UserMessage
+from domain.canonical.chat import ChatResponse
 from domain.canonical.stream import ChatAssembler
-from domain.dialects import anthropic
-from domain.dialects.anthropic_streamed import AnthropicMessagesReader
-from domain.dialects.passthrough.cost import anthropic_message
-from domain.dialects.provider_response import UnreadableResponse, answer_usage
+from domain.canonical.usage import answer_usage
+from domain.dialects.anthropic.codec import AnthropicMessages
+from domain.dialects.anthropic.stream import AnthropicMessagesReader
+from domain.dialects.anthropic.usage import MAX_ITERATIONS
+from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.sse import sse
-from domain.dialects.streamed import StreamFailed
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import anthropic_final, events_of, present, read_all
 
@@ -159,16 +159,16 @@ def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_a_stream() 
 def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_an_answer() -> None:
     usage = STARTED | {"output_tokens": 40, "output_tokens_details": {"thinking_tokens": 9}, "iterations": ITERATIONS}
     body = msgspec.json.encode({"id": "msg_1", "content": [], "stop_reason": "end_turn", "usage": usage})
-    assert anthropic_message(body).usage == WITH_SUMMARIES
+    assert AnthropicMessages().meter_response(body).usage == WITH_SUMMARIES
 
 
 def test_more_turns_than_are_believed_are_read_in_neither_shape() -> None:
-    turns = [SAMPLED] * (anthropic.MAX_ITERATIONS + 1)
+    turns = [SAMPLED] * (MAX_ITERATIONS + 1)
     with pytest.raises(UnreadableResponse, match="iterations"):
         read_all(AnthropicMessagesReader(), start() + end("end_turn", iterations=turns))
     body = msgspec.json.encode({"id": "msg_1", "content": [], "usage": STARTED | {"iterations": turns}})
     with pytest.raises(UnreadableResponse, match="iterations"):
-        anthropic_message(body)
+        AnthropicMessages().meter_response(body)
 
 
 def test_a_stream_without_its_last_usage_has_none() -> None:
@@ -189,10 +189,10 @@ def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
     assembler = ChatAssembler(provider="anthropic", model="mine")
     for piece in read_all(reader, stream):
         assembler.add(piece)
-    request = ChatRequest(model="mine", messages=[UserMessage(content="x")])
     message = msgspec.json.encode(present(anthropic_final(stream)))
     assert reader.usage is not None
-    answer = anthropic.chat_from_wire(message, request, "anthropic").answer
+    response = AnthropicMessages().parse_response(message, model="mine", provider="anthropic")
+    answer = msgspec.json.decode(response.body, type=ChatResponse)
     assert assembler.answer(answer_usage(reader.usage)) == msgspec.structs.replace(
         answer, usage=answer_usage(reader.usage)
     )

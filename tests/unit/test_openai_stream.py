@@ -5,13 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.canonical.chat import ChatRequest, UserMessage
 from domain.canonical.stream import ChatAssembler
-from domain.dialects import openai
-from domain.dialects.openai_streamed import OpenAiChatReader
-from domain.dialects.provider_response import UnreadableResponse, answer_usage
+from domain.canonical.usage import answer_usage
+from domain.dialects.errors import StreamFailed, UnreadableResponse
+from domain.dialects.openai.codec import OpenAiChat
+from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.sse import sse
-from domain.dialects.streamed import StreamFailed
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import events_of, openai_final, present, read_all
 
@@ -122,9 +121,9 @@ def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
     assembler = ChatAssembler(provider="openai", model="mine")
     for piece in read_all(OpenAiChatReader(model="mine"), stream):
         assembler.add(piece)
-    request = ChatRequest(model="mine", messages=[UserMessage(content="x")])
     completion = msgspec.json.encode(openai_final(stream))
-    assert assembler.answer(answer_usage(COUNTED)) == openai.chat_from_wire(completion, request, "openai").answer
+    response = OpenAiChat().parse_response(completion, model="mine", provider="openai")
+    assert msgspec.json.encode(assembler.answer(answer_usage(COUNTED))) == response.body
 
 
 def called(index: int | None, call_id: str | None, name: str | None, arguments: str) -> dict[str, Any]:

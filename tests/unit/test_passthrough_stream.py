@@ -4,23 +4,25 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
-from domain.dialects.anthropic_streamed import AnthropicMessagesReader
-from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.anthropic.stream import AnthropicMessagesReader
+from domain.dialects.codec import StreamReader, StreamSummary
+from domain.dialects.openai.responses_api import ResponsesReader
+from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.passthrough.stream import REPLAY_PIECE_BYTES, replay_stream
-from domain.dialects.responses_streamed import ResponsesReader
-from domain.dialects.streamed import StreamReader
+from domain.dialects.relay import MAX_KEPT_STREAM_BYTES, Relay
 from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
-from tests.jobs import make_job
 from tests.unit import test_anthropic_stream as messages
 from tests.unit import test_openai_stream as chat
 from tests.unit import test_responses_stream as responses
 from tests.unit.sdk_streams import events_of
-from workers.relay import MAX_KEPT_STREAM_BYTES, Relay, StreamSummary, make_relay
+from tests.unit.test_estimated_usage import JOB, relay_of
 
 USAGE = TokenUsage(input=1, output=2)
 PAID = StreamSummary(usage=USAGE, cost_usd=Decimal("0.5"), latency_ms=1)
+KEPT = replace(JOB, cache_key=b"key", cache_ttl_s=60)
 
 IN_EVERY_CHUNK = b"".join(
     [
@@ -49,21 +51,15 @@ STREAMS: dict[str, tuple[str, Callable[[], StreamReader], bytes]] = {
 
 
 def job_of(surface: str, *, with_usage: bool = True) -> Job:
-    provider = "anthropic" if surface == "anthropic" else "openai"
-    return make_job(
-        provider=provider,
-        kind=provider,
-        operation="responses" if surface == "responses" else "chat",
-        is_passthrough=True,
-        stream=StreamFormat(surface=surface, with_usage=with_usage),  # type: ignore[arg-type]
-        cache_key=b"key",
-        cache_ttl_s=60,
-    )
+    job = replace(KEPT, stream=StreamFormat(surface=surface, with_usage=with_usage))  # type: ignore[arg-type]
+    if surface == "anthropic":
+        return replace(job, provider="anthropic", kind="anthropic")
+    return replace(job, operation="responses" if surface == "responses" else "chat")
 
 
 def relayed(stream: bytes, job: Job) -> tuple[Relay, bytes]:
     """The relay after the whole stream, and what its caller was sent."""
-    relay = make_relay(job)
+    relay = relay_of(job)
     sent: list[bytes] = []
     relay.take(events_of(stream), sent)
     return relay, b"".join([*sent, relay.final_events(PAID)])
@@ -96,7 +92,7 @@ def test_a_long_stream_is_replayed_in_pieces() -> None:
 
 def test_a_stream_that_is_too_long_is_passed_on_and_not_kept() -> None:
     piece = chat.chunk(chat.choice({"content": "x" * 1024 * 1024}))
-    relay = make_relay(job_of("openai"))
+    relay = relay_of(job_of("openai"))
     sent: list[bytes] = []
     for _ in range(MAX_KEPT_STREAM_BYTES // len(piece) + 1):
         relay.take(events_of(piece), sent)

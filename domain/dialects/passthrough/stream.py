@@ -7,9 +7,9 @@ the end. What the cache keeps are the bytes as they came, so that a replay is wh
 from collections.abc import Iterator
 from decimal import Decimal
 
+from domain.dialects.codec import StreamReader
 from domain.dialects.passthrough.json_edit import event_with_cost, without_usage
 from domain.dialects.sse import SseEvent, SseParser
-from domain.dialects.streamed import StreamReader
 
 REPLAY_PIECE_BYTES = 64 * 1024
 """So much of a kept stream is read and sent at a time: other requests have their turn in between."""

@@ -1,7 +1,7 @@
-"""Which call of a message a piece of a stream belongs to.
+"""Gives each piece of a streamed tool call the index of its call.
 
-OpenAI numbers its calls by `index`. Some of its kind (Gemini's endpoint) leave it out, or give every call the same: a
-call then begins with its id.
+OpenAI numbers calls by `index`. Some providers that speak alike (Gemini's endpoint) leave it out, or give every call
+the same: a call then begins with its id.
 """
 
 from msgspec import Struct
@@ -12,7 +12,7 @@ class _Call(Struct, kw_only=True):
     id: str | None
 
 
-class CallOrder:
+class ToolCallIndex:
     """The calls of one message so far."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Writes the canonical stream as the native API's Server-Sent Events: the chunks as they are."""
+"""The native API's streams: canonical chunks as they are, each in an event."""
 
 from decimal import Decimal
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from domain.canonical.chat import AnswerUsage
 from domain.canonical.stream import ChatChunk, ChunkChoice
-from domain.dialects.openai_writer import END
-from domain.dialects.sse import sse
+from domain.canonical.usage import AnswerUsage, answer_usage
+from domain.dialects.codec import StreamSummary
+from domain.dialects.sse import DONE_EVENT, sse
 
 
 class LastChunk(Struct, kw_only=True, rename="camel"):
@@ -46,21 +46,21 @@ class NativeWriter:
         self._id, self._model = chunk.id, chunk.model
         return b"data: " + _encode(chunk) + b"\n\n"
 
-    def end(self, usage: AnswerUsage, cost_usd: Decimal | None, *, cached: bool, latency_ms: int) -> bytes:
+    def end(self, summary: StreamSummary) -> bytes:
         """The last events: usage and cost, and `[DONE]`."""
         last = LastChunk(
             id=self._id,
             model=self._model,
             choices=[],
-            usage=usage,
-            cost=cost_usd,
-            cached=cached,
-            latency_ms=latency_ms,
+            usage=answer_usage(summary.usage),
+            cost=summary.cost_usd,
+            cached=summary.is_cached,
+            latency_ms=summary.latency_ms,
         )
-        return sse(_encode(last)) + END
+        return sse(_encode(last)) + DONE_EVENT
 
 
-def error(code: str, message: str, request_id: str, details: dict[str, Any] | None = None) -> bytes:
+def error_event(code: str, message: str, request_id: str, details: dict[str, Any] | None = None) -> bytes:
     """A failure inside a stream: the same object that would have been the whole answer."""
     failure = _Failure(code=code, message=message, request_id=request_id, details=details or UNSET)
     return sse(_encode({"success": False, "error": failure}))

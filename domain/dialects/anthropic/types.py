@@ -1,12 +1,13 @@
-"""A client's call of Anthropic's messages, as it spells it, and which of its fields are carried nowhere.
+"""Anthropic's messages as JSON: requests of clients, responses and stream events of providers.
 
-Read by `domain.dialects.anthropic_served`, which says why.
+https://docs.anthropic.com/en/api/messages. Requests are read strictly, so that nothing gets lost in a translation.
+Responses are read leniently: what Anthropic adds to them does not matter here.
 """
 
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from domain.canonical.chat import (
     MAX_MESSAGES,
@@ -18,10 +19,12 @@ from domain.canonical.chat import (
     Temperature,
     User,
 )
-from domain.dialects.served import DroppableField, Wire
+from domain.dialects.anthropic.usage import MessageUsage, PartialUsage
+from domain.dialects.lossy import RequestStruct
+from domain.tokens import TokenCount
 
 
-class TextBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="text"):
+class TextBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="text"):
     """A piece of text."""
 
     text: str
@@ -29,20 +32,20 @@ class TextBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="text"):
     citations: Any = None
 
 
-class Base64Source(Wire, frozen=True, kw_only=True, tag_field="type", tag="base64"):
+class Base64Source(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="base64"):
     """An image, itself."""
 
     media_type: Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
     data: Annotated[str, Meta(min_length=1)]
 
 
-class UrlSource(Wire, frozen=True, kw_only=True, tag_field="type", tag="url"):
+class UrlSource(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="url"):
     """Where an image is."""
 
     url: Annotated[str, Meta(min_length=1)]
 
 
-class ImageBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="image"):
+class ImageBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="image"):
     """An image. A `file` source is refused: the file is at Anthropic."""
 
     source: Base64Source | UrlSource
@@ -50,7 +53,7 @@ class ImageBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="image")
     transformations: Any = None
 
 
-class ToolUseBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="tool_use"):
+class ToolUseBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="tool_use"):
     """A call that the model asked for."""
 
     id: Name
@@ -61,7 +64,7 @@ class ToolUseBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="tool_
     toolset_name: Any = None
 
 
-class ToolResultBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="tool_result"):
+class ToolResultBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="tool_result"):
     """What a call gave: text, since other vendors take nothing else from a tool."""
 
     tool_use_id: Name
@@ -71,38 +74,38 @@ class ToolResultBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="to
     toolset_name: Any = None
 
 
-class ThinkingBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="thinking"):
+class ThinkingBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="thinking"):
     """What the model thought, with the proof that it did."""
 
     thinking: str
     signature: str | None = None
 
 
-class RedactedThinkingBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="redacted_thinking"):
+class RedactedThinkingBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="redacted_thinking"):
     """What the model thought, for Anthropic to read."""
 
     data: str
 
 
-class UserTurn(Wire, frozen=True, kw_only=True, tag_field="role", tag="user"):
+class UserTurn(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="user"):
     """The user's turn: what it says and shows, and what its tools gave."""
 
     content: str | Annotated[list[TextBlock | ImageBlock | ToolResultBlock], Meta(min_length=1)]
 
 
-class AssistantTurn(Wire, frozen=True, kw_only=True, tag_field="role", tag="assistant"):
+class AssistantTurn(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="assistant"):
     """The model's turn; Anthropic allows an empty one."""
 
     content: str | list[TextBlock | ToolUseBlock | ThinkingBlock | RedactedThinkingBlock]
 
 
-class SystemTurn(Wire, frozen=True, kw_only=True, tag_field="role", tag="system"):
+class SystemTurn(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="system"):
     """Instructions in the middle of a conversation."""
 
     content: str | Annotated[list[TextBlock], Meta(min_length=1)]
 
 
-class CustomTool(Wire, frozen=True, kw_only=True):
+class CustomTool(RequestStruct, frozen=True, kw_only=True):
     """A tool that the client runs."""
 
     name: Name
@@ -117,36 +120,36 @@ class CustomTool(Wire, frozen=True, kw_only=True):
     input_examples: list[Any] | None = None
 
 
-class ToolKind(msgspec.Struct, frozen=True):
+class ToolType(msgspec.Struct, frozen=True):
     """What tells a tool of the client's from one that Anthropic runs, before the rest of it is looked at."""
 
     type: str | None = None
 
 
-class AutoChoice(Wire, frozen=True, kw_only=True, tag_field="type", tag="auto"):
+class ToolChoiceAuto(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="auto"):
     """The model decides."""
 
     disable_parallel_tool_use: bool | None = None
 
 
-class AnyChoice(Wire, frozen=True, kw_only=True, tag_field="type", tag="any"):
+class ToolChoiceAny(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="any"):
     """Some tool must be called."""
 
     disable_parallel_tool_use: bool | None = None
 
 
-class NamedChoice(Wire, frozen=True, kw_only=True, tag_field="type", tag="tool"):
+class ToolChoiceTool(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="tool"):
     """A certain tool must be called."""
 
     name: Name
     disable_parallel_tool_use: bool | None = None
 
 
-class NoChoice(Wire, frozen=True, kw_only=True, tag_field="type", tag="none"):
+class ToolChoiceNone(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="none"):
     """No tool may be called."""
 
 
-class ThinkingConfig(Wire, frozen=True, kw_only=True):
+class ThinkingConfig(RequestStruct, frozen=True, kw_only=True):
     """Whether and how much to think."""
 
     type: str
@@ -154,27 +157,27 @@ class ThinkingConfig(Wire, frozen=True, kw_only=True):
     budget_tokens: int | None = None
 
 
-class Metadata(Wire, frozen=True, kw_only=True):
+class Metadata(RequestStruct, frozen=True, kw_only=True):
     """Who is at the other end."""
 
     user_id: User | None = None
 
 
-class Format(Wire, frozen=True, kw_only=True):
+class JsonOutputFormat(RequestStruct, frozen=True, kw_only=True):
     """The schema that the answer keeps to."""
 
     type: Literal["json_schema"]
     schema: dict[str, Any]
 
 
-class OutputConfig(Wire, frozen=True, kw_only=True):
+class OutputConfig(RequestStruct, frozen=True, kw_only=True):
     """How much effort to put into the answer, and its form."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
-    format: Format | None = None
+    format: JsonOutputFormat | None = None
 
 
-class MessagesCall(Wire, frozen=True, kw_only=True):
+class MessagesBody(RequestStruct, frozen=True, kw_only=True):
     """The body of `POST /v1/messages`."""
 
     model: Name
@@ -185,10 +188,10 @@ class MessagesCall(Wire, frozen=True, kw_only=True):
     top_p: Probability | None = None
     stop_sequences: Annotated[list[str], Meta(max_length=MAX_STOP_SEQUENCES)] | None = None
     tools: Annotated[list[msgspec.Raw], Meta(max_length=MAX_TOOLS)] | None = None
-    tool_choice: AutoChoice | AnyChoice | NamedChoice | NoChoice | None = None
+    tool_choice: ToolChoiceAuto | ToolChoiceAny | ToolChoiceTool | ToolChoiceNone | None = None
     metadata: Metadata | None = None
     output_config: OutputConfig | None = None
-    output_format: Format | None = None
+    output_format: JsonOutputFormat | None = None
     """Where `output_config.format` was in the beta."""
     thinking: ThinkingConfig | None = None
     stream: bool | None = None
@@ -206,36 +209,77 @@ class MessagesCall(Wire, frozen=True, kw_only=True):
     context_management: Any = None
 
 
-DROPPABLE: dict[str, DroppableField] = {
-    "top_k": DroppableField((), "only Anthropic's models take it, send `top_p`"),
-    "service_tier": DroppableField(("auto", "standard_only"), "only Anthropic sells its tiers"),
-    "speed": DroppableField(("standard",), "only Anthropic sells it"),
-    "container": DroppableField((), "only Anthropic has them"),
-    "inference_geo": DroppableField((), "only Anthropic can promise it"),
-    "diagnostics": DroppableField(({}, {"previous_message_id": None}), "only Anthropic gives them"),
-    "user_profile_id": DroppableField((), "only Anthropic knows it"),
-    "workspace_id": DroppableField((), "only Anthropic knows it"),
-    "mcp_servers": DroppableField(([],), "only Anthropic calls them, send the servers' tools as `tools`"),
-    "context_management": DroppableField(
-        ({}, {"edits": []}), "only Anthropic edits the context, send what is to be read"
-    ),
-}
-DROPPABLE_IN_TEXT = {"citations": DroppableField(([],), "only Anthropic's models cite, leave them out")}
-DROPPABLE_IN_IMAGE = {
-    "transformations": DroppableField(({}, {"oversized_image": "downsize"}), "other vendors scale as they see fit")
-}
-DROPPABLE_IN_TOOL_USE = {
-    "caller": DroppableField(({"type": "direct"},), "only Anthropic's own tools call others"),
-    "toolset_name": DroppableField((), "only Anthropic has toolsets"),
-}
-DROPPABLE_IN_TOOL_RESULT = {"toolset_name": DroppableField((), "only Anthropic has toolsets")}
-DROPPABLE_IN_TOOL = {
-    "allowed_callers": DroppableField((["direct"],), "only Anthropic's own tools call others"),
-    "defer_loading": DroppableField((False,), "only Anthropic searches for tools"),
-    "input_examples": DroppableField(([],), "put them into the `description`"),
-}
-DROPPABLE_IN_THINKING = {
-    "type": DroppableField(("disabled", "adaptive"), "send `output_config.effort`"),
-    "display": DroppableField(("omitted",), "other vendors show no thinking"),
-    "budget_tokens": DroppableField((), "send `output_config.effort`"),
-}
+class ContentBlock(Struct, frozen=True):
+    """A block of a provider's response."""
+
+    type: str
+    text: str = ""
+    id: str = ""
+    name: str = ""
+    input: Any = None
+
+
+class Message(Struct, frozen=True):
+    """A provider's response."""
+
+    id: str
+    content: list[ContentBlock]
+    usage: MessageUsage
+    model: str = ""
+    stop_reason: str | None = None
+
+
+class EventDelta(Struct, frozen=True, gc=False):
+    """Of a block, or (`stop_reason`) of the message."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+
+
+class EventBlock(Struct, frozen=True, gc=False):
+    """The beginning of a block in a provider's stream."""
+
+    type: str
+    id: str = ""
+    name: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    input: Any = None
+
+
+class EventMessage(Struct, frozen=True, gc=False):
+    """The message that a stream begins with."""
+
+    id: str = ""
+    model: str = ""
+    usage: PartialUsage | None = None
+
+
+class StreamEvent(Struct, frozen=True, gc=False):
+    """An event of a provider's stream."""
+
+    type: str
+    index: int = 0
+    delta: EventDelta | None = None
+    content_block: EventBlock | None = None
+    message: EventMessage | None = None
+    usage: PartialUsage | None = None
+    error: Any = None
+
+
+class MeteredMessage(Struct, frozen=True):
+    """As much of a passed-through response as its costs and its record depend on."""
+
+    id: str
+    usage: MessageUsage
+    model: str = ""
+    stop_reason: str | None = None
+
+
+class MessageTokensCount(Struct, frozen=True):
+    """The response of `POST /v1/messages/count_tokens`."""
+
+    input_tokens: TokenCount
