@@ -4,7 +4,6 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
-from msgspec.structs import replace
 
 from domain.dialects.anthropic.stream import AnthropicMessagesReader
 from domain.dialects.codec import StreamReader, StreamSummary
@@ -14,15 +13,15 @@ from domain.dialects.passthrough.stream import REPLAY_PIECE_BYTES, replay_stream
 from domain.dialects.relay import MAX_KEPT_STREAM_BYTES, Relay
 from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
+from tests.jobs import make_job
 from tests.unit import test_anthropic_stream as messages
 from tests.unit import test_openai_stream as chat
 from tests.unit import test_responses_stream as responses
 from tests.unit.sdk_streams import events_of
-from tests.unit.test_estimated_usage import JOB, relay_of
+from tests.unit.test_estimated_usage import relay_of
 
 USAGE = TokenUsage(input=1, output=2)
 PAID = StreamSummary(usage=USAGE, cost_usd=Decimal("0.5"), latency_ms=1)
-KEPT = replace(JOB, cache_key=b"key", cache_ttl_s=60)
 
 IN_EVERY_CHUNK = b"".join(
     [
@@ -51,10 +50,16 @@ STREAMS: dict[str, tuple[str, Callable[[], StreamReader], bytes]] = {
 
 
 def job_of(surface: str, *, with_usage: bool = True) -> Job:
-    job = replace(KEPT, stream=StreamFormat(surface=surface, with_usage=with_usage))  # type: ignore[arg-type]
-    if surface == "anthropic":
-        return replace(job, provider="anthropic", kind="anthropic")
-    return replace(job, operation="responses" if surface == "responses" else "chat")
+    provider = "anthropic" if surface == "anthropic" else "openai"
+    return make_job(
+        provider=provider,
+        kind=provider,
+        operation="responses" if surface == "responses" else "chat",
+        is_passthrough=True,
+        stream=StreamFormat(surface=provider, with_usage=with_usage),
+        cache_key=b"key",
+        cache_ttl_s=60,
+    )
 
 
 def relayed(stream: bytes, job: Job) -> tuple[Relay, bytes]:
