@@ -10,14 +10,8 @@ from collections import deque
 from domain.errors import Overloaded
 from domain.job_result import Failure
 from infra.byte_budget import BytesInHand, CountedParts
-from infra.replies import (
-    Committed,
-    Completed,
-    Failed,
-    Frame,
-    failure_in,
-    receipt_in,
-)
+from infra.replies import Committed, Completed, Failed
+from infra.reply_frames import Frame, failure_in, receipt_in
 from infra.resends import Resends
 
 MAX_JOINED_BYTES = 256 * 1024

@@ -1,11 +1,8 @@
-"""Frames from a worker to the API process whose caller waits, over core NATS. Both ends.
+"""Receives the answers of workers in an API process, over core NATS. `infra/reply_sender.py` sends them.
 
-The API answers only once it has the commit frame, which is sent after the append. The body goes out before the append
-where the log does not keep it, so that a worker's death in between loses nothing; an answer that is kept for the cache
-goes out behind the append, in one flush with its commit. Core NATS keeps no frame: a worker keeps those that it has
-sent for a while (`infra/sent_frames.py`), and sends them again to an API process that lacks some. An ending that was
-lost is read from the log (`api/reply_recovery.py`). What is streamed comes in numbered parts, ready for the caller;
-they are collected by `infra/incoming.py`.
+A request ends once its commit frame has come, which a worker sends after the append. Core NATS keeps no frame: the API
+asks for those that it lacks again (`infra/resends.py`), and reads an ending that was lost from the log
+(`api/reply_recovery.py`). A stream comes in numbered parts, which `infra/incoming.py` collects.
 """
 
 import asyncio
@@ -13,20 +10,20 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
 from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import NoRespondersError
 
 from domain.errors import Overloaded
 from domain.job_result import Failure, Receipt
 from infra.broker import Broker, BrokerErrors
 from infra.byte_budget import BytesInHand
 from infra.jobs import Job
+from infra.reply_frames import Frame, Resend, decode_frame, failure_in, receipt_in
 from infra.reply_subjects import (
     CALLER,
     FOLLOWER,
@@ -34,49 +31,15 @@ from infra.reply_subjects import (
     YES,
     cancel_subject,
     done_subject,
+    followers_subject,
     reply_subject,
     resend_subject,
-    waiting_subject,
 )
 from infra.resends import Resends
-from infra.sent_frames import SentFrames
 
-FRAME_BYTES = 512 * 1024
-FRAMES_IN_WINDOW = 4
-"""Of a body, before the API has to say that they have arrived. The server closes the connection of a client for which
-64 MiB wait (`max_pending`), and what others wait for is lost with it.
-"""
-WINDOW_TIMEOUT_S = 5.0
-ASK_TIMEOUT_S = 0.5
-"""For a question between processes whose answer is at hand."""
 MAX_BODY_BYTES = 256 * 1024 * 1024
 PENDING_BYTES_LIMIT = 1024 * 1024 * 1024
 PENDING_FRAMES_LIMIT = 1_000_000
-
-Kind = Literal["body", "part", "commit", "failed", "begun?"]
-
-
-class Frame(Struct, frozen=True, array_like=True):
-    """One message. Body and part frames carry a piece of the answer, commit and failed JSON: a receipt, or a failure.
-
-    `begun?` asks the API whether the caller has been given any part, and is answered with `YES` or `NO`; after a `NO`
-    it takes no more of the attempts so far.
-    """
-
-    kind: Kind
-    attempt: int
-    payload: bytes = b""
-    digest: bytes = b""
-    """Of a commit: SHA-256 of the whole body."""
-    number: int = 0
-    """Of a body or part frame: 1, 2, 3 …; of a stream's commit: how many parts there were, 0 if it is not known."""
-
-
-class Resend(Struct, frozen=True, array_like=True):
-    """A request to the worker that answered: send the frames of this attempt again, from this number on."""
-
-    attempt: int
-    number: int
 
 
 class Completed(Struct, frozen=True, kw_only=True):
@@ -105,105 +68,6 @@ class Failed(Struct, frozen=True):
 
 log = structlog.get_logger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Frame).decode
-_decode_resend = msgspec.msgpack.Decoder(Resend).decode
-_encode_json = msgspec.json.Encoder().encode
-_decode_receipt = msgspec.json.Decoder(Receipt).decode
-_decode_failure = msgspec.json.Decoder(Failure).decode
-
-
-def receipt_in(commit: Frame) -> Receipt:
-    """The receipt that a commit frame carries."""
-    return _decode_receipt(commit.payload)
-
-
-def failure_in(failed: Frame) -> Failure:
-    """The failure that a frame tells of."""
-    return _decode_failure(failed.payload)
-
-
-class ReplySender:
-    """The worker's end."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._client = broker.client
-        self._sent: SentFrames | None = None
-
-    async def listen(self) -> None:
-        """Keep what is sent from now on, and send it again to an API process that lacks some of it."""
-        self._sent = SentFrames()
-        await self._client.subscribe(resend_subject("*"), cb=self._send_again)
-
-    def close(self) -> None:
-        """Keep nothing any more."""
-        if self._sent is not None:
-            self._sent.clear()
-
-    async def send_body(self, reply_to: str, attempt: int, body: bytes) -> None:
-        """Send a body, in parts of `FRAME_BYTES`; a long one no faster than the API takes it."""
-        for number, start in enumerate(range(0, len(body), FRAME_BYTES), start=1):
-            await self._send(reply_to, Frame("body", attempt, body[start : start + FRAME_BYTES], number=number))
-            if number % FRAMES_IN_WINDOW == 0:
-                with suppress(*BrokerErrors):  # sent anyhow: a frame that is lost is asked for again
-                    await self._client.request(reply_to, _encode(Frame("begun?", 0)), timeout=WINDOW_TIMEOUT_S)
-
-    async def send_part(self, reply_to: str, attempt: int, number: int, part: bytes) -> int:
-        """Send a piece of a stream, in frames numbered from `number`; returns the last one's number."""
-        for start in range(0, len(part), FRAME_BYTES):
-            await self._send(reply_to, Frame("part", attempt, part[start : start + FRAME_BYTES], number=number))
-            number += 1
-        return number - 1
-
-    async def send_commit(
-        self, reply_to: str, attempt: int, digest: bytes, receipt: Receipt, *, parts: int = 0
-    ) -> None:
-        """Say that the answer whose body has this digest, or that came in so many parts, stands in the log."""
-        await self._send(reply_to, Frame("commit", attempt, _encode_json(receipt), digest, parts))
-
-    async def send_failed(self, reply_to: str, failure: Failure) -> None:
-        """Say that there will be no answer."""
-        await self._send(reply_to, Frame("failed", 0, _encode_json(failure)))
-
-    async def _send(self, reply_to: str, frame: Frame) -> None:
-        encoded = _encode(frame)
-        if self._sent is None:
-            await self._client.publish(reply_to, encoded)
-            return
-        self._sent.keep(reply_to.rpartition(".")[2], encoded)
-        with suppress(*BrokerErrors):  # what is kept is sent again: an answer that was paid for is not given up for it
-            await self._client.publish(reply_to, encoded)
-
-    async def _send_again(self, message: Msg) -> None:
-        """Send what is kept of the frames that are asked for; another worker may have them."""
-        assert self._sent is not None, "it listens"
-        wanted = _decode_resend(message.data)
-        for encoded in self._sent.of(message.subject.rpartition(".")[2]):
-            frame = _decode(encoded)
-            is_piece = frame.kind in ("body", "part")
-            if frame.attempt == wanted.attempt and (not is_piece or frame.number >= wanted.number):
-                await self._client.publish(message.reply, encoded)
-
-    async def has_begun(self, reply_to: str) -> bool:
-        """Whether the caller may have been given a part of the answer; True where no API process says otherwise."""
-        try:
-            answer = await self._client.request(reply_to, _encode(Frame("begun?", 0)), timeout=ASK_TIMEOUT_S)
-        except BrokerErrors:
-            return True
-        return bool(answer.data != NO)
-
-    async def is_awaited(self, request_id: str) -> bool:
-        """Whether somebody waits who asked the same as this request's caller."""
-        try:
-            await self._client.request(waiting_subject(request_id), b"", timeout=ASK_TIMEOUT_S)
-        except NoRespondersError:
-            return False
-        except BrokerErrors:  # nobody can tell: the answer is not thrown away
-            return True
-        return True
-
-    async def send_done(self, request_id: str) -> None:
-        """Tell those who asked the same that the request has ended, one way or the other."""
-        await self._client.publish(done_subject(request_id), b"")
 
 
 class Collector(Protocol):
@@ -397,11 +261,11 @@ class ReplyInbox:
         async def take(_message: Msg) -> None:
             ended.set()
 
-        async def say_so(message: Msg) -> None:
+        async def confirm(message: Msg) -> None:
             await message.respond(YES)
 
         done = await self._client.subscribe(done_subject(request_id), cb=take)
-        waiting = await self._client.subscribe(waiting_subject(request_id), cb=say_so)
+        waiting = await self._client.subscribe(followers_subject(request_id), cb=confirm)
         try:
             yield ended
         finally:
@@ -422,6 +286,6 @@ class ReplyInbox:
             await message.respond(NO if waiter is not None and waiter.begin_again() else YES)
         elif waiter is not None and message.data:  # empty: NATS says that no worker listens to a resend
             try:
-                waiter.take(_decode(message.data))
+                waiter.take(decode_frame(message.data))
             except Overloaded as error:
                 waiter.fail(error)

@@ -30,6 +30,6 @@ def holding_subject(request_id: str) -> str:
     return f"holding.{request_id}"
 
 
-def waiting_subject(request_id: str) -> str:
+def followers_subject(request_id: str) -> str:
     """Where those listen who wait for a request that is not theirs: whoever asks here learns whether there are any."""
     return f"waiting.{request_id}"

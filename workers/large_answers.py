@@ -5,8 +5,8 @@ a provider that sends slowly holds up the large answers of its own project only.
 """
 
 import asyncio
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from workers.fair_queue import FairQueue
 
@@ -22,9 +22,15 @@ class LargeAnswers:
     def __init__(self, turns: int = TURNS) -> None:
         self._queue = FairQueue[asyncio.Future[None]](turns, project_factor=1, key_factor=1)
 
-    def turn(self, project_id: str, key_id: str) -> "Turn":
-        """The turn of one attempt: taken when its answer becomes large, given back when the block ends."""
-        return Turn(self, project_id, key_id)
+    @contextmanager
+    def turn(self, project_id: str, key_id: str) -> Iterator["Turn"]:
+        """Give an attempt its turn: taken when its answer becomes large, given back when the block ends."""
+        turn = Turn(self, project_id, key_id)
+        try:
+            yield turn
+        finally:
+            if turn.is_taken:
+                self.give_back(project_id, key_id)
 
     async def take(self, project_id: str, key_id: str) -> None:
         """Wait for a turn. The caller gives it back."""
@@ -39,7 +45,7 @@ class LargeAnswers:
             raise
 
     def give_back(self, project_id: str, key_id: str) -> None:
-        """StreamSummary a turn."""
+        """End a turn."""
         self._queue.finish(project_id, key_id)
         self._start_next()
 
@@ -58,22 +64,10 @@ class Turn:
     def __init__(self, answers: LargeAnswers, project_id: str, key_id: str) -> None:
         self._answers = answers
         self._tenant = (project_id, key_id)
-        self._is_taken = False
+        self.is_taken = False
 
     async def take(self) -> None:
         """Wait until the attempt may have a large answer in memory."""
-        if not self._is_taken:
+        if not self.is_taken:
             await self._answers.take(*self._tenant)
-            self._is_taken = True
-
-    def __enter__(self) -> Self:
-        """Nothing is taken yet."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give back what was taken."""
-        if self._is_taken:
-            self._is_taken = False
-            self._answers.give_back(*self._tenant)
+            self.is_taken = True

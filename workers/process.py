@@ -18,7 +18,7 @@ from infra.event_log import EventLog
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
 from infra.notifications import KEYS_CHANGED, Notifications
 from infra.provider_keys import ProviderKeys
-from infra.replies import ReplySender
+from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
 from workers.attempt_recorder import AttemptRecorder
@@ -32,7 +32,6 @@ from workers.providers.registry import make_providers
 from workers.providers.sessions import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
-from workers.waiting_callers import WaitingCallers
 from workers.webhooks import AlertWebhooks
 
 DRAIN_TIMEOUT_S = 20.0
@@ -68,9 +67,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         base_urls=settings.provider_base_urls,
         blobs=blobs,
     )
-    replies, cancellations = ReplySender(broker), CancellationListener()
-    await cancellations.listen(broker)
-    callers = WaitingCallers(replies=replies, cancellations=cancellations)
+    replies, cancellations = ReplySender(broker), CancellationListener(broker)
+    await cancellations.listen()
     await replies.listen()
     attempts = AttemptsInHand(broker)
     await attempts.listen()
@@ -80,8 +78,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         claims=claims,
         calls=calls,
         recorder=recorder,
-        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies, callers=callers),
-        callers=callers,
+        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies),
+        cancellations=cancellations,
         attempts=attempts,
         replies=replies,
         now=_now,

@@ -207,7 +207,7 @@ class PullLoop:
                 self._pull_again()
 
     async def _release(self, subscription: Subscription) -> None:
-        """StreamSummary the interest in more; what the broker has already sent goes back to it, for other workers."""
+        """End the subscription; what the broker has already sent goes back to it, for other workers."""
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it untyped

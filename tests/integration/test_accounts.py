@@ -122,5 +122,5 @@ async def test_what_lies_at_a_provider_is_asked_for_under_no_credential_that_pro
         is_passthrough=True,
         needs_own_credential=True,
     )
-    assert (await calls.prepare(job)).credential == (Credential(SECRET) if own else None)
-    assert (await calls.prepare(replace(job, needs_own_credential=False))).credential is not None
+    assert (await calls.prepare(job)).call.credential == (Credential(SECRET) if own else None)
+    assert (await calls.prepare(replace(job, needs_own_credential=False))).call.credential is not None

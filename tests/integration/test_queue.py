@@ -18,7 +18,9 @@ from infra.broker import Broker
 from infra.byte_budget import ByteBudget, BytesInHand
 from infra.embedded_nats import EmbeddedNats
 from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM, Job, JobQueue, Lane, consumer_name
-from infra.replies import FRAME_BYTES, Committed, ReplyInbox, ReplySender
+from infra.replies import Committed, ReplyInbox
+from infra.reply_frames import FRAME_BYTES
+from infra.reply_sender import ReplySender
 from infra.resends import MAX_RESENDS
 from tests.integration.ledger import START
 from tests.jobs import make_job
