@@ -10,7 +10,7 @@ from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.errors import ProviderRejected
 from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
-from workers.providers.provider import ProviderPayload, ProviderCall
+from workers.providers.provider import ProviderCall, ProviderPayload
 
 MAX_BLOCKED_S = 1.0
 """Generous: the largest requests take some 20 ms."""
