@@ -1,4 +1,7 @@
-"""Everything about a question that needs nobody else: may this key ask it, where it goes, what it can cost, its key."""
+"""Plans requests: may this key make it, the body for the provider, its cache key, and the most that it can cost.
+
+Needs nothing but what is in memory.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,7 +12,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from api.authentication import Caller
-from api.request_context import InferenceRequest, RequestContext
+from api.client_disconnect import ClientDisconnect
+from api.request_context import CostBound, InferenceRequest, RequestBody, RequestContext
 from domain.cache_key import cache_key, canonical_body
 from domain.canonical.chat import ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
@@ -28,21 +32,18 @@ CAP_FLOOR_TOKENS = 256
 """A cap that the caller did not set is lowered to no less than this."""
 
 
-RequestBody = ChatRequest | EmbeddingsRequest | PassthroughRequest
-
-
 class Bounds(Struct, frozen=True, kw_only=True):
-    """How much a request may come to be."""
+    """The most tokens that a request can be counted as."""
 
     input_tokens: int
     output_tokens: int
-    """Over all its choices."""
+    """Over all choices."""
     may_lower: bool
-    """The caller set no cap of its own."""
+    """The caller set no output cap, so it may be lowered to what the budget has room for."""
 
 
 class RequestPlanner:
-    """Works questions out for one API process."""
+    """Plans for one API process."""
 
     def __init__(self, *, prices: PriceBook, upstream_models: Mapping[str, str], request_timeout_s: float) -> None:
         self._prices = prices
@@ -50,7 +51,7 @@ class RequestPlanner:
         self._request_timeout_s = request_timeout_s
 
     def route(self, caller: Caller, model: str) -> Route:
-        """Where a caller's request for a model goes.
+        """Route a model's name.
 
         Raises:
             UnknownModel: no rule matches.
@@ -58,83 +59,109 @@ class RequestPlanner:
         """
         return resolve_route(model, self._upstream_models, caller.providers)
 
-    def plan(self, caller: Caller, inference_request: InferenceRequest) -> RequestContext:
-        """Work a question out.
+    def plan(
+        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool
+    ) -> RequestContext:
+        """Plan a request, up to its cache key.
 
         Raises:
-            UnknownModel, Forbidden, InvalidRequest: it may not be asked; nothing was held.
+            Forbidden, InvalidRequest: the key may not use the model, or the provider cannot serve the request.
 
         """
-        request = inference_request.request
-        route = self.route(caller, request.model)
-        _check_allowed(caller, request.model)
-        check(request, route, inference_request.operation)
-        if isinstance(request, ChatRequest) and inference_request.has_native_defaults:
-            request = settled_temperature(request, route.upstream_model)
-        price = self._prices.price(route, inference_request.received_at)
-        bounds = _within_limits(self._bounds(request, route))
-        unbounded = _unbounded(request, route)
-        hold, min_hold = None, ZERO
-        if price is not None and unbounded is None:
-            hold = min_hold = _within_hold(bound(bounds.input_tokens, bounds.output_tokens, price))
-            if bounds.may_lower and caller.settings.output_cap == "lower":
-                min_hold = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
-        body = _body(request, inference_request, route)
+        body, route, cache = inference_request.body, inference_request.route, inference_request.cache
+        allowed = caller.settings.models
+        if allowed is not None and body.model not in allowed:
+            raise Forbidden(f"this key may not use model {body.model!r}; it may use: {', '.join(allowed)}")
+        check(body, route, inference_request.operation)
+        if isinstance(body, ChatRequest) and inference_request.has_native_defaults:
+            body = settled_temperature(body, route.upstream_model)
+        payload = _payload(body, inference_request, route)
+        received_at = inference_request.received_at
         return RequestContext(
             caller=caller,
             inference_request=inference_request,
+            disconnect=disconnect,
             route=route,
-            request=request,
             body=body,
-            key=_key(caller, inference_request, route, body),
+            payload=payload,
+            cache_key=_cache_key(caller, inference_request, route, payload),
+            min_created_at=received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None,
+            deadline=received_at + timedelta(seconds=self._request_timeout_s),
+            needs_own_credential=route.provider in caller.own_credentials,
+            is_counted=is_counted,
+        )
+
+    def bound_cost(self, ctx: RequestContext) -> RequestContext:
+        """Bound what a request can cost: what it has to hold.
+
+        Raises:
+            InvalidRequest: it may be counted, or charged, as more than is allowed.
+
+        """
+        price = self._prices.price(ctx.route, ctx.inference_request.received_at)
+        bounds = _within_limits(self._bounds(ctx.body, ctx.route))
+        unbounded_field = _unbounded_field(ctx.body, ctx.route)
+        hold, min_hold = None, ZERO
+        if price is not None and unbounded_field is None:
+            hold = min_hold = _within_hold(bound(bounds.input_tokens, bounds.output_tokens, price))
+            if bounds.may_lower and ctx.caller.settings.output_cap == "lower":
+                min_hold = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
+        cost = CostBound(
             price=price,
-            unbounded=unbounded,
+            unbounded_field=unbounded_field,
             input_tokens=bounds.input_tokens,
             output_tokens=bounds.output_tokens,
             hold_nano_usd=hold,
             min_hold_nano_usd=min_hold,
-            deadline=inference_request.received_at + timedelta(seconds=self._request_timeout_s),
         )
+        return replace(ctx, cost=cost)
 
-    def _bounds(self, request: RequestBody, route: Route) -> Bounds:
+    def _bounds(self, body: RequestBody, route: Route) -> Bounds:
         window = self._prices.context_window(route)
-        if not isinstance(request, PassthroughRequest):
+        if not isinstance(body, PassthroughRequest):
             return Bounds(
-                input_tokens=input_bound(request),
-                output_tokens=output_bound(request, route.upstream_model, window),
-                may_lower=isinstance(request, ChatRequest) and request.max_tokens is None,
+                input_tokens=input_bound(body),
+                output_tokens=output_bound(body, route.upstream_model, window),
+                may_lower=isinstance(body, ChatRequest) and body.max_tokens is None,
             )
-        if request.operation == "count_tokens":
+        if body.operation == "count_tokens":
             return Bounds(input_tokens=0, output_tokens=0, may_lower=False)
-        input_tokens = request.input_tokens
-        if request.has_external_content:
+        input_tokens = body.input_tokens
+        if body.has_external_content:
             input_tokens += window or DEFAULT_CONTEXT_WINDOW
-        if request.operation == "embeddings":
+        if body.operation == "embeddings":
             return Bounds(input_tokens=input_tokens, output_tokens=0, may_lower=False)
-        cap = _cap(request, route)
-        output_tokens = request.choices * (cap or longest_answer(route.upstream_model, window))
+        cap = _cap(body, route)
+        output_tokens = body.choices * (cap or longest_answer(route.upstream_model, window))
         return Bounds(input_tokens=input_tokens, output_tokens=output_tokens, may_lower=cap is None)
 
 
-def lower_cap(ctx: RequestContext, granted_nano_usd: NanoUsd) -> None:
-    """Lower the output cap to what a smaller hold than asked for covers; such an answer is nobody else's."""
-    if ctx.hold_nano_usd is None or granted_nano_usd >= ctx.hold_nano_usd:
-        return
-    assert ctx.price is not None, "what was held has a price"
-    request = ctx.request
-    assert not isinstance(request, EmbeddingsRequest), "only an answer's length has a cap"
-    cap = cap_within(granted_nano_usd, ctx.input_tokens, ctx.price)
-    if isinstance(request, ChatRequest):
-        ctx.request = replace(request, max_tokens=cap)
-        ctx.body = canonical_body(ctx.request)
+def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
+    """Lower the output cap to what a hold covers that is less than asked for. Such a response is not shared."""
+    cost = ctx.cost
+    if cost.hold_nano_usd is None or hold_nano_usd >= cost.hold_nano_usd:
+        return ctx
+    assert cost.price is not None, "what is held has a price"
+    assert not isinstance(ctx.body, EmbeddingsRequest), "embeddings have no output cap"
+    cap = cap_within(hold_nano_usd, cost.input_tokens, cost.price)
+    lowered_cap, body, payload, choices = cap, ctx.body, ctx.payload, 1
+    if isinstance(body, ChatRequest):
+        body = replace(body, max_tokens=cap)
+        payload = canonical_body(body)
     else:
-        cap //= request.choices
+        choices = body.choices
+        lowered_cap = cap // choices
         model = ctx.route.upstream_model
-        field = cap_field(request, takes_completion_tokens=wants_max_completion_tokens(model))
-        ctx.body = rewrite(ctx.body, {field: cap})
-    ctx.lowered_cap = cap
-    ctx.output_tokens = cap * (request.choices if isinstance(request, PassthroughRequest) else 1)
-    ctx.key = None
+        field = cap_field(body, takes_completion_tokens=wants_max_completion_tokens(model))
+        payload = rewrite(payload, {field: lowered_cap})
+    return replace(
+        ctx,
+        body=body,
+        payload=payload,
+        cache_key=None,
+        lowered_cap=lowered_cap,
+        cost=replace(cost, hold_nano_usd=hold_nano_usd, output_tokens=lowered_cap * choices),
+    )
 
 
 def _within_limits(bounds: Bounds) -> Bounds:
@@ -161,51 +188,45 @@ def _within_hold(hold_nano_usd: NanoUsd) -> NanoUsd:
     return hold_nano_usd
 
 
-def _check_allowed(caller: Caller, model: str) -> None:
-    allowed = caller.settings.models
-    if allowed is not None and model not in allowed:
-        raise Forbidden(f"this key may not use model {model!r}; it may use: {', '.join(allowed)}")
-
-
-def _unbounded(request: RequestBody, route: Route) -> str | None:
-    """The field whose cost nobody can bound. A provider by configuration may sell anything by a field of its own."""
-    if not isinstance(request, PassthroughRequest):
+def _unbounded_field(body: RequestBody, route: Route) -> str | None:
+    """The field whose cost has no bound. A provider by configuration may charge for any field of its own."""
+    if not isinstance(body, PassthroughRequest):
         return None
-    return request.unbounded or (request.unknown if route.base_url is not None else None)
+    return body.unbounded or (body.unknown if route.base_url is not None else None)
 
 
-def _cap(request: PassthroughRequest, route: Route) -> int | None:
-    """The caller's output cap, where its provider knows the field: many of OpenAI's kind know the older one alone."""
-    has_newer_alone = request.cap_fields == ("max_completion_tokens",)
+def _cap(body: PassthroughRequest, route: Route) -> int | None:
+    """The caller's output cap, if its provider knows the field: many of OpenAI's kind know only the older one."""
+    has_newer_alone = body.cap_fields == ("max_completion_tokens",)
     if has_newer_alone and route.base_url is not None and not wants_max_completion_tokens(route.upstream_model):
         return None
-    return request.output_cap
+    return body.output_cap
 
 
-def _body(request: RequestBody, inference_request: InferenceRequest, route: Route) -> bytes:
-    if not isinstance(request, PassthroughRequest):
-        return canonical_body(request)
+def _payload(body: RequestBody, inference_request: InferenceRequest, route: Route) -> bytes:
+    if not isinstance(body, PassthroughRequest):
+        return canonical_body(body)
     changes: dict[str, Any] = {}
-    if request.model != route.upstream_model:
+    if body.model != route.upstream_model:
         changes["model"] = route.upstream_model
-    if inference_request.stream is not None and (request.dialect, request.operation) == ("openai", "chat"):
-        changes["stream_options"] = request.stream_options | {"include_usage": True}
-    return rewrite(request.body, changes) if changes else request.body
+    if inference_request.stream is not None and (body.dialect, body.operation) == ("openai", "chat"):
+        changes["stream_options"] = body.stream_options | {"include_usage": True}
+    return rewrite(body.body, changes) if changes else body.body
 
 
-def _key(caller: Caller, inference_request: InferenceRequest, route: Route, body: bytes) -> bytes | None:
-    """Whether an answer is streamed, and with what in it, is no part of the question; what its provider is told is."""
-    request = inference_request.request
+def _cache_key(caller: Caller, inference_request: InferenceRequest, route: Route, payload: bytes) -> bytes | None:
+    """Ignores `stream` and `stream_options`; includes the vendor headers and the query that are forwarded."""
+    body = inference_request.body
     if inference_request.cache.mode == "off":
         return None
-    if isinstance(request, PassthroughRequest):
-        members = msgspec.json.decode(body)
-        body = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
-        body = canonical_body((request.dialect, inference_request.headers, inference_request.query)) + body
+    if isinstance(body, PassthroughRequest):
+        members = msgspec.json.decode(payload)
+        payload = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
+        payload = canonical_body((body.dialect, inference_request.headers, inference_request.query)) + payload
     return cache_key(
         project_id=caller.project_id,
         operation=inference_request.operation,
         provider=route.provider if route.base_url is None else f"{route.provider} {route.base_url}",
         upstream_model=route.upstream_model,
-        body=body,
+        body=payload,
     )

@@ -12,6 +12,7 @@ from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
+from api.request_planner import RequestPlanner
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.database import Pool
@@ -35,6 +36,7 @@ class Services:
     provider_settings: ProviderSettings
     authenticator: Authenticator
     inference: InferenceService
+    planner: RequestPlanner
     large_requests: LargeRequests
     metrics: Metrics
     rate_refusals: RateRefusals

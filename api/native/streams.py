@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from api.inference import InferenceResponse
+from api.inference_response import InferenceResponse
 from api.native.envelope import FailureEnvelope, Stream
 from api.request_context import InferenceRequest
 from domain.canonical.chat import ChatResponse
@@ -29,22 +29,22 @@ class NativeStream:
     """One answer's."""
 
     def __init__(self, inference_request: InferenceRequest) -> None:
-        self._question = inference_request
+        self._inference_request = inference_request
 
-    def replay(self, answer: InferenceResponse) -> Iterator[bytes]:
+    def replay(self, response: InferenceResponse) -> Iterator[bytes]:
         """See `SurfaceStream`."""
-        writer, known = NativeWriter(), _decode(answer.body)
+        writer, known = NativeWriter(), _decode(response.body)
         for chunk in replay_chat(known):
             yield writer.write(chunk)
-        latency = datetime.now(UTC) - self._question.received_at
-        cost = answer.cost_nano_usd
+        latency = datetime.now(UTC) - self._inference_request.received_at
+        cost = response.cost_nano_usd
         yield writer.end(
             known.usage,
             to_usd(cost) if cost is not None else None,
-            cached=answer.cache == "HIT",
+            cached=response.cache == "HIT",
             latency_ms=max(0, round(latency.total_seconds() * 1000)),
         )
 
     def error(self, failure: GatewayError, _sent: bytes) -> bytes:
         """See `SurfaceStream`."""
-        return error(failure.code, failure.message, self._question.request_id, failure.details)
+        return error(failure.code, failure.message, self._inference_request.request_id, failure.details)

@@ -69,7 +69,7 @@ async def _one(request: HttpRequest, name: str) -> ListedModel:
     if found is not None:
         return found
     caller, services = await caller_of(request), services_of(request)
-    to = services.inference.route(caller, name)
+    to = services.planner.route(caller, name)
     if to.base_url is None or (caller.settings.models is not None and name not in caller.settings.models):
         raise UnknownModel(name)
     return services.prices.listing(to, datetime.now(UTC))

@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 from litestar import Response
 
-from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
-from api.inference import InferenceResponse
+from api.inference_response import InferenceResponse
 from api.request_context import InferenceRequest
 from api.request_options import cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
@@ -81,9 +80,8 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)
     services = services_of(request)
-    inference = services.inference
-    passthrough, translated = await services.large_requests.run(
-        caller.project_id, len(body), _parsed, body, endpoint, lambda model: inference.route(caller, model)
+    passthrough, translated, route = await services.large_requests.run(
+        caller.project_id, len(body), _parsed, body, endpoint, lambda model: services.planner.route(caller, model)
     )
     with_usage = endpoint.surface != "openai" or passthrough.stream_options.get("include_usage") is True
     is_stream = passthrough.is_stream and endpoint.replay_wire is not None
@@ -92,7 +90,8 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     inference_request = InferenceRequest(
         request_id=request_id,
         operation=endpoint.operation,
-        request=passthrough if translated is None else translated.request,
+        body=passthrough if translated is None else translated.request,
+        route=route,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
@@ -103,30 +102,30 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         or None,
         query=_query(request) if endpoint.forwards_query else None,
     )
+    response = await services.inference.infer(caller, inference_request, request.receive)
     if inference_request.stream is not None:
-        async with watch_disconnect(request.receive) as disconnect:
-            answer = await inference.stream(caller, inference_request, disconnect)
         stream = VendorStream(endpoint, inference_request, is_translated=translated is not None)
-        return EventStream(answer, stream, named | stream_headers(answer) | endpoint.limit_headers(answer.limit_status))
-    async with watch_disconnect(request.receive, listen=caller.cancel_on_disconnect) as disconnect:
-        answer = await inference.answer(caller, inference_request, disconnect)
-    content = await offload(len(answer.body), _written, answer, translated)
-    headers = named | answer_headers(answer) | endpoint.limit_headers(answer.limit_status)
+        headers = named | stream_headers(response) | endpoint.limit_headers(response.limit_status)
+        return EventStream(response, stream, headers)
+    assert isinstance(response, InferenceResponse), "not asked to be streamed"
+    content = await offload(len(response.body), _written, response, translated)
+    headers = named | answer_headers(response) | endpoint.limit_headers(response.limit_status)
     return Response(content, media_type=JSON, headers=headers)
 
 
 def _parsed(
     body: bytes, endpoint: Endpoint, route_of: Callable[[str], Route]
-) -> tuple[PassthroughRequest, TranslatedRequest | None]:
-    """The request as its provider is asked it: in its own dialect, and read into the canonical form for any other."""
+) -> tuple[PassthroughRequest, TranslatedRequest | None, Route]:
+    """The request, also translated unless its provider speaks the caller's dialect; and its route."""
     passthrough = read_wire(body, endpoint.dialect, endpoint.operation)
-    if passes_on(route_of(passthrough.model).kind, endpoint.dialect):
-        return passthrough, None
+    route = route_of(passthrough.model)
+    if passes_on(route.kind, endpoint.dialect):
+        return passthrough, None, route
     if endpoint.translated is None:
         raise InvalidRequest(
             f"`model` {passthrough.model!r} is no model of a provider that serves this call", field="model"
         )
-    return passthrough, endpoint.translated(body)
+    return passthrough, endpoint.translated(body), route
 
 
 def _query(request: HttpRequest) -> str | None:
@@ -141,24 +140,24 @@ class VendorStream:
 
     def __init__(self, endpoint: Endpoint, inference_request: InferenceRequest, *, is_translated: bool) -> None:
         self._endpoint = endpoint
-        self._question = inference_request
+        self._inference_request = inference_request
         self._is_translated = is_translated
 
-    def replay(self, answer: InferenceResponse) -> Iterable[bytes]:
+    def replay(self, response: InferenceResponse) -> Iterable[bytes]:
         """See `SurfaceStream`."""
-        stream_format = self._question.stream
+        stream_format = self._inference_request.stream
         assert stream_format is not None, "asked to be streamed"
         if self._is_translated:
             assert self._endpoint.replay_translated is not None, "what is told can be told again"
             return self._endpoint.replay_translated(
-                _decode_chat(answer.body), answer.receipt.usage, _cost(answer), stream_format.with_usage
+                _decode_chat(response.body), response.receipt.usage, _cost(response), stream_format.with_usage
             )
         assert self._endpoint.replay_wire is not None, "what is streamed can be streamed again"
-        return self._endpoint.replay_wire(answer.body, _cost(answer), stream_format.with_usage)
+        return self._endpoint.replay_wire(response.body, _cost(response), stream_format.with_usage)
 
     def error(self, error: GatewayError, sent: bytes) -> bytes:
         """See `SurfaceStream`."""
-        return self._endpoint.error(error, self._question.request_id, sent)
+        return self._endpoint.error(error, self._inference_request.request_id, sent)
 
 
 def render_stream(writer: Any, answer: ChatResponse, usage: TokenUsage, cost_usd: Decimal | None) -> Iterator[bytes]:
