@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-import msgspec
 from msgspec.structs import replace
 
 from api.client_disconnect import ClientDisconnect
@@ -21,8 +20,6 @@ from infra.replies import ReplyInbox
 RETRY_S = 0.025
 """How often the head of a queue asks again: a hold is released a moment after its response."""
 WAITING = ("full", "busy")
-
-_encode = msgspec.json.Encoder().encode
 
 
 class StaleKey(Exception):
@@ -102,7 +99,6 @@ class AdmissionController:
         return decision
 
     def _request(self, ctx: RequestContext, served: Commit | None) -> AdmissionRequest:
-        inference_request, route = ctx.inference_request, ctx.route
         return AdmissionRequest(
             min_created_at=ctx.min_created_at if served is None else None,
             served=served,
@@ -112,19 +108,10 @@ class AdmissionController:
             is_counted=ctx.is_counted,
             key_version=ctx.caller.key_version,
             attempt=Attempt(
-                request_id=inference_request.request_id,
-                project_id=ctx.caller.project_id,
-                key_id=ctx.caller.key_id,
-                operation=inference_request.operation,
-                model=route.model,
-                provider=route.provider,
-                upstream_model=route.upstream_model,
-                metadata=_encode(inference_request.metadata).decode()
-                if inference_request.metadata is not None
-                else None,
+                identity=ctx.identity,
                 cache_key=None if served is not None else ctx.cache_key,
-                reply_to=self._inbox.subject(inference_request.request_id),
-                admitted_at=inference_request.received_at if served is None else served.at,
+                reply_to=self._inbox.subject(ctx.identity.request_id),
+                admitted_at=ctx.inference_request.received_at if served is None else served.at,
                 deadline=ctx.deadline,
                 uses_installation_credential=ctx.uses_installation_credential,
             ),

@@ -66,7 +66,7 @@ class Dispatcher:
             ClientDisconnected: the client left first; nothing is held, or the worker has been told.
 
         """
-        request_id = ctx.inference_request.request_id
+        request_id = ctx.identity.request_id
         with self._lane(ctx) as lane, self._inbox.expect(request_id, ctx.inference_request.in_hand) as ended:
             try:
                 ctx.disconnect.check()
@@ -85,7 +85,7 @@ class Dispatcher:
 
     async def stream(self, ctx: RequestContext) -> StreamedResponse:
         """Publish the job and wait for the first part of the response. Raises as `call`."""
-        request_id = ctx.inference_request.request_id
+        request_id = ctx.identity.request_id
         incoming = IncomingStream(self._inbox.resends(request_id), in_hand=ctx.inference_request.in_hand)
         closing = ExitStack()
         lane = closing.enter_context(self._lane(ctx))
@@ -124,7 +124,7 @@ class Dispatcher:
 
     async def _committed_late(self, ctx: RequestContext) -> Committed:
         """The response that the log has at the deadline, though it did not arrive."""
-        cached = await self._cache.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
+        cached = await self._cache.of_request(ctx.identity.project_id, ctx.identity.request_id)
         if cached is not None:
             return Committed(0, cached.body, cached.receipt)
         error = ctx.timed_out()
@@ -144,7 +144,7 @@ class Dispatcher:
 
     async def _withdraw(self, ctx: RequestContext, error: GatewayError) -> bool:
         """Take the admission back, and record the error that the request ended with. False: a worker has claimed it."""
-        if not await self._admission.drop(ctx.inference_request.request_id):
+        if not await self._admission.drop(ctx.identity.request_id):
             return False
         await self._recorder.record_failed(ctx, error)
         return True
@@ -155,17 +155,11 @@ class Dispatcher:
         blob_id = None
         if len(ctx.payload) > INLINE_BODY_LIMIT_BYTES:
             body, blob_id = None, new_id("blob")
-            await self._blobs.write(ctx.caller.project_id, blob_id, ctx.payload, ctx.deadline)
+            await self._blobs.write(ctx.identity.project_id, blob_id, ctx.payload, ctx.deadline)
         return Job(
-            request_id=inference_request.request_id,
-            project_id=ctx.caller.project_id,
-            key_id=ctx.caller.key_id,
-            operation=inference_request.operation,
-            model=route.model,
-            provider=route.provider,
+            identity=ctx.identity,
             kind=route.kind,
             base_url=route.base_url,
-            upstream_model=route.upstream_model,
             price=ctx.cost.price,
             body=body,
             body_blob_id=blob_id,
@@ -178,21 +172,20 @@ class Dispatcher:
             input_bound=ctx.cost.input_tokens,
             output_bound=ctx.cost.output_tokens,
             may_think_unseen=may_think_unseen(route.upstream_model),
-            reply_to=self._inbox.subject(inference_request.request_id),
+            reply_to=self._inbox.subject(ctx.identity.request_id),
             admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),
             deadline_ms=round(ctx.deadline.timestamp() * 1000),
             cache_key=ctx.cache_key,
             cache_ttl_s=inference_request.cache.ttl_s,
-            metadata=inference_request.metadata,
         )
 
     @contextmanager
     def _lane(self, ctx: RequestContext) -> Iterator[Lane]:
         """Count a request until the block ends. Gives the lane for its job: `bulk` if the tenant has many in flight."""
-        counted = ((self._by_project, ctx.caller.project_id), (self._by_key, ctx.caller.key_id))
+        counted = ((self._by_project, ctx.identity.project_id), (self._by_key, ctx.identity.key_id))
         is_many = (
-            self._by_project[ctx.caller.project_id] >= SYNC_PER_PROJECT
-            or self._by_key[ctx.caller.key_id] >= SYNC_PER_KEY
+            self._by_project[ctx.identity.project_id] >= SYNC_PER_PROJECT
+            or self._by_key[ctx.identity.key_id] >= SYNC_PER_KEY
         )
         for counter, name in counted:
             counter[name] += 1

@@ -39,7 +39,7 @@ class StreamedResponse:
         following: Callable[[], Awaitable[bytes | None]],
         close: Callable[[], None],
     ) -> None:
-        self.request_id = ctx.inference_request.request_id
+        self.request_id = ctx.identity.request_id
         self.route = ctx.route
         self.limit_status = ctx.limit_status
         self.lowered_cap = ctx.lowered_cap

@@ -19,6 +19,7 @@ from domain.events import Operation
 from domain.limits import LimitStatus
 from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
+from domain.request_identity import RequestIdentity
 from domain.routing import ECHO, Route
 from infra.admission import AdmissionDecision
 from infra.byte_budget import BytesInHand
@@ -77,6 +78,7 @@ class CostBound(Struct, frozen=True, kw_only=True):
 class RequestContext(Struct, frozen=True, kw_only=True):
     """A request with everything that has been decided about it so far."""
 
+    identity: RequestIdentity
     caller: Caller
     inference_request: InferenceRequest
     disconnect: ClientDisconnect

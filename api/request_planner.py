@@ -24,6 +24,7 @@ from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within, input_bound, output_bound
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NANO_PER_USD, ZERO, NanoUsd
+from domain.request_identity import RequestIdentity
 from domain.routing import Route, resolve_route, settled_temperature, wants_max_completion_tokens
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
@@ -78,6 +79,16 @@ class RequestPlanner:
         payload = _payload(body, inference_request, route)
         received_at = inference_request.received_at
         return RequestContext(
+            identity=RequestIdentity(
+                request_id=inference_request.request_id,
+                project_id=caller.project_id,
+                key_id=caller.key_id,
+                operation=inference_request.operation,
+                model=route.model,
+                provider=route.provider,
+                upstream_model=route.upstream_model,
+                metadata=inference_request.metadata,
+            ),
             caller=caller,
             inference_request=inference_request,
             disconnect=disconnect,

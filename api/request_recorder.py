@@ -5,7 +5,6 @@ What happens from the claim on is recorded by `workers/attempt_recorder.py`.
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from api.memory_cache import CachedResponse
 from api.request_context import RequestContext
@@ -28,7 +27,7 @@ class RequestRecorder:
         """The commit of a cache hit, to be appended; `is_shared`: the response of a request that was in flight."""
         now = self._now()
         served = RequestServedFromCache(
-            **_identity(ctx),
+            **ctx.identity.event_fields(),
             origin_request_id=cached.request_id,
             shared=is_shared,
             usage=cached.receipt.usage,
@@ -40,7 +39,7 @@ class RequestRecorder:
     async def record_rejected(self, ctx: RequestContext, window: Window) -> None:
         """Record that a window of a budget has refused a request."""
         rejected = RequestRejected(
-            **_identity(ctx),
+            **ctx.identity.event_fields(),
             window=window.name,
             limit_nano_usd=window.limit_nano_usd,
             taken_nano_usd=window.taken_nano_usd,
@@ -53,12 +52,12 @@ class RequestRecorder:
         """Record the error of a request that no worker has claimed."""
         now = self._now()
         failed = RequestFailed(
-            **_identity(ctx), code=error.code, message=error.message, latency_ms=_latency_ms(ctx, now)
+            **ctx.identity.event_fields(), code=error.code, message=error.message, latency_ms=_latency_ms(ctx, now)
         )
         await record(
             self._log,
-            request_id=ctx.inference_request.request_id,
-            project_id=ctx.caller.project_id,
+            request_id=ctx.identity.request_id,
+            project_id=ctx.identity.project_id,
             at=now,
             decide=lambda history: decide_failed(history, None, failed),
             history=[],
@@ -67,24 +66,12 @@ class RequestRecorder:
 
 def _first_commit(ctx: RequestContext, event: Event, at: datetime) -> Commit:
     return Commit(
-        stream=request_stream(ctx.inference_request.request_id),
+        stream=request_stream(ctx.identity.request_id),
         expected_version=0,
-        project_id=ctx.caller.project_id,
+        project_id=ctx.identity.project_id,
         at=at,
         events=(event,),
     )
-
-
-def _identity(ctx: RequestContext) -> dict[str, Any]:
-    """The fields that every event of a request has."""
-    return {
-        "request_id": ctx.inference_request.request_id,
-        "key_id": ctx.caller.key_id,
-        "operation": ctx.inference_request.operation,
-        "model": ctx.route.model,
-        "provider": ctx.route.provider,
-        "metadata": ctx.inference_request.metadata,
-    }
 
 
 def _latency_ms(ctx: RequestContext, now: datetime) -> int:

@@ -43,7 +43,7 @@ class ResponseCache:
         """Store a fresh response in memory, if it has a cache key."""
         if ctx.cache_key is not None:
             entry = CachedResponse(
-                request_id=ctx.inference_request.request_id,
+                request_id=ctx.identity.request_id,
                 body=body,
                 receipt=receipt,
                 created_at=receipt.answered_at,
@@ -53,7 +53,7 @@ class ResponseCache:
 
     async def load(self, ctx: RequestContext, origin: str) -> CachedResponse | None:
         """The response that the index names; None if its body is no longer stored."""
-        cached = await self.of_request(ctx.caller.project_id, origin)
+        cached = await self.of_request(ctx.identity.project_id, origin)
         if cached is not None and ctx.cache_key is not None:
             self._memory.put(ctx.cache_key, cached)
         return cached
@@ -72,7 +72,7 @@ class ResponseCache:
                 if isinstance(end, RequestFailed):
                     return None  # not shared: another leads
                 if end is not None:
-                    return await self.of_request(ctx.caller.project_id, origin)
+                    return await self.of_request(ctx.identity.project_id, origin)
                 try:
                     await ctx.disconnect.or_disconnect(asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S))
                 except TimeoutError:

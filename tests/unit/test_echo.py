@@ -9,6 +9,7 @@ import pytest
 from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.errors import ProviderRejected
+from tests.jobs import make_identity
 from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
 from workers.providers.provider import ProviderCall, ProviderPayload
 
@@ -18,9 +19,7 @@ MAX_BLOCKED_S = 1.0
 
 def call(operation: str) -> ProviderCall:
     return ProviderCall(
-        provider="echo",
-        operation=operation,  # type: ignore[arg-type]  # one of the operations
-        upstream_model="echo",
+        identity=make_identity(operation=operation),
         credential=None,
         timeout_s=10,
     )
