@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from api.native.keys import NewKeyCall, key_settings
+from api.native.keys import NewKeyBody, key_settings
 from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
 from domain.decoding import invalid
@@ -84,9 +84,9 @@ def _settings(given: dict[str, object], models: tuple[str, ...]) -> KeySettings:
     """Check what was given as the native API would."""
     if models:
         given["models"] = list(models)
-    names = dict(zip(NewKeyCall.__struct_fields__, NewKeyCall.__struct_encode_fields__, strict=True))
+    names = dict(zip(NewKeyBody.__struct_fields__, NewKeyBody.__struct_encode_fields__, strict=True))
     try:
-        call = msgspec.convert({names[field]: value for field, value in given.items()}, NewKeyCall, strict=False)
+        call = msgspec.convert({names[field]: value for field, value in given.items()}, NewKeyBody, strict=False)
         return KeySettings(**key_settings({name: getattr(call, name) for name in call.__struct_fields__}))
     except msgspec.ValidationError as error:
         fail(invalid(error).message)

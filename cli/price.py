@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from api.native.prices import NewPrice, per_1k, price_set
+from api.native.prices import NewPriceBody, per_1k, price_set
 from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
 from domain.decoding import invalid
@@ -30,10 +30,10 @@ def price() -> None:
 @DATA_DIR
 def set_one(data_dir: Path | None, **given: str | None) -> None:
     """Set the price of MODEL for the whole installation. Requests admitted before keep the price they had."""
-    names = dict(zip(NewPrice.__struct_fields__, NewPrice.__struct_encode_fields__, strict=True))
+    names = dict(zip(NewPriceBody.__struct_fields__, NewPriceBody.__struct_encode_fields__, strict=True))
     try:
         values = {names[field]: value for field, value in given.items() if value is not None}
-        call = msgspec.convert(values, NewPrice, strict=False)
+        call = msgspec.convert(values, NewPriceBody, strict=False)
     except msgspec.ValidationError as error:
         fail(invalid(error).message)
 

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from api.native.budgets import dollars_of, in_nano_usd
-from api.native.projects import InstallationBudgetChange, NewProjectCall
+from api.native.projects import InstallationBudgetBody, NewProjectBody
 from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
 from domain.errors import InvalidRequest
@@ -66,7 +66,7 @@ def change(project_id: str, installation_daily_budget: str, data_dir: Path | Non
     """Change what the project with the id PROJECT may spend of the installation's provider keys."""
     dollars = None if installation_daily_budget == "none" else installation_daily_budget
     try:
-        body = msgspec.convert({"installationDailyBudget": dollars}, InstallationBudgetChange)
+        body = msgspec.convert({"installationDailyBudget": dollars}, InstallationBudgetBody)
         settings = in_nano_usd({"installation_daily_budget": body.installation_daily_budget})
     except (msgspec.ValidationError, InvalidRequest):
         fail(f"--installation-daily-budget {installation_daily_budget!r}: allowed are US dollars, and none")
@@ -81,7 +81,7 @@ def change(project_id: str, installation_daily_budget: str, data_dir: Path | Non
     run_opened(data_dir, work)
 
 
-def _call(name: str, openai_key_env: str | None, anthropic_key_env: str | None) -> NewProjectCall:
+def _call(name: str, openai_key_env: str | None, anthropic_key_env: str | None) -> NewProjectBody:
     """Check what was given as the native API would."""
     values = {"name": name}
     for field, variable in (("openaiKey", openai_key_env), ("anthropicKey", anthropic_key_env)):
@@ -91,6 +91,6 @@ def _call(name: str, openai_key_env: str | None, anthropic_key_env: str | None) 
                 fail(f"the environment variable {variable} is not set")
             values[field] = key
     try:
-        return msgspec.convert(values, NewProjectCall)
+        return msgspec.convert(values, NewProjectBody)
     except msgspec.ValidationError as error:
         fail(str(error))

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from api.native.providers import NewProvider
+from api.native.providers import NewProviderBody
 from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
 from domain.decoding import invalid
@@ -58,7 +58,7 @@ def add(
                 "models": models or None,
                 "replacesBuiltin": replaces_builtin,
             },
-            NewProvider,
+            NewProviderBody,
         )
         asked = call.provider()
     except msgspec.ValidationError as error:

@@ -6,7 +6,6 @@ report a connection that was lost half-way, which may have been charged, as one 
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from io import BytesIO
@@ -14,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from cachetools import LRUCache
 from yarl import URL
 
 from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
@@ -105,7 +105,7 @@ class SdkProvider:
         self._sessions = sessions
         self._make_target = make_target
         self._endpoints = endpoints
-        self._targets: OrderedDict[Credential, Target] = OrderedDict()
+        self._targets: LRUCache[Credential, Target] = LRUCache(MAX_CREDENTIALS)
 
     async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
         """Send the request in the vendor's dialect and read the answer."""
@@ -184,8 +184,6 @@ class SdkProvider:
             if credential.is_callers:
                 self._check(credential, provider)
             known = self._targets[credential] = self._make_target(credential)
-            if len(self._targets) > MAX_CREDENTIALS:
-                self._targets.popitem(last=False)
         return known
 
     def _check(self, credential: Credential, provider: str) -> None:
