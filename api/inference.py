@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from api.admission_controller import AdmissionController, StaleKey
 from api.authentication import Authenticator, Caller
-from api.client_disconnect import ClientDisconnect, watch_disconnect
+from api.client_disconnect import watch_disconnect
 from api.dispatch import Dispatcher
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
@@ -82,30 +82,25 @@ class InferenceService:
         is_cancellable = inference_request.stream is not None or caller.cancel_on_disconnect
         async with watch_disconnect(receive, listen=is_cancellable) as disconnect:
             for _ in range(MAX_PLANS):
+                ctx = await self._large_requests.run(
+                    caller.project_id,
+                    inference_request.size_bytes,
+                    self._planner.plan,
+                    caller,
+                    inference_request,
+                    disconnect,
+                    is_counted=is_counted,
+                )
+                if isinstance(ctx.body, PassthroughRequest):
+                    names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
+                    ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
                 try:
-                    return await self._run(await self._plan(caller, inference_request, disconnect, is_counted))
+                    return await self._run(ctx)
                 except StaleKey as stale:
                     caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
                     route = self._planner.route(caller, inference_request.body.model)
                     inference_request = replace(inference_request, route=route)
         raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
-
-    async def _plan(
-        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, is_counted: bool
-    ) -> RequestContext:
-        ctx = await self._large_requests.run(
-            caller.project_id,
-            inference_request.size_bytes,
-            self._planner.plan,
-            caller,
-            inference_request,
-            disconnect,
-            is_counted=is_counted,
-        )
-        if isinstance(ctx.body, PassthroughRequest):
-            names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
-            ctx = replace(ctx, needs_own_credential=True) if names_own else ctx
-        return ctx
 
     async def _run(self, ctx: RequestContext) -> InferenceResponse | StreamedResponse:
         pause_s = RETRY_S

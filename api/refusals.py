@@ -3,13 +3,15 @@
 A refusal is counted, and remembered if it was for the rate; one for money is recorded in the log.
 """
 
+from collections.abc import Callable, Mapping
+
 from api.metrics import Metrics
 from api.rate_refusals import RateRefusals
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.limits import NANO_PER_S
-from infra.admission import AdmissionDecision
+from infra.admission import AdmissionDecision, Outcome
 
 
 class Refusals:
@@ -28,9 +30,9 @@ class Refusals:
             Forbidden: its cost has no bound, and there is a budget.
 
         """
-        error = _refusal(ctx, decision)
-        if error is None:
+        if decision.outcome not in _ERRORS:
             return
+        error = _ERRORS[decision.outcome](ctx, decision)
         error.limit_status = decision.limit_status
         self._metrics.refusals.labels(decision.outcome).inc()
         if isinstance(error, BudgetExceeded):
@@ -41,39 +43,32 @@ class Refusals:
         raise error
 
 
-def _refusal(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError | None:
-    limit_status, settings = decision.limit_status, ctx.caller.settings
-    match decision.outcome:
-        case "rate":
-            assert limit_status.requests is not None, "there is a limit"
-            return RateLimited(
-                f"this key may make {limit_status.requests.limit} requests a minute",
-                retry_after_s=(decision.retry_after_ns or 0) / NANO_PER_S,
-            )
-        case "tokens":
-            assert limit_status.tokens is not None, "there is a limit"
-            limit, asked = limit_status.tokens.limit, ctx.cost.input_tokens
-            return RateLimited(
-                f"this key may take {limit} tokens a minute; this request may be counted as {asked}"
-                + (", which will never fit" if asked > limit else ""),
-                details={"limit": limit, "asked": asked},
-                retry_after_s=(decision.retry_after_ns or 0) / NANO_PER_S,
-            )
-        case "busy":
-            return RateLimited(
-                f"this key may have {settings.concurrency_limit} requests in flight at a time", retry_after_s=1
-            )
-        case "unpriced":
-            return _unbounded(ctx)
-        case "full" | "spent":
-            assert decision.window is not None, "money refuses in a window"
-            return BudgetExceeded.of(decision.window, ctx.cost.min_hold_nano_usd, only_held=decision.outcome == "full")
-        case _:
-            return None
+def _rate_limited(_ctx: RequestContext, decision: AdmissionDecision) -> GatewayError:
+    requests, retry_after_ns = decision.limit_status.requests, decision.retry_after_ns or 0
+    assert requests is not None, "there is a limit"
+    return RateLimited(
+        f"this key may make {requests.limit} requests a minute", retry_after_s=retry_after_ns / NANO_PER_S
+    )
 
 
-def _unbounded(ctx: RequestContext) -> Forbidden:
-    """The request's cost has no bound: its model has no known price, or a field of it has none."""
+def _token_limited(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError:
+    tokens, retry_after_ns = decision.limit_status.tokens, decision.retry_after_ns or 0
+    assert tokens is not None, "there is a limit"
+    limit, asked = tokens.limit, ctx.cost.input_tokens
+    return RateLimited(
+        f"this key may take {limit} tokens a minute; this request may be counted as {asked}"
+        + (", which will never fit" if asked > limit else ""),
+        details={"limit": limit, "asked": asked},
+        retry_after_s=retry_after_ns / NANO_PER_S,
+    )
+
+
+def _too_many(ctx: RequestContext, _decision: AdmissionDecision) -> GatewayError:
+    limit = ctx.caller.settings.concurrency_limit
+    return RateLimited(f"this key may have {limit} requests in flight at a time", retry_after_s=1)
+
+
+def _unbounded(ctx: RequestContext, _decision: AdmissionDecision) -> GatewayError:
     if ctx.cost.price is not None and ctx.cost.unbounded_field is not None:
         return Forbidden(
             f"the cost of `{ctx.cost.unbounded_field}` has no bound, and this key or its project has a budget: "
@@ -84,3 +79,20 @@ def _unbounded(ctx: RequestContext) -> Forbidden:
         f"{name} has no known price, and this key or its project has a budget: "
         f"an operator can set one with `gateway price set {name} --input … --output …`"
     )
+
+
+def _over_budget(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError:
+    assert decision.window is not None, "money refuses in a window"
+    only_held = decision.outcome == "full"
+    return BudgetExceeded.of(decision.window, ctx.cost.min_hold_nano_usd, only_held=only_held)
+
+
+_ERRORS: Mapping[Outcome, Callable[[RequestContext, AdmissionDecision], GatewayError]] = {
+    "rate": _rate_limited,
+    "tokens": _token_limited,
+    "busy": _too_many,
+    "unpriced": _unbounded,
+    "full": _over_budget,
+    "spent": _over_budget,
+}
+"""By the outcomes that are refusals."""

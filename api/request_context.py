@@ -20,7 +20,7 @@ from domain.limits import LimitStatus
 from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
 from domain.request_identity import RequestIdentity
-from domain.routing import ECHO, Route
+from domain.routing import Route
 from infra.admission import AdmissionDecision
 from infra.byte_budget import BytesInHand
 from infra.jobs import StreamFormat
@@ -104,11 +104,6 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     lowered_cap: int | None = None
     """The output cap that the budget had room for, if it is lower than the model's own."""
 
-    @property
-    def uses_installation_credential(self) -> bool:
-        """The provider is called under a credential of the installation."""
-        return self.route.kind != ECHO and self.route.provider not in self.caller.own_credentials
-
     def decided(self, decision: AdmissionDecision) -> "RequestContext":
         """The context after a decision: the request has been counted, and its key's limits are those of now."""
         return replace(self, limit_status=decision.limit_status, is_counted=True)
@@ -124,6 +119,10 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     def remaining_s(self, now: datetime) -> float:
         """Seconds until the deadline; negative after it."""
         return (self.deadline - now).total_seconds()
+
+    def latency_ms(self, now: datetime) -> int:
+        """Whole milliseconds since the request came."""
+        return max(0, round((now - self.inference_request.received_at).total_seconds() * 1000))
 
     def timed_out(self) -> ProviderTimeout:
         """The error of a request that has reached its deadline."""

@@ -110,18 +110,29 @@ class RequestPlanner:
 
         """
         price = self._prices.price(ctx.route, ctx.inference_request.received_at)
-        bounds = _within_limits(self._bounds(ctx.body, ctx.route))
+        bounds = self._bounds(ctx.body, ctx.route)
+        if bounds.input_tokens > MAX_TOKENS:
+            raise InvalidRequest(
+                f"this request may be counted as {bounds.input_tokens} tokens, of which {MAX_TOKENS} are allowed: "
+                "every image counts as its largest size"
+            )
+        output_tokens = min(bounds.output_tokens, MAX_TOKENS)  # no usage figure that is counted or charged is larger
         unbounded_field = _unbounded_field(ctx.body, ctx.route)
         hold, min_hold = None, ZERO
         if price is not None and unbounded_field is None:
-            hold = min_hold = _within_hold(bound(bounds.input_tokens, bounds.output_tokens, price))
+            hold = min_hold = bound(bounds.input_tokens, output_tokens, price)
+            if hold > MAX_HOLD:
+                raise InvalidRequest(
+                    f"this request may cost ${hold // NANO_PER_USD}; the most that one may hold is "
+                    f"${MAX_HOLD // NANO_PER_USD}"
+                )
             if bounds.may_lower and ctx.caller.settings.output_cap == "lower":
-                min_hold = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
+                min_hold = bound(bounds.input_tokens, min(output_tokens, CAP_FLOOR_TOKENS), price)
         cost = CostBound(
             price=price,
             unbounded_field=unbounded_field,
             input_tokens=bounds.input_tokens,
-            output_tokens=bounds.output_tokens,
+            output_tokens=output_tokens,
             hold_nano_usd=hold,
             min_hold_nano_usd=min_hold,
         )
@@ -173,30 +184,6 @@ def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
         lowered_cap=lowered_cap,
         cost=replace(cost, hold_nano_usd=hold_nano_usd, output_tokens=lowered_cap * choices),
     )
-
-
-def _within_limits(bounds: Bounds) -> Bounds:
-    """Bound the tokens by what an answer's usage may say: no more is ever counted, or charged.
-
-    Raises:
-        InvalidRequest: the input alone may be counted as more.
-
-    """
-    if bounds.input_tokens > MAX_TOKENS:
-        raise InvalidRequest(
-            f"this request may be counted as {bounds.input_tokens} tokens, of which {MAX_TOKENS} are allowed: "
-            "every image counts as its largest size"
-        )
-    return replace(bounds, output_tokens=min(bounds.output_tokens, MAX_TOKENS))
-
-
-def _within_hold(hold_nano_usd: NanoUsd) -> NanoUsd:
-    if hold_nano_usd > MAX_HOLD:
-        raise InvalidRequest(
-            f"this request may cost ${hold_nano_usd // NANO_PER_USD}; the most that one may hold is "
-            f"${MAX_HOLD // NANO_PER_USD}"
-        )
-    return hold_nano_usd
 
 
 def _unbounded_field(body: RequestBody, route: Route) -> str | None:

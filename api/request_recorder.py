@@ -32,7 +32,7 @@ class RequestRecorder:
             shared=is_shared,
             usage=cached.receipt.usage,
             saved_nano_usd=cached.receipt.cost_nano_usd,
-            latency_ms=_latency_ms(ctx, now),
+            latency_ms=ctx.latency_ms(now),
         )
         return _first_commit(ctx, served, now)
 
@@ -52,7 +52,7 @@ class RequestRecorder:
         """Record the error of a request that no worker has claimed."""
         now = self._now()
         failed = RequestFailed(
-            **ctx.identity.event_fields(), code=error.code, message=error.message, latency_ms=_latency_ms(ctx, now)
+            **ctx.identity.event_fields(), code=error.code, message=error.message, latency_ms=ctx.latency_ms(now)
         )
         await record(
             self._log,
@@ -65,14 +65,11 @@ class RequestRecorder:
 
 
 def _first_commit(ctx: RequestContext, event: Event, at: datetime) -> Commit:
+    identity = ctx.identity
     return Commit(
-        stream=request_stream(ctx.identity.request_id),
+        stream=request_stream(identity.request_id),
         expected_version=0,
-        project_id=ctx.identity.project_id,
+        project_id=identity.project_id,
         at=at,
         events=(event,),
     )
-
-
-def _latency_ms(ctx: RequestContext, now: datetime) -> int:
-    return max(0, round((now - ctx.inference_request.received_at).total_seconds() * 1000))
