@@ -13,6 +13,7 @@ from api.admission_controller import AdmissionController
 from api.app import create_app
 from api.authentication import Authenticator
 from api.connections import Connections, connection_limit
+from api.dispatch import Dispatcher
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
@@ -22,8 +23,10 @@ from api.pricing import PriceAdmin, refresh_prices
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
+from api.refusals import Refusals
 from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
+from api.request_recorder import RequestRecorder
 from api.response_cache import ResponseCache
 from api.services import Services
 from domain.dialects.registry import DIALECTS
@@ -81,25 +84,34 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     blobs = Blobs(pool, event_log, vault)
     memory = MemoryCache(settings.cache_memory_bytes)
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
+    planner = RequestPlanner(
+        prices=prices,
+        dialects=DIALECTS,
+        upstream_models=settings.upstream_models,
+        request_timeout_s=settings.request_timeout_s,
+    )
+    recorder = RequestRecorder(event_log, _now)
+    cache = ResponseCache(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now)
     inference = InferenceService(
         authenticator=authenticator,
-        event_log=event_log,
-        admission=AdmissionController(
-            admission=admission, log=event_log, inbox=inbox, metrics=metrics, rate_refusals=rate_refusals, now=_now
-        ),
-        cache=ResponseCache(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
-        queue=queue,
-        direct=direct,
-        inbox=inbox,
-        blobs=blobs,
-        planner=RequestPlanner(
-            prices=prices,
-            dialects=DIALECTS,
-            upstream_models=settings.upstream_models,
-            request_timeout_s=settings.request_timeout_s,
-        ),
+        planner=planner,
         large_requests=large_requests,
         objects=ProviderObjectOwnership(pool),
+        cache=cache,
+        admission=AdmissionController(admission=admission, inbox=inbox),
+        refusals=Refusals(recorder=recorder, metrics=metrics, rate_refusals=rate_refusals),
+        dispatcher=Dispatcher(
+            admission=admission,
+            recorder=recorder,
+            queue=queue,
+            direct=direct,
+            inbox=inbox,
+            blobs=blobs,
+            cache=cache,
+            now=_now,
+        ),
+        recorder=recorder,
+        event_log=event_log,
         now=_now,
     )
     services = Services(
@@ -116,6 +128,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         authenticator=authenticator,
         dialects=DIALECTS,
         inference=inference,
+        planner=planner,
         large_requests=large_requests,
         metrics=metrics,
         rate_refusals=rate_refusals,
