@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from api.inline_append import append_folded
+from api.inline_append import append_and_project
 from domain.api_key import SECRET_BYTES, format_api_key, hint
 from domain.errors import NotFound
 from domain.events import (
@@ -186,7 +186,7 @@ class Accounts:
             Commit(stream=stream, expected_version=version, project_id=project_id, at=now, events=events)
             for stream, version, events in streams
         ]
-        await append_folded(self._log, _keys, commits, store)
+        await append_and_project(self._log, _keys, commits, store)
         if self._announce is not None:
             await self._announce(project_id)
 

@@ -20,7 +20,7 @@ from api.request_lifetime import RequestLifetime
 from api.services import Services
 from api.vendors import anthropic, openai
 from api.vendors import models as vendor_models
-from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HANDLERS, either_below
+from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HANDLERS, by_path_prefix
 
 API_VERSION = "1"
 _VENDORS_PATH = "/v1"
@@ -47,7 +47,7 @@ def create_app(services: Services) -> ASGIApp:
     operator = health.routes(described)
     app = Litestar(
         [_without_options(native), *_vendors(), *operator, _swagger_ui()],
-        exception_handlers=either_below(f"{_VENDORS_PATH}/", EXCEPTION_HANDLERS),
+        exception_handlers=by_path_prefix(f"{_VENDORS_PATH}/", EXCEPTION_HANDLERS),
         state=State({"services": services}),
         request_max_body_size=services.settings.max_body_bytes,
         openapi_config=OpenAPIConfig(

@@ -10,7 +10,7 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
-from api.answering import Answer, StreamedAnswer
+from api.inference import InferenceResponse, StreamedResponse
 from domain.errors import GatewayError
 from domain.money import to_usd
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 class SurfaceStream(Protocol):
     """How a surface streams one answer."""
 
-    def replay(self, answer: Answer) -> Iterable[bytes]:
+    def replay(self, answer: InferenceResponse) -> Iterable[bytes]:
         """An answer that is known already, as a stream, to its end."""
         ...
 
@@ -34,7 +34,9 @@ class SurfaceStream(Protocol):
 class EventStream(Response[bytes]):
     """Server-Sent Events of an answer."""
 
-    def __init__(self, answer: Answer | StreamedAnswer, surface: SurfaceStream, headers: dict[str, str]) -> None:
+    def __init__(
+        self, answer: InferenceResponse | StreamedResponse, surface: SurfaceStream, headers: dict[str, str]
+    ) -> None:
         super().__init__(b"", media_type=EVENT_STREAM, headers={"cache-control": "no-cache", **headers})
         self._answer = answer
         self._surface = surface
@@ -47,17 +49,19 @@ class EventStream(Response[bytes]):
 class _Sending(ASGIStreamingResponse):
     """Sends what comes, until the end or until the caller has left."""
 
-    def __init__(self, answer: Answer | StreamedAnswer, surface: SurfaceStream, headers: dict[str, str]) -> None:
-        parts = _live(answer, surface) if isinstance(answer, StreamedAnswer) else _each(surface.replay(answer))
+    def __init__(
+        self, answer: InferenceResponse | StreamedResponse, surface: SurfaceStream, headers: dict[str, str]
+    ) -> None:
+        parts = _live(answer, surface) if isinstance(answer, StreamedResponse) else _each(surface.replay(answer))
         super().__init__(iterator=parts, media_type=EVENT_STREAM, headers=headers)
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with closing(self._answer) if isinstance(self._answer, StreamedAnswer) else nullcontext():
+        with closing(self._answer) if isinstance(self._answer, StreamedResponse) else nullcontext():
             await super().__call__(scope, receive, send)
 
 
-def answer_headers(answer: Answer) -> dict[str, str]:
+def answer_headers(answer: InferenceResponse) -> dict[str, str]:
     """What is said of an answer that comes in one piece."""
     headers = _headers(answer.cache, answer.receipt.provider, answer.receipt.upstream_model, answer.lowered_cap)
     cost_nano_usd = answer.cost_nano_usd
@@ -69,9 +73,9 @@ def answer_headers(answer: Answer) -> dict[str, str]:
     return headers
 
 
-def stream_headers(answer: Answer | StreamedAnswer) -> dict[str, str]:
+def stream_headers(answer: InferenceResponse | StreamedResponse) -> dict[str, str]:
     """What is said of a streamed answer before its cost is known."""
-    if isinstance(answer, Answer):
+    if isinstance(answer, InferenceResponse):
         return _headers(answer.cache, answer.receipt.provider, answer.receipt.upstream_model, answer.lowered_cap)
     return _headers(answer.cache, answer.route.provider, answer.route.upstream_model, answer.lowered_cap)
 
@@ -83,7 +87,7 @@ def _headers(cache: str, provider: str, model: str, lowered_cap: int | None) -> 
     return headers
 
 
-async def _live(answer: StreamedAnswer, surface: SurfaceStream) -> AsyncIterator[bytes]:
+async def _live(answer: StreamedResponse, surface: SurfaceStream) -> AsyncIterator[bytes]:
     part = b""
     try:
         async for part in answer:

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from api.native.envelope import Described, Description
 from api.native.headers import JSON
 from api.readiness import Findings, ProjectorState, State
-from api.requests import AnyRequest, check_metrics, may_read_metrics, services_of
+from api.requests import HttpRequest, check_metrics, may_read_metrics, services_of
 from domain.money import to_usd
 from infra.jobs import Replicas
 from projections.budgets import total_overage
@@ -62,7 +62,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="Can requests be served?",
         operation_class=described.operation(Description(answer=Ready, errors=(503,), enveloped=False)),
     )
-    async def ready(request: AnyRequest) -> Response[bytes]:
+    async def ready(request: HttpRequest) -> Response[bytes]:
         """Look at PostgreSQL, NATS, the migrations and the projector."""
         findings = await services_of(request).readiness.findings()
         shown = (
@@ -72,7 +72,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         return Response(_encode(ready), media_type=JSON, status_code=200 if findings.is_ready else 503)
 
     @get("/metrics", summary="Figures for Prometheus", media_type=MediaType.TEXT, include_in_schema=False)
-    async def figures(request: AnyRequest) -> Response[bytes]:
+    async def figures(request: HttpRequest) -> Response[bytes]:
         """Give this process's figures, and those of the database as it finds them."""
         check_metrics(request)
         services = services_of(request)

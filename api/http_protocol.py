@@ -310,7 +310,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     # Refusals
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Take nothing more from this connection. Answer, if it is this request's turn to be answered, and close."""
+        """Take nothing more from this connection. Send the refusal, if it is this request's turn, and close."""
         self._connections.on_refusal(refusal.status)
         stage, self._stage, self._ticks = self._stage, _Stage.REFUSED, 0
         cycle = self.cycle

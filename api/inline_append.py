@@ -9,7 +9,7 @@ from infra.event_log import Commit, Conflict, EventLog
 from projections.projection import Projection
 
 
-async def append_folded(
+async def append_and_project(
     log: EventLog,
     projection: Projection,
     commits: Sequence[Commit],

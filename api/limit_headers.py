@@ -4,36 +4,36 @@ in Anthropic's (the time at which all is there again, RFC 3339).
 
 from datetime import datetime, timedelta
 
-from domain.limits import Meter, Standing
+from domain.limits import LimitStatus, Meter
 from domain.money import to_usd
 
 _NANO_PER_MS = 1_000_000
 
 
-def limit_headers(standing: Standing) -> dict[str, str]:
+def limit_headers(limit_status: LimitStatus) -> dict[str, str]:
     """The headers of what is limited; nothing of what is not."""
     headers: dict[str, str] = {}
-    for name, meter in (("requests", standing.requests), ("tokens", standing.tokens)):
+    for name, meter in (("requests", limit_status.requests), ("tokens", limit_status.tokens)):
         if meter is not None:
             headers |= _meter_headers(name, meter)
-    if standing.budget_left_nano_usd is not None:
-        headers["x-gateway-budget-remaining-usd"] = f"{to_usd(standing.budget_left_nano_usd):f}"
+    if limit_status.budget_left_nano_usd is not None:
+        headers["x-gateway-budget-remaining-usd"] = f"{to_usd(limit_status.budget_left_nano_usd):f}"
     return headers
 
 
-def anthropic_limit_headers(standing: Standing, now: datetime) -> dict[str, str]:
+def anthropic_limit_headers(limit_status: LimitStatus, now: datetime) -> dict[str, str]:
     """The headers of what is limited, for Anthropic's clients; what a budget leaves has no words of theirs."""
     headers: dict[str, str] = {}
-    for name, meter in (("requests", standing.requests), ("tokens", standing.tokens)):
+    for name, meter in (("requests", limit_status.requests), ("tokens", limit_status.tokens)):
         if meter is not None:
             reset = now + timedelta(microseconds=-(-meter.reset_ns // 1000))
             headers |= {
                 f"anthropic-ratelimit-{name}-limit": str(meter.limit),
-                f"anthropic-ratelimit-{name}-remaining": str(max(0, meter.left)),
+                f"anthropic-ratelimit-{name}-remaining": str(max(0, meter.remaining)),
                 f"anthropic-ratelimit-{name}-reset": reset.strftime("%Y-%m-%dT%H:%M:%SZ"),
             }
-    if standing.budget_left_nano_usd is not None:
-        headers["x-gateway-budget-remaining-usd"] = f"{to_usd(standing.budget_left_nano_usd):f}"
+    if limit_status.budget_left_nano_usd is not None:
+        headers["x-gateway-budget-remaining-usd"] = f"{to_usd(limit_status.budget_left_nano_usd):f}"
     return headers
 
 
@@ -52,6 +52,6 @@ def duration(nanoseconds: int) -> str:
 def _meter_headers(name: str, meter: Meter) -> dict[str, str]:
     return {
         f"x-ratelimit-limit-{name}": str(meter.limit),
-        f"x-ratelimit-remaining-{name}": str(max(0, meter.left)),
+        f"x-ratelimit-remaining-{name}": str(max(0, meter.remaining)),
         f"x-ratelimit-reset-{name}": duration(meter.reset_ns),
     }

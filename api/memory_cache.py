@@ -8,13 +8,13 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from domain.answer import Receipt
+from domain.job_result import Receipt
 
 OVERHEAD_BYTES = 1_024
 """What an entry takes beside its body."""
 
 
-class CachedAnswer(Struct, frozen=True, kw_only=True):
+class CachedResponse(Struct, frozen=True, kw_only=True):
     """An answer that may be given again: whose it is, what it says, until when."""
 
     request_id: str
@@ -29,10 +29,10 @@ class MemoryCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._entries: OrderedDict[bytes, CachedAnswer] = OrderedDict()
+        self._entries: OrderedDict[bytes, CachedResponse] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: bytes, *, newer_than: datetime, now: datetime) -> CachedAnswer | None:
+    def get(self, key: bytes, *, min_created_at: datetime, now: datetime) -> CachedResponse | None:
         """The answer under a key, where it was made after `newer_than` and has not expired."""
         entry = self._entries.get(key)
         if entry is None:
@@ -40,12 +40,12 @@ class MemoryCache:
         if entry.expires_at <= now:
             self._remove(key)
             return None
-        if entry.created_at < newer_than:
+        if entry.created_at < min_created_at:
             return None
         self._entries.move_to_end(key)
         return entry
 
-    def put(self, key: bytes, entry: CachedAnswer) -> None:
+    def put(self, key: bytes, entry: CachedResponse) -> None:
         """Keep an answer, if it is not older than the one that is kept, and make room for it."""
         known = self._entries.get(key)
         if known is not None and known.created_at > entry.created_at:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from api.inline_append import append_folded
+from api.inline_append import append_and_project
 from domain.errors import Unavailable
 from domain.events import INSTALLATION, PriceSet, price_stream
 from infra.database import Pool
@@ -16,7 +16,7 @@ REFRESH_S = 0.9
 _prices = Prices()
 
 
-class PriceSetting:
+class PriceAdmin:
     """Sets prices."""
 
     def __init__(self, log: EventLog, announce: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -29,12 +29,12 @@ class PriceSetting:
         stream, now = price_stream(event.provider, event.model), datetime.now(UTC)
         version = len(await self._log.read_stream(stream))
         commit = Commit(stream=stream, expected_version=version, project_id=INSTALLATION, at=now, events=(event,))
-        await append_folded(self._log, _prices, [commit])
+        await append_and_project(self._log, _prices, [commit])
         if self._announce is not None:
             await self._announce()
 
 
-async def keep_prices(pool: Pool, book: PriceBook, changed: asyncio.Event) -> None:
+async def refresh_prices(pool: Pool, book: PriceBook, changed: asyncio.Event) -> None:
     """Keep the book's overrides those of the database, for ever: at once when told, else within a second."""
     while True:
         changed.clear()

@@ -9,22 +9,22 @@ import structlog
 import uvicorn
 
 from api.accounts import Accounts
-from api.answering import Answering
+from api.admission_controller import AdmissionController
 from api.app import create_app
 from api.authentication import Authenticator
 from api.connections import Connections, connection_limit
-from api.gate import Gate
 from api.http_protocol import limited_protocol
-from api.known_answers import KnownAnswers
+from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.memory_cache import MemoryCache
 from api.metrics import Metrics
-from api.preparation import Preparation
-from api.pricing import PriceSetting, keep_prices
+from api.pricing import PriceAdmin, refresh_prices
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
 from api.reply_recovery import ReplyRecovery
+from api.request_planner import RequestPlanner
+from api.response_cache import ResponseCache
 from api.services import Services
 from infra.admission import Admission
 from infra.blobs import Blobs
@@ -33,11 +33,11 @@ from infra.byte_budget import ByteBudget
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
-from infra.hints import KEYS_CHANGED, PRICES_CHANGED, LogHints
 from infra.ids import new_id
 from infra.jobs import JobQueue
+from infra.notifications import KEYS_CHANGED, PRICES_CHANGED, Notifications
 from infra.price_book import PriceBook
-from infra.provider_objects import ProviderObjects
+from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.replies import ReplyInbox
 from infra.settings import Settings
 from infra.vault import Vault
@@ -58,9 +58,9 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
-    hints = LogHints(broker)
-    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
-    admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=hints.appended)
+    notifications = Notifications(broker)
+    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
+    admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=notifications.appended)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     inbox = ReplyInbox(broker, new_id("api"))
@@ -69,7 +69,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     recovery = ReplyRecovery(event_log=event_log, admission=admission, queue=queue, direct=direct, inbox=inbox)
     broker.on_reconnect(recovery.reconnected)
     authenticator = Authenticator(pool, vault)
-    await hints.on_change(KEYS_CHANGED, authenticator.forget)
+    await notifications.on_change(KEYS_CHANGED, authenticator.forget)
     prices = PriceBook()
     metrics = Metrics()
     connections = Connections(
@@ -80,22 +80,22 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     blobs = Blobs(pool, event_log, vault)
     memory = MemoryCache(settings.cache_memory_bytes)
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
-    answering = Answering(
+    inference = InferenceService(
         authenticator=authenticator,
         event_log=event_log,
-        gate=Gate(
+        admission=AdmissionController(
             admission=admission, log=event_log, inbox=inbox, metrics=metrics, rate_refusals=rate_refusals, now=_now
         ),
-        known=KnownAnswers(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
+        cache=ResponseCache(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
         queue=queue,
         direct=direct,
         inbox=inbox,
         blobs=blobs,
-        preparation=Preparation(
+        planner=RequestPlanner(
             prices=prices, upstream_models=settings.upstream_models, request_timeout_s=settings.request_timeout_s
         ),
         large_requests=large_requests,
-        objects=ProviderObjects(pool),
+        objects=ProviderObjectOwnership(pool),
         now=_now,
     )
     services = Services(
@@ -105,26 +105,26 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         broker=broker,
         log=event_log,
         prices=prices,
-        accounts=Accounts(pool, event_log, vault, hints.keys_changed),
+        accounts=Accounts(pool, event_log, vault, notifications.keys_changed),
         provider_settings=ProviderSettings(
-            pool, event_log, vault, hints.keys_changed, allow_loopback=settings.allow_loopback_urls
+            pool, event_log, vault, notifications.keys_changed, allow_loopback=settings.allow_loopback_urls
         ),
         authenticator=authenticator,
-        answering=answering,
+        inference=inference,
         large_requests=large_requests,
         metrics=metrics,
         rate_refusals=rate_refusals,
         readiness=Readiness(pool, broker, queue),
         connections=connections,
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
-        price_setting=PriceSetting(event_log, hints.prices_changed),
+        price_admin=PriceAdmin(event_log, notifications.prices_changed),
     )
     prices_changed = asyncio.Event()
-    await hints.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
+    await notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
     prices.set_overrides(await price_overrides(pool))
     log.info("api_ready")
     async with asyncio.TaskGroup() as tasks:
-        keeping = tasks.create_task(keep_prices(pool, prices, prices_changed), name="keep prices")
+        keeping = tasks.create_task(refresh_prices(pool, prices, prices_changed), name="keep prices")
         ageing = tasks.create_task(connections.watch(), name="age connections")
         recovering = tasks.create_task(recovery.run(), name="recover replies")
         await _serve(create_app(services), connections, listener, stop)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from api.inline_append import append_folded
+from api.inline_append import append_and_project
 from domain.api_key import hint
 from domain.errors import InvalidRequest, NotFound
 from domain.events import ProviderConfigured, ProviderRemoved, provider_stream
@@ -177,7 +177,7 @@ class ProviderSettings:
             at=datetime.now(UTC),
             events=(event,),
         )
-        await append_folded(self._log, _providers, [commit], store)
+        await append_and_project(self._log, _providers, [commit], store)
         if self._announce is not None:
             await self._announce(owner)
 

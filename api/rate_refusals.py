@@ -59,10 +59,10 @@ class RateRefusals:
 def _later(refusal: _Refusal, now_s: float) -> RateLimited:
     """The refusal as it reads now."""
     error = RateLimited(refusal.error.message, details=refusal.error.details, retry_after_s=refusal.until_s - now_s)
-    standing = refusal.error.standing
-    if standing is not None and standing.requests is not None:
+    limit_status = refusal.error.limit_status
+    if limit_status is not None and limit_status.requests is not None:
         passed_ns = round((now_s - refusal.since_s) * NANO_PER_S)
-        reset_ns = max(0, standing.requests.reset_ns - passed_ns)
-        standing = replace(standing, requests=replace(standing.requests, reset_ns=reset_ns))
-    error.standing = standing
+        reset_ns = max(0, limit_status.requests.reset_ns - passed_ns)
+        limit_status = replace(limit_status, requests=replace(limit_status.requests, reset_ns=reset_ns))
+    error.limit_status = limit_status
     return error

@@ -15,10 +15,10 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.answer import Failure, failure_in_log, receipt_of
 from domain.errors import Overloaded, Unavailable
 from domain.events import CostIncurred, RequestCompleted, RequestFailed, StoredEvent, request_stream
-from domain.history import cost_of, ending
+from domain.job_result import Failure, failure_in_log, receipt_of
+from domain.request_decider import cost_of, ending
 from infra.admission import Admission
 from infra.broker import BrokerErrors
 from infra.direct import DirectDispatch
@@ -140,9 +140,9 @@ class ReplyRecovery:
         for request_id in self._direct.dispatched.keys() - self._silences.keys():
             self._direct.forget(request_id)
             self._missed_at_s.pop(request_id, None)
-        asked = [request_id for request_id in waiting if request_id in self._direct.dispatched][:MAX_ASKED_FOR]
-        held = await asyncio.gather(*(self._direct.is_in_hand(request_id) for request_id in asked))
-        for request_id, is_held in zip(asked, held, strict=True):
+        ctx = [request_id for request_id in waiting if request_id in self._direct.dispatched][:MAX_ASKED_FOR]
+        held = await asyncio.gather(*(self._direct.is_in_hand(request_id) for request_id in ctx))
+        for request_id, is_held in zip(ctx, held, strict=True):
             now_s = time.monotonic()
             if is_held:
                 self._missed_at_s.pop(request_id, None)

@@ -20,7 +20,7 @@ from domain.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
 from domain.events import INSTALLATION
 from infra.byte_budget import BytesInHand
 
-AnyRequest = Request[Any, Any, Any]
+HttpRequest = Request[Any, Any, Any]
 Shape = TypeVar("Shape")
 Who = TypeVar("Who")
 
@@ -28,7 +28,7 @@ _NUL = "\x00"
 """No text of PostgreSQL's has it."""
 
 
-def services_of(request: AnyRequest) -> Services:
+def services_of(request: HttpRequest) -> Services:
     """The process's parts."""
     services = request.app.state.services
     assert isinstance(services, Services), "put there by the composition root"
@@ -40,14 +40,14 @@ def request_id_of(scope: Any) -> str:
     return str(scope[REQUEST_ID_SCOPE])
 
 
-async def caller_of(request: AnyRequest) -> Caller:
+async def caller_of(request: HttpRequest) -> Caller:
     """Who is calling: what the request has in hand counts for its project. Raises as `Authenticator.authenticate`."""
     caller = await services_of(request).authenticator.authenticate(request.headers)
     _count_bytes(request, caller.project_id)
     return caller
 
 
-async def admin_of(request: AnyRequest) -> Caller:
+async def admin_of(request: HttpRequest) -> Caller:
     """Who is calling, with a key of role admin.
 
     Raises:
@@ -60,7 +60,7 @@ async def admin_of(request: AnyRequest) -> Caller:
     return caller
 
 
-def http_message(request: AnyRequest, error: HTTPException) -> str:
+def http_message(request: HttpRequest, error: HTTPException) -> str:
     """What is said of a refusal of the framework's own."""
     match error.status_code:
         case 404:
@@ -74,13 +74,13 @@ def http_message(request: AnyRequest, error: HTTPException) -> str:
             return error.detail
 
 
-async def check_operator(request: AnyRequest) -> None:
+async def check_operator(request: HttpRequest) -> None:
     """Require the master key. Raises as `require_operator`."""
     require_operator(request.headers, master_key=services_of(request).settings.master_key)
     _count_bytes(request, INSTALLATION)
 
 
-async def check_new_project(request: AnyRequest) -> bool:
+async def check_new_project(request: HttpRequest) -> bool:
     """Require access to the creation of projects; True: the request has the master key. Raises as
     `authorize_new_project`.
     """
@@ -92,12 +92,12 @@ async def check_new_project(request: AnyRequest) -> bool:
     return is_operator
 
 
-def check_metrics(request: AnyRequest) -> None:
+def check_metrics(request: HttpRequest) -> None:
     """Require access to metrics and health details. Raises as `require_metrics_access`."""
     require_metrics_access(_peer(request), token=services_of(request).settings.metrics_token)
 
 
-def may_read_metrics(request: AnyRequest) -> bool:
+def may_read_metrics(request: HttpRequest) -> bool:
     """Whether `check_metrics` passes."""
     try:
         check_metrics(request)
@@ -106,21 +106,21 @@ def may_read_metrics(request: AnyRequest) -> bool:
     return True
 
 
-def _count_bytes(request: AnyRequest, project_id: str) -> None:
+def _count_bytes(request: HttpRequest, project_id: str) -> None:
     """Open the account of what the request has in hand, once."""
     if BYTES_SCOPE not in request.scope:
         budget = services_of(request).byte_budget
         request.scope[BYTES_SCOPE] = BytesInHand(budget, project_id)  # type: ignore[literal-required]  # ours, as the id
 
 
-def bytes_in_hand(request: AnyRequest) -> BytesInHand:
+def bytes_in_hand(request: HttpRequest) -> BytesInHand:
     """The account of what a request has in hand; there is none before its key, or its operator, has been checked."""
     in_hand = request.scope[BYTES_SCOPE]  # type: ignore[literal-required]
     assert isinstance(in_hand, BytesInHand), "put there above"
     return in_hand
 
 
-async def read_body(request: AnyRequest) -> bytes:
+async def read_body(request: HttpRequest) -> bytes:
     """The body, counted against the process's budget: before it is read if its length is announced, else as it comes.
 
     Raises:
@@ -140,7 +140,7 @@ async def read_body(request: AnyRequest) -> bytes:
     return await request.body()
 
 
-async def caller_and_body(request: AnyRequest) -> tuple[Caller, bytes]:
+async def caller_and_body(request: HttpRequest) -> tuple[Caller, bytes]:
     """Who is calling, and the body. The key is looked at before the body is read, and again when all of it is there.
 
     Raises:
@@ -157,7 +157,7 @@ async def caller_and_body(request: AnyRequest) -> tuple[Caller, bytes]:
 
 
 async def body_for(
-    request: AnyRequest, decoder: "msgspec.json.Decoder[Shape]", who: Callable[[AnyRequest], Awaitable[Who]]
+    request: HttpRequest, decoder: "msgspec.json.Decoder[Shape]", who: Callable[[HttpRequest], Awaitable[Who]]
 ) -> tuple[Who, Shape]:
     """Who is calling, and the body as the decoder's type. `who` (`admin_of`, …) decides before the body is read, and
     again when all of it is there: a body may take as long as its sender likes, and a key may be revoked meanwhile.
@@ -174,7 +174,7 @@ async def body_for(
     return await who(request), decoded(body, decoder)
 
 
-def query_of(request: AnyRequest, shape: type[Shape]) -> Shape:
+def query_of(request: HttpRequest, shape: type[Shape]) -> Shape:
     """The query's parameters as a struct; each may come once.
 
     Raises:
@@ -229,7 +229,7 @@ def in_utc(moment: datetime, field: str) -> datetime:
         raise InvalidRequest(f"`{field}` must lie in the years 1 to 9999 of UTC", field=field) from None
 
 
-def _peer(request: AnyRequest) -> Peer:
+def _peer(request: HttpRequest) -> Peer:
     return Peer(
         headers=request.headers,
         client_host=request.client.host if request.client else None,

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from api.accounts import Accounts
-from api.answering import Answering
 from api.authentication import Authenticator
 from api.connections import Connections
+from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
-from api.pricing import PriceSetting
+from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
@@ -34,11 +34,11 @@ class Services:
     accounts: Accounts
     provider_settings: ProviderSettings
     authenticator: Authenticator
-    answering: Answering
+    inference: InferenceService
     large_requests: LargeRequests
     metrics: Metrics
     rate_refusals: RateRefusals
     readiness: Readiness
     connections: Connections
     byte_budget: ByteBudget
-    price_setting: PriceSetting
+    price_admin: PriceAdmin

@@ -19,7 +19,7 @@ import uvloop
 from api.accounts import Accounts
 from domain.events import KeySettings
 from domain.money import NanoUsd
-from infra.admission import Admission, Ask, Attempt
+from infra.admission import Admission, AdmissionRequest, Attempt
 from infra.database import HeldConnection, migrate, open_pool
 from infra.embedded_postgres import EmbeddedPostgres
 from infra.event_log import EventLog
@@ -40,13 +40,13 @@ SETTINGS = KeySettings(
 )
 
 
-def ask(project: str, key: str) -> Ask:
+def ask(project: str, key: str) -> AdmissionRequest:
     """A chat that may cost something."""
     now = datetime.now(UTC)
-    return Ask(
-        newer_than=now - timedelta(hours=1),
+    return AdmissionRequest(
+        min_created_at=now - timedelta(hours=1),
         hold_nano_usd=NanoUsd(9_000_000),
-        floor_nano_usd=NanoUsd(9_000_000),
+        min_hold_nano_usd=NanoUsd(9_000_000),
         token_bound=200,
         attempt=Attempt(
             request_id=new_id("req"),
@@ -100,7 +100,7 @@ async def measure(database_url: str, server: psutil.Process, requests: int) -> N
 async def run(
     admission: Admission, pool: asyncpg.Pool, project: str, keys: list[str], requests: int, connections: int
 ) -> list[float]:
-    """Ask so often, so many at a time; gives the latencies in milliseconds."""
+    """AdmissionRequest so often, so many at a time; gives the latencies in milliseconds."""
     numbers = iter(range(requests))
     latencies: list[float] = []
 

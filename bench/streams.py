@@ -12,9 +12,9 @@ from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.native_writer import NativeWriter
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
-from domain.dialects.passthrough import without_usage
+from domain.dialects.passthrough.json_edit import without_usage
 from domain.dialects.responses_streamed import ResponsesReader
-from domain.sse import SseEvent, SseParser, sse
+from domain.dialects.sse import SseEvent, SseParser, sse
 
 OPENAI = {
     "id": "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz",

@@ -12,8 +12,8 @@ from cli.opened import DATA_DIR, Opened, run_opened
 from cli.processes import fail
 from domain.errors import InvalidRequest, NotFound
 from domain.events import AttemptLost, CostIncurred, CostReconciled, request_stream
-from domain.history import after_reconciling, lost_attempts
 from domain.money import NanoUsd, from_usd, to_usd
+from domain.request_decider import decide_reconciled, lost_attempts
 from infra.log_verification import raw_events, verify
 from infra.request_log import record
 from projections.freshness import wait_until_folded
@@ -108,7 +108,7 @@ def reconcile(request_id: str, cost: str, attempt: int | None, data_dir: Path | 
             request_id=request_id,
             project_id=stored[0].project_id,
             at=datetime.now(UTC),
-            decide=lambda history: after_reconciling(history, lost[0], true_cost),
+            decide=lambda history: decide_reconciled(history, lost[0], true_cost),
         )
         assumed = to_usd(lost[0].assumed_nano_usd)
         click.echo(f"attempt {lost[0].attempt} of {request_id} cost ${to_usd(true_cost):f}, assumed were ${assumed:f}")

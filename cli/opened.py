@@ -10,14 +10,14 @@ import uvloop
 from msgspec import Struct
 
 from api.accounts import Accounts
-from api.pricing import PriceSetting
+from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from cli.processes import fail, settings_for_administration
 from domain.errors import GatewayError
 from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, Pool, open_pool
 from infra.event_log import EventLog
-from infra.hints import LogHints
+from infra.notifications import Notifications
 from infra.settings import Settings
 from infra.vault import Vault
 from projections import keys
@@ -50,8 +50,8 @@ class Opened(Struct, kw_only=True):
         """The accounts, with the news of a change going to every process that runs."""
         if self.settings.encryption_key is None:
             fail("GATEWAY_ENCRYPTION_KEY is not set: keys cannot be made without it")
-        async with self._hints() as hints:
-            yield Accounts(self.pool, self.log, Vault(self.settings.encryption_key), hints.keys_changed)
+        async with self._hints() as notifications:
+            yield Accounts(self.pool, self.log, Vault(self.settings.encryption_key), notifications.keys_changed)
 
     @asynccontextmanager
     async def provider_settings(self) -> AsyncIterator[ProviderSettings]:
@@ -59,17 +59,19 @@ class Opened(Struct, kw_only=True):
         if self.settings.encryption_key is None:
             fail("GATEWAY_ENCRYPTION_KEY is not set: keys cannot be kept without it")
         vault, allow_loopback = Vault(self.settings.encryption_key), self.settings.allow_loopback_urls
-        async with self._hints() as hints:
-            yield ProviderSettings(self.pool, self.log, vault, hints.keys_changed, allow_loopback=allow_loopback)
+        async with self._hints() as notifications:
+            yield ProviderSettings(
+                self.pool, self.log, vault, notifications.keys_changed, allow_loopback=allow_loopback
+            )
 
     @asynccontextmanager
-    async def price_setting(self) -> AsyncIterator[PriceSetting]:
+    async def price_admin(self) -> AsyncIterator[PriceAdmin]:
         """The setting of prices, with the news of it going to every process that runs."""
-        async with self._hints() as hints:
-            yield PriceSetting(self.log, hints.prices_changed)
+        async with self._hints() as notifications:
+            yield PriceAdmin(self.log, notifications.prices_changed)
 
     @asynccontextmanager
-    async def _hints(self) -> AsyncIterator[LogHints]:
+    async def _hints(self) -> AsyncIterator[Notifications]:
         broker = Broker()
         try:
             await broker.connect(
@@ -78,7 +80,7 @@ class Opened(Struct, kw_only=True):
         except BrokerErrors as error:
             fail(f"NATS cannot be reached: {error}")
         try:
-            yield LogHints(broker)
+            yield Notifications(broker)
         finally:
             await broker.close()
 

@@ -39,7 +39,7 @@ def set_one(data_dir: Path | None, **given: str | None) -> None:
 
     async def work(opened: Opened) -> None:
         event = await price_set(opened.pool, call)
-        async with opened.price_setting() as setting:
+        async with opened.price_admin() as setting:
             await setting.set_price(event)
         click.echo(f"{event.provider}/{event.model} costs that from {event.effective_from.isoformat()} on")
 

@@ -18,7 +18,7 @@
     │   ├── ProviderUnavailable     it is down or overloaded, and charged nothing
     │   ├── ProviderLost            the connection broke after the request was sent
     │   └── ProviderTimeout         it did not answer in time
-    ├── CallerLeft              nobody waits for the answer any more
+    ├── ClientDisconnected              nobody waits for the answer any more
     ├── Overloaded              the queue is full
     └── Unavailable             the database or the broker is away
 
@@ -27,7 +27,7 @@ HTTP statuses are not here: each surface has its own table (`api/*/errors.py`).
 
 from typing import Any, ClassVar
 
-from domain.limits import INSTALLATION_WINDOW, Standing, Window
+from domain.limits import INSTALLATION_WINDOW, LimitStatus, Window
 from domain.money import NanoUsd, to_usd
 
 _INSTALLATION_WAY_OUT = (
@@ -39,7 +39,7 @@ class GatewayError(Exception):
     """A refusal or failure that a caller is told of: a stable code, a sentence, and figures."""
 
     code: ClassVar[str]
-    standing: Standing | None = None
+    limit_status: LimitStatus | None = None
     """Where the key stands with its limits, once that was looked at."""
     in_stream: bytes | None = None
     """Of a stream that its provider ended: its own events that say so, for a caller who speaks its dialect."""
@@ -195,7 +195,7 @@ class ProviderTimeout(ProviderError):
     outcome_known = False
 
 
-class CallerLeft(GatewayError):
+class ClientDisconnected(GatewayError):
     """The caller closed the connection before its stream was complete: nobody is told, the log is."""
 
     code = "CALLER_LEFT"

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from domain.chat import ChatRequest, ImagePart
-from domain.embeddings import EmbeddingsRequest
+from domain.canonical.chat import ChatRequest, ImagePart
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.models import longest_answer
 from domain.money import NanoUsd, divide_up
 from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
@@ -30,7 +30,7 @@ SCHEMA_FACTOR = 3
 
 
 def input_bound(request: ChatRequest | EmbeddingsRequest) -> int:
-    """The most tokens that the provider will count as read. `domain/wire.py` says it of what is passed on."""
+    """The most input tokens that the provider can count. `passthrough/inspect.py` bounds passthrough requests."""
     if isinstance(request, EmbeddingsRequest):
         texts = [request.input] if isinstance(request.input, str) else request.input
         return sum(_bytes(text) for text in texts) + TOKENS_PER_REQUEST

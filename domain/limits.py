@@ -13,12 +13,12 @@ class Meter(Struct, frozen=True, kw_only=True):
     """A rate limit: so many a minute, so many of them left at this moment."""
 
     limit: int
-    left: int
+    remaining: int
     reset_ns: int
     """Until all of them are there again, if nobody asks meanwhile."""
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class LimitStatus(Struct, frozen=True, kw_only=True):
     """What is left to a key after a decision. None: there is no such limit."""
 
     requests: Meter | None = None

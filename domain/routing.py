@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from domain.chat import DEFAULT_TEMPERATURE, ChatRequest
+from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.errors import UnknownModel
 
 Kind = Literal["openai", "anthropic", "echo"]
@@ -72,7 +72,7 @@ _NO_TEMPERATURE = re.compile(
 _MAX_COMPLETION_TOKENS = re.compile(r"(o\d|gpt-5|codex-).*")
 
 
-def route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedProvider] = ()) -> Route:
+def resolve_route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedProvider] = ()) -> Route:
     """Find where a request for `model` goes.
 
     A provider's name and a slash in front settle it; then the models that the named providers list, then the rules.

@@ -13,7 +13,7 @@ import asyncpg
 from msgspec import Struct
 
 from domain.events import Operation
-from domain.limits import Meter, Standing, Window
+from domain.limits import LimitStatus, Meter, Window
 from domain.money import NanoUsd
 from infra.batching import Batcher
 from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
@@ -54,20 +54,20 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """Its provider is called under a credential of the installation's: the project's budget for that applies."""
 
 
-class Ask(Struct, frozen=True, kw_only=True):
+class AdmissionRequest(Struct, frozen=True, kw_only=True):
     """A request that wants to be admitted."""
 
     attempt: Attempt
-    newer_than: datetime | None
+    min_created_at: datetime | None
     """How old a cached answer may be; None: a fresh one is wanted."""
     served: Commit | None = None
     """Where the answer is at hand: the event of giving it, which lands unless the rate limit refuses. Nothing else is
     asked. It is dated as the attempt is."""
     hold_nano_usd: NanoUsd | None
     """The most that it can cost; None: nobody can price it."""
-    floor_nano_usd: NanoUsd
+    min_hold_nano_usd: NanoUsd
     """The least hold that is of use: less than the above where the answer may be capped lower."""
-    is_final: bool = False
+    accept_lower_hold: bool = False
     """A lower hold is taken at once, instead of waiting for what others hold."""
     token_bound: int
     """The most tokens that it will be counted as reading."""
@@ -77,7 +77,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     """Version of the key's stream that the request was planned with; None: not looked at."""
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class AdmissionDecision(Struct, frozen=True, kw_only=True):
     """What became of an ask."""
 
     outcome: Outcome
@@ -85,7 +85,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     """Whose answer it is (hit), or will be (follow)."""
     hold_nano_usd: NanoUsd
     """Of an admitted one: less than asked for means that the answer is to be capped lower."""
-    standing: Standing
+    limit_status: LimitStatus
     window: Window | None
     """The tightest one: what refused where money did."""
     retry_after_ns: int | None
@@ -109,7 +109,7 @@ class ClaimedAttempt(Struct, frozen=True, kw_only=True):
     budget_day: date
 
 
-class NoRoom(Exception):
+class BudgetExhausted(Exception):
     """The windows of the budget have no room for another attempt."""
 
 
@@ -134,7 +134,7 @@ class Admission:
         self._on_append = on_append
         self._unsure: list[str] = []
         """Requests whose admission may have landed although nobody was told: taken back before anything else."""
-        self._batcher: Batcher[Ask, Decision] = Batcher(
+        self._batcher: Batcher[AdmissionRequest, AdmissionDecision] = Batcher(
             self._admit_batch,
             name="admissions",
             max_batch=MAX_ASKS_PER_BATCH,
@@ -142,7 +142,7 @@ class Admission:
             isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
 
-    async def admit(self, ask: Ask) -> Decision:
+    async def admit(self, ask: AdmissionRequest) -> AdmissionDecision:
         """Decide about one request, in a batch with those that ask at the same moment.
 
         Raises:
@@ -173,7 +173,7 @@ class Admission:
         await self._batcher.close()
         await self._connection.close()
 
-    async def _admit_batch(self, asks: Sequence[Ask]) -> Sequence[Decision]:
+    async def _admit_batch(self, asks: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
         if self._unsure:
             await self._take_back()
         try:
@@ -190,7 +190,7 @@ class Admission:
             )
         self._unsure.clear()
 
-    async def _decide(self, asks: Sequence[Ask]) -> Sequence[Decision]:
+    async def _decide(self, asks: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
         accounts = sorted(
             {account for ask in asks for account in (("key", ask.attempt.key_id), ("project", ask.attempt.project_id))}
         )  # one order for all processes, or two batches could deadlock
@@ -213,12 +213,12 @@ class Admission:
                     attempt.upstream_model,
                     attempt.metadata,
                     attempt.cache_key,
-                    ask.newer_than,
+                    ask.min_created_at,
                     leader,
                     ask.hold_nano_usd,
-                    ask.floor_nano_usd,
+                    ask.min_hold_nano_usd,
                     ask.token_bound,
-                    ask.is_final,
+                    ask.accept_lower_hold,
                     ask.is_counted,
                     attempt.reply_to,
                     attempt.admitted_at,
@@ -278,7 +278,7 @@ class Claims:
         """Admit and claim the attempt after one that failed or was lost. None: another delivery was first.
 
         Raises:
-            NoRoom: the budget has no room for the hold.
+            BudgetExhausted: the budget has no room for the hold.
             Unavailable: the database is away.
 
         """
@@ -305,7 +305,7 @@ class Claims:
                 attempt.uses_installation_credential,
             )
         if outcome == "full":
-            raise NoRoom
+            raise BudgetExhausted
         return (
             Claim(attempt=number, hold_nano_usd=hold_nano_usd, budget_day=budget_day) if outcome == "admitted" else None
         )
@@ -329,13 +329,13 @@ class Claims:
         return [claims.pop(one, None) for one in asked]
 
 
-def _decision(row: asyncpg.Record) -> Decision:
+def _decision(row: asyncpg.Record) -> AdmissionDecision:
     window = row["budget_window"]
-    return Decision(
+    return AdmissionDecision(
         outcome=row["outcome"],
         origin=row["origin"],
         hold_nano_usd=row["hold"],
-        standing=Standing(
+        limit_status=LimitStatus(
             requests=_meter(row["requests_limit"], row["requests_left"], row["requests_reset_ns"]),
             tokens=_meter(row["tokens_limit"], row["tokens_left"], row["tokens_reset_ns"]),
             budget_left_nano_usd=row["budget_left"],
@@ -361,4 +361,4 @@ def _sealed(served: Commit | None) -> tuple[str | None, bytes | None]:
 
 
 def _meter(limit: int | None, left: int, reset_ns: int) -> Meter | None:
-    return None if limit is None else Meter(limit=limit, left=left, reset_ns=reset_ns)
+    return None if limit is None else Meter(limit=limit, remaining=left, reset_ns=reset_ns)

@@ -7,8 +7,8 @@ arrive are asked for again; what came behind them waits.
 import asyncio
 from collections import deque
 
-from domain.answer import Failure
 from domain.errors import Overloaded
+from domain.job_result import Failure
 from infra.byte_budget import BytesInHand, CountedParts
 from infra.replies import (
     Committed,

@@ -74,7 +74,7 @@ _PASSING = (408, 500, 503)
 Surface = Literal["native", "openai", "anthropic", "responses"]
 
 
-class StreamWish(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the caller wants its answer streamed."""
 
     surface: Surface
@@ -101,14 +101,14 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: bytes | None
     """The request as JSON; None: it is the blob `body_blob_id`."""
     body_blob_id: str | None = None
-    is_wire: bool = False
+    is_passthrough: bool = False
     """The body is in its provider's own dialect, to be passed on as it is; else it is canonical."""
     needs_own_credential: bool = False
     """It may be asked under a credential of the project's own alone: it was admitted as a call under one."""
     headers: dict[str, str] | None = None
     query: str | None = None
     """What the caller's vendor headers and query say (`anthropic-beta`, `beta=true`), passed on with a wire body."""
-    stream: StreamWish | None = None
+    stream: StreamFormat | None = None
     """None: the answer is given in one piece."""
     cancel_on_disconnect: bool = False
     """Of an answer in one piece: the call is given up once nothing waits for it."""

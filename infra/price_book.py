@@ -21,8 +21,7 @@ from msgspec.structs import replace
 
 from domain.money import NANO_PER_USD
 from domain.pricing import ClassPrices, ContextTier, Price, PriceOverride, scaled
-from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, UPSTREAM_MODELS, Kind, NamedProvider, Route
-from domain.routing import route as route_to
+from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, UPSTREAM_MODELS, Kind, NamedProvider, Route, resolve_route
 
 MAX_CACHED_PRICES = 4_096
 ECHO_CONTEXT_WINDOW = 128_000
@@ -175,7 +174,7 @@ class PriceBook:
             for name in _names_at(provider):
                 found[f"{provider.name}/{name}"] = self.listing(_at(provider, name), at)
             for name in provider.models or ():
-                to = route_to(name, {}, named)
+                to = resolve_route(name, {}, named)
                 if to.base_url is not None:
                     found[name] = self.listing(to, at)
         return list(found.values())

@@ -22,8 +22,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import NoRespondersError
 
-from domain.answer import Failure, Receipt
 from domain.errors import Overloaded
+from domain.job_result import Failure, Receipt
 from infra.broker import Broker, BrokerErrors
 from infra.byte_budget import BytesInHand
 from infra.jobs import Job
@@ -371,7 +371,7 @@ class ReplyInbox:
         log.info("frames_lost", request_id=request_id, attempt=attempt, number=number)
         self._publish(resend_subject(request_id), _encode(Resend(attempt, number)), reply=self.subject(request_id))
 
-    def leave(self, request_id: str, *, as_follower: bool = False) -> None:
+    def publish_cancel(self, request_id: str, *, as_follower: bool = False) -> None:
         """Say, without waiting for it to be said, that the caller of a stream has left, or one who waited with it."""
         self._publish(cancel_subject(request_id), FOLLOWER if as_follower else CALLER)
 
@@ -408,7 +408,7 @@ class ReplyInbox:
             await done.unsubscribe()
             await waiting.unsubscribe()
             if not ended.is_set():
-                self.leave(request_id, as_follower=True)
+                self.publish_cancel(request_id, as_follower=True)
 
     async def close(self) -> None:
         """Stop listening."""

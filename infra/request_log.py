@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from domain.errors import Unavailable
 from domain.events import Event, request_stream
-from domain.history import History
+from domain.request_decider import History
 from infra.event_log import Blob, Commit, Conflict, EventLog
 
 MAX_TRIES = 20

@@ -176,10 +176,10 @@ async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
     """A project by its id."""
     async with database_errors():
         row = await pool.fetchrow(_PROJECT + "WHERE project_id = $1", project_id)
-        hints = await pool.fetch("SELECT provider, hint FROM provider_keys WHERE project_id = $1", project_id)
+        notifications = await pool.fetch("SELECT provider, hint FROM provider_keys WHERE project_id = $1", project_id)
     if row is None:
         return None
-    return ProjectRecord(**row, provider_hints={hint["provider"]: hint["hint"] for hint in hints})
+    return ProjectRecord(**row, provider_hints={hint["provider"]: hint["hint"] for hint in notifications})
 
 
 async def projects(pool: Pool) -> list[ProjectRecord]:

@@ -13,8 +13,8 @@ import structlog
 from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
-from infra.hints import LOG_APPENDED, LogHints
 from infra.jobs import JobQueue
+from infra.notifications import LOG_APPENDED, Notifications
 from infra.replies import ReplySender
 from infra.settings import Settings
 from projections.alerts import raise_alerts, tell_again
@@ -39,13 +39,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
     pool = await open_pool(settings.database_url, name=name)
-    hints = LogHints(broker)
-    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
+    notifications = Notifications(broker)
+    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     replies = ReplySender(broker)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     runner = Runner(pool, event_log, FOLDED)
-    await hints.on_change(LOG_APPENDED, runner.appended)
+    await notifications.on_change(LOG_APPENDED, runner.appended)
 
     async def sweep_once() -> None:
         await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)

@@ -12,10 +12,10 @@ import asyncpg
 import msgspec
 import structlog
 
-from domain.answer import Failure
 from domain.errors import Unavailable
 from domain.events import AttemptLost, RequestFailed
-from domain.history import after_failure
+from domain.job_result import Failure
+from domain.request_decider import decide_failed
 from infra.database import Pool
 from infra.event_log import EventLog
 from infra.request_log import record
@@ -67,7 +67,7 @@ async def _end(
         request_id=row["request_id"],
         project_id=row["project_id"],
         at=now,
-        decide=lambda history: after_failure(history, lost, failed),
+        decide=lambda history: decide_failed(history, lost, failed),
     )
     if recorded.added:
         log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=lost is not None)

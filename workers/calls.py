@@ -6,19 +6,19 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 from msgspec import Struct
 
-from domain.chat import ChatRequest
-from domain.dialects.answered import Answered
-from domain.embeddings import EmbeddingsRequest
+from domain.canonical.chat import ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects.provider_response import ProviderResponse
+from domain.dialects.sse import SseEvent
 from domain.errors import Unavailable
 from domain.events import Operation
 from domain.routing import Kind
-from domain.sse import SseEvent
 from infra.blobs import Blobs
 from infra.jobs import Job
 from infra.offload import offload
 from infra.provider_keys import ProviderKeys
 from workers.large_answers import Turn
-from workers.providers.provider import Credential, Provider, ProviderCall, Question, no_turn
+from workers.providers.provider import Credential, Provider, ProviderCall, ProviderPayload, no_turn
 
 _decode_chat = msgspec.json.Decoder(ChatRequest).decode
 _decode_embeddings = msgspec.json.Decoder(EmbeddingsRequest).decode
@@ -31,7 +31,7 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     kind: Kind
     operation: Operation
     upstream_model: str
-    request: Question
+    request: ProviderPayload
     request_bytes: int
     credential: Credential | None
     headers: Mapping[str, str]
@@ -75,7 +75,7 @@ class ProviderCalls:
             query=job.query,
         )
 
-    async def call(self, prepared: PreparedCall, timeout_s: float, turn: Turn) -> Answered:
+    async def call(self, prepared: PreparedCall, timeout_s: float, turn: Turn) -> ProviderResponse:
         """Ask the job's provider once; a large answer takes a turn.
 
         Raises:
@@ -102,8 +102,8 @@ class ProviderCalls:
         return Credential(access.key, access.base_url, is_callers=True)
 
 
-def _request(job: Job, body: bytes) -> Question:
-    if job.is_wire:
+def _request(job: Job, body: bytes) -> ProviderPayload:
+    if job.is_passthrough:
         return body
     return _decode_chat(body) if job.operation == "chat" else _decode_embeddings(body)
 

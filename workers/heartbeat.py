@@ -80,7 +80,7 @@ class HeartbeatThread:
         self._thread.start()
 
     async def stop(self) -> None:
-        """End the thread."""
+        """StreamSummary the thread."""
         self._loop.call_soon_threadsafe(self._stopping.set)
         await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_S)
 

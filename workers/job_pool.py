@@ -1,6 +1,6 @@
 """The slots of a worker: deliveries wait in a fair queue, run, and are kept alive until they are acknowledged.
 
-Does not know where the deliveries come from (`workers/pull.py`) or what a job is about (`workers/complete.py`).
+Does not know where the deliveries come from (`workers/pull.py`) or what a job is about (`workers/job_handler.py`).
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class JobPool:
         self._slots = slots
         self._drain_timeout_s = drain_timeout_s
         self._queue = FairQueue[_InHand](slots)
-        self._in_hand: dict[str, _InHand] = {}
+        self._in_flight: dict[str, _InHand] = {}
         """By message id."""
         self._stopping = False
 
@@ -64,7 +64,7 @@ class JobPool:
         if self._stopping:
             left_queue()
             return False
-        known = self._in_hand.get(delivery.message_id)
+        known = self._in_flight.get(delivery.message_id)
         if known is not None:
             log.warning("job_delivered_again", request_id=delivery.message_id, delivery=delivery.number)
             self._unacked.discard(known.delivery.ack_subject)
@@ -73,7 +73,7 @@ class JobPool:
             left_queue()
             return True
         job = _InHand(delivery, handle, left_queue)
-        self._in_hand[delivery.message_id] = job
+        self._in_flight[delivery.message_id] = job
         self._unacked.add(delivery.ack_subject)
         self._queue.add(delivery.project_id, delivery.key_id, job)
         self._start_next()
@@ -82,13 +82,13 @@ class JobPool:
     def take_direct(self, delivery: Delivery, handle: Handle) -> bool:
         """Take a delivery that came past the queue, if it can start at once and the pool is not stopping."""
         has_room = self._queue.has_room_for(delivery.project_id, delivery.key_id)
-        if not has_room and delivery.message_id not in self._in_hand:
+        if not has_room and delivery.message_id not in self._in_flight:
             return False
         return self.take(delivery, handle, lambda: None)
 
     def is_in_hand(self, request_id: str) -> bool:
         """Say whether a request's job waits or runs here."""
-        return request_id in self._in_hand or any(one.startswith(f"{request_id}/") for one in self._in_hand)
+        return request_id in self._in_flight or any(one.startswith(f"{request_id}/") for one in self._in_flight)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep what is in hand alive until `stop`; then give back what waits and finish what runs, for at most the
@@ -134,7 +134,7 @@ class JobPool:
         self._start_next()
 
     def _forget(self, job: _InHand) -> None:
-        del self._in_hand[job.delivery.message_id]
+        del self._in_flight[job.delivery.message_id]
         self._unacked.discard(job.delivery.ack_subject)
 
     async def _keep_alive(self) -> None:
@@ -142,7 +142,7 @@ class JobPool:
         while True:
             await asyncio.sleep(TICK_S)
             self._unacked.loop_turned()
-            for job in list(self._in_hand.values()):
+            for job in list(self._in_flight.values()):
                 if self._broker.is_connected:
                     with suppress(*BrokerErrors):  # the next one may get through
                         await job.delivery.in_progress()
@@ -156,7 +156,7 @@ class JobPool:
                 await job.delivery.nak(0)
 
     async def _drain(self) -> None:
-        running = {job.task: job for job in self._in_hand.values() if job.task is not None}
+        running = {job.task: job for job in self._in_flight.values() if job.task is not None}
         if not running:
             return
         _, late = await asyncio.wait(list(running), timeout=self._drain_timeout_s)

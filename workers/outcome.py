@@ -21,11 +21,11 @@ from domain.events import (
 )
 from domain.money import NanoUsd
 from domain.pricing import Price, cost
-from domain.provider_words import as_message, as_name
+from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.tokens import TokenUsage
 
 
-class Subject(Struct, frozen=True, kw_only=True):
+class RequestIdentity(Struct, frozen=True, kw_only=True):
     """Which request the events are about."""
 
     request_id: str
@@ -53,7 +53,7 @@ class Subject(Struct, frozen=True, kw_only=True):
 
 
 def completed(
-    subject: Subject,
+    identity: RequestIdentity,
     *,
     attempt: int,
     answered_by: str,
@@ -68,10 +68,10 @@ def completed(
 ) -> RequestCompleted:
     """The provider answered."""
     return RequestCompleted(
-        **subject.of_attempt(attempt),
-        answered_by=as_name(answered_by),
-        response_id=as_name(response_id),
-        finish_reason=as_name(finish_reason) if finish_reason is not None else None,
+        **identity.of_attempt(attempt),
+        answered_by=sanitize_identifier(answered_by),
+        response_id=sanitize_identifier(response_id),
+        finish_reason=sanitize_identifier(finish_reason) if finish_reason is not None else None,
         usage=usage,
         latency_ms=latency_ms,
         request_bytes=request_bytes,
@@ -82,7 +82,7 @@ def completed(
 
 
 def cost_incurred(
-    subject: Subject,
+    identity: RequestIdentity,
     *,
     attempt: int,
     usage: TokenUsage,
@@ -94,7 +94,7 @@ def cost_incurred(
     """What the answer cost at `price`; without a price the cost is unknown, which is not zero."""
     breakdown = cost(usage, price) if price is not None else None
     return CostIncurred(
-        **subject.of_attempt(attempt),
+        **identity.of_attempt(attempt),
         cost_nano_usd=breakdown.total_nano_usd if breakdown is not None else None,
         price=price,
         breakdown=breakdown,
@@ -105,20 +105,20 @@ def cost_incurred(
 
 
 def attempt_ended(
-    subject: Subject, error: ProviderError, *, attempt: int, hold_nano_usd: NanoUsd, budget_day: date
+    identity: RequestIdentity, error: ProviderError, *, attempt: int, hold_nano_usd: NanoUsd, budget_day: date
 ) -> AttemptFailed | AttemptLost:
     """What an error of the provider means for the attempt's hold: released, or assumed to be spent."""
     if error.outcome_known:
         return AttemptFailed(
-            **subject.of_attempt(attempt),
+            **identity.of_attempt(attempt),
             code=error.code,
-            message=as_message(error.message),
+            message=sanitize_message(error.message),
             status=error.status,
             hold_nano_usd=hold_nano_usd,
             budget_day=budget_day,
         )
     return attempt_lost(
-        subject,
+        identity,
         "timeout" if isinstance(error, ProviderTimeout) else "connection_lost",
         attempt=attempt,
         hold_nano_usd=hold_nano_usd,
@@ -127,20 +127,20 @@ def attempt_ended(
 
 
 def attempt_not_made(
-    subject: Subject, error: GatewayError, *, attempt: int, hold_nano_usd: NanoUsd, budget_day: date
+    identity: RequestIdentity, error: GatewayError, *, attempt: int, hold_nano_usd: NanoUsd, budget_day: date
 ) -> AttemptFailed:
     """The attempt was given up before its provider was called: its hold is released."""
     return AttemptFailed(
-        **subject.of_attempt(attempt),
+        **identity.of_attempt(attempt),
         code=error.code,
-        message=as_message(error.message),
+        message=sanitize_message(error.message),
         hold_nano_usd=hold_nano_usd,
         budget_day=budget_day,
     )
 
 
 def attempt_lost(
-    subject: Subject,
+    identity: RequestIdentity,
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"],
     *,
     attempt: int,
@@ -149,14 +149,16 @@ def attempt_lost(
 ) -> AttemptLost:
     """Nobody knows what came of the attempt: its hold is assumed to be spent."""
     return AttemptLost(
-        **subject.of_attempt(attempt), reason=reason, assumed_nano_usd=hold_nano_usd, budget_day=budget_day
+        **identity.of_attempt(attempt), reason=reason, assumed_nano_usd=hold_nano_usd, budget_day=budget_day
     )
 
 
-def request_failed(subject: Subject, *, code: str, message: str, status: int | None, latency_ms: int) -> RequestFailed:
+def request_failed(
+    identity: RequestIdentity, *, code: str, message: str, status: int | None, latency_ms: int
+) -> RequestFailed:
     """The caller gets an error."""
     return RequestFailed(
-        **subject.of_request(), code=code, message=as_message(message), status=status, latency_ms=latency_ms
+        **identity.of_request(), code=code, message=sanitize_message(message), status=status, latency_ms=latency_ms
     )
 
 

@@ -10,29 +10,29 @@ import structlog
 from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
-from infra.cancels import Cancels
+from infra.cancellations import CancellationListener
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
-from infra.hints import KEYS_CHANGED, LogHints
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
+from infra.notifications import KEYS_CHANGED, Notifications
 from infra.provider_keys import ProviderKeys
 from infra.replies import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
+from workers.attempt_recorder import AttemptRecorder
 from workers.attempts import AttemptsInHand
-from workers.books import Books
 from workers.calls import ProviderCalls
-from workers.complete import Completer
 from workers.delivery import DirectDelivery
 from workers.heartbeat import HeartbeatThread, UnackedDeliveries
+from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
 from workers.providers.registry import make_providers
 from workers.providers.sessions import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
 from workers.waiting_callers import WaitingCallers
-from workers.webhooks import AlertTeller
+from workers.webhooks import AlertWebhooks
 
 DRAIN_TIMEOUT_S = 20.0
 ALERT_SLOTS = 8
@@ -53,35 +53,35 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
-    hints = LogHints(broker)
-    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=hints.appended)
+    notifications = Notifications(broker)
+    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     claims = Claims(HeldConnection(settings.database_url, name=name), pool, worker=name)
     blobs = Blobs(pool, event_log, vault)
     keys = ProviderKeys(pool, vault, settings.provider_keys)
-    await hints.on_change(KEYS_CHANGED, keys.forget)
+    await notifications.on_change(KEYS_CHANGED, keys.forget)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
     calls = ProviderCalls(
         providers=make_providers(sessions), keys=keys, base_urls=settings.provider_base_urls, blobs=blobs
     )
-    replies, cancels = ReplySender(broker), Cancels()
-    await cancels.listen(broker)
-    callers = WaitingCallers(replies=replies, cancels=cancels)
+    replies, cancellations = ReplySender(broker), CancellationListener()
+    await cancellations.listen(broker)
+    callers = WaitingCallers(replies=replies, cancellations=cancellations)
     await replies.listen()
     attempts = AttemptsInHand(broker)
     await attempts.listen()
-    books = Books(event_log=event_log, blobs=blobs, replies=replies, now=_now)
-    completer = Completer(
+    recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
+    handler = JobHandler(
         event_log=event_log,
         claims=claims,
         calls=calls,
-        books=books,
-        streams=StreamedAttempts(calls=calls, books=books, replies=replies, callers=callers),
+        recorder=recorder,
+        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies, callers=callers),
         callers=callers,
         attempts=attempts,
         replies=replies,
         now=_now,
     )
-    teller = AlertTeller(
+    webhooks = AlertWebhooks(
         pool=pool,
         event_log=event_log,
         vault=vault,
@@ -111,14 +111,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     slots = settings.worker_slots
     interactive, background, alerts = pool_of(slots), pool_of(slots), pool_of(ALERT_SLOTS)
     loops = (
-        loop_of("sync", interactive, completer.complete, slots),
-        loop_of("bulk", interactive, completer.complete, slots),
-        loop_of("async", background, completer.complete, slots),
-        loop_of(ALERTS_LANE, alerts, teller.tell, ALERT_SLOTS),
+        loop_of("sync", interactive, handler.handle, slots),
+        loop_of("bulk", interactive, handler.handle, slots),
+        loop_of("async", background, handler.handle, slots),
+        loop_of(ALERTS_LANE, alerts, webhooks.tell, ALERT_SLOTS),
     )
     direct = DirectJobs(
         broker,
-        take=lambda job: interactive.take_direct(DirectDelivery(broker, job), completer.complete),
+        take=lambda job: interactive.take_direct(DirectDelivery(broker, job), handler.handle),
         is_in_hand=interactive.is_in_hand,
     )
     log.info("worker_ready", slots=slots)
@@ -126,7 +126,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         for part in (*loops, direct, interactive, background, alerts):
             tasks.create_task(part.run(stop))
     await heartbeats.stop()
-    await teller.close()
+    await webhooks.close()
     await sessions.close()
     await claims.close()
     await event_log.close()

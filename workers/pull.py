@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-def asked_after_status(asked: int, headers: Mapping[str, str]) -> int:
+def outstanding_after_status(asked: int, headers: Mapping[str, str]) -> int:
     """How many jobs are still asked for after a status message: heartbeats change nothing, an expired request gives
     back what it did not get, anything else voids every request.
     """
@@ -86,8 +86,8 @@ class PullLoop:
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting = 0
         self._waiting_bytes = 0
-        self._asked = 0
-        self._heard_at = 0.0
+        self._outstanding = 0
+        self._last_message_at = 0.0
         self._ask = asyncio.Event()
         self._voided = False
         self._missing = False
@@ -108,8 +108,8 @@ class PullLoop:
             pending_msgs_limit=PENDING_MESSAGES_LIMIT,
             pending_bytes_limit=PENDING_BYTES_LIMIT,
         )
-        self._broker.on_reconnect(self._ask_anew)
-        self._ask_anew()
+        self._broker.on_reconnect(self._pull_again)
+        self._pull_again()
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(self._keep_asking(inbox), name="asking for jobs")
             watching = tasks.create_task(self._watch(), name="watching the broker")
@@ -124,13 +124,13 @@ class PullLoop:
             await self._ask.wait()
             self._ask.clear()
             if self._voided:
-                await self._mend()
+                await self._recover()
             if not self._broker.is_connected:
                 continue  # the reconnection asks: what is buffered now would be asked twice
-            wanted = self._room() - self._asked
+            wanted = self._room() - self._outstanding
             if wanted <= 0:
                 continue
-            self._asked += wanted
+            self._outstanding += wanted
             request = {
                 "batch": wanted,
                 "expires": int(PULL_EXPIRES_S * _NANO),
@@ -138,7 +138,7 @@ class PullLoop:
             }
             await self._broker.client.publish(subject, _encode(request), reply=inbox)
 
-    async def _mend(self) -> None:
+    async def _recover(self) -> None:
         """After a refusal: wait a little, and see to it that there is something to ask."""
         self._voided = False
         await asyncio.sleep(VOID_WAIT_S)
@@ -152,11 +152,11 @@ class PullLoop:
 
     async def _receive(self, message: Msg) -> None:
         """Take one message of the inbox. Never waits for the work."""
-        self._heard_at = time.monotonic()
+        self._last_message_at = time.monotonic()
         if not message.reply:
             self._take_status(message.headers or {})
         else:
-            self._asked = max(0, self._asked - 1)
+            self._outstanding = max(0, self._outstanding - 1)
             delivery = Delivery(self._broker, message)
             size = len(delivery.data)
             self._waiting += 1
@@ -164,10 +164,10 @@ class PullLoop:
             if not self._pool.take(delivery, self._handle, partial(self._left_queue, size)):
                 await delivery.nak(0)
                 return
-        self._consider_asking()
+        self._pull_if_low()
 
     def _take_status(self, headers: Mapping[str, str]) -> None:
-        before, self._asked = self._asked, asked_after_status(self._asked, headers)
+        before, self._outstanding = self._outstanding, outstanding_after_status(self._outstanding, headers)
         if headers.get("Status") not in _ORDINARY_STATUSES:
             self._voided = True
             self._missing = self._missing or is_missing(headers)
@@ -176,22 +176,22 @@ class PullLoop:
     def _left_queue(self, size_bytes: int) -> None:
         self._waiting -= 1
         self._waiting_bytes -= size_bytes
-        self._consider_asking()
+        self._pull_if_low()
 
     def _room(self) -> int:
         """The deliveries that may wait beside those that do."""
         left_bytes = self._max_waiting_bytes - self._waiting_bytes
         return max(0, min(self._max_waiting - self._waiting, left_bytes // INLINE_BODY_LIMIT_BYTES))
 
-    def _consider_asking(self) -> None:
+    def _pull_if_low(self) -> None:
         """Ask when half of what may wait neither waits nor is asked for."""
         room = self._room()
-        if room and self._asked <= room // 2:
+        if room and self._outstanding <= room // 2:
             self._ask.set()
 
-    def _ask_anew(self) -> None:
-        self._asked = 0
-        self._heard_at = time.monotonic()
+    def _pull_again(self) -> None:
+        self._outstanding = 0
+        self._last_message_at = time.monotonic()
         self._ask.set()
 
     async def _watch(self) -> None:
@@ -202,12 +202,12 @@ class PullLoop:
                 raise BrokerClosed
             if not self._broker.is_connected:
                 continue
-            if self._asked and time.monotonic() - self._heard_at > IDLE_HEARTBEAT_S * MISSED_HEARTBEATS:
-                log.warning("pull_silent", consumer=self._consumer, asked=self._asked)
-                self._ask_anew()
+            if self._outstanding and time.monotonic() - self._last_message_at > IDLE_HEARTBEAT_S * MISSED_HEARTBEATS:
+                log.warning("pull_silent", consumer=self._consumer, asked=self._outstanding)
+                self._pull_again()
 
     async def _release(self, subscription: Subscription) -> None:
-        """End the interest in more; what the broker has already sent goes back to it, for other workers."""
+        """StreamSummary the interest in more; what the broker has already sent goes back to it, for other workers."""
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it untyped

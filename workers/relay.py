@@ -11,24 +11,24 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from domain.dialects.answered import UnreadableAnswer, answer_usage
+from domain.canonical.stream import ChatAssembler, ChatChunk
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.native_writer import NativeWriter
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
-from domain.dialects.passthrough import event_with_cost, without_usage
+from domain.dialects.passthrough.json_edit import event_with_cost, without_usage
+from domain.dialects.provider_response import UnreadableResponse, answer_usage
 from domain.dialects.responses_streamed import ResponsesReader
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import StreamFailed, StreamReader
 from domain.dialects.table import dialect_of
 from domain.models import MAX_UNSEEN_TOKENS_PER_S
-from domain.sse import SseEvent
-from domain.stream import ChatAssembler, ChatChunk
 from domain.tokens import TokenUsage
 from infra.jobs import Job
-from workers.books import Finding
+from workers.attempt_recorder import AttemptResult
 
-MAX_LAST_WORDS_BYTES = 256 * 1024
+MAX_ERROR_EVENTS_BYTES = 256 * 1024
 """What a provider says of its failure travels in one message; where it says more, the gateway speaks for it."""
 UNDER_WAY_TOKENS = 16
 """What a provider may have charged for that had not arrived when its stream was cut. Text that has arrived leaves room
@@ -40,7 +40,7 @@ _LINES = (b"data", b"event", b":", b"id", b"retry", b"\n", b"\r")
 _encode = msgspec.json.Encoder().encode
 
 
-class End(Struct, frozen=True, kw_only=True):
+class StreamSummary(Struct, frozen=True, kw_only=True):
     """What is known once the answer stands in the log."""
 
     usage: TokenUsage
@@ -58,31 +58,31 @@ class Relay(Protocol):
 
         Raises:
             StreamFailed: the provider says that it failed.
-            UnreadableAnswer: these are no events of its wire.
+            UnreadableResponse: these are no events of its wire.
 
         """
         ...
 
-    def hear_out(self, events: Sequence[SseEvent]) -> None:
+    def drain_error(self, events: Sequence[SseEvent]) -> None:
         """Take what comes after the provider has said that it failed."""
         ...
 
-    def last_words(self) -> bytes | None:
+    def error_events(self) -> bytes | None:
         """The events by which the provider said that it failed; None where the caller does not speak its dialect."""
         ...
 
-    def tail(self, end: End) -> bytes:
+    def final_events(self, end: StreamSummary) -> bytes:
         """What the caller is sent at the end."""
         ...
 
-    def whole(self, usage: TokenUsage) -> bytes:
+    def full_response(self, usage: TokenUsage) -> bytes:
         """The answer in one piece, as JSON: what is kept of it. Only where the job has a cache key."""
         ...
 
 
 def make_relay(job: Job) -> Relay:
     """The relay that a job's stream wants."""
-    return PassedOn(job) if job.is_wire else Told(job)
+    return PassthroughRelay(job) if job.is_passthrough else TranslatingRelay(job)
 
 
 def close(reader: StreamReader) -> None:
@@ -93,12 +93,12 @@ def close(reader: StreamReader) -> None:
         reader.is_ended = True
 
 
-def finding(relay: Relay, job: Job, elapsed_s: float) -> Finding:
+def attempt_result(relay: Relay, job: Job, elapsed_s: float) -> AttemptResult:
     """What the answer was, as far as it came; where the provider did not say, the most that it can have been after so
     many seconds.
     """
     reader = relay.reader
-    return Finding(
+    return AttemptResult(
         answered_by=reader.answered_by,
         response_id=reader.response_id,
         finish_reason=reader.finish_reason,
@@ -107,7 +107,7 @@ def finding(relay: Relay, job: Job, elapsed_s: float) -> Finding:
     )
 
 
-class PassedOn:
+class PassthroughRelay:
     """Events as their provider wrote them, to a caller who speaks its dialect."""
 
     def __init__(self, job: Job) -> None:
@@ -115,44 +115,44 @@ class PassedOn:
         self.reader: StreamReader = _reader(job, model=None)
         self._hides_usage = job.stream.surface == "openai" and not job.stream.with_usage
         self._tail: list[SseEvent] = []
-        self._last_words: list[bytes] = []
+        self._error_events: list[bytes] = []
 
     def take(self, events: Sequence[SseEvent], sent: list[bytes]) -> None:
         """See `Relay`."""
         for number, event in enumerate(events):
             if not event.raw.startswith(_LINES):
-                raise UnreadableAnswer("this is no stream of events")
+                raise UnreadableResponse("this is no stream of events")
             try:
                 self.reader.take(event)
             except StreamFailed:
-                self.hear_out(events[number:])
+                self.drain_error(events[number:])
                 raise
             self._tail.append(event)
             if not self.reader.is_tail:
                 sent += (without_usage(held) if self._hides_usage else held.raw for held in self._tail)
                 self._tail.clear()
 
-    def hear_out(self, events: Sequence[SseEvent]) -> None:
+    def drain_error(self, events: Sequence[SseEvent]) -> None:
         """See `Relay`."""
-        self._last_words += (event.raw for event in events)
+        self._error_events += (event.raw for event in events)
 
-    def last_words(self) -> bytes | None:
+    def error_events(self) -> bytes | None:
         """See `Relay`."""
-        said = b"".join(self._last_words)
-        return said if 0 < len(said) <= MAX_LAST_WORDS_BYTES else None
+        said = b"".join(self._error_events)
+        return said if 0 < len(said) <= MAX_ERROR_EVENTS_BYTES else None
 
-    def tail(self, end: End) -> bytes:
+    def final_events(self, end: StreamSummary) -> bytes:
         """See `Relay`."""
         if self._hides_usage:
             return b"".join(without_usage(event) for event in self._tail)
         return b"".join(event_with_cost(event, end.cost_usd) for event in self._tail)
 
-    def whole(self, usage: TokenUsage) -> bytes:  # noqa: ARG002 - it stands in the events
+    def full_response(self, usage: TokenUsage) -> bytes:  # noqa: ARG002 - it stands in the events
         """See `Relay`."""
         return self.reader.assembled()
 
 
-class Told:
+class TranslatingRelay:
     """Events told in the caller's dialect, by way of the canonical stream."""
 
     def __init__(self, job: Job) -> None:
@@ -169,17 +169,17 @@ class Told:
                     self._assembler.add(chunk)
                 sent.append(self._write(chunk))
 
-    def hear_out(self, events: Sequence[SseEvent]) -> None:
+    def drain_error(self, events: Sequence[SseEvent]) -> None:
         """See `Relay`."""
 
-    def last_words(self) -> None:
+    def error_events(self) -> None:
         """See `Relay`."""
 
-    def tail(self, end: End) -> bytes:
+    def final_events(self, end: StreamSummary) -> bytes:
         """See `Relay`."""
         return self._end(end)
 
-    def whole(self, usage: TokenUsage) -> bytes:
+    def full_response(self, usage: TokenUsage) -> bytes:
         """See `Relay`."""
         assert self._assembler is not None, "only what is kept is put together"
         return _encode(self._assembler.answer(answer_usage(usage)))
@@ -193,11 +193,11 @@ _READERS: dict[tuple[str, str], Callable[..., StreamReader]] = {
 
 
 def _reader(job: Job, model: str | None) -> StreamReader:
-    keep = job.is_wire and job.cache_key is not None
+    keep = job.is_passthrough and job.cache_key is not None
     return _READERS[dialect_of(job.kind), job.operation](model=model, keep=keep)
 
 
-def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[End], bytes]]:
+def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[StreamSummary], bytes]]:
     assert job.stream is not None, "a streamed job"
     match job.stream.surface:
         case "native":

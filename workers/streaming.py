@@ -10,92 +10,98 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import StreamFailed
-from domain.errors import CallerLeft, GatewayError, ProviderError, ProviderLost
+from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.money import to_usd
-from domain.sse import SseEvent
 from domain.tokens import TokenUsage
 from infra.admission import Claim
-from infra.cancels import Departures
+from infra.cancellations import Cancellations
 from infra.jobs import Job
 from infra.offload import offload
 from infra.replies import ReplySender
 from workers import outcome
-from workers.books import Body, Books, Work
+from workers.attempt_recorder import AttemptRecorder, JobContext, RecordedBody
 from workers.calls import ProviderCalls
-from workers.relay import End, Relay, close, finding, make_relay
-from workers.waiting_callers import WaitingCallers, caller_left
+from workers.relay import Relay, StreamSummary, attempt_result, close, make_relay
+from workers.waiting_callers import WaitingCallers, client_disconnected
 
-LAST_WORDS_S = 1.0
+ERROR_DRAIN_S = 1.0
 
 
 class StreamedAttempts:
     """Makes attempts whose answers are streamed, for one worker."""
 
-    def __init__(self, *, calls: ProviderCalls, books: Books, replies: ReplySender, callers: WaitingCallers) -> None:
+    def __init__(
+        self, *, calls: ProviderCalls, recorder: AttemptRecorder, replies: ReplySender, callers: WaitingCallers
+    ) -> None:
         self._calls = calls
-        self._books = books
+        self._recorder = recorder
         self._replies = replies
         self._callers = callers
 
-    async def attempt(self, work: Work, claim: Claim, left: Departures, timeout_s: float) -> None:
+    async def attempt(self, ctx: JobContext, claim: Claim, cancellations: Cancellations, timeout_s: float) -> None:
         """Make one attempt, and write what came of it.
 
         Raises:
             ProviderError: the provider gave no stream; nothing is written.
 
         """
-        if await self._callers.are_gone(work.job, left):
-            await self._books.cut(work, claim, TokenUsage(), caller_left())
+        if await self._callers.are_gone(ctx.job, cancellations):
+            await self._recorder.record_partial(ctx, claim, TokenUsage(), client_disconnected())
             return
-        relay = make_relay(work.job)
-        outgoing = _Outgoing(self._replies, work.job, claim)
+        relay = make_relay(ctx.job)
+        outgoing = _Outgoing(self._replies, ctx.job, claim)
         began_s = time.monotonic()
-        error = await self._until_it_ends(work, relay, outgoing, left, timeout_s)
-        found = finding(relay, work.job, time.monotonic() - began_s)
+        error = await self._until_it_ends(ctx, relay, outgoing, cancellations, timeout_s)
+        found = attempt_result(relay, ctx.job, time.monotonic() - began_s)
         if error is not None:
-            await self._books.cut(work, claim, found.usage, error)
+            await self._recorder.record_partial(ctx, claim, found.usage, error)
             return
         body = await offload(outgoing.size_bytes, outgoing.body, relay, found.usage)
-        receipt = await self._books.answer(work, claim, found, body)
+        receipt = await self._recorder.record_response(ctx, claim, found, body)
         if receipt is None:
             return
         cost = receipt.cost_nano_usd
-        end = End(
+        end = StreamSummary(
             usage=found.usage,
             cost_usd=to_usd(cost) if cost is not None else None,
-            latency_ms=outcome.latency_ms(work.attempt.admitted_at, receipt.answered_at),
+            latency_ms=outcome.latency_ms(ctx.attempt.admitted_at, receipt.answered_at),
         )
-        await outgoing.send(relay.tail(end))
+        await outgoing.send(relay.final_events(end))
         await self._replies.send_commit(
-            work.job.reply_to, claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
+            ctx.job.reply_to, claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
-        await self._books.tell_followers(work.job)
+        await self._recorder.notify_followers(ctx.job)
 
     async def _until_it_ends(
-        self, work: Work, relay: Relay, outgoing: "_Outgoing", left: Departures, timeout_s: float
+        self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", cancellations: Cancellations, timeout_s: float
     ) -> GatewayError | None:
         """Pass the stream on; the reason, where it was cut."""
         try:
-            return await self._callers.unless_gone(work.job, left, self._pass_on(work, relay, outgoing, timeout_s))
-        except CallerLeft as error:
+            return await self._callers.unless_gone(
+                ctx.job, cancellations, self._pass_on(ctx, relay, outgoing, timeout_s)
+            )
+        except ClientDisconnected as error:
             return error
 
-    async def _pass_on(self, work: Work, relay: Relay, outgoing: "_Outgoing", timeout_s: float) -> GatewayError | None:
-        provider = work.job.provider
+    async def _pass_on(
+        self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", timeout_s: float
+    ) -> GatewayError | None:
+        provider = ctx.job.provider
         has_opened = False
         try:
-            async with self._calls.stream(work.prepared, timeout_s) as batches:
+            async with self._calls.stream(ctx.prepared, timeout_s) as batches:
                 has_opened = True
                 try:
                     await _relayed(relay, batches, outgoing)
                 except StreamFailed:
-                    await _hear_out(relay, batches)
+                    await _drain_error(relay, batches)
                     raise
-        except (StreamFailed, UnreadableAnswer) as error:
+        except (StreamFailed, UnreadableResponse) as error:
             lost = ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
-            lost.in_stream = relay.last_words()
+            lost.in_stream = relay.error_events()
             return lost
         except ProviderError as error:
             if not has_opened:
@@ -115,12 +121,12 @@ async def _relayed(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoin
             await outgoing.send(sent[0] if len(sent) == 1 else b"".join(sent))
 
 
-async def _hear_out(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:
+async def _drain_error(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:
     """Wait a moment for what the provider has to add to its failure, up to its end."""
-    with suppress(TimeoutError, ProviderError, UnreadableAnswer):
-        async with asyncio.timeout(LAST_WORDS_S):
+    with suppress(TimeoutError, ProviderError, UnreadableResponse):
+        async with asyncio.timeout(ERROR_DRAIN_S):
             async for batch in batches:
-                relay.hear_out(batch)
+                relay.drain_error(batch)
 
 
 class _Outgoing:
@@ -146,11 +152,11 @@ class _Outgoing:
         """SHA-256 of everything sent so far."""
         return self._hash.digest()
 
-    def body(self, relay: Relay, usage: TokenUsage) -> Body:
+    def body(self, relay: Relay, usage: TokenUsage) -> RecordedBody:
         """What is said of the answer: its whole where it is kept, else the parts sent so far. Pieces that are no whole
         answer, such as a tool call that the output cap has cut, are not kept.
         """
         if self._job.cache_key is not None:
-            with suppress(UnreadableAnswer):
-                return Body.whole(relay.whole(usage), is_kept=True)
-        return Body(size=self.size_bytes, digest=self._hash.digest(), kept=None)
+            with suppress(UnreadableResponse):
+                return RecordedBody.of(relay.full_response(usage), is_kept=True)
+        return RecordedBody(size=self.size_bytes, digest=self._hash.digest(), kept=None)

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-class AlertTeller:
+class AlertWebhooks:
     """Delivers alerts for one worker."""
 
     def __init__(

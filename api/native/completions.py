@@ -9,22 +9,22 @@ from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
-from api.answering import Answer
+from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
-from api.departure import departure_of
+from api.inference import InferenceResponse
 from api.limit_headers import limit_headers
 from api.native.envelope import Described, Description
 from api.native.headers import JSON
 from api.native.streams import STREAM, NativeStream
-from api.question import Question
-from api.requests import AnyRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
-from api.wishes import CacheTtl, Metadata, cache_policy, metadata_of
-from domain.chat import AnswerUsage, ChatRequest, Choice
+from api.request_context import InferenceRequest
+from api.request_options import CacheTtl, Metadata, cache_policy, metadata_of
+from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
+from domain.canonical.chat import AnswerUsage, ChatRequest, Choice
+from domain.canonical.embeddings import Embedding, EmbeddingsRequest
 from domain.decoding import decoded
-from domain.embeddings import Embedding, EmbeddingsRequest
 from domain.events import Operation
 from domain.money import to_usd
-from infra.jobs import StreamWish
+from infra.jobs import StreamFormat
 
 
 class ChatCall(ChatRequest, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         ),
         status_code=200,
     )
-    async def chat(request: AnyRequest) -> Response[bytes]:
+    async def chat(request: HttpRequest) -> Response[bytes]:
         """Answer a chat request, from the cache where that may be."""
         return await _complete(request, "chat", _chat_decoder, ChatRequest)
 
@@ -101,7 +101,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         ),
         status_code=200,
     )
-    async def embeddings(request: AnyRequest) -> Response[bytes]:
+    async def embeddings(request: HttpRequest) -> Response[bytes]:
         """Answer an embeddings request, from the cache where that may be."""
         return await _complete(request, "embeddings", _embeddings_decoder, EmbeddingsRequest)
 
@@ -109,13 +109,13 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
 
 
 async def _complete(
-    request: AnyRequest, operation: Operation, decoder: Any, shape: type[ChatRequest | EmbeddingsRequest]
+    request: HttpRequest, operation: Operation, decoder: Any, shape: type[ChatRequest | EmbeddingsRequest]
 ) -> Response[bytes]:
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)
     services = services_of(request)
     call = await services.large_requests.run(caller.project_id, len(body), decoded, body, decoder)
-    question = Question(
+    inference_request = InferenceRequest(
         request_id=request_id_of(request.scope),
         operation=operation,
         request=shape(**{name: getattr(call, name) for name in shape.__struct_fields__}),
@@ -125,25 +125,27 @@ async def _complete(
         received_at=received_at,
         in_hand=bytes_in_hand(request),
         has_native_defaults=True,
-        stream=StreamWish(surface="native") if getattr(call, "stream", None) else None,
+        stream=StreamFormat(surface="native") if getattr(call, "stream", None) else None,
     )
-    answering = services.answering
-    if question.stream is None:
-        async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
-            return _delivered(await answering.answer(caller, question, departure), question)
-    async with departure_of(request.receive) as departure:
-        answer = await answering.stream(caller, question, departure)
-    return EventStream(answer, NativeStream(question), stream_headers(answer) | limit_headers(answer.standing))
+    inference = services.inference
+    if inference_request.stream is None:
+        async with watch_disconnect(request.receive, listen=caller.cancel_on_disconnect) as disconnect:
+            return _delivered(await inference.answer(caller, inference_request, disconnect), inference_request)
+    async with watch_disconnect(request.receive) as disconnect:
+        answer = await inference.stream(caller, inference_request, disconnect)
+    return EventStream(
+        answer, NativeStream(inference_request), stream_headers(answer) | limit_headers(answer.limit_status)
+    )
 
 
-def _delivered(answer: Answer, question: Question) -> Response[bytes]:
+def _delivered(answer: InferenceResponse, inference_request: InferenceRequest) -> Response[bytes]:
     """The answer's own JSON goes out as it is, with what is known of its delivery behind it."""
     cost_nano_usd = answer.cost_nano_usd
     cost = f"{to_usd(cost_nano_usd):f}" if cost_nano_usd is not None else "null"
-    latency = datetime.now(UTC) - question.received_at
+    latency = datetime.now(UTC) - inference_request.received_at
     delivery = (
         f',"cost":{cost},"cached":{"true" if answer.cache == "HIT" else "false"},'
-        f'"latencyMs":{max(0, round(latency.total_seconds() * 1000))},"requestId":"{question.request_id}"}}}}'
+        f'"latencyMs":{max(0, round(latency.total_seconds() * 1000))},"requestId":"{inference_request.request_id}"}}}}'
     )
     content = b'{"success":true,"data":' + answer.body[:-1] + delivery.encode()
-    return Response(content, media_type=JSON, headers=answer_headers(answer) | limit_headers(answer.standing))
+    return Response(content, media_type=JSON, headers=answer_headers(answer) | limit_headers(answer.limit_status))

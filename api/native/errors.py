@@ -11,11 +11,11 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from api.limit_headers import limit_headers
-from api.requests import AnyRequest, http_message, request_id_of
+from api.requests import HttpRequest, http_message, request_id_of
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
-    CallerLeft,
+    ClientDisconnected,
     Forbidden,
     GatewayError,
     InvalidRequest,
@@ -32,7 +32,7 @@ from domain.errors import (
     Unavailable,
     UnknownModel,
 )
-from domain.limits import Standing
+from domain.limits import LimitStatus
 
 STATUSES: dict[type[GatewayError], int] = {
     Unauthorized: 401,
@@ -49,7 +49,7 @@ STATUSES: dict[type[GatewayError], int] = {
     ProviderUnavailable: 502,
     ProviderLost: 502,
     ProviderTimeout: 504,
-    CallerLeft: 499,  # nobody is there to see it
+    ClientDisconnected: 499,  # nobody is there to see it
     Overloaded: 503,
     Unavailable: 503,
 }
@@ -70,12 +70,12 @@ def status_of(error: GatewayError) -> int:
 
 
 def _render(
-    request: AnyRequest,
+    request: HttpRequest,
     status: int,
     error: dict[str, Any],
     *,
     retry_after_s: float | None = None,
-    standing: Standing | None = None,
+    limit_status: LimitStatus | None = None,
     more_headers: Mapping[str, str] | None = None,
 ) -> Response[bytes]:
     if status in _RETRY_STATUSES and retry_after_s is None:
@@ -83,25 +83,25 @@ def _render(
     shown = {name: value for name, value in error.items() if value is not None}
     content = _encode({"success": False, "error": shown | {"requestId": request_id_of(request.scope)}})
     headers = {"Retry-After": str(math.ceil(retry_after_s))} if retry_after_s is not None else {}
-    if standing is not None:
-        headers |= limit_headers(standing)
+    if limit_status is not None:
+        headers |= limit_headers(limit_status)
     headers |= more_headers or {}
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
-def _gateway_error(request: AnyRequest, error: GatewayError) -> Response[bytes]:
+def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]:
     shown = {"code": error.code, "message": error.message, "details": error.details}
-    return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, standing=error.standing)
+    return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, limit_status=error.limit_status)
 
 
-def _http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+def _http_error(request: HttpRequest, error: HTTPException) -> Response[bytes]:
     """What Litestar itself refuses: no such route, no such method, a body above the limit."""
     code = _CODES.get(error.status_code, "INTERNAL" if error.status_code >= 500 else InvalidRequest.code)
     shown = {"code": code, "message": http_message(request, error)}
     return _render(request, error.status_code, shown, more_headers=error.headers)
 
 
-def _unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+def _unexpected(request: HttpRequest, error: Exception) -> Response[bytes]:
     log.error("request_crashed", request_id=request_id_of(request.scope), exc_info=error)
     return _render(request, 500, {"code": "INTERNAL", "message": "something went wrong here; the log says what"})
 

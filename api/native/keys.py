@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
 from api.native.projects import ProjectName
-from api.requests import AnyRequest, admin_of, body_for, id_in_path, in_utc, services_of
-from domain.chat import Name
+from api.requests import HttpRequest, admin_of, body_for, id_in_path, in_utc, services_of
+from domain.canonical.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import (
     DEFAULT_BUDGET_WAIT_MS,
@@ -116,7 +116,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="Issue a key",
         operation_class=described.operation(Description(body=NewKeyCall, answer=IssuedKey, status=201)),
     )
-    async def issue(request: AnyRequest) -> Response[bytes]:
+    async def issue(request: HttpRequest) -> Response[bytes]:
         """Issue a key of the caller's project."""
         caller, call = await body_for(request, _new_decoder, admin_of)
         settings = KeySettings(**key_settings({name: getattr(call, name) for name in call.__struct_fields__}))
@@ -129,7 +129,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="The project's keys",
         operation_class=described.operation(Description(answer=list[ShownKey])),
     )
-    async def every(request: AnyRequest) -> Response[bytes]:
+    async def every(request: HttpRequest) -> Response[bytes]:
         """List the project's keys, revoked ones too, oldest first."""
         caller = await admin_of(request)
         records = await keys.keys_of_project(services_of(request).pool, caller.project_id)
@@ -140,7 +140,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="One key",
         operation_class=described.operation(Description(answer=ShownKey)),
     )
-    async def one(request: AnyRequest, key_id: str) -> Response[bytes]:
+    async def one(request: HttpRequest, key_id: str) -> Response[bytes]:
         """Show a key of the project."""
         caller = await admin_of(request)
         return success(_shown_record(await services_of(request).accounts.key(caller.project_id, id_in_path(key_id))))
@@ -150,7 +150,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="Change a key",
         operation_class=described.operation(Description(body=KeyChange, answer=ShownKey)),
     )
-    async def change(request: AnyRequest, key_id: str) -> Response[bytes]:
+    async def change(request: HttpRequest, key_id: str) -> Response[bytes]:
         """Change a key, from its next request on."""
         caller, call = await body_for(request, _change_decoder, admin_of)
         accounts = services_of(request).accounts
@@ -166,7 +166,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         operation_class=described.operation(Description(answer=RevokedKey)),
         status_code=200,
     )
-    async def revoke(request: AnyRequest, key_id: str) -> Response[bytes]:
+    async def revoke(request: HttpRequest, key_id: str) -> Response[bytes]:
         """Revoke a key; on every replica it stops working within a second."""
         caller = await admin_of(request)
         accounts = services_of(request).accounts

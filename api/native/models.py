@@ -11,7 +11,7 @@ from api.authentication import Caller
 from api.native.envelope import Described, Description, success
 from api.native.prices import per_1k
 from api.native.usage import NoQuery
-from api.requests import AnyRequest, caller_of, query_of, services_of
+from api.requests import HttpRequest, caller_of, query_of, services_of
 from infra.price_book import ListedModel, PriceBook
 
 
@@ -34,7 +34,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="Models and their prices",
         operation_class=described.operation(Description(query=NoQuery, answer=list[ShownModel])),
     )
-    async def every(request: AnyRequest) -> Response[bytes]:
+    async def every(request: HttpRequest) -> Response[bytes]:
         """List the models that the key may use."""
         caller = await caller_of(request)
         query_of(request, NoQuery)

@@ -11,13 +11,13 @@ from msgspec import Meta, Struct
 
 from api.native.envelope import Described, Description, success
 from api.native.usage import NoQuery
-from api.requests import AnyRequest, body_for, caller_of, check_operator, in_utc, query_of, services_of
-from domain.chat import Name
+from api.requests import HttpRequest, body_for, caller_of, check_operator, in_utc, query_of, services_of
+from domain.canonical.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import PriceSet
 from domain.money import NANO_PER_USD, NanoUsd, to_usd
 from domain.pricing import ClassPrices, Price
-from domain.routing import route
+from domain.routing import resolve_route
 from infra.database import Pool
 from infra.price_book import ComparedPrice
 from projections.providers import is_configured
@@ -87,7 +87,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="Prices by source",
         operation_class=described.operation(Description(query=NoQuery, answer=list[ShownComparison])),
     )
-    async def every(request: AnyRequest) -> Response[bytes]:
+    async def every(request: HttpRequest) -> Response[bytes]:
         """Show what the operator, the specification and the library say of every priced model."""
         await caller_of(request)
         query_of(request, NoQuery)
@@ -100,12 +100,12 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
             Description(body=NewPrice, answer=ShownPrice, status=201, is_operators=True)
         ),
     )
-    async def set_one(request: AnyRequest) -> Response[bytes]:
+    async def set_one(request: HttpRequest) -> Response[bytes]:
         """Set a price for the whole installation."""
         services = services_of(request)
         _, call = await body_for(request, _decoder, check_operator)
         event = await price_set(services.pool, call)
-        await services.price_setting.set_price(event)
+        await services.price_admin.set_price(event)
         shown = Price(
             provider=event.provider,
             model=event.model,
@@ -128,7 +128,7 @@ async def price_set(pool: Pool, call: NewPrice) -> PriceSet:
     """
     provider, _, model = call.model.partition("/")
     if not model or not await is_configured(pool, provider):
-        provider = route(call.model, {}).provider
+        provider = resolve_route(call.model, {}).provider
         model = call.model.removeprefix(f"{provider}/")
     return PriceSet(
         provider=provider,

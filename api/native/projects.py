@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
 from api.native.envelope import Described, Description, success
-from api.requests import AnyRequest, admin_of, body_for, check_new_project, check_operator, id_in_path, services_of
+from api.requests import HttpRequest, admin_of, body_for, check_new_project, check_operator, id_in_path, services_of
 from domain.errors import NotFound
 from domain.routing import ANTHROPIC, OPENAI
 from infra.outbound import check_url
@@ -96,7 +96,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
             Description(body=NewProjectCall, answer=CreatedProject, status=201, is_operators=True, without_key=True)
         ),
     )
-    async def create(request: AnyRequest) -> Response[bytes]:
+    async def create(request: HttpRequest) -> Response[bytes]:
         """Create a project with its first key. Without the master key its daily budget for requests under the
         installation's credentials is the default.
         """
@@ -121,7 +121,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="The key's project",
         operation_class=described.operation(Description(answer=ShownProject)),
     )
-    async def mine(request: AnyRequest) -> Response[bytes]:
+    async def mine(request: HttpRequest) -> Response[bytes]:
         """Show the caller's project."""
         caller = await admin_of(request)
         record = await keys.project(services_of(request).pool, caller.project_id)
@@ -134,7 +134,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="Change the key's project",
         operation_class=described.operation(Description(body=ProjectChange, answer=ShownProject)),
     )
-    async def change(request: AnyRequest) -> Response[bytes]:
+    async def change(request: HttpRequest) -> Response[bytes]:
         """Rename the caller's project, set or remove its budgets and provider keys."""
         caller, call = await body_for(request, _change_decoder, admin_of)
         given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
@@ -161,7 +161,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
             Description(body=InstallationBudgetChange, answer=ShownProject, is_operators=True)
         ),
     )
-    async def change_installation_budget(request: AnyRequest, project_id: str) -> Response[bytes]:
+    async def change_installation_budget(request: HttpRequest, project_id: str) -> Response[bytes]:
         """Set or remove a project's daily budget for requests under the installation's credentials."""
         _, call = await body_for(request, _budget_decoder, check_operator)
         record = await services_of(request).accounts.change_project(

@@ -11,8 +11,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.native.envelope import Described, Description, success
 from api.provider_settings import check_no_builtin_names
-from api.requests import AnyRequest, admin_of, body_for, check_operator, services_of
-from domain.chat import Name
+from api.requests import HttpRequest, admin_of, body_for, check_operator, services_of
+from domain.canonical.chat import Name
 from domain.events import INSTALLATION
 from domain.routing import NamedKind, NamedProvider, ProviderName
 from projections.providers import ProviderRecord
@@ -21,7 +21,7 @@ MAX_LISTED_MODELS = 1_024
 BaseUrl = Annotated[str, Meta(max_length=2_000, pattern=r"^https?://[\x21-\x7e]+$")]
 EndpointKey = Annotated[str, Meta(min_length=1, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
 ListedModels = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_LISTED_MODELS)]
-Owner = Callable[[AnyRequest], Awaitable[str]]
+Owner = Callable[[HttpRequest], Awaitable[str]]
 
 
 class NewProvider(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -97,11 +97,11 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
     ]
 
 
-async def _project_of_admin(request: AnyRequest) -> str:
+async def _project_of_admin(request: HttpRequest) -> str:
     return (await admin_of(request)).project_id
 
 
-async def _installation(request: AnyRequest) -> str:
+async def _installation(request: HttpRequest) -> str:
     await check_operator(request)
     return INSTALLATION
 
@@ -116,7 +116,7 @@ def _routes(
             Description(body=NewProvider, answer=ShownProvider, status=201, is_operators=is_operators)
         ),
     )
-    async def add(request: AnyRequest) -> Response[bytes]:
+    async def add(request: HttpRequest) -> Response[bytes]:
         """Configure a provider; it can be asked as soon as the answer has come."""
         owner, call = await body_for(request, _new_decoder, owner_of)
         added = await services_of(request).provider_settings.add(owner, call.provider(), call.api_key)
@@ -127,7 +127,7 @@ def _routes(
         summary=f"The providers of {whose}",
         operation_class=described.operation(Description(answer=list[ShownProvider], is_operators=is_operators)),
     )
-    async def every(request: AnyRequest) -> Response[bytes]:
+    async def every(request: HttpRequest) -> Response[bytes]:
         """List them, by name."""
         owner = await owner_of(request)
         return success([_shown(record) for record in await services_of(request).provider_settings.every(owner)])
@@ -139,7 +139,7 @@ def _routes(
             Description(body=ProviderChange, answer=ShownProvider, is_operators=is_operators)
         ),
     )
-    async def change(request: AnyRequest, name: str) -> Response[bytes]:
+    async def change(request: HttpRequest, name: str) -> Response[bytes]:
         """Give it another address, key, or list of models."""
         owner, call = await body_for(request, _change_decoder, owner_of)
         changed = await services_of(request).provider_settings.change(
@@ -158,7 +158,7 @@ def _routes(
         operation_class=described.operation(Description(answer=Removed, is_operators=is_operators)),
         status_code=200,
     )
-    async def remove(request: AnyRequest, name: str) -> Response[bytes]:
+    async def remove(request: HttpRequest, name: str) -> Response[bytes]:
         """Ask it no longer. What it cost stays in the books."""
         await services_of(request).provider_settings.remove(await owner_of(request), name)
         return success(Removed(name=name))

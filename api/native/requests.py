@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from api.native.envelope import Described, Description, success
 from api.native.usage import visible_key
-from api.requests import AnyRequest, caller_of, id_in_path, in_utc, query_of, services_of
+from api.requests import HttpRequest, caller_of, id_in_path, in_utc, query_of, services_of
 from domain.errors import InvalidRequest, NotFound
 from domain.events import StoredEvent, request_stream
 from infra.event_log import Selection
@@ -71,7 +71,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="What was asked",
         operation_class=described.operation(Description(query=RequestsQuery, answer=RequestPage)),
     )
-    async def page(request: AnyRequest) -> Response[bytes]:
+    async def page(request: HttpRequest) -> Response[bytes]:
         """List requests, newest first; a member sees its own key's."""
         caller = await caller_of(request)
         query = query_of(request, RequestsQuery)
@@ -98,7 +98,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="One request, event by event",
         operation_class=described.operation(Description(answer=RequestDetail)),
     )
-    async def one(request: AnyRequest, request_id: str) -> Response[bytes]:
+    async def one(request: HttpRequest, request_id: str) -> Response[bytes]:
         """Show a request and every event of it."""
         caller = await caller_of(request)
         services = services_of(request)
@@ -115,7 +115,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="The project's events, in log order",
         operation_class=described.operation(Description(query=EventsQuery, answer=EventPage)),
     )
-    async def events(request: AnyRequest) -> Response[bytes]:
+    async def events(request: HttpRequest) -> Response[bytes]:
         """List the project's events, oldest first."""
         caller = await caller_of(request)
         caller.require_admin()

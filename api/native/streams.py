@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from api.answering import Answer
+from api.inference import InferenceResponse
 from api.native.envelope import FailureEnvelope, Stream
-from api.question import Question
-from domain.chat import ChatAnswer
+from api.request_context import InferenceRequest
+from domain.canonical.chat import ChatResponse
+from domain.canonical.stream import ChatChunk, replay_chat
 from domain.dialects.native_writer import LastChunk, NativeWriter, error
 from domain.errors import GatewayError
 from domain.money import to_usd
-from domain.stream import ChatChunk, replay_chat
 
 STREAM = Stream(
     types=(ChatChunk, LastChunk, FailureEnvelope),
@@ -22,16 +22,16 @@ STREAM = Stream(
     ),
 )
 
-_decode = msgspec.json.Decoder(ChatAnswer).decode
+_decode = msgspec.json.Decoder(ChatResponse).decode
 
 
 class NativeStream:
     """One answer's."""
 
-    def __init__(self, question: Question) -> None:
-        self._question = question
+    def __init__(self, inference_request: InferenceRequest) -> None:
+        self._question = inference_request
 
-    def replay(self, answer: Answer) -> Iterator[bytes]:
+    def replay(self, answer: InferenceResponse) -> Iterator[bytes]:
         """See `SurfaceStream`."""
         writer, known = NativeWriter(), _decode(answer.body)
         for chunk in replay_chat(known):

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from api.authentication import Caller
 from api.native.envelope import Described, Description, success
-from api.requests import AnyRequest, caller_of, query_of, services_of
+from api.requests import HttpRequest, caller_of, query_of, services_of
 from domain.budget import PERIODS, Scope, day_of
 from domain.errors import Forbidden, InvalidRequest
 from domain.money import NanoUsd
@@ -70,7 +70,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="Usage over days",
         operation_class=described.operation(Description(query=StatsQuery, answer=UsageStats)),
     )
-    async def stats(request: AnyRequest) -> Response[bytes]:
+    async def stats(request: HttpRequest) -> Response[bytes]:
         """Show totals and days; a member sees its own key, an admin the project."""
         caller = await caller_of(request)
         query = query_of(request, StatsQuery)
@@ -84,7 +84,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="Costs over days, broken down",
         operation_class=described.operation(Description(query=CostsQuery, answer=CostReport)),
     )
-    async def costs(request: AnyRequest) -> Response[bytes]:
+    async def costs(request: HttpRequest) -> Response[bytes]:
         """Show costs by model, provider, key, day, operation or a name in the metadata."""
         caller = await caller_of(request)
         query = query_of(request, CostsQuery)
@@ -104,7 +104,7 @@ def routes(described: Described) -> list[HTTPRouteHandler]:
         summary="The key's budget",
         operation_class=described.operation(Description(query=NoQuery, answer=BudgetView)),
     )
-    async def budget(request: AnyRequest) -> Response[bytes]:
+    async def budget(request: HttpRequest) -> Response[bytes]:
         """Show what of the calling key's budget is spent, assumed, held and left."""
         caller = await caller_of(request)
         query_of(request, NoQuery)

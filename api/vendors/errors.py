@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Struct
 
 from api.limit_headers import anthropic_limit_headers, limit_headers
-from domain.dialects.passthrough import rewrite
+from domain.dialects.passthrough.json_edit import rewrite
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
-    CallerLeft,
+    ClientDisconnected,
     Forbidden,
     GatewayError,
     InvalidRequest,
@@ -33,7 +33,7 @@ from domain.errors import (
     Unavailable,
     UnknownModel,
 )
-from domain.limits import Standing
+from domain.limits import LimitStatus
 
 DEFAULT_RETRY_AFTER_S = 1.0
 REQUEST_ID_HEADER = "request-id"
@@ -81,7 +81,7 @@ _OPENAI: dict[type[GatewayError], _OpenAI] = {
     ProviderUnavailable: _OpenAI(502, "api_error"),
     ProviderLost: _OpenAI(502, "api_error"),
     ProviderTimeout: _OpenAI(504, "api_error"),
-    CallerLeft: _OpenAI(499, "api_error"),  # nobody is there to see it
+    ClientDisconnected: _OpenAI(499, "api_error"),  # nobody is there to see it
     Overloaded: _OpenAI(503, "api_error"),
     Unavailable: _OpenAI(503, "api_error"),
 }
@@ -101,7 +101,7 @@ _ANTHROPIC: dict[type[GatewayError], _Anthropic] = {
     ProviderUnavailable: _Anthropic(502, "api_error"),
     ProviderLost: _Anthropic(502, "api_error"),
     ProviderTimeout: _Anthropic(504, "timeout_error"),
-    CallerLeft: _Anthropic(499, "api_error"),
+    ClientDisconnected: _Anthropic(499, "api_error"),
     Overloaded: _Anthropic(529, "overloaded_error"),
     Unavailable: _Anthropic(529, "overloaded_error"),
 }
@@ -174,11 +174,11 @@ def _own_status(error: GatewayError) -> int | None:
     return own if own is not None and 400 <= own < 500 else None
 
 
-def _limits(standing: Standing) -> dict[str, str]:
-    return anthropic_limit_headers(standing, datetime.now(UTC))
+def _limits(limit_status: LimitStatus) -> dict[str, str]:
+    return anthropic_limit_headers(limit_status, datetime.now(UTC))
 
 
-def _headers(error: GatewayError, status: int, limits: Callable[[Standing], dict[str, str]]) -> dict[str, str]:
+def _headers(error: GatewayError, status: int, limits: Callable[[LimitStatus], dict[str, str]]) -> dict[str, str]:
     """When to try again, whether to, and where the key stands.
 
     A budget's refusal is to be repeated where nothing but requests in flight stand in its way, and then in a moment;
@@ -194,4 +194,4 @@ def _headers(error: GatewayError, status: int, limits: Callable[[Standing], dict
         retry_after_s = DEFAULT_RETRY_AFTER_S
     if retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(retry_after_s))
-    return headers | limits(error.standing) if error.standing is not None else headers
+    return headers | limits(error.limit_status) if error.limit_status is not None else headers

@@ -9,7 +9,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 from msgspec.structs import replace
 
-from api.requests import AnyRequest, http_message, request_id_of
+from api.requests import HttpRequest, http_message, request_id_of
 from api.vendors.errors import (
     UNEXPECTED,
     VendorError,
@@ -26,25 +26,25 @@ TOO_LARGE = 413
 
 log = structlog.get_logger(__name__)
 
-Say = Callable[[GatewayError, str], VendorError]
-SayStatus = Callable[[int, str, str], VendorError]
+ErrorRenderer = Callable[[GatewayError, str], VendorError]
+StatusRenderer = Callable[[int, str, str], VendorError]
 
 
-def _handlers(say: Say, say_status: SayStatus) -> ExceptionHandlersMap:
-    def gateway_error(request: AnyRequest, error: GatewayError) -> Response[bytes]:
-        return _response(say(error, request_id_of(request.scope)))
+def _handlers(render: ErrorRenderer, render_status: StatusRenderer) -> ExceptionHandlersMap:
+    def gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]:
+        return _response(render(error, request_id_of(request.scope)))
 
-    def http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+    def http_error(request: HttpRequest, error: HTTPException) -> Response[bytes]:
         request_id = request_id_of(request.scope)
         if error.status_code == TOO_LARGE:
-            return _response(say(BodyTooLarge(http_message(request, error)), request_id))
-        said = say_status(error.status_code, http_message(request, error), request_id)
+            return _response(render(BodyTooLarge(http_message(request, error)), request_id))
+        said = render_status(error.status_code, http_message(request, error), request_id)
         return _response(replace(said, headers=said.headers | (error.headers or {})))
 
-    def unexpected(request: AnyRequest, error: Exception) -> Response[bytes]:
+    def unexpected(request: HttpRequest, error: Exception) -> Response[bytes]:
         request_id = request_id_of(request.scope)
         log.error("request_crashed", request_id=request_id, exc_info=error)
-        return _response(say_status(500, UNEXPECTED, request_id))
+        return _response(render_status(500, UNEXPECTED, request_id))
 
     return {GatewayError: gateway_error, HTTPException: http_error, Exception: unexpected}
 
@@ -60,13 +60,13 @@ OPENAI_HANDLERS = _handlers(
 ANTHROPIC_HANDLERS = _handlers(anthropic_error, anthropic_http_error)
 
 
-def _either(kind: type[Exception]) -> Callable[[AnyRequest, Any], Response[bytes]]:
-    def say(request: AnyRequest, error: Any) -> Response[bytes]:
+def _either(kind: type[Exception]) -> Callable[[HttpRequest, Any], Response[bytes]]:
+    def render(request: HttpRequest, error: Any) -> Response[bytes]:
         handlers: Any = ANTHROPIC_HANDLERS if "anthropic-version" in request.headers else OPENAI_HANDLERS
         answer: Response[bytes] = handlers[kind](request, error)
         return answer
 
-    return say
+    return render
 
 
 _KINDS = (GatewayError, HTTPException, Exception)
@@ -75,15 +75,15 @@ EITHER_HANDLERS: ExceptionHandlersMap = {kind: _either(kind) for kind in _KINDS}
 """Of routes that both vendors' clients call."""
 
 
-def either_below(path: str, elsewhere: ExceptionHandlersMap) -> ExceptionHandlersMap:
+def by_path_prefix(path: str, elsewhere: ExceptionHandlersMap) -> ExceptionHandlersMap:
     """What is said where no route was found: in the vendors' words below their path, as before elsewhere."""
 
-    def choose(kind: type[Exception]) -> Callable[[AnyRequest, Any], Response[bytes]]:
-        def say(request: AnyRequest, error: Any) -> Response[bytes]:
+    def choose(kind: type[Exception]) -> Callable[[HttpRequest, Any], Response[bytes]]:
+        def render(request: HttpRequest, error: Any) -> Response[bytes]:
             handlers: Any = EITHER_HANDLERS if request.url.path.startswith(path) else elsewhere
             answer: Response[bytes] = handlers[kind](request, error)
             return answer
 
-        return say
+        return render
 
     return {kind: choose(kind) for kind in _KINDS}

@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
 
 from api.native.models import usable_models
-from api.requests import AnyRequest, caller_of, query_of, request_id_of, services_of
+from api.requests import HttpRequest, caller_of, query_of, request_id_of, services_of
 from api.vendors.errors import REQUEST_ID_HEADER
 from domain.errors import UnknownModel
 from infra.price_book import ListedModel
@@ -31,7 +31,7 @@ class _Page(Struct, frozen=True):
     before_id: str | None = None
 
 
-def is_anthropics(request: AnyRequest) -> bool:
+def is_anthropics(request: HttpRequest) -> bool:
     """Whether the caller is a client of Anthropic's."""
     return "anthropic-version" in request.headers
 
@@ -40,7 +40,7 @@ def routes() -> list[HTTPRouteHandler]:
     """The routes."""
 
     @get("/models")
-    async def every(request: AnyRequest) -> Response[bytes]:
+    async def every(request: HttpRequest) -> Response[bytes]:
         """List the models that the key may use."""
         models = await _usable(request)
         if is_anthropics(request):
@@ -48,7 +48,7 @@ def routes() -> list[HTTPRouteHandler]:
         return _response({"object": "list", "data": [_for_openai(model) for model in models]})
 
     @get("/models/{model:path}")
-    async def one(request: AnyRequest, model: str) -> Response[bytes]:
+    async def one(request: HttpRequest, model: str) -> Response[bytes]:
         """Show one model."""
         found = await _one(request, model.removeprefix("/"))
         if is_anthropics(request):
@@ -58,18 +58,18 @@ def routes() -> list[HTTPRouteHandler]:
     return [every, one]
 
 
-async def _usable(request: AnyRequest) -> list[ListedModel]:
+async def _usable(request: HttpRequest) -> list[ListedModel]:
     caller = await caller_of(request)
     return usable_models(services_of(request).prices, caller)
 
 
-async def _one(request: AnyRequest, name: str) -> ListedModel:
+async def _one(request: HttpRequest, name: str) -> ListedModel:
     """A model by the name that calls are made with: a provider by configuration may have more than are listed."""
     found = next((model for model in await _usable(request) if model.name == name), None)
     if found is not None:
         return found
     caller, services = await caller_of(request), services_of(request)
-    to = services.answering.route(caller, name)
+    to = services.inference.route(caller, name)
     if to.base_url is None or (caller.settings.models is not None and name not in caller.settings.models):
         raise UnknownModel(name)
     return services.prices.listing(to, datetime.now(UTC))
@@ -113,7 +113,7 @@ def _for_anthropic(model: ListedModel) -> dict[str, Any]:
     }
 
 
-def _for_anthropics(request: AnyRequest, content: dict[str, Any]) -> Response[bytes]:
+def _for_anthropics(request: HttpRequest, content: dict[str, Any]) -> Response[bytes]:
     return _response(content, {REQUEST_ID_HEADER: request_id_of(request.scope)})
 
 

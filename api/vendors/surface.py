@@ -13,57 +13,57 @@ from typing import Any
 import msgspec
 from litestar import Response
 
-from api.answering import Answer
+from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
-from api.departure import departure_of
-from api.question import Question
-from api.requests import AnyRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
-from api.wishes import cache_policy, metadata_of
-from domain.chat import ChatAnswer, ChatRequest
-from domain.dialects.passthrough import with_cost
+from api.inference import InferenceResponse
+from api.request_context import InferenceRequest
+from api.request_options import cache_policy, metadata_of
+from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
+from domain.canonical.chat import ChatRequest, ChatResponse
+from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
+from domain.canonical.stream import replay_chat
+from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect, WireOperation, read_wire
+from domain.dialects.passthrough.json_edit import with_cost
 from domain.dialects.table import passes_on
-from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
 from domain.errors import GatewayError, InvalidRequest
-from domain.limits import Standing
+from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.routing import Route
-from domain.stream import replay_chat
 from domain.tokens import TokenUsage
-from domain.wire import WireDialect, WireOperation, WireRequest, read_wire
-from infra.jobs import StreamWish, Surface
+from infra.jobs import StreamFormat, Surface
 from infra.offload import offload
 
 JSON = "application/json"
 MAX_QUERY_CHARS = 1_000
 _QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
 
-_decode_chat = msgspec.json.Decoder(ChatAnswer).decode
-_decode_embeddings = msgspec.json.Decoder(EmbeddingsAnswer).decode
+_decode_chat = msgspec.json.Decoder(ChatResponse).decode
+_decode_embeddings = msgspec.json.Decoder(EmbeddingsResponse).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class TranslatedRequest:
     """A request read for a provider that speaks otherwise, and how its answer is to be written."""
 
     request: ChatRequest | EmbeddingsRequest
-    write: Callable[[Answer], bytes]
+    write: Callable[[InferenceResponse], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Endpoint:
     """One call of a surface."""
 
     surface: Surface
     dialect: WireDialect
     operation: WireOperation
-    read: Callable[[bytes], Read] | None
+    translated: Callable[[bytes], TranslatedRequest] | None
     """None: only providers of this dialect serve it."""
     replay_wire: Callable[[bytes, Decimal | None, bool], Iterable[bytes]] | None = None
     """A kept answer in the dialect as its stream: body, cost, whether usage was asked for. None: it has no streams."""
-    replay_told: Callable[[ChatAnswer, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
+    replay_translated: Callable[[ChatResponse, TokenUsage, Decimal | None, bool], Iterable[bytes]] | None = None
     error: Callable[[GatewayError, str, bytes], bytes]
     """An error inside a stream: what happened, the request's id, the last that was sent before it."""
-    limit_headers: Callable[[Standing], dict[str, str]]
+    limit_headers: Callable[[LimitStatus], dict[str, str]]
     forwarded: tuple[str, ...] = ()
     """The caller's headers that its provider is told."""
     forwards_query: bool = False
@@ -71,7 +71,7 @@ class Call:
     """Where its clients look for the request's id, beside `x-request-id`."""
 
 
-async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
+async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     """Answer one call.
 
     Raises:
@@ -81,51 +81,55 @@ async def serve(request: AnyRequest, call: Call) -> Response[bytes]:
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)
     services = services_of(request)
-    answering = services.answering
-    wire, read = await services.large_requests.run(
-        caller.project_id, len(body), _parsed, body, call, lambda model: answering.route(caller, model)
+    inference = services.inference
+    passthrough, translated = await services.large_requests.run(
+        caller.project_id, len(body), _parsed, body, endpoint, lambda model: inference.route(caller, model)
     )
-    with_usage = call.surface != "openai" or wire.stream_options.get("include_usage") is True
-    is_stream = wire.is_stream and call.replay_wire is not None
+    with_usage = endpoint.surface != "openai" or passthrough.stream_options.get("include_usage") is True
+    is_stream = passthrough.is_stream and endpoint.replay_wire is not None
     request_id = request_id_of(request.scope)
-    named = {call.request_id_header: request_id} if call.request_id_header is not None else {}
-    question = Question(
+    named = {endpoint.request_id_header: request_id} if endpoint.request_id_header is not None else {}
+    inference_request = InferenceRequest(
         request_id=request_id,
-        operation=call.operation,
-        request=wire if read is None else read.request,
+        operation=endpoint.operation,
+        request=passthrough if translated is None else translated.request,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
         received_at=received_at,
         in_hand=bytes_in_hand(request),
-        stream=StreamWish(surface=call.surface, with_usage=with_usage) if is_stream else None,
-        headers={name: ", ".join(lines) for name in call.forwarded if (lines := request.headers.getall(name, []))}
+        stream=StreamFormat(surface=endpoint.surface, with_usage=with_usage) if is_stream else None,
+        headers={name: ", ".join(lines) for name in endpoint.forwarded if (lines := request.headers.getall(name, []))}
         or None,
-        query=_query(request) if call.forwards_query else None,
+        query=_query(request) if endpoint.forwards_query else None,
     )
-    if question.stream is not None:
-        async with departure_of(request.receive) as departure:
-            answer = await answering.stream(caller, question, departure)
-        stream = VendorStream(call, question, is_told=read is not None)
-        return EventStream(answer, stream, named | stream_headers(answer) | call.limit_headers(answer.standing))
-    async with departure_of(request.receive, listen=caller.cancel_on_disconnect) as departure:
-        answer = await answering.answer(caller, question, departure)
-    content = await offload(len(answer.body), _written, answer, read)
-    headers = named | answer_headers(answer) | call.limit_headers(answer.standing)
+    if inference_request.stream is not None:
+        async with watch_disconnect(request.receive) as disconnect:
+            answer = await inference.stream(caller, inference_request, disconnect)
+        stream = VendorStream(endpoint, inference_request, is_translated=translated is not None)
+        return EventStream(answer, stream, named | stream_headers(answer) | endpoint.limit_headers(answer.limit_status))
+    async with watch_disconnect(request.receive, listen=caller.cancel_on_disconnect) as disconnect:
+        answer = await inference.answer(caller, inference_request, disconnect)
+    content = await offload(len(answer.body), _written, answer, translated)
+    headers = named | answer_headers(answer) | endpoint.limit_headers(answer.limit_status)
     return Response(content, media_type=JSON, headers=headers)
 
 
-def _parsed(body: bytes, call: Call, route_of: Callable[[str], Route]) -> tuple[WireRequest, Read | None]:
+def _parsed(
+    body: bytes, endpoint: Endpoint, route_of: Callable[[str], Route]
+) -> tuple[PassthroughRequest, TranslatedRequest | None]:
     """The request as its provider is asked it: in its own dialect, and read into the canonical form for any other."""
-    wire = read_wire(body, call.dialect, call.operation)
-    if passes_on(route_of(wire.model).kind, call.dialect):
-        return wire, None
-    if call.read is None:
-        raise InvalidRequest(f"`model` {wire.model!r} is no model of a provider that serves this call", field="model")
-    return wire, call.read(body)
+    passthrough = read_wire(body, endpoint.dialect, endpoint.operation)
+    if passes_on(route_of(passthrough.model).kind, endpoint.dialect):
+        return passthrough, None
+    if endpoint.translated is None:
+        raise InvalidRequest(
+            f"`model` {passthrough.model!r} is no model of a provider that serves this call", field="model"
+        )
+    return passthrough, endpoint.translated(body)
 
 
-def _query(request: AnyRequest) -> str | None:
+def _query(request: HttpRequest) -> str | None:
     query: str = request.scope["query_string"].decode("latin-1")
     if len(query) > MAX_QUERY_CHARS or not _QUERY.fullmatch(query):
         raise InvalidRequest(f"the query may have {MAX_QUERY_CHARS} characters of those that addresses are made of")
@@ -135,49 +139,49 @@ def _query(request: AnyRequest) -> str | None:
 class VendorStream:
     """How a call's answer is streamed."""
 
-    def __init__(self, call: Call, question: Question, *, is_told: bool) -> None:
-        self._call = call
-        self._question = question
-        self._is_told = is_told
+    def __init__(self, endpoint: Endpoint, inference_request: InferenceRequest, *, is_translated: bool) -> None:
+        self._endpoint = endpoint
+        self._question = inference_request
+        self._is_translated = is_translated
 
-    def replay(self, answer: Answer) -> Iterable[bytes]:
+    def replay(self, answer: InferenceResponse) -> Iterable[bytes]:
         """See `SurfaceStream`."""
-        wish = self._question.stream
-        assert wish is not None, "asked to be streamed"
-        if self._is_told:
-            assert self._call.replay_told is not None, "what is told can be told again"
-            return self._call.replay_told(
-                _decode_chat(answer.body), answer.receipt.usage, _cost(answer), wish.with_usage
+        stream_format = self._question.stream
+        assert stream_format is not None, "asked to be streamed"
+        if self._is_translated:
+            assert self._endpoint.replay_translated is not None, "what is told can be told again"
+            return self._endpoint.replay_translated(
+                _decode_chat(answer.body), answer.receipt.usage, _cost(answer), stream_format.with_usage
             )
-        assert self._call.replay_wire is not None, "what is streamed can be streamed again"
-        return self._call.replay_wire(answer.body, _cost(answer), wish.with_usage)
+        assert self._endpoint.replay_wire is not None, "what is streamed can be streamed again"
+        return self._endpoint.replay_wire(answer.body, _cost(answer), stream_format.with_usage)
 
     def error(self, error: GatewayError, sent: bytes) -> bytes:
         """See `SurfaceStream`."""
-        return self._call.error(error, self._question.request_id, sent)
+        return self._endpoint.error(error, self._question.request_id, sent)
 
 
-def told(writer: Any, answer: ChatAnswer, usage: TokenUsage, cost_usd: Decimal | None) -> Iterator[bytes]:
+def render_stream(writer: Any, answer: ChatResponse, usage: TokenUsage, cost_usd: Decimal | None) -> Iterator[bytes]:
     """A canonical answer as the stream of a writer's dialect."""
     for chunk in replay_chat(answer):
         yield writer.write(chunk)
     yield writer.end(usage, cost_usd)
 
 
-def chat_in(answer: Answer) -> ChatAnswer:
+def chat_in(answer: InferenceResponse) -> ChatResponse:
     """The canonical chat answer that was found."""
     return _decode_chat(answer.body)
 
 
-def embeddings_in(answer: Answer) -> EmbeddingsAnswer:
+def embeddings_in(answer: InferenceResponse) -> EmbeddingsResponse:
     """The canonical embeddings that were found."""
     return _decode_embeddings(answer.body)
 
 
-def _written(answer: Answer, read: Read | None) -> bytes:
-    return with_cost(answer.body if read is None else read.write(answer), _cost(answer))
+def _written(answer: InferenceResponse, translated: TranslatedRequest | None) -> bytes:
+    return with_cost(answer.body if translated is None else translated.write(answer), _cost(answer))
 
 
-def _cost(answer: Answer) -> Decimal | None:
+def _cost(answer: InferenceResponse) -> Decimal | None:
     cost = answer.cost_nano_usd
     return to_usd(cost) if cost is not None else None

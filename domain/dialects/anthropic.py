@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
-from domain.chat import (
+from domain.canonical.chat import (
     AnswerMessage,
     AssistantMessage,
-    ChatAnswer,
     ChatRequest,
+    ChatResponse,
     Choice,
     DeveloperMessage,
     FinishReason,
@@ -28,11 +28,11 @@ from domain.chat import (
     ToolCall,
     ToolMessage,
 )
-from domain.dialects.answered import Answered, answer_usage
+from domain.dialects.provider_response import ProviderResponse, answer_usage
 from domain.dialects.streamed import decoded
 from domain.errors import InvalidRequest
 from domain.models import ANTHROPIC_DEFAULT_MAX_OUTPUT, model_limits
-from domain.provider_words import as_name
+from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
 
 _DATA_URL = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.+)", re.DOTALL)
@@ -289,16 +289,16 @@ FINISH_REASONS: dict[str | None, FinishReason | None] = {
 }
 
 
-def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered:
+def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> ProviderResponse:
     """Read an answer of `POST /v1/messages`: its text blocks joined, its tool uses as calls.
 
     Raises:
-        UnreadableAnswer: it is none, or has no usage.
+        UnreadableResponse: it is none, or has no usage.
 
     """
     message = decoded(_decode, body)
     usage = usage_from_wire(message.usage)
-    response_id = as_name(message.id)
+    response_id = sanitize_identifier(message.id)
     texts = [block.text for block in message.content if block.type == "text"]
     calls = [
         ToolCall(
@@ -309,8 +309,8 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
     ]
     finish = FINISH_REASONS.get(message.stop_reason, "stop")
     answer = AnswerMessage(content="".join(texts) if texts else None, tool_calls=calls or UNSET)
-    return Answered(
-        answer=ChatAnswer(
+    return ProviderResponse(
+        answer=ChatResponse(
             id=response_id,
             model=request.model,
             provider=provider,
@@ -318,7 +318,7 @@ def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered
             usage=answer_usage(usage),
         ),
         usage=usage,
-        answered_by=as_name(message.model),
+        answered_by=sanitize_identifier(message.model),
         response_id=response_id,
         finish_reason=finish,
     )

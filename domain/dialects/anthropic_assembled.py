@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableResponse
 
 _EVENT_FRAME = frozenset({"type", "delta", "usage"})
 
@@ -65,7 +65,7 @@ class AnthropicAssembler:
         """Take the next event, decoded. Those that no answer shows (`ping` …) change nothing.
 
         Raises:
-            UnreadableAnswer: it does not follow from those before it.
+            UnreadableResponse: it does not follow from those before it.
 
         """
         try:
@@ -81,23 +81,23 @@ class AnthropicAssembler:
                 case _:
                     pass
         except (KeyError, TypeError, AttributeError) as error:
-            raise UnreadableAnswer(f"the stream's {event.get('type')} does not fit: {error!r}") from error
+            raise UnreadableResponse(f"the stream's {event.get('type')} does not fit: {error!r}") from error
 
     def answer(self) -> bytes:
         """The whole message.
 
         Raises:
-            UnreadableAnswer: it never started, or a tool's input is no JSON.
+            UnreadableResponse: it never started, or a tool's input is no JSON.
 
         """
         if self._message is None:
-            raise UnreadableAnswer("the stream had no message_start")
+            raise UnreadableResponse("the stream had no message_start")
         content = [block.whole() for _, block in sorted(self._blocks.items())]
         return msgspec.json.encode(self._message | {"content": content})
 
     def _end(self, event: dict[str, Any]) -> None:
         if self._message is None:
-            raise UnreadableAnswer("the stream had no message_start")
+            raise UnreadableResponse("the stream had no message_start")
         message = self._message
         for changes in (event["delta"], {name: event[name] for name in event.keys() - _EVENT_FRAME}):
             message.update({name: value for name, value in changes.items() if value is not None or name not in message})
@@ -110,5 +110,5 @@ def _checked_json(written: str) -> Raw:
     try:
         msgspec.json.decode(written)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableAnswer(f"a tool's input is no JSON: {error}") from error
+        raise UnreadableResponse(f"a tool's input is no JSON: {error}") from error
     return Raw(written.encode())

@@ -8,8 +8,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from domain.chat import MAX_MESSAGES, MAX_STOP_SEQUENCES, MAX_TOOLS, Name, OutputTokens, Probability, Temperature, User
-from domain.dialects.served import Only, Wire
+from domain.canonical.chat import (
+    MAX_MESSAGES,
+    MAX_STOP_SEQUENCES,
+    MAX_TOOLS,
+    Name,
+    OutputTokens,
+    Probability,
+    Temperature,
+    User,
+)
+from domain.dialects.served import DroppableField, Wire
 
 
 class TextBlock(Wire, frozen=True, kw_only=True, tag_field="type", tag="text"):
@@ -184,7 +193,7 @@ class MessagesCall(Wire, frozen=True, kw_only=True):
     thinking: ThinkingConfig | None = None
     stream: bool | None = None
     cache_control: Any = None
-    # Carried nowhere, and refused unless `HARMLESS` has the value.
+    # Carried nowhere, and refused unless `DROPPABLE` has the value.
     top_k: int | None = None
     service_tier: str | None = None
     speed: str | None = None
@@ -197,34 +206,36 @@ class MessagesCall(Wire, frozen=True, kw_only=True):
     context_management: Any = None
 
 
-HARMLESS: dict[str, Only] = {
-    "top_k": Only((), "only Anthropic's models take it, send `top_p`"),
-    "service_tier": Only(("auto", "standard_only"), "only Anthropic sells its tiers"),
-    "speed": Only(("standard",), "only Anthropic sells it"),
-    "container": Only((), "only Anthropic has them"),
-    "inference_geo": Only((), "only Anthropic can promise it"),
-    "diagnostics": Only(({}, {"previous_message_id": None}), "only Anthropic gives them"),
-    "user_profile_id": Only((), "only Anthropic knows it"),
-    "workspace_id": Only((), "only Anthropic knows it"),
-    "mcp_servers": Only(([],), "only Anthropic calls them, send the servers' tools as `tools`"),
-    "context_management": Only(({}, {"edits": []}), "only Anthropic edits the context, send what is to be read"),
+DROPPABLE: dict[str, DroppableField] = {
+    "top_k": DroppableField((), "only Anthropic's models take it, send `top_p`"),
+    "service_tier": DroppableField(("auto", "standard_only"), "only Anthropic sells its tiers"),
+    "speed": DroppableField(("standard",), "only Anthropic sells it"),
+    "container": DroppableField((), "only Anthropic has them"),
+    "inference_geo": DroppableField((), "only Anthropic can promise it"),
+    "diagnostics": DroppableField(({}, {"previous_message_id": None}), "only Anthropic gives them"),
+    "user_profile_id": DroppableField((), "only Anthropic knows it"),
+    "workspace_id": DroppableField((), "only Anthropic knows it"),
+    "mcp_servers": DroppableField(([],), "only Anthropic calls them, send the servers' tools as `tools`"),
+    "context_management": DroppableField(
+        ({}, {"edits": []}), "only Anthropic edits the context, send what is to be read"
+    ),
 }
-HARMLESS_IN_TEXT = {"citations": Only(([],), "only Anthropic's models cite, leave them out")}
-HARMLESS_IN_IMAGE = {
-    "transformations": Only(({}, {"oversized_image": "downsize"}), "other vendors scale as they see fit")
+DROPPABLE_IN_TEXT = {"citations": DroppableField(([],), "only Anthropic's models cite, leave them out")}
+DROPPABLE_IN_IMAGE = {
+    "transformations": DroppableField(({}, {"oversized_image": "downsize"}), "other vendors scale as they see fit")
 }
-HARMLESS_IN_TOOL_USE = {
-    "caller": Only(({"type": "direct"},), "only Anthropic's own tools call others"),
-    "toolset_name": Only((), "only Anthropic has toolsets"),
+DROPPABLE_IN_TOOL_USE = {
+    "caller": DroppableField(({"type": "direct"},), "only Anthropic's own tools call others"),
+    "toolset_name": DroppableField((), "only Anthropic has toolsets"),
 }
-HARMLESS_IN_TOOL_RESULT = {"toolset_name": Only((), "only Anthropic has toolsets")}
-HARMLESS_IN_TOOL = {
-    "allowed_callers": Only((["direct"],), "only Anthropic's own tools call others"),
-    "defer_loading": Only((False,), "only Anthropic searches for tools"),
-    "input_examples": Only(([],), "put them into the `description`"),
+DROPPABLE_IN_TOOL_RESULT = {"toolset_name": DroppableField((), "only Anthropic has toolsets")}
+DROPPABLE_IN_TOOL = {
+    "allowed_callers": DroppableField((["direct"],), "only Anthropic's own tools call others"),
+    "defer_loading": DroppableField((False,), "only Anthropic searches for tools"),
+    "input_examples": DroppableField(([],), "put them into the `description`"),
 }
-HARMLESS_IN_THINKING = {
-    "type": Only(("disabled", "adaptive"), "send `output_config.effort`"),
-    "display": Only(("omitted",), "other vendors show no thinking"),
-    "budget_tokens": Only((), "send `output_config.effort`"),
+DROPPABLE_IN_THINKING = {
+    "type": DroppableField(("disabled", "adaptive"), "send `output_config.effort`"),
+    "display": DroppableField(("omitted",), "other vendors show no thinking"),
+    "budget_tokens": DroppableField((), "send `output_config.effort`"),
 }

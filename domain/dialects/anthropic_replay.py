@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from domain.canonical.stream import pieces
 from domain.dialects.anthropic_writer import event
 from domain.dialects.streamed import compact, decoded
-from domain.stream import pieces
 
 _COMES_LAST = ("stop_reason", "stop_sequence", "stop_details")
 _STREAMED_INPUTS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
@@ -32,7 +32,7 @@ def replay_anthropic(body: bytes) -> list[bytes]:
     """The events of a message; what the SDK accumulates of them is the message.
 
     Raises:
-        UnreadableAnswer: the body is no message.
+        UnreadableResponse: the body is no message.
 
     """
     body = compact(body)

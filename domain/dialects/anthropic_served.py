@@ -20,12 +20,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from domain.chat import (
+from domain.canonical.chat import (
     MAX_MESSAGES,
     AnswerMessage,
     AssistantMessage,
-    ChatAnswer,
     ChatRequest,
+    ChatResponse,
     FunctionCall,
     FunctionTool,
     ImagePart,
@@ -45,13 +45,13 @@ from domain.chat import (
     UserMessage,
 )
 from domain.dialects.anthropic_call import (
-    HARMLESS,
-    HARMLESS_IN_IMAGE,
-    HARMLESS_IN_TEXT,
-    HARMLESS_IN_THINKING,
-    HARMLESS_IN_TOOL,
-    HARMLESS_IN_TOOL_RESULT,
-    HARMLESS_IN_TOOL_USE,
+    DROPPABLE,
+    DROPPABLE_IN_IMAGE,
+    DROPPABLE_IN_TEXT,
+    DROPPABLE_IN_THINKING,
+    DROPPABLE_IN_TOOL,
+    DROPPABLE_IN_TOOL_RESULT,
+    DROPPABLE_IN_TOOL_USE,
     AnyChoice,
     AssistantTurn,
     AutoChoice,
@@ -71,7 +71,7 @@ from domain.dialects.anthropic_call import (
     UrlSource,
     UserTurn,
 )
-from domain.dialects.served import read, refuse_all_but, refused
+from domain.dialects.served import read, refused, reject_lossy_fields
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 
@@ -95,9 +95,9 @@ def read_chat(body: bytes) -> ChatRequest:
 
     """
     chat = read(body, _decoder)
-    refuse_all_but(HARMLESS, chat)
+    reject_lossy_fields(DROPPABLE, chat)
     if chat.thinking is not None:
-        refuse_all_but(HARMLESS_IN_THINKING, chat.thinking, inside="thinking")
+        reject_lossy_fields(DROPPABLE_IN_THINKING, chat.thinking, inside="thinking")
     messages: list[Message] = [SystemMessage(content=_texts(chat.system, "system"))] if chat.system else []
     for index, message in enumerate(chat.messages):
         messages += _messages(message, f"messages[{index}]")
@@ -172,7 +172,7 @@ def _assistant(turn: AssistantTurn, path: str) -> list[Message]:
                     raise refused(f"{path}[{index}]", "send an assistant's text before its `tool_use` blocks")
                 texts.append(block)
             case ToolUseBlock():
-                refuse_all_but(HARMLESS_IN_TOOL_USE, block, inside=f"{path}[{index}]")
+                reject_lossy_fields(DROPPABLE_IN_TOOL_USE, block, inside=f"{path}[{index}]")
                 calls.append(ToolCall(id=block.id, function=FunctionCall(name=block.name, arguments=_written(block))))
             case ThinkingBlock() | RedactedThinkingBlock():
                 continue  # see the module's docstring
@@ -187,7 +187,7 @@ def _written(call: ToolUseBlock) -> str:
 
 
 def _tool_result(block: ToolResultBlock, path: str) -> ToolMessage:
-    refuse_all_but(HARMLESS_IN_TOOL_RESULT, block, inside=path)
+    reject_lossy_fields(DROPPABLE_IN_TOOL_RESULT, block, inside=path)
     content = _texts(block.content or "", f"{path}.content")
     if block.is_error:
         content = TOOL_ERROR_MARK + content if isinstance(content, str) else [TextPart(text=TOOL_ERROR_MARK), *content]
@@ -202,12 +202,12 @@ def _texts(content: str | list[TextBlock], path: str) -> TextContent:
 
 
 def _text(block: TextBlock, path: str) -> TextPart:
-    refuse_all_but(HARMLESS_IN_TEXT, block, inside=path)
+    reject_lossy_fields(DROPPABLE_IN_TEXT, block, inside=path)
     return TextPart(text=block.text)
 
 
 def _image(block: ImageBlock, path: str) -> ImagePart:
-    refuse_all_but(HARMLESS_IN_IMAGE, block, inside=path)
+    reject_lossy_fields(DROPPABLE_IN_IMAGE, block, inside=path)
     match block.source:
         case UrlSource() as source:
             return ImagePart(image_url=ImageUrl(url=source.url))
@@ -220,7 +220,7 @@ def _tool(raw: msgspec.Raw, path: str) -> Tool:
     if kind not in (None, "custom"):
         raise refused(f"{path}.type", f"{kind!r} is a tool of Anthropic's, only tools of type 'custom' can be carried")
     tool = read(raw, _tool_decoder, inside=path)
-    refuse_all_but(HARMLESS_IN_TOOL, tool, inside=path)
+    reject_lossy_fields(DROPPABLE_IN_TOOL, tool, inside=path)
     return Tool(
         function=FunctionTool(
             name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
@@ -269,7 +269,7 @@ def stop_reason(finish_reason: str | None, *, has_calls: bool) -> str:
     return "tool_use" if has_calls and finish_reason in ("stop", None) else STOP_REASONS[finish_reason]
 
 
-def write_chat(answer: ChatAnswer, usage: TokenUsage) -> bytes:
+def write_chat(answer: ChatResponse, usage: TokenUsage) -> bytes:
     """An answer of `POST /v1/messages`: the first choice, since Anthropic's answers have one."""
     choice = answer.choices[0] if answer.choices else None
     blocks = _blocks(choice.message) if choice is not None else []

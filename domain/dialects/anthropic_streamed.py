@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from domain.chat import FinishReason
+from domain.canonical.chat import FinishReason
+from domain.canonical.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
 from domain.dialects.anthropic import (
     FINISH_REASONS,
     CacheCreation,
@@ -15,10 +16,9 @@ from domain.dialects.anthropic import (
     usage_from_wire,
 )
 from domain.dialects.anthropic_assembled import AnthropicAssembler
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import decoded, decoded_if_known, failure, utf8_bytes
-from domain.provider_words import as_name
-from domain.sse import SseEvent
-from domain.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
+from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
 
 
@@ -143,7 +143,10 @@ class AnthropicMessagesReader:
     def _account(self, event: _Event) -> None:
         match event.type:
             case "message_start" if event.message is not None:
-                self.response_id, self.answered_by = as_name(event.message.id), as_name(event.message.model)
+                self.response_id, self.answered_by = (
+                    sanitize_identifier(event.message.id),
+                    sanitize_identifier(event.message.model),
+                )
                 counted = self._count(event.message.usage)
                 if counted is not None:
                     self.input_usage = msgspec.structs.replace(counted, output=0, reasoning=0)

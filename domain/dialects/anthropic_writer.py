@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from domain.chat import FinishReason
-from domain.dialects.answered import UnreadableAnswer
+from domain.canonical.chat import FinishReason
+from domain.canonical.stream import ChatChunk, Delta, ToolCallDelta
 from domain.dialects.anthropic_served import stop_reason, usage_to_wire
-from domain.sse import sse
-from domain.stream import ChatChunk, Delta, ToolCallDelta
+from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import sse
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -32,7 +32,7 @@ class _Call:
 
     def add(self, piece: ToolCallDelta) -> None:
         if self.is_closed:
-            raise UnreadableAnswer("a piece of a tool call came after its end")
+            raise UnreadableResponse("a piece of a tool call came after its end")
         self.id = piece.id or self.id
         self.name = piece.function.name or self.name
         if piece.function.arguments:
@@ -77,7 +77,7 @@ class AnthropicMessagesWriter:
         """The events of a chunk; none where Anthropic has no word for it.
 
         Raises:
-            UnreadableAnswer: there is a second choice, or a call goes on after its end.
+            UnreadableResponse: there is a second choice, or a call goes on after its end.
 
         """
         written: list[bytes] = []
@@ -85,7 +85,7 @@ class AnthropicMessagesWriter:
             self._start(written, chunk.id, chunk.model)
         for choice in chunk.choices:
             if choice.index != 0:
-                raise UnreadableAnswer("Anthropic's answers have one choice")
+                raise UnreadableResponse("Anthropic's answers have one choice")
             self._write(written, choice.delta)
             self._finish_reason = choice.finish_reason or self._finish_reason
         return b"".join(written)

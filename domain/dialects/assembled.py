@@ -9,7 +9,7 @@ models does, the strings are text parts of the list.
 from collections.abc import Sequence
 from typing import Any
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.dialects.provider_response import UnreadableResponse
 
 MAX_NESTING = 100
 _WHOLE = frozenset({"role", "id", "type", "index", "name", "object"})
@@ -32,11 +32,11 @@ def merge(whole: dict[str, Any], delta: dict[str, Any], depth: int = 0) -> None:
     """Add a delta to what was merged so far. `whole` is readable only through `finished`.
 
     Raises:
-        UnreadableAnswer: it has more than `MAX_NESTING` objects inside each other.
+        UnreadableResponse: it has more than `MAX_NESTING` objects inside each other.
 
     """
     if depth > MAX_NESTING:
-        raise UnreadableAnswer("a delta is nested too deeply")
+        raise UnreadableResponse("a delta is nested too deeply")
     for name, piece in delta.items():
         if piece is None:
             whole.setdefault(name, None)

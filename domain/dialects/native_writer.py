@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from domain.chat import AnswerUsage
+from domain.canonical.chat import AnswerUsage
+from domain.canonical.stream import ChatChunk, ChunkChoice
 from domain.dialects.openai_writer import END
-from domain.sse import sse
-from domain.stream import ChatChunk, ChunkChoice
+from domain.dialects.sse import sse
 
 
 class LastChunk(Struct, kw_only=True, rename="camel"):

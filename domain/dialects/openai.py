@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from domain.chat import (
+from domain.canonical.chat import (
     AnswerMessage,
     AnswerUsage,
     AssistantMessage,
-    ChatAnswer,
     ChatRequest,
+    ChatResponse,
     Choice,
     FinishReason,
     FunctionCall,
@@ -23,11 +23,11 @@ from domain.chat import (
     ToolCall,
     ToolMessage,
 )
-from domain.dialects.answered import Answered, UnreadableAnswer, answer_usage, part_of
+from domain.canonical.embeddings import MAX_INPUTS, EmbeddingsRequest
+from domain.dialects.provider_response import ProviderResponse, UnreadableResponse, answer_usage, part_of
 from domain.dialects.streamed import decoded
-from domain.embeddings import MAX_INPUTS, EmbeddingsRequest
-from domain.provider_words import as_name
 from domain.routing import wants_max_completion_tokens
+from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
 
 OTHER_ARRAYS = 16
@@ -182,7 +182,7 @@ class _Vector(Struct, frozen=True):
 
 
 class _CanonicalEmbeddings(Struct, frozen=True, kw_only=True, rename="camel"):
-    """`EmbeddingsAnswer` with vectors that are JSON already."""
+    """`EmbeddingsResponse` with vectors that are JSON already."""
 
     model: str
     provider: str
@@ -211,40 +211,40 @@ FINISH_REASONS: dict[str | None, FinishReason | None] = {
 }
 
 
-def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> Answered:
+def chat_from_wire(body: bytes, request: ChatRequest, provider: str) -> ProviderResponse:
     """Read an answer of `POST /chat/completions`.
 
     Raises:
-        UnreadableAnswer: it is none, or has no usage.
+        UnreadableResponse: it is none, or has no usage.
 
     """
     chat = decoded(_decode_chat, body)
     usage = usage_from_wire(chat.usage)
-    response_id = as_name(chat.id)
+    response_id = sanitize_identifier(chat.id)
     choices = [
         Choice(index=choice.index, message=_answer(choice.message), finish_reason=_finish(choice))
         for choice in chat.choices
     ]
-    return Answered(
-        answer=ChatAnswer(
+    return ProviderResponse(
+        answer=ChatResponse(
             id=response_id, model=request.model, provider=provider, choices=choices, usage=answer_usage(usage)
         ),
         usage=usage,
-        answered_by=as_name(chat.model),
+        answered_by=sanitize_identifier(chat.model),
         response_id=response_id,
         finish_reason=choices[0].finish_reason if choices else None,
     )
 
 
-def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str) -> Answered:
+def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str) -> ProviderResponse:
     """Read an answer of `POST /embeddings`, which has no id: its digest stands for one.
 
     Raises:
-        UnreadableAnswer: it is none, or has no usage.
+        UnreadableResponse: it is none, or has no usage.
 
     """
     if body.count(b"[") > MAX_INPUTS + OTHER_ARRAYS:
-        raise UnreadableAnswer("it has more arrays than there can be vectors")
+        raise UnreadableResponse("it has more arrays than there can be vectors")
     found = decoded(_decode_embeddings, body)
     for vector in found.data:
         decoded(_decode_numbers, vector.embedding)
@@ -252,10 +252,10 @@ def embeddings_from_wire(body: bytes, request: EmbeddingsRequest, provider: str)
     answer = _CanonicalEmbeddings(
         model=request.model, provider=provider, embeddings=found.data, usage=answer_usage(usage)
     )
-    return Answered(
+    return ProviderResponse(
         answer=_encode(answer),
         usage=usage,
-        answered_by=as_name(found.model),
+        answered_by=sanitize_identifier(found.model),
         response_id=f"emb-{hashlib.sha256(body).hexdigest()[:24]}",
     )
 

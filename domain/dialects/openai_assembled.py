@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from domain.dialects.answered import UnreadableAnswer
 from domain.dialects.assembled import finished, merge
 from domain.dialects.openai_calls import CallOrder
+from domain.dialects.provider_response import UnreadableResponse
 
 _OF_A_CHUNK_ONLY = frozenset({"choices", "obfuscation", "object"})
 
@@ -67,11 +67,11 @@ class OpenAiAssembler:
         """The whole answer.
 
         Raises:
-            UnreadableAnswer: no chunk had a choice.
+            UnreadableResponse: no chunk had a choice.
 
         """
         if not self._choices:
-            raise UnreadableAnswer("the stream had no choices")
+            raise UnreadableResponse("the stream had no choices")
         choices = [choice.whole(index) for index, choice in sorted(self._choices.items())]
         first = {"id": self._top.pop("id", ""), "object": "chat.completion"}
         return msgspec.json.encode(first | self._top | {"choices": choices})

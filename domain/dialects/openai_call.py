@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from domain.chat import (
+from domain.canonical.chat import (
     MAX_MESSAGES,
     MAX_STOP_SEQUENCES,
     MAX_TOOLS,
@@ -23,8 +23,8 @@ from domain.chat import (
     Tool,
     User,
 )
-from domain.dialects.served import EncodingFormat, Only, Wire
-from domain.embeddings import MAX_INPUTS, Dimensions, InputText
+from domain.canonical.embeddings import MAX_INPUTS, Dimensions, InputText
+from domain.dialects.served import DroppableField, EncodingFormat, Wire
 
 
 class TextPiece(Wire, frozen=True, kw_only=True, tag_field="type", tag="text"):
@@ -157,7 +157,7 @@ class ChatCall(Wire, frozen=True, kw_only=True):
     prompt_cache_key: Any = None
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
-    # Carried nowhere, and refused unless `HARMLESS` has the value.
+    # Carried nowhere, and refused unless `DROPPABLE` has the value.
     n: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
@@ -177,32 +177,32 @@ class ChatCall(Wire, frozen=True, kw_only=True):
     web_search_options: Any = None
 
 
-HARMLESS: dict[str, Only] = {
-    "n": Only((1,), "ask again for another answer"),
-    "logprobs": Only((False,), "only OpenAI's models tell them"),
-    "top_logprobs": Only((0,), "only OpenAI's models tell them"),
-    "presence_penalty": Only((0,), "only OpenAI's models take it"),
-    "frequency_penalty": Only((0,), "only OpenAI's models take it"),
-    "logit_bias": Only(({},), "its tokens are those of OpenAI's models"),
-    "modalities": Only((["text"],), "text is what can be answered"),
-    "store": Only((False,), "nothing is kept for OpenAI's dashboard"),
-    "metadata": Only(({},), "send the header `x-gateway-metadata`, by which usage can be grouped"),
-    "service_tier": Only(("auto", "default"), "only OpenAI sells its tiers"),
-    "verbosity": Only(("medium",), "say in a message how long the answer may be"),
-    "functions": Only((), "it is deprecated, send `tools`"),
-    "function_call": Only((), "it is deprecated, send `tool_choice`"),
-    "audio": Only((), "text is what can be answered"),
-    "prediction": Only((), "only OpenAI's models take one"),
-    "moderation": Only((), "only OpenAI moderates on the way"),
-    "web_search_options": Only((), "only OpenAI's models search"),
+DROPPABLE: dict[str, DroppableField] = {
+    "n": DroppableField((1,), "ask again for another answer"),
+    "logprobs": DroppableField((False,), "only OpenAI's models tell them"),
+    "top_logprobs": DroppableField((0,), "only OpenAI's models tell them"),
+    "presence_penalty": DroppableField((0,), "only OpenAI's models take it"),
+    "frequency_penalty": DroppableField((0,), "only OpenAI's models take it"),
+    "logit_bias": DroppableField(({},), "its tokens are those of OpenAI's models"),
+    "modalities": DroppableField((["text"],), "text is what can be answered"),
+    "store": DroppableField((False,), "nothing is kept for OpenAI's dashboard"),
+    "metadata": DroppableField(({},), "send the header `x-gateway-metadata`, by which usage can be grouped"),
+    "service_tier": DroppableField(("auto", "default"), "only OpenAI sells its tiers"),
+    "verbosity": DroppableField(("medium",), "say in a message how long the answer may be"),
+    "functions": DroppableField((), "it is deprecated, send `tools`"),
+    "function_call": DroppableField((), "it is deprecated, send `tool_choice`"),
+    "audio": DroppableField((), "text is what can be answered"),
+    "prediction": DroppableField((), "only OpenAI's models take one"),
+    "moderation": DroppableField((), "only OpenAI moderates on the way"),
+    "web_search_options": DroppableField((), "only OpenAI's models search"),
 }
-HARMLESS_IN_STREAM_OPTIONS: dict[str, Only] = {
-    "include_obfuscation": Only((False,), "chunks are not padded here"),
+DROPPABLE_IN_STREAM_OPTIONS: dict[str, DroppableField] = {
+    "include_obfuscation": DroppableField((False,), "chunks are not padded here"),
 }
-HARMLESS_IN_ASSISTANT: dict[str, Only] = {
-    "audio": Only((), "send what was said as `content`"),
-    "annotations": Only(([],), "leave them out"),
-    "function_call": Only((), "it is deprecated, send `tool_calls`"),
+DROPPABLE_IN_ASSISTANT: dict[str, DroppableField] = {
+    "audio": DroppableField((), "send what was said as `content`"),
+    "annotations": DroppableField(([],), "leave them out"),
+    "function_call": DroppableField((), "it is deprecated, send `tool_calls`"),
 }
 
 

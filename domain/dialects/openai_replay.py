@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from domain.canonical.stream import pieces
 from domain.dialects.openai_writer import END
+from domain.dialects.sse import sse
 from domain.dialects.streamed import compact, decoded
-from domain.sse import sse
-from domain.stream import pieces
 
 _CHOICE = frozenset({"index", "message", "logprobs", "finish_reason"})
 _EVERY_CHUNK_HAS = ("id", "created", "model", "service_tier", "system_fingerprint")
@@ -32,7 +32,7 @@ def replay_openai(body: bytes, *, include_usage: bool) -> list[bytes]:
     """The events of a chat completion, each member of which comes back with what every SDK assembles.
 
     Raises:
-        UnreadableAnswer: the body is no chat completion.
+        UnreadableResponse: the body is no chat completion.
 
     """
     body = compact(body)

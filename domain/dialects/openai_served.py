@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from domain.chat import (
+from domain.canonical.chat import (
     AnswerMessage,
     AssistantMessage,
-    ChatAnswer,
     ChatRequest,
+    ChatResponse,
     Content,
     DeveloperMessage,
     FunctionCall,
@@ -34,10 +34,11 @@ from domain.chat import (
     ToolMessage,
     UserMessage,
 )
+from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.dialects.openai_call import (
-    HARMLESS,
-    HARMLESS_IN_ASSISTANT,
-    HARMLESS_IN_STREAM_OPTIONS,
+    DROPPABLE,
+    DROPPABLE_IN_ASSISTANT,
+    DROPPABLE_IN_STREAM_OPTIONS,
     AskedCall,
     AssistantTurn,
     ChatCall,
@@ -52,8 +53,7 @@ from domain.dialects.openai_call import (
     ToolTurn,
     UserTurn,
 )
-from domain.dialects.served import EncodingFormat, ServedEmbeddings, read, refuse_all_but, refused
-from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
+from domain.dialects.served import EncodingFormat, ServedEmbeddings, read, refused, reject_lossy_fields
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 
@@ -69,9 +69,9 @@ def read_chat(body: bytes) -> ChatRequest:
 
     """
     chat = read(body, _decoder)
-    refuse_all_but(HARMLESS, chat)
+    reject_lossy_fields(DROPPABLE, chat)
     if chat.stream_options is not None:
-        refuse_all_but(HARMLESS_IN_STREAM_OPTIONS, chat.stream_options, inside="stream_options")
+        reject_lossy_fields(DROPPABLE_IN_STREAM_OPTIONS, chat.stream_options, inside="stream_options")
     return ChatRequest(
         model=chat.model,
         messages=[_message(message, f"messages[{index}]") for index, message in enumerate(chat.messages)],
@@ -106,7 +106,7 @@ def _message(message: SystemTurn | DeveloperTurn | UserTurn | AssistantTurn | To
         case UserTurn():
             return UserMessage(content=_parts(message.content), name=message.name)
         case AssistantTurn():
-            refuse_all_but(HARMLESS_IN_ASSISTANT, message, inside=path)
+            reject_lossy_fields(DROPPABLE_IN_ASSISTANT, message, inside=path)
             calls = [_call(call) for call in message.tool_calls or ()]
             return AssistantMessage(content=_said(message), tool_calls=calls or None, name=message.name)
         case ToolTurn():
@@ -159,7 +159,7 @@ def _response_format(wanted: FreeText | JsonObject | JsonOfSchema | None) -> Res
             return ResponseFormat(type="json_schema", json_schema=wanted.json_schema)
 
 
-def write_chat(answer: ChatAnswer, usage: TokenUsage, *, created_s: int) -> bytes:
+def write_chat(answer: ChatResponse, usage: TokenUsage, *, created_s: int) -> bytes:
     """An answer of `POST /chat/completions`; `created_s` is a Unix time."""
     return _encode(
         {
@@ -221,7 +221,7 @@ def read_embeddings(body: bytes) -> ServedEmbeddings:
     return ServedEmbeddings(request=request, encoding_format=asked.encoding_format or "float")
 
 
-def write_embeddings(answer: EmbeddingsAnswer, usage: TokenUsage, encoding_format: EncodingFormat) -> bytes:
+def write_embeddings(answer: EmbeddingsResponse, usage: TokenUsage, encoding_format: EncodingFormat) -> bytes:
     """An answer of `POST /embeddings`; `base64` (which OpenAI's SDK asks for) is of little-endian 32-bit floats."""
     return _encode(
         {

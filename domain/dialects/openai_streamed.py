@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from domain.chat import FinishReason
+from domain.canonical.chat import FinishReason
+from domain.canonical.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
 from domain.dialects.openai import FINISH_REASONS, WireUsage, text_of, usage_from_wire
 from domain.dialects.openai_assembled import OpenAiAssembler
 from domain.dialects.openai_calls import CallOrder
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import DONE, decoded, failure, utf8_bytes
-from domain.provider_words import as_name
-from domain.sse import SseEvent
-from domain.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
+from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
 
@@ -109,9 +109,9 @@ class OpenAiChatReader:
         if chunk.error:
             raise failure(chunk.error)
         if not self.response_id:
-            self.response_id = as_name(chunk.id or "")
+            self.response_id = sanitize_identifier(chunk.id or "")
         if not self.answered_by:
-            self.answered_by = as_name(chunk.model or "")
+            self.answered_by = sanitize_identifier(chunk.model or "")
         choices = chunk.choices or ()
         for choice in choices:
             self._account(choice)

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from domain.canonical.stream import ChatChunk, ChunkChoice, FunctionDelta, ToolCallDelta
 from domain.dialects.openai_served import usage_to_wire
-from domain.stream import ChatChunk, ChunkChoice, FunctionDelta, ToolCallDelta
 from domain.tokens import TokenUsage
 
 END = b"data: [DONE]\n\n"

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.canonical.stream import pieces
+from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import sse
 from domain.dialects.streamed import compact, decoded
-from domain.sse import sse
-from domain.stream import pieces
 
 Item = dict[str, Any]
 Event = dict[str, Any]
@@ -33,7 +33,7 @@ def replay_responses(body: bytes) -> list[bytes]:
     """The events of a completed or incomplete response, numbered; the last carries the response as it is.
 
     Raises:
-        UnreadableAnswer: the body is no response.
+        UnreadableResponse: the body is no response.
 
     """
     body = compact(body)
@@ -48,7 +48,7 @@ def replay_responses(body: bytes) -> list[bytes]:
     try:
         told = [event for index, item in enumerate(whole.output) for event in _item_events(index, item)]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UnreadableAnswer(f"the response's output is not one: {error!r}") from error
+        raise UnreadableResponse(f"the response's output is not one: {error!r}") from error
     events: list[Event] = [
         {"type": "response.created", "response": begun},
         {"type": "response.in_progress", "response": begun},

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from domain.chat import FinishReason
-from domain.dialects.answered import UnreadableAnswer, part_of
+from domain.canonical.chat import FinishReason
+from domain.canonical.stream import ChatChunk
+from domain.dialects.provider_response import UnreadableResponse, part_of
+from domain.dialects.sse import SseEvent
 from domain.dialects.streamed import DONE, decoded, decoded_if_known, failure, utf8_bytes
-from domain.provider_words import as_name
-from domain.sse import SseEvent
-from domain.stream import ChatChunk
+from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenCount, TokenUsage
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -122,7 +122,7 @@ class ResponsesReader:
         elif read.error is not None or read.type == "error":
             raise failure(read.error or {"message": read.message, "code": read.code})
         elif not read.type:
-            raise UnreadableAnswer("an event of the stream has no type")
+            raise UnreadableResponse("an event of the stream has no type")
         elif read.item is not None and read.type == "response.output_item.added":
             self.received_output_bytes += utf8_bytes(read.item.name)
         return []
@@ -131,14 +131,14 @@ class ResponsesReader:
         """See `StreamReader.assembled`: the `response` of the last event, as it came."""
         assert self._keep
         if self._final is None:
-            raise UnreadableAnswer("the stream had no final response")
+            raise UnreadableResponse("the stream had no final response")
         return self._final
 
     def _account(self, kind: str, body: bytes) -> None:
         if kind not in ENDS and self.response_id:
             return
         response = decoded(decode_response, body)
-        self.response_id, self.answered_by = as_name(response.id), as_name(response.model)
+        self.response_id, self.answered_by = sanitize_identifier(response.id), sanitize_identifier(response.model)
         if kind not in ENDS:
             return
         self.is_ended = self.is_tail = True

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Struct
 
-from domain.sse import SseParser, sse
+from domain.dialects.sse import SseParser, sse
 
 
 class _Numbered(Struct, frozen=True):

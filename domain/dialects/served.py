@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.decoding import decoded
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest
 
 Shape = TypeVar("Shape")
@@ -30,7 +30,7 @@ class Wire(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of a vendor's request as its clients spell it; a field that it does not name is refused by name."""
 
 
-class Only(Struct, frozen=True):
+class DroppableField(Struct, frozen=True):
     """A field that is read and carried nowhere: which of its values lose nothing by that, and what to do otherwise."""
 
     harmless: tuple[Any, ...]
@@ -54,7 +54,7 @@ def read(body: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[Shape]", *, i
         ) from None
 
 
-def refuse_all_but(harmless: Mapping[str, Only], given: Struct, *, inside: str = "") -> None:
+def reject_lossy_fields(harmless: Mapping[str, DroppableField], given: Struct, *, inside: str = "") -> None:
     """Refuse, by name, what is carried nowhere and would be missed. Null says no more than an absent field.
 
     Raises:
@@ -78,5 +78,5 @@ def in_snake_case(error: InvalidRequest) -> InvalidRequest:
         return error
     field = _HUMP.sub(lambda hump: f"_{hump[0].lower()}", error.field)
     respelled = InvalidRequest(error.message.replace(f"`{error.field}`", f"`{field}`"), field=field)
-    respelled.standing = error.standing
+    respelled.limit_status = error.limit_status
     return respelled

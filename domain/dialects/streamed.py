@@ -11,11 +11,11 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from domain.chat import FinishReason
-from domain.dialects.answered import UnreadableAnswer
-from domain.provider_words import as_message, as_name
-from domain.sse import SseEvent
-from domain.stream import ChatChunk
+from domain.canonical.chat import FinishReason
+from domain.canonical.stream import ChatChunk
+from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import SseEvent
+from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.tokens import TokenUsage
 
 DONE = b"[DONE]"
@@ -62,7 +62,7 @@ class StreamReader(Protocol):
 
         Raises:
             StreamFailed: the vendor says that it failed. What is known is kept.
-            UnreadableAnswer: this is no event of this wire.
+            UnreadableResponse: this is no event of this wire.
 
         """
         ...
@@ -71,7 +71,7 @@ class StreamReader(Protocol):
         """The vendor's answer without streaming, as JSON. Only of a reader that was made to keep it, at the end.
 
         Raises:
-            UnreadableAnswer: the pieces are no whole answer.
+            UnreadableResponse: the pieces are no whole answer.
 
         """
         ...
@@ -81,13 +81,13 @@ def decoded(decode: Callable[[bytes], T], data: bytes) -> T:
     """What a typed decoder reads.
 
     Raises:
-        UnreadableAnswer: it cannot.
+        UnreadableResponse: it cannot.
 
     """
     try:
         return decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableAnswer(str(error)) from error
+        raise UnreadableResponse(str(error)) from error
 
 
 class _Typed(Struct, frozen=True):
@@ -101,7 +101,7 @@ def compact(body: bytes) -> bytes:
     """The same JSON on one line, its numbers and strings as they were written: what fits into an event.
 
     Raises:
-        UnreadableAnswer: it is no JSON.
+        UnreadableResponse: it is no JSON.
 
     """
     return decoded(_on_one_line, body)
@@ -115,12 +115,12 @@ def decoded_if_known(decode: Callable[[bytes], T], data: bytes, known: frozenset
     """What a typed decoder reads; None for an event of a type to come, which may have any shape.
 
     Raises:
-        UnreadableAnswer: it cannot, though the type is known.
+        UnreadableResponse: it cannot, though the type is known.
 
     """
     try:
         return decoded(decode, data)
-    except UnreadableAnswer:
+    except UnreadableResponse:
         if decoded(_decode_type, data).type in known:
             raise
         return None
@@ -129,10 +129,10 @@ def decoded_if_known(decode: Callable[[bytes], T], data: bytes, known: frozenset
 def failure(error: Any) -> StreamFailed:
     """A vendor's error object. Some providers send only a sentence, or a number for a code."""
     if not isinstance(error, dict):
-        return StreamFailed(as_message(str(error)), "error")
+        return StreamFailed(sanitize_message(str(error)), "error")
     kind = error.get("code") or error.get("type") or "error"
     message = error.get("message") or "the provider failed inside its stream"
-    return StreamFailed(as_message(str(message)), as_name(str(kind)))
+    return StreamFailed(sanitize_message(str(message)), sanitize_identifier(str(kind)))
 
 
 def utf8_bytes(text: str | None) -> int:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from domain.chat import ChatRequest
+from domain.canonical.chat import ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects import anthropic, openai
-from domain.embeddings import EmbeddingsRequest
+from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect
 from domain.errors import InvalidRequest
 from domain.events import Operation
 from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route
-from domain.wire import WireDialect, WireRequest
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ def passes_on(kind: Kind, dialect: WireDialect) -> bool:
     return found.passes_on and found.wire == dialect
 
 
-def check(request: ChatRequest | EmbeddingsRequest | WireRequest, route: Route, operation: Operation) -> None:
+def check(request: ChatRequest | EmbeddingsRequest | PassthroughRequest, route: Route, operation: Operation) -> None:
     """Refuse, before anything is held, what the request's provider cannot be asked.
 
     Raises:

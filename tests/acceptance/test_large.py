@@ -114,5 +114,5 @@ async def test_a_byte_too_much_is_refused_in_the_words_of_its_surface(
 
 def charge_for(upstream: RunningProvider, prompt: str) -> Decimal:
     """What the provider has charged for a prompt, in nano-dollars."""
-    (charged,) = [row for row in upstream.bill() if row["prompt"] == digest_of(prompt)]
-    return Decimal(charged["nano_usd"])
+    (extra_cost_field,) = [row for row in upstream.bill() if row["prompt"] == digest_of(prompt)]
+    return Decimal(extra_cost_field["nano_usd"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.gateway import Gateway
-from tests.conformance.pointed import Pointed, Project
+from tests.conformance.sdk_clients import Pointed, Project
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from anthropic import beta_async_tool, beta_tool
 
-from tests.conformance.pointed import CLAUDE, ECHO, GPT, MODELS, done, entered, every, user
-from tests.conformance.things import ANTHROPIC_TOOLS, COUNTED, PIXEL, Lookup, Order
+from tests.conformance.samples import ANTHROPIC_TOOLS, COUNTED, PIXEL, Lookup, Order
+from tests.conformance.sdk_clients import CLAUDE, ECHO, GPT, MODELS, done, entered, every, user
 
 BOTH = (CLAUDE, GPT)
 SAID = {

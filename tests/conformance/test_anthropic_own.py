@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from anthropic import BadRequestError
 
-from tests.conformance.pointed import CLAUDE, GPT, UPSTREAM_CLAUDE, Pointed, Project, done, entered, every, user
-from tests.conformance.things import ANTHROPIC_TOOLS
+from tests.conformance.samples import ANTHROPIC_TOOLS
+from tests.conformance.sdk_clients import CLAUDE, GPT, UPSTREAM_CLAUDE, Pointed, Project, done, entered, every, user
 from tests.provider.running import RunningProvider
 
 THINKING: Any = {"type": "enabled", "budget_tokens": 1024}

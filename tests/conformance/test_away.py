@@ -11,9 +11,9 @@ import openai as openai_sdk
 import pytest
 
 from tests.acceptance.gateway import Gateway
-from tests.conformance.pointed import ECHO, NOBODYS, Pointed, user
+from tests.conformance.sdk_clients import ECHO, NOBODYS, Pointed, user
 
-ASKED: Any = {"model": ECHO, "max_tokens": 16, "messages": user("hello")}
+CONTENT_FIELDS: Any = {"model": ECHO, "max_tokens": 16, "messages": user("hello")}
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ async def failures(pointed: Pointed) -> list[Any]:
     """What a chat completion, a stream of one and a message raise, all asked at once."""
     create = pointed.openai.chat.completions.create
     return await asyncio.gather(
-        asyncio.to_thread(create, **ASKED),
-        asyncio.to_thread(create, **ASKED, stream=True),
-        asyncio.to_thread(pointed.anthropic.messages.create, **ASKED),
+        asyncio.to_thread(create, **CONTENT_FIELDS),
+        asyncio.to_thread(create, **CONTENT_FIELDS, stream=True),
+        asyncio.to_thread(pointed.anthropic.messages.create, **CONTENT_FIELDS),
         return_exceptions=True,
     )
 
@@ -50,8 +50,8 @@ def are_told_to_come_back(chat: Any, stream: Any, message: Any) -> None:
 async def test_a_gateway_without_its_servers_asks_its_callers_to_come_back(alone: Gateway) -> None:
     assert alone.first_key is not None
     pointed, stranger = Pointed(alone, alone.first_key), Pointed(alone, NOBODYS)
-    assert pointed.openai.chat.completions.create(**ASKED).choices
-    assert pointed.anthropic.messages.create(**ASKED).content
+    assert pointed.openai.chat.completions.create(**CONTENT_FIELDS).choices
+    assert pointed.anthropic.messages.create(**CONTENT_FIELDS).content
     for server in ("nats-server", "postgres"):
         next(child for child in alone.tree() if child.name() == server).kill()
         are_told_to_come_back(*await failures(pointed))

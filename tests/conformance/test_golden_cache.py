@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 
 from tests.acceptance.gateway import Client, Gateway
-from tests.conformance.both import CHAT, CLAUDE, GPT, MESSAGES, RESPONSES, Both, chat, message, response, written
-from tests.conformance.put_together import NATIVE, from_json, from_stream
-from tests.conformance.questions import CHAT_TOOLS, MESSAGE_TOOLS, RESPONSE_TOOLS
+from tests.conformance.prompts import CHAT_TOOLS, MESSAGE_TOOLS, RESPONSE_TOOLS
+from tests.conformance.stream_assembly import NATIVE, from_json, from_stream
+from tests.conformance.surfaces import CHAT, CLAUDE, GPT, MESSAGES, RESPONSES, Both, chat, message, response, written
 from tests.provider.running import RunningProvider
 
 TOKENS = "[[tokens=90/40]] [[cached=16]] [[reasoning=7]]"

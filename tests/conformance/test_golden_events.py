@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.gateway import Client, Gateway
-from tests.conformance.both import CHAT, MESSAGES, RESPONSES, chat, message, response
-from tests.conformance.questions import EVERY
+from tests.conformance.prompts import EVERY
 from tests.conformance.seen_by_sdks import Sdks
+from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES, chat, message, response
 from tests.provider.running import RunningProvider
 
 CHATS_WITH_USAGE = {

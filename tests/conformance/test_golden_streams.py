@@ -11,7 +11,8 @@ import pytest
 from multidict import CIMultiDict
 
 from tests.acceptance.gateway import Client, Gateway, new_project
-from tests.conformance.both import (
+from tests.conformance.prompts import CHATS, EVERY, STREAMS_WITHOUT_COST
+from tests.conformance.surfaces import (
     CHAT,
     CLAUDE,
     MESSAGES,
@@ -21,8 +22,7 @@ from tests.conformance.both import (
     message,
     written,
 )
-from tests.conformance.both import response as responses_call
-from tests.conformance.questions import CHATS, EVERY, STREAMS_WITHOUT_COST
+from tests.conformance.surfaces import response as responses_call
 from tests.provider.running import RunningProvider
 
 JSON = "application/json"

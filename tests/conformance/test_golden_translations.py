@@ -6,9 +6,9 @@ import aiohttp
 import pytest
 
 from tests.acceptance.gateway import Client, Gateway
-from tests.conformance.both import CHAT, CLAUDE, GPT, MESSAGES, Both, chat, message, written
 from tests.conformance.golden import frozen, names_of_files
-from tests.conformance.questions import CHAT_TOOLS, MESSAGE_TOOLS, SCHEMA
+from tests.conformance.prompts import CHAT_TOOLS, MESSAGE_TOOLS, SCHEMA
+from tests.conformance.surfaces import CHAT, CLAUDE, GPT, MESSAGES, Both, chat, message, written
 from tests.provider.running import RunningProvider
 
 NATIVE = "/api/v1/completions/chat"

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.pointed import CLAUDE, ECHO, EMBEDDER, GPT, UPSTREAM_CLAUDE, Project, done, entered, every, user
+from tests.conformance.sdk_clients import (
+    CLAUDE,
+    ECHO,
+    EMBEDDER,
+    GPT,
+    UPSTREAM_CLAUDE,
+    Project,
+    done,
+    entered,
+    every,
+    user,
+)
 
 ROUTES = [(GPT, "openai", GPT), (CLAUDE, "anthropic", UPSTREAM_CLAUDE), (ECHO, "echo", ECHO)]
 DURATION = re.compile(r"(\d+m)?\d+(\.\d+)?s|\d+ms")

@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 
 from tests.acceptance.gateway import Client, Gateway
-from tests.conformance.both import CHAT, MESSAGES, RESPONSES, chat, message, response, written
-from tests.conformance.put_together import NATIVE
+from tests.conformance.stream_assembly import NATIVE
+from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES, chat, message, response, written
 
 NUL = "\x00"
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.gateway import Gateway
 from tests.conformance.node_packages import NodeMissingError, NodePackages
-from tests.conformance.pointed import Project
+from tests.conformance.sdk_clients import Project
 from tests.provider.running import RunningProvider
 from tests.waiting import eventually
 

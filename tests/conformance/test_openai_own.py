@@ -10,8 +10,8 @@ import pytest
 from openai import NotFoundError, PermissionDeniedError
 
 from tests.acceptance.gateway import Gateway
-from tests.conformance.pointed import CLAUDE, ECHO, EMBEDDER, GPT, Project, done, entered, every, user
-from tests.conformance.things import RESPONSES_TOOLS, Lookup, Order
+from tests.conformance.samples import RESPONSES_TOOLS, Lookup, Order
+from tests.conformance.sdk_clients import CLAUDE, ECHO, EMBEDDER, GPT, Project, done, entered, every, user
 from tests.provider.running import RunningProvider
 
 EMBEDDERS = (EMBEDDER, ECHO)

@@ -6,8 +6,8 @@ import pytest
 from anthropic import BadRequestError as AnthropicBadRequest
 from openai import BadRequestError as OpenAIBadRequest
 
-from tests.conformance.pointed import CLAUDE, ECHO, GPT, Pointed, user
-from tests.conformance.things import ANTHROPIC_TOOLS, OPENAI_TOOLS, PIXEL
+from tests.conformance.samples import ANTHROPIC_TOOLS, OPENAI_TOOLS, PIXEL
+from tests.conformance.sdk_clients import CLAUDE, ECHO, GPT, Pointed, user
 from tests.provider.running import RunningProvider
 
 PICTURE: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}

@@ -8,9 +8,9 @@ import openai
 import pytest
 
 from tests.acceptance.gateway import Gateway
-from tests.conformance.pointed import CLAUDE, GPT, Pointed, Project, user
+from tests.conformance.sdk_clients import CLAUDE, GPT, Pointed, Project, user
 
-ASKED: Any = {"messages": user("hello"), "max_tokens": 16}
+CONTENT_FIELDS: Any = {"messages": user("hello"), "max_tokens": 16}
 MOST: Any = {"messages": user(f"[[tokens=118900/1]] {'x' * 118_900}"), "max_tokens": 16}
 """Leaves fewer of a minute's tokens than the next needs."""
 NEXT: Any = {"messages": user("x" * 2_500), "max_tokens": 16}
@@ -50,11 +50,11 @@ def test_a_stream_is_tried_again_before_it_has_begun(gateway: Gateway, quickly_r
 def test_a_spent_budget_is_not_asked_for_again(gateway: Gateway, project: Project) -> None:
     pointed = Pointed(gateway, project.issue(dailyBudget=0)["apiKey"], max_retries=3)
     with pytest.raises(openai.RateLimitError):
-        pointed.openai.chat.completions.create(model=GPT, **ASKED)
+        pointed.openai.chat.completions.create(model=GPT, **CONTENT_FIELDS)
     with pytest.raises(openai.RateLimitError):
         pointed.openai.responses.create(model=GPT, input="hello", stream=True)
     with pytest.raises(anthropic.PaymentRequiredError):
-        pointed.anthropic.messages.create(model=CLAUDE, **ASKED)
+        pointed.anthropic.messages.create(model=CLAUDE, **CONTENT_FIELDS)
     assert pointed.statuses == [429, 429, 402]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openai import pydantic_function_tool
 
-from tests.conformance.pointed import CLAUDE, UPSTREAM_CLAUDE, Pointed, done, every, user
-from tests.conformance.things import COUNTED, OPENAI_TOOLS, PIXEL, SCHEMA, Lookup, Order
+from tests.conformance.samples import COUNTED, OPENAI_TOOLS, PIXEL, SCHEMA, Lookup, Order
+from tests.conformance.sdk_clients import CLAUDE, UPSTREAM_CLAUDE, Pointed, done, every, user
 from tests.provider.running import RunningProvider
 
 HELLO = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.pointed import GPT, Pointed, done, every, user
-from tests.conformance.things import ANTHROPIC_TOOLS, COUNTED, PIXEL, SCHEMA, Order
+from tests.conformance.samples import ANTHROPIC_TOOLS, COUNTED, PIXEL, SCHEMA, Order
+from tests.conformance.sdk_clients import GPT, Pointed, done, every, user
 from tests.provider.running import RunningProvider
 
 HELLO = user("hello")

@@ -36,9 +36,9 @@ from domain.events import (
     provider_stream,
     request_stream,
 )
-from domain.history import after_answer, after_reconciling, lost_attempts
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price, cost
+from domain.request_decider import decide_completed, decide_reconciled, lost_attempts
 from domain.tokens import TokenUsage
 from infra.event_log import Commit
 from infra.ids import new_id
@@ -167,14 +167,14 @@ class Past:
             _cost(attempt, number, usage, hold, day, priced=kind != 8),
         )
         if kind == 4:
-            add(*after_reconciling(history, lost_attempts(history)[0], NanoUsd(123)))
+            add(*decide_reconciled(history, lost_attempts(history)[0], NanoUsd(123)))
         elif kind == 5:
             add(RequestFailed(**subject, code="X", message="m", latency_ms=latency_ms))
         elif kind == 6:
             add(AttemptFailed(**attempt, attempt=1, code="X", message="m", hold_nano_usd=hold, budget_day=day))
             add(RequestFailed(**subject, code="X", message="m", latency_ms=latency_ms))
         else:
-            add(*after_answer(history, *answered))
+            add(*decide_completed(history, *answered))
 
     def _commit(self, project: str, stream: str, version: int, at: datetime, *events: Event) -> None:
         self.commits.append(Commit(stream=stream, expected_version=version, project_id=project, at=at, events=events))

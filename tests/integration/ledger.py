@@ -20,7 +20,7 @@ from domain.events import (
 from domain.money import NanoUsd
 from domain.pricing import CostBreakdown, CostItem
 from domain.tokens import TokenUsage
-from infra.admission import Admission, Ask, Attempt, Claims
+from infra.admission import Admission, AdmissionRequest, Attempt, Claims
 from infra.database import HeldConnection, open_pool
 from infra.event_log import Commit, EventLog
 from infra.ids import new_id
@@ -135,9 +135,9 @@ def attempt(project_id: str, key_id: str, **fields: Any) -> Attempt:
     )
 
 
-def ask(wanted: Attempt, *, hold: int | None = 0, **fields: Any) -> Ask:
+def ask(wanted: Attempt, *, hold: int | None = 0, **fields: Any) -> AdmissionRequest:
     """An ask for an attempt; without a floor of its own it takes its hold or nothing."""
-    return Ask(
+    return AdmissionRequest(
         **(
             {
                 "attempt": wanted,

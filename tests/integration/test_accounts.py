@@ -116,7 +116,7 @@ async def test_what_lies_at_a_provider_is_asked_for_under_no_credential_that_pro
         provider="openai",
         kind="openai",
         upstream_model="gpt-4o",
-        is_wire=True,
+        is_passthrough=True,
         needs_own_credential=True,
     )
     assert (await calls.prepare(job)).credential == (Credential(SECRET) if own else None)

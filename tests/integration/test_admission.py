@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 
 from domain.events import RequestServedFromCache, request_stream
-from domain.history import after_answer, after_reconciling, lost_attempts
 from domain.limits import NANO_PER_S
 from domain.money import NanoUsd
+from domain.request_decider import decide_completed, decide_reconciled, lost_attempts
 from domain.tokens import TokenUsage
-from infra.admission import Admission, Attempt, Claims, NoRoom
+from infra.admission import Admission, Attempt, BudgetExhausted, Claims
 from infra.database import HeldConnection, OutcomeUnknown
 from infra.event_log import Commit, Selection
 from infra.log_verification import verify
@@ -63,7 +63,7 @@ async def test_a_limit_is_refilled_with_time_and_says_when(ledger: RealLedger, d
     now = datetime(2026, 3, 1, tzinfo=UTC)
     admission = Admission(HeldConnection(database_url, name="tests"), ledger.pool, now=lambda: now)
     admitted = [await admission.admit(ask(attempt(project, key))) for _ in range(6)]
-    assert [one.standing.requests.left for one in admitted if one.standing.requests] == [5, 4, 3, 2, 1, 0]
+    assert [one.limit_status.requests.remaining for one in admitted if one.limit_status.requests] == [5, 4, 3, 2, 1, 0]
     refused = await admission.admit(ask(attempt(project, key)))
     assert (refused.outcome, refused.retry_after_ns) == ("rate", 10 * NANO_PER_S)
     now += timedelta(seconds=10)
@@ -161,14 +161,14 @@ async def test_what_is_spent_refuses_at_once_and_what_is_held_asks_to_wait(ledge
 async def test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     await ledger.admission.admit(ask(attempt(project, key), hold=40))
-    patient = ask(attempt(project, key, cache_key=KEY), hold=90, floor_nano_usd=20)
+    patient = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20)
     assert (await ledger.admission.admit(patient)).outcome == "full"
-    final = ask(attempt(project, key, cache_key=KEY), hold=90, floor_nano_usd=20, is_final=True)
+    final = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20, accept_lower_hold=True)
     lowered = await ledger.admission.admit(final)
     assert (lowered.outcome, lowered.hold_nano_usd) == ("admitted", 60)
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight WHERE cache_key IS NOT NULL") == 0
     second = await ledger.new_key(project, daily_budget_nano_usd=100)
-    idle = await ledger.admission.admit(ask(attempt(project, second), hold=110, floor_nano_usd=20))
+    idle = await ledger.admission.admit(ask(attempt(project, second), hold=110, min_hold_nano_usd=20))
     assert (idle.outcome, idle.hold_nano_usd) == ("admitted", 100)
 
 
@@ -221,9 +221,9 @@ async def test_a_cached_answer_is_found_while_it_is_new_enough(ledger: RealLedge
         now + timedelta(minutes=5),
     )
 
-    async def outcome(newer_than: datetime | None, at: datetime) -> tuple[str, str | None]:
+    async def outcome(min_created_at: datetime | None, at: datetime) -> tuple[str, str | None]:
         wanted = attempt(project, key, cache_key=KEY, now=at)
-        decision = await ledger.admission.admit(ask(wanted, newer_than=newer_than))
+        decision = await ledger.admission.admit(ask(wanted, min_created_at=min_created_at))
         await ledger.admission.drop(wanted.request_id)
         return decision.outcome, decision.origin
 
@@ -262,7 +262,7 @@ async def test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(le
     assert (follower.outcome, follower.origin) == ("follow", wanted.request_id)
     assert await ledger.claims.admit_next(wanted, 2, 3, 40, today()) is None  # type: ignore[arg-type]
     assert await ledger.claims.admit_next(wanted, 3, 1, 40, today()) is None  # type: ignore[arg-type]
-    with pytest.raises(NoRoom):
+    with pytest.raises(BudgetExhausted):
         await ledger.claims.admit_next(wanted, 3, 3, 40, today())  # type: ignore[arg-type]
 
 
@@ -296,8 +296,8 @@ async def test_tokens_are_settled_with_the_true_number(ledger: RealLedger, proje
     key = await ledger.new_key(project, token_limit=1_000)
     first = attempt(project, key)
     decision = await ledger.admission.admit(ask(first, token_bound=900))
-    assert decision.standing.tokens is not None
-    assert decision.standing.tokens.left <= 100
+    assert decision.limit_status.tokens is not None
+    assert decision.limit_status.tokens.remaining <= 100
     assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=200))).outcome == "tokens"
     await ledger.append(first, 0, completed(first), cost(first, 0, hold=0, day=today(), tokens=100))
     await ledger.fold()
@@ -315,7 +315,7 @@ async def test_a_late_true_cost_replaces_the_assumed_one_and_releases_nothing_ag
     await ledger.append(first, 0, lost(first, hold=100, day=today()))
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((0, 100), 30)
-    late = after_answer(await ledger.history(first), completed(first), cost(first, 40, hold=100, day=today()))
+    late = decide_completed(await ledger.history(first), completed(first), cost(first, 40, hold=100, day=today()))
     await ledger.append(first, 1, *late)
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((40, 0), 30)
@@ -327,9 +327,9 @@ async def test_reconciling_replaces_what_was_assumed(ledger: RealLedger, project
     await ledger.admission.admit(ask(first, hold=100))
     await ledger.append(first, 0, lost(first, hold=100, day=today()))
     history = await ledger.history(first)
-    await ledger.append(first, 1, *after_reconciling(history, lost_attempts(history)[0], NanoUsd(25)))
+    await ledger.append(first, 1, *decide_reconciled(history, lost_attempts(history)[0], NanoUsd(25)))
     await ledger.fold()
     assert await ledger.balance(key) == (25, 0)
     settled = await ledger.history(first)
     assert lost_attempts(settled) == []
-    assert after_answer(settled, completed(first), cost(first, 40, hold=100, day=today())) == ()
+    assert decide_completed(settled, completed(first), cost(first, 40, hold=100, day=today())) == ()

@@ -9,7 +9,7 @@ from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, Accounts
 from api.authentication import Authenticator
 from domain.limits import INSTALLATION_WINDOW
 from domain.money import NanoUsd
-from infra.admission import Attempt, NoRoom
+from infra.admission import Attempt, BudgetExhausted
 from infra.blobs import Blobs
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
@@ -54,7 +54,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     assert (waiting.outcome, waiting.window and waiting.window.name) == ("full", INSTALLATION_WINDOW)
     assert await ledger.claims.claim(held.request_id, 1)
     today = datetime.now(UTC).date()
-    with pytest.raises(NoRoom):
+    with pytest.raises(BudgetExhausted):
         await ledger.claims.admit_next(held, 2, 2, NanoUsd(60), today)
     await ledger.append(held, 0, cost(held, 60, hold=60, day=today))
     await ledger.fold()
@@ -71,7 +71,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     assert (await ledger.admission.admit(ask(shared(other, bystander), hold=10**9))).outcome == "admitted"
     assert await ledger.admission.drop(own.request_id)
     admitted = await ledger.admission.admit(ask(fits, hold=40))
-    assert (admitted.outcome, admitted.standing.budget_left_nano_usd) == ("admitted", 0)
+    assert (admitted.outcome, admitted.limit_status.budget_left_nano_usd) == ("admitted", 0)
 
 
 async def test_of_many_at_once_over_many_keys_none_passes_the_installations_budget(ledger: RealLedger) -> None:

@@ -20,7 +20,7 @@ from domain.budget import window_start
 from infra.admission import Attempt
 from tests.integration import ledger
 from tests.integration.ledger import Clock, RealLedger
-from tests.model.ledger import Account, Asked, Ledger, Limits
+from tests.model.ledger import Account, Ledger, Limits, RequestContext
 
 AMOUNTS = st.integers(0, 400)
 LIMITS = st.builds(
@@ -77,10 +77,16 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def ask_together(self, asked: list[tuple[bool, int, int, int, bool]]) -> None:
         wanted = []
-        for is_first, hold, floor, tokens, is_final in asked:
+        for is_first, hold, floor, tokens, accept_lower_hold in asked:
             made = ledger.attempt(self.project_id, self.keys[0 if is_first else 1], now=self.clock.now)
             wanted.append(
-                ledger.ask(made, hold=hold, floor_nano_usd=min(hold, floor), token_bound=tokens, is_final=is_final)
+                ledger.ask(
+                    made,
+                    hold=hold,
+                    min_hold_nano_usd=min(hold, floor),
+                    token_bound=tokens,
+                    accept_lower_hold=accept_lower_hold,
+                )
             )
 
         async def together() -> list[Any]:
@@ -91,13 +97,13 @@ class LedgerMachine(RuleBasedStateMachine):
         now_ns = int(self.clock.now.timestamp()) * 1_000_000_000
         for one, decision in zip(wanted, decisions, strict=True):
             expected, granted = self.model.decide(
-                Asked(
+                RequestContext(
                     request_id=one.attempt.request_id,
                     key=one.attempt.key_id,
                     hold=one.hold_nano_usd or 0,
-                    floor=one.floor_nano_usd,
+                    floor=one.min_hold_nano_usd,
                     tokens=one.token_bound,
-                    is_final=one.is_final,
+                    accept_lower_hold=one.accept_lower_hold,
                 ),
                 now_ns,
                 self.clock.now.date(),

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from domain.chat import ChatAnswer, ChatRequest, UserMessage
-from domain.dialects.answered import Answered
+from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
+from domain.dialects.provider_response import ProviderResponse
 from domain.errors import (
     ProviderCredentials,
     ProviderError,
@@ -29,14 +29,14 @@ REMOTE = sorted(set(PROVIDERS) - {ECHO})
 
 
 @pytest.fixture(params=sorted(PROVIDERS))
-async def asked(request: pytest.FixtureRequest, provider: RunningProvider) -> AsyncIterator["Asked"]:
+async def asked(request: pytest.FixtureRequest, provider: RunningProvider) -> AsyncIterator["RequestContext"]:
     """An adapter of each kind, in front of the test provider."""
     sessions = Sessions(allow_loopback=True)
-    yield Asked(request.param, PROVIDERS[request.param](sessions), provider)
+    yield RequestContext(request.param, PROVIDERS[request.param](sessions), provider)
     await sessions.close()
 
 
-class Asked:
+class RequestContext:
     """An adapter, and how a test asks it."""
 
     def __init__(self, name: str, adapter: Provider, provider: RunningProvider) -> None:
@@ -46,7 +46,7 @@ class Asked:
 
     async def __call__(
         self, prompt: str, *, timeout_s: float = 10, key: str | None = "sk-canary", address: str | None = None
-    ) -> Answered:
+    ) -> ProviderResponse:
         call = ProviderCall(
             provider=self.name,
             operation="chat",
@@ -63,9 +63,9 @@ def test_every_listed_provider_is_tested() -> None:
     assert set(MODELS) == set(PROVIDERS)
 
 
-async def test_an_answer_has_a_text_an_end_and_its_tokens(asked: Asked, provider: RunningProvider) -> None:
+async def test_an_answer_has_a_text_an_end_and_its_tokens(asked: RequestContext, provider: RunningProvider) -> None:
     found = await asked("hello [[tokens=70/30]] [[cached=20]]")
-    assert isinstance(found.answer, ChatAnswer)
+    assert isinstance(found.answer, ChatResponse)
     (choice,) = found.answer.choices
     assert choice.message.content
     assert (choice.finish_reason, found.finish_reason) == ("stop", "stop")
@@ -95,7 +95,7 @@ async def test_an_answer_has_a_text_an_end_and_its_tokens(asked: Asked, provider
     ],
 )
 @pytest.mark.parametrize("asked", REMOTE, indirect=True)
-async def test_each_failure_has_its_error(asked: Asked, prompt: str, error: type[ProviderError]) -> None:
+async def test_each_failure_has_its_error(asked: RequestContext, prompt: str, error: type[ProviderError]) -> None:
     with pytest.raises(error) as raised:
         await asked(prompt, timeout_s=0.5 if "delay" in prompt else 10)
     assert type(raised.value) is error
@@ -106,31 +106,31 @@ async def test_each_failure_has_its_error(asked: Asked, prompt: str, error: type
 
 
 @pytest.mark.parametrize("asked", REMOTE, indirect=True)
-async def test_what_was_never_sent_was_never_charged(asked: Asked) -> None:
+async def test_what_was_never_sent_was_never_charged(asked: RequestContext) -> None:
     with pytest.raises(ProviderUnavailable) as raised:
         await asked("hello", address="http://127.0.0.1:9")
     assert raised.value.outcome_known
 
 
 @pytest.mark.parametrize("asked", REMOTE, indirect=True)
-async def test_a_provider_without_a_key_is_not_called(asked: Asked, provider: RunningProvider) -> None:
+async def test_a_provider_without_a_key_is_not_called(asked: RequestContext, provider: RunningProvider) -> None:
     with pytest.raises(ProviderCredentials):
         await asked("hello", key=None)
     assert provider.calls == 0
 
 
 @pytest.mark.parametrize("asked", REMOTE, indirect=True)
-async def test_each_call_carries_its_own_credential(asked: Asked) -> None:
+async def test_each_call_carries_its_own_credential(asked: RequestContext) -> None:
     good, bad, again = await asyncio.gather(
         asked("one", key="sk-good"),
         asked("two", key="sk-wrong-canary"),
         asked("three", key="sk-good"),
         return_exceptions=True,
     )
-    assert isinstance(good, Answered)
+    assert isinstance(good, ProviderResponse)
     assert isinstance(bad, ProviderCredentials)
     assert "canary" not in str(bad)
-    assert isinstance(again, Answered)
+    assert isinstance(again, ProviderResponse)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])

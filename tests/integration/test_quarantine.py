@@ -260,7 +260,7 @@ async def test_no_request_follows_one_that_ended_in_a_project_set_aside(
     await hostile.answered(1, cache_key=key)
     await ledger.fold()
     again = attempt(hostile.project, hostile.key, cache_key=key)
-    assert (await ledger.admission.admit(ask(again, hold=10, newer_than=datetime.now(UTC)))).outcome == "admitted"
+    assert (await ledger.admission.admit(ask(again, hold=10, min_created_at=datetime.now(UTC)))).outcome == "admitted"
 
 
 class Down(Exception):

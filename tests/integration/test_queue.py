@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from domain.answer import Receipt
 from domain.errors import Overloaded
+from domain.job_result import Receipt
 from domain.tokens import TokenUsage
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget, BytesInHand
@@ -322,7 +322,7 @@ async def test_an_answer_arrives_whole_in_many_frames(nats_url: str) -> None:
 
 @pytest.mark.parametrize("after_s", [0.05, 0.5])
 def test_a_broker_that_is_away_is_left_with_what_it_was_not_sent(tmp_path: Path, after_s: float) -> None:
-    async def leave() -> None:
+    async def publish_cancel() -> None:
         server, broker = EmbeddedNats(tmp_path), Broker()
         await broker.connect([server.start()], name="tests")
         server.stop()
@@ -331,4 +331,4 @@ def test_a_broker_that_is_away_is_left_with_what_it_was_not_sent(tmp_path: Path,
         await broker.close()
         assert broker.is_closed
 
-    uvloop.run(leave())
+    uvloop.run(publish_cancel())

@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from api.reply_recovery import ReplyRecovery
-from domain.answer import Receipt
 from domain.events import RequestFailed
+from domain.job_result import Receipt
 from domain.tokens import TokenUsage
 from infra.broker import Broker
 from infra.direct import DirectDispatch, DirectJobs

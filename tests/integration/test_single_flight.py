@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.money import ZERO
-from infra.admission import Admission, Attempt, Claims, Decision
+from infra.admission import Admission, AdmissionDecision, Attempt, Claims
 from infra.database import Connection, HeldConnection
 from tests.integration.ledger import RealLedger, ask, attempt
 from tests.integration.locks import who_waits_for
@@ -76,9 +76,11 @@ async def other_worker(database_url: str, ledger: RealLedger) -> AsyncIterator[C
     await opened.close()
 
 
-async def decide(admission: Admission, *made: Attempt, newer_than: datetime | None = None) -> list[Decision]:
+async def decide(
+    admission: Admission, *made: Attempt, min_created_at: datetime | None = None
+) -> list[AdmissionDecision]:
     """Ask in one batch: all of them wait before the first statement is sent."""
-    return await asyncio.gather(*(admission.admit(ask(one, newer_than=newer_than)) for one in made))
+    return await asyncio.gather(*(admission.admit(ask(one, min_created_at=min_created_at)) for one in made))
 
 
 async def test_of_equal_questions_in_a_batch_the_first_leads_and_all_others_follow_it(
@@ -122,7 +124,7 @@ async def test_one_who_wants_a_fresh_answer_is_not_kept_waiting_by_an_equal_hit(
 ) -> None:
     await account.remember("req_origin")
     hit, fresh, behind = await asyncio.gather(
-        ledger.admission.admit(ask(account.attempt(), newer_than=NOW)),
+        ledger.admission.admit(ask(account.attempt(), min_created_at=NOW)),
         ledger.admission.admit(ask(leading := account.attempt())),
         ledger.admission.admit(ask(account.attempt())),
     )
@@ -158,7 +160,7 @@ async def test_projects_and_questions_share_no_lead(ledger: RealLedger, account:
 async def test_a_request_that_shares_nothing_neither_leads_nor_follows(ledger: RealLedger, account: Account) -> None:
     await account.remember("req_origin")
     alone = [account.attempt(None) for _ in range(3)]
-    decisions = await decide(ledger.admission, *alone, newer_than=NOW - timedelta(days=1))
+    decisions = await decide(ledger.admission, *alone, min_created_at=NOW - timedelta(days=1))
     assert [one.outcome for one in decisions] == ["admitted"] * 3
     leader = await account.admitted()
     assert [one.outcome for one in await decide(ledger.admission, account.attempt(None))] == ["admitted"]
@@ -168,9 +170,9 @@ async def test_a_request_that_shares_nothing_neither_leads_nor_follows(ledger: R
 async def test_an_answer_is_a_hit_from_its_own_moment_until_it_expires(ledger: RealLedger, account: Account) -> None:
     await account.remember("req_origin")
 
-    async def outcome(newer_than: datetime | None, now: datetime) -> tuple[str, str | None]:
+    async def outcome(min_created_at: datetime | None, now: datetime) -> tuple[str, str | None]:
         made = account.attempt(now=now)
-        (decision,) = await decide(ledger.admission, made, newer_than=newer_than)
+        (decision,) = await decide(ledger.admission, made, min_created_at=min_created_at)
         await ledger.admission.drop(made.request_id)
         return decision.outcome, decision.origin
 
@@ -186,15 +188,15 @@ async def test_another_projects_or_questions_answer_is_no_hit(ledger: RealLedger
     stranger = await new_account(ledger)
     await account.remember("req_origin")
     asked = (stranger.attempt(), account.attempt(ANOTHER), account.attempt())
-    decisions = await decide(ledger.admission, *asked, newer_than=NOW)
+    decisions = await decide(ledger.admission, *asked, min_created_at=NOW)
     assert [one.outcome for one in decisions] == ["admitted", "admitted", "hit"]
 
 
 async def test_an_answer_is_preferred_to_following(ledger: RealLedger, account: Account) -> None:
     leader = await account.admitted()
     await account.remember("req_origin")
-    (hit,) = await decide(ledger.admission, account.attempt(), newer_than=NOW)
-    (follow,) = await decide(ledger.admission, account.attempt(), newer_than=None)
+    (hit,) = await decide(ledger.admission, account.attempt(), min_created_at=NOW)
+    (follow,) = await decide(ledger.admission, account.attempt(), min_created_at=None)
     assert (hit.outcome, hit.origin) == ("hit", "req_origin")
     assert (follow.outcome, follow.origin) == ("follow", leader.request_id)
 
@@ -206,25 +208,25 @@ async def test_who_loses_the_race_for_the_lead_asks_again_and_then_follows(
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            racing = asyncio.create_task(decide(ledger.admission, *slower, newer_than=NOW))
+            or_disconnect = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
             await who_waits_for(other)
-        assert [one.outcome for one in await racing] == ["again", "again"]
-    followed = await decide(ledger.admission, *slower, newer_than=NOW)
+        assert [one.outcome for one in await or_disconnect] == ["again", "again"]
+    followed = await decide(ledger.admission, *slower, min_created_at=NOW)
     assert [(one.outcome, one.origin) for one in followed] == [("follow", faster.request_id)] * 2
     assert await ledger.claims.in_flight(slower[0].request_id) == []
 
 
 async def test_who_raced_against_a_lead_that_came_to_nothing_leads(ledger: RealLedger, account: Account) -> None:
-    racing = account.attempt()
+    or_disconnect = account.attempt()
     async with ledger.pool.acquire() as other:
         undone = other.transaction()
         await undone.start()
         await lead(other, account.attempt())
-        decided = asyncio.create_task(decide(ledger.admission, racing))
+        decided = asyncio.create_task(decide(ledger.admission, or_disconnect))
         await who_waits_for(other)
         await undone.rollback()
         assert [one.outcome for one in await decided] == ["admitted"]
-    assert await account.leader() == racing.request_id
+    assert await account.leader() == or_disconnect.request_id
 
 
 async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_flight(
@@ -234,14 +236,14 @@ async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_f
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            racing = asyncio.create_task(decide(ledger.admission, *slower, newer_than=NOW))
+            or_disconnect = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
             await who_waits_for(other)
             await account.remember(faster.request_id, other)
             await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.request_id)
-        decisions = await racing
+        decisions = await or_disconnect
     assert [one.outcome for one in decisions] == ["hit", "again"]
     assert decisions[0].origin == faster.request_id
-    assert [one.outcome for one in await decide(ledger.admission, slower[1], newer_than=NOW)] == ["hit"]
+    assert [one.outcome for one in await decide(ledger.admission, slower[1], min_created_at=NOW)] == ["hit"]
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 0
 
 
@@ -255,15 +257,17 @@ async def test_who_loses_the_race_for_the_lead_is_charged_for_nothing(
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            racing = asyncio.create_task(ledger.admission.admit(ask(slower, hold=60, token_bound=900, newer_than=NOW)))
+            or_disconnect = asyncio.create_task(
+                ledger.admission.admit(ask(slower, hold=60, token_bound=900, min_created_at=NOW))
+            )
             await who_waits_for(other)
             if is_answered:
                 await account.remember(faster.request_id, other)
                 await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.request_id)
-        decision = await racing
+        decision = await or_disconnect
     assert decision.outcome == ("hit" if is_answered else "again")
-    assert decision.standing.tokens is not None
-    assert (decision.standing.tokens.left, decision.standing.budget_left_nano_usd) == (1000, 100)
+    assert decision.limit_status.tokens is not None
+    assert (decision.limit_status.tokens.remaining, decision.limit_status.budget_left_nano_usd) == (1000, 100)
     another = ask(account.attempt(ANOTHER), hold=60, token_bound=900)
     assert (await ledger.admission.admit(another)).outcome == "admitted"
 

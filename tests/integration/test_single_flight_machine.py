@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from domain.money import ZERO
-from infra.admission import Admission, Attempt, Claims, Decision
+from infra.admission import Admission, AdmissionDecision, Attempt, Claims
 from infra.database import HeldConnection
 from tests.integration import ledger
 from tests.integration.ledger import Clock, RealLedger
@@ -26,7 +26,7 @@ TTL = timedelta(seconds=60)
 QUESTIONS = st.tuples(st.integers(0, 1), st.sampled_from([None, b"q" * 32, b"a" * 32]))
 """Whose, of two projects, and what; None: it shares nothing."""
 
-Question = tuple[str, bytes]
+ProviderPayload = tuple[str, bytes]
 """A project and a cache key."""
 
 
@@ -40,7 +40,7 @@ class Flight:
     """Of its last attempt."""
 
     @property
-    def question(self) -> Question | None:
+    def question(self) -> ProviderPayload | None:
         return None if self.made.cache_key is None else (self.made.project_id, self.made.cache_key)
 
     @property
@@ -67,8 +67,8 @@ class FlightMachine(RuleBasedStateMachine):
             Claims(HeldConnection(self.database_url, name="tests"), self.real.pool, worker="other"),
         )
         self.flights: list[Flight] = []
-        self.leads: dict[Question, tuple[Flight, int]] = {}
-        self.answers: dict[Question, tuple[str, Any]] = {}
+        self.leads: dict[ProviderPayload, tuple[Flight, int]] = {}
+        self.answers: dict[ProviderPayload, tuple[str, Any]] = {}
 
     def teardown(self) -> None:
         self.run(self.admissions[1].close())
@@ -202,13 +202,15 @@ class FlightMachine(RuleBasedStateMachine):
     def _attempt(self, project: int, cache_key: bytes | None) -> Attempt:
         return ledger.attempt(self.projects[project], self.keys[project], cache_key=cache_key, now=self.clock.now)
 
-    def _decide(self, made: list[Attempt], processes: tuple[int, ...], is_fresh: bool) -> list[Decision]:
-        newer_than = None if is_fresh else self.clock.now - TTL
+    def _decide(self, made: list[Attempt], processes: tuple[int, ...], is_fresh: bool) -> list[AdmissionDecision]:
+        min_created_at = None if is_fresh else self.clock.now - TTL
 
-        async def together() -> list[Decision]:
+        async def together() -> list[AdmissionDecision]:
             return await asyncio.gather(
                 *(
-                    self.admissions[processes[place % len(processes)]].admit(ledger.ask(one, newer_than=newer_than))
+                    self.admissions[processes[place % len(processes)]].admit(
+                        ledger.ask(one, min_created_at=min_created_at)
+                    )
                     for place, one in enumerate(made)
                 )
             )
@@ -226,7 +228,7 @@ class FlightMachine(RuleBasedStateMachine):
             return "follow", self.leads[question][0].made.request_id
         return "admitted", None
 
-    def _note(self, made: Attempt, decision: Decision) -> None:
+    def _note(self, made: Attempt, decision: AdmissionDecision) -> None:
         if decision.outcome == "admitted":
             flight = Flight(made)
             self.flights.append(flight)

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from domain.answer import Failure
 from domain.events import AttemptLost, RequestFailed
-from domain.history import after_answer
+from domain.job_result import Failure
+from domain.request_decider import decide_completed
 from infra.admission import Attempt
 from projections.sweeper import GRACE_S, sweep
 from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
@@ -13,7 +13,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATE = NOW + timedelta(seconds=GRACE_S + 1)
 
 
-class Told:
+class TranslatingRelay:
     """Who was told what."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ async def in_flight(ledger: RealLedger, hold: int, *, claimed: bool) -> tuple[st
 
 async def test_an_unclaimed_attempt_gives_its_hold_back(ledger: RealLedger) -> None:
     key, made = await in_flight(ledger, 70, claimed=False)
-    told = Told()
+    told = TranslatingRelay()
     assert await sweep(ledger.pool, ledger.log, LATE, told) == 1
     await ledger.fold()
     assert [type(event) for event in await ledger.history(made)] == [RequestFailed]
@@ -45,7 +45,7 @@ async def test_an_unclaimed_attempt_gives_its_hold_back(ledger: RealLedger) -> N
 
 async def test_a_claimed_attempt_is_assumed_to_have_cost_its_hold(ledger: RealLedger) -> None:
     key, made = await in_flight(ledger, 70, claimed=True)
-    assert await sweep(ledger.pool, ledger.log, LATE, Told()) == 1
+    assert await sweep(ledger.pool, ledger.log, LATE, TranslatingRelay()) == 1
     await ledger.fold()
     assert [type(event) for event in await ledger.history(made)] == [AttemptLost, RequestFailed]
     assert (await ledger.balance(key), await ledger.held(key)) == ((0, 70), 0)
@@ -53,9 +53,9 @@ async def test_a_claimed_attempt_is_assumed_to_have_cost_its_hold(ledger: RealLe
 
 async def test_nothing_is_swept_before_its_time_or_twice(ledger: RealLedger) -> None:
     _, made = await in_flight(ledger, 70, claimed=True)
-    assert await sweep(ledger.pool, ledger.log, NOW, Told()) == 0
-    await sweep(ledger.pool, ledger.log, LATE, Told())
-    told = Told()
+    assert await sweep(ledger.pool, ledger.log, NOW, TranslatingRelay()) == 0
+    await sweep(ledger.pool, ledger.log, LATE, TranslatingRelay())
+    told = TranslatingRelay()
     await sweep(ledger.pool, ledger.log, LATE, told)
     assert len(await ledger.history(made)) == 2
     assert told.failures == []
@@ -63,11 +63,11 @@ async def test_nothing_is_swept_before_its_time_or_twice(ledger: RealLedger) -> 
 
 async def test_a_worker_that_comes_late_replaces_the_assumption(ledger: RealLedger) -> None:
     key, made = await in_flight(ledger, 70, claimed=True)
-    await sweep(ledger.pool, ledger.log, LATE, Told())
+    await sweep(ledger.pool, ledger.log, LATE, TranslatingRelay())
     history = await ledger.history(made)
     lost = history[0]
     assert isinstance(lost, AttemptLost)
-    late = after_answer(history, completed(made), cost(made, 12, hold=70, day=lost.budget_day))
+    late = decide_completed(history, completed(made), cost(made, 12, hold=70, day=lost.budget_day))
     await ledger.append(made, 2, *late)
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((12, 0), 0)
@@ -77,7 +77,7 @@ async def test_an_answer_that_comes_first_is_left_alone(ledger: RealLedger) -> N
     key, made = await in_flight(ledger, 70, claimed=True)
     day = await ledger.pool.fetchval("SELECT budget_day FROM inflight")
     await ledger.append(made, 0, completed(made), cost(made, 12, hold=70, day=day))
-    told = Told()
+    told = TranslatingRelay()
     await sweep(ledger.pool, ledger.log, LATE, told)
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((12, 0), 0)

@@ -3,7 +3,7 @@
 `successors` gives every step that could come next, in any interleaving: an API process, two workers at a time, the
 queue delivering again whenever it likes, deaths, the sweeper, the projector. `search` walks every state that can be
 reached. Each hold and each cost is one unit of money. What the steps stand for: `infra/admission.py` (admit, drop,
-claim, admit next), `workers/complete.py`, `workers/resume.py`, `projections/sweeper.py`, `projections/runner.py`.
+claim, admit next), `workers/job_handler.py`, `workers/resume.py`, `projections/sweeper.py`, `projections/runner.py`.
 """
 
 from collections import deque

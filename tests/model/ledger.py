@@ -22,7 +22,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestContext:
     """A request that wants to be admitted."""
 
     request_id: str
@@ -30,7 +30,7 @@ class Asked:
     hold: int
     floor: int
     tokens: int
-    is_final: bool
+    accept_lower_hold: bool
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Ledger:
         self.keys: dict[str, Account] = {}
         self.rows: dict[str, Row] = {}
 
-    def decide(self, asked: Asked, now_ns: int, today: date) -> tuple[str, int]:
+    def decide(self, asked: RequestContext, now_ns: int, today: date) -> tuple[str, int]:
         """The outcome, and the hold that is granted."""
         key = self.keys[asked.key]
         limits = key.limits
@@ -94,7 +94,7 @@ class Ledger:
             if is_blocked or (granted > free and asked.floor > fits):
                 return "spent", 0
             if granted > free:
-                if asked.floor > free or (free < fits and not asked.is_final):
+                if asked.floor > free or (free < fits and not asked.accept_lower_hold):
                     return "full", 0
                 granted = free
         if limits.concurrency is not None and self.in_flight(asked.key) >= limits.concurrency:

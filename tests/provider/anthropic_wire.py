@@ -8,18 +8,18 @@ from urllib.parse import unquote
 
 from msgspec import UNSET
 
-from tests.provider.asked import Answer, Asked, Call, Frame, Tool, argument_deltas, text_of
 from tests.provider.bill import Usage
 from tests.provider.openai_wire import sse
+from tests.provider.request_model import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 
 
-def asked(body: dict[str, Any]) -> Asked:
+def asked(body: dict[str, Any]) -> RequestContext:
     """What a messages request asks."""
     choice = body.get("tool_choice") or {"type": "auto"}
     thinking = body.get("thinking") or {"type": "disabled"}
     wanted = body.get("output_format") or (body.get("output_config") or {}).get("format")
     tools = [Tool(name=tool["name"], schema=tool.get("input_schema")) for tool in body.get("tools") or ()]
-    return Asked(
+    return RequestContext(
         model=body["model"],
         prompt="\n".join(text_of(message.get("content")) for message in body["messages"]),
         user=(body.get("metadata") or {}).get("user_id") or "",
@@ -63,13 +63,13 @@ def whole(answer: Answer) -> dict[str, Any]:
     return _message(answer) | {
         "content": content,
         "stop_reason": _stop_reason(answer),
-        "usage": usage_json(answer.usage, _thinking_tokens(answer)) | _standing(answer.usage),
+        "usage": usage_json(answer.usage, _thinking_tokens(answer)) | _limit_status(answer.usage),
     }
 
 
 def frames(answer: Answer) -> Iterator[Frame]:
     """An answer as a stream: every block between its start and its stop, then why it ended and what it counts."""
-    opening = usage_json(answer.usage, 0) | {"output_tokens": 1} | _standing(answer.usage)
+    opening = usage_json(answer.usage, 0) | {"output_tokens": 1} | _limit_status(answer.usage)
     yield _event("message_start", message=_message(answer) | {"content": [], "stop_reason": None, "usage": opening})
     for index, block in enumerate(_blocks(answer)):
         start, deltas = block
@@ -133,7 +133,7 @@ def _stop_reason(answer: Answer) -> str:
     return words.finish or ("refusal" if words.refuse else "tool_use" if answer.plan.calls else "end_turn")
 
 
-def _standing(usage: Usage) -> dict[str, Any]:
+def _limit_status(usage: Usage) -> dict[str, Any]:
     """What is known from the start of the answer on."""
     split = {"ephemeral_5m_input_tokens": usage.written_5m, "ephemeral_1h_input_tokens": usage.written_1h}
     return {"cache_creation": split, "service_tier": "standard"}

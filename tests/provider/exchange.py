@@ -12,10 +12,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tests.provider import bill
-from tests.provider.asked import Answer, Asked, Frame, plan
+from tests.provider.future_fields import answer_of_tomorrow, frames_of_tomorrow
 from tests.provider.recorded import Recording, Recordings
+from tests.provider.request_model import Answer, Frame, RequestContext, plan
 from tests.provider.steering import steering
-from tests.provider.tomorrow import answer_of_tomorrow, frames_of_tomorrow
 
 MAX_STALL_S = 600.0
 SPLIT_PAUSE_S = 0.002
@@ -28,7 +28,7 @@ _dumps = partial(json.dumps, ensure_ascii=False)
 class Wire(Struct, frozen=True, kw_only=True):
     """A vendor's call: how its request is read, and how its answer is written."""
 
-    asked: Callable[[dict[str, Any]], Asked]
+    asked: Callable[[dict[str, Any]], RequestContext]
     whole: Callable[[Answer], dict[str, Any]]
     frames: Callable[[Answer], Iterator[Frame]] | None = None
     stream_error: Callable[[Answer, int], bytes] | None = None

@@ -9,19 +9,19 @@ from urllib.parse import unquote
 
 from msgspec import UNSET
 
-from tests.provider.asked import Answer, Asked, Call, Frame, Tool, argument_deltas, text_of
 from tests.provider.bill import Usage
+from tests.provider.request_model import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 
 CREATED_S = 1_700_000_000
 DONE = b"data: [DONE]\n\n"
 JSON_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 
 
-def asked(body: dict[str, Any]) -> Asked:
+def asked(body: dict[str, Any]) -> RequestContext:
     """What a chat completion request asks."""
     choice = body.get("tool_choice")
     messages = body["messages"]
-    return Asked(
+    return RequestContext(
         model=body["model"],
         prompt="\n".join(text_of(message.get("content")) for message in messages),
         user=body.get("user") or "",
@@ -158,10 +158,10 @@ def _finish(answer: Answer) -> str:
     return answer.plan.words.finish or ("tool_calls" if answer.plan.calls else "stop")
 
 
-def embeddings_asked(body: dict[str, Any]) -> Asked:
+def embeddings_asked(body: dict[str, Any]) -> RequestContext:
     """What an embeddings request asks."""
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-    return Asked(model=body["model"], prompt="\n".join(map(str, texts)))
+    return RequestContext(model=body["model"], prompt="\n".join(map(str, texts)))
 
 
 def embeddings(answer: Answer) -> dict[str, Any]:

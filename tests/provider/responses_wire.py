@@ -5,9 +5,9 @@ from itertools import count
 from typing import Any
 from urllib.parse import unquote
 
-from tests.provider.asked import Answer, Asked, Call, Frame, Tool, argument_deltas, text_of
 from tests.provider.bill import Usage
 from tests.provider.openai_wire import CREATED_S, is_forcing, schema_of, sse
+from tests.provider.request_model import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
 
 _ECHOED: dict[str, Any] = {
     "instructions": None,
@@ -29,12 +29,12 @@ _ECHOED: dict[str, Any] = {
 FAILURE = {"code": "server_error", "message": "The server had an error while processing your request."}
 
 
-def asked(body: dict[str, Any]) -> Asked:
+def asked(body: dict[str, Any]) -> RequestContext:
     """What a responses request asks."""
     choice = body.get("tool_choice")
     items = body["input"] if isinstance(body["input"], list) else [{"role": "user", "content": body["input"]}]
     functions = [tool for tool in body.get("tools") or () if tool["type"] == "function"]
-    return Asked(
+    return RequestContext(
         model=body["model"],
         prompt="\n".join(text_of(item["content"]) for item in items if "content" in item),
         user=body.get("user") or "",

@@ -9,7 +9,7 @@ from anthropic import Anthropic
 from hypothesis import strategies as st
 from openai import OpenAI
 
-from domain.chat import (
+from domain.canonical.chat import (
     AssistantMessage,
     ChatRequest,
     DeveloperMessage,

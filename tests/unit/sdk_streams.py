@@ -8,9 +8,9 @@ import httpx2
 import openai
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from domain.sse import SseEvent, SseParser
+from domain.dialects.sse import SseEvent, SseParser
 
-ASKED: list[Any] = [{"role": "user", "content": "x"}]
+CONTENT_FIELDS: list[Any] = [{"role": "user", "content": "x"}]
 
 
 def events_of(stream: bytes) -> list[SseEvent]:
@@ -46,7 +46,7 @@ def present(value: Any) -> Any:
 def openai_final(*stream: bytes) -> dict[str, Any]:
     """The completion that OpenAI's SDK accumulates, without what the SDK itself adds, and without nulls."""
     state: ChatCompletionStreamState[None] = ChatCompletionStreamState()
-    for chunk in openai_client(*stream).chat.completions.create(model="m", messages=ASKED, stream=True):
+    for chunk in openai_client(*stream).chat.completions.create(model="m", messages=CONTENT_FIELDS, stream=True):
         state.handle_chunk(chunk)
     final = present(state.current_completion_snapshot.to_dict())
     for choice in final["choices"]:
@@ -57,7 +57,7 @@ def openai_final(*stream: bytes) -> dict[str, Any]:
 
 def anthropic_final(*stream: bytes) -> dict[str, Any]:
     """The message that Anthropic's SDK accumulates."""
-    with anthropic_client(*stream).messages.stream(model="m", max_tokens=1, messages=ASKED) as events:
+    with anthropic_client(*stream).messages.stream(model="m", max_tokens=1, messages=CONTENT_FIELDS) as events:
         return events.get_final_message().to_dict(mode="json")
 
 

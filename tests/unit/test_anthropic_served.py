@@ -11,11 +11,11 @@ from anthropic.types.tool_param import ToolParam
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FunctionCall, ToolCall
 from domain.dialects import anthropic, openai
-from domain.dialects.answered import answer_usage
 from domain.dialects.anthropic_call import CustomTool, MessagesCall
 from domain.dialects.anthropic_served import TOOL_ERROR_MARK, read_chat, write_chat
+from domain.dialects.provider_response import answer_usage
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 from tests.unit.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words
@@ -34,8 +34,8 @@ def call(arguments: str) -> ToolCall:
     return ToolCall(id="t1", function=FunctionCall(name="f", arguments=arguments))
 
 
-def answer(message: AnswerMessage, finish_reason: Any = "stop") -> ChatAnswer:
-    return ChatAnswer(
+def answer(message: AnswerMessage, finish_reason: Any = "stop") -> ChatResponse:
+    return ChatResponse(
         id="chatcmpl-1",
         model="gpt-4o",
         provider="openai",
@@ -414,7 +414,7 @@ def test_a_call_without_arguments_has_an_empty_object() -> None:
 def test_anthropics_own_reader_reads_what_is_written() -> None:
     said = answer(AnswerMessage(content="x", tool_calls=[call('{"a":1}')]), "tool_calls")
     found = anthropic.chat_from_wire(write_chat(said, USAGE), read_chat(body()), "anthropic")
-    assert isinstance(found.answer, ChatAnswer)
+    assert isinstance(found.answer, ChatResponse)
     assert found.answer.choices == said.choices
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (39, 35)
     assert found.usage.cached_prompt_tokens == 20

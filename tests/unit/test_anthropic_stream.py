@@ -5,14 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.chat import ChatRequest, UserMessage
+from domain.canonical.chat import ChatRequest, UserMessage
+from domain.canonical.stream import ChatAssembler
 from domain.dialects import anthropic
-from domain.dialects.answered import UnreadableAnswer, answer_usage
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
-from domain.dialects.metered import anthropic_message
+from domain.dialects.passthrough.cost import anthropic_message
+from domain.dialects.provider_response import UnreadableResponse, answer_usage
+from domain.dialects.sse import sse
 from domain.dialects.streamed import StreamFailed
-from domain.sse import sse
-from domain.stream import ChatAssembler
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import anthropic_final, events_of, present, read_all
 
@@ -164,10 +164,10 @@ def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_an_answer()
 
 def test_more_turns_than_are_believed_are_read_in_neither_shape() -> None:
     turns = [SAMPLED] * (anthropic.MAX_ITERATIONS + 1)
-    with pytest.raises(UnreadableAnswer, match="iterations"):
+    with pytest.raises(UnreadableResponse, match="iterations"):
         read_all(AnthropicMessagesReader(), start() + end("end_turn", iterations=turns))
     body = msgspec.json.encode({"id": "msg_1", "content": [], "usage": STARTED | {"iterations": turns}})
-    with pytest.raises(UnreadableAnswer, match="iterations"):
+    with pytest.raises(UnreadableResponse, match="iterations"):
         anthropic_message(body)
 
 
@@ -233,7 +233,7 @@ def test_an_error_inside_the_stream_is_raised() -> None:
     "data", [b"<html>", b"{}", b'{"type":"content_block_delta","delta":7}', b'{"type":"message_start","message":1}']
 )
 def test_garbage_is_unreadable(data: bytes) -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         read_all(AnthropicMessagesReader(keep=True), sse(data))
 
 
@@ -258,13 +258,13 @@ def test_events_and_deltas_to_come_are_passed_over_and_kept() -> None:
 def test_what_is_no_whole_message_is_not_assembled(stream: bytes) -> None:
     reader = AnthropicMessagesReader(keep=True)
     read_all(reader, stream)
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         reader.assembled()
 
 
 def test_a_delta_of_no_block_is_unreadable_to_who_keeps_it() -> None:
     lost = event("content_block_delta", index=3, delta=text("x"))
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         read_all(AnthropicMessagesReader(keep=True), start() + lost)
 
 

@@ -3,15 +3,16 @@
 import msgspec
 import pytest
 
-from domain.chat import ChatAnswer, ChatRequest
-from domain.dialects import anthropic, metered, openai
-from domain.dialects.answered import UnreadableAnswer
+from domain.canonical.chat import ChatRequest, ChatResponse
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects import anthropic, openai
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.passthrough import cost as passthrough_cost
+from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import SseEvent
 from domain.dialects.table import check
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import InvalidRequest, UnknownModel
-from domain.routing import NamedProvider, route, settled_temperature
-from domain.sse import SseEvent
+from domain.routing import NamedProvider, resolve_route, settled_temperature
 from domain.tokens import TokenUsage
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
@@ -126,7 +127,7 @@ def test_results_of_parallel_calls_are_one_turn_of_anthropics() -> None:
 def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: str, finish_reason: str) -> None:
     body = b'{"id":"c1","choices":[{"message":%s,"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}' % message
     found = openai.chat_from_wire(body, request(user("x")), "openai")
-    assert isinstance(found.answer, ChatAnswer)
+    assert isinstance(found.answer, ChatResponse)
     assert (found.answer.choices[0].message.content, found.finish_reason) == (content, finish_reason)
 
 
@@ -161,14 +162,14 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
     ],
 )
 def test_anthropic_refuses_by_name_what_it_has_no_word_for(asked: ChatRequest, field: str) -> None:
-    to = route("claude-3-haiku", {})
+    to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
         check(asked, to, "chat")
     assert refused.value.field == field
 
 
 def test_embeddings_of_a_provider_without_them_are_refused() -> None:
-    to = route("claude-3-haiku", {})
+    to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
         check(EmbeddingsRequest(input="x"), to, "embeddings")
     assert refused.value.field == "model"
@@ -211,7 +212,7 @@ def test_what_the_total_has_more_was_thought(counted: dict[str, object], output:
     body = msgspec.json.encode({"id": "c", "model": "m", "choices": [], "usage": usage})
     expected = TokenUsage(input=10, output=output, reasoning=reasoning)
     assert openai.chat_from_wire(body, request(user("x")), "openai").usage == expected
-    assert metered.openai_chat(body).usage == expected
+    assert passthrough_cost.openai_chat(body).usage == expected
     reader = OpenAiChatReader()
     reader.take(SseEvent(name="", data=body, raw=b""))
     assert reader.usage == expected
@@ -220,7 +221,7 @@ def test_what_the_total_has_more_was_thought(counted: dict[str, object], output:
 def test_embeddings_have_no_output_whatever_their_total() -> None:
     body = b'{"model":"m","data":[],"usage":{"prompt_tokens":10,"total_tokens":1015}}'
     assert openai.embeddings_from_wire(body, EmbeddingsRequest(input="x"), "openai").usage == TokenUsage(input=10)
-    assert metered.openai_embeddings(body).usage == TokenUsage(input=10)
+    assert passthrough_cost.openai_embeddings(body).usage == TokenUsage(input=10)
 
 
 def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:
@@ -241,9 +242,9 @@ def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"id":"x","choices":[]}', b'{"error":{"message":"no"}}'])
 def test_what_is_no_answer_is_not_read_as_one(body: bytes) -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         openai.chat_from_wire(body, request(user("x")), "openai")
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         anthropic.chat_from_wire(body, request(user("x")), "anthropic")
 
 
@@ -267,18 +268,18 @@ def test_the_default_temperature_is_sent_only_where_it_can_be() -> None:
     ],
 )
 def test_a_models_name_leads_to_its_provider(model: str, provider: str, upstream: str) -> None:
-    found = route(model, {})
+    found = resolve_route(model, {})
     assert (found.provider, found.upstream_model) == (provider, upstream)
 
 
 def test_an_operator_may_override_the_upstream_name() -> None:
-    assert route("claude-3-opus", {"claude-3-opus": "claude-opus-4-1"}).upstream_model == "claude-opus-4-1"
+    assert resolve_route("claude-3-opus", {"claude-3-opus": "claude-opus-4-1"}).upstream_model == "claude-opus-4-1"
 
 
 @pytest.mark.parametrize("model", ["llama", "", "nobody/gpt-4o", "openai/"])
 def test_a_name_that_no_rule_matches_is_refused(model: str) -> None:
     with pytest.raises(UnknownModel):
-        route(model, {})
+        resolve_route(model, {})
 
 
 OWN = NamedProvider(name="groq", kind="openai", base_url="https://own.example.com/v1", models=("llama", "openai/oss"))
@@ -300,7 +301,7 @@ ROUTER = NamedProvider(name="router", kind="openai", base_url="https://router.ex
 def test_a_name_leads_to_a_provider_by_configuration(
     model: str, provider: str, kind: str, upstream: str, base_url: str | None
 ) -> None:
-    found = route(model, {"llama": "never"}, [OWN, SHARED, ROUTER])
+    found = resolve_route(model, {"llama": "never"}, [OWN, SHARED, ROUTER])
     assert (found.provider, found.kind, found.upstream_model) == (provider, kind, upstream)
     assert found.base_url == base_url
 
@@ -314,15 +315,15 @@ def test_a_provider_takes_a_builtin_name_only_if_it_replaces_the_builtin_provide
     replacing = NamedProvider(
         name="other", kind="openai", base_url="https://y.example.com", models=BUILTIN_NAMES, replaces_builtin=True
     )
-    built_in = route(model, {}).provider
-    assert route(model, {}, [azure]).provider == built_in
-    assert route(f"azure/{model}", {}, [azure]).provider == "azure"
-    assert route("own", {}, [azure]).provider == "azure"
-    assert route(model, {}, [azure, replacing]).provider == "other"
-    assert route(f"{built_in}/{model}", {}, [azure, replacing]).provider == built_in
+    built_in = resolve_route(model, {}).provider
+    assert resolve_route(model, {}, [azure]).provider == built_in
+    assert resolve_route(f"azure/{model}", {}, [azure]).provider == "azure"
+    assert resolve_route("own", {}, [azure]).provider == "azure"
+    assert resolve_route(model, {}, [azure, replacing]).provider == "other"
+    assert resolve_route(f"{built_in}/{model}", {}, [azure, replacing]).provider == built_in
 
 
 @pytest.mark.parametrize("model", ["groq/gpt-4o", "groq/", "mixtral"])
 def test_a_provider_with_a_list_is_asked_for_nothing_else(model: str) -> None:
     with pytest.raises(UnknownModel):
-        route(model, {}, [OWN, SHARED])
+        resolve_route(model, {}, [OWN, SHARED])

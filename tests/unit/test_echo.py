@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from domain.chat import ChatAnswer, ChatRequest, UserMessage
-from domain.embeddings import EmbeddingsAnswer, EmbeddingsRequest
+from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
+from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.errors import ProviderRejected
 from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
-from workers.providers.provider import ProviderCall, Question
+from workers.providers.provider import InferenceRequest, ProviderCall
 
 MAX_BLOCKED_S = 1.0
 """Generous: the largest requests take some 20 ms."""
@@ -44,7 +44,7 @@ def embeddings(inputs: int, dimensions: int | None = None) -> EmbeddingsRequest:
         (chat("x " * 128_001), "messages"),
     ],
 )
-async def test_a_request_beyond_its_limits_is_rejected(request_: Question, field: str) -> None:
+async def test_a_request_beyond_its_limits_is_rejected(request_: InferenceRequest, field: str) -> None:
     operation = "embeddings" if isinstance(request_, EmbeddingsRequest) else "chat"
     before = time.process_time()
     with pytest.raises(ProviderRejected, match=f"`{field}`"):
@@ -54,18 +54,18 @@ async def test_a_request_beyond_its_limits_is_rejected(request_: Question, field
 
 async def test_the_largest_embeddings_are_cheap() -> None:
     before = time.process_time()
-    answered = await EchoProvider().ask(embeddings(2_048, MAX_EMBEDDING_NUMBERS // 2_048), call("embeddings"))
+    response = await EchoProvider().ask(embeddings(2_048, MAX_EMBEDDING_NUMBERS // 2_048), call("embeddings"))
     assert time.process_time() - before < MAX_BLOCKED_S
-    assert isinstance(answered.answer, EmbeddingsAnswer)
-    assert len(answered.answer.embeddings) == 2_048
+    assert isinstance(response.answer, EmbeddingsResponse)
+    assert len(response.answer.embeddings) == 2_048
 
 
 async def test_vectors_have_length_one_and_depend_on_the_text_alone() -> None:
-    answered = await EchoProvider().ask(
+    response = await EchoProvider().ask(
         EmbeddingsRequest(model="echo", input=["one", "two", "one"], dimensions=1_536), call("embeddings")
     )
-    assert isinstance(answered.answer, EmbeddingsAnswer)
-    first, second, third = (each.embedding for each in answered.answer.embeddings)
+    assert isinstance(response.answer, EmbeddingsResponse)
+    first, second, third = (each.embedding for each in response.answer.embeddings)
     assert first == third != second
     assert math.hypot(*first) == pytest.approx(1, abs=1e-5)
     assert len(first) == 1_536
@@ -74,13 +74,13 @@ async def test_vectors_have_length_one_and_depend_on_the_text_alone() -> None:
 @pytest.mark.parametrize("words", [0, 1, 5, MAX_DELTAS + 1, 127_999])
 async def test_a_streamed_answer_is_the_whole_one_in_bounded_pieces(words: int) -> None:
     request = chat(" ".join(f"w{n}" for n in range(words)))
-    answered = await EchoProvider().ask(request, call("chat"))
-    assert isinstance(answered.answer, ChatAnswer)
+    response = await EchoProvider().ask(request, call("chat"))
+    assert isinstance(response.answer, ChatResponse)
     batches = 0
     async with EchoProvider().stream(request, call("chat")) as stream:
         async for _ in stream:
             batches += 1
-    assert answered.answer.choices[0].message.content == " ".join(["echo:", *(f"w{n}" for n in range(words))])
+    assert response.answer.choices[0].message.content == " ".join(["echo:", *(f"w{n}" for n in range(words))])
     assert batches <= MAX_DELTAS + 3
 
 

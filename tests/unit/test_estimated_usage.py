@@ -5,18 +5,18 @@ from msgspec.structs import replace
 
 from domain.models import MAX_UNSEEN_TOKENS_PER_S, may_think_unseen
 from domain.tokens import TokenUsage
-from infra.jobs import Job, StreamWish
+from infra.jobs import Job, StreamFormat
 from tests.jobs import make_job
 from tests.unit.sdk_streams import events_of
-from workers.relay import UNDER_WAY_TOKENS, finding, make_relay
+from workers.relay import UNDER_WAY_TOKENS, attempt_result, make_relay
 
 JOB = make_job(
     model="m",
     provider="openai",
     kind="openai",
     upstream_model="m",
-    is_wire=True,
-    stream=StreamWish(surface="openai"),
+    is_passthrough=True,
+    stream=StreamFormat(surface="openai"),
     input_bound=100,
     output_bound=5_000,
 )
@@ -30,7 +30,7 @@ MESSAGE_BEGUN = (
 def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:
     relay = make_relay(job)
     relay.take(events_of(sent), [])
-    found = finding(relay, job, elapsed_s)
+    found = attempt_result(relay, job, elapsed_s)
     assert found.is_estimated
     return found.usage
 
@@ -40,7 +40,7 @@ def test_what_was_shown_counts_by_its_bytes_and_the_prompt_by_its_bound() -> Non
 
 
 def test_the_provider_is_believed_about_the_prompt_where_it_has_said_it() -> None:
-    job = replace(JOB, provider="anthropic", kind="anthropic", stream=StreamWish(surface="anthropic"))
+    job = replace(JOB, provider="anthropic", kind="anthropic", stream=StreamFormat(surface="anthropic"))
     assert counted(job, MESSAGE_BEGUN, elapsed_s=60) == TokenUsage(input=7, cache_read=2, output=UNDER_WAY_TOKENS)
 
 

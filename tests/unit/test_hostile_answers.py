@@ -8,31 +8,32 @@ import msgspec
 import pytest
 
 from api.native.prices import MAX_USD_PER_1K
-from domain.answer import failure_of
-from domain.chat import ChatRequest, UserMessage
-from domain.dialects import anthropic, metered, openai
-from domain.dialects.answered import Answered, UnreadableAnswer
+from domain.canonical.chat import ChatRequest, UserMessage
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects import anthropic, openai
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.passthrough import cost as passthrough_cost
+from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
 from domain.dialects.responses_streamed import ResponsesReader
+from domain.dialects.sse import sse
 from domain.dialects.streamed import StreamFailed
-from domain.embeddings import EmbeddingsRequest
 from domain.errors import ProviderLost, ProviderRejected
+from domain.job_result import failure_of
 from domain.money import MAX_NANO_USD, NANO_PER_USD, NanoUsd
 from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
-from domain.provider_words import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
-from domain.sse import sse
+from domain.sanitize import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
 from domain.tokens import MAX_TOKENS, TokenUsage
 from tests.unit.sdk_streams import events_of
 from workers import outcome
 
 MAX_BLOCKED_S = 0.5
 """Generous: 16 MB that are only skipped take some 10 ms."""
-ASKED = ChatRequest(model="m", messages=[UserMessage(content="x")])
+CONTENT_FIELDS = ChatRequest(model="m", messages=[UserMessage(content="x")])
 TEXTS = EmbeddingsRequest(input="x")
 POISON = "bad\x00thing" + "x" * 2_000_000
 CLEAN = "badthing"
-SUBJECT = outcome.Subject(
+SUBJECT = outcome.RequestIdentity(
     request_id="req",
     key_id="key",
     operation="chat",
@@ -75,32 +76,32 @@ def json(value: Any) -> bytes:
     return msgspec.json.encode(value)
 
 
-def read_chat(said: dict[str, Any]) -> Answered:
-    return openai.chat_from_wire(json(said), ASKED, "mine")
+def read_chat(said: dict[str, Any]) -> ProviderResponse:
+    return openai.chat_from_wire(json(said), CONTENT_FIELDS, "mine")
 
 
-def read_embeddings(said: dict[str, Any]) -> Answered:
+def read_embeddings(said: dict[str, Any]) -> ProviderResponse:
     return openai.embeddings_from_wire(json(said), TEXTS, "mine")
 
 
-def read_message(said: dict[str, Any]) -> Answered:
-    return anthropic.chat_from_wire(json(said), ASKED, "mine")
+def read_message(said: dict[str, Any]) -> ProviderResponse:
+    return anthropic.chat_from_wire(json(said), CONTENT_FIELDS, "mine")
 
 
-def meter_chat(said: dict[str, Any]) -> Answered:
-    return metered.openai_chat(json(said))
+def meter_chat(said: dict[str, Any]) -> ProviderResponse:
+    return passthrough_cost.openai_chat(json(said))
 
 
-def meter_embeddings(said: dict[str, Any]) -> Answered:
-    return metered.openai_embeddings(json(said))
+def meter_embeddings(said: dict[str, Any]) -> ProviderResponse:
+    return passthrough_cost.openai_embeddings(json(said))
 
 
-def meter_response(said: dict[str, Any]) -> Answered:
-    return metered.openai_response(json(said))
+def meter_response(said: dict[str, Any]) -> ProviderResponse:
+    return passthrough_cost.openai_response(json(said))
 
 
-def meter_message(said: dict[str, Any]) -> Answered:
-    return metered.anthropic_message(json(said))
+def meter_message(said: dict[str, Any]) -> ProviderResponse:
+    return passthrough_cost.anthropic_message(json(said))
 
 
 def stream(reader: Any, *events: dict[str, Any]) -> Any:
@@ -180,13 +181,13 @@ def wires(*counts: tuple[Any, Any]) -> Any:
     ),
 )
 def test_a_count_that_no_answer_can_have_is_unreadable(says: Any, read: Any, count: Any, number: int) -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         read(says(**count(number)))
 
 
 def test_a_count_of_tokens_that_no_prompt_can_have_is_unreadable() -> None:
-    with pytest.raises(UnreadableAnswer):
-        metered.anthropic_count(b'{"input_tokens":-1}')
+    with pytest.raises(UnreadableResponse):
+        passthrough_cost.anthropic_count(b'{"input_tokens":-1}')
 
 
 @wires(
@@ -271,7 +272,7 @@ def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can
     dearest = MAX_USD_PER_1K * NANO_PER_USD * TOKENS_PER_PRICE // 1_000
     price = Price(provider="p", model="m", source="override", prices=ClassPrices(input=dearest, output=dearest))
     most = [
-        metered.anthropic_message(
+        passthrough_cost.anthropic_message(
             json(
                 message(
                     input_tokens=MAX_TOKENS,
@@ -285,14 +286,14 @@ def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can
                 )
             )
         ),
-        metered.openai_chat(json(chat(prompt_tokens=MAX_TOKENS, completion_tokens=MAX_TOKENS))),
+        passthrough_cost.openai_chat(json(chat(prompt_tokens=MAX_TOKENS, completion_tokens=MAX_TOKENS))),
     ]
     assert max(cost(found.usage, price).total_nano_usd for found in most) <= MAX_NANO_USD
 
 
 def test_nothing_that_is_nested_without_end_is_read() -> None:
-    with pytest.raises(UnreadableAnswer):
-        metered.openai_chat(b'{"id":"x","usage":' + b"[" * 100_000)
+    with pytest.raises(UnreadableResponse):
+        passthrough_cost.openai_chat(b'{"id":"x","usage":' + b"[" * 100_000)
 
 
 @pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ('[{"index":0,"a":', "}]")])
@@ -301,33 +302,33 @@ def test_nothing_that_is_nested_without_end_is_put_together(opening: str, closin
     event = f'{{"id":"x","choices":[{{"index":0,"delta":{{"a":{nested}}}}}]}}'.encode()
     (taken,) = events_of(sse(event))
     OpenAiChatReader().take(taken)
-    with pytest.raises(UnreadableAnswer, match="nested"):
+    with pytest.raises(UnreadableResponse, match="nested"):
         OpenAiChatReader(keep=True).take(taken)
 
 
 def test_many_choices_are_not_made_into_objects() -> None:
     many = b'{"id":"x","usage":{"prompt_tokens":1,"completion_tokens":2},"choices":[%s{}]}' % (b"{}," * 5_000_000)
     before = time.process_time()
-    answered = metered.openai_chat(many)
-    assert (answered.finish_reason, answered.usage) == (None, TokenUsage(input=1, output=2))
+    response = passthrough_cost.openai_chat(many)
+    assert (response.finish_reason, response.usage) == (None, TokenUsage(input=1, output=2))
     assert time.process_time() - before < MAX_BLOCKED_S
 
 
 def test_one_long_choice_has_its_finish_reason() -> None:
     said = chat() | {"choices": [{"finish_reason": "length", "message": {"content": "x" * 2_000_000}}]}
-    assert metered.openai_chat(json(said)).finish_reason == "length"
+    assert passthrough_cost.openai_chat(json(said)).finish_reason == "length"
 
 
 @pytest.mark.parametrize("vector", [[1, "x"], {"a": 1}, None, "text"])
 def test_a_vector_is_numbers(vector: Any) -> None:
     said = embeddings() | {"data": [{"index": 0, "embedding": vector}]}
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         read_embeddings(said)
 
 
 def test_more_vectors_than_there_can_be_inputs_are_not_read() -> None:
     many = b'{"usage":{"prompt_tokens":1},"data":[%s{}]}' % (b'{"index":0,"embedding":[]},' * 1_000_000)
     before = time.process_time()
-    with pytest.raises(UnreadableAnswer, match="arrays"):
+    with pytest.raises(UnreadableResponse, match="arrays"):
         openai.embeddings_from_wire(many, TEXTS, "mine")
     assert time.process_time() - before < MAX_BLOCKED_S

@@ -142,11 +142,11 @@ class SilentApp:
 
     async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        answering = asyncio.create_task(self.may_answer.wait())
+        inference = asyncio.create_task(self.may_answer.wait())
         leaving = asyncio.create_task(receive())
-        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((inference, leaving), return_when=asyncio.FIRST_COMPLETED)
         self.disconnected = self.disconnected or leaving.done()
-        answering.cancel()
+        inference.cancel()
         leaving.cancel()
         await answer(send, b"late")
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from domain.decoding import MAX_JSON_VALUES, check_values
+from domain.dialects.passthrough.inspect import read_wire
 from domain.errors import BodyTooLarge
-from domain.wire import read_wire
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from domain.api_key import KEY_CHARS, SECRET_BYTES, format_api_key, is_well_formed
 from domain.cache_key import cache_key, canonical_body
-from domain.chat import ChatRequest, UserMessage
+from domain.canonical.chat import ChatRequest, UserMessage
 from infra.ids import new_id
 from infra.vault import Vault, VaultError
 

@@ -106,7 +106,7 @@ async def test_a_provider_that_stalls_in_a_large_answer_loses_its_turn() -> None
         response: Any = Trickle(pieces, stalls=True)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(read_answer(response, call, turn_grace_s=-1), 30)
-        whole: Any = Trickle(pieces, stalls=False)
-        assert await read_answer(whole, call) == b"".join(pieces)
+        full_response: Any = Trickle(pieces, stalls=False)
+        assert await read_answer(full_response, call) == b"".join(pieces)
     with answers.turn("prj_2", "key_2") as other:
         await asyncio.wait_for(other.take(), 5)

@@ -3,7 +3,7 @@
 import pytest
 
 from api.limit_headers import duration, limit_headers
-from domain.limits import NANO_PER_S, Meter, Standing
+from domain.limits import NANO_PER_S, LimitStatus, Meter
 from domain.money import NanoUsd
 
 
@@ -25,11 +25,11 @@ def test_a_duration_is_written_as_clients_read_it(nanoseconds: int, written: str
 
 
 def test_only_what_is_limited_is_shown() -> None:
-    assert limit_headers(Standing()) == {}
-    standing = Standing(
-        requests=Meter(limit=60, left=59, reset_ns=NANO_PER_S), budget_left_nano_usd=NanoUsd(4_999_991_450)
+    assert limit_headers(LimitStatus()) == {}
+    limit_status = LimitStatus(
+        requests=Meter(limit=60, remaining=59, reset_ns=NANO_PER_S), budget_left_nano_usd=NanoUsd(4_999_991_450)
     )
-    assert limit_headers(standing) == {
+    assert limit_headers(limit_status) == {
         "x-ratelimit-limit-requests": "60",
         "x-ratelimit-remaining-requests": "59",
         "x-ratelimit-reset-requests": "1s",

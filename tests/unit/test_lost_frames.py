@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from domain.answer import Failure, Receipt
+from domain.job_result import Failure, Receipt
 from domain.tokens import TokenUsage
 from infra.incoming import MAX_AHEAD_BYTES, IncomingStream, PartsLost
 from infra.replies import Committed, Completed, Failed, Frame

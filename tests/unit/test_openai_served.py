@@ -15,13 +15,13 @@ from openai.types.chat.completion_create_params import (
 from openai.types.create_embedding_response import CreateEmbeddingResponse
 from openai.types.embedding_create_params import EmbeddingCreateParams
 
-from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FunctionCall, ToolCall
+from domain.canonical.embeddings import Embedding, EmbeddingsResponse
 from domain.dialects import anthropic, openai
-from domain.dialects.answered import answer_usage
-from domain.dialects.openai_call import HARMLESS, ChatCall, EmbeddingsCall
+from domain.dialects.openai_call import DROPPABLE, ChatCall, EmbeddingsCall
 from domain.dialects.openai_served import read_chat, read_embeddings, write_chat, write_embeddings
+from domain.dialects.provider_response import answer_usage
 from domain.dialects.served import in_snake_case
-from domain.embeddings import Embedding, EmbeddingsAnswer
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 from tests.unit.canonical import is_valid, openai_client, requests
@@ -35,8 +35,8 @@ CREATED_S = 1_790_000_000
 HELLO = {"role": "user", "content": "hello"}
 
 
-def answer(message: AnswerMessage, finish_reason: Any = "stop") -> ChatAnswer:
-    return ChatAnswer(
+def answer(message: AnswerMessage, finish_reason: Any = "stop") -> ChatResponse:
+    return ChatResponse(
         id="msg_1",
         model="claude-3-haiku",
         provider="anthropic",
@@ -281,7 +281,7 @@ def test_every_field_of_the_sdk_is_decided_on() -> None:
     sdk = get_type_hints(CompletionCreateParamsBase).keys() | {"stream"}
     assert "stream" in get_type_hints(CompletionCreateParamsNonStreaming)
     assert sdk == set(ChatCall.__struct_fields__)
-    assert set(HARMLESS) < sdk
+    assert set(DROPPABLE) < sdk
     assert get_type_hints(EmbeddingCreateParams).keys() == set(EmbeddingsCall.__struct_fields__)
 
 
@@ -323,13 +323,13 @@ def test_a_client_is_always_told_why_an_answer_ended() -> None:
 def test_openais_own_reader_reads_what_is_written() -> None:
     written = write_chat(answer(AnswerMessage(content="x", tool_calls=[CALL])), USAGE, created_s=CREATED_S)
     found = openai.chat_from_wire(written, read_chat(body()), "openai").answer
-    assert isinstance(found, ChatAnswer)
+    assert isinstance(found, ChatResponse)
     assert found.choices == answer(AnswerMessage(content="x", tool_calls=[CALL])).choices
 
 
 def test_vectors_reach_the_sdk_in_its_own_base64() -> None:
     vectors = [[0.5, -1.25, 3.0], [0.0, 1e-3, 2.0]]
-    found = EmbeddingsAnswer(
+    found = EmbeddingsResponse(
         model="echo",
         provider="echo",
         embeddings=[Embedding(index=index, embedding=vector) for index, vector in enumerate(vectors)],
@@ -350,7 +350,7 @@ def test_vectors_reach_the_sdk_in_its_own_base64() -> None:
 
 
 def test_base64_is_of_little_endian_floats() -> None:
-    found = EmbeddingsAnswer(
+    found = EmbeddingsResponse(
         model="m", provider="p", embeddings=[Embedding(index=0, embedding=[1.0])], usage=answer_usage(USAGE)
     )
     written = msgspec.json.decode(write_embeddings(found, USAGE, "base64"))
@@ -359,7 +359,7 @@ def test_base64_is_of_little_endian_floats() -> None:
 
 def test_vectors_are_numbers_unless_asked_for_otherwise() -> None:
     served = read_embeddings(b'{"model":"echo","input":"a"}')
-    found = EmbeddingsAnswer(
+    found = EmbeddingsResponse(
         model="m", provider="p", embeddings=[Embedding(index=0, embedding=[0.1])], usage=answer_usage(USAGE)
     )
     parsed = CreateEmbeddingResponse.model_validate_json(write_embeddings(found, USAGE, served.encoding_format))

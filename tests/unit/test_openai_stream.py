@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.chat import ChatRequest, UserMessage
+from domain.canonical.chat import ChatRequest, UserMessage
+from domain.canonical.stream import ChatAssembler
 from domain.dialects import openai
-from domain.dialects.answered import UnreadableAnswer, answer_usage
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.provider_response import UnreadableResponse, answer_usage
+from domain.dialects.sse import sse
 from domain.dialects.streamed import StreamFailed
-from domain.sse import sse
-from domain.stream import ChatAssembler
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import events_of, openai_final, present, read_all
 
@@ -337,7 +337,7 @@ def test_an_error_inside_the_stream_is_raised(error: bytes, message: str, kind: 
 
 @pytest.mark.parametrize("data", [b"<html>", b"[]", b'{"choices":{}}', b'{"choices":[{"delta":{"content":"\xff"}}]}'])
 def test_garbage_is_unreadable(data: bytes) -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         read_all(OpenAiChatReader(), sse(data))
 
 
@@ -349,5 +349,5 @@ def test_comments_and_unknown_members_are_passed_over() -> None:
 def test_a_stream_without_choices_is_no_answer() -> None:
     reader = OpenAiChatReader(keep=True)
     read_all(reader, chunk(usage=USAGE) + DONE)
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         reader.assembled()

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.dialects.answered import UnreadableAnswer
-from domain.dialects.passthrough import event_with_cost, rewrite, with_cost, without_usage
+from domain.dialects.passthrough.json_edit import event_with_cost, rewrite, with_cost, without_usage
+from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import SseEvent, sse
 from domain.errors import InvalidRequest
-from domain.sse import SseEvent, sse
 from tests.unit.sdk_streams import events_of
 
 COST = Decimal("0.000000012")
@@ -104,7 +104,7 @@ def test_an_unknown_cost_is_null() -> None:
 
 
 def test_an_answer_that_is_none_has_no_cost() -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         with_cost(b"<html>", COST)
 
 
@@ -155,5 +155,5 @@ def test_who_did_not_ask_for_usage_sees_none(raw: bytes, expected: bytes) -> Non
 
 
 def test_garbage_that_names_usage_is_unreadable() -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         without_usage(event(sse(b'{"usage":')))

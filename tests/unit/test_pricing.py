@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.chat import ChatRequest, UserMessage
-from domain.embeddings import EmbeddingsRequest
+from domain.canonical.chat import ChatRequest, UserMessage
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.estimate import bound, input_bound, output_bound
 from domain.pricing import INPUT_CLASSES, ClassPrices, ContextTier, Price, PriceOverride, cost
-from domain.routing import NamedProvider, route
+from domain.routing import NamedProvider, resolve_route
 from domain.tokens import TokenUsage
 from infra.price_book import PriceBook
 
@@ -20,7 +20,7 @@ EVERY_PRICE = [model.price for model in BOOK.listed(NOW) if model.price is not N
 
 
 def price_of(model: str, provider: str = "openai") -> Price:
-    found = BOOK.price(route(f"{provider}/{model}", {}), NOW)
+    found = BOOK.price(resolve_route(f"{provider}/{model}", {}), NOW)
     assert found is not None
     return found
 
@@ -80,7 +80,7 @@ def test_the_bound_without_a_cap_is_the_models_longest_answer() -> None:
 
 
 def test_other_models_are_priced_by_the_library_and_its_date() -> None:
-    early = BOOK.price(route("o3", {}), datetime(2025, 5, 1, tzinfo=UTC))
+    early = BOOK.price(resolve_route("o3", {}), datetime(2025, 5, 1, tzinfo=UTC))
     late = price_of("o3")
     assert early is not None
     assert late.source.startswith("genai-prices ")
@@ -89,7 +89,7 @@ def test_other_models_are_priced_by_the_library_and_its_date() -> None:
 
 @pytest.mark.parametrize("model", ["gpt-4o-foo", "moderation", "nothing"])
 def test_a_model_that_nobody_prices_has_no_price(model: str) -> None:
-    assert BOOK.price(route(f"openai/{model}", {}), NOW) is None
+    assert BOOK.price(resolve_route(f"openai/{model}", {}), NOW) is None
 
 
 def named(base_url: str, name: str = "mine") -> NamedProvider:
@@ -97,21 +97,23 @@ def named(base_url: str, name: str = "mine") -> NamedProvider:
 
 
 def test_a_provider_by_configuration_has_the_prices_of_who_sells_at_its_address() -> None:
-    price = BOOK.price(route("mine/llama-3.3-70b-versatile", {}, [named("https://api.groq.com/openai/v1")]), NOW)
+    price = BOOK.price(
+        resolve_route("mine/llama-3.3-70b-versatile", {}, [named("https://api.groq.com/openai/v1")]), NOW
+    )
     assert price is not None
     assert (price.provider, price.prices.input, price.prices.output) == ("mine", 590_000_000, 790_000_000)
 
 
 def test_the_specifications_prices_are_not_those_of_other_sellers() -> None:
     azure = named("https://mine.openai.azure.com/openai/v1")
-    price = BOOK.price(route("mine/gpt-4o", {}, [azure]), NOW)
+    price = BOOK.price(resolve_route("mine/gpt-4o", {}, [azure]), NOW)
     assert price is not None
     assert price.source.startswith("genai-prices ")
     assert price.prices.input != price_of("gpt-4o").prices.input
 
 
 def test_what_is_sold_at_an_address_that_nobody_knows_has_the_price_that_the_operator_sets() -> None:
-    found = route("mine/gpt-4o", {}, [named("https://llm.example.com/v1")])
+    found = resolve_route("mine/gpt-4o", {}, [named("https://llm.example.com/v1")])
     book = PriceBook()
     assert book.price(found, NOW) is None
     prices = ClassPrices(input=7, output=9)
@@ -133,7 +135,7 @@ def test_the_models_of_a_provider_by_configuration_are_listed_behind_its_name() 
 
 
 def priced_at(base_url: str, model: str) -> Price | None:
-    return BOOK.price(route(f"mine/{model}", {}, [named(base_url)]), NOW)
+    return BOOK.price(resolve_route(f"mine/{model}", {}, [named(base_url)]), NOW)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_what_costs_more_than_its_tokens_has_no_price(base_url: str, model: str)
 
 @pytest.mark.parametrize("model", ["gpt-4o-search-preview", "gpt-5-search-api", "gpt-4o-mini-search-preview"])
 def test_a_model_that_searches_by_itself_has_no_price(model: str) -> None:
-    assert BOOK.price(route(model, {}), NOW) is None
+    assert BOOK.price(resolve_route(model, {}), NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_an_address_is_a_sellers_by_its_whole_host(base_url: str, model: str) ->
 
 def test_an_hour_in_anthropics_cache_costs_no_less_than_twice_the_input() -> None:
     vertex = NamedProvider(name="mine", kind="anthropic", base_url="https://europe-west1-aiplatform.googleapis.com/v1")
-    sold = BOOK.price(route("mine/claude-3-5-haiku", {}, [vertex]), NOW)
+    sold = BOOK.price(resolve_route("mine/claude-3-5-haiku", {}, [vertex]), NOW)
     book = PriceBook()
     prices = ClassPrices(input=4, output=9, cache_write=5)
     book.set_overrides(
@@ -208,7 +210,7 @@ def test_an_hour_in_anthropics_cache_costs_no_less_than_twice_the_input() -> Non
             PriceOverride(provider="openai", model="gpt-4o", effective_from=NOW, prices=prices),
         ]
     )
-    claude, gpt = (book.price(route(model, {}), NOW) for model in ("claude-3-haiku", "gpt-4o"))
+    claude, gpt = (book.price(resolve_route(model, {}), NOW) for model in ("claude-3-haiku", "gpt-4o"))
     assert sold is not None
     assert claude is not None
     assert gpt is not None

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from tests.provider.asked import pieces
 from tests.provider.bill import Usage, sent_so_far
+from tests.provider.request_model import pieces
 from tests.provider.schema import example
 
 SAID = "said"
@@ -64,6 +64,6 @@ def test_what_is_charged_grows_with_what_is_sent(
 ) -> None:
     whole = Usage(tokens_in=5, tokens_out=visible + reasoning, reasoning=reasoning)
     sent = data.draw(st.integers(0, deltas - 1))
-    charged, next_charged = (sent_so_far(whole, count, deltas).tokens_out for count in (sent, sent + 1))
-    assert reasoning <= charged <= next_charged <= whole.tokens_out
+    extra_cost_field, next_charged = (sent_so_far(whole, count, deltas).tokens_out for count in (sent, sent + 1))
+    assert reasoning <= extra_cost_field <= next_charged <= whole.tokens_out
     assert sent_so_far(whole, deltas, deltas) == whole

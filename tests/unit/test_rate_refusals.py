@@ -9,7 +9,7 @@ from api.authentication import Caller
 from api.rate_refusals import MAX_KEYS, RateRefusals
 from domain.errors import RateLimited
 from domain.events import KeySettings
-from domain.limits import NANO_PER_S, Meter, Standing
+from domain.limits import NANO_PER_S, LimitStatus, Meter
 
 
 def caller(key_id: str = "key_1", **fields: Any) -> Caller:
@@ -30,7 +30,7 @@ def caller(key_id: str = "key_1", **fields: Any) -> Caller:
 
 def refusal(retry_after_s: float) -> RateLimited:
     error = RateLimited("this key may make 6 requests a minute", retry_after_s=retry_after_s)
-    error.standing = Standing(requests=Meter(limit=6, left=0, reset_ns=60 * NANO_PER_S))
+    error.limit_status = LimitStatus(requests=Meter(limit=6, remaining=0, reset_ns=60 * NANO_PER_S))
     return error
 
 
@@ -41,10 +41,10 @@ def test_is_refused_until_the_rate_has_room() -> None:
         refusals.check(caller())
     assert raised.value.retry_after_s is not None
     assert 50 < raised.value.retry_after_s <= 60
-    standing = raised.value.standing
-    assert standing is not None
-    assert standing.requests is not None
-    assert standing.requests.reset_ns <= 20 * NANO_PER_S
+    limit_status = raised.value.limit_status
+    assert limit_status is not None
+    assert limit_status.requests is not None
+    assert limit_status.requests.reset_ns <= 20 * NANO_PER_S
 
 
 def test_passes_once_the_rate_has_room() -> None:

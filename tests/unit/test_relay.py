@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from domain.tokens import TokenUsage
-from infra.jobs import StreamWish
+from infra.jobs import StreamFormat
 from tests.unit.sdk_streams import events_of
 from tests.unit.test_estimated_usage import JOB
 from workers.relay import End, make_relay
@@ -33,18 +33,18 @@ DONE = b"data: [DONE]\n\n"
     ],
 )
 def test_no_choice_waits_for_the_end_of_another(stream: list[bytes]) -> None:
-    relay = make_relay(replace(JOB, stream=StreamWish(surface="openai", with_usage=True)))
+    relay = make_relay(replace(JOB, stream=StreamFormat(surface="openai", with_usage=True)))
     sent: list[bytes] = []
     for one in stream:
         relay.take(events_of(one), sent)
     assert b"".join(sent) == b"".join(stream[:-2])
-    tail = relay.tail(END)
-    assert tail.count(b'"cost":0.5') == 1
-    assert tail.replace(b',"cost":0.5', b"") == b"".join(stream[-2:])
+    final_events = relay.final_events(END)
+    assert final_events.count(b'"cost":0.5') == 1
+    assert final_events.replace(b',"cost":0.5', b"") == b"".join(stream[-2:])
 
 
 def test_what_was_held_back_and_goes_on_shows_no_usage_that_nobody_asked_for() -> None:
-    relay = make_relay(replace(JOB, stream=StreamWish(surface="openai", with_usage=False)))
+    relay = make_relay(replace(JOB, stream=StreamFormat(surface="openai", with_usage=False)))
     sent: list[bytes] = []
     relay.take(events_of(FIRST + FIRST_END + SECOND), sent)
     assert b"".join(sent) == (FIRST + FIRST_END + SECOND).replace(b"," + USAGE, b"")

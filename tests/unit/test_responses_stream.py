@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.dialects.answered import UnreadableAnswer
-from domain.dialects.metered import openai_response
+from domain.dialects.passthrough.cost import openai_response
+from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.responses_writer import error
+from domain.dialects.sse import sse
 from domain.dialects.streamed import StreamFailed
-from domain.sse import sse
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import events_of, openai_client, read_all
 
@@ -82,7 +82,7 @@ def test_an_answer_in_one_piece_may_have_failed() -> None:
 
 @pytest.mark.parametrize("final", [response("completed", usage=None), {"usage": USAGE}, {}])
 def test_an_answer_in_one_piece_needs_an_id_and_its_usage(final: dict[str, Any]) -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         openai_response(msgspec.json.encode(final))
 
 
@@ -125,14 +125,14 @@ def test_an_error_inside_the_stream_is_raised(said: bytes) -> None:
     ],
 )
 def test_garbage_is_unreadable(data: bytes) -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         read_all(ResponsesReader(), sse(data))
 
 
 def test_events_to_come_are_passed_over() -> None:
     reader = ResponsesReader(keep=True)
     assert read_all(reader, CREATED + event("response.weather.delta", 1, delta=7) + b"data: [DONE]\n\n") == []
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         reader.assembled()
 
 

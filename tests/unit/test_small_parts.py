@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.memory_cache import CachedAnswer, MemoryCache
-from domain.answer import Receipt
+from api.memory_cache import CachedResponse, MemoryCache
 from domain.budget import day_of, resets_at, window_start
+from domain.job_result import Receipt
 from domain.latency import MAX_MS, bucket_of, middle_ms, percentile_ms
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage
-from infra.cancels import Cancels
+from infra.cancellations import CancellationListener
 from workers.delivery import delivery_number
-from workers.pull import asked_after_status
+from workers.pull import outstanding_after_status
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -68,14 +68,14 @@ def test_reads_the_delivery_number(subject: str, number: int) -> None:
     ],
 )
 def test_a_status_says_how_many_jobs_are_still_asked_for(headers: dict[str, str], left: int) -> None:
-    assert asked_after_status(50, headers) == left
+    assert outstanding_after_status(50, headers) == left
 
 
-def answer(size: int, created_at: datetime = NOW) -> CachedAnswer:
+def answer(size: int, created_at: datetime = NOW) -> CachedResponse:
     receipt = Receipt(
         provider="p", upstream_model="m", usage=TokenUsage(), cost_nano_usd=NanoUsd(1), answered_at=created_at
     )
-    return CachedAnswer(
+    return CachedResponse(
         request_id="r",
         body=b"x" * size,
         receipt=receipt,
@@ -88,9 +88,9 @@ def test_memory_keeps_what_was_used_last_within_its_bytes() -> None:
     cache = MemoryCache(10_000)
     for name in (b"a", b"b", b"c"):
         cache.put(name, answer(2_000))
-        cache.get(b"a", newer_than=NOW, now=NOW)
+        cache.get(b"a", min_created_at=NOW, now=NOW)
     cache.put(b"d", answer(2_000))
-    found = {name for name in (b"a", b"b", b"c", b"d") if cache.get(name, newer_than=NOW, now=NOW)}
+    found = {name for name in (b"a", b"b", b"c", b"d") if cache.get(name, min_created_at=NOW, now=NOW)}
     assert b"a" in found
     assert b"b" not in found
 
@@ -98,32 +98,32 @@ def test_memory_keeps_what_was_used_last_within_its_bytes() -> None:
 def test_memory_gives_nothing_too_old_and_nothing_expired() -> None:
     cache = MemoryCache(10_000)
     cache.put(b"a", answer(10))
-    assert cache.get(b"a", newer_than=NOW + timedelta(seconds=1), now=NOW) is None
-    assert cache.get(b"a", newer_than=NOW, now=NOW) is not None
-    assert cache.get(b"a", newer_than=NOW, now=NOW + timedelta(hours=2)) is None
+    assert cache.get(b"a", min_created_at=NOW + timedelta(seconds=1), now=NOW) is None
+    assert cache.get(b"a", min_created_at=NOW, now=NOW) is not None
+    assert cache.get(b"a", min_created_at=NOW, now=NOW + timedelta(hours=2)) is None
 
 
 def test_memory_keeps_nothing_larger_than_itself() -> None:
     cache = MemoryCache(1_000)
     cache.put(b"a", answer(2_000))
-    assert cache.get(b"a", newer_than=NOW, now=NOW) is None
+    assert cache.get(b"a", min_created_at=NOW, now=NOW) is None
 
 
 async def test_of_two_who_listen_for_a_departure_the_other_hears_it_when_one_has_stopped() -> None:
-    cancels = Cancels()
-    with cancels.of("req_1") as first:
-        with cancels.of("req_1") as second:
-            cancels.note("req_2", is_caller=True)
-        cancels.note("req_1", is_caller=True)
-    cancels.note("req_1", is_caller=True)
+    cancellations = CancellationListener()
+    with cancellations.of("req_1") as first:
+        with cancellations.of("req_1") as second:
+            cancellations.note("req_2", is_caller=True)
+        cancellations.note("req_1", is_caller=True)
+    cancellations.note("req_1", is_caller=True)
     assert (first.news.is_set(), second.news.is_set()) == (True, False)
 
 
 async def test_those_who_wait_with_a_caller_are_not_the_caller() -> None:
-    cancels = Cancels()
-    with cancels.of("req_1") as left:
-        cancels.note("req_1", is_caller=False)
-        assert (left.news.is_set(), left.caller_has_left) == (True, False)
-        cancels.note("req_1", is_caller=True)
-        cancels.note("req_1", is_caller=False)
-        assert left.caller_has_left
+    cancellations = CancellationListener()
+    with cancellations.of("req_1") as left:
+        cancellations.note("req_1", is_caller=False)
+        assert (left.news.is_set(), left.caller_is_gone) == (True, False)
+        cancellations.note("req_1", is_caller=True)
+        cancellations.note("req_1", is_caller=False)
+        assert left.caller_is_gone

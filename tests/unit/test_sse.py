@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.dialects.answered import UnreadableAnswer
-from domain.sse import SseParser, sse
+from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.sse import SseParser, sse
 
 STREAM = (
     b'event: message_start\ndata: {"a": "\xc3\xa9"}\n\n'
@@ -55,7 +55,7 @@ def test_a_last_event_without_a_blank_line_is_kept_and_can_be_completed() -> Non
 @pytest.mark.parametrize("pieces", [[b"data: 12345\n\n"], [b"data: ", b"12345"]])
 def test_an_event_above_the_limit_is_refused(pieces: list[bytes]) -> None:
     parser = SseParser(max_event_bytes=10)
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         [parser.feed(piece) for piece in pieces]
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from domain.chat import AnswerMessage, AnswerUsage, ChatAnswer, Choice, FunctionCall, ToolCall
-from domain.stream import (
+from domain.canonical.chat import AnswerMessage, AnswerUsage, ChatResponse, Choice, FunctionCall, ToolCall
+from domain.canonical.stream import (
     MAX_REPLAY_PIECE_CHARS,
     ChatAssembler,
     ChatChunk,
@@ -34,14 +34,14 @@ FINISHES = st.sampled_from(["stop", "length", "tool_calls", "content_filter", No
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> ChatAnswer:
+def answers(draw: st.DrawFn) -> ChatResponse:
     count = draw(st.integers(1, 3))
     choices = [Choice(index=index, message=draw(MESSAGES), finish_reason=draw(FINISHES)) for index in range(count)]
-    return ChatAnswer(id="c1", model="m", provider="p", choices=choices, usage=USAGE)
+    return ChatResponse(id="c1", model="m", provider="p", choices=choices, usage=USAGE)
 
 
 @given(answers())
-def test_a_replay_assembles_to_its_answer(answer: ChatAnswer) -> None:
+def test_a_replay_assembles_to_its_answer(answer: ChatResponse) -> None:
     assembler = ChatAssembler(provider="p", model="m")
     for chunk in replay_chat(answer):
         assembler.add(chunk)
@@ -49,7 +49,7 @@ def test_a_replay_assembles_to_its_answer(answer: ChatAnswer) -> None:
 
 
 @given(answers())
-def test_no_chunk_of_a_replay_is_longer_than_the_limit(answer: ChatAnswer) -> None:
+def test_no_chunk_of_a_replay_is_longer_than_the_limit(answer: ChatResponse) -> None:
     texts = [
         text
         for chunk in replay_chat(answer)

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.dialects.answered import UnreadableAnswer
+from domain.canonical.stream import MAX_REPLAY_PIECE_CHARS
 from domain.dialects.anthropic_replay import replay_anthropic
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.openai_replay import replay_openai
 from domain.dialects.openai_streamed import OpenAiChatReader
+from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.responses_replay import replay_responses
 from domain.dialects.responses_streamed import ResponsesReader
-from domain.stream import MAX_REPLAY_PIECE_CHARS
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import (
     anthropic_final,
@@ -299,11 +299,11 @@ def test_an_incomplete_response_ends_as_one() -> None:
     ],
 )
 def test_what_is_no_answer_is_not_replayed(broken: bytes) -> None:
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         replay_openai(broken, include_usage=True)
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         replay_anthropic(broken)
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         replay_responses(broken)
 
 

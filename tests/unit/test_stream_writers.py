@@ -8,18 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.chat import AnswerMessage, ChatAnswer, Choice, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FunctionCall, ToolCall
+from domain.canonical.stream import (
+    ChatAssembler,
+    ChatChunk,
+    ChunkChoice,
+    Delta,
+    FunctionDelta,
+    ToolCallDelta,
+    replay_chat,
+)
 from domain.dialects import native_writer
-from domain.dialects.answered import UnreadableAnswer, answer_usage
 from domain.dialects.anthropic_streamed import AnthropicMessagesReader
 from domain.dialects.anthropic_writer import AnthropicMessagesWriter
 from domain.dialects.native_writer import NativeWriter
 from domain.dialects.openai_streamed import OpenAiChatReader
 from domain.dialects.openai_writer import OpenAiChatWriter
-from domain.stream import ChatAssembler, ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta, replay_chat
+from domain.dialects.provider_response import UnreadableResponse, answer_usage
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import (
-    ASKED,
+    CONTENT_FIELDS,
     anthropic_client,
     anthropic_final,
     events_of,
@@ -30,7 +38,7 @@ from tests.unit.sdk_streams import (
 COUNTED = TokenUsage(input=6, cache_read=4, cache_write=2, output=5, reasoning=2)
 USAGE = answer_usage(COUNTED)
 COST = Decimal("0.000000012")
-ANSWER = ChatAnswer(
+ANSWER = ChatResponse(
     id="c1",
     model="mine",
     provider="p",
@@ -66,7 +74,7 @@ MESSAGES = st.builds(
 )
 
 
-def written(writer: Any, answer: ChatAnswer = ANSWER) -> bytes:
+def written(writer: Any, answer: ChatResponse = ANSWER) -> bytes:
     return b"".join(writer.write(chunk) for chunk in replay_chat(answer))
 
 
@@ -83,12 +91,12 @@ def calls(*pieces: tuple[int, str]) -> list[ChatChunk]:
     return chunks
 
 
-def answer_of(message: AnswerMessage) -> ChatAnswer:
+def answer_of(message: AnswerMessage) -> ChatResponse:
     choice = Choice(index=0, message=message, finish_reason="tool_calls" if message.tool_calls else "stop")
-    return ChatAnswer(id="c1", model="mine", provider="p", choices=[choice], usage=USAGE)
+    return ChatResponse(id="c1", model="mine", provider="p", choices=[choice], usage=USAGE)
 
 
-def assembled(reader: Any, stream: bytes) -> ChatAnswer:
+def assembled(reader: Any, stream: bytes) -> ChatResponse:
     assembler = ChatAssembler(provider="p", model="mine")
     for chunk in read_all(reader, stream):
         assembler.add(chunk)
@@ -154,7 +162,9 @@ def test_anthropics_sdk_reads_the_answer() -> None:
 def test_anthropics_cost_comes_with_the_last_usage() -> None:
     writer = AnthropicMessagesWriter()
     stream = written(writer) + writer.end(COUNTED, COST)
-    events = list(anthropic_client(stream).messages.create(model="m", max_tokens=1, messages=ASKED, stream=True))
+    events = list(
+        anthropic_client(stream).messages.create(model="m", max_tokens=1, messages=CONTENT_FIELDS, stream=True)
+    )
     assert events[-2].to_dict()["usage"]["cost"] == 1.2e-8
 
 
@@ -197,13 +207,13 @@ def test_text_after_a_call_is_a_block_of_its_own() -> None:
     (call,) = calls((0, "{}"))
     stream = writer.write(call) + writer.write(after) + writer.end(COUNTED, COST)
     assert [block["type"] for block in anthropic_final(stream)["content"]] == ["tool_use", "text"]
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         writer.write(call)
 
 
 def test_a_second_choice_has_no_place_in_a_message() -> None:
     second = ChatChunk(id="c", model="m", choices=[ChunkChoice(index=1, delta=Delta(content="x"))])
-    with pytest.raises(UnreadableAnswer):
+    with pytest.raises(UnreadableResponse):
         AnthropicMessagesWriter().write(second)
 
 

@@ -19,7 +19,7 @@ from api.vendors.errors import (
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
-    CallerLeft,
+    ClientDisconnected,
     Forbidden,
     GatewayError,
     InvalidRequest,
@@ -37,7 +37,7 @@ from domain.errors import (
     Unavailable,
     UnknownModel,
 )
-from domain.limits import Meter, Standing
+from domain.limits import LimitStatus, Meter
 from tests.unit.canonical import anthropic_client, openai_client
 
 INVALID = "invalid_request_error"
@@ -65,7 +65,7 @@ ROWS: list[tuple[GatewayError, tuple[int, str, str | None], tuple[int, str]]] = 
     (ProviderUnavailable("m", provider="p", status=503), (502, "api_error", None), (502, "api_error")),
     (ProviderLost("m", provider="p"), (502, "api_error", None), (502, "api_error")),
     (ProviderTimeout("m", provider="p"), (504, "api_error", None), (504, "timeout_error")),
-    (CallerLeft("m"), (499, "api_error", None), (499, "api_error")),
+    (ClientDisconnected("m"), (499, "api_error", None), (499, "api_error")),
     (Overloaded("m"), (503, "api_error", None), (529, "overloaded_error")),
     (Unavailable("m"), (503, "api_error", None), (529, "overloaded_error")),
 ]
@@ -168,7 +168,7 @@ def test_when_to_try_again_is_said_in_whole_seconds(error: GatewayError, retry_a
 
 def test_a_refusal_shows_where_the_key_stands() -> None:
     error = RateLimited("m", retry_after_s=1)
-    error.standing = Standing(requests=Meter(limit=5, left=0, reset_ns=12_000_000))
+    error.limit_status = LimitStatus(requests=Meter(limit=5, remaining=0, reset_ns=12_000_000))
     assert openai_error(error).headers == {
         "Retry-After": "1",
         "x-ratelimit-limit-requests": "5",

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from litestar.types import Receive
 
-from api.departure import Departure, departure_of
-from api.gate import WaitingLines
-from domain.errors import CallerLeft, Overloaded
+from api.admission_controller import AdmissionQueue
+from api.client_disconnect import ClientDisconnect, watch_disconnect
+from domain.errors import ClientDisconnected, Overloaded
 from infra.byte_budget import ByteBudget, BytesInHand
 from infra.incoming import MAX_JOINED_BYTES, IncomingStream
 from infra.replies import Frame
@@ -65,58 +65,58 @@ async def test_what_waited_is_counted_no_more_when_another_attempt_begins() -> N
 
 
 async def test_whoever_leaves_first_waits_no_longer() -> None:
-    departure, never = Departure(), asyncio.Event()
-    waiting = asyncio.create_task(departure.racing(never.wait()))
+    disconnect, never = ClientDisconnect(), asyncio.Event()
+    waiting = asyncio.create_task(disconnect.or_disconnect(never.wait()))
     await asyncio.sleep(0)
-    departure.note()
-    with pytest.raises(CallerLeft):
+    disconnect.note()
+    with pytest.raises(ClientDisconnected):
         await waiting
     assert len(asyncio.all_tasks()) == 1, "nothing waits on"
 
 
 async def test_what_has_come_is_given_even_to_who_leaves_at_that_moment() -> None:
-    departure, came = Departure(), asyncio.Event()
-    waiting = asyncio.create_task(departure.racing(came.wait()))
+    disconnect, came = ClientDisconnect(), asyncio.Event()
+    waiting = asyncio.create_task(disconnect.or_disconnect(came.wait()))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     came.set()
-    departure.note()
+    disconnect.note()
     assert await waiting is True
 
 
 async def test_the_error_of_what_is_waited_for_is_its_own() -> None:
     with pytest.raises(TimeoutError):
-        await Departure().racing(asyncio.wait_for(asyncio.Event().wait(), 0.01))
+        await ClientDisconnect().or_disconnect(asyncio.wait_for(asyncio.Event().wait(), 0.01))
 
 
 async def test_a_departure_is_heard_behind_whatever_else_is_received() -> None:
-    async with departure_of(receiver("http.request", "http.disconnect")) as departure:
-        with pytest.raises(CallerLeft):
-            await departure.racing(asyncio.Event().wait())
-    with pytest.raises(CallerLeft):
-        departure.check()
+    async with watch_disconnect(receiver("http.request", "http.disconnect")) as disconnect:
+        with pytest.raises(ClientDisconnected):
+            await disconnect.or_disconnect(asyncio.Event().wait())
+    with pytest.raises(ClientDisconnected):
+        disconnect.check()
 
 
 async def test_who_leaves_a_line_lets_the_next_one_to_its_head() -> None:
-    lines, leaving, asked = WaitingLines(), Departure(), []
+    lines, leaving, asked = AdmissionQueue(), ClientDisconnect(), []
 
     async def ask_for(name: str) -> None:
         asked.append(name)
-        raise CallerLeft(name)
+        raise ClientDisconnected(name)
 
-    def stand(name: str, departure: Departure) -> "asyncio.Task[object]":
-        return asyncio.create_task(lines.ask_again("key", lambda: ask_for(name), 5, departure))  # type: ignore[arg-type]
+    def stand(name: str, disconnect: ClientDisconnect) -> "asyncio.Task[object]":
+        return asyncio.create_task(lines.wait("key", lambda: ask_for(name), 5, disconnect))  # type: ignore[arg-type]
 
     head = asyncio.Lock()
     lines._heads["key"] = head
     await head.acquire()
-    second, third = stand("second", leaving), stand("third", Departure())
+    second, third = stand("second", leaving), stand("third", ClientDisconnect())
     await asyncio.sleep(0.01)
     leaving.note()
-    with pytest.raises(CallerLeft, match="before the answer had begun"):
+    with pytest.raises(ClientDisconnected, match="before the answer had begun"):
         await second
     head.release()
-    with pytest.raises(CallerLeft, match="third"):
+    with pytest.raises(ClientDisconnected, match="third"):
         await third
     assert asked == ["third"]
 

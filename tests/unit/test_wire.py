@@ -11,10 +11,10 @@ from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params
 from openai.types.responses import response_create_params
 
+from domain.dialects.passthrough.fields import KNOWN_FIELDS
+from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect, WireOperation, read_wire
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
-from domain.wire import WireDialect, WireOperation, WireRequest, read_wire
-from domain.wire_fields import KNOWN_FIELDS
 
 LONG = "x" * 1_000_000
 SEARCH = {"type": "web_search"}
@@ -22,19 +22,21 @@ ASKS = {"type": "custom", "name": "f", "input_schema": {}}
 HOSTED = {"type": "code_execution_20260521", "name": "code_execution"}
 
 
-def read(fields: dict[str, Any], dialect: WireDialect = "openai", operation: WireOperation = "chat") -> WireRequest:
+def read(
+    fields: dict[str, Any], dialect: WireDialect = "openai", operation: WireOperation = "chat"
+) -> PassthroughRequest:
     return read_wire(msgspec.json.encode({"model": "m"} | fields), dialect, operation)
 
 
-def response(**fields: Any) -> WireRequest:
+def response(**fields: Any) -> PassthroughRequest:
     return read(fields, operation="responses")
 
 
-def message(*parts: Any, **fields: Any) -> WireRequest:
+def message(*parts: Any, **fields: Any) -> PassthroughRequest:
     return read({"messages": [{"role": "user", "content": list(parts)}]} | fields, "anthropic")
 
 
-def chat(*parts: Any, **fields: Any) -> WireRequest:
+def chat(*parts: Any, **fields: Any) -> PassthroughRequest:
     return read({"messages": [{"role": "user", "content": list(parts)}]} | fields)
 
 
@@ -83,8 +85,8 @@ def chat(*parts: Any, **fields: Any) -> WireRequest:
         ),
     ],
 )
-def test_what_lies_with_the_provider_is_seen_wherever_it_is_named(request_: WireRequest, field: str) -> None:
-    assert (request_.foreign, request_.reads_elsewhere) == (field, True)
+def test_what_lies_with_the_provider_is_seen_wherever_it_is_named(request_: PassthroughRequest, field: str) -> None:
+    assert (request_.provider_object_ref, request_.has_external_content) == (field, True)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +103,14 @@ def test_what_lies_with_the_provider_is_seen_wherever_it_is_named(request_: Wire
         message({"type": "tool_use", "id": "t", "name": "f", "input": {"file_id": "f", "tools": [SEARCH]}}),
     ],
 )
-def test_the_callers_own_data_names_nothing_at_the_provider(request_: WireRequest) -> None:
-    assert (request_.foreign, request_.reads_elsewhere, request_.unbounded) == (None, False, None)
+def test_the_callers_own_data_names_nothing_at_the_provider(request_: PassthroughRequest) -> None:
+    assert (request_.provider_object_ref, request_.has_external_content, request_.unbounded) == (None, False, None)
 
 
 def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
     kept = {"type": "reasoning", "id": "rs_1", "summary": []}
-    assert response(input=[kept]).reads_elsewhere
-    assert not response(input=[kept | {"encrypted_content": "e"}]).reads_elsewhere
+    assert response(input=[kept]).has_external_content
+    assert not response(input=[kept | {"encrypted_content": "e"}]).has_external_content
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
     ],
 )
 def test_what_the_provider_charges_for_by_itself_has_no_bound_wherever_it_stands(
-    request_: WireRequest, field: str
+    request_: PassthroughRequest, field: str
 ) -> None:
     assert request_.unbounded == field
 
@@ -172,7 +174,7 @@ def test_what_the_provider_charges_for_by_itself_has_no_bound_wherever_it_stands
         chat(enable_search=False),
     ],
 )
-def test_what_the_caller_runs_has_a_bound(request_: WireRequest) -> None:
+def test_what_the_caller_runs_has_a_bound(request_: PassthroughRequest) -> None:
     assert request_.unbounded is None
 
 
@@ -195,7 +197,7 @@ def test_what_the_caller_runs_has_a_bound(request_: WireRequest) -> None:
         read({"functions": [{"name": "f", "description": LONG}]}),
     ],
 )
-def test_all_that_is_no_image_counts_by_its_bytes(request_: WireRequest) -> None:
+def test_all_that_is_no_image_counts_by_its_bytes(request_: PassthroughRequest) -> None:
     assert request_.input_tokens > len(LONG)
 
 
@@ -211,9 +213,9 @@ def test_all_that_is_no_image_counts_by_its_bytes(request_: WireRequest) -> None
         (message({"type": "tool_result", "content": [{"type": "image", "source": {"data": LONG}}] * 2}), 2),
     ],
 )
-def test_an_image_counts_as_one(request_: WireRequest, images: int) -> None:
+def test_an_image_counts_as_one(request_: PassthroughRequest, images: int) -> None:
     assert images * TOKENS_PER_IMAGE < request_.input_tokens < (images + 1) * TOKENS_PER_IMAGE
-    assert not request_.reads_elsewhere
+    assert not request_.has_external_content
 
 
 @pytest.mark.parametrize(
@@ -235,14 +237,14 @@ def test_an_image_counts_as_one(request_: WireRequest, images: int) -> None:
 )
 def test_a_file_is_as_long_as_the_model_reads(part: dict[str, Any]) -> None:
     found = chat(part)
-    assert found.reads_elsewhere
+    assert found.has_external_content
     assert found.input_tokens < 2 * TOKENS_PER_IMAGE
 
 
 def test_audio_that_stands_in_the_request_counts_by_its_bytes() -> None:
     found = chat({"type": "input_audio", "input_audio": {"data": LONG, "format": "mp3"}})
     assert found.input_tokens > len(LONG)
-    assert not found.reads_elsewhere
+    assert not found.has_external_content
 
 
 @pytest.mark.parametrize("name", ["tools", "functions"])

@@ -3,7 +3,7 @@
 from anthropic import AsyncAnthropic
 
 from domain.dialects.anthropic import chat_from_wire, chat_to_wire
-from domain.dialects.metered import anthropic_count, anthropic_message
+from domain.dialects.passthrough.cost import anthropic_count, anthropic_message
 from domain.events import Operation
 from workers.providers.provider import Credential
 from workers.providers.sdk import Endpoint, SdkProvider, Target, target

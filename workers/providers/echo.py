@@ -11,16 +11,16 @@ import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
-from domain.chat import AnswerMessage, ChatAnswer, ChatRequest, Choice, FinishReason, UserMessage
-from domain.dialects.answered import Answered, answer_usage
+from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FinishReason, UserMessage
+from domain.canonical.embeddings import Embedding, EmbeddingsRequest, EmbeddingsResponse
+from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
 from domain.dialects.openai_writer import OpenAiChatWriter
-from domain.embeddings import Embedding, EmbeddingsAnswer, EmbeddingsRequest
+from domain.dialects.provider_response import ProviderResponse, answer_usage
+from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import ProviderRejected
 from domain.models import model_limits
-from domain.sse import SseEvent, SseParser
-from domain.stream import ChatChunk, ChunkChoice, Delta
 from domain.tokens import TokenUsage
-from workers.providers.provider import ProviderCall, Question
+from workers.providers.provider import ProviderCall, ProviderPayload
 
 DEFAULT_DIMENSIONS = 8
 MAX_DIMENSIONS = 4_096
@@ -35,7 +35,7 @@ MAX_DELTAS = 1_024
 class EchoProvider:
     """Repeats what it is told."""
 
-    async def ask(self, request: Question, call: ProviderCall) -> Answered:
+    async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
         """Repeat the last user message, or turn texts into vectors.
 
         Raises:
@@ -48,14 +48,16 @@ class EchoProvider:
         return _chat(request, call)
 
     @asynccontextmanager
-    async def stream(self, request: Question, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(
+        self, request: ProviderPayload, call: ProviderCall
+    ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Repeat the last user message, word by word, as OpenAI streams."""
-        answered = await self.ask(request, call)
-        assert isinstance(answered.answer, ChatAnswer), "embeddings are not streamed"
-        yield _spoken(answered.answer, answered.usage)
+        response = await self.ask(request, call)
+        assert isinstance(response.answer, ChatResponse), "embeddings are not streamed"
+        yield _spoken(response.answer, response.usage)
 
 
-def _chat(request: ChatRequest, call: ProviderCall) -> Answered:
+def _chat(request: ChatRequest, call: ProviderCall) -> ProviderResponse:
     texts = [_text(message.content) for message in request.messages]
     input_words = _count_words(texts, "messages", call)
     last_user = next((m for m in reversed(request.messages) if isinstance(m, UserMessage)), None)
@@ -65,8 +67,8 @@ def _chat(request: ChatRequest, call: ProviderCall) -> Answered:
     content = " ".join(words[:cap])
     usage = TokenUsage(input=input_words, output=min(cap, len(words)))
     identity = f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
-    return Answered(
-        answer=ChatAnswer(
+    return ProviderResponse(
+        answer=ChatResponse(
             id=identity,
             model=request.model,
             provider=call.provider,
@@ -80,7 +82,7 @@ def _chat(request: ChatRequest, call: ProviderCall) -> Answered:
     )
 
 
-def _embed(request: EmbeddingsRequest, call: ProviderCall) -> Answered:
+def _embed(request: EmbeddingsRequest, call: ProviderCall) -> ProviderResponse:
     texts = [request.input] if isinstance(request.input, str) else request.input
     size = request.dimensions or DEFAULT_DIMENSIONS
     if size > MAX_DIMENSIONS:
@@ -90,8 +92,8 @@ def _embed(request: EmbeddingsRequest, call: ProviderCall) -> Answered:
             f"`dimensions` × the number of inputs is {size * len(texts)}; {MAX_EMBEDDING_NUMBERS} is the most", call
         )
     usage = TokenUsage(input=_count_words(texts, "input", call))
-    return Answered(
-        answer=EmbeddingsAnswer(
+    return ProviderResponse(
+        answer=EmbeddingsResponse(
             model=request.model,
             provider=call.provider,
             embeddings=[Embedding(index=index, embedding=_vector(text, size)) for index, text in enumerate(texts)],
@@ -123,7 +125,7 @@ def _rejected(message: str, call: ProviderCall) -> ProviderRejected:
     return ProviderRejected(message, provider=call.provider, status=400)
 
 
-async def _spoken(answer: ChatAnswer, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:
+async def _spoken(answer: ChatResponse, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:
     writer = OpenAiChatWriter(created_s=0, include_usage=True)
     parser = SseParser()
     for chunk in _chunks(answer):
@@ -132,7 +134,7 @@ async def _spoken(answer: ChatAnswer, usage: TokenUsage) -> AsyncIterator[list[S
     yield parser.feed(writer.end(usage, None))
 
 
-def _chunks(answer: ChatAnswer) -> Iterator[ChatChunk]:
+def _chunks(answer: ChatResponse) -> Iterator[ChatChunk]:
     (choice,) = answer.choices
     first, *rest = (choice.message.content or "").split(" ")
     size = math.ceil(len(rest) / MAX_DELTAS) or 1

@@ -2,8 +2,8 @@
 
 from openai import AsyncOpenAI
 
-from domain.dialects.metered import openai_chat, openai_embeddings, openai_response
 from domain.dialects.openai import chat_from_wire, chat_to_wire, embeddings_from_wire, embeddings_to_wire
+from domain.dialects.passthrough.cost import openai_chat, openai_embeddings, openai_response
 from domain.events import Operation
 from workers.providers.provider import Credential
 from workers.providers.sdk import Endpoint, SdkProvider, Target, target

@@ -6,13 +6,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from domain.chat import ChatRequest
-from domain.dialects.answered import Answered
-from domain.embeddings import EmbeddingsRequest
+from domain.canonical.chat import ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects.provider_response import ProviderResponse
+from domain.dialects.sse import SseEvent
 from domain.events import Operation
-from domain.sse import SseEvent
 
-Question = ChatRequest | EmbeddingsRequest | bytes
+ProviderPayload = ChatRequest | EmbeddingsRequest | bytes
 """A canonical request, or the body of one in the provider's own dialect."""
 
 
@@ -55,7 +55,7 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
 class Provider(Protocol):
     """Calls the providers of one kind."""
 
-    async def ask(self, request: Question, call: ProviderCall) -> Answered:
+    async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
         """Ask once.
 
         Raises:
@@ -65,7 +65,7 @@ class Provider(Protocol):
         ...
 
     def stream(
-        self, request: Question, call: ProviderCall
+        self, request: ProviderPayload, call: ProviderCall
     ) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
         """Ask once, for a stream: its events as they come, several at a time where they came together.
 

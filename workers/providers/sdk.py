@@ -16,7 +16,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from domain.dialects.answered import Answered, UnreadableAnswer
+from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
+from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import (
     InvalidRequest,
     ProviderCredentials,
@@ -28,12 +29,11 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.events import Operation
-from domain.provider_words import as_message
-from domain.sse import SseEvent, SseParser
+from domain.sanitize import sanitize_message
 from infra.offload import offload
 from infra.outbound import AddressRefused
 from workers.large_answers import LARGE_ANSWER_BYTES
-from workers.providers.provider import Credential, ProviderCall, Question
+from workers.providers.provider import Credential, ProviderCall, ProviderPayload
 from workers.providers.sessions import Sessions
 
 CONNECT_TIMEOUT_S = 10.0
@@ -58,11 +58,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One operation of a vendor: where it is asked, and how its dialect writes and reads it."""
 
     path: str
-    meter: Callable[[bytes], Answered]
+    meter: Callable[[bytes], ProviderResponse]
     """Reads the answer to a request in the vendor's own dialect."""
     write: Callable[[Any, str], dict[str, Any]] | None = None
     """None: this is asked in the vendor's own dialect only."""
-    read: Callable[[bytes, Any, str], Answered] | None = None
+    read: Callable[[bytes, Any, str], ProviderResponse] | None = None
     streamed: dict[str, Any] = {}
     """What is added to a canonical request whose answer is to be streamed."""
 
@@ -107,7 +107,7 @@ class SdkProvider:
         self._endpoints = endpoints
         self._targets: OrderedDict[Credential, Target] = OrderedDict()
 
-    async def ask(self, request: Question, call: ProviderCall) -> Answered:
+    async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
         """Send the request in the vendor's dialect and read the answer."""
         endpoint = self._endpoints[call.operation]
         if isinstance(request, bytes):
@@ -121,12 +121,14 @@ class SdkProvider:
                 return await offload(len(body), endpoint.meter, body)
             assert endpoint.read is not None, "what is written can be read"
             return await offload(len(body), endpoint.read, body, request, call.provider)
-        except UnreadableAnswer as error:
+        except UnreadableResponse as error:
             message = f"{call.provider} sent an answer that cannot be read: {error}"
             raise ProviderLost(message, provider=call.provider) from error
 
     @asynccontextmanager
-    async def stream(self, request: Question, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(
+        self, request: ProviderPayload, call: ProviderCall
+    ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Send the request and give the events of the answer."""
         endpoint = self._endpoints[call.operation]
         if isinstance(request, bytes):
@@ -319,7 +321,7 @@ def _message(body: bytes, provider: str, status: int) -> str:
         message = msgspec.json.decode(body)["error"]["message"]
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         message = f"{provider} answered with status {status}: {body.decode(errors='replace')}"
-    return as_message(str(message))
+    return sanitize_message(str(message))
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

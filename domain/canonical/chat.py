@@ -1,0 +1,215 @@
+"""The canonical chat request and answer: the one shape between every surface and every provider.
+
+It is spelled as the native API spells it (camelCase, OpenAI's structure), so that a native request needs no
+translation of its own. Delivery (cache, metadata, streaming) is not part of it: two requests that differ only in
+delivery are the same question.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+MAX_MESSAGES = 10_000
+MAX_TOOLS = 512
+MAX_STOP_SEQUENCES = 16
+MAX_OUTPUT_TOKENS = 10_000_000
+MAX_NAME_CHARS = 256
+
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]*$")]
+"""No text of PostgreSQL's has the character U+0000."""
+Temperature = Annotated[float, Meta(ge=0, le=2)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+OutputTokens = Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+User = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+DEFAULT_TEMPERATURE = 0.7
+
+
+class _Shape(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """How every part of a request is read: unknown fields are refused by name, absent ones stay absent."""
+
+
+class ImageUrl(_Shape, frozen=True, kw_only=True):
+    """Where an image is: an https address, or the image itself as a `data:` URL (base64)."""
+
+    url: Annotated[str, Meta(min_length=1)]
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class TextPart(_Shape, frozen=True, kw_only=True, tag_field="type", tag="text"):
+    """A piece of text in a message of several parts."""
+
+    text: str
+
+
+class ImagePart(_Shape, frozen=True, kw_only=True, tag_field="type", tag="image_url"):
+    """An image in a message of several parts."""
+
+    image_url: ImageUrl
+
+
+Content = str | Annotated[list[TextPart | ImagePart], Meta(min_length=1)]
+TextContent = str | Annotated[list[TextPart], Meta(min_length=1)]
+
+
+class FunctionCall(_Shape, frozen=True, kw_only=True):
+    """Which function the model wants called; `arguments` is JSON as the model wrote it, valid or not."""
+
+    name: Name
+    arguments: str
+
+
+class ToolCall(_Shape, frozen=True, kw_only=True, omit_defaults=False):
+    """One call that the model asks its caller to make."""
+
+    id: Name
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class SystemMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="system"):
+    """What the model is to be."""
+
+    content: TextContent
+    name: Name | None = None
+
+
+class DeveloperMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="developer"):
+    """OpenAI's newer word for a system message."""
+
+    content: TextContent
+    name: Name | None = None
+
+
+class UserMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="user"):
+    """What the user says or shows."""
+
+    content: Content
+    name: Name | None = None
+
+
+class AssistantMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="assistant"):
+    """What the model said earlier; it has content, tool calls, or both."""
+
+    content: TextContent | None = None
+    tool_calls: Annotated[list[ToolCall], Meta(min_length=1)] | None = None
+    name: Name | None = None
+
+
+class ToolMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="tool"):
+    """What a tool call gave."""
+
+    content: TextContent
+    tool_call_id: Name
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+class FunctionTool(_Shape, frozen=True, kw_only=True):
+    """A function that the model may ask for; `parameters` is a JSON Schema."""
+
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(_Shape, frozen=True, kw_only=True):
+    """A tool of the request. Functions only: a hosted tool has a price of its own."""
+
+    function: FunctionTool
+    type: Literal["function"] = "function"
+
+
+class NamedFunction(_Shape, frozen=True, kw_only=True):
+    """The name of a function."""
+
+    name: Name
+
+
+class NamedToolChoice(_Shape, frozen=True, kw_only=True):
+    """Call exactly this function."""
+
+    function: NamedFunction
+    type: Literal["function"] = "function"
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
+
+
+class JsonSchema(_Shape, frozen=True, kw_only=True):
+    """The schema that a structured answer keeps to; `schema` is JSON Schema."""
+
+    name: Name
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(_Shape, frozen=True, kw_only=True):
+    """What the answer's text is: free, some JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class ChatRequest(_Shape, frozen=True, kw_only=True):
+    """A question to a model. None means that the caller left the field out."""
+
+    model: Name = "gpt-4o-mini"
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    temperature: Temperature | None = None
+    """None: 0.7 for a model that takes one (`domain.routing.settled_temperature`), else not sent."""
+    max_tokens: OutputTokens | None = None
+    top_p: Probability | None = None
+    stop: str | Annotated[list[str], Meta(min_length=1, max_length=MAX_STOP_SEQUENCES)] | None = None
+    seed: Seed | None = None
+    user: User | None = None
+    tools: Annotated[list[Tool], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: ReasoningEffort | None = None
+
+
+class AnswerMessage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the model said. `tool_calls` is left out where there are none."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class Choice(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One of the answers; `finish_reason` is OpenAI's word for why it ended."""
+
+    index: int
+    message: AnswerMessage
+    finish_reason: FinishReason | None
+
+
+class AnswerUsage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Tokens as the caller sees them; `prompt_tokens` includes the cached ones."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_prompt_tokens: int = 0
+
+
+class ChatResponse(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a provider answered, in the native shape, before cost and delivery are known."""
+
+    id: str
+    """The provider's id of its answer."""
+    model: str
+    """The model as the caller named it."""
+    provider: str
+    choices: list[Choice]
+    usage: AnswerUsage

@@ -1,0 +1,148 @@
+"""The canonical stream: a chat answer in pieces, spelled as the native API spells it.
+
+Between a provider's stream and a client's, of whatever dialect, stands a sequence of `ChatChunk`. Tokens and cost are
+not part of it: who ends a stream knows them.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from msgspec import UNSET, Struct
+
+from domain.canonical.chat import AnswerMessage, AnswerUsage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
+
+MAX_REPLAY_PIECE_CHARS = 1_024
+"""How much text one chunk of a replay carries at most."""
+
+
+class _Piece(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How parts of a chunk are written: what they do not have is left out."""
+
+
+class FunctionDelta(_Piece, frozen=True, kw_only=True):
+    """A piece of a function call: the name comes once, `arguments` in pieces."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(_Piece, frozen=True, kw_only=True):
+    """A piece of a tool call. `id` and `type` come with the first piece; `index` tells parallel calls apart."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
+
+
+class Delta(_Piece, frozen=True, kw_only=True):
+    """What a chunk adds to a message."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+
+
+class ChunkChoice(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A piece of one of the answers; `finish_reason` comes with the last."""
+
+    index: int
+    delta: Delta
+    finish_reason: FinishReason | None = None
+
+
+class ChatChunk(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A piece of a chat answer."""
+
+    id: str
+    model: str
+    """The model as the caller named it."""
+    choices: list[ChunkChoice]
+
+
+class _Call:
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+
+class _Message:
+    def __init__(self) -> None:
+        self.texts: list[str] | None = None
+        self.calls: dict[int, _Call] = {}
+        self.finish_reason: FinishReason | None = None
+
+    def add(self, choice: ChunkChoice) -> None:
+        if choice.delta.content is not None:
+            self.texts = self.texts or []
+            self.texts.append(choice.delta.content)
+        for piece in choice.delta.tool_calls or ():
+            call = self.calls.setdefault(piece.index, _Call())
+            call.id = piece.id or call.id
+            call.name = piece.function.name or call.name
+            call.arguments.append(piece.function.arguments or "")
+        self.finish_reason = choice.finish_reason or self.finish_reason
+
+    def choice(self, index: int) -> Choice:
+        calls = [
+            ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments="".join(call.arguments)))
+            for _, call in sorted(self.calls.items())
+        ]
+        content = "".join(self.texts) if self.texts is not None else None
+        message = AnswerMessage(content=content, tool_calls=calls or UNSET)
+        return Choice(index=index, message=message, finish_reason=self.finish_reason)
+
+
+class ChatAssembler:
+    """Puts a stream together again: the answer that it amounts to."""
+
+    def __init__(self, *, provider: str, model: str) -> None:
+        self._provider = provider
+        self._model = model
+        self._id = ""
+        self._messages: dict[int, _Message] = {}
+
+    def add(self, chunk: ChatChunk) -> None:
+        """Take the next chunk."""
+        self._id = self._id or chunk.id
+        for choice in chunk.choices:
+            self._messages.setdefault(choice.index, _Message()).add(choice)
+
+    def answer(self, usage: AnswerUsage) -> ChatResponse:
+        """The answer of all chunks so far; its choices and their calls are in the order of their indexes."""
+        return ChatResponse(
+            id=self._id,
+            model=self._model,
+            provider=self._provider,
+            choices=[message.choice(index) for index, message in sorted(self._messages.items())],
+            usage=usage,
+        )
+
+
+def replay_chat(answer: ChatResponse) -> Iterator[ChatChunk]:
+    """A finished answer as a stream: for each choice its role, its text in pieces, its calls, its finish."""
+    for choice in answer.choices:
+        for delta in _deltas(choice.message):
+            yield ChatChunk(id=answer.id, model=answer.model, choices=[ChunkChoice(index=choice.index, delta=delta)])
+        finish = ChunkChoice(index=choice.index, delta=Delta(), finish_reason=choice.finish_reason)
+        yield ChatChunk(id=answer.id, model=answer.model, choices=[finish])
+
+
+def pieces(text: str) -> Iterator[str]:
+    """The text in pieces of at most `MAX_REPLAY_PIECE_CHARS`; at least one, were it empty."""
+    for start in range(0, max(1, len(text)), MAX_REPLAY_PIECE_CHARS):
+        yield text[start : start + MAX_REPLAY_PIECE_CHARS]
+
+
+def _deltas(message: AnswerMessage) -> Iterator[Delta]:
+    yield Delta(role="assistant")
+    if message.content is not None:
+        for piece in pieces(message.content):
+            yield Delta(content=piece)
+    for index, call in enumerate(message.tool_calls or ()):
+        first, *more = pieces(call.function.arguments)
+        function = FunctionDelta(name=call.function.name, arguments=first)
+        yield Delta(tool_calls=[ToolCallDelta(index=index, id=call.id, type="function", function=function)])
+        for piece in more:
+            yield Delta(tool_calls=[ToolCallDelta(index=index, function=FunctionDelta(arguments=piece))])

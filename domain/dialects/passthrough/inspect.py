@@ -1,0 +1,195 @@
+"""A request in its provider's own dialect, which is passed on as it came: what the gateway has to know of it.
+
+Reads the few fields that money depends on and bounds the rest by its size; nothing else is looked at, so that nothing
+is lost which a vendor adds tomorrow. Field names are the vendors' own.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from domain.canonical.chat import MAX_NAME_CHARS
+from domain.decoding import check_values
+from domain.dialects.passthrough.fields import (
+    ALLOWED_VALUES,
+    CAPS,
+    CONTENT_FIELDS,
+    EXTERNAL_CONTEXT_FIELDS,
+    EXTRA_COST_FIELDS,
+    SCHEMAS,
+    TOOLS,
+    WireDialect,
+    WireOperation,
+    check_names,
+    unknown_field,
+)
+from domain.dialects.passthrough.token_bound import TokenBoundVisitor
+from domain.errors import InvalidRequest
+from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
+
+__all__ = ["PassthroughRequest", "WireDialect", "WireOperation", "cap_field", "read_wire"]
+
+MAX_CHOICES = 128
+MAX_OUTPUT_TOKENS = 10_000_000
+
+
+class PassthroughRequest(Struct, frozen=True, kw_only=True):
+    """What a request in a vendor's dialect says of itself."""
+
+    dialect: WireDialect
+    operation: WireOperation
+    model: str
+    body: bytes
+    is_stream: bool
+    stream_options: dict[str, Any]
+    output_cap: int | None
+    """None: the caller sets none."""
+    cap_fields: tuple[str, ...]
+    """The fields by which the caller sets it: a provider may know only some of those that its dialect has."""
+    choices: int
+    input_tokens: int
+    """The most tokens that it will be counted as reading, but for what lies elsewhere."""
+    has_external_content: bool
+    """It has files, or context that lies with the provider: as long as the model's window allows."""
+    unbounded: str | None
+    """The field, if any, whose cost nobody can bound."""
+    unknown: str | None
+    """The first field, if any, that the vendor's own API does not have: what another provider makes of it is open."""
+    response_id: str | None
+    """An earlier answer that it goes on from."""
+    provider_object_ref: str | None
+    """The field, if any, that names something which was made at the provider, not through the gateway."""
+
+
+def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> PassthroughRequest:
+    """Read what a request says of itself.
+
+    Raises:
+        InvalidRequest: it is no JSON object, or a field that is looked at is wrong; names it.
+        BodyTooLarge: it has too many values.
+
+    """
+    fields = _object(body)
+    for name, standard in ALLOWED_VALUES.items():
+        if fields.get(name) not in standard:
+            allowed = ", ".join(repr(value) for value in standard if value is not None)
+            raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
+    # a thread's size is money, and whose it is would be unknown here
+    if dialect == "anthropic" and fields.get("thread") is not None:
+        message = "`thread` is not served here: send the whole conversation with each request"
+        raise InvalidRequest(message, field="thread")
+    model, options = fields.get("model"), fields.get("stream_options")
+    if not isinstance(model, str) or not _is_name(model):
+        raise InvalidRequest("`model` must be the name of a model", field="model")
+    response_id = fields.get("previous_response_id")
+    if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
+        raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
+    check_names(body, fields)
+    walk = _walked(fields)
+    extra_cost_field = next(
+        (name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None
+    )  # {} asks, too
+    if extra_cost_field is None and not _only_clears(fields.get("context_management")):
+        extra_cost_field = "context_management"
+    named = next((name for name in EXTERNAL_CONTEXT_FIELDS[1:] if fields.get(name)), None)
+    caps = _caps(fields, CAPS.get((dialect, operation), ()))
+    return PassthroughRequest(
+        dialect=dialect,
+        operation=operation,
+        model=model,
+        body=body,
+        is_stream=fields.get("stream") is True,
+        stream_options=options if isinstance(options, dict) else {},
+        output_cap=max(caps.values(), default=None),
+        cap_fields=tuple(caps),
+        choices=_integer(fields, "n", MAX_CHOICES) or 1,
+        input_tokens=walk.tokens,
+        has_external_content=walk.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
+        unbounded=extra_cost_field or walk.extra_cost_field,
+        unknown=unknown_field(fields, dialect, operation),
+        response_id=response_id,
+        provider_object_ref=named or walk.provider_object_ref,
+    )
+
+
+def cap_field(request: PassthroughRequest, *, takes_completion_tokens: bool) -> str:
+    """The field that carries a lowered cap; models of OpenAI's kind differ in which of two they take."""
+    names = CAPS[request.dialect, request.operation]
+    return names[0] if takes_completion_tokens else names[-1]
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= MAX_NAME_CHARS and "\x00" not in text
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    check_values(body)
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return fields
+
+
+def _list(fields: dict[str, Any], name: str) -> list[Any]:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, list):
+        raise InvalidRequest(f"`{name}` must be a list", field=name)
+    return value or []
+
+
+def _integer(fields: dict[str, Any], name: str, largest: int) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+        raise InvalidRequest(f"`{name}` must be a whole number from 1 to {largest}", field=name)
+    return value
+
+
+def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
+    """The caps that are given; which of them counts is the provider's to say."""
+    return {name: value for name in names if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
+
+
+def _only_clears(management: Any) -> bool:
+    """Whether it does no more than to leave context out: another model would be asked for a summary."""
+    edits = management.get("edits") if isinstance(management, dict) else management
+    if not edits:
+        return not management or (isinstance(management, dict) and management.keys() <= {"edits"})
+    return isinstance(edits, list) and all(
+        isinstance(edit, dict) and str(edit.get("type")).startswith("clear_") for edit in edits
+    )
+
+
+def _walked(fields: dict[str, Any]) -> TokenBoundVisitor:
+    """All that a model may be shown, and what the provider adds around it."""
+    walk = TokenBoundVisitor()
+    try:
+        _walk(fields, walk)
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+    return walk
+
+
+def _walk(fields: dict[str, Any], walk: TokenBoundVisitor) -> None:
+    walk.tokens = TOKENS_PER_REQUEST
+    for name, value in fields.items():
+        if name in CONTENT_FIELDS and isinstance(value, list):
+            walk.tokens += TOKENS_PER_MESSAGE * len(value)
+        if name in TOOLS:
+            walk.add_tools(_list(fields, name), name)
+        elif name in SCHEMAS and value:
+            walk.tokens += TOKENS_WITH_TOOLS
+            walk.add_json(value, SCHEMA_FACTOR)
+        elif name in ("metadata", "tool_choice"):  # what is chosen is declared elsewhere
+            walk.add_json(value)
+        elif name == "input" and isinstance(value, list):
+            walk.add_items(value, name)
+        elif name not in ("model", "stream_options"):
+            walk.add(value, name)

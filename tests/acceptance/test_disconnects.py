@@ -1,0 +1,323 @@
+"""A caller that leaves its stream: the provider is left as well, what came is paid for, nothing stays held."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.acceptance.gateway import Client, Gateway
+from tests.acceptance.streams import (
+    ALL_CALLS,
+    CHAT_CLAUDE,
+    CHAT_GPT,
+    MESSAGES_CLAUDE,
+    NATIVE_GPT,
+    StreamCall,
+    Streamer,
+    deltas,
+    digest_of,
+    first_delta,
+    text_in,
+)
+from tests.provider.running import RunningProvider
+from tests.waiting import eventually, eventually_so
+
+NANO = 10**9
+WITHIN_S = 1
+"""How soon the provider is left."""
+SLOWLY = "[[chunks=40]] [[pace=4000]]"
+"""The next delta comes long after the provider should have noticed."""
+
+each_call = pytest.mark.parametrize("call", ALL_CALLS, ids=lambda call: call.name)
+
+
+@pytest.fixture
+async def streamer(client: Client, gateway: Gateway, session: aiohttp.ClientSession) -> Streamer:
+    """A caller with a budget."""
+    return await with_budget(client, gateway, session)
+
+
+async def with_budget(client: Client, gateway: Gateway, session: aiohttp.ClientSession, **settings: Any) -> Streamer:
+    body = {"name": "streamer", "dailyBudget": 5} | settings
+    _, issued, _ = await client.call("POST", "/projects/api-keys", body)
+    return Streamer(session, gateway.address, issued["data"]["apiKey"])
+
+
+@each_call
+async def test_who_leaves_within_a_stream_leaves_the_provider_and_pays_for_what_came(
+    call: StreamCall, streamer: Streamer, upstream: RunningProvider
+) -> None:
+    prompt = f"leave {call.name} {SLOWLY}"
+    async with streamer.opened(call, call.body(prompt)) as answer:
+        await first_delta(answer)
+        answer.close()
+    extra_cost_field = await charge_for(upstream, prompt)
+    assert extra_cost_field["end"] == "left"
+    assert extra_cost_field["noticed_after_ms"] < WITHIN_S * 1000
+    await paid_for_what_came(streamer, extra_cost_field)
+
+
+async def test_what_was_on_its_way_to_those_who_left_is_covered_too(
+    streamer: Streamer, upstream: RunningProvider
+) -> None:
+    a_byte_each = "[[chunks=26]] [[pace=3]]"
+    prompts = [f"on its way {n} {a_byte_each}" for n in range(40)]
+    leaving = (leave_after(n % 8 + 1, MESSAGES_CLAUDE, prompt, streamer) for n, prompt in enumerate(prompts))
+    await asyncio.gather(*leaving)
+    await eventually_so(lambda: is_free(streamer))
+    _, page, _ = await streamer.native.call("GET", "/requests")
+    paid = {request["metadata"]["prompt"]: request["cost"] * NANO for request in page["data"]["requests"]}
+    extra_cost_field = {row["prompt"]: Decimal(row["nano_usd"]) for row in upstream.bill() if row["prompt"] in paid}
+    assert extra_cost_field.keys() == {digest_of(prompt) for prompt in prompts}
+    assert {prompt: paid[prompt] for prompt in extra_cost_field if paid[prompt] < extra_cost_field[prompt]} == {}
+
+
+@each_call
+async def test_who_leaves_before_a_stream_begins_leaves_the_provider_and_pays_for_what_was_asked(
+    call: StreamCall, streamer: Streamer, upstream: RunningProvider
+) -> None:
+    prompt = f"leave early {call.name} [[delay=5000]]"
+    asking = asyncio.create_task(streamer.read(call, call.body(prompt)))
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
+    asking.cancel()
+    extra_cost_field = await charge_for(upstream, prompt, within_s=WITHIN_S)
+    assert extra_cost_field["end"] == "left"
+    await paid_for_what_came(streamer, extra_cost_field)
+
+
+async def test_who_leaves_before_a_worker_has_its_job_pays_nothing(
+    streamer: Streamer, gateway: Gateway, upstream: RunningProvider
+) -> None:
+    calls = upstream.calls
+    with stopped(gateway.processes("worker")):
+        asking = asyncio.create_task(streamer.read(CHAT_GPT, CHAT_GPT.body("leave the queue")))
+        await eventually_so(lambda: is_held(streamer))
+        asking.cancel()
+        await eventually_so(lambda: is_free(streamer))
+    await streamer.read(CHAT_GPT, CHAT_GPT.body("the next in the queue"))
+    await eventually_so(lambda: are_known(streamer, 2))
+    following, left = sorted(await requests_of(streamer), key=lambda request: str(request["status"]))
+    assert ([event["type"] for event in left["events"]], left["events"][0]["data"]["code"]) == (
+        ["RequestFailed"],
+        "CALLER_LEFT",
+    )
+    assert (following["status"], upstream.calls) == ("completed", calls + 1)
+
+
+async def test_who_leaves_the_line_for_a_budget_is_not_asked_for(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    waiting = await with_budget(client, gateway, session, dailyBudget=0.0001, budgetWaitMs=20_000)
+    calls = upstream.calls
+    asked = [f"{place} in line [[delay=1000]] [[tokens=10/2]]" for place in range(3)]
+    first = asyncio.create_task(waiting.read(CHAT_GPT, CHAT_GPT.body(asked[0])))
+    await eventually_so(lambda: is_held(waiting))
+    second = asyncio.create_task(waiting.read(CHAT_GPT, CHAT_GPT.body(asked[1])))
+    await asyncio.sleep(0.3)  # it stands in line
+    second.cancel()
+    third = await waiting.read(CHAT_GPT, CHAT_GPT.body(asked[2]))
+    assert ((await first)[0], third[0]) == (200, 200)
+    assert upstream.calls == calls + 2
+    assert len(await requests_of(waiting)) == 2
+
+
+@pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE], ids=lambda call: call.name)
+async def test_an_answer_in_one_piece_is_made_to_its_end_for_who_has_left(
+    call: StreamCall, streamer: Streamer, upstream: RunningProvider
+) -> None:
+    prompt = f"leave a whole answer {call.name} [[delay=700]]"
+    asking = asyncio.create_task(streamer.read(call, call.body(prompt, stream=False)))
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
+    asking.cancel()
+    extra_cost_field = await charge_for(upstream, prompt)
+    assert extra_cost_field["end"] == "whole"
+    await eventually_so(lambda: is_free(streamer))
+    (request,) = await requests_of(streamer)
+    assert request["status"] == "completed"
+    assert request["cost"] * NANO == Decimal(extra_cost_field["nano_usd"])
+
+
+@pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE, MESSAGES_CLAUDE], ids=lambda call: call.name)
+async def test_a_plain_request_ends_with_its_caller_if_the_project_says_so(
+    call: StreamCall, client: Client, streamer: Streamer, upstream: RunningProvider
+) -> None:
+    await cancel_on_disconnect(client)
+    prompt = f"leave a plain answer {call.name} [[delay=3000]]"
+    asking = asyncio.create_task(streamer.read(call, call.body(prompt, stream=False)))
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
+    asking.cancel()
+    await eventually_so(lambda: are_known(streamer, 1))
+    assert upstream.state()["inFlight"] == 1, "the provider is at it still, and may charge for it"
+    await eventually_so(lambda: is_free(streamer))
+    (request,) = await requests_of(streamer)
+    lost, failed = request["events"]
+    assert (lost["type"], lost["data"]["reason"], failed["type"], failed["data"]["code"]) == (
+        "AttemptLost",
+        "caller_left",
+        "RequestFailed",
+        "CALLER_LEFT",
+    )
+    extra_cost_field = await charge_for(upstream, prompt)
+    assert Decimal(extra_cost_field["nano_usd"]) <= lost["data"]["assumed_nano_usd"]
+
+
+async def test_a_plain_request_goes_on_for_its_followers_when_its_caller_leaves(
+    client: Client, streamer: Streamer, upstream: RunningProvider
+) -> None:
+    await cancel_on_disconnect(client)
+    cached = {"x-gateway-cache": "on"}
+    body = CHAT_GPT.body("leave followers a plain answer [[delay=1500]]", stream=False)
+    leading = asyncio.create_task(streamer.read(CHAT_GPT, body, **cached))
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
+    following = asyncio.create_task(streamer.read(CHAT_GPT, body, **cached))
+    await asyncio.sleep(0.3)  # it follows
+    leading.cancel()
+    assert (await following)[0] == 200
+    extra_cost_field = await charge_for(upstream, body_prompt(body))
+    assert extra_cost_field["end"] == "whole"
+
+
+async def test_a_plain_request_that_no_worker_has_is_dropped_with_its_caller(
+    client: Client, streamer: Streamer, gateway: Gateway, upstream: RunningProvider
+) -> None:
+    await cancel_on_disconnect(client)
+    calls = upstream.calls
+    with stopped(gateway.processes("worker")):
+        asking = asyncio.create_task(streamer.read(CHAT_GPT, CHAT_GPT.body("leave the plain queue", stream=False)))
+        await eventually_so(lambda: is_held(streamer))
+        asking.cancel()
+        await eventually_so(lambda: is_free(streamer))
+    assert (await streamer.read(CHAT_GPT, CHAT_GPT.body("the next plain one", stream=False)))[0] == 200
+    await eventually_so(lambda: are_known(streamer, 2))
+    assert upstream.calls == calls + 1
+    left = min(await requests_of(streamer), key=lambda request: str(request["at"]))
+    assert [(event["type"], event["data"]["code"]) for event in left["events"]] == [("RequestFailed", "CALLER_LEFT")]
+
+
+@pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE, MESSAGES_CLAUDE], ids=lambda call: call.name)
+async def test_a_stream_goes_on_for_those_who_ask_the_same(
+    call: StreamCall, streamer: Streamer, upstream: RunningProvider
+) -> None:
+    body = call.body(f"leave others {call.name} [[pace=100]]")
+    cached = {"x-gateway-cache": "on"}
+    async with streamer.opened(call, body, **cached) as leading:
+        await first_delta(leading)
+        following = asyncio.create_task(streamer.read(call, body, **cached))
+        plain = asyncio.create_task(streamer.read(call, body | {"stream": False}, **cached))
+        await asyncio.sleep(0.3)  # they follow
+        leading.close()
+    (_, stream), (status, _) = await asyncio.gather(following, plain)
+    assert (text_in(stream)[:9], status) == ("answer to", 200)
+    extra_cost_field = await charge_for(upstream, body_prompt(body))
+    assert extra_cost_field["end"] == "whole"
+
+
+async def test_a_stream_ends_once_all_have_left_who_asked_for_it(streamer: Streamer, upstream: RunningProvider) -> None:
+    call, cached = CHAT_GPT, {"x-gateway-cache": "on"}
+    body = call.body(f"all leave {SLOWLY}")
+    async with streamer.opened(call, body, **cached) as leading:
+        await first_delta(leading)
+        following = asyncio.create_task(streamer.read(call, body, **cached))
+        await asyncio.sleep(0.3)  # it follows
+        leading.close()
+    await asyncio.sleep(0.5)
+    assert upstream.state()["inFlight"] == 1, "somebody waits"
+    following.cancel()
+    extra_cost_field = await charge_for(upstream, body_prompt(body), within_s=WITHIN_S)
+    assert extra_cost_field["end"] == "left"
+    await paid_for_what_came(streamer, extra_cost_field)
+
+
+async def test_who_waited_with_another_leaves_that_ones_stream_alone(
+    streamer: Streamer, upstream: RunningProvider
+) -> None:
+    call, cached = CHAT_GPT, {"x-gateway-cache": "on"}
+    body = call.body("a follower leaves [[pace=100]]")
+    leading = asyncio.create_task(streamer.read(call, body, **cached))
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
+    following = asyncio.create_task(streamer.read(call, body, **cached))
+    await asyncio.sleep(0.3)  # it follows
+    following.cancel()
+    status, stream = await leading
+    assert (status, text_in(stream)[:9]) == (200, "answer to")
+    extra_cost_field = await charge_for(upstream, body_prompt(body))
+    assert extra_cost_field["end"] == "whole"
+
+
+async def cancel_on_disconnect(client: Client) -> None:
+    """Have the project's plain requests end with their callers."""
+    status, project, _ = await client.call("PATCH", "/projects/me", {"cancelOnDisconnect": True})
+    assert (status, project["data"]["cancelOnDisconnect"]) == (200, True)
+
+
+async def leave_after(pieces: int, call: StreamCall, prompt: str, streamer: Streamer) -> None:
+    """Ask, and close the connection after so many pieces."""
+    noted = {"x-gateway-metadata": json.dumps({"prompt": digest_of(prompt)})}
+    async with streamer.opened(call, call.body(prompt), **noted) as answer:
+        coming = deltas(answer)
+        for _ in range(pieces):
+            await anext(coming)
+        answer.close()
+
+
+@contextmanager
+def stopped(processes: list[psutil.Process]) -> Iterator[None]:
+    """The processes do nothing until the block ends."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+async def charge_for(upstream: RunningProvider, prompt: str, *, within_s: float = 10) -> dict[str, Any]:
+    """The only charge for a prompt, once it stands on the bill."""
+    digest = digest_of(prompt)
+    await eventually(lambda: [row for row in upstream.bill() if row["prompt"] == digest], within_s=within_s)
+    (extra_cost_field,) = [row for row in upstream.bill() if row["prompt"] == digest]
+    return extra_cost_field
+
+
+async def paid_for_what_came(streamer: Streamer, extra_cost_field: dict[str, Any]) -> None:
+    """The only request has an estimated cost that covers the provider's charge, and nothing is held."""
+    await eventually_so(lambda: is_free(streamer))
+    (request,) = await requests_of(streamer)
+    cost, failed = request["events"]
+    assert (cost["type"], failed["type"], failed["data"]["code"]) == ("CostIncurred", "RequestFailed", "CALLER_LEFT")
+    assert cost["data"]["estimated"] is True
+    assert Decimal(extra_cost_field["nano_usd"]) <= cost["data"]["cost_nano_usd"] <= cost["data"]["hold_nano_usd"]
+
+
+async def requests_of(streamer: Streamer) -> list[Any]:
+    """The key's requests, newest first, each with its events."""
+    _, page, _ = await streamer.native.call("GET", "/requests")
+    ids = [request["requestId"] for request in page["data"]["requests"]]
+    return [(await streamer.native.call("GET", f"/requests/{one}"))[1]["data"] for one in ids]
+
+
+async def are_known(streamer: Streamer, requests: int) -> bool:
+    """Whether so many requests stand in the log."""
+    return len(await requests_of(streamer)) == requests
+
+
+async def is_held(streamer: Streamer) -> bool:
+    """Whether anything is held of the key's budget."""
+    _, budget, _ = await streamer.native.call("GET", "/usage/budget")
+    return bool(budget["data"]["daily"]["held"])
+
+
+async def is_free(streamer: Streamer) -> bool:
+    return not await is_held(streamer)
+
+
+def body_prompt(body: dict[str, Any]) -> str:
+    """The prompt in a request of messages."""
+    return str(body["messages"][0]["content"])

@@ -1,0 +1,98 @@
+"""A stream put together again: by the vendors' SDKs, and by hand where it is the gateway's own."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from domain.dialects.sse import SseParser
+from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES
+from tests.unit.sdk_streams import anthropic_final, openai_final, present, responses_final
+
+NATIVE = "/api/v1/completions/chat"
+
+
+class TranslatingRelay(Struct, frozen=True):
+    """An answer without its delivery, and what is said of that; only the native API says whether it is cached."""
+
+    answer: Any
+    cost: float
+    is_cached: bool | None = None
+
+
+def from_json(path: str, body: bytes) -> TranslatingRelay:
+    """An answer in one piece."""
+    whole = present(json.loads(body))
+    return _told(whole["data"] if path == NATIVE else whole, path, body)
+
+
+def from_stream(path: str, body: bytes) -> TranslatingRelay:
+    """The answer that a stream amounts to."""
+    return _told(_PUT_TOGETHER[path](body), path, body)
+
+
+def _told(whole: dict[str, Any], path: str, body: bytes) -> TranslatingRelay:
+    *_, cost = _COST.findall(body)
+    if path == NATIVE:
+        return TranslatingRelay({name: whole[name] for name in _NATIVE}, float(cost), is_cached=whole["cached"])
+    whole["usage"].pop("cost", None)
+    whole.pop("created", None)  # of what is told in OpenAI's dialect: the second in which it is
+    return TranslatingRelay(whole, float(cost))
+
+
+_COST = re.compile(rb'"cost":([0-9.E-]+)[,}]')
+_NATIVE = ("id", "model", "choices", "usage")
+
+
+def _message(body: bytes) -> dict[str, Any]:
+    """Anthropic's SDK leaves out of the usage what it does not know of `message_delta`; the caller has it all."""
+    final: dict[str, Any] = present(anthropic_final(body))
+    events = [json.loads(event.data) for event in SseParser().feed(body)]
+    (start,) = [event["message"]["usage"] for event in events if event["type"] == "message_start"]
+    (end,) = [event["usage"] for event in events if event["type"] == "message_delta"]
+    return final | {"usage": start | end}
+
+
+def _response(body: bytes) -> dict[str, Any]:
+    """OpenAI's SDK has no final response where that is incomplete."""
+    *_, last = SseParser().feed(body)
+    final: dict[str, Any] = present(json.loads(last.data)["response"])
+    if final["status"] == "completed":
+        assert present(responses_final(body)) == final
+    return final
+
+
+def _native(body: bytes) -> dict[str, Any]:
+    *chunks, last, done = [event.removeprefix(b"data: ") for event in body.split(b"\n\n")[:-1]]
+    assert done == b"[DONE]", body
+    end = json.loads(last)
+    message: dict[str, Any] = {"role": "assistant"}
+    finish = None
+    for chunk in map(json.loads, chunks):
+        (choice,) = chunk["choices"]
+        _add(message, choice["delta"])
+        finish = choice["finishReason"] or finish
+        assert (chunk["id"], chunk["model"]) == (end["id"], end["model"])
+    return end | {"choices": [{"index": 0, "message": message, "finishReason": finish}]}
+
+
+def _add(message: dict[str, Any], delta: dict[str, Any]) -> None:
+    if "content" in delta:
+        message["content"] = message.get("content", "") + delta["content"]
+    for piece in delta.get("toolCalls", ()):
+        calls = message.setdefault("toolCalls", [])
+        if "id" in piece:
+            calls.append({"id": piece["id"], "type": piece["type"], "function": piece["function"]})
+        else:
+            function = calls[piece["index"]]["function"]
+            function["arguments"] = function.get("arguments", "") + piece["function"]["arguments"]
+
+
+_PUT_TOGETHER: dict[str, Callable[[bytes], Any]] = {
+    CHAT: openai_final,
+    RESPONSES: _response,
+    MESSAGES: _message,
+    NATIVE: _native,
+}

@@ -1,0 +1,418 @@
+"""A job from its deliveries to its outcome: one call for a claim, whatever is delivered, at the price that was held."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects.provider_response import ProviderResponse
+from domain.dialects.sse import SseEvent, SseParser, sse
+from domain.errors import ProviderUnavailable
+from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
+from domain.job_result import Failure, Receipt
+from domain.pricing import ClassPrices, Price
+from domain.sanitize import MAX_MESSAGE_CHARS
+from domain.tokens import TokenUsage
+from infra.admission import Attempt, Claim
+from infra.blobs import Blobs
+from infra.cancellations import CancellationListener
+from infra.ids import new_id
+from infra.jobs import ACK_WAIT_S, Job, StreamFormat, encode_job
+from infra.provider_keys import ProviderKeys
+from infra.vault import Vault
+from tests.integration.ledger import RealLedger, ask, attempt
+from tests.jobs import make_job
+from tests.waiting import eventually
+from workers.attempt_recorder import AttemptRecorder
+from workers.calls import ProviderCalls
+from workers.job_handler import JobHandler
+from workers.providers.provider import ProviderCall
+from workers.streaming import StreamedAttempts
+from workers.waiting_callers import WaitingCallers
+
+PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(input=10**9, output=10**9))
+POISON = "bad\x00thing" + "x" * 100_000
+HOLD = 50_000
+COST = 30_000
+"""Thirty tokens at a thousand nano-dollars each."""
+
+
+class CountingProvider:
+    """Answers with thirty tokens; fails as often as it is told to."""
+
+    def __init__(self, *, fails: int = 0, waits: bool = False) -> None:
+        self.calls = 0
+        self._fails = fails
+        self.go_on = asyncio.Event()
+        if not waits:
+            self.go_on.set()
+
+    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> ProviderResponse:
+        self.calls += 1
+        number = self.calls
+        await self.go_on.wait()
+        if number <= self._fails:
+            raise ProviderUnavailable("down", provider="echo")
+        return ProviderResponse(
+            answer=_answer(), usage=TokenUsage(input=10, output=20), answered_by="echo", response_id=f"r{number}"
+        )
+
+    @asynccontextmanager
+    async def stream(self, _request: ChatRequest, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+        self.calls += 1
+        raise ProviderUnavailable("down", provider="echo")
+        yield
+
+    async def close(self) -> None:
+        return
+
+
+class Heard:
+    """What the caller's process is sent."""
+
+    def __init__(self) -> None:
+        self.commits: list[Receipt] = []
+        self.failures: list[Failure] = []
+
+    async def send_body(self, _reply_to: str, _attempt: int, _body: bytes) -> None:
+        return
+
+    async def send_commit(self, _reply_to: str, _attempt: int, _digest: bytes, receipt: Receipt) -> None:
+        self.commits.append(receipt)
+
+    async def send_failed(self, _reply_to: str, failure: Failure) -> None:
+        self.failures.append(failure)
+
+    async def send_done(self, _request_id: str) -> None:
+        return
+
+
+class Delivered:
+    """A delivery by hand."""
+
+    def __init__(self, job: Job, number: int) -> None:
+        self.data = encode_job(job)
+        self.number = number
+        self.acknowledged = False
+        self.is_last = False
+        self.comes_again_after_s: float | None = None
+
+    async def nak(self, delay_s: float) -> None:
+        self.comes_again_after_s = delay_s
+
+    async def ack(self) -> None:
+        self.acknowledged = True
+
+    async def term(self) -> None:
+        self.acknowledged = True
+
+
+class Attempts:
+    """What the workers say of the attempts that they make: of a worker that is silent, nothing."""
+
+    def __init__(self) -> None:
+        self.are_said_to_be_made = False
+
+    def making(self, _request_id: str, _delivery: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def are_made(self, _request_id: str, _delivery: int) -> bool:
+        return self.are_said_to_be_made
+
+
+class Bench:
+    """A completer in front of a counting provider, and one admitted job."""
+
+    def __init__(self, ledger: RealLedger, provider: CountingProvider, made: Attempt) -> None:
+        vault = Vault(bytes(32))
+        self.ledger = ledger
+        self.made = made
+        self.heard = Heard()
+        self.cancellations = CancellationListener()
+        self.stream: StreamFormat | None = None
+        self.cancel_on_disconnect = False
+        blobs = Blobs(ledger.pool, ledger.log, vault)
+        calls = ProviderCalls(
+            providers={"echo": provider}, keys=ProviderKeys(ledger.pool, vault, {}), base_urls={}, blobs=blobs
+        )
+        replies: Any = self.heard  # it listens
+        self.attempts: Any = Attempts()
+        recorder = AttemptRecorder(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
+        callers = WaitingCallers(replies=replies, cancellations=self.cancellations)
+        self.handler = JobHandler(
+            event_log=ledger.log,
+            claims=ledger.claims,
+            calls=calls,
+            recorder=recorder,
+            streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies, callers=callers),
+            callers=callers,
+            attempts=self.attempts,
+            replies=replies,
+            now=lambda: datetime.now(UTC),
+        )
+
+    async def deliver(self, number: int, price: Price | None = PRICE) -> Delivered:
+        delivered = Delivered(self.job(price), number)
+        await self.handler.handle(delivered)  # type: ignore[arg-type]  # by hand
+        return delivered
+
+    def job(self, price: Price | None) -> Job:
+        made = self.made
+        return make_job(
+            request_id=made.request_id,
+            project_id=made.project_id,
+            key_id=made.key_id,
+            price=price,
+            body=msgspec.json.encode(ChatRequest(messages=[UserMessage(content="x")], model="echo")),
+            stream=self.stream,
+            cancel_on_disconnect=self.cancel_on_disconnect,
+            reply_to=made.reply_to,
+            admitted_at_ms=round(made.admitted_at.timestamp() * 1000),
+            deadline_ms=round((datetime.now(UTC) + timedelta(minutes=5)).timestamp() * 1000),
+        )
+
+    async def kinds(self) -> list[type]:
+        return [type(event) for event in await self.ledger.history(self.made)]
+
+
+async def bench(ledger: RealLedger, provider: CountingProvider, **settings: Any) -> Bench:
+    project = await ledger.new_project()
+    made = attempt(project, await ledger.new_key(project, **settings), request_id=new_id("req"))
+    assert (await ledger.admission.admit(ask(made, hold=HOLD))).outcome == "admitted"
+    return Bench(ledger, provider, made)
+
+
+async def test_two_deliveries_at_once_make_one_call(ledger: RealLedger) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    await asyncio.gather(work.deliver(1), work.deliver(1))
+    assert provider.calls == 1
+    assert await work.kinds() == [RequestCompleted, CostIncurred]
+
+
+async def test_calling_without_a_claim_would_be_noticed(ledger: RealLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    day = await ledger.pool.fetchval("SELECT budget_day FROM inflight")
+
+    async def always(_request_id: str, _delivery: int) -> Claim:
+        return Claim(attempt=1, hold_nano_usd=HOLD, budget_day=day)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ledger.claims, "claim", always)
+    await asyncio.gather(work.deliver(1), work.deliver(1))
+    assert provider.calls == 2, "the test above can fail"
+
+
+async def test_a_job_that_nobody_admitted_is_not_called_for(ledger: RealLedger) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    assert await ledger.admission.drop(work.made.request_id)
+    assert (await work.deliver(1)).acknowledged
+    assert provider.calls == 0
+
+
+async def test_a_later_delivery_says_again_how_it_ended(ledger: RealLedger) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    await work.deliver(1)
+    assert (await work.deliver(2)).acknowledged
+    assert provider.calls == 1
+    assert [receipt.cost_nano_usd for receipt in work.heard.commits] == [COST, COST]
+
+
+async def test_the_answer_costs_what_it_was_held_at(ledger: RealLedger) -> None:
+    work = await bench(ledger, CountingProvider())
+    await work.deliver(1)
+    cost = (await ledger.history(work.made))[-1]
+    assert isinstance(cost, CostIncurred)
+    assert (cost.cost_nano_usd, cost.price, cost.hold_nano_usd) == (COST, PRICE, HOLD)
+
+
+async def test_a_failed_attempt_is_made_again_under_a_hold_of_its_own(ledger: RealLedger) -> None:
+    provider = CountingProvider(fails=2)
+    work = await bench(ledger, provider)
+    await work.deliver(1)
+    assert provider.calls == 3
+    assert await work.kinds() == [AttemptFailed, AttemptFailed, RequestCompleted, CostIncurred]
+    await ledger.fold()
+    assert await ledger.held(work.made.key_id) == 0
+
+
+async def test_a_later_delivery_declares_a_silent_worker_lost_and_the_late_cost_replaces_it(ledger: RealLedger) -> None:
+    provider = CountingProvider(waits=True)
+    work = await bench(ledger, provider)
+    hanging = asyncio.create_task(work.deliver(1))
+    await eventually(lambda: provider.calls == 1)
+    second = asyncio.create_task(work.deliver(2))
+    await eventually(lambda: provider.calls == 2)
+    assert await work.kinds() == [AttemptLost]
+    provider.go_on.set()
+    await asyncio.gather(hanging, second)
+    costs = [event for event in await ledger.history(work.made) if isinstance(event, CostIncurred)]
+    assert sorted(cost.attempt for cost in costs) == [1, 2]
+    assert {cost.attempt: cost.replaces_assumed_nano_usd for cost in costs} == {1: HOLD, 2: 0}
+    await ledger.fold()
+    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((2 * COST, 0), 0)
+
+
+async def test_an_attempt_that_is_still_being_made_is_not_declared_lost(ledger: RealLedger) -> None:
+    provider = CountingProvider(waits=True)
+    work = await bench(ledger, provider)
+    first = asyncio.create_task(work.deliver(1))
+    await eventually(lambda: provider.calls == 1)
+    work.attempts.are_said_to_be_made = True  # its heartbeats were lost, and the queue delivers again
+    second = await work.deliver(2)
+    assert (second.acknowledged, second.comes_again_after_s) == (False, ACK_WAIT_S)
+    provider.go_on.set()
+    assert (await first).acknowledged
+    assert (await work.deliver(3)).acknowledged
+    assert provider.calls == 1
+    assert await work.kinds() == [RequestCompleted, CostIncurred]
+
+
+async def test_an_attempt_that_the_budget_does_not_cover_is_not_made(ledger: RealLedger) -> None:
+    provider = CountingProvider(fails=9)
+    work = await bench(ledger, provider, daily_budget_nano_usd=HOLD)
+    await work.deliver(1)
+    assert provider.calls == 1
+    assert await work.kinds() == [AttemptFailed, RequestFailed]
+    assert [failure.code for failure in work.heard.failures] == ["PROVIDER_UNAVAILABLE"], "why the first one failed"
+
+
+async def test_for_who_leaves_before_the_call_there_is_none(
+    ledger: RealLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    work.stream = StreamFormat(surface="native")
+    claim = ledger.claims.claim
+
+    async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
+        found = await claim(request_id, delivery)
+        work.cancellations.note(request_id, is_caller=True)
+        return found
+
+    monkeypatch.setattr(ledger.claims, "claim", claim_and_leave)
+    assert (await work.deliver(1)).acknowledged
+    assert provider.calls == 0
+    cost, failed = await ledger.history(work.made)
+    assert isinstance(cost, CostIncurred)
+    assert isinstance(failed, RequestFailed)
+    assert (cost.cost_nano_usd, failed.code) == (0, "CALLER_LEFT")
+    await ledger.fold()
+    assert await ledger.held(work.made.key_id) == 0
+
+
+async def test_for_who_leaves_between_attempts_no_other_is_made(
+    ledger: RealLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    work.stream = StreamFormat(surface="native")
+
+    async def publish_cancel(_wait_s: float) -> None:
+        work.cancellations.note(work.made.request_id, is_caller=True)
+
+    monkeypatch.setattr(work.handler, "_sleep", publish_cancel)
+    await work.deliver(1)
+    assert provider.calls == 1
+    assert await work.kinds() == [AttemptFailed, CostIncurred, RequestFailed]
+    assert await ledger.balance(work.made.key_id) == (0, 0)
+
+
+async def test_a_plain_request_whose_caller_left_before_the_call_makes_none(
+    ledger: RealLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    work.cancel_on_disconnect = True
+    claim = ledger.claims.claim
+
+    async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
+        found = await claim(request_id, delivery)
+        work.cancellations.note(request_id, is_caller=True)
+        return found
+
+    monkeypatch.setattr(ledger.claims, "claim", claim_and_leave)
+    assert (await work.deliver(1)).acknowledged
+    assert provider.calls == 0
+    not_made, failed = await ledger.history(work.made)
+    assert isinstance(not_made, AttemptFailed)
+    assert isinstance(failed, RequestFailed)
+    assert (not_made.code, failed.code) == ("CALLER_LEFT", "CALLER_LEFT")
+    await ledger.fold()
+    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((0, 0), 0)
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
+    ledger: RealLedger, is_cancelled: bool
+) -> None:
+    provider = CountingProvider(waits=True)
+    work = await bench(ledger, provider)
+    work.cancel_on_disconnect = is_cancelled
+    working = asyncio.create_task(work.deliver(1))
+    await eventually(lambda: provider.calls == 1)
+    work.cancellations.note(work.made.request_id, is_caller=True)
+    if not is_cancelled:
+        provider.go_on.set()
+    assert (await working).acknowledged
+    kinds = [AttemptLost, RequestFailed] if is_cancelled else [RequestCompleted, CostIncurred]
+    assert await work.kinds() == kinds
+    await ledger.fold()
+    spent, assumed = (0, HOLD) if is_cancelled else (COST, 0)
+    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((spent, assumed), 0)
+
+
+class HostileProvider(CountingProvider):
+    """Says what no read model could hold, in its answer and inside its stream."""
+
+    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> ProviderResponse:
+        return ProviderResponse(
+            answer=_answer(),
+            usage=TokenUsage(input=10, output=20),
+            answered_by=POISON,
+            response_id=POISON,
+            finish_reason=POISON,
+        )
+
+    @asynccontextmanager
+    async def stream(self, _request: ChatRequest, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+        async def events() -> AsyncIterator[list[SseEvent]]:
+            yield SseParser().feed(sse(msgspec.json.encode({"error": {"message": POISON, "code": POISON}})))
+
+        yield events()
+
+
+@pytest.mark.parametrize(
+    ("stream", "ending"), [(None, RequestCompleted), (StreamFormat(surface="native"), RequestFailed)]
+)
+async def test_nothing_that_a_provider_says_stops_the_projector(
+    ledger: RealLedger, stream: StreamFormat | None, ending: type
+) -> None:
+    work = await bench(ledger, HostileProvider())
+    work.stream = stream
+    assert (await work.deliver(1)).acknowledged
+    assert set(await work.kinds()) == {CostIncurred, ending}
+    await ledger.fold()
+    assert await ledger.held(work.made.key_id) == 0
+    assert max((len(failure.message) for failure in work.heard.failures), default=0) <= MAX_MESSAGE_CHARS
+
+
+def _answer() -> ChatResponse:
+    return msgspec.convert(
+        {
+            "id": "r",
+            "model": "echo",
+            "provider": "echo",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finishReason": "stop"}],
+            "usage": {"promptTokens": 10, "completionTokens": 20, "totalTokens": 30, "cachedPromptTokens": 0},
+        },
+        ChatResponse,
+    )

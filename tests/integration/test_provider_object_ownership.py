@@ -1,0 +1,88 @@
+"""What lies at a provider under a credential that projects share is for whom it was made, by that provider."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from domain.dialects.passthrough.inspect import read_wire
+from domain.errors import NotFound
+from domain.events import (
+    Event,
+    ProviderConfigured,
+    ProviderKeySet,
+    ProviderRemoved,
+    RequestCompleted,
+    project_stream,
+    provider_stream,
+    request_stream,
+)
+from domain.tokens import TokenUsage
+from infra.event_log import Commit
+from infra.provider_object_ownership import ProviderObjectOwnership
+from tests.integration.ledger import RealLedger
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+GOES_ON = read_wire(b'{"model":"m","input":"x","previous_response_id":"resp_1"}', "openai", "responses")
+CONFIGURED = ProviderConfigured(name="corp", kind="openai", base_url="https://llm.example.com/v1", hint="1234")
+
+
+async def append(ledger: RealLedger, stream: str, at: datetime, *events: Event) -> None:
+    await ledger.log.append(Commit(stream=stream, expected_version=0, project_id="prj_1", at=at, events=events))
+
+
+async def answered(ledger: RealLedger, provider: str, *, admitted_at: datetime = AT, took: timedelta) -> None:
+    completed = RequestCompleted(
+        request_id="req_1",
+        key_id="key_1",
+        operation="responses",
+        model="m",
+        provider=provider,
+        attempt=1,
+        upstream_model="m",
+        answered_by="m",
+        response_id="resp_1",
+        usage=TokenUsage(),
+        latency_ms=took // timedelta(milliseconds=1),
+        request_bytes=1,
+        answer_bytes=1,
+        answer_digest="00",
+    )
+    await append(ledger, request_stream("req_1"), admitted_at + took, completed)
+
+
+async def test_an_answer_is_gone_on_from_by_whom_it_was_made_for(ledger: RealLedger) -> None:
+    await answered(ledger, "openai", took=timedelta(seconds=1))
+    objects = ProviderObjectOwnership(ledger.pool)
+    await objects.check("prj_1", "openai", GOES_ON)
+    with pytest.raises(NotFound):
+        await objects.check("prj_2", "openai", GOES_ON)
+
+
+async def test_what_another_provider_called_its_answer_is_no_answer_of_this_one(ledger: RealLedger) -> None:
+    await answered(ledger, "corp", took=timedelta(seconds=1))
+    with pytest.raises(NotFound):
+        await ProviderObjectOwnership(ledger.pool).check("prj_1", "openai", GOES_ON)
+
+
+async def test_what_a_provider_of_the_projects_own_answered_is_nothing_of_its_namesake(ledger: RealLedger) -> None:
+    await append(ledger, provider_stream("prj_1", "corp"), AT, CONFIGURED, ProviderRemoved(name="corp"))
+    await answered(ledger, "corp", admitted_at=AT - timedelta(seconds=1), took=timedelta(hours=1))
+    with pytest.raises(NotFound):
+        await ProviderObjectOwnership(ledger.pool).check("prj_1", "corp", GOES_ON)
+
+
+async def test_what_was_answered_under_a_key_of_the_projects_own_is_not_under_the_shared_one(
+    ledger: RealLedger,
+) -> None:
+    await append(ledger, project_stream("prj_1"), AT, ProviderKeySet(provider="openai", hint=None))
+    await answered(ledger, "openai", admitted_at=AT - timedelta(hours=1), took=timedelta(seconds=1))
+    with pytest.raises(NotFound):
+        await ProviderObjectOwnership(ledger.pool).check("prj_1", "openai", GOES_ON)
+
+
+async def test_what_was_asked_for_since_the_projects_own_is_gone_counts(ledger: RealLedger) -> None:
+    await append(ledger, provider_stream("prj_1", "corp"), AT, CONFIGURED, ProviderRemoved(name="corp"))
+    await append(ledger, project_stream("prj_1"), AT, ProviderKeySet(provider="openai", hint=None))
+    since = AT + timedelta(minutes=2)
+    await answered(ledger, "corp", admitted_at=since, took=timedelta(seconds=1))
+    await ProviderObjectOwnership(ledger.pool).check("prj_1", "corp", GOES_ON)
