@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from api.native.keys import NewKeyCall, key_settings
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.decoding import invalid
 from domain.errors import InvalidRequest
@@ -40,12 +40,12 @@ def create(project: str | None, data_dir: Path | None, models: tuple[str, ...], 
     """Issue the key NAME; its text is printed this once."""
     settings = _settings({name: value for name, value in given.items() if value is not None}, models)
 
-    async def work(opened: Opened) -> None:
-        async with opened.accounts() as accounts:
-            made = await accounts.issue_key(await opened.project_id(project), settings)
+    async def work(session: AdminSession) -> None:
+        async with session.accounts() as accounts:
+            made = await accounts.issue_key(await session.project_id(project), settings)
         click.echo(f"key  {made.key_id}  {made.text}  (shown this once)")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 @key.command("list")
@@ -54,14 +54,14 @@ def create(project: str | None, data_dir: Path | None, models: tuple[str, ...], 
 def every(project: str | None, data_dir: Path | None) -> None:
     """List the project's keys, without their texts."""
 
-    async def work(opened: Opened) -> None:
-        for record in await keys.keys_of_project(opened.pool, await opened.project_id(project)):
+    async def work(session: AdminSession) -> None:
+        for record in await keys.keys_of_project(session.pool, await session.project_id(project)):
             state = "revoked" if record.revoked_at is not None else record.settings.role
             daily, monthly = record.settings.daily_budget_nano_usd, record.settings.monthly_budget_nano_usd
             budgets = f"daily {_dollars(daily)}  monthly {_dollars(monthly)}"
             click.echo(f"{record.key_id}  …{record.hint}  {state:<7}  {budgets}  {record.settings.name}")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 @key.command()
@@ -71,13 +71,13 @@ def every(project: str | None, data_dir: Path | None) -> None:
 def revoke(key_id: str, project: str | None, data_dir: Path | None) -> None:
     """Revoke the key KEY_ID, for good."""
 
-    async def work(opened: Opened) -> None:
-        async with opened.accounts() as accounts:
-            record = await accounts.key(await opened.project_id(project), key_id)
+    async def work(session: AdminSession) -> None:
+        async with session.accounts() as accounts:
+            record = await accounts.key(await session.project_id(project), key_id)
             await accounts.revoke_key(record)
         click.echo(f"revoked {key_id}")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 def _settings(given: dict[str, object], models: tuple[str, ...]) -> KeySettings:

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from api.native.prices import NewPrice, per_1k, price_set
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.decoding import invalid
 from domain.pricing import Price
@@ -37,13 +37,13 @@ def set_one(data_dir: Path | None, **given: str | None) -> None:
     except msgspec.ValidationError as error:
         fail(invalid(error).message)
 
-    async def work(opened: Opened) -> None:
-        event = await price_set(opened.pool, call)
-        async with opened.price_admin() as setting:
+    async def work(session: AdminSession) -> None:
+        event = await price_set(session.pool, call)
+        async with session.price_admin() as setting:
             await setting.set_price(event)
         click.echo(f"{event.provider}/{event.model} costs that from {event.effective_from.isoformat()} on")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 @click.command()
@@ -53,9 +53,9 @@ def set_one(data_dir: Path | None, **given: str | None) -> None:
 def prices(model: str | None, differing: bool, data_dir: Path | None) -> None:
     """Show what the operator, the specification and the library say, in US dollars per 1,000 tokens in / out."""
 
-    async def work(opened: Opened) -> None:
+    async def work(session: AdminSession) -> None:
         book = PriceBook()
-        book.set_overrides(await price_overrides(opened.pool))
+        book.set_overrides(await price_overrides(session.pool))
         columns = ("override", "specification", "library")
         click.echo(f"{'model':<44} {'used':<14} " + " ".join(f"{name:<24}" for name in columns))
         for one in book.compared(datetime.now(UTC)):
@@ -66,7 +66,7 @@ def prices(model: str | None, differing: bool, data_dir: Path | None) -> None:
                     f"{one.provider + '/' + one.name:<44} {used:<14} {said}" + ("  DIFFERS" if one.differs else "")
                 )
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 def _shown(one: Price | None) -> str:

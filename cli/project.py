@@ -8,7 +8,7 @@ import msgspec
 
 from api.native.budgets import dollars_of, in_nano_usd
 from api.native.projects import InstallationBudgetChange, NewProjectCall
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.errors import InvalidRequest
 from domain.routing import ANTHROPIC, OPENAI
@@ -32,13 +32,13 @@ def create(name: str, openai_key_env: str | None, anthropic_key_env: str | None,
     call = _call(name, openai_key_env, anthropic_key_env)
     given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
 
-    async def work(opened: Opened) -> None:
-        async with opened.accounts() as accounts:
+    async def work(session: AdminSession) -> None:
+        async with session.accounts() as accounts:
             made = await accounts.create_project(call.name, {name: key for name, key in given.items() if key})
         click.echo(f"project  {made.project_id}  {made.name}")
         click.echo(f"key      {made.key.key_id}  {made.key.text}  (shown this once)")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 @project.command("list")
@@ -46,11 +46,11 @@ def create(name: str, openai_key_env: str | None, anthropic_key_env: str | None,
 def every(data_dir: Path | None) -> None:
     """List the projects."""
 
-    async def work(opened: Opened) -> None:
-        for record in await keys.projects(opened.pool):
+    async def work(session: AdminSession) -> None:
+        for record in await keys.projects(session.pool):
             click.echo(f"{record.project_id}  {record.created_at:%Y-%m-%d %H:%M}  {record.name}")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 @project.command()
@@ -71,14 +71,14 @@ def change(project_id: str, installation_daily_budget: str, data_dir: Path | Non
     except (msgspec.ValidationError, InvalidRequest):
         fail(f"--installation-daily-budget {installation_daily_budget!r}: allowed are US dollars, and none")
 
-    async def work(opened: Opened) -> None:
-        async with opened.accounts() as accounts:
+    async def work(session: AdminSession) -> None:
+        async with session.accounts() as accounts:
             record = await accounts.change_project(project_id, settings=settings, provider_keys={})
         shown = dollars_of(record.installation_daily_budget_nano_usd)
         limit = "any amount" if shown is None else f"${shown:f} a day"
         click.echo(f"{record.project_id} may spend {limit} of the installation's provider keys")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 def _call(name: str, openai_key_env: str | None, anthropic_key_env: str | None) -> NewProjectCall:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from projections.quarantine import is_caused_by_data, quarantined_projects
 from projections.rebuild import QuarantineChangedError, RebuildRunningError, rebuild
@@ -22,21 +22,21 @@ def projections() -> None:
 def every(data_dir: Path | None) -> None:
     """Show each projection's position and how far it is behind the log."""
 
-    async def work(opened: Opened) -> None:
-        head = await opened.log.head()
-        rows = await opened.pool.fetch("SELECT projection, position FROM projection_checkpoints")
+    async def work(session: AdminSession) -> None:
+        head = await session.log.head()
+        rows = await session.pool.fetch("SELECT projection, position FROM projection_checkpoints")
         positions = {row["projection"]: row["position"] for row in rows} | {one.name: head for one in INLINE}
         click.echo(f"{'projection':<12} {'position':>10} {'behind':>8}")
         for name in EVERY:
             position = positions.get(name, 0)
             click.echo(f"{name:<12} {position:>10} {max(0, head - position):>8}")
-        for project in await quarantined_projects(opened.pool):
+        for project in await quarantined_projects(session.pool):
             click.echo(
                 f"\nproject {project.project_id} is quarantined since {project.since:%Y-%m-%d %H:%M:%SZ}: "
                 f"event {project.position} cannot be folded ({project.error})"
             )
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 @projections.command("rebuild")
@@ -47,14 +47,14 @@ def rebuild_one(name: str, data_dir: Path | None) -> None:
     if name not in EVERY:
         fail(f"there is no projection {name!r}: there are {', '.join(EVERY)}")
 
-    async def work(opened: Opened) -> None:
+    async def work(session: AdminSession) -> None:
         try:
-            position = await rebuild(opened.pool, opened.log, EVERY[name])
+            position = await rebuild(session.pool, session.log, EVERY[name])
         except (RebuildRunningError, QuarantineChangedError) as error:
             fail(str(error))
         click.echo(f"rebuilt {name} from {position} events")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 @projections.command("release")
@@ -63,9 +63,9 @@ def rebuild_one(name: str, data_dir: Path | None) -> None:
 def release(project_id: str, data_dir: Path | None) -> None:
     """Fold what was left out of the quarantined project PROJECT: once its cause is mended, by an upgrade as a rule."""
 
-    async def work(opened: Opened) -> None:
+    async def work(session: AdminSession) -> None:
         try:
-            released = await Runner(opened.pool, opened.log, FOLDED).release(project_id)
+            released = await Runner(session.pool, session.log, FOLDED).release(project_id)
         except Exception as error:
             if not is_caused_by_data(error):
                 raise
@@ -74,4 +74,4 @@ def release(project_id: str, data_dir: Path | None) -> None:
             fail(f"project {project_id} is not quarantined: `gateway projections list` shows those that are")
         click.echo(f"released {project_id}: {released} events folded")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from api.native.providers import NewProvider
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.decoding import invalid
 from domain.errors import InvalidRequest
@@ -66,13 +66,13 @@ def add(
     except InvalidRequest as error:
         fail(error.message)
 
-    async def work(opened: Opened) -> None:
-        owner = await _owner(opened, project)
-        async with opened.provider_settings() as settings:
+    async def work(session: AdminSession) -> None:
+        owner = await _owner(session, project)
+        async with session.provider_settings() as settings:
             await settings.add(owner, asked, call.api_key)
         click.echo(f"{name} is asked at {asked.base_url}: {name}/{(models or ('MODEL',))[0]}")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 @provider.command("list")
@@ -81,15 +81,15 @@ def add(
 def every(project: str | None, data_dir: Path | None) -> None:
     """List the installation's providers, or a project's own."""
 
-    async def work(opened: Opened) -> None:
-        owner = await _owner(opened, project)
-        async with opened.provider_settings() as settings:
+    async def work(session: AdminSession) -> None:
+        owner = await _owner(session, project)
+        async with session.provider_settings() as settings:
             for record in await settings.every(owner):
                 one = record.provider
                 shown = ", ".join(one.models) if one.models is not None else "any model"
                 click.echo(f"{one.name:<20} {one.kind:<10} {one.base_url}  …{record.hint}  {shown}")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 @provider.command()
@@ -99,14 +99,14 @@ def every(project: str | None, data_dir: Path | None) -> None:
 def remove(name: str, project: str | None, data_dir: Path | None) -> None:
     """Ask the provider NAME no longer."""
 
-    async def work(opened: Opened) -> None:
-        owner = await _owner(opened, project)
-        async with opened.provider_settings() as settings:
+    async def work(session: AdminSession) -> None:
+        owner = await _owner(session, project)
+        async with session.provider_settings() as settings:
             await settings.remove(owner, name)
         click.echo(f"{name} is asked no longer")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
-async def _owner(opened: Opened, project: str | None) -> str:
-    return await opened.project_id(project) if project is not None else INSTALLATION
+async def _owner(session: AdminSession, project: str | None) -> str:
+    return await session.project_id(project) if project is not None else INSTALLATION

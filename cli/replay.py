@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from domain.events import StoredEvent, request_stream
 from infra.event_log import READ_BATCH_EVENTS, Selection
 
@@ -46,11 +46,11 @@ def replay(
         until=_in_utc(until),
     )
 
-    async def work(opened: Opened) -> None:
+    async def work(session: AdminSession) -> None:
         position, left = after, limit
         while left is None or left > 0:
             wanted = READ_BATCH_EVENTS if left is None else min(left, READ_BATCH_EVENTS)
-            events = await opened.log.read_selected(selection, after=position, limit=wanted)
+            events = await session.log.read_selected(selection, after=position, limit=wanted)
             for stored in events:
                 click.echo(_line(stored, as_json=as_json))
             if len(events) < wanted:
@@ -58,7 +58,7 @@ def replay(
             position = events[-1].position
             left = left - len(events) if left is not None else None
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, work)
 
 
 def _line(stored: StoredEvent, *, as_json: bool) -> str:

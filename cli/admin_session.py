@@ -27,7 +27,7 @@ DATA_DIR = click.option(
 )
 
 
-class Opened(Struct, kw_only=True):
+class AdminSession(Struct, kw_only=True):
     """The servers that a command talks to."""
 
     settings: Settings
@@ -85,7 +85,7 @@ class Opened(Struct, kw_only=True):
             await broker.close()
 
 
-def run_opened(data_dir: Path | None, work: Callable[[Opened], Awaitable[Any]]) -> Any:
+def run_in_session(data_dir: Path | None, work: Callable[[AdminSession], Awaitable[Any]]) -> Any:
     """Run a command against the environment's servers, or a running `up`'s; a refusal is one line and exit code 2."""
     settings = settings_for_administration(data_dir)
     assert settings.database_url is not None, "found above"
@@ -98,7 +98,7 @@ def run_opened(data_dir: Path | None, work: Callable[[Opened], Awaitable[Any]]) 
             fail(f"PostgreSQL cannot be reached: {error}")
         log = EventLog(pool, HeldConnection(url, name="gateway command"))
         try:
-            return await work(Opened(settings=settings, pool=pool, log=log))
+            return await work(AdminSession(settings=settings, pool=pool, log=log))
         except GatewayError as error:
             fail(error.message)
         finally:
