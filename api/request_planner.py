@@ -20,6 +20,7 @@ from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within, input_bound, output_bound
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NANO_PER_USD, ZERO, NanoUsd
+from domain.request_identity import RequestIdentity
 from domain.routing import Route, resolve_route, settled_temperature, wants_max_completion_tokens
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
@@ -81,6 +82,7 @@ class RequestPlanner:
                 min_hold = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
         body = _body(request, inference_request, route)
         return RequestContext(
+            identity=_identity(caller, inference_request, route),
             caller=caller,
             inference_request=inference_request,
             route=route,
@@ -165,6 +167,19 @@ def _check_allowed(caller: Caller, model: str) -> None:
     allowed = caller.settings.models
     if allowed is not None and model not in allowed:
         raise Forbidden(f"this key may not use model {model!r}; it may use: {', '.join(allowed)}")
+
+
+def _identity(caller: Caller, inference_request: InferenceRequest, route: Route) -> RequestIdentity:
+    return RequestIdentity(
+        request_id=inference_request.request_id,
+        project_id=caller.project_id,
+        key_id=caller.key_id,
+        operation=inference_request.operation,
+        model=route.model,
+        provider=route.provider,
+        upstream_model=route.upstream_model,
+        metadata=inference_request.metadata,
+    )
 
 
 def _unbounded(request: RequestBody, route: Route) -> str | None:

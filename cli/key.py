@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from api.native.keys import NewKeyCall, key_settings
+from api.native.keys import NewKeyBody, key_settings
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.decoding import invalid
@@ -96,10 +96,10 @@ def _settings(given: dict[str, object], models: tuple[str, ...]) -> KeySettings:
     """Validate the options as the native API validates its fields."""
     if models:
         given["models"] = list(models)
-    names = dict(zip(NewKeyCall.__struct_fields__, NewKeyCall.__struct_encode_fields__, strict=True))
+    names = dict(zip(NewKeyBody.__struct_fields__, NewKeyBody.__struct_encode_fields__, strict=True))
     try:
-        call = msgspec.convert({names[field]: value for field, value in given.items()}, NewKeyCall, strict=False)
-        return KeySettings(**key_settings({name: getattr(call, name) for name in call.__struct_fields__}))
+        body = msgspec.convert({names[field]: value for field, value in given.items()}, NewKeyBody, strict=False)
+        return KeySettings(**key_settings({name: getattr(body, name) for name in body.__struct_fields__}))
     except msgspec.ValidationError as error:
         fail(invalid(error).message)
     except InvalidRequest as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from api.native.prices import NewPrice, per_1k, price_set
+from api.native.prices import NewPriceBody, per_1k, price_set
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.decoding import invalid
@@ -41,15 +41,15 @@ def set_price(data_dir: Path | None, **given: str | None) -> None:
 
     Requests that were admitted earlier keep their price.
     """
-    names = dict(zip(NewPrice.__struct_fields__, NewPrice.__struct_encode_fields__, strict=True))
+    names = dict(zip(NewPriceBody.__struct_fields__, NewPriceBody.__struct_encode_fields__, strict=True))
     try:
         values = {names[field]: value for field, value in given.items() if value is not None}
-        call = msgspec.convert(values, NewPrice, strict=False)
+        body = msgspec.convert(values, NewPriceBody, strict=False)
     except msgspec.ValidationError as error:
         fail(invalid(error).message)
 
     async def run(session: AdminSession) -> None:
-        event = await price_set(session.pool, call)
+        event = await price_set(session.pool, body)
         async with session.price_admin() as setting:
             await setting.set_price(event)
         click.echo(f"{event.provider}/{event.model} has this price from {event.effective_from.isoformat()} on")

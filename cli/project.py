@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from api.native.budgets import dollars_of, in_nano_usd
-from api.native.projects import InstallationBudgetChange, NewProjectCall
+from api.native.projects import InstallationBudgetBody, NewProjectBody
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.errors import InvalidRequest
@@ -32,12 +32,12 @@ def create_project(name: str, openai_key_env: str | None, anthropic_key_env: str
 
     Its first API key, an admin key, is printed once and cannot be shown again.
     """
-    call = _call(name, openai_key_env, anthropic_key_env)
-    given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
+    body = _new_project_body(name, openai_key_env, anthropic_key_env)
+    given = {OPENAI: body.openai_key, ANTHROPIC: body.anthropic_key}
 
     async def run(session: AdminSession) -> None:
         async with session.accounts() as accounts:
-            made = await accounts.create_project(call.name, {name: key for name, key in given.items() if key})
+            made = await accounts.create_project(body.name, {name: key for name, key in given.items() if key})
         click.echo(f"project  {made.project_id}  {made.name}")
         click.echo(f"key      {made.key.key_id}  {made.key.text}  (shown this once)")
 
@@ -72,7 +72,7 @@ def change_project(project_id: str, installation_daily_budget: str, data_dir: Pa
     """
     dollars = None if installation_daily_budget == "none" else installation_daily_budget
     try:
-        body = msgspec.convert({"installationDailyBudget": dollars}, InstallationBudgetChange)
+        body = msgspec.convert({"installationDailyBudget": dollars}, InstallationBudgetBody)
         settings = in_nano_usd({"installation_daily_budget": body.installation_daily_budget})
     except (msgspec.ValidationError, InvalidRequest):
         fail(f"--installation-daily-budget {installation_daily_budget!r}: it must be an amount in US dollars, or none")
@@ -87,7 +87,7 @@ def change_project(project_id: str, installation_daily_budget: str, data_dir: Pa
     run_in_session(data_dir, run)
 
 
-def _call(name: str, openai_key_env: str | None, anthropic_key_env: str | None) -> NewProjectCall:
+def _new_project_body(name: str, openai_key_env: str | None, anthropic_key_env: str | None) -> NewProjectBody:
     """Validate the options as the native API validates its fields."""
     values = {"name": name}
     for field, variable in (("openaiKey", openai_key_env), ("anthropicKey", anthropic_key_env)):
@@ -97,6 +97,6 @@ def _call(name: str, openai_key_env: str | None, anthropic_key_env: str | None) 
                 fail(f"the environment variable {variable} is not set")
             values[field] = key
     try:
-        return msgspec.convert(values, NewProjectCall)
+        return msgspec.convert(values, NewProjectBody)
     except msgspec.ValidationError as error:
         fail(str(error))

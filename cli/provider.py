@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from api.native.providers import NewProvider
+from api.native.providers import NewProviderBody
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.decoding import invalid
@@ -56,7 +56,7 @@ def add_provider(
     if not key:
         fail(f"the environment variable {key_env} is not set")
     try:
-        call = msgspec.convert(
+        body = msgspec.convert(
             {
                 "name": name,
                 "kind": kind,
@@ -65,9 +65,9 @@ def add_provider(
                 "models": models or None,
                 "replacesBuiltin": replaces_builtin,
             },
-            NewProvider,
+            NewProviderBody,
         )
-        provider = call.provider()
+        provider = body.provider()
     except msgspec.ValidationError as error:
         fail(invalid(error).message)
     except InvalidRequest as error:
@@ -76,7 +76,7 @@ def add_provider(
     async def run(session: AdminSession) -> None:
         owner = await _owner(session, project)
         async with session.provider_settings() as settings:
-            await settings.add(owner, provider, call.api_key)
+            await settings.add(owner, provider, body.api_key)
         click.echo(f"added {name} at {provider.base_url}: use {name}/{(models or ('MODEL',))[0]}")
 
     run_in_session(data_dir, run)

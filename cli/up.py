@@ -26,10 +26,10 @@ from infra.broker import Broker, BrokerErrors
 from infra.database import migrate
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from infra.environment_variables import is_token
 from infra.jobs import JobQueue
 from infra.logging import configure_logging
-from infra.settings import Settings, SettingsError, require_master_key, require_other_providers
-from infra.settings_table import ENCRYPTION_KEY_BYTES, is_token
+from infra.settings import ENCRYPTION_KEY_BYTES, Settings, SettingsError, require_master_key, require_other_providers
 
 MASTER_KEY_FILE = "master.key"
 MASTER_KEY_PREFIX = "gw_master_"

@@ -15,10 +15,10 @@ from domain.money import NanoUsd, divide_up
 from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
 
 TOKENS_PER_REQUEST = 64
-"""What a provider's own prompt around a conversation may take: turn markers, the answer's opening."""
+"""The provider's own prompt around a conversation: turn markers, the start of the answer."""
 TOKENS_PER_MESSAGE = 16
 TOKENS_WITH_TOOLS = 1_024
-"""What providers add once a request has tools (Anthropic documents up to 530 tokens)."""
+"""Added by providers if a request has tools (Anthropic documents up to 530 tokens)."""
 TOKENS_PER_TOOL = 64
 TOKENS_PER_IMAGE = 50_000
 """Above every documented formula: OpenAI's tiles in high detail (gpt-4o-mini multiplies them to 48,169 at most for 768

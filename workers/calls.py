@@ -11,7 +11,7 @@ from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.provider_response import ProviderResponse
 from domain.dialects.sse import SseEvent
 from domain.errors import Unavailable
-from domain.events import Operation
+from domain.request_identity import RequestIdentity
 from domain.routing import Kind
 from infra.blobs import Blobs
 from infra.jobs import Job
@@ -27,10 +27,8 @@ _decode_embeddings = msgspec.json.Decoder(EmbeddingsRequest).decode
 class PreparedCall(Struct, frozen=True, kw_only=True):
     """Everything that the attempts at a job have in common."""
 
-    provider: str
+    identity: RequestIdentity
     kind: Kind
-    operation: Operation
-    upstream_model: str
     request: ProviderPayload
     request_bytes: int
     credential: Credential | None
@@ -60,14 +58,12 @@ class ProviderCalls:
         body = job.body
         if body is None:
             assert job.body_blob_id is not None, "a job has a body or names one"
-            body = await self._blobs.read(job.project_id, job.body_blob_id)
+            body = await self._blobs.read(job.identity.project_id, job.body_blob_id)
         if body is None:
             raise Unavailable("the request's body is no longer kept")
         return PreparedCall(
-            provider=job.provider,
+            identity=job.identity,
             kind=job.kind,
-            operation=job.operation,
-            upstream_model=job.upstream_model,
             request=await offload(len(body), _request, job, body),
             request_bytes=len(body),
             credential=await self._credential(job),
@@ -92,27 +88,25 @@ class ProviderCalls:
 
     async def _credential(self, job: Job) -> Credential | None:
         """None where there is no key, or where the provider is no longer what it was when the job was admitted."""
-        access = await self._keys.access(job.project_id, job.provider)
-        if access is None or (access.kind or job.provider, access.base_url) != (job.kind, job.base_url):
+        access = await self._keys.access(job.identity.project_id, job.identity.provider)
+        if access is None or (access.kind or job.identity.provider, access.base_url) != (job.kind, job.base_url):
             return None
         if job.needs_own_credential and not access.is_own:
             return None
         if access.base_url is None:
-            return Credential(access.key, self._base_urls.get(job.provider))
+            return Credential(access.key, self._base_urls.get(job.identity.provider))
         return Credential(access.key, access.base_url, is_callers=True)
 
 
 def _request(job: Job, body: bytes) -> ProviderPayload:
     if job.is_passthrough:
         return body
-    return _decode_chat(body) if job.operation == "chat" else _decode_embeddings(body)
+    return _decode_chat(body) if job.identity.operation == "chat" else _decode_embeddings(body)
 
 
 def _call(prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]) -> ProviderCall:
     return ProviderCall(
-        provider=prepared.provider,
-        operation=prepared.operation,
-        upstream_model=prepared.upstream_model,
+        identity=prepared.identity,
         credential=prepared.credential,
         timeout_s=timeout_s,
         headers=prepared.headers,

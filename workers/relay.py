@@ -157,8 +157,12 @@ class TranslatingRelay:
 
     def __init__(self, job: Job) -> None:
         assert job.stream is not None, "a streamed job"
-        self.reader: StreamReader = _reader(job, model=job.model)
-        self._assembler = ChatAssembler(provider=job.provider, model=job.model) if job.cache_key is not None else None
+        self.reader: StreamReader = _reader(job, model=job.identity.model)
+        self._assembler = (
+            ChatAssembler(provider=job.identity.provider, model=job.identity.model)
+            if job.cache_key is not None
+            else None
+        )
         self._write, self._end = _writer(job)
 
     def take(self, events: Sequence[SseEvent], sent: list[bytes]) -> None:
@@ -194,7 +198,7 @@ _READERS: dict[tuple[str, str], Callable[..., StreamReader]] = {
 
 def _reader(job: Job, model: str | None) -> StreamReader:
     keep = job.is_passthrough and job.cache_key is not None
-    return _READERS[dialect_of(job.kind), job.operation](model=model, keep=keep)
+    return _READERS[dialect_of(job.kind), job.identity.operation](model=model, keep=keep)
 
 
 def _writer(job: Job) -> tuple[Callable[[ChatChunk], bytes], Callable[[StreamSummary], bytes]]:

@@ -89,7 +89,7 @@ class StreamedAttempts:
     async def _pass_on(
         self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", timeout_s: float
     ) -> GatewayError | None:
-        provider = ctx.job.provider
+        provider = ctx.job.identity.provider
         has_opened = False
         try:
             async with self._calls.stream(ctx.prepared, timeout_s) as batches:

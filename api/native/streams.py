@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from api.inference import InferenceResponse
-from api.native.envelope import FailureEnvelope, Stream
+from api.native.envelope import FailureEnvelope
+from api.native.openapi import Stream
 from api.request_context import InferenceRequest
 from domain.canonical.chat import ChatResponse
 from domain.canonical.stream import ChatChunk, replay_chat

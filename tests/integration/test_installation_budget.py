@@ -52,7 +52,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     assert (await ledger.admission.admit(ask(held, hold=60))).outcome == "admitted"
     waiting = await ledger.admission.admit(ask(shared(project, second), hold=60))
     assert (waiting.outcome, waiting.window and waiting.window.name) == ("full", INSTALLATION_WINDOW)
-    assert await ledger.claims.claim(held.request_id, 1)
+    assert await ledger.claims.claim(held.identity.request_id, 1)
     today = datetime.now(UTC).date()
     with pytest.raises(BudgetExhausted):
         await ledger.claims.admit_next(held, 2, 2, NanoUsd(60), today)
@@ -69,7 +69,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     own, fits = attempt(project, second), shared(project, second)
     assert (await ledger.admission.admit(ask(own, hold=10**9))).outcome == "admitted"
     assert (await ledger.admission.admit(ask(shared(other, bystander), hold=10**9))).outcome == "admitted"
-    assert await ledger.admission.drop(own.request_id)
+    assert await ledger.admission.drop(own.identity.request_id)
     admitted = await ledger.admission.admit(ask(fits, hold=40))
     assert (admitted.outcome, admitted.limit_status.budget_left_nano_usd) == ("admitted", 0)
 

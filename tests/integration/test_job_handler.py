@@ -165,9 +165,7 @@ class Bench:
     def job(self, price: Price | None) -> Job:
         made = self.made
         return make_job(
-            request_id=made.request_id,
-            project_id=made.project_id,
-            key_id=made.key_id,
+            identity=made.identity,
             price=price,
             body=msgspec.json.encode(ChatRequest(messages=[UserMessage(content="x")], model="echo")),
             stream=self.stream,
@@ -212,7 +210,7 @@ async def test_calling_without_a_claim_would_be_noticed(ledger: RealLedger, monk
 async def test_a_job_that_nobody_admitted_is_not_called_for(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
-    assert await ledger.admission.drop(work.made.request_id)
+    assert await ledger.admission.drop(work.made.identity.request_id)
     assert (await work.deliver(1)).acknowledged
     assert provider.calls == 0
 
@@ -241,7 +239,7 @@ async def test_a_failed_attempt_is_made_again_under_a_hold_of_its_own(ledger: Re
     assert provider.calls == 3
     assert await work.kinds() == [AttemptFailed, AttemptFailed, RequestCompleted, CostIncurred]
     await ledger.fold()
-    assert await ledger.held(work.made.key_id) == 0
+    assert await ledger.held(work.made.identity.key_id) == 0
 
 
 async def test_a_later_delivery_declares_a_silent_worker_lost_and_the_late_cost_replaces_it(ledger: RealLedger) -> None:
@@ -258,7 +256,10 @@ async def test_a_later_delivery_declares_a_silent_worker_lost_and_the_late_cost_
     assert sorted(cost.attempt for cost in costs) == [1, 2]
     assert {cost.attempt: cost.replaces_assumed_nano_usd for cost in costs} == {1: HOLD, 2: 0}
     await ledger.fold()
-    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((2 * COST, 0), 0)
+    assert (await ledger.balance(work.made.identity.key_id), await ledger.held(work.made.identity.key_id)) == (
+        (2 * COST, 0),
+        0,
+    )
 
 
 async def test_an_attempt_that_is_still_being_made_is_not_declared_lost(ledger: RealLedger) -> None:
@@ -306,7 +307,7 @@ async def test_for_who_leaves_before_the_call_there_is_none(
     assert isinstance(failed, RequestFailed)
     assert (cost.cost_nano_usd, failed.code) == (0, "CALLER_LEFT")
     await ledger.fold()
-    assert await ledger.held(work.made.key_id) == 0
+    assert await ledger.held(work.made.identity.key_id) == 0
 
 
 async def test_for_who_leaves_between_attempts_no_other_is_made(
@@ -317,13 +318,13 @@ async def test_for_who_leaves_between_attempts_no_other_is_made(
     work.stream = StreamFormat(surface="native")
 
     async def publish_cancel(_wait_s: float) -> None:
-        work.cancellations.note(work.made.request_id, is_caller=True)
+        work.cancellations.note(work.made.identity.request_id, is_caller=True)
 
     monkeypatch.setattr(work.handler, "_sleep", publish_cancel)
     await work.deliver(1)
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, CostIncurred, RequestFailed]
-    assert await ledger.balance(work.made.key_id) == (0, 0)
+    assert await ledger.balance(work.made.identity.key_id) == (0, 0)
 
 
 async def test_a_plain_request_whose_caller_left_before_the_call_makes_none(
@@ -347,7 +348,10 @@ async def test_a_plain_request_whose_caller_left_before_the_call_makes_none(
     assert isinstance(failed, RequestFailed)
     assert (not_made.code, failed.code) == ("CALLER_LEFT", "CALLER_LEFT")
     await ledger.fold()
-    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((0, 0), 0)
+    assert (await ledger.balance(work.made.identity.key_id), await ledger.held(work.made.identity.key_id)) == (
+        (0, 0),
+        0,
+    )
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
@@ -359,7 +363,7 @@ async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
     work.cancel_on_disconnect = is_cancelled
     working = asyncio.create_task(work.deliver(1))
     await eventually(lambda: provider.calls == 1)
-    work.cancellations.note(work.made.request_id, is_caller=True)
+    work.cancellations.note(work.made.identity.request_id, is_caller=True)
     if not is_cancelled:
         provider.go_on.set()
     assert (await working).acknowledged
@@ -367,7 +371,10 @@ async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
     assert await work.kinds() == kinds
     await ledger.fold()
     spent, assumed = (0, HOLD) if is_cancelled else (COST, 0)
-    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((spent, assumed), 0)
+    assert (await ledger.balance(work.made.identity.key_id), await ledger.held(work.made.identity.key_id)) == (
+        (spent, assumed),
+        0,
+    )
 
 
 class HostileProvider(CountingProvider):
@@ -401,7 +408,7 @@ async def test_nothing_that_a_provider_says_stops_the_projector(
     assert (await work.deliver(1)).acknowledged
     assert set(await work.kinds()) == {CostIncurred, ending}
     await ledger.fold()
-    assert await ledger.held(work.made.key_id) == 0
+    assert await ledger.held(work.made.identity.key_id) == 0
     assert max((len(failure.message) for failure in work.heard.failures), default=0) <= MAX_MESSAGE_CHARS
 
 

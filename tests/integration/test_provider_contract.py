@@ -19,6 +19,7 @@ from domain.errors import (
 )
 from domain.routing import ANTHROPIC, ECHO, OPENAI
 from infra.outbound import AddressRefused
+from tests.jobs import make_identity
 from tests.provider.running import RunningProvider
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS
@@ -48,9 +49,7 @@ class RequestContext:
         self, prompt: str, *, timeout_s: float = 10, key: str | None = "sk-canary", address: str | None = None
     ) -> ProviderResponse:
         call = ProviderCall(
-            provider=self.name,
-            operation="chat",
-            upstream_model=MODELS[self.name],
+            identity=make_identity(provider=self.name, upstream_model=MODELS[self.name]),
             credential=Credential(key, address or self.addresses.get(self.name)) if key else None,
             timeout_s=timeout_s,
         )
@@ -141,9 +140,7 @@ async def test_an_address_that_callers_gave_is_called_only_where_it_is_public(
     sessions = Sessions(allow_loopback=allow_loopback)
     address = provider.openai_base_url.replace("127.0.0.1", host)
     call = ProviderCall(
-        provider="named",
-        operation="chat",
-        upstream_model="m",
+        identity=make_identity(provider="named", upstream_model="m"),
         credential=Credential("sk-canary", address, is_callers=True),
         timeout_s=10,
     )
@@ -168,7 +165,7 @@ async def test_a_name_that_leads_into_our_own_network_is_not_called() -> None:
 async def test_what_came_before_a_stream_broke_is_given_to_who_reads_late(provider: RunningProvider) -> None:
     sessions = Sessions(allow_loopback=True)
     credential = Credential("sk-canary", provider.openai_base_url)
-    call = ProviderCall(provider="openai", operation="chat", upstream_model="m", credential=credential, timeout_s=10)
+    call = ProviderCall(identity=make_identity(provider="openai"), credential=credential, timeout_s=10)
     asked = ChatRequest(messages=[UserMessage(content="[[cut=5]]")])
     read: list[bytes] = []
 
@@ -194,7 +191,7 @@ async def test_an_address_that_callers_gave_is_told_nothing_of_the_environment(
     sessions = Sessions(allow_loopback=True)
     for kind, address in ((OPENAI, provider.openai_base_url), (ANTHROPIC, provider.anthropic_base_url)):
         credential = Credential("sk-callers", address, is_callers=True)
-        call = ProviderCall(provider="named", operation="chat", upstream_model="m", credential=credential, timeout_s=10)
+        call = ProviderCall(identity=make_identity(provider="named"), credential=credential, timeout_s=10)
         await PROVIDERS[kind](sessions).ask(ChatRequest(messages=[UserMessage(content="x")]), call)
     await sessions.close()
     told = provider.requests()

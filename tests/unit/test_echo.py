@@ -9,8 +9,9 @@ import pytest
 from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.errors import ProviderRejected
+from tests.jobs import make_identity
 from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
-from workers.providers.provider import InferenceRequest, ProviderCall
+from workers.providers.provider import ProviderCall, ProviderPayload
 
 MAX_BLOCKED_S = 1.0
 """Generous: the largest requests take some 20 ms."""
@@ -18,9 +19,7 @@ MAX_BLOCKED_S = 1.0
 
 def call(operation: str) -> ProviderCall:
     return ProviderCall(
-        provider="echo",
-        operation=operation,  # type: ignore[arg-type]  # one of the operations
-        upstream_model="echo",
+        identity=make_identity(operation=operation),
         credential=None,
         timeout_s=10,
     )
@@ -44,7 +43,7 @@ def embeddings(inputs: int, dimensions: int | None = None) -> EmbeddingsRequest:
         (chat("x " * 128_001), "messages"),
     ],
 )
-async def test_a_request_beyond_its_limits_is_rejected(request_: InferenceRequest, field: str) -> None:
+async def test_a_request_beyond_its_limits_is_rejected(request_: ProviderPayload, field: str) -> None:
     operation = "embeddings" if isinstance(request_, EmbeddingsRequest) else "chat"
     before = time.process_time()
     with pytest.raises(ProviderRejected, match=f"`{field}`"):

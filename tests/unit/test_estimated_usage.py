@@ -40,7 +40,8 @@ def test_what_was_shown_counts_by_its_bytes_and_the_prompt_by_its_bound() -> Non
 
 
 def test_the_provider_is_believed_about_the_prompt_where_it_has_said_it() -> None:
-    job = replace(JOB, provider="anthropic", kind="anthropic", stream=StreamFormat(surface="anthropic"))
+    identity = replace(JOB.identity, provider="anthropic")
+    job = replace(JOB, identity=identity, kind="anthropic", stream=StreamFormat(surface="anthropic"))
     assert counted(job, MESSAGE_BEGUN, elapsed_s=60) == TokenUsage(input=7, cache_read=2, output=UNDER_WAY_TOKENS)
 
 

@@ -24,6 +24,7 @@ from domain.money import MAX_NANO_USD, NANO_PER_USD, NanoUsd
 from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
 from domain.sanitize import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
 from domain.tokens import MAX_TOKENS, TokenUsage
+from tests.jobs import make_identity
 from tests.unit.sdk_streams import events_of
 from workers import outcome
 
@@ -33,15 +34,7 @@ CONTENT_FIELDS = ChatRequest(model="m", messages=[UserMessage(content="x")])
 TEXTS = EmbeddingsRequest(input="x")
 POISON = "bad\x00thing" + "x" * 2_000_000
 CLEAN = "badthing"
-SUBJECT = outcome.RequestIdentity(
-    request_id="req",
-    key_id="key",
-    operation="chat",
-    model="m",
-    provider="mine",
-    upstream_model="m",
-    metadata=None,
-)
+IDENTITY = make_identity(model="m", provider="mine", upstream_model="m")
 OF_ATTEMPT: dict[str, Any] = {"attempt": 1, "hold_nano_usd": NanoUsd(0), "budget_day": date(2026, 3, 30)}
 
 
@@ -237,7 +230,7 @@ def test_what_a_provider_says_inside_its_stream_is_short_and_clean(reader: Any, 
 
 def test_what_stands_in_an_event_is_short_and_clean_whoever_read_it() -> None:
     completed = outcome.completed(
-        SUBJECT,
+        IDENTITY,
         attempt=1,
         answered_by=POISON,
         response_id=POISON,
@@ -252,9 +245,9 @@ def test_what_stands_in_an_event_is_short_and_clean_whoever_read_it() -> None:
     rejected = ProviderRejected(POISON, provider="mine", status=400)
     events = [
         completed,
-        outcome.attempt_ended(SUBJECT, rejected, **OF_ATTEMPT),
-        outcome.attempt_not_made(SUBJECT, rejected, **OF_ATTEMPT),
-        outcome.request_failed(SUBJECT, code="X", message=POISON, status=None, latency_ms=0),
+        outcome.attempt_ended(IDENTITY, rejected, **OF_ATTEMPT),
+        outcome.attempt_not_made(IDENTITY, rejected, **OF_ATTEMPT),
+        outcome.request_failed(IDENTITY, code="X", message=POISON, status=None, latency_ms=0),
     ]
     written = [json(event) for event in events]
     assert [CLEAN.encode() in event for event in written] == [True] * 4

@@ -9,10 +9,10 @@ from domain.tokens import TokenUsage
 from infra.jobs import StreamFormat
 from tests.unit.sdk_streams import events_of
 from tests.unit.test_estimated_usage import JOB
-from workers.relay import End, make_relay
+from workers.relay import StreamSummary, make_relay
 
 USAGE = b'"usage":{"prompt_tokens":1,"completion_tokens":2}'
-END = End(usage=TokenUsage(input=1, output=2), cost_usd=Decimal("0.5"), latency_ms=1)
+END = StreamSummary(usage=TokenUsage(input=1, output=2), cost_usd=Decimal("0.5"), latency_ms=1)
 
 
 def chunk(index: int, text: bytes, finish: bytes = b"null") -> bytes:

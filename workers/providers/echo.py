@@ -71,12 +71,12 @@ def _chat(request: ChatRequest, call: ProviderCall) -> ProviderResponse:
         answer=ChatResponse(
             id=identity,
             model=request.model,
-            provider=call.provider,
+            provider=call.identity.provider,
             choices=[Choice(index=0, message=AnswerMessage(content=content), finish_reason=finish)],
             usage=answer_usage(usage),
         ),
         usage=usage,
-        answered_by=call.upstream_model,
+        answered_by=call.identity.upstream_model,
         response_id=identity,
         finish_reason=finish,
     )
@@ -95,12 +95,12 @@ def _embed(request: EmbeddingsRequest, call: ProviderCall) -> ProviderResponse:
     return ProviderResponse(
         answer=EmbeddingsResponse(
             model=request.model,
-            provider=call.provider,
+            provider=call.identity.provider,
             embeddings=[Embedding(index=index, embedding=_vector(text, size)) for index, text in enumerate(texts)],
             usage=answer_usage(usage),
         ),
         usage=usage,
-        answered_by=call.upstream_model,
+        answered_by=call.identity.upstream_model,
         response_id=f"echo-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:24]}",
     )
 
@@ -115,14 +115,14 @@ def _count_words(texts: Sequence[str], field: str, call: ProviderCall) -> int:
     if sum(map(len, texts)) > MAX_INPUT_CHARS:
         raise _rejected(f"`{field}` may have {MAX_INPUT_CHARS} characters at most", call)
     words = sum(len(text.split()) for text in texts)
-    limits = model_limits(call.upstream_model)
+    limits = model_limits(call.identity.upstream_model)
     if limits is not None and words > limits.context_window:
         raise _rejected(f"`{field}` has {words} words; {limits.context_window} is the most", call)
     return words
 
 
 def _rejected(message: str, call: ProviderCall) -> ProviderRejected:
-    return ProviderRejected(message, provider=call.provider, status=400)
+    return ProviderRejected(message, provider=call.identity.provider, status=400)
 
 
 async def _spoken(answer: ChatResponse, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:

@@ -10,7 +10,7 @@ from domain.canonical.chat import ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.provider_response import ProviderResponse
 from domain.dialects.sse import SseEvent
-from domain.events import Operation
+from domain.request_identity import RequestIdentity
 
 ProviderPayload = ChatRequest | EmbeddingsRequest | bytes
 """A canonical request, or the body of one in the provider's own dialect."""
@@ -36,10 +36,7 @@ async def no_turn() -> None:
 class ProviderCall(Struct, frozen=True, kw_only=True):
     """How a request is to be asked."""
 
-    provider: str
-    """Its name, for what is said of it."""
-    operation: Operation
-    upstream_model: str
+    identity: RequestIdentity
     credential: Credential | None
     """None: there is none for this provider."""
     timeout_s: float

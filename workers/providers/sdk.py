@@ -6,7 +6,6 @@ report a connection that was lost half-way, which may have been charged, as one 
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from io import BytesIO
@@ -14,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from cachetools import LRUCache
 from yarl import URL
 
 from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
@@ -105,40 +105,40 @@ class SdkProvider:
         self._sessions = sessions
         self._make_target = make_target
         self._endpoints = endpoints
-        self._targets: OrderedDict[Credential, Target] = OrderedDict()
+        self._targets: LRUCache[Credential, Target] = LRUCache(MAX_CREDENTIALS)
 
     async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
         """Send the request in the vendor's dialect and read the answer."""
-        endpoint = self._endpoints[call.operation]
+        endpoint = self._endpoints[call.identity.operation]
         if isinstance(request, bytes):
             content = request
         else:
-            content = await offload(call.request_bytes, _written, endpoint, request, call.upstream_model)
+            content = await offload(call.request_bytes, _written, endpoint, request, call.identity.upstream_model)
         async with self._opened(endpoint.path, content, call, is_passed_on=content is request) as response:
             body = await read_answer(response, call)
         try:
             if isinstance(request, bytes):
                 return await offload(len(body), endpoint.meter, body)
             assert endpoint.read is not None, "what is written can be read"
-            return await offload(len(body), endpoint.read, body, request, call.provider)
+            return await offload(len(body), endpoint.read, body, request, call.identity.provider)
         except UnreadableResponse as error:
-            message = f"{call.provider} sent an answer that cannot be read: {error}"
-            raise ProviderLost(message, provider=call.provider) from error
+            message = f"{call.identity.provider} sent an answer that cannot be read: {error}"
+            raise ProviderLost(message, provider=call.identity.provider) from error
 
     @asynccontextmanager
     async def stream(
         self, request: ProviderPayload, call: ProviderCall
     ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Send the request and give the events of the answer."""
-        endpoint = self._endpoints[call.operation]
+        endpoint = self._endpoints[call.identity.operation]
         if isinstance(request, bytes):
             content = request
         else:
             content = await offload(
-                call.request_bytes, _written, endpoint, request, call.upstream_model, endpoint.streamed
+                call.request_bytes, _written, endpoint, request, call.identity.upstream_model, endpoint.streamed
             )
         opened = self._opened(endpoint.path, content, call, is_passed_on=content is request)
-        async with opened as response, aclosing(_events(response, call.provider)) as events:
+        async with opened as response, aclosing(_events(response, call.identity.provider)) as events:
             yield events
 
     @asynccontextmanager
@@ -148,7 +148,7 @@ class SdkProvider:
         """Send bytes; the answer, whose status is 200. `from None` keeps the transport's errors, which hold the
         request, out of traces.
         """
-        provider = call.provider
+        provider = call.identity.provider
         if call.credential is None:
             raise ProviderCredentials(
                 f"there is no key for {provider}: give the project one (PATCH /api/v1/projects/me) or the installation "
@@ -184,8 +184,6 @@ class SdkProvider:
             if credential.is_callers:
                 self._check(credential, provider)
             known = self._targets[credential] = self._make_target(credential)
-            if len(self._targets) > MAX_CREDENTIALS:
-                self._targets.popitem(last=False)
         return known
 
     def _check(self, credential: Credential, provider: str) -> None:
@@ -241,7 +239,9 @@ async def read_answer(
         async for part in response.content.iter_any():
             size += len(part)
             if size > MAX_ANSWER_BYTES:
-                raise ProviderLost(f"{call.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.provider)
+                raise ProviderLost(
+                    f"{call.identity.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.identity.provider
+                )
             buffer.write(part)
             if size > LARGE_ANSWER_BYTES:
                 if turn_at_s is None:
