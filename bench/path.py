@@ -130,6 +130,7 @@ async def trace(url: str, key: str, *, show: Callable[[Kind], bool]) -> None:
     numbers = itertools.count()
     idle = Trace()
     async with aiohttp.ClientSession(headers={"authorization": f"Bearer {key}"}) as session:
+        await send(session, url, KINDS[0], next(numbers))  # both processes are ready
         with idle.running():
             await asyncio.sleep(IDLE_S)
         for kind in KINDS:
