@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from msgspec import Struct, field
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
@@ -23,15 +24,14 @@ FOLLOWERS_TIMEOUT_S = 0.5
 Result = TypeVar("Result")
 
 
-class Cancellation:
+class Cancellation(Struct, eq=False):
     """What was published about the callers of one job."""
 
-    def __init__(self, broker: Broker, job: Job) -> None:
-        self._broker = broker
-        self._job = job
-        self.caller_is_gone = False
-        self.published = asyncio.Event()
-        """Set by each cancellation; `has_no_waiters` clears it."""
+    broker: Broker
+    job: Job
+    caller_is_gone: bool = False
+    published: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by each cancellation; `has_no_waiters` clears it."""
 
     def note(self, *, is_caller: bool) -> None:
         """Take one cancellation: of the job's caller, or of a follower."""
@@ -43,7 +43,7 @@ class Cancellation:
         self.published.clear()  # a cancellation during the request below is looked at next
         if not self.caller_is_gone:
             return False
-        return self._job.cache_key is None or not await self._has_followers()
+        return self.job.cache_key is None or not await self._has_followers()
 
     async def or_cancelled(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work`, and cancel it once nothing waits for its result.
@@ -71,9 +71,9 @@ class Cancellation:
 
     async def _has_followers(self) -> bool:
         """Return True if an API process has a follower of the job, or if it cannot be found out."""
-        subject = followers_subject(self._job.identity.request_id)
+        subject = followers_subject(self.job.identity.request_id)
         try:
-            await self._broker.client.request(subject, b"", timeout=FOLLOWERS_TIMEOUT_S)
+            await self.broker.client.request(subject, b"", timeout=FOLLOWERS_TIMEOUT_S)
         except NoRespondersError:
             return False
         except BrokerErrors:  # the answer is not thrown away on a guess

@@ -113,7 +113,8 @@ class JobPool:
             await asyncio.gather(ticking, return_exceptions=True)
 
     def _start_next(self) -> None:
-        while (job := self._queue.start()) is not None:
+        while (entry := self._queue.start()) is not None:
+            _, _, job = entry
             job.left_queue()
             job.task = asyncio.get_running_loop().create_task(self._work(job))
             job.task.add_done_callback(partial(self._done, job))

@@ -1,9 +1,10 @@
-"""A worker: wires its parts, pulls until it is told to stop."""
+"""A worker process: wires its parts and pulls jobs until it is stopped."""
 
 import asyncio
 import os
 import socket
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -40,10 +41,11 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Of each lane's deliveries that wait for a slot or are under way."""
 
 log = structlog.get_logger(__name__)
+_now = partial(datetime.now, UTC)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Complete jobs until `stop`, then finish those in hand."""
+    """Handle jobs until `stop`, then finish those that have begun."""
     assert settings.database_url is not None, "checked by the command"
     assert settings.encryption_key is not None, "checked by the command"
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
@@ -137,7 +139,3 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await broker.close()
     await pool.close()
     log.info("worker_stopped")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
