@@ -115,7 +115,7 @@ class Requests:
         """Merge what the events say, first among themselves, then with the rows."""
         rows: dict[str, dict[str, Any]] = {}
         for stored in events:
-            said = _says(stored)
+            said = _changed_columns(stored)
             if said is not None:
                 _merge(rows, stored, said)
         if rows:
@@ -177,7 +177,7 @@ async def get_request(pool: Pool, project_id: str, request_id: str) -> RequestVi
     return _view(row) if row is not None else None
 
 
-def _says(stored: StoredEvent) -> dict[str, Any] | None:
+def _changed_columns(stored: StoredEvent) -> dict[str, Any] | None:
     """Return the columns that an event sets in its request's row; None if it is about no request."""
     match stored.event:
         case RequestCompleted() as event:
