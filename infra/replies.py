@@ -43,17 +43,17 @@ PENDING_FRAMES_LIMIT = 1_000_000
 
 
 class Completed(Struct, frozen=True, kw_only=True):
-    """An answer as the log knows it."""
+    """An answer that is in the log."""
 
     attempt: int
     digest: bytes
     receipt: Receipt
     size_bytes: int | None = None
-    """None: the worker's commit frame does not say."""
+    """None: a commit frame does not have it."""
 
 
 class Committed(Struct, frozen=True):
-    """The answer is in the log, and this is it. `body` None: its frames were lost, the log may have it."""
+    """The answer, which is in the log. `body` None: its frames were lost; the log may have it."""
 
     attempt: int
     body: bytes | None
@@ -61,7 +61,7 @@ class Committed(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """There is no answer, and this is why."""
+    """There is no answer, and why."""
 
     failure: Failure
 
@@ -75,21 +75,21 @@ class Collector(Protocol):
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Changes with every frame that is of use."""
+        """Changes with every frame that brings something."""
         ...
 
     def take(self, frame: Frame) -> None:
-        """Take the next."""
+        """Take the next frame."""
 
     def begin_again(self) -> bool:
-        """Forget what came, for another attempt; False where the caller was given some of it."""
+        """Drop what came, for another attempt. False if the caller was given some of it."""
         ...
 
     def fail(self, error: Overloaded) -> None:
-        """Give up: there is no room for what came."""
+        """End with an error: there is no room for what came."""
 
     def end_by_log(self, end: Completed | Failure) -> None:
-        """Take the end that the log has, if its frames have not come."""
+        """Take the end that the log has, unless its frames have come."""
 
 
 class _Waiter:
@@ -102,7 +102,7 @@ class _Waiter:
         self._bytes = 0
         self._resends = resends
         self._completed: Completed | None = None
-        """It is known before all of the body is here."""
+        """Set if the commit came before all of the body."""
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -145,7 +145,7 @@ class _Waiter:
             self._complete(end)
 
     def _complete(self, completed: Completed, *, is_last_look: bool = False) -> None:
-        """End with the body, if it is whole; else with none, once it is clear that none will come."""
+        """End with the body if it is complete; without it once its frames will not come any more."""
         attempt, receipt = completed.attempt, completed.receipt
         parts = [part for _, part in sorted(self._parts.get(attempt, {}).items())]
         body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -165,7 +165,7 @@ class _Waiter:
 
 
 class ReplyInbox:
-    """The API's end: one subscription for every request of the process."""
+    """Receives the frames of all requests of one API process, over one subscription."""
 
     def __init__(self, broker: Broker, api_id: str) -> None:
         self._client = broker.client
@@ -176,7 +176,7 @@ class ReplyInbox:
         self._subscription: Subscription | None = None
 
     async def open(self) -> None:
-        """Start to listen."""
+        """Subscribe."""
         self._subscription = await self._client.subscribe(
             reply_subject(self._api_id, "*"),
             cb=self._take,
@@ -211,15 +211,15 @@ class ReplyInbox:
             self._jobs.pop(request_id, None)
 
     def keep_job(self, job: Job) -> None:
-        """Keep a job for as long as its request is waited for: it may have to be dispatched again."""
+        """Keep a job while its request is waited for: it may have to be dispatched again."""
         self._jobs[job.identity.request_id] = job
 
     def job(self, request_id: str) -> Job | None:
-        """The job of a request that is waited for."""
+        """Return the job of a request that is waited for."""
         return self._jobs.get(request_id)
 
     def collectors(self) -> list[tuple[str, Collector]]:
-        """The requests that are waited for at this moment."""
+        """Return the requests that are waited for at this moment."""
         return list(self._waiters.items())
 
     def end_by_log(self, request_id: str, end: Completed | Failure) -> None:
@@ -228,7 +228,7 @@ class ReplyInbox:
             waiter.end_by_log(end)
 
     def resends(self, request_id: str) -> Resends:
-        """Asks the workers for a request's frames."""
+        """Make what requests a request's missing frames from the workers."""
         return Resends(partial(self._ask_again, request_id))
 
     def _ask_again(self, request_id: str, attempt: int, number: int) -> None:
@@ -236,11 +236,14 @@ class ReplyInbox:
         self._publish(resend_subject(request_id), _encode(Resend(attempt, number)), reply=self.subject(request_id))
 
     def publish_cancel(self, request_id: str, *, as_follower: bool = False) -> None:
-        """Say, without waiting for it to be said, that the caller of a stream has left, or one who waited with it."""
+        """Publish, without waiting, that a request's caller has disconnected, or a follower.
+
+        The other end is `infra/cancellations.py`.
+        """
         self._publish(cancel_subject(request_id), FOLLOWER if as_follower else CALLER)
 
     def _publish(self, subject: str, payload: bytes, *, reply: str = "") -> None:
-        """Publish without waiting; what is lost with the connection is asked for again, or costs a little more."""
+        """Publish without waiting. What is lost with the connection is requested again, or costs a little more."""
 
         async def publish() -> None:
             with suppress(*BrokerErrors):
@@ -252,9 +255,9 @@ class ReplyInbox:
 
     @asynccontextmanager
     async def follow(self, request_id: str) -> AsyncIterator[asyncio.Event]:
-        """Listen, until the block ends, for the end of a request that any process may have admitted.
+        """Follow a request that any process may have admitted: the event is set when it ends.
 
-        Until then it is awaited: it goes on when its own caller leaves.
+        Until the block ends the request has a follower, so it goes on if its own caller disconnects.
         """
         ended = asyncio.Event()
 
@@ -275,7 +278,7 @@ class ReplyInbox:
                 self.publish_cancel(request_id, as_follower=True)
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Unsubscribe."""
         await asyncio.gather(*self._publishing)
         if self._subscription is not None:
             await self._subscription.unsubscribe()
