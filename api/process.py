@@ -26,6 +26,7 @@ from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
 from api.response_cache import ResponseCache
 from api.services import Services
+from domain.dialects.registry import DIALECTS
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
@@ -92,7 +93,10 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
         inbox=inbox,
         blobs=blobs,
         planner=RequestPlanner(
-            prices=prices, upstream_models=settings.upstream_models, request_timeout_s=settings.request_timeout_s
+            prices=prices,
+            dialects=DIALECTS,
+            upstream_models=settings.upstream_models,
+            request_timeout_s=settings.request_timeout_s,
         ),
         large_requests=large_requests,
         objects=ProviderObjectOwnership(pool),
@@ -110,6 +114,7 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
             pool, event_log, vault, notifications.keys_changed, allow_loopback=settings.allow_loopback_urls
         ),
         authenticator=authenticator,
+        dialects=DIALECTS,
         inference=inference,
         large_requests=large_requests,
         metrics=metrics,
