@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -14,7 +12,6 @@ from domain.cache_key import cache_key, canonical_body
 from domain.canonical.chat import ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.passthrough.inspect import PassthroughRequest
-from domain.dialects.passthrough.json_edit import rewrite
 from domain.dialects.registry import DialectRegistry
 from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within, input_bound, output_bound
@@ -88,7 +85,7 @@ class RequestPlanner:
             hold = min_hold = _within_hold(bound(bounds.input_tokens, bounds.output_tokens, price))
             if bounds.may_lower and caller.settings.output_cap == "lower":
                 min_hold = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
-        body = _body(request, inference_request, route)
+        body = _body(request, route)
         return RequestContext(
             identity=_identity(caller, inference_request, route),
             caller=caller,
@@ -139,7 +136,7 @@ def lower_cap(ctx: RequestContext, granted_nano_usd: NanoUsd) -> None:
         ctx.body = canonical_body(ctx.request)
     else:
         cap //= request.choices
-        ctx.body = rewrite(ctx.body, {request.codec.cap_field(ctx.route.upstream_model): cap})
+        ctx.body = request.payload(ctx.route.upstream_model, lowered_cap=cap)
     ctx.lowered_cap = cap
     ctx.output_tokens = cap * (request.choices if isinstance(request, PassthroughRequest) else 1)
     ctx.key = None
@@ -202,15 +199,10 @@ def _cap(request: PassthroughRequest, route: Route) -> int | None:
     return request.output_cap if reads_cap else None
 
 
-def _body(request: RequestBody, inference_request: InferenceRequest, route: Route) -> bytes:
-    if not isinstance(request, PassthroughRequest):
-        return canonical_body(request)
-    changes: dict[str, Any] = {}
-    if request.model != route.upstream_model:
-        changes["model"] = route.upstream_model
-    if inference_request.stream is not None:
-        changes |= request.codec.stream_changes(request.stream_options)
-    return rewrite(request.body, changes) if changes else request.body
+def _body(request: RequestBody, route: Route) -> bytes:
+    if isinstance(request, PassthroughRequest):
+        return request.payload(route.upstream_model)
+    return canonical_body(request)
 
 
 def _key(caller: Caller, inference_request: InferenceRequest, route: Route, body: bytes) -> bytes | None:
@@ -221,13 +213,10 @@ def _key(caller: Caller, inference_request: InferenceRequest, route: Route, body
     if inference_request.cache.mode == "off":
         return None
     if isinstance(request, PassthroughRequest):
-        members = msgspec.json.decode(body)
-        is_streamed = inference_request.stream is not None
-        if not is_streamed:  # then these members change nothing
-            members = {name: members[name] for name in members if name not in ("stream", "stream_options")}
-        kept_as = "events" if is_streamed else "json"
-        told = (request.dialect, kept_as, inference_request.headers, inference_request.query)
-        body = canonical_body(told) + canonical_body(members)
+        assert request.content_digest is not None, "it was read to be cached"
+        kept_as = "events" if request.is_stream else "json"
+        forwarded = (request.dialect, kept_as, inference_request.headers, inference_request.query)
+        body = canonical_body(forwarded) + request.content_digest
     return cache_key(
         project_id=caller.project_id,
         operation=inference_request.operation,

@@ -8,10 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-from msgspec import Raw
-
-from domain.dialects.passthrough.json_members import member_spans
 from domain.errors import InvalidRequest
 
 OUTPUT_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -48,31 +44,30 @@ SCHEMAS = ("response_format", "text", "output_config", "output_format")
 TOOLS = ("tools", "functions")
 CONTENT_FIELDS = ("messages", "input")
 
-_LOOKED_AT = frozenset(
+_READ_FIELDS = frozenset(
     {*OUTPUT_CAPS, *EXTERNAL_CONTEXT_FIELDS, *EXTRA_COST_FIELDS, *ALLOWED_VALUES, *SCHEMAS, *TOOLS, *CONTENT_FIELDS}
     | {"model", "stream", "stream_options", "n", "thread", "context_management", "system", "instructions"}
 )
-_FOLDED = {name.casefold(): name for name in _LOOKED_AT}
+_FOLDED = {name.casefold(): name for name in _READ_FIELDS}
 
-_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_pairs = json.JSONDecoder(object_pairs_hook=list).decode
 
 
-def check_names(body: bytes, fields: Mapping[str, Any]) -> None:
-    """Refuse what other readers of the body may read as another value of a field that is looked at.
+def check_names(body: bytes, fields: Mapping[str, Any], *, has_duplicates: bool) -> None:
+    """Refuse a name that another reader of the body may take for a field that is read here, with another value.
 
-    Some read names without regard to case, some take the first of two values; nested members are not looked at.
+    Some readers ignore the case of names, some take the first of two values. Nested members are not checked.
 
     Raises:
         InvalidRequest: names the member.
 
     """
     for name in fields:
-        if name not in _LOOKED_AT and (meant := _FOLDED.get(name.casefold())) is not None:
+        if name not in _READ_FIELDS and (meant := _FOLDED.get(name.casefold())) is not None:
             raise InvalidRequest(f"`{name}` is written `{meant}`", field=name)
-    if member_spans(body, _decode_members(body)) is None:
+    if has_duplicates:
         counted = Counter(name for name, _ in _pairs(body))
-        twice = next((name for name, count in counted.items() if count > 1 and name in _LOOKED_AT), None)
+        twice = next((name for name, count in counted.items() if count > 1 and name in _READ_FIELDS), None)
         if twice is not None:
             raise InvalidRequest(f"`{twice}` is given twice", field=twice)
 

@@ -4,11 +4,13 @@ Reads the few fields that money depends on and bounds the rest by its size; noth
 is lost which a vendor adds tomorrow. Field names are the vendors' own.
 """
 
+import hashlib
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from domain.cache_key import canonical_body
 from domain.canonical.chat import MAX_NAME_CHARS
 from domain.decoding import check_values
 from domain.dialects.codec import Codec, Dialect
@@ -21,6 +23,7 @@ from domain.dialects.passthrough.fields import (
     TOOLS,
     check_names,
 )
+from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
 from domain.dialects.passthrough.token_bound import TokenBoundVisitor
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
@@ -31,31 +34,34 @@ MAX_OUTPUT_TOKENS = 10_000_000
 
 
 class PassthroughRequest(Struct, frozen=True, kw_only=True):
-    """What a request in a vendor's dialect says of itself."""
+    """A request in a vendor's dialect: its body, and the values that money depends on."""
 
     codec: Codec
     """Of its dialect and operation."""
+    editable: EditableObject
+    """The body, of which the model, the output cap and the stream options may be changed."""
+    content_digest: bytes | None
+    """SHA-256 of the members that the cache key depends on besides the model. None: the request is not cached."""
     model: str
-    body: bytes
     is_stream: bool
     stream_options: dict[str, Any]
     output_cap: int | None
     """None: the caller sets none."""
     cap_fields: tuple[str, ...]
-    """The fields by which the caller sets it: a provider may know only some of those that its dialect has."""
+    """The fields by which the caller sets it. A provider may know only some of the fields that its dialect has."""
     choices: int
     input_tokens: int
-    """The most tokens that it will be counted as reading, but for what lies elsewhere."""
+    """The most tokens that its input is counted as, without external content."""
     has_external_content: bool
-    """It has files, or context that lies with the provider: as long as the model's window allows."""
+    """It has files, or context that is stored at the provider: as long as the model's window allows."""
     unbounded: str | None
-    """The field, if any, whose cost nobody can bound."""
+    """The field, if any, whose cost has no bound."""
     unknown: str | None
-    """The first field, if any, that the vendor's own API does not have: what another provider makes of it is open."""
+    """The first field, if any, that the vendor's own API does not have. To another provider it may mean anything."""
     response_id: str | None
-    """An earlier answer that it goes on from."""
+    """The earlier response that it continues."""
     provider_object_ref: str | None
-    """The field, if any, that names something which was made at the provider, not through the gateway."""
+    """The field, if any, that names an object at the provider, such as a file."""
 
     @property
     def dialect(self) -> Dialect:
@@ -63,13 +69,29 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         return self.codec.dialect
 
     @property
+    def body(self) -> bytes:
+        """The request as it came."""
+        return self.editable.body
+
+    @property
     def operation(self) -> Operation:
         """What is asked of its provider."""
         return self.codec.operation
 
+    def payload(self, upstream_model: str, *, lowered_cap: int | None = None) -> bytes:
+        """The body for the provider: with its name for the model, a stream that has usage, and the cap if one is set.
+        Bytes that need not change stay as they came.
+        """
+        changes: dict[str, Any] = {} if self.model == upstream_model else {"model": upstream_model}
+        if self.is_stream:
+            changes |= self.editable.differing(self.codec.stream_changes(self.stream_options))
+        if lowered_cap is not None:
+            changes[self.codec.cap_field(upstream_model)] = lowered_cap
+        return self.editable.with_members(changes) if changes else self.body
 
-def read_passthrough(body: bytes, codec: Codec) -> PassthroughRequest:
-    """Read what money depends on in a request of the codec's dialect and operation.
+
+def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> PassthroughRequest:
+    """Read what money depends on in a request of the codec's dialect and operation, and what its cache key needs.
 
     Raises:
         InvalidRequest: it is no JSON object, or a field that is looked at is wrong; names it.
@@ -90,8 +112,9 @@ def read_passthrough(body: bytes, codec: Codec) -> PassthroughRequest:
     response_id = fields.get("previous_response_id")
     if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
         raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
-    check_names(body, fields)
-    walk = _walked(fields)
+    spans = member_spans(body, decode_members(body))
+    check_names(body, fields, has_duplicates=spans is None)
+    visitor = _visited(fields)
     extra_cost_field = next(
         (name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None
     )  # {} asks, too
@@ -99,22 +122,36 @@ def read_passthrough(body: bytes, codec: Codec) -> PassthroughRequest:
         extra_cost_field = "context_management"
     named = next((name for name in EXTERNAL_CONTEXT_FIELDS[1:] if fields.get(name)), None)
     caps = _caps(fields, codec.output_caps)
+    is_stream = codec.has_streams and fields.get("stream") is True
+    stream_options = options if isinstance(options, dict) else {}
     return PassthroughRequest(
         codec=codec,
+        editable=EditableObject.of(body, spans, ("model", "stream_options", *codec.output_caps)),
+        content_digest=_content_digest(fields, codec.stream_changes(stream_options) if is_stream else None)
+        if is_cached
+        else None,
         model=model,
-        body=body,
-        is_stream=fields.get("stream") is True,
-        stream_options=options if isinstance(options, dict) else {},
+        is_stream=is_stream,
+        stream_options=stream_options,
         output_cap=max(caps.values(), default=None),
         cap_fields=tuple(caps),
         choices=_integer(fields, "n", MAX_CHOICES) or 1,
-        input_tokens=walk.tokens,
-        has_external_content=walk.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
-        unbounded=extra_cost_field or walk.extra_cost_field,
+        input_tokens=visitor.tokens,
+        has_external_content=visitor.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
+        unbounded=extra_cost_field or visitor.extra_cost_field,
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
-        provider_object_ref=named or walk.provider_object_ref,
+        provider_object_ref=named or visitor.provider_object_ref,
     )
+
+
+def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | None) -> bytes:
+    """The digest of the members as the provider is sent them, whatever their order. `stream_changes` is None if the
+    response is not streamed: then `stream` and `stream_options` change nothing.
+    """
+    ignored = ("model",) if stream_changes is not None else ("model", "stream", "stream_options")
+    members = {name: value for name, value in fields.items() if name not in ignored} | (stream_changes or {})
+    return hashlib.sha256(canonical_body(members)).digest()
 
 
 def _is_name(text: str) -> bool:
@@ -165,29 +202,29 @@ def _only_clears(management: Any) -> bool:
     )
 
 
-def _walked(fields: dict[str, Any]) -> TokenBoundVisitor:
+def _visited(fields: dict[str, Any]) -> TokenBoundVisitor:
     """All that a model may be shown, and what the provider adds around it."""
-    walk = TokenBoundVisitor()
+    visitor = TokenBoundVisitor()
     try:
-        _walk(fields, walk)
+        _visit(fields, visitor)
     except RecursionError:
         raise InvalidRequest("the body is nested too deeply") from None
-    return walk
+    return visitor
 
 
-def _walk(fields: dict[str, Any], walk: TokenBoundVisitor) -> None:
-    walk.tokens = TOKENS_PER_REQUEST
+def _visit(fields: dict[str, Any], visitor: TokenBoundVisitor) -> None:
+    visitor.tokens = TOKENS_PER_REQUEST
     for name, value in fields.items():
         if name in CONTENT_FIELDS and isinstance(value, list):
-            walk.tokens += TOKENS_PER_MESSAGE * len(value)
+            visitor.tokens += TOKENS_PER_MESSAGE * len(value)
         if name in TOOLS:
-            walk.add_tools(_list(fields, name), name)
+            visitor.add_tools(_list(fields, name), name)
         elif name in SCHEMAS and value:
-            walk.tokens += TOKENS_WITH_TOOLS
-            walk.add_json(value, SCHEMA_FACTOR)
+            visitor.tokens += TOKENS_WITH_TOOLS
+            visitor.add_json(value, SCHEMA_FACTOR)
         elif name in ("metadata", "tool_choice"):  # what is chosen is declared elsewhere
-            walk.add_json(value)
+            visitor.add_json(value)
         elif name == "input" and isinstance(value, list):
-            walk.add_items(value, name)
+            visitor.add_items(value, name)
         elif name not in ("model", "stream_options"):
-            walk.add(value, name)
+            visitor.add(value, name)
