@@ -1,6 +1,6 @@
-"""The fields of a passed-through request that are read, and refusal of names that others may read as one of them.
+"""The fields of a passed-through request that are read, and the refusal of names that others may read as one of them.
 
-Does not know what a field means: `domain/dialects/passthrough/inspect.py` does.
+`domain/dialects/passthrough/inspect.py` knows what they mean.
 """
 
 import json
@@ -10,9 +10,9 @@ from typing import Any
 
 from domain.errors import InvalidRequest
 
-OUTPUT_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+OUTPUT_CAP_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 EXTERNAL_CONTEXT_FIELDS = ("previous_response_id", "conversation", "prompt", "container")
-"""Fields that name context which lies with the provider."""
+"""Fields that name context that is stored at the provider."""
 EXTRA_COST_FIELDS = (
     "web_search_options",
     "mcp_servers",
@@ -25,10 +25,10 @@ EXTRA_COST_FIELDS = (
     "search_parameters",
     "enable_search",
 )
-"""Fields by which something is run, or asked, that has a price of its own.
+"""Fields that turn on something with a price of its own.
 
-What of a `prediction` is not written is billed as output, beside the cap. `plugins` to `route` are OpenRouter's:
-another model, or a seller with other prices, answers; the last two are xAI's and Alibaba's searches.
+The part of a `prediction` that the model does not write is billed as output, beside the cap. `plugins` to `route` are
+OpenRouter's: another model answers, or a seller with other prices. The last two are xAI's and Alibaba's searches.
 """
 ALLOWED_VALUES: dict[str, tuple[object, ...]] = {
     "service_tier": (None, "auto", "default", "standard", "standard_only"),
@@ -37,15 +37,23 @@ ALLOWED_VALUES: dict[str, tuple[object, ...]] = {
     "background": (None, False),
     "fallbacks": (None, []),
 }
-"""Fields whose other values multiply the price, have another model answer at its own, or answer later: the price book
-knows the standard only.
+"""Fields of which any other value has no known price: it multiplies the price, or has another model answer at its own
+price, or the response comes later.
 """
-SCHEMAS = ("response_format", "text", "output_config", "output_format")
-TOOLS = ("tools", "functions")
+SCHEMA_FIELDS = ("response_format", "text", "output_config", "output_format")
+TOOL_FIELDS = ("tools", "functions")
 CONTENT_FIELDS = ("messages", "input")
 
 _READ_FIELDS = frozenset(
-    {*OUTPUT_CAPS, *EXTERNAL_CONTEXT_FIELDS, *EXTRA_COST_FIELDS, *ALLOWED_VALUES, *SCHEMAS, *TOOLS, *CONTENT_FIELDS}
+    {
+        *OUTPUT_CAP_FIELDS,
+        *EXTERNAL_CONTEXT_FIELDS,
+        *EXTRA_COST_FIELDS,
+        *ALLOWED_VALUES,
+        *SCHEMA_FIELDS,
+        *TOOL_FIELDS,
+        *CONTENT_FIELDS,
+    }
     | {"model", "stream", "stream_options", "n", "thread", "context_management", "system", "instructions"}
 )
 _FOLDED = {name.casefold(): name for name in _READ_FIELDS}

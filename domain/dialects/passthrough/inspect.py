@@ -1,7 +1,7 @@
-"""A request in its provider's own dialect, which is passed on as it came: what the gateway has to know of it.
+"""Reads a request in its provider's own dialect, which is passed through.
 
-Reads the few fields that money depends on and bounds the rest by its size; nothing else is looked at, so that nothing
-is lost which a vendor adds tomorrow. Field names are the vendors' own.
+Reads the few fields that money depends on and bounds the rest by its size. No other field is read, so that a field that
+a vendor adds tomorrow is not lost. Field names are the vendors' own.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from domain.dialects.passthrough.fields import (
     CONTENT_FIELDS,
     EXTERNAL_CONTEXT_FIELDS,
     EXTRA_COST_FIELDS,
-    SCHEMAS,
-    TOOLS,
+    SCHEMA_FIELDS,
+    TOOL_FIELDS,
     check_names,
 )
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
@@ -94,7 +94,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
     """Read what money depends on in a request of the codec's dialect and operation, and what its cache key needs.
 
     Raises:
-        InvalidRequest: it is no JSON object, or a field that is looked at is wrong; names it.
+        InvalidRequest: it is no JSON object, or a field has a value that is not allowed; names the field.
         BodyTooLarge: it has too many values.
 
     """
@@ -117,7 +117,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
     visitor = _visited(fields)
     extra_cost_field = next(
         (name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None
-    )  # {} asks, too
+    )  # an empty object turns the feature on as well
     if extra_cost_field is None and not _only_clears(fields.get("context_management")):
         extra_cost_field = "context_management"
     named = next((name for name in EXTERNAL_CONTEXT_FIELDS[1:] if fields.get(name)), None)
@@ -188,12 +188,12 @@ def _integer(fields: dict[str, Any], name: str, largest: int) -> int | None:
 
 
 def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
-    """The caps that are given; which of them counts is the provider's to say."""
+    """The output caps that are set. Which of them counts depends on the provider."""
     return {name: value for name in names if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
 
 
 def _only_clears(management: Any) -> bool:
-    """Whether it does no more than to leave context out: another model would be asked for a summary."""
+    """Whether all edits remove context. Others have a model write a summary, which has a price."""
     edits = management.get("edits") if isinstance(management, dict) else management
     if not edits:
         return not management or (isinstance(management, dict) and management.keys() <= {"edits"})
@@ -203,7 +203,7 @@ def _only_clears(management: Any) -> bool:
 
 
 def _visited(fields: dict[str, Any]) -> TokenBoundVisitor:
-    """All that a model may be shown, and what the provider adds around it."""
+    """Visit everything that the model may be shown, and count what the provider adds."""
     visitor = TokenBoundVisitor()
     try:
         _visit(fields, visitor)
@@ -217,14 +217,14 @@ def _visit(fields: dict[str, Any], visitor: TokenBoundVisitor) -> None:
     for name, value in fields.items():
         if name in CONTENT_FIELDS and isinstance(value, list):
             visitor.tokens += TOKENS_PER_MESSAGE * len(value)
-        if name in TOOLS:
-            visitor.add_tools(_list(fields, name), name)
-        elif name in SCHEMAS and value:
+        if name in TOOL_FIELDS:
+            visitor.visit_tools(_list(fields, name), name)
+        elif name in SCHEMA_FIELDS and value:
             visitor.tokens += TOKENS_WITH_TOOLS
-            visitor.add_json(value, SCHEMA_FACTOR)
-        elif name in ("metadata", "tool_choice"):  # what is chosen is declared elsewhere
-            visitor.add_json(value)
+            visitor.count_json(value, SCHEMA_FACTOR)
+        elif name in ("metadata", "tool_choice"):  # a chosen tool is declared in `tools`
+            visitor.count_json(value)
         elif name == "input" and isinstance(value, list):
-            visitor.add_items(value, name)
+            visitor.visit_items(value, name)
         elif name not in ("model", "stream_options"):
-            visitor.add(value, name)
+            visitor.visit(value, name)
