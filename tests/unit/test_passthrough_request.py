@@ -353,16 +353,16 @@ ODD = b'{ "z" :1.50, "model":"m",\n "stream" : true , "messages":[ ],"metadata":
 
 def test_a_payload_that_need_not_change_is_the_body() -> None:
     body = ODD.replace(b"true", b"false")
-    assert read_passthrough(body, OpenAiChat()).payload("m", is_stream=False) is body
+    assert read_passthrough(body, OpenAiChat()).payload("m") is body
 
 
 def test_only_the_models_name_changes_for_the_provider() -> None:
     body = ODD.replace(b"true", b"false")
-    assert read_passthrough(body, OpenAiChat()).payload("mine", is_stream=False) == body.replace(b'"m"', b'"mine"')
+    assert read_passthrough(body, OpenAiChat()).payload("mine") == body.replace(b'"m"', b'"mine"')
 
 
 def test_a_stream_is_asked_for_with_its_usage() -> None:
-    payload = read_passthrough(ODD, OpenAiChat()).payload("m", is_stream=True)
+    payload = read_passthrough(ODD, OpenAiChat()).payload("m")
     assert payload == ODD.replace(b"1e2}}", b'1e2},"stream_options":{"include_usage":true}}')
 
 
@@ -377,7 +377,7 @@ def test_a_stream_is_asked_for_with_its_usage() -> None:
 )
 def test_stream_options_change_no_more_than_they_must(options: bytes, sent: bytes) -> None:
     body = b'{"stream":true,"stream_options": %b, "model":"m"}'
-    assert read_passthrough(body % options, OpenAiChat()).payload("m", is_stream=True) == body % sent
+    assert read_passthrough(body % options, OpenAiChat()).payload("m") == body % sent
 
 
 @pytest.mark.parametrize(
@@ -390,15 +390,15 @@ def test_stream_options_change_no_more_than_they_must(options: bytes, sent: byte
 )
 def test_a_lowered_cap_joins_the_payload(body: bytes, expected: bytes) -> None:
     request = read_passthrough(body, OpenAiChat())
-    lowered = request.with_output_cap(7 * request.choices, request.body, "m")
+    lowered = request.with_output_cap(7 * request.choices, "m")
     assert (lowered.payload, lowered.cap, lowered.output_tokens) == (expected, 7, 7 * request.choices)
 
 
 def test_a_lowered_stream_still_asks_for_usage() -> None:
     request = read_passthrough(b'{"model":"x","stream":true}', OpenAiChat())
-    payload = request.payload("m", is_stream=True)
+    payload = request.payload("m")
     assert payload == b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}'
-    assert request.with_output_cap(7, payload, "m").payload == payload.removesuffix(b"}") + b',"max_tokens":7}'
+    assert request.with_output_cap(7, "m").payload == payload.removesuffix(b"}") + b',"max_tokens":7}'
 
 
 def digest_of(body: bytes) -> bytes:

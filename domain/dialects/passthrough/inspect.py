@@ -79,9 +79,9 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         """See `RequestBody`: as it came."""
         return self
 
-    def payload(self, upstream_model: str, *, is_stream: bool) -> bytes:
+    def payload(self, upstream_model: str) -> bytes:
         """See `RequestBody`: the bytes that came, but for the provider's name of the model and a stream's usage."""
-        changes = self._changes(upstream_model, is_stream=is_stream)
+        changes = self._changes(upstream_model)
         return self.editable.with_members(changes) if changes else self.body
 
     def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
@@ -106,25 +106,23 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         """See `RequestBody`."""
         return self.unbounded or (None if is_builtin else self.unknown)
 
-    def with_output_cap(self, cap: int, payload: bytes, upstream_model: str) -> LoweredRequest:
+    def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
         """See `RequestBody`."""
         cap //= self.choices
-        changes = self._changes(upstream_model, is_stream=self.is_stream) | {self.codec.cap_field(upstream_model): cap}
+        changes = self._changes(upstream_model) | {self.codec.cap_field(upstream_model): cap}
         return LoweredRequest(
             body=self, payload=self.editable.with_members(changes), cap=cap, output_tokens=cap * self.choices
         )
 
-    def cache_body(
-        self, payload: bytes, *, is_stream: bool, headers: Mapping[str, str] | None, query: str | None
-    ) -> bytes:
+    def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
         """See `RequestBody`: a stream is kept and replayed as it came, so that it has an entry of its own."""
         assert self.content_digest is not None, "it was read to be cached"
-        kept_as = "events" if is_stream else "json"
+        kept_as = "events" if self.is_stream else "json"
         return canonical_body((self.codec.dialect, kept_as, headers, query)) + self.content_digest
 
-    def _changes(self, upstream_model: str, *, is_stream: bool) -> dict[str, Any]:
+    def _changes(self, upstream_model: str) -> dict[str, Any]:
         changes: dict[str, Any] = {} if self.model == upstream_model else {"model": upstream_model}
-        if is_stream:
+        if self.is_stream:
             changes |= self.editable.differing(self.codec.stream_changes(self.stream_options))
         return changes
 
