@@ -65,8 +65,8 @@ class BytesInHand:
 
     def close(self) -> None:
         """Count all of them as gone."""
-        if self._taken_bytes:
-            self.release(self._taken_bytes)
+        self._budget.release(self._owner, self._taken_bytes)
+        self._taken_bytes = 0
 
 
 class CountedParts(deque[bytes]):

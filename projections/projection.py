@@ -1,4 +1,4 @@
-"""The protocol of a projection. Its events go through `fold` once, in log order; nothing else writes its tables."""
+"""The protocol of a projection. `fold` gets its events once each, in log order; only `fold` writes its tables."""
 
 from collections.abc import Sequence
 from typing import Protocol

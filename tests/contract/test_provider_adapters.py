@@ -13,8 +13,10 @@ import pytest
 from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.codec import ProviderResponse
+from domain.dialects.native.codec import NativeChat
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.registry import PROVIDER_KINDS
+from domain.dialects.translation import Translated
 from domain.errors import (
     ProviderCredentials,
     ProviderError,
@@ -28,6 +30,7 @@ from domain.routing import ANTHROPIC, ECHO, OPENAI
 from infra.outbound import AddressRefused
 from tests.jobs import make_identity
 from tests.provider.running import RunningProvider
+from workers.calls import read_response
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS
 from workers.providers.sessions import Sessions
@@ -70,7 +73,7 @@ class RequestContext:
         )
         request = ChatRequest(messages=[UserMessage(content=prompt)], model=MODELS[self.name])
         body = await self.adapter.send(codec.render_request(request, MODELS[self.name], is_stream=False), call)
-        return codec.parse_response(body, model=MODELS[self.name], provider=self.name)
+        return await read_response(Translated(NativeChat(), codec), body, call.identity)
 
 
 def test_every_listed_provider_is_tested() -> None:
