@@ -67,6 +67,7 @@ def _native() -> Router:
             *prices.HANDLERS,
         ],
         dto=StrictBody,
+        exception_handlers=EXCEPTION_HANDLERS,
         response_class=NativeResponse,
     )
 

@@ -17,15 +17,15 @@ from api.request_context import CostBound, InferenceRequest, RequestBody, Reques
 from domain.cache_key import cache_key, canonical_body
 from domain.canonical.chat import ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.passthrough.inspect import PassthroughRequest, cap_field
+from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.dialects.passthrough.json_edit import rewrite
-from domain.dialects.table import check
+from domain.dialects.registry import DialectRegistry
 from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within, input_bound, output_bound
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NANO_PER_USD, ZERO, NanoUsd
 from domain.request_identity import RequestIdentity
-from domain.routing import Route, resolve_route, settled_temperature, wants_max_completion_tokens
+from domain.routing import Route, resolve_route, settled_temperature
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
 
@@ -46,8 +46,16 @@ class Bounds(Struct, frozen=True, kw_only=True):
 class RequestPlanner:
     """Plans for one API process."""
 
-    def __init__(self, *, prices: PriceBook, upstream_models: Mapping[str, str], request_timeout_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        prices: PriceBook,
+        dialects: DialectRegistry,
+        upstream_models: Mapping[str, str],
+        request_timeout_s: float,
+    ) -> None:
         self._prices = prices
+        self._dialects = dialects
         self._upstream_models = upstream_models
         self._request_timeout_s = request_timeout_s
 
@@ -73,7 +81,7 @@ class RequestPlanner:
         allowed = caller.settings.models
         if allowed is not None and body.model not in allowed:
             raise Forbidden(f"this key may not use model {body.model!r}; it may use: {', '.join(allowed)}")
-        check(body, route, inference_request.operation)
+        self._dialects.check(body, route, inference_request.operation)
         if isinstance(body, ChatRequest) and inference_request.has_native_defaults:
             body = settled_temperature(body, route.upstream_model)
         payload = _payload(body, inference_request, route)
@@ -173,9 +181,7 @@ def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
     else:
         choices = body.choices
         lowered_cap = cap // choices
-        model = ctx.route.upstream_model
-        field = cap_field(body, takes_completion_tokens=wants_max_completion_tokens(model))
-        payload = rewrite(payload, {field: lowered_cap})
+        payload = rewrite(payload, {body.codec.cap_field(ctx.route.upstream_model): lowered_cap})
     return replace(
         ctx,
         body=body,
@@ -194,11 +200,10 @@ def _unbounded_field(body: RequestBody, route: Route) -> str | None:
 
 
 def _cap(body: PassthroughRequest, route: Route) -> int | None:
-    """The caller's output cap, if its provider knows the field: many of OpenAI's kind know only the older one."""
-    has_newer_alone = body.cap_fields == ("max_completion_tokens",)
-    if has_newer_alone and route.base_url is not None and not wants_max_completion_tokens(route.upstream_model):
-        return None
-    return body.output_cap
+    """The caller's output cap, if its provider reads the field that it stands in."""
+    is_vendor = route.base_url is None
+    reads_cap = body.codec.reads_cap(body.cap_fields, route.upstream_model, is_vendor=is_vendor)
+    return body.output_cap if reads_cap else None
 
 
 def _payload(body: RequestBody, inference_request: InferenceRequest, route: Route) -> bytes:
@@ -207,20 +212,26 @@ def _payload(body: RequestBody, inference_request: InferenceRequest, route: Rout
     changes: dict[str, Any] = {}
     if body.model != route.upstream_model:
         changes["model"] = route.upstream_model
-    if inference_request.stream is not None and (body.dialect, body.operation) == ("openai", "chat"):
-        changes["stream_options"] = body.stream_options | {"include_usage": True}
+    if inference_request.stream is not None:
+        changes |= body.codec.stream_changes(body.stream_options)
     return rewrite(body.body, changes) if changes else body.body
 
 
 def _cache_key(caller: Caller, inference_request: InferenceRequest, route: Route, payload: bytes) -> bytes | None:
-    """Ignores `stream` and `stream_options`; includes the vendor headers and the query that are forwarded."""
+    """The cache key. Of a passthrough request it includes the forwarded headers and query, and whether the response is
+    streamed: a stream is stored and replayed as it came. Translated requests share one entry with their streams.
+    """
     body = inference_request.body
     if inference_request.cache.mode == "off":
         return None
     if isinstance(body, PassthroughRequest):
         members = msgspec.json.decode(payload)
-        payload = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
-        payload = canonical_body((body.dialect, inference_request.headers, inference_request.query)) + payload
+        is_streamed = inference_request.stream is not None
+        if not is_streamed:  # then these members change nothing
+            members = {name: members[name] for name in members if name not in ("stream", "stream_options")}
+        stored_as = "events" if is_streamed else "json"
+        forwarded = (body.dialect, stored_as, inference_request.headers, inference_request.query)
+        payload = canonical_body(forwarded) + canonical_body(members)
     return cache_key(
         project_id=caller.project_id,
         operation=inference_request.operation,

@@ -13,6 +13,7 @@ from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
 from api.request_planner import RequestPlanner
+from domain.dialects.registry import DialectRegistry
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.database import Pool
@@ -35,6 +36,7 @@ class Services:
     accounts: Accounts
     provider_settings: ProviderSettings
     authenticator: Authenticator
+    dialects: DialectRegistry
     inference: InferenceService
     planner: RequestPlanner
     large_requests: LargeRequests

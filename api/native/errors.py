@@ -96,7 +96,7 @@ def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]
 
 
 def _invalid_parameter(request: HttpRequest, error: ValidationException) -> Response[bytes]:
-    return _gateway_error(request, invalid_parameter(error))
+    return _gateway_error(request, invalid_parameter(request.route_handler, error))
 
 
 def _http_error(request: HttpRequest, error: HTTPException) -> Response[bytes]:

@@ -11,7 +11,7 @@ from api.authentication import Caller
 from api.guards import requires_key
 from api.native.envelope import Success
 from api.native.prices import per_1k
-from api.native.validation import query_parameters
+from api.native.validation import declared_query
 from api.services import Services
 from infra.price_book import ListedModel, PriceBook
 
@@ -31,7 +31,7 @@ class ModelOut(Struct, kw_only=True, rename="camel"):
     "/models",
     summary="Models and their prices",
     operation_id="ApiV1ModelsEvery",
-    guards=[requires_key, query_parameters()],
+    guards=[requires_key, declared_query],
 )
 async def list_models(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[list[ModelOut]]:
     """List the models that the key may use."""

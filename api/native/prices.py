@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from api.guards import requires_key, requires_operator
 from api.native.envelope import Success
 from api.native.openapi import NEEDS_MASTER_KEY
-from api.native.validation import query_parameters
+from api.native.validation import declared_query
 from api.requests import in_utc
 from api.services import Services
 from domain.canonical.chat import Name
@@ -84,7 +84,7 @@ class PriceComparisonOut(Struct, kw_only=True):
     "/prices",
     summary="Prices by source",
     operation_id="ApiV1PricesEvery",
-    guards=[requires_key, query_parameters()],
+    guards=[requires_key, declared_query],
 )
 async def list_prices(services: NamedDependency[Services]) -> Success[list[PriceComparisonOut]]:
     """Show what the operator, the specification and the library say of every priced model."""

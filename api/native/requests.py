@@ -13,7 +13,7 @@ from api.authentication import Caller
 from api.guards import requires_admin, requires_key
 from api.native.envelope import Success
 from api.native.usage import visible_key
-from api.native.validation import query_parameters
+from api.native.validation import declared_query
 from api.requests import id_in_path, in_utc
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound
@@ -72,7 +72,7 @@ class EventPageOut(Struct, kw_only=True):
     "/requests",
     summary="What was asked",
     operation_id="ApiV1RequestsPage",
-    guards=[requires_key, query_parameters("keyId", "status", "model", "since", "until", "before", "limit")],
+    guards=[requires_key, declared_query],
     dependencies={"wanted": Provide(RequestsQuery, sync_to_thread=False)},
 )
 async def list_requests(
@@ -120,7 +120,7 @@ async def get_one_request(
     "/audit/events",
     summary="The project's events, in log order",
     operation_id="ApiV1AuditEventsEvents",
-    guards=[requires_admin, query_parameters("after", "limit", "stream", "type")],
+    guards=[requires_admin, declared_query],
     dependencies={"wanted": Provide(EventsQuery, sync_to_thread=False)},
 )
 async def list_events(

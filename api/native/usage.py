@@ -11,7 +11,7 @@ from msgspec import Struct
 from api.authentication import Caller
 from api.guards import requires_key
 from api.native.envelope import Success
-from api.native.validation import query_parameters
+from api.native.validation import declared_query
 from api.services import Services
 from domain.budget import PERIODS, Scope, day_of
 from domain.errors import Forbidden, InvalidRequest
@@ -63,7 +63,7 @@ class BudgetOut(BudgetWindowsOut, kw_only=True):
     "/usage/stats",
     summary="Usage over days",
     operation_id="ApiV1UsageStatsStats",
-    guards=[requires_key, query_parameters("days", "keyId")],
+    guards=[requires_key, declared_query],
     dependencies={"period": Provide(StatsQuery, sync_to_thread=False)},
 )
 async def get_usage(
@@ -80,7 +80,7 @@ async def get_usage(
     "/usage/costs",
     summary="Costs over days, broken down",
     operation_id="ApiV1UsageCostsCosts",
-    guards=[requires_key, query_parameters("days", "keyId", "groupBy")],
+    guards=[requires_key, declared_query],
     dependencies={"period": Provide(CostsQuery, sync_to_thread=False)},
 )
 async def get_costs(
@@ -103,7 +103,7 @@ async def get_costs(
     "/usage/budget",
     summary="The key's budget",
     operation_id="ApiV1UsageBudgetBudget",
-    guards=[requires_key, query_parameters()],
+    guards=[requires_key, declared_query],
 )
 async def get_budget(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[BudgetOut]:
     """Show what of the calling key's budget is spent, assumed, held and left."""

@@ -7,7 +7,7 @@ from litestar.connection import ASGIConnection
 from litestar.dto import AbstractDTO
 from litestar.exceptions import ValidationException
 from litestar.handlers import BaseRouteHandler
-from litestar.types import Guard
+from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 from msgspec import Struct
 
@@ -48,21 +48,33 @@ class StrictBody(AbstractDTO[Struct]):
         return decoded(value, msgspec.json.Decoder(field.annotation))
 
 
-def query_parameters(*names: str) -> Guard:
-    """Refuse every other query parameter, and any that is given twice. Litestar ignores both."""
+def declared_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Refuse a query parameter that the call does not declare, or that is given twice. Litestar ignores both.
 
-    def check(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        for name in single_values(connection.query_params):
-            if name not in names:
-                raise InvalidRequest(f"`{name}`: there is no such parameter", field=name)
+    Raises:
+        InvalidRequest: names the parameter.
 
-    return check
+    """
+    declared = _public_names(handler).values()
+    for name in single_values(connection.query_params):
+        if name not in declared:
+            raise InvalidRequest(f"`{name}`: there is no such parameter", field=name)
 
 
-def invalid_parameter(error: ValidationException) -> InvalidRequest:
-    """What Litestar found wrong with a parameter."""
-    (first, *_) = error.extra or [{"key": "", "message": error.detail}]
+def invalid_parameter(handler: BaseRouteHandler, error: ValidationException) -> InvalidRequest:
+    """The error for a parameter that Litestar could not convert."""
+    (first, *_) = error.extra or [{}]
     assert isinstance(first, dict), "Litestar's error messages"
-    name, *others = str(first.get("key", "")).split("_")
-    field = name + "".join(part.capitalize() for part in others)
-    return InvalidRequest(f"`{field}`: {first['message']}" if field else first["message"], field=field or None)
+    field, message = str(first.get("key", "")), first.get("message", error.detail)
+    name = _public_names(handler).get(field, field)
+    return InvalidRequest(f"`{name}`: {message}" if name else message, field=name or None)
+
+
+def _public_names(handler: BaseRouteHandler) -> dict[str, str]:
+    """The query parameters that a handler's dependencies declare: their fields, and their names in the query."""
+    return {
+        field: definition.kwarg_definition.name or field
+        for provider in handler.resolve_dependencies().values()
+        for field, definition in provider.parsed_fn_signature.parameters.items()
+        if isinstance(definition.kwarg_definition, QueryParameter)
+    }
