@@ -1,4 +1,4 @@
-"""What the reading and administering commands work with: a pool, the log and, where it is there, the broker."""
+"""The connections of the commands that read or administer: PostgreSQL, the log and, if the command needs it, NATS."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,82 +23,89 @@ from infra.vault import Vault
 from projections import keys
 
 DATA_DIR = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Of the running `gateway up` (GATEWAY_DATA_DIR, .gateway)."
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory of the running `gateway up`. [env: GATEWAY_DATA_DIR; default: .gateway]",
 )
 
 
-class Opened(Struct, kw_only=True):
-    """The servers that a command talks to."""
+class AdminSession(Struct, kw_only=True):
+    """The settings and open connections of one command."""
 
     settings: Settings
     pool: Pool
     log: EventLog
 
     async def project_id(self, given: str | None) -> str:
-        """The project that is meant: the given one, or the only one there is."""
-        known = [project.project_id for project in await keys.projects(self.pool)]
+        """The id of the given project, or of the only project if None is given. Exits with code 2 if there is none."""
+        project_ids = [project.project_id for project in await keys.projects(self.pool)]
         if given is None:
-            if len(known) != 1:
-                fail(f"there are {len(known)} projects: name one with --project ({', '.join(known[:5])} …)")
-            return known[0]
-        if given not in known:
-            fail(f"--project {given!r}: there is no such project")
+            if len(project_ids) != 1:
+                fail(
+                    f"there are {len(project_ids)} projects: choose one with --project ({', '.join(project_ids[:5])} …)"
+                )
+            return project_ids[0]
+        if given not in project_ids:
+            fail(f"there is no project {given!r}: `gateway project list` shows the projects")
         return given
 
     @asynccontextmanager
     async def accounts(self) -> AsyncIterator[Accounts]:
-        """The accounts, with the news of a change going to every process that runs."""
+        """Creates and changes projects and keys. Every running process is notified of a change."""
         if self.settings.encryption_key is None:
-            fail("GATEWAY_ENCRYPTION_KEY is not set: keys cannot be made without it")
-        async with self._hints() as notifications:
+            fail("GATEWAY_ENCRYPTION_KEY is not set: it is needed to create keys")
+        async with self._notifications() as notifications:
             yield Accounts(self.pool, self.log, Vault(self.settings.encryption_key), notifications.keys_changed)
 
     @asynccontextmanager
     async def provider_settings(self) -> AsyncIterator[ProviderSettings]:
-        """Providers by configuration, with the news of a change going to every process that runs."""
+        """Adds and removes providers. Every running process is notified of a change."""
         if self.settings.encryption_key is None:
-            fail("GATEWAY_ENCRYPTION_KEY is not set: keys cannot be kept without it")
+            fail("GATEWAY_ENCRYPTION_KEY is not set: it is needed to store the key of a provider")
         vault, allow_loopback = Vault(self.settings.encryption_key), self.settings.allow_loopback_urls
-        async with self._hints() as notifications:
+        async with self._notifications() as notifications:
             yield ProviderSettings(
                 self.pool, self.log, vault, notifications.keys_changed, allow_loopback=allow_loopback
             )
 
     @asynccontextmanager
     async def price_admin(self) -> AsyncIterator[PriceAdmin]:
-        """The setting of prices, with the news of it going to every process that runs."""
-        async with self._hints() as notifications:
+        """Sets prices. Every running process is notified of a change."""
+        async with self._notifications() as notifications:
             yield PriceAdmin(self.log, notifications.prices_changed)
 
     @asynccontextmanager
-    async def _hints(self) -> AsyncIterator[Notifications]:
+    async def _notifications(self) -> AsyncIterator[Notifications]:
         broker = Broker()
         try:
             await broker.connect(
                 self.settings.nats_urls, name="gateway command", credentials=self.settings.nats_credentials
             )
         except BrokerErrors as error:
-            fail(f"NATS cannot be reached: {error}")
+            fail(f"cannot connect to NATS: {error}")
         try:
             yield Notifications(broker)
         finally:
             await broker.close()
 
 
-def run_opened(data_dir: Path | None, work: Callable[[Opened], Awaitable[Any]]) -> Any:
-    """Run a command against the environment's servers, or a running `up`'s; a refusal is one line and exit code 2."""
+def run_in_session(data_dir: Path | None, command: Callable[[AdminSession], Awaitable[Any]]) -> Any:
+    """Run a command against the servers of the environment, or of a running `gateway up`.
+
+    If the command is refused, print one line and exit with code 2.
+    """
     settings = settings_for_administration(data_dir)
-    assert settings.database_url is not None, "found above"
+    assert settings.database_url is not None, "settings_for_administration has it"
     url = settings.database_url
 
     async def run() -> Any:
         try:
             pool = await open_pool(url, name="gateway command", size=4)
         except OSError as error:
-            fail(f"PostgreSQL cannot be reached: {error}")
+            fail(f"cannot connect to PostgreSQL: {error}")
         log = EventLog(pool, HeldConnection(url, name="gateway command"))
         try:
-            return await work(Opened(settings=settings, pool=pool, log=log))
+            return await command(AdminSession(settings=settings, pool=pool, log=log))
         except GatewayError as error:
             fail(error.message)
         finally:
