@@ -14,7 +14,6 @@ from api.inference_response import StreamedResponse
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
 from api.response_cache import ResponseCache
-from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.errors import ClientDisconnected, GatewayError, Overloaded, Unavailable
 from domain.job_result import error_of
 from domain.models import may_think_unseen
@@ -163,7 +162,7 @@ class Dispatcher:
             price=ctx.cost.price,
             body=body,
             body_blob_id=blob_id,
-            is_passthrough=isinstance(ctx.body, PassthroughRequest),
+            is_passthrough=ctx.body.is_passthrough,
             needs_own_credential=ctx.needs_own_credential,
             headers=inference_request.headers,
             query=inference_request.query,

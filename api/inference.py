@@ -24,7 +24,6 @@ from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, lower_cap
 from api.request_recorder import RequestRecorder
 from api.response_cache import ResponseCache
-from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.errors import GatewayError, Overloaded, Unavailable
 from infra.admission import AdmissionDecision
 from infra.event_log import Commit, EventLog
@@ -91,9 +90,8 @@ class InferenceService:
                     disconnect,
                     is_counted=is_counted,
                 )
-                if isinstance(ctx.body, PassthroughRequest):
-                    names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
-                    ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
+                names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
+                ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
                 try:
                     return await self._run(ctx)
                 except StaleKey as stale:

@@ -192,7 +192,7 @@ def _inference(
     large_requests: LargeRequests,
     rate_refusals: RateRefusals,
 ) -> InferenceService:
-    admission, event_log, inbox = backends.admission, backends.event_log, backends.inbox
+    event_log, inbox = backends.event_log, backends.inbox
     recorder = RequestRecorder(event_log, _now)
     cache = ResponseCache(
         log=event_log, blobs=blobs, inbox=inbox, memory=MemoryCache(settings.cache_memory_bytes), now=_now
@@ -203,10 +203,10 @@ def _inference(
         large_requests=large_requests,
         objects=ProviderObjectOwnership(backends.pool),
         cache=cache,
-        admission=AdmissionController(admission=admission, inbox=inbox),
+        admission=AdmissionController(admission=backends.admission, inbox=inbox),
         refusals=Refusals(recorder=recorder, metrics=metrics, rate_refusals=rate_refusals),
         dispatcher=Dispatcher(
-            admission=admission,
+            admission=backends.admission,
             recorder=recorder,
             queue=backends.queue,
             direct=backends.direct,

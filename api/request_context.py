@@ -11,9 +11,7 @@ from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
-from domain.canonical.chat import ChatRequest
-from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.passthrough.inspect import PassthroughRequest
+from domain.dialects.request_body import RequestBody
 from domain.errors import ProviderTimeout
 from domain.events import Operation
 from domain.limits import LimitStatus
@@ -24,8 +22,6 @@ from domain.routing import Route
 from infra.admission import AdmissionDecision
 from infra.byte_budget import BytesInHand
 from infra.jobs import StreamFormat
-
-RequestBody = ChatRequest | EmbeddingsRequest | PassthroughRequest
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True):

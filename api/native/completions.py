@@ -21,6 +21,7 @@ from domain.canonical.chat import ChatRequest, Choice
 from domain.canonical.embeddings import Embedding, EmbeddingsRequest
 from domain.canonical.usage import AnswerUsage
 from domain.decoding import decoded
+from domain.dialects.request_body import CanonicalRequest
 from domain.events import Operation
 from domain.money import to_usd
 from infra.jobs import StreamFormat
@@ -115,7 +116,7 @@ async def _complete(
     inference_request = InferenceRequest(
         request_id=request_id_of(request.scope),
         operation=operation,
-        body=shape(**{name: getattr(call, name) for name in shape.__struct_fields__}),
+        body=CanonicalRequest(shape(**{name: getattr(call, name) for name in shape.__struct_fields__})),
         route=services.planner.route(caller, call.model),
         size_bytes=len(body),
         cache=cache_policy(request, mode="off" if call.cache is False else "on", ttl_s=call.cache_ttl),

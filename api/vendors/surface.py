@@ -8,15 +8,14 @@ from decimal import Decimal
 
 from litestar import Response
 
-from api.authentication import Caller
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.inference_response import InferenceResponse
 from api.request_context import InferenceRequest
 from api.request_options import cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
-from api.services import Services
 from domain.dialects.codec import Codec, Dialect, RenderOptions, StreamSummary
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
+from domain.dialects.registry import DialectRegistry
 from domain.dialects.translation import ParsedRequest, Translation
 from domain.errors import GatewayError, InvalidRequest
 from domain.events import Operation
@@ -57,9 +56,10 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)
     services = services_of(request)
-    codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
+    dialects = services.dialects
+    codec = dialects.codec(endpoint.dialect, endpoint.operation)
     passthrough, route, translation, parsed = await services.large_requests.run(
-        caller.project_id, len(body), _parse, body, codec, caller, services
+        caller.project_id, len(body), _parse, body, codec, dialects, lambda model: services.planner.route(caller, model)
     )
     options = RenderOptions(
         created_s=int(received_at.timestamp()),
@@ -72,7 +72,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     inference_request = InferenceRequest(
         request_id=request_id,
         operation=endpoint.operation,
-        body=parsed.request,
+        body=parsed.body,
         route=route,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
@@ -85,24 +85,25 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         query=_query(request) if endpoint.forwards_query else None,
     )
     response = await services.inference.infer(caller, inference_request, request.receive)
-    headers = named | endpoint.limit_headers(response.limit_status)
     if inference_request.stream is not None:
         stream = VendorStream(endpoint, translation, options, request_id)
-        return EventStream(response, stream, headers | stream_headers(response))
+        headers = named | stream_headers(response) | endpoint.limit_headers(response.limit_status)
+        return EventStream(response, stream, headers)
     assert isinstance(response, InferenceResponse), "not asked to be streamed"
     content = await offload(
         len(response.body), translation.render_response, response.body, response.receipt.usage, _cost(response), options
     )
-    return Response(content, media_type=JSON, headers=headers | answer_headers(response))
+    headers = named | answer_headers(response) | endpoint.limit_headers(response.limit_status)
+    return Response(content, media_type=JSON, headers=headers)
 
 
 def _parse(
-    body: bytes, codec: Codec, caller: Caller, services: Services
+    body: bytes, codec: Codec, dialects: DialectRegistry, route_of: Callable[[str], Route]
 ) -> tuple[PassthroughRequest, Route, Translation, ParsedRequest]:
     """Read the request, choose its way to the provider, and translate it if that is the way."""
     passthrough = read_passthrough(body, codec)
-    route = services.planner.route(caller, passthrough.model)
-    translation = services.dialects.choose(codec, route.kind)
+    route = route_of(passthrough.model)
+    translation = dialects.choose(codec, route.kind)
     return passthrough, route, translation, translation.parse_request(passthrough)
 
 
@@ -132,6 +133,6 @@ class VendorStream:
         return self._endpoint.error(error, self._request_id, sent)
 
 
-def _cost(response: InferenceResponse) -> Decimal | None:
-    cost = response.cost_nano_usd
+def _cost(answer: InferenceResponse) -> Decimal | None:
+    cost = answer.cost_nano_usd
     return to_usd(cost) if cost is not None else None
