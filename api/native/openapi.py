@@ -4,7 +4,7 @@ make: msgspec's own schemas, and the failures and headers that all operations ha
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar.openapi.spec import (
@@ -17,9 +17,10 @@ from litestar.openapi.spec import (
     Schema,
     SecurityScheme,
 )
+from litestar.params import QueryParameter
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from api.native import headers
 from api.native.envelope import FailureEnvelope, Success
@@ -53,8 +54,8 @@ _REFERENCE = "#/components/schemas/{name}"
 
 
 class MsgspecSchemas(OpenAPISchemaPlugin):
-    """Describes structs with msgspec's schemas, because msgspec decodes and encodes them. Litestar's own would lack
-    what `extra_json_schema` says.
+    """Describes structs and whole numbers with msgspec's schemas, because msgspec decodes and encodes them.
+    Litestar's own would lack what `extra_json_schema` says, and round the bounds of numbers to floats.
     """
 
     def __init__(self, *types: Any) -> None:
@@ -62,12 +63,14 @@ class MsgspecSchemas(OpenAPISchemaPlugin):
         self._types = [FailureEnvelope, *types]
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
-        """Whether the field's type is a struct; Litestar asks."""
-        return field_definition.is_subclass_of(Struct)
+        """Whether it is described here."""
+        return field_definition.is_subclass_of(Struct) or _is_whole_number(field_definition)
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:  # noqa: ARG002
-        """The schema of a struct is a reference to a component."""
+        """The schema; of a struct it is a reference to a component."""
         kind = field_definition.annotation
+        if _is_whole_number(field_definition):
+            return _number_schema(field_definition)
         if not field_definition.is_subclass_of(Success):
             self._types.append(kind)
             return _schema(kind)
@@ -156,6 +159,17 @@ def _success(data: RawSchema) -> RawSchema:
             "properties": {"success": {"const": True}, "data": data.to_schema()},
         }
     )
+
+
+def _is_whole_number(field: FieldDefinition) -> bool:
+    return field.annotation is int and isinstance(field.kwarg_definition, QueryParameter)
+
+
+def _number_schema(field: FieldDefinition) -> RawSchema:
+    parameter = field.kwarg_definition
+    assert isinstance(parameter, QueryParameter), "checked by the caller"
+    schema = _schema(Annotated[int, Meta(ge=parameter.ge, le=parameter.le)])
+    return RawSchema(schema.to_schema() | {"default": field.default})
 
 
 def _stream_schema(stream: Stream) -> RawSchema:
