@@ -27,6 +27,7 @@ from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
 from api.response_cache import ResponseCache
 from api.services import Services
+from domain.dialects.registry import DIALECTS
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
@@ -145,6 +146,7 @@ def _services(settings: Settings, backends: _Backends) -> Services:
             pool, event_log, vault, announce, allow_loopback=settings.allow_loopback_urls
         ),
         authenticator=authenticator,
+        dialects=DIALECTS,
         inference=_inference(
             settings,
             backends,
@@ -200,7 +202,10 @@ def _inference(
         inbox=inbox,
         blobs=blobs,
         planner=RequestPlanner(
-            prices=prices, upstream_models=settings.upstream_models, request_timeout_s=settings.request_timeout_s
+            prices=prices,
+            dialects=DIALECTS,
+            upstream_models=settings.upstream_models,
+            request_timeout_s=settings.request_timeout_s,
         ),
         large_requests=large_requests,
         objects=ProviderObjectOwnership(backends.pool),

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.errors import UnknownModel
 
-Kind = Literal["openai", "anthropic", "echo"]
+Kind = str
 """The dialect and the adapter of a provider. A built-in provider has the name of its kind."""
 NamedKind = Literal["openai", "anthropic"]
+"""The kinds that a provider by configuration may have."""
 
 OPENAI: Kind = "openai"
 ANTHROPIC: Kind = "anthropic"

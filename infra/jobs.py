@@ -22,6 +22,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
+from domain.dialects.codec import Dialect
 from domain.errors import Overloaded, Unavailable
 from domain.pricing import Price
 from domain.request_identity import RequestIdentity
@@ -71,14 +72,11 @@ _PASSING = (408, 500, 503)
 """The codes of refusals that a cluster gives while it has no leader."""
 
 
-Surface = Literal["native", "openai", "anthropic", "responses"]
-
-
 class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the caller wants its answer streamed."""
 
-    surface: Surface
-    """Whose events they are to be."""
+    surface: Dialect
+    """The dialect of its events."""
     with_usage: bool = True
     """Whether an OpenAI client asked for the usage."""
 

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import structlog
 
-from domain.dialects.provider_response import FAILED, ProviderResponse
+from domain.dialects.codec import FAILED, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
 from domain.routing import ECHO
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
@@ -191,7 +191,7 @@ class JobHandler:
 
     async def _record_answer(self, ctx: JobContext, claim: Claim, response: ProviderResponse) -> None:
         job = ctx.job
-        content = response.answer if isinstance(response.answer, bytes) else _encode(response.answer)
+        content = response.body
         is_kept = job.cache_key is not None and response.finish_reason != FAILED
         body = await offload(len(content), RecordedBody.of, content, is_kept=is_kept)
         if body.kept is None:  # nobody else will have it

@@ -7,6 +7,7 @@ import pytest
 
 from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, Accounts
 from api.authentication import Authenticator
+from domain.dialects.registry import DIALECTS
 from domain.limits import INSTALLATION_WINDOW
 from domain.money import NanoUsd
 from infra.admission import Attempt, BudgetExhausted
@@ -130,7 +131,9 @@ async def test_a_request_admitted_under_the_projects_own_key_is_made_under_no_ot
 ) -> None:
     made = await accounts.create_project("keyless", {"openai": OWN_KEY}, installation_daily_budget_nano_usd=BUDGET)
     access = ProviderKeys(ledger.pool, vault, {"openai": SHARED_KEY})
-    calls = ProviderCalls(providers={}, keys=access, base_urls={}, blobs=Blobs(ledger.pool, ledger.log, vault))
+    calls = ProviderCalls(
+        providers={}, dialects=DIALECTS, keys=access, base_urls={}, blobs=Blobs(ledger.pool, ledger.log, vault)
+    )
     openai = {"provider": "openai", "kind": "openai", "model": "gpt-4o-mini", "upstream_model": "gpt-4o-mini"}
     canonical = b'{"messages": [{"role": "user", "content": "x"}], "model": "gpt-4o-mini"}'
     job = make_job(project_id=made.project_id, body=canonical, needs_own_credential=True, **openai)

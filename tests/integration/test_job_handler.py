@@ -9,16 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
-from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.provider_response import ProviderResponse
+from domain.canonical.chat import ChatRequest, UserMessage
+from domain.dialects.registry import DIALECTS
 from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
 from domain.job_result import Failure, Receipt
 from domain.pricing import ClassPrices, Price
 from domain.sanitize import MAX_MESSAGE_CHARS
-from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim
 from infra.blobs import Blobs
 from infra.cancellations import CancellationListener
@@ -53,18 +51,16 @@ class CountingProvider:
         if not waits:
             self.go_on.set()
 
-    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> ProviderResponse:
+    async def send(self, _content: bytes, _call: ProviderCall) -> bytes:
         self.calls += 1
         number = self.calls
         await self.go_on.wait()
         if number <= self._fails:
             raise ProviderUnavailable("down", provider="echo")
-        return ProviderResponse(
-            answer=_answer(), usage=TokenUsage(input=10, output=20), answered_by="echo", response_id=f"r{number}"
-        )
+        return _completion(response_id=f"r{number}")
 
     @asynccontextmanager
-    async def stream(self, _request: ChatRequest, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(self, _content: bytes, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         self.calls += 1
         raise ProviderUnavailable("down", provider="echo")
         yield
@@ -139,7 +135,11 @@ class Bench:
         self.cancel_on_disconnect = False
         blobs = Blobs(ledger.pool, ledger.log, vault)
         calls = ProviderCalls(
-            providers={"echo": provider}, keys=ProviderKeys(ledger.pool, vault, {}), base_urls={}, blobs=blobs
+            providers={"echo": provider},
+            dialects=DIALECTS,
+            keys=ProviderKeys(ledger.pool, vault, {}),
+            base_urls={},
+            blobs=blobs,
         )
         replies: Any = self.heard  # it listens
         self.attempts: Any = Attempts()
@@ -380,17 +380,11 @@ async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
 class HostileProvider(CountingProvider):
     """Says what no read model could hold, in its answer and inside its stream."""
 
-    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> ProviderResponse:
-        return ProviderResponse(
-            answer=_answer(),
-            usage=TokenUsage(input=10, output=20),
-            answered_by=POISON,
-            response_id=POISON,
-            finish_reason=POISON,
-        )
+    async def send(self, _content: bytes, _call: ProviderCall) -> bytes:
+        return _completion(response_id=POISON, model=POISON, finish_reason=POISON)
 
     @asynccontextmanager
-    async def stream(self, _request: ChatRequest, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(self, _content: bytes, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         async def events() -> AsyncIterator[list[SseEvent]]:
             yield SseParser().feed(sse(msgspec.json.encode({"error": {"message": POISON, "code": POISON}})))
 
@@ -412,14 +406,12 @@ async def test_nothing_that_a_provider_says_stops_the_projector(
     assert max((len(failure.message) for failure in work.heard.failures), default=0) <= MAX_MESSAGE_CHARS
 
 
-def _answer() -> ChatResponse:
-    return msgspec.convert(
+def _completion(*, response_id: str, model: str = "echo", finish_reason: str = "stop") -> bytes:
+    return msgspec.json.encode(
         {
-            "id": "r",
-            "model": "echo",
-            "provider": "echo",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finishReason": "stop"}],
-            "usage": {"promptTokens": 10, "completionTokens": 20, "totalTokens": 30, "cachedPromptTokens": 0},
-        },
-        ChatResponse,
+            "id": response_id,
+            "model": model,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": finish_reason}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 20},
+        }
     )

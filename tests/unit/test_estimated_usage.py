@@ -3,12 +3,16 @@
 import pytest
 from msgspec.structs import replace
 
+from domain.dialects.registry import DIALECTS
+from domain.dialects.relay import Relay
 from domain.models import MAX_UNSEEN_TOKENS_PER_S, may_think_unseen
 from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
 from tests.jobs import make_job
 from tests.unit.sdk_streams import events_of
-from workers.relay import UNDER_WAY_TOKENS, attempt_result, make_relay
+from workers.calls import translation_of
+from workers.stream_result import UNDER_WAY_TOKENS, attempt_result
+from workers.streaming import open_relay
 
 JOB = make_job(
     model="m",
@@ -27,10 +31,14 @@ MESSAGE_BEGUN = (
 )
 
 
+def relay_of(job: Job) -> Relay:
+    return open_relay(translation_of(job, DIALECTS), job)
+
+
 def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:
-    relay = make_relay(job)
+    relay = relay_of(job)
     relay.take(events_of(sent), [])
-    found = attempt_result(relay, job, elapsed_s)
+    found = attempt_result(relay.reader, job, elapsed_s)
     assert found.is_estimated
     return found.usage
 

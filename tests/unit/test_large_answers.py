@@ -98,6 +98,7 @@ async def test_a_provider_that_stalls_in_a_large_answer_loses_its_turn() -> None
     with answers.turn("prj_1", "key_1") as turn:
         call = ProviderCall(
             identity=make_identity(provider="slow"),
+            path="",
             credential=None,
             timeout_s=60,
             take_turn=turn.take,
