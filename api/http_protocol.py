@@ -192,7 +192,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             raise _Refused(URL_TOO_LONG if in_url else HEAD_TOO_LARGE)
 
     def _forget_text(self) -> None:
-        """Begin to count anew. Where in its piece this happened is not known: none of the piece is counted."""
+        """Begin to count anew. The position inside the piece is unknown, so none of the piece is counted."""
         self._text_bytes = -self._piece_bytes
 
     def on_message_begin(self) -> None:

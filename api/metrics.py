@@ -1,4 +1,4 @@
-"""What this process counts for Prometheus: requests and how long they took, by route group and status. Never by key."""
+"""Figures of this process for Prometheus: requests and their durations, by route group and status. Never by key."""
 
 import time
 
@@ -78,7 +78,7 @@ class Measured:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and count."""
+        """Call the application, and count the request."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return

@@ -36,7 +36,7 @@ class ChatBody(ChatRequest, frozen=True, kw_only=True):
     """Seconds; default 3600. An older answer is not good enough, and this one is kept as long."""
     metadata: Metadata | None = None
     stream: bool | None = None
-    """Whether the answer comes as Server-Sent Events."""
+    """If true, the answer is sent as Server-Sent Events."""
 
 
 class EmbeddingsBody(EmbeddingsRequest, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class EmbeddingsBody(EmbeddingsRequest, frozen=True, kw_only=True):
 class _DeliveryOut(Struct, kw_only=True, rename="camel"):
     usage: AnswerUsage
     cost: Decimal | None
-    """US dollars; 0 where cached; null where nobody can price the model."""
+    """US dollars; 0 where cached; null if the model has no price."""
     cached: bool
     latency_ms: int
     request_id: str
@@ -137,7 +137,7 @@ async def _complete(
 
 
 def _delivered(answer: InferenceResponse, inference_request: InferenceRequest) -> Response[bytes]:
-    """The answer's own JSON goes out as it is, with what is known of its delivery behind it."""
+    """The answer's JSON is sent unchanged, followed by the fields of its delivery."""
     cost_nano_usd = answer.cost_nano_usd
     cost = f"{to_usd(cost_nano_usd):f}" if cost_nano_usd is not None else "null"
     latency = datetime.now(UTC) - inference_request.received_at

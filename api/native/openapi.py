@@ -47,9 +47,9 @@ _FAILURES: dict[int | str, str] = {
     504: "The provider did not answer in time",
 }
 _NATIVE_FAILURES = (400, 401, 403, 404, 413, 500, 503)
-"""Of every native operation."""
+"""Statuses of every native operation."""
 _COMPLETION_FAILURES = (402, 429, "4XX", 502, 504)
-"""Beside those, of an operation that a provider answers; `4XX`: the provider's own status."""
+"""Further statuses of an operation that a provider answers; `4XX`: the provider's own status."""
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -63,7 +63,7 @@ class MsgspecSchemas(OpenAPISchemaPlugin):
         self._types = [FailureEnvelope, *types]
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
-        """Whether it is described here."""
+        """True for types that this plugin describes."""
         return field_definition.is_subclass_of(Struct) or _is_whole_number(field_definition)
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:  # noqa: ARG002
@@ -89,7 +89,7 @@ class Stream:
     """Server-Sent Events, each with a `data:` line."""
 
     types: tuple[Any, ...]
-    """Of the JSON in them."""
+    """The types of the JSON in the events."""
     description: str
 
 
@@ -122,7 +122,7 @@ def complete(document: OpenAPI, schemas: MsgspecSchemas) -> None:
             assert isinstance(response, OpenAPIResponse), "written in place, never referred to"
             if status_text.startswith("2"):
                 response.description = "Success"
-                response.headers = {**headers.every(), **(response.headers or {})}
+                response.headers = {**headers.of_response(), **(response.headers or {})}
             else:
                 response.headers = headers.of_failure(status_text)
     document.components = Components(
@@ -173,7 +173,7 @@ def _number_schema(field: FieldDefinition) -> RawSchema:
 
 
 def _stream_schema(stream: Stream) -> RawSchema:
-    """Of one event, as OpenAPI 3.2 has it for streams (`itemSchema`); 3.1 has no other place for it."""
+    """The schema of one event. OpenAPI 3.2 has `itemSchema` for it; in 3.1 it stands for the whole body."""
     named = [_schema(kind).to_schema() for kind in stream.types]
     data = {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": named}}
     return RawSchema(
