@@ -1,4 +1,4 @@
-"""What this process counts for Prometheus: requests and how long they took, by route group and status. Never by key."""
+"""Figures of this process for Prometheus: requests and their durations, by route group and status. Never by key."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
