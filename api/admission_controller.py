@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from api.client_disconnect import ClientDisconnect
-from api.metrics import Metrics
+from api.metrics import REFUSAL_REASONS, Metrics
 from api.rate_refusals import RateRefusals
 from api.request_context import RequestContext
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
@@ -24,7 +24,7 @@ from infra.replies import ReplyInbox
 
 ASK_AGAIN_S = 0.025
 """How often the head of a line asks again: a hold is released a moment after its answer."""
-WAITING = ("full", "busy")
+WAITING = ("budget_held", "concurrency")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -111,7 +111,7 @@ class AdmissionController:
             await self._log.append(served)
 
     async def decide(self, ctx: RequestContext, min_created_at: datetime | None) -> AdmissionDecision:
-        """Have it decided: admitted, or found (`hit`, `follow`), or to be asked once more (`again`).
+        """Have it decided: admitted, or found (`hit`, `coalesced`), or to be asked once more (`retry`).
 
         Raises:
             RateLimited, BudgetExceeded: a limit refuses it.
@@ -149,10 +149,10 @@ class AdmissionController:
         error = _refusal(ctx, decision)
         if error is None:
             return
-        self._metrics.refusals.labels(decision.outcome).inc()
+        self._metrics.refusals.labels(REFUSAL_REASONS[decision.outcome]).inc()
         if isinstance(error, BudgetExceeded):
             await self._record_rejection(ctx, decision)
-        if decision.outcome == "rate" and isinstance(error, RateLimited):
+        if decision.outcome == "rate_limit" and isinstance(error, RateLimited):
             self._rate_refusals.note(ctx.caller, error, since_s)
         raise error
 
@@ -232,13 +232,13 @@ def _refusal(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError |
     """What a decision means for the caller; None where it may go on."""
     limit_status, settings = decision.limit_status, ctx.caller.settings
     match decision.outcome:
-        case "rate":
+        case "rate_limit":
             assert limit_status.requests is not None, "there is a limit"
             error: GatewayError = RateLimited(
                 f"this key may make {limit_status.requests.limit} requests a minute",
                 retry_after_s=(decision.retry_after_ns or 0) / NANO_PER_S,
             )
-        case "tokens":
+        case "token_limit":
             assert limit_status.tokens is not None, "there is a limit"
             limit = limit_status.tokens.limit
             error = RateLimited(
@@ -247,15 +247,17 @@ def _refusal(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError |
                 details={"limit": limit, "asked": ctx.input_tokens},
                 retry_after_s=(decision.retry_after_ns or 0) / NANO_PER_S,
             )
-        case "busy":
+        case "concurrency":
             error = RateLimited(
                 f"this key may have {settings.concurrency_limit} requests in flight at a time", retry_after_s=1
             )
         case "unpriced":
             error = _unbounded(ctx)
-        case "full" | "spent":
+        case "budget_held" | "budget_spent":
             assert decision.window is not None, "money refuses in a window"
-            error = BudgetExceeded.of(decision.window, ctx.min_hold_nano_usd, only_held=decision.outcome == "full")
+            error = BudgetExceeded.of(
+                decision.window, ctx.min_hold_nano_usd, only_held=decision.outcome == "budget_held"
+            )
         case _:
             return None
     error.limit_status = limit_status

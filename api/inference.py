@@ -215,13 +215,13 @@ class InferenceService:
                     assert decision.origin is not None, "a hit has an origin"
                     cached = await self._cache.load(ctx, decision.origin)
                     min_created_at = None  # what the index promised is no longer kept: a fresh answer, then
-                case "follow":
+                case "coalesced":
                     assert decision.origin is not None, "one who follows has a leader"
                     cached = await self._cache.wait_for_leader(ctx, decision.origin)
                 case _:
                     cached = None
             if cached is not None:
-                return await self._serve_cached(ctx, cached, shared=decision.outcome == "follow")
+                return await self._serve_cached(ctx, cached, shared=decision.outcome == "coalesced")
             await asyncio.sleep(pause_s)
             pause_s = min(MAX_ASK_AGAIN_S, 2 * pause_s)
         raise self._timed_out(ctx)

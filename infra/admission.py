@@ -27,7 +27,19 @@ _ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 27
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
 _ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 19))})"
 
-Outcome = Literal["admitted", "hit", "follow", "again", "stale", "rate", "tokens", "busy", "full", "spent", "unpriced"]
+Outcome = Literal[
+    "admitted",
+    "hit",
+    "coalesced",
+    "retry",
+    "stale",
+    "rate_limit",
+    "token_limit",
+    "concurrency",
+    "budget_held",
+    "budget_spent",
+    "unpriced",
+]
 """As `admit` in `migrations/functions/admission.sql` says."""
 
 
@@ -82,7 +94,7 @@ class AdmissionDecision(Struct, frozen=True, kw_only=True):
 
     outcome: Outcome
     origin: str | None
-    """Whose answer it is (hit), or will be (follow)."""
+    """Whose answer it is (hit), or will be (coalesced)."""
     hold_nano_usd: NanoUsd
     """Of an admitted one: less than asked for means that the answer is to be capped lower."""
     limit_status: LimitStatus
@@ -304,7 +316,7 @@ class Claims:
                 self._worker,
                 attempt.uses_installation_credential,
             )
-        if outcome == "full":
+        if outcome == "budget_exhausted":
             raise BudgetExhausted
         return (
             Claim(attempt=number, hold_nano_usd=hold_nano_usd, budget_day=budget_day) if outcome == "admitted" else None

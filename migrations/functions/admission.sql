@@ -144,15 +144,15 @@ END $$;
 -- Decide a batch of requests in one transaction. p_scopes, p_ids: the accounts concerned, each once, in their order;
 -- p_key_at, p_project_at: the places of each request's own. The outcome of each request, in their order:
 --   hit        the cache has an answer (of the request `origin`; of the process's own memory where it brings the event of it)
---   follow     the same question is on its way (under the request `origin`)
+--   coalesced  an identical request is in flight: this one waits for its response (of the request `origin`)
 --   admitted   its first attempt is in flight and holds `hold`
---   again      somebody else leads by now, or the leader ended between two looks: ask again
+--   retry      another request leads by now, or the leader ended between two looks: ask again
 --   stale      the key works no longer, or has other settings than those that the request was planned with
---   rate, tokens   a rate limit; retry_ns says for how long
---   busy       as many requests are in flight as may be
---   full       only what is held stands in the way of the money asked for
---   spent      what is spent and assumed stands in the way
---   unpriced   nobody knows what it would cost, and there is a budget
+--   rate_limit, token_limit   so many a minute; retry_ns says for how long
+--   concurrency    as many requests of the key are in flight as may be
+--   budget_held    there is room once requests in flight have released their holds
+--   budget_spent   what is spent and assumed leaves too little
+--   unpriced   its price is unknown, and there is a budget
 -- p_cache_keys: NULL for a request that neither reads nor shares. p_newer_than: NULL for one that wants a fresh answer.
 -- p_first: the place of the first request in the batch that asks the same. p_holds: what is asked for, NULL where there is
 -- no price; p_floors: the least that is of use, less than the hold where the answer may be capped lower. p_is_final: a lower
@@ -262,7 +262,7 @@ BEGIN
         LOOP
             IF v_origins[v_row.i] IS NULL THEN
                 v_origins[v_row.i] := v_row.request_id;
-                v_outcomes[v_row.i] := 'follow';
+                v_outcomes[v_row.i] := 'coalesced';
             END IF;
         END LOOP;
     END IF;
@@ -279,7 +279,7 @@ BEGIN
             v_step := (c_minute + v_rate[v_key] - 1) / v_rate[v_key];
             v_tat := greatest(v_requests_tat[v_key], v_now) + v_step;
             IF v_tat - v_now > v_step * v_rate[v_key] THEN
-                v_outcomes[i] := 'rate';
+                v_outcomes[i] := 'rate_limit';
                 v_granted[i] := v_tat - v_now - v_step * v_rate[v_key];
                 CONTINUE;
             END IF;
@@ -291,7 +291,7 @@ BEGIN
             CONTINUE;
         END IF;
         IF v_leaders[p_first[i]] > 0 THEN                   -- the same question, earlier in this batch
-            v_outcomes[i] := 'follow';
+            v_outcomes[i] := 'coalesced';
             v_origins[i] := p_requests[v_leaders[p_first[i]]];
             CONTINUE;
         END IF;
@@ -317,9 +317,9 @@ BEGIN
         v_granted[i] := coalesce(p_holds[i], 0);
         IF v_granted[i] > v_free OR 0 = ANY (v_limits) THEN
             IF p_floors[i] > v_fits OR 0 = ANY (v_limits) THEN
-                v_outcomes[i] := 'spent';
+                v_outcomes[i] := 'budget_spent';
             ELSIF p_floors[i] > v_free OR (v_free < v_fits AND NOT p_is_final[i]) THEN
-                v_outcomes[i] := 'full';
+                v_outcomes[i] := 'budget_held';
             ELSE
                 v_granted[i] := v_free;
                 v_shared[i] := NULL;                        -- an answer under a lowered cap is nobody else's
@@ -328,14 +328,14 @@ BEGIN
         END IF;
 
         IF v_in_flight[v_key] >= v_parallel[v_key] THEN
-            v_outcomes[i] := 'busy';
+            v_outcomes[i] := 'concurrency';
             CONTINUE;
         END IF;
         IF v_tokens[v_key] IS NOT NULL THEN
             v_step := (c_minute + v_tokens[v_key] - 1) / v_tokens[v_key];
             v_tat := greatest(v_tokens_tat[v_key], v_now) + v_step * least(p_tokens[i], 2 * v_tokens[v_key]);
             IF v_tat - v_now > v_step * v_tokens[v_key] THEN
-                v_outcomes[i] := 'tokens';
+                v_outcomes[i] := 'token_limit';
                 v_granted[i] := v_tat - v_now - v_step * v_tokens[v_key];
                 CONTINUE;
             END IF;
@@ -366,7 +366,7 @@ BEGIN
         ) SELECT coalesce(array_agg(request_id), '{}') INTO v_admitted FROM admitted;
         FOR i IN 1 .. v_count LOOP                          -- those who lost the race for the lead
             IF v_outcomes[i] = 'admitted' AND p_requests[i] <> ALL (v_admitted) THEN
-                v_outcomes[i] := 'again';
+                v_outcomes[i] := 'retry';
             END IF;
         END LOOP;
         -- The projector stores an answer and ends its attempt in one transaction, which may have committed after the
@@ -393,9 +393,9 @@ BEGIN
                     v_step := (c_minute + v_tokens[v_key] - 1) / v_tokens[v_key];
                     v_tokens_tat[v_key] := v_tokens_tat[v_key] - v_step * p_tokens[i];
                 END IF;
-            ELSIF v_outcomes[i] = 'follow' AND v_origins[i] = p_requests[v_leaders[p_first[i]]]
+            ELSIF v_outcomes[i] = 'coalesced' AND v_origins[i] = p_requests[v_leaders[p_first[i]]]
                     AND v_outcomes[v_leaders[p_first[i]]] <> 'admitted' THEN
-                v_outcomes[i] := 'again';                   -- meant to follow somebody who does not lead
+                v_outcomes[i] := 'retry';                   -- meant to follow somebody who does not lead
             END IF;
         END LOOP;
     ELSE
@@ -417,7 +417,7 @@ BEGIN
         outcome := v_outcomes[i];
         origin := v_origins[i];
         hold := CASE WHEN outcome = 'admitted' THEN v_granted[i] ELSE 0 END;
-        retry_ns := CASE WHEN outcome IN ('rate', 'tokens') THEN v_granted[i] END;
+        retry_ns := CASE WHEN outcome IN ('rate_limit', 'token_limit') THEN v_granted[i] END;
         budget_day := v_today;
         requests_limit := v_rate[v_key];
         v_step := (c_minute + requests_limit - 1) / requests_limit;
@@ -439,7 +439,7 @@ BEGIN
         FOR w IN 1 .. cardinality(c_windows) LOOP
             v_free := v_limits[w] - v_takens[w] - v_helds[w];
             budget_left := least(budget_left, v_free);
-            v_free := v_free + CASE WHEN outcome = 'spent' THEN v_helds[w] ELSE 0 END;
+            v_free := v_free + CASE WHEN outcome = 'budget_spent' THEN v_helds[w] ELSE 0 END;
             IF v_free < v_fits OR v_fits IS NULL AND v_free IS NOT NULL THEN
                 v_fits := v_free;
                 v_tightest := w;
@@ -472,7 +472,7 @@ $$;
 
 -- Admit the attempt after one that failed or was lost, already claimed by this delivery, and hand it the lead. It holds
 -- what the attempt before it held, in the same windows, and beside it until that one is counted.
---   admitted, taken (another delivery was first), full (the windows have no room for it)
+--   admitted, taken (another delivery was first), budget_exhausted (the windows have no room for it)
 CREATE OR REPLACE FUNCTION admit_next(
     p_request text, p_attempt integer, p_project text, p_key text, p_operation text, p_model text, p_provider text,
     p_upstream_model text, p_metadata text, p_cache_key bytea, p_hold bigint, p_budget_day date, p_reply_to text,
@@ -498,7 +498,7 @@ BEGIN
                    (CASE WHEN p_installation THEN l.installation END - t.day_taken - t.day_held)
         ) AS w (free);
     IF p_hold > v_free THEN
-        RETURN 'full';
+        RETURN 'budget_exhausted';
     END IF;
     UPDATE inflight SET cache_key = NULL WHERE request_id = p_request AND cache_key IS NOT NULL;
     IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND cache_key = p_cache_key) THEN

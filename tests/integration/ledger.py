@@ -141,9 +141,9 @@ def ask(wanted: Attempt, *, hold: int | None = 0, **fields: Any) -> AdmissionReq
         **(
             {
                 "attempt": wanted,
-                "newer_than": None,
+                "min_created_at": None,
                 "hold_nano_usd": hold,
-                "floor_nano_usd": hold or 0,
+                "min_hold_nano_usd": hold or 0,
                 "token_bound": 0,
             }
             | fields

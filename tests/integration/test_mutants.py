@@ -75,7 +75,7 @@ async def assumed_cost_is_taken(ledger: RealLedger, project: str) -> None:
     await ledger.admission.admit(ask(first, hold=60))
     await ledger.append(first, 0, lost(first, hold=60, day=today()))
     await ledger.fold()
-    assert (await ledger.admission.admit(ask(attempt(project, key), hold=50))).outcome == "spent"
+    assert (await ledger.admission.admit(ask(attempt(project, key), hold=50))).outcome == "budget_spent"
 
 
 async def an_outcome_releases_its_own_attempt_only(ledger: RealLedger, project: str) -> None:
