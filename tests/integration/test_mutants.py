@@ -12,37 +12,47 @@ from tests.integration.test_admission import processes, project, today
 __all__ = ["processes", "project"]  # fixtures
 
 MUTANTS = {
-    "holds nothing": ("admit", "v_shared, v_granted, p_tokens", "v_shared, p_first::bigint[], p_tokens", "overspend"),
+    "holds nothing": (
+        "insert_admitted",
+        "p_decisions.cache_keys, p_decisions.holds, p_token_bounds",
+        "p_decisions.cache_keys, p_keys::bigint[], p_token_bounds",
+        "overspend",
+    ),
     "forgets what it has just held": (
-        "admit",
-        "v_day_held[v_key] := v_day_held[v_key] + v_granted[i];",
+        "decide",
+        "batch_holds[v_key] := batch_holds[v_key] + holds[i];",
         "",
         "overspend",
     ),
     "forgets what is assumed": (
-        "taken_of",
+        "account_usage",
         "d.spent_nano_usd::numeric + d.assumed_nano_usd",
         "d.spent_nano_usd",
         "assumed",
     ),
-    "shares a lowered answer": ("admit", "v_shared[i] := NULL;", "", "lowered"),
+    "shares a lowered answer": ("decide", "cache_keys[i] := NULL;", "", "lowered"),
     "claims what is claimed": ("claim", "AND f.delivery IS NULL", "", "claim"),
     "makes the next attempt without room": ("admit_next", "p_hold > v_free", "false", "next"),
     "releases every attempt of a request": ("settle", "AND f.attempt = e.a", "", "release"),
-    "does not settle tokens": ("settle", "s.more * (", "0 * (", "tokens"),
+    "does not settle tokens": ("settle", "s.more * emission", "0 * emission", "tokens"),
     "forgets the installation's window": (
-        "admit",
-        "THEN v_installation[v_project] END",
-        "THEN NULL::bigint END",
+        "decide",
+        "WHEN p_uses_installation[i]",
+        "WHEN false",
         "installation",
     ),
     "makes the next attempt without the installation's room": (
         "admit_next",
-        "THEN l.installation END",
+        "THEN l.installation_daily END",
         "THEN NULL::bigint END",
         "installation",
     ),
-    "lets one more pass": ("admit", "> v_step * v_rate[v_key] THEN", "> v_step * (v_rate[v_key] + 1) THEN", "rate"),
+    "lets one more pass": (
+        "check_keys",
+        "- v_interval_ns * v_limits[v_key];",
+        "- v_interval_ns * (v_limits[v_key] + 1);",
+        "rate",
+    ),
 }
 
 
