@@ -348,9 +348,9 @@ def _decision(row: asyncpg.Record) -> AdmissionDecision:
         origin=row["origin"],
         hold_nano_usd=row["hold"],
         limit_status=LimitStatus(
-            requests=_meter(row["requests_limit"], row["requests_left"], row["requests_reset_ns"]),
-            tokens=_meter(row["tokens_limit"], row["tokens_left"], row["tokens_reset_ns"]),
-            budget_left_nano_usd=row["budget_left"],
+            requests=_meter(row["requests_limit"], row["requests_remaining"], row["requests_reset_ns"]),
+            tokens=_meter(row["tokens_limit"], row["tokens_remaining"], row["tokens_reset_ns"]),
+            budget_left_nano_usd=row["budget_remaining"],
         ),
         window=None
         if window is None

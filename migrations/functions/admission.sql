@@ -85,7 +85,7 @@ BEGIN
         holds[i] := coalesce(p_holds[i], 0);
         IF v_free IS NOT NULL AND p_holds[i] IS NULL THEN
             outcomes[i] := 'unpriced';
-        ELSIF holds[i] > v_free AND p_min_holds[i] > v_unspent THEN
+        ELSIF p_min_holds[i] > v_unspent THEN
             outcomes[i] := 'budget_spent';
         ELSIF holds[i] > v_free
                 AND (p_min_holds[i] > v_free OR (v_free < v_unspent AND NOT p_accepts_lower_hold[i])) THEN
@@ -208,63 +208,88 @@ BEGIN
     RETURN p_decisions;
 END $$;
 
--- What each decision comes to, with the figures of its limits after the batch. The window is the tightest one: of those
--- that apply to the request, the one with the least left; holds count as gone, unless what is spent refused it.
+-- The tightest of the windows that apply to a request: the one with the least left once holds are counted as gone, or
+-- the least unspent, if that is what refused.
+CREATE OR REPLACE FUNCTION tightest_window(
+    p_accounts record, p_batch_holds bigint[], p_key integer, p_project integer, p_uses_installation boolean,
+    p_is_spent boolean, OUT name text, OUT allowed bigint, OUT taken bigint, OUT held bigint
+) LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    SELECT w.name, w.allowed, w.taken, w.held INTO name, allowed, taken, held
+        FROM (
+            VALUES (1, 'daily', p_accounts.daily_limits[p_key], p_accounts.day_taken[p_key],
+                    p_accounts.day_held[p_key] + p_batch_holds[p_key]),
+                   (2, 'monthly', p_accounts.monthly_limits[p_key], p_accounts.month_taken[p_key],
+                    p_accounts.month_held[p_key] + p_batch_holds[p_key]),
+                   (3, 'project''s daily', p_accounts.daily_limits[p_project], p_accounts.day_taken[p_project],
+                    p_accounts.day_held[p_project] + p_batch_holds[p_project]),
+                   (4, 'project''s monthly', p_accounts.monthly_limits[p_project], p_accounts.month_taken[p_project],
+                    p_accounts.month_held[p_project] + p_batch_holds[p_project]),
+                   (5, 'installation''s daily',
+                    CASE WHEN p_uses_installation THEN p_accounts.installation_limits[p_project] END,
+                    p_accounts.day_taken[p_project], p_accounts.day_held[p_project] + p_batch_holds[p_project])
+        ) AS w (i, name, allowed, taken, held)
+        WHERE w.allowed IS NOT NULL
+        ORDER BY w.allowed - w.taken - CASE WHEN p_is_spent THEN 0 ELSE w.held END, w.i
+        LIMIT 1;
+END $$;
+
+-- What each decision comes to, with what is left of its limits after the batch. A window is named if a budget refused.
 CREATE OR REPLACE FUNCTION report(
     p_decisions record, p_accounts record, p_keys integer[], p_projects integer[], p_uses_installation boolean[],
     p_appended bigint
 ) RETURNS TABLE (
     outcome text, origin text, hold bigint, budget_day date,
-    requests_limit bigint, requests_left bigint, requests_reset_ns bigint,
-    tokens_limit bigint, tokens_left bigint, tokens_reset_ns bigint,
-    budget_left bigint, budget_window text, window_limit bigint, window_taken bigint, window_held bigint, retry_ns bigint,
+    requests_limit bigint, requests_remaining bigint, requests_reset_ns bigint,
+    tokens_limit bigint, tokens_remaining bigint, tokens_reset_ns bigint,
+    budget_remaining bigint, budget_window text, window_limit bigint, window_taken bigint, window_held bigint, retry_ns bigint,
     appended bigint
 ) LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-    v_daily       CONSTANT bigint[] := p_accounts.daily_limits;
-    v_monthly     CONSTANT bigint[] := p_accounts.monthly_limits;
-    v_installation CONSTANT bigint[] := p_accounts.installation_limits;
-    v_day_taken   CONSTANT bigint[] := p_accounts.day_taken;
-    v_month_taken CONSTANT bigint[] := p_accounts.month_taken;
-    v_day_held    CONSTANT bigint[] := p_accounts.day_held;
-    v_month_held  CONSTANT bigint[] := p_accounts.month_held;
-    v_batch_holds CONSTANT bigint[] := p_decisions.batch_holds;
     v_request_limits CONSTANT bigint[] := p_accounts.request_limits;
     v_request_tats   CONSTANT bigint[] := p_decisions.request_tats;
     v_token_limits   CONSTANT bigint[] := p_accounts.token_limits;
     v_token_tats     CONSTANT bigint[] := p_decisions.token_tats;
+    v_free           CONSTANT bigint[] := p_accounts.free;
+    v_installation_free CONSTANT bigint[] := p_accounts.installation_free;
+    v_batch_holds    CONSTANT bigint[] := p_decisions.batch_holds;
+    v_outcomes       CONSTANT text[] := p_decisions.outcomes;
+    v_origins        CONSTANT text[] := p_decisions.origins;
+    v_holds          CONSTANT bigint[] := p_decisions.holds;
+    v_retries_ns     CONSTANT bigint[] := p_decisions.retries_ns;
+    v_key         integer;
+    v_project     integer;
+    v_interval_ns bigint;
 BEGIN
-    RETURN QUERY
-        SELECT d.outcome, d.origin, CASE WHEN d.outcome = 'admitted' THEN d.hold ELSE 0 END, p_accounts.today,
-               q.per_minute, q.per_minute - (q.reset_ns + q.interval_ns - 1) / q.interval_ns, q.reset_ns,
-               t.per_minute, greatest(0, t.per_minute - (t.reset_ns + t.interval_ns - 1) / t.interval_ns), t.reset_ns,
-               w.least_free, w.name, w.allowed, w.taken, w.held, d.retry_ns, p_appended
-        FROM unnest(p_decisions.outcomes, p_decisions.origins, p_decisions.holds, p_decisions.retries_ns, p_keys,
-                    p_projects, p_uses_installation)
-            WITH ORDINALITY AS d (outcome, origin, hold, retry_ns, k, p, uses_installation, i)
-        CROSS JOIN LATERAL (
-            SELECT v_request_limits[k] AS per_minute, greatest(0, v_request_tats[k] - p_accounts.now_ns) AS reset_ns,
-                   emission_interval_ns(v_request_limits[k]) AS interval_ns
-        ) AS q
-        CROSS JOIN LATERAL (
-            SELECT v_token_limits[k] AS per_minute, greatest(0, v_token_tats[k] - p_accounts.now_ns) AS reset_ns,
-                   emission_interval_ns(v_token_limits[k]) AS interval_ns
-        ) AS t
-        LEFT JOIN LATERAL (
-            SELECT v.name, v.allowed, v.taken, v.held, min(v.allowed - v.taken - v.held) OVER () AS least_free
-            FROM (VALUES
-                (1, 'daily', v_daily[k], v_day_taken[k], v_day_held[k] + v_batch_holds[k]),
-                (2, 'monthly', v_monthly[k], v_month_taken[k], v_month_held[k] + v_batch_holds[k]),
-                (3, 'project''s daily', v_daily[p], v_day_taken[p], v_day_held[p] + v_batch_holds[p]),
-                (4, 'project''s monthly', v_monthly[p], v_month_taken[p], v_month_held[p] + v_batch_holds[p]),
-                (5, 'installation''s daily', CASE WHEN d.uses_installation THEN v_installation[p] END,
-                    v_day_taken[p], v_day_held[p] + v_batch_holds[p])
-            ) AS v (i, name, allowed, taken, held)
-            WHERE v.allowed IS NOT NULL
-            ORDER BY v.allowed - v.taken - CASE WHEN d.outcome = 'budget_spent' THEN 0 ELSE v.held END, v.i
-            LIMIT 1
-        ) AS w ON true
-        ORDER BY d.i;
+    budget_day := p_accounts.today;
+    appended := p_appended;
+    FOR i IN 1 .. cardinality(p_keys) LOOP
+        v_key := p_keys[i];
+        v_project := p_projects[i];
+        outcome := v_outcomes[i];
+        origin := v_origins[i];
+        hold := CASE WHEN outcome = 'admitted' THEN v_holds[i] ELSE 0 END;
+        retry_ns := v_retries_ns[i];
+        requests_limit := v_request_limits[v_key];
+        requests_reset_ns := greatest(0, v_request_tats[v_key] - p_accounts.now_ns);
+        v_interval_ns := emission_interval_ns(requests_limit);
+        requests_remaining := requests_limit - (requests_reset_ns + v_interval_ns - 1) / v_interval_ns;
+        tokens_limit := v_token_limits[v_key];
+        tokens_reset_ns := greatest(0, v_token_tats[v_key] - p_accounts.now_ns);
+        v_interval_ns := emission_interval_ns(tokens_limit);
+        tokens_remaining := greatest(0, tokens_limit - (tokens_reset_ns + v_interval_ns - 1) / v_interval_ns);
+        budget_remaining := least(v_free[v_key] - v_batch_holds[v_key], v_free[v_project] - v_batch_holds[v_project],
+                             CASE WHEN p_uses_installation[i]
+                                  THEN v_installation_free[v_project] - v_batch_holds[v_project] END);
+        IF outcome IN ('budget_held', 'budget_spent') THEN
+            SELECT w.* INTO budget_window, window_limit, window_taken, window_held
+                FROM tightest_window(p_accounts, v_batch_holds, v_key, v_project, p_uses_installation[i],
+                                     outcome = 'budget_spent') AS w;
+        ELSE
+            budget_window := NULL;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
 END $$;
 
 -- Decide a batch of requests in one transaction, and insert the attempts of those that are admitted. The outcome of each
@@ -303,9 +328,9 @@ CREATE OR REPLACE FUNCTION admit(
     p_key_versions integer[], p_uses_installation boolean[]
 ) RETURNS TABLE (
     outcome text, origin text, hold bigint, budget_day date,
-    requests_limit bigint, requests_left bigint, requests_reset_ns bigint,
-    tokens_limit bigint, tokens_left bigint, tokens_reset_ns bigint,
-    budget_left bigint, budget_window text, window_limit bigint, window_taken bigint, window_held bigint, retry_ns bigint,
+    requests_limit bigint, requests_remaining bigint, requests_reset_ns bigint,
+    tokens_limit bigint, tokens_remaining bigint, tokens_reset_ns bigint,
+    budget_remaining bigint, budget_window text, window_limit bigint, window_taken bigint, window_held bigint, retry_ns bigint,
     appended bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE

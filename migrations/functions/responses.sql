@@ -3,17 +3,15 @@
 -- The requests that the cache answers: its entry is no older than the request wants, and has not expired.
 CREATE OR REPLACE FUNCTION cached_responses(
     p_projects text[], p_cache_keys bytea[], p_min_created_at timestamptz[], p_at timestamptz[]
-) RETURNS TABLE (request bigint, origin text) LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN QUERY
-        SELECT r.i, c.request_id
-        FROM unnest(p_projects, p_cache_keys, p_min_created_at, p_at)
-            WITH ORDINALITY AS r (project_id, cache_key, min_created_at, at, i)
-        CROSS JOIN LATERAL (
-            SELECT * FROM cache_entries e WHERE e.project_id = r.project_id AND e.cache_key = r.cache_key OFFSET 0
-        ) AS c
-        WHERE c.created_at >= r.min_created_at AND c.expires_at > r.at;
-END $$;
+) RETURNS TABLE (request bigint, origin text) LANGUAGE sql STABLE AS $$
+    SELECT r.i, c.request_id
+    FROM unnest(p_projects, p_cache_keys, p_min_created_at, p_at)
+        WITH ORDINALITY AS r (project_id, cache_key, min_created_at, at, i)
+    CROSS JOIN LATERAL (
+        SELECT * FROM cache_entries e WHERE e.project_id = r.project_id AND e.cache_key = r.cache_key OFFSET 0
+    ) AS c
+    WHERE c.created_at >= r.min_created_at AND c.expires_at > r.at
+$$;
 
 -- Of the requests without an outcome, find those that need no call of their own: hit, if their process or the cache has
 -- the response; coalesced, if an identical request is in flight. `origins`: the request whose response it is, '' if the
