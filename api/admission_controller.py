@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from weakref import WeakValueDictionary
 
-import msgspec
-
 from api.client_disconnect import ClientDisconnect
 from api.metrics import REFUSAL_REASONS, Metrics
 from api.rate_refusals import RateRefusals
@@ -25,8 +23,6 @@ from infra.replies import ReplyInbox
 ASK_AGAIN_S = 0.025
 """How often the head of a line asks again: a hold is released a moment after its answer."""
 WAITING = ("budget_held", "concurrency")
-
-_encode = msgspec.json.Encoder().encode
 
 
 class StaleKey(Exception):
@@ -160,7 +156,7 @@ class AdmissionController:
         window = decision.window
         assert window is not None, "money refuses in a window"
         rejected = RequestRejected(
-            **ctx.subject(),
+            **ctx.identity.event_fields(),
             window=window.name,
             limit_nano_usd=window.limit_nano_usd,
             taken_nano_usd=window.taken_nano_usd,
@@ -185,7 +181,6 @@ class AdmissionController:
         served: Commit | None = None,
         accept_lower_hold: bool = False,
     ) -> AdmissionRequest:
-        inference_request, route = ctx.inference_request, ctx.route
         return AdmissionRequest(
             min_created_at=min_created_at,
             served=served,
@@ -196,19 +191,10 @@ class AdmissionController:
             is_counted=ctx.is_counted,
             key_version=ctx.caller.key_version,
             attempt=Attempt(
-                request_id=inference_request.request_id,
-                project_id=ctx.caller.project_id,
-                key_id=ctx.caller.key_id,
-                operation=inference_request.operation,
-                model=route.model,
-                provider=route.provider,
-                upstream_model=route.upstream_model,
-                metadata=_encode(inference_request.metadata).decode()
-                if inference_request.metadata is not None
-                else None,
+                identity=ctx.identity,
                 cache_key=None if served is not None else ctx.key,
-                reply_to=self._inbox.subject(inference_request.request_id),
-                admitted_at=inference_request.received_at if served is None else served.at,
+                reply_to=self._inbox.subject(ctx.identity.request_id),
+                admitted_at=ctx.inference_request.received_at if served is None else served.at,
                 deadline=ctx.deadline,
                 uses_installation_credential=ctx.uses_installation_credential,
             ),

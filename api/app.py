@@ -4,19 +4,23 @@ from importlib.resources import files
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
+from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp
 
 from api import health
+from api.guards import provide_caller
 from api.metrics import Measured
 from api.native import completions, keys, models, prices, projects, providers, requests, usage
-from api.native.envelope import API_KEY, MASTER_KEY, Described
+from api.native.envelope import NativeResponse
 from api.native.errors import EXCEPTION_HANDLERS
+from api.native.openapi import API_KEY, NATIVE_PATH, MsgspecSchemas, complete
+from api.native.validation import StrictBody
 from api.request_lifetime import RequestLifetime
+from api.requests import CountedRequest
 from api.services import Services
 from api.vendors import anthropic, openai
 from api.vendors import models as vendor_models
@@ -30,54 +34,60 @@ _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 
 def create_app(services: Services) -> ASGIApp:
     """Make the application."""
-    described = Described()
-    native = Router(
-        "/api/v1",
-        route_handlers=[
-            *completions.routes(described),
-            *projects.routes(described),
-            *keys.routes(described),
-            *providers.routes(described),
-            *usage.routes(described),
-            *requests.routes(described),
-            *models.routes(described),
-            *prices.routes(described),
-        ],
-    )
-    operator = health.routes(described)
+    schemas = MsgspecSchemas(*completions.DESCRIBED_TYPES)
     app = Litestar(
-        [_without_options(native), *_vendors(), *operator, _swagger_ui()],
+        [_without_options(_native()), *_vendors(), *health.HANDLERS, _swagger_ui()],
+        dependencies={
+            "services": Provide(lambda: services, sync_to_thread=False),
+            "caller": Provide(provide_caller, sync_to_thread=False),
+        },
         exception_handlers=by_path_prefix(f"{_VENDORS_PATH}/", EXCEPTION_HANDLERS),
+        request_class=CountedRequest,
         state=State({"services": services}),
         request_max_body_size=services.settings.max_body_bytes,
-        openapi_config=OpenAPIConfig(
-            title="AI Gateway",
-            version=API_VERSION,
-            path=_PAGE_PATH,
-            security=[{API_KEY: []}],
-            render_plugins=[
-                SwaggerRenderPlugin(
-                    js_url=f"{_SWAGGER_PATH}/swagger-ui-bundle.js",
-                    css_url=f"{_SWAGGER_PATH}/swagger-ui.css",
-                    standalone_preset_js_url=f"{_SWAGGER_PATH}/swagger-ui-standalone-preset.js",
-                    favicon=f"<link rel='icon' href='{_SWAGGER_PATH}/favicon-32x32.png'>",
-                )
-            ],
-        ),
+        openapi_config=_openapi_config(),
+        plugins=[schemas],
         logging_config=None,
     )
-    app.openapi_schema.components = Components(
-        schemas=dict(described.components()),
-        security_schemes={
-            API_KEY: SecurityScheme(type="http", scheme="bearer", description="A key of a project's"),
-            MASTER_KEY: SecurityScheme(
-                type="http",
-                scheme="bearer",
-                description="The operator's: GATEWAY_MASTER_KEY, or the one that `gateway up` made",
-            ),
-        },
-    )
+    complete(app.openapi_schema, schemas)
     return Measured(RequestLifetime(app), services.metrics)
+
+
+def _native() -> Router:
+    return Router(
+        NATIVE_PATH,
+        route_handlers=[
+            *completions.HANDLERS,
+            *projects.HANDLERS,
+            *keys.HANDLERS,
+            providers.PROJECT_PROVIDERS,
+            providers.INSTALLATION_PROVIDERS,
+            *usage.HANDLERS,
+            *requests.HANDLERS,
+            *models.HANDLERS,
+            *prices.HANDLERS,
+        ],
+        dto=StrictBody,
+        exception_handlers=EXCEPTION_HANDLERS,
+        response_class=NativeResponse,
+    )
+
+
+def _openapi_config() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="AI Gateway",
+        version=API_VERSION,
+        path=_PAGE_PATH,
+        security=[{API_KEY: []}],
+        render_plugins=[
+            SwaggerRenderPlugin(
+                js_url=f"{_SWAGGER_PATH}/swagger-ui-bundle.js",
+                css_url=f"{_SWAGGER_PATH}/swagger-ui.css",
+                standalone_preset_js_url=f"{_SWAGGER_PATH}/swagger-ui-standalone-preset.js",
+                favicon=f"<link rel='icon' href='{_SWAGGER_PATH}/favicon-32x32.png'>",
+            )
+        ],
+    )
 
 
 def _without_options(router: Router) -> Router:
@@ -95,7 +105,7 @@ def _vendors() -> list[Router]:
     surfaces = (
         (openai.routes(), OPENAI_HANDLERS),
         (anthropic.routes(), ANTHROPIC_HANDLERS),
-        (vendor_models.routes(), EITHER_HANDLERS),
+        (vendor_models.HANDLERS, EITHER_HANDLERS),
     )
     return [
         Router(_VENDORS_PATH, route_handlers=routes, exception_handlers=handlers, include_in_schema=False)

@@ -6,15 +6,15 @@ within that time even where the news of it is lost. The database being away is n
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from cachetools import FIFOCache
 from msgspec import Struct
 
 from api.operator import presented_key
 from domain.api_key import is_well_formed
-from domain.errors import Forbidden, Unauthorized
+from domain.errors import Unauthorized
 from domain.events import INSTALLATION, KeySettings
 from domain.routing import NamedProvider
 from infra.database import Pool
@@ -47,16 +47,6 @@ class Caller(Struct, frozen=True, kw_only=True):
     own_credentials: frozenset[str]
     """The providers that its project brings a key of its own for: it is called under that one."""
 
-    def require_admin(self) -> None:
-        """Refuse a member's key.
-
-        Raises:
-            Forbidden: the key's role is not admin.
-
-        """
-        if self.settings.role != "admin":
-            raise Forbidden("this call needs a key with the role admin")
-
 
 class _Remembered(Struct, frozen=True):
     read_at: float
@@ -70,7 +60,7 @@ class Authenticator:
     def __init__(self, pool: Pool, vault: Vault) -> None:
         self._pool = pool
         self._vault = vault
-        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._remembered: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_REMEMBERED)
         self._looking_up: dict[bytes, asyncio.Task[_Remembered]] = {}
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller:
@@ -140,9 +130,6 @@ class Authenticator:
         record = await key_by_hash(self._pool, secret_hash)
         remembered = _Remembered(read_at, _caller(record), record.project_id if record is not None else None)
         self._remembered[secret_hash] = remembered
-        self._remembered.move_to_end(secret_hash)
-        if len(self._remembered) > MAX_REMEMBERED:
-            self._remembered.popitem(last=False)
         return remembered
 
 

@@ -4,32 +4,30 @@ the metrics token, or come from this machine itself if there is none. They show 
 
 from typing import Literal
 
-import msgspec
 from litestar import MediaType, Response, get
-from litestar.handlers import HTTPRouteHandler
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from msgspec import UNSET, Struct, UnsetType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api.native.envelope import Described, Description
-from api.native.headers import JSON
+from api.guards import may_read_metrics, requires_metrics_access
 from api.readiness import Findings, ProjectorState, State
-from api.requests import HttpRequest, check_metrics, may_read_metrics, services_of
+from api.requests import HttpRequest
+from api.services import Services
 from domain.money import to_usd
 from infra.jobs import Replicas
 from projections.budgets import total_overage
 from projections.freshness import lags
 from projections.quarantine import quarantined_projects
 
-_encode = msgspec.json.Encoder().encode
 
-
-class Alive(Struct):
+class LiveOut(Struct):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
 
 
-class Ready(Struct, kw_only=True, rename="camel"):
+class ReadyOut(Struct, kw_only=True, rename="camel"):
     """Whether requests can be served, and what stands in the way."""
 
     status: Literal["ok", "unavailable"]
@@ -45,47 +43,46 @@ class Ready(Struct, kw_only=True, rename="camel"):
     """On how many servers jobs are kept; null while the queue has no leader: jobs go past it then."""
 
 
-def routes(described: Described) -> list[HTTPRouteHandler]:
-    """The operator's routes."""
+_NOT_READY = ResponseSpec(
+    ReadyOut, generate_examples=False, description="The queue is full, or the database or the broker is away"
+)
 
-    @get(
-        "/health/live",
-        summary="Does the process answer?",
-        operation_class=described.operation(Description(answer=Alive, errors=(), enveloped=False)),
+
+@get("/health/live", summary="Does the process answer?", operation_id="HealthLiveLive")
+async def get_live() -> LiveOut:
+    """Answer."""
+    return LiveOut()
+
+
+@get(
+    "/health/ready",
+    summary="Can requests be served?",
+    operation_id="HealthReadyReady",
+    responses={503: _NOT_READY},
+)
+async def get_ready(request: HttpRequest, services: NamedDependency[Services]) -> Response[ReadyOut]:
+    """Look at PostgreSQL, NATS, the migrations and the projector."""
+    findings = await services.readiness.findings()
+    details = (
+        {name: getattr(findings, name) for name in Findings.__struct_fields__} if may_read_metrics(request) else {}
     )
-    async def live() -> Response[bytes]:
-        """Answer."""
-        return Response(_encode(Alive()), media_type=JSON)
+    if findings.is_ready:
+        return Response(ReadyOut(status="ok", **details))
+    return Response(ReadyOut(status="unavailable", **details), status_code=503)
 
-    @get(
-        "/health/ready",
-        summary="Can requests be served?",
-        operation_class=described.operation(Description(answer=Ready, errors=(503,), enveloped=False)),
-    )
-    async def ready(request: HttpRequest) -> Response[bytes]:
-        """Look at PostgreSQL, NATS, the migrations and the projector."""
-        findings = await services_of(request).readiness.findings()
-        shown = (
-            {name: getattr(findings, name) for name in Findings.__struct_fields__} if may_read_metrics(request) else {}
-        )
-        ready = Ready(status="ok" if findings.is_ready else "unavailable", **shown)
-        return Response(_encode(ready), media_type=JSON, status_code=200 if findings.is_ready else 503)
 
-    @get("/metrics", summary="Figures for Prometheus", media_type=MediaType.TEXT, include_in_schema=False)
-    async def figures(request: HttpRequest) -> Response[bytes]:
-        """Give this process's figures, and those of the database as it finds them."""
-        check_metrics(request)
-        services = services_of(request)
-        metrics = services.metrics
-        for name, lag in (await lags(services.pool)).items():
-            metrics.projection_lag.labels(name).set(lag)
-        metrics.connections.set(services.connections.count)
-        metrics.bytes_in_hand.set(services.byte_budget.in_hand_bytes)
-        metrics.unknown_appends.set(services.log.unknown_outcomes)
-        metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
-        metrics.overage.set(float(to_usd(await total_overage(services.pool))))
-        return Response(
-            generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
-        )
+@get("/metrics", media_type=MediaType.TEXT, include_in_schema=False, guards=[requires_metrics_access])
+async def get_metrics(services: NamedDependency[Services]) -> Response[bytes]:
+    """Give this process's figures, and those of the database as it finds them."""
+    metrics = services.metrics
+    for name, lag in (await lags(services.pool)).items():
+        metrics.projection_lag.labels(name).set(lag)
+    metrics.connections.set(services.connections.count)
+    metrics.bytes_in_hand.set(services.byte_budget.in_hand_bytes)
+    metrics.unknown_appends.set(services.log.unknown_outcomes)
+    metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
+    metrics.overage.set(float(to_usd(await total_overage(services.pool))))
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
 
-    return [live, ready, figures]
+
+HANDLERS = (get_live, get_ready, get_metrics)

@@ -308,15 +308,9 @@ class InferenceService:
             body, blob_id = None, new_id("blob")
             await self._blobs.write(ctx.caller.project_id, blob_id, ctx.body, ctx.deadline)
         return Job(
-            request_id=inference_request.request_id,
-            project_id=ctx.caller.project_id,
-            key_id=ctx.caller.key_id,
-            operation=inference_request.operation,
-            model=route.model,
-            provider=route.provider,
+            identity=ctx.identity,
             kind=route.kind,
             base_url=route.base_url,
-            upstream_model=route.upstream_model,
             price=ctx.price,
             body=body,
             body_blob_id=blob_id,
@@ -334,7 +328,6 @@ class InferenceService:
             deadline_ms=round(ctx.deadline.timestamp() * 1000),
             cache_key=ctx.key,
             cache_ttl_s=inference_request.cache.ttl_s,
-            metadata=inference_request.metadata,
         )
 
     async def _committed(self, ctx: RequestContext, committed: Committed) -> InferenceResponse:
@@ -374,7 +367,7 @@ class InferenceService:
         ctx.inference_request.in_hand.take(len(cached.body))
         now = self._now()
         served = RequestServedFromCache(
-            **ctx.subject(),
+            **ctx.identity.event_fields(),
             origin_request_id=cached.request_id,
             shared=shared,
             usage=cached.receipt.usage,
@@ -398,7 +391,9 @@ class InferenceService:
         if not await self._admission.drop(ctx):
             return False
         now = self._now()
-        failed = RequestFailed(**ctx.subject(), code=error.code, message=error.message, latency_ms=ctx.latency_ms(now))
+        failed = RequestFailed(
+            **ctx.identity.event_fields(), code=error.code, message=error.message, latency_ms=ctx.latency_ms(now)
+        )
         await record(
             self._log,
             request_id=ctx.inference_request.request_id,

@@ -3,9 +3,9 @@
 A front, never the truth: whatever is here is in the log and its blobs as well.
 """
 
-from collections import OrderedDict
 from datetime import datetime
 
+from cachetools import LRUCache
 from msgspec import Struct
 
 from domain.job_result import Receipt
@@ -28,9 +28,7 @@ class MemoryCache:
     """Cached answers by key."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._entries: OrderedDict[bytes, CachedResponse] = OrderedDict()
-        self._bytes = 0
+        self._entries: LRUCache[bytes, CachedResponse] = LRUCache(limit_bytes, getsizeof=_size_bytes)
 
     def get(self, key: bytes, *, min_created_at: datetime, now: datetime) -> CachedResponse | None:
         """The answer under a key, where it was made after `newer_than` and has not expired."""
@@ -38,25 +36,20 @@ class MemoryCache:
         if entry is None:
             return None
         if entry.expires_at <= now:
-            self._remove(key)
+            del self._entries[key]
             return None
-        if entry.created_at < min_created_at:
-            return None
-        self._entries.move_to_end(key)
-        return entry
+        return entry if entry.created_at >= min_created_at else None
 
     def put(self, key: bytes, entry: CachedResponse) -> None:
         """Keep an answer, if it is not older than the one that is kept, and make room for it."""
         known = self._entries.get(key)
         if known is not None and known.created_at > entry.created_at:
             return
-        self._remove(key)
+        if _size_bytes(entry) > self._entries.maxsize:
+            self._entries.pop(key, None)
+            return
         self._entries[key] = entry
-        self._bytes += len(entry.body) + OVERHEAD_BYTES
-        while self._bytes > self._limit_bytes and self._entries:
-            self._remove(next(iter(self._entries)))
 
-    def _remove(self, key: bytes) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._bytes -= len(entry.body) + OVERHEAD_BYTES
+
+def _size_bytes(entry: CachedResponse) -> int:
+    return len(entry.body) + OVERHEAD_BYTES

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
@@ -26,11 +27,12 @@ from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
 from api.response_cache import ResponseCache
 from api.services import Services
+from domain.dialects.registry import DIALECTS
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
-from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.ids import new_id
@@ -49,12 +51,61 @@ BACKLOG = 2_048
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Backends:
+    """The connections to PostgreSQL and NATS, and what speaks over them."""
+
+    broker: Broker
+    pool: Pool
+    notifications: Notifications
+    event_log: EventLog
+    admission: Admission
+    queue: JobQueue
+    inbox: ReplyInbox
+    direct: DirectDispatch
+
+    async def close(self) -> None:
+        """Close them, those that others need last."""
+        await self.inbox.close()
+        await self.admission.close()
+        await self.event_log.close()
+        await self.broker.close()
+        await self.pool.close()
+
+
 async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
     """Serve on `listener` until `stop`."""
+    backends = await _connect(settings)
+    services = _services(settings, backends)
+    recovery = ReplyRecovery(
+        event_log=backends.event_log,
+        admission=backends.admission,
+        queue=backends.queue,
+        direct=backends.direct,
+        inbox=backends.inbox,
+    )
+    backends.broker.on_reconnect(recovery.reconnected)
+    prices_changed = asyncio.Event()
+    await backends.notifications.on_change(KEYS_CHANGED, services.authenticator.forget)
+    await backends.notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
+    services.prices.set_overrides(await price_overrides(backends.pool))
+    log.info("api_ready")
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(refresh_prices(backends.pool, services.prices, prices_changed), name="refresh prices"),
+            tasks.create_task(services.connections.watch(), name="age connections"),
+            tasks.create_task(recovery.run(), name="recover replies"),
+        ]
+        await _serve(create_app(services), services.connections, listener, stop)
+        for task in background:
+            task.cancel()
+    await backends.close()
+    log.info("api_stopped")
+
+
+async def _connect(settings: Settings) -> _Backends:
     assert settings.database_url is not None, "checked by the command"
-    assert settings.encryption_key is not None, "checked by the command"
     name = f"gateway api {socket.gethostname()}:{os.getpid()}"
-    vault = Vault(settings.encryption_key)
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
@@ -65,78 +116,101 @@ async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) 
     await queue.ensure()
     inbox = ReplyInbox(broker, new_id("api"))
     await inbox.open()
-    direct = DirectDispatch(broker)
-    recovery = ReplyRecovery(event_log=event_log, admission=admission, queue=queue, direct=direct, inbox=inbox)
-    broker.on_reconnect(recovery.reconnected)
-    authenticator = Authenticator(pool, vault)
-    await notifications.on_change(KEYS_CHANGED, authenticator.forget)
-    prices = PriceBook()
-    metrics = Metrics()
-    connections = Connections(
-        limit=connection_limit(),
-        limit_per_address=settings.max_connections_per_address,
-        on_refusal=lambda status: metrics.refused_connections.labels(str(status)).inc(),
-    )
-    blobs = Blobs(pool, event_log, vault)
-    memory = MemoryCache(settings.cache_memory_bytes)
-    large_requests, rate_refusals = LargeRequests(), RateRefusals()
-    inference = InferenceService(
-        authenticator=authenticator,
+    return _Backends(
+        broker=broker,
+        pool=pool,
+        notifications=notifications,
         event_log=event_log,
-        admission=AdmissionController(
-            admission=admission, log=event_log, inbox=inbox, metrics=metrics, rate_refusals=rate_refusals, now=_now
-        ),
-        cache=ResponseCache(log=event_log, blobs=blobs, inbox=inbox, memory=memory, now=_now),
+        admission=admission,
         queue=queue,
-        direct=direct,
         inbox=inbox,
-        blobs=blobs,
-        planner=RequestPlanner(
-            prices=prices, upstream_models=settings.upstream_models, request_timeout_s=settings.request_timeout_s
-        ),
-        large_requests=large_requests,
-        objects=ProviderObjectOwnership(pool),
-        now=_now,
+        direct=DirectDispatch(broker),
     )
-    services = Services(
+
+
+def _services(settings: Settings, backends: _Backends) -> Services:
+    assert settings.encryption_key is not None, "checked by the command"
+    vault = Vault(settings.encryption_key)
+    pool, event_log, announce = backends.pool, backends.event_log, backends.notifications.keys_changed
+    authenticator, prices, metrics = Authenticator(pool, vault), PriceBook(), Metrics()
+    large_requests, rate_refusals = LargeRequests(), RateRefusals()
+    return Services(
         settings=settings,
         pool=pool,
         vault=vault,
-        broker=broker,
+        broker=backends.broker,
         log=event_log,
         prices=prices,
-        accounts=Accounts(pool, event_log, vault, notifications.keys_changed),
+        accounts=Accounts(pool, event_log, vault, announce),
         provider_settings=ProviderSettings(
-            pool, event_log, vault, notifications.keys_changed, allow_loopback=settings.allow_loopback_urls
+            pool, event_log, vault, announce, allow_loopback=settings.allow_loopback_urls
         ),
         authenticator=authenticator,
-        inference=inference,
+        dialects=DIALECTS,
+        inference=_inference(
+            settings,
+            backends,
+            authenticator=authenticator,
+            blobs=Blobs(pool, event_log, vault),
+            prices=prices,
+            metrics=metrics,
+            large_requests=large_requests,
+            rate_refusals=rate_refusals,
+        ),
         large_requests=large_requests,
         metrics=metrics,
         rate_refusals=rate_refusals,
-        readiness=Readiness(pool, broker, queue),
-        connections=connections,
+        readiness=Readiness(pool, backends.broker, backends.queue),
+        connections=Connections(
+            limit=connection_limit(),
+            limit_per_address=settings.max_connections_per_address,
+            on_refusal=lambda status: metrics.refused_connections.labels(str(status)).inc(),
+        ),
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
-        price_admin=PriceAdmin(event_log, notifications.prices_changed),
+        price_admin=PriceAdmin(event_log, backends.notifications.prices_changed),
     )
-    prices_changed = asyncio.Event()
-    await notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
-    prices.set_overrides(await price_overrides(pool))
-    log.info("api_ready")
-    async with asyncio.TaskGroup() as tasks:
-        keeping = tasks.create_task(refresh_prices(pool, prices, prices_changed), name="keep prices")
-        ageing = tasks.create_task(connections.watch(), name="age connections")
-        recovering = tasks.create_task(recovery.run(), name="recover replies")
-        await _serve(create_app(services), connections, listener, stop)
-        recovering.cancel()
-        keeping.cancel()
-        ageing.cancel()
-    await inbox.close()
-    await admission.close()
-    await event_log.close()
-    await broker.close()
-    await pool.close()
-    log.info("api_stopped")
+
+
+def _inference(
+    settings: Settings,
+    backends: _Backends,
+    *,
+    authenticator: Authenticator,
+    blobs: Blobs,
+    prices: PriceBook,
+    metrics: Metrics,
+    large_requests: LargeRequests,
+    rate_refusals: RateRefusals,
+) -> InferenceService:
+    event_log, inbox = backends.event_log, backends.inbox
+    return InferenceService(
+        authenticator=authenticator,
+        event_log=event_log,
+        admission=AdmissionController(
+            admission=backends.admission,
+            log=event_log,
+            inbox=inbox,
+            metrics=metrics,
+            rate_refusals=rate_refusals,
+            now=_now,
+        ),
+        cache=ResponseCache(
+            log=event_log, blobs=blobs, inbox=inbox, memory=MemoryCache(settings.cache_memory_bytes), now=_now
+        ),
+        queue=backends.queue,
+        direct=backends.direct,
+        inbox=inbox,
+        blobs=blobs,
+        planner=RequestPlanner(
+            prices=prices,
+            dialects=DIALECTS,
+            upstream_models=settings.upstream_models,
+            request_timeout_s=settings.request_timeout_s,
+        ),
+        large_requests=large_requests,
+        objects=ProviderObjectOwnership(backends.pool),
+        now=_now,
+    )
 
 
 def _now() -> datetime:

@@ -121,10 +121,10 @@ class ReplyRecovery:
         refused: set[str] = set()
         for request_id in sorted(unclaimed):
             job = self._inbox.job(request_id)
-            if job is None or job.project_id in refused:
+            if job is None or job.identity.project_id in refused:
                 continue
             if not await self._direct.offer(job):
-                refused.add(job.project_id)
+                refused.add(job.identity.project_id)
             if len(refused) == MAX_REFUSALS:
                 return
 

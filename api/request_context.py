@@ -14,6 +14,7 @@ from domain.events import Operation
 from domain.limits import LimitStatus
 from domain.money import NanoUsd
 from domain.pricing import Price
+from domain.request_identity import RequestIdentity
 from domain.routing import ECHO, Route
 from infra.byte_budget import BytesInHand
 from infra.jobs import StreamFormat
@@ -52,6 +53,7 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
 class RequestContext(Struct, kw_only=True):
     """A question with its route, its bound, and where its key stands since it was last decided about."""
 
+    identity: RequestIdentity
     caller: Caller
     inference_request: InferenceRequest
     route: Route
@@ -93,17 +95,6 @@ class RequestContext(Struct, kw_only=True):
     def uses_installation_credential(self) -> bool:
         """Whether its provider is called under a credential of the installation's."""
         return self.route.kind != ECHO and self.route.provider not in self.caller.own_credentials
-
-    def subject(self) -> dict[str, Any]:
-        """What every event about the request says of it."""
-        return {
-            "request_id": self.inference_request.request_id,
-            "key_id": self.caller.key_id,
-            "operation": self.inference_request.operation,
-            "model": self.route.model,
-            "provider": self.route.provider,
-            "metadata": self.inference_request.metadata,
-        }
 
     def latency_ms(self, now: datetime) -> int:
         """Whole milliseconds since the question came."""

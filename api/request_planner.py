@@ -13,14 +13,15 @@ from api.request_context import InferenceRequest, RequestContext
 from domain.cache_key import cache_key, canonical_body
 from domain.canonical.chat import ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.passthrough.inspect import PassthroughRequest, cap_field
+from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.dialects.passthrough.json_edit import rewrite
-from domain.dialects.table import check
+from domain.dialects.registry import DialectRegistry
 from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within, input_bound, output_bound
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NANO_PER_USD, ZERO, NanoUsd
-from domain.routing import Route, resolve_route, settled_temperature, wants_max_completion_tokens
+from domain.request_identity import RequestIdentity
+from domain.routing import Route, resolve_route, settled_temperature
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
 
@@ -44,8 +45,16 @@ class Bounds(Struct, frozen=True, kw_only=True):
 class RequestPlanner:
     """Works questions out for one API process."""
 
-    def __init__(self, *, prices: PriceBook, upstream_models: Mapping[str, str], request_timeout_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        prices: PriceBook,
+        dialects: DialectRegistry,
+        upstream_models: Mapping[str, str],
+        request_timeout_s: float,
+    ) -> None:
         self._prices = prices
+        self._dialects = dialects
         self._upstream_models = upstream_models
         self._request_timeout_s = request_timeout_s
 
@@ -68,7 +77,7 @@ class RequestPlanner:
         request = inference_request.request
         route = self.route(caller, request.model)
         _check_allowed(caller, request.model)
-        check(request, route, inference_request.operation)
+        self._dialects.check(request, route, inference_request.operation)
         if isinstance(request, ChatRequest) and inference_request.has_native_defaults:
             request = settled_temperature(request, route.upstream_model)
         price = self._prices.price(route, inference_request.received_at)
@@ -81,6 +90,7 @@ class RequestPlanner:
                 min_hold = bound(bounds.input_tokens, min(bounds.output_tokens, CAP_FLOOR_TOKENS), price)
         body = _body(request, inference_request, route)
         return RequestContext(
+            identity=_identity(caller, inference_request, route),
             caller=caller,
             inference_request=inference_request,
             route=route,
@@ -129,9 +139,7 @@ def lower_cap(ctx: RequestContext, granted_nano_usd: NanoUsd) -> None:
         ctx.body = canonical_body(ctx.request)
     else:
         cap //= request.choices
-        model = ctx.route.upstream_model
-        field = cap_field(request, takes_completion_tokens=wants_max_completion_tokens(model))
-        ctx.body = rewrite(ctx.body, {field: cap})
+        ctx.body = rewrite(ctx.body, {request.codec.cap_field(ctx.route.upstream_model): cap})
     ctx.lowered_cap = cap
     ctx.output_tokens = cap * (request.choices if isinstance(request, PassthroughRequest) else 1)
     ctx.key = None
@@ -167,6 +175,19 @@ def _check_allowed(caller: Caller, model: str) -> None:
         raise Forbidden(f"this key may not use model {model!r}; it may use: {', '.join(allowed)}")
 
 
+def _identity(caller: Caller, inference_request: InferenceRequest, route: Route) -> RequestIdentity:
+    return RequestIdentity(
+        request_id=inference_request.request_id,
+        project_id=caller.project_id,
+        key_id=caller.key_id,
+        operation=inference_request.operation,
+        model=route.model,
+        provider=route.provider,
+        upstream_model=route.upstream_model,
+        metadata=inference_request.metadata,
+    )
+
+
 def _unbounded(request: RequestBody, route: Route) -> str | None:
     """The field whose cost nobody can bound. A provider by configuration may sell anything by a field of its own."""
     if not isinstance(request, PassthroughRequest):
@@ -175,11 +196,10 @@ def _unbounded(request: RequestBody, route: Route) -> str | None:
 
 
 def _cap(request: PassthroughRequest, route: Route) -> int | None:
-    """The caller's output cap, where its provider knows the field: many of OpenAI's kind know the older one alone."""
-    has_newer_alone = request.cap_fields == ("max_completion_tokens",)
-    if has_newer_alone and route.base_url is not None and not wants_max_completion_tokens(route.upstream_model):
-        return None
-    return request.output_cap
+    """The caller's output cap, if its provider reads the field that it stands in."""
+    is_vendor = route.base_url is None
+    reads_cap = request.codec.reads_cap(request.cap_fields, route.upstream_model, is_vendor=is_vendor)
+    return request.output_cap if reads_cap else None
 
 
 def _body(request: RequestBody, inference_request: InferenceRequest, route: Route) -> bytes:
@@ -188,20 +208,26 @@ def _body(request: RequestBody, inference_request: InferenceRequest, route: Rout
     changes: dict[str, Any] = {}
     if request.model != route.upstream_model:
         changes["model"] = route.upstream_model
-    if inference_request.stream is not None and (request.dialect, request.operation) == ("openai", "chat"):
-        changes["stream_options"] = request.stream_options | {"include_usage": True}
+    if inference_request.stream is not None:
+        changes |= request.codec.stream_changes(request.stream_options)
     return rewrite(request.body, changes) if changes else request.body
 
 
 def _key(caller: Caller, inference_request: InferenceRequest, route: Route, body: bytes) -> bytes | None:
-    """Whether an answer is streamed, and with what in it, is no part of the question; what its provider is told is."""
+    """The cache key. Of a passed-through request it includes the forwarded headers and query, and whether the answer is
+    streamed: a stream is kept and replayed as it came. Translated requests share one entry with their streams.
+    """
     request = inference_request.request
     if inference_request.cache.mode == "off":
         return None
     if isinstance(request, PassthroughRequest):
         members = msgspec.json.decode(body)
-        body = canonical_body({name: members[name] for name in members if name not in ("stream", "stream_options")})
-        body = canonical_body((request.dialect, inference_request.headers, inference_request.query)) + body
+        is_streamed = inference_request.stream is not None
+        if not is_streamed:  # then these members change nothing
+            members = {name: members[name] for name in members if name not in ("stream", "stream_options")}
+        kept_as = "events" if is_streamed else "json"
+        told = (request.dialect, kept_as, inference_request.headers, inference_request.query)
+        body = canonical_body(told) + canonical_body(members)
     return cache_key(
         project_id=caller.project_id,
         operation=inference_request.operation,

@@ -3,32 +3,56 @@
 Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no number.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.datastructures import MultiDict
 from litestar.exceptions import HTTPException
 
 from api.authentication import Caller
-from api.operator import Peer, authorize_new_project, require_metrics_access, require_operator
 from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.services import Services
-from domain.decoding import decoded, invalid
-from domain.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
-from domain.events import INSTALLATION
+from domain.decoding import invalid
+from domain.errors import InvalidRequest, NotFound
 from infra.byte_budget import BytesInHand
 
 HttpRequest = Request[Any, Any, Any]
 Shape = TypeVar("Shape")
-Who = TypeVar("Who")
 
 _NUL = "\x00"
 """No text of PostgreSQL's has it."""
 
 
-def services_of(request: HttpRequest) -> Services:
+class CountedRequest(Request[Any, Any, Any]):
+    """A request whose body counts against the process's budget."""
+
+    def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body in pieces; counted before it is read if its length is announced, else as it comes.
+
+        Raises:
+            Overloaded: the process, or the caller's project, has too many bytes in hand. The rest is not read.
+            HTTPException: 413, the body is above the limit.
+
+        """
+        announced = self.content_length
+        if announced is None:
+            return self._count_pieces()
+        if announced <= services_of(self).settings.max_body_bytes:
+            bytes_in_hand(self).take(announced)
+        return super().stream()
+
+    async def _count_pieces(self) -> AsyncGenerator[bytes, None]:
+        in_hand = bytes_in_hand(self)
+        async for piece in super().stream():
+            in_hand.take(len(piece))
+            yield piece
+
+
+def services_of(request: ASGIConnection[Any, Any, Any, Any]) -> Services:
     """The process's parts."""
     services = request.app.state.services
     assert isinstance(services, Services), "put there by the composition root"
@@ -43,20 +67,7 @@ def request_id_of(scope: Any) -> str:
 async def caller_of(request: HttpRequest) -> Caller:
     """Who is calling: what the request has in hand counts for its project. Raises as `Authenticator.authenticate`."""
     caller = await services_of(request).authenticator.authenticate(request.headers)
-    _count_bytes(request, caller.project_id)
-    return caller
-
-
-async def admin_of(request: HttpRequest) -> Caller:
-    """Who is calling, with a key of role admin.
-
-    Raises:
-        Forbidden: the key has another role.
-        Unauthorized, Unavailable: as `Authenticator.authenticate`.
-
-    """
-    caller = await caller_of(request)
-    caller.require_admin()
+    count_bytes(request, caller.project_id)
     return caller
 
 
@@ -74,39 +85,7 @@ def http_message(request: HttpRequest, error: HTTPException) -> str:
             return error.detail
 
 
-async def check_operator(request: HttpRequest) -> None:
-    """Require the master key. Raises as `require_operator`."""
-    require_operator(request.headers, master_key=services_of(request).settings.master_key)
-    _count_bytes(request, INSTALLATION)
-
-
-async def check_new_project(request: HttpRequest) -> bool:
-    """Require access to the creation of projects; True: the request has the master key. Raises as
-    `authorize_new_project`.
-    """
-    settings = services_of(request).settings
-    is_operator = authorize_new_project(
-        _peer(request), master_key=settings.master_key, keyless=settings.keyless_projects
-    )
-    _count_bytes(request, INSTALLATION)
-    return is_operator
-
-
-def check_metrics(request: HttpRequest) -> None:
-    """Require access to metrics and health details. Raises as `require_metrics_access`."""
-    require_metrics_access(_peer(request), token=services_of(request).settings.metrics_token)
-
-
-def may_read_metrics(request: HttpRequest) -> bool:
-    """Whether `check_metrics` passes."""
-    try:
-        check_metrics(request)
-    except (Unauthorized, Forbidden):
-        return False
-    return True
-
-
-def _count_bytes(request: HttpRequest, project_id: str) -> None:
+def count_bytes(request: HttpRequest, project_id: str) -> None:
     """Open the account of what the request has in hand, once."""
     if BYTES_SCOPE not in request.scope:
         budget = services_of(request).byte_budget
@@ -120,58 +99,20 @@ def bytes_in_hand(request: HttpRequest) -> BytesInHand:
     return in_hand
 
 
-async def read_body(request: HttpRequest) -> bytes:
-    """The body, counted against the process's budget: before it is read if its length is announced, else as it comes.
-
-    Raises:
-        Overloaded: the process, or the caller's project, has too many bytes in hand. The rest is not read.
-        HTTPException: 413, the body is above the limit.
-
-    """
-    in_hand, announced = bytes_in_hand(request), request.content_length
-    if announced is None:
-        pieces = []
-        async for piece in request.stream():
-            in_hand.take(len(piece))
-            pieces.append(piece)
-        return b"".join(pieces)
-    if announced <= services_of(request).settings.max_body_bytes:
-        in_hand.take(announced)
-    return await request.body()
-
-
 async def caller_and_body(request: HttpRequest) -> tuple[Caller, bytes]:
     """Who is calling, and the body. The key is looked at before the body is read, and again when all of it is there.
 
     Raises:
         Unauthorized, Unavailable: as `Authenticator.authenticate`.
         RateLimited: the key is known to be over its rate limit; the body was not read.
-        Overloaded: as `read_body`.
+        Overloaded: as `CountedRequest.stream`.
 
     """
     services = services_of(request)
     caller = await caller_of(request)
     services.rate_refusals.check(caller)
-    body = await read_body(request)
+    body = await request.body()
     return await services.authenticator.check_again(caller), body
-
-
-async def body_for(
-    request: HttpRequest, decoder: "msgspec.json.Decoder[Shape]", who: Callable[[HttpRequest], Awaitable[Who]]
-) -> tuple[Who, Shape]:
-    """Who is calling, and the body as the decoder's type. `who` (`admin_of`, …) decides before the body is read, and
-    again when all of it is there: a body may take as long as its sender likes, and a key may be revoked meanwhile.
-
-    Raises:
-        InvalidRequest: names the field and what is wrong with it.
-        GatewayError: as `who`.
-        Overloaded: as `read_body`.
-
-    """
-    await who(request)
-    body = await read_body(request)
-    services_of(request).authenticator.forget_key(request.headers)  # else a key revoked a moment ago passes
-    return await who(request), decoded(body, decoder)
 
 
 def query_of(request: HttpRequest, shape: type[Shape]) -> Shape:
@@ -181,14 +122,24 @@ def query_of(request: HttpRequest, shape: type[Shape]) -> Shape:
         InvalidRequest: names the parameter and what is wrong with it.
 
     """
+    return convert(single_values(request.query_params), shape)
+
+
+def single_values(query: MultiDict[Any]) -> dict[str, str]:
+    """The query's parameters.
+
+    Raises:
+        InvalidRequest: one is given twice, or has the character U+0000.
+
+    """
     values: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
+    for name, value in query.multi_items():
         if name in values:
             raise InvalidRequest(f"`{name}` may be given once", field=name)
         if _NUL in value:
             raise InvalidRequest(f"`{name}` may not contain the character U+0000", field=name)
         values[name] = value
-    return convert(values, shape)
+    return values
 
 
 def convert(values: Mapping[str, Any], shape: type[Shape]) -> Shape:
@@ -227,11 +178,3 @@ def in_utc(moment: datetime, field: str) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise InvalidRequest(f"`{field}` must lie in the years 1 to 9999 of UTC", field=field) from None
-
-
-def _peer(request: HttpRequest) -> Peer:
-    return Peer(
-        headers=request.headers,
-        client_host=request.client.host if request.client else None,
-        http_version=request.scope["http_version"],
-    )

@@ -12,6 +12,7 @@ from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
+from domain.dialects.registry import DialectRegistry
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.database import Pool
@@ -34,6 +35,7 @@ class Services:
     accounts: Accounts
     provider_settings: ProviderSettings
     authenticator: Authenticator
+    dialects: DialectRegistry
     inference: InferenceService
     large_requests: LargeRequests
     metrics: Metrics

@@ -19,6 +19,7 @@ import uvloop
 from api.accounts import Accounts
 from domain.events import KeySettings
 from domain.money import NanoUsd
+from domain.request_identity import RequestIdentity
 from infra.admission import Admission, AdmissionRequest, Attempt
 from infra.database import HeldConnection, migrate, open_pool
 from infra.embedded_postgres import EmbeddedPostgres
@@ -49,14 +50,15 @@ def ask(project: str, key: str) -> AdmissionRequest:
         min_hold_nano_usd=NanoUsd(9_000_000),
         token_bound=200,
         attempt=Attempt(
-            request_id=new_id("req"),
-            project_id=project,
-            key_id=key,
-            operation="chat",
-            model="gpt-4o-mini",
-            provider="openai",
-            upstream_model="gpt-4o-mini",
-            metadata=None,
+            identity=RequestIdentity(
+                request_id=new_id("req"),
+                project_id=project,
+                key_id=key,
+                operation="chat",
+                model="gpt-4o-mini",
+                provider="openai",
+                upstream_model="gpt-4o-mini",
+            ),
             cache_key=os.urandom(32),
             reply_to="reply.bench.1",
             admitted_at=now,

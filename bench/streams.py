@@ -7,13 +7,11 @@ from typing import Any
 
 import msgspec
 
-from domain.dialects.anthropic_streamed import AnthropicMessagesReader
-from domain.dialects.anthropic_writer import AnthropicMessagesWriter
-from domain.dialects.native_writer import NativeWriter
-from domain.dialects.openai_streamed import OpenAiChatReader
-from domain.dialects.openai_writer import OpenAiChatWriter
+from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
+from domain.dialects.native.stream import NativeWriter
+from domain.dialects.openai.responses_api import ResponsesReader
+from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
 from domain.dialects.passthrough.json_edit import without_usage
-from domain.dialects.responses_streamed import ResponsesReader
 from domain.dialects.sse import SseEvent, SseParser, sse
 
 OPENAI = {
@@ -78,11 +76,9 @@ def main() -> None:
         ("parse, 20 in one piece, each", SseParser().feed, openai.raw * 20),
         ("read openai, pass through", OpenAiChatReader().take, openai),
         ("read openai, canonical", OpenAiChatReader(model="m").take, openai),
-        ("read openai, keep", OpenAiChatReader(keep=True).take, openai),
         ("read anthropic, pass through", started(AnthropicMessagesReader()).take, anthropic),
         ("read anthropic, canonical", started(AnthropicMessagesReader(model="m")).take, anthropic),
-        ("read anthropic, keep", started(AnthropicMessagesReader(keep=True)).take, anthropic),
-        ("read responses", ResponsesReader(keep=True).take, responses),
+        ("read responses", ResponsesReader().take, responses),
         ("without usage", without_usage, openai),
         ("write openai", OpenAiChatWriter(created_s=1).write, canonical),
         ("write anthropic", AnthropicMessagesWriter().write, canonical),

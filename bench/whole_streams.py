@@ -31,8 +31,8 @@ class Asked(NamedTuple):
 
 
 CALLS = (
-    Asked("OpenAI's, passed on", "/v1/chat/completions", "gpt-4o-mini", "/v1/chat/completions"),
-    Asked("Anthropic's, passed on", "/v1/messages", "claude-3-haiku-20240307", "/v1/messages"),
+    Asked("OpenAI's, passthrough", "/v1/chat/completions", "gpt-4o-mini", "/v1/chat/completions"),
+    Asked("Anthropic's, passthrough", "/v1/messages", "claude-3-haiku-20240307", "/v1/messages"),
     Asked("OpenAI's from Claude", "/v1/chat/completions", "claude-3-haiku-20240307", "/v1/messages"),
     Asked("Anthropic's from GPT", "/v1/messages", "gpt-4o-mini", "/v1/chat/completions"),
     Asked("native", "/api/v1/completions/chat", "gpt-4o-mini", "/v1/chat/completions", has_native_fields=True),

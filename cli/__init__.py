@@ -1,1 +1,1 @@
-"""The `gateway` command: the only package that knows every process."""
+"""The `gateway` command. The only package that imports every process."""

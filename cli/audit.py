@@ -1,4 +1,4 @@
-"""`gateway audit`: proves the log, hands it out, checks the books against it, and settles what was assumed."""
+"""`gateway audit`: verify and export the log, compare the read models with it, settle assumed costs."""
 
 import sys
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.errors import InvalidRequest, NotFound
 from domain.events import AttemptLost, CostIncurred, CostReconciled, request_stream
@@ -30,90 +30,104 @@ def audit() -> None:
 @audit.command("verify")
 @DATA_DIR
 def verify_log(data_dir: Path | None) -> None:
-    """Recompute the hash chain; exit 1 and name the first position that does not fit."""
+    """Verify the hash chain of the log.
 
-    async def work(opened: Opened) -> bool:
-        found = await verify(opened.pool)
-        if found.first_bad is not None:
-            click.echo(f"BROKEN at position {found.first_bad}: {found.reason}")
+    Exits with code 1 and prints the first wrong position if the log was changed.
+    """
+
+    async def run(session: AdminSession) -> bool:
+        report = await verify(session.pool)
+        if report.first_bad is not None:
+            click.echo(f"BROKEN at position {report.first_bad}: {report.reason}")
             return False
-        click.echo(f"intact: {found.events} events in {found.batches} batches, head {found.head.hex()}")
+        click.echo(f"intact: {report.events} events in {report.batches} batches, head {report.head.hex()}")
         return True
 
-    sys.exit(0 if run_opened(data_dir, work) else 1)
+    sys.exit(0 if run_in_session(data_dir, run) else 1)
 
 
 @audit.command()
 @DATA_DIR
 def export(data_dir: Path | None) -> None:
-    """Print every event with its digest and the chain, one JSON object a line, for others to verify."""
+    """Print the log as JSON, one event per line.
 
-    async def work(opened: Opened) -> None:
-        async for event in raw_events(opened.pool):
+    Each line has the digest and the hash chain, so that others can verify the log.
+    """
+
+    async def run(session: AdminSession) -> None:
+        async for event in raw_events(session.pool):
             line = {name: getattr(event, name) for name in event.__struct_fields__}
             line |= {"data": msgspec.Raw(event.data.encode()), "digest": event.digest.hex()}
             line["chain"] = event.chain.hex() if event.chain is not None else None
             click.echo(_encode(line).decode())
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)
 
 
 @audit.command()
 @DATA_DIR
 def balance(data_dir: Path | None) -> None:
-    """Add the log's costs up and compare every read model with them; exit 1 where they differ."""
+    """Compare the costs in the read models with the log.
 
-    async def work(opened: Opened) -> bool:
-        head = await opened.log.head()
-        await wait_until_folded(opened.pool, "usage", "budgets", "requests")
-        spent, assumed = await _sums_of_log(opened, head)
+    Exits with code 1 if a sum differs.
+    """
+
+    async def run(session: AdminSession) -> bool:
+        head = await session.log.head()
+        await wait_until_folded(session.pool, "usage", "budgets", "requests")
+        spent, assumed = await _sums_of_log(session, head)
         agreed = True
         click.echo(f"{'log':<32} spent ${to_usd(spent):f}  assumed ${to_usd(assumed):f}")
-        for name, (model_spent, model_assumed) in (await _sums_of_models(opened)).items():
+        for name, (model_spent, model_assumed) in (await _sums_of_models(session)).items():
             same = (model_spent, model_assumed) == (spent, assumed)
             agreed = agreed and same
             verdict = "agrees" if same else "DIFFERS"
             click.echo(f"{name:<32} spent ${to_usd(model_spent):f}  assumed ${to_usd(model_assumed):f}  {verdict}")
-        if left_out := await quarantined_projects(opened.pool):
+        if left_out := await quarantined_projects(session.pool):
             names = ", ".join(project.project_id for project in left_out)
-            click.echo(f"the read models leave out what happened since in {names}: see `gateway projections list`")
+            click.echo(f"newer events of {names} are not in the read models: see `gateway projections list`")
         return agreed
 
-    sys.exit(0 if run_opened(data_dir, work) else 1)
+    sys.exit(0 if run_in_session(data_dir, run) else 1)
 
 
 @audit.command()
 @click.argument("request_id", metavar="REQUEST")
-@click.option("--cost", required=True, help="What the provider's bill says of the lost attempt, in US dollars.")
-@click.option("--attempt", type=click.IntRange(1), help="Which one, where several were lost.")
+@click.option("--cost", required=True, help="Cost of the lost attempt on the provider's bill, in US dollars.")
+@click.option("--attempt", type=click.IntRange(1), help="Number of the attempt, if several were lost.")
 @DATA_DIR
 def reconcile(request_id: str, cost: str, attempt: int | None, data_dir: Path | None) -> None:
-    """Replace the assumed cost of a lost attempt by the true one; the budget that it was held in is corrected."""
+    """Correct the assumed cost of a lost attempt.
+
+    REQUEST is the id of the request. The budgets that the attempt was charged to are corrected too.
+    """
     true_cost = _true_cost(cost)
 
-    async def work(opened: Opened) -> None:
-        stored = await opened.log.read_stream(request_stream(request_id))
+    async def run(session: AdminSession) -> None:
+        stored = await session.log.read_stream(request_stream(request_id))
         if not stored:
             raise NotFound(f"there is no request {request_id!r}")
         lost = [one for one in lost_attempts([one.event for one in stored]) if attempt in (None, one.attempt)]
         if len(lost) != 1:
             numbers = ", ".join(str(one.attempt) for one in lost)
             raise InvalidRequest(
-                f"{request_id} has several assumed attempts ({numbers}): name one with --attempt"
+                f"{request_id} has several attempts with an assumed cost ({numbers}): choose one with --attempt"
                 if lost
                 else f"nothing is assumed of {request_id}"
             )
         await record(
-            opened.log,
+            session.log,
             request_id=request_id,
             project_id=stored[0].project_id,
             at=datetime.now(UTC),
             decide=lambda history: decide_reconciled(history, lost[0], true_cost),
         )
         assumed = to_usd(lost[0].assumed_nano_usd)
-        click.echo(f"attempt {lost[0].attempt} of {request_id} cost ${to_usd(true_cost):f}, assumed were ${assumed:f}")
+        click.echo(
+            f"attempt {lost[0].attempt} of {request_id} cost ${to_usd(true_cost):f}, not the assumed ${assumed:f}"
+        )
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)
 
 
 def _true_cost(text: str) -> NanoUsd:
@@ -123,14 +137,14 @@ def _true_cost(text: str) -> NanoUsd:
     except (InvalidOperation, ValueError):
         nano_usd = None
     if nano_usd is None or nano_usd < 0 or to_usd(nano_usd) != cost:
-        fail(f"--cost is {text!r}: allowed are US dollars, not negative, with at most nine decimals")
+        fail(f"--cost is {text!r}: it must be an amount in US dollars, not negative, with at most nine decimals")
     return nano_usd
 
 
-async def _sums_of_log(opened: Opened, head: int) -> tuple[NanoUsd, NanoUsd]:
+async def _sums_of_log(session: AdminSession, head: int) -> tuple[NanoUsd, NanoUsd]:
     position, spent, assumed = 0, 0, 0
     while position < head:
-        for stored in await opened.log.read_after(position):
+        for stored in await session.log.read_after(position):
             position = stored.position
             match stored.event:
                 case CostIncurred() | CostReconciled() as cost:
@@ -143,7 +157,7 @@ async def _sums_of_log(opened: Opened, head: int) -> tuple[NanoUsd, NanoUsd]:
     return NanoUsd(spent), NanoUsd(assumed)
 
 
-async def _sums_of_models(opened: Opened) -> dict[str, tuple[NanoUsd, NanoUsd]]:
+async def _sums_of_models(session: AdminSession) -> dict[str, tuple[NanoUsd, NanoUsd]]:
     tables = {
         "usage": "SELECT sum(cost_nano_usd) AS s, sum(assumed_nano_usd) AS a FROM usage_daily",
         "requests": "SELECT sum(cost_nano_usd) AS s, sum(assumed_nano_usd) AS a FROM requests",
@@ -153,5 +167,5 @@ async def _sums_of_models(opened: Opened) -> dict[str, tuple[NanoUsd, NanoUsd]]:
         for scope in ("key", "project")
         for period in ("day", "month")
     }
-    sums = {name: await opened.pool.fetchrow(query) for name, query in tables.items()}
+    sums = {name: await session.pool.fetchrow(query) for name, query in tables.items()}
     return {name: (NanoUsd(int(row["s"] or 0)), NanoUsd(int(row["a"] or 0))) for name, row in sums.items()}

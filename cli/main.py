@@ -1,4 +1,4 @@
-"""The `gateway` command: which subcommands there are. Each imports what it needs when it is called."""
+"""The `gateway` command and its subcommands. Each subcommand imports its modules when it is called."""
 
 import importlib
 import socket
@@ -8,58 +8,65 @@ import click
 
 from infra.settings import SettingsError
 
-_GROUPS: dict[str, tuple[str, str, str]] = {
-    # name: module, attribute, help
-    "project": ("cli.project", "project", "Create, list and change projects."),
-    "key": ("cli.key", "key", "Issue, list and revoke API keys."),
-    "provider": ("cli.provider", "provider", "Add, list and remove providers beside OpenAI and Anthropic."),
-    "usage": ("cli.usage", "usage", "What was asked and what it cost."),
-    "price": ("cli.price", "price", "Set prices."),
-    "prices": ("cli.price", "prices", "Show prices by source."),
-    "replay": ("cli.replay", "replay", "Print events in order."),
-    "audit": ("cli.audit", "audit", "Verify, export and balance the log; settle assumed costs."),
-    "projections": ("cli.projections", "projections", "List and rebuild the read models."),
+_PROCESSES = ("up", "api", "worker", "projector", "migrate")
+_GROUPS: dict[str, tuple[str, str]] = {
+    # name: module, attribute
+    "project": ("cli.project", "project"),
+    "key": ("cli.key", "key"),
+    "provider": ("cli.provider", "provider"),
+    "usage": ("cli.usage", "usage"),
+    "price": ("cli.price", "price"),
+    "prices": ("cli.price", "prices"),
+    "replay": ("cli.replay", "replay"),
+    "audit": ("cli.audit", "audit"),
+    "projections": ("cli.projections", "projections"),
 }
 
 
-class _Lazy(click.Group):
-    """Knows its groups by name and imports the one that is called."""
+class _LazyGroup(click.Group):
+    """A group that imports a subcommand only when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *_GROUPS]
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
+        return [*_PROCESSES, *_GROUPS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _GROUPS:
-            module, attribute, _ = _GROUPS[cmd_name]
+            module, attribute = _GROUPS[cmd_name]
             command: click.Command = getattr(importlib.import_module(module), attribute)
             return command
         return super().get_command(ctx, cmd_name)
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """One API in front of OpenAI and Anthropic: cached, costed to the nano-dollar, event-sourced."""
+    """A gateway in front of OpenAI, Anthropic and compatible providers: keys, budgets, caching and exact costs.
+
+    Start with `gateway up`. The settings are environment variables; `.env` is read too.
+    """
 
 
 @main.command()
-@click.option("--host", help="The address to serve (GATEWAY_HOST, 127.0.0.1).")
-@click.option("--port", help="The port to serve (GATEWAY_PORT, 3007).")
-@click.option("--data-dir", help="Where everything is kept (GATEWAY_DATA_DIR, .gateway).")
-@click.option("--api-processes", help="How many API processes (GATEWAY_API_PROCESSES, 1).")
-@click.option("--workers", help="How many workers (GATEWAY_WORKERS, 1).")
+@click.option("--host", help="Address to listen on. [env: GATEWAY_HOST; default: 127.0.0.1]")
+@click.option("--port", help="Port to listen on. [env: GATEWAY_PORT; default: 3007]")
+@click.option("--data-dir", help="Directory for all data. [env: GATEWAY_DATA_DIR; default: .gateway]")
+@click.option("--api-processes", help="Number of API processes. [env: GATEWAY_API_PROCESSES; default: 1]")
+@click.option("--workers", help="Number of worker processes. [env: GATEWAY_WORKERS; default: 1]")
 def up(**flags: object) -> None:
-    """Run the whole gateway on this machine."""
+    """Run the whole gateway on this machine.
+
+    Starts PostgreSQL, NATS, the API, a worker and the projector. The first start prints an API key. Ctrl-C stops it.
+    """
     from cli.up import up as run_up  # noqa: PLC0415 - the other commands need none of it
 
     run_up(**flags)
 
 
 @main.command()
-@click.option("--host", help="The address to serve (GATEWAY_HOST, 127.0.0.1).")
-@click.option("--port", help="The port to serve (GATEWAY_PORT, 3007).")
-@click.option("--fd", type=int, help="A listening socket that was handed on, instead of an address.")
+@click.option("--host", help="Address to listen on. [env: GATEWAY_HOST; default: 127.0.0.1]")
+@click.option("--port", help="Port to listen on. [env: GATEWAY_PORT; default: 3007]")
+@click.option("--fd", type=int, help="File descriptor of a listening socket, instead of an address.")
 def api(host: str | None, port: str | None, fd: int | None) -> None:
-    """Run one API process."""
+    """Run one API process. For production, with PostgreSQL and NATS servers of your own."""
     from api.process import run  # noqa: PLC0415
     from cli.processes import fail, listen, run_process, settings_for_process  # noqa: PLC0415
     from infra.settings import require_master_key, require_other_providers  # noqa: PLC0415
@@ -76,7 +83,7 @@ def api(host: str | None, port: str | None, fd: int | None) -> None:
 
 @main.command()
 def worker() -> None:
-    """Run one worker."""
+    """Run one worker process. It calls the providers."""
     from cli.processes import run_process, settings_for_process  # noqa: PLC0415
     from workers.process import run  # noqa: PLC0415
 
@@ -86,7 +93,7 @@ def worker() -> None:
 
 @main.command()
 def projector() -> None:
-    """Run one projector; of several, one leads."""
+    """Run one projector process. It keeps the read models up to date; of several, one is active."""
     from cli.processes import run_process, settings_for_process  # noqa: PLC0415
     from projections.process import run  # noqa: PLC0415
 
@@ -95,15 +102,19 @@ def projector() -> None:
 
 
 @main.command()
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Of a running `gateway up`.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory of the running `gateway up`. [env: GATEWAY_DATA_DIR; default: .gateway]",
+)
 def migrate(data_dir: Path | None) -> None:
-    """Bring the database to the newest revision."""
+    """Migrate the database to the newest revision."""
     from cli.processes import settings_for_administration  # noqa: PLC0415
     from infra.database import migrate as run_migrations  # noqa: PLC0415
     from infra.database import newest_revision  # noqa: PLC0415
 
     settings = settings_for_administration(data_dir)
-    assert settings.database_url is not None, "found above"
+    assert settings.database_url is not None, "settings_for_administration has it"
     run_migrations(settings.database_url)
     click.echo(f"the database is at revision {newest_revision()}")
 

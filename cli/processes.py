@@ -1,4 +1,4 @@
-"""Running one process of the gateway, and finding the servers of a running `gateway up`."""
+"""Runs one process of the gateway, and finds the servers of a running `gateway up`."""
 
 import asyncio
 import base64
@@ -21,30 +21,30 @@ from infra.logging import configure_logging
 from infra.settings import Settings, SettingsError, environment, load_settings, require_servers
 
 GC_THRESHOLDS = (50_000, 20, 100)
-"""A request leaves few cycles behind: looking for them after every 700 objects is work for nothing."""
+"""A request leaves few reference cycles: a collection after every 700 objects is wasted work."""
 RUNNING_FILE = "running.json"
 USAGE_ERROR = 2
 
 
 class Running(Struct, frozen=True, kw_only=True):
-    """What a running `gateway up` tells the other commands on its machine."""
+    """The file with which other commands find a running `gateway up`."""
 
     pid: int
     database_url: str
     nats_urls: tuple[str, ...]
     encryption_key: str
-    """Base64. The file is readable by its owner only."""
+    """Base64. Only the owner of the file can read it."""
     address: str
 
 
 def fail(message: str) -> NoReturn:
-    """End with one line and the exit code for "this cannot be done like that"."""
+    """Print one line and exit with code 2."""
     click.echo(f"gateway: {message}", err=True)
     sys.exit(USAGE_ERROR)
 
 
 def read_settings(**flags: object) -> Settings:
-    """The settings of this process, or one line and exit code 2."""
+    """Read the settings of this process. Print one line and exit with code 2 if one is wrong."""
     try:
         return load_settings(environment(os.environ, Path.cwd()), flags=flags, on_terminal=sys.stderr.isatty())
     except SettingsError as error:
@@ -52,7 +52,7 @@ def read_settings(**flags: object) -> Settings:
 
 
 def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a process of the gateway under uvloop until SIGTERM or SIGINT; a second signal ends it at once."""
+    """Run a process of the gateway under uvloop until SIGTERM or SIGINT."""
     configure_logging(settings.log_format, process=name)
 
     async def run() -> None:
@@ -61,7 +61,7 @@ def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], A
         await main(stop)
 
     gc.collect()
-    gc.freeze()  # what is imported stays: no collection looks at it again
+    gc.freeze()  # imported modules stay in memory: collections skip them
     gc.set_threshold(*GC_THRESHOLDS)
     uvloop.run(run())
 
@@ -74,7 +74,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 def settings_for_process(**flags: object) -> Settings:
-    """The settings of `gateway api`, `worker` or `projector`, which share their servers with others."""
+    """Read the settings of `gateway api`, `worker` or `projector`, which need the addresses of their servers."""
     settings = read_settings(**flags)
     try:
         require_servers(settings)
@@ -84,7 +84,7 @@ def settings_for_process(**flags: object) -> Settings:
 
 
 def settings_for_administration(data_dir: Path | None) -> Settings:
-    """The settings of a command that reads or administers: the environment's servers, else those of a running `up`."""
+    """Read the settings of a command: the servers of the environment, or else of a running `gateway up`."""
     settings = read_settings(data_dir=data_dir)
     if settings.database_url is not None:
         return settings
@@ -92,7 +92,7 @@ def settings_for_administration(data_dir: Path | None) -> Settings:
     if running is None:
         fail(
             f"no gateway runs on {settings.data_dir}, and GATEWAY_DATABASE_URL is not set: "
-            "start one with `gateway up`, or name its directory with --data-dir"
+            "start one with `gateway up`, or give its data directory with --data-dir"
         )
     return msgspec.structs.replace(
         settings,
@@ -103,7 +103,7 @@ def settings_for_administration(data_dir: Path | None) -> Settings:
 
 
 def find_running(data_dir: Path) -> Running | None:
-    """The `gateway up` that runs on a directory; None where none does."""
+    """The running `gateway up` of a data directory; None if there is none."""
     try:
         running = msgspec.json.decode((data_dir / RUNNING_FILE).read_bytes(), type=Running)
     except FileNotFoundError:
@@ -112,14 +112,14 @@ def find_running(data_dir: Path) -> Running | None:
 
 
 def write_running(data_dir: Path, running: Running) -> None:
-    """Say where the servers are, to this directory's owner only."""
+    """Write the addresses of the servers to a file that only its owner can read."""
     descriptor = os.open(data_dir / RUNNING_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(msgspec.json.encode(running))
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind an address, or one line and exit code 2."""
+    """Listen on an address. Print one line and exit with code 2 if that fails."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -127,13 +127,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(2_048)
     except OSError as error:
-        fail(f"cannot serve {host}:{port}: {os.strerror(error.errno or 0)} (choose another with --port)")
+        fail(f"cannot serve {host}:{port}: {os.strerror(error.errno or 0)} (choose another port with --port)")
     listener.setblocking(False)
     return listener
 
 
 def run_async(work: Awaitable[Any]) -> Any:
-    """Run a command's coroutine."""
+    """Run the coroutine of a command."""
 
     async def run() -> Any:
         return await work

@@ -1,10 +1,10 @@
-"""`gateway projections`: how far the read models are, and how to make one anew."""
+"""`gateway projections`: list and rebuild the read models, release quarantined projects."""
 
 from pathlib import Path
 
 import click
 
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from projections.quarantine import is_caused_by_data, quarantined_projects
 from projections.rebuild import QuarantineChangedError, RebuildRunningError, rebuild
@@ -14,64 +14,73 @@ from projections.runner import Runner
 
 @click.group()
 def projections() -> None:
-    """List and rebuild the read models, release what is quarantined."""
+    """List and rebuild the read models; release projects."""
 
 
 @projections.command("list")
 @DATA_DIR
-def every(data_dir: Path | None) -> None:
-    """Show each projection's position and how far it is behind the log."""
+def list_projections(data_dir: Path | None) -> None:
+    """Show how far each projection is behind the log.
 
-    async def work(opened: Opened) -> None:
-        head = await opened.log.head()
-        rows = await opened.pool.fetch("SELECT projection, position FROM projection_checkpoints")
+    Quarantined projects are listed too.
+    """
+
+    async def run(session: AdminSession) -> None:
+        head = await session.log.head()
+        rows = await session.pool.fetch("SELECT projection, position FROM projection_checkpoints")
         positions = {row["projection"]: row["position"] for row in rows} | {one.name: head for one in INLINE}
         click.echo(f"{'projection':<12} {'position':>10} {'behind':>8}")
         for name in EVERY:
             position = positions.get(name, 0)
             click.echo(f"{name:<12} {position:>10} {max(0, head - position):>8}")
-        for project in await quarantined_projects(opened.pool):
+        for project in await quarantined_projects(session.pool):
             click.echo(
-                f"\nproject {project.project_id} is quarantined since {project.since:%Y-%m-%d %H:%M:%SZ}: "
+                f"\nproject {project.project_id} has been quarantined since {project.since:%Y-%m-%d %H:%M:%SZ}: "
                 f"event {project.position} cannot be folded ({project.error})"
             )
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)
 
 
 @projections.command("rebuild")
 @click.argument("name", metavar="NAME")
 @DATA_DIR
-def rebuild_one(name: str, data_dir: Path | None) -> None:
-    """Fold the projection NAME anew beside the live one, and swap."""
-    if name not in EVERY:
-        fail(f"there is no projection {name!r}: there are {', '.join(EVERY)}")
+def rebuild_projection(name: str, data_dir: Path | None) -> None:
+    """Rebuild the projection NAME from the log.
 
-    async def work(opened: Opened) -> None:
+    The new tables are built beside the live ones and then replace them. Reads go on.
+    """
+    if name not in EVERY:
+        fail(f"there is no projection {name!r}: choose one of {', '.join(EVERY)}")
+
+    async def run(session: AdminSession) -> None:
         try:
-            position = await rebuild(opened.pool, opened.log, EVERY[name])
+            position = await rebuild(session.pool, session.log, EVERY[name])
         except (RebuildRunningError, QuarantineChangedError) as error:
             fail(str(error))
         click.echo(f"rebuilt {name} from {position} events")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)
 
 
 @projections.command("release")
 @click.argument("project_id", metavar="PROJECT")
 @DATA_DIR
-def release(project_id: str, data_dir: Path | None) -> None:
-    """Fold what was left out of the quarantined project PROJECT: once its cause is mended, by an upgrade as a rule."""
+def release_project(project_id: str, data_dir: Path | None) -> None:
+    """Release a quarantined project.
 
-    async def work(opened: Opened) -> None:
+    Folds the events of PROJECT that were left out. Do this after the cause was fixed, usually by an upgrade.
+    """
+
+    async def run(session: AdminSession) -> None:
         try:
-            released = await Runner(opened.pool, opened.log, FOLDED).release(project_id)
+            released = await Runner(session.pool, session.log, FOLDED).release(project_id)
         except Exception as error:
             if not is_caused_by_data(error):
                 raise
             fail(f"project {project_id} stays quarantined: {type(error).__name__}: {error}")
         if released is None:
-            fail(f"project {project_id} is not quarantined: `gateway projections list` shows those that are")
+            fail(f"project {project_id} is not quarantined: `gateway projections list` shows the quarantined projects")
         click.echo(f"released {project_id}: {released} events folded")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)

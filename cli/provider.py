@@ -1,4 +1,4 @@
-"""`gateway provider`: providers by configuration, from the shell."""
+"""`gateway provider`: add, list and remove providers by configuration."""
 
 import os
 from pathlib import Path
@@ -6,35 +6,42 @@ from pathlib import Path
 import click
 import msgspec
 
-from api.native.providers import NewProvider
-from cli.opened import DATA_DIR, Opened, run_opened
+from api.native.providers import NewProviderBody
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.decoding import invalid
 from domain.errors import InvalidRequest
 from domain.events import INSTALLATION
 
-_PROJECT = click.option("--project", help="A project's id: its own provider, not everybody's.")
+_PROJECT = click.option(
+    "--project", help="Id of a project: the provider is for this project only. [default: for all projects]"
+)
 
 
 @click.group()
 def provider() -> None:
-    """Add, list and remove providers beside OpenAI and Anthropic."""
+    """Add, list and remove further providers."""
 
 
-@provider.command()
-@click.argument("name")
-@click.option("--kind", required=True, type=click.Choice(["openai", "anthropic"]), help="How it is spoken to.")
-@click.option("--base-url", required=True, help="As that vendor's SDK would be given it.")
-@click.option("--key-env", required=True, metavar="VARIABLE", help="The environment variable that holds its key.")
-@click.option("--model", "models", multiple=True, help="What may be asked of it; give it several times. Else anything.")
+@provider.command("add")
+@click.argument("name", metavar="NAME")
+@click.option("--kind", required=True, type=click.Choice(["openai", "anthropic"]), help="Whose API the provider has.")
+@click.option("--base-url", required=True, help="The base URL that you would give to the SDK of that vendor.")
+@click.option("--key-env", required=True, metavar="VARIABLE", help="Environment variable with the provider's API key.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="A model that callers may use. Repeat the option for several. [default: all models]",
+)
 @click.option(
     "--replaces-builtin/--no-replaces-builtin",
     default=None,
-    help="Whether it takes the requests for those of its models that are built-in names, like gpt-4o.",
+    help="If a model has a built-in name, such as gpt-4o: send requests for it to this provider, or not.",
 )
 @_PROJECT
 @DATA_DIR
-def add(
+def add_provider(
     name: str,
     kind: str,
     base_url: str,
@@ -44,12 +51,12 @@ def add(
     project: str | None,
     data_dir: Path | None,
 ) -> None:
-    """Add the provider NAME, whose models are asked as NAME/model."""
+    """Add a provider with the name NAME. Callers use its models as NAME/model."""
     key = os.environ.get(key_env)
     if not key:
         fail(f"the environment variable {key_env} is not set")
     try:
-        call = msgspec.convert(
+        body = msgspec.convert(
             {
                 "name": name,
                 "kind": kind,
@@ -58,55 +65,55 @@ def add(
                 "models": models or None,
                 "replacesBuiltin": replaces_builtin,
             },
-            NewProvider,
+            NewProviderBody,
         )
-        asked = call.provider()
+        provider = body.provider()
     except msgspec.ValidationError as error:
         fail(invalid(error).message)
     except InvalidRequest as error:
         fail(error.message)
 
-    async def work(opened: Opened) -> None:
-        owner = await _owner(opened, project)
-        async with opened.provider_settings() as settings:
-            await settings.add(owner, asked, call.api_key)
-        click.echo(f"{name} is asked at {asked.base_url}: {name}/{(models or ('MODEL',))[0]}")
+    async def run(session: AdminSession) -> None:
+        owner = await _owner(session, project)
+        async with session.provider_settings() as settings:
+            await settings.add(owner, provider, body.api_key)
+        click.echo(f"added {name} at {provider.base_url}: use {name}/{(models or ('MODEL',))[0]}")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)
 
 
 @provider.command("list")
 @_PROJECT
 @DATA_DIR
-def every(project: str | None, data_dir: Path | None) -> None:
-    """List the installation's providers, or a project's own."""
+def list_providers(project: str | None, data_dir: Path | None) -> None:
+    """List the providers. With --project, list the providers of that project only."""
 
-    async def work(opened: Opened) -> None:
-        owner = await _owner(opened, project)
-        async with opened.provider_settings() as settings:
+    async def run(session: AdminSession) -> None:
+        owner = await _owner(session, project)
+        async with session.provider_settings() as settings:
             for record in await settings.every(owner):
                 one = record.provider
                 shown = ", ".join(one.models) if one.models is not None else "any model"
                 click.echo(f"{one.name:<20} {one.kind:<10} {one.base_url}  …{record.hint}  {shown}")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)
 
 
-@provider.command()
-@click.argument("name")
+@provider.command("remove")
+@click.argument("name", metavar="NAME")
 @_PROJECT
 @DATA_DIR
-def remove(name: str, project: str | None, data_dir: Path | None) -> None:
-    """Ask the provider NAME no longer."""
+def remove_provider(name: str, project: str | None, data_dir: Path | None) -> None:
+    """Remove the provider NAME."""
 
-    async def work(opened: Opened) -> None:
-        owner = await _owner(opened, project)
-        async with opened.provider_settings() as settings:
+    async def run(session: AdminSession) -> None:
+        owner = await _owner(session, project)
+        async with session.provider_settings() as settings:
             await settings.remove(owner, name)
-        click.echo(f"{name} is asked no longer")
+        click.echo(f"removed {name}")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)
 
 
-async def _owner(opened: Opened, project: str | None) -> str:
-    return await opened.project_id(project) if project is not None else INSTALLATION
+async def _owner(session: AdminSession, project: str | None) -> str:
+    return await session.project_id(project) if project is not None else INSTALLATION

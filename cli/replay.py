@@ -1,4 +1,4 @@
-"""`gateway replay`: events in order, one a line."""
+"""`gateway replay`: print the events of the log in order, one per line."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from domain.events import StoredEvent, request_stream
 from infra.event_log import READ_BATCH_EVENTS, Selection
 
@@ -15,15 +15,15 @@ TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", 
 
 
 @click.command()
-@click.option("--project", help="Only this project's.")
-@click.option("--request", help="Only this request's.")
-@click.option("--stream", help="Only this stream's.")
-@click.option("--type", "kind", help="Only events of this type.")
-@click.option("--since", type=TIME, help="From this UTC time on.")
-@click.option("--until", type=TIME, help="Before this UTC time.")
-@click.option("--after", type=click.IntRange(0), default=0, help="After this position.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--project", help="Only events of the project with this id.")
+@click.option("--request", help="Only events of the request with this id.")
+@click.option("--stream", help="Only events of this stream, such as key-key_…")
+@click.option("--type", "kind", help="Only events of this type, such as RequestCompleted.")
+@click.option("--since", type=TIME, help="Only events at or after this time (UTC).")
+@click.option("--until", type=TIME, help="Only events before this time (UTC).")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only events after this position in the log.")
+@click.option("--limit", type=click.IntRange(1), help="Print at most this number of events.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @DATA_DIR
 def replay(
     project: str | None,
@@ -37,7 +37,7 @@ def replay(
     as_json: bool,
     data_dir: Path | None,
 ) -> None:
-    """Print events in log order; without options the whole log."""
+    """Print events in the order of the log. Without options, print the whole log."""
     selection = Selection(
         project_id=project,
         stream=request_stream(request) if request is not None else stream,
@@ -46,19 +46,19 @@ def replay(
         until=_in_utc(until),
     )
 
-    async def work(opened: Opened) -> None:
+    async def run(session: AdminSession) -> None:
         position, left = after, limit
         while left is None or left > 0:
-            wanted = READ_BATCH_EVENTS if left is None else min(left, READ_BATCH_EVENTS)
-            events = await opened.log.read_selected(selection, after=position, limit=wanted)
+            batch_size = READ_BATCH_EVENTS if left is None else min(left, READ_BATCH_EVENTS)
+            events = await session.log.read_selected(selection, after=position, limit=batch_size)
             for stored in events:
                 click.echo(_line(stored, as_json=as_json))
-            if len(events) < wanted:
+            if len(events) < batch_size:
                 return
             position = events[-1].position
             left = left - len(events) if left is not None else None
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)
 
 
 def _line(stored: StoredEvent, *, as_json: bool) -> str:
@@ -70,5 +70,5 @@ def _line(stored: StoredEvent, *, as_json: bool) -> str:
 
 
 def _in_utc(moment: datetime | None) -> datetime | None:
-    """Take a time without a zone as UTC's."""
+    """Add UTC to a time without a time zone."""
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

@@ -1,6 +1,6 @@
-"""Keeps child processes running: starts them, passes their output on, restarts what dies, stops them in order.
+"""Keeps child processes running: starts them, prints their output, restarts them if they end, stops them in order.
 
-Knows no process of the gateway by name; what runs, and in which order it stops, is `cli/up.py`.
+Does not know which processes the gateway has: `cli/up.py` says which run and in which order they stop.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
 
 
 def say(name: str, text: str) -> None:
-    """Write a line of output under a name."""
+    """Print a line under the name of a process."""
     print(f"{name:<11} | {text}", file=sys.stderr, flush=True)
 
 
 class Child:
-    """One process, restarted with growing pauses when it dies."""
+    """One process that is restarted, after longer and longer pauses, if it ends."""
 
     def __init__(self, spec: ChildSpec) -> None:
         self._spec = spec
@@ -47,7 +47,7 @@ class Child:
         self._stopping = False
 
     async def run(self) -> None:
-        """Start the process, and start it again whenever it ends, until `stop`."""
+        """Start the process, and start it again if it ends, until `stop`."""
         backoff_s = FIRST_BACKOFF_S
         while not self._stopping:
             started = time.monotonic()
@@ -56,12 +56,12 @@ class Child:
                 return
             if time.monotonic() - started > HEALTHY_AFTER_S:
                 backoff_s = FIRST_BACKOFF_S
-            say(self._spec.name, f"ended ({_how(code)}); starting it again in {backoff_s:g} s")
+            say(self._spec.name, f"ended ({_exit_reason(code)}); starting it again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
 
     async def stop(self, timeout_s: float) -> None:
-        """Ask the process to end, and make it after `timeout_s`."""
+        """Send SIGTERM, and SIGKILL if the process has not ended after `timeout_s`."""
         self._stopping = True
         process = self._process
         if process is None or process.poll() is not None:
@@ -71,7 +71,7 @@ class Child:
         while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - a process sets no event
             await asyncio.sleep(POLL_S / 2)
         if process.poll() is None:
-            say(self._spec.name, f"does not end within {timeout_s:.0f} s: killed")
+            say(self._spec.name, f"did not stop within {timeout_s:.0f} s: killed")
             process.kill()
             await asyncio.to_thread(process.wait, KILL_WAIT_S)
 
@@ -89,12 +89,12 @@ class Child:
                 lambda: asyncio.StreamReaderProtocol(reader), output
             )
             try:
-                await self._pass_on(reader)
+                await self._print_lines(reader)
             finally:
                 transport.close()
         return await asyncio.to_thread(self._process.wait)
 
-    async def _pass_on(self, reader: asyncio.StreamReader) -> None:
+    async def _print_lines(self, reader: asyncio.StreamReader) -> None:
         while True:
             try:
                 line = await reader.readline()
@@ -106,7 +106,7 @@ class Child:
 
 
 class Server:
-    """A server in a child process that was started elsewhere, launched again when it dies."""
+    """A server in a child process that was started elsewhere. Restarted if it ends."""
 
     def __init__(
         self, name: str, process_of: Callable[[], "subprocess.Popen[bytes] | None"], launch: Callable[[], None]
@@ -116,14 +116,14 @@ class Server:
         self._launch = launch
 
     async def watch(self) -> None:
-        """Look after it until cancelled."""
+        """Watch the process and restart it if it ends, until cancelled."""
         backoff_s = FIRST_BACKOFF_S
         while True:
             await asyncio.sleep(POLL_S)
             process = self._process_of()
             if process is None or process.poll() is None:
                 continue
-            say(self._name, f"ended ({_how(process.returncode)}); starting it again in {backoff_s:g} s")
+            say(self._name, f"ended ({_exit_reason(process.returncode)}); starting it again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
             try:
                 await asyncio.to_thread(self._launch)
@@ -141,9 +141,9 @@ async def supervise(
     drain_s: float,
     when_started: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
-    """Run the children until `stop`; then stop them group by group, all within `drain_s`."""
-    everyone = [child for group in children for child in group]
-    runs = [asyncio.create_task(child.run()) for child in everyone]
+    """Run the children until `stop` is set. Then stop them group by group, all within `drain_s`."""
+    all_children = [child for group in children for child in group]
+    runs = [asyncio.create_task(child.run()) for child in all_children]
     watches = [asyncio.create_task(server.watch()) for server in servers]
     started = asyncio.create_task(when_started())
     await stop.wait()
@@ -160,5 +160,5 @@ async def supervise(
         await asyncio.gather(*runs, *watches, started, return_exceptions=True)
 
 
-def _how(code: int) -> str:
+def _exit_reason(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -1,11 +1,11 @@
-"""`gateway usage`: what was asked and what it cost, as aligned text."""
+"""`gateway usage`: requests, tokens and costs of a project, as a table."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
-from cli.opened import DATA_DIR, Opened, run_opened
+from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.budget import day_of
 from projections.freshness import wait_until_folded
@@ -16,21 +16,25 @@ MAX_DAYS = 3_660
 
 @click.command()
 @click.option(
-    "--days", type=click.IntRange(1, MAX_DAYS), default=30, show_default=True, help="UTC days, today included."
+    "--days",
+    type=click.IntRange(1, MAX_DAYS),
+    default=30,
+    show_default=True,
+    help="Number of UTC days, including today.",
 )
-@click.option("--group-by", default="model", show_default=True, help=f"{', '.join(GROUPS)} or metadata.NAME.")
-@click.option("--project", help="The project's id; needed where there are several.")
+@click.option("--group-by", default="model", show_default=True, help=f"One of {', '.join(GROUPS)}, metadata.NAME.")
+@click.option("--project", help="Id of the project. Needed if there are several.")
 @DATA_DIR
 def usage(days: int, group_by: str, project: str | None, data_dir: Path | None) -> None:
-    """Show a project's costs."""
+    """Show the requests, tokens and costs of a project."""
     if group_by not in GROUPS and not group_by.startswith(METADATA_PREFIX):
-        fail(f"--group-by is {group_by!r}: allowed are {', '.join(GROUPS)} and metadata.NAME")
+        fail(f"--group-by is {group_by!r}: it must be one of {', '.join(GROUPS)}, metadata.NAME")
 
-    async def work(opened: Opened) -> None:
-        project_id = await opened.project_id(project)
-        await wait_until_folded(opened.pool, "usage", "requests")
+    async def run(session: AdminSession) -> None:
+        project_id = await session.project_id(project)
+        await wait_until_folded(session.pool, "usage", "requests")
         today = day_of(datetime.now(UTC))
-        report = await cost_report(opened.pool, project_id, None, today - timedelta(days=days - 1), today, group_by)
+        report = await cost_report(session.pool, project_id, None, today - timedelta(days=days - 1), today, group_by)
         field = "metadata" if group_by.startswith(METADATA_PREFIX) else group_by
         click.echo(f"{group_by:<32} {'requests':>9} {'cached':>7} {'tokens in':>11} {'tokens out':>11} {'cost $':>16}")
         for line in report.breakdown:
@@ -40,4 +44,4 @@ def usage(days: int, group_by: str, project: str | None, data_dir: Path | None) 
             click.echo(f"{name:<32} {line.requests:>9} {line.cached_requests:>7} {tokens} {line.cost:>16f}{unpriced}")
         click.echo(f"total ${report.total_cost:f}, assumed ${report.assumed_cost:f}, saved ${report.saved_cost:f}")
 
-    run_opened(data_dir, work)
+    run_in_session(data_dir, run)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from api.native.errors import STATUSES
 from domain import errors, events
-from infra.settings_table import VARIABLES
+from infra.settings import SETTINGS
 
 REFERENCE = Path(__file__).parent / "reference"
 _GENERATED = "Written by `make docs` from `{source}`; change it there.\n"
@@ -20,11 +20,12 @@ def pages() -> dict[str, str]:
 
 def _settings() -> str:
     rows = [
-        f"| `{one.name}` | {one.what} | {one.allowed} | {f'`{one.default}`' if one.default else ''} |"
-        for one in VARIABLES
+        f"| `{says.name}` | {says.what} | {says.allowed} | {f'`{setting.default}`' if setting.default else ''} |"
+        for setting in SETTINGS
+        for says in (setting.variable,)
     ]
     return _page(
-        "Settings", "infra/settings_table.py", ["| variable | says | allowed | default |", "|---|---|---|---|", *rows]
+        "Settings", "infra/settings.py", ["| variable | says | allowed | default |", "|---|---|---|---|", *rows]
     )
 
 

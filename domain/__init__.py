@@ -1,1 +1,1 @@
-"""What is true, with no I/O: pure functions over frozen values. No clock, no randomness, no other package of ours."""
+"""The rules, without I/O: pure functions over frozen values. No clock, no randomness, no other package of ours."""

@@ -1,4 +1,4 @@
-"""How an API key is written: `gw_live_`, 30 characters of secret, 6 of checksum. Knows no database.
+"""The format of an API key: `gw_live_`, 30 characters of secret, 6 of checksum. Does no look-up.
 
 The checksum lets a mistyped or invented key be refused before anything is looked up, and lets scanners for leaked
 secrets be sure of what they see.
@@ -11,7 +11,7 @@ SECRET_CHARS = 30
 HINT_CHARS = 4
 CHECKSUM_CHARS = 6
 SECRET_BYTES = 32
-"""How much randomness `format_api_key` wants: more than the 178 bits that 30 characters carry."""
+"""Random bytes that `format_api_key` takes: more than the 178 bits that 30 characters carry."""
 KEY_CHARS = len(PREFIX) + SECRET_CHARS + CHECKSUM_CHARS
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -20,20 +20,20 @@ _CHARACTERS = frozenset(_ALPHABET)
 
 def format_api_key(randomness: bytes) -> str:
     """Write a key from `SECRET_BYTES` random bytes."""
-    assert len(randomness) == SECRET_BYTES, "a key wants its randomness"
+    assert len(randomness) == SECRET_BYTES, "a key is made from SECRET_BYTES random bytes"
     body = PREFIX + _base62(int.from_bytes(randomness, "big"), SECRET_CHARS)
     return body + _checksum(body)
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether a text can be a key at all."""
+    """Return True if the text has the format and the checksum of a key."""
     if len(key) != KEY_CHARS or not key.startswith(PREFIX) or not _CHARACTERS.issuperset(key[len(PREFIX) :]):
         return False
     return _checksum(key[:-CHECKSUM_CHARS]) == key[-CHECKSUM_CHARS:]
 
 
 def hint(secret: str) -> str:
-    """What may be shown of a secret: its last four characters, of one too short for that nothing."""
+    """Return the last four characters of a secret, which may be shown; empty if the secret is shorter than eight."""
     return secret[-HINT_CHARS:] if len(secret) >= 2 * HINT_CHARS else ""
 
 

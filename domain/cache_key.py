@@ -1,4 +1,4 @@
-"""From a question to the key under which its answer is kept. Two projects never have a key in common."""
+"""The key of a request's cache entry. Two projects never share a key."""
 
 import hashlib
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import msgspec
 
 SCHEMA_VERSION = 1
-"""Raise it when the canonical form of requests or answers changes: older answers are then no longer found."""
+"""Raise it when the canonical form of requests or responses changes, so that older entries are not used."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def canonical_body(request: Any) -> bytes:
-    """The request as JSON with sorted members: equal questions have equal bytes.
+    """Return the request as JSON with sorted members: equal requests have equal bytes.
 
-    Everything that the provider is sent counts, `user` too: leaving a field out would be a guess about the provider.
+    Every field that the provider is sent counts, `user` too: to leave one out would be a guess about the provider.
     """
     return _encode(request)
 

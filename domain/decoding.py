@@ -1,4 +1,4 @@
-"""JSON from outside as typed values; what is wrong is told by the field's path, spelled as its sender spelled it."""
+"""Decodes JSON from callers into types. An error names the field's path in the caller's spelling."""
 
 import re
 from typing import TypeVar
@@ -19,7 +19,7 @@ _NAMED = re.compile(r"(?:unknown|required) field `(?P<field>[^`]+)`")
 
 
 def decoded(body: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[Shape]", *, inside: str = "") -> Shape:
-    """The JSON, as the decoder's type; `inside` is the path of what is decoded, where it is a part of a body.
+    """Decode JSON into the decoder's type. `inside` is the path of the JSON in its body, if it is a part of one.
 
     Raises:
         InvalidRequest: names the field and what is wrong with it.
@@ -47,7 +47,7 @@ def check_values(body: bytes) -> None:
     """
     if len(body) <= 2 * MAX_JSON_VALUES or _separators(body, 0, len(body)) < MAX_JSON_VALUES:
         return
-    body = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # what is escaped ends no string
+    body = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # an escaped quote ends no string
     values = start = 0
     while values <= MAX_JSON_VALUES:
         quote = body.find(b'"', start)
@@ -62,12 +62,12 @@ def check_values(body: bytes) -> None:
 
 
 def _separators(body: bytes, start: int, end: int) -> int:
-    """How many values a stretch of JSON without strings has at most, but for the strings."""
+    """Count the separators in a stretch of JSON outside strings: at most one value follows each."""
     return body.count(b",", start, end) + body.count(b"[", start, end) + body.count(b"{", start, end)
 
 
 def invalid(error: msgspec.ValidationError, *, inside: str = "") -> InvalidRequest:
-    """What msgspec found wrong, with the field's path in front."""
+    """Turn msgspec's error into ours, with the field's path in front."""
     text = str(error)
     at = _AT.search(text)
     path = at["path"] if at else ""

@@ -1,24 +1,24 @@
-"""Every way in which the gateway says no. Each class is one row of the contract's error table.
+"""The errors that callers get. Each class is one row of the error table in `docs/reference/errors.md`.
 
 ::
 
     GatewayError
     ├── Unauthorized            no, unknown, expired or revoked key
     ├── Forbidden               the key may not do this
-    ├── NotFound                no such thing here
+    ├── NotFound                it does not exist, or belongs to another project
     ├── InvalidRequest          a field, or the JSON, is wrong
     ├── UnknownModel            no routing rule matches the name
     ├── BodyTooLarge
     ├── RateLimited             a limit of the key
     ├── BudgetExceeded          a window of the key or its project is spent
-    ├── ProviderError           what came of calling a provider
+    ├── ProviderError           a call of a provider failed
     │   ├── ProviderRejected        it refuses the request
     │   ├── ProviderCredentials     it refuses our credential
     │   ├── ProviderRateLimited     it limits us
     │   ├── ProviderUnavailable     it is down or overloaded, and charged nothing
     │   ├── ProviderLost            the connection broke after the request was sent
     │   └── ProviderTimeout         it did not answer in time
-    ├── ClientDisconnected              nobody waits for the answer any more
+    ├── ClientDisconnected      the caller closed the connection
     ├── Overloaded              the queue is full
     └── Unavailable             the database or the broker is away
 
@@ -36,15 +36,15 @@ _INSTALLATION_WAY_OUT = (
 
 
 class GatewayError(Exception):
-    """A refusal or failure that a caller is told of: a stable code, a sentence, and figures."""
+    """A refusal or failure as the caller gets it: a stable code, a message, and details."""
 
     code: ClassVar[str]
     limit_status: LimitStatus | None = None
-    """Where the key stands with its limits, once that was looked at."""
+    """The key's limits after admission; None before."""
     in_stream: bytes | None = None
-    """Of a stream that its provider ended: its own events that say so, for a caller who speaks its dialect."""
+    """The provider's own error events, if it ended a passthrough stream with an error."""
     own_body: bytes | None = None
-    """Of a request that its provider refused: the JSON object that it answered, for a caller who speaks its dialect."""
+    """The provider's own JSON error, if it refused a passthrough request."""
 
     def __init__(
         self, message: str, *, details: dict[str, Any] | None = None, retry_after_s: float | None = None
@@ -68,7 +68,7 @@ class Forbidden(GatewayError):
 
 
 class NotFound(GatewayError):
-    """There is no such thing, or it belongs to another project."""
+    """It does not exist, or it belongs to another project."""
 
     code = "NOT_FOUND"
 
@@ -109,16 +109,16 @@ class RateLimited(GatewayError):
 
 
 class BudgetExceeded(GatewayError):
-    """What is asked does not fit into a window of the key's or the project's budget.
-
-    `only_held`: it would, but for what requests in flight hold, so that trying again in a moment may succeed.
-    """
+    """The request does not fit into a window of the key's or the project's budget."""
 
     code = "BUDGET_EXCEEDED"
 
     @classmethod
     def of(cls, window: Window, asked: NanoUsd, *, only_held: bool) -> "BudgetExceeded":
-        """The refusal of a window, with its figures."""
+        """Build the error of a window, with its figures.
+
+        `only_held`: the window has room but for the holds of requests in flight, so a retry in a moment may succeed.
+        """
         limit, taken, held = window.limit_nano_usd, window.taken_nano_usd, window.held_nano_usd
         way_out = _INSTALLATION_WAY_OUT if window.name == INSTALLATION_WINDOW else ""
         return cls(
@@ -136,11 +136,11 @@ class BudgetExceeded(GatewayError):
 
 
 class ProviderError(GatewayError):
-    """What came of calling a provider.
+    """A call of a provider failed.
 
-    `outcome_known` says whether we know that the provider did not charge for the call: where it is False the
-    attempt's hold is assumed to have been spent (`AttemptLost`).
-    `retryable` says whether the same call may succeed in a moment; only calls with a known outcome are repeated.
+    `outcome_known`: the provider is known not to have charged for the call. If False, the attempt's hold is assumed to
+    be spent (`AttemptLost`). `retryable`: the same call may succeed in a moment; only calls with a known outcome are
+    repeated.
     """
 
     outcome_known: ClassVar[bool] = True
@@ -152,7 +152,7 @@ class ProviderError(GatewayError):
         super().__init__(message, details={"provider": provider}, retry_after_s=retry_after_s)
         self.provider = provider
         self.status = status
-        """The provider's own HTTP status, where it answered."""
+        """The provider's HTTP status; None if it did not respond."""
 
 
 class ProviderRejected(ProviderError):
@@ -196,7 +196,7 @@ class ProviderTimeout(ProviderError):
 
 
 class ClientDisconnected(GatewayError):
-    """The caller closed the connection before its stream was complete: nobody is told, the log is."""
+    """The caller closed the connection before the response was complete. Only the log has this error."""
 
     code = "CALLER_LEFT"
 

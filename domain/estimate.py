@@ -13,12 +13,13 @@ from domain.canonical.embeddings import EmbeddingsRequest
 from domain.models import longest_answer
 from domain.money import NanoUsd, divide_up
 from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
+from domain.utf8 import utf8_length
 
 TOKENS_PER_REQUEST = 64
-"""What a provider's own prompt around a conversation may take: turn markers, the answer's opening."""
+"""The provider's own prompt around a conversation: turn markers, the start of the answer."""
 TOKENS_PER_MESSAGE = 16
 TOKENS_WITH_TOOLS = 1_024
-"""What providers add once a request has tools (Anthropic documents up to 530 tokens)."""
+"""Added by providers if a request has tools (Anthropic documents up to 530 tokens)."""
 TOKENS_PER_TOOL = 64
 TOKENS_PER_IMAGE = 50_000
 """Above every documented formula: OpenAI's tiles in high detail (gpt-4o-mini multiplies them to 48,169 at most for 768
@@ -33,7 +34,7 @@ def input_bound(request: ChatRequest | EmbeddingsRequest) -> int:
     """The most input tokens that the provider can count. `passthrough/inspect.py` bounds passthrough requests."""
     if isinstance(request, EmbeddingsRequest):
         texts = [request.input] if isinstance(request.input, str) else request.input
-        return sum(_bytes(text) for text in texts) + TOKENS_PER_REQUEST
+        return sum(utf8_length(text) for text in texts) + TOKENS_PER_REQUEST
     tokens = TOKENS_PER_REQUEST
     for message in request.messages:
         tokens += TOKENS_PER_MESSAGE + _message_bound(message)
@@ -65,21 +66,17 @@ def bound(input_tokens: int, output_tokens: int, price: Price) -> NanoUsd:
 
 def _message_bound(message: Any) -> int:
     content = message.content
-    tokens = _bytes(message.name) if getattr(message, "name", None) else 0
+    tokens = utf8_length(message.name) if getattr(message, "name", None) else 0
     if isinstance(content, str):
-        tokens += _bytes(content)
+        tokens += utf8_length(content)
     elif content is not None:
         for part in content:
-            tokens += TOKENS_PER_IMAGE if isinstance(part, ImagePart) else _bytes(part.text)
+            tokens += TOKENS_PER_IMAGE if isinstance(part, ImagePart) else utf8_length(part.text)
     if getattr(message, "tool_calls", None):
         tokens += SCHEMA_FACTOR * _json_bytes(message.tool_calls)
     if getattr(message, "tool_call_id", None):
-        tokens += _bytes(message.tool_call_id)
+        tokens += utf8_length(message.tool_call_id)
     return tokens
-
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _json_bytes(value: Any) -> int:

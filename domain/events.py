@@ -1,7 +1,7 @@
 """Every event of the system, on one page: facts in the past tense, never rewritten.
 
-An event's envelope (position, stream, version, type, project, time, digest) is `StoredEvent`; what is here is its
-data, kept as JSON byte for byte. A field may be added with a default; nothing else about a class may change, because
+An event's envelope (position, stream, version, type, project, time, digest) is `StoredEvent`; these classes are its
+data, stored as JSON byte for byte. A field may be added with a default; nothing else about a class may change, because
 `tests/golden/events/` holds a sample of each that must be readable for ever.
 
 Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `request-<id>`, `price-<provider>/<model>`,
@@ -13,7 +13,7 @@ Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `request-<id>`
     (AttemptFailed | AttemptLost)+ RequestFailed
     (AttemptFailed | AttemptLost)* CostIncurred RequestFailed      a stream that was cut: the cost is estimated
     … AttemptLost … CostIncurred                                   a worker given up for lost came back with the cost
-    … AttemptLost … CostReconciled                                 somebody looked at the provider's bill
+    … AttemptLost … CostReconciled                                 reconciled with the provider's bill
 
 An attempt's hold is released by its CostIncurred, AttemptFailed or AttemptLost, by nothing else.
 """
@@ -33,10 +33,10 @@ Operation = Literal["chat", "embeddings", "responses", "count_tokens"]
 Role = Literal["member", "admin"]
 
 INSTALLATION = "installation"
-"""The project of what belongs to no project."""
+"""The project id of events that belong to no project."""
 DEFAULT_RATE_LIMIT_PER_MINUTE = 600
 DEFAULT_CONCURRENCY_LIMIT = 256
-"""Of a key that is issued without one. In an event that does not say it there is none: keys of before have no limit."""
+"""For a new key that names none. An event without the field means no limit: older keys have none."""
 DEFAULT_BUDGET_WAIT_MS = 2_000
 
 
@@ -52,7 +52,7 @@ class ProjectCreated(_Event, frozen=True, kw_only=True):
 
     name: str
     installation_daily_budget_nano_usd: NanoUsd | None = None
-    """Of a project that was created without the master key: for its requests under the installation's credentials."""
+    """For requests under the installation's credentials. Set if the project was created without the master key."""
 
 
 class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
     """Over all its keys; 0 blocks them, None is no limit."""
     monthly_budget_nano_usd: NanoUsd | None = None
     alert_url: str | None = None
-    """Where it is told that a window has reached a threshold."""
+    """Webhook that receives budget alerts."""
     installation_daily_budget_nano_usd: NanoUsd | None = None
     """For its requests under the installation's credentials; None is no limit. The operator alone changes it."""
     cancel_on_disconnect: bool = False
@@ -71,34 +71,34 @@ class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
 
 
 class ProviderKeySet(_Event, frozen=True, kw_only=True):
-    """The project brings its own key for a provider, or (hint None) no longer does. The key itself is in no event."""
+    """The project has its own key for a provider, or (hint None) no longer has. The key itself is in no event."""
 
     provider: str
     hint: str | None
 
 
 class ProviderConfigured(_Event, frozen=True, kw_only=True):
-    """A provider can be asked by its name, by the project's keys or (of the installation) by everybody's. All of it."""
+    """A provider by configuration has these settings now, all of them. The installation's serve every project."""
 
     name: str
     kind: NamedKind
     base_url: str
     models: tuple[str, ...] | None = None
-    """What may be asked of it; None: anything."""
+    """The models that it serves; None: any."""
     hint: str
-    """The last four characters of its key, which is in no event."""
+    """The last four characters of its key. The key itself is in no event."""
     replaces_builtin: bool = False
-    """Requests for those of its models that are built-in names go to it, not to the built-in provider."""
+    """Requests for its models whose names are built in go to it instead of the built-in provider."""
 
 
 class ProviderRemoved(_Event, frozen=True, kw_only=True):
-    """The provider is asked no longer."""
+    """A provider by configuration is removed."""
 
     name: str
 
 
 class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a key may do. None means no limit, except where a sentence says otherwise."""
+    """A key's permissions and limits. None means no limit unless a field says otherwise."""
 
     name: str
     role: Role = "member"
@@ -116,7 +116,7 @@ class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     budget_wait_ms: int = DEFAULT_BUDGET_WAIT_MS
 
     def limits(self) -> tuple[int | None, ...]:
-        """What admission looks at: daily and monthly budget, requests and tokens a minute, requests at a time."""
+        """Return the limits: daily and monthly budget, requests and tokens a minute, requests at a time."""
         return (
             self.daily_budget_nano_usd,
             self.monthly_budget_nano_usd,
@@ -127,7 +127,7 @@ class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ApiKeyIssued(_Event, frozen=True, kw_only=True):
-    """A key exists. Only its HMAC (hexadecimal) and its last four characters are known from here on."""
+    """A key exists. The event has its HMAC (hexadecimal) and its last four characters; the key itself is not stored."""
 
     key_id: str
     secret_hash: str
@@ -143,7 +143,7 @@ class ApiKeyChanged(_Event, frozen=True, kw_only=True):
 
 
 class ApiKeyRevoked(_Event, frozen=True, kw_only=True):
-    """The key works no longer, and never will again."""
+    """The key is revoked for good."""
 
     key_id: str
 
@@ -152,7 +152,7 @@ class ApiKeyRevoked(_Event, frozen=True, kw_only=True):
 
 
 class _RequestEvent(_Event, frozen=True, kw_only=True):
-    """What every event about a request says of it."""
+    """The fields of every event about a request."""
 
     request_id: str
     key_id: str
@@ -164,7 +164,7 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
 
 
 class CachedCopy(Struct, frozen=True, kw_only=True):
-    """Where the answer is kept for those who ask the same."""
+    """The cache entry of the response."""
 
     key: str
     """The cache key, hexadecimal."""
@@ -173,11 +173,11 @@ class CachedCopy(Struct, frozen=True, kw_only=True):
 
 
 class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
-    """A provider answered."""
+    """A provider responded and the request is complete."""
 
     attempt: int
     upstream_model: str
-    """The name that the provider was called with."""
+    """The model name sent to the provider."""
     answered_by: str
     """The model that the provider says it used."""
     response_id: str
@@ -188,43 +188,43 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     request_bytes: int
     answer_bytes: int
     answer_digest: str
-    """SHA-256, hexadecimal, of the answer's JSON; of a stream that is not kept, of its parts as they were sent."""
+    """SHA-256, hexadecimal, of the response body; of a stream that is not cached, of its parts as they were sent."""
     cached_copy: CachedCopy | None = None
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
-    """What an attempt cost, with the whole reasoning. At most one for each attempt."""
+    """The cost of an attempt, with its price and its breakdown. At most one for each attempt."""
 
     attempt: int
     upstream_model: str
     cost_nano_usd: NanoUsd | None
-    """None: nobody could price the model."""
+    """None: the model has no price."""
     price: Price | None
     breakdown: CostBreakdown | None
     hold_nano_usd: NanoUsd
     budget_day: date
-    """The UTC day of admission: the day and the month whose windows are charged, for the key and for its project."""
+    """The UTC day of admission. The key's and the project's windows of this day and its month are charged."""
     estimated: bool = False
-    """The answer was cut, or its provider did not say: the cost is the most that what was received can have cost."""
+    """The stream was cut, or the provider reported no usage: the cost is an upper bound for what was received."""
     replaces_assumed_nano_usd: NanoUsd = NanoUsd(0)
-    """What AttemptLost had assumed for this attempt; no longer assumed from here on."""
+    """The cost that AttemptLost assumed for this attempt, and that this event replaces."""
 
 
 class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
-    """An attempt at a provider came to nothing and was not charged."""
+    """An attempt failed and was not charged."""
 
     attempt: int
     upstream_model: str
     code: str
     message: str
     status: int | None = None
-    """The provider's HTTP status, where it answered."""
+    """The provider's HTTP status; None if it did not respond."""
     hold_nano_usd: NanoUsd
     budget_day: date
 
 
 class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
-    """Nobody knows what came of an attempt: its hold is assumed to have been spent."""
+    """The outcome of an attempt is unknown: its hold is assumed to be spent."""
 
     attempt: int
     upstream_model: str
@@ -243,20 +243,20 @@ class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
 
 
 class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):
-    """The caller got an answer that had been paid for already."""
+    """The caller got a response from the cache, or one shared with an identical request."""
 
     origin_request_id: str
-    """The request whose answer it is."""
+    """The request that made the response."""
     shared: bool = False
-    """The answer was still on its way when it was asked for again."""
+    """The identical request was still in flight."""
     usage: TokenUsage
     saved_nano_usd: NanoUsd | None
-    """What it cost the first time; None where that is not known."""
+    """The cost of the original request; None if unknown."""
     latency_ms: int
 
 
 class RequestRejected(_RequestEvent, frozen=True, kw_only=True):
-    """A budget did not cover the request; no provider was asked. With the figures of the window that refused."""
+    """A budget did not cover the request, and no provider was called. The figures are those of the refusing window."""
 
     window: str
     limit_nano_usd: NanoUsd
@@ -267,7 +267,7 @@ class RequestRejected(_RequestEvent, frozen=True, kw_only=True):
 
 
 class CostReconciled(_RequestEvent, frozen=True, kw_only=True):
-    """Somebody has found out what a lost attempt cost: this replaces what was assumed."""
+    """The true cost of a lost attempt is known: it replaces the assumed cost."""
 
     attempt: int
     upstream_model: str
@@ -280,17 +280,17 @@ class CostReconciled(_RequestEvent, frozen=True, kw_only=True):
 
 
 class PriceSet(_Event, frozen=True, kw_only=True):
-    """The operator sets a model's price, from a moment on; it goes before the price book's."""
+    """The operator sets a model's price from a moment on. It goes before the price library's."""
 
     provider: str
     model: str
-    """The name that callers write, or the provider's own."""
+    """The model's name as callers or as its provider write it."""
     prices: ClassPrices
     effective_from: datetime
 
 
 class BudgetAlertRaised(_Event, frozen=True, kw_only=True):
-    """What is spent and assumed in a window has reached a threshold: once for each window and threshold."""
+    """Spent plus assumed cost of a window has reached a threshold. Raised once for each window and threshold."""
 
     scope: Scope
     scope_id: str
@@ -302,14 +302,14 @@ class BudgetAlertRaised(_Event, frozen=True, kw_only=True):
 
 
 class AlertTold(_Event, frozen=True, kw_only=True):
-    """What became of telling the project's address of an alert."""
+    """The outcome of sending an alert to the project's webhook."""
 
     alert: str
-    """Its stream."""
+    """The alert's stream."""
     outcome: Literal["delivered", "given_up"]
     deliveries: int
     status: int | None = None
-    """The address's last HTTP status, where it answered."""
+    """The webhook's last HTTP status; None if it did not respond."""
 
 
 Event = (

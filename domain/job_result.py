@@ -1,4 +1,4 @@
-"""What travels from a worker to the API beside an answer's body, or instead of it."""
+"""The result of a job, which a worker sends to the API: a receipt beside the response body, or a failure."""
 
 from datetime import datetime
 from typing import Any
@@ -23,20 +23,20 @@ from domain.tokens import TokenUsage
 
 
 class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a finished answer was: enough to answer its caller, and everyone who asks the same later."""
+    """The facts of a response that the API needs for its headers, now and for later hits."""
 
     provider: str
     upstream_model: str
     usage: TokenUsage
     cost_nano_usd: NanoUsd | None
-    """None: nobody could price the model."""
+    """None: the model has no price."""
     answered_at: datetime
     is_kept: bool = False
-    """Whether others may be given the answer."""
+    """The response is in the cache."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why there is no answer. `code` is the contract's; `status` the provider's own, where it answered."""
+    """The error of a request that failed. `code` is that of the error table, `status` the provider's HTTP status."""
 
     code: str
     message: str
@@ -45,7 +45,7 @@ class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_after_s: float | None = None
     in_stream: bytes | None = None
     own_body: bytes | None = None
-    """See `GatewayError`, of both."""
+    """`in_stream` and `own_body`: see `GatewayError`."""
 
 
 _PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
@@ -62,7 +62,7 @@ _PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
 
 
 def receipt_of(completed: RequestCompleted, cost: CostIncurred, answered_at: datetime) -> Receipt:
-    """The receipt that the two events of an answer amount to."""
+    """Build the receipt from the two events of a response."""
     return Receipt(
         provider=completed.provider,
         upstream_model=completed.upstream_model,
@@ -74,7 +74,7 @@ def receipt_of(completed: RequestCompleted, cost: CostIncurred, answered_at: dat
 
 
 def failure_of(error: GatewayError, provider: str) -> Failure:
-    """What to tell the API of an error."""
+    """Build the failure that the API gets for an error."""
     return Failure(
         code=error.code,
         message=sanitize_message(error.message),
@@ -87,13 +87,13 @@ def failure_of(error: GatewayError, provider: str) -> Failure:
 
 
 def failure_in_log(failed: RequestFailed) -> Failure:
-    """What the event of a failed request says of it. The log has no provider's own words."""
+    """Build the failure from the event of a failed request. The log does not have the provider's own body."""
     return Failure(code=failed.code, message=failed.message, provider=failed.provider, status=failed.status)
 
 
 def error_of(failure: Failure) -> GatewayError:
-    """The error that a failure tells of, to be raised where the caller waits."""
-    if failure.code == BudgetExceeded.code:  # for an attempt after the first
+    """Build the error to raise for a failure."""
+    if failure.code == BudgetExceeded.code:  # the hold of a later attempt did not fit
         return BudgetExceeded(failure.message, retry_after_s=failure.retry_after_s)
     kind = _PROVIDER_ERRORS.get(failure.code, ProviderUnavailable)
     arguments: dict[str, Any] = {"provider": failure.provider, "status": failure.status}

@@ -1,4 +1,4 @@
-"""Durations as integer histograms: buckets that add up, percentiles that a rebuild finds again exactly.
+"""Durations as integer histograms: buckets can be added, and a rebuild gives the same percentiles.
 
 Log-linear, as in HdrHistogram: below 64 ms a bucket for each millisecond, above it 32 buckets for each doubling, so a
 percentile is off by at most 1.6 %.
@@ -24,7 +24,7 @@ def middle_ms(bucket: int) -> int:
 
 
 def percentile_ms(answers_by_bucket: Mapping[int, int], percent: int) -> int | None:
-    """The duration that `percent` of the answers did not exceed (nearest rank); None where there are none."""
+    """The duration that `percent` of the answers did not exceed (nearest rank); None if there are none."""
     total = sum(answers_by_bucket.values())
     if not total:
         return None

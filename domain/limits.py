@@ -1,4 +1,4 @@
-"""Where a key stands with its limits, as every answer shows it. How they are decided is `admit` in the migrations."""
+"""A key's limits and what remains of them, as every response shows it. `admit` in the migrations decides them."""
 
 from msgspec import Struct
 
@@ -6,29 +6,29 @@ from domain.money import NanoUsd
 
 NANO_PER_S = 1_000_000_000
 INSTALLATION_WINDOW = "installation's daily"
-"""The window of a project that applies to requests under the installation's credentials alone."""
+"""The window of a project that limits only requests under the installation's credentials."""
 
 
 class Meter(Struct, frozen=True, kw_only=True):
-    """A rate limit: so many a minute, so many of them left at this moment."""
+    """A rate limit per minute, and what remains of it now."""
 
     limit: int
     remaining: int
     reset_ns: int
-    """Until all of them are there again, if nobody asks meanwhile."""
+    """Time until the limit is full again if no request comes."""
 
 
 class LimitStatus(Struct, frozen=True, kw_only=True):
-    """What is left to a key after a decision. None: there is no such limit."""
+    """What remains to a key after an admission decision. None: there is no such limit."""
 
     requests: Meter | None = None
     tokens: Meter | None = None
     budget_left_nano_usd: NanoUsd | None = None
-    """Of the tightest window, with what is held counted as gone."""
+    """Of the tightest window; holds count as spent."""
 
 
 class Window(Struct, frozen=True, kw_only=True):
-    """A window of a budget that stands in a request's way."""
+    """The budget window that refuses a request."""
 
     name: str
     """`daily`, `monthly`, `project's daily`, `project's monthly` or `INSTALLATION_WINDOW`."""

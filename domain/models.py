@@ -1,4 +1,4 @@
-"""What providers document of their models: the longest answer, the context window, hidden thinking. No prices.
+"""Documented limits of models: longest answer, context window, hidden thinking. No prices.
 
 Used for the bound of a request whose caller sets no output cap, and for the cap that Anthropic insists on. Sources:
 OpenAI's and Anthropic's model pages. A model that no row matches is taken to answer as long as its window is.
@@ -9,7 +9,7 @@ import re
 from msgspec import Struct
 
 DEFAULT_CONTEXT_WINDOW = 1_050_000
-"""For a model of which nothing is known: the largest window that a listed model has."""
+"""For an unknown model: the largest window of a listed model."""
 ANTHROPIC_DEFAULT_MAX_OUTPUT = 4_096
 
 
@@ -51,19 +51,19 @@ _LIMITS: tuple[tuple[re.Pattern[str], ModelLimits], ...] = tuple(
 
 
 MAX_UNSEEN_TOKENS_PER_S = 1_000
-"""What a model may write in a second without showing it: an assumption, since no vendor publishes a bound."""
+"""Hidden thinking tokens per second: an assumption, since no vendor publishes a bound."""
 
 _SHOWS_ALL = re.compile(r"echo(-.*)?|gpt-(3\.5|4).*|chatgpt-4o.*|claude-3[.-].*")
 """Models that do not think, or show all of it. Claude's since 4 show a summary, OpenAI's reasoning models nothing."""
 
 
 def may_think_unseen(upstream_model: str) -> bool:
-    """Whether a model may be charged for more output than it shows. One of which nothing is known may."""
+    """Return True if the model may charge for output that it does not show, as an unknown model may."""
     return _SHOWS_ALL.fullmatch(upstream_model) is None
 
 
 def model_limits(upstream_model: str) -> ModelLimits | None:
-    """What is documented of a model; None where nothing is."""
+    """Return the documented limits of a model; None if there are none."""
     return next((limits for pattern, limits in _LIMITS if pattern.fullmatch(upstream_model)), None)
 
 

@@ -1,6 +1,6 @@
-"""What an answer costs: one price for each class of token, integers all the way, rounded once.
+"""The cost of a response: one price for each class of token, integers throughout, rounded once.
 
-Where prices come from is `infra/price_book.py`; what a request can cost at most is `domain/estimate.py`.
+Prices come from `infra/price_book.py`; `domain/estimate.py` bounds the cost of a request.
 """
 
 from datetime import datetime
@@ -49,7 +49,7 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tiers: tuple[ContextTier, ...] = ()
     """In ascending order."""
     effective_from: str | None = None
-    """The ISO date on which the row came into force, where its source says so."""
+    """The ISO date from which the row is valid, if its source has one."""
 
 
 class PriceOverride(Struct, frozen=True, kw_only=True):
@@ -106,7 +106,7 @@ def prices_for(price: Price, prompt_tokens: int) -> ClassPrices:
 
 
 def cost(usage: TokenUsage, price: Price) -> CostBreakdown:
-    """What `usage` costs at `price`."""
+    """Return the cost of `usage` at `price`, item by item."""
     prices = prices_for(price, usage.prompt_tokens)
     items = tuple(
         CostItem(token_class=name, tokens=tokens, nano_usd_per_million=class_price(prices, name))

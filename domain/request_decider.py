@@ -1,7 +1,7 @@
-"""What a request's stream says has happened, and what may be appended after it. Pure: the decider of a request.
+"""The decider of a request: from the events of its stream to those that may be appended. Pure.
 
-Whoever appends to a request's stream asks here first, with the stream as it stands: the worker that has an answer, the
-one that comes late, and the sweeper. The stream's version keeps the decision true until it has landed.
+Every append to a request's stream is decided here: by the worker that has a response, by one that comes late, by the
+sweeper. The expected version of the stream keeps the decision true until it is appended.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ History = Sequence[Event]
 
 
 def ending(history: History) -> RequestCompleted | RequestFailed | None:
-    """How the request ended; None while it has not."""
+    """Return the event that ended the request; None if it has not ended."""
     return next((event for event in history if isinstance(event, RequestCompleted | RequestFailed)), None)
 
 
 def is_resolved(history: History, attempt: int) -> bool:
-    """Whether the attempt's hold is released, or will be once the events are counted."""
+    """Return True if an event of the attempt releases its hold."""
     return any(
         isinstance(event, CostIncurred | AttemptFailed | AttemptLost) and event.attempt == attempt for event in history
     )
 
 
 def assumed_of(history: History, attempt: int) -> NanoUsd:
-    """What is assumed of an attempt at this moment; 0 where nothing is, or its cost is known by now."""
+    """Return the assumed cost of an attempt; 0 if none is assumed, or if its cost is known."""
     assumed = 0
     for event in history:
         match event:
@@ -49,28 +49,28 @@ def assumed_of(history: History, attempt: int) -> NanoUsd:
 
 
 def cost_of(history: History, attempt: int) -> CostIncurred | None:
-    """The attempt's cost, where it is known."""
+    """Return the attempt's cost; None if it is unknown."""
     return next((e for e in history if isinstance(e, CostIncurred) and e.attempt == attempt), None)
 
 
 def is_reconciled(history: History, attempt: int) -> bool:
-    """Whether somebody has settled what a lost attempt cost."""
+    """Return True if the lost attempt is reconciled."""
     return any(isinstance(event, CostReconciled) and event.attempt == attempt for event in history)
 
 
 def lost_attempts(history: History) -> list[AttemptLost]:
-    """The attempts whose cost is assumed at this moment."""
+    """Return the attempts whose cost is still assumed."""
     return [e for e in history if isinstance(e, AttemptLost) and not _is_settled(history, e.attempt)]
 
 
 def last_attempt(history: History) -> int:
-    """The number of the latest attempt that has ended; 0 where none has."""
+    """Return the number of the latest attempt that ended; 0 if none has."""
     ended = (CostIncurred, AttemptFailed, AttemptLost)
     return max((event.attempt for event in history if isinstance(event, ended)), default=0)
 
 
 def decide_completed(history: History, completed: RequestCompleted, cost: CostIncurred) -> tuple[Event, ...]:
-    """What an answer adds. An attempt has one cost; a request ends once; a true cost replaces an assumed one."""
+    """Return the events of a response: one cost an attempt, one end a request; a true cost replaces an assumed one."""
     if _is_settled(history, cost.attempt):
         return ()
     assumed = assumed_of(history, cost.attempt)
@@ -79,7 +79,7 @@ def decide_completed(history: History, completed: RequestCompleted, cost: CostIn
 
 
 def decide_partial(history: History, cost: CostIncurred, failed: RequestFailed) -> tuple[Event, ...]:
-    """What it adds that an answer was cut short: what it has cost so far, and that there is none."""
+    """Return the events of a response that was cut: its cost so far, and the failure."""
     if _is_settled(history, cost.attempt):
         return ()
     assumed = assumed_of(history, cost.attempt)
@@ -90,7 +90,7 @@ def decide_partial(history: History, cost: CostIncurred, failed: RequestFailed) 
 def decide_failed(
     history: History, ended: AttemptFailed | AttemptLost | None, failed: RequestFailed | None
 ) -> tuple[Event, ...]:
-    """What the end of an attempt adds, and with `failed` the end of the request."""
+    """Return the events of a failed attempt, and with `failed` the end of the request."""
     events: list[Event] = []
     if ended is not None and not is_resolved(history, ended.attempt):
         events.append(ended)
@@ -100,7 +100,7 @@ def decide_failed(
 
 
 def decide_reconciled(history: History, attempt: AttemptLost, cost_nano_usd: NanoUsd) -> tuple[Event, ...]:
-    """What it adds that somebody knows a lost attempt's cost; nothing where the cost is known already."""
+    """Return the events that settle a lost attempt at its true cost; empty if it is settled already."""
     if _is_settled(history, attempt.attempt):
         return ()
     return (

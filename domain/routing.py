@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.errors import UnknownModel
 
-Kind = Literal["openai", "anthropic", "echo"]
-"""What a provider is: how it is spoken to. A built-in provider has the name of its kind."""
+Kind = str
+"""The dialect and the adapter of a provider. A built-in provider has the name of its kind."""
 NamedKind = Literal["openai", "anthropic"]
+"""The kinds that a provider by configuration may have."""
 
 OPENAI: Kind = "openai"
 ANTHROPIC: Kind = "anthropic"
@@ -31,20 +32,20 @@ class NamedProvider(Struct, frozen=True, kw_only=True):
     kind: NamedKind
     base_url: str
     models: tuple[str, ...] | None = None
-    """What may be asked of it, by its own names, which lead to it without its own in front too. None: anything."""
+    """The models that it serves, by its own names, which route to it without the provider's name too. None: any."""
     replaces_builtin: bool = False
-    """Those of `models` that are built-in names lead to it as well. Without it they lead to the built-in provider."""
+    """Names in `models` that are built in route to it as well. If False, they route to the built-in provider."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """Where a request goes."""
+    """The provider of a request, and the model's name there."""
 
     model: str
     """The name as the caller wrote it."""
     provider: str
     kind: Kind
     upstream_model: str
-    """The name that the provider is called with."""
+    """The model name sent to the provider."""
     base_url: str | None = None
     """Of a provider by configuration; None: a built-in one."""
 
@@ -73,7 +74,7 @@ _MAX_COMPLETION_TOKENS = re.compile(r"(o\d|gpt-5|codex-).*")
 
 
 def resolve_route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedProvider] = ()) -> Route:
-    """Find where a request for `model` goes.
+    """Return the route of a request for `model`.
 
     A provider's name and a slash in front settle it; then the models that the named providers list, then the rules.
     A name that the rules know leads to a named provider only if that one replaces the built-in one.
@@ -123,12 +124,12 @@ def _built_in(kind: Kind, model: str, name: str, upstream_models: Mapping[str, s
 
 
 def takes_temperature(upstream_model: str) -> bool:
-    """Whether a temperature may be sent to this model at all."""
+    """Return True if the model accepts a temperature."""
     return _NO_TEMPERATURE.fullmatch(upstream_model) is None
 
 
 def settled_temperature(request: ChatRequest, upstream_model: str) -> ChatRequest:
-    """The request with the default temperature where the caller left it out and the model takes one.
+    """Add the default temperature if the caller left it out and the model accepts one.
 
     A default is never the reason for a refusal: none is added beside `topP`, which some models refuse together.
     """
@@ -138,5 +139,5 @@ def settled_temperature(request: ChatRequest, upstream_model: str) -> ChatReques
 
 
 def wants_max_completion_tokens(upstream_model: str) -> bool:
-    """Whether OpenAI's newer field must carry the output cap (its reasoning models refuse `max_tokens`)."""
+    """Return True if the output cap must go into `max_completion_tokens` (reasoning models refuse `max_tokens`)."""
     return _MAX_COMPLETION_TOKENS.fullmatch(upstream_model) is not None

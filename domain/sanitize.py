@@ -1,7 +1,7 @@
-"""What a provider says in words, made fit to be written down and passed on.
+"""Bounds texts from providers before they are stored or sent on.
 
-A provider may be anybody's. PostgreSQL holds no NUL in a text, and no index holds a name of megabytes: what is written
-as it came would stop whoever reads the log.
+Any server may be a provider. PostgreSQL stores no NUL in a text, and no index holds a name of megabytes: one such text
+would stop every reader of the log.
 """
 
 MAX_NAME_CHARS = 256
@@ -9,12 +9,12 @@ MAX_MESSAGE_CHARS = 2_000
 
 
 def sanitize_identifier(text: str) -> str:
-    """An id, a model's name, a vendor's word for something."""
+    """Bound an id, a model's name or an error type."""
     return _fit(text, MAX_NAME_CHARS)
 
 
 def sanitize_message(text: str) -> str:
-    """What is told to people."""
+    """Bound a message for people."""
     return _fit(text, MAX_MESSAGE_CHARS)
 
 

@@ -1,15 +1,15 @@
-"""Tokens by class: what a provider counted, one number for each class that has a price of its own."""
+"""Token usage as a provider counts it: one number for each class with a price of its own."""
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 MAX_TOKENS = 100_000_000
-"""What a provider may count of one class: a hundred of today's longest prompts. At the dearest price that can be set,
-the cost of an answer that counts so many of every class still is an amount that PostgreSQL's bigint holds."""
+"""The most tokens that a provider may count of one class: a hundred of today's longest prompts. At the highest price
+that can be set, the cost of so many of every class still fits into PostgreSQL's bigint."""
 
 TokenCount = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
-"""A number of tokens as a provider's wire says it."""
+"""A number of tokens in a provider's response."""
 
 
 class TokenUsage(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -30,7 +30,7 @@ class TokenUsage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: int = 0
     output_audio: int = 0
     reasoning: int = 0
-    """How many of `output` were spent on thinking. Priced as output."""
+    """The part of `output` that was thinking. Priced as output."""
 
     @property
     def prompt_tokens(self) -> int:

@@ -7,14 +7,15 @@ change it there first.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg
+import msgspec
 from msgspec import Struct
 
-from domain.events import Operation
 from domain.limits import LimitStatus, Meter, Window
 from domain.money import NanoUsd
+from domain.request_identity import RequestIdentity
 from infra.batching import Batcher
 from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
 from infra.event_log import Commit, sealed_events
@@ -26,6 +27,8 @@ MAX_WAITING = 20_000
 _ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 27))})"  # noqa: S608 - placeholders only
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
 _ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 19))})"
+
+_encode = msgspec.json.Encoder().encode
 
 Outcome = Literal[
     "admitted",
@@ -48,15 +51,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     credential it is made under.
     """
 
-    request_id: str
-    project_id: str
-    key_id: str
-    operation: Operation
-    model: str
-    provider: str
-    upstream_model: str
-    metadata: str | None
-    """JSON, or None."""
+    identity: RequestIdentity
     cache_key: bytes | None
     """None: neither reads the cache nor shares its answer."""
     reply_to: str
@@ -191,7 +186,7 @@ class Admission:
         try:
             return await self._decide(asks)
         except OutcomeUnknown:
-            self._unsure.extend(ask.attempt.request_id for ask in asks)
+            self._unsure.extend(ask.attempt.identity.request_id for ask in asks)
             raise
 
     async def _take_back(self) -> None:
@@ -203,27 +198,28 @@ class Admission:
         self._unsure.clear()
 
     async def _decide(self, asks: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
+        identities = [ask.attempt.identity for ask in asks]
         accounts = sorted(
-            {account for ask in asks for account in (("key", ask.attempt.key_id), ("project", ask.attempt.project_id))}
+            {account for one in identities for account in (("key", one.key_id), ("project", one.project_id))}
         )  # one order for all processes, or two batches could deadlock
         places = {account: place for place, account in enumerate(accounts, start=1)}
         first: dict[tuple[str, bytes], int] = {}
         rows = []
         for number, ask in enumerate(asks, start=1):
-            attempt = ask.attempt
+            attempt, identity = ask.attempt, ask.attempt.identity
             leader = number
             if attempt.cache_key is not None:
-                leader = first.setdefault((attempt.project_id, attempt.cache_key), number)
+                leader = first.setdefault((identity.project_id, attempt.cache_key), number)
             rows.append(
                 (
-                    places["key", attempt.key_id],
-                    places["project", attempt.project_id],
-                    attempt.request_id,
-                    attempt.operation,
-                    attempt.model,
-                    attempt.provider,
-                    attempt.upstream_model,
-                    attempt.metadata,
+                    places["key", identity.key_id],
+                    places["project", identity.project_id],
+                    identity.request_id,
+                    identity.operation,
+                    identity.model,
+                    identity.provider,
+                    identity.upstream_model,
+                    _json(identity.metadata),
                     attempt.cache_key,
                     ask.min_created_at,
                     leader,
@@ -294,18 +290,19 @@ class Claims:
             Unavailable: the database is away.
 
         """
+        identity = attempt.identity
         async with database_errors():
             outcome = await self._pool.fetchval(
                 _ADMIT_NEXT,
-                attempt.request_id,
+                identity.request_id,
                 number,
-                attempt.project_id,
-                attempt.key_id,
-                attempt.operation,
-                attempt.model,
-                attempt.provider,
-                attempt.upstream_model,
-                attempt.metadata,
+                identity.project_id,
+                identity.key_id,
+                identity.operation,
+                identity.model,
+                identity.provider,
+                identity.upstream_model,
+                _json(identity.metadata),
                 attempt.cache_key,
                 hold_nano_usd,
                 budget_day,
@@ -339,6 +336,10 @@ class Claims:
             for row in rows
         }
         return [claims.pop(one, None) for one in asked]
+
+
+def _json(metadata: dict[str, Any] | None) -> str | None:
+    return _encode(metadata).decode() if metadata is not None else None
 
 
 def _decision(row: asyncpg.Record) -> AdmissionDecision:

@@ -5,8 +5,9 @@ sum provable. Does not decide what is kept, or for how long.
 """
 
 import time
-from collections import OrderedDict
 from datetime import datetime
+
+from cachetools import TLRUCache
 
 from domain.errors import Unavailable
 from infra.database import Pool, database_errors
@@ -28,7 +29,12 @@ class Blobs:
         self._pool = pool
         self._log = log
         self._vault = vault
-        self._keys: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._keys: TLRUCache[str, tuple[float, bytes], float] = TLRUCache(
+            MAX_CACHED_PROJECT_KEYS,
+            ttu=lambda _project, read, _now: read[0] + PROJECT_KEY_MAX_AGE_S,
+            timer=time.monotonic,
+        )
+        """When the look-up of each began, and the key."""
 
     async def seal(self, project_id: str, blob_id: str, body: bytes, expires_at: datetime) -> Blob:
         """Make a blob of a body; keeping it is for the append that names it.
@@ -58,7 +64,7 @@ class Blobs:
 
     async def _project_key(self, project_id: str) -> bytes:
         known = self._keys.get(project_id)
-        if known is not None and time.monotonic() - known[0] < PROJECT_KEY_MAX_AGE_S:
+        if known is not None:
             return known[1]
         read_at = time.monotonic()
         async with database_errors():
@@ -67,7 +73,4 @@ class Blobs:
             raise Unavailable(f"the content key of project {project_id} is gone")
         key = self._vault.open_project_key(sealed, project_id)
         self._keys[project_id] = (read_at, key)
-        self._keys.move_to_end(project_id)
-        if len(self._keys) > MAX_CACHED_PROJECT_KEYS:
-            self._keys.popitem(last=False)
         return key

@@ -46,7 +46,7 @@ class DirectDispatch:
             except BrokerErrors:
                 return False
             if answer.data == YES:
-                self.dispatched[job.request_id] = job
+                self.dispatched[job.identity.request_id] = job
             return bool(answer.data == YES)
         return False
 

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import structlog
@@ -22,9 +22,10 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
+from domain.dialects.codec import Dialect
 from domain.errors import Overloaded, Unavailable
-from domain.events import Operation
 from domain.pricing import Price
+from domain.request_identity import RequestIdentity
 from domain.routing import Kind
 from infra.broker import Broker, BrokerErrors
 
@@ -71,14 +72,11 @@ _PASSING = (408, 500, 503)
 """The codes of refusals that a cluster gives while it has no leader."""
 
 
-Surface = Literal["native", "openai", "anthropic", "responses"]
-
-
 class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the caller wants its answer streamed."""
 
-    surface: Surface
-    """Whose events they are to be."""
+    surface: Dialect
+    """The dialect of its events."""
     with_usage: bool = True
     """Whether an OpenAI client asked for the usage."""
 
@@ -86,16 +84,10 @@ class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a worker has to know to answer a request."""
 
-    request_id: str
-    project_id: str
-    key_id: str
-    operation: Operation
-    model: str
-    provider: str
+    identity: RequestIdentity
     kind: Kind
     base_url: str | None = None
     """Of a provider by configuration: where it was when the job was admitted; None: it is built in."""
-    upstream_model: str
     price: Price | None
     """What the hold was made for: the answer is costed at it, whatever the price is by then. None: nobody knows one."""
     body: bytes | None
@@ -126,7 +118,6 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_key: bytes | None = None
     """None: the answer is neither kept nor shared."""
     cache_ttl_s: int = 0
-    metadata: dict[str, Any] | None = None
 
 
 class Replicas(Struct, frozen=True, kw_only=True):
@@ -155,12 +146,14 @@ def consumer_name(lane: str) -> str:
 
 def job_subject(job: Job, lane: Lane) -> str:
     """A job's subject: the lane's consumer filters by its head, and a worker reads from it whose job it is."""
-    return f"jobs.{lane}.{job.operation}.{job.project_id}.{job.key_id}"
+    identity = job.identity
+    return f"jobs.{lane}.{identity.operation}.{identity.project_id}.{identity.key_id}"
 
 
 def message_id_of(job: Job) -> str:
     """The id under which the stream takes a job once."""
-    return f"{job.request_id}/{job.deliveries_before}" if job.deliveries_before else job.request_id
+    request_id = job.identity.request_id
+    return f"{request_id}/{job.deliveries_before}" if job.deliveries_before else request_id
 
 
 class JobQueue:

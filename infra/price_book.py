@@ -5,7 +5,6 @@ The library (genai-prices) is used as data that came with the package: it is nev
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,6 +12,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
+from cachetools import LRUCache
 from genai_prices import __version__ as library_version
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, TieredPrices
@@ -101,8 +101,8 @@ class PriceBook:
     """Prices by route and moment, remembered for the hot path."""
 
     def __init__(self) -> None:
-        self._remembered: OrderedDict[tuple[Route, int], Price | None] = OrderedDict()
-        self._windows: OrderedDict[Route, int | None] = OrderedDict()
+        self._prices: LRUCache[tuple[Route, int], Price | None] = LRUCache(MAX_CACHED_PRICES)
+        self._windows: LRUCache[Route, int | None] = LRUCache(MAX_CACHED_PRICES)
         self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}
         self._lock = Lock()
         """Large requests are planned in threads."""
@@ -137,13 +137,9 @@ class PriceBook:
         """The price without the operator's: the specification's row, else the library's."""
         key = (route, int(at.timestamp()) // 3600)
         with self._lock:
-            if key in self._remembered:
-                return self._remembered[key]
-            found = self._find(route, at)
-            self._remembered[key] = found
-            if len(self._remembered) > MAX_CACHED_PRICES:
-                self._remembered.popitem(last=False)
-            return found
+            if key not in self._prices:
+                self._prices[key] = self._find(route, at)
+            return self._prices[key]
 
     def context_window(self, route: Route) -> int | None:
         """How many tokens a model reads at most, where the library says so."""
@@ -151,8 +147,6 @@ class PriceBook:
             if route not in self._windows:
                 model = _library_model(route)
                 self._windows[route] = model.context_window if model is not None else None
-                if len(self._windows) > MAX_CACHED_PRICES:
-                    self._windows.popitem(last=False)
             return self._windows[route]
 
     def listed(self, at: datetime, named: Sequence[NamedProvider] = ()) -> list[ListedModel]:

@@ -4,9 +4,9 @@ Keys stand sealed in the database, those of the built-in providers in the instal
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 
+from cachetools import TLRUCache
 from msgspec import Struct
 
 from domain.events import INSTALLATION
@@ -33,6 +33,13 @@ class Access(Struct, frozen=True):
         return f"Access(kind={self.kind!r}, base_url={self.base_url!r})"
 
 
+class _LookUp(Struct, frozen=True):
+    began_at: float
+    """Its age counts from here, so that a change during the look-up is not missed for longer than `MAX_AGE_S`."""
+    access: Access | None
+    """None: the project has no key of its own for the provider."""
+
+
 class ProviderKeys:
     """Looks up, for one process, how a project's providers are reached."""
 
@@ -41,7 +48,9 @@ class ProviderKeys:
         self._pool = pool
         self._vault = vault
         self._installation = {provider: Access(key) for provider, key in installation.items()}
-        self._known: OrderedDict[tuple[str, str], tuple[float, Access | None]] = OrderedDict()
+        self._looked_up: TLRUCache[tuple[str, str], _LookUp, float] = TLRUCache(
+            MAX_CACHED, ttu=lambda _slot, found, _now: found.began_at + MAX_AGE_S, timer=time.monotonic
+        )
 
     async def access(self, project_id: str, provider: str) -> Access | None:
         """How a project's provider of this name is reached; None where there is no key for it.
@@ -51,19 +60,17 @@ class ProviderKeys:
 
         """
         slot = (project_id, provider)
-        known = self._known.get(slot)
-        if known is None or time.monotonic() - known[0] > MAX_AGE_S:
-            read_at = time.monotonic()
-            known = self._known[slot] = (read_at, await self._read(project_id, provider))
-            self._known.move_to_end(slot)
-            if len(self._known) > MAX_CACHED:
-                self._known.popitem(last=False)
-        return known[1] or self._installation.get(provider)
+        looked_up = self._looked_up.get(slot)
+        if looked_up is None:
+            looked_up = _LookUp(time.monotonic(), await self._read(project_id, provider))
+            self._looked_up[slot] = looked_up
+        return looked_up.access or self._installation.get(provider)
 
     def forget(self, project_id: str) -> None:
         """Drop what is remembered of a project; of all where it is everybody's."""
-        for slot in [slot for slot in self._known if project_id in (slot[0], INSTALLATION)]:
-            del self._known[slot]
+        for slot in list(self._looked_up):
+            if project_id in (slot[0], INSTALLATION):
+                self._looked_up.pop(slot, None)  # it may expire meanwhile
 
     async def _read(self, project_id: str, provider: str) -> Access | None:
         """Key and address are one row's: no key goes where another one's owner said."""

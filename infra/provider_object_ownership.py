@@ -54,8 +54,8 @@ class ProviderObjectOwnership:
                 return True
             if request.provider_object_ref is not None:
                 raise Forbidden(
-                    f"`{request.provider_object_ref}` names what lies with {provider} under a credential that projects share: "
-                    "it takes a provider key of the project's own"
+                    f"`{request.provider_object_ref}` names an object at {provider}, whose credential several projects "
+                    "share: set a provider key of the project's own"
                 )
             has_made = await self._pool.fetchval(
                 _HAS_MADE,

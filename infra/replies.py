@@ -348,7 +348,7 @@ class ReplyInbox:
 
     def keep_job(self, job: Job) -> None:
         """Keep a job for as long as its request is waited for: it may have to be dispatched again."""
-        self._jobs[job.request_id] = job
+        self._jobs[job.identity.request_id] = job
 
     def job(self, request_id: str) -> Job | None:
         """The job of a request that is waited for."""

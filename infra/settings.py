@@ -1,23 +1,41 @@
 """The process's settings: environment variables and flags, read once, wrong ones refused by name.
 
-A table of variables; the rest of the product sees `Settings` only. No secret shows in a message or a repr.
+`Settings` is the table of the variables. No secret shows in a message or a repr.
 """
 
 import difflib
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from infra.settings_table import VARIABLES, Variable
+from infra.environment_variables import (
+    Setting,
+    Variable,
+    addresses,
+    pairs,
+    readable_file,
+    settings_of,
+    token,
+    without_final_slash,
+    yes_or_no,
+)
+
+ENCRYPTION_KEY_BYTES = 32
+LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 LogFormat = Literal["console", "json"]
-
-LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
+HttpUrl = Annotated[str, Meta(pattern=r"^https?://")]
+NatsUrl = Annotated[str, Meta(pattern=r"^(nats|tls|ws|wss)://")]
+PostgresUrl = Annotated[str, Meta(pattern=r"^(postgresql|postgres)://")]
+EncryptionKey = Annotated[bytes, Meta(min_length=ENCRYPTION_KEY_BYTES, max_length=ENCRYPTION_KEY_BYTES)]
+"""msgspec reads base64."""
+NatsReplicas = Annotated[int, Meta(ge=1, le=5)]
+NonEmpty = Annotated[str, Meta(min_length=1)]
 
 
 class SettingsError(Exception):
@@ -25,48 +43,212 @@ class SettingsError(Exception):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that a process is told from outside."""
+    """Everything that a process is configured with."""
 
-    host: str
-    port: int
-    data_dir: Path
-    api_processes: int
-    workers: int
-    worker_slots: int
-    database_url: str | None
-    """None: `gateway up` starts a PostgreSQL of its own."""
-    nats_urls: tuple[str, ...]
-    """Empty: `gateway up` starts a NATS of its own."""
-    nats_replicas: int | None
-    """None: three if the cluster has three servers, else one."""
-    nats_credentials: Path | None
-    master_key: str | None
-    keyless_projects: bool
-    """Whether this machine itself may create projects without the master key."""
-    metrics_token: str | None
-    """None: metrics and health details are open to this machine itself alone."""
-    encryption_key: bytes | None
-    provider_keys: dict[str, str]
-    """The installation's own keys, by provider, for projects that bring none."""
-    provider_base_urls: dict[str, str]
-    upstream_models: dict[str, str]
-    """The provider's name for a model, by the name that callers use, before the built-in table."""
-    request_timeout_s: float
-    max_body_bytes: int
-    max_bytes_in_hand: int
-    """Of requests and answers that an API process works on at a time."""
-    max_connections_per_address: int
-    cache_memory_bytes: int
-    allow_loopback_urls: bool
-    """Whether addresses that callers give may be this machine's own."""
-    log_format: LogFormat
+    host: Annotated[str, Variable("GATEWAY_HOST", "the address to serve", "an address or a name of this machine")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[
+        int,
+        Meta(ge=0, le=65_535),
+        Variable("GATEWAY_PORT", "the port to serve", "a port, 0 to 65535 (0: any free one)"),
+    ] = 3007
+    data_dir: Annotated[Path, Variable("GATEWAY_DATA_DIR", "where `gateway up` keeps everything", "a directory")] = (
+        Path(".gateway")
+    )
+    api_processes: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        Variable("GATEWAY_API_PROCESSES", "how many `gateway up` runs", "a whole number, 1 to 64"),
+    ] = 1
+    workers: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        Variable("GATEWAY_WORKERS", "how many `gateway up` runs", "a whole number, 1 to 64"),
+    ] = 1
+    worker_slots: Annotated[
+        int,
+        Meta(ge=1, le=4_096),
+        Variable("GATEWAY_WORKER_SLOTS", "jobs that a worker has in hand", "jobs at a time, 1 to 4096"),
+    ] = 256
+    database_url: Annotated[
+        PostgresUrl | None,
+        Variable(
+            "GATEWAY_DATABASE_URL",
+            "PostgreSQL 15 or newer; unset: `gateway up` brings its own",
+            "postgresql://…",
+            secret=True,
+            parse=without_final_slash,
+        ),
+    ] = None
+    nats_urls: Annotated[
+        tuple[NatsUrl, ...],
+        Variable(
+            "GATEWAY_NATS_URL",
+            "NATS 2.11 or newer with JetStream; unset: `gateway up` brings its own",
+            "nats://…, or several with commas between",
+            secret=True,
+            parse=addresses,
+        ),
+    ] = ()
+    nats_replicas: Annotated[
+        NatsReplicas | None,
+        Variable(
+            "GATEWAY_NATS_REPLICAS",
+            "servers that keep the queue; unset: 3 if the cluster has three servers, else 1. Never lowered by itself",
+            "a whole number, 1 to 5",
+            parse=int,
+        ),
+    ] = None
+    nats_credentials: Annotated[
+        Path | None,
+        Variable(
+            "GATEWAY_NATS_CREDS",
+            "the NATS user's credentials, as `nsc` writes them",
+            "a file that can be read",
+            parse=readable_file,
+        ),
+    ] = None
+    master_key: Annotated[
+        str | None,
+        Variable(
+            "GATEWAY_MASTER_KEY",
+            "the operator's token: creates projects, sets prices, adds the installation's providers. Needed on any "
+            "address but loopback; unset: `gateway up` makes one and keeps it in its directory",
+            "at least 16 printable characters without spaces",
+            secret=True,
+            parse=token,
+        ),
+    ] = None
+    keyless_projects: Annotated[
+        bool,
+        Variable(
+            "GATEWAY_KEYLESS_PROJECTS",
+            "whether this machine itself may create projects without the master key; unset: only if GATEWAY_MASTER_KEY "
+            "is unset too",
+            "yes or no",
+            parse=yes_or_no,
+        ),
+    ]
+    metrics_token: Annotated[
+        str | None,
+        Variable(
+            "GATEWAY_METRICS_TOKEN",
+            "the token that may read `/metrics` and the details of `/health/ready`; unset: this machine itself may",
+            "at least 16 printable characters without spaces",
+            secret=True,
+            parse=token,
+        ),
+    ] = None
+    encryption_key: Annotated[
+        EncryptionKey | None,
+        Variable(
+            "GATEWAY_ENCRYPTION_KEY",
+            "seals provider keys and answers; needed with servers of your own",
+            "32 bytes in base64 (openssl rand -base64 32)",
+            secret=True,
+        ),
+    ] = None
+    openai_api_key: Annotated[
+        str | None,
+        Variable("OPENAI_API_KEY", "for projects that bring none of their own", "a key of OpenAI's", secret=True),
+    ] = None
+    anthropic_api_key: Annotated[
+        str | None,
+        Variable("ANTHROPIC_API_KEY", "for projects that bring none of their own", "a key of Anthropic's", secret=True),
+    ] = None
+    openai_base_url: Annotated[
+        HttpUrl | None,
+        Variable("OPENAI_BASE_URL", "where OpenAI is", "an http(s) address", parse=without_final_slash),
+    ] = None
+    anthropic_base_url: Annotated[
+        HttpUrl | None,
+        Variable("ANTHROPIC_BASE_URL", "where Anthropic is", "an http(s) address", parse=without_final_slash),
+    ] = None
+    upstream_models: Annotated[
+        dict[NonEmpty, NonEmpty],
+        Variable(
+            "GATEWAY_UPSTREAM_MODELS",
+            "the provider's own name for a model that callers know by another",
+            "name=provider's name, with commas between",
+            parse=pairs,
+        ),
+    ] = {}
+    """The provider's name for a model, by the name that callers use. Looked up before the built-in table."""
+    request_timeout_s: Annotated[
+        float,
+        Meta(ge=1, le=86_400),
+        Variable("GATEWAY_REQUEST_TIMEOUT_S", "how long a request may take in all", "seconds, 1 to 86400"),
+    ] = 600.0
+    max_body_bytes: Annotated[
+        int,
+        Meta(ge=1_024, le=2**30),
+        Variable("GATEWAY_MAX_BODY_BYTES", "larger requests get 413", "bytes, 1024 to 1073741824"),
+    ] = 32 * 1024 * 1024
+    max_bytes_in_hand: Annotated[
+        int,
+        Meta(ge=2**20, le=2**40),
+        Variable(
+            "GATEWAY_MAX_BYTES_IN_HAND",
+            "bytes of request bodies and answers that an API process has in hand, above which it answers 503; a "
+            "project gets no more than is still free",
+            "bytes, 1048576 to 1099511627776, and at least twice GATEWAY_MAX_BODY_BYTES",
+        ),
+    ] = 512 * 1024 * 1024
+    max_connections_per_address: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        Variable(
+            "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS",
+            "open connections from one client address (of IPv6, one /64 network) that an API process takes; a reverse "
+            "proxy is one address",
+            "connections, 1 to 1000000",
+        ),
+    ] = 1_024
+    cache_memory_bytes: Annotated[
+        int,
+        Meta(ge=0, le=2**36),
+        Variable(
+            "GATEWAY_CACHE_MEMORY_BYTES",
+            "what an API process keeps of cached answers in memory",
+            "bytes, 0 to 68719476736",
+        ),
+    ] = 64 * 1024 * 1024
+    allow_loopback_urls: Annotated[
+        bool,
+        Variable(
+            "GATEWAY_ALLOW_LOOPBACK_URLS",
+            "whether addresses that callers give (of alerts, of providers) may be this machine's own, and http",
+            "yes or no",
+            parse=yes_or_no,
+        ),
+    ] = False
+    log_format: Annotated[
+        LogFormat,
+        Variable(
+            "GATEWAY_LOG_FORMAT",
+            "how log lines are written; unset: console on a terminal, else json",
+            "console or json",
+        ),
+    ]
+
+    @property
+    def provider_keys(self) -> dict[str, str]:
+        """The installation's own keys, by provider, for projects that bring none."""
+        return _set_ones({"openai": self.openai_api_key, "anthropic": self.anthropic_api_key})
+
+    @property
+    def provider_base_urls(self) -> dict[str, str]:
+        """The addresses of the built-in providers that are not called at their vendors' own."""
+        return _set_ones({"openai": self.openai_base_url, "anthropic": self.anthropic_base_url})
 
     def __repr__(self) -> str:
         """Shows where things are, no secret and no address with a password."""
         return f"Settings(host={self.host!r}, port={self.port}, data_dir={str(self.data_dir)!r})"
 
 
-VARIABLE_NAMES = frozenset(variable.name for variable in VARIABLES)
+SETTINGS = settings_of(Settings)
+VARIABLE_NAMES = frozenset(setting.variable.name for setting in SETTINGS)
 _TEST_PREFIX = "GATEWAY_TEST_"
 
 
@@ -89,31 +271,21 @@ def load_settings(
         if name.startswith("GATEWAY_") and name not in VARIABLE_NAMES and not name.startswith(_TEST_PREFIX):
             near = difflib.get_close_matches(name, VARIABLE_NAMES, n=1)
             raise SettingsError(f"{name} is no setting" + (f": did you mean {near[0]}?" if near else ""))
-    values = {one.field: _value(one, environ, (flags or {}).get(one.field)) for one in VARIABLES}
-    keyless = values["keyless_projects"]
-    provider_keys = {"openai": values.pop("openai_api_key"), "anthropic": values.pop("anthropic_api_key")}
-    base_urls = {"openai": values.pop("openai_base_url"), "anthropic": values.pop("anthropic_base_url")}
-    _check_bytes_in_hand(values)
-    return Settings(
-        **values
-        | {
-            "nats_urls": values["nats_urls"] or (),
-            "upstream_models": values["upstream_models"] or {},
-            "keyless_projects": values["master_key"] is None if keyless is None else keyless,
-            "log_format": values["log_format"] or ("console" if on_terminal else "json"),
-            "provider_keys": {name: key for name, key in provider_keys.items() if key},
-            "provider_base_urls": {name: url for name, url in base_urls.items() if url},
-        }
-    )
-
-
-def _check_bytes_in_hand(values: Mapping[str, Any]) -> None:
-    """Refuse a budget that the largest body does not fit into: one caller gets at most half of it."""
-    in_hand, body = values["max_bytes_in_hand"], values["max_body_bytes"]
-    if in_hand < 2 * body:
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        flag = (flags or {}).get(setting.field)
+        text = str(flag) if flag is not None else environ.get(setting.variable.name) or None
+        if text is not None:
+            values[setting.field] = _value(setting, text)
+    values.setdefault("keyless_projects", "master_key" not in values)
+    values.setdefault("log_format", "console" if on_terminal else "json")
+    settings = Settings(**values)
+    if settings.max_bytes_in_hand < 2 * settings.max_body_bytes:  # one caller gets at most half of it
         raise SettingsError(
-            f"GATEWAY_MAX_BYTES_IN_HAND is {in_hand}: it must be at least twice GATEWAY_MAX_BODY_BYTES, which is {body}"
+            f"GATEWAY_MAX_BYTES_IN_HAND is {settings.max_bytes_in_hand}: it must be at least twice "
+            f"GATEWAY_MAX_BODY_BYTES, which is {settings.max_body_bytes}"
         )
+    return settings
 
 
 def is_loopback(host: str) -> bool:
@@ -174,12 +346,14 @@ def require_servers(settings: Settings) -> None:
             raise SettingsError(f"{name} is not set: a single process needs it (`gateway up` brings its own)")
 
 
-def _value(variable: Variable, environ: Mapping[str, str], flag: object) -> Any:
-    text = str(flag) if flag is not None else environ.get(variable.name) or variable.default
-    if text is None:
-        return None
+def _value(setting: Setting, text: str) -> Any:
+    variable = setting.variable
     try:
-        return variable.read(text)
+        return setting.read(text)
     except ValueError:
         shown = f"{len(text)} characters" if variable.secret else repr(text)
         raise SettingsError(f"{variable.name} is {shown}: allowed is {variable.allowed}") from None
+
+
+def _set_ones(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}

@@ -1,11 +1,16 @@
-"""Jobs as they are published, for what works on them."""
+"""Jobs and identities as they are published, for what works on them."""
 
 from typing import Any
 
+from msgspec.structs import fields as fields_of
+
+from domain.request_identity import RequestIdentity
 from infra.jobs import Job
 
+_IDENTITY_FIELDS = {field.name for field in fields_of(RequestIdentity)}
 
-def make_job(**fields: Any) -> Job:
+
+def make_identity(**fields: Any) -> RequestIdentity:
     """A chat with the echo; `fields` are what the test is about."""
     echo: dict[str, Any] = {
         "request_id": "req",
@@ -14,8 +19,17 @@ def make_job(**fields: Any) -> Job:
         "operation": "chat",
         "model": "echo",
         "provider": "echo",
-        "kind": "echo",
         "upstream_model": "echo",
+    }
+    return RequestIdentity(**echo | fields)
+
+
+def make_job(**fields: Any) -> Job:
+    """A job for a chat with the echo; `fields` are the job's own or its identity's."""
+    of_identity = {name: fields.pop(name) for name in _IDENTITY_FIELDS & fields.keys()}
+    echo: dict[str, Any] = {
+        "identity": make_identity(**of_identity),
+        "kind": "echo",
         "price": None,
         "body": b"{}",
         "reply_to": "reply.tests.1",

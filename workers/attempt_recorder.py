@@ -38,7 +38,6 @@ class JobContext(Struct, kw_only=True):
     """A job in the shapes that its steps need."""
 
     job: Job
-    identity: outcome.RequestIdentity
     attempt: Attempt
     prepared: PreparedCall
     history: History
@@ -84,7 +83,7 @@ class AttemptRecorder:
         job, now = ctx.job, self._now()
         cached_copy, blobs = await self._cached_copy(job, body.kept, now)
         completed = outcome.completed(
-            ctx.identity,
+            ctx.job.identity,
             attempt=claim.attempt,
             answered_by=result.answered_by,
             response_id=result.response_id,
@@ -98,7 +97,12 @@ class AttemptRecorder:
         )
         cost = _cost(ctx, claim, result.usage, is_estimated=result.is_estimated)
         if cost.cost_nano_usd is None:
-            log.warning("model_unpriced", request_id=job.request_id, provider=job.provider, model=job.upstream_model)
+            log.warning(
+                "model_unpriced",
+                request_id=job.identity.request_id,
+                provider=job.identity.provider,
+                model=job.identity.upstream_model,
+            )
         recorded = await self._record(ctx, now, lambda history: decide_completed(history, completed, cost), blobs)
         if ending(recorded.history) != completed:  # another attempt, or a failure, was told to the caller
             await self.republish_outcome(ctx, recorded.history)
@@ -114,20 +118,24 @@ class AttemptRecorder:
         ctx.history = recorded.history
         log.warning(
             "stream_cut",
-            request_id=job.request_id,
+            request_id=job.identity.request_id,
             attempt=claim.attempt,
-            provider=job.provider,
-            model=job.upstream_model,
+            provider=job.identity.provider,
+            model=job.identity.upstream_model,
             code=error.code,
         )
-        await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
+        await self._replies.send_failed(job.reply_to, failure_of(error, job.identity.provider))
         await self.notify_followers(job)
 
     async def record_failure(self, ctx: JobContext, claim: Claim, error: ProviderError, *, ends_request: bool) -> None:
         """Write that an attempt came to nothing, and with it the request where there will be no other."""
         job, now = ctx.job, self._now()
         ended = outcome.attempt_ended(
-            ctx.identity, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+            ctx.job.identity,
+            error,
+            attempt=claim.attempt,
+            hold_nano_usd=claim.hold_nano_usd,
+            budget_day=claim.budget_day,
         )
         failed = _failed(ctx, error, now)
         recorded = await self._record(
@@ -136,15 +144,15 @@ class AttemptRecorder:
         ctx.history = recorded.history
         log.warning(
             "attempt_failed",
-            request_id=job.request_id,
+            request_id=job.identity.request_id,
             attempt=claim.attempt,
-            provider=job.provider,
-            model=job.upstream_model,
+            provider=job.identity.provider,
+            model=job.identity.upstream_model,
             code=error.code,
             status=error.status,
         )
         if ends_request:
-            await self._replies.send_failed(job.reply_to, failure_of(error, job.provider))
+            await self._replies.send_failed(job.reply_to, failure_of(error, job.identity.provider))
             await self.notify_followers(job)
 
     async def record_abandoned(
@@ -157,7 +165,7 @@ class AttemptRecorder:
         job, now = ctx.job, self._now()
         if was_called:
             ended: AttemptFailed | AttemptLost = outcome.attempt_lost(
-                ctx.identity,
+                ctx.job.identity,
                 "caller_left",
                 attempt=claim.attempt,
                 hold_nano_usd=claim.hold_nano_usd,
@@ -165,7 +173,7 @@ class AttemptRecorder:
             )
         else:
             ended = outcome.attempt_not_made(
-                ctx.identity,
+                ctx.job.identity,
                 error,
                 attempt=claim.attempt,
                 hold_nano_usd=claim.hold_nano_usd,
@@ -174,14 +182,18 @@ class AttemptRecorder:
         failed = _failed(ctx, error, now)
         recorded = await self._record(ctx, now, lambda history: decide_failed(history, ended, failed))
         ctx.history = recorded.history
-        log.info("attempt_abandoned", request_id=job.request_id, attempt=claim.attempt, was_called=was_called)
+        log.info("attempt_abandoned", request_id=job.identity.request_id, attempt=claim.attempt, was_called=was_called)
         await self.republish_outcome(ctx, recorded.history)
 
     async def record_not_made(self, ctx: JobContext, claim: Claim, error: ProviderError) -> None:
         """Write that an attempt was not made after all, and end its request."""
         now = self._now()
         not_made = outcome.attempt_not_made(
-            ctx.identity, error, attempt=claim.attempt, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+            ctx.job.identity,
+            error,
+            attempt=claim.attempt,
+            hold_nano_usd=claim.hold_nano_usd,
+            budget_day=claim.budget_day,
         )
         failed = _failed(ctx, error, now)
         recorded = await self._record(ctx, now, lambda history: decide_failed(history, not_made, failed))
@@ -209,7 +221,7 @@ class AttemptRecorder:
     async def notify_followers(self, job: Job) -> None:
         """Say that the request has ended, to those who asked the same."""
         if job.cache_key is not None:
-            await self._replies.send_done(job.request_id)
+            await self._replies.send_done(job.identity.request_id)
 
     async def _record(
         self,
@@ -220,8 +232,8 @@ class AttemptRecorder:
     ) -> Recorded:
         return await record(
             self._log,
-            request_id=ctx.job.request_id,
-            project_id=ctx.job.project_id,
+            request_id=ctx.job.identity.request_id,
+            project_id=ctx.job.identity.project_id,
             at=now,
             history=ctx.history,
             decide=decide,
@@ -234,13 +246,13 @@ class AttemptRecorder:
         if job.cache_key is None or body is None:
             return None, ()
         blob_id = new_id("blob")
-        blob = await self._blobs.seal(job.project_id, blob_id, body, now + timedelta(seconds=job.cache_ttl_s))
+        blob = await self._blobs.seal(job.identity.project_id, blob_id, body, now + timedelta(seconds=job.cache_ttl_s))
         return CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id), (blob,)
 
 
 def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFailed:
     return outcome.request_failed(
-        ctx.identity,
+        ctx.job.identity,
         code=error.code,
         message=error.message,
         status=error.status if isinstance(error, ProviderError) else None,
@@ -250,7 +262,7 @@ def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFaile
 
 def _cost(ctx: JobContext, claim: Claim, usage: TokenUsage, *, is_estimated: bool) -> CostIncurred:
     return outcome.cost_incurred(
-        ctx.identity,
+        ctx.job.identity,
         attempt=claim.attempt,
         usage=usage,
         price=ctx.job.price,

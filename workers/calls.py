@@ -3,36 +3,35 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
-import msgspec
 from msgspec import Struct
 
-from domain.canonical.chat import ChatRequest
-from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.provider_response import ProviderResponse
+from domain.dialects.codec import ProviderResponse
+from domain.dialects.errors import UnreadableResponse
+from domain.dialects.registry import NATIVE, DialectRegistry
 from domain.dialects.sse import SseEvent
-from domain.errors import Unavailable
-from domain.events import Operation
+from domain.dialects.translation import Translation
+from domain.errors import ProviderLost, Unavailable
+from domain.request_identity import RequestIdentity
 from domain.routing import Kind
 from infra.blobs import Blobs
 from infra.jobs import Job
 from infra.offload import offload
 from infra.provider_keys import ProviderKeys
 from workers.large_answers import Turn
-from workers.providers.provider import Credential, Provider, ProviderCall, ProviderPayload, no_turn
-
-_decode_chat = msgspec.json.Decoder(ChatRequest).decode
-_decode_embeddings = msgspec.json.Decoder(EmbeddingsRequest).decode
+from workers.providers.provider import Credential, Provider, ProviderCall, no_turn
 
 
 class PreparedCall(Struct, frozen=True, kw_only=True):
     """Everything that the attempts at a job have in common."""
 
-    provider: str
+    identity: RequestIdentity
     kind: Kind
-    operation: Operation
-    upstream_model: str
-    request: ProviderPayload
+    translation: Translation
+    path: str
+    content: bytes
+    """What the provider is sent."""
     request_bytes: int
+    """The size of the job's body."""
     credential: Credential | None
     headers: Mapping[str, str]
     query: str | None
@@ -42,9 +41,16 @@ class ProviderCalls:
     """Calls providers with the keys of the projects that ask."""
 
     def __init__(
-        self, *, providers: Mapping[Kind, Provider], keys: ProviderKeys, base_urls: Mapping[str, str], blobs: Blobs
+        self,
+        *,
+        providers: Mapping[Kind, Provider],
+        dialects: DialectRegistry,
+        keys: ProviderKeys,
+        base_urls: Mapping[str, str],
+        blobs: Blobs,
     ) -> None:
         """`base_urls` has the addresses of built-in providers that are not at their vendor's."""
+        self._dialects = dialects
         self._providers = providers
         self._keys = keys
         self._base_urls = base_urls
@@ -60,15 +66,22 @@ class ProviderCalls:
         body = job.body
         if body is None:
             assert job.body_blob_id is not None, "a job has a body or names one"
-            body = await self._blobs.read(job.project_id, job.body_blob_id)
+            body = await self._blobs.read(job.identity.project_id, job.body_blob_id)
         if body is None:
             raise Unavailable("the request's body is no longer kept")
+        translation = translation_of(job, self._dialects)
         return PreparedCall(
-            provider=job.provider,
+            identity=job.identity,
             kind=job.kind,
-            operation=job.operation,
-            upstream_model=job.upstream_model,
-            request=await offload(len(body), _request, job, body),
+            translation=translation,
+            path=self._dialects.provider_path(job.kind, job.identity.operation),
+            content=await offload(
+                len(body),
+                translation.render_request,
+                body,
+                job.identity.upstream_model,
+                is_stream=job.stream is not None,
+            ),
             request_bytes=len(body),
             credential=await self._credential(job),
             headers=job.headers or {},
@@ -82,41 +95,47 @@ class ProviderCalls:
             ProviderError: as the class says.
 
         """
-        return await self._providers[prepared.kind].ask(prepared.request, _call(prepared, timeout_s, turn.take))
+        identity = prepared.identity
+        body = await self._providers[prepared.kind].send(prepared.content, _call(prepared, timeout_s, turn.take))
+        parse = prepared.translation.parse_response
+        try:
+            return await offload(len(body), parse, body, model=identity.model, provider=identity.provider)
+        except UnreadableResponse as error:
+            message = f"{identity.provider} sent an answer that cannot be read: {error}"
+            raise ProviderLost(message, provider=identity.provider) from error
 
     def stream(
         self, prepared: PreparedCall, timeout_s: float
     ) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
         """Ask the job's provider once, for a stream. Raises as the provider's `stream`."""
-        return self._providers[prepared.kind].stream(prepared.request, _call(prepared, timeout_s, no_turn))
+        return self._providers[prepared.kind].stream(prepared.content, _call(prepared, timeout_s, no_turn))
 
     async def _credential(self, job: Job) -> Credential | None:
         """None where there is no key, or where the provider is no longer what it was when the job was admitted."""
-        access = await self._keys.access(job.project_id, job.provider)
-        if access is None or (access.kind or job.provider, access.base_url) != (job.kind, job.base_url):
+        access = await self._keys.access(job.identity.project_id, job.identity.provider)
+        if access is None or (access.kind or job.identity.provider, access.base_url) != (job.kind, job.base_url):
             return None
         if job.needs_own_credential and not access.is_own:
             return None
         if access.base_url is None:
-            return Credential(access.key, self._base_urls.get(job.provider))
+            return Credential(access.key, self._base_urls.get(job.identity.provider))
         return Credential(access.key, access.base_url, is_callers=True)
 
 
-def _request(job: Job, body: bytes) -> ProviderPayload:
-    if job.is_passthrough:
-        return body
-    return _decode_chat(body) if job.operation == "chat" else _decode_embeddings(body)
+def translation_of(job: Job, dialects: DialectRegistry) -> Translation:
+    """The way that was chosen when the job's request was admitted."""
+    client = job.stream.surface if job.stream is not None else NATIVE
+    return dialects.chosen(client, job.identity.operation, job.kind, is_passthrough=job.is_passthrough)
 
 
 def _call(prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]) -> ProviderCall:
     return ProviderCall(
-        provider=prepared.provider,
-        operation=prepared.operation,
-        upstream_model=prepared.upstream_model,
+        identity=prepared.identity,
+        path=prepared.path,
         credential=prepared.credential,
         timeout_s=timeout_s,
         headers=prepared.headers,
         query=prepared.query,
-        request_bytes=prepared.request_bytes,
+        keeps_error_body=prepared.translation.keeps_provider_errors,
         take_turn=take_turn,
     )

@@ -63,7 +63,7 @@ class DirectDelivery(Delivery):
         self.data = encode_job(job)
         self.number = 1
         self.message_id = message_id_of(job)
-        self.project_id, self.key_id = job.project_id, job.key_id
+        self.project_id, self.key_id = job.identity.project_id, job.identity.key_id
 
 
 def delivery_number(ack_subject: str) -> int:

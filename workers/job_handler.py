@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import structlog
 
-from domain.dialects.provider_response import FAILED, ProviderResponse
+from domain.dialects.codec import FAILED, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
 from domain.routing import ECHO
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
@@ -22,7 +22,6 @@ from infra.event_log import EventLog
 from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
 from infra.replies import ReplySender
-from workers import outcome
 from workers.attempt_recorder import AttemptRecorder, AttemptResult, JobContext, RecordedBody
 from workers.attempts import AttemptsInHand
 from workers.calls import ProviderCalls
@@ -89,7 +88,6 @@ class JobHandler:
             return
         ctx = JobContext(
             job=job,
-            identity=_subject(job),
             attempt=_attempt(job),
             prepared=await self._calls.prepare(job),
             history=[],
@@ -101,7 +99,7 @@ class JobHandler:
                 await delivery.nak(ACK_WAIT_S)
                 return
             if isinstance(claim, Claim):
-                with self._attempts.making(job.request_id, number):
+                with self._attempts.making(job.identity.request_id, number):
                     if await self._may_stream(ctx, claim):
                         await self._attempt_until_it_ends(ctx, claim, cancellations, number)
         await delivery.ack()
@@ -110,12 +108,10 @@ class JobHandler:
         """The attempt that is this delivery's to make; None where there is none, and the caller was told of the end;
         `later` where an earlier delivery is still at it.
         """
-        claim = await self._claims.claim(ctx.job.request_id, delivery)
+        claim = await self._claims.claim(ctx.job.identity.request_id, delivery)
         if claim is not None:
             return claim
-        found = await resume(
-            self._log, self._claims, ctx.identity, ctx.attempt, delivery, self._now(), self._attempts.are_made
-        )
+        found = await resume(self._log, self._claims, ctx.attempt, delivery, self._now(), self._attempts.are_made)
         if found.verdict == "later":
             return "later"
         if found.verdict == "ended":
@@ -156,7 +152,7 @@ class JobHandler:
 
         """
         job = ctx.job
-        with self._large_answers.turn(job.project_id, job.key_id) as turn:
+        with self._large_answers.turn(job.identity.project_id, job.identity.key_id) as turn:
             if not job.cancel_on_disconnect:
                 await self._record_answer(ctx, claim, await self._calls.call(ctx.prepared, timeout_s, turn))
                 return
@@ -189,13 +185,13 @@ class JobHandler:
         job = ctx.job
         if job.stream is None or claim.attempt == 1 or not await self._replies.has_begun(job.reply_to):
             return True
-        error = ProviderLost("the stream broke off", provider=job.provider)
+        error = ProviderLost("the stream broke off", provider=job.identity.provider)
         await self._recorder.record_not_made(ctx, claim, error)
         return False
 
     async def _record_answer(self, ctx: JobContext, claim: Claim, response: ProviderResponse) -> None:
         job = ctx.job
-        content = response.answer if isinstance(response.answer, bytes) else _encode(response.answer)
+        content = response.body
         is_kept = job.cache_key is not None and response.finish_reason != FAILED
         body = await offload(len(content), RecordedBody.of, content, is_kept=is_kept)
         if body.kept is None:  # nobody else will have it
@@ -225,29 +221,10 @@ class JobHandler:
         return job.deadline_ms / 1000 - self._now().timestamp()
 
 
-def _subject(job: Job) -> outcome.RequestIdentity:
-    return outcome.RequestIdentity(
-        request_id=job.request_id,
-        key_id=job.key_id,
-        operation=job.operation,
-        model=job.model,
-        provider=job.provider,
-        upstream_model=job.upstream_model,
-        metadata=job.metadata,
-    )
-
-
 def _attempt(job: Job) -> Attempt:
     admitted_at = datetime.fromtimestamp(job.admitted_at_ms / 1000, UTC)
     return Attempt(
-        request_id=job.request_id,
-        project_id=job.project_id,
-        key_id=job.key_id,
-        operation=job.operation,
-        model=job.model,
-        provider=job.provider,
-        upstream_model=job.upstream_model,
-        metadata=_encode(job.metadata).decode() if job.metadata is not None else None,
+        identity=job.identity,
         cache_key=job.cache_key,
         reply_to=job.reply_to,
         admitted_at=admitted_at,

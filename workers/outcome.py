@@ -5,9 +5,7 @@ projector for everybody.
 """
 
 from datetime import date, datetime
-from typing import Any, Literal
-
-from msgspec import Struct
+from typing import Literal
 
 from domain.errors import GatewayError, ProviderError, ProviderTimeout
 from domain.events import (
@@ -15,41 +13,14 @@ from domain.events import (
     AttemptLost,
     CachedCopy,
     CostIncurred,
-    Operation,
     RequestCompleted,
     RequestFailed,
 )
 from domain.money import NanoUsd
 from domain.pricing import Price, cost
+from domain.request_identity import RequestIdentity
 from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.tokens import TokenUsage
-
-
-class RequestIdentity(Struct, frozen=True, kw_only=True):
-    """Which request the events are about."""
-
-    request_id: str
-    key_id: str
-    operation: Operation
-    model: str
-    provider: str
-    upstream_model: str
-    metadata: dict[str, Any] | None
-
-    def of_request(self) -> dict[str, Any]:
-        """The fields that every event of a request has."""
-        return {
-            "request_id": self.request_id,
-            "key_id": self.key_id,
-            "operation": self.operation,
-            "model": self.model,
-            "provider": self.provider,
-            "metadata": self.metadata,
-        }
-
-    def of_attempt(self, attempt: int) -> dict[str, Any]:
-        """The fields that every event of an attempt has."""
-        return self.of_request() | {"attempt": attempt, "upstream_model": self.upstream_model}
 
 
 def completed(
@@ -68,7 +39,7 @@ def completed(
 ) -> RequestCompleted:
     """The provider answered."""
     return RequestCompleted(
-        **identity.of_attempt(attempt),
+        **identity.attempt_fields(attempt),
         answered_by=sanitize_identifier(answered_by),
         response_id=sanitize_identifier(response_id),
         finish_reason=sanitize_identifier(finish_reason) if finish_reason is not None else None,
@@ -94,7 +65,7 @@ def cost_incurred(
     """What the answer cost at `price`; without a price the cost is unknown, which is not zero."""
     breakdown = cost(usage, price) if price is not None else None
     return CostIncurred(
-        **identity.of_attempt(attempt),
+        **identity.attempt_fields(attempt),
         cost_nano_usd=breakdown.total_nano_usd if breakdown is not None else None,
         price=price,
         breakdown=breakdown,
@@ -110,7 +81,7 @@ def attempt_ended(
     """What an error of the provider means for the attempt's hold: released, or assumed to be spent."""
     if error.outcome_known:
         return AttemptFailed(
-            **identity.of_attempt(attempt),
+            **identity.attempt_fields(attempt),
             code=error.code,
             message=sanitize_message(error.message),
             status=error.status,
@@ -131,7 +102,7 @@ def attempt_not_made(
 ) -> AttemptFailed:
     """The attempt was given up before its provider was called: its hold is released."""
     return AttemptFailed(
-        **identity.of_attempt(attempt),
+        **identity.attempt_fields(attempt),
         code=error.code,
         message=sanitize_message(error.message),
         hold_nano_usd=hold_nano_usd,
@@ -149,7 +120,7 @@ def attempt_lost(
 ) -> AttemptLost:
     """Nobody knows what came of the attempt: its hold is assumed to be spent."""
     return AttemptLost(
-        **identity.of_attempt(attempt), reason=reason, assumed_nano_usd=hold_nano_usd, budget_day=budget_day
+        **identity.attempt_fields(attempt), reason=reason, assumed_nano_usd=hold_nano_usd, budget_day=budget_day
     )
 
 
@@ -158,7 +129,7 @@ def request_failed(
 ) -> RequestFailed:
     """The caller gets an error."""
     return RequestFailed(
-        **identity.of_request(), code=code, message=sanitize_message(message), status=status, latency_ms=latency_ms
+        **identity.event_fields(), code=code, message=sanitize_message(message), status=status, latency_ms=latency_ms
     )
 
 

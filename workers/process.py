@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from domain.dialects.registry import DIALECTS
 from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
@@ -61,7 +62,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await notifications.on_change(KEYS_CHANGED, keys.forget)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
     calls = ProviderCalls(
-        providers=make_providers(sessions), keys=keys, base_urls=settings.provider_base_urls, blobs=blobs
+        providers=make_providers(sessions),
+        dialects=DIALECTS,
+        keys=keys,
+        base_urls=settings.provider_base_urls,
+        blobs=blobs,
     )
     replies, cancellations = ReplySender(broker), CancellationListener()
     await cancellations.listen(broker)

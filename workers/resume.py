@@ -36,7 +36,6 @@ class Resumed(Struct, frozen=True):
 async def resume(
     log: EventLog,
     claims: Claims,
-    identity: outcome.RequestIdentity,
     attempt: Attempt,
     delivery: int,
     now: datetime,
@@ -44,27 +43,31 @@ async def resume(
 ) -> Resumed:
     """Find out what this delivery has to do. `are_made` says if a worker makes the attempts of a delivery."""
     for _ in range(MAX_LOOKS):
-        history = [stored.event for stored in await log.read_stream(request_stream(identity.request_id))]
+        history = [stored.event for stored in await log.read_stream(request_stream(attempt.identity.request_id))]
         if ending(history) is not None:
             return Resumed("ended", history)
-        claim = await claims.claim(identity.request_id, delivery)
+        claim = await claims.claim(attempt.identity.request_id, delivery)
         if claim is not None:
             return Resumed("attempt", history, claim)
-        rows = await claims.in_flight(identity.request_id)
+        rows = await claims.in_flight(attempt.identity.request_id)
         live = [row for row in rows if row.delivery is not None and not is_resolved(history, row.attempt)]
         if live:
             row = live[-1]
             if delivery <= (row.delivery or 0):
                 return Resumed("leave", history)
-            if await are_made(identity.request_id, row.delivery or 0):
+            if await are_made(attempt.identity.request_id, row.delivery or 0):
                 return Resumed("later", history)
             lost = outcome.attempt_lost(
-                identity, "worker_lost", attempt=row.attempt, hold_nano_usd=row.hold_nano_usd, budget_day=row.budget_day
+                attempt.identity,
+                "worker_lost",
+                attempt=row.attempt,
+                hold_nano_usd=row.hold_nano_usd,
+                budget_day=row.budget_day,
             )
             await record(
                 log,
-                request_id=identity.request_id,
-                project_id=attempt.project_id,
+                request_id=attempt.identity.request_id,
+                project_id=attempt.identity.project_id,
                 at=now,
                 history=history,
                 decide=lambda found, lost=lost: decide_failed(found, lost, None),  # type: ignore[misc]  # bound now
@@ -74,14 +77,13 @@ async def resume(
             return Resumed("leave", history)  # dropped, or swept: nothing to claim
         if delivery < max((row.delivery or 0 for row in rows), default=0):
             return Resumed("leave", history)
-        return await _next_attempt(log, claims, identity, attempt, delivery, history, now)
+        return await _next_attempt(log, claims, attempt, delivery, history, now)
     return Resumed("leave", history)
 
 
 async def _next_attempt(
     log: EventLog,
     claims: Claims,
-    identity: outcome.RequestIdentity,
     attempt: Attempt,
     delivery: int,
     history: History,
@@ -90,19 +92,18 @@ async def _next_attempt(
     number = last_attempt(history) + 1
     if number > MAX_ATTEMPTS:
         message = f"{MAX_ATTEMPTS} attempts came to nothing"
-        return Resumed("ended", await _fail(log, identity, attempt, ProviderUnavailable.code, message, history, now))
+        return Resumed("ended", await _fail(log, attempt, ProviderUnavailable.code, message, history, now))
     earlier = next(e for e in reversed(history) if isinstance(e, AttemptFailed | AttemptLost))
     hold = earlier.hold_nano_usd if isinstance(earlier, AttemptFailed) else earlier.assumed_nano_usd
     try:
         claim = await claims.admit_next(attempt, number, delivery, hold, earlier.budget_day)
     except BudgetExhausted:
-        return Resumed("ended", await _fail_for_money(log, identity, attempt, hold, history, now))
+        return Resumed("ended", await _fail_for_money(log, attempt, hold, history, now))
     return Resumed("leave", history) if claim is None else Resumed("attempt", history, claim)
 
 
 async def _fail_for_money(
     log: EventLog,
-    identity: outcome.RequestIdentity,
     attempt: Attempt,
     hold_nano_usd: NanoUsd,
     history: History,
@@ -110,12 +111,11 @@ async def _fail_for_money(
 ) -> History:
     """StreamSummary a request whose next attempt does not fit into its budget; returns its stream as it stands then."""
     message = f"the budget does not cover another attempt, which may cost ${to_usd(hold_nano_usd):f}"
-    return await _fail(log, identity, attempt, BudgetExceeded.code, message, history, now)
+    return await _fail(log, attempt, BudgetExceeded.code, message, history, now)
 
 
 async def _fail(
     log: EventLog,
-    identity: outcome.RequestIdentity,
     attempt: Attempt,
     code: str,
     message: str,
@@ -123,12 +123,16 @@ async def _fail(
     now: datetime,
 ) -> History:
     failed = outcome.request_failed(
-        identity, code=code, message=message, status=None, latency_ms=outcome.latency_ms(attempt.admitted_at, now)
+        attempt.identity,
+        code=code,
+        message=message,
+        status=None,
+        latency_ms=outcome.latency_ms(attempt.admitted_at, now),
     )
     recorded = await record(
         log,
-        request_id=identity.request_id,
-        project_id=attempt.project_id,
+        request_id=attempt.identity.request_id,
+        project_id=attempt.identity.project_id,
         at=now,
         history=history,
         decide=lambda found: decide_failed(found, None, failed),

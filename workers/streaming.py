@@ -10,9 +10,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.codec import RenderOptions, StreamSummary
+from domain.dialects.errors import StreamFailed, UnreadableResponse
+from domain.dialects.relay import Relay
 from domain.dialects.sse import SseEvent
-from domain.dialects.streamed import StreamFailed
+from domain.dialects.translation import Translation
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.money import to_usd
 from domain.tokens import TokenUsage
@@ -24,7 +26,7 @@ from infra.replies import ReplySender
 from workers import outcome
 from workers.attempt_recorder import AttemptRecorder, JobContext, RecordedBody
 from workers.calls import ProviderCalls
-from workers.relay import Relay, StreamSummary, attempt_result, close, make_relay
+from workers.stream_result import accept_end, attempt_result
 from workers.waiting_callers import WaitingCallers, client_disconnected
 
 ERROR_DRAIN_S = 1.0
@@ -51,11 +53,11 @@ class StreamedAttempts:
         if await self._callers.are_gone(ctx.job, cancellations):
             await self._recorder.record_partial(ctx, claim, TokenUsage(), client_disconnected())
             return
-        relay = make_relay(ctx.job)
+        relay = open_relay(ctx.prepared.translation, ctx.job)
         outgoing = _Outgoing(self._replies, ctx.job, claim)
         began_s = time.monotonic()
         error = await self._until_it_ends(ctx, relay, outgoing, cancellations, timeout_s)
-        found = attempt_result(relay, ctx.job, time.monotonic() - began_s)
+        found = attempt_result(relay.reader, ctx.job, time.monotonic() - began_s)
         if error is not None:
             await self._recorder.record_partial(ctx, claim, found.usage, error)
             return
@@ -89,7 +91,7 @@ class StreamedAttempts:
     async def _pass_on(
         self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", timeout_s: float
     ) -> GatewayError | None:
-        provider = ctx.job.provider
+        provider = ctx.job.identity.provider
         has_opened = False
         try:
             async with self._calls.stream(ctx.prepared, timeout_s) as batches:
@@ -107,8 +109,17 @@ class StreamedAttempts:
             if not has_opened:
                 raise
             return error
-        close(relay.reader)
+        accept_end(relay.reader)
         return None if relay.reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
+
+
+def open_relay(translation: Translation, job: Job) -> Relay:
+    """The relay of a job's stream."""
+    assert job.stream is not None, "a streamed job"
+    options = RenderOptions(created_s=job.admitted_at_ms // 1000, with_usage=job.stream.with_usage)
+    return translation.relay(
+        model=job.identity.model, provider=job.identity.provider, options=options, is_cached=job.cache_key is not None
+    )
 
 
 async def _relayed(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:
@@ -153,10 +164,8 @@ class _Outgoing:
         return self._hash.digest()
 
     def body(self, relay: Relay, usage: TokenUsage) -> RecordedBody:
-        """What is said of the answer: its whole where it is kept, else the parts sent so far. Pieces that are no whole
-        answer, such as a tool call that the output cap has cut, are not kept.
-        """
-        if self._job.cache_key is not None:
-            with suppress(UnreadableResponse):
-                return RecordedBody.of(relay.full_response(usage), is_kept=True)
+        """The body that the cache keeps, or else the size and digest of the parts sent so far."""
+        body = relay.cached_body(usage) if self._job.cache_key is not None else None
+        if body is not None:
+            return RecordedBody.of(body, is_kept=True)
         return RecordedBody(size=self.size_bytes, digest=self._hash.digest(), kept=None)

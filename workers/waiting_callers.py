@@ -24,14 +24,14 @@ class WaitingCallers:
         """Listen for cancellations of the job. To be called before the claim: a caller that disconnects from a claimed
         job publishes only once.
         """
-        return self._cancellations.of(job.request_id)
+        return self._cancellations.of(job.identity.request_id)
 
     async def are_gone(self, job: Job, cancellations: Cancellations) -> bool:
         """Say if the caller has disconnected and no follower waits."""
         cancellations.news.clear()  # a cancellation during the request below is looked at next
         if not cancellations.caller_is_gone:
             return False
-        return job.cache_key is None or not await self._replies.is_awaited(job.request_id)
+        return job.cache_key is None or not await self._replies.is_awaited(job.identity.request_id)
 
     async def unless_gone(self, job: Job, cancellations: Cancellations, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work`, and cancel it once nothing waits for the answer.

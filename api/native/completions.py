@@ -6,28 +6,28 @@ from typing import Any
 
 import msgspec
 from litestar import Response, post
-from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
 from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.inference import InferenceResponse
 from api.limit_headers import limit_headers
-from api.native.envelope import Described, Description
 from api.native.headers import JSON
+from api.native.openapi import completion_operation
 from api.native.streams import STREAM, NativeStream
 from api.request_context import InferenceRequest
 from api.request_options import CacheTtl, Metadata, cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
-from domain.canonical.chat import AnswerUsage, ChatRequest, Choice
+from domain.canonical.chat import ChatRequest, Choice
 from domain.canonical.embeddings import Embedding, EmbeddingsRequest
+from domain.canonical.usage import AnswerUsage
 from domain.decoding import decoded
 from domain.events import Operation
 from domain.money import to_usd
 from infra.jobs import StreamFormat
 
 
-class ChatCall(ChatRequest, frozen=True, kw_only=True):
+class ChatBody(ChatRequest, frozen=True, kw_only=True):
     """A chat request, and how it is to be delivered."""
 
     cache: bool | None = None
@@ -39,7 +39,7 @@ class ChatCall(ChatRequest, frozen=True, kw_only=True):
     """Whether the answer comes as Server-Sent Events."""
 
 
-class EmbeddingsCall(EmbeddingsRequest, frozen=True, kw_only=True):
+class EmbeddingsBody(EmbeddingsRequest, frozen=True, kw_only=True):
     """An embeddings request, and how it is to be delivered."""
 
     cache: bool | None = None
@@ -47,7 +47,7 @@ class EmbeddingsCall(EmbeddingsRequest, frozen=True, kw_only=True):
     metadata: Metadata | None = None
 
 
-class _Delivered(Struct, kw_only=True, rename="camel"):
+class _DeliveryOut(Struct, kw_only=True, rename="camel"):
     usage: AnswerUsage
     cost: Decimal | None
     """US dollars; 0 where cached; null where nobody can price the model."""
@@ -56,7 +56,7 @@ class _Delivered(Struct, kw_only=True, rename="camel"):
     request_id: str
 
 
-class ChatDelivered(_Delivered, kw_only=True, rename="camel"):
+class ChatOut(_DeliveryOut, kw_only=True, rename="camel"):
     """A chat answer."""
 
     id: str
@@ -65,7 +65,7 @@ class ChatDelivered(_Delivered, kw_only=True, rename="camel"):
     choices: list[Choice]
 
 
-class EmbeddingsDelivered(_Delivered, kw_only=True, rename="camel"):
+class EmbeddingsOut(_DeliveryOut, kw_only=True, rename="camel"):
     """Embeddings."""
 
     model: str
@@ -73,39 +73,37 @@ class EmbeddingsDelivered(_Delivered, kw_only=True, rename="camel"):
     embeddings: list[Embedding]
 
 
-_chat_decoder = msgspec.json.Decoder(ChatCall)
-_embeddings_decoder = msgspec.json.Decoder(EmbeddingsCall)
+_chat_decoder = msgspec.json.Decoder(ChatBody)
+_embeddings_decoder = msgspec.json.Decoder(EmbeddingsBody)
 
 
-def routes(described: Described) -> list[HTTPRouteHandler]:
-    """The two routes."""
-    errors = (400, 401, 402, 403, 404, 413, 429, "4XX", 502, 503, 504)
+@post(
+    "/completions/chat",
+    summary="Ask a model",
+    operation_id="ApiV1CompletionsChatChat",
+    operation_class=completion_operation(ChatBody, ChatOut, STREAM),
+    status_code=200,
+)
+async def chat(request: HttpRequest) -> Response[bytes]:
+    """Answer a chat request, from the cache where that may be."""
+    return await _complete(request, "chat", _chat_decoder, ChatRequest)
 
-    @post(
-        "/completions/chat",
-        summary="Ask a model",
-        operation_class=described.operation(
-            Description(body=ChatCall, answer=ChatDelivered, errors=errors, stream=STREAM, is_delivery=True)
-        ),
-        status_code=200,
-    )
-    async def chat(request: HttpRequest) -> Response[bytes]:
-        """Answer a chat request, from the cache where that may be."""
-        return await _complete(request, "chat", _chat_decoder, ChatRequest)
 
-    @post(
-        "/completions/embeddings",
-        summary="Turn texts into vectors",
-        operation_class=described.operation(
-            Description(body=EmbeddingsCall, answer=EmbeddingsDelivered, errors=errors, is_delivery=True)
-        ),
-        status_code=200,
-    )
-    async def embeddings(request: HttpRequest) -> Response[bytes]:
-        """Answer an embeddings request, from the cache where that may be."""
-        return await _complete(request, "embeddings", _embeddings_decoder, EmbeddingsRequest)
+@post(
+    "/completions/embeddings",
+    summary="Turn texts into vectors",
+    operation_id="ApiV1CompletionsEmbeddingsEmbeddings",
+    operation_class=completion_operation(EmbeddingsBody, EmbeddingsOut),
+    status_code=200,
+)
+async def embeddings(request: HttpRequest) -> Response[bytes]:
+    """Answer an embeddings request, from the cache where that may be."""
+    return await _complete(request, "embeddings", _embeddings_decoder, EmbeddingsRequest)
 
-    return [chat, embeddings]
+
+HANDLERS = (chat, embeddings)
+DESCRIBED_TYPES = (ChatBody, ChatOut, EmbeddingsBody, EmbeddingsOut, *STREAM.types)
+"""Types that the handlers' signatures do not have."""
 
 
 async def _complete(

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
 from api.limit_headers import limit_headers
+from api.native.validation import invalid_parameter
 from api.requests import HttpRequest, http_message, request_id_of
 from domain.errors import (
     BodyTooLarge,
@@ -94,6 +95,10 @@ def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]
     return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, limit_status=error.limit_status)
 
 
+def _invalid_parameter(request: HttpRequest, error: ValidationException) -> Response[bytes]:
+    return _gateway_error(request, invalid_parameter(request.route_handler, error))
+
+
 def _http_error(request: HttpRequest, error: HTTPException) -> Response[bytes]:
     """What Litestar itself refuses: no such route, no such method, a body above the limit."""
     code = _CODES.get(error.status_code, "INTERNAL" if error.status_code >= 500 else InvalidRequest.code)
@@ -108,6 +113,7 @@ def _unexpected(request: HttpRequest, error: Exception) -> Response[bytes]:
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     GatewayError: _gateway_error,
+    ValidationException: _invalid_parameter,
     HTTPException: _http_error,
     Exception: _unexpected,
 }

@@ -28,8 +28,8 @@ class RawSchema(Schema):
         return self.raw
 
 
-def wishes() -> list[Parameter | Reference]:
-    """What a question may say of its delivery, on every surface."""
+def options() -> list[Parameter | Reference]:
+    """How a request says what it wants of its delivery, on every surface."""
     ttl = {"type": "integer", "minimum": MIN_CACHE_TTL_S, "maximum": MAX_CACHE_TTL_S}
     metadata = {"type": "object", "maxProperties": MAX_METADATA_MEMBERS, "propertyNames": _METADATA_NAME}
     return [
@@ -55,7 +55,7 @@ def wishes() -> list[Parameter | Reference]:
 
 
 def of_answer() -> dict[str, OpenAPIHeader | Reference]:
-    """What every answer of a provider's says of itself."""
+    """Headers of every provider's answer."""
     return {
         **every(),
         "x-gateway-cache": _text(
@@ -70,15 +70,15 @@ def of_answer() -> dict[str, OpenAPIHeader | Reference]:
     }
 
 
-def of_failure(status: int | str) -> dict[str, OpenAPIHeader | Reference]:
-    """What a failure says beside its body."""
-    if status in (402, 429, 503):
+def of_failure(status: str) -> dict[str, OpenAPIHeader | Reference]:
+    """Headers of a failure."""
+    if status in ("402", "429", "503"):
         return {**every(), "retry-after": _text("Seconds after which the same may succeed"), **_limits()}
     return every()
 
 
 def every() -> dict[str, OpenAPIHeader | Reference]:
-    """What everything has that comes from here."""
+    """Headers of every response."""
     return {"x-request-id": _text("The request's id, as in the log", required=True)}
 
 

@@ -4,16 +4,19 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-import msgspec
-from litestar import Response, delete, get, patch, post
-from litestar.handlers import HTTPRouteHandler
+from litestar import delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
+from api.authentication import Caller
+from api.guards import requires_admin
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
-from api.native.envelope import Described, Description, success
+from api.native.envelope import Success
 from api.native.projects import ProjectName
-from api.requests import HttpRequest, admin_of, body_for, id_in_path, in_utc, services_of
+from api.requests import id_in_path, in_utc
+from api.services import Services
 from domain.canonical.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import (
@@ -39,7 +42,7 @@ OutputCap = Literal["lower", "refuse"]
 BudgetWait = Annotated[int, Meta(ge=0, le=MAX_BUDGET_WAIT_MS)]
 
 
-class NewKeyCall(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class NewKeyBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A key to be issued. null is no limit."""
 
     name: ProjectName
@@ -55,7 +58,7 @@ class NewKeyCall(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
     budget_wait_ms: BudgetWait = DEFAULT_BUDGET_WAIT_MS
 
 
-class KeyChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class KeyChangeBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Only the fields that are there change; null removes a limit."""
 
     name: ProjectName | UnsetType = UNSET
@@ -71,7 +74,7 @@ class KeyChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknow
     budget_wait_ms: BudgetWait | UnsetType = UNSET
 
 
-class ShownKey(Struct, kw_only=True, rename="camel"):
+class KeyOut(Struct, kw_only=True, rename="camel"):
     """A key without its secret: `hint` is its last four characters."""
 
     id: str
@@ -91,89 +94,95 @@ class ShownKey(Struct, kw_only=True, rename="camel"):
     revoked_at: datetime | None
 
 
-class IssuedKey(ShownKey, kw_only=True, rename="camel"):
+class IssuedKeyOut(KeyOut, kw_only=True, rename="camel"):
     """A new key, whose text is shown this once."""
 
     api_key: str
 
 
-class RevokedKey(Struct, kw_only=True):
+class RevokedKeyOut(Struct, kw_only=True):
     """A key that works no longer."""
 
     id: str
     revoked: bool = True
 
 
-_new_decoder = msgspec.json.Decoder(NewKeyCall)
-_change_decoder = msgspec.json.Decoder(KeyChange)
+@post(
+    "/projects/api-keys",
+    summary="Issue a key",
+    operation_id="ApiV1ProjectsApiKeysIssue",
+    guards=[requires_admin],
+)
+async def issue_key(
+    data: RequestBody[NewKeyBody], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[IssuedKeyOut]:
+    """Issue a key of the caller's project."""
+    settings = KeySettings(**key_settings({name: getattr(data, name) for name in data.__struct_fields__}))
+    key = await services.accounts.issue_key(caller.project_id, settings)
+    fields = _key_out(key.key_id, key.text[-4:], settings, key.created_at, None)
+    return Success(data=IssuedKeyOut(**fields, api_key=key.text))
 
 
-def routes(described: Described) -> list[HTTPRouteHandler]:
-    """The routes of keys."""
+@get(
+    "/projects/api-keys",
+    summary="The project's keys",
+    operation_id="ApiV1ProjectsApiKeysEvery",
+    guards=[requires_admin],
+)
+async def list_keys(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[list[KeyOut]]:
+    """List the project's keys, revoked ones too, oldest first."""
+    records = await keys.keys_of_project(services.pool, caller.project_id)
+    return Success(data=[_of_record(record) for record in records])
 
-    @post(
-        "/projects/api-keys",
-        summary="Issue a key",
-        operation_class=described.operation(Description(body=NewKeyCall, answer=IssuedKey, status=201)),
-    )
-    async def issue(request: HttpRequest) -> Response[bytes]:
-        """Issue a key of the caller's project."""
-        caller, call = await body_for(request, _new_decoder, admin_of)
-        settings = KeySettings(**key_settings({name: getattr(call, name) for name in call.__struct_fields__}))
-        key = await services_of(request).accounts.issue_key(caller.project_id, settings)
-        shown = _shown(key.key_id, key.text[-4:], settings, key.created_at, None)
-        return success(IssuedKey(**shown, api_key=key.text), status=201)
 
-    @get(
-        "/projects/api-keys",
-        summary="The project's keys",
-        operation_class=described.operation(Description(answer=list[ShownKey])),
-    )
-    async def every(request: HttpRequest) -> Response[bytes]:
-        """List the project's keys, revoked ones too, oldest first."""
-        caller = await admin_of(request)
-        records = await keys.keys_of_project(services_of(request).pool, caller.project_id)
-        return success([_shown_record(record) for record in records])
+@get(
+    "/projects/api-keys/{key_id:str}",
+    summary="One key",
+    operation_id="ApiV1ProjectsApiKeysKeyIdOne",
+    guards=[requires_admin],
+)
+async def get_key(
+    key_id: FromPath[str], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[KeyOut]:
+    """Show a key of the project."""
+    return Success(data=_of_record(await services.accounts.key(caller.project_id, id_in_path(key_id))))
 
-    @get(
-        "/projects/api-keys/{key_id:str}",
-        summary="One key",
-        operation_class=described.operation(Description(answer=ShownKey)),
-    )
-    async def one(request: HttpRequest, key_id: str) -> Response[bytes]:
-        """Show a key of the project."""
-        caller = await admin_of(request)
-        return success(_shown_record(await services_of(request).accounts.key(caller.project_id, id_in_path(key_id))))
 
-    @patch(
-        "/projects/api-keys/{key_id:str}",
-        summary="Change a key",
-        operation_class=described.operation(Description(body=KeyChange, answer=ShownKey)),
-    )
-    async def change(request: HttpRequest, key_id: str) -> Response[bytes]:
-        """Change a key, from its next request on."""
-        caller, call = await body_for(request, _change_decoder, admin_of)
-        accounts = services_of(request).accounts
-        record = await accounts.key(caller.project_id, id_in_path(key_id))
-        given = {name: value for name in call.__struct_fields__ if (value := getattr(call, name)) is not UNSET}
-        return success(
-            _shown_record(await accounts.change_key(record, replace(record.settings, **key_settings(given))))
-        )
+@patch(
+    "/projects/api-keys/{key_id:str}",
+    summary="Change a key",
+    operation_id="ApiV1ProjectsApiKeysKeyIdChange",
+    guards=[requires_admin],
+)
+async def change_key(
+    key_id: FromPath[str],
+    data: RequestBody[KeyChangeBody],
+    caller: NamedDependency[Caller],
+    services: NamedDependency[Services],
+) -> Success[KeyOut]:
+    """Change a key, from its next request on."""
+    record = await services.accounts.key(caller.project_id, id_in_path(key_id))
+    given = {name: value for name in data.__struct_fields__ if (value := getattr(data, name)) is not UNSET}
+    changed = await services.accounts.change_key(record, replace(record.settings, **key_settings(given)))
+    return Success(data=_of_record(changed))
 
-    @delete(
-        "/projects/api-keys/{key_id:str}",
-        summary="Revoke a key",
-        operation_class=described.operation(Description(answer=RevokedKey)),
-        status_code=200,
-    )
-    async def revoke(request: HttpRequest, key_id: str) -> Response[bytes]:
-        """Revoke a key; on every replica it stops working within a second."""
-        caller = await admin_of(request)
-        accounts = services_of(request).accounts
-        await accounts.revoke_key(await accounts.key(caller.project_id, id_in_path(key_id)))
-        return success(RevokedKey(id=key_id))
 
-    return [issue, every, one, change, revoke]
+@delete(
+    "/projects/api-keys/{key_id:str}",
+    summary="Revoke a key",
+    operation_id="ApiV1ProjectsApiKeysKeyIdRevoke",
+    guards=[requires_admin],
+    status_code=200,
+)
+async def revoke_key(
+    key_id: FromPath[str], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[RevokedKeyOut]:
+    """Revoke a key; on every replica it stops working within a second."""
+    await services.accounts.revoke_key(await services.accounts.key(caller.project_id, id_in_path(key_id)))
+    return Success(data=RevokedKeyOut(id=key_id))
+
+
+HANDLERS = (issue_key, list_keys, get_key, change_key, revoke_key)
 
 
 def key_settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -186,11 +195,11 @@ def key_settings(given: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _shown_record(record: KeyRecord) -> ShownKey:
-    return ShownKey(**_shown(record.key_id, record.hint, record.settings, record.created_at, record.revoked_at))
+def _of_record(record: KeyRecord) -> KeyOut:
+    return KeyOut(**_key_out(record.key_id, record.hint, record.settings, record.created_at, record.revoked_at))
 
 
-def _shown(
+def _key_out(
     key_id: str, hint: str, settings: KeySettings, created_at: datetime, revoked_at: datetime | None
 ) -> dict[str, Any]:
     return {

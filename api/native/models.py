@@ -3,19 +3,20 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from litestar import Response, get
-from litestar.handlers import HTTPRouteHandler
+from litestar import get
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 from api.authentication import Caller
-from api.native.envelope import Described, Description, success
+from api.guards import requires_key
+from api.native.envelope import Success
 from api.native.prices import per_1k
-from api.native.usage import NoQuery
-from api.requests import HttpRequest, caller_of, query_of, services_of
+from api.native.validation import declared_query
+from api.services import Services
 from infra.price_book import ListedModel, PriceBook
 
 
-class ShownModel(Struct, kw_only=True, rename="camel"):
+class ModelOut(Struct, kw_only=True, rename="camel"):
     """A model; prices in US dollars per 1,000 tokens, null where nobody can price it."""
 
     name: str
@@ -26,21 +27,18 @@ class ShownModel(Struct, kw_only=True, rename="camel"):
     price_source: str | None
 
 
-def routes(described: Described) -> list[HTTPRouteHandler]:
-    """The route of models."""
+@get(
+    "/models",
+    summary="Models and their prices",
+    operation_id="ApiV1ModelsEvery",
+    guards=[requires_key, declared_query],
+)
+async def list_models(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[list[ModelOut]]:
+    """List the models that the key may use."""
+    return Success(data=[_model_out(model) for model in usable_models(services.prices, caller)])
 
-    @get(
-        "/models",
-        summary="Models and their prices",
-        operation_class=described.operation(Description(query=NoQuery, answer=list[ShownModel])),
-    )
-    async def every(request: HttpRequest) -> Response[bytes]:
-        """List the models that the key may use."""
-        caller = await caller_of(request)
-        query_of(request, NoQuery)
-        return success([_shown(model) for model in usable_models(services_of(request).prices, caller)])
 
-    return [every]
+HANDLERS = (list_models,)
 
 
 def usable_models(prices: PriceBook, caller: Caller) -> list[ListedModel]:
@@ -50,9 +48,9 @@ def usable_models(prices: PriceBook, caller: Caller) -> list[ListedModel]:
     return [model for model in listed if allowed is None or model.name in allowed]
 
 
-def _shown(model: ListedModel) -> ShownModel:
+def _model_out(model: ListedModel) -> ModelOut:
     price = model.price
-    return ShownModel(
+    return ModelOut(
         name=model.name,
         provider=model.provider,
         input_price_per_1k=per_1k(price.prices.input) if price is not None else None,

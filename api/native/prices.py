@@ -5,13 +5,17 @@ from decimal import Decimal
 from typing import Annotated
 
 import msgspec
-from litestar import Response, get, post
-from litestar.handlers import HTTPRouteHandler
+from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.params import RequestBody
 from msgspec import Meta, Struct
 
-from api.native.envelope import Described, Description, success
-from api.native.usage import NoQuery
-from api.requests import HttpRequest, body_for, caller_of, check_operator, in_utc, query_of, services_of
+from api.guards import requires_key, requires_operator
+from api.native.envelope import Success
+from api.native.openapi import NEEDS_MASTER_KEY
+from api.native.validation import declared_query
+from api.requests import in_utc
+from api.services import Services
 from domain.canonical.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import PriceSet
@@ -41,7 +45,7 @@ DollarsPer1K = Annotated[
 ]
 
 
-class NewPrice(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class NewPriceBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A price in US dollars per 1,000 tokens; what is not given costs what plain input costs."""
 
     model: Annotated[Name, Meta(examples=["gpt-4o-mini"])]
@@ -54,7 +58,7 @@ class NewPrice(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown
     """From now on, if not given. What was admitted before keeps its price."""
 
 
-class ShownPrice(Struct, kw_only=True, rename="camel"):
+class PriceOut(Struct, kw_only=True, rename="camel"):
     """A price in US dollars per 1,000 tokens."""
 
     input_per_1k: Decimal
@@ -64,61 +68,54 @@ class ShownPrice(Struct, kw_only=True, rename="camel"):
     since: str | None
 
 
-class ShownComparison(Struct, kw_only=True):
+class PriceComparisonOut(Struct, kw_only=True):
     """What each source says; null where it says nothing. `used` is what requests are costed at."""
 
     model: str
     provider: str
-    used: ShownPrice | None
-    override: ShownPrice | None
-    specification: ShownPrice | None
-    library: ShownPrice | None
+    used: PriceOut | None
+    override: PriceOut | None
+    specification: PriceOut | None
+    library: PriceOut | None
     differs: bool
 
 
-_decoder = msgspec.json.Decoder(NewPrice)
+@get(
+    "/prices",
+    summary="Prices by source",
+    operation_id="ApiV1PricesEvery",
+    guards=[requires_key, declared_query],
+)
+async def list_prices(services: NamedDependency[Services]) -> Success[list[PriceComparisonOut]]:
+    """Show what the operator, the specification and the library say of every priced model."""
+    return Success(data=[_comparison_out(one) for one in services.prices.compared(datetime.now(UTC))])
 
 
-def routes(described: Described) -> list[HTTPRouteHandler]:
-    """The routes of prices."""
-
-    @get(
-        "/prices",
-        summary="Prices by source",
-        operation_class=described.operation(Description(query=NoQuery, answer=list[ShownComparison])),
+@post(
+    "/prices",
+    summary="Set a model's price",
+    operation_id="ApiV1PricesSetOne",
+    guards=[requires_operator],
+    security=NEEDS_MASTER_KEY,
+)
+async def set_price(data: RequestBody[NewPriceBody], services: NamedDependency[Services]) -> Success[PriceOut]:
+    """Set a price for the whole installation."""
+    event = await price_set(services.pool, data)
+    await services.price_admin.set_price(event)
+    price = Price(
+        provider=event.provider,
+        model=event.model,
+        source="override",
+        prices=event.prices,
+        effective_from=event.effective_from.isoformat(),
     )
-    async def every(request: HttpRequest) -> Response[bytes]:
-        """Show what the operator, the specification and the library say of every priced model."""
-        await caller_of(request)
-        query_of(request, NoQuery)
-        return success([_shown(one) for one in services_of(request).prices.compared(datetime.now(UTC))])
-
-    @post(
-        "/prices",
-        summary="Set a model's price",
-        operation_class=described.operation(
-            Description(body=NewPrice, answer=ShownPrice, status=201, is_operators=True)
-        ),
-    )
-    async def set_one(request: HttpRequest) -> Response[bytes]:
-        """Set a price for the whole installation."""
-        services = services_of(request)
-        _, call = await body_for(request, _decoder, check_operator)
-        event = await price_set(services.pool, call)
-        await services.price_admin.set_price(event)
-        shown = Price(
-            provider=event.provider,
-            model=event.model,
-            source="override",
-            prices=event.prices,
-            effective_from=event.effective_from.isoformat(),
-        )
-        return success(_price(shown), status=201)
-
-    return [every, set_one]
+    return Success(data=_price_out(price))
 
 
-async def price_set(pool: Pool, call: NewPrice) -> PriceSet:
+HANDLERS = (list_prices, set_price)
+
+
+async def price_set(pool: Pool, body: NewPriceBody) -> PriceSet:
     """The event that a call asks for.
 
     Raises:
@@ -126,20 +123,20 @@ async def price_set(pool: Pool, call: NewPrice) -> PriceSet:
         InvalidRequest: a price is none.
 
     """
-    provider, _, model = call.model.partition("/")
+    provider, _, model = body.model.partition("/")
     if not model or not await is_configured(pool, provider):
-        provider = resolve_route(call.model, {}).provider
-        model = call.model.removeprefix(f"{provider}/")
+        provider = resolve_route(body.model, {}).provider
+        model = body.model.removeprefix(f"{provider}/")
     return PriceSet(
         provider=provider,
         model=model,
         prices=ClassPrices(
-            input=_per_million(call.input_per_1k, "inputPer1K"),
-            output=_per_million(call.output_per_1k, "outputPer1K"),
-            cache_read=_optional(call.cached_input_per_1k, "cachedInputPer1K"),
-            cache_write=_optional(call.cache_write_per_1k, "cacheWritePer1K"),
+            input=_per_million(body.input_per_1k, "inputPer1K"),
+            output=_per_million(body.output_per_1k, "outputPer1K"),
+            cache_read=_optional_per_million(body.cached_input_per_1k, "cachedInputPer1K"),
+            cache_write=_optional_per_million(body.cache_write_per_1k, "cacheWritePer1K"),
         ),
-        effective_from=in_utc(call.from_, "from") if call.from_ is not None else datetime.now(UTC),
+        effective_from=in_utc(body.from_, "from") if body.from_ is not None else datetime.now(UTC),
     )
 
 
@@ -148,7 +145,7 @@ def per_1k(nano_usd_per_million: int) -> Decimal:
     return to_usd(NanoUsd(nano_usd_per_million)) / TOKENS_PER_SHOWN_PRICE
 
 
-def _optional(dollars: Decimal | None, field: str) -> int | None:
+def _optional_per_million(dollars: Decimal | None, field: str) -> int | None:
     return None if dollars is None else _per_million(dollars, field)
 
 
@@ -162,23 +159,25 @@ def _per_million(dollars: Decimal, field: str) -> int:
     return int(exact)
 
 
-def _shown(one: ComparedPrice) -> ShownComparison:
-    return ShownComparison(
+def _comparison_out(one: ComparedPrice) -> PriceComparisonOut:
+    return PriceComparisonOut(
         model=one.name,
         provider=one.provider,
-        used=_price(one.used),
-        override=_price(one.override),
-        specification=_price(one.specification),
-        library=_price(one.library),
+        used=_optional_price_out(one.used),
+        override=_optional_price_out(one.override),
+        specification=_optional_price_out(one.specification),
+        library=_optional_price_out(one.library),
         differs=one.differs,
     )
 
 
-def _price(price: Price | None) -> ShownPrice | None:
-    if price is None:
-        return None
+def _optional_price_out(price: Price | None) -> PriceOut | None:
+    return _price_out(price) if price is not None else None
+
+
+def _price_out(price: Price) -> PriceOut:
     cached = price.prices.cache_read
-    return ShownPrice(
+    return PriceOut(
         input_per_1k=per_1k(price.prices.input),
         output_per_1k=per_1k(price.prices.output),
         cached_input_per_1k=per_1k(cached) if cached is not None else None,

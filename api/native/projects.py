@@ -5,15 +5,19 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-import msgspec
-from litestar import Response, get, patch, post
-from litestar.handlers import HTTPRouteHandler
+from litestar import get, patch, post
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET
+from api.authentication import Caller
+from api.guards import has_master_key, may_create_project, requires_admin, requires_operator
 from api.native.budgets import Dollars, dollars_of, in_nano_usd
-from api.native.envelope import Described, Description, success
-from api.requests import HttpRequest, admin_of, body_for, check_new_project, check_operator, id_in_path, services_of
+from api.native.envelope import Success
+from api.native.openapi import NEEDS_MASTER_KEY
+from api.requests import id_in_path
+from api.services import Services
 from domain.errors import NotFound
 from domain.routing import ANTHROPIC, OPENAI
 from infra.outbound import check_url
@@ -26,7 +30,7 @@ AlertUrl = Annotated[str, Meta(max_length=2_000, pattern=r"^https?://[\x21-\x7e]
 ProviderKey = Annotated[str, Meta(min_length=8, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
 
 
-class NewProjectCall(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class NewProjectBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A project to be created."""
 
     name: ProjectName
@@ -34,7 +38,7 @@ class NewProjectCall(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     anthropic_key: ProviderKey | None = None
 
 
-class ProjectChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class ProjectChangeBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Only the fields that are there change; null removes a provider key, a budget, or the address of alerts."""
 
     name: ProjectName | UnsetType = UNSET
@@ -46,13 +50,13 @@ class ProjectChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_un
     anthropic_key: ProviderKey | None | UnsetType = UNSET
 
 
-class InstallationBudgetChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class InstallationBudgetBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What a project may take of a day under the installation's credentials; null is no limit, 0 refuses."""
 
     installation_daily_budget: Dollars | None
 
 
-class CreatedProject(Struct, kw_only=True, rename="camel"):
+class NewProjectOut(Struct, kw_only=True, rename="camel"):
     """A new project; its first key is shown this once."""
 
     id: str
@@ -62,7 +66,7 @@ class CreatedProject(Struct, kw_only=True, rename="camel"):
     created_at: datetime
 
 
-class ShownProject(Struct, kw_only=True, rename="camel"):
+class ProjectOut(Struct, kw_only=True, rename="camel"):
     """A project; provider keys are shown as their last four characters. Budgets are over all its keys."""
 
     id: str
@@ -81,102 +85,104 @@ class ShownProject(Struct, kw_only=True, rename="camel"):
     """What alerts are signed with (Standard Webhooks); shown where `alertUrl` is set."""
 
 
-_new_decoder = msgspec.json.Decoder(NewProjectCall)
-_change_decoder = msgspec.json.Decoder(ProjectChange)
-_budget_decoder = msgspec.json.Decoder(InstallationBudgetChange)
-
-
-def routes(described: Described) -> list[HTTPRouteHandler]:
-    """The routes of projects."""
-
-    @post(
-        "/projects",
-        summary="Create a project",
-        operation_class=described.operation(
-            Description(body=NewProjectCall, answer=CreatedProject, status=201, is_operators=True, without_key=True)
-        ),
+@post(
+    "/projects",
+    summary="Create a project",
+    operation_id="ApiV1ProjectsCreate",
+    guards=[may_create_project],
+    dependencies={"is_operator": Provide(has_master_key)},
+    security=[*NEEDS_MASTER_KEY, {}],
+)
+async def create_project(
+    data: RequestBody[NewProjectBody], is_operator: NamedDependency[bool], services: NamedDependency[Services]
+) -> Success[NewProjectOut]:
+    """Create a project with its first key. Without the master key its daily budget for requests under the
+    installation's credentials is the default.
+    """
+    given = {OPENAI: data.openai_key, ANTHROPIC: data.anthropic_key}
+    project = await services.accounts.create_project(
+        data.name,
+        {name: key for name, key in given.items() if key},
+        installation_daily_budget_nano_usd=None if is_operator else DEFAULT_INSTALLATION_DAILY_BUDGET,
     )
-    async def create(request: HttpRequest) -> Response[bytes]:
-        """Create a project with its first key. Without the master key its daily budget for requests under the
-        installation's credentials is the default.
-        """
-        is_operator, call = await body_for(request, _new_decoder, check_new_project)
-        given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
-        project = await services_of(request).accounts.create_project(
-            call.name,
-            {name: key for name, key in given.items() if key},
-            installation_daily_budget_nano_usd=None if is_operator else DEFAULT_INSTALLATION_DAILY_BUDGET,
-        )
-        created = CreatedProject(
-            id=project.project_id,
-            name=project.name,
-            api_key=project.key.text,
-            api_key_id=project.key.key_id,
-            created_at=project.key.created_at,
-        )
-        return success(created, status=201)
-
-    @get(
-        "/projects/me",
-        summary="The key's project",
-        operation_class=described.operation(Description(answer=ShownProject)),
+    created = NewProjectOut(
+        id=project.project_id,
+        name=project.name,
+        api_key=project.key.text,
+        api_key_id=project.key.key_id,
+        created_at=project.key.created_at,
     )
-    async def mine(request: HttpRequest) -> Response[bytes]:
-        """Show the caller's project."""
-        caller = await admin_of(request)
-        record = await keys.project(services_of(request).pool, caller.project_id)
-        if record is None:
-            raise NotFound("there is no such project")
-        return success(_shown(record))
+    return Success(data=created)
 
-    @patch(
-        "/projects/me",
-        summary="Change the key's project",
-        operation_class=described.operation(Description(body=ProjectChange, answer=ShownProject)),
+
+@get(
+    "/projects/me",
+    summary="The key's project",
+    operation_id="ApiV1ProjectsMeMine",
+    guards=[requires_admin],
+)
+async def get_current_project(
+    caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[ProjectOut]:
+    """Show the caller's project."""
+    record = await keys.project(services.pool, caller.project_id)
+    if record is None:
+        raise NotFound("there is no such project")
+    return Success(data=_project_out(record))
+
+
+@patch(
+    "/projects/me",
+    summary="Change the key's project",
+    operation_id="ApiV1ProjectsMeChange",
+    guards=[requires_admin],
+)
+async def change_current_project(
+    data: RequestBody[ProjectChangeBody], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[ProjectOut]:
+    """Rename the caller's project, set or remove its budgets and provider keys."""
+    given = {OPENAI: data.openai_key, ANTHROPIC: data.anthropic_key}
+    fields = ("name", "daily_budget", "monthly_budget", "alert_url", "cancel_on_disconnect")
+    settings = {name: value for name in fields if (value := getattr(data, name)) is not UNSET}
+    if isinstance(data.alert_url, str):
+        check_url(data.alert_url, field="alertUrl", allow_loopback=services.settings.allow_loopback_urls)
+    record = await services.accounts.change_project(
+        caller.project_id,
+        settings=in_nano_usd(settings),
+        provider_keys={name: key for name, key in given.items() if key is not UNSET},
     )
-    async def change(request: HttpRequest) -> Response[bytes]:
-        """Rename the caller's project, set or remove its budgets and provider keys."""
-        caller, call = await body_for(request, _change_decoder, admin_of)
-        given = {OPENAI: call.openai_key, ANTHROPIC: call.anthropic_key}
-        fields = ("name", "daily_budget", "monthly_budget", "alert_url", "cancel_on_disconnect")
-        settings = {name: value for name in fields if (value := getattr(call, name)) is not UNSET}
-        services = services_of(request)
-        if isinstance(call.alert_url, str):
-            check_url(call.alert_url, field="alertUrl", allow_loopback=services.settings.allow_loopback_urls)
-        record = await services.accounts.change_project(
-            caller.project_id,
-            settings=in_nano_usd(settings),
-            provider_keys={name: key for name, key in given.items() if key is not UNSET},
-        )
-        shown = _shown(record)
-        if isinstance(call.alert_url, str):
-            secret = base64.b64encode(services.vault.webhook_secret(record.project_id)).decode()
-            shown.alert_secret = f"{WEBHOOK_SECRET_PREFIX}{secret}"
-        return success(shown)
+    changed = _project_out(record)
+    if isinstance(data.alert_url, str):
+        secret = base64.b64encode(services.vault.webhook_secret(record.project_id)).decode()
+        changed.alert_secret = f"{WEBHOOK_SECRET_PREFIX}{secret}"
+    return Success(data=changed)
 
-    @patch(
-        "/projects/{project_id:str}",
-        summary="Change what a project may spend of the installation's credentials",
-        operation_class=described.operation(
-            Description(body=InstallationBudgetChange, answer=ShownProject, is_operators=True)
-        ),
+
+@patch(
+    "/projects/{project_id:str}",
+    summary="Change what a project may spend of the installation's credentials",
+    operation_id="ApiV1ProjectsProjectIdChangeInstallationBudget",
+    guards=[requires_operator],
+    security=NEEDS_MASTER_KEY,
+)
+async def change_installation_budget(
+    project_id: FromPath[str], data: RequestBody[InstallationBudgetBody], services: NamedDependency[Services]
+) -> Success[ProjectOut]:
+    """Set or remove a project's daily budget for requests under the installation's credentials."""
+    record = await services.accounts.change_project(
+        id_in_path(project_id),
+        settings=in_nano_usd({"installation_daily_budget": data.installation_daily_budget}),
+        provider_keys={},
     )
-    async def change_installation_budget(request: HttpRequest, project_id: str) -> Response[bytes]:
-        """Set or remove a project's daily budget for requests under the installation's credentials."""
-        _, call = await body_for(request, _budget_decoder, check_operator)
-        record = await services_of(request).accounts.change_project(
-            id_in_path(project_id),
-            settings=in_nano_usd({"installation_daily_budget": call.installation_daily_budget}),
-            provider_keys={},
-        )
-        return success(_shown(record))
-
-    return [create, mine, change, change_installation_budget]
+    return Success(data=_project_out(record))
 
 
-def _shown(record: ProjectRecord) -> ShownProject:
+HANDLERS = (create_project, get_current_project, change_current_project, change_installation_budget)
+
+
+def _project_out(record: ProjectRecord) -> ProjectOut:
     hints = record.provider_hints
-    return ShownProject(
+    return ProjectOut(
         id=record.project_id,
         name=record.name,
         daily_budget=dollars_of(record.daily_budget_nano_usd),

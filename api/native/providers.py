@@ -1,17 +1,20 @@
 """`/projects/providers` and `/providers`: providers by configuration, of a project and of the installation."""
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated
 
-import msgspec
-from litestar import Response, delete, get, patch, post
+from litestar import Router, delete, get, patch, post
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.native.envelope import Described, Description, success
+from api.authentication import Caller
+from api.guards import requires_admin, requires_operator
+from api.native.envelope import Success
+from api.native.openapi import NEEDS_MASTER_KEY
 from api.provider_settings import check_no_builtin_names
-from api.requests import HttpRequest, admin_of, body_for, check_operator, services_of
+from api.services import Services
 from domain.canonical.chat import Name
 from domain.events import INSTALLATION
 from domain.routing import NamedKind, NamedProvider, ProviderName
@@ -21,10 +24,9 @@ MAX_LISTED_MODELS = 1_024
 BaseUrl = Annotated[str, Meta(max_length=2_000, pattern=r"^https?://[\x21-\x7e]+$")]
 EndpointKey = Annotated[str, Meta(min_length=1, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
 ListedModels = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_LISTED_MODELS)]
-Owner = Callable[[HttpRequest], Awaitable[str]]
 
 
-class NewProvider(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class NewProviderBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A provider to be asked by its name: any endpoint that speaks as OpenAI's or Anthropic's does."""
 
     name: ProviderName
@@ -58,7 +60,7 @@ class NewProvider(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkn
         )
 
 
-class ProviderChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class ProviderChangeBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """Only the fields that are there change. Another `baseUrl` needs an `apiKey` with it."""
 
     base_url: BaseUrl | UnsetType = UNSET
@@ -67,7 +69,7 @@ class ProviderChange(Struct, frozen=True, kw_only=True, rename="camel", forbid_u
     replaces_builtin: bool | UnsetType = UNSET
 
 
-class ShownProvider(Struct, kw_only=True, rename="camel"):
+class ProviderOut(Struct, kw_only=True, rename="camel"):
     """A provider; its key is shown as its last four characters."""
 
     name: str
@@ -79,96 +81,95 @@ class ShownProvider(Struct, kw_only=True, rename="camel"):
     configured_at: datetime
 
 
-class Removed(Struct, kw_only=True):
+class RemovedProviderOut(Struct, kw_only=True):
     """What was removed."""
 
     name: str
 
 
-_new_decoder = msgspec.json.Decoder(NewProvider)
-_change_decoder = msgspec.json.Decoder(ProviderChange)
+async def add_provider(
+    data: RequestBody[NewProviderBody], owner: NamedDependency[str], services: NamedDependency[Services]
+) -> Success[ProviderOut]:
+    """Configure a provider; it can be asked as soon as the answer has come."""
+    return Success(data=_provider_out(await services.provider_settings.add(owner, data.provider(), data.api_key)))
 
 
-def routes(described: Described) -> list[HTTPRouteHandler]:
-    """The routes of both owners."""
-    return [
-        *_routes(described, "/projects/providers", "the key's project", _project_of_admin),
-        *_routes(described, "/providers", "the installation", _installation, is_operators=True),
-    ]
+async def list_providers(
+    owner: NamedDependency[str], services: NamedDependency[Services]
+) -> Success[list[ProviderOut]]:
+    """List them, by name."""
+    return Success(data=[_provider_out(record) for record in await services.provider_settings.every(owner)])
 
 
-async def _project_of_admin(request: HttpRequest) -> str:
-    return (await admin_of(request)).project_id
+async def change_provider(
+    name: FromPath[str],
+    data: RequestBody[ProviderChangeBody],
+    owner: NamedDependency[str],
+    services: NamedDependency[Services],
+) -> Success[ProviderOut]:
+    """Give it another address, key, or list of models."""
+    changed = await services.provider_settings.change(
+        owner,
+        name,
+        base_url=data.base_url.rstrip("/") if data.base_url is not UNSET else None,
+        key=data.api_key if data.api_key is not UNSET else None,
+        models=data.models,
+        replaces_builtin=data.replaces_builtin,
+    )
+    return Success(data=_provider_out(changed))
 
 
-async def _installation(request: HttpRequest) -> str:
-    await check_operator(request)
+async def remove_provider(
+    name: FromPath[str], owner: NamedDependency[str], services: NamedDependency[Services]
+) -> Success[RemovedProviderOut]:
+    """Ask it no longer. What it cost stays in the books."""
+    await services.provider_settings.remove(owner, name)
+    return Success(data=RemovedProviderOut(name=name))
+
+
+def _project(caller: NamedDependency[Caller]) -> str:
+    return caller.project_id
+
+
+def _installation() -> str:
     return INSTALLATION
 
 
-def _routes(
-    described: Described, path: str, whose: str, owner_of: Owner, *, is_operators: bool = False
-) -> list[HTTPRouteHandler]:
-    @post(
-        path,
-        summary=f"Configure a provider of {whose}",
-        operation_class=described.operation(
-            Description(body=NewProvider, answer=ShownProvider, status=201, is_operators=is_operators)
+def _handlers(whose: str, operations: str) -> list[HTTPRouteHandler]:
+    """The same calls for each owner; OpenAPI tells them apart."""
+    return [
+        post(summary=f"Configure a provider of {whose}", operation_id=f"{operations}Add")(add_provider),
+        get(summary=f"The providers of {whose}", operation_id=f"{operations}Every")(list_providers),
+        patch("/{name:str}", summary=f"Change a provider of {whose}", operation_id=f"{operations}NameChange")(
+            change_provider
         ),
-    )
-    async def add(request: HttpRequest) -> Response[bytes]:
-        """Configure a provider; it can be asked as soon as the answer has come."""
-        owner, call = await body_for(request, _new_decoder, owner_of)
-        added = await services_of(request).provider_settings.add(owner, call.provider(), call.api_key)
-        return success(_shown(added), status=201)
-
-    @get(
-        path,
-        summary=f"The providers of {whose}",
-        operation_class=described.operation(Description(answer=list[ShownProvider], is_operators=is_operators)),
-    )
-    async def every(request: HttpRequest) -> Response[bytes]:
-        """List them, by name."""
-        owner = await owner_of(request)
-        return success([_shown(record) for record in await services_of(request).provider_settings.every(owner)])
-
-    @patch(
-        f"{path}/{{name:str}}",
-        summary=f"Change a provider of {whose}",
-        operation_class=described.operation(
-            Description(body=ProviderChange, answer=ShownProvider, is_operators=is_operators)
-        ),
-    )
-    async def change(request: HttpRequest, name: str) -> Response[bytes]:
-        """Give it another address, key, or list of models."""
-        owner, call = await body_for(request, _change_decoder, owner_of)
-        changed = await services_of(request).provider_settings.change(
-            owner,
-            name,
-            base_url=call.base_url.rstrip("/") if call.base_url is not UNSET else None,
-            key=call.api_key if call.api_key is not UNSET else None,
-            models=call.models,
-            replaces_builtin=call.replaces_builtin,
-        )
-        return success(_shown(changed))
-
-    @delete(
-        f"{path}/{{name:str}}",
-        summary=f"Remove a provider of {whose}",
-        operation_class=described.operation(Description(answer=Removed, is_operators=is_operators)),
-        status_code=200,
-    )
-    async def remove(request: HttpRequest, name: str) -> Response[bytes]:
-        """Ask it no longer. What it cost stays in the books."""
-        await services_of(request).provider_settings.remove(await owner_of(request), name)
-        return success(Removed(name=name))
-
-    return [add, every, change, remove]
+        delete(
+            "/{name:str}",
+            summary=f"Remove a provider of {whose}",
+            operation_id=f"{operations}NameRemove",
+            status_code=200,
+        )(remove_provider),
+    ]
 
 
-def _shown(record: ProviderRecord) -> ShownProvider:
+PROJECT_PROVIDERS = Router(
+    "/projects/providers",
+    route_handlers=_handlers("the key's project", "ApiV1ProjectsProviders"),
+    guards=[requires_admin],
+    dependencies={"owner": Provide(_project, sync_to_thread=False)},
+)
+INSTALLATION_PROVIDERS = Router(
+    "/providers",
+    route_handlers=_handlers("the installation", "ApiV1Providers"),
+    guards=[requires_operator],
+    dependencies={"owner": Provide(_installation, sync_to_thread=False)},
+    security=NEEDS_MASTER_KEY,
+)
+
+
+def _provider_out(record: ProviderRecord) -> ProviderOut:
     provider = record.provider
-    return ShownProvider(
+    return ProviderOut(
         name=provider.name,
         kind=provider.kind,
         base_url=provider.base_url,

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 import msgspec
 
 from api.inference import InferenceResponse
-from api.native.envelope import FailureEnvelope, Stream
+from api.native.envelope import FailureEnvelope
+from api.native.openapi import Stream
 from api.request_context import InferenceRequest
 from domain.canonical.chat import ChatResponse
 from domain.canonical.stream import ChatChunk, replay_chat
-from domain.dialects.native_writer import LastChunk, NativeWriter, error
+from domain.dialects.codec import StreamSummary
+from domain.dialects.native.stream import LastChunk, NativeWriter, error_event
 from domain.errors import GatewayError
 from domain.money import to_usd
 
@@ -39,12 +41,14 @@ class NativeStream:
         latency = datetime.now(UTC) - self._question.received_at
         cost = answer.cost_nano_usd
         yield writer.end(
-            known.usage,
-            to_usd(cost) if cost is not None else None,
-            cached=answer.cache == "HIT",
-            latency_ms=max(0, round(latency.total_seconds() * 1000)),
+            StreamSummary(
+                usage=answer.receipt.usage,
+                cost_usd=to_usd(cost) if cost is not None else None,
+                latency_ms=max(0, round(latency.total_seconds() * 1000)),
+                is_cached=answer.cache == "HIT",
+            )
         )
 
     def error(self, failure: GatewayError, _sent: bytes) -> bytes:
         """See `SurfaceStream`."""
-        return error(failure.code, failure.message, self._question.request_id, failure.details)
+        return error_event(failure.code, failure.message, self._question.request_id, failure.details)

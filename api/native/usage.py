@@ -3,13 +3,16 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
-from litestar import Response, get
-from litestar.handlers import HTTPRouteHandler
-from msgspec import Meta, Struct
+from litestar import get
+from litestar.di import NamedDependency, Provide
+from litestar.params import QueryParameter
+from msgspec import Struct
 
 from api.authentication import Caller
-from api.native.envelope import Described, Description, success
-from api.requests import HttpRequest, caller_of, query_of, services_of
+from api.guards import requires_key
+from api.native.envelope import Success
+from api.native.validation import declared_query
+from api.services import Services
 from domain.budget import PERIODS, Scope, day_of
 from domain.errors import Forbidden, InvalidRequest
 from domain.money import NanoUsd
@@ -20,131 +23,116 @@ from projections.freshness import wait_until_folded
 from projections.usage_reports import GROUPS, METADATA_PREFIX, CostReport, UsageStats, cost_report, usage_stats
 
 MAX_DAYS = 3_660
-Days = Annotated[int, Meta(ge=1, le=MAX_DAYS)]
+_GROUP_BY = f"^({'|'.join(GROUPS)}|metadata\\.[^\\x00]+)$"
 
 
-class StatsQuery(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class StatsQuery(Struct, frozen=True, kw_only=True):
     """`days` counts today; `keyId` narrows an admin's view."""
 
-    days: Days = 30
-    key_id: str | None = None
+    days: Annotated[int, QueryParameter(ge=1, le=MAX_DAYS)] = 30
+    key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
 
 
-class CostsQuery(StatsQuery, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class CostsQuery(StatsQuery, frozen=True, kw_only=True):
     """And what the costs are broken down by."""
 
-    group_by: Annotated[str, Meta(extra_json_schema={"pattern": f"^({'|'.join(GROUPS)}|metadata\\.[^\\x00]+)$"})] = (
-        "model"
-    )
+    group_by: Annotated[str, QueryParameter(name="groupBy", schema_extra={"pattern": _GROUP_BY})] = "model"
 
 
-class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """No parameters."""
-
-
-class Windows(Struct, kw_only=True):
+class BudgetWindowsOut(Struct, kw_only=True):
     """A budget's windows; null where there is no limit."""
 
     daily: BudgetStatus | None
     monthly: BudgetStatus | None
 
 
-class ProjectWindows(Windows, kw_only=True, rename="camel"):
+class ProjectWindowsOut(BudgetWindowsOut, kw_only=True, rename="camel"):
     """A project's windows, which all its keys share."""
 
     installation_daily: BudgetStatus | None
     """For requests under the installation's credentials. All that the project takes of a day counts in it."""
 
 
-class BudgetView(Windows, kw_only=True):
+class BudgetOut(BudgetWindowsOut, kw_only=True):
     """The calling key's windows, and beside them its project's."""
 
-    project: ProjectWindows
+    project: ProjectWindowsOut
 
 
-def routes(described: Described) -> list[HTTPRouteHandler]:
-    """The routes of usage."""
+@get(
+    "/usage/stats",
+    summary="Usage over days",
+    operation_id="ApiV1UsageStatsStats",
+    guards=[requires_key, declared_query],
+    dependencies={"period": Provide(StatsQuery, sync_to_thread=False)},
+)
+async def get_usage(
+    period: NamedDependency[StatsQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[UsageStats]:
+    """Show totals and days; a member sees its own key, an admin the project."""
+    await wait_until_folded(services.pool, "usage", project_id=caller.project_id)
+    first, last = _span(period)
+    key_id = visible_key(caller, period.key_id)
+    return Success(data=await usage_stats(services.pool, caller.project_id, key_id, first, last))
 
-    @get(
-        "/usage/stats",
-        summary="Usage over days",
-        operation_class=described.operation(Description(query=StatsQuery, answer=UsageStats)),
-    )
-    async def stats(request: HttpRequest) -> Response[bytes]:
-        """Show totals and days; a member sees its own key, an admin the project."""
-        caller = await caller_of(request)
-        query = query_of(request, StatsQuery)
-        pool = services_of(request).pool
-        await wait_until_folded(pool, "usage", project_id=caller.project_id)
-        first, last = _span(query)
-        return success(await usage_stats(pool, caller.project_id, visible_key(caller, query.key_id), first, last))
 
-    @get(
-        "/usage/costs",
-        summary="Costs over days, broken down",
-        operation_class=described.operation(Description(query=CostsQuery, answer=CostReport)),
-    )
-    async def costs(request: HttpRequest) -> Response[bytes]:
-        """Show costs by model, provider, key, day, operation or a name in the metadata."""
-        caller = await caller_of(request)
-        query = query_of(request, CostsQuery)
-        by_metadata = query.group_by.startswith(METADATA_PREFIX) and len(query.group_by) > len(METADATA_PREFIX)
-        if query.group_by not in GROUPS and not by_metadata:
-            raise InvalidRequest(
-                f"`groupBy` is {query.group_by!r}: allowed are {', '.join(GROUPS)} and metadata.NAME", field="groupBy"
-            )
-        pool = services_of(request).pool
-        await wait_until_folded(pool, "usage", "requests", project_id=caller.project_id)
-        first, last = _span(query)
-        key_id = visible_key(caller, query.key_id)
-        return success(await cost_report(pool, caller.project_id, key_id, first, last, query.group_by))
-
-    @get(
-        "/usage/budget",
-        summary="The key's budget",
-        operation_class=described.operation(Description(query=NoQuery, answer=BudgetView)),
-    )
-    async def budget(request: HttpRequest) -> Response[bytes]:
-        """Show what of the calling key's budget is spent, assumed, held and left."""
-        caller = await caller_of(request)
-        query_of(request, NoQuery)
-        pool = services_of(request).pool
-        await wait_until_folded(pool, "budgets", project_id=caller.project_id)
-        today = day_of(datetime.now(UTC))
-        settings = caller.settings
-        mine = await _windows(
-            pool,
-            "key",
-            caller.key_id,
-            today,
-            (settings.daily_budget_nano_usd, settings.monthly_budget_nano_usd),
+@get(
+    "/usage/costs",
+    summary="Costs over days, broken down",
+    operation_id="ApiV1UsageCostsCosts",
+    guards=[requires_key, declared_query],
+    dependencies={"period": Provide(CostsQuery, sync_to_thread=False)},
+)
+async def get_costs(
+    period: NamedDependency[CostsQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[CostReport]:
+    """Show costs by model, provider, key, day, operation or a name in the metadata."""
+    group_by = period.group_by
+    by_metadata = group_by.startswith(METADATA_PREFIX) and len(group_by) > len(METADATA_PREFIX)
+    if group_by not in GROUPS and not by_metadata:
+        raise InvalidRequest(
+            f"`groupBy` is {group_by!r}: allowed are {', '.join(GROUPS)} and metadata.NAME", field="groupBy"
         )
-        project = await keys.project(pool, caller.project_id)
-        assert project is not None, "a key has a project"
-        shared = await _windows(
-            pool,
-            "project",
-            caller.project_id,
-            today,
-            (project.daily_budget_nano_usd, project.monthly_budget_nano_usd),
-        )
-        installation = await _windows(
-            pool, "project", caller.project_id, today, (project.installation_daily_budget_nano_usd, None)
-        )
-        windows = ProjectWindows(daily=shared.daily, monthly=shared.monthly, installation_daily=installation.daily)
-        return success(BudgetView(daily=mine.daily, monthly=mine.monthly, project=windows))
+    await wait_until_folded(services.pool, "usage", "requests", project_id=caller.project_id)
+    first, last = _span(period)
+    key_id = visible_key(caller, period.key_id)
+    return Success(data=await cost_report(services.pool, caller.project_id, key_id, first, last, group_by))
 
-    return [stats, costs, budget]
+
+@get(
+    "/usage/budget",
+    summary="The key's budget",
+    operation_id="ApiV1UsageBudgetBudget",
+    guards=[requires_key, declared_query],
+)
+async def get_budget(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[BudgetOut]:
+    """Show what of the calling key's budget is spent, assumed, held and left."""
+    pool = services.pool
+    await wait_until_folded(pool, "budgets", project_id=caller.project_id)
+    today, settings, project_id = day_of(datetime.now(UTC)), caller.settings, caller.project_id
+    key_limits = (settings.daily_budget_nano_usd, settings.monthly_budget_nano_usd)
+    key_windows = await _windows(pool, "key", caller.key_id, today, key_limits)
+    project = await keys.project(pool, project_id)
+    assert project is not None, "a key has a project"
+    project_limits = (project.daily_budget_nano_usd, project.monthly_budget_nano_usd)
+    shared = await _windows(pool, "project", project_id, today, project_limits)
+    installation_limits = (project.installation_daily_budget_nano_usd, None)
+    installation = await _windows(pool, "project", project_id, today, installation_limits)
+    windows = ProjectWindowsOut(daily=shared.daily, monthly=shared.monthly, installation_daily=installation.daily)
+    return Success(data=BudgetOut(daily=key_windows.daily, monthly=key_windows.monthly, project=windows))
+
+
+HANDLERS = (get_usage, get_costs, get_budget)
 
 
 async def _windows(
     pool: Pool, scope: Scope, scope_id: str, today: date, limits: tuple[NanoUsd | None, NanoUsd | None]
-) -> Windows:
+) -> BudgetWindowsOut:
     daily, monthly = [
         status(limit, await balance_of(pool, scope, scope_id, period, today), period, today)
         for period, limit in zip(PERIODS, limits, strict=True)
     ]
-    return Windows(daily=daily, monthly=monthly)
+    return BudgetWindowsOut(daily=daily, monthly=monthly)
 
 
 def visible_key(caller: Caller, key_id: str | None) -> str | None:

@@ -18,7 +18,7 @@ from api.vendors.errors import (
     openai_error,
     openai_http_error,
 )
-from domain.dialects.served import in_snake_case
+from domain.dialects.openai.request import in_snake_case
 from domain.errors import BodyTooLarge, GatewayError, InvalidRequest
 
 JSON = "application/json"

@@ -5,11 +5,15 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get
-from litestar.handlers import HTTPRouteHandler
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 from msgspec import Meta, Struct
 
+from api.authentication import Caller
+from api.guards import requires_key
 from api.native.models import usable_models
-from api.requests import HttpRequest, caller_of, query_of, request_id_of, services_of
+from api.requests import HttpRequest, query_of, request_id_of
+from api.services import Services
 from api.vendors.errors import REQUEST_ID_HEADER
 from domain.errors import UnknownModel
 from infra.price_book import ListedModel
@@ -36,43 +40,40 @@ def is_anthropics(request: HttpRequest) -> bool:
     return "anthropic-version" in request.headers
 
 
-def routes() -> list[HTTPRouteHandler]:
-    """The routes."""
-
-    @get("/models")
-    async def every(request: HttpRequest) -> Response[bytes]:
-        """List the models that the key may use."""
-        models = await _usable(request)
-        if is_anthropics(request):
-            return _for_anthropics(request, _anthropic_page(models, query_of(request, _Page)))
-        return _response({"object": "list", "data": [_for_openai(model) for model in models]})
-
-    @get("/models/{model:path}")
-    async def one(request: HttpRequest, model: str) -> Response[bytes]:
-        """Show one model."""
-        found = await _one(request, model.removeprefix("/"))
-        if is_anthropics(request):
-            return _for_anthropics(request, _for_anthropic(found))
-        return _response(_for_openai(found))
-
-    return [every, one]
+@get("/models", guards=[requires_key])
+async def list_models(
+    request: HttpRequest, caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """List the models that the key may use."""
+    models = usable_models(services.prices, caller)
+    if is_anthropics(request):
+        return _for_anthropics(request, _anthropic_page(models, query_of(request, _Page)))
+    return _response({"object": "list", "data": [_for_openai(model) for model in models]})
 
 
-async def _usable(request: HttpRequest) -> list[ListedModel]:
-    caller = await caller_of(request)
-    return usable_models(services_of(request).prices, caller)
+@get("/models/{model:path}", guards=[requires_key])
+async def get_model(
+    request: HttpRequest, model: FromPath[str], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Response[bytes]:
+    """Show one model."""
+    listed = _listed(services, caller, model.removeprefix("/"))
+    if is_anthropics(request):
+        return _for_anthropics(request, _for_anthropic(listed))
+    return _response(_for_openai(listed))
 
 
-async def _one(request: HttpRequest, name: str) -> ListedModel:
+HANDLERS = (list_models, get_model)
+
+
+def _listed(services: Services, caller: Caller, name: str) -> ListedModel:
     """A model by the name that calls are made with: a provider by configuration may have more than are listed."""
-    found = next((model for model in await _usable(request) if model.name == name), None)
-    if found is not None:
-        return found
-    caller, services = await caller_of(request), services_of(request)
-    to = services.inference.route(caller, name)
-    if to.base_url is None or (caller.settings.models is not None and name not in caller.settings.models):
+    listed = next((model for model in usable_models(services.prices, caller) if model.name == name), None)
+    if listed is not None:
+        return listed
+    route = services.inference.route(caller, name)
+    if route.base_url is None or (caller.settings.models is not None and name not in caller.settings.models):
         raise UnknownModel(name)
-    return services.prices.listing(to, datetime.now(UTC))
+    return services.prices.listing(route, datetime.now(UTC))
 
 
 def _anthropic_page(models: list[ListedModel], page: _Page) -> dict[str, Any]:

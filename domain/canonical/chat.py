@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from domain.canonical.usage import AnswerUsage
+
 MAX_MESSAGES = 10_000
 MAX_TOOLS = 512
 MAX_STOP_SEQUENCES = 16
@@ -192,15 +194,6 @@ class Choice(Struct, frozen=True, kw_only=True, rename="camel"):
     index: int
     message: AnswerMessage
     finish_reason: FinishReason | None
-
-
-class AnswerUsage(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Tokens as the caller sees them; `prompt_tokens` includes the cached ones."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    cached_prompt_tokens: int = 0
 
 
 class ChatResponse(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from domain.canonical.chat import AnswerUsage, Name, User
+from domain.canonical.chat import Name, User
+from domain.canonical.usage import AnswerUsage
 
 MAX_INPUTS = 2_048
 MAX_DIMENSIONS = 65_536

@@ -9,7 +9,8 @@ from typing import Literal
 
 from msgspec import UNSET, Struct
 
-from domain.canonical.chat import AnswerMessage, AnswerUsage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
+from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
+from domain.canonical.usage import AnswerUsage
 
 MAX_REPLAY_PIECE_CHARS = 1_024
 """How much text one chunk of a replay carries at most."""

@@ -8,10 +8,14 @@ import re
 
 from msgspec import Struct
 
-from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.errors import UnreadableResponse
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 """One `response.completed` repeats the whole answer, images in base64 included; callers may set less."""
+
+DONE = b"[DONE]"
+"""The data of the last event of OpenAI's streams, and of those that speak alike."""
+DONE_EVENT = b"data: [DONE]\n\n"
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _LONGEST_PARTIAL_BLANK_LINE_BYTES = 2

@@ -200,22 +200,31 @@ async def test_a_plain_request_that_no_worker_has_is_dropped_with_its_caller(
     assert [(event["type"], event["data"]["code"]) for event in left["events"]] == [("RequestFailed", "CALLER_LEFT")]
 
 
-@pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE, MESSAGES_CLAUDE], ids=lambda call: call.name)
-async def test_a_stream_goes_on_for_those_who_ask_the_same(
-    call: StreamCall, streamer: Streamer, upstream: RunningProvider
+@pytest.mark.parametrize(
+    ("call", "followers"),
+    [
+        pytest.param(NATIVE_GPT, [{"stream": True}, {"stream": False}], id="native"),
+        pytest.param(CHAT_CLAUDE, [{"stream": True}, {"stream": False}], id="translated"),
+        pytest.param(CHAT_GPT, [{"stream": True}], id="chat, passed on"),
+        pytest.param(MESSAGES_CLAUDE, [{"stream": True}], id="messages, passed on"),
+    ],
+)
+async def test_a_stream_goes_on_for_its_followers(
+    call: StreamCall, followers: list[dict[str, Any]], streamer: Streamer, upstream: RunningProvider
 ) -> None:
+    calls = upstream.calls
     body = call.body(f"leave others {call.name} [[pace=100]]")
     cached = {"x-gateway-cache": "on"}
     async with streamer.opened(call, body, **cached) as leading:
         await first_delta(leading)
-        following = asyncio.create_task(streamer.read(call, body, **cached))
-        plain = asyncio.create_task(streamer.read(call, body | {"stream": False}, **cached))
+        following = [asyncio.create_task(streamer.read(call, body | fields, **cached)) for fields in followers]
         await asyncio.sleep(0.3)  # they follow
         leading.close()
-    (_, stream), (status, _) = await asyncio.gather(following, plain)
-    assert (text_in(stream)[:9], status) == ("answer to", 200)
-    extra_cost_field = await charge_for(upstream, body_prompt(body))
-    assert extra_cost_field["end"] == "whole"
+    answers = await asyncio.gather(*following)
+    assert {status for status, _ in answers} == {200}
+    assert text_in(answers[0][1])[:9] == "answer to"
+    charged = await charge_for(upstream, body_prompt(body))
+    assert (charged["end"], upstream.calls) == ("whole", calls + 1)
 
 
 async def test_a_stream_ends_once_all_have_left_who_asked_for_it(streamer: Streamer, upstream: RunningProvider) -> None:

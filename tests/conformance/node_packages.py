@@ -38,8 +38,8 @@ class NodePackages:
             NodeMissingError: there is no Node, or npm cannot install the packages.
 
         """
-        node = _node()
-        _install()
+        node = find_node()
+        install()
         command = [node, "main.mjs"]
         process = subprocess.Popen(
             command, cwd=DIRECTORY, env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
@@ -62,7 +62,13 @@ class NodePackages:
         self._process.wait(STOP_TIMEOUT_S)
 
 
-def _node() -> str:
+def find_node() -> str:
+    """The path of a Node that is new enough.
+
+    Raises:
+        NodeMissingError: there is none.
+
+    """
     node = shutil.which("node")
     if node is None:
         raise NodeMissingError("Node is not installed: the npm packages are not tried")
@@ -73,8 +79,13 @@ def _node() -> str:
     return node
 
 
-def _install() -> None:
-    """Install the packages next to their `package.json`, unless what that says is installed already."""
+def install() -> None:
+    """Install the packages next to their `package.json`, unless what that says is installed already.
+
+    Raises:
+        NodeMissingError: npm cannot install them.
+
+    """
     wanted = hashlib.sha256((DIRECTORY / "package.json").read_bytes()).hexdigest()
     installed = DIRECTORY / "node_modules" / ".installed"
     if installed.exists() and installed.read_text() == wanted:

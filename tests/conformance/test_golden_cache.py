@@ -1,4 +1,4 @@
-"""A cached answer replays as a stream, and a streamed answer is served from the cache as JSON, each with all of it."""
+"""What the cache serves: a passed-through answer as it came, streamed or whole; a canonical answer in either form."""
 
 import json
 from typing import Any
@@ -50,14 +50,53 @@ EVERY: dict[str, tuple[str, dict[str, Any]]] = {
     "native-of-echo": (NATIVE, native("Hello, echo!", model="echo")),
 }
 
+CANONICAL = [name for name in EVERY if "-of-" in name]
+PASSED_THROUGH = [name for name in EVERY if "-of-" not in name]
+
 
 @pytest.fixture
 def both(session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client) -> Both:
     return Both(session, gateway, upstream, client)
 
 
-@pytest.mark.parametrize("name", EVERY)
-async def test_a_cached_answer_replays_as_a_stream_with_all_of_it(
+@pytest.mark.parametrize("name", PASSED_THROUGH)
+async def test_a_stream_is_replayed_as_it_came(both: Both, upstream: RunningProvider, name: str) -> None:
+    path, asked = EVERY[name]
+    first = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    calls = upstream.calls
+    second = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    assert [seen.headers["x-gateway-cache"] for seen in (first, second)] == ["MISS", "HIT"]
+    assert (second.own, second.costs, upstream.calls) == (first.own, first.costs, calls)
+    assert (second.content_type, second.costs) == ("text/event-stream", 1)
+    assert (from_stream(path, first.body).cost > 0, from_stream(path, second.body).cost) == (True, 0)
+
+
+@pytest.mark.parametrize("name", PASSED_THROUGH)
+async def test_an_answer_in_one_piece_is_served_as_it_came(both: Both, upstream: RunningProvider, name: str) -> None:
+    path, asked = EVERY[name]
+    first = await both.through(path, written(without_options(asked)), **CACHE)
+    calls = upstream.calls
+    second = await both.through(path, written(without_options(asked) | {"stream": False}), **CACHE)
+    assert [seen.headers["x-gateway-cache"] for seen in (first, second)] == ["MISS", "HIT"]
+    assert (second.own, second.content_type, upstream.calls) == (first.own, "application/json", calls)
+    assert (from_json(path, first.body).cost > 0, from_json(path, second.body).cost) == (True, 0)
+
+
+@pytest.mark.parametrize("name", PASSED_THROUGH)
+async def test_a_stream_and_an_answer_in_one_piece_are_different_entries(
+    both: Both, upstream: RunningProvider, name: str
+) -> None:
+    path, asked = EVERY[name]
+    calls = upstream.calls
+    stream, whole = written(asked | {"stream": True}), written(without_options(asked))
+    seen = [await both.through(path, body, **CACHE) for body in (stream, whole, stream, whole)]
+    assert [one.headers["x-gateway-cache"] for one in seen] == ["MISS", "MISS", "HIT", "HIT"]
+    assert [one.content_type for one in seen] == ["text/event-stream", "application/json"] * 2
+    assert upstream.calls == calls + 2
+
+
+@pytest.mark.parametrize("name", CANONICAL)
+async def test_a_canonical_answer_is_served_as_a_stream_with_all_of_it(
     both: Both, upstream: RunningProvider, name: str
 ) -> None:
     path, asked = EVERY[name]
@@ -72,8 +111,8 @@ async def test_a_cached_answer_replays_as_a_stream_with_all_of_it(
     assert (whole.is_cached, replayed.is_cached) in ((False, True), (None, None))
 
 
-@pytest.mark.parametrize("name", EVERY)
-async def test_a_streamed_answer_is_served_from_the_cache_in_one_piece_with_all_of_it(
+@pytest.mark.parametrize("name", CANONICAL)
+async def test_a_canonical_stream_is_served_in_one_piece_with_all_of_it(
     both: Both, upstream: RunningProvider, name: str
 ) -> None:
     path, asked = EVERY[name]
@@ -98,10 +137,29 @@ async def test_a_streamed_answer_is_served_from_the_cache_in_one_piece_with_all_
 @pytest.mark.parametrize("name", ["chat-text", "chat-of-claude-text"])
 async def test_a_replay_shows_usage_only_to_who_asked_for_it(both: Both, name: str) -> None:
     path, asked = EVERY[name]
-    await both.through(path, written(asked | {"stream": True}), **CACHE)
-    replayed = await both.through(path, written(without_options(asked) | {"stream": True}), **CACHE)
+    with_usage, without_usage = written(asked | {"stream": True}), written(without_options(asked) | {"stream": True})
+    await both.through(path, with_usage, **CACHE)
+    replayed = await both.through(path, without_usage, **CACHE)
     assert (replayed.headers["x-gateway-cache"], b"usage" in replayed.body) == ("HIT", False)
     assert replayed.body.endswith(b"data: [DONE]\n\n")
+    again = await both.through(path, with_usage, **CACHE)
+    assert (again.headers["x-gateway-cache"], from_stream(path, again.body).cost) == ("HIT", 0)
+
+
+async def test_a_replay_shows_usage_that_the_first_client_did_not_ask_for(both: Both) -> None:
+    path, asked = EVERY["chat-text"]
+    first = await both.through(path, written(without_options(asked) | {"stream": True}), **CACHE)
+    replayed = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    assert (b"usage" in first.body, replayed.headers["x-gateway-cache"]) == (False, "HIT")
+    assert from_stream(path, replayed.body).cost == 0
+
+
+async def test_another_stream_option_asks_for_another_stream(both: Both) -> None:
+    path, asked = EVERY["chat-text"]
+    options = {"include_usage": True, "include_obfuscation": False}
+    bodies = [written(asked | {"stream": True}), written(asked | {"stream": True, "stream_options": options})]
+    seen = [await both.through(path, body, **CACHE) for body in bodies * 2]
+    assert [one.headers["x-gateway-cache"] for one in seen] == ["MISS", "MISS", "HIT", "HIT"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from infra.ids import new_id
 from infra.vault import Vault
 from projections.registry import FOLDED
 from projections.runner import Runner
+from tests.jobs import make_identity
 
 START = datetime(2026, 3, 30, 23, 59, tzinfo=UTC)
 
@@ -82,16 +83,16 @@ class RealLedger:
     async def append(self, attempt: Attempt, version: int, *events: Event) -> None:
         await self.log.append(
             Commit(
-                stream=request_stream(attempt.request_id),
+                stream=request_stream(attempt.identity.request_id),
                 expected_version=version,
-                project_id=attempt.project_id,
+                project_id=attempt.identity.project_id,
                 at=self.clock() if self.clock else datetime.now(UTC),
                 events=events,
             )
         )
 
     async def history(self, made: Attempt) -> list[Event]:
-        return [stored.event for stored in await self.log.read_stream(request_stream(made.request_id))]
+        return [stored.event for stored in await self.log.read_stream(request_stream(made.identity.request_id))]
 
     async def balance(self, key_id: str) -> tuple[int, int]:
         """What a key has spent, and what is assumed, over all its days."""
@@ -116,14 +117,9 @@ def attempt(project_id: str, key_id: str, **fields: Any) -> Attempt:
     return Attempt(
         **(
             {
-                "request_id": new_id("req"),
-                "project_id": project_id,
-                "key_id": key_id,
-                "operation": "chat",
-                "model": "echo",
-                "provider": "echo",
-                "upstream_model": "echo",
-                "metadata": None,
+                "identity": make_identity(
+                    request_id=fields.pop("request_id", None) or new_id("req"), project_id=project_id, key_id=key_id
+                ),
                 "cache_key": None,
                 "reply_to": "reply.tests.1",
                 "admitted_at": now,
@@ -151,22 +147,10 @@ def ask(wanted: Attempt, *, hold: int | None = 0, **fields: Any) -> AdmissionReq
     )
 
 
-def _of_attempt(made: Attempt, number: int) -> dict[str, Any]:
-    return {
-        "request_id": made.request_id,
-        "key_id": made.key_id,
-        "operation": made.operation,
-        "model": made.model,
-        "provider": made.provider,
-        "attempt": number,
-        "upstream_model": made.upstream_model,
-    }
-
-
 def completed(made: Attempt, number: int = 1) -> RequestCompleted:
     return RequestCompleted(
-        **_of_attempt(made, number),
-        answered_by=made.upstream_model,
+        **made.identity.attempt_fields(number),
+        answered_by=made.identity.upstream_model,
         response_id="r",
         usage=TokenUsage(input=1, output=1),
         latency_ms=1,
@@ -178,7 +162,7 @@ def completed(made: Attempt, number: int = 1) -> RequestCompleted:
 
 def cost(made: Attempt, amount: int, *, hold: int, day: date, tokens: int = 0, number: int = 1) -> CostIncurred:
     return CostIncurred(
-        **_of_attempt(made, number),
+        **made.identity.attempt_fields(number),
         cost_nano_usd=NanoUsd(amount),
         price=None,
         breakdown=CostBreakdown(
@@ -192,7 +176,7 @@ def cost(made: Attempt, amount: int, *, hold: int, day: date, tokens: int = 0, n
 
 def failed(made: Attempt, *, hold: int, day: date, number: int = 1) -> AttemptFailed:
     return AttemptFailed(
-        **_of_attempt(made, number),
+        **made.identity.attempt_fields(number),
         code="PROVIDER_UNAVAILABLE",
         message="down",
         hold_nano_usd=NanoUsd(hold),
@@ -202,5 +186,5 @@ def failed(made: Attempt, *, hold: int, day: date, number: int = 1) -> AttemptFa
 
 def lost(made: Attempt, *, hold: int, day: date, number: int = 1) -> AttemptLost:
     return AttemptLost(
-        **_of_attempt(made, number), reason="worker_lost", assumed_nano_usd=NanoUsd(hold), budget_day=day
+        **made.identity.attempt_fields(number), reason="worker_lost", assumed_nano_usd=NanoUsd(hold), budget_day=day
     )

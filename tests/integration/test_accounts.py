@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from api.accounts import Accounts
 from api.authentication import MAX_AGE_S, Authenticator
+from domain.dialects.registry import DIALECTS
 from domain.errors import NotFound, Unauthorized
 from domain.events import KeySettings
 from infra.blobs import Blobs
@@ -108,7 +109,9 @@ async def test_what_lies_at_a_provider_is_asked_for_under_no_credential_that_pro
 ) -> None:
     made = await accounts.create_project("names a file", own)
     keys = ProviderKeys(ledger.pool, vault, {"openai": "sk-of-the-installation"})
-    calls = ProviderCalls(providers={}, keys=keys, base_urls={}, blobs=Blobs(ledger.pool, ledger.log, vault))
+    calls = ProviderCalls(
+        providers={}, dialects=DIALECTS, keys=keys, base_urls={}, blobs=Blobs(ledger.pool, ledger.log, vault)
+    )
     job = make_job(
         project_id=made.project_id,
         operation="responses",

@@ -110,20 +110,20 @@ async def test_whoever_listens_is_told_of_the_answers_given(
 def giving(made: Attempt) -> Commit:
     """The event of giving an answer that is at hand."""
     served = RequestServedFromCache(
-        request_id=made.request_id,
-        key_id=made.key_id,
-        operation=made.operation,
-        model=made.model,
-        provider=made.provider,
+        request_id=made.identity.request_id,
+        key_id=made.identity.key_id,
+        operation=made.identity.operation,
+        model=made.identity.model,
+        provider=made.identity.provider,
         origin_request_id="req_origin",
         usage=TokenUsage(input=3),
         saved_nano_usd=NanoUsd(5),
         latency_ms=1,
     )
     return Commit(
-        stream=request_stream(made.request_id),
+        stream=request_stream(made.identity.request_id),
         expected_version=0,
-        project_id=made.project_id,
+        project_id=made.identity.project_id,
         at=made.admitted_at,
         events=(served,),
     )
@@ -197,7 +197,9 @@ async def test_equal_questions_have_one_leader_over_all_processes(
     key = await ledger.new_key(project)
     asks = [ask(attempt(project, key, cache_key=KEY), hold=5) for _ in range(100)]
     decisions = await asyncio.gather(*(processes[n % 4].admit(one) for n, one in enumerate(asks)))
-    leaders = [one.attempt.request_id for one, d in zip(asks, decisions, strict=True) if d.outcome == "admitted"]
+    leaders = [
+        one.attempt.identity.request_id for one, d in zip(asks, decisions, strict=True) if d.outcome == "admitted"
+    ]
     assert len(leaders) == 1
     assert {d.origin for d in decisions if d.outcome == "coalesced"} <= set(leaders)
     assert await ledger.held(key) == 5
@@ -224,7 +226,7 @@ async def test_a_cached_answer_is_found_while_it_is_new_enough(ledger: RealLedge
     async def outcome(min_created_at: datetime | None, at: datetime) -> tuple[str, str | None]:
         wanted = attempt(project, key, cache_key=KEY, now=at)
         decision = await ledger.admission.admit(ask(wanted, min_created_at=min_created_at))
-        await ledger.admission.drop(wanted.request_id)
+        await ledger.admission.drop(wanted.identity.request_id)
         return decision.outcome, decision.origin
 
     assert await outcome(now - timedelta(minutes=6), now) == ("hit", "req_origin")
@@ -239,17 +241,19 @@ async def test_an_attempt_is_claimed_once(database_url: str, ledger: RealLedger,
     await ledger.admission.admit(ask(wanted, hold=3))
     other = Claims(HeldConnection(database_url, name="tests"), ledger.pool, worker="other")
     claims = await asyncio.gather(
-        ledger.claims.claim(wanted.request_id, 1), other.claim(wanted.request_id, 2), other.claim(wanted.request_id, 3)
+        ledger.claims.claim(wanted.identity.request_id, 1),
+        other.claim(wanted.identity.request_id, 2),
+        other.claim(wanted.identity.request_id, 3),
     )
     await other.close()
     won = [one for one in claims if one is not None]
     assert [(claim.attempt, claim.hold_nano_usd) for claim in won] == [(1, 3)]
-    assert not await ledger.admission.drop(wanted.request_id)
+    assert not await ledger.admission.drop(wanted.identity.request_id)
 
 
 async def _claimed(ledger: RealLedger, wanted: Attempt, hold: int) -> None:
     assert (await ledger.admission.admit(ask(wanted, hold=hold))).outcome == "admitted"
-    assert await ledger.claims.claim(wanted.request_id, 1) is not None
+    assert await ledger.claims.claim(wanted.identity.request_id, 1) is not None
 
 
 async def test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(ledger: RealLedger, project: str) -> None:
@@ -259,7 +263,7 @@ async def test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(le
     assert await ledger.claims.admit_next(wanted, 2, 2, 40, today()) is not None  # type: ignore[arg-type]
     assert await ledger.held(key) == 80
     follower = await ledger.admission.admit(ask(attempt(project, key, cache_key=KEY), hold=40))
-    assert (follower.outcome, follower.origin) == ("coalesced", wanted.request_id)
+    assert (follower.outcome, follower.origin) == ("coalesced", wanted.identity.request_id)
     assert await ledger.claims.admit_next(wanted, 2, 3, 40, today()) is None  # type: ignore[arg-type]
     assert await ledger.claims.admit_next(wanted, 3, 1, 40, today()) is None  # type: ignore[arg-type]
     with pytest.raises(BudgetExhausted):

@@ -7,6 +7,7 @@ import pytest
 
 from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, Accounts
 from api.authentication import Authenticator
+from domain.dialects.registry import DIALECTS
 from domain.limits import INSTALLATION_WINDOW
 from domain.money import NanoUsd
 from infra.admission import Attempt, BudgetExhausted
@@ -52,7 +53,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     assert (await ledger.admission.admit(ask(held, hold=60))).outcome == "admitted"
     waiting = await ledger.admission.admit(ask(shared(project, second), hold=60))
     assert (waiting.outcome, waiting.window and waiting.window.name) == ("budget_held", INSTALLATION_WINDOW)
-    assert await ledger.claims.claim(held.request_id, 1)
+    assert await ledger.claims.claim(held.identity.request_id, 1)
     today = datetime.now(UTC).date()
     with pytest.raises(BudgetExhausted):
         await ledger.claims.admit_next(held, 2, 2, NanoUsd(60), today)
@@ -69,7 +70,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     own, fits = attempt(project, second), shared(project, second)
     assert (await ledger.admission.admit(ask(own, hold=10**9))).outcome == "admitted"
     assert (await ledger.admission.admit(ask(shared(other, bystander), hold=10**9))).outcome == "admitted"
-    assert await ledger.admission.drop(own.request_id)
+    assert await ledger.admission.drop(own.identity.request_id)
     admitted = await ledger.admission.admit(ask(fits, hold=40))
     assert (admitted.outcome, admitted.limit_status.budget_left_nano_usd) == ("admitted", 0)
 
@@ -130,7 +131,9 @@ async def test_a_request_admitted_under_the_projects_own_key_is_made_under_no_ot
 ) -> None:
     made = await accounts.create_project("keyless", {"openai": OWN_KEY}, installation_daily_budget_nano_usd=BUDGET)
     access = ProviderKeys(ledger.pool, vault, {"openai": SHARED_KEY})
-    calls = ProviderCalls(providers={}, keys=access, base_urls={}, blobs=Blobs(ledger.pool, ledger.log, vault))
+    calls = ProviderCalls(
+        providers={}, dialects=DIALECTS, keys=access, base_urls={}, blobs=Blobs(ledger.pool, ledger.log, vault)
+    )
     openai = {"provider": "openai", "kind": "openai", "model": "gpt-4o-mini", "upstream_model": "gpt-4o-mini"}
     canonical = b'{"messages": [{"role": "user", "content": "x"}], "model": "gpt-4o-mini"}'
     job = make_job(project_id=made.project_id, body=canonical, needs_own_credential=True, **openai)

@@ -9,16 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
-from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.provider_response import ProviderResponse
+from domain.canonical.chat import ChatRequest, UserMessage
+from domain.dialects.registry import DIALECTS
 from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
 from domain.job_result import Failure, Receipt
 from domain.pricing import ClassPrices, Price
 from domain.sanitize import MAX_MESSAGE_CHARS
-from domain.tokens import TokenUsage
 from infra.admission import Attempt, Claim
 from infra.blobs import Blobs
 from infra.cancellations import CancellationListener
@@ -53,18 +51,16 @@ class CountingProvider:
         if not waits:
             self.go_on.set()
 
-    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> ProviderResponse:
+    async def send(self, _content: bytes, _call: ProviderCall) -> bytes:
         self.calls += 1
         number = self.calls
         await self.go_on.wait()
         if number <= self._fails:
             raise ProviderUnavailable("down", provider="echo")
-        return ProviderResponse(
-            answer=_answer(), usage=TokenUsage(input=10, output=20), answered_by="echo", response_id=f"r{number}"
-        )
+        return _completion(response_id=f"r{number}")
 
     @asynccontextmanager
-    async def stream(self, _request: ChatRequest, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(self, _content: bytes, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         self.calls += 1
         raise ProviderUnavailable("down", provider="echo")
         yield
@@ -139,7 +135,11 @@ class Bench:
         self.cancel_on_disconnect = False
         blobs = Blobs(ledger.pool, ledger.log, vault)
         calls = ProviderCalls(
-            providers={"echo": provider}, keys=ProviderKeys(ledger.pool, vault, {}), base_urls={}, blobs=blobs
+            providers={"echo": provider},
+            dialects=DIALECTS,
+            keys=ProviderKeys(ledger.pool, vault, {}),
+            base_urls={},
+            blobs=blobs,
         )
         replies: Any = self.heard  # it listens
         self.attempts: Any = Attempts()
@@ -165,9 +165,7 @@ class Bench:
     def job(self, price: Price | None) -> Job:
         made = self.made
         return make_job(
-            request_id=made.request_id,
-            project_id=made.project_id,
-            key_id=made.key_id,
+            identity=made.identity,
             price=price,
             body=msgspec.json.encode(ChatRequest(messages=[UserMessage(content="x")], model="echo")),
             stream=self.stream,
@@ -212,7 +210,7 @@ async def test_calling_without_a_claim_would_be_noticed(ledger: RealLedger, monk
 async def test_a_job_that_nobody_admitted_is_not_called_for(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
-    assert await ledger.admission.drop(work.made.request_id)
+    assert await ledger.admission.drop(work.made.identity.request_id)
     assert (await work.deliver(1)).acknowledged
     assert provider.calls == 0
 
@@ -241,7 +239,7 @@ async def test_a_failed_attempt_is_made_again_under_a_hold_of_its_own(ledger: Re
     assert provider.calls == 3
     assert await work.kinds() == [AttemptFailed, AttemptFailed, RequestCompleted, CostIncurred]
     await ledger.fold()
-    assert await ledger.held(work.made.key_id) == 0
+    assert await ledger.held(work.made.identity.key_id) == 0
 
 
 async def test_a_later_delivery_declares_a_silent_worker_lost_and_the_late_cost_replaces_it(ledger: RealLedger) -> None:
@@ -258,7 +256,10 @@ async def test_a_later_delivery_declares_a_silent_worker_lost_and_the_late_cost_
     assert sorted(cost.attempt for cost in costs) == [1, 2]
     assert {cost.attempt: cost.replaces_assumed_nano_usd for cost in costs} == {1: HOLD, 2: 0}
     await ledger.fold()
-    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((2 * COST, 0), 0)
+    assert (await ledger.balance(work.made.identity.key_id), await ledger.held(work.made.identity.key_id)) == (
+        (2 * COST, 0),
+        0,
+    )
 
 
 async def test_an_attempt_that_is_still_being_made_is_not_declared_lost(ledger: RealLedger) -> None:
@@ -306,7 +307,7 @@ async def test_for_who_leaves_before_the_call_there_is_none(
     assert isinstance(failed, RequestFailed)
     assert (cost.cost_nano_usd, failed.code) == (0, "CALLER_LEFT")
     await ledger.fold()
-    assert await ledger.held(work.made.key_id) == 0
+    assert await ledger.held(work.made.identity.key_id) == 0
 
 
 async def test_for_who_leaves_between_attempts_no_other_is_made(
@@ -317,13 +318,13 @@ async def test_for_who_leaves_between_attempts_no_other_is_made(
     work.stream = StreamFormat(surface="native")
 
     async def publish_cancel(_wait_s: float) -> None:
-        work.cancellations.note(work.made.request_id, is_caller=True)
+        work.cancellations.note(work.made.identity.request_id, is_caller=True)
 
     monkeypatch.setattr(work.handler, "_sleep", publish_cancel)
     await work.deliver(1)
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, CostIncurred, RequestFailed]
-    assert await ledger.balance(work.made.key_id) == (0, 0)
+    assert await ledger.balance(work.made.identity.key_id) == (0, 0)
 
 
 async def test_a_plain_request_whose_caller_left_before_the_call_makes_none(
@@ -347,7 +348,10 @@ async def test_a_plain_request_whose_caller_left_before_the_call_makes_none(
     assert isinstance(failed, RequestFailed)
     assert (not_made.code, failed.code) == ("CALLER_LEFT", "CALLER_LEFT")
     await ledger.fold()
-    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((0, 0), 0)
+    assert (await ledger.balance(work.made.identity.key_id), await ledger.held(work.made.identity.key_id)) == (
+        (0, 0),
+        0,
+    )
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
@@ -359,7 +363,7 @@ async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
     work.cancel_on_disconnect = is_cancelled
     working = asyncio.create_task(work.deliver(1))
     await eventually(lambda: provider.calls == 1)
-    work.cancellations.note(work.made.request_id, is_caller=True)
+    work.cancellations.note(work.made.identity.request_id, is_caller=True)
     if not is_cancelled:
         provider.go_on.set()
     assert (await working).acknowledged
@@ -367,23 +371,20 @@ async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
     assert await work.kinds() == kinds
     await ledger.fold()
     spent, assumed = (0, HOLD) if is_cancelled else (COST, 0)
-    assert (await ledger.balance(work.made.key_id), await ledger.held(work.made.key_id)) == ((spent, assumed), 0)
+    assert (await ledger.balance(work.made.identity.key_id), await ledger.held(work.made.identity.key_id)) == (
+        (spent, assumed),
+        0,
+    )
 
 
 class HostileProvider(CountingProvider):
     """Says what no read model could hold, in its answer and inside its stream."""
 
-    async def ask(self, _request: ChatRequest | EmbeddingsRequest, _call: ProviderCall) -> ProviderResponse:
-        return ProviderResponse(
-            answer=_answer(),
-            usage=TokenUsage(input=10, output=20),
-            answered_by=POISON,
-            response_id=POISON,
-            finish_reason=POISON,
-        )
+    async def send(self, _content: bytes, _call: ProviderCall) -> bytes:
+        return _completion(response_id=POISON, model=POISON, finish_reason=POISON)
 
     @asynccontextmanager
-    async def stream(self, _request: ChatRequest, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(self, _content: bytes, _call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         async def events() -> AsyncIterator[list[SseEvent]]:
             yield SseParser().feed(sse(msgspec.json.encode({"error": {"message": POISON, "code": POISON}})))
 
@@ -401,18 +402,16 @@ async def test_nothing_that_a_provider_says_stops_the_projector(
     assert (await work.deliver(1)).acknowledged
     assert set(await work.kinds()) == {CostIncurred, ending}
     await ledger.fold()
-    assert await ledger.held(work.made.key_id) == 0
+    assert await ledger.held(work.made.identity.key_id) == 0
     assert max((len(failure.message) for failure in work.heard.failures), default=0) <= MAX_MESSAGE_CHARS
 
 
-def _answer() -> ChatResponse:
-    return msgspec.convert(
+def _completion(*, response_id: str, model: str = "echo", finish_reason: str = "stop") -> bytes:
+    return msgspec.json.encode(
         {
-            "id": "r",
-            "model": "echo",
-            "provider": "echo",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finishReason": "stop"}],
-            "usage": {"promptTokens": 10, "completionTokens": 20, "totalTokens": 30, "cachedPromptTokens": 0},
-        },
-        ChatResponse,
+            "id": response_id,
+            "model": model,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": finish_reason}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 20},
+        }
     )

@@ -98,8 +98,8 @@ class LedgerMachine(RuleBasedStateMachine):
         for one, decision in zip(wanted, decisions, strict=True):
             expected, granted = self.model.decide(
                 RequestContext(
-                    request_id=one.attempt.request_id,
-                    key=one.attempt.key_id,
+                    request_id=one.attempt.identity.request_id,
+                    key=one.attempt.identity.key_id,
                     hold=one.hold_nano_usd or 0,
                     floor=one.min_hold_nano_usd,
                     tokens=one.token_bound,
@@ -136,9 +136,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
         made, _, _ = self._take(data)
-        assert self.run(self.real.admission.drop(made.request_id))
-        assert not self.run(self.real.admission.drop(made.request_id))
-        del self.model.rows[made.request_id]
+        assert self.run(self.real.admission.drop(made.identity.request_id))
+        assert not self.run(self.real.admission.drop(made.identity.request_id))
+        del self.model.rows[made.identity.request_id]
 
     @rule(seconds=st.sampled_from([0, 1, 7, 30, 61, 3_600, 24 * 3_600]))
     def wait(self, seconds: int) -> None:
@@ -175,12 +175,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _take(self, data: st.DataObject) -> tuple[Attempt, int, Any]:
         made, hold = self.attempts.pop(data.draw(st.integers(0, len(self.attempts) - 1)))
-        return made, hold, self.model.rows[made.request_id].day
+        return made, hold, self.model.rows[made.identity.request_id].day
 
     def _end(self, made: Attempt, amount: int, tokens: int | None, *events: Any) -> None:
         self.run(self.real.append(made, 0, *events))
         self.run(self.real.fold())
-        self.model.settle(made.request_id, amount, tokens)
+        self.model.settle(made.identity.request_id, amount, tokens)
 
 
 def _settings(limits: Limits) -> dict[str, Any]:

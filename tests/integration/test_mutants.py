@@ -92,7 +92,7 @@ async def an_outcome_releases_its_own_attempt_only(ledger: RealLedger, project: 
     key = await ledger.new_key(project)
     first = attempt(project, key)
     await ledger.admission.admit(ask(first, hold=40))
-    assert await ledger.claims.claim(first.request_id, 1)
+    assert await ledger.claims.claim(first.identity.request_id, 1)
     assert await ledger.claims.admit_next(first, 2, 2, 40, today())  # type: ignore[arg-type]
     await ledger.append(first, 0, lost(first, hold=40, day=today()))
     await ledger.fold()

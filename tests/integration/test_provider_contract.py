@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
+import msgspec
 import pytest
 
 from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
-from domain.dialects.provider_response import ProviderResponse
+from domain.dialects.anthropic.codec import AnthropicMessages
+from domain.dialects.codec import ProviderResponse
+from domain.dialects.openai.codec import OpenAiChat
+from domain.dialects.registry import PROVIDER_KINDS
 from domain.errors import (
     ProviderCredentials,
     ProviderError,
@@ -19,13 +23,20 @@ from domain.errors import (
 )
 from domain.routing import ANTHROPIC, ECHO, OPENAI
 from infra.outbound import AddressRefused
+from tests.jobs import make_identity
 from tests.provider.running import RunningProvider
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS
 from workers.providers.sessions import Sessions
 
 MODELS = {OPENAI: "gpt-4o-mini", ANTHROPIC: "claude-3-haiku-20240307", ECHO: "echo"}
+CODECS = {OPENAI: OpenAiChat(), ANTHROPIC: AnthropicMessages(), ECHO: OpenAiChat()}
 REMOTE = sorted(set(PROVIDERS) - {ECHO})
+
+
+def render(kind: str, prompt: str, *, is_stream: bool = False) -> bytes:
+    request = ChatRequest(messages=[UserMessage(content=prompt)])
+    return CODECS[kind].render_request(request, "m", is_stream=is_stream)
 
 
 @pytest.fixture(params=sorted(PROVIDERS))
@@ -47,26 +58,25 @@ class RequestContext:
     async def __call__(
         self, prompt: str, *, timeout_s: float = 10, key: str | None = "sk-canary", address: str | None = None
     ) -> ProviderResponse:
+        codec = CODECS[self.name]
         call = ProviderCall(
-            provider=self.name,
-            operation="chat",
-            upstream_model=MODELS[self.name],
+            identity=make_identity(provider=self.name, upstream_model=MODELS[self.name]),
+            path=codec.path,
             credential=Credential(key, address or self.addresses.get(self.name)) if key else None,
             timeout_s=timeout_s,
         )
-        return await self.adapter.ask(
-            ChatRequest(messages=[UserMessage(content=prompt)], model=MODELS[self.name]), call
-        )
+        request = ChatRequest(messages=[UserMessage(content=prompt)], model=MODELS[self.name])
+        body = await self.adapter.send(codec.render_request(request, MODELS[self.name], is_stream=False), call)
+        return codec.parse_response(body, model=MODELS[self.name], provider=self.name)
 
 
 def test_every_listed_provider_is_tested() -> None:
-    assert set(MODELS) == set(PROVIDERS)
+    assert set(MODELS) == set(PROVIDERS) == set(PROVIDER_KINDS)
 
 
 async def test_an_answer_has_a_text_an_end_and_its_tokens(asked: RequestContext, provider: RunningProvider) -> None:
     found = await asked("hello [[tokens=70/30]] [[cached=20]]")
-    assert isinstance(found.answer, ChatResponse)
-    (choice,) = found.answer.choices
+    (choice,) = msgspec.json.decode(found.body, type=ChatResponse).choices
     assert choice.message.content
     assert (choice.finish_reason, found.finish_reason) == ("stop", "stop")
     assert found.response_id
@@ -141,15 +151,14 @@ async def test_an_address_that_callers_gave_is_called_only_where_it_is_public(
     sessions = Sessions(allow_loopback=allow_loopback)
     address = provider.openai_base_url.replace("127.0.0.1", host)
     call = ProviderCall(
-        provider="named",
-        operation="chat",
-        upstream_model="m",
+        identity=make_identity(provider="named", upstream_model="m"),
+        path="/chat/completions",
         credential=Credential("sk-canary", address, is_callers=True),
         timeout_s=10,
     )
-    asking = PROVIDERS[OPENAI](sessions).ask(ChatRequest(messages=[UserMessage(content="x")]), call)
+    asking = PROVIDERS[OPENAI](sessions).send(render(OPENAI, "x"), call)
     if allow_loopback:
-        assert (await asking).usage.total_tokens > 0
+        assert OpenAiChat().meter_response(await asking).usage.total_tokens > 0
     else:
         with pytest.raises(ProviderUnavailable, match=r"named cannot be reached: .*LOOPBACK"):
             await asking
@@ -168,12 +177,17 @@ async def test_a_name_that_leads_into_our_own_network_is_not_called() -> None:
 async def test_what_came_before_a_stream_broke_is_given_to_who_reads_late(provider: RunningProvider) -> None:
     sessions = Sessions(allow_loopback=True)
     credential = Credential("sk-canary", provider.openai_base_url)
-    call = ProviderCall(provider="openai", operation="chat", upstream_model="m", credential=credential, timeout_s=10)
-    asked = ChatRequest(messages=[UserMessage(content="[[cut=5]]")])
+    call = ProviderCall(
+        identity=make_identity(provider="openai", upstream_model="m"),
+        path="/chat/completions",
+        credential=credential,
+        timeout_s=10,
+    )
+    content = render(OPENAI, "[[cut=5]]", is_stream=True)
     read: list[bytes] = []
 
     async def read_late() -> None:
-        async with PROVIDERS[OPENAI](sessions).stream(asked, call) as batches:
+        async with PROVIDERS[OPENAI](sessions).stream(content, call) as batches:
             await asyncio.sleep(0.2)
             async for batch in batches:
                 read.extend(event.data for event in batch)
@@ -194,8 +208,13 @@ async def test_an_address_that_callers_gave_is_told_nothing_of_the_environment(
     sessions = Sessions(allow_loopback=True)
     for kind, address in ((OPENAI, provider.openai_base_url), (ANTHROPIC, provider.anthropic_base_url)):
         credential = Credential("sk-callers", address, is_callers=True)
-        call = ProviderCall(provider="named", operation="chat", upstream_model="m", credential=credential, timeout_s=10)
-        await PROVIDERS[kind](sessions).ask(ChatRequest(messages=[UserMessage(content="x")]), call)
+        call = ProviderCall(
+            identity=make_identity(provider="named", upstream_model="m"),
+            path=CODECS[kind].path,
+            credential=credential,
+            timeout_s=10,
+        )
+        await PROVIDERS[kind](sessions).send(render(kind, "x"), call)
     await sessions.close()
     told = provider.requests()
     assert {request.header("authorization") for request in told} == {"Bearer sk-callers"}

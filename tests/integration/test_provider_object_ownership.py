@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.dialects.passthrough.inspect import read_wire
+from domain.dialects.openai.codec import OpenAiResponses
+from domain.dialects.passthrough.inspect import read_passthrough
 from domain.errors import NotFound
 from domain.events import (
     Event,
@@ -22,7 +23,7 @@ from infra.provider_object_ownership import ProviderObjectOwnership
 from tests.integration.ledger import RealLedger
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-GOES_ON = read_wire(b'{"model":"m","input":"x","previous_response_id":"resp_1"}', "openai", "responses")
+GOES_ON = read_passthrough(b'{"model":"m","input":"x","previous_response_id":"resp_1"}', OpenAiResponses())
 CONFIGURED = ProviderConfigured(name="corp", kind="openai", base_url="https://llm.example.com/v1", hint="1234")
 
 

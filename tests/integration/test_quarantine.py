@@ -41,7 +41,7 @@ class Account:
         """A request that was admitted, and answered for so many nano-dollars."""
         made = attempt(self.project, self.key, cache_key=cache_key)
         assert (await self.ledger.admission.admit(ask(made, hold=hold))).outcome == "admitted"
-        assert await self.ledger.claims.claim(made.request_id, 1)
+        assert await self.ledger.claims.claim(made.identity.request_id, 1)
         today = datetime.now(UTC).date()
         await self.ledger.append(made, 0, completed(made), cost(made, amount, hold=hold, day=today))
         return made
@@ -232,7 +232,8 @@ async def test_an_event_that_cannot_be_read_sets_its_project_aside(
     async with ledger.pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL session_replication_role = replica")  # past the refusal of changes
         await connection.execute(
-            "UPDATE events SET data = '{}' WHERE stream = $1 AND type = 'CostIncurred'", f"request-{made.request_id}"
+            "UPDATE events SET data = '{}' WHERE stream = $1 AND type = 'CostIncurred'",
+            f"request-{made.identity.request_id}",
         )
     await ledger.fold()
     (quarantined,) = await quarantined_projects(ledger.pool)
@@ -299,7 +300,7 @@ async def test_overdue_attempts_of_others_are_swept_beside_a_project_set_aside(
     for account in (hostile, bystander):
         made = attempt(account.project, account.key, deadline=past)
         await ledger.admission.admit(ask(made, hold=1))
-        assert await ledger.claims.claim(made.request_id, 1)
+        assert await ledger.claims.claim(made.identity.request_id, 1)
         left.append(made)
 
     async def tell(_subject: str, _failure: object) -> None:

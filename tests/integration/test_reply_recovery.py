@@ -117,18 +117,18 @@ async def test_who_waits_for_what_has_ended_is_told_by_the_log(
     project = await ledger.new_project()
     key = await ledger.new_key(project)
     answered, broken, open_one = (attempt(project, key) for _ in range(3))
-    await sender.send_body(api.inbox.subject(answered.request_id), 1, BODY)
+    await sender.send_body(api.inbox.subject(answered.identity.request_id), 1, BODY)
     await api.inbox.open()
     day = datetime.now(UTC).date()
     end = replace(completed(answered), answer_digest=DIGEST.hex(), answer_bytes=len(BODY))
     await ledger.append(answered, 0, end, cost(answered, 5, hold=5, day=day))
-    late = RequestFailed(**fields_of(broken), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
+    late = RequestFailed(**broken.identity.event_fields(), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
     await ledger.append(broken, 0, late)
     inbox = api.inbox
     with (
-        inbox.expect(answered.request_id) as first,
-        inbox.expect(broken.request_id) as second,
-        inbox.expect(open_one.request_id) as third,
+        inbox.expect(answered.identity.request_id) as first,
+        inbox.expect(broken.identity.request_id) as second,
+        inbox.expect(open_one.identity.request_id) as third,
     ):
         assert await api.recovery.look() == 0, "they have only begun to wait"
         assert await api.recovery.look(is_anew=True) == 3
@@ -143,11 +143,11 @@ async def test_who_waits_for_what_has_ended_is_told_by_the_log(
 async def test_silent_requests_are_looked_up_without_a_reconnect(api: Api, ledger: RealLedger) -> None:
     project = await ledger.new_project()
     made = attempt(project, await ledger.new_key(project))
-    late = RequestFailed(**fields_of(made), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
+    late = RequestFailed(**made.identity.event_fields(), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
     await ledger.append(made, 0, late)
     await api.inbox.open()
     running = asyncio.create_task(api.recovery.run())
-    with api.inbox.expect(made.request_id) as ended:
+    with api.inbox.expect(made.identity.request_id) as ended:
         assert isinstance(await asyncio.wait_for(ended, 30), Failed)
     running.cancel()
 
@@ -191,7 +191,7 @@ async def test_a_job_that_the_queue_holds_back_is_offered_and_put_into_it_if_its
     project = await ledger.new_project()
     made = attempt(project, await ledger.new_key(project))
     assert (await ledger.admission.admit(ask(made, hold=5))).outcome == "admitted"
-    job = make_job(request_id=made.request_id, reply_to=api.inbox.subject(made.request_id))
+    job = make_job(request_id=made.identity.request_id, reply_to=api.inbox.subject(made.identity.request_id))
     claimed, stop = asyncio.Event(), asyncio.Event()
 
     async def handle(taken: Delivery) -> None:
@@ -200,7 +200,7 @@ async def test_a_job_that_the_queue_holds_back_is_offered_and_put_into_it_if_its
 
     worker = asyncio.create_task(run_worker(broker, handle, stop, slots=1))
     watching = asyncio.create_task(api.recovery.run())
-    with api.inbox.expect(made.request_id):
+    with api.inbox.expect(made.identity.request_id):
         api.inbox.keep_job(job)
         await asyncio.wait_for(claimed.wait(), 30)
         jetstream = broker.client.jetstream()
@@ -212,7 +212,7 @@ async def test_a_job_that_the_queue_holds_back_is_offered_and_put_into_it_if_its
         subscription = await jetstream.pull_subscribe_bind(stream=STREAM, consumer="workers-sync")
         (message,) = await subscription.fetch(1, timeout=5)
         assert b"deliveries_before" in message.data
-    await eventually(lambda: api.inbox.job(made.request_id) is None)
+    await eventually(lambda: api.inbox.job(made.identity.request_id) is None)
     watching.cancel()
     stop.set()
     await worker
@@ -225,10 +225,6 @@ async def run_worker(broker: Broker, handle: Handle, stop: asyncio.Event, *, slo
         broker, take=lambda job: pool.take_direct(DirectDelivery(broker, job), handle), is_in_hand=pool.is_in_hand
     )
     await asyncio.gather(pool.run(stop), direct.run(stop))
-
-
-def fields_of(made: object) -> dict[str, object]:
-    return {name: getattr(made, name) for name in ("request_id", "key_id", "operation", "model", "provider")}
 
 
 async def test_an_answer_that_was_paid_for_is_kept_while_the_broker_is_away(tmp_path: Path) -> None:
@@ -259,13 +255,15 @@ async def test_a_look_up_that_fails_does_not_end_the_others(api: Api, ledger: Re
     unreadable = attempt(project, await ledger.new_key(project))
     made = attempt(project, await ledger.new_key(project))
     for one in (unreadable, made):
-        failed = RequestFailed(**fields_of(one), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
+        failed = RequestFailed(**one.identity.event_fields(), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
         await ledger.append(one, 0, failed)
     async with ledger.pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL session_replication_role = replica")  # past the refusal of changes
-        await connection.execute("UPDATE events SET data = '{}' WHERE stream = $1", f"request-{unreadable.request_id}")
+        await connection.execute(
+            "UPDATE events SET data = '{}' WHERE stream = $1", f"request-{unreadable.identity.request_id}"
+        )
     await api.inbox.open()
-    with api.inbox.expect(unreadable.request_id) as never, api.inbox.expect(made.request_id) as ended:
+    with api.inbox.expect(unreadable.identity.request_id) as never, api.inbox.expect(made.identity.request_id) as ended:
         assert await api.recovery.look(is_anew=True) == 2
         assert isinstance(await asyncio.wait_for(ended, 5), Failed)
         assert not never.done()

@@ -90,7 +90,7 @@ async def test_of_equal_questions_in_a_batch_the_first_leads_and_all_others_foll
     decisions = await decide(ledger.admission, *made)
     assert [(one.outcome, one.origin) for one in decisions] == [
         ("admitted", None),
-        *[("coalesced", made[0].request_id)] * 49,
+        *[("coalesced", made[0].identity.request_id)] * 49,
     ]
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 1
 
@@ -102,10 +102,10 @@ async def test_over_two_processes_at_once_one_leads_and_all_others_come_to_follo
     found = await asyncio.gather(decide(ledger.admission, *mine), decide(other_process, *theirs))
     decisions = dict(zip((*mine, *theirs), (*found[0], *found[1]), strict=True))
     leaders = [made for made, decision in decisions.items() if decision.outcome == "admitted"]
-    assert [leader.request_id for leader in leaders] == [await account.leader()]
+    assert [leader.identity.request_id for leader in leaders] == [await account.leader()]
     again = await decide(ledger.admission, *(made for made, one in decisions.items() if one.outcome == "retry"))
     following = [one for one in (*decisions.values(), *again) if one.outcome not in ("admitted", "retry")]
-    assert [(one.outcome, one.origin) for one in following] == [("coalesced", leaders[0].request_id)] * 99
+    assert [(one.outcome, one.origin) for one in following] == [("coalesced", leaders[0].identity.request_id)] * 99
 
 
 async def test_equal_questions_follow_a_leader_from_before_their_batch_whatever_else_is_in_it(
@@ -115,7 +115,7 @@ async def test_equal_questions_follow_a_leader_from_before_their_batch_whatever_
     decisions = await decide(ledger.admission, account.attempt(None), *(account.attempt() for _ in range(3)))
     assert [(one.outcome, one.origin) for one in decisions] == [
         ("admitted", None),
-        *[("coalesced", leader.request_id)] * 3,
+        *[("coalesced", leader.identity.request_id)] * 3,
     ]
 
 
@@ -129,7 +129,7 @@ async def test_one_who_wants_a_fresh_answer_is_not_kept_waiting_by_an_equal_hit(
         ledger.admission.admit(ask(account.attempt())),
     )
     assert [hit.outcome, fresh.outcome, behind.outcome] == ["hit", "admitted", "coalesced"]
-    assert behind.origin == leading.request_id
+    assert behind.origin == leading.identity.request_id
 
 
 async def test_one_who_can_pay_leads_although_an_equal_question_before_it_could_not(
@@ -139,7 +139,7 @@ async def test_one_who_can_pay_leads_although_an_equal_question_before_it_could_
     made = [poor.attempt(), account.attempt(), poor.attempt()]
     refused, leads, follows = await asyncio.gather(*(ledger.admission.admit(ask(one, hold=10)) for one in made))
     assert [refused.outcome, leads.outcome, follows.outcome] == ["budget_spent", "admitted", "coalesced"]
-    assert follows.origin == made[1].request_id
+    assert follows.origin == made[1].identity.request_id
 
 
 async def test_projects_and_questions_share_no_lead(ledger: RealLedger, account: Account) -> None:
@@ -150,8 +150,8 @@ async def test_projects_and_questions_share_no_lead(ledger: RealLedger, account:
         ("admitted", None),
         ("admitted", None),
         ("admitted", None),
-        ("coalesced", made[1].request_id),
-        ("coalesced", made[0].request_id),
+        ("coalesced", made[1].identity.request_id),
+        ("coalesced", made[0].identity.request_id),
     ]
     newcomer = await new_account(ledger)
     assert [one.outcome for one in await decide(ledger.admission, newcomer.attempt())] == ["admitted"]
@@ -164,7 +164,7 @@ async def test_a_request_that_shares_nothing_neither_leads_nor_follows(ledger: R
     assert [one.outcome for one in decisions] == ["admitted"] * 3
     leader = await account.admitted()
     assert [one.outcome for one in await decide(ledger.admission, account.attempt(None))] == ["admitted"]
-    assert await account.leader() == leader.request_id
+    assert await account.leader() == leader.identity.request_id
 
 
 async def test_an_answer_is_a_hit_from_its_own_moment_until_it_expires(ledger: RealLedger, account: Account) -> None:
@@ -173,7 +173,7 @@ async def test_an_answer_is_a_hit_from_its_own_moment_until_it_expires(ledger: R
     async def outcome(min_created_at: datetime | None, now: datetime) -> tuple[str, str | None]:
         made = account.attempt(now=now)
         (decision,) = await decide(ledger.admission, made, min_created_at=min_created_at)
-        await ledger.admission.drop(made.request_id)
+        await ledger.admission.drop(made.identity.request_id)
         return decision.outcome, decision.origin
 
     moment, expiry = timedelta(microseconds=1), NOW + timedelta(minutes=10)
@@ -198,7 +198,7 @@ async def test_an_answer_is_preferred_to_following(ledger: RealLedger, account: 
     (hit,) = await decide(ledger.admission, account.attempt(), min_created_at=NOW)
     (follow,) = await decide(ledger.admission, account.attempt(), min_created_at=None)
     assert (hit.outcome, hit.origin) == ("hit", "req_origin")
-    assert (follow.outcome, follow.origin) == ("coalesced", leader.request_id)
+    assert (follow.outcome, follow.origin) == ("coalesced", leader.identity.request_id)
 
 
 async def test_who_loses_the_race_for_the_lead_asks_again_and_then_follows(
@@ -212,8 +212,8 @@ async def test_who_loses_the_race_for_the_lead_asks_again_and_then_follows(
             await who_waits_for(other)
         assert [one.outcome for one in await or_disconnect] == ["retry", "retry"]
     followed = await decide(ledger.admission, *slower, min_created_at=NOW)
-    assert [(one.outcome, one.origin) for one in followed] == [("coalesced", faster.request_id)] * 2
-    assert await ledger.claims.in_flight(slower[0].request_id) == []
+    assert [(one.outcome, one.origin) for one in followed] == [("coalesced", faster.identity.request_id)] * 2
+    assert await ledger.claims.in_flight(slower[0].identity.request_id) == []
 
 
 async def test_who_raced_against_a_lead_that_came_to_nothing_leads(ledger: RealLedger, account: Account) -> None:
@@ -226,7 +226,7 @@ async def test_who_raced_against_a_lead_that_came_to_nothing_leads(ledger: RealL
         await who_waits_for(other)
         await undone.rollback()
         assert [one.outcome for one in await decided] == ["admitted"]
-    assert await account.leader() == or_disconnect.request_id
+    assert await account.leader() == or_disconnect.identity.request_id
 
 
 async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_flight(
@@ -238,11 +238,11 @@ async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_f
             await lead(other, faster)
             or_disconnect = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
             await who_waits_for(other)
-            await account.remember(faster.request_id, other)
-            await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.request_id)
+            await account.remember(faster.identity.request_id, other)
+            await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
         decisions = await or_disconnect
     assert [one.outcome for one in decisions] == ["hit", "retry"]
-    assert decisions[0].origin == faster.request_id
+    assert decisions[0].origin == faster.identity.request_id
     assert [one.outcome for one in await decide(ledger.admission, slower[1], min_created_at=NOW)] == ["hit"]
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 0
 
@@ -262,8 +262,8 @@ async def test_who_loses_the_race_for_the_lead_is_charged_for_nothing(
             )
             await who_waits_for(other)
             if is_answered:
-                await account.remember(faster.request_id, other)
-                await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.request_id)
+                await account.remember(faster.identity.request_id, other)
+                await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
         decision = await or_disconnect
     assert decision.outcome == ("hit" if is_answered else "retry")
     assert decision.limit_status.tokens is not None
@@ -277,19 +277,19 @@ async def test_a_claim_is_had_by_one_of_many_deliveries(
 ) -> None:
     made, untouched = await account.admitted(), await account.admitted(ANOTHER)
     claims = await asyncio.gather(
-        *((ledger.claims, other_worker)[n % 2].claim(made.request_id, n + 1) for n in range(40))
+        *((ledger.claims, other_worker)[n % 2].claim(made.identity.request_id, n + 1) for n in range(40))
     )
     winners = [delivery for delivery, claim in enumerate(claims, start=1) if claim is not None]
-    (row,) = await ledger.claims.in_flight(made.request_id)
+    (row,) = await ledger.claims.in_flight(made.identity.request_id)
     assert [row.delivery] == winners
-    assert await ledger.claims.claim(made.request_id, 99) is None
-    assert [one.delivery for one in await ledger.claims.in_flight(untouched.request_id)] == [None]
+    assert await ledger.claims.claim(made.identity.request_id, 99) is None
+    assert [one.delivery for one in await ledger.claims.in_flight(untouched.identity.request_id)] == [None]
 
 
 async def test_each_of_a_batch_has_its_own_claim(ledger: RealLedger, account: Account) -> None:
     made = [account.attempt(None) for _ in range(20)]
     await asyncio.gather(*(ledger.admission.admit(ask(one, hold=hold)) for hold, one in enumerate(made)))
-    asked = [(one.request_id, delivery) for delivery, one in enumerate(reversed(made), start=1)]
+    asked = [(one.identity.request_id, delivery) for delivery, one in enumerate(reversed(made), start=1)]
     nothing, *claims = await asyncio.gather(
         ledger.claims.claim("req_unknown", 1), *(ledger.claims.claim(*one) for one in asked)
     )
@@ -303,25 +303,25 @@ async def test_what_is_dropped_can_no_longer_be_claimed_and_leads_no_longer(
     ledger: RealLedger, account: Account
 ) -> None:
     made = await account.admitted()
-    assert await ledger.admission.drop(made.request_id)
-    assert not await ledger.admission.drop(made.request_id)
-    assert await ledger.claims.claim(made.request_id, 1) is None
+    assert await ledger.admission.drop(made.identity.request_id)
+    assert not await ledger.admission.drop(made.identity.request_id)
+    assert await ledger.claims.claim(made.identity.request_id, 1) is None
     assert [one.outcome for one in await decide(ledger.admission, account.attempt())] == ["admitted"]
 
 
 async def test_what_is_claimed_is_not_dropped_and_leads_on(ledger: RealLedger, account: Account) -> None:
     made, other = await account.admitted(), await account.admitted(ANOTHER)
-    assert await ledger.claims.claim(made.request_id, 1)
-    assert not await ledger.admission.drop(made.request_id)
-    assert await account.leader() == made.request_id
-    assert await account.leader(ANOTHER) == other.request_id
+    assert await ledger.claims.claim(made.identity.request_id, 1)
+    assert not await ledger.admission.drop(made.identity.request_id)
+    assert await account.leader() == made.identity.request_id
+    assert await account.leader(ANOTHER) == other.identity.request_id
 
 
 async def test_a_request_is_dropped_or_claimed_never_both(ledger: RealLedger, account: Account) -> None:
     made = [await account.admitted(None) for _ in range(40)]
     dropped, claimed = await asyncio.gather(
-        asyncio.gather(*(ledger.admission.drop(one.request_id) for one in made)),
-        asyncio.gather(*(ledger.claims.claim(one.request_id, 1) for one in made)),
+        asyncio.gather(*(ledger.admission.drop(one.identity.request_id) for one in made)),
+        asyncio.gather(*(ledger.claims.claim(one.identity.request_id, 1) for one in made)),
     )
     assert [is_dropped != (claim is not None) for is_dropped, claim in zip(dropped, claimed, strict=True)] == [
         True
@@ -332,12 +332,12 @@ async def test_of_many_deliveries_one_makes_the_next_attempt(
     ledger: RealLedger, account: Account, other_worker: Claims
 ) -> None:
     made = await account.admitted()
-    assert await ledger.claims.claim(made.request_id, 1)
+    assert await ledger.claims.claim(made.identity.request_id, 1)
     claims = await asyncio.gather(
         *((ledger.claims, other_worker)[n % 2].admit_next(made, 2, 2 + n, ZERO, TODAY) for n in range(6))
     )
     winners = [delivery for delivery, claim in enumerate(claims, start=2) if claim is not None]
-    assert [(one.attempt, one.delivery) for one in await ledger.claims.in_flight(made.request_id)] == [
+    assert [(one.attempt, one.delivery) for one in await ledger.claims.in_flight(made.identity.request_id)] == [
         (1, 1),
         *((2, delivery) for delivery in winners),
     ]
@@ -346,61 +346,63 @@ async def test_of_many_deliveries_one_makes_the_next_attempt(
 
 async def test_an_older_delivery_makes_no_next_attempt(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted()
-    assert await ledger.claims.claim(made.request_id, 3)
+    assert await ledger.claims.claim(made.identity.request_id, 3)
     assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY) is None
-    assert await account.leader() == made.request_id
+    assert await account.leader() == made.identity.request_id
     assert await ledger.claims.admit_next(made, 2, 3, ZERO, TODAY) is not None
     assert await ledger.claims.admit_next(made, 2, 4, ZERO, TODAY) is None
 
 
 async def test_no_attempt_is_made_before_one_that_is_in_flight(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted()
-    assert await ledger.claims.claim(made.request_id, 1)
+    assert await ledger.claims.claim(made.identity.request_id, 1)
     assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)
     await settle(ledger, made, 1)
     assert await ledger.claims.admit_next(made, 1, 3, ZERO, TODAY) is None
-    assert [one.attempt for one in await ledger.claims.in_flight(made.request_id)] == [2]
+    assert [one.attempt for one in await ledger.claims.in_flight(made.identity.request_id)] == [2]
 
 
 async def test_the_lead_outlives_the_attempt_that_had_it(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted()
-    assert await ledger.claims.claim(made.request_id, 1)
+    assert await ledger.claims.claim(made.identity.request_id, 1)
     assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)
     await settle(ledger, made, 1)
     (follow,) = await decide(ledger.admission, account.attempt())
-    assert (follow.outcome, follow.origin) == ("coalesced", made.request_id)
+    assert (follow.outcome, follow.origin) == ("coalesced", made.identity.request_id)
     await settle(ledger, made, 2)
     assert [one.outcome for one in await decide(ledger.admission, account.attempt())] == ["admitted"]
 
 
 async def test_the_next_attempt_leaves_the_lead_to_who_has_it_by_now(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted()
-    assert await ledger.claims.claim(made.request_id, 1)
+    assert await ledger.claims.claim(made.identity.request_id, 1)
     await settle(ledger, made, 1)
     leader = await account.admitted()
     assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)
-    assert await account.leader() == leader.request_id
+    assert await account.leader() == leader.identity.request_id
 
 
 async def test_the_next_attempt_of_what_shares_nothing_leads_nobody(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted(None)
-    assert await ledger.claims.claim(made.request_id, 1)
+    assert await ledger.claims.claim(made.identity.request_id, 1)
     assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight WHERE cache_key IS NOT NULL") == 0
 
 
 async def settle(ledger: RealLedger, made: Attempt, number: int) -> None:
     """End an attempt as the projector does."""
-    await ledger.pool.execute("SELECT settle($1, $2, $3, $4)", [made.request_id], [number], [made.key_id], [-1])
+    await ledger.pool.execute(
+        "SELECT settle($1, $2, $3, $4)", [made.identity.request_id], [number], [made.identity.key_id], [-1]
+    )
 
 
 async def lead(connection: Connection, made: Attempt) -> None:
     """Take the lead, as another process's statement does before it commits."""
     await connection.execute(
         "INSERT INTO inflight VALUES ($1, 1, $2, $3, 'chat', 'm', 'p', 'u', NULL, $4, 0, 0, $5, 'r', $6, $7)",
-        made.request_id,
-        made.project_id,
-        made.key_id,
+        made.identity.request_id,
+        made.identity.project_id,
+        made.identity.key_id,
         made.cache_key,
         TODAY,
         made.admitted_at,

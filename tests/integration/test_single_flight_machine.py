@@ -41,7 +41,7 @@ class Flight:
 
     @property
     def question(self) -> ProviderPayload | None:
-        return None if self.made.cache_key is None else (self.made.project_id, self.made.cache_key)
+        return None if self.made.cache_key is None else (self.made.identity.project_id, self.made.cache_key)
 
     @property
     def newest_delivery(self) -> int:
@@ -114,7 +114,10 @@ class FlightMachine(RuleBasedStateMachine):
     def claim(self, data: st.DataObject, deliveries: list[int]) -> None:
         flight = self._any(data)
         claims = self._by_both_workers(
-            [worker.claim(flight.made.request_id, delivery) for worker, delivery in self._shared_out(deliveries)]
+            [
+                worker.claim(flight.made.identity.request_id, delivery)
+                for worker, delivery in self._shared_out(deliveries)
+            ]
         )
         winners = [delivery for delivery, claim in zip(deliveries, claims, strict=True) if claim is not None]
         unclaimed = [number for number, delivery in flight.attempts.items() if delivery is None]
@@ -126,7 +129,7 @@ class FlightMachine(RuleBasedStateMachine):
     def drop(self, data: st.DataObject) -> None:
         flight = self._any(data)
         unclaimed = [number for number, delivery in flight.attempts.items() if delivery is None]
-        assert self.run(self.real.admission.drop(flight.made.request_id)) == bool(unclaimed)
+        assert self.run(self.real.admission.drop(flight.made.identity.request_id)) == bool(unclaimed)
         for number in unclaimed:
             self._ended(flight, number)
 
@@ -166,18 +169,20 @@ class FlightMachine(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(flight.attempts)))
         made = flight.made
         self.run(
-            self.real.pool.execute("SELECT settle($1, $2, $3, '{-1}')", [made.request_id], [number], [made.key_id])
+            self.real.pool.execute(
+                "SELECT settle($1, $2, $3, '{-1}')", [made.identity.request_id], [number], [made.identity.key_id]
+            )
         )
         self._ended(flight, number)
         if is_answered and flight.question is not None:
-            self.answers[flight.question] = (made.request_id, self.clock.now)
+            self.answers[flight.question] = (made.identity.request_id, self.clock.now)
             self.run(
                 self.real.pool.execute(
                     "INSERT INTO cache_entries VALUES ($1, $2, $3, 'blob', $4, $5) ON CONFLICT (project_id, cache_key) "
                     "DO UPDATE SET request_id = excluded.request_id, created_at = excluded.created_at, "
                     "expires_at = excluded.expires_at",
                     *flight.question,
-                    made.request_id,
+                    made.identity.request_id,
                     self.clock.now,
                     self.clock.now + TTL,
                 )
@@ -192,9 +197,9 @@ class FlightMachine(RuleBasedStateMachine):
         rows = self.run(
             self.real.pool.fetch("SELECT request_id, attempt, delivery, cache_key IS NOT NULL FROM inflight")
         )
-        leading = {(flight.made.request_id, number) for flight, number in self.leads.values()}
+        leading = {(flight.made.identity.request_id, number) for flight, number in self.leads.values()}
         assert {tuple(row) for row in rows} == {
-            (flight.made.request_id, number, delivery, (flight.made.request_id, number) in leading)
+            (flight.made.identity.request_id, number, delivery, (flight.made.identity.request_id, number) in leading)
             for flight in self.flights
             for number, delivery in flight.attempts.items()
         }
@@ -218,14 +223,14 @@ class FlightMachine(RuleBasedStateMachine):
         return self.run(together())  # type: ignore[no-any-return]
 
     def _expected(self, made: Attempt, is_fresh: bool) -> tuple[str, str | None]:
-        question = None if made.cache_key is None else (made.project_id, made.cache_key)
+        question = None if made.cache_key is None else (made.identity.project_id, made.cache_key)
         if question is None:
             return "admitted", None
         origin, answered_at = self.answers.get(question, ("", None))
         if answered_at is not None and not is_fresh and answered_at + TTL > self.clock.now:
             return "hit", origin
         if question in self.leads:
-            return "coalesced", self.leads[question][0].made.request_id
+            return "coalesced", self.leads[question][0].made.identity.request_id
         return "admitted", None
 
     def _note(self, made: Attempt, decision: AdmissionDecision) -> None:

@@ -29,7 +29,7 @@ async def in_flight(ledger: RealLedger, hold: int, *, claimed: bool) -> tuple[st
     made = attempt(project, key, now=NOW, deadline=NOW)
     assert (await ledger.admission.admit(ask(made, hold=hold))).outcome == "admitted"
     if claimed:
-        assert await ledger.claims.claim(made.request_id, 1)
+        assert await ledger.claims.claim(made.identity.request_id, 1)
     return key, made
 
 

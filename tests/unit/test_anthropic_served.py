@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FunctionCall, ToolCall
-from domain.dialects import anthropic, openai
-from domain.dialects.anthropic_call import CustomTool, MessagesCall
-from domain.dialects.anthropic_served import TOOL_ERROR_MARK, read_chat, write_chat
-from domain.dialects.provider_response import answer_usage
+from domain.canonical.usage import answer_usage
+from domain.dialects.anthropic.codec import AnthropicMessages
+from domain.dialects.anthropic.request import TOOL_ERROR_MARK, parse_chat_request
+from domain.dialects.anthropic.request import render_chat_request as render_anthropic
+from domain.dialects.anthropic.response import render_chat_response
+from domain.dialects.anthropic.types import CustomTool, MessagesBody
+from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 from tests.unit.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words
@@ -54,14 +57,14 @@ def canonical(*messages: dict[str, Any]) -> list[Any]:
 
 def refusal(content: bytes) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as refused:
-        read_chat(content)
+        parse_chat_request(content)
     return refused.value
 
 
 @given(requests_in_anthropics_words)
 def test_what_is_written_to_anthropic_is_read_as_it_was(request: ChatRequest) -> None:
-    wire = msgspec.json.encode(anthropic.chat_to_wire(request, "claude-3-haiku-20240307"))
-    read = read_chat(wire)
+    wire = msgspec.json.encode(render_anthropic(request, "claude-3-haiku-20240307"))
+    read = parse_chat_request(wire)
     assert read == request
     assert is_valid(read)
 
@@ -71,7 +74,7 @@ def test_what_the_sdk_sends_is_read() -> None:
 
     def serve(request: httpx2.Request) -> httpx2.Response:
         seen.append(request.content)
-        return httpx2.Response(200, content=write_chat(answer(AnswerMessage(content="hi")), USAGE))
+        return httpx2.Response(200, content=render_chat_response(answer(AnswerMessage(content="hi")), USAGE))
 
     anthropic_client(serve).messages.create(
         model="gpt-4o",
@@ -139,7 +142,7 @@ def test_what_the_sdk_sends_is_read() -> None:
         },
         "reasoningEffort": "max",
     }
-    assert read_chat(seen[0]) == msgspec.convert(asked, ChatRequest)
+    assert parse_chat_request(seen[0]) == msgspec.convert(asked, ChatRequest)
 
 
 def test_results_of_parallel_calls_are_messages_of_their_own_in_their_order() -> None:
@@ -149,7 +152,7 @@ def test_results_of_parallel_calls_are_messages_of_their_own_in_their_order() ->
         {"type": "tool_result", "tool_use_id": "t3", "content": "no such city", "is_error": True},
         {"type": "tool_result", "tool_use_id": "t4", "content": [{"type": "text", "text": "a"}] * 2, "is_error": True},
     ]
-    read = read_chat(body(HELLO, {"role": "user", "content": results}))
+    read = parse_chat_request(body(HELLO, {"role": "user", "content": results}))
     assert read.messages[1:] == canonical(
         {"role": "tool", "toolCallId": "t1", "content": "one"},
         {"role": "tool", "toolCallId": "t2", "content": ""},
@@ -160,12 +163,12 @@ def test_results_of_parallel_calls_are_messages_of_their_own_in_their_order() ->
             "content": [{"type": "text", "text": text} for text in (TOOL_ERROR_MARK, "a", "a")],
         },
     )
-    wire = openai.chat_to_wire(read, "gpt-4o")["messages"]
+    wire = render_openai(read, "gpt-4o")["messages"]
     assert [message["role"] for message in wire] == ["user", "tool", "tool", "tool", "tool"]
 
 
 def test_system_messages_keep_their_place() -> None:
-    read = read_chat(body(HELLO, {"role": "system", "content": "now be brief"}, HELLO, system="be kind"))
+    read = parse_chat_request(body(HELLO, {"role": "system", "content": "now be brief"}, HELLO, system="be kind"))
     assert [message.content for message in read.messages] == ["be kind", "hello", "now be brief", "hello"]
 
 
@@ -173,7 +176,7 @@ def test_thinking_of_earlier_turns_is_left_to_its_author() -> None:
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
     redacted = {"type": "redacted_thinking", "data": "x"}
     said = {"type": "text", "text": "a", "citations": None}
-    read = read_chat(
+    read = parse_chat_request(
         body(
             HELLO,
             {"role": "assistant", "content": [thinking, redacted, said, TOOL_USE]},
@@ -203,15 +206,15 @@ def test_thinking_of_earlier_turns_is_left_to_its_author() -> None:
     ],
 )
 def test_tool_choices_have_words_of_openais(choice: dict[str, Any], expected: object) -> None:
-    read = read_chat(body(tools=[TOOL], tool_choice=choice))
+    read = parse_chat_request(body(tools=[TOOL], tool_choice=choice))
     assert (read.tool_choice, read.parallel_tool_calls) == expected
 
 
 def test_the_betas_name_for_the_format_is_read() -> None:
     settled = {"type": "json_schema", "schema": {"type": "object"}}
-    older = read_chat(body(output_format=settled))
-    assert older == read_chat(body(output_config={"format": settled}))
-    assert older == read_chat(body(output_format=settled, output_config={"format": settled}))
+    older = parse_chat_request(body(output_format=settled))
+    assert older == parse_chat_request(body(output_config={"format": settled}))
+    assert older == parse_chat_request(body(output_format=settled, output_config={"format": settled}))
     other = {"type": "json_schema", "schema": {}}
     assert refusal(body(output_format=settled, output_config={"format": other})).field == "output_format"
 
@@ -225,11 +228,11 @@ def test_the_betas_name_for_the_format_is_read() -> None:
         {"service_tier": "standard_only", "speed": "standard"},
         {"system": "", "stop_sequences": [], "tools": [], "metadata": {}, "output_config": {}},
         {"system": [], "mcp_servers": [], "context_management": {"edits": []}, "diagnostics": {}},
-        dict.fromkeys(MessagesCall.__struct_fields__[3:]),
+        dict.fromkeys(MessagesBody.__struct_fields__[3:]),
     ],
 )
 def test_what_loses_nothing_is_accepted(fields: dict[str, Any]) -> None:
-    assert read_chat(body(**fields)) == read_chat(body())
+    assert parse_chat_request(body(**fields)) == parse_chat_request(body())
 
 
 def test_what_loses_nothing_of_a_tool_is_accepted() -> None:
@@ -239,7 +242,7 @@ def test_what_loses_nothing_of_a_tool_is_accepted() -> None:
         "input_examples": [],
         "eager_input_streaming": True,
     }
-    assert read_chat(body(tools=[TOOL | extras | CACHED])) == read_chat(body(tools=[TOOL]))
+    assert parse_chat_request(body(tools=[TOOL | extras | CACHED])) == parse_chat_request(body(tools=[TOOL]))
 
 
 @pytest.mark.parametrize(
@@ -334,13 +337,13 @@ def test_what_is_no_request_is_refused(content: bytes) -> None:
 def test_every_field_of_the_sdk_is_decided_on() -> None:
     elsewhere = {"temperature", "top_p", "top_k", "output_format", "mcp_servers", "context_management"}
     sdk = get_type_hints(MessageCreateParamsBase).keys() | {"stream"}
-    assert sdk | elsewhere == set(MessagesCall.__struct_fields__)
+    assert sdk | elsewhere == set(MessagesBody.__struct_fields__)
     assert get_type_hints(ToolParam).keys() == set(CustomTool.__struct_fields__)
 
 
 def test_an_answer_is_parsed_by_the_sdk_with_equal_content() -> None:
     message = AnswerMessage(content="hi", tool_calls=[call('{"a": [1, null]}')])
-    found = Message.model_validate_json(write_chat(answer(message, "tool_calls"), USAGE), strict=True)
+    found = Message.model_validate_json(render_chat_response(answer(message, "tool_calls"), USAGE), strict=True)
     assert [block.model_dump(exclude_none=True) for block in found.content] == [
         {"type": "text", "text": "hi"},
         {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": [1, None]}},
@@ -351,7 +354,7 @@ def test_an_answer_is_parsed_by_the_sdk_with_equal_content() -> None:
 
 
 def test_usage_is_parsed_by_the_sdk_in_anthropics_classes() -> None:
-    usage = Message.model_validate_json(write_chat(answer(AnswerMessage(content="hi")), USAGE)).usage
+    usage = Message.model_validate_json(render_chat_response(answer(AnswerMessage(content="hi")), USAGE)).usage
     assert usage.cache_creation is not None
     assert usage.output_tokens_details is not None
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (12, 20, 7)
@@ -375,25 +378,30 @@ def test_usage_is_parsed_by_the_sdk_in_anthropics_classes() -> None:
 def test_why_an_answer_ended_has_a_word_of_anthropics(
     message: AnswerMessage, finish_reason: Any, stop_reason: str
 ) -> None:
-    assert Message.model_validate_json(write_chat(answer(message, finish_reason), USAGE)).stop_reason == stop_reason
+    assert (
+        Message.model_validate_json(render_chat_response(answer(message, finish_reason), USAGE)).stop_reason
+        == stop_reason
+    )
 
 
 @pytest.mark.parametrize("message", [AnswerMessage(content=None), AnswerMessage(content="")])
 def test_an_answer_that_says_nothing_has_no_blocks(message: AnswerMessage) -> None:
-    assert Message.model_validate_json(write_chat(answer(message), USAGE)).content == []
+    assert Message.model_validate_json(render_chat_response(answer(message), USAGE)).content == []
 
 
 def test_an_answer_without_a_choice_is_one_that_says_nothing() -> None:
     nothing = msgspec.structs.replace(answer(AnswerMessage(content="x")), choices=[])
-    assert Message.model_validate_json(write_chat(nothing, USAGE)).content == []
+    assert Message.model_validate_json(render_chat_response(nothing, USAGE)).content == []
 
 
 def arguments_given_back(arguments: str) -> str:
     """The arguments of a call as they are read when a client sends the answer back."""
-    written = write_chat(answer(AnswerMessage(content=None, tool_calls=[call(arguments)]), "tool_calls"), USAGE)
+    written = render_chat_response(
+        answer(AnswerMessage(content=None, tool_calls=[call(arguments)]), "tool_calls"), USAGE
+    )
     result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1"}]}
     turn = {"role": "assistant", "content": Message.model_validate_json(written).model_dump()["content"]}
-    wire = openai.chat_to_wire(read_chat(body(HELLO, turn, result)), "gpt-4o")
+    wire = render_openai(parse_chat_request(body(HELLO, turn, result)), "gpt-4o")
     return str(wire["messages"][1]["tool_calls"][0]["function"]["arguments"])
 
 
@@ -413,8 +421,9 @@ def test_a_call_without_arguments_has_an_empty_object() -> None:
 
 def test_anthropics_own_reader_reads_what_is_written() -> None:
     said = answer(AnswerMessage(content="x", tool_calls=[call('{"a":1}')]), "tool_calls")
-    found = anthropic.chat_from_wire(write_chat(said, USAGE), read_chat(body()), "anthropic")
-    assert isinstance(found.answer, ChatResponse)
-    assert found.answer.choices == said.choices
+    found = AnthropicMessages().parse_response(
+        render_chat_response(said, USAGE), model=parse_chat_request(body()).model, provider="anthropic"
+    )
+    assert msgspec.json.decode(found.body, type=ChatResponse).choices == said.choices
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (39, 35)
     assert found.usage.cached_prompt_tokens == 20

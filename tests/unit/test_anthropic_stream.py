@@ -1,18 +1,18 @@
-"""Anthropic's message events: accounted for, translated, assembled as the SDK would."""
+"""Anthropic's message events: accounted for, and translated as the SDK would assemble them."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from domain.canonical.chat import ChatRequest, UserMessage
+from domain.canonical.chat import ChatResponse
 from domain.canonical.stream import ChatAssembler
-from domain.dialects import anthropic
-from domain.dialects.anthropic_streamed import AnthropicMessagesReader
-from domain.dialects.passthrough.cost import anthropic_message
-from domain.dialects.provider_response import UnreadableResponse, answer_usage
+from domain.canonical.usage import answer_usage
+from domain.dialects.anthropic.codec import AnthropicMessages
+from domain.dialects.anthropic.stream import AnthropicMessagesReader
+from domain.dialects.anthropic.usage import MAX_ITERATIONS
+from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.sse import sse
-from domain.dialects.streamed import StreamFailed
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import anthropic_final, events_of, present, read_all
 
@@ -159,16 +159,16 @@ def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_a_stream() 
 def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_an_answer() -> None:
     usage = STARTED | {"output_tokens": 40, "output_tokens_details": {"thinking_tokens": 9}, "iterations": ITERATIONS}
     body = msgspec.json.encode({"id": "msg_1", "content": [], "stop_reason": "end_turn", "usage": usage})
-    assert anthropic_message(body).usage == WITH_SUMMARIES
+    assert AnthropicMessages().meter_response(body).usage == WITH_SUMMARIES
 
 
 def test_more_turns_than_are_believed_are_read_in_neither_shape() -> None:
-    turns = [SAMPLED] * (anthropic.MAX_ITERATIONS + 1)
+    turns = [SAMPLED] * (MAX_ITERATIONS + 1)
     with pytest.raises(UnreadableResponse, match="iterations"):
         read_all(AnthropicMessagesReader(), start() + end("end_turn", iterations=turns))
     body = msgspec.json.encode({"id": "msg_1", "content": [], "usage": STARTED | {"iterations": turns}})
     with pytest.raises(UnreadableResponse, match="iterations"):
-        anthropic_message(body)
+        AnthropicMessages().meter_response(body)
 
 
 def test_a_stream_without_its_last_usage_has_none() -> None:
@@ -184,22 +184,18 @@ def test_every_byte_that_was_shown_is_counted() -> None:
 
 
 @pytest.mark.parametrize("stream", [WHOLE, PLAIN])
-def test_the_assembled_message_is_the_sdks(stream: bytes) -> None:
-    reader = AnthropicMessagesReader(keep=True)
-    read_all(reader, stream)
-    assert present(msgspec.json.decode(reader.assembled())) == present(anthropic_final(stream))
-
-
-@pytest.mark.parametrize("stream", [WHOLE, PLAIN])
-def test_the_chunks_amount_to_what_the_assembled_message_says(stream: bytes) -> None:
-    reader = AnthropicMessagesReader(model="mine", keep=True)
+def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
+    reader = AnthropicMessagesReader(model="mine")
     assembler = ChatAssembler(provider="anthropic", model="mine")
     for piece in read_all(reader, stream):
         assembler.add(piece)
-    asked = ChatRequest(model="mine", messages=[UserMessage(content="x")])
-    found = anthropic.chat_from_wire(reader.assembled(), asked, "anthropic")
+    message = msgspec.json.encode(present(anthropic_final(stream)))
     assert reader.usage is not None
-    assert assembler.answer(answer_usage(reader.usage)) == found.answer
+    response = AnthropicMessages().parse_response(message, model="mine", provider="anthropic")
+    answer = msgspec.json.decode(response.body, type=ChatResponse)
+    assert assembler.answer(answer_usage(reader.usage)) == msgspec.structs.replace(
+        answer, usage=answer_usage(reader.usage)
+    )
 
 
 def test_a_tool_that_takes_nothing_is_called_with_an_empty_object() -> None:
@@ -234,44 +230,12 @@ def test_an_error_inside_the_stream_is_raised() -> None:
 )
 def test_garbage_is_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableResponse):
-        read_all(AnthropicMessagesReader(keep=True), sse(data))
+        read_all(AnthropicMessagesReader(), sse(data))
 
 
-def test_events_and_deltas_to_come_are_passed_over_and_kept() -> None:
-    reader = AnthropicMessagesReader(model="m", keep=True)
+def test_events_and_deltas_to_come_are_passed_over() -> None:
+    reader = AnthropicMessagesReader(model="m")
     unknown = event("weather", message="sunny", delta=3)
     compaction = block(0, {"type": "compaction", "content": None}, {"type": "compaction_delta", "content": "short"})
     chunks = read_all(reader, start() + unknown + compaction + end("end_turn"))
     assert [chunk.choices[0].delta.content for chunk in chunks] == [None, None]
-    assert msgspec.json.decode(reader.assembled())["content"] == [{"type": "compaction", "content": "short"}]
-
-
-@pytest.mark.parametrize(
-    "stream",
-    [
-        start()
-        + block(0, {"type": "tool_use", "id": "t", "name": "f", "input": {}}, written('{"a":'))
-        + end("max_tokens"),
-        event("message_stop"),
-    ],
-)
-def test_what_is_no_whole_message_is_not_assembled(stream: bytes) -> None:
-    reader = AnthropicMessagesReader(keep=True)
-    read_all(reader, stream)
-    with pytest.raises(UnreadableResponse):
-        reader.assembled()
-
-
-def test_a_delta_of_no_block_is_unreadable_to_who_keeps_it() -> None:
-    lost = event("content_block_delta", index=3, delta=text("x"))
-    with pytest.raises(UnreadableResponse):
-        read_all(AnthropicMessagesReader(keep=True), start() + lost)
-
-
-def test_an_input_keeps_the_form_of_its_numbers() -> None:
-    reader = AnthropicMessagesReader(keep=True)
-    tool = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
-    read_all(
-        reader, start() + block(0, tool, written('{"a":1.10,"b":123456789012345678901234567890}')) + end("tool_use")
-    )
-    assert b'{"a":1.10,"b":123456789012345678901234567890}' in reader.assembled()

@@ -5,12 +5,14 @@ import pytest
 
 from domain.canonical.chat import ChatRequest, ChatResponse
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects import anthropic, openai
-from domain.dialects.openai_streamed import OpenAiChatReader
-from domain.dialects.passthrough import cost as passthrough_cost
-from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.anthropic.codec import AnthropicMessages
+from domain.dialects.anthropic.request import render_chat_request as render_anthropic
+from domain.dialects.errors import UnreadableResponse
+from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings
+from domain.dialects.openai.request import render_chat_request as render_openai
+from domain.dialects.openai.stream import OpenAiChatReader
+from domain.dialects.registry import DIALECTS
 from domain.dialects.sse import SseEvent
-from domain.dialects.table import check
 from domain.errors import InvalidRequest, UnknownModel
 from domain.routing import NamedProvider, resolve_route, settled_temperature
 from domain.tokens import TokenUsage
@@ -38,13 +40,13 @@ def test_openai_gets_the_request_in_its_own_spelling() -> None:
         maxTokens=5,
         responseFormat={"type": "json_object"},
     )
-    wire = openai.chat_to_wire(asked, "gpt-4o")
+    wire = render_openai(asked, "gpt-4o")
     assert wire["messages"][1]["content"][1] == {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
     assert wire["messages"][2]["tool_calls"] == [CALL]
     assert wire["messages"][3] == {"role": "tool", "content": "1", "tool_call_id": "call_1"}
     assert (wire["max_tokens"], wire["tools"], wire["tool_choice"]["function"]["name"]) == (5, TOOLS, "f")
     assert "temperature" not in wire
-    assert "max_completion_tokens" in openai.chat_to_wire(asked, "o3-mini")
+    assert "max_completion_tokens" in render_openai(asked, "o3-mini")
 
 
 def test_anthropic_gets_system_apart_and_turns_merged() -> None:
@@ -62,7 +64,7 @@ def test_anthropic_gets_system_apart_and_turns_merged() -> None:
         stop="END",
         user="u1",
     )
-    wire = anthropic.chat_to_wire(asked, "claude-3-haiku-20240307")
+    wire = render_anthropic(asked, "claude-3-haiku-20240307")
     assert wire["system"] == "one\n\ntwo"
     assert [turn["role"] for turn in wire["messages"]] == ["user", "assistant", "user"]
     assert wire["messages"][1]["content"][1] == {"type": "tool_use", "id": "call_1", "name": "f", "input": {"a": 1}}
@@ -77,7 +79,7 @@ def test_anthropic_gets_images_as_sources() -> None:
         {"type": "image_url", "imageUrl": {"url": "data:image/png;base64,AAAA"}},
         {"type": "image_url", "imageUrl": {"url": "https://x/y.png"}},
     ]
-    blocks = anthropic.chat_to_wire(request(user(images)), "claude-3-haiku-20240307")["messages"][0]["content"]
+    blocks = render_anthropic(request(user(images)), "claude-3-haiku-20240307")["messages"][0]["content"]
     assert [block["source"]["type"] for block in blocks] == ["base64", "url"]
     assert blocks[0]["source"] == {"type": "base64", "media_type": "image/png", "data": "AAAA"}
 
@@ -87,7 +89,7 @@ def test_anthropic_gets_a_schema_with_what_the_answer_is_for() -> None:
     asked = request(
         user("x"), responseFormat={"type": "json_schema", "jsonSchema": schema}, reasoningEffort="max", maxTokens=5
     )
-    assert anthropic.chat_to_wire(asked, "claude-3-haiku-20240307")["output_config"] == {
+    assert render_anthropic(asked, "claude-3-haiku-20240307")["output_config"] == {
         "effort": "max",
         "format": {"type": "json_schema", "schema": {"type": "object", "description": "a city"}},
     }
@@ -101,7 +103,7 @@ def test_anthropic_gets_no_empty_texts_of_the_models() -> None:
         {"role": "assistant", "content": "", "toolCalls": [CALL]},
         {"role": "tool", "content": "", "toolCallId": "call_1"},
     )
-    assert anthropic.chat_to_wire(asked, "claude-3-haiku-20240307")["messages"] == [
+    assert render_anthropic(asked, "claude-3-haiku-20240307")["messages"] == [
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "call_1", "name": "f", "input": {"a": 1}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": ""}]},
@@ -112,7 +114,7 @@ def test_results_of_parallel_calls_are_one_turn_of_anthropics() -> None:
     calls = [CALL | {"id": "call_1"}, CALL | {"id": "call_2"}]
     results = [{"role": "tool", "content": call["id"], "toolCallId": call["id"]} for call in calls]
     asked = request(user("a"), {"role": "assistant", "toolCalls": calls}, *results, user("b"))
-    turns = anthropic.chat_to_wire(asked, "claude-3-haiku-20240307")["messages"]
+    turns = render_anthropic(asked, "claude-3-haiku-20240307")["messages"]
     assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
     assert [block.get("tool_use_id") for block in turns[2]["content"]] == ["call_1", "call_2", None]
 
@@ -126,9 +128,9 @@ def test_results_of_parallel_calls_are_one_turn_of_anthropics() -> None:
 )
 def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: str, finish_reason: str) -> None:
     body = b'{"id":"c1","choices":[{"message":%s,"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}' % message
-    found = openai.chat_from_wire(body, request(user("x")), "openai")
-    assert isinstance(found.answer, ChatResponse)
-    assert (found.answer.choices[0].message.content, found.finish_reason) == (content, finish_reason)
+    found = OpenAiChat().parse_response(body, model=request(user("x")).model, provider="openai")
+    answer = msgspec.json.decode(found.body, type=ChatResponse)
+    assert (answer.choices[0].message.content, found.finish_reason) == (content, finish_reason)
 
 
 @pytest.mark.parametrize(
@@ -164,14 +166,14 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
 def test_anthropic_refuses_by_name_what_it_has_no_word_for(asked: ChatRequest, field: str) -> None:
     to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
-        check(asked, to, "chat")
+        DIALECTS.check(asked, to, "chat")
     assert refused.value.field == field
 
 
 def test_embeddings_of_a_provider_without_them_are_refused() -> None:
     to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
-        check(EmbeddingsRequest(input="x"), to, "embeddings")
+        DIALECTS.check(EmbeddingsRequest(input="x"), to, "embeddings")
     assert refused.value.field == "model"
 
 
@@ -181,7 +183,7 @@ def test_openais_prompt_tokens_include_the_cached_ones() -> None:
         b'"finish_reason":"stop"}],"usage":{"prompt_tokens":100,"completion_tokens":9,"prompt_tokens_details":'
         b'{"cached_tokens":60,"audio_tokens":10},"completion_tokens_details":{"reasoning_tokens":4,"audio_tokens":2}}}'
     )
-    found = openai.chat_from_wire(body, request(user("x")), "openai")
+    found = OpenAiChat().parse_response(body, model=request(user("x")).model, provider="openai")
     assert found.usage == TokenUsage(input=30, cache_read=60, input_audio=10, output=7, output_audio=2, reasoning=4)
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (100, 9)
     assert (found.answered_by, found.response_id, found.finish_reason) == ("gpt-4o-x", "c1", "stop")
@@ -211,8 +213,8 @@ def test_what_the_total_has_more_was_thought(counted: dict[str, object], output:
     usage = {"prompt_tokens": 10} | counted
     body = msgspec.json.encode({"id": "c", "model": "m", "choices": [], "usage": usage})
     expected = TokenUsage(input=10, output=output, reasoning=reasoning)
-    assert openai.chat_from_wire(body, request(user("x")), "openai").usage == expected
-    assert passthrough_cost.openai_chat(body).usage == expected
+    assert OpenAiChat().parse_response(body, model=request(user("x")).model, provider="openai").usage == expected
+    assert OpenAiChat().meter_response(body).usage == expected
     reader = OpenAiChatReader()
     reader.take(SseEvent(name="", data=body, raw=b""))
     assert reader.usage == expected
@@ -220,8 +222,10 @@ def test_what_the_total_has_more_was_thought(counted: dict[str, object], output:
 
 def test_embeddings_have_no_output_whatever_their_total() -> None:
     body = b'{"model":"m","data":[],"usage":{"prompt_tokens":10,"total_tokens":1015}}'
-    assert openai.embeddings_from_wire(body, EmbeddingsRequest(input="x"), "openai").usage == TokenUsage(input=10)
-    assert passthrough_cost.openai_embeddings(body).usage == TokenUsage(input=10)
+    assert OpenAiEmbeddings().parse_response(
+        body, model=EmbeddingsRequest(input="x").model, provider="openai"
+    ).usage == TokenUsage(input=10)
+    assert OpenAiEmbeddings().meter_response(body).usage == TokenUsage(input=10)
 
 
 def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:
@@ -231,9 +235,9 @@ def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:
         b'"output_tokens":7,"cache_read_input_tokens":11,"cache_creation_input_tokens":13,"cache_creation":'
         b'{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":3}}}'
     )
-    found = anthropic.chat_from_wire(body, request(user("x")), "anthropic")
+    found = AnthropicMessages().parse_response(body, model=request(user("x")).model, provider="anthropic")
     assert found.usage == TokenUsage(input=5, cache_read=11, cache_write=10, cache_write_1h=3, output=7)
-    shown = msgspec.json.decode(msgspec.json.encode(found.answer))["choices"][0]
+    shown = msgspec.json.decode(found.body)["choices"][0]
     assert shown["finishReason"] == "tool_calls"
     assert shown["message"]["content"] == "a"
     call = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
@@ -243,9 +247,9 @@ def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"id":"x","choices":[]}', b'{"error":{"message":"no"}}'])
 def test_what_is_no_answer_is_not_read_as_one(body: bytes) -> None:
     with pytest.raises(UnreadableResponse):
-        openai.chat_from_wire(body, request(user("x")), "openai")
+        OpenAiChat().parse_response(body, model=request(user("x")).model, provider="openai")
     with pytest.raises(UnreadableResponse):
-        anthropic.chat_from_wire(body, request(user("x")), "anthropic")
+        AnthropicMessages().parse_response(body, model=request(user("x")).model, provider="anthropic")
 
 
 def test_the_default_temperature_is_sent_only_where_it_can_be() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cli.main import main
 from docs.generate import REFERENCE, pages
-from infra.settings_table import VARIABLES
+from infra.settings import SETTINGS
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -51,7 +51,7 @@ def test_every_command_that_a_page_shows_exists(page: str) -> None:
 
 def test_the_example_environment_has_every_setting() -> None:
     named = re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(named) == sorted(variable.name for variable in VARIABLES)
+    assert sorted(named) == sorted(setting.variable.name for setting in SETTINGS)
 
 
 def test_the_pages_that_a_newcomer_needs_are_looked_at() -> None:

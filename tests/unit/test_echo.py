@@ -3,14 +3,21 @@
 import asyncio
 import math
 import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
+import msgspec
 import pytest
 
 from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
+from domain.dialects.codec import Codec, ProviderResponse
+from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings
+from domain.dialects.sse import SseEvent
 from domain.errors import ProviderRejected
+from tests.jobs import make_identity
 from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
-from workers.providers.provider import InferenceRequest, ProviderCall
+from workers.providers.provider import ProviderCall
 
 MAX_BLOCKED_S = 1.0
 """Generous: the largest requests take some 20 ms."""
@@ -18,12 +25,23 @@ MAX_BLOCKED_S = 1.0
 
 def call(operation: str) -> ProviderCall:
     return ProviderCall(
-        provider="echo",
-        operation=operation,  # type: ignore[arg-type]  # one of the operations
-        upstream_model="echo",
+        identity=make_identity(operation=operation),
+        path="",
         credential=None,
         timeout_s=10,
     )
+
+
+async def ask(request: ChatRequest | EmbeddingsRequest) -> ProviderResponse:
+    is_chat = isinstance(request, ChatRequest)
+    codec: Codec = OpenAiChat() if is_chat else OpenAiEmbeddings()
+    content = codec.render_request(request, "echo", is_stream=False)
+    body = await EchoProvider().send(content, call("chat" if is_chat else "embeddings"))
+    return codec.parse_response(body, model="echo", provider="echo")
+
+
+def stream(request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
+    return EchoProvider().stream(OpenAiChat().render_request(request, "echo", is_stream=True), call("chat"))
 
 
 def chat(content: str) -> ChatRequest:
@@ -44,28 +62,25 @@ def embeddings(inputs: int, dimensions: int | None = None) -> EmbeddingsRequest:
         (chat("x " * 128_001), "messages"),
     ],
 )
-async def test_a_request_beyond_its_limits_is_rejected(request_: InferenceRequest, field: str) -> None:
-    operation = "embeddings" if isinstance(request_, EmbeddingsRequest) else "chat"
+async def test_a_request_beyond_its_limits_is_rejected(request_: ChatRequest | EmbeddingsRequest, field: str) -> None:
     before = time.process_time()
     with pytest.raises(ProviderRejected, match=f"`{field}`"):
-        await EchoProvider().ask(request_, call(operation))
+        await ask(request_)
     assert time.process_time() - before < MAX_BLOCKED_S
 
 
 async def test_the_largest_embeddings_are_cheap() -> None:
     before = time.process_time()
-    response = await EchoProvider().ask(embeddings(2_048, MAX_EMBEDDING_NUMBERS // 2_048), call("embeddings"))
+    response = await ask(embeddings(2_048, MAX_EMBEDDING_NUMBERS // 2_048))
     assert time.process_time() - before < MAX_BLOCKED_S
-    assert isinstance(response.answer, EmbeddingsResponse)
-    assert len(response.answer.embeddings) == 2_048
+    assert len(msgspec.json.decode(response.body, type=EmbeddingsResponse).embeddings) == 2_048
 
 
 async def test_vectors_have_length_one_and_depend_on_the_text_alone() -> None:
-    response = await EchoProvider().ask(
-        EmbeddingsRequest(model="echo", input=["one", "two", "one"], dimensions=1_536), call("embeddings")
+    response = await ask(EmbeddingsRequest(model="echo", input=["one", "two", "one"], dimensions=1_536))
+    first, second, third = (
+        each.embedding for each in msgspec.json.decode(response.body, type=EmbeddingsResponse).embeddings
     )
-    assert isinstance(response.answer, EmbeddingsResponse)
-    first, second, third = (each.embedding for each in response.answer.embeddings)
     assert first == third != second
     assert math.hypot(*first) == pytest.approx(1, abs=1e-5)
     assert len(first) == 1_536
@@ -74,13 +89,13 @@ async def test_vectors_have_length_one_and_depend_on_the_text_alone() -> None:
 @pytest.mark.parametrize("words", [0, 1, 5, MAX_DELTAS + 1, 127_999])
 async def test_a_streamed_answer_is_the_whole_one_in_bounded_pieces(words: int) -> None:
     request = chat(" ".join(f"w{n}" for n in range(words)))
-    response = await EchoProvider().ask(request, call("chat"))
-    assert isinstance(response.answer, ChatResponse)
+    response = await ask(request)
+    answer = msgspec.json.decode(response.body, type=ChatResponse)
     batches = 0
-    async with EchoProvider().stream(request, call("chat")) as stream:
-        async for _ in stream:
+    async with stream(request) as streamed:
+        async for _ in streamed:
             batches += 1
-    assert response.answer.choices[0].message.content == " ".join(["echo:", *(f"w{n}" for n in range(words))])
+    assert answer.choices[0].message.content == " ".join(["echo:", *(f"w{n}" for n in range(words))])
     assert batches <= MAX_DELTAS + 3
 
 
@@ -94,8 +109,8 @@ async def test_others_have_their_turn_while_a_long_answer_is_streamed() -> None:
             await asyncio.sleep(0)
 
     bystander = asyncio.create_task(other())
-    async with EchoProvider().stream(chat("x " * 100_000), call("chat")) as stream:
-        async for _ in stream:
+    async with stream(chat("x " * 100_000)) as streamed:
+        async for _ in streamed:
             pass
     bystander.cancel()
     assert turns > MAX_DELTAS / 2

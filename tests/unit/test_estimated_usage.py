@@ -3,12 +3,16 @@
 import pytest
 from msgspec.structs import replace
 
+from domain.dialects.registry import DIALECTS
+from domain.dialects.relay import Relay
 from domain.models import MAX_UNSEEN_TOKENS_PER_S, may_think_unseen
 from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
 from tests.jobs import make_job
 from tests.unit.sdk_streams import events_of
-from workers.relay import UNDER_WAY_TOKENS, attempt_result, make_relay
+from workers.calls import translation_of
+from workers.stream_result import UNDER_WAY_TOKENS, attempt_result
+from workers.streaming import open_relay
 
 JOB = make_job(
     model="m",
@@ -27,10 +31,14 @@ MESSAGE_BEGUN = (
 )
 
 
+def relay_of(job: Job) -> Relay:
+    return open_relay(translation_of(job, DIALECTS), job)
+
+
 def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:
-    relay = make_relay(job)
+    relay = relay_of(job)
     relay.take(events_of(sent), [])
-    found = attempt_result(relay, job, elapsed_s)
+    found = attempt_result(relay.reader, job, elapsed_s)
     assert found.is_estimated
     return found.usage
 
@@ -40,7 +48,8 @@ def test_what_was_shown_counts_by_its_bytes_and_the_prompt_by_its_bound() -> Non
 
 
 def test_the_provider_is_believed_about_the_prompt_where_it_has_said_it() -> None:
-    job = replace(JOB, provider="anthropic", kind="anthropic", stream=StreamFormat(surface="anthropic"))
+    identity = replace(JOB.identity, provider="anthropic")
+    job = replace(JOB, identity=identity, kind="anthropic", stream=StreamFormat(surface="anthropic"))
     assert counted(job, MESSAGE_BEGUN, elapsed_s=60) == TokenUsage(input=7, cache_read=2, output=UNDER_WAY_TOKENS)
 
 

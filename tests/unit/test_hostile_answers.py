@@ -10,38 +10,31 @@ import pytest
 from api.native.prices import MAX_USD_PER_1K
 from domain.canonical.chat import ChatRequest, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects import anthropic, openai
-from domain.dialects.anthropic_streamed import AnthropicMessagesReader
-from domain.dialects.openai_streamed import OpenAiChatReader
-from domain.dialects.passthrough import cost as passthrough_cost
-from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
-from domain.dialects.responses_streamed import ResponsesReader
+from domain.dialects.anthropic.codec import AnthropicMessages, AnthropicTokenCount
+from domain.dialects.anthropic.stream import AnthropicMessagesReader
+from domain.dialects.codec import ProviderResponse
+from domain.dialects.errors import StreamFailed, UnreadableResponse
+from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses
+from domain.dialects.openai.responses_api import ResponsesReader
+from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.sse import sse
-from domain.dialects.streamed import StreamFailed
 from domain.errors import ProviderLost, ProviderRejected
 from domain.job_result import failure_of
 from domain.money import MAX_NANO_USD, NANO_PER_USD, NanoUsd
 from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
 from domain.sanitize import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
 from domain.tokens import MAX_TOKENS, TokenUsage
+from tests.jobs import make_identity
 from tests.unit.sdk_streams import events_of
 from workers import outcome
 
 MAX_BLOCKED_S = 0.5
 """Generous: 16 MB that are only skipped take some 10 ms."""
-CONTENT_FIELDS = ChatRequest(model="m", messages=[UserMessage(content="x")])
+REQUEST = ChatRequest(model="m", messages=[UserMessage(content="x")])
 TEXTS = EmbeddingsRequest(input="x")
 POISON = "bad\x00thing" + "x" * 2_000_000
 CLEAN = "badthing"
-SUBJECT = outcome.RequestIdentity(
-    request_id="req",
-    key_id="key",
-    operation="chat",
-    model="m",
-    provider="mine",
-    upstream_model="m",
-    metadata=None,
-)
+IDENTITY = make_identity(model="m", provider="mine", upstream_model="m")
 OF_ATTEMPT: dict[str, Any] = {"attempt": 1, "hold_nano_usd": NanoUsd(0), "budget_day": date(2026, 3, 30)}
 
 
@@ -77,31 +70,31 @@ def json(value: Any) -> bytes:
 
 
 def read_chat(said: dict[str, Any]) -> ProviderResponse:
-    return openai.chat_from_wire(json(said), CONTENT_FIELDS, "mine")
+    return OpenAiChat().parse_response(json(said), model=REQUEST.model, provider="mine")
 
 
 def read_embeddings(said: dict[str, Any]) -> ProviderResponse:
-    return openai.embeddings_from_wire(json(said), TEXTS, "mine")
+    return OpenAiEmbeddings().parse_response(json(said), model=TEXTS.model, provider="mine")
 
 
 def read_message(said: dict[str, Any]) -> ProviderResponse:
-    return anthropic.chat_from_wire(json(said), CONTENT_FIELDS, "mine")
+    return AnthropicMessages().parse_response(json(said), model=REQUEST.model, provider="mine")
 
 
 def meter_chat(said: dict[str, Any]) -> ProviderResponse:
-    return passthrough_cost.openai_chat(json(said))
+    return OpenAiChat().meter_response(json(said))
 
 
 def meter_embeddings(said: dict[str, Any]) -> ProviderResponse:
-    return passthrough_cost.openai_embeddings(json(said))
+    return OpenAiEmbeddings().meter_response(json(said))
 
 
 def meter_response(said: dict[str, Any]) -> ProviderResponse:
-    return passthrough_cost.openai_response(json(said))
+    return OpenAiResponses().meter_response(json(said))
 
 
 def meter_message(said: dict[str, Any]) -> ProviderResponse:
-    return passthrough_cost.anthropic_message(json(said))
+    return AnthropicMessages().meter_response(json(said))
 
 
 def stream(reader: Any, *events: dict[str, Any]) -> Any:
@@ -187,7 +180,7 @@ def test_a_count_that_no_answer_can_have_is_unreadable(says: Any, read: Any, cou
 
 def test_a_count_of_tokens_that_no_prompt_can_have_is_unreadable() -> None:
     with pytest.raises(UnreadableResponse):
-        passthrough_cost.anthropic_count(b'{"input_tokens":-1}')
+        AnthropicTokenCount().meter_response(b'{"input_tokens":-1}')
 
 
 @wires(
@@ -237,7 +230,7 @@ def test_what_a_provider_says_inside_its_stream_is_short_and_clean(reader: Any, 
 
 def test_what_stands_in_an_event_is_short_and_clean_whoever_read_it() -> None:
     completed = outcome.completed(
-        SUBJECT,
+        IDENTITY,
         attempt=1,
         answered_by=POISON,
         response_id=POISON,
@@ -252,9 +245,9 @@ def test_what_stands_in_an_event_is_short_and_clean_whoever_read_it() -> None:
     rejected = ProviderRejected(POISON, provider="mine", status=400)
     events = [
         completed,
-        outcome.attempt_ended(SUBJECT, rejected, **OF_ATTEMPT),
-        outcome.attempt_not_made(SUBJECT, rejected, **OF_ATTEMPT),
-        outcome.request_failed(SUBJECT, code="X", message=POISON, status=None, latency_ms=0),
+        outcome.attempt_ended(IDENTITY, rejected, **OF_ATTEMPT),
+        outcome.attempt_not_made(IDENTITY, rejected, **OF_ATTEMPT),
+        outcome.request_failed(IDENTITY, code="X", message=POISON, status=None, latency_ms=0),
     ]
     written = [json(event) for event in events]
     assert [CLEAN.encode() in event for event in written] == [True] * 4
@@ -272,7 +265,7 @@ def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can
     dearest = MAX_USD_PER_1K * NANO_PER_USD * TOKENS_PER_PRICE // 1_000
     price = Price(provider="p", model="m", source="override", prices=ClassPrices(input=dearest, output=dearest))
     most = [
-        passthrough_cost.anthropic_message(
+        AnthropicMessages().meter_response(
             json(
                 message(
                     input_tokens=MAX_TOKENS,
@@ -286,37 +279,27 @@ def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can
                 )
             )
         ),
-        passthrough_cost.openai_chat(json(chat(prompt_tokens=MAX_TOKENS, completion_tokens=MAX_TOKENS))),
+        OpenAiChat().meter_response(json(chat(prompt_tokens=MAX_TOKENS, completion_tokens=MAX_TOKENS))),
     ]
     assert max(cost(found.usage, price).total_nano_usd for found in most) <= MAX_NANO_USD
 
 
 def test_nothing_that_is_nested_without_end_is_read() -> None:
     with pytest.raises(UnreadableResponse):
-        passthrough_cost.openai_chat(b'{"id":"x","usage":' + b"[" * 100_000)
-
-
-@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ('[{"index":0,"a":', "}]")])
-def test_nothing_that_is_nested_without_end_is_put_together(opening: str, closing: str) -> None:
-    nested = opening * 200 + "1" + closing * 200
-    event = f'{{"id":"x","choices":[{{"index":0,"delta":{{"a":{nested}}}}}]}}'.encode()
-    (taken,) = events_of(sse(event))
-    OpenAiChatReader().take(taken)
-    with pytest.raises(UnreadableResponse, match="nested"):
-        OpenAiChatReader(keep=True).take(taken)
+        OpenAiChat().meter_response(b'{"id":"x","usage":' + b"[" * 100_000)
 
 
 def test_many_choices_are_not_made_into_objects() -> None:
     many = b'{"id":"x","usage":{"prompt_tokens":1,"completion_tokens":2},"choices":[%s{}]}' % (b"{}," * 5_000_000)
     before = time.process_time()
-    response = passthrough_cost.openai_chat(many)
+    response = OpenAiChat().meter_response(many)
     assert (response.finish_reason, response.usage) == (None, TokenUsage(input=1, output=2))
     assert time.process_time() - before < MAX_BLOCKED_S
 
 
 def test_one_long_choice_has_its_finish_reason() -> None:
     said = chat() | {"choices": [{"finish_reason": "length", "message": {"content": "x" * 2_000_000}}]}
-    assert passthrough_cost.openai_chat(json(said)).finish_reason == "length"
+    assert OpenAiChat().meter_response(json(said)).finish_reason == "length"
 
 
 @pytest.mark.parametrize("vector", [[1, "x"], {"a": 1}, None, "text"])
@@ -330,5 +313,5 @@ def test_more_vectors_than_there_can_be_inputs_are_not_read() -> None:
     many = b'{"usage":{"prompt_tokens":1},"data":[%s{}]}' % (b'{"index":0,"embedding":[]},' * 1_000_000)
     before = time.process_time()
     with pytest.raises(UnreadableResponse, match="arrays"):
-        openai.embeddings_from_wire(many, TEXTS, "mine")
+        OpenAiEmbeddings().parse_response(many, model=TEXTS.model, provider="mine")
     assert time.process_time() - before < MAX_BLOCKED_S

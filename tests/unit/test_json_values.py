@@ -5,7 +5,8 @@ import json
 import pytest
 
 from domain.decoding import MAX_JSON_VALUES, check_values
-from domain.dialects.passthrough.inspect import read_wire
+from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings
+from domain.dialects.passthrough.inspect import read_passthrough
 from domain.errors import BodyTooLarge
 
 
@@ -45,12 +46,12 @@ def test_what_is_no_json_is_left_to_the_decoder(body: bytes) -> None:
 def test_the_numbers_of_a_tokenized_text_count_as_their_digits() -> None:
     tokens = [*range(100), -5, 100_256]
     body = json.dumps({"model": "m", "input": tokens}).encode()
-    counted = read_wire(body, "openai", "embeddings").input_tokens
-    one_by_one = read_wire(json.dumps({"model": "m", "input": [*tokens, "x"]}).encode(), "openai", "embeddings")
+    counted = read_passthrough(body, OpenAiEmbeddings()).input_tokens
+    one_by_one = read_passthrough(json.dumps({"model": "m", "input": [*tokens, "x"]}).encode(), OpenAiEmbeddings())
     assert counted >= sum(len(str(token)) for token in tokens)
     assert one_by_one.input_tokens - counted == 1 + 16  # the text, and what is added for an item of the list
 
 
 def test_a_vendors_request_with_too_many_values_is_refused() -> None:
     with pytest.raises(BodyTooLarge, match="500000 JSON values"):
-        read_wire(b'{"model":"m","messages":[' + b'{"a":1},' * 1_000_000 + b"0]}", "openai", "chat")
+        read_passthrough(b'{"model":"m","messages":[' + b'{"a":1},' * 1_000_000 + b"0]}", OpenAiChat())

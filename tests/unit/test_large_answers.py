@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.jobs import make_identity
 from workers.large_answers import LARGE_ANSWER_BYTES, LargeAnswers, Turn
 from workers.providers.provider import ProviderCall
 from workers.providers.sdk import read_answer
@@ -96,9 +97,8 @@ async def test_a_provider_that_stalls_in_a_large_answer_loses_its_turn() -> None
     pieces = [bytes(LARGE_ANSWER_BYTES), b"more"]
     with answers.turn("prj_1", "key_1") as turn:
         call = ProviderCall(
-            provider="slow",
-            operation="chat",
-            upstream_model="m",
+            identity=make_identity(provider="slow"),
+            path="",
             credential=None,
             timeout_s=60,
             take_turn=turn.take,

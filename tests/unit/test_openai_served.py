@@ -17,11 +17,14 @@ from openai.types.embedding_create_params import EmbeddingCreateParams
 
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FunctionCall, ToolCall
 from domain.canonical.embeddings import Embedding, EmbeddingsResponse
-from domain.dialects import anthropic, openai
-from domain.dialects.openai_call import DROPPABLE, ChatCall, EmbeddingsCall
-from domain.dialects.openai_served import read_chat, read_embeddings, write_chat, write_embeddings
-from domain.dialects.provider_response import answer_usage
-from domain.dialects.served import in_snake_case
+from domain.canonical.usage import answer_usage
+from domain.dialects.anthropic.codec import AnthropicMessages
+from domain.dialects.openai.codec import OpenAiChat
+from domain.dialects.openai.embeddings import EmbeddingsBody, parse_embeddings_request, render_embeddings_response
+from domain.dialects.openai.request import DROPPABLE, in_snake_case, parse_chat_request
+from domain.dialects.openai.request import render_chat_request as render_openai
+from domain.dialects.openai.response import render_chat_response
+from domain.dialects.openai.types import ChatCompletionsBody
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 from tests.unit.canonical import is_valid, openai_client, requests
@@ -51,14 +54,14 @@ def body(*messages: dict[str, Any], **fields: Any) -> bytes:
 
 def refusal(content: bytes) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as refused:
-        read_chat(content)
+        parse_chat_request(content)
     return refused.value
 
 
 @given(requests)
 def test_what_is_written_to_openai_is_read_as_it_was(request: ChatRequest) -> None:
-    wire = msgspec.json.encode(openai.chat_to_wire(request, "gpt-4o"))
-    read = read_chat(wire)
+    wire = msgspec.json.encode(render_openai(request, "gpt-4o"))
+    read = parse_chat_request(wire)
     assert read == request
     assert is_valid(read)
 
@@ -68,7 +71,9 @@ def test_what_the_sdk_sends_is_read() -> None:
 
     def serve(request: httpx2.Request) -> httpx2.Response:
         seen.append(request.content)
-        return httpx2.Response(200, content=write_chat(answer(AnswerMessage(content="hi")), USAGE, created_s=CREATED_S))
+        return httpx2.Response(
+            200, content=render_chat_response(answer(AnswerMessage(content="hi")), USAGE, created_s=CREATED_S)
+        )
 
     openai_client(serve).chat.completions.create(
         model="claude-3-haiku",
@@ -134,14 +139,14 @@ def test_what_the_sdk_sends_is_read() -> None:
         "topP": 0.9,
         "reasoningEffort": "low",
     }
-    assert read_chat(seen[0]) == msgspec.convert(asked, ChatRequest)
+    assert parse_chat_request(seen[0]) == msgspec.convert(asked, ChatRequest)
 
 
 def test_an_answer_that_the_sdk_sends_back_is_read() -> None:
     given_back = ChatCompletion.model_validate_json(
-        write_chat(answer(AnswerMessage(content="a", tool_calls=[CALL])), USAGE, created_s=CREATED_S)
+        render_chat_response(answer(AnswerMessage(content="a", tool_calls=[CALL])), USAGE, created_s=CREATED_S)
     ).choices[0]
-    message = read_chat(body(HELLO, given_back.message.model_dump())).messages[1]
+    message = parse_chat_request(body(HELLO, given_back.message.model_dump())).messages[1]
     assert message == msgspec.convert({"role": "assistant", "content": "a", "toolCalls": [WIRE_CALL]}, type(message))
 
 
@@ -156,7 +161,7 @@ def test_an_answer_that_the_sdk_sends_back_is_read() -> None:
     ],
 )
 def test_a_refusal_is_what_the_model_said(said: dict[str, Any], content: object) -> None:
-    message = read_chat(body(HELLO, {"role": "assistant"} | said)).messages[1]
+    message = parse_chat_request(body(HELLO, {"role": "assistant"} | said)).messages[1]
     parts = [part.text for part in message.content] if isinstance(message.content, list) else message.content
     assert parts == content
 
@@ -171,11 +176,11 @@ def test_a_refusal_is_what_the_model_said(said: dict[str, Any], content: object)
         {"service_tier": "default", "verbosity": "medium"},
         {"prompt_cache_key": "k", "prompt_cache_retention": "24h", "prompt_cache_options": {"mode": "implicit"}},
         {"stop": [], "stream": None, "stream_options": None},
-        dict.fromkeys(ChatCall.__struct_fields__[2:]),
+        dict.fromkeys(ChatCompletionsBody.__struct_fields__[2:]),
     ],
 )
 def test_what_loses_nothing_is_accepted(fields: dict[str, Any]) -> None:
-    assert read_chat(body(**fields)) == read_chat(body())
+    assert parse_chat_request(body(**fields)) == parse_chat_request(body())
 
 
 @pytest.mark.parametrize(
@@ -183,7 +188,7 @@ def test_what_loses_nothing_is_accepted(fields: dict[str, Any]) -> None:
     [({"user": "a"}, "a"), ({"safety_identifier": "b"}, "b"), ({"user": "a", "safety_identifier": "a"}, "a")],
 )
 def test_who_is_at_the_other_end_has_two_names(fields: dict[str, Any], user: str) -> None:
-    assert read_chat(body(**fields)).user == user
+    assert parse_chat_request(body(**fields)).user == user
 
 
 @pytest.mark.parametrize(
@@ -259,7 +264,9 @@ def test_a_part_of_a_message_that_cannot_be_carried_is_named(message: dict[str, 
 def test_what_the_sdk_adds_to_an_answer_may_come_back_with_it() -> None:
     call = WIRE_CALL | {"index": 0, "function": WIRE_CALL["function"] | {"parsed_arguments": {"a": 1}}}
     turn = {"role": "assistant", "content": "{}", "parsed": {}, "tool_calls": [call]}
-    assert read_chat(body(HELLO, turn)) == read_chat(body(HELLO, turn | {"parsed": None, "tool_calls": [WIRE_CALL]}))
+    assert parse_chat_request(body(HELLO, turn)) == parse_chat_request(
+        body(HELLO, turn | {"parsed": None, "tool_calls": [WIRE_CALL]})
+    )
 
 
 def test_a_kind_that_is_missing_is_only_missing() -> None:
@@ -280,15 +287,15 @@ def test_what_is_no_request_is_refused(content: bytes) -> None:
 def test_every_field_of_the_sdk_is_decided_on() -> None:
     sdk = get_type_hints(CompletionCreateParamsBase).keys() | {"stream"}
     assert "stream" in get_type_hints(CompletionCreateParamsNonStreaming)
-    assert sdk == set(ChatCall.__struct_fields__)
+    assert sdk == set(ChatCompletionsBody.__struct_fields__)
     assert set(DROPPABLE) < sdk
-    assert get_type_hints(EmbeddingCreateParams).keys() == set(EmbeddingsCall.__struct_fields__)
+    assert get_type_hints(EmbeddingCreateParams).keys() == set(EmbeddingsBody.__struct_fields__)
 
 
 def test_an_answer_is_parsed_by_the_sdk_with_equal_content() -> None:
     message = AnswerMessage(content="hi", tool_calls=[CALL])
     found = ChatCompletion.model_validate_json(
-        write_chat(answer(message, "tool_calls"), USAGE, created_s=CREATED_S), strict=True
+        render_chat_response(answer(message, "tool_calls"), USAGE, created_s=CREATED_S), strict=True
     )
     choice = found.choices[0]
     assert (found.id, found.model, found.created) == ("msg_1", "claude-3-haiku", CREATED_S)
@@ -301,7 +308,7 @@ def test_an_answer_is_parsed_by_the_sdk_with_equal_content() -> None:
 
 def test_usage_is_parsed_by_the_sdk_in_openais_classes() -> None:
     found = ChatCompletion.model_validate_json(
-        write_chat(answer(AnswerMessage(content="hi")), USAGE, created_s=CREATED_S)
+        render_chat_response(answer(AnswerMessage(content="hi")), USAGE, created_s=CREATED_S)
     ).usage
     assert found is not None
     assert found.prompt_tokens_details is not None
@@ -315,16 +322,16 @@ def test_usage_is_parsed_by_the_sdk_in_openais_classes() -> None:
 
 
 def test_a_client_is_always_told_why_an_answer_ended() -> None:
-    written = write_chat(answer(AnswerMessage(content=None), None), USAGE, created_s=CREATED_S)
+    written = render_chat_response(answer(AnswerMessage(content=None), None), USAGE, created_s=CREATED_S)
     found = ChatCompletion.model_validate_json(written).choices[0]
     assert (found.finish_reason, found.message.content, found.message.tool_calls) == ("stop", None, None)
 
 
 def test_openais_own_reader_reads_what_is_written() -> None:
-    written = write_chat(answer(AnswerMessage(content="x", tool_calls=[CALL])), USAGE, created_s=CREATED_S)
-    found = openai.chat_from_wire(written, read_chat(body()), "openai").answer
-    assert isinstance(found, ChatResponse)
-    assert found.choices == answer(AnswerMessage(content="x", tool_calls=[CALL])).choices
+    written = render_chat_response(answer(AnswerMessage(content="x", tool_calls=[CALL])), USAGE, created_s=CREATED_S)
+    found = OpenAiChat().parse_response(written, model="m", provider="openai")
+    choices = msgspec.json.decode(found.body, type=ChatResponse).choices
+    assert choices == answer(AnswerMessage(content="x", tool_calls=[CALL])).choices
 
 
 def test_vectors_reach_the_sdk_in_its_own_base64() -> None:
@@ -338,8 +345,10 @@ def test_vectors_reach_the_sdk_in_its_own_base64() -> None:
     asked: list[Any] = []
 
     def serve(request: httpx2.Request) -> httpx2.Response:
-        asked.append(read_embeddings(request.content))
-        return httpx2.Response(200, content=write_embeddings(found, TokenUsage(input=9), asked[0].encoding_format))
+        asked.append(parse_embeddings_request(request.content))
+        return httpx2.Response(
+            200, content=render_embeddings_response(found, TokenUsage(input=9), asked[0].encoding_format)
+        )
 
     answered = openai_client(serve).embeddings.create(model="echo", input=["a", "b"], dimensions=3, user="u")
     assert asked[0].encoding_format == "base64"
@@ -353,16 +362,18 @@ def test_base64_is_of_little_endian_floats() -> None:
     found = EmbeddingsResponse(
         model="m", provider="p", embeddings=[Embedding(index=0, embedding=[1.0])], usage=answer_usage(USAGE)
     )
-    written = msgspec.json.decode(write_embeddings(found, USAGE, "base64"))
+    written = msgspec.json.decode(render_embeddings_response(found, USAGE, "base64"))
     assert base64.b64decode(written["data"][0]["embedding"]) == b"\x00\x00\x80\x3f"
 
 
 def test_vectors_are_numbers_unless_asked_for_otherwise() -> None:
-    served = read_embeddings(b'{"model":"echo","input":"a"}')
+    served = parse_embeddings_request(b'{"model":"echo","input":"a"}')
     found = EmbeddingsResponse(
         model="m", provider="p", embeddings=[Embedding(index=0, embedding=[0.1])], usage=answer_usage(USAGE)
     )
-    parsed = CreateEmbeddingResponse.model_validate_json(write_embeddings(found, USAGE, served.encoding_format))
+    parsed = CreateEmbeddingResponse.model_validate_json(
+        render_embeddings_response(found, USAGE, served.encoding_format)
+    )
     assert (served.request.input, parsed.data[0].embedding) == ("a", [0.1])
 
 
@@ -383,7 +394,7 @@ def test_vectors_are_numbers_unless_asked_for_otherwise() -> None:
 )
 def test_embeddings_that_cannot_be_asked_for_are_refused_by_name(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        read_embeddings(msgspec.json.encode({"model": "echo"} | fields))
+        parse_embeddings_request(msgspec.json.encode({"model": "echo"} | fields))
     assert refused.value.field == field
 
 
@@ -400,7 +411,7 @@ def test_embeddings_that_cannot_be_asked_for_are_refused_by_name(fields: dict[st
 )
 def test_what_the_provider_cannot_be_told_is_spelled_as_the_client_did(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        anthropic.check_chat(read_chat(body(**fields)), "claude-3-haiku-20240307")
+        AnthropicMessages().check_request(parse_chat_request(body(**fields)), "claude-3-haiku-20240307")
     error = in_snake_case(refused.value)
     assert error.field == field
     assert f"`{field}`" in error.message

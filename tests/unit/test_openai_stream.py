@@ -1,17 +1,16 @@
-"""OpenAI's chat completion chunks: accounted for, translated, assembled as the SDK would."""
+"""OpenAI's chat completion chunks: accounted for, and translated as the SDK would assemble them."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from domain.canonical.chat import ChatRequest, UserMessage
 from domain.canonical.stream import ChatAssembler
-from domain.dialects import openai
-from domain.dialects.openai_streamed import OpenAiChatReader
-from domain.dialects.provider_response import UnreadableResponse, answer_usage
+from domain.canonical.usage import answer_usage
+from domain.dialects.errors import StreamFailed, UnreadableResponse
+from domain.dialects.openai.codec import OpenAiChat
+from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.sse import sse
-from domain.dialects.streamed import StreamFailed
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import events_of, openai_final, present, read_all
 
@@ -118,20 +117,13 @@ def test_every_byte_that_was_shown_is_counted(stream: bytes, shown: str) -> None
 
 
 @pytest.mark.parametrize("stream", [TEXT, CALLS, REFUSAL])
-def test_the_assembled_answer_is_the_sdks(stream: bytes) -> None:
-    reader = OpenAiChatReader(keep=True)
-    read_all(reader, stream)
-    assert present(msgspec.json.decode(reader.assembled())) == openai_final(stream)
-
-
-@pytest.mark.parametrize("stream", [TEXT, CALLS, REFUSAL])
-def test_the_chunks_amount_to_what_the_assembled_answer_says(stream: bytes) -> None:
-    reader = OpenAiChatReader(model="mine", keep=True)
+def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
     assembler = ChatAssembler(provider="openai", model="mine")
-    for piece in read_all(reader, stream):
+    for piece in read_all(OpenAiChatReader(model="mine"), stream):
         assembler.add(piece)
-    asked = ChatRequest(model="mine", messages=[UserMessage(content="x")])
-    assert assembler.answer(answer_usage(COUNTED)) == openai.chat_from_wire(reader.assembled(), asked, "openai").answer
+    completion = msgspec.json.encode(openai_final(stream))
+    response = OpenAiChat().parse_response(completion, model="mine", provider="openai")
+    assert msgspec.json.encode(assembler.answer(answer_usage(COUNTED))) == response.body
 
 
 def called(index: int | None, call_id: str | None, name: str | None, arguments: str) -> dict[str, Any]:
@@ -175,15 +167,12 @@ def called(index: int | None, call_id: str | None, name: str | None, arguments: 
 )
 def test_each_call_is_one_however_it_is_numbered(pieces: list[dict[str, Any]]) -> None:
     assembler = ChatAssembler(provider="openai", model="mine")
-    reader = OpenAiChatReader(model="mine", keep=True)
+    reader = OpenAiChatReader(model="mine")
     for chunks in read_all(reader, b"".join(chunk(choice({"tool_calls": [piece]})) for piece in pieces)):
         assembler.add(chunks)
     (told,) = assembler.answer(answer_usage(COUNTED)).choices
-    (kept,) = msgspec.json.decode(reader.assembled())["choices"]
     expected = [("f", '{"x":1}'), ("g", "{}")]
     assert [(call.function.name, call.function.arguments) for call in told.message.tool_calls or ()] == expected
-    functions = [call["function"] for call in kept["message"]["tool_calls"]]
-    assert [(function["name"], function["arguments"]) for function in functions] == expected
 
 
 def test_calls_of_one_delta_without_index_are_as_many() -> None:
@@ -222,24 +211,6 @@ def test_of_a_content_in_parts_the_text_is_told_and_the_thinking_is_not() -> Non
         assembler.add(piece)
     (told,) = assembler.answer(answer_usage(COUNTED)).choices
     assert (told.message.content, told.finish_reason) == ("it is four.", "stop")
-
-
-def test_a_content_in_parts_is_kept_as_it_came_and_read_as_it_is_told() -> None:
-    reader = OpenAiChatReader(keep=True)
-    read_all(reader, THINKING)
-    (only,) = msgspec.json.decode(reader.assembled())["choices"]
-    parts = [thought("hm"), thought("so"), written("it is "), written("four"), written(".")]
-    assert only["message"]["content"] == parts
-    asked = ChatRequest(model="mine", messages=[UserMessage(content="x")])
-    (told,) = openai.chat_from_wire(reader.assembled(), asked, "openai").answer.choices  # type: ignore[union-attr]
-    assert told.message.content == "it is four."
-
-
-def test_parts_after_a_text_keep_the_text() -> None:
-    reader = OpenAiChatReader(keep=True)
-    read_all(reader, chunk(choice({"content": "a"})) + chunk(choice({"content": [thought("b")]})))
-    (only,) = msgspec.json.decode(reader.assembled())["choices"]
-    assert only["message"]["content"] == [written("a"), thought("b")]
 
 
 @pytest.mark.parametrize("content", [[thought("hm, so")], {"a": "hm, so"}, 7, [["x"], 1, None, {"type": "text"}]])
@@ -314,10 +285,11 @@ def test_what_azure_says_first_names_nothing_and_ends_nothing() -> None:
 
 
 def test_a_repeated_role_stays_one_role() -> None:
-    reader = OpenAiChatReader(keep=True)
-    read_all(reader, chunk(choice({"role": "assistant", "content": "a"})) * 2)
-    (only,) = msgspec.json.decode(reader.assembled())["choices"]
-    assert (only["message"]["role"], only["message"]["content"]) == ("assistant", "aa")
+    assembler = ChatAssembler(provider="openai", model="mine")
+    for piece in read_all(OpenAiChatReader(model="mine"), chunk(choice({"role": "assistant", "content": "a"})) * 2):
+        assembler.add(piece)
+    (only,) = assembler.answer(answer_usage(COUNTED)).choices
+    assert (only.message.role, only.message.content) == ("assistant", "aa")
 
 
 @pytest.mark.parametrize(
@@ -342,12 +314,5 @@ def test_garbage_is_unreadable(data: bytes) -> None:
 
 
 def test_comments_and_unknown_members_are_passed_over() -> None:
-    reader = OpenAiChatReader(model="m", keep=True)
+    reader = OpenAiChatReader(model="m")
     assert read_all(reader, b": ping\n\n" + chunk(x={"y": 1})) == []
-
-
-def test_a_stream_without_choices_is_no_answer() -> None:
-    reader = OpenAiChatReader(keep=True)
-    read_all(reader, chunk(usage=USAGE) + DONE)
-    with pytest.raises(UnreadableResponse):
-        reader.assembled()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.dialects.errors import UnreadableResponse
 from domain.dialects.passthrough.json_edit import event_with_cost, rewrite, with_cost, without_usage
-from domain.dialects.provider_response import UnreadableResponse
 from domain.dialects.sse import SseEvent, sse
 from domain.errors import InvalidRequest
 from tests.unit.sdk_streams import events_of

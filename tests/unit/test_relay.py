@@ -5,14 +5,14 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
+from domain.dialects.codec import StreamSummary
 from domain.tokens import TokenUsage
 from infra.jobs import StreamFormat
 from tests.unit.sdk_streams import events_of
-from tests.unit.test_estimated_usage import JOB
-from workers.relay import End, make_relay
+from tests.unit.test_estimated_usage import JOB, relay_of
 
 USAGE = b'"usage":{"prompt_tokens":1,"completion_tokens":2}'
-END = End(usage=TokenUsage(input=1, output=2), cost_usd=Decimal("0.5"), latency_ms=1)
+END = StreamSummary(usage=TokenUsage(input=1, output=2), cost_usd=Decimal("0.5"), latency_ms=1)
 
 
 def chunk(index: int, text: bytes, finish: bytes = b"null") -> bytes:
@@ -33,7 +33,7 @@ DONE = b"data: [DONE]\n\n"
     ],
 )
 def test_no_choice_waits_for_the_end_of_another(stream: list[bytes]) -> None:
-    relay = make_relay(replace(JOB, stream=StreamFormat(surface="openai", with_usage=True)))
+    relay = relay_of(replace(JOB, stream=StreamFormat(surface="openai", with_usage=True)))
     sent: list[bytes] = []
     for one in stream:
         relay.take(events_of(one), sent)
@@ -44,7 +44,7 @@ def test_no_choice_waits_for_the_end_of_another(stream: list[bytes]) -> None:
 
 
 def test_what_was_held_back_and_goes_on_shows_no_usage_that_nobody_asked_for() -> None:
-    relay = make_relay(replace(JOB, stream=StreamFormat(surface="openai", with_usage=False)))
+    relay = relay_of(replace(JOB, stream=StreamFormat(surface="openai", with_usage=False)))
     sent: list[bytes] = []
     relay.take(events_of(FIRST + FIRST_END + SECOND), sent)
     assert b"".join(sent) == (FIRST + FIRST_END + SECOND).replace(b"," + USAGE, b"")

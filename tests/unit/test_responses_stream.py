@@ -1,16 +1,14 @@
-"""OpenAI's Responses events: accounted for, and kept as the response that they end with."""
+"""OpenAI's Responses events, accounted for."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from domain.dialects.passthrough.cost import openai_response
-from domain.dialects.provider_response import UnreadableResponse
-from domain.dialects.responses_streamed import ResponsesReader
-from domain.dialects.responses_writer import error
+from domain.dialects.errors import StreamFailed, UnreadableResponse
+from domain.dialects.openai.codec import OpenAiResponses
+from domain.dialects.openai.responses_api import ResponsesReader, error_event
 from domain.dialects.sse import sse
-from domain.dialects.streamed import StreamFailed
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import events_of, openai_client, read_all
 
@@ -57,33 +55,32 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("kind", "final", "finish"), ANSWERS)
 def test_a_stream_is_accounted_for(kind: str, final: dict[str, Any], finish: str) -> None:
-    reader = ResponsesReader(keep=True)
+    reader = ResponsesReader()
     read_all(reader, CREATED + SHOWN)
     assert (reader.response_id, reader.answered_by, reader.usage) == ("resp_1", "gpt-x", None)
     assert (reader.is_ended, reader.is_tail) == (False, False)
     read_all(reader, event(f"response.{kind}", 6, response=final))
     assert (reader.usage, reader.finish_reason) == (COUNTED, finish)
     assert (reader.is_ended, reader.is_tail) == (True, True)
-    assert msgspec.json.decode(reader.assembled()) == final
 
 
 @pytest.mark.parametrize(("_kind", "final", "finish"), ANSWERS)
 def test_an_answer_in_one_piece_is_accounted_for_as_its_stream(_kind: str, final: dict[str, Any], finish: str) -> None:
-    found = openai_response(msgspec.json.encode(final))
+    found = OpenAiResponses().meter_response(msgspec.json.encode(final))
     assert (found.response_id, found.answered_by) == ("resp_1", "gpt-x")
     assert (found.usage, found.finish_reason) == (COUNTED, finish)
 
 
 def test_an_answer_in_one_piece_may_have_failed() -> None:
     final = response("failed", usage=USAGE, error={"code": "server_error", "message": "no"})
-    found = openai_response(msgspec.json.encode(final))
+    found = OpenAiResponses().meter_response(msgspec.json.encode(final))
     assert (found.usage, found.finish_reason) == (COUNTED, "failed")
 
 
 @pytest.mark.parametrize("final", [response("completed", usage=None), {"usage": USAGE}, {}])
 def test_an_answer_in_one_piece_needs_an_id_and_its_usage(final: dict[str, Any]) -> None:
     with pytest.raises(UnreadableResponse):
-        openai_response(msgspec.json.encode(final))
+        OpenAiResponses().meter_response(msgspec.json.encode(final))
 
 
 def test_every_byte_that_was_shown_is_counted() -> None:
@@ -130,18 +127,16 @@ def test_garbage_is_unreadable(data: bytes) -> None:
 
 
 def test_events_to_come_are_passed_over() -> None:
-    reader = ResponsesReader(keep=True)
+    reader = ResponsesReader()
     assert read_all(reader, CREATED + event("response.weather.delta", 1, delta=7) + b"data: [DONE]\n\n") == []
-    with pytest.raises(UnreadableResponse):
-        reader.assembled()
 
 
 def test_our_own_error_is_one_that_the_sdk_reads() -> None:
-    stream = openai_client(CREATED, error("away", "server_error", 1)).responses.create(
+    stream = openai_client(CREATED, error_event("away", "server_error", 1)).responses.create(
         model="m", input="x", stream=True
     )
     last = list(stream)[-1].to_dict()
     expected = {"type": "error", "sequence_number": 1, "code": "server_error", "message": "away", "param": None}
     assert last == expected
-    (only,) = events_of(error("away", "server_error", 1))
+    (only,) = events_of(error_event("away", "server_error", 1))
     assert only.name == "error"

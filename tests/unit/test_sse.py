@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.dialects.provider_response import UnreadableResponse
+from domain.dialects.errors import UnreadableResponse
 from domain.dialects.sse import SseParser, sse
 
 STREAM = (

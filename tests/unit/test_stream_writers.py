@@ -18,13 +18,13 @@ from domain.canonical.stream import (
     ToolCallDelta,
     replay_chat,
 )
-from domain.dialects import native_writer
-from domain.dialects.anthropic_streamed import AnthropicMessagesReader
-from domain.dialects.anthropic_writer import AnthropicMessagesWriter
-from domain.dialects.native_writer import NativeWriter
-from domain.dialects.openai_streamed import OpenAiChatReader
-from domain.dialects.openai_writer import OpenAiChatWriter
-from domain.dialects.provider_response import UnreadableResponse, answer_usage
+from domain.canonical.usage import answer_usage
+from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
+from domain.dialects.codec import StreamSummary
+from domain.dialects.errors import UnreadableResponse
+from domain.dialects.native import stream as native_stream
+from domain.dialects.native.stream import NativeWriter
+from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
 from domain.tokens import TokenUsage
 from tests.unit.sdk_streams import (
     CONTENT_FIELDS,
@@ -38,6 +38,8 @@ from tests.unit.sdk_streams import (
 COUNTED = TokenUsage(input=6, cache_read=4, cache_write=2, output=5, reasoning=2)
 USAGE = answer_usage(COUNTED)
 COST = Decimal("0.000000012")
+PAID = StreamSummary(usage=COUNTED, cost_usd=COST, latency_ms=12)
+UNPRICED = StreamSummary(usage=COUNTED, cost_usd=None, latency_ms=12)
 ANSWER = ChatResponse(
     id="c1",
     model="mine",
@@ -105,7 +107,7 @@ def assembled(reader: Any, stream: bytes) -> ChatResponse:
 
 def test_openais_sdk_reads_the_answer() -> None:
     writer = OpenAiChatWriter(created_s=7, include_usage=True)
-    final = openai_final(written(writer) + writer.end(COUNTED, COST))
+    final = openai_final(written(writer) + writer.end(PAID))
     (choice,) = final["choices"]
     assert choice["message"]["content"] == "héllo"
     assert choice["message"]["tool_calls"] == [
@@ -120,8 +122,8 @@ def test_openais_sdk_reads_the_answer() -> None:
 
 def test_openais_chunks_tell_of_usage_only_who_asked() -> None:
     silent, telling = OpenAiChatWriter(created_s=7), OpenAiChatWriter(created_s=7, include_usage=True)
-    assert b"usage" not in written(silent) + silent.end(COUNTED, COST)
-    events = events_of(written(telling) + telling.end(COUNTED, None))
+    assert b"usage" not in written(silent) + silent.end(PAID)
+    events = events_of(written(telling) + telling.end(UNPRICED))
     usages = [msgspec.json.decode(event.data)["usage"] for event in events[:-1]]
     assert usages[:-1] == [None] * (len(usages) - 1)
     assert (usages[-1]["cost"], events[-1].data) == (None, b"[DONE]")
@@ -130,7 +132,7 @@ def test_openais_chunks_tell_of_usage_only_who_asked() -> None:
 @given(MESSAGES)
 def test_openais_reader_reads_what_its_writer_wrote(message: AnswerMessage) -> None:
     writer = OpenAiChatWriter(created_s=7, include_usage=True)
-    stream = written(writer, answer_of(message)) + writer.end(COUNTED, COST)
+    stream = written(writer, answer_of(message)) + writer.end(PAID)
     reader = OpenAiChatReader(model="mine")
     assert assembled(reader, stream) == answer_of(message)
     assert (reader.usage, reader.is_ended) == (COUNTED, True)
@@ -139,7 +141,7 @@ def test_openais_reader_reads_what_its_writer_wrote(message: AnswerMessage) -> N
 @given(MESSAGES)
 def test_anthropics_reader_reads_what_its_writer_wrote(message: AnswerMessage) -> None:
     writer = AnthropicMessagesWriter()
-    stream = written(writer, answer_of(message)) + writer.end(COUNTED, COST)
+    stream = written(writer, answer_of(message)) + writer.end(PAID)
     reader = AnthropicMessagesReader(model="mine")
     assert assembled(reader, stream) == answer_of(message)
     assert (reader.usage, reader.is_ended) == (COUNTED, True)
@@ -147,7 +149,7 @@ def test_anthropics_reader_reads_what_its_writer_wrote(message: AnswerMessage) -
 
 def test_anthropics_sdk_reads_the_answer() -> None:
     writer = AnthropicMessagesWriter()
-    final = anthropic_final(written(writer) + writer.end(COUNTED, COST))
+    final = anthropic_final(written(writer) + writer.end(PAID))
     assert final["content"] == [
         {"type": "text", "text": "héllo"},
         {"type": "tool_use", "id": "t0", "name": "f", "input": {"a": 1}},
@@ -161,7 +163,7 @@ def test_anthropics_sdk_reads_the_answer() -> None:
 
 def test_anthropics_cost_comes_with_the_last_usage() -> None:
     writer = AnthropicMessagesWriter()
-    stream = written(writer) + writer.end(COUNTED, COST)
+    stream = written(writer) + writer.end(PAID)
     events = list(
         anthropic_client(stream).messages.create(model="m", max_tokens=1, messages=CONTENT_FIELDS, stream=True)
     )
@@ -170,7 +172,7 @@ def test_anthropics_cost_comes_with_the_last_usage() -> None:
 
 def test_anthropics_blocks_open_and_close_in_turn() -> None:
     writer = AnthropicMessagesWriter()
-    events = events_of(written(writer) + writer.end(COUNTED, COST))
+    events = events_of(written(writer) + writer.end(PAID))
     block = ["content_block_start", "content_block_delta", "content_block_stop"]
     assert [event.name for event in events] == ["message_start", *block * 3, "message_delta", "message_stop"]
     indexes = [msgspec.json.decode(event.data)["index"] for event in events if "block" in event.name]
@@ -188,7 +190,7 @@ def test_anthropics_blocks_open_and_close_in_turn() -> None:
 )
 def test_interleaved_calls_become_blocks_one_after_the_other(pieces: list[tuple[int, str]]) -> None:
     writer = AnthropicMessagesWriter()
-    stream = b"".join(writer.write(chunk) for chunk in calls(*pieces)) + writer.end(COUNTED, COST)
+    stream = b"".join(writer.write(chunk) for chunk in calls(*pieces)) + writer.end(PAID)
     assert [block["input"] for block in anthropic_final(stream)["content"]] == [{"a": 0}, {"b": 1}]
     kinds = [event.name for event in events_of(stream) if event.name in {"content_block_start", "content_block_stop"}]
     assert kinds == ["content_block_start", "content_block_stop"] * 2
@@ -205,7 +207,7 @@ def test_text_after_a_call_is_a_block_of_its_own() -> None:
     writer = AnthropicMessagesWriter()
     after = ChatChunk(id="c", model="m", choices=[ChunkChoice(index=0, delta=Delta(content="so"))])
     (call,) = calls((0, "{}"))
-    stream = writer.write(call) + writer.write(after) + writer.end(COUNTED, COST)
+    stream = writer.write(call) + writer.write(after) + writer.end(PAID)
     assert [block["type"] for block in anthropic_final(stream)["content"]] == ["tool_use", "text"]
     with pytest.raises(UnreadableResponse):
         writer.write(call)
@@ -221,25 +223,25 @@ def test_a_forced_call_ends_as_a_tool_use() -> None:
     writer = AnthropicMessagesWriter()
     (call,) = calls((0, "{}"))
     stop = ChatChunk(id="c", model="m", choices=[ChunkChoice(index=0, delta=Delta(), finish_reason="stop")])
-    stream = writer.write(call) + writer.write(stop) + writer.end(COUNTED, COST)
+    stream = writer.write(call) + writer.write(stop) + writer.end(PAID)
     assert anthropic_final(stream)["stop_reason"] == "tool_use"
 
 
 def test_a_choice_that_never_finished_is_finished_at_the_end() -> None:
     writer = OpenAiChatWriter(created_s=7)
     first = ChatChunk(id="c", model="m", choices=[ChunkChoice(index=0, delta=Delta(content="x"))])
-    (choice,) = openai_final(writer.write(first) + writer.end(COUNTED, COST))["choices"]
+    (choice,) = openai_final(writer.write(first) + writer.end(PAID))["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("x", "stop")
 
 
 def test_an_answer_of_nothing_is_still_a_message() -> None:
-    final = anthropic_final(AnthropicMessagesWriter().end(COUNTED, None))
+    final = anthropic_final(AnthropicMessagesWriter().end(UNPRICED))
     assert (final["content"], final["stop_reason"]) == ([], "end_turn")
 
 
 def test_the_native_stream_is_the_contracts() -> None:
     writer = NativeWriter()
-    stream = written(writer) + writer.end(USAGE, COST, cached=False, latency_ms=12)
+    stream = written(writer) + writer.end(PAID)
     first, *_, finish, last, done = events_of(stream)
     assert msgspec.json.decode(first.data) == {
         "id": "c1",
@@ -265,7 +267,7 @@ def test_the_native_stream_is_the_contracts() -> None:
 
 
 def test_a_native_error_is_the_failure_that_the_contract_shows() -> None:
-    (event,) = events_of(native_writer.error("PROVIDER_TIMEOUT", "late", "req_1", {"provider": "openai"}))
+    (event,) = events_of(native_stream.error_event("PROVIDER_TIMEOUT", "late", "req_1", {"provider": "openai"}))
     assert msgspec.json.decode(event.data) == {
         "success": False,
         "error": {

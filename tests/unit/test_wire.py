@@ -11,10 +11,12 @@ from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params
 from openai.types.responses import response_create_params
 
-from domain.dialects.passthrough.fields import KNOWN_FIELDS
-from domain.dialects.passthrough.inspect import PassthroughRequest, WireDialect, WireOperation, read_wire
+from domain.dialects.openai.codec import OpenAiChat
+from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
+from domain.dialects.registry import DIALECTS
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
+from domain.events import Operation
 
 LONG = "x" * 1_000_000
 SEARCH = {"type": "web_search"}
@@ -22,10 +24,8 @@ ASKS = {"type": "custom", "name": "f", "input_schema": {}}
 HOSTED = {"type": "code_execution_20260521", "name": "code_execution"}
 
 
-def read(
-    fields: dict[str, Any], dialect: WireDialect = "openai", operation: WireOperation = "chat"
-) -> PassthroughRequest:
-    return read_wire(msgspec.json.encode({"model": "m"} | fields), dialect, operation)
+def read(fields: dict[str, Any], dialect: str = "openai", operation: Operation = "chat") -> PassthroughRequest:
+    return read_passthrough(msgspec.json.encode({"model": "m"} | fields), DIALECTS.codec(dialect, operation))
 
 
 def response(**fields: Any) -> PassthroughRequest:
@@ -261,7 +261,7 @@ def test_a_schema_counts_as_what_it_is_rewritten_to(name: str) -> None:
 
 def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="deeply"):
-        read_wire(b'{"model":"m","messages":' + b'{"a":' * 600 + b"1" + b"}" * 601, "openai", "chat")
+        read_passthrough(b'{"model":"m","messages":' + b'{"a":' * 600 + b"1" + b"}" * 601, OpenAiChat())
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
 )
 def test_a_member_that_another_reader_may_read_as_another_is_refused_by_name(body: bytes, field: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        read_wire(body, "openai", "chat")
+        read_passthrough(body, OpenAiChat())
     assert refusal.value.field == field
 
 
@@ -292,7 +292,7 @@ def test_a_member_that_another_reader_may_read_as_another_is_refused_by_name(bod
     ],
 )
 def test_other_members_may_be_named_as_they_like(body: bytes) -> None:
-    assert read_wire(body, "openai", "chat").model == "m"
+    assert read_passthrough(body, OpenAiChat()).model == "m"
 
 
 @pytest.mark.parametrize(
@@ -336,12 +336,10 @@ def test_it_is_told_by_which_fields_the_answer_is_capped(
         ),
     ],
 )
-def test_every_field_of_the_vendors_own_sdk_is_known(
-    dialect: WireDialect, operation: WireOperation, shapes: list[Any]
-) -> None:
+def test_every_field_of_the_vendors_own_sdk_is_known(dialect: str, operation: Operation, shapes: list[Any]) -> None:
     names = {name for shape in shapes for name in shape.__annotations__}
     assert names
-    assert names <= KNOWN_FIELDS[dialect, operation]
+    assert names <= DIALECTS.codec(dialect, operation).known_fields
 
 
 def test_a_field_that_the_vendors_api_does_not_have_is_told() -> None:

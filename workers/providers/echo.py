@@ -1,7 +1,8 @@
-"""The built-in provider: deterministic, in this process, for trying and testing. It sells the words that it repeats.
+"""The built-in provider: deterministic, in this process, for trying and testing. It speaks OpenAI's dialect.
 
-A token is a run of characters between white space. Embeddings are made from the text's SHAKE-256 digest and have length
-one. It works in the worker's event loop, beside the requests of others, so all that it takes and gives is bounded.
+It sells the words that it repeats: a token is a run of characters between white space. Embeddings are made from the
+text's SHAKE-256 digest and have length one. It works in the worker's event loop, beside other requests, so all that it
+takes and gives is bounded.
 """
 
 import asyncio
@@ -14,13 +15,17 @@ from contextlib import asynccontextmanager
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FinishReason, UserMessage
 from domain.canonical.embeddings import Embedding, EmbeddingsRequest, EmbeddingsResponse
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
-from domain.dialects.openai_writer import OpenAiChatWriter
-from domain.dialects.provider_response import ProviderResponse, answer_usage
+from domain.canonical.usage import answer_usage
+from domain.dialects.codec import StreamSummary
+from domain.dialects.openai.embeddings import parse_embeddings_request, render_embeddings_response
+from domain.dialects.openai.request import parse_chat_request
+from domain.dialects.openai.response import render_chat_response
+from domain.dialects.openai.stream import OpenAiChatWriter
 from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import ProviderRejected
 from domain.models import model_limits
 from domain.tokens import TokenUsage
-from workers.providers.provider import ProviderCall, ProviderPayload
+from workers.providers.provider import ProviderCall
 
 DEFAULT_DIMENSIONS = 8
 MAX_DIMENSIONS = 4_096
@@ -35,29 +40,28 @@ MAX_DELTAS = 1_024
 class EchoProvider:
     """Repeats what it is told."""
 
-    async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
+    async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """Repeat the last user message, or turn texts into vectors.
 
         Raises:
             ProviderRejected: the request is larger than the limits above.
 
         """
-        assert not isinstance(request, bytes), "it has no dialect of its own"
-        if isinstance(request, EmbeddingsRequest):
-            return _embed(request, call)
-        return _chat(request, call)
+        if call.identity.operation == "embeddings":
+            asked = parse_embeddings_request(content)
+            embeddings, usage = _embed(asked.request, call)
+            return render_embeddings_response(embeddings, usage, asked.encoding_format)
+        response, usage = _chat(parse_chat_request(content), call)
+        return render_chat_response(response, usage, created_s=0)
 
     @asynccontextmanager
-    async def stream(
-        self, request: ProviderPayload, call: ProviderCall
-    ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
-        """Repeat the last user message, word by word, as OpenAI streams."""
-        response = await self.ask(request, call)
-        assert isinstance(response.answer, ChatResponse), "embeddings are not streamed"
-        yield _spoken(response.answer, response.usage)
+    async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+        """Repeat the last user message, word by word."""
+        response, usage = _chat(parse_chat_request(content), call)
+        yield _spoken(response, usage)
 
 
-def _chat(request: ChatRequest, call: ProviderCall) -> ProviderResponse:
+def _chat(request: ChatRequest, call: ProviderCall) -> tuple[ChatResponse, TokenUsage]:
     texts = [_text(message.content) for message in request.messages]
     input_words = _count_words(texts, "messages", call)
     last_user = next((m for m in reversed(request.messages) if isinstance(m, UserMessage)), None)
@@ -66,23 +70,18 @@ def _chat(request: ChatRequest, call: ProviderCall) -> ProviderResponse:
     finish: FinishReason = "length" if cap < len(words) else "stop"
     content = " ".join(words[:cap])
     usage = TokenUsage(input=input_words, output=min(cap, len(words)))
-    identity = f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
-    return ProviderResponse(
-        answer=ChatResponse(
-            id=identity,
-            model=request.model,
-            provider=call.provider,
-            choices=[Choice(index=0, message=AnswerMessage(content=content), finish_reason=finish)],
-            usage=answer_usage(usage),
-        ),
-        usage=usage,
-        answered_by=call.upstream_model,
-        response_id=identity,
-        finish_reason=finish,
+    response = ChatResponse(
+        id=f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}",
+        model=request.model,
+        provider=call.identity.provider,
+        choices=[Choice(index=0, message=AnswerMessage(content=content), finish_reason=finish)],
+        usage=answer_usage(usage),
     )
+    return response, usage
 
 
-def _embed(request: EmbeddingsRequest, call: ProviderCall) -> ProviderResponse:
+def _embed(request: ChatRequest | EmbeddingsRequest, call: ProviderCall) -> tuple[EmbeddingsResponse, TokenUsage]:
+    assert isinstance(request, EmbeddingsRequest), "the operation is embeddings"
     texts = [request.input] if isinstance(request.input, str) else request.input
     size = request.dimensions or DEFAULT_DIMENSIONS
     if size > MAX_DIMENSIONS:
@@ -92,17 +91,13 @@ def _embed(request: EmbeddingsRequest, call: ProviderCall) -> ProviderResponse:
             f"`dimensions` × the number of inputs is {size * len(texts)}; {MAX_EMBEDDING_NUMBERS} is the most", call
         )
     usage = TokenUsage(input=_count_words(texts, "input", call))
-    return ProviderResponse(
-        answer=EmbeddingsResponse(
-            model=request.model,
-            provider=call.provider,
-            embeddings=[Embedding(index=index, embedding=_vector(text, size)) for index, text in enumerate(texts)],
-            usage=answer_usage(usage),
-        ),
-        usage=usage,
-        answered_by=call.upstream_model,
-        response_id=f"echo-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:24]}",
+    response = EmbeddingsResponse(
+        model=request.model,
+        provider=call.identity.provider,
+        embeddings=[Embedding(index=index, embedding=_vector(text, size)) for index, text in enumerate(texts)],
+        usage=answer_usage(usage),
     )
+    return response, usage
 
 
 def _count_words(texts: Sequence[str], field: str, call: ProviderCall) -> int:
@@ -115,14 +110,14 @@ def _count_words(texts: Sequence[str], field: str, call: ProviderCall) -> int:
     if sum(map(len, texts)) > MAX_INPUT_CHARS:
         raise _rejected(f"`{field}` may have {MAX_INPUT_CHARS} characters at most", call)
     words = sum(len(text.split()) for text in texts)
-    limits = model_limits(call.upstream_model)
+    limits = model_limits(call.identity.upstream_model)
     if limits is not None and words > limits.context_window:
         raise _rejected(f"`{field}` has {words} words; {limits.context_window} is the most", call)
     return words
 
 
 def _rejected(message: str, call: ProviderCall) -> ProviderRejected:
-    return ProviderRejected(message, provider=call.provider, status=400)
+    return ProviderRejected(message, provider=call.identity.provider, status=400)
 
 
 async def _spoken(answer: ChatResponse, usage: TokenUsage) -> AsyncIterator[list[SseEvent]]:
@@ -131,7 +126,7 @@ async def _spoken(answer: ChatResponse, usage: TokenUsage) -> AsyncIterator[list
     for chunk in _chunks(answer):
         yield parser.feed(writer.write(chunk))
         await asyncio.sleep(0)
-    yield parser.feed(writer.end(usage, None))
+    yield parser.feed(writer.end(StreamSummary(usage=usage, cost_usd=None, latency_ms=0)))
 
 
 def _chunks(answer: ChatResponse) -> Iterator[ChatChunk]:

@@ -1,4 +1,4 @@
-"""What every provider does."""
+"""What every provider does: it takes and gives bytes of its own dialect. Does not know what they mean."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -6,14 +6,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from domain.canonical.chat import ChatRequest
-from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.provider_response import ProviderResponse
 from domain.dialects.sse import SseEvent
-from domain.events import Operation
-
-ProviderPayload = ChatRequest | EmbeddingsRequest | bytes
-"""A canonical request, or the body of one in the provider's own dialect."""
+from domain.request_identity import RequestIdentity
 
 
 class Credential(Struct, frozen=True):
@@ -34,20 +28,19 @@ async def no_turn() -> None:
 
 
 class ProviderCall(Struct, frozen=True, kw_only=True):
-    """How a request is to be asked."""
+    """How a request is sent."""
 
-    provider: str
-    """Its name, for what is said of it."""
-    operation: Operation
-    upstream_model: str
+    identity: RequestIdentity
+    path: str
+    """Behind the base address."""
     credential: Credential | None
     """None: there is none for this provider."""
     timeout_s: float
     headers: Mapping[str, str] = {}
     query: str | None = None
-    """What the caller wants its provider to be told besides."""
-    request_bytes: int = 0
-    """The size of the request, for what runs in a thread if it is large."""
+    """Of the client's request: they are forwarded."""
+    keeps_error_body: bool = False
+    """Whether the client gets a refusal of the provider's as the provider wrote it."""
     take_turn: Callable[[], Awaitable[None]] = no_turn
     """Waits until a large answer may be in memory; to be called before more than `LARGE_ANSWER_BYTES` are read."""
 
@@ -55,22 +48,20 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
 class Provider(Protocol):
     """Calls the providers of one kind."""
 
-    async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
-        """Ask once.
+    async def send(self, content: bytes, call: ProviderCall) -> bytes:
+        """Send a request once; the body of its response.
 
         Raises:
-            ProviderError: the class says what came of it.
+            ProviderError: there is none; the class says why.
 
         """
         ...
 
-    def stream(
-        self, request: ProviderPayload, call: ProviderCall
-    ) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
-        """Ask once, for a stream: its events as they come, several at a time where they came together.
+    def stream(self, content: bytes, call: ProviderCall) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
+        """Send a request for a stream once; its events as they come, several at a time if they came together.
 
         Raises:
-            ProviderError: on entering, where there is no stream; while reading, where it breaks.
+            ProviderError: on entering if there is no stream, while reading if it breaks.
 
         """
         ...

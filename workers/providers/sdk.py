@@ -6,7 +6,6 @@ report a connection that was lost half-way, which may have been charged, as one 
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from io import BytesIO
@@ -14,9 +13,9 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from cachetools import LRUCache
 from yarl import URL
 
-from domain.dialects.provider_response import ProviderResponse, UnreadableResponse
 from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import (
     InvalidRequest,
@@ -28,12 +27,10 @@ from domain.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from domain.events import Operation
 from domain.sanitize import sanitize_message
-from infra.offload import offload
 from infra.outbound import AddressRefused
 from workers.large_answers import LARGE_ANSWER_BYTES
-from workers.providers.provider import Credential, ProviderCall, ProviderPayload
+from workers.providers.provider import Credential, ProviderCall
 from workers.providers.sessions import Sessions
 
 CONNECT_TIMEOUT_S = 10.0
@@ -50,21 +47,6 @@ MAX_OWN_BODY_BYTES = 64 * 1024
 MIN_SECRET_CHARS = 8
 _HIDDEN = "…".encode()
 """Where a provider repeats the key."""
-
-_encode = msgspec.json.Encoder().encode
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation of a vendor: where it is asked, and how its dialect writes and reads it."""
-
-    path: str
-    meter: Callable[[bytes], ProviderResponse]
-    """Reads the answer to a request in the vendor's own dialect."""
-    write: Callable[[Any, str], dict[str, Any]] | None = None
-    """None: this is asked in the vendor's own dialect only."""
-    read: Callable[[bytes, Any, str], ProviderResponse] | None = None
-    streamed: dict[str, Any] = {}
-    """What is added to a canonical request whose answer is to be streamed."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -100,55 +82,31 @@ class SdkProvider:
         sessions: Sessions,
         *,
         make_target: Callable[[Credential], Target],
-        endpoints: Mapping[Operation, Endpoint],
     ) -> None:
         self._sessions = sessions
         self._make_target = make_target
-        self._endpoints = endpoints
-        self._targets: OrderedDict[Credential, Target] = OrderedDict()
+        self._targets: LRUCache[Credential, Target] = LRUCache(MAX_CREDENTIALS)
 
-    async def ask(self, request: ProviderPayload, call: ProviderCall) -> ProviderResponse:
-        """Send the request in the vendor's dialect and read the answer."""
-        endpoint = self._endpoints[call.operation]
-        if isinstance(request, bytes):
-            content = request
-        else:
-            content = await offload(call.request_bytes, _written, endpoint, request, call.upstream_model)
-        async with self._opened(endpoint.path, content, call, is_passed_on=content is request) as response:
-            body = await read_answer(response, call)
-        try:
-            if isinstance(request, bytes):
-                return await offload(len(body), endpoint.meter, body)
-            assert endpoint.read is not None, "what is written can be read"
-            return await offload(len(body), endpoint.read, body, request, call.provider)
-        except UnreadableResponse as error:
-            message = f"{call.provider} sent an answer that cannot be read: {error}"
-            raise ProviderLost(message, provider=call.provider) from error
+    async def send(self, content: bytes, call: ProviderCall) -> bytes:
+        """See `Provider`."""
+        async with self._opened(content, call) as response:
+            return await read_answer(response, call)
 
     @asynccontextmanager
-    async def stream(
-        self, request: ProviderPayload, call: ProviderCall
-    ) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
-        """Send the request and give the events of the answer."""
-        endpoint = self._endpoints[call.operation]
-        if isinstance(request, bytes):
-            content = request
-        else:
-            content = await offload(
-                call.request_bytes, _written, endpoint, request, call.upstream_model, endpoint.streamed
-            )
-        opened = self._opened(endpoint.path, content, call, is_passed_on=content is request)
-        async with opened as response, aclosing(_events(response, call.provider)) as events:
+    async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+        """See `Provider`."""
+        async with (
+            self._opened(content, call) as response,
+            aclosing(_events(response, call.identity.provider)) as events,
+        ):
             yield events
 
     @asynccontextmanager
-    async def _opened(
-        self, path: str, content: bytes, call: ProviderCall, *, is_passed_on: bool
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _opened(self, content: bytes, call: ProviderCall) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send bytes; the answer, whose status is 200. `from None` keeps the transport's errors, which hold the
         request, out of traces.
         """
-        provider = call.provider
+        provider = call.identity.provider
         if call.credential is None:
             raise ProviderCredentials(
                 f"there is no key for {provider}: give the project one (PATCH /api/v1/projects/me) or the installation "
@@ -159,7 +117,7 @@ class SdkProvider:
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
         session = self._sessions.get(is_callers=call.credential.is_callers)
-        url = f"{to.base_url}{path}?{call.query}" if call.query else to.base_url + path
+        url = to.base_url + call.path + (f"?{call.query}" if call.query else "")
         try:
             async with session.post(
                 URL(url, encoded=True), data=content, headers=headers, timeout=timeout, allow_redirects=False
@@ -167,7 +125,7 @@ class SdkProvider:
                 if response.status != 200:
                     body = _without(call.credential.api_key, await _read_refusal(response))
                     error = _refusal(response.status, response.headers, body, provider)
-                    if is_passed_on and isinstance(error, ProviderRejected):
+                    if call.keeps_error_body and isinstance(error, ProviderRejected):
                         error.own_body = _own_body(body)
                     raise error
                 yield response
@@ -184,8 +142,6 @@ class SdkProvider:
             if credential.is_callers:
                 self._check(credential, provider)
             known = self._targets[credential] = self._make_target(credential)
-            if len(self._targets) > MAX_CREDENTIALS:
-                self._targets.popitem(last=False)
         return known
 
     def _check(self, credential: Credential, provider: str) -> None:
@@ -241,7 +197,9 @@ async def read_answer(
         async for part in response.content.iter_any():
             size += len(part)
             if size > MAX_ANSWER_BYTES:
-                raise ProviderLost(f"{call.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.provider)
+                raise ProviderLost(
+                    f"{call.identity.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.identity.provider
+                )
             buffer.write(part)
             if size > LARGE_ANSWER_BYTES:
                 if turn_at_s is None:
@@ -275,11 +233,6 @@ def _unreachable(provider: str, error: Exception) -> ProviderUnavailable:
         case _:
             reason = "it did not take a connection in time"
     return ProviderUnavailable(f"{provider} cannot be reached: {reason}", provider=provider)
-
-
-def _written(endpoint: Endpoint, request: Any, upstream_model: str, more: Mapping[str, Any] = {}) -> bytes:
-    assert endpoint.write is not None, "the dialect has this operation"
-    return _encode({**endpoint.write(request, upstream_model), **more})
 
 
 _KIND_BY_STATUS: dict[int, type[ProviderError]] = {

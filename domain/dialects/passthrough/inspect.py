@@ -11,24 +11,20 @@ from msgspec import Struct
 
 from domain.canonical.chat import MAX_NAME_CHARS
 from domain.decoding import check_values
+from domain.dialects.codec import Codec, Dialect
 from domain.dialects.passthrough.fields import (
     ALLOWED_VALUES,
-    CAPS,
     CONTENT_FIELDS,
     EXTERNAL_CONTEXT_FIELDS,
     EXTRA_COST_FIELDS,
     SCHEMAS,
     TOOLS,
-    WireDialect,
-    WireOperation,
     check_names,
-    unknown_field,
 )
 from domain.dialects.passthrough.token_bound import TokenBoundVisitor
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
-
-__all__ = ["PassthroughRequest", "WireDialect", "WireOperation", "cap_field", "read_wire"]
+from domain.events import Operation
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -37,8 +33,8 @@ MAX_OUTPUT_TOKENS = 10_000_000
 class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """What a request in a vendor's dialect says of itself."""
 
-    dialect: WireDialect
-    operation: WireOperation
+    codec: Codec
+    """Of its dialect and operation."""
     model: str
     body: bytes
     is_stream: bool
@@ -61,9 +57,19 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     provider_object_ref: str | None
     """The field, if any, that names something which was made at the provider, not through the gateway."""
 
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect that it is written in."""
+        return self.codec.dialect
 
-def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> PassthroughRequest:
-    """Read what a request says of itself.
+    @property
+    def operation(self) -> Operation:
+        """What is asked of its provider."""
+        return self.codec.operation
+
+
+def read_passthrough(body: bytes, codec: Codec) -> PassthroughRequest:
+    """Read what money depends on in a request of the codec's dialect and operation.
 
     Raises:
         InvalidRequest: it is no JSON object, or a field that is looked at is wrong; names it.
@@ -75,10 +81,9 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Pa
         if fields.get(name) not in standard:
             allowed = ", ".join(repr(value) for value in standard if value is not None)
             raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
-    # a thread's size is money, and whose it is would be unknown here
-    if dialect == "anthropic" and fields.get("thread") is not None:
-        message = "`thread` is not served here: send the whole conversation with each request"
-        raise InvalidRequest(message, field="thread")
+    for name, advice in codec.refused_fields.items():
+        if fields.get(name) is not None:
+            raise InvalidRequest(f"`{name}` is not served here: {advice}", field=name)
     model, options = fields.get("model"), fields.get("stream_options")
     if not isinstance(model, str) or not _is_name(model):
         raise InvalidRequest("`model` must be the name of a model", field="model")
@@ -93,10 +98,9 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Pa
     if extra_cost_field is None and not _only_clears(fields.get("context_management")):
         extra_cost_field = "context_management"
     named = next((name for name in EXTERNAL_CONTEXT_FIELDS[1:] if fields.get(name)), None)
-    caps = _caps(fields, CAPS.get((dialect, operation), ()))
+    caps = _caps(fields, codec.output_caps)
     return PassthroughRequest(
-        dialect=dialect,
-        operation=operation,
+        codec=codec,
         model=model,
         body=body,
         is_stream=fields.get("stream") is True,
@@ -107,16 +111,10 @@ def read_wire(body: bytes, dialect: WireDialect, operation: WireOperation) -> Pa
         input_tokens=walk.tokens,
         has_external_content=walk.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
         unbounded=extra_cost_field or walk.extra_cost_field,
-        unknown=unknown_field(fields, dialect, operation),
+        unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
         provider_object_ref=named or walk.provider_object_ref,
     )
-
-
-def cap_field(request: PassthroughRequest, *, takes_completion_tokens: bool) -> str:
-    """The field that carries a lowered cap; models of OpenAI's kind differ in which of two they take."""
-    names = CAPS[request.dialect, request.operation]
-    return names[0] if takes_completion_tokens else names[-1]
 
 
 def _is_name(text: str) -> bool:

@@ -4,7 +4,6 @@ Only the members named are written anew; every other byte is the one that came. 
 value counts, and the object is written anew without the space between its members.
 """
 
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from domain.dialects.sse import SseEvent, sse
-from domain.dialects.streamed import DONE, decoded
+from domain.dialects.decode import decode_provider_json
+from domain.dialects.passthrough.json_members import member_spans
+from domain.dialects.sse import DONE, SseEvent, sse
 from domain.errors import InvalidRequest
 
 _NULL_USAGE = b',"usage":null'
@@ -32,8 +32,6 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_BEFORE_VALUE = re.compile(rb'\s*[{,]\s*"(?:[^"\\]|\\.)*"\s*:\s*')
-"""What stands between the value of a member and that of the one before."""
 
 
 def rewrite(body: bytes, changes: Mapping[str, Any]) -> bytes:
@@ -60,7 +58,7 @@ def with_cost(body: bytes, cost_usd: Decimal | None) -> bytes:
         UnreadableResponse: it is no JSON object.
 
     """
-    members = decoded(_decode_members, body)
+    members = decode_provider_json(_decode_members, body)
     if "response" in members and "usage" not in members:
         response = bytes(members["response"])
         priced = with_cost(response, cost_usd)
@@ -68,7 +66,7 @@ def with_cost(body: bytes, cost_usd: Decimal | None) -> bytes:
     if "usage" not in members or bytes(members["usage"]) == _NULL:
         return body
     usage = bytes(members["usage"])
-    priced_usage = _with(usage, decoded(_decode_members, usage), {"cost": cost_usd})
+    priced_usage = _with(usage, decode_provider_json(_decode_members, usage), {"cost": cost_usd})
     return _with(body, members, {"usage": Raw(priced_usage)})
 
 
@@ -94,39 +92,23 @@ def without_usage(event: SseEvent) -> bytes:
     data = event.data
     if _USAGE not in data:
         return event.raw
-    chunk = decoded(_decode_chunk, data)
+    chunk = decode_provider_json(_decode_chunk, data)
     if chunk.usage is UNSET:
         return event.raw
     if bytes(chunk.usage) != _NULL and not chunk.choices:
         return b""
     if data.count(_USAGE) == 1 and _NULL_USAGE in data and event.raw.count(_USAGE) == 1:
         return event.raw.replace(_NULL_USAGE, b"", 1)
-    return _replaced(event, _without(data, decoded(_decode_members, data), "usage"))
+    return _replaced(event, _without(data, decode_provider_json(_decode_members, data), "usage"))
 
 
 def _says(known: Raw | None, value: Any) -> bool:
     return known is not None and _encode(_decode_any(known)) == _encode(value)
 
 
-def _spans(body: bytes, members: Mapping[str, Raw]) -> dict[str, tuple[int, int, int]] | None:
-    """Of each member: where the one before ends, and where its value starts and ends. None: a name is given twice."""
-    spans: dict[str, tuple[int, int, int]] = {}
-    position = 0
-    for name, value in members.items():
-        before = _BEFORE_VALUE.match(body, position)
-        assert before is not None, "an object has been read"
-        written = bytes(value)
-        end = before.end() + len(written)
-        if body[before.end() : end] != written:
-            return None
-        spans[name] = (position, before.end(), end)
-        position = end
-    return spans if not spans or body[position:].strip() == b"}" else None
-
-
 def _with(body: bytes, members: Mapping[str, Raw], changes: Mapping[str, Any]) -> bytes:
     """An object with these values, those that it did not have behind the others."""
-    spans = _spans(body, members)
+    spans = member_spans(body, members)
     if spans is None:
         return _encode({**members, **changes})
     pieces: list[bytes] = []
@@ -145,7 +127,7 @@ def _with(body: bytes, members: Mapping[str, Raw], changes: Mapping[str, Any]) -
 
 def _without(body: bytes, members: Mapping[str, Raw], name: str) -> bytes:
     """An object without one of its members; of those that follow the first loses its comma where that was the first."""
-    spans = _spans(body, members)
+    spans = member_spans(body, members)
     if spans is None:
         return _encode({other: value for other, value in members.items() if other != name})
     start, _, end = spans[name]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_PER_TOOL, TOKENS_WITH_TOOLS
+from domain.utf8 import utf8_length
 
 MANY_NUMBERS = 32
 """So many are counted together: one by one, the numbers of a large embeddings request take a quarter of a second."""
@@ -69,7 +70,7 @@ class TokenBoundVisitor:
     def add(self, value: Any, path: str, factor: int = 1) -> None:
         """Count a value and all that is in it, `factor` times."""
         if isinstance(value, str):
-            self.tokens += factor * (len(value) if value.isascii() else len(value.encode()))
+            self.tokens += factor * utf8_length(value)
         elif isinstance(value, dict):
             self._add_object(value, path, factor)
         elif isinstance(value, list):
@@ -140,11 +141,11 @@ class TokenBoundVisitor:
                 self._add_member(name, member, "", path, factor)
 
     def _add_member(self, name: str, member: Any, kind: str, path: str, factor: int) -> None:
-        self.tokens += factor * ((len(name) if name.isascii() else len(name.encode())) + TOKENS_PER_MEMBER)
+        self.tokens += factor * (utf8_length(name) + TOKENS_PER_MEMBER)
         if name in _SPECIAL:
             self._add_special(name, member, kind, f"{path}.{name}", factor)
         elif isinstance(member, str):
-            self.tokens += factor * (len(member) if member.isascii() else len(member.encode()))
+            self.tokens += factor * utf8_length(member)
         elif member is not None:
             self.add(member, f"{path}.{name}", factor)
 

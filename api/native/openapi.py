@@ -1,0 +1,189 @@
+"""The OpenAPI document. Litestar makes the operations from the handlers' signatures; here are the parts that it cannot
+make: msgspec's own schemas, and the failures and headers that all operations have in common.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar.openapi.spec import (
+    Components,
+    OpenAPI,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    RequestBody,
+    Schema,
+    SecurityScheme,
+)
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
+from msgspec import Struct
+
+from api.native import headers
+from api.native.envelope import FailureEnvelope, Success
+from api.native.headers import JSON, RawSchema
+
+NATIVE_PATH = "/api/v1"
+EVENT_STREAM = "text/event-stream"
+API_KEY, MASTER_KEY = "apiKey", "masterKey"
+"""The security schemes."""
+NEEDS_MASTER_KEY = [{MASTER_KEY: list[str]()}]
+
+_FAILURES: dict[int | str, str] = {
+    400: "A field, or the JSON, is wrong",
+    401: "No key, or none that works",
+    402: "A budget does not cover it",
+    403: "The key may not do this",
+    404: "There is no such thing here, or no such model",
+    413: "The body is too large",
+    429: "A limit of the key's, or of the provider's",
+    "4XX": "The provider refuses the request: its own status",
+    500: "Something went wrong here; the log says what",
+    502: "The provider is down, or refuses the key that it was called with",
+    503: "The queue is full, or the database or the broker is away",
+    504: "The provider did not answer in time",
+}
+_NATIVE_FAILURES = (400, 401, 403, 404, 413, 500, 503)
+"""Of every native operation."""
+_COMPLETION_FAILURES = (402, 429, "4XX", 502, 504)
+"""Beside those, of an operation that a provider answers; `4XX`: the provider's own status."""
+_REFERENCE = "#/components/schemas/{name}"
+
+
+class MsgspecSchemas(OpenAPISchemaPlugin):
+    """Describes structs with msgspec's schemas, because msgspec decodes and encodes them. Litestar's own would lack
+    what `extra_json_schema` says.
+    """
+
+    def __init__(self, *types: Any) -> None:
+        """`types` are described beside those of the handlers' signatures."""
+        self._types = [FailureEnvelope, *types]
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        """Whether the field's type is a struct; Litestar asks."""
+        return field_definition.is_subclass_of(Struct)
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:  # noqa: ARG002
+        """The schema of a struct is a reference to a component."""
+        kind = field_definition.annotation
+        if not field_definition.is_subclass_of(Success):
+            self._types.append(kind)
+            return _schema(kind)
+        (data,) = field_definition.args
+        self._types.append(data)
+        return _success(_schema(data))
+
+    def components(self) -> dict[str, Schema]:
+        """The schemas that the operations refer to."""
+        _, components = msgspec.json.schema_components(self._types, ref_template=_REFERENCE)
+        return {name: RawSchema(_numbers(schema)) for name, schema in components.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Server-Sent Events, each with a `data:` line."""
+
+    types: tuple[Any, ...]
+    """Of the JSON in them."""
+    description: str
+
+
+def completion_operation(body: type[Struct], answer: type[Struct], stream: Stream | None = None) -> type[Operation]:
+    """The operation of a call that a provider answers. Its handler takes the raw request, so its signature does not
+    have the types; `MsgspecSchemas` needs them as well.
+    """
+
+    @dataclass
+    class CompletionOperation(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = RequestBody(content={JSON: OpenAPIMediaType(schema=_schema(body))}, required=True)
+            self.parameters = [*(self.parameters or ()), *headers.options()]
+            content = {JSON: OpenAPIMediaType(schema=_success(_schema(answer)))}
+            if stream is not None:
+                content[EVENT_STREAM] = OpenAPIMediaType(schema=_stream_schema(stream))
+            succeeded = OpenAPIResponse(description="", content=content, headers=headers.of_answer())
+            self.responses = {"200": succeeded, **{str(status): _failure(status) for status in _COMPLETION_FAILURES}}
+
+    return CompletionOperation
+
+
+def complete(document: OpenAPI, schemas: MsgspecSchemas) -> None:
+    """Add the failures, the headers and the components."""
+    for path, operation in _operations(document):
+        responses = operation.responses = operation.responses or {}
+        for status in _NATIVE_FAILURES if path.startswith(NATIVE_PATH) else (500,):
+            responses[str(status)] = _failure(status)
+        for status_text, response in responses.items():
+            assert isinstance(response, OpenAPIResponse), "written in place, never referred to"
+            if status_text.startswith("2"):
+                response.description = "Success"
+                response.headers = {**headers.every(), **(response.headers or {})}
+            else:
+                response.headers = headers.of_failure(status_text)
+    document.components = Components(
+        schemas=dict(schemas.components()),
+        security_schemes={
+            API_KEY: SecurityScheme(type="http", scheme="bearer", description="A key of a project's"),
+            MASTER_KEY: SecurityScheme(
+                type="http",
+                scheme="bearer",
+                description="The operator's: GATEWAY_MASTER_KEY, or the one that `gateway up` made",
+            ),
+        },
+    )
+
+
+def _operations(document: OpenAPI) -> Iterator[tuple[str, Operation]]:
+    for path, item in (document.paths or {}).items():
+        for operation in (item.get, item.post, item.patch, item.delete):
+            if operation is not None:
+                yield path, operation
+
+
+def _failure(status: int | str) -> OpenAPIResponse:
+    return OpenAPIResponse(
+        description=_FAILURES[status], content={JSON: OpenAPIMediaType(schema=_schema(FailureEnvelope))}
+    )
+
+
+def _success(data: RawSchema) -> RawSchema:
+    return RawSchema(
+        {
+            "type": "object",
+            "required": ["success", "data"],
+            "properties": {"success": {"const": True}, "data": data.to_schema()},
+        }
+    )
+
+
+def _stream_schema(stream: Stream) -> RawSchema:
+    """Of one event, as OpenAPI 3.2 has it for streams (`itemSchema`); 3.1 has no other place for it."""
+    named = [_schema(kind).to_schema() for kind in stream.types]
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": named}}
+    return RawSchema(
+        {
+            "type": "object",
+            "description": stream.description,
+            "required": ["data"],
+            "properties": {"data": {"anyOf": [data, {"const": "[DONE]"}]}},
+        }
+    )
+
+
+def _schema(kind: Any) -> RawSchema:
+    (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REFERENCE)
+    return RawSchema(_numbers(schema))
+
+
+def _numbers(schema: Any) -> Any:
+    """Decimals are JSON numbers here, not text as in msgspec's schema. A field that comes in may also allow text."""
+    if isinstance(schema, dict):
+        if schema.get("format") == "decimal":
+            kept = {name: value for name, value in schema.items() if name != "format"}
+            return kept | {"type": "number"} if kept["type"] == "string" else kept
+        return {name: _numbers(value) for name, value in schema.items()}
+    if isinstance(schema, list):
+        return [_numbers(value) for value in schema]
+    return schema

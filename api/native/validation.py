@@ -1,0 +1,80 @@
+"""How the native surface reads what callers send: bodies strictly, and no query parameter that a call does not have."""
+
+from typing import Any
+
+import msgspec
+from litestar.connection import ASGIConnection
+from litestar.dto import AbstractDTO
+from litestar.exceptions import ValidationException
+from litestar.handlers import BaseRouteHandler
+from litestar.params import QueryParameter
+from litestar.typing import FieldDefinition
+from msgspec import Struct
+
+from api.requests import single_values
+from domain.decoding import decoded
+from domain.errors import InvalidRequest
+
+
+class StrictBody(AbstractDTO[Struct]):
+    """Decodes a body straight into the struct of the handler's `data`. Litestar's own decoding takes `"3"` for a
+    number, and its errors do not name the field.
+    """
+
+    @classmethod
+    def create_for_field_definition(
+        cls, field_definition: FieldDefinition, handler_id: str, backend_cls: Any = None
+    ) -> None:
+        """Do nothing: there is no other type to generate."""
+
+    @classmethod
+    def is_supported_model_type_field(cls, field_definition: FieldDefinition) -> bool:  # noqa: ARG003
+        """False: answers are encoded by `NativeResponse`."""
+        return False
+
+    @classmethod
+    def create_openapi_schema(cls, field_definition: FieldDefinition, handler_id: str, schema_creator: Any) -> Any:  # noqa: ARG003
+        """The schema of the struct itself."""
+        return schema_creator.for_field_definition(field_definition)
+
+    def decode_bytes(self, value: bytes) -> Any:
+        """The struct.
+
+        Raises:
+            InvalidRequest, BodyTooLarge: as `decoded`.
+
+        """
+        field = self.asgi_connection.route_handler.parsed_data_field
+        return decoded(value, msgspec.json.Decoder(field.annotation))
+
+
+def declared_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Refuse a query parameter that the call does not declare, or that is given twice. Litestar ignores both.
+
+    Raises:
+        InvalidRequest: names the parameter.
+
+    """
+    declared = _public_names(handler).values()
+    for name in single_values(connection.query_params):
+        if name not in declared:
+            raise InvalidRequest(f"`{name}`: there is no such parameter", field=name)
+
+
+def invalid_parameter(handler: BaseRouteHandler, error: ValidationException) -> InvalidRequest:
+    """The error for a parameter that Litestar could not convert."""
+    (first, *_) = error.extra or [{}]
+    assert isinstance(first, dict), "Litestar's error messages"
+    field, message = str(first.get("key", "")), first.get("message", error.detail)
+    name = _public_names(handler).get(field, field)
+    return InvalidRequest(f"`{name}`: {message}" if name else message, field=name or None)
+
+
+def _public_names(handler: BaseRouteHandler) -> dict[str, str]:
+    """The query parameters that a handler's dependencies declare: their fields, and their names in the query."""
+    return {
+        field: definition.kwarg_definition.name or field
+        for provider in handler.resolve_dependencies().values()
+        for field, definition in provider.parsed_fn_signature.parameters.items()
+        if isinstance(definition.kwarg_definition, QueryParameter)
+    }

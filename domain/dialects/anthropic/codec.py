@@ -1,0 +1,89 @@
+"""Anthropic's codecs."""
+
+import msgspec
+
+from domain.canonical.chat import ChatRequest, ChatResponse
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects.anthropic.fields import COUNT_TOKENS_FIELDS, MESSAGES_FIELDS
+from domain.dialects.anthropic.request import check_chat_request, parse_chat_request, render_chat_request
+from domain.dialects.anthropic.response import (
+    meter_chat_response,
+    meter_token_count,
+    parse_chat_response,
+    render_chat_response,
+)
+from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
+from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, StreamReader, StreamWriter, TranslatedRequest
+from domain.tokens import TokenUsage
+
+_encode = msgspec.json.Encoder().encode
+_decode_chat = msgspec.json.Decoder(ChatResponse).decode
+
+# The size of a thread is money, and its owner would be unknown here.
+_NO_THREADS = {"thread": "send the whole conversation with each request"}
+
+
+class AnthropicMessages(Codec):
+    """`POST /v1/messages`."""
+
+    dialect = "anthropic"
+    operation = "chat"
+    path = "/v1/messages"
+    output_caps = ("max_tokens",)
+    known_fields = MESSAGES_FIELDS
+    refused_fields = _NO_THREADS
+
+    def check_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> None:
+        """See `Codec`."""
+        assert isinstance(request, ChatRequest), "the operation is chat"
+        check_chat_request(request, upstream_model)
+
+    def parse_request(self, body: bytes) -> TranslatedRequest:
+        """See `Codec`."""
+        return TranslatedRequest(request=parse_chat_request(body))
+
+    def render_request(
+        self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_stream: bool
+    ) -> bytes:
+        """See `Codec`."""
+        assert isinstance(request, ChatRequest), "the operation is chat"
+        rendered = render_chat_request(request, upstream_model)
+        if is_stream:
+            rendered["stream"] = True
+        return _encode(rendered)
+
+    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
+        """See `Codec`."""
+        return parse_chat_response(body, model=model, provider=provider)
+
+    def meter_response(self, body: bytes) -> ProviderResponse:
+        """See `Codec`."""
+        return meter_chat_response(body)
+
+    def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
+        """See `Codec`."""
+        return render_chat_response(_decode_chat(body), usage)
+
+    def stream_reader(self, *, model: str | None = None) -> StreamReader:
+        """See `Codec`."""
+        return AnthropicMessagesReader(model=model)
+
+    def stream_writer(self, options: RenderOptions) -> StreamWriter:
+        """See `Codec`."""
+        return AnthropicMessagesWriter()
+
+
+class AnthropicTokenCount(Codec):
+    """`POST /v1/messages/count_tokens`."""
+
+    dialect = "anthropic"
+    operation = "count_tokens"
+    path = "/v1/messages/count_tokens"
+    translates = False
+    has_streams = False
+    known_fields = COUNT_TOKENS_FIELDS
+    refused_fields = _NO_THREADS
+
+    def meter_response(self, body: bytes) -> ProviderResponse:
+        """See `Codec`."""
+        return meter_token_count(body)

@@ -1,0 +1,217 @@
+"""A codec: how one dialect spells one operation, in every direction. Pure; `registry.py` lists them all.
+
+`parse_…` reads what comes from a client or a provider, `render_…` writes what goes to one. `meter_…` reads no more of a
+response than its costs and its record depend on: its caller gets it as it came.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, ClassVar, Literal, Protocol
+
+from msgspec import Struct
+
+from domain.canonical.chat import ChatRequest, FinishReason
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.canonical.stream import ChatChunk
+from domain.dialects.sse import SseEvent
+from domain.events import Operation
+from domain.sanitize import sanitize_identifier
+from domain.tokens import TokenUsage
+
+Dialect = str
+"""The name of a dialect: `openai`, `anthropic`, `native`."""
+EncodingFormat = Literal["float", "base64"]
+
+FAILED = "failed"
+"""The finish reason of a response that came with status 200 and is charged, but reports a failure."""
+
+
+class ProviderResponse(Struct, frozen=True, kw_only=True):
+    """A response, and everything that its costs and its record depend on."""
+
+    body: bytes
+    """JSON: as the provider wrote it if the request was passed through, else the canonical response."""
+    usage: TokenUsage
+    answered_by: str
+    """The model that the provider says it used."""
+    response_id: str
+    finish_reason: str | None = None
+
+
+def passed_through(
+    body: bytes, *, usage: TokenUsage, model: str, response_id: str, finish_reason: str | None = None
+) -> ProviderResponse:
+    """A response that its caller gets as the provider wrote it."""
+    return ProviderResponse(
+        body=body,
+        usage=usage,
+        answered_by=sanitize_identifier(model),
+        response_id=sanitize_identifier(response_id),
+        finish_reason=finish_reason,
+    )
+
+
+class StreamReader(Protocol):
+    """Reads one stream of a provider, event by event, and keeps what its costs depend on.
+
+    A reader that is made with the name of a model also gives canonical chunks, under that name. That takes time, so a
+    stream that is passed through does without.
+    """
+
+    usage: TokenUsage | None
+    """None until the provider has sent it. Before the end it may still grow."""
+    input_usage: TokenUsage | None
+    """The input's tokens, if the provider sends them early (Anthropic's `message_start`); `output` is 0."""
+    answered_by: str
+    """The model that the provider says it used; empty until it does."""
+    response_id: str
+    finish_reason: FinishReason | None
+    is_ended: bool
+    """The stream has ended as its vendor's streams do. One that stops before was cut."""
+    is_tail: bool
+    """Hold back the event that was taken last, and those after it, until the log has committed: only the end seems to
+    follow. False again if more did (another choice of a provider that sends usage in every chunk); then send them.
+    """
+    received_output_bytes: int
+    """UTF-8 bytes of text, tool calls and thinking so far: no fewer than the tokens that were shown."""
+
+    def take(self, event: SseEvent) -> list[ChatChunk]:
+        """Read the next event; returns its canonical chunks, if the reader gives them.
+
+        Raises:
+            StreamFailed: the provider reports a failure. What was read before is kept.
+            UnreadableResponse: this is no event of the dialect.
+
+        """
+        ...
+
+
+class StreamWriter(Protocol):
+    """Writes one stream to a client: canonical chunks as the events of its dialect."""
+
+    def write(self, chunk: ChatChunk) -> bytes:
+        """The events of a chunk; empty if the dialect has none for it.
+
+        Raises:
+            UnreadableResponse: the chunk cannot be expressed in the dialect.
+
+        """
+        ...
+
+    def end(self, summary: "StreamSummary") -> bytes:
+        """The last events, with usage and cost if the dialect's clients expect them."""
+        ...
+
+
+class StreamSummary(Struct, frozen=True, kw_only=True):
+    """What is known of a streamed response once it stands in the log."""
+
+    usage: TokenUsage
+    cost_usd: Decimal | None
+    """None: the model has no known price."""
+    latency_ms: int
+    is_cached: bool = False
+
+
+class TranslatedRequest(Struct, frozen=True, kw_only=True):
+    """A client's request in the canonical form, and what its response is to look like."""
+
+    request: ChatRequest | EmbeddingsRequest
+    encoding_format: EncodingFormat = "float"
+    """How vectors are written."""
+
+
+class RenderOptions(Struct, frozen=True, kw_only=True):
+    """What a response to a client depends on besides its content."""
+
+    created_s: int
+    """A Unix time."""
+    with_usage: bool = True
+    """Whether a stream shows usage."""
+    encoding_format: EncodingFormat = "float"
+
+
+class Codec:
+    """Reads and writes one operation of one dialect.
+
+    A codec derives from this class and defines the directions that its dialect has: a dialect that is never translated
+    has no `parse_request`, one that no provider speaks has no `parse_response`.
+    """
+
+    dialect: ClassVar[Dialect]
+    operation: ClassVar[Operation]
+    path: ClassVar[str] = ""
+    """Where providers serve it, behind their base address."""
+    translates: ClassVar[bool] = True
+    """False: requests are passed through to providers of this dialect, and no other provider is asked."""
+    has_streams: ClassVar[bool] = True
+    output_caps: ClassVar[tuple[str, ...]] = ()
+    """The fields by which a client limits the output."""
+    known_fields: ClassVar[frozenset[str]] = frozenset()
+    """The fields that the vendor documents. At a provider by configuration, any other may have a price of its own."""
+    refused_fields: ClassVar[Mapping[str, str]] = {}
+    """Fields that are not passed through, and what to do instead."""
+
+    def cap_field(self, upstream_model: str) -> str:
+        """The field that limits the output of this model."""
+        return self.output_caps[0]
+
+    def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_vendor: bool) -> bool:
+        """Whether a provider limits the output if these fields are given; `is_vendor`: it is the dialect's own."""
+        return True
+
+    def wants_usage(self, stream_options: Mapping[str, Any]) -> bool:
+        """Whether a client expects usage in the stream that it asks for."""
+        return True
+
+    def stream_changes(self, stream_options: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields to set in a passed-through request so that the provider's stream has usage."""
+        return {}
+
+    def check_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> None:
+        """Refuse what a provider of this dialect cannot be asked, before anything is held.
+
+        Raises:
+            InvalidRequest: names the field and what is allowed.
+
+        """
+
+    def parse_request(self, body: bytes) -> TranslatedRequest:
+        """Read a client's request.
+
+        Raises:
+            InvalidRequest: names the field, as the client spelled it.
+
+        """
+        raise AssertionError(f"{self.dialect} {self.operation} is not translated")
+
+    def render_request(
+        self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_stream: bool
+    ) -> bytes:
+        """Write a request to a provider, whose model has this name."""
+        raise AssertionError(f"{self.dialect} {self.operation} is not translated")
+
+    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
+        """Read a provider's response into the canonical one; `model` is the caller's name for the model.
+
+        Raises:
+            UnreadableResponse: it is no response, or has no usage.
+
+        """
+        raise AssertionError(f"{self.dialect} {self.operation} is not translated")
+
+    def meter_response(self, body: bytes) -> ProviderResponse:
+        """Read what a response costs that is passed through. Raises as `parse_response`."""
+        raise AssertionError(f"no provider speaks {self.dialect}")
+
+    def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
+        """Write a canonical response, which comes as JSON, to a client."""
+        raise AssertionError(f"{self.dialect} {self.operation} is not translated")
+
+    def stream_reader(self, *, model: str | None = None) -> StreamReader:
+        """A reader of a provider's stream. `model`: it gives canonical chunks that name the model so."""
+        raise AssertionError(f"{self.dialect} {self.operation} has no streams")
+
+    def stream_writer(self, options: RenderOptions) -> StreamWriter:
+        """A writer of a stream to a client."""
+        raise AssertionError(f"{self.dialect} {self.operation} is not translated")

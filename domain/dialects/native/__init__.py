@@ -1,0 +1,1 @@
+"""The native API's dialect: the canonical request, response and chunks themselves."""

@@ -1,0 +1,145 @@
+"""OpenAI's codecs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from domain.canonical.chat import ChatRequest, ChatResponse
+from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
+from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, StreamReader, StreamWriter, TranslatedRequest
+from domain.dialects.openai.embeddings import (
+    meter_embeddings_response,
+    parse_embeddings_request,
+    parse_embeddings_response,
+    render_embeddings_request,
+    render_embeddings_response,
+)
+from domain.dialects.openai.fields import CHAT_FIELDS, EMBEDDINGS_FIELDS, RESPONSES_FIELDS
+from domain.dialects.openai.request import parse_chat_request, render_chat_request
+from domain.dialects.openai.response import meter_chat_response, parse_chat_response, render_chat_response
+from domain.dialects.openai.responses_api import ResponsesReader, meter_response
+from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
+from domain.routing import wants_max_completion_tokens
+from domain.tokens import TokenUsage
+
+_encode = msgspec.json.Encoder().encode
+_decode_chat = msgspec.json.Decoder(ChatResponse).decode
+_decode_embeddings = msgspec.json.Decoder(EmbeddingsResponse).decode
+
+
+class OpenAiChat(Codec):
+    """`POST /chat/completions`."""
+
+    dialect = "openai"
+    operation = "chat"
+    path = "/chat/completions"
+    output_caps = ("max_completion_tokens", "max_tokens")
+    known_fields = CHAT_FIELDS
+
+    def cap_field(self, upstream_model: str) -> str:
+        """See `Codec`: reasoning models take the newer field alone, many other providers the older one alone."""
+        return "max_completion_tokens" if wants_max_completion_tokens(upstream_model) else "max_tokens"
+
+    def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_vendor: bool) -> bool:
+        """See `Codec`: many other providers ignore the newer field."""
+        return is_vendor or fields != ("max_completion_tokens",) or wants_max_completion_tokens(upstream_model)
+
+    def wants_usage(self, stream_options: Mapping[str, Any]) -> bool:
+        """See `Codec`."""
+        return stream_options.get("include_usage") is True
+
+    def stream_changes(self, stream_options: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Codec`."""
+        return {"stream_options": {**stream_options, "include_usage": True}}
+
+    def parse_request(self, body: bytes) -> TranslatedRequest:
+        """See `Codec`."""
+        return TranslatedRequest(request=parse_chat_request(body))
+
+    def render_request(
+        self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_stream: bool
+    ) -> bytes:
+        """See `Codec`."""
+        assert isinstance(request, ChatRequest), "the operation is chat"
+        rendered = render_chat_request(request, upstream_model)
+        if is_stream:
+            rendered |= {"stream": True, "stream_options": {"include_usage": True}}
+        return _encode(rendered)
+
+    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
+        """See `Codec`."""
+        return parse_chat_response(body, model=model, provider=provider)
+
+    def meter_response(self, body: bytes) -> ProviderResponse:
+        """See `Codec`."""
+        return meter_chat_response(body)
+
+    def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
+        """See `Codec`."""
+        return render_chat_response(_decode_chat(body), usage, created_s=options.created_s)
+
+    def stream_reader(self, *, model: str | None = None) -> StreamReader:
+        """See `Codec`."""
+        return OpenAiChatReader(model=model)
+
+    def stream_writer(self, options: RenderOptions) -> StreamWriter:
+        """See `Codec`."""
+        return OpenAiChatWriter(created_s=options.created_s, include_usage=options.with_usage)
+
+
+class OpenAiEmbeddings(Codec):
+    """`POST /embeddings`."""
+
+    dialect = "openai"
+    operation = "embeddings"
+    path = "/embeddings"
+    has_streams = False
+    known_fields = EMBEDDINGS_FIELDS
+
+    def parse_request(self, body: bytes) -> TranslatedRequest:
+        """See `Codec`."""
+        return parse_embeddings_request(body)
+
+    def render_request(
+        self,
+        request: ChatRequest | EmbeddingsRequest,
+        upstream_model: str,
+        *,
+        is_stream: bool,
+    ) -> bytes:
+        """See `Codec`."""
+        assert isinstance(request, EmbeddingsRequest), "the operation is embeddings"
+        return _encode(render_embeddings_request(request, upstream_model))
+
+    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
+        """See `Codec`."""
+        return parse_embeddings_response(body, model=model, provider=provider)
+
+    def meter_response(self, body: bytes) -> ProviderResponse:
+        """See `Codec`."""
+        return meter_embeddings_response(body)
+
+    def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
+        """See `Codec`."""
+        return render_embeddings_response(_decode_embeddings(body), usage, options.encoding_format)
+
+
+class OpenAiResponses(Codec):
+    """`POST /responses`."""
+
+    dialect = "openai"
+    operation = "responses"
+    path = "/responses"
+    translates = False
+    output_caps = ("max_output_tokens",)
+    known_fields = RESPONSES_FIELDS
+
+    def meter_response(self, body: bytes) -> ProviderResponse:
+        """See `Codec`."""
+        return meter_response(body)
+
+    def stream_reader(self, *, model: str | None = None) -> StreamReader:
+        """See `Codec`."""
+        assert model is None, "it is not translated"
+        return ResponsesReader()

@@ -1,0 +1,52 @@
+"""A provider's stream on its way to a client that speaks the same dialect: live, or again from the cache.
+
+The client is sent the bytes that came, without the usage that it did not ask for, or with the cost beside the usage at
+the end. What the cache keeps are the bytes as they came, so that a replay is what this client would have seen live.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from domain.dialects.codec import StreamReader
+from domain.dialects.passthrough.json_edit import event_with_cost, without_usage
+from domain.dialects.sse import SseEvent, SseParser
+
+REPLAY_PIECE_BYTES = 64 * 1024
+"""So much of a kept stream is read and sent at a time: other requests have their turn in between."""
+
+
+class PassthroughStream:
+    """Passes one stream's events on, and holds its tail back until the cost is known."""
+
+    def __init__(self, reader: StreamReader, *, hides_usage: bool) -> None:
+        self._reader = reader
+        self._hides_usage = hides_usage
+        self._tail: list[SseEvent] = []
+
+    def take(self, event: SseEvent, sent: list[bytes]) -> None:
+        """Read the next event, and add to `sent` what the client is sent now. Raises as `StreamReader.take`."""
+        self._reader.take(event)
+        self._tail.append(event)
+        if not self._reader.is_tail:
+            sent += (without_usage(held) if self._hides_usage else held.raw for held in self._tail)
+            self._tail.clear()
+
+    def final_events(self, cost_usd: Decimal | None) -> bytes:
+        """The tail, for a client that is told this cost; None: the price of the model is not known."""
+        if self._hides_usage:
+            return b"".join(without_usage(event) for event in self._tail)
+        return b"".join(event_with_cost(event, cost_usd) for event in self._tail)
+
+
+def replay_stream(kept: bytes, reader: StreamReader, *, hides_usage: bool, cost_usd: Decimal | None) -> Iterator[bytes]:
+    """Send a complete stream again, in pieces. `reader` is new; raises as `StreamReader.take`."""
+    stream = PassthroughStream(reader, hides_usage=hides_usage)
+    parser = SseParser()
+    for start in range(0, len(kept), REPLAY_PIECE_BYTES):
+        sent: list[bytes] = []
+        for event in parser.feed(kept[start : start + REPLAY_PIECE_BYTES]):
+            stream.take(event, sent)
+        if sent:
+            yield b"".join(sent)
+    assert not parser.rest(), "complete events are kept"
+    yield stream.final_events(cost_usd)

@@ -1,0 +1,103 @@
+"""Every codec, the dialect of every kind of provider, and the choice between passing through and translating."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from domain.canonical.chat import ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects.anthropic.codec import AnthropicMessages, AnthropicTokenCount
+from domain.dialects.codec import Codec, Dialect
+from domain.dialects.native.codec import NativeChat, NativeEmbeddings
+from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses
+from domain.dialects.passthrough.inspect import PassthroughRequest
+from domain.dialects.translation import Passthrough, Translated, Translation
+from domain.errors import InvalidRequest
+from domain.events import Operation
+from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route
+
+NATIVE: Dialect = "native"
+
+
+class ProviderKind(Struct, frozen=True, kw_only=True):
+    """How providers of a kind are spoken to."""
+
+    dialect: Dialect
+    passes_through: bool = True
+    """Whether requests of its own dialect are passed through; if not, they are translated like all others."""
+
+
+class DialectRegistry:
+    """The codecs by dialect and operation, and the kinds of providers. A gateway has one; it never changes."""
+
+    def __init__(self, codecs: Iterable[Codec], kinds: Mapping[Kind, ProviderKind]) -> None:
+        self._codecs = {(codec.dialect, codec.operation): codec for codec in codecs}
+        self._kinds = dict(kinds)
+
+    def with_dialect(self, codecs: Iterable[Codec], kinds: Mapping[Kind, ProviderKind]) -> "DialectRegistry":
+        """A registry that also has these."""
+        return DialectRegistry((*self._codecs.values(), *codecs), {**self._kinds, **kinds})
+
+    def codec(self, dialect: Dialect, operation: Operation) -> Codec:
+        """The codec of a surface's call, which there is."""
+        return self._codecs[dialect, operation]
+
+    def check(
+        self, request: ChatRequest | EmbeddingsRequest | PassthroughRequest, route: Route, operation: Operation
+    ) -> None:
+        """Refuse, before anything is held, what the provider of a route cannot be asked.
+
+        Raises:
+            InvalidRequest: names the field and what is allowed.
+
+        """
+        codec = self._provider_codec(route.kind, operation)
+        if codec is None:
+            able = sorted(kind for kind in self._kinds if self._provider_codec(kind, operation) is not None)
+            raise InvalidRequest(
+                f"`model` {route.model!r} does no {operation}; models of providers of these kinds do: "
+                f"{', '.join(able)}",
+                field="model",
+            )
+        if not isinstance(request, PassthroughRequest):
+            codec.check_request(request, route.upstream_model)
+
+    def choose(self, client: Codec, kind: Kind) -> Translation:
+        """The way of a request from a client of this codec to a provider of this kind."""
+        provider = self._kinds[kind]
+        if provider.passes_through and provider.dialect == client.dialect:
+            return Passthrough(client)
+        return Translated(client, self._provider_codec(kind, client.operation))
+
+    def chosen(self, dialect: Dialect, operation: Operation, kind: Kind, *, is_passthrough: bool) -> Translation:
+        """The way that was chosen when a request was admitted, for its job."""
+        provider = self._provider_codec(kind, operation)
+        assert provider is not None, "the request was checked"
+        return Passthrough(provider) if is_passthrough else Translated(self._codecs[dialect, operation], provider)
+
+    def provider_path(self, kind: Kind, operation: Operation) -> str:
+        """Where a provider of this kind serves an operation, behind its base address."""
+        return self._codecs[self._kinds[kind].dialect, operation].path
+
+    def _provider_codec(self, kind: Kind, operation: Operation) -> Codec | None:
+        provider = self._kinds[kind]
+        codec = self._codecs.get((provider.dialect, operation))
+        return codec if codec is not None and (provider.passes_through or codec.translates) else None
+
+
+CODECS = (
+    OpenAiChat(),
+    OpenAiEmbeddings(),
+    OpenAiResponses(),
+    AnthropicMessages(),
+    AnthropicTokenCount(),
+    NativeChat(),
+    NativeEmbeddings(),
+)
+PROVIDER_KINDS: dict[Kind, ProviderKind] = {
+    OPENAI: ProviderKind(dialect="openai"),
+    ANTHROPIC: ProviderKind(dialect="anthropic"),
+    ECHO: ProviderKind(dialect="openai", passes_through=False),
+}
+DIALECTS = DialectRegistry(CODECS, PROVIDER_KINDS)
+"""The registry of a gateway as it comes."""

@@ -1,0 +1,183 @@
+"""The two ways of a request to its provider and back: passed through as it came, or translated.
+
+`registry.py` chooses one of the two for each request, from the dialects of its client and its provider. Nothing else
+depends on which it was: what differs stands in one of these two classes.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import ClassVar, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from domain.canonical.chat import ChatRequest, ChatResponse
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.canonical.stream import ChatAssembler, replay_chat
+from domain.dialects.codec import (
+    Codec,
+    EncodingFormat,
+    ProviderResponse,
+    RenderOptions,
+    StreamSummary,
+)
+from domain.dialects.passthrough.inspect import PassthroughRequest
+from domain.dialects.passthrough.json_edit import with_cost
+from domain.dialects.passthrough.stream import replay_stream
+from domain.dialects.relay import PassthroughRelay, Relay, TranslatingRelay
+from domain.errors import InvalidRequest
+from domain.tokens import TokenUsage
+
+_decode_chat_request = msgspec.json.Decoder(ChatRequest).decode
+_decode_embeddings_request = msgspec.json.Decoder(EmbeddingsRequest).decode
+_decode_chat_response = msgspec.json.Decoder(ChatResponse).decode
+
+
+class ParsedRequest(Struct, frozen=True, kw_only=True):
+    """A client's request as its provider is to be asked it, and what its response is to look like."""
+
+    request: PassthroughRequest | ChatRequest | EmbeddingsRequest
+    encoding_format: EncodingFormat = "float"
+
+
+class Translation(Protocol):
+    """What the gateway does to one request, its response and its stream."""
+
+    keeps_provider_errors: ClassVar[bool]
+    """Whether the client gets a refusal of the provider's in the provider's own words."""
+
+    def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
+        """Read a client's request, of which is known what a passed-through one would need.
+
+        Raises:
+            InvalidRequest: it cannot be translated; names the field.
+
+        """
+        ...
+
+    def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:
+        """The body that the provider is sent; `body` is the job's."""
+        ...
+
+    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
+        """Read the provider's response; `model` is the caller's name for the model.
+
+        Raises:
+            UnreadableResponse: it is no response, or has no usage.
+
+        """
+        ...
+
+    def render_response(
+        self, body: bytes, usage: TokenUsage, cost_usd: Decimal | None, options: RenderOptions
+    ) -> bytes:
+        """The body that the client is sent; `body` is that of a `ProviderResponse`."""
+        ...
+
+    def relay(self, *, model: str, provider: str, options: RenderOptions, is_cached: bool) -> Relay:
+        """The relay of one stream. `is_cached`: it also gives the body for the cache."""
+        ...
+
+    def replay(self, body: bytes, summary: StreamSummary, options: RenderOptions) -> Iterable[bytes]:
+        """The stream of a response that the cache has."""
+        ...
+
+
+class Passthrough:
+    """Client and provider speak the same dialect: bodies and events go on as they came."""
+
+    keeps_provider_errors: ClassVar[bool] = True
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
+        """See `Translation`: as it came."""
+        return ParsedRequest(request=request)
+
+    def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:
+        """See `Translation`: as it came."""
+        return body
+
+    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
+        """See `Translation`: it is only metered."""
+        return self._codec.meter_response(body)
+
+    def render_response(
+        self,
+        body: bytes,
+        usage: TokenUsage,
+        cost_usd: Decimal | None,
+        options: RenderOptions,
+    ) -> bytes:
+        """See `Translation`: as it came, with its cost."""
+        return with_cost(body, cost_usd)
+
+    def relay(
+        self,
+        *,
+        model: str,
+        provider: str,
+        options: RenderOptions,
+        is_cached: bool,
+    ) -> PassthroughRelay:
+        """See `Translation`."""
+        return PassthroughRelay(self._codec.stream_reader(), hides_usage=not options.with_usage, is_cached=is_cached)
+
+    def replay(self, body: bytes, summary: StreamSummary, options: RenderOptions) -> Iterable[bytes]:
+        """See `Translation`: the events that the cache kept."""
+        reader = self._codec.stream_reader()
+        return replay_stream(body, reader, hides_usage=not options.with_usage, cost_usd=summary.cost_usd)
+
+
+class Translated:
+    """Client and provider speak different dialects: everything goes through the canonical form.
+
+    `provider` is None if its dialect lacks the operation; `DialectRegistry.check` refuses such a request.
+    """
+
+    keeps_provider_errors: ClassVar[bool] = False
+
+    def __init__(self, client: Codec, provider: Codec | None) -> None:
+        self._client = client
+        self._provider = provider
+
+    def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
+        """See `Translation`."""
+        if not self._client.translates:
+            raise InvalidRequest(
+                f"`model` {request.model!r} is no model of a provider that serves this call", field="model"
+            )
+        translated = self._client.parse_request(request.body)
+        return ParsedRequest(request=translated.request, encoding_format=translated.encoding_format)
+
+    def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:
+        """See `Translation`: `body` is the canonical request."""
+        assert self._provider is not None, "the request was checked"
+        decode = _decode_embeddings_request if self._provider.operation == "embeddings" else _decode_chat_request
+        return self._provider.render_request(decode(body), upstream_model, is_stream=is_stream)
+
+    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
+        """See `Translation`."""
+        assert self._provider is not None, "the request was checked"
+        return self._provider.parse_response(body, model=model, provider=provider)
+
+    def render_response(
+        self, body: bytes, usage: TokenUsage, cost_usd: Decimal | None, options: RenderOptions
+    ) -> bytes:
+        """See `Translation`: `body` is the canonical response."""
+        return with_cost(self._client.render_response(body, usage, options), cost_usd)
+
+    def relay(self, *, model: str, provider: str, options: RenderOptions, is_cached: bool) -> TranslatingRelay:
+        """See `Translation`."""
+        assert self._provider is not None, "the request was checked"
+        assembler = ChatAssembler(provider=provider, model=model) if is_cached else None
+        reader = self._provider.stream_reader(model=model)
+        return TranslatingRelay(reader, self._client.stream_writer(options), assembler)
+
+    def replay(self, body: bytes, summary: StreamSummary, options: RenderOptions) -> Iterable[bytes]:
+        """See `Translation`: the canonical response in pieces."""
+        writer = self._client.stream_writer(options)
+        for chunk in replay_chat(_decode_chat_response(body)):
+            yield writer.write(chunk)
+        yield writer.end(summary)

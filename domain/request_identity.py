@@ -1,0 +1,37 @@
+"""Which request is meant, and how it is answered: carried by the job, the ledger's row, the call, and every event."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from domain.events import Operation
+
+
+class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One request, for as long as it lives. Made when it is planned; nothing changes it."""
+
+    request_id: str
+    project_id: str
+    key_id: str
+    operation: Operation
+    model: str
+    """The name as the caller wrote it."""
+    provider: str
+    upstream_model: str
+    """The name that the provider is called with."""
+    metadata: dict[str, Any] | None = None
+
+    def event_fields(self) -> dict[str, Any]:
+        """The fields that every event of the request has."""
+        return {
+            "request_id": self.request_id,
+            "key_id": self.key_id,
+            "operation": self.operation,
+            "model": self.model,
+            "provider": self.provider,
+            "metadata": self.metadata,
+        }
+
+    def attempt_fields(self, attempt: int) -> dict[str, Any]:
+        """The fields that every event of one of its attempts has."""
+        return {**self.event_fields(), "attempt": attempt, "upstream_model": self.upstream_model}

@@ -1,0 +1,26 @@
+"""Latency histograms: every bucket is narrow, and percentiles are ranks."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.latency import MAX_MS, bucket_of, middle_ms, percentile_ms
+
+
+@given(st.integers(0, MAX_MS))
+def test_buckets_are_within_two_percent(duration_ms: int) -> None:
+    assert abs(middle_ms(bucket_of(duration_ms)) - duration_ms) <= max(0, duration_ms * 0.017)
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=1), st.integers(0, 100_000))
+def test_buckets_grow_with_durations(durations: list[int], other: int) -> None:
+    assert all(
+        (bucket_of(one) <= bucket_of(other)) == (one <= other) or bucket_of(one) == bucket_of(other)
+        for one in durations
+    )
+
+
+def test_percentiles_are_ranks() -> None:
+    answers = Counter(bucket_of(n) for n in range(1, 61))
+    assert (percentile_ms(answers, 50), percentile_ms(answers, 95), percentile_ms({}, 50)) == (30, 57, None)

@@ -1,0 +1,31 @@
+"""What a worker reads from the headers of its pulls: delivery numbers, and how many jobs are outstanding."""
+
+import pytest
+
+from workers.delivery import delivery_number
+from workers.pull import outstanding_after_status
+
+
+@pytest.mark.parametrize(
+    ("subject", "number"),
+    [
+        ("$JS.ACK.JOBS.workers-sync.3.10.11.1700000000000000000.0", 3),
+        ("$JS.ACK._.hash.JOBS.workers-sync.4.10.11.1700000000000000000.0.token", 4),
+    ],
+)
+def test_reads_the_delivery_number(subject: str, number: int) -> None:
+    assert delivery_number(subject) == number
+
+
+@pytest.mark.parametrize(
+    ("headers", "left"),
+    [
+        ({"Status": "100"}, 50),
+        ({"Status": "408", "Nats-Pending-Messages": "20"}, 30),
+        ({"Status": "404", "Nats-Pending-Messages": "70"}, 0),
+        ({"Status": "409"}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_status_lowers_what_is_outstanding(headers: dict[str, str], left: int) -> None:
+    assert outstanding_after_status(50, headers) == left
