@@ -39,7 +39,7 @@ RETURNS TABLE (
     ) AS l
 $$;
 
--- A sum of money that no budget reaches: so no sum of two of them leaves bigint, whatever was spent.
+-- A sum of money, at most 2 * 10^18: that is above every budget, and two of them together still fit into a bigint.
 CREATE OR REPLACE FUNCTION within_bigint(p_nano_usd numeric) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT least(coalesce(p_nano_usd, 0), 2000000000000000000)::bigint
 $$;

@@ -12,8 +12,8 @@ BEGIN
         SELECT 1 FROM events WHERE stream = p_stream AND version = p_version - 1 AND position < p_position);
 END $$;
 
--- Append several commits as one batch. Each commit is a run of events that land together or not at all; a commit
--- whose stream is not at the version before its first loses alone. Returns, per commit, the position of its last event, NULL if it lost.
+-- Append several commits as one batch. The events of a commit land together or not at all. A commit whose stream is not at
+-- the version before its first event is refused alone. Returns the position of each commit's last event, NULL if refused.
 CREATE OR REPLACE FUNCTION append_events(
     p_commits integer[],        -- number of the commit that each event belongs to: 1, 1, 2, 3, 3 …
     p_streams text[], p_versions integer[], p_types text[], p_projects text[], p_at timestamptz[], p_data text[],

@@ -9,6 +9,7 @@ from domain.estimate import MAX_HOLD
 from domain.events import KeySettings
 from domain.tokens import MAX_TOKENS
 from infra.admission import Attempt
+from infra.database import HeldConnection
 from tests.integration.ledger import RealLedger, ask, attempt, cost, lost
 from tests.integration.test_admission import giving
 
@@ -146,3 +147,17 @@ async def test_a_lost_attempt_counts_its_largest_hold(ledger: RealLedger, projec
     await ledger.append(made, 0, lost(made, hold=MAX_HOLD, day=today()))
     await ledger.fold()
     assert await ledger.balance(key) == (0, MAX_HOLD)
+
+
+async def test_usage_is_read_by_account_though_the_plan_was_made_while_the_tables_were_empty(database_url: str) -> None:
+    connection = HeldConnection(database_url, name="tests")
+    try:
+        rows = await connection.fetch(
+            "EXPLAIN SELECT * FROM account_usage(ARRAY['key'], ARRAY['key_1'], ARRAY[true], current_date)"
+        )
+    finally:
+        await connection.close()
+    plan = "\n".join(row[0] for row in rows)
+    assert "budget_balances_pkey" in plan
+    assert "budget_balances_by_start" not in plan
+    assert "Seq Scan" not in plan

@@ -31,6 +31,7 @@ MUTANTS = {
         "assumed",
     ),
     "shares a lowered answer": ("decide", "cache_keys[i] := NULL;", "", "lowered"),
+    "admits what costs nothing to a budget of zero": ("load_accounts", "bigint := -1;", "bigint := NULL;", "zero"),
     "claims what is claimed": ("claim", "AND f.delivery IS NULL", "", "claim"),
     "makes the next attempt without room": ("admit_next", "p_hold > v_free", "false", "next"),
     "releases every attempt of a request": ("settle", "AND f.attempt = e.a", "", "release"),
@@ -65,6 +66,8 @@ async def check(promise: str, ledger: RealLedger, processes: list[Admission], pr
             await assumed_cost_is_taken(ledger, project)
         case "lowered":
             await promises.test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger, project)
+        case "zero":
+            await promises.test_a_budget_of_zero_blocks_even_what_is_free(ledger, project)
         case "claim":
             await promises.test_an_attempt_is_claimed_once(url, ledger, project)
         case "next":
