@@ -13,7 +13,6 @@ from litestar.types import ASGIApp
 
 from api import health
 from api.guards import provide_caller
-from api.metrics import Measured
 from api.native import completions, keys, models, prices, projects, providers, requests, usage
 from api.native.envelope import NativeResponse
 from api.native.errors import EXCEPTION_HANDLERS
@@ -50,7 +49,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
     )
     complete(app.openapi_schema, schemas)
-    return Measured(RequestLifetime(app), services.metrics)
+    return RequestLifetime(app, services.metrics)
 
 
 def _native() -> Router:

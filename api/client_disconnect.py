@@ -1,7 +1,8 @@
-"""Whether a caller has left while there is nothing yet to be sent to it.
+"""Notices that a client disconnects before its response has begun.
 
-Once a stream has begun, whoever sends it notices (`api/delivery.py`). An answer in one piece is made to its end whether
-or not its caller waits for it, unless the project's `cancel_on_disconnect` says otherwise.
+Once a stream has begun, sending it fails instead (`api/delivery.py`). A response in one piece is made to its end even
+if the client disconnects, unless the project has `cancel_on_disconnect`. What a disconnect does to a job that was
+published is in `api/dispatch.py`.
 """
 
 import asyncio
@@ -17,17 +18,17 @@ Result = TypeVar("Result")
 
 
 class ClientDisconnect:
-    """The leaving of one caller: it may come, once."""
+    """The disconnect of one client, which may come, once."""
 
     def __init__(self) -> None:
         self._noted = asyncio.Event()
 
     def note(self) -> None:
-        """The caller has left."""
+        """Note that the client has disconnected."""
         self._noted.set()
 
     def check(self) -> None:
-        """Go on only for a caller who is there.
+        """Return if the client is still connected.
 
         Raises:
             ClientDisconnected: it is not.
@@ -37,10 +38,10 @@ class ClientDisconnect:
             raise ClientDisconnected("the caller left before the answer had begun")
 
     async def or_disconnect(self, waiting: Awaitable[Result]) -> Result:
-        """What is waited for. `waiting` is cancelled where the caller leaves first, so it may only wait, not do.
+        """Await `waiting`. It is cancelled if the client disconnects first, so it must have no effect of its own.
 
         Raises:
-            ClientDisconnected: the caller left first.
+            ClientDisconnected: the client disconnected first.
 
         """
         awaited = asyncio.ensure_future(waiting)
@@ -58,9 +59,7 @@ class ClientDisconnect:
 
 @asynccontextmanager
 async def watch_disconnect(receive: Receive, *, listen: bool = True) -> AsyncIterator[ClientDisconnect]:
-    """The departure of the caller that `receive` hears, whose body has been read: noted as long as the block lasts, if
-    `listen` is true.
-    """
+    """Watch for the disconnect of a client, whose body has been read, until the block ends; not without `listen`."""
     disconnect = ClientDisconnect()
     if not listen:
         yield disconnect
@@ -71,7 +70,7 @@ async def watch_disconnect(receive: Receive, *, listen: bool = True) -> AsyncIte
             continue
         disconnect.note()
 
-    listening = asyncio.create_task(until_disconnected(), name="listening for a departure")
+    listening = asyncio.create_task(until_disconnected(), name="listening for a disconnect")
     try:
         yield disconnect
     finally:

@@ -127,7 +127,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._piece_bytes = 0
         """Of what the parser is being fed with."""
         self._text_bytes = 0
-        """Read since the last byte of a body, or since the last request ended: of a head, trailers, chunk framing."""
+        """Read since the last byte of a body, or since the last request ended: of a head, trailers, chunk framing. The
+        position of such a byte in its piece is not known, so none of that piece is counted.
+        """
         self._body_bytes = 0
         self._running: RequestResponseCycle | None = None
         """The request that the application is working on. `self.cycle` is the last that was read."""
@@ -166,14 +168,20 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     # What comes in
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, a head in pieces that stay within its limit."""
+        """Feed the parser, a head in pieces within its limit; refuse a head or chunk framing that reaches the limit."""
         if self._stage is _Stage.REFUSED:
             return
         try:
-            while self._stage is not _Stage.BODY and len(data) > (room := MAX_HEAD_BYTES - self._text_bytes):
-                self._feed(data[:room])
-                data = data[room:]
-            self._feed(data)
+            while data:
+                room = len(data) if self._stage is _Stage.BODY else MAX_HEAD_BYTES - self._text_bytes
+                piece, data = data[:room], data[room:]
+                self._piece_bytes = len(piece)
+                self.parser.feed_data(piece)
+                self._text_bytes += self._piece_bytes
+                if self._text_bytes >= MAX_HEAD_BYTES:
+                    in_url = self._stage is _Stage.HEAD and len(self.url) > MAX_URL_BYTES
+                    self._refuse(URL_TOO_LONG if in_url else HEAD_TOO_LARGE)
+                    return
         except _Refused as error:
             self._refuse(error.refusal)
         except httptools.HttpParserUpgrade:
@@ -181,19 +189,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             reason = error.__context__
             self._refuse(reason.refusal if isinstance(reason, _Refused) else NOT_HTTP)
-
-    def _feed(self, piece: bytes) -> None:
-        """Parse a piece; refuse a head, or what stands between the bytes of a body, that reaches its limit."""
-        self._piece_bytes = len(piece)
-        self.parser.feed_data(piece)
-        self._text_bytes += self._piece_bytes
-        if self._text_bytes >= MAX_HEAD_BYTES:
-            in_url = self._stage is _Stage.HEAD and len(self.url) > MAX_URL_BYTES
-            raise _Refused(URL_TOO_LONG if in_url else HEAD_TOO_LARGE)
-
-    def _forget_text(self) -> None:
-        """Begin to count anew. Where in its piece this happened is not known: none of the piece is counted."""
-        self._text_bytes = -self._piece_bytes
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -213,14 +208,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._stage = _Stage.BODY
         self._ticks = 0
         self._body_bytes = 0
-        self._forget_text()
+        self._text_bytes = -self._piece_bytes
         super().on_headers_complete()
         self.headers = []  # trailers come here, and are no headers of the request
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body; of one whose request is answered, only so much that the client sees the answer."""
         self._body_bytes += len(body)
-        self._forget_text()
+        self._text_bytes = -self._piece_bytes
         cycle = self.cycle
         if cycle.response_complete:
             if self._body_bytes > MAX_DISCARDED_BYTES:
@@ -235,7 +230,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """The end of a request."""
         self._stage = _Stage.BETWEEN
         self._ticks = 0
-        self._forget_text()
+        self._text_bytes = -self._piece_bytes
         if not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()

@@ -1,413 +1,182 @@
-"""A question's way to its answer: may it be asked → memory → the gate (limits, cache, the same question in flight, the
-hold) → queue → answer. Every surface goes this way; there is no route around it.
+"""The way of a request, from a surface to its response. Every surface calls `InferenceService.infer`.
+
+`infer` plans the request, `_run` has all the steps after that, in order. How a job gets to a worker and its reply back
+is `api/dispatch.py`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+import time
+from collections.abc import Callable
 from datetime import datetime
-from typing import Literal
 
-import structlog
-from msgspec import Struct
+from litestar.types import Receive
 from msgspec.structs import replace
 
 from api.admission_controller import AdmissionController, StaleKey
 from api.authentication import Authenticator, Caller
-from api.client_disconnect import ClientDisconnect
-from api.dispatched import DispatchedRequests
+from api.client_disconnect import watch_disconnect
+from api.dispatch import Dispatcher
+from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.memory_cache import CachedResponse
+from api.refusals import Refusals
 from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, lower_cap
+from api.request_recorder import RequestRecorder
 from api.response_cache import ResponseCache
-from domain.dialects.passthrough.inspect import PassthroughRequest
-from domain.errors import ClientDisconnected, GatewayError, Overloaded, ProviderTimeout, Unavailable
-from domain.events import RequestFailed, RequestServedFromCache, request_stream
-from domain.job_result import Receipt, error_of
-from domain.limits import LimitStatus
-from domain.models import may_think_unseen
-from domain.money import ZERO, NanoUsd
-from domain.request_decider import decide_failed
-from domain.routing import Route
-from infra.blobs import Blobs
-from infra.direct import DirectDispatch
+from domain.errors import GatewayError, Overloaded, Unavailable
+from infra.admission import AdmissionDecision
 from infra.event_log import Commit, EventLog
-from infra.ids import new_id
-from infra.incoming import Expired, IncomingStream, PartsLost
-from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobQueue, Lane, PublishUnknown
 from infra.provider_object_ownership import ProviderObjectOwnership
-from infra.replies import Committed, Failed, ReplyInbox
-from infra.request_log import record
+from infra.replies import Committed
 
-ASK_AGAIN_S = 0.02
-MAX_ASK_AGAIN_S = 1.0
-"""Each time twice as long: a leader that has ended without an answer to share may stay in flight for a while."""
+RETRY_S = 0.02
+MAX_RETRY_S = 1.0
+"""Each pause is twice as long as the one before: a leader that has no response to share may stay in flight a while."""
 MAX_PLANS = 3
-"""How often a request is planned anew because its key has changed."""
-
-log = structlog.get_logger(__name__)
-
-
-class InferenceResponse(Struct, frozen=True, kw_only=True):
-    """What the caller gets."""
-
-    body: bytes
-    """The answer's JSON: canonical, or as its provider wrote it where it was asked in the provider's own dialect."""
-    receipt: Receipt
-    cache: Literal["HIT", "MISS", "BYPASS"]
-    limit_status: LimitStatus
-    lowered_cap: int | None = None
-    """The output cap that the answer was made under, where the budget had room for no more."""
-
-    @property
-    def cost_nano_usd(self) -> NanoUsd | None:
-        """What this answer cost its caller: a cached one nothing; None where nobody can price the model."""
-        return ZERO if self.cache == "HIT" else self.receipt.cost_nano_usd
-
-
-class StreamedResponse:
-    """An answer on its way: its parts as they come, ready for the caller. Whoever is given one closes it."""
-
-    def __init__(
-        self,
-        ctx: RequestContext,
-        *,
-        first: bytes,
-        following: Callable[[], Awaitable[bytes | None]],
-        close: Callable[[], None],
-    ) -> None:
-        self.request_id = ctx.inference_request.request_id
-        self.route = ctx.route
-        self.limit_status = ctx.limit_status
-        self.lowered_cap = ctx.lowered_cap
-        self.cache: Literal["MISS", "BYPASS"] = "MISS" if ctx.key is not None else "BYPASS"
-        self._first: bytes | None = first
-        self._following = following
-        self.close = close
-
-    def __aiter__(self) -> "StreamedResponse":
-        return self
-
-    async def __anext__(self) -> bytes:
-        """The next parts, joined.
-
-        Raises:
-            GatewayError: the stream broke off, and why.
-
-        """
-        part, self._first = self._first, None
-        if part is None:
-            part = await self._following()
-        if part is None:
-            raise StopAsyncIteration
-        return part
+"""How often a request is planned again because its key has changed."""
 
 
 class InferenceService:
-    """Answers questions for one API process."""
+    """Serves the inference requests of one API process."""
 
     def __init__(
         self,
         *,
         authenticator: Authenticator,
-        event_log: EventLog,
-        admission: AdmissionController,
-        cache: ResponseCache,
         planner: RequestPlanner,
         large_requests: LargeRequests,
         objects: ProviderObjectOwnership,
-        queue: JobQueue,
-        direct: DirectDispatch,
-        inbox: ReplyInbox,
-        blobs: Blobs,
+        cache: ResponseCache,
+        admission: AdmissionController,
+        refusals: Refusals,
+        dispatcher: Dispatcher,
+        recorder: RequestRecorder,
+        event_log: EventLog,
         now: Callable[[], datetime],
     ) -> None:
         self._authenticator = authenticator
-        self._log = event_log
-        self._admission = admission
-        self._cache = cache
         self._planner = planner
         self._large_requests = large_requests
         self._objects = objects
-        self._queue = queue
-        self._direct = direct
-        self._inbox = inbox
-        self._blobs = blobs
+        self._cache = cache
+        self._admission = admission
+        self._refusals = refusals
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._log = event_log
         self._now = now
-        self._dispatched = DispatchedRequests()
 
-    def route(self, caller: Caller, model: str) -> Route:
-        """Where a caller's request for a model goes. Raises as `RequestPlanner.route`."""
-        return self._planner.route(caller, model)
-
-    async def answer(
-        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect
-    ) -> InferenceResponse:
-        """Find or make the answer, in one piece.
+    async def infer(
+        self, caller: Caller, inference_request: InferenceRequest, receive: Receive
+    ) -> InferenceResponse | StreamedResponse:
+        """Serve a request from the cache, or have a worker make the call. `receive` tells if the client disconnects.
 
         Raises:
-            GatewayError: every refusal and failure of the contract's table.
-            ClientDisconnected: the departure was noted; nothing is held for it, or its call is being given up.
+            GatewayError: every refusal, and every failure before the response has begun.
+            ClientDisconnected: nothing is held for the request any more, or its call is being cancelled.
 
         """
-        assert inference_request.stream is None, "asked to be streamed"
-        answer = await self._run(caller, inference_request, disconnect)
-        assert isinstance(answer, InferenceResponse), "in one piece"
-        return answer
-
-    async def stream(
-        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect
-    ) -> InferenceResponse | StreamedResponse:
-        """Find the answer, or have it made and given part by part.
-
-        Raises:
-            GatewayError: every refusal, and every failure before the first part.
-            ClientDisconnected: before the first part; nothing is held for it, or its call is being given up.
-
-        """
-        assert inference_request.stream is not None, "not asked to be streamed"
-        return await self._run(caller, inference_request, disconnect)
-
-    async def _run(
-        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect
-    ) -> InferenceResponse | StreamedResponse:
         is_counted = False
-        for _ in range(MAX_PLANS):
-            try:
-                return await self._plan_and_answer(caller, inference_request, disconnect, is_counted=is_counted)
-            except StaleKey as stale:
-                caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
+        is_cancellable = inference_request.stream is not None or caller.cancel_on_disconnect
+        async with watch_disconnect(receive, listen=is_cancellable) as disconnect:
+            for _ in range(MAX_PLANS):
+                ctx = await self._large_requests.run(
+                    caller.project_id,
+                    inference_request.size_bytes,
+                    self._planner.plan,
+                    caller,
+                    inference_request,
+                    disconnect,
+                    is_counted=is_counted,
+                )
+                names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
+                ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
+                try:
+                    return await self._run(ctx)
+                except StaleKey as stale:
+                    caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
+                    route = self._planner.route(caller, inference_request.body.model)
+                    inference_request = replace(inference_request, route=route)
         raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
 
-    async def _plan_and_answer(
-        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool
-    ) -> InferenceResponse | StreamedResponse:
-        ctx = await self._large_requests.run(
-            caller.project_id, inference_request.size_bytes, self._planner.plan, caller, inference_request
-        )
-        ctx.disconnect, ctx.is_counted = disconnect, is_counted
-        ctx.needs_own_credential = ctx.route.provider in caller.own_credentials
-        if isinstance(ctx.request, PassthroughRequest):
-            names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.request)
-            ctx.needs_own_credential = ctx.needs_own_credential or names_own
+    async def _run(self, ctx: RequestContext) -> InferenceResponse | StreamedResponse:
+        pause_s = RETRY_S
         try:
-            return await self._admit_and_dispatch(ctx)
-        except GatewayError as error:
-            error.limit_status = ctx.limit_status
-            raise
-
-    async def _admit_and_dispatch(self, ctx: RequestContext) -> InferenceResponse | StreamedResponse:
-        cached = self._cache.get_local(ctx)
-        if cached is not None:
-            return await self._serve_cached(ctx, cached, shared=False)
-        min_created_at, pause_s = ctx.min_created_at, ASK_AGAIN_S
-        while (ctx.deadline - self._now()).total_seconds() > 0:
-            ctx.disconnect.check()
-            decision = await self._admission.decide(ctx, min_created_at)
-            match decision.outcome:
-                case "admitted":
-                    lower_cap(ctx, decision.hold_nano_usd)
-                    if ctx.inference_request.stream is not None:
-                        return await self._dispatch_stream(ctx)
-                    return await self._dispatch(ctx, decision.hold_nano_usd)
-                case "hit":
-                    assert decision.origin is not None, "a hit has an origin"
-                    cached = await self._cache.load(ctx, decision.origin)
-                    min_created_at = None  # what the index promised is no longer kept: a fresh answer, then
-                case "coalesced":
-                    assert decision.origin is not None, "one who follows has a leader"
-                    cached = await self._cache.wait_for_leader(ctx, decision.origin)
-                case _:
-                    cached = None
+            cached = self._cache.get_local(ctx)
             if cached is not None:
-                return await self._serve_cached(ctx, cached, shared=decision.outcome == "coalesced")
-            await asyncio.sleep(pause_s)
-            pause_s = min(MAX_ASK_AGAIN_S, 2 * pause_s)
-        raise self._timed_out(ctx)
-
-    async def _dispatch(self, ctx: RequestContext, hold_nano_usd: NanoUsd) -> InferenceResponse:
-        """Publish the job and wait for what comes of it."""
-        request_id, caller = ctx.inference_request.request_id, ctx.caller
-        with (
-            self._dispatched.count(caller.project_id, caller.key_id) as lane,
-            self._inbox.expect(request_id, ctx.inference_request.in_hand) as ended,
-        ):
-            try:
+                return await self._serve_cached(ctx, cached, is_shared=False)
+            size_bytes = ctx.inference_request.size_bytes
+            ctx = await self._large_requests.run(ctx.identity.project_id, size_bytes, self._planner.bound_cost, ctx)
+            while ctx.remaining_s(self._now()) > 0:
                 ctx.disconnect.check()
-                await self._publish(ctx, lane)
-                remaining_s = (ctx.deadline - self._now()).total_seconds()
-                waiting = ctx.disconnect.or_disconnect(ended) if caller.cancel_on_disconnect else ended
-                outcome = await asyncio.wait_for(waiting, max(0.0, remaining_s))
-            except TimeoutError:
-                return await self._too_late(ctx)
-            except ClientDisconnected as error:
-                if not await self._drop(ctx, error):
-                    self._inbox.publish_cancel(request_id)  # behind the claim, so the worker hears it
-                raise
-        if isinstance(outcome, Failed):
-            raise error_of(outcome.failure)
-        ctx.limit_status = _settled(ctx.limit_status, hold_nano_usd, outcome.receipt.cost_nano_usd)
-        return await self._committed(ctx, outcome)
-
-    async def _dispatch_stream(self, ctx: RequestContext) -> StreamedResponse:
-        """Publish the job and wait for the first part of the answer."""
-        request_id = ctx.inference_request.request_id
-        incoming = IncomingStream(self._inbox.resends(request_id), in_hand=ctx.inference_request.in_hand)
-        closing = ExitStack()
-        lane = closing.enter_context(self._dispatched.count(ctx.caller.project_id, ctx.caller.key_id))
-        closing.enter_context(self._inbox.collect(request_id, incoming))
-        try:
-            ctx.disconnect.check()
-            await self._publish(ctx, lane)
-            closing.callback(lambda: None if incoming.has_ended else self._inbox.publish_cancel(request_id))
-            remaining_s = (ctx.deadline - self._now()).total_seconds()
-            closing.callback(asyncio.get_running_loop().call_later(max(0.0, remaining_s), incoming.expire).cancel)
-            first = await self._part(ctx, ctx.disconnect.or_disconnect(incoming.next()))
-        except ClientDisconnected as error:
-            with closing:  # a worker that has claimed the job before it could be dropped hears of it behind its claim
-                await self._drop(ctx, error)
+                ctx, decision = await self._admit(ctx)
+                match decision.outcome:
+                    case "admitted":
+                        ctx = lower_cap(ctx, decision.hold_nano_usd)
+                        if ctx.inference_request.stream is not None:
+                            return await self._dispatcher.stream(ctx)
+                        committed = await self._dispatcher.call(ctx)
+                        ctx = ctx.settled(committed.receipt.cost_nano_usd)
+                        return await self._respond(ctx, committed)
+                    case "hit":
+                        assert decision.origin is not None, "a hit has an origin"
+                        cached = await self._cache.load(ctx, decision.origin)
+                        ctx = replace(ctx, min_created_at=None)  # if its body is gone: then a fresh response
+                    case "coalesced":
+                        assert decision.origin is not None, "there is a leader"
+                        cached = await self._cache.wait_for_leader(ctx, decision.origin)
+                    case _:  # another request has become the leader, or the leader has ended: decide again
+                        pass
+                if cached is not None:
+                    return await self._serve_cached(ctx, cached, is_shared=decision.outcome == "coalesced")
+                await asyncio.sleep(pause_s)
+                pause_s = min(MAX_RETRY_S, 2 * pause_s)
+            raise ctx.timed_out()
+        except GatewayError as error:
+            if error.limit_status is None or isinstance(error, Overloaded | Unavailable):  # a batch shares these
+                error.limit_status = ctx.limit_status
             raise
-        except BaseException:
-            closing.close()
-            raise
-        return StreamedResponse(
-            ctx, first=first or b"", following=lambda: self._part(ctx, incoming.next()), close=closing.close
-        )
 
-    async def _part(self, ctx: RequestContext, coming: Awaitable[bytes | Committed | Failed]) -> bytes | None:
-        """What comes next; None once the answer is complete and stands in the log."""
-        try:
-            came = await coming
-        except PartsLost:
-            raise Unavailable("a part of the answer was lost on its way") from None
-        except Expired:
-            error = self._timed_out(ctx)
-            await self._drop(ctx, error)
-            raise error from None
-        if isinstance(came, Failed):
-            raise error_of(came.failure)
-        return None if isinstance(came, Committed) else came
+    async def _admit(
+        self, ctx: RequestContext, served: Commit | None = None
+    ) -> tuple[RequestContext, AdmissionDecision]:
+        """Have a request decided about, or counted together with the event that it was `served`.
 
-    async def _publish(self, ctx: RequestContext, lane: Lane) -> None:
-        """Hand the job to the queue; what was held for it is released where that fails."""
-        try:
-            job = await self._job(ctx)
-            self._inbox.keep_job(job)
-            await self._queue.publish(job, lane, otherwise=self._direct.offer)
-        except (Overloaded, Unavailable) as error:
-            if await self._drop(ctx, error) or not isinstance(error, PublishUnknown):
-                raise
-            # a worker has claimed it: the job did arrive
+        Raises:
+            GatewayError: it is refused, or the decision could not be made.
+            StaleKey: the key has changed since it was read.
 
-    async def _job(self, ctx: RequestContext) -> Job:
-        inference_request, route = ctx.inference_request, ctx.route
-        body: bytes | None = ctx.body
-        blob_id = None
-        if len(ctx.body) > INLINE_BODY_LIMIT_BYTES:
-            body, blob_id = None, new_id("blob")
-            await self._blobs.write(ctx.caller.project_id, blob_id, ctx.body, ctx.deadline)
-        return Job(
-            identity=ctx.identity,
-            kind=route.kind,
-            base_url=route.base_url,
-            price=ctx.price,
-            body=body,
-            body_blob_id=blob_id,
-            is_passthrough=isinstance(ctx.request, PassthroughRequest),
-            needs_own_credential=ctx.needs_own_credential,
-            headers=inference_request.headers,
-            query=inference_request.query,
-            stream=inference_request.stream,
-            cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
-            input_bound=ctx.input_tokens,
-            output_bound=ctx.output_tokens,
-            may_think_unseen=may_think_unseen(route.upstream_model),
-            reply_to=self._inbox.subject(inference_request.request_id),
-            admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),
-            deadline_ms=round(ctx.deadline.timestamp() * 1000),
-            cache_key=ctx.key,
-            cache_ttl_s=inference_request.cache.ttl_s,
-        )
+        """
+        asked_at_s = time.monotonic()
+        decision = await self._admission.decide(ctx, served)
+        ctx = ctx.decided(decision)
+        await self._refusals.check(ctx, decision, asked_at_s)
+        return ctx, decision
 
-    async def _committed(self, ctx: RequestContext, committed: Committed) -> InferenceResponse:
-        body = committed.body
-        if body is None:  # its frames were lost; the log may have kept it
-            cached = await self._cache.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
+    async def _serve_cached(self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool) -> InferenceResponse:
+        """Serve a response from the cache. The event of it is in the log before the caller has the response."""
+        ctx.inference_request.in_hand.take(len(cached.body))
+        served = self._recorder.served_from_cache(ctx, cached, is_shared=is_shared)
+        if ctx.caller.is_limited and not ctx.is_counted:
+            ctx, _ = await self._admit(ctx, served)
+        else:
+            await self._log.append(served)
+        return InferenceResponse(body=cached.body, receipt=cached.receipt, cache="HIT", limit_status=ctx.limit_status)
+
+    async def _respond(self, ctx: RequestContext, committed: Committed) -> InferenceResponse:
+        body, receipt = committed.body, committed.receipt
+        if body is None:  # its frames were lost; the log may have it
+            cached = await self._cache.of_request(ctx.identity.project_id, ctx.identity.request_id)
             if cached is None:
                 raise Unavailable("the answer was lost on its way back; it stands in the log, without its content")
             body = cached.body
-        if committed.receipt.is_kept:
-            self._cache.remember(ctx, body, committed.receipt)
+        if receipt.is_kept:
+            self._cache.remember(ctx, body, receipt)
         return InferenceResponse(
             body=body,
-            receipt=committed.receipt,
-            cache="MISS" if ctx.key is not None else "BYPASS",
+            receipt=receipt,
+            cache="MISS" if ctx.cache_key is not None else "BYPASS",
             limit_status=ctx.limit_status,
             lowered_cap=ctx.lowered_cap,
         )
-
-    async def _too_late(self, ctx: RequestContext) -> InferenceResponse:
-        """The deadline has passed: the log says whether there was an answer after all."""
-        cached = await self._cache.of_request(ctx.caller.project_id, ctx.inference_request.request_id)
-        if cached is not None:
-            return InferenceResponse(
-                body=cached.body, receipt=cached.receipt, cache="MISS", limit_status=ctx.limit_status
-            )
-        error = self._timed_out(ctx)
-        await self._drop(ctx, error)
-        raise error
-
-    def _timed_out(self, ctx: RequestContext) -> ProviderTimeout:
-        provider, allowed = ctx.route.provider, ctx.deadline - ctx.inference_request.received_at
-        return ProviderTimeout(f"{provider} did not answer within {allowed.total_seconds():g} s", provider=provider)
-
-    async def _serve_cached(self, ctx: RequestContext, cached: CachedResponse, *, shared: bool) -> InferenceResponse:
-        """Give a known answer again; the event of it is in the log before the caller has it."""
-        ctx.inference_request.in_hand.take(len(cached.body))
-        now = self._now()
-        served = RequestServedFromCache(
-            **ctx.identity.event_fields(),
-            origin_request_id=cached.request_id,
-            shared=shared,
-            usage=cached.receipt.usage,
-            saved_nano_usd=cached.receipt.cost_nano_usd,
-            latency_ms=ctx.latency_ms(now),
-        )
-        await self._admission.serve(
-            ctx,
-            Commit(
-                stream=request_stream(ctx.inference_request.request_id),
-                expected_version=0,
-                project_id=ctx.caller.project_id,
-                at=now,
-                events=(served,),
-            ),
-        )
-        return InferenceResponse(body=cached.body, receipt=cached.receipt, cache="HIT", limit_status=ctx.limit_status)
-
-    async def _drop(self, ctx: RequestContext, error: GatewayError) -> bool:
-        """Take an admission back, and note what it came to before anybody called a provider. False: it is claimed."""
-        if not await self._admission.drop(ctx):
-            return False
-        now = self._now()
-        failed = RequestFailed(
-            **ctx.identity.event_fields(), code=error.code, message=error.message, latency_ms=ctx.latency_ms(now)
-        )
-        await record(
-            self._log,
-            request_id=ctx.inference_request.request_id,
-            project_id=ctx.caller.project_id,
-            at=now,
-            decide=lambda history: decide_failed(history, None, failed),
-            history=[],
-        )
-        return True
-
-
-def _settled(limit_status: LimitStatus, hold_nano_usd: NanoUsd, cost_nano_usd: NanoUsd | None) -> LimitStatus:
-    """The standing once a request's own hold has become its cost."""
-    left = limit_status.budget_left_nano_usd
-    if left is None or cost_nano_usd is None:
-        return limit_status
-    return replace(limit_status, budget_left_nano_usd=NanoUsd(left + hold_nano_usd - cost_nano_usd))

@@ -1,9 +1,5 @@
 """What this process counts for Prometheus: requests and how long they took, by route group and status. Never by key."""
 
-import time
-
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from infra.admission import Outcome
@@ -81,35 +77,8 @@ class Metrics:
             registry=self.registry,
         )
 
-
-class Measured:
-    """Counts requests and their durations."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and count."""
-        if scope["type"] != ScopeType.HTTP:
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        status = "500"
-
-        async def send_noting_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_noting_status)
-        finally:
-            route = _group(scope["path"])
-            self._metrics.requests.labels(route, status).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
-
-
-def _group(path: str) -> str:
-    return next((name for prefix, name in _GROUPS if path.startswith(prefix)), "other")
+    def observe(self, path: str, status: str, seconds: float) -> None:
+        """Count a request that has been answered."""
+        route = next((name for prefix, name in _GROUPS if path.startswith(prefix)), "other")
+        self.requests.labels(route, status).inc()
+        self.seconds.labels(route).observe(seconds)

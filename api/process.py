@@ -14,6 +14,7 @@ from api.admission_controller import AdmissionController
 from api.app import create_app
 from api.authentication import Authenticator
 from api.connections import Connections, connection_limit
+from api.dispatch import Dispatcher
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
@@ -23,8 +24,10 @@ from api.pricing import PriceAdmin, refresh_prices
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
+from api.refusals import Refusals
 from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
+from api.request_recorder import RequestRecorder
 from api.response_cache import ResponseCache
 from api.services import Services
 from domain.dialects.registry import DIALECTS
@@ -134,6 +137,12 @@ def _services(settings: Settings, backends: _Backends) -> Services:
     pool, event_log, announce = backends.pool, backends.event_log, backends.notifications.keys_changed
     authenticator, prices, metrics = Authenticator(pool, vault), PriceBook(), Metrics()
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
+    planner = RequestPlanner(
+        prices=prices,
+        dialects=DIALECTS,
+        upstream_models=settings.upstream_models,
+        request_timeout_s=settings.request_timeout_s,
+    )
     return Services(
         settings=settings,
         pool=pool,
@@ -151,12 +160,13 @@ def _services(settings: Settings, backends: _Backends) -> Services:
             settings,
             backends,
             authenticator=authenticator,
+            planner=planner,
             blobs=Blobs(pool, event_log, vault),
-            prices=prices,
             metrics=metrics,
             large_requests=large_requests,
             rate_refusals=rate_refusals,
         ),
+        planner=planner,
         large_requests=large_requests,
         metrics=metrics,
         rate_refusals=rate_refusals,
@@ -176,39 +186,37 @@ def _inference(
     backends: _Backends,
     *,
     authenticator: Authenticator,
+    planner: RequestPlanner,
     blobs: Blobs,
-    prices: PriceBook,
     metrics: Metrics,
     large_requests: LargeRequests,
     rate_refusals: RateRefusals,
 ) -> InferenceService:
     event_log, inbox = backends.event_log, backends.inbox
+    recorder = RequestRecorder(event_log, _now)
+    cache = ResponseCache(
+        log=event_log, blobs=blobs, inbox=inbox, memory=MemoryCache(settings.cache_memory_bytes), now=_now
+    )
     return InferenceService(
         authenticator=authenticator,
-        event_log=event_log,
-        admission=AdmissionController(
-            admission=backends.admission,
-            log=event_log,
-            inbox=inbox,
-            metrics=metrics,
-            rate_refusals=rate_refusals,
-            now=_now,
-        ),
-        cache=ResponseCache(
-            log=event_log, blobs=blobs, inbox=inbox, memory=MemoryCache(settings.cache_memory_bytes), now=_now
-        ),
-        queue=backends.queue,
-        direct=backends.direct,
-        inbox=inbox,
-        blobs=blobs,
-        planner=RequestPlanner(
-            prices=prices,
-            dialects=DIALECTS,
-            upstream_models=settings.upstream_models,
-            request_timeout_s=settings.request_timeout_s,
-        ),
+        planner=planner,
         large_requests=large_requests,
         objects=ProviderObjectOwnership(backends.pool),
+        cache=cache,
+        admission=AdmissionController(admission=backends.admission, inbox=inbox),
+        refusals=Refusals(recorder=recorder, metrics=metrics, rate_refusals=rate_refusals),
+        dispatcher=Dispatcher(
+            admission=backends.admission,
+            recorder=recorder,
+            queue=backends.queue,
+            direct=backends.direct,
+            inbox=inbox,
+            blobs=blobs,
+            cache=cache,
+            now=_now,
+        ),
+        recorder=recorder,
+        event_log=event_log,
         now=_now,
     )
 

@@ -1,101 +1,127 @@
-"""A question on its way: what the caller asks, as every surface hands it over, and what was worked out about it."""
+"""A request on its way: what a surface hands over, and what the steps of `api/inference.py` add to it.
 
-from datetime import datetime, timedelta
+Nothing here is changed in place: each step takes a context and returns the next one.
+"""
+
+from datetime import datetime
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
+from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
-from domain.canonical.chat import ChatRequest
-from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.passthrough.inspect import PassthroughRequest
+from domain.dialects.request_body import RequestBody
+from domain.errors import ProviderTimeout
 from domain.events import Operation
 from domain.limits import LimitStatus
-from domain.money import NanoUsd
+from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
 from domain.request_identity import RequestIdentity
-from domain.routing import ECHO, Route
+from domain.routing import Route
+from infra.admission import AdmissionDecision
 from infra.byte_budget import BytesInHand
 from infra.jobs import StreamFormat
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True):
-    """What the caller wants of the cache."""
+    """How a request uses the cache."""
 
     mode: Literal["on", "off", "refresh"]
-    """`refresh`: a fresh answer, kept for others."""
+    """`refresh`: get a fresh response and store it."""
     ttl_s: int
 
 
 class InferenceRequest(Struct, frozen=True, kw_only=True):
-    """What a caller asks."""
+    """A request as a surface hands it over."""
 
     request_id: str
     operation: Operation
-    request: ChatRequest | EmbeddingsRequest | PassthroughRequest
+    body: RequestBody
+    route: Route
     size_bytes: int
-    """Of the body as it came."""
+    """Of the HTTP request's body."""
     cache: CachePolicy
     metadata: dict[str, Any] | None
     received_at: datetime
     in_hand: BytesInHand
-    """What it and its answer take of the process's budget."""
+    """The bytes of the request and its response, counted against the budget of the process."""
     has_native_defaults: bool = False
-    """Whether what the caller left out is as the native API says, not as its vendor does."""
+    """Fields that the caller left out have the native API's defaults, not the vendor's."""
     stream: StreamFormat | None = None
-    """None: the answer is wanted in one piece."""
+    """None: the response is sent in one piece."""
     headers: dict[str, str] | None = None
     query: str | None = None
-    """What goes on to the provider with a request in its own dialect."""
+    """The vendor headers and the query that a passthrough request is forwarded with."""
 
 
-class RequestContext(Struct, kw_only=True):
-    """A question with its route, its bound, and where its key stands since it was last decided about."""
+class CostBound(Struct, frozen=True, kw_only=True):
+    """The most that a request can be counted and charged as. As it is by default, nothing is held."""
+
+    price: Price | None = None
+    """None: the model has no known price."""
+    unbounded_field: str | None = None
+    """A field of the request whose cost has no bound."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    """Over all choices."""
+    hold_nano_usd: NanoUsd | None = None
+    """None: the cost has no bound."""
+    min_hold_nano_usd: NanoUsd = ZERO
+    """The least hold that is of use: less than the hold if the output cap may be lowered."""
+
+
+class RequestContext(Struct, frozen=True, kw_only=True):
+    """A request with everything that has been decided about it so far."""
 
     identity: RequestIdentity
     caller: Caller
     inference_request: InferenceRequest
+    disconnect: ClientDisconnect
     route: Route
-    request: ChatRequest | EmbeddingsRequest | PassthroughRequest
-    """As the provider will be asked it."""
-    body: bytes
-    """Its JSON, canonical or in the provider's own dialect."""
-    key: bytes | None
-    """Of the cache; None: the answer is neither looked up nor kept."""
-    price: Price | None
-    """None: nobody can price the model."""
-    unbounded: str | None
-    """The field, if any, whose cost nobody can bound."""
-    needs_own_credential: bool = False
-    """It names what lies at the provider under the project's own credential, or was admitted as a call under it: it may
-    be made under no other.
-    """
-    input_tokens: int
-    output_tokens: int
-    """The most that the answer may be counted as; lower once its cap is."""
-    hold_nano_usd: NanoUsd | None
-    min_hold_nano_usd: NanoUsd
+    body: RequestBody
+    """As the provider will get it."""
+    payload: bytes
+    """The body's JSON: canonical, or in the provider's own dialect."""
+    cache_key: bytes | None
+    """None: the cache is neither read nor written."""
+    min_created_at: datetime | None
+    """A cached response must not be older; None: only a fresh response will do."""
     deadline: datetime
-    is_counted: bool = False
-    """Whether it has been counted toward the rate limit."""
-    disconnect: ClientDisconnect = field(default_factory=ClientDisconnect)
-    """Noted only if the answer is to be streamed, or if the project says `cancel_on_disconnect`."""
+    needs_own_credential: bool
+    """The request may be made only under the project's own credential: it was admitted as a call under it, or names
+    objects at the provider that belong to it.
+    """
+    is_counted: bool
+    """The request has been counted toward the rate limit."""
+    cost: CostBound = CostBound()
     limit_status: LimitStatus = LimitStatus()
+    """After the last decision."""
     lowered_cap: int | None = None
-    """The output cap that fitted into the budget, where that is lower than the model's own."""
+    """The output cap that the budget had room for, if it is lower than the model's own."""
 
-    @property
-    def min_created_at(self) -> datetime | None:
-        """How old a cached answer may be; None where a fresh one is wanted."""
-        cache = self.inference_request.cache
-        return self.inference_request.received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None
+    def decided(self, decision: AdmissionDecision) -> "RequestContext":
+        """The context after a decision: the request has been counted, and its key's limits are those of now."""
+        return replace(self, limit_status=decision.limit_status, is_counted=True)
 
-    @property
-    def uses_installation_credential(self) -> bool:
-        """Whether its provider is called under a credential of the installation's."""
-        return self.route.kind != ECHO and self.route.provider not in self.caller.own_credentials
+    def settled(self, cost_nano_usd: NanoUsd | None) -> "RequestContext":
+        """The context after the response: what the request held in the budget has become its cost."""
+        left = self.limit_status.budget_left_nano_usd
+        if left is None or cost_nano_usd is None:
+            return self
+        left = NanoUsd(left + (self.cost.hold_nano_usd or ZERO) - cost_nano_usd)
+        return replace(self, limit_status=replace(self.limit_status, budget_left_nano_usd=left))
+
+    def remaining_s(self, now: datetime) -> float:
+        """Seconds until the deadline; negative after it."""
+        return (self.deadline - now).total_seconds()
 
     def latency_ms(self, now: datetime) -> int:
-        """Whole milliseconds since the question came."""
+        """Whole milliseconds since the request came."""
         return max(0, round((now - self.inference_request.received_at).total_seconds() * 1000))
+
+    def timed_out(self) -> ProviderTimeout:
+        """The error of a request that has reached its deadline."""
+        allowed_s = self.remaining_s(self.inference_request.received_at)
+        provider = self.route.provider
+        return ProviderTimeout(f"{provider} did not answer within {allowed_s:g} s", provider=provider)

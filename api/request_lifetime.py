@@ -1,15 +1,17 @@
-"""What every request has from its first byte to the last of its answer: an id, and an account of its bytes in hand.
+"""What every request has from its head to the last byte of its response: an id, its bytes in hand, its metrics.
 
 Bytes are counted when a route reads a body (`api/requests.py`), which it does only after it has looked at the key.
 They are released here, when the answer has been sent. A large answer is sent piece by piece, so a client that takes it
 slowly keeps its request in hand, and no more than a piece waits inside the protocol.
 """
 
+import time
 from collections.abc import Iterator
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, Message, Receive, Scope, Send
 
+from api.metrics import Metrics
 from infra.byte_budget import BytesInHand
 from infra.ids import new_id
 
@@ -20,22 +22,26 @@ PIECE_BYTES = 256 * 1024
 
 
 class RequestLifetime:
-    """Gives every request an id, every answer the header with it, and releases the request's bytes at the end."""
+    """Gives every request an id and every response a header with it; at the end releases its bytes and counts it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, with the id in the scope."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        started_s, status = time.perf_counter(), "500"
         request_id = new_id("req")
         scope[REQUEST_ID_SCOPE] = request_id  # type: ignore[literal-required]  # ours, beside ASGI's
         header = (b"x-request-id", request_id.encode())
 
         async def send_with_id(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = str(message["status"])
                 message["headers"] = [*message["headers"], header]
             elif message["type"] == "http.response.body" and len(message["body"]) > PIECE_BYTES:
                 for piece in _pieces(message):
@@ -49,6 +55,7 @@ class RequestLifetime:
             in_hand = scope.get(BYTES_SCOPE)
             if isinstance(in_hand, BytesInHand):
                 in_hand.close()
+            self._metrics.observe(scope["path"], status, time.perf_counter() - started_s)
 
 
 def _pieces(message: HTTPResponseBodyEvent) -> Iterator[HTTPResponseBodyEvent]:

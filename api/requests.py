@@ -109,7 +109,8 @@ async def caller_and_body(request: HttpRequest) -> tuple[Caller, bytes]:
 
     """
     services = services_of(request)
-    caller = await caller_of(request)
+    caller = await services.authenticator.authenticate(request.headers)
+    count_bytes(request, caller.project_id)
     services.rate_refusals.check(caller)
     body = await request.body()
     return await services.authenticator.check_again(caller), body

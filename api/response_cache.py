@@ -1,6 +1,6 @@
-"""Answers that have been paid for already: in this process's memory, in the log and its blobs, or on their way.
+"""Responses that have been paid for: in this process's memory, in the log and its blobs, or in flight.
 
-Memory is a front: whatever it has, the log has as well. Says nothing about who may have an answer.
+Memory is a front: the log has all that memory has. Does not decide who may have a response.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from infra.event_log import EventLog
 from infra.replies import ReplyInbox
 
 FOLLOW_LOOK_S = 1.0
-"""How often a follower looks into the log itself, should the news that its leader has ended be lost."""
+"""How often a follower reads the log itself, in case the message that its leader has ended is lost."""
 
 
 class ResponseCache:
-    """Finds answers for one API process."""
+    """The response cache of one API process."""
 
     def __init__(
         self, *, log: EventLog, blobs: Blobs, inbox: ReplyInbox, memory: MemoryCache, now: Callable[[], datetime]
@@ -33,55 +33,55 @@ class ResponseCache:
         self._now = now
 
     def get_local(self, ctx: RequestContext) -> CachedResponse | None:
-        """The answer in this process's memory, if it is new enough."""
-        min_created_at = ctx.min_created_at
-        if ctx.key is None or min_created_at is None:
+        """The response in this process's memory, if it is new enough."""
+        if ctx.cache_key is None or ctx.min_created_at is None:
             return None
-        return self._memory.get(ctx.key, min_created_at=min_created_at, now=ctx.inference_request.received_at)
+        now = ctx.inference_request.received_at
+        return self._memory.get(ctx.cache_key, min_created_at=ctx.min_created_at, now=now)
 
     def remember(self, ctx: RequestContext, body: bytes, receipt: Receipt) -> None:
-        """Keep a fresh answer in memory, where it may be kept."""
-        if ctx.key is not None:
+        """Store a fresh response in memory, if it has a cache key."""
+        if ctx.cache_key is not None:
             entry = CachedResponse(
-                request_id=ctx.inference_request.request_id,
+                request_id=ctx.identity.request_id,
                 body=body,
                 receipt=receipt,
                 created_at=receipt.answered_at,
                 expires_at=receipt.answered_at + timedelta(seconds=ctx.inference_request.cache.ttl_s),
             )
-            self._memory.put(ctx.key, entry)
+            self._memory.put(ctx.cache_key, entry)
 
     async def load(self, ctx: RequestContext, origin: str) -> CachedResponse | None:
-        """The answer that the index promises; None where its body is no longer kept."""
-        cached = await self.of_request(ctx.caller.project_id, origin)
-        if cached is not None and ctx.key is not None:
-            self._memory.put(ctx.key, cached)
+        """The response that the index names; None if its body is no longer stored."""
+        cached = await self.of_request(ctx.identity.project_id, origin)
+        if cached is not None and ctx.cache_key is not None:
+            self._memory.put(ctx.cache_key, cached)
         return cached
 
     async def wait_for_leader(self, ctx: RequestContext, origin: str) -> CachedResponse | None:
-        """Wait for the end of the request that asked the same first; None where it has no answer to share.
+        """Wait until the equal request in flight has ended; None if it has no response to share.
 
         Raises:
-            ClientDisconnected: nobody waits here any more.
+            ClientDisconnected: the client left first.
 
         """
         async with self._inbox.follow(origin) as ended:
-            while (ctx.deadline - self._now()).total_seconds() > 0:
+            while ctx.remaining_s(self._now()) > 0:
                 stored = [event.event for event in await self._log.read_stream(request_stream(origin))]
                 end = ending(stored)
                 if isinstance(end, RequestFailed):
                     return None  # not shared: another leads
                 if end is not None:
-                    return await self.of_request(ctx.caller.project_id, origin)
+                    return await self.of_request(ctx.identity.project_id, origin)
                 try:
                     await ctx.disconnect.or_disconnect(asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S))
                 except TimeoutError:
-                    continue  # look into the log again
+                    continue  # read the log again
                 ended.clear()
         return None
 
     async def of_request(self, project_id: str, request_id: str) -> CachedResponse | None:
-        """A finished request's answer, as the log and its blob have it; None where it is not kept."""
+        """A finished request's response, from the log and its blob; None if it is not stored."""
         stored = await self._log.read_stream(request_stream(request_id))
         history = [one.event for one in stored]
         end = ending(history)

@@ -12,6 +12,7 @@ from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
+from api.request_planner import RequestPlanner
 from domain.dialects.registry import DialectRegistry
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
@@ -37,6 +38,7 @@ class Services:
     authenticator: Authenticator
     dialects: DialectRegistry
     inference: InferenceService
+    planner: RequestPlanner
     large_requests: LargeRequests
     metrics: Metrics
     rate_refusals: RateRefusals

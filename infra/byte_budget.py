@@ -46,7 +46,7 @@ class ByteBudget:
 
 
 class BytesInHand:
-    """What one request has in hand."""
+    """The bytes that one request holds of the budget."""
 
     def __init__(self, budget: ByteBudget, owner: str) -> None:
         self._budget = budget
@@ -65,8 +65,8 @@ class BytesInHand:
 
     def close(self) -> None:
         """Count all of them as gone."""
-        if self._taken_bytes:
-            self.release(self._taken_bytes)
+        self._budget.release(self._owner, self._taken_bytes)
+        self._taken_bytes = 0
 
 
 class CountedParts(deque[bytes]):

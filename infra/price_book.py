@@ -1,5 +1,5 @@
-"""The price book: what a model's tokens cost on a day. What the operator has set first, then the specification's rows,
-the price library for the rest.
+"""The price book: what a model's tokens cost on a day. The operator's prices come first, then the specification's rows,
+then the price library.
 
 The library (genai-prices) is used as data that came with the package: it is never asked to update itself.
 """
@@ -57,7 +57,7 @@ _CLASS_OF_KEY = {
 }
 """The library's keys that price a class of token that we count."""
 _KEYS_OF_TOOLS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
-"""Its keys for tools that a request must ask for: nobody bounds such a request. A row with any other key prices what we
+"""Its keys for tools that a request must ask for; such a request has no bound. A row with any other key prices what we
 do not count (requests, citations, thinking, images, pages, hours): it is no price for us.
 """
 _ALWAYS_SEARCHES = re.compile(r".*(sonar|-online|deep-research|gpt-[^/]*-search).*|.*:online", re.IGNORECASE)
@@ -77,7 +77,7 @@ class ListedModel(Struct, frozen=True, kw_only=True):
 
 
 class ComparedPrice(Struct, frozen=True, kw_only=True):
-    """What is known of a model's price, by source; None: that source has none."""
+    """A model's price by source; None: that source has none."""
 
     name: str
     provider: str
@@ -92,7 +92,7 @@ class ComparedPrice(Struct, frozen=True, kw_only=True):
 
     @property
     def differs(self) -> bool:
-        """Whether the sources name different prices for plain input or output."""
+        """Return whether the sources have different prices for plain input or output."""
         known = (self.override, self.specification, self.library)
         return len({(price.prices.input, price.prices.output) for price in known if price is not None}) > 1
 
@@ -115,7 +115,7 @@ class PriceBook:
         self._overrides = found
 
     def price(self, route: Route, at: datetime) -> Price | None:
-        """The price of what a route leads to, at a moment; None where nobody can price it.
+        """Return the price of a route's model at a moment; None if no source has one.
 
         The specification's rows are found by the name that the caller wrote, the library's by the one that the provider
         is called with; whose prices those are, the library tells of a provider by configuration by its address.
@@ -127,7 +127,7 @@ class PriceBook:
         return self.book_price(route, at)
 
     def override(self, route: Route, at: datetime) -> Price | None:
-        """What the operator has set for that moment."""
+        """Return the price that the operator has set for that moment."""
         names = dict.fromkeys((route.model.removeprefix(f"{route.provider}/"), route.upstream_model))
         found = (self._override(route.provider, name, at) for name in names)
         price = next((price for price in found if price is not None), None)
@@ -142,7 +142,7 @@ class PriceBook:
             return self._prices[key]
 
     def context_window(self, route: Route) -> int | None:
-        """How many tokens a model reads at most, where the library says so."""
+        """Return the largest number of tokens that a model reads; None if the library does not say."""
         with self._lock:
             if route not in self._windows:
                 model = _library_model(route)
@@ -150,10 +150,10 @@ class PriceBook:
             return self._windows[route]
 
     def listed(self, at: datetime, named: Sequence[NamedProvider] = ()) -> list[ListedModel]:
-        """What can be asked for by whoever has these providers by configuration.
+        """List the models that a caller with these providers by configuration can use.
 
         Of the built-in ones every model with a price: the specification's, then the library's, then what only the
-        operator prices. Of the others the models that they list, whether or not anybody can price them, behind their
+        operator prices. Of the others the models that they list, priced or not, behind their
         names and by the bare names that lead to them; or else, behind their names, those that the library knows to be
         sold at their address.
         """
@@ -273,7 +273,7 @@ def _library_provider(provider: str) -> Any:
 
 
 def _sold_at(base_url: str) -> Any:
-    """Whom the library knows to sell at an address; None where it knows nobody.
+    """Find the library's provider for an address; None if it has none.
 
     Its patterns are for the beginning of an address: here one must fit the whole host, and no more of the path than it
     names.

@@ -5,7 +5,7 @@ Under a credential that projects share, only what a project made through the gat
 
 from datetime import timedelta
 
-from domain.dialects.passthrough.inspect import PassthroughRequest
+from domain.dialects.request_body import RequestBody
 from domain.errors import Forbidden, NotFound
 from domain.events import project_stream, provider_stream
 from infra.database import Pool, database_errors
@@ -35,7 +35,7 @@ class ProviderObjectOwnership:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def check(self, project_id: str, provider: str, request: PassthroughRequest) -> bool:
+    async def check(self, project_id: str, provider: str, request: RequestBody) -> bool:
         """Refuse what belongs to somebody else, or may. True: it is the project's only under a credential of its own.
 
         Raises:

@@ -97,12 +97,7 @@ class ProviderCalls:
         """
         identity = prepared.identity
         body = await self._providers[prepared.kind].send(prepared.content, _call(prepared, timeout_s, turn.take))
-        parse = prepared.translation.parse_response
-        try:
-            return await offload(len(body), parse, body, model=identity.model, provider=identity.provider)
-        except UnreadableResponse as error:
-            message = f"{identity.provider} sent an answer that cannot be read: {error}"
-            raise ProviderLost(message, provider=identity.provider) from error
+        return await read_response(prepared.translation, body, identity)
 
     def stream(
         self, prepared: PreparedCall, timeout_s: float
@@ -120,6 +115,22 @@ class ProviderCalls:
         if access.base_url is None:
             return Credential(access.key, self._base_urls.get(job.identity.provider))
         return Credential(access.key, access.base_url, is_callers=True)
+
+
+async def read_response(translation: Translation, body: bytes, identity: RequestIdentity) -> ProviderResponse:
+    """Read a provider's response.
+
+    Raises:
+        ProviderLost: it is no response; the provider may have charged for it.
+
+    """
+    try:
+        return await offload(
+            len(body), translation.parse_response, body, model=identity.model, provider=identity.provider
+        )
+    except UnreadableResponse as error:
+        message = f"{identity.provider} sent an answer that cannot be read: {error}"
+        raise ProviderLost(message, provider=identity.provider) from error
 
 
 def translation_of(job: Job, dialects: DialectRegistry) -> Translation:

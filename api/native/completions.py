@@ -8,9 +8,8 @@ import msgspec
 from litestar import Response, post
 from msgspec import Struct
 
-from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
-from api.inference import InferenceResponse
+from api.inference_response import InferenceResponse
 from api.limit_headers import limit_headers
 from api.native.headers import JSON
 from api.native.openapi import completion_operation
@@ -22,6 +21,7 @@ from domain.canonical.chat import ChatRequest, Choice
 from domain.canonical.embeddings import Embedding, EmbeddingsRequest
 from domain.canonical.usage import AnswerUsage
 from domain.decoding import decoded
+from domain.dialects.request_body import CanonicalRequest
 from domain.events import Operation
 from domain.money import to_usd
 from infra.jobs import StreamFormat
@@ -116,7 +116,8 @@ async def _complete(
     inference_request = InferenceRequest(
         request_id=request_id_of(request.scope),
         operation=operation,
-        request=shape(**{name: getattr(call, name) for name in shape.__struct_fields__}),
+        body=CanonicalRequest(shape(**{name: getattr(call, name) for name in shape.__struct_fields__})),
+        route=services.planner.route(caller, call.model),
         size_bytes=len(body),
         cache=cache_policy(request, mode="off" if call.cache is False else "on", ttl_s=call.cache_ttl),
         metadata=metadata_of(request, call.metadata),
@@ -125,25 +126,22 @@ async def _complete(
         has_native_defaults=True,
         stream=StreamFormat(surface="native") if getattr(call, "stream", None) else None,
     )
-    inference = services.inference
-    if inference_request.stream is None:
-        async with watch_disconnect(request.receive, listen=caller.cancel_on_disconnect) as disconnect:
-            return _delivered(await inference.answer(caller, inference_request, disconnect), inference_request)
-    async with watch_disconnect(request.receive) as disconnect:
-        answer = await inference.stream(caller, inference_request, disconnect)
-    return EventStream(
-        answer, NativeStream(inference_request), stream_headers(answer) | limit_headers(answer.limit_status)
-    )
+    response = await services.inference.infer(caller, inference_request, request.receive)
+    if inference_request.stream is not None:
+        headers = stream_headers(response) | limit_headers(response.limit_status)
+        return EventStream(response, NativeStream(inference_request), headers)
+    assert isinstance(response, InferenceResponse), "not asked to be streamed"
+    return _delivered(response, inference_request)
 
 
-def _delivered(answer: InferenceResponse, inference_request: InferenceRequest) -> Response[bytes]:
-    """The answer's own JSON goes out as it is, with what is known of its delivery behind it."""
-    cost_nano_usd = answer.cost_nano_usd
+def _delivered(response: InferenceResponse, inference_request: InferenceRequest) -> Response[bytes]:
+    """Send the response's own JSON as it is, with the fields of its delivery appended."""
+    cost_nano_usd = response.cost_nano_usd
     cost = f"{to_usd(cost_nano_usd):f}" if cost_nano_usd is not None else "null"
     latency = datetime.now(UTC) - inference_request.received_at
     delivery = (
-        f',"cost":{cost},"cached":{"true" if answer.cache == "HIT" else "false"},'
+        f',"cost":{cost},"cached":{"true" if response.cache == "HIT" else "false"},'
         f'"latencyMs":{max(0, round(latency.total_seconds() * 1000))},"requestId":"{inference_request.request_id}"}}}}'
     )
-    content = b'{"success":true,"data":' + answer.body[:-1] + delivery.encode()
-    return Response(content, media_type=JSON, headers=answer_headers(answer) | limit_headers(answer.limit_status))
+    content = b'{"success":true,"data":' + response.body[:-1] + delivery.encode()
+    return Response(content, media_type=JSON, headers=answer_headers(response) | limit_headers(response.limit_status))

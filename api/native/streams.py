@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from api.inference import InferenceResponse
+from api.inference_response import InferenceResponse
 from api.native.envelope import FailureEnvelope
 from api.native.openapi import Stream
 from api.request_context import InferenceRequest
@@ -31,24 +31,24 @@ class NativeStream:
     """One answer's."""
 
     def __init__(self, inference_request: InferenceRequest) -> None:
-        self._question = inference_request
+        self._inference_request = inference_request
 
-    def replay(self, answer: InferenceResponse) -> Iterator[bytes]:
+    def replay(self, response: InferenceResponse) -> Iterator[bytes]:
         """See `SurfaceStream`."""
-        writer, known = NativeWriter(), _decode(answer.body)
+        writer, known = NativeWriter(), _decode(response.body)
         for chunk in replay_chat(known):
             yield writer.write(chunk)
-        latency = datetime.now(UTC) - self._question.received_at
-        cost = answer.cost_nano_usd
+        latency = datetime.now(UTC) - self._inference_request.received_at
+        cost = response.cost_nano_usd
         yield writer.end(
             StreamSummary(
-                usage=answer.receipt.usage,
+                usage=response.receipt.usage,
                 cost_usd=to_usd(cost) if cost is not None else None,
                 latency_ms=max(0, round(latency.total_seconds() * 1000)),
-                is_cached=answer.cache == "HIT",
+                is_cached=response.cache == "HIT",
             )
         )
 
     def error(self, failure: GatewayError, _sent: bytes) -> bytes:
         """See `SurfaceStream`."""
-        return error_event(failure.code, failure.message, self._question.request_id, failure.details)
+        return error_event(failure.code, failure.message, self._inference_request.request_id, failure.details)

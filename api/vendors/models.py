@@ -70,7 +70,7 @@ def _listed(services: Services, caller: Caller, name: str) -> ListedModel:
     listed = next((model for model in usable_models(services.prices, caller) if model.name == name), None)
     if listed is not None:
         return listed
-    route = services.inference.route(caller, name)
+    route = services.planner.route(caller, name)
     if route.base_url is None or (caller.settings.models is not None and name not in caller.settings.models):
         raise UnknownModel(name)
     return services.prices.listing(route, datetime.now(UTC))

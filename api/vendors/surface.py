@@ -8,9 +8,8 @@ from decimal import Decimal
 
 from litestar import Response
 
-from api.client_disconnect import watch_disconnect
 from api.delivery import EventStream, answer_headers, stream_headers
-from api.inference import InferenceResponse
+from api.inference_response import InferenceResponse
 from api.request_context import InferenceRequest
 from api.request_options import cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
@@ -57,11 +56,10 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)
     services = services_of(request)
-    inference = services.inference
     dialects = services.dialects
     codec = dialects.codec(endpoint.dialect, endpoint.operation)
-    passthrough, translation, parsed = await services.large_requests.run(
-        caller.project_id, len(body), _parse, body, codec, dialects, lambda model: inference.route(caller, model)
+    passthrough, route, translation, parsed = await services.large_requests.run(
+        caller.project_id, len(body), _parse, body, codec, dialects, lambda model: services.planner.route(caller, model)
     )
     options = RenderOptions(
         created_s=int(received_at.timestamp()),
@@ -74,7 +72,8 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     inference_request = InferenceRequest(
         request_id=request_id,
         operation=endpoint.operation,
-        request=parsed.request,
+        body=parsed.body,
+        route=route,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
@@ -85,27 +84,27 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         or None,
         query=_query(request) if endpoint.forwards_query else None,
     )
+    response = await services.inference.infer(caller, inference_request, request.receive)
     if inference_request.stream is not None:
-        async with watch_disconnect(request.receive) as disconnect:
-            answer = await inference.stream(caller, inference_request, disconnect)
         stream = VendorStream(endpoint, translation, options, request_id)
-        return EventStream(answer, stream, named | stream_headers(answer) | endpoint.limit_headers(answer.limit_status))
-    async with watch_disconnect(request.receive, listen=caller.cancel_on_disconnect) as disconnect:
-        answer = await inference.answer(caller, inference_request, disconnect)
+        headers = named | stream_headers(response) | endpoint.limit_headers(response.limit_status)
+        return EventStream(response, stream, headers)
+    assert isinstance(response, InferenceResponse), "not asked to be streamed"
     content = await offload(
-        len(answer.body), translation.render_response, answer.body, answer.receipt.usage, _cost(answer), options
+        len(response.body), translation.render_response, response.body, response.receipt.usage, _cost(response), options
     )
-    headers = named | answer_headers(answer) | endpoint.limit_headers(answer.limit_status)
+    headers = named | answer_headers(response) | endpoint.limit_headers(response.limit_status)
     return Response(content, media_type=JSON, headers=headers)
 
 
 def _parse(
     body: bytes, codec: Codec, dialects: DialectRegistry, route_of: Callable[[str], Route]
-) -> tuple[PassthroughRequest, Translation, ParsedRequest]:
+) -> tuple[PassthroughRequest, Route, Translation, ParsedRequest]:
     """Read the request, choose its way to the provider, and translate it if that is the way."""
     passthrough = read_passthrough(body, codec)
-    translation = dialects.choose(codec, route_of(passthrough.model).kind)
-    return passthrough, translation, translation.parse_request(passthrough)
+    route = route_of(passthrough.model)
+    translation = dialects.choose(codec, route.kind)
+    return passthrough, route, translation, translation.parse_request(passthrough)
 
 
 def _query(request: HttpRequest) -> str | None:
@@ -124,10 +123,10 @@ class VendorStream:
         self._options = options
         self._request_id = request_id
 
-    def replay(self, answer: InferenceResponse) -> Iterable[bytes]:
+    def replay(self, response: InferenceResponse) -> Iterable[bytes]:
         """See `SurfaceStream`."""
-        summary = StreamSummary(usage=answer.receipt.usage, cost_usd=_cost(answer), latency_ms=0, is_cached=True)
-        return self._translation.replay(answer.body, summary, self._options)
+        summary = StreamSummary(usage=response.receipt.usage, cost_usd=_cost(response), latency_ms=0, is_cached=True)
+        return self._translation.replay(response.body, summary, self._options)
 
     def error(self, error: GatewayError, sent: bytes) -> bytes:
         """See `SurfaceStream`."""

@@ -145,6 +145,10 @@ class Codec:
     translates: ClassVar[bool] = True
     """False: requests are passed through to providers of this dialect, and no other provider is asked."""
     has_streams: ClassVar[bool] = True
+    has_output: ClassVar[bool] = True
+    """False: providers charge for the input alone."""
+    is_charged: ClassVar[bool] = True
+    """False: providers charge nothing for it."""
     output_caps: ClassVar[tuple[str, ...]] = ()
     """The fields by which a client limits the output."""
     known_fields: ClassVar[frozenset[str]] = frozenset()
@@ -156,8 +160,8 @@ class Codec:
         """The field that limits the output of this model."""
         return self.output_caps[0]
 
-    def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_vendor: bool) -> bool:
-        """Whether a provider limits the output if these fields are given; `is_vendor`: it is the dialect's own."""
+    def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
+        """Whether a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""
         return True
 
     def wants_usage(self, stream_options: Mapping[str, Any]) -> bool:

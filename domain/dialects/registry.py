@@ -4,13 +4,11 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from domain.canonical.chat import ChatRequest
-from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.anthropic.codec import AnthropicMessages, AnthropicTokenCount
 from domain.dialects.codec import Codec, Dialect
 from domain.dialects.native.codec import NativeChat, NativeEmbeddings
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses
-from domain.dialects.passthrough.inspect import PassthroughRequest
+from domain.dialects.request_body import RequestBody
 from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
 from domain.events import Operation
@@ -42,9 +40,7 @@ class DialectRegistry:
         """The codec of a surface's call, which there is."""
         return self._codecs[dialect, operation]
 
-    def check(
-        self, request: ChatRequest | EmbeddingsRequest | PassthroughRequest, route: Route, operation: Operation
-    ) -> None:
+    def check(self, body: RequestBody, route: Route, operation: Operation) -> None:
         """Refuse, before anything is held, what the provider of a route cannot be asked.
 
         Raises:
@@ -59,8 +55,7 @@ class DialectRegistry:
                 f"{', '.join(able)}",
                 field="model",
             )
-        if not isinstance(request, PassthroughRequest):
-            codec.check_request(request, route.upstream_model)
+        body.check(codec, route.upstream_model)
 
     def choose(self, client: Codec, kind: Kind) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind."""

@@ -25,6 +25,7 @@ from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.dialects.passthrough.json_edit import with_cost
 from domain.dialects.passthrough.stream import replay_stream
 from domain.dialects.relay import PassthroughRelay, Relay, TranslatingRelay
+from domain.dialects.request_body import CanonicalRequest, RequestBody
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 
@@ -36,7 +37,7 @@ _decode_chat_response = msgspec.json.Decoder(ChatResponse).decode
 class ParsedRequest(Struct, frozen=True, kw_only=True):
     """A client's request as its provider is to be asked it, and what its response is to look like."""
 
-    request: PassthroughRequest | ChatRequest | EmbeddingsRequest
+    body: RequestBody
     encoding_format: EncodingFormat = "float"
 
 
@@ -93,7 +94,7 @@ class Passthrough:
 
     def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
         """See `Translation`: as it came."""
-        return ParsedRequest(request=request)
+        return ParsedRequest(body=request)
 
     def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:
         """See `Translation`: as it came."""
@@ -149,7 +150,7 @@ class Translated:
                 f"`model` {request.model!r} is no model of a provider that serves this call", field="model"
             )
         translated = self._client.parse_request(request.body)
-        return ParsedRequest(request=translated.request, encoding_format=translated.encoding_format)
+        return ParsedRequest(body=CanonicalRequest(translated.request), encoding_format=translated.encoding_format)
 
     def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:
         """See `Translation`: `body` is the canonical request."""

@@ -12,6 +12,7 @@ from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings
 from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.registry import DIALECTS
+from domain.dialects.request_body import CanonicalRequest
 from domain.dialects.sse import SseEvent
 from domain.errors import InvalidRequest, UnknownModel
 from domain.routing import NamedProvider, resolve_route, settled_temperature
@@ -166,14 +167,14 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
 def test_anthropic_refuses_by_name_what_it_has_no_word_for(asked: ChatRequest, field: str) -> None:
     to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
-        DIALECTS.check(asked, to, "chat")
+        DIALECTS.check(CanonicalRequest(asked), to, "chat")
     assert refused.value.field == field
 
 
 def test_embeddings_of_a_provider_without_them_are_refused() -> None:
     to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
-        DIALECTS.check(EmbeddingsRequest(input="x"), to, "embeddings")
+        DIALECTS.check(CanonicalRequest(EmbeddingsRequest(input="x")), to, "embeddings")
     assert refused.value.field == "model"
 
 

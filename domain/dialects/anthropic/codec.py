@@ -81,6 +81,7 @@ class AnthropicTokenCount(Codec):
     path = "/v1/messages/count_tokens"
     translates = False
     has_streams = False
+    is_charged = False
     known_fields = COUNT_TOKENS_FIELDS
     refused_fields = _NO_THREADS
 

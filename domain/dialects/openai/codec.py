@@ -41,9 +41,9 @@ class OpenAiChat(Codec):
         """See `Codec`: reasoning models take the newer field alone, many other providers the older one alone."""
         return "max_completion_tokens" if wants_max_completion_tokens(upstream_model) else "max_tokens"
 
-    def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_vendor: bool) -> bool:
+    def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """See `Codec`: many other providers ignore the newer field."""
-        return is_vendor or fields != ("max_completion_tokens",) or wants_max_completion_tokens(upstream_model)
+        return is_builtin or fields != ("max_completion_tokens",) or wants_max_completion_tokens(upstream_model)
 
     def wants_usage(self, stream_options: Mapping[str, Any]) -> bool:
         """See `Codec`."""
@@ -95,6 +95,7 @@ class OpenAiEmbeddings(Codec):
     operation = "embeddings"
     path = "/embeddings"
     has_streams = False
+    has_output = False
     known_fields = EMBEDDINGS_FIELDS
 
     def parse_request(self, body: bytes) -> TranslatedRequest:

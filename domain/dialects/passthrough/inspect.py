@@ -4,14 +4,16 @@ Reads the few fields that money depends on and bounds the rest by its size; noth
 is lost which a vendor adds tomorrow. Field names are the vendors' own.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
 
+from domain.cache_key import canonical_body
 from domain.canonical.chat import MAX_NAME_CHARS
 from domain.decoding import check_values
-from domain.dialects.codec import Codec, Dialect
+from domain.dialects.codec import Codec
 from domain.dialects.passthrough.fields import (
     ALLOWED_VALUES,
     CONTENT_FIELDS,
@@ -21,10 +23,12 @@ from domain.dialects.passthrough.fields import (
     TOOLS,
     check_names,
 )
+from domain.dialects.passthrough.json_edit import rewrite
 from domain.dialects.passthrough.token_bound import TokenBoundVisitor
+from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
-from domain.events import Operation
+from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -57,15 +61,61 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     provider_object_ref: str | None
     """The field, if any, that names something which was made at the provider, not through the gateway."""
 
-    @property
-    def dialect(self) -> Dialect:
-        """The dialect that it is written in."""
-        return self.codec.dialect
+    is_passthrough: ClassVar[bool] = True
 
-    @property
-    def operation(self) -> Operation:
-        """What is asked of its provider."""
-        return self.codec.operation
+    def check(self, codec: Codec, upstream_model: str) -> None:
+        """See `RequestBody`: what it asks is between its client and its provider."""
+
+    def with_native_defaults(self, upstream_model: str) -> "PassthroughRequest":
+        """See `RequestBody`: as it came."""
+        return self
+
+    def payload(self, upstream_model: str, *, is_stream: bool) -> bytes:
+        """See `RequestBody`: the bytes that came, but for the provider's name of the model and a stream's usage."""
+        changes: dict[str, Any] = {}
+        if self.model != upstream_model:
+            changes["model"] = upstream_model
+        if is_stream:
+            changes |= self.codec.stream_changes(self.stream_options)
+        return rewrite(self.body, changes) if changes else self.body
+
+    def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
+        """See `RequestBody`."""
+        if not self.codec.is_charged:
+            return TokenBound(input_tokens=0, output_tokens=0, may_lower=False)
+        input_tokens = self.input_tokens
+        if self.has_external_content:
+            input_tokens += context_window or DEFAULT_CONTEXT_WINDOW
+        if not self.codec.has_output:
+            return TokenBound(input_tokens=input_tokens, output_tokens=0, may_lower=False)
+        reads_cap = self.codec.reads_cap(self.cap_fields, upstream_model, is_builtin=is_builtin)
+        cap = self.output_cap if reads_cap else None
+        output_tokens = self.choices * (cap or longest_answer(upstream_model, context_window))
+        return TokenBound(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            may_lower=cap is None and bool(self.codec.output_caps),
+        )
+
+    def unbounded_field(self, *, is_builtin: bool) -> str | None:
+        """See `RequestBody`."""
+        return self.unbounded or (None if is_builtin else self.unknown)
+
+    def with_output_cap(self, cap: int, payload: bytes, upstream_model: str) -> LoweredRequest:
+        """See `RequestBody`."""
+        cap //= self.choices
+        lowered = rewrite(payload, {self.codec.cap_field(upstream_model): cap})
+        return LoweredRequest(body=self, payload=lowered, cap=cap, output_tokens=cap * self.choices)
+
+    def cache_body(
+        self, payload: bytes, *, is_stream: bool, headers: Mapping[str, str] | None, query: str | None
+    ) -> bytes:
+        """See `RequestBody`: a stream is kept and replayed as it came, so that it has an entry of its own."""
+        members = msgspec.json.decode(payload)
+        if not is_stream:  # then these members change nothing
+            members = {name: members[name] for name in members if name not in ("stream", "stream_options")}
+        kept_as = "events" if is_stream else "json"
+        return canonical_body((self.codec.dialect, kept_as, headers, query)) + canonical_body(members)
 
 
 def read_passthrough(body: bytes, codec: Codec) -> PassthroughRequest:

@@ -1,4 +1,7 @@
-"""What every provider adapter promises, over real HTTP to the test provider. A provider is tested by being listed."""
+"""Every provider adapter keeps the same promises: `echo`, and the vendors' over real HTTP to the test provider.
+
+A provider is tested as soon as `workers/providers/registry.py` lists it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,8 +13,10 @@ import pytest
 from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.codec import ProviderResponse
+from domain.dialects.native.codec import NativeChat
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.registry import PROVIDER_KINDS
+from domain.dialects.translation import Translated
 from domain.errors import (
     ProviderCredentials,
     ProviderError,
@@ -25,6 +30,7 @@ from domain.routing import ANTHROPIC, ECHO, OPENAI
 from infra.outbound import AddressRefused
 from tests.jobs import make_identity
 from tests.provider.running import RunningProvider
+from workers.calls import read_response
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS
 from workers.providers.sessions import Sessions
@@ -67,7 +73,7 @@ class RequestContext:
         )
         request = ChatRequest(messages=[UserMessage(content=prompt)], model=MODELS[self.name])
         body = await self.adapter.send(codec.render_request(request, MODELS[self.name], is_stream=False), call)
-        return codec.parse_response(body, model=MODELS[self.name], provider=self.name)
+        return await read_response(Translated(NativeChat(), codec), body, call.identity)
 
 
 def test_every_listed_provider_is_tested() -> None:
@@ -188,7 +194,7 @@ async def test_what_came_before_a_stream_broke_is_given_to_who_reads_late(provid
 
     async def read_late() -> None:
         async with PROVIDERS[OPENAI](sessions).stream(content, call) as batches:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # the break comes after the bytes, and nothing here says when
             async for batch in batches:
                 read.extend(event.data for event in batch)
 

@@ -1,0 +1,197 @@
+"""From an admitted request to its reply: publishes the job, waits for the worker, cancels if the client disconnects.
+
+Whatever ends a request before a worker has claimed it takes its admission back (`_withdraw`). From the claim on, the
+worker is told that the client has left, and decides.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+
+from api.inference_response import StreamedResponse
+from api.request_context import RequestContext
+from api.request_recorder import RequestRecorder
+from api.response_cache import ResponseCache
+from domain.errors import ClientDisconnected, GatewayError, Overloaded, Unavailable
+from domain.job_result import error_of
+from domain.models import may_think_unseen
+from infra.admission import Admission
+from infra.blobs import Blobs
+from infra.direct import DirectDispatch
+from infra.ids import new_id
+from infra.incoming import Expired, IncomingStream, PartsLost
+from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobQueue, Lane, PublishUnknown
+from infra.replies import Committed, Failed, ReplyInbox
+
+SYNC_PER_PROJECT = 32
+SYNC_PER_KEY = 16
+"""The requests that each API process has in the lane `sync` at most, for a project and for an API key."""
+
+
+class Dispatcher:
+    """Has workers make the calls for one API process."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        recorder: RequestRecorder,
+        queue: JobQueue,
+        direct: DirectDispatch,
+        inbox: ReplyInbox,
+        blobs: Blobs,
+        cache: ResponseCache,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._admission = admission
+        self._recorder = recorder
+        self._queue = queue
+        self._direct = direct
+        self._inbox = inbox
+        self._blobs = blobs
+        self._cache = cache
+        self._now = now
+        self._by_project: Counter[str] = Counter()
+        self._by_key: Counter[str] = Counter()
+        """The requests that were published and have not ended, to choose the lane of the next."""
+
+    async def call(self, ctx: RequestContext) -> Committed:
+        """Publish the job and wait until its response is in the log.
+
+        Raises:
+            GatewayError: there is no response.
+            ClientDisconnected: the client left first; nothing is held, or the worker has been told.
+
+        """
+        request_id = ctx.identity.request_id
+        with self._lane(ctx) as lane, self._inbox.expect(request_id, ctx.inference_request.in_hand) as ended:
+            try:
+                ctx.disconnect.check()
+                await self._publish(ctx, lane)
+                waiting = ctx.disconnect.or_disconnect(ended) if ctx.caller.cancel_on_disconnect else ended
+                outcome = await asyncio.wait_for(waiting, max(0.0, ctx.remaining_s(self._now())))
+            except TimeoutError:
+                return await self._committed_late(ctx)
+            except ClientDisconnected as error:
+                if not await self._withdraw(ctx, error):
+                    self._inbox.publish_cancel(request_id)  # behind the claim, so the worker hears it
+                raise
+        if isinstance(outcome, Failed):
+            raise error_of(outcome.failure)
+        return outcome
+
+    async def stream(self, ctx: RequestContext) -> StreamedResponse:
+        """Publish the job and wait for the first part of the response. Raises as `call`."""
+        request_id = ctx.identity.request_id
+        incoming = IncomingStream(self._inbox.resends(request_id), in_hand=ctx.inference_request.in_hand)
+        closing = ExitStack()
+        lane = closing.enter_context(self._lane(ctx))
+        closing.enter_context(self._inbox.collect(request_id, incoming))
+        try:
+            ctx.disconnect.check()
+            await self._publish(ctx, lane)
+            closing.callback(lambda: None if incoming.has_ended else self._inbox.publish_cancel(request_id))
+            remaining_s = max(0.0, ctx.remaining_s(self._now()))
+            closing.callback(asyncio.get_running_loop().call_later(remaining_s, incoming.expire).cancel)
+            first = await self._part(ctx, ctx.disconnect.or_disconnect(incoming.next()))
+        except ClientDisconnected as error:
+            with closing:  # a worker that has claimed the job before it could be withdrawn hears of it behind its claim
+                await self._withdraw(ctx, error)
+            raise
+        except BaseException:
+            closing.close()
+            raise
+        return StreamedResponse(
+            ctx, first=first or b"", following=lambda: self._part(ctx, incoming.next()), close=closing.close
+        )
+
+    async def _part(self, ctx: RequestContext, coming: Awaitable[bytes | Committed | Failed]) -> bytes | None:
+        """The next part; None once the response is complete and in the log."""
+        try:
+            came = await coming
+        except PartsLost:
+            raise Unavailable("a part of the answer was lost on its way") from None
+        except Expired:
+            error = ctx.timed_out()
+            await self._withdraw(ctx, error)
+            raise error from None
+        if isinstance(came, Failed):
+            raise error_of(came.failure)
+        return None if isinstance(came, Committed) else came
+
+    async def _committed_late(self, ctx: RequestContext) -> Committed:
+        """The response that the log has at the deadline, though it did not arrive."""
+        cached = await self._cache.of_request(ctx.identity.project_id, ctx.identity.request_id)
+        if cached is not None:
+            return Committed(0, cached.body, cached.receipt)
+        error = ctx.timed_out()
+        await self._withdraw(ctx, error)
+        raise error
+
+    async def _publish(self, ctx: RequestContext, lane: Lane) -> None:
+        """Hand the job to the queue. If that fails, release what was held for it."""
+        try:
+            job = await self._job(ctx)
+            self._inbox.keep_job(job)
+            await self._queue.publish(job, lane, otherwise=self._direct.offer)
+        except (Overloaded, Unavailable) as error:
+            if await self._withdraw(ctx, error) or not isinstance(error, PublishUnknown):
+                raise
+            # a worker has claimed it: the job did arrive
+
+    async def _withdraw(self, ctx: RequestContext, error: GatewayError) -> bool:
+        """Take the admission back, and record the error that the request ended with. False: a worker has claimed it."""
+        if not await self._admission.drop(ctx.identity.request_id):
+            return False
+        await self._recorder.record_failed(ctx, error)
+        return True
+
+    async def _job(self, ctx: RequestContext) -> Job:
+        inference_request, route = ctx.inference_request, ctx.route
+        body: bytes | None = ctx.payload
+        blob_id = None
+        if len(ctx.payload) > INLINE_BODY_LIMIT_BYTES:
+            body, blob_id = None, new_id("blob")
+            await self._blobs.write(ctx.identity.project_id, blob_id, ctx.payload, ctx.deadline)
+        return Job(
+            identity=ctx.identity,
+            kind=route.kind,
+            base_url=route.base_url,
+            price=ctx.cost.price,
+            body=body,
+            body_blob_id=blob_id,
+            is_passthrough=ctx.body.is_passthrough,
+            needs_own_credential=ctx.needs_own_credential,
+            headers=inference_request.headers,
+            query=inference_request.query,
+            stream=inference_request.stream,
+            cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
+            input_bound=ctx.cost.input_tokens,
+            output_bound=ctx.cost.output_tokens,
+            may_think_unseen=may_think_unseen(route.upstream_model),
+            reply_to=self._inbox.subject(ctx.identity.request_id),
+            admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),
+            deadline_ms=round(ctx.deadline.timestamp() * 1000),
+            cache_key=ctx.cache_key,
+            cache_ttl_s=inference_request.cache.ttl_s,
+        )
+
+    @contextmanager
+    def _lane(self, ctx: RequestContext) -> Iterator[Lane]:
+        """Count a request until the block ends. Gives the lane for its job: `bulk` if the tenant has many in flight."""
+        counted = ((self._by_project, ctx.identity.project_id), (self._by_key, ctx.identity.key_id))
+        is_many = (
+            self._by_project[ctx.identity.project_id] >= SYNC_PER_PROJECT
+            or self._by_key[ctx.identity.key_id] >= SYNC_PER_KEY
+        )
+        for counter, name in counted:
+            counter[name] += 1
+        try:
+            yield "bulk" if is_many else "sync"
+        finally:
+            for counter, name in counted:
+                counter[name] -= 1
+                if not counter[name]:
+                    del counter[name]

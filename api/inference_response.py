@@ -1,0 +1,66 @@
+"""The response to an inference request, in one piece or as a stream, before a surface has written it in its dialect."""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from api.request_context import RequestContext
+from domain.job_result import Receipt
+from domain.limits import LimitStatus
+from domain.money import ZERO, NanoUsd
+
+
+class InferenceResponse(Struct, frozen=True, kw_only=True):
+    """A response in one piece."""
+
+    body: bytes
+    """JSON: canonical, or in the provider's own dialect if the request was."""
+    receipt: Receipt
+    cache: Literal["HIT", "MISS", "BYPASS"]
+    limit_status: LimitStatus
+    lowered_cap: int | None = None
+    """The output cap that the budget had room for, if it was lowered."""
+
+    @property
+    def cost_nano_usd(self) -> NanoUsd | None:
+        """What the caller is charged: nothing for a cached response; None if the model has no known price."""
+        return ZERO if self.cache == "HIT" else self.receipt.cost_nano_usd
+
+
+class StreamedResponse:
+    """A response whose parts arrive one by one, ready for the caller. The receiver has to close it."""
+
+    def __init__(
+        self,
+        ctx: RequestContext,
+        *,
+        first: bytes,
+        following: Callable[[], Awaitable[bytes | None]],
+        close: Callable[[], None],
+    ) -> None:
+        self.request_id = ctx.identity.request_id
+        self.route = ctx.route
+        self.limit_status = ctx.limit_status
+        self.lowered_cap = ctx.lowered_cap
+        self.cache: Literal["MISS", "BYPASS"] = "MISS" if ctx.cache_key is not None else "BYPASS"
+        self._first: bytes | None = first
+        self._following = following
+        self.close = close
+
+    def __aiter__(self) -> "StreamedResponse":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next parts, joined.
+
+        Raises:
+            GatewayError: the stream broke off, and why.
+
+        """
+        part, self._first = self._first, None
+        if part is None:
+            part = await self._following()
+        if part is None:
+            raise StopAsyncIteration
+        return part

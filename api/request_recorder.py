@@ -1,0 +1,75 @@
+"""What the API appends to a request's stream: that it was refused, failed before a worker had it, or was a cache hit.
+
+What happens from the claim on is recorded by `workers/attempt_recorder.py`.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from api.memory_cache import CachedResponse
+from api.request_context import RequestContext
+from domain.errors import GatewayError
+from domain.events import Event, RequestFailed, RequestRejected, RequestServedFromCache, request_stream
+from domain.limits import Window
+from domain.request_decider import decide_failed
+from infra.event_log import Commit, EventLog
+from infra.request_log import record
+
+
+class RequestRecorder:
+    """Records for one API process."""
+
+    def __init__(self, log: EventLog, now: Callable[[], datetime]) -> None:
+        self._log = log
+        self._now = now
+
+    def served_from_cache(self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool) -> Commit:
+        """The commit of a cache hit, to be appended; `is_shared`: the response of a request that was in flight."""
+        now = self._now()
+        served = RequestServedFromCache(
+            **ctx.identity.event_fields(),
+            origin_request_id=cached.request_id,
+            shared=is_shared,
+            usage=cached.receipt.usage,
+            saved_nano_usd=cached.receipt.cost_nano_usd,
+            latency_ms=ctx.latency_ms(now),
+        )
+        return _first_commit(ctx, served, now)
+
+    async def record_rejected(self, ctx: RequestContext, window: Window) -> None:
+        """Record that a window of a budget has refused a request."""
+        rejected = RequestRejected(
+            **ctx.identity.event_fields(),
+            window=window.name,
+            limit_nano_usd=window.limit_nano_usd,
+            taken_nano_usd=window.taken_nano_usd,
+            held_nano_usd=window.held_nano_usd,
+            asked_nano_usd=ctx.cost.min_hold_nano_usd,
+        )
+        await self._log.append(_first_commit(ctx, rejected, self._now()))
+
+    async def record_failed(self, ctx: RequestContext, error: GatewayError) -> None:
+        """Record the error of a request that no worker has claimed."""
+        now = self._now()
+        failed = RequestFailed(
+            **ctx.identity.event_fields(), code=error.code, message=error.message, latency_ms=ctx.latency_ms(now)
+        )
+        await record(
+            self._log,
+            request_id=ctx.identity.request_id,
+            project_id=ctx.identity.project_id,
+            at=now,
+            decide=lambda history: decide_failed(history, None, failed),
+            history=[],
+        )
+
+
+def _first_commit(ctx: RequestContext, event: Event, at: datetime) -> Commit:
+    identity = ctx.identity
+    return Commit(
+        stream=request_stream(identity.request_id),
+        expected_version=0,
+        project_id=identity.project_id,
+        at=at,
+        events=(event,),
+    )

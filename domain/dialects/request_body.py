@@ -1,0 +1,141 @@
+"""A request's body on its way to its provider: canonical, or in the dialect that its client and its provider share."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.cache_key import canonical_body
+from domain.canonical.chat import ChatRequest
+from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects.codec import Codec
+from domain.estimate import input_bound, output_bound
+from domain.routing import settled_temperature
+
+
+class TokenBound(Struct, frozen=True, kw_only=True):
+    """The most tokens that a request can be counted as."""
+
+    input_tokens: int
+    output_tokens: int
+    """Over all choices."""
+    may_lower: bool
+    """The caller set no output cap, so it may be lowered to what the budget has room for."""
+
+
+class LoweredRequest(Struct, frozen=True, kw_only=True):
+    """A request whose output cap was lowered."""
+
+    body: "RequestBody"
+    payload: bytes
+    cap: int
+    """Of each choice."""
+    output_tokens: int
+    """Over all choices."""
+
+
+class RequestBody(Protocol):
+    """What the gateway has to know of a body, in whichever form it is."""
+
+    is_passthrough: ClassVar[bool]
+    """Of the job: how its worker is to treat the body."""
+
+    @property
+    def response_id(self) -> str | None:
+        """An earlier response that the request continues."""
+        ...
+
+    @property
+    def provider_object_ref(self) -> str | None:
+        """The field, if any, that names something which was made at the provider, not through the gateway."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model as the caller named it."""
+        ...
+
+    def check(self, codec: Codec, upstream_model: str) -> None:
+        """Refuse what a provider of the codec's dialect cannot be asked. Raises as `Codec.check_request`."""
+        ...
+
+    def with_native_defaults(self, upstream_model: str) -> "RequestBody":
+        """The body with the native API's defaults for fields that the caller left out."""
+        ...
+
+    def payload(self, upstream_model: str, *, is_stream: bool) -> bytes:
+        """The body as JSON, for the job."""
+        ...
+
+    def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
+        """The most that it can be counted as. `is_builtin`: its provider is none by configuration."""
+        ...
+
+    def unbounded_field(self, *, is_builtin: bool) -> str | None:
+        """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
+        ...
+
+    def with_output_cap(self, cap: int, payload: bytes, upstream_model: str) -> LoweredRequest:
+        """The request with no more output than `cap` tokens over all choices; `payload` is as it is without."""
+        ...
+
+    def cache_body(
+        self, payload: bytes, *, is_stream: bool, headers: Mapping[str, str] | None, query: str | None
+    ) -> bytes:
+        """What the cache key depends on: equal for requests that get the same response."""
+        ...
+
+
+class CanonicalRequest(Struct, frozen=True):
+    """A body that is translated for its provider."""
+
+    request: ChatRequest | EmbeddingsRequest
+
+    is_passthrough: ClassVar[bool] = False
+    response_id: ClassVar[None] = None
+    provider_object_ref: ClassVar[None] = None
+
+    @property
+    def model(self) -> str:
+        """See `RequestBody`."""
+        return self.request.model
+
+    def check(self, codec: Codec, upstream_model: str) -> None:
+        """See `RequestBody`."""
+        codec.check_request(self.request, upstream_model)
+
+    def with_native_defaults(self, upstream_model: str) -> "CanonicalRequest":
+        """See `RequestBody`."""
+        if isinstance(self.request, ChatRequest):
+            return CanonicalRequest(settled_temperature(self.request, upstream_model))
+        return self
+
+    def payload(self, upstream_model: str, *, is_stream: bool) -> bytes:
+        """See `RequestBody`."""
+        return canonical_body(self.request)
+
+    def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
+        """See `RequestBody`."""
+        return TokenBound(
+            input_tokens=input_bound(self.request),
+            output_tokens=output_bound(self.request, upstream_model, context_window),
+            may_lower=isinstance(self.request, ChatRequest) and self.request.max_tokens is None,
+        )
+
+    def unbounded_field(self, *, is_builtin: bool) -> str | None:
+        """See `RequestBody`: every canonical field has a bound."""
+        return None
+
+    def with_output_cap(self, cap: int, payload: bytes, upstream_model: str) -> LoweredRequest:
+        """See `RequestBody`."""
+        assert isinstance(self.request, ChatRequest), "embeddings have no output"
+        request = replace(self.request, max_tokens=cap)
+        body = CanonicalRequest(request)
+        return LoweredRequest(body=body, payload=canonical_body(request), cap=cap, output_tokens=cap)
+
+    def cache_body(
+        self, payload: bytes, *, is_stream: bool, headers: Mapping[str, str] | None, query: str | None
+    ) -> bytes:
+        """See `RequestBody`: a stream has the same entry as a response in one piece."""
+        return payload
