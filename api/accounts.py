@@ -92,7 +92,9 @@ class Accounts:
 
         async def store(connection: Connection) -> None:
             await connection.execute(
-                "INSERT INTO project_secrets VALUES ($1, $2)", project_id, self._vault.new_project_key(project_id)
+                "INSERT INTO project_secrets (project_id, sealed) VALUES ($1, $2)",
+                project_id,
+                self._vault.new_project_key(project_id),
             )
             await self._store_provider_keys(connection, project_id, provider_keys)
 
