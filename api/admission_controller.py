@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from api.client_disconnect import ClientDisconnect
 from api.request_context import RequestContext
-from domain.routing import ECHO
+from domain.routing import KEYLESS_KINDS
 from infra.admission import Admission, AdmissionDecision, AdmissionRequest, Attempt
 from infra.event_log import Commit
 from infra.replies import ReplyInbox
@@ -114,7 +114,7 @@ class AdmissionController:
                 reply_to=self._inbox.subject(ctx.identity.request_id),
                 admitted_at=ctx.inference_request.received_at if served is None else served.at,
                 deadline=ctx.deadline,
-                uses_installation_credential=ctx.route.kind != ECHO
+                uses_installation_credential=ctx.route.kind not in KEYLESS_KINDS
                 and ctx.route.provider not in ctx.caller.own_credentials,
             ),
         )

@@ -1,7 +1,7 @@
 """Bodies kept outside the log: answers for the cache, prompts too large for a message.
 
 Each is compressed and sealed under its project's own key, so that erasing that key erases the content and leaves every
-sum provable. Does not decide what is kept, or for how long.
+sum provable. Does not decide which bodies are stored, or for how long.
 """
 
 import time
@@ -37,7 +37,7 @@ class Blobs:
         """When the look-up of each began, and the key."""
 
     async def seal(self, project_id: str, blob_id: str, body: bytes, expires_at: datetime) -> Blob:
-        """Make a blob of a body; keeping it is for the append that names it.
+        """Make a blob of a body. The append of the event that names it stores it.
 
         Raises:
             Unavailable: the database is away, or the project's key was erased.
@@ -48,11 +48,11 @@ class Blobs:
         return Blob(blob_id=blob_id, project_id=project_id, body=sealed, expires_at=expires_at)
 
     async def write(self, project_id: str, blob_id: str, body: bytes, expires_at: datetime) -> None:
-        """Keep a body that no event names."""
+        """Store a body that no event names."""
         await self._log.write_blob(await self.seal(project_id, blob_id, body, expires_at))
 
     async def read(self, project_id: str, blob_id: str) -> bytes | None:
-        """The body; None where it has expired, or belongs to another project, or cannot be opened any more."""
+        """Return the body; None if it has expired, belongs to another project, or cannot be opened any more."""
         sealed = await self._log.read_blob(blob_id)
         if sealed is None:
             return None

@@ -46,7 +46,7 @@ class ByteBudget:
 
 
 class BytesInHand:
-    """What one request has in hand."""
+    """The bytes that one request holds of the budget."""
 
     def __init__(self, budget: ByteBudget, owner: str) -> None:
         self._budget = budget

@@ -53,7 +53,7 @@ _LOST = (
     asyncpg.CrashShutdownError,
     asyncpg.InternalClientError,  # of a connection whose server went away before the statement was sent
 )
-"""What asyncpg raises when the server goes away."""
+"""The errors that asyncpg raises when the server goes away."""
 
 Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = asyncpg.Connection
@@ -74,7 +74,7 @@ class _BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # asyncpg has no types
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await super().close()
-        except TimeoutError:  # the server does not answer: there is nobody to take leave of
+        except TimeoutError:  # the server does not answer, so it needs no goodbye
             self.terminate()
 
 

@@ -40,7 +40,7 @@ class EmbeddedNats:
 
     @property
     def url(self) -> str:
-        """How clients reach the server. Holds its token."""
+        """Return the server's address for clients, with its token."""
         return f"nats://{self._token}@{HOST}:{self._port}"
 
     def start(self) -> str:

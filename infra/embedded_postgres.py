@@ -76,7 +76,7 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """How asyncpg and psycopg reach the server."""
+        """Return the server's address for asyncpg and psycopg."""
         return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(self._sockets), safe='/')}"
 
     def start(self) -> str:

@@ -1,4 +1,4 @@
-"""How an environment variable becomes a field of `Settings`. Knows no setting.
+"""Reads environment variables into the fields of `Settings`. Knows no setting.
 
 A field's type, its bounds and what is allowed stand in one annotation:
 `Annotated[int, Meta(ge=1, le=64), Variable("GATEWAY_WORKERS", "how many run", "a whole number, 1 to 64")]`.
@@ -16,11 +16,11 @@ from msgspec.structs import fields
 MIN_TOKEN_CHARS = 16
 
 _PARSERS: dict[Any, Callable[[str], object]] = {int: int, float: float, Path: Path}
-"""How a text of each type is read; msgspec reads the others, and checks the bounds of all."""
+"""The reader of a text, by type. msgspec reads the other types, and checks the bounds of all."""
 
 
 class Variable(Struct, frozen=True):
-    """What an environment variable is called, what it says, and which values it allows, in words."""
+    """An environment variable: its name, its meaning, and the values that it allows, in words."""
 
     name: str
     what: str

@@ -1,8 +1,8 @@
 """The event log: append, read, tail, verify. Nothing else writes or reads `events`.
 
 An append is one call of the SQL function `append_events`. Appends to one log are serialised by its head row, so they
-are fast only in batches: whoever waits while an append is under way goes out together in the next one. There is no
-timer: alone, an append leaves at once.
+are fast only in batches: appends that arrive while one is under way go out together in the next one. There is no
+timer: a single append goes out at once.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class Commit(Struct, frozen=True, kw_only=True):
 
     stream: str
     expected_version: int
-    """How many events the stream has: the first of these becomes the next."""
+    """How many events the stream has now; the new ones follow."""
     project_id: str
     at: datetime
     events: tuple[Event, ...]
@@ -57,7 +57,7 @@ class Commit(Struct, frozen=True, kw_only=True):
 
 
 class Selection(Struct, frozen=True, kw_only=True):
-    """Which events are asked for. None means any."""
+    """A filter for events. None means any."""
 
     project_id: str | None = None
     stream: str | None = None
@@ -108,7 +108,7 @@ class EventLog:
         self._appender = appender
         self._on_append = on_append
         self.unknown_outcomes = 0
-        """How many appends' connections have died under way."""
+        """Appends whose connection was lost before their result came."""
         self._batcher: Batcher[Commit, int | None] = Batcher(
             self._append_batch,
             name="appends",

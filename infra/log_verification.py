@@ -32,7 +32,7 @@ class RawEvent(Struct, frozen=True, kw_only=True):
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """What was found. `first_bad` None: the log fits from its first event to its head."""
+    """The result of a verification. `first_bad` None: the log fits from its first event to its head."""
 
     events: int
     batches: int

@@ -28,7 +28,7 @@ _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class ConnectorLimits(TypedDict, total=False):
-    """How many connections there may be, and how long one is kept that nobody uses."""
+    """How many connections there may be, and how long an idle one stays open."""
 
     limit: int
     keepalive_timeout: float
@@ -123,7 +123,7 @@ def check_url(url: str, *, field: str, allow_loopback: bool) -> None:
 
 
 def may_be_called(address: str, *, allow_loopback: bool) -> bool:
-    """Whether an IP address is a public machine's, or our own where that is allowed."""
+    """Return whether an IP address is a public machine's, or this machine's own if that is allowed."""
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
         if found.ipv4_mapped is not None:

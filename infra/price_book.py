@@ -1,5 +1,5 @@
-"""The price book: what a model's tokens cost on a day. What the operator has set first, then the specification's rows,
-the price library for the rest.
+"""The price book: what a model's tokens cost on a day. The operator's prices come first, then the specification's rows,
+then the price library.
 
 The library (genai-prices) is used as data that came with the package: it is never asked to update itself.
 """
@@ -45,6 +45,12 @@ _ECHO = Price(
     prices=ClassPrices(input=NANO_PER_USD, output=2 * NANO_PER_USD),
 )
 
+_OWN_PRICES: dict[Kind, Price] = {ECHO: _ECHO}
+"""Prices of the kinds of providers that no vendor sells."""
+_OWN_CONTEXT_WINDOWS: dict[Kind, int] = {ECHO: ECHO_CONTEXT_WINDOW}
+_LONG_CACHE_FACTORS: dict[Kind, int] = {ANTHROPIC: 2}
+"""The price of an hour in the prompt cache, in prices of input, if no row has one."""
+
 _CLASS_OF_KEY = {
     "input_mtok": "input",
     "output_mtok": "output",
@@ -57,7 +63,7 @@ _CLASS_OF_KEY = {
 }
 """The library's keys that price a class of token that we count."""
 _KEYS_OF_TOOLS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
-"""Its keys for tools that a request must ask for: nobody bounds such a request. A row with any other key prices what we
+"""Its keys for tools that a request must ask for; such a request has no bound. A row with any other key prices what we
 do not count (requests, citations, thinking, images, pages, hours): it is no price for us.
 """
 _ALWAYS_SEARCHES = re.compile(r".*(sonar|-online|deep-research|gpt-[^/]*-search).*|.*:online", re.IGNORECASE)
@@ -77,7 +83,7 @@ class ListedModel(Struct, frozen=True, kw_only=True):
 
 
 class ComparedPrice(Struct, frozen=True, kw_only=True):
-    """What is known of a model's price, by source; None: that source has none."""
+    """A model's price by source; None: that source has none."""
 
     name: str
     provider: str
@@ -92,7 +98,7 @@ class ComparedPrice(Struct, frozen=True, kw_only=True):
 
     @property
     def differs(self) -> bool:
-        """Whether the sources name different prices for plain input or output."""
+        """Return whether the sources have different prices for plain input or output."""
         known = (self.override, self.specification, self.library)
         return len({(price.prices.input, price.prices.output) for price in known if price is not None}) > 1
 
@@ -115,7 +121,7 @@ class PriceBook:
         self._overrides = found
 
     def price(self, route: Route, at: datetime) -> Price | None:
-        """The price of what a route leads to, at a moment; None where nobody can price it.
+        """Return the price of a route's model at a moment; None if no source has one.
 
         The specification's rows are found by the name that the caller wrote, the library's by the one that the provider
         is called with; whose prices those are, the library tells of a provider by configuration by its address.
@@ -127,7 +133,7 @@ class PriceBook:
         return self.book_price(route, at)
 
     def override(self, route: Route, at: datetime) -> Price | None:
-        """What the operator has set for that moment."""
+        """Return the price that the operator has set for that moment."""
         names = dict.fromkeys((route.model.removeprefix(f"{route.provider}/"), route.upstream_model))
         found = (self._override(route.provider, name, at) for name in names)
         price = next((price for price in found if price is not None), None)
@@ -142,7 +148,7 @@ class PriceBook:
             return self._prices[key]
 
     def context_window(self, route: Route) -> int | None:
-        """How many tokens a model reads at most, where the library says so."""
+        """Return the largest number of tokens that a model reads; None if the library does not say."""
         with self._lock:
             if route not in self._windows:
                 model = _library_model(route)
@@ -150,10 +156,10 @@ class PriceBook:
             return self._windows[route]
 
     def listed(self, at: datetime, named: Sequence[NamedProvider] = ()) -> list[ListedModel]:
-        """What can be asked for by whoever has these providers by configuration.
+        """List the models that a caller with these providers by configuration can use.
 
         Of the built-in ones every model with a price: the specification's, then the library's, then what only the
-        operator prices. Of the others the models that they list, whether or not anybody can price them, behind their
+        operator prices. Of the others the models that they list, priced or not, behind their
         names and by the bare names that lead to them; or else, behind their names, those that the library knows to be
         sold at their address.
         """
@@ -214,7 +220,7 @@ class PriceBook:
         return ListedModel(
             name=route.model,
             provider=route.provider,
-            context_window=ECHO_CONTEXT_WINDOW if route.kind == ECHO else window,
+            context_window=_OWN_CONTEXT_WINDOWS.get(route.kind, window),
             price=self.price(route, at),
         )
 
@@ -229,8 +235,9 @@ class PriceBook:
         )
 
     def _find(self, route: Route, at: datetime) -> Price | None:
-        if route.kind == ECHO:
-            return _ECHO
+        own = _OWN_PRICES.get(route.kind)
+        if own is not None:
+            return own
         library = self.library_price(route, at)
         name = route.model.removeprefix(f"{route.provider}/")
         row = _SPECIFICATION.get(name)
@@ -273,7 +280,7 @@ def _library_provider(provider: str) -> Any:
 
 
 def _sold_at(base_url: str) -> Any:
-    """Whom the library knows to sell at an address; None where it knows nobody.
+    """Find the library's provider for an address; None if it has none.
 
     Its patterns are for the beginning of an address: here one must fit the whole host, and no more of the path than it
     names.
@@ -295,7 +302,7 @@ def _sold_at(base_url: str) -> Any:
 
 
 def _library_model(route: Route) -> ModelInfo | None:
-    if route.kind == ECHO:
+    if route.kind in _OWN_PRICES:
         return None
     seller = _library_provider(route.kind) if route.base_url is None else _sold_at(route.base_url)
     model: ModelInfo | None = None
@@ -346,10 +353,10 @@ def _class_prices(listed: ModelPrice, kind: Kind, *, above_tokens: int) -> Class
 
 
 def _with_long_cache(prices: ClassPrices, kind: Kind) -> ClassPrices:
-    """Anthropic sells an hour in its cache at twice the price of input, whether or not a row says so."""
-    if kind != ANTHROPIC or prices.cache_write_1h is not None:
+    factor = _LONG_CACHE_FACTORS.get(kind)
+    if factor is None or prices.cache_write_1h is not None:
         return prices
-    return replace(prices, cache_write_1h=max(prices.cache_write or 0, 2 * prices.input))
+    return replace(prices, cache_write_1h=max(prices.cache_write or 0, factor * prices.input))
 
 
 def _tier_starts(listed: ModelPrice) -> list[int]:

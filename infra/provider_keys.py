@@ -1,4 +1,4 @@
-"""How providers are reached: with which key, and where. A project's own word goes before the installation's.
+"""Looks up a provider's key and address. A project's own setting goes before the installation's.
 
 Keys stand sealed in the database, those of the built-in providers in the installation's environment too.
 """
@@ -16,7 +16,7 @@ from infra.vault import Vault
 
 MAX_CACHED = 10_000
 MAX_AGE_S = 0.9
-"""How long a process may go on with what has been replaced, should the news not arrive."""
+"""How long a process may use a replaced key if the notification is lost."""
 
 
 class Access(Struct, frozen=True):
@@ -53,7 +53,7 @@ class ProviderKeys:
         )
 
     async def access(self, project_id: str, provider: str) -> Access | None:
-        """How a project's provider of this name is reached; None where there is no key for it.
+        """Return the key and address of a project's provider; None if there is no key for it.
 
         Raises:
             Unavailable: the database is away.
@@ -67,7 +67,7 @@ class ProviderKeys:
         return looked_up.access or self._installation.get(provider)
 
     def forget(self, project_id: str) -> None:
-        """Drop what is remembered of a project; of all where it is everybody's."""
+        """Forget the look-ups of a project; of all projects for `INSTALLATION`."""
         for slot in list(self._looked_up):
             if project_id in (slot[0], INSTALLATION):
                 self._looked_up.pop(slot, None)  # it may expire meanwhile

@@ -289,7 +289,7 @@ def load_settings(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name reaches this machine only."""
+    """Return whether an address or name reaches this machine only."""
     if host.lower() in LOOPBACK_NAMES:
         return True
     try:

@@ -18,7 +18,7 @@ NONCE_BYTES = 12
 VERSION = b"\x01"
 COMPRESSION_LEVEL = 1
 MAX_BODY_BYTES = 256 * 1024 * 1024
-"""What a blob may grow to when it is opened."""
+"""The largest body that a blob may decompress to."""
 
 
 class VaultError(Exception):
@@ -36,11 +36,11 @@ class Vault:
         self._webhook_key = _derive(installation_key, b"webhooks")
 
     def api_key_hash(self, key: str) -> bytes:
-        """HMAC-SHA-256 of an API key: what the database knows of it."""
+        """Return the HMAC-SHA-256 of an API key. The database has this alone."""
         return hmac.digest(self._api_keys, key.encode(), "sha256")
 
     def webhook_secret(self, project_id: str) -> bytes:
-        """What a project's webhooks are signed with: always the same for a project of an installation."""
+        """Derive the key that signs a project's webhooks. It is always the same for a project of an installation."""
         return hmac.digest(self._webhook_key, project_id.encode(), "sha256")
 
     def seal(self, plaintext: bytes, *, tenant: str, row: str) -> bytes:
@@ -57,7 +57,7 @@ class Vault:
         return _open(self._secrets, sealed, f"{tenant}\n{row}")
 
     def new_project_key(self, project_id: str) -> bytes:
-        """Make the key that a project's bodies are sealed under, itself sealed: erase it, and they are gone."""
+        """Make the key that seals a project's bodies, itself sealed. Once it is erased, none of them can be opened."""
         return self.seal(os.urandom(KEY_BYTES), tenant=project_id, row="content-key")
 
     def open_project_key(self, sealed: bytes, project_id: str) -> bytes:

@@ -1,1 +1,1 @@
-"""What is read, folded from the log: each module a table, how an event changes it, and its queries."""
+"""The read models, folded from the log. Each module has a table, how an event changes it, and its queries."""

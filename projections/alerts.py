@@ -87,7 +87,7 @@ async def tell_again(pool: Pool, queue: JobQueue, now: datetime) -> None:
 
 
 async def alert_to_tell(pool: Pool, alert: str) -> dict[str, Any] | None:
-    """An alert and the address of its project; None where nobody is to be told, or somebody was."""
+    """Return an alert with its project's webhook URL; None if it has been delivered, or the project has no URL."""
     row = await pool.fetchrow(
         "SELECT a.*, p.alert_url FROM budget_alerts a JOIN projects p USING (project_id) "
         "WHERE a.alert = $1 AND a.told IS NULL AND p.alert_url IS NOT NULL",

@@ -13,7 +13,7 @@ QUARANTINE_RETRY_S = 60.0
 
 
 async def lags(pool: Pool) -> dict[str, int]:
-    """How many events each projection has yet to fold."""
+    """Count the events that each projection has yet to fold."""
     async with database_errors():
         rows = await pool.fetch(
             "SELECT c.projection, h.position - c.position AS lag FROM projection_checkpoints c, log_head h"

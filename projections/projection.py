@@ -1,4 +1,4 @@
-"""What a projection is. Its events, in log order, go through `fold` once each; nothing else writes its tables."""
+"""The protocol of a projection. `fold` gets its events once each, in log order; only `fold` writes its tables."""
 
 from collections.abc import Sequence
 from typing import Protocol

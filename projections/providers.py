@@ -77,6 +77,6 @@ async def providers_of(pool: Pool, project_id: str) -> list[ProviderRecord]:
 
 
 async def is_configured(pool: Pool, name: str) -> bool:
-    """Whether any project, or the installation, has a provider of this name."""
+    """Return whether any project, or the installation, has a provider of this name."""
     async with database_errors():
         return bool(await pool.fetchval("SELECT true FROM providers WHERE name = $1 LIMIT 1", name))

@@ -1,4 +1,4 @@
-"""What was asked of whom, when, by which key, with which outcome and at what cost: a row for each request."""
+"""One row for each request: its model, provider and key, when it was made, its outcome and its cost."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -74,7 +74,7 @@ _MERGE = ", ".join(
         ),
     )
 )
-"""How what a request's later events say joins what its row says already."""
+"""How a request's later events are merged into its row."""
 
 
 class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -101,7 +101,7 @@ class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
     error_code: str | None
     error_message: str | None
     origin_request_id: str | None
-    """Whose answer it got, where it was served from the cache."""
+    """The request whose answer it got, if it was served from the cache."""
     metadata: dict[str, Any] | None
 
 
@@ -130,7 +130,7 @@ class Requests:
 
 
 class Search(Struct, frozen=True, kw_only=True):
-    """Which requests are asked for. None means any."""
+    """A filter for requests. None means any."""
 
     project_id: str
     key_id: str | None = None
@@ -178,7 +178,7 @@ async def get_request(pool: Pool, project_id: str, request_id: str) -> RequestVi
 
 
 def _says(stored: StoredEvent) -> dict[str, Any] | None:
-    """What an event adds to its request's row; None where it is about no request."""
+    """Return the columns that an event sets in its request's row; None if it is about no request."""
     match stored.event:
         case RequestCompleted() as event:
             return {

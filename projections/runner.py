@@ -263,7 +263,7 @@ async def hand_on_leads(connection: Connection, streams: Sequence[str]) -> None:
 
 
 def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:
-    """How many tokens an attempt took; `UNKNOWN_TOKENS` leaves what admission assumed."""
+    """Return how many tokens an attempt took; `UNKNOWN_TOKENS` keeps the number that admission assumed."""
     match event:
         case CostIncurred(breakdown=breakdown) if breakdown is not None:
             return sum(item.tokens for item in breakdown.items)

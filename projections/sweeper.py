@@ -1,4 +1,4 @@
-"""Ends what nobody ends any more: attempts past their deadline.
+"""Ends attempts that are past their deadline.
 
 Never claimed: the hold is released for nothing. Claimed: the worker is lost, its hold is assumed to be spent. Both
 append under the stream's version, so a worker that turns up at the same moment is neither contradicted nor repeated.

@@ -81,7 +81,7 @@ class Usage:
 
 
 def _sums_of(stored: StoredEvent) -> dict[str, int] | None:
-    """What an event adds; None where it adds nothing."""
+    """Return what an event adds to each sum; None if nothing."""
     match stored.event:
         case RequestCompleted() as completed:
             answer = _tokens(completed.usage)

@@ -1,4 +1,4 @@
-"""What the usage tables say, in the shapes of the native API. Sums stay integers until they are shown."""
+"""Reports from the usage tables, in the shapes of the native API. Sums stay integers until they are shown."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ GROUPS: dict[str, str] = {
     "day": "day::text",
     "operation": "operation",
 }
-"""What costs can be broken down by: the name of the group in the API, and its column. `metadata.NAME` beside them."""
+"""Groups of costs, by their name in the API, each with its column. `metadata.NAME` is one more."""
 
 METADATA_PREFIX = "metadata."
 
@@ -40,7 +40,7 @@ class Figures(Struct, kw_only=True, rename="camel"):
     assumed_cost: Decimal
     saved_cost: Decimal
     unpriced_requests: int
-    """Of which nobody knows the cost: they are in no sum of it."""
+    """Requests whose cost is unknown. No sum of costs includes them."""
     avg_latency_ms: int | None
     """Of answers, from a provider or the cache; None where there were none."""
     p50_latency_ms: int | None

@@ -15,7 +15,7 @@ import structlog
 
 from domain.dialects.codec import FAILED, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
-from domain.routing import ECHO
+from domain.routing import KEYLESS_KINDS
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
 from infra.cancellations import Cancellations
 from infra.event_log import EventLog
@@ -229,5 +229,5 @@ def _attempt(job: Job) -> Attempt:
         reply_to=job.reply_to,
         admitted_at=admitted_at,
         deadline=datetime.fromtimestamp(job.deadline_ms / 1000, UTC),
-        uses_installation_credential=job.kind != ECHO and not job.needs_own_credential,
+        uses_installation_credential=job.kind not in KEYLESS_KINDS and not job.needs_own_credential,
     )

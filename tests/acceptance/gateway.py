@@ -20,6 +20,8 @@ from tests.provider.running import RunningProvider
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "gateway")
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 35
+NEWS_S = 2
+"""Until every process acts on a change: each reads again after 0.9 s."""
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

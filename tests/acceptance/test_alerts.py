@@ -54,7 +54,7 @@ async def test_each_threshold_is_told_of_once_and_signed(
         status, answer, _ = await watched.chat(f"{n} [[tokens=0/166]]", maxTokens=167, cache=False)
         assert status == 200, answer
     await eventually(lambda: len(receiver.messages) >= 3, within_s=20)
-    await asyncio.sleep(2)
+    await asyncio.sleep(2)  # time in which a message could come again
 
     headers, body = receiver.messages[0]
     retried = [one for one in receiver.messages if one[0]["webhook-id"] == headers["webhook-id"]]

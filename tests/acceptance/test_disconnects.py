@@ -31,6 +31,8 @@ from tests.waiting import eventually, eventually_so
 NANO = 10**9
 WITHIN_S = 1
 """How soon the provider is left."""
+JOINS_S = 0.3
+"""How long a request may take to join a queue, or another in flight: nothing outside shows when it has."""
 SLOWLY = "[[chunks=40]] [[pace=4000]]"
 """The next delta comes long after the provider should have noticed."""
 
@@ -119,7 +121,7 @@ async def test_who_leaves_the_line_for_a_budget_is_not_asked_for(
     first = asyncio.create_task(waiting.read(CHAT_GPT, CHAT_GPT.body(asked[0])))
     await eventually_so(lambda: is_held(waiting))
     second = asyncio.create_task(waiting.read(CHAT_GPT, CHAT_GPT.body(asked[1])))
-    await asyncio.sleep(0.3)  # it stands in line
+    await asyncio.sleep(JOINS_S)  # the queue
     second.cancel()
     third = await waiting.read(CHAT_GPT, CHAT_GPT.body(asked[2]))
     assert ((await first)[0], third[0]) == (200, 200)
@@ -176,7 +178,7 @@ async def test_a_plain_request_goes_on_for_its_followers_when_its_caller_leaves(
     leading = asyncio.create_task(streamer.read(CHAT_GPT, body, **cached))
     await eventually(lambda: upstream.state()["inFlight"] == 1)
     following = asyncio.create_task(streamer.read(CHAT_GPT, body, **cached))
-    await asyncio.sleep(0.3)  # it follows
+    await asyncio.sleep(JOINS_S)  # the request in flight
     leading.cancel()
     assert (await following)[0] == 200
     extra_cost_field = await charge_for(upstream, body_prompt(body))
@@ -218,7 +220,7 @@ async def test_a_stream_goes_on_for_its_followers(
     async with streamer.opened(call, body, **cached) as leading:
         await first_delta(leading)
         following = [asyncio.create_task(streamer.read(call, body | fields, **cached)) for fields in followers]
-        await asyncio.sleep(0.3)  # they follow
+        await asyncio.sleep(JOINS_S)  # the request in flight
         leading.close()
     answers = await asyncio.gather(*following)
     assert {status for status, _ in answers} == {200}
@@ -233,9 +235,9 @@ async def test_a_stream_ends_once_all_have_left_who_asked_for_it(streamer: Strea
     async with streamer.opened(call, body, **cached) as leading:
         await first_delta(leading)
         following = asyncio.create_task(streamer.read(call, body, **cached))
-        await asyncio.sleep(0.3)  # it follows
+        await asyncio.sleep(JOINS_S)  # the request in flight
         leading.close()
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # time in which the stream could be cancelled
     assert upstream.state()["inFlight"] == 1, "somebody waits"
     following.cancel()
     extra_cost_field = await charge_for(upstream, body_prompt(body), within_s=WITHIN_S)
@@ -251,7 +253,7 @@ async def test_who_waited_with_another_leaves_that_ones_stream_alone(
     leading = asyncio.create_task(streamer.read(call, body, **cached))
     await eventually(lambda: upstream.state()["inFlight"] == 1)
     following = asyncio.create_task(streamer.read(call, body, **cached))
-    await asyncio.sleep(0.3)  # it follows
+    await asyncio.sleep(JOINS_S)  # the request in flight
     following.cancel()
     status, stream = await leading
     assert (status, text_in(stream)[:9]) == (200, "answer to")

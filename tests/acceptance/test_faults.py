@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.gateway import Client, Gateway, environment_for
 from tests.acceptance.streams import MESSAGES_GPT, NATIVE_GPT, Streamer, deltas, error_in, text_in
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually_so
+from tests.waiting import eventually, eventually_so
 
 REQUESTS = 50
 
@@ -37,11 +37,12 @@ async def test_two_workers_killed_in_turn_lose_no_request(
     await until_in_flight(provider, 40)
     first, second = faulty.processes("worker")
     first.kill()
-    await asyncio.sleep(4)  # the first is back
+    await eventually(lambda: len({first.pid, *(one.pid for one in faulty.processes("worker"))}) == 3, within_s=30)
+    calls = provider.calls
     asked += [
         asyncio.create_task(client.chat(f"later {n} [[delay=1500]] [[tokens=40/20]]", maxTokens=50)) for n in range(10)
     ]
-    await until_in_flight(provider, 10)
+    await eventually(lambda: provider.calls >= calls + 10, within_s=30)
     second.kill()
     answers = await asyncio.gather(*asked)
 

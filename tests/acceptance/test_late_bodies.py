@@ -11,6 +11,8 @@ import aiohttp
 import pytest
 
 from tests.acceptance.gateway import Client, Gateway
+from tests.provider.running import RunningProvider
+from tests.waiting import eventually
 
 CALLS = {
     "/api/v1/completions/chat": {"model": "echo", "messages": [{"role": "user", "content": "late"}]},
@@ -52,7 +54,7 @@ async def late_request(
     )
     writer.write(head.encode() + content[:-1])
     await writer.drain()
-    await asyncio.sleep(0.2)  # the headers have been looked at
+    await asyncio.sleep(0.2)  # the headers are looked at meanwhile: nothing outside shows when
     try:
         yield LateRequest(reader, writer, content[-1:])
     finally:
@@ -108,14 +110,14 @@ async def test_a_body_that_comes_late_under_a_good_key_is_answered(gateway: Gate
 
 
 async def test_a_key_revoked_while_its_request_waits_for_room_is_refused(
-    gateway: Gateway, client: Client, session: aiohttp.ClientSession
+    gateway: Gateway, client: Client, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
     key_id, key = await issued(client, concurrencyLimit=1, budgetWaitMs=30_000)
     caller = Client(session, gateway.address, key)
     first = asyncio.create_task(caller.chat("[[delay=3000]] first", maxTokens=5))
-    await asyncio.sleep(0.5)
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
     waiting = asyncio.create_task(caller.chat("second", maxTokens=5))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # it joins the queue meanwhile: nothing outside shows when
     await client.call("DELETE", f"/projects/api-keys/{key_id}")
     assert (await waiting)[0] == 401
     assert (await first)[0] == 200  # it was admitted before

@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.gateway import COMMAND, Client, Gateway, clean_environment, environment_for
 from tests.provider.running import RunningProvider
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ async def test_requests_in_flight_are_finished_before_it_stops(
     started.append(gateway)
     client = Client(session, gateway.address, gateway.first_key)
     asked = [asyncio.create_task(client.chat(f"slow {n} [[delay=2500]]")) for n in range(10)]
-    await asyncio.sleep(1)
+    await eventually(lambda: provider.state()["inFlight"] == 10)
     gateway.process.send_signal(signal.SIGTERM)
     answers = await asyncio.gather(*asked)
     assert [status for status, _, _ in answers] == [200] * 10

@@ -8,7 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway, operator_of
+from tests.acceptance.gateway import NEWS_S, Client, Gateway, operator_of
+from tests.provider.running import RunningProvider
+from tests.waiting import eventually, eventually_so
 
 
 async def lost_request(client: Client) -> str:
@@ -44,7 +46,12 @@ async def test_a_price_that_is_set_holds_from_the_next_request_on(client: Client
     arguments = ("price", "set", "gpt-4.1", "--input", "0.001", "--output", "0.002")
     made = await asyncio.to_thread(gateway.run, *arguments)
     assert made.returncode == 0, made.stderr
-    await asyncio.sleep(1)
+
+    async def costs_what_was_set() -> bool:
+        _, answer, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
+        return bool(answer["data"]["cost"] == Decimal("0.003"))
+
+    await eventually_so(costs_what_was_set, within_s=NEWS_S)
     _, after, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
     assert after["data"]["cost"] == Decimal("0.003")
     _, one, _ = await client.call("GET", f"/requests/{after['data']['requestId']}")
@@ -58,9 +65,11 @@ async def test_a_price_that_is_set_holds_from_the_next_request_on(client: Client
     assert "0.002 / 0.008" in shown.stdout
 
 
-async def test_a_price_keeps_what_was_admitted_before_it(client: Client, gateway: Gateway) -> None:
+async def test_a_price_keeps_what_was_admitted_before_it(
+    client: Client, gateway: Gateway, upstream: RunningProvider
+) -> None:
     slow = asyncio.create_task(client.chat("slow [[tokens=1000/0]] [[delay=1500]]", model="gpt-4.1-mini", cache=False))
-    await asyncio.sleep(0.5)
+    await eventually(lambda: upstream.state()["inFlight"] == 1)
     arguments = ("price", "set", "gpt-4.1-mini", "--input", "1", "--output", "1")
     assert (await asyncio.to_thread(gateway.run, *arguments)).returncode == 0
     _, answer, _ = await slow

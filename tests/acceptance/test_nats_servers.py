@@ -17,7 +17,7 @@ from tests.acceptance.gateway import Client, Gateway, environment_for
 from tests.acceptance.streams import ALL_CALLS, StreamCall, Streamer, digest_of, error_in
 from tests.nats_cluster import ClusteredServer, NatsCluster, nats_cluster
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually_so
+from tests.waiting import eventually, eventually_so
 
 CALLERS = 24
 MAX_WAIT_S = 30
@@ -103,7 +103,7 @@ async def under_load(
     stop = asyncio.Event()
     running = [asyncio.create_task(ask_on(streamer, caller, seen, stop)) for caller in range(CALLERS)]
     running.append(asyncio.create_task(look_on(admin, looked, stop)))
-    await asyncio.sleep(3)
+    await eventually(lambda: len(seen) >= 2 * CALLERS, within_s=30)
     disturbed_s = []
     for server in cluster.servers:
         disturbed_s.append(time.monotonic())

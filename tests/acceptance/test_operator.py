@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from tests.acceptance.gateway import (
+    NEWS_S,
     Client,
     Gateway,
     environment_for,
@@ -23,6 +24,7 @@ from tests.acceptance.gateway import (
     operator_of,
 )
 from tests.provider.running import RunningProvider
+from tests.waiting import eventually_so
 
 CHOSEN_KEY = "a-master-key-that-the-operator-chose"
 METRICS_TOKEN = "a-token-for-the-metrics"
@@ -192,21 +194,21 @@ async def test_what_a_keyless_project_spends_of_the_installations_stops_at_its_b
 
     status, answer, _ = await spender.chat("echo goes on", model="echo")
     assert status == 200, answer
+
+    async def spends_with(status: int) -> bool:
+        return (await spend(32))[0] == status
+
     await spender.call("PATCH", "/projects/me", {"anthropicKey": "sk-ant-of-its-own"})
-    await asyncio.sleep(1)
-    status, answer = await spend(32)
-    assert status == 200, answer
+    await eventually_so(lambda: spends_with(200), within_s=NEWS_S)
     await spender.call("PATCH", "/projects/me", {"anthropicKey": None})
-    await asyncio.sleep(1)
+    await eventually_so(lambda: spends_with(402), within_s=NEWS_S)
     status, answer = await spend(33)
     assert (status, answer["error"]["code"]) == (402, "BUDGET_EXCEEDED")
     _, me, _ = await spender.call("GET", "/projects/me")
     operator = operator_of(gateway, session)
     status, shown, _ = await operator.call("PATCH", f"/projects/{me['data']['id']}", {"installationDailyBudget": None})
     assert (status, shown["data"]["installationDailyBudget"]) == (200, None)
-    await asyncio.sleep(1)
-    status, answer = await spend(34)
-    assert status == 200, answer
+    await eventually_so(lambda: spends_with(200), within_s=NEWS_S)
 
 
 async def test_the_operator_changes_a_projects_installation_budget_from_the_shell(
@@ -287,9 +289,12 @@ async def test_a_builtin_name_is_taken_only_in_words(
     status, answer, _ = await owner.call("PATCH", change, {"models": ["gpt-4o", "o3"]})
     assert (status, answer["error"]["details"]["field"]) == (400, "models")
     assert (await owner.call("PATCH", change, {"replacesBuiltin": True}))[0] == 200
-    await asyncio.sleep(1)
-    status, answer, _ = await client.chat("taken in words", model="gpt-4o")
-    assert (status, answer["data"]["provider"]) == (200, azure["name"])
+
+    async def is_taken() -> bool:
+        status, answer, _ = await client.chat("taken in words", model="gpt-4o", cache=False)
+        return bool((status, answer["data"]["provider"]) == (200, azure["name"]))
+
+    await eventually_so(is_taken, within_s=NEWS_S)
     status, answer, _ = await bystander.chat("another's", model="gpt-4o")
     assert answer["data"]["provider"] == ("openai" if owner is client else azure["name"])
     assert (await owner.call("DELETE", change))[0] == 200

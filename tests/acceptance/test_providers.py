@@ -12,8 +12,9 @@ from aiohttp import web
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
-from tests.acceptance.gateway import Client, Gateway, new_project, operator_of
+from tests.acceptance.gateway import NEWS_S, Client, Gateway, new_project, operator_of
 from tests.provider.running import RunningProvider
+from tests.waiting import eventually_so
 
 KEY = "sk-named-canary-0123456789wxyz"
 CONTENT_FIELDS: list[Any] = [{"role": "user", "content": "hello [[tokens=1000/500]]"}]
@@ -184,9 +185,12 @@ async def test_a_change_holds_at_once_and_a_key_stays_where_it_was_sent(
     assert set(statuses) == {200}
     assert {request.header("authorization") for request in upstream.requests(4)} == {"Bearer sk-another-one"}
     assert (await client.call("DELETE", "/projects/providers/mine"))[0] == 200
-    await asyncio.sleep(1)
-    answers = [await client.chat(f"bye {number}", model="mine/b") for number in range(4)]
-    assert {status for status, _, _ in answers} == {404}
+
+    async def is_gone() -> bool:
+        answers = [await client.chat(f"bye {number}", model="mine/b") for number in range(4)]
+        return {status for status, _, _ in answers} == {404}
+
+    await eventually_so(is_gone, within_s=NEWS_S)
     assert (await client.call("DELETE", "/projects/providers/mine"))[0] == 404
 
 
@@ -204,9 +208,12 @@ async def test_a_budget_needs_a_price_which_the_operator_sets(
     arguments = ("price", "set", "priced/m", "--input", "0.001", "--output", "0.002")
     made = await asyncio.to_thread(gateway.run, *arguments)
     assert made.returncode == 0, made.stderr
-    await asyncio.sleep(1)
-    status, answer, _ = await limited.chat("[[tokens=1000/500]]", model="priced/m", maxTokens=500)
-    assert (status, answer["data"]["cost"]) == (200, Decimal("0.002"))
+
+    async def costs_what_was_set() -> bool:
+        status, answer, _ = await limited.chat("[[tokens=1000/500]]", model="priced/m", maxTokens=500)
+        return status == 200 and bool(answer["data"]["cost"] == Decimal("0.002"))
+
+    await eventually_so(costs_what_was_set, within_s=NEWS_S)
     _, budget, _ = await limited.call("GET", "/usage/budget")
     assert budget["data"]["daily"]["spent"] == Decimal("0.002")
 

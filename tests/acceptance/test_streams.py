@@ -63,7 +63,7 @@ async def test_a_slow_reader_gets_every_byte_in_order_and_in_fewer_parts(
     body = call.body(f"slowly {call.name} {LONG}", 10_000_000)
     async with streamer.opened(call, body) as answer:
         await eventually(lambda: upstream.answers(last=1)[0].whole, within_s=60)  # it is read by nobody until then
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # time in which memory could grow
         grown = max(process.memory_info().rss - before[process.pid] for process in gateway.processes("api"))
         parts = [part async for part in parts_of(answer)]
     sent = upstream.answers(last=1)[0].body

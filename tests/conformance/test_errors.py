@@ -60,7 +60,7 @@ def revoked(project: Project) -> str:
 def expired(project: Project) -> str:
     expires_at = datetime.now(UTC) + timedelta(seconds=1)
     issued = project.issue(expiresAt=expires_at.isoformat())
-    time.sleep(1)
+    time.sleep(1)  # until the key has expired
     return str(issued["apiKey"])
 
 

@@ -1,4 +1,7 @@
-"""What every provider adapter promises, over real HTTP to the test provider. A provider is tested by being listed."""
+"""Every provider adapter keeps the same promises: `echo`, and the vendors' over real HTTP to the test provider.
+
+A provider is tested as soon as `workers/providers/registry.py` lists it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -191,7 +194,7 @@ async def test_what_came_before_a_stream_broke_is_given_to_who_reads_late(provid
 
     async def read_late() -> None:
         async with PROVIDERS[OPENAI](sessions).stream(content, call) as batches:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # the break comes after the bytes, and nothing here says when
             async for batch in batches:
                 read.extend(event.data for event in batch)
 
