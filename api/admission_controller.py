@@ -13,14 +13,14 @@ from msgspec.structs import replace
 
 from api.client_disconnect import ClientDisconnect
 from api.request_context import RequestContext
-from domain.routing import ECHO
+from domain.routing import KEYLESS_KINDS
 from infra.admission import Admission, AdmissionDecision, AdmissionRequest, Attempt
 from infra.event_log import Commit
 from infra.replies import ReplyInbox
 
 RETRY_S = 0.025
 """How often the head of a queue asks again: a hold is released a moment after its response."""
-WAITING = ("full", "busy")
+WAITING = ("budget_held", "concurrency")
 
 
 class StaleKey(Exception):
@@ -114,7 +114,7 @@ class AdmissionController:
                 reply_to=self._inbox.subject(ctx.identity.request_id),
                 admitted_at=ctx.inference_request.received_at if served is None else served.at,
                 deadline=ctx.deadline,
-                uses_installation_credential=ctx.route.kind != ECHO
+                uses_installation_credential=ctx.route.kind not in KEYLESS_KINDS
                 and ctx.route.provider not in ctx.caller.own_credentials,
             ),
         )

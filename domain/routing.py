@@ -63,6 +63,9 @@ _RULES: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"(gpt-|chatgpt-|o\d|text-embedding-|codex-|computer-use-|ft:).*"), OPENAI),
 )
 
+KEYLESS_KINDS: frozenset[Kind] = frozenset({ECHO})
+"""Kinds of providers that are called without a credential."""
+
 BUILT_IN: dict[str, Kind] = {kind: kind for kind in (OPENAI, ANTHROPIC, ECHO)}
 
 _NO_TEMPERATURE = re.compile(

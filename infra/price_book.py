@@ -45,6 +45,12 @@ _ECHO = Price(
     prices=ClassPrices(input=NANO_PER_USD, output=2 * NANO_PER_USD),
 )
 
+_OWN_PRICES: dict[Kind, Price] = {ECHO: _ECHO}
+"""Prices of the kinds of providers that no vendor sells."""
+_OWN_CONTEXT_WINDOWS: dict[Kind, int] = {ECHO: ECHO_CONTEXT_WINDOW}
+_LONG_CACHE_FACTORS: dict[Kind, int] = {ANTHROPIC: 2}
+"""The price of an hour in the prompt cache, in prices of input, if no row has one."""
+
 _CLASS_OF_KEY = {
     "input_mtok": "input",
     "output_mtok": "output",
@@ -214,7 +220,7 @@ class PriceBook:
         return ListedModel(
             name=route.model,
             provider=route.provider,
-            context_window=ECHO_CONTEXT_WINDOW if route.kind == ECHO else window,
+            context_window=_OWN_CONTEXT_WINDOWS.get(route.kind, window),
             price=self.price(route, at),
         )
 
@@ -229,8 +235,9 @@ class PriceBook:
         )
 
     def _find(self, route: Route, at: datetime) -> Price | None:
-        if route.kind == ECHO:
-            return _ECHO
+        own = _OWN_PRICES.get(route.kind)
+        if own is not None:
+            return own
         library = self.library_price(route, at)
         name = route.model.removeprefix(f"{route.provider}/")
         row = _SPECIFICATION.get(name)
@@ -295,7 +302,7 @@ def _sold_at(base_url: str) -> Any:
 
 
 def _library_model(route: Route) -> ModelInfo | None:
-    if route.kind == ECHO:
+    if route.kind in _OWN_PRICES:
         return None
     seller = _library_provider(route.kind) if route.base_url is None else _sold_at(route.base_url)
     model: ModelInfo | None = None
@@ -346,10 +353,10 @@ def _class_prices(listed: ModelPrice, kind: Kind, *, above_tokens: int) -> Class
 
 
 def _with_long_cache(prices: ClassPrices, kind: Kind) -> ClassPrices:
-    """Anthropic sells an hour in its cache at twice the price of input, whether or not a row says so."""
-    if kind != ANTHROPIC or prices.cache_write_1h is not None:
+    factor = _LONG_CACHE_FACTORS.get(kind)
+    if factor is None or prices.cache_write_1h is not None:
         return prices
-    return replace(prices, cache_write_1h=max(prices.cache_write or 0, 2 * prices.input))
+    return replace(prices, cache_write_1h=max(prices.cache_write or 0, factor * prices.input))
 
 
 def _tier_starts(listed: ModelPrice) -> list[int]:

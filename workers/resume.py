@@ -15,7 +15,7 @@ from domain.errors import BudgetExceeded, ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, request_stream
 from domain.money import to_usd
 from domain.request_decider import History, decide_failed, ending, is_resolved, last_attempt
-from domain.routing import ECHO
+from domain.routing import KEYLESS_KINDS
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
 from infra.event_log import EventLog
 from infra.jobs import Job
@@ -86,7 +86,7 @@ def attempt_of(job: Job) -> Attempt:
         reply_to=job.reply_to,
         admitted_at=datetime.fromtimestamp(job.admitted_at_ms / 1000, UTC),
         deadline=datetime.fromtimestamp(job.deadline_ms / 1000, UTC),
-        uses_installation_credential=job.kind != ECHO and not job.needs_own_credential,
+        uses_installation_credential=job.kind not in KEYLESS_KINDS and not job.needs_own_credential,
     )
 
 

@@ -1,4 +1,4 @@
-"""`GET /v1/models`, which both vendors have: Anthropic's clients are known by their `anthropic-version` header."""
+"""`GET /v1/models`, which both vendors have: Anthropic's clients send an `anthropic-version` header."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -36,7 +36,7 @@ class _Page(Struct, frozen=True):
 
 
 def is_anthropics(request: HttpRequest) -> bool:
-    """Whether the caller is a client of Anthropic's."""
+    """True if the caller is a client of Anthropic's."""
     return "anthropic-version" in request.headers
 
 

@@ -29,7 +29,9 @@ class DialectRegistry:
     """The codecs by dialect and operation, and the kinds of providers. A gateway has one; it never changes."""
 
     def __init__(self, codecs: Iterable[Codec], kinds: Mapping[Kind, ProviderKind]) -> None:
-        self._codecs = {(codec.dialect, codec.operation): codec for codec in codecs}
+        listed = tuple(codecs)
+        self._codecs = {(codec.dialect, codec.operation): codec for codec in listed}
+        assert len(self._codecs) == len(listed), "an operation of a dialect has one codec"
         self._kinds = dict(kinds)
 
     def with_dialect(self, codecs: Iterable[Codec], kinds: Mapping[Kind, ProviderKind]) -> "DialectRegistry":

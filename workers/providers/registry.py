@@ -1,4 +1,4 @@
-"""Every kind of provider: a row each. What may be asked of one is `domain/dialects/table.py`."""
+"""The adapter of each kind of provider. What can be asked of a kind is in `domain/dialects/registry.py`."""
 
 from collections.abc import Callable
 
