@@ -1,7 +1,8 @@
 """One call of a vendor's endpoint: bytes in, bytes out, every failure as an error of ours. Shared by the adapters.
 
-The vendor's SDK gives the address and the headers; the call itself goes over one aiohttp session. `docs/decisions/0004-calls-over-aiohttp.md` says why: the SDKs' own calls cost several times as much, and they
-report a connection that was lost half-way, which may have been charged, as one that was never made.
+The vendor's SDK gives the address and the headers; the call itself goes over one aiohttp session.
+`docs/decisions/0004-calls-over-aiohttp.md` says why: the SDKs' own calls cost several times as much, and they report a
+connection that was lost half-way, which may have been charged, as one that was never made.
 """
 
 import asyncio
