@@ -53,7 +53,7 @@ MAX_BODY_BYTES = 256 * 1024 * 1024
 PENDING_BYTES_LIMIT = 1024 * 1024 * 1024
 PENDING_FRAMES_LIMIT = 1_000_000
 
-Kind = Literal["body", "part", "commit", "failed", "begun?"]
+FrameKind = Literal["body", "part", "commit", "failed", "begun?"]
 
 
 class Frame(Struct, frozen=True, array_like=True):
@@ -63,7 +63,7 @@ class Frame(Struct, frozen=True, array_like=True):
     it takes no more of the attempts so far.
     """
 
-    kind: Kind
+    kind: FrameKind
     attempt: int
     payload: bytes = b""
     digest: bytes = b""

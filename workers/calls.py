@@ -57,7 +57,7 @@ class ProviderCalls:
         self._blobs = blobs
 
     async def prepare(self, job: Job) -> PreparedCall:
-        """Gather what the job's calls need, before any attempt at it is claimed.
+        """Gather everything that the job's calls need, before an attempt is claimed.
 
         Raises:
             Unavailable: the database is away, or no longer keeps the body (its deadline has passed).
@@ -106,7 +106,7 @@ class ProviderCalls:
         return self._providers[prepared.kind].stream(prepared.content, _call(prepared, timeout_s, no_turn))
 
     async def _credential(self, job: Job) -> Credential | None:
-        """None where there is no key, or where the provider is no longer what it was when the job was admitted."""
+        """None if there is no key, or if the provider has changed since the job was admitted."""
         access = await self._keys.access(job.identity.project_id, job.identity.provider)
         if access is None or (access.kind or job.identity.provider, access.base_url) != (job.kind, job.base_url):
             return None

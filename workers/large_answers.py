@@ -39,7 +39,7 @@ class LargeAnswers:
             raise
 
     def give_back(self, project_id: str, key_id: str) -> None:
-        """StreamSummary a turn."""
+        """End a turn."""
         self._queue.finish(project_id, key_id)
         self._start_next()
 
