@@ -106,7 +106,7 @@ class FlightMachine(RuleBasedStateMachine):
         for one in leaders:
             self._note(one, decisions.pop(one))
         for one, decision in decisions.items():
-            if decision.outcome != "again":
+            if decision.outcome != "retry":
                 assert (decision.outcome, decision.origin) == self._expected(one, is_fresh)
 
     @precondition(lambda self: self.flights)
@@ -230,7 +230,7 @@ class FlightMachine(RuleBasedStateMachine):
         if answered_at is not None and not is_fresh and answered_at + TTL > self.clock.now:
             return "hit", origin
         if question in self.leads:
-            return "follow", self.leads[question][0].made.identity.request_id
+            return "coalesced", self.leads[question][0].made.identity.request_id
         return "admitted", None
 
     def _note(self, made: Attempt, decision: AdmissionDecision) -> None:
@@ -258,7 +258,7 @@ class FlightMachine(RuleBasedStateMachine):
         return self.run(together())  # type: ignore[no-any-return]
 
 
-def test_leads_and_claims_are_what_the_table_of_attempts_says(database_url: str) -> None:
+def test_leads_and_claims_match_the_table(database_url: str) -> None:
     machine = type("Machine", (FlightMachine,), {"database_url": database_url})
     run_state_machine_as_test(
         machine,
