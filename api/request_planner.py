@@ -66,7 +66,7 @@ class RequestPlanner:
         self._dialects.check(body, route, inference_request.operation)
         if inference_request.has_native_defaults:
             body = body.with_native_defaults(route.upstream_model)
-        payload = body.payload(route.upstream_model, is_stream=inference_request.stream is not None)
+        payload = body.payload(route.upstream_model)
         received_at = inference_request.received_at
         return RequestContext(
             identity=RequestIdentity(
@@ -138,7 +138,7 @@ def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
         return ctx
     assert cost.price is not None, "what is held has a price"
     cap = cap_within(hold_nano_usd, cost.input_tokens, cost.price)
-    lowered = ctx.body.with_output_cap(cap, ctx.payload, ctx.route.upstream_model)
+    lowered = ctx.body.with_output_cap(cap, ctx.route.upstream_model)
     return replace(
         ctx,
         body=lowered.body,
@@ -155,7 +155,6 @@ def _cache_key(caller: Caller, inference_request: InferenceRequest, route: Route
         return None
     body = inference_request.body.cache_body(
         payload,
-        is_stream=inference_request.stream is not None,
         headers=inference_request.headers,
         query=inference_request.query,
     )

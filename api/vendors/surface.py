@@ -57,16 +57,23 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     caller, body = await caller_and_body(request)
     services = services_of(request)
     dialects = services.dialects
+    cache = cache_policy(request, mode="off")
     codec = dialects.codec(endpoint.dialect, endpoint.operation)
     passthrough, route, translation, parsed = await services.large_requests.run(
-        caller.project_id, len(body), _parse, body, codec, dialects, lambda model: services.planner.route(caller, model)
+        caller.project_id,
+        len(body),
+        _parse,
+        body,
+        codec,
+        dialects,
+        lambda model: services.planner.route(caller, model),
+        is_cached=cache.mode != "off",
     )
     options = RenderOptions(
         created_s=int(received_at.timestamp()),
         with_usage=codec.wants_usage(passthrough.stream_options),
         encoding_format=parsed.encoding_format,
     )
-    is_stream = passthrough.is_stream and codec.has_streams
     request_id = request_id_of(request.scope)
     named = {endpoint.request_id_header: request_id} if endpoint.request_id_header is not None else {}
     inference_request = InferenceRequest(
@@ -75,11 +82,11 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         body=parsed.body,
         route=route,
         size_bytes=len(body),
-        cache=cache_policy(request, mode="off"),
+        cache=cache,
         metadata=metadata_of(request),
         received_at=received_at,
         in_hand=bytes_in_hand(request),
-        stream=StreamFormat(surface=endpoint.dialect, with_usage=options.with_usage) if is_stream else None,
+        stream=StreamFormat(surface=endpoint.dialect, with_usage=options.with_usage) if passthrough.is_stream else None,
         headers={name: ", ".join(lines) for name in endpoint.forwarded if (lines := request.headers.getall(name, []))}
         or None,
         query=_query(request) if endpoint.forwards_query else None,
@@ -98,10 +105,10 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
 
 
 def _parse(
-    body: bytes, codec: Codec, dialects: DialectRegistry, route_of: Callable[[str], Route]
+    body: bytes, codec: Codec, dialects: DialectRegistry, route_of: Callable[[str], Route], *, is_cached: bool
 ) -> tuple[PassthroughRequest, Route, Translation, ParsedRequest]:
     """Read the request, choose its way to the provider, and translate it if that is the way."""
-    passthrough = read_passthrough(body, codec)
+    passthrough = read_passthrough(body, codec, is_cached=is_cached)
     route = route_of(passthrough.model)
     translation = dialects.choose(codec, route.kind)
     return passthrough, route, translation, translation.parse_request(passthrough)

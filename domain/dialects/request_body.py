@@ -64,7 +64,7 @@ class RequestBody(Protocol):
         """The body with the native API's defaults for fields that the caller left out."""
         ...
 
-    def payload(self, upstream_model: str, *, is_stream: bool) -> bytes:
+    def payload(self, upstream_model: str) -> bytes:
         """The body as JSON, for the job."""
         ...
 
@@ -76,13 +76,11 @@ class RequestBody(Protocol):
         """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
         ...
 
-    def with_output_cap(self, cap: int, payload: bytes, upstream_model: str) -> LoweredRequest:
-        """The request with no more output than `cap` tokens over all choices; `payload` is as it is without."""
+    def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
+        """The request with no more output than `cap` tokens over all choices."""
         ...
 
-    def cache_body(
-        self, payload: bytes, *, is_stream: bool, headers: Mapping[str, str] | None, query: str | None
-    ) -> bytes:
+    def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
         """The bytes for the cache key: equal for requests that get the same response."""
         ...
 
@@ -111,7 +109,7 @@ class CanonicalRequest(Struct, frozen=True):
             return CanonicalRequest(settled_temperature(self.request, upstream_model))
         return self
 
-    def payload(self, upstream_model: str, *, is_stream: bool) -> bytes:
+    def payload(self, upstream_model: str) -> bytes:
         """See `RequestBody`."""
         return canonical_body(self.request)
 
@@ -127,15 +125,13 @@ class CanonicalRequest(Struct, frozen=True):
         """See `RequestBody`: every canonical field has a bound."""
         return None
 
-    def with_output_cap(self, cap: int, payload: bytes, upstream_model: str) -> LoweredRequest:
+    def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
         """See `RequestBody`."""
         assert isinstance(self.request, ChatRequest), "embeddings have no output"
         request = replace(self.request, max_tokens=cap)
         body = CanonicalRequest(request)
         return LoweredRequest(body=body, payload=canonical_body(request), cap=cap, output_tokens=cap)
 
-    def cache_body(
-        self, payload: bytes, *, is_stream: bool, headers: Mapping[str, str] | None, query: str | None
-    ) -> bytes:
+    def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
         """See `RequestBody`: a stream has the same entry as a response in one piece."""
         return payload

@@ -3,7 +3,6 @@
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
 import pytest
@@ -11,7 +10,6 @@ from openai import pydantic_function_tool
 from pydantic import BaseModel
 
 from tests.provider.direct import Direct, reported_tokens
-from tests.provider.running import RunningProvider
 
 GPT = "gpt-4o-mini"
 CLAUDE = "claude-3-haiku-20240307"
@@ -47,20 +45,6 @@ ANTHROPIC_TOOLS: Any = [{"name": "Lookup", "input_schema": Lookup.model_json_sch
 
 def user(text: str) -> Any:
     return [{"role": "user", "content": text}]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RunningProvider]:
-    provider = RunningProvider.start()
-    yield provider
-    provider.stop()
-
-
-@pytest.fixture
-async def direct(running: RunningProvider) -> AsyncIterator[Direct]:
-    one = Direct(running)
-    yield one
-    await one.close()
 
 
 # Chat completions

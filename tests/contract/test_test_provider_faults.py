@@ -3,7 +3,7 @@
 import http.client
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -20,20 +20,6 @@ GPT = "gpt-4o-mini"
 CLAUDE = "claude-3-haiku-20240307"
 TOKENS = "[[tokens=70/30]] [[chunks=15]]"
 PATHS = {"chat": "/v1/chat/completions", "messages": "/v1/messages", "responses": "/v1/responses"}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RunningProvider]:
-    provider = RunningProvider.start()
-    yield provider
-    provider.stop()
-
-
-@pytest.fixture
-async def direct(running: RunningProvider) -> AsyncIterator[Direct]:
-    one = Direct(running)
-    yield one
-    await one.close()
 
 
 def asked(wire: str, prompt: str, *, stream: bool = True) -> dict[str, Any]:

@@ -28,11 +28,6 @@ def vault() -> Vault:
     return Vault(os.urandom(32))
 
 
-@pytest.fixture
-def accounts(ledger: RealLedger, vault: Vault) -> Accounts:
-    return Accounts(ledger.pool, ledger.log, vault)
-
-
 async def test_no_secret_is_in_the_database(ledger: RealLedger, accounts: Accounts, vault: Vault) -> None:
     made = await accounts.create_project("with secrets", {"openai": SECRET})
     await Blobs(ledger.pool, ledger.log, vault).write(made.project_id, "blob_1", PROMPT, START)

@@ -30,11 +30,6 @@ def vault() -> Vault:
     return Vault(bytes(32))
 
 
-@pytest.fixture
-def accounts(ledger: RealLedger, vault: Vault) -> Accounts:
-    return Accounts(ledger.pool, ledger.log, vault)
-
-
 async def keyless(ledger: RealLedger) -> str:
     made = await ledger.accounts.create_project("keyless", {}, installation_daily_budget_nano_usd=BUDGET)
     return made.project_id

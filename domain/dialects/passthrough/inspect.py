@@ -1,9 +1,10 @@
-"""A request in its provider's own dialect, which is passed on as it came: what the gateway has to know of it.
+"""Reads a request in its provider's own dialect, which is passed through.
 
-Reads the few fields that money depends on and bounds the rest by its size; nothing else is looked at, so that nothing
-is lost which a vendor adds tomorrow. Field names are the vendors' own.
+Reads the few fields that money depends on and bounds the rest by its size. No other field is read, so that a field that
+a vendor adds tomorrow is not lost. Field names are the vendors' own.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -19,11 +20,11 @@ from domain.dialects.passthrough.fields import (
     CONTENT_FIELDS,
     EXTERNAL_CONTEXT_FIELDS,
     EXTRA_COST_FIELDS,
-    SCHEMAS,
-    TOOLS,
+    SCHEMA_FIELDS,
+    TOOL_FIELDS,
     check_names,
 )
-from domain.dialects.passthrough.json_edit import rewrite
+from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
 from domain.dialects.passthrough.token_bound import TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
@@ -35,33 +36,41 @@ MAX_OUTPUT_TOKENS = 10_000_000
 
 
 class PassthroughRequest(Struct, frozen=True, kw_only=True):
-    """What a request in a vendor's dialect says of itself."""
+    """A request in a vendor's dialect: its body, and the values that money depends on."""
 
     codec: Codec
     """Of its dialect and operation."""
+    editable: EditableObject
+    """The body, of which the model, the output cap and the stream options may be changed."""
+    content_digest: bytes | None
+    """SHA-256 of the members that the cache key depends on besides the model. None: the request is not cached."""
     model: str
-    body: bytes
     is_stream: bool
     stream_options: dict[str, Any]
     output_cap: int | None
     """None: the caller sets none."""
     cap_fields: tuple[str, ...]
-    """The fields by which the caller sets it: a provider may know only some of those that its dialect has."""
+    """The fields by which the caller sets it. A provider may know only some of the fields that its dialect has."""
     choices: int
     input_tokens: int
-    """The most tokens that it will be counted as reading, but for what lies elsewhere."""
+    """The most tokens that its input is counted as, without external content."""
     has_external_content: bool
-    """It has files, or context that lies with the provider: as long as the model's window allows."""
+    """It has files, or context that is stored at the provider: as long as the model's window allows."""
     unbounded: str | None
-    """The field, if any, whose cost nobody can bound."""
+    """The field, if any, whose cost has no bound."""
     unknown: str | None
-    """The first field, if any, that the vendor's own API does not have: what another provider makes of it is open."""
+    """The first field, if any, that the vendor's own API does not have. To another provider it may mean anything."""
     response_id: str | None
-    """An earlier answer that it goes on from."""
+    """The earlier response that it continues."""
     provider_object_ref: str | None
-    """The field, if any, that names something which was made at the provider, not through the gateway."""
+    """The field, if any, that names an object at the provider, such as a file."""
 
     is_passthrough: ClassVar[bool] = True
+
+    @property
+    def body(self) -> bytes:
+        """The request as it came."""
+        return self.editable.body
 
     def check(self, codec: Codec, upstream_model: str) -> None:
         """See `RequestBody`: what it asks is between its client and its provider."""
@@ -70,14 +79,10 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         """See `RequestBody`: as it came."""
         return self
 
-    def payload(self, upstream_model: str, *, is_stream: bool) -> bytes:
+    def payload(self, upstream_model: str) -> bytes:
         """See `RequestBody`: the bytes that came, but for the provider's name of the model and a stream's usage."""
-        changes: dict[str, Any] = {}
-        if self.model != upstream_model:
-            changes["model"] = upstream_model
-        if is_stream:
-            changes |= self.codec.stream_changes(self.stream_options)
-        return rewrite(self.body, changes) if changes else self.body
+        changes = self._changes(upstream_model)
+        return self.editable.with_members(changes) if changes else self.body
 
     def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
         """See `RequestBody`."""
@@ -101,28 +106,32 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         """See `RequestBody`."""
         return self.unbounded or (None if is_builtin else self.unknown)
 
-    def with_output_cap(self, cap: int, payload: bytes, upstream_model: str) -> LoweredRequest:
+    def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
         """See `RequestBody`."""
         cap //= self.choices
-        lowered = rewrite(payload, {self.codec.cap_field(upstream_model): cap})
-        return LoweredRequest(body=self, payload=lowered, cap=cap, output_tokens=cap * self.choices)
+        changes = self._changes(upstream_model) | {self.codec.cap_field(upstream_model): cap}
+        return LoweredRequest(
+            body=self, payload=self.editable.with_members(changes), cap=cap, output_tokens=cap * self.choices
+        )
 
-    def cache_body(
-        self, payload: bytes, *, is_stream: bool, headers: Mapping[str, str] | None, query: str | None
-    ) -> bytes:
+    def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
         """See `RequestBody`: a stream is kept and replayed as it came, so that it has an entry of its own."""
-        members = msgspec.json.decode(payload)
-        if not is_stream:  # then these members change nothing
-            members = {name: members[name] for name in members if name not in ("stream", "stream_options")}
-        kept_as = "events" if is_stream else "json"
-        return canonical_body((self.codec.dialect, kept_as, headers, query)) + canonical_body(members)
+        assert self.content_digest is not None, "it was read to be cached"
+        kept_as = "events" if self.is_stream else "json"
+        return canonical_body((self.codec.dialect, kept_as, headers, query)) + self.content_digest
+
+    def _changes(self, upstream_model: str) -> dict[str, Any]:
+        changes: dict[str, Any] = {} if self.model == upstream_model else {"model": upstream_model}
+        if self.is_stream:
+            changes |= self.editable.differing(self.codec.stream_changes(self.stream_options))
+        return changes
 
 
-def read_passthrough(body: bytes, codec: Codec) -> PassthroughRequest:
-    """Read what money depends on in a request of the codec's dialect and operation.
+def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> PassthroughRequest:
+    """Read what money depends on in a request of the codec's dialect and operation, and what its cache key needs.
 
     Raises:
-        InvalidRequest: it is no JSON object, or a field that is looked at is wrong; names it.
+        InvalidRequest: it is no JSON object, or a field has a value that is not allowed; names the field.
         BodyTooLarge: it has too many values.
 
     """
@@ -140,31 +149,46 @@ def read_passthrough(body: bytes, codec: Codec) -> PassthroughRequest:
     response_id = fields.get("previous_response_id")
     if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
         raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
-    check_names(body, fields)
-    walk = _walked(fields)
+    spans = member_spans(body, decode_members(body))
+    check_names(body, fields, has_duplicates=spans is None)
+    visitor = _visited(fields)
     extra_cost_field = next(
         (name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None
-    )  # {} asks, too
+    )  # an empty object turns the feature on as well
     if extra_cost_field is None and not _only_clears(fields.get("context_management")):
         extra_cost_field = "context_management"
     named = next((name for name in EXTERNAL_CONTEXT_FIELDS[1:] if fields.get(name)), None)
     caps = _caps(fields, codec.output_caps)
+    is_stream = codec.has_streams and fields.get("stream") is True
+    stream_options = options if isinstance(options, dict) else {}
     return PassthroughRequest(
         codec=codec,
+        editable=EditableObject.of(body, spans, ("model", "stream_options", *codec.output_caps)),
+        content_digest=_content_digest(fields, codec.stream_changes(stream_options) if is_stream else None)
+        if is_cached
+        else None,
         model=model,
-        body=body,
-        is_stream=fields.get("stream") is True,
-        stream_options=options if isinstance(options, dict) else {},
+        is_stream=is_stream,
+        stream_options=stream_options,
         output_cap=max(caps.values(), default=None),
         cap_fields=tuple(caps),
         choices=_integer(fields, "n", MAX_CHOICES) or 1,
-        input_tokens=walk.tokens,
-        has_external_content=walk.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
-        unbounded=extra_cost_field or walk.extra_cost_field,
+        input_tokens=visitor.tokens,
+        has_external_content=visitor.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
+        unbounded=extra_cost_field or visitor.extra_cost_field,
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
-        provider_object_ref=named or walk.provider_object_ref,
+        provider_object_ref=named or visitor.provider_object_ref,
     )
+
+
+def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | None) -> bytes:
+    """The digest of the members as the provider is sent them, whatever their order. `stream_changes` is None if the
+    response is not streamed: then `stream` and `stream_options` change nothing.
+    """
+    ignored = ("model",) if stream_changes is not None else ("model", "stream", "stream_options")
+    members = {name: value for name, value in fields.items() if name not in ignored} | (stream_changes or {})
+    return hashlib.sha256(canonical_body(members)).digest()
 
 
 def _is_name(text: str) -> bool:
@@ -201,12 +225,12 @@ def _integer(fields: dict[str, Any], name: str, largest: int) -> int | None:
 
 
 def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
-    """The caps that are given; which of them counts is the provider's to say."""
+    """The output caps that are set. Which of them counts depends on the provider."""
     return {name: value for name in names if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
 
 
 def _only_clears(management: Any) -> bool:
-    """Whether it does no more than to leave context out: another model would be asked for a summary."""
+    """Whether all edits remove context. Others have a model write a summary, which has a price."""
     edits = management.get("edits") if isinstance(management, dict) else management
     if not edits:
         return not management or (isinstance(management, dict) and management.keys() <= {"edits"})
@@ -215,29 +239,29 @@ def _only_clears(management: Any) -> bool:
     )
 
 
-def _walked(fields: dict[str, Any]) -> TokenBoundVisitor:
-    """All that a model may be shown, and what the provider adds around it."""
-    walk = TokenBoundVisitor()
+def _visited(fields: dict[str, Any]) -> TokenBoundVisitor:
+    """Visit everything that the model may be shown, and count what the provider adds."""
+    visitor = TokenBoundVisitor()
     try:
-        _walk(fields, walk)
+        _visit(fields, visitor)
     except RecursionError:
         raise InvalidRequest("the body is nested too deeply") from None
-    return walk
+    return visitor
 
 
-def _walk(fields: dict[str, Any], walk: TokenBoundVisitor) -> None:
-    walk.tokens = TOKENS_PER_REQUEST
+def _visit(fields: dict[str, Any], visitor: TokenBoundVisitor) -> None:
+    visitor.tokens = TOKENS_PER_REQUEST
     for name, value in fields.items():
         if name in CONTENT_FIELDS and isinstance(value, list):
-            walk.tokens += TOKENS_PER_MESSAGE * len(value)
-        if name in TOOLS:
-            walk.add_tools(_list(fields, name), name)
-        elif name in SCHEMAS and value:
-            walk.tokens += TOKENS_WITH_TOOLS
-            walk.add_json(value, SCHEMA_FACTOR)
-        elif name in ("metadata", "tool_choice"):  # what is chosen is declared elsewhere
-            walk.add_json(value)
+            visitor.tokens += TOKENS_PER_MESSAGE * len(value)
+        if name in TOOL_FIELDS:
+            visitor.visit_tools(_list(fields, name), name)
+        elif name in SCHEMA_FIELDS and value:
+            visitor.tokens += TOKENS_WITH_TOOLS
+            visitor.count_json(value, SCHEMA_FACTOR)
+        elif name in ("metadata", "tool_choice"):  # a chosen tool is declared in `tools`
+            visitor.count_json(value)
         elif name == "input" and isinstance(value, list):
-            walk.add_items(value, name)
+            visitor.visit_items(value, name)
         elif name not in ("model", "stream_options"):
-            walk.add(value, name)
+            visitor.visit(value, name)

@@ -1,28 +1,87 @@
-"""Where the members of a JSON object stand in its bytes."""
+"""Where the members of a JSON object stand in its bytes, and how to change some of them.
+
+Only the members that are named are written anew; every other byte is the one that came. If a name is given twice, the
+last value counts, and the object is written anew without the space between its members.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, Struct
 
 _before_value = re.compile(rb'\s*[{,]\s*"[^"\\]*(?:\\.[^"\\]*)*"\s*:\s*').match
 """Matches the bytes between the value of a member and that of the one before."""
 
+decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+encode_value = msgspec.json.Encoder(decimal_format="number").encode
+_decode_value = msgspec.json.Decoder().decode
 
-def member_spans(body: bytes, members: Mapping[str, Raw]) -> dict[str, tuple[int, int, int]] | None:
+Spans = dict[str, tuple[int, int, int]]
+"""By name: where the member before ends, and where its own value starts and ends."""
+
+
+def member_spans(body: bytes, members: Mapping[str, Raw]) -> Spans | None:
     """The span of each member of `body`, which was decoded to `members`; None if a name is given twice.
 
-    A span is where the member before ends, and where its own value starts and ends. Of a name that is given twice the
-    decoder keeps the last value, so that an earlier one is left over.
+    Of a name that is given twice the decoder keeps the last value, so that an earlier one is left over.
     """
-    spans: dict[str, tuple[int, int, int]] = {}
+    spans: Spans = {}
     position = 0
     for name, value in members.items():
         before = _before_value(body, position)
         written = memoryview(value)
-        if before is None or not body.startswith(written, before.end()):
+        if before is None or not body.startswith(written, start := before.end()):
             return None
-        end = before.end() + len(written)
-        spans[name] = (position, before.end(), end)
+        end = start + len(written)
+        spans[name] = (position, start, end)
         position = end
     return spans if not spans or body[position:].strip() == b"}" else None
+
+
+class EditableObject(Struct, frozen=True):
+    """A JSON object whose members may be changed without parsing it again. Holds the spans of those members only."""
+
+    body: bytes
+    spans: Spans | None
+    """None: a name is given twice."""
+    end: int
+    """Where a member is added: behind the last one."""
+    is_empty: bool
+
+    @classmethod
+    def of(cls, body: bytes, spans: Spans | None, names: Collection[str]) -> "EditableObject":
+        """An object with these spans, in which the members with these names may be changed or added."""
+        if not spans:
+            return cls(body=body, spans=spans, end=body.index(b"{") + 1, is_empty=True)
+        *_, (_, _, end) = spans.values()
+        edited = {name: spans[name] for name in spans if name in names}
+        return cls(body=body, spans=edited, end=end, is_empty=False)
+
+    def with_members(self, changes: Mapping[str, Any]) -> bytes:
+        """The object with these values; those that it did not have stand behind the others."""
+        body, spans = self.body, self.spans
+        if spans is None:
+            return encode_value({**decode_members(body), **changes})
+        pieces: list[bytes] = []
+        position = 0
+        for name, (_, start, end) in spans.items():
+            if name in changes:
+                pieces += (body[position:start], encode_value(changes[name]))
+                position = end
+        pieces.append(body[position : self.end])
+        added = {name: value for name, value in changes.items() if name not in spans}
+        if added:
+            pieces += (b"" if self.is_empty else b",", encode_value(added)[1:-1])
+        return b"".join((*pieces, body[self.end :]))
+
+    def differing(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the changes that give a member another value."""
+        return {name: value for name, value in changes.items() if not self._has(name, value)}
+
+    def _has(self, name: str, value: Any) -> bool:
+        if self.spans is None or name not in self.spans:
+            return False
+        _, start, end = self.spans[name]
+        return encode_value(_decode_value(self.body[start:end])) == encode_value(value)

@@ -1,4 +1,4 @@
-"""What passes through is changed where it must be, and nowhere else."""
+"""Members of JSON are changed where they must be; every other byte stays as it came."""
 
 import json
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What a request in a vendor's dialect is bounded by: nothing that costs money, or lies elsewhere, can hide in it."""
+"""What is read of a passed-through request: nothing that costs money, or is stored elsewhere, can hide in it."""
 
 from typing import Any
 
@@ -346,3 +346,96 @@ def test_a_field_that_the_vendors_api_does_not_have_is_told() -> None:
     assert chat(temperature=1, top_k=3).unknown == "top_k"
     assert message(temperature=1, top_k=3).unknown is None
     assert read({"input": "x", "best_of": 3}, operation="embeddings").unknown == "best_of"
+
+
+ODD = b'{ "z" :1.50, "model":"m",\n "stream" : true , "messages":[ ],"metadata":{"n":1e2}}\n'
+
+
+def test_a_payload_that_need_not_change_is_the_body() -> None:
+    body = ODD.replace(b"true", b"false")
+    assert read_passthrough(body, OpenAiChat()).payload("m") is body
+
+
+def test_only_the_models_name_changes_for_the_provider() -> None:
+    body = ODD.replace(b"true", b"false")
+    assert read_passthrough(body, OpenAiChat()).payload("mine") == body.replace(b'"m"', b'"mine"')
+
+
+def test_a_stream_is_asked_for_with_its_usage() -> None:
+    payload = read_passthrough(ODD, OpenAiChat()).payload("m")
+    assert payload == ODD.replace(b"1e2}}", b'1e2},"stream_options":{"include_usage":true}}')
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        (b'{ "include_usage" : true,"x":1 }', b'{ "include_usage" : true,"x":1 }'),
+        (b'{"x":1}', b'{"x":1,"include_usage":true}'),
+        (b'{ "include_usage":1}', b'{"include_usage":true}'),
+        (b"null", b'{"include_usage":true}'),
+    ],
+)
+def test_stream_options_change_no_more_than_they_must(options: bytes, sent: bytes) -> None:
+    body = b'{"stream":true,"stream_options": %b, "model":"m"}'
+    assert read_passthrough(body % options, OpenAiChat()).payload("m") == body % sent
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"model":"m", "n":2 }', b'{"model":"m", "n":2,"max_tokens":7 }'),
+        (b'{"max_tokens" : null,"model":"m"}', b'{"max_tokens" : 7,"model":"m"}'),
+        (b'{"z":1,"model":"m","z":2}', b'{"z":2,"model":"m","max_tokens":7}'),
+    ],
+)
+def test_a_lowered_cap_joins_the_payload(body: bytes, expected: bytes) -> None:
+    request = read_passthrough(body, OpenAiChat())
+    lowered = request.with_output_cap(7 * request.choices, "m")
+    assert (lowered.payload, lowered.cap, lowered.output_tokens) == (expected, 7, 7 * request.choices)
+
+
+def test_a_lowered_stream_still_asks_for_usage() -> None:
+    request = read_passthrough(b'{"model":"x","stream":true}', OpenAiChat())
+    payload = request.payload("m")
+    assert payload == b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}'
+    assert request.with_output_cap(7, "m").payload == payload.removesuffix(b"}") + b',"max_tokens":7}'
+
+
+def digest_of(body: bytes) -> bytes:
+    digest = read_passthrough(body, OpenAiChat(), is_cached=True).content_digest
+    assert digest is not None
+    return digest
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b'{"model":"m","n":1,"user":"u"}', b'{ "user" : "u","n":1, "model":"another" }'),
+        (b'{"model":"m","stream":false}', b'{"model":"m"}'),
+        (b'{"model":"m","stream_options":{"x":1}}', b'{"model":"m"}'),
+        (b'{"model":"m","stream":true}', b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}'),
+    ],
+)
+def test_requests_that_ask_for_the_same_have_one_digest(one: bytes, other: bytes) -> None:
+    assert digest_of(one) == digest_of(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b'{"model":"m","user":"u"}', b'{"model":"m","user":"v"}'),
+        (b'{"model":"m","stream":true}', b'{"model":"m"}'),
+        (b'{"model":"m","stream":true}', b'{"model":"m","stream":true,"stream_options":{"include_obfuscation":false}}'),
+    ],
+)
+def test_requests_that_ask_for_something_else_have_another_digest(one: bytes, other: bytes) -> None:
+    assert digest_of(one) != digest_of(other)
+
+
+def test_a_request_that_is_not_cached_has_no_digest() -> None:
+    assert read_passthrough(b'{"model":"m"}', OpenAiChat()).content_digest is None
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_operation_without_streams_is_never_streamed(stream: bool) -> None:
+    assert not read({"input": "x", "stream": stream}, operation="embeddings").is_stream
