@@ -1,6 +1,6 @@
-"""What may be done with projects and keys: create, change, revoke. Used by the routes and by the shell commands.
+"""Creates, changes and revokes projects and keys. Used by the routes and by the shell commands.
 
-Each call is one append with its projection and its secrets in one transaction; then every process is told.
+Each call is one append with its projection and its secrets in one transaction; then every process is notified.
 """
 
 import os
@@ -47,7 +47,7 @@ _keys = Keys()
 
 
 class NewKey(Struct, frozen=True, kw_only=True):
-    """A key that was just issued; `text` is known here and nowhere else."""
+    """A key that was just issued; `text` is stored nowhere."""
 
     key_id: str
     text: str
@@ -92,7 +92,9 @@ class Accounts:
 
         async def store(connection: Connection) -> None:
             await connection.execute(
-                "INSERT INTO project_secrets VALUES ($1, $2)", project_id, self._vault.new_project_key(project_id)
+                "INSERT INTO project_secrets (project_id, sealed) VALUES ($1, $2)",
+                project_id,
+                self._vault.new_project_key(project_id),
             )
             await self._store_provider_keys(connection, project_id, provider_keys)
 
@@ -109,17 +111,17 @@ class Accounts:
         """
         stream = project_stream(project_id)
         version = len(await self._log.read_stream(stream))  # before what is decided on
-        known = await keys.project(self._pool, project_id)
-        if known is None:
+        current = await keys.project(self._pool, project_id)
+        if current is None:
             raise NotFound("there is no such project")
         events: tuple[Event, ...] = _provider_keys_set(provider_keys)
         before = ProjectSettingsChanged(
-            name=known.name,
-            daily_budget_nano_usd=known.daily_budget_nano_usd,
-            monthly_budget_nano_usd=known.monthly_budget_nano_usd,
-            alert_url=known.alert_url,
-            installation_daily_budget_nano_usd=known.installation_daily_budget_nano_usd,
-            cancel_on_disconnect=known.cancel_on_disconnect,
+            name=current.name,
+            daily_budget_nano_usd=current.daily_budget_nano_usd,
+            monthly_budget_nano_usd=current.monthly_budget_nano_usd,
+            alert_url=current.alert_url,
+            installation_daily_budget_nano_usd=current.installation_daily_budget_nano_usd,
+            cancel_on_disconnect=current.cancel_on_disconnect,
         )
         after = replace(before, **settings)
         if after != before:

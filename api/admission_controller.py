@@ -20,7 +20,7 @@ from infra.replies import ReplyInbox
 
 RETRY_S = 0.025
 """How often the head of a queue asks again: a hold is released a moment after its response."""
-WAITING = ("full", "busy")
+WAITING = ("budget_held", "concurrency")
 
 
 class StaleKey(Exception):

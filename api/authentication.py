@@ -77,16 +77,25 @@ class Authenticator:
         secret_hash = self._vault.api_key_hash(text)
         if secret_hash not in self._remembered and not is_well_formed(text):
             raise Unauthorized(_BAD_KEY)
-        return await self._current(secret_hash)
+        return await self.caller_with(secret_hash)
 
-    async def check_again(self, caller: Caller) -> Caller:
-        """Return the caller as its key is now: time has passed, such as that in which a body arrived.
+    async def caller_with(self, secret_hash: bytes) -> Caller:
+        """The caller whose key has this hash, as the database had it no longer ago than `MAX_AGE_S`.
 
         Raises:
             Unauthorized, Unavailable: as `authenticate`.
 
         """
-        return await self._current(caller.secret_hash)
+        remembered = self._remembered.get(secret_hash)
+        if remembered is None or time.monotonic() - remembered.read_at > MAX_AGE_S:
+            remembered = await self._look_up(secret_hash)
+        caller = remembered.caller
+        if caller is None:
+            raise Unauthorized(_BAD_KEY)
+        expires_at = caller.settings.expires_at
+        if expires_at is not None and expires_at <= datetime.now(UTC):
+            raise Unauthorized(_BAD_KEY)
+        return caller
 
     def forget_key(self, headers: Mapping[str, str]) -> None:
         """Drop what is remembered of the key that the headers carry: the next look is at the database."""
@@ -103,13 +112,8 @@ class Authenticator:
             Unauthorized, Unavailable: as `authenticate`.
 
         """
-        return _in_force((await self._read(caller.secret_hash)).caller)
-
-    async def _current(self, secret_hash: bytes) -> Caller:
-        remembered = self._remembered.get(secret_hash)
-        if remembered is None or time.monotonic() - remembered.read_at > MAX_AGE_S:
-            remembered = await self._look_up(secret_hash)
-        return _in_force(remembered.caller)
+        await self._read(caller.secret_hash)
+        return await self.caller_with(caller.secret_hash)
 
     def forget(self, project_id: str) -> None:
         """Drop what is remembered of a project's keys, and of texts that were no key; all for `INSTALLATION`."""
@@ -134,15 +138,6 @@ class Authenticator:
         remembered = _Remembered(read_at, _caller(record), record.project_id if record is not None else None)
         self._remembered[secret_hash] = remembered
         return remembered
-
-
-def _in_force(caller: Caller | None) -> Caller:
-    if caller is None:
-        raise Unauthorized(_BAD_KEY)
-    expires_at = caller.settings.expires_at
-    if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise Unauthorized(_BAD_KEY)
-    return caller
 
 
 def _caller(record: KeyRecord | None) -> Caller | None:

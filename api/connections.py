@@ -52,7 +52,7 @@ class Connections:
 
     @property
     def count(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._open)
 
     def add(self, connection: AgeingConnection, address: str) -> Admittance:

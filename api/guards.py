@@ -1,5 +1,5 @@
-"""Who may call a route: Litestar's guards, and what they leave for the handlers. The calls that a provider answers
-check their key themselves (`caller_and_body`).
+"""Litestar's guards, which decide who may call a route, and the dependency that gives a handler its caller. The calls
+that a provider answers check their key themselves (`caller_and_body`).
 
 A body may take as long as its sender likes, and a key may be revoked meanwhile. So a guard checks the key before the
 body is read and again when all of it has arrived, before Litestar decodes it.
@@ -64,7 +64,7 @@ def provide_caller(request: HttpRequest) -> Caller:
 
 
 async def has_master_key(request: HttpRequest) -> bool:
-    """Whether a request to create a project has the master key. Raises as `authorize_new_project`."""
+    """True if a request to create a project has the master key. Raises as `authorize_new_project`."""
     settings = services_of(request).settings
     is_operator = authorize_new_project(
         _peer(request), master_key=settings.master_key, keyless=settings.keyless_projects
@@ -74,7 +74,7 @@ async def has_master_key(request: HttpRequest) -> bool:
 
 
 def may_read_metrics(request: HttpRequest) -> bool:
-    """Whether `requires_metrics_access` would pass."""
+    """True if `requires_metrics_access` would pass."""
     try:
         _check_metrics(request)
     except (Unauthorized, Forbidden):

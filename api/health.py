@@ -28,7 +28,7 @@ class LiveOut(Struct):
 
 
 class ReadyOut(Struct, kw_only=True, rename="camel"):
-    """Whether requests can be served, and what stands in the way."""
+    """Readiness to serve requests, and the state of what is needed for it."""
 
     status: Literal["ok", "unavailable"]
     postgresql: State | UnsetType = UNSET
@@ -50,7 +50,7 @@ _NOT_READY = ResponseSpec(
 
 @get("/health/live", summary="Does the process answer?", operation_id="HealthLiveLive")
 async def get_live() -> LiveOut:
-    """Answer."""
+    """Return `ok`."""
     return LiveOut()
 
 
@@ -73,7 +73,7 @@ async def get_ready(request: HttpRequest, services: NamedDependency[Services]) -
 
 @get("/metrics", media_type=MediaType.TEXT, include_in_schema=False, guards=[requires_metrics_access])
 async def get_metrics(services: NamedDependency[Services]) -> Response[bytes]:
-    """Give this process's figures, and those of the database as it finds them."""
+    """Return this process's figures, and those of the database."""
     metrics = services.metrics
     for name, lag in (await lags(services.pool)).items():
         metrics.projection_lag.labels(name).set(lag)

@@ -123,13 +123,13 @@ class InferenceService:
                         assert decision.origin is not None, "a hit has an origin"
                         cached = await self._cache.load(ctx, decision.origin)
                         ctx = replace(ctx, min_created_at=None)  # if its body is gone: then a fresh response
-                    case "follow":
+                    case "coalesced":
                         assert decision.origin is not None, "there is a leader"
                         cached = await self._cache.wait_for_leader(ctx, decision.origin)
                     case _:  # another request has become the leader, or the leader has ended: decide again
                         pass
                 if cached is not None:
-                    return await self._serve_cached(ctx, cached, is_shared=decision.outcome == "follow")
+                    return await self._serve_cached(ctx, cached, is_shared=decision.outcome == "coalesced")
                 await asyncio.sleep(pause_s)
                 pause_s = min(MAX_RETRY_S, 2 * pause_s)
             raise ctx.timed_out()

@@ -1,6 +1,8 @@
-"""What this process counts for Prometheus: requests and how long they took, by route group and status. Never by key."""
+"""Figures of this process for Prometheus: requests and their durations, by route group and status. Never by key."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from infra.admission import Outcome
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GROUPS = (
@@ -14,6 +16,16 @@ _GROUPS = (
     ("/v1/models", "vendor-models"),
     ("/health", "health"),
 )
+
+REFUSAL_REASONS: dict[Outcome, str] = {
+    "rate_limit": "rate",
+    "token_limit": "tokens",
+    "concurrency": "busy",
+    "budget_held": "full",
+    "budget_spent": "spent",
+    "unpriced": "unpriced",
+}
+"""The `reason` label of `gateway_refusals_total` for each outcome of admission. Dashboards use these: they stay."""
 
 
 class Metrics:

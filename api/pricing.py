@@ -1,4 +1,4 @@
-"""Prices that the operator sets: an event each, known to every process within a second."""
+"""Prices that the operator sets: one event each, in use in every process within a second."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -35,12 +35,12 @@ class PriceAdmin:
 
 
 async def refresh_prices(pool: Pool, book: PriceBook, changed: asyncio.Event) -> None:
-    """Keep the book's overrides those of the database, for ever: at once when told, else within a second."""
+    """Refresh the book's overrides from the database until cancelled: when `changed` is set, else every second."""
     while True:
         changed.clear()
         try:
             book.set_overrides(await price_overrides(pool))
-        except Unavailable:  # the prices that are known go on; admission needs the database as well
+        except Unavailable:  # the last prices stay in use; admission needs the database as well
             await asyncio.sleep(REFRESH_S)
             continue
         try:

@@ -1,4 +1,4 @@
-"""An API process: wires its parts, serves until it is told to stop, finishes what is in flight."""
+"""An API process: wires its parts, serves until it is to stop, finishes what is in flight."""
 
 import asyncio
 import os

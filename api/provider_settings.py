@@ -1,6 +1,6 @@
 """Providers by configuration: of a project, or of the installation. Used by the routes and by the shell commands.
 
-Each call is one append, with its projection and the sealed key in one transaction; then every process is told.
+Each call is one append, with its projection and the sealed key in one transaction; then every process is notified.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,13 +23,13 @@ from infra.vault import Vault
 from projections.providers import ProviderRecord, Providers, providers_of
 
 MAX_PROVIDERS = 64
-"""Of one project, or of the installation."""
+"""The most providers of one project, or of the installation."""
 
 _providers = Providers()
 
 
 class ProviderSettings:
-    """Changes which providers can be asked. `owner` is a project's id, or `INSTALLATION`."""
+    """Adds, changes and removes providers. `owner` is a project's id, or `INSTALLATION`."""
 
     def __init__(
         self,
@@ -55,14 +55,14 @@ class ProviderSettings:
 
         """
         version = await self._version(owner, provider.name)  # before what is decided on
-        known = await providers_of(self._pool, owner)
+        current = await providers_of(self._pool, owner)
         if provider.name in BUILT_IN:
             raise InvalidRequest(
                 f"`name` {provider.name!r} is that of a built-in provider: choose another", field="name"
             )
-        if any(one.provider.name == provider.name for one in known):
+        if any(one.provider.name == provider.name for one in current):
             raise InvalidRequest(f"`name` {provider.name!r} is taken: change that provider, or remove it", field="name")
-        if len(known) >= MAX_PROVIDERS:
+        if len(current) >= MAX_PROVIDERS:
             raise InvalidRequest(f"there may be {MAX_PROVIDERS} providers: remove one first", field="name")
         return await self._configure(owner, version, provider, key, hint(key))
 
@@ -86,21 +86,21 @@ class ProviderSettings:
 
         """
         version = await self._version(owner, name)
-        known = await self.get(owner, name)
-        if base_url is not None and base_url != known.provider.base_url and key is None:
+        current = await self.get(owner, name)
+        if base_url is not None and base_url != current.provider.base_url and key is None:
             raise InvalidRequest("`apiKey` must come with another `baseUrl`", field="apiKey")
         provider = replace(
-            known.provider,
-            base_url=base_url or known.provider.base_url,
-            models=known.provider.models if models is UNSET else models,
-            replaces_builtin=known.provider.replaces_builtin if replaces_builtin is UNSET else replaces_builtin,
+            current.provider,
+            base_url=base_url or current.provider.base_url,
+            models=current.provider.models if models is UNSET else models,
+            replaces_builtin=current.provider.replaces_builtin if replaces_builtin is UNSET else replaces_builtin,
         )
         if models is not UNSET and replaces_builtin is UNSET and not provider.replaces_builtin:
             check_no_builtin_names(name, models)
-        return await self._configure(owner, version, provider, key, hint(key) if key is not None else known.hint)
+        return await self._configure(owner, version, provider, key, hint(key) if key is not None else current.hint)
 
     async def remove(self, owner: str, name: str) -> None:
-        """Ask a provider no longer.
+        """Remove a provider.
 
         Raises:
             NotFound: there is none of this name.
@@ -114,12 +114,12 @@ class ProviderSettings:
 
         await self._append(owner, version, ProviderRemoved(name=name), store)
 
-    async def every(self, owner: str) -> list[ProviderRecord]:
-        """All of them, by name."""
+    async def list_all(self, owner: str) -> list[ProviderRecord]:
+        """The owner's providers, by name."""
         return await providers_of(self._pool, owner)
 
     async def get(self, owner: str, name: str) -> ProviderRecord:
-        """One of them.
+        """A provider of the owner's.
 
         Raises:
             NotFound: there is none of this name.

@@ -1,4 +1,4 @@
-"""Whether this process can serve requests, and what stands in the way: looked up at most once a second."""
+"""Readiness of this process to serve requests, with the state of each part; looked up at most once a second."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ MAX_AGE_S = 1.0
 LOOK_TIMEOUT_S = 3.0
 REPLICAS_TIMEOUT_S = 0.5
 MAX_UNFOLDED_S = 30.0
-"""How old an event may become before it is folded: an everyday fold takes a fraction of a second."""
+"""The greatest age of an event that is not yet folded. A fold normally takes a fraction of a second."""
 
 
 class Findings(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -39,7 +39,7 @@ class Findings(Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests can be served."""
+        """True if requests can be served."""
         return (self.postgresql, self.nats, self.migrations, self.projector) == ("ok", "ok", "ok", "ok")
 
 

@@ -5,7 +5,7 @@ A refusal is counted, and remembered if it was for the rate; one for money is re
 
 from collections.abc import Callable, Mapping
 
-from api.metrics import Metrics
+from api.metrics import REFUSAL_REASONS, Metrics
 from api.rate_refusals import RateRefusals
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
@@ -34,11 +34,11 @@ class Refusals:
             return
         error = _ERRORS[decision.outcome](ctx, decision)
         error.limit_status = decision.limit_status
-        self._metrics.refusals.labels(decision.outcome).inc()
+        self._metrics.refusals.labels(REFUSAL_REASONS[decision.outcome]).inc()
         if isinstance(error, BudgetExceeded):
             assert decision.window is not None, "money refuses in a window"
             await self._recorder.record_rejected(ctx, decision.window)
-        if decision.outcome == "rate" and isinstance(error, RateLimited):
+        if decision.outcome == "rate_limit" and isinstance(error, RateLimited):
             self._rate_refusals.note(ctx.caller, error, asked_at_s)
         raise error
 
@@ -83,16 +83,16 @@ def _unbounded(ctx: RequestContext, _decision: AdmissionDecision) -> GatewayErro
 
 def _over_budget(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError:
     assert decision.window is not None, "money refuses in a window"
-    only_held = decision.outcome == "full"
+    only_held = decision.outcome == "budget_held"
     return BudgetExceeded.of(decision.window, ctx.cost.min_hold_nano_usd, only_held=only_held)
 
 
 _ERRORS: Mapping[Outcome, Callable[[RequestContext, AdmissionDecision], GatewayError]] = {
-    "rate": _rate_limited,
-    "tokens": _token_limited,
-    "busy": _too_many,
+    "rate_limit": _rate_limited,
+    "token_limit": _token_limited,
+    "concurrency": _too_many,
     "unpriced": _unbounded,
-    "full": _over_budget,
-    "spent": _over_budget,
+    "budget_held": _over_budget,
+    "budget_spent": _over_budget,
 }
 """By the outcomes that are refusals."""

@@ -113,7 +113,7 @@ async def caller_and_body(request: HttpRequest) -> tuple[Caller, bytes]:
     count_bytes(request, caller.project_id)
     services.rate_refusals.check(caller)
     body = await request.body()
-    return await services.authenticator.check_again(caller), body
+    return await services.authenticator.caller_with(caller.secret_hash), body
 
 
 def query_of(request: HttpRequest, shape: type[Shape]) -> Shape:

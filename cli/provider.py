@@ -93,7 +93,7 @@ def list_providers(project: str | None, data_dir: Path | None) -> None:
     async def run(session: AdminSession) -> None:
         owner = await _owner(session, project)
         async with session.provider_settings() as settings:
-            for record in await settings.every(owner):
+            for record in await settings.list_all(owner):
                 one = record.provider
                 shown = ", ".join(one.models) if one.models is not None else "any model"
                 click.echo(f"{one.name:<20} {one.kind:<10} {one.base_url}  …{record.hint}  {shown}")

@@ -30,7 +30,19 @@ _ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1,
 
 _encode = msgspec.json.Encoder().encode
 
-Outcome = Literal["admitted", "hit", "follow", "again", "stale", "rate", "tokens", "busy", "full", "spent", "unpriced"]
+Outcome = Literal[
+    "admitted",
+    "hit",
+    "coalesced",
+    "retry",
+    "stale",
+    "rate_limit",
+    "token_limit",
+    "concurrency",
+    "budget_held",
+    "budget_spent",
+    "unpriced",
+]
 """As `admit` in `migrations/functions/admission.sql` says."""
 
 
@@ -77,7 +89,7 @@ class AdmissionDecision(Struct, frozen=True, kw_only=True):
 
     outcome: Outcome
     origin: str | None
-    """Whose answer it is (hit), or will be (follow)."""
+    """Whose answer it is (hit), or will be (coalesced)."""
     hold_nano_usd: NanoUsd
     """Of an admitted one: less than asked for means that the answer is to be capped lower."""
     limit_status: LimitStatus
@@ -301,7 +313,7 @@ class Claims:
                 self._worker,
                 attempt.uses_installation_credential,
             )
-        if outcome == "full":
+        if outcome == "budget_exhausted":
             raise BudgetExhausted
         return (
             Claim(attempt=number, hold_nano_usd=hold_nano_usd, budget_day=budget_day) if outcome == "admitted" else None
@@ -337,9 +349,9 @@ def _decision(row: asyncpg.Record) -> AdmissionDecision:
         origin=row["origin"],
         hold_nano_usd=row["hold"],
         limit_status=LimitStatus(
-            requests=_meter(row["requests_limit"], row["requests_left"], row["requests_reset_ns"]),
-            tokens=_meter(row["tokens_limit"], row["tokens_left"], row["tokens_reset_ns"]),
-            budget_left_nano_usd=row["budget_left"],
+            requests=_meter(row["requests_limit"], row["requests_remaining"], row["requests_reset_ns"]),
+            tokens=_meter(row["tokens_limit"], row["tokens_remaining"], row["tokens_reset_ns"]),
+            budget_left_nano_usd=row["budget_remaining"],
         ),
         window=None
         if window is None

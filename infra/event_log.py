@@ -235,7 +235,11 @@ class EventLog:
         """Keep a body that no event names: a prompt too large for a message."""
         async with database_errors():
             await self._pool.execute(
-                "INSERT INTO blobs VALUES ($1, $2, $3, $4)", blob.blob_id, blob.project_id, blob.body, blob.expires_at
+                "INSERT INTO blobs (blob_id, project_id, body, expires_at) VALUES ($1, $2, $3, $4)",
+                blob.blob_id,
+                blob.project_id,
+                blob.body,
+                blob.expires_at,
             )
 
     async def close(self) -> None:

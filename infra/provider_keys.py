@@ -100,7 +100,7 @@ async def store_provider_key(
         return
     sealed = vault.seal(key.encode(), tenant=project_id, row=f"provider-key/{provider}")
     await connection.execute(
-        "INSERT INTO provider_keys VALUES ($1, $2, $3, $4) "
+        "INSERT INTO provider_keys (project_id, provider, sealed, hint) VALUES ($1, $2, $3, $4) "
         "ON CONFLICT (project_id, provider) DO UPDATE SET sealed = excluded.sealed, hint = excluded.hint",
         project_id,
         provider,

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 _SQL = Path(__file__).parent / "sql"
 _FUNCTIONS = Path(__file__).parent / "functions"
+_DROPS = Path(__file__).parent / "drop_functions.sql"
 
 
 def run_sql(name: str) -> None:
@@ -16,6 +17,7 @@ def run_sql(name: str) -> None:
 
 def run_functions(connection: Connection) -> None:
     """Replace every function by today's: they have no history of their own."""
+    run_file(connection, _DROPS)
     for file in sorted(_FUNCTIONS.glob("*.sql")):
         run_file(connection, file)
 

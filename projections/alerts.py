@@ -34,7 +34,9 @@ class Alerts:
             match stored.event:
                 case BudgetAlertRaised() as alert:
                     await connection.execute(
-                        f"INSERT INTO budget_alerts{suffix} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",  # noqa: S608 - a constant
+                        f"INSERT INTO budget_alerts{suffix} (alert, project_id, scope, scope_id, period, starts_on, "  # noqa: S608 - a constant
+                        "threshold_percent, limit_nano_usd, taken_nano_usd, raised_at) "
+                        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                         stored.stream,
                         stored.project_id,
                         alert.scope,

@@ -66,7 +66,8 @@ class Budgets:
         if sums:
             rows = sorted((*window, *amounts) for window, amounts in sums.items())
             await connection.execute(
-                f"INSERT INTO budget_balances{suffix} AS b "  # noqa: S608 - the suffix is a constant
+                f"INSERT INTO budget_balances{suffix} AS b (scope, scope_id, period, starts_on, project_id, "  # noqa: S608 - the suffix is a constant
+                "spent_nano_usd, assumed_nano_usd, overage_nano_usd) "
                 "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::date[], $5::text[], $6::bigint[], "
                 "$7::bigint[], $8::bigint[]) "
                 "ON CONFLICT (scope, scope_id, period, starts_on) DO UPDATE SET "

@@ -31,6 +31,7 @@ class Cache:
             rows = sorted(entries.values())
             await connection.execute(
                 f"INSERT INTO cache_entries{suffix} "  # noqa: S608 - the suffix is a constant
+                "(project_id, cache_key, request_id, blob_id, created_at, expires_at) "
                 "SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::timestamptz[], "
                 "$6::timestamptz[]) "
                 "ON CONFLICT (project_id, cache_key) DO UPDATE SET request_id = excluded.request_id, "

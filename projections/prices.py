@@ -24,7 +24,8 @@ class Prices:
             match stored.event:
                 case PriceSet() as event:
                     await connection.execute(
-                        f"INSERT INTO price_overrides{suffix} VALUES ($1, $2, $3, $4::text::json) "  # noqa: S608 - a constant
+                        f"INSERT INTO price_overrides{suffix} (provider, model, effective_from, prices) "  # noqa: S608 - a constant
+                        "VALUES ($1, $2, $3, $4::text::json) "
                         "ON CONFLICT (provider, model, effective_from) DO UPDATE SET prices = excluded.prices",
                         event.provider,
                         event.model,

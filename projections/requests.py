@@ -121,9 +121,10 @@ class Requests:
         if rows:
             columns = [[rows[request_id][name] for request_id in sorted(rows)] for name in _TYPES]
             selected = ", ".join(f"{name}::json" if name in _JSON else name for name in _TYPES)
+            names = ", ".join(_TYPES)
             arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_TYPES.values(), start=1))
             await connection.execute(
-                f"INSERT INTO requests{suffix} AS r SELECT {selected} FROM unnest({arrays}) AS n ({', '.join(_TYPES)}) "  # noqa: S608 - constants of this module
+                f"INSERT INTO requests{suffix} AS r ({names}) SELECT {selected} FROM unnest({arrays}) AS n ({names}) "  # noqa: S608 - constants of this module
                 f"ON CONFLICT (request_id) DO UPDATE SET {_MERGE}",
                 *columns,
             )

@@ -217,8 +217,8 @@ class Runner:
     async def _positions(self) -> dict[str, int]:
         names = [projection.name for projection in self._projections]
         await self._pool.execute(
-            "INSERT INTO projection_checkpoints SELECT name, 0 FROM unnest($1::text[]) AS n (name) "
-            "ON CONFLICT DO NOTHING",
+            "INSERT INTO projection_checkpoints (projection, position) "
+            "SELECT name, 0 FROM unnest($1::text[]) AS n (name) ON CONFLICT DO NOTHING",
             names,
         )
         rows = await self._pool.fetch("SELECT * FROM projection_checkpoints WHERE projection = ANY ($1)", names)

@@ -63,7 +63,8 @@ class Usage:
         if sums:
             rows = sorted((*key, *(added[name] for name in _SUMS)) for key, added in sums.items())
             await connection.execute(
-                f"INSERT INTO usage_daily{suffix} AS u SELECT * FROM unnest("  # noqa: S608 - constants of this module
+                f"INSERT INTO usage_daily{suffix} AS u "  # noqa: S608 - constants of this module
+                f"(project_id, day, key_id, operation, provider, model, {', '.join(_SUMS)}) SELECT * FROM unnest("
                 "$1::text[], $2::date[], $3::text[], $4::text[], $5::text[], $6::text[], "
                 + ", ".join(f"${number}::bigint[]" for number in range(7, 7 + len(_SUMS)))
                 + ") ON CONFLICT (project_id, day, key_id, operation, provider, model) DO UPDATE SET "
@@ -73,7 +74,7 @@ class Usage:
         if latencies:
             counted = sorted((*key, answers) for key, answers in latencies.items())
             await connection.execute(
-                f"INSERT INTO usage_latency{suffix} AS l "  # noqa: S608 - the suffix is a constant
+                f"INSERT INTO usage_latency{suffix} AS l (project_id, day, key_id, bucket, answers) "  # noqa: S608 - the suffix is a constant
                 "SELECT * FROM unnest($1::text[], $2::date[], $3::text[], $4::integer[], $5::bigint[]) "
                 "ON CONFLICT (project_id, day, key_id, bucket) DO UPDATE SET answers = l.answers + excluded.answers",
                 *map(list, zip(*counted, strict=True)),

@@ -36,7 +36,7 @@ class ChatBody(ChatRequest, frozen=True, kw_only=True):
     """Seconds; default 3600. An older answer is not good enough, and this one is kept as long."""
     metadata: Metadata | None = None
     stream: bool | None = None
-    """Whether the answer comes as Server-Sent Events."""
+    """If true, the answer is sent as Server-Sent Events."""
 
 
 class EmbeddingsBody(EmbeddingsRequest, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class EmbeddingsBody(EmbeddingsRequest, frozen=True, kw_only=True):
 class _DeliveryOut(Struct, kw_only=True, rename="camel"):
     usage: AnswerUsage
     cost: Decimal | None
-    """US dollars; 0 where cached; null where nobody can price the model."""
+    """US dollars; 0 where cached; null if the model has no price."""
     cached: bool
     latency_ms: int
     request_id: str

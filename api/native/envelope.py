@@ -1,4 +1,4 @@
-"""What every answer of the native surface is wrapped in: `{"success": true, "data": …}`, or the failure."""
+"""The envelope of every native answer: `{"success": true, "data": …}`, or the failure."""
 
 from typing import Any, Generic, Literal, TypeVar
 

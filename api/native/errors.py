@@ -50,7 +50,7 @@ STATUSES: dict[type[GatewayError], int] = {
     ProviderUnavailable: 502,
     ProviderLost: 502,
     ProviderTimeout: 504,
-    ClientDisconnected: 499,  # nobody is there to see it
+    ClientDisconnected: 499,  # the client has gone, so it is only counted
     Overloaded: 503,
     Unavailable: 503,
 }
@@ -100,7 +100,7 @@ def _invalid_parameter(request: HttpRequest, error: ValidationException) -> Resp
 
 
 def _http_error(request: HttpRequest, error: HTTPException) -> Response[bytes]:
-    """What Litestar itself refuses: no such route, no such method, a body above the limit."""
+    """Render Litestar's own refusals: no such route, no such method, a body above the limit."""
     code = _CODES.get(error.status_code, "INTERNAL" if error.status_code >= 500 else InvalidRequest.code)
     shown = {"code": code, "message": http_message(request, error)}
     return _render(request, error.status_code, shown, more_headers=error.headers)

@@ -29,7 +29,7 @@ class RawSchema(Schema):
 
 
 def options() -> list[Parameter | Reference]:
-    """How a request says what it wants of its delivery, on every surface."""
+    """Headers by which a request sets its delivery, on every surface."""
     ttl = {"type": "integer", "minimum": MIN_CACHE_TTL_S, "maximum": MAX_CACHE_TTL_S}
     metadata = {"type": "object", "maxProperties": MAX_METADATA_MEMBERS, "propertyNames": _METADATA_NAME}
     return [
@@ -57,13 +57,13 @@ def options() -> list[Parameter | Reference]:
 def of_answer() -> dict[str, OpenAPIHeader | Reference]:
     """Headers of every provider's answer."""
     return {
-        **every(),
+        **of_response(),
         "x-gateway-cache": _text(
             "HIT, MISS, or BYPASS where it was neither looked up nor kept", "HIT", "MISS", "BYPASS"
         ),
         "x-gateway-provider": _text("Who answered"),
         "x-gateway-model": _text("The name that the provider was called with"),
-        "x-gateway-cost-usd": _text("What it cost, in US dollars; not of a stream, nor where nobody knows the price"),
+        "x-gateway-cost-usd": _text("What it cost, in US dollars; absent for a stream, and if the model has no price"),
         "x-gateway-max-tokens": _text("The output cap, where the budget had room for no more"),
         "x-gateway-warning": _text("Why the cost is not known"),
         **_limits(),
@@ -73,11 +73,11 @@ def of_answer() -> dict[str, OpenAPIHeader | Reference]:
 def of_failure(status: str) -> dict[str, OpenAPIHeader | Reference]:
     """Headers of a failure."""
     if status in ("402", "429", "503"):
-        return {**every(), "retry-after": _text("Seconds after which the same may succeed"), **_limits()}
-    return every()
+        return {**of_response(), "retry-after": _text("Seconds after which the same may succeed"), **_limits()}
+    return of_response()
 
 
-def every() -> dict[str, OpenAPIHeader | Reference]:
+def of_response() -> dict[str, OpenAPIHeader | Reference]:
     """Headers of every response."""
     return {"x-request-id": _text("The request's id, as in the log", required=True)}
 

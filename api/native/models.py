@@ -17,7 +17,7 @@ from infra.price_book import ListedModel, PriceBook
 
 
 class ModelOut(Struct, kw_only=True, rename="camel"):
-    """A model; prices in US dollars per 1,000 tokens, null where nobody can price it."""
+    """A model; prices in US dollars per 1,000 tokens, null if it has no price."""
 
     name: str
     provider: str
@@ -42,7 +42,7 @@ HANDLERS = (list_models,)
 
 
 def usable_models(prices: PriceBook, caller: Caller) -> list[ListedModel]:
-    """The models that are known of those that a caller may use."""
+    """The listed models that a caller may use."""
     allowed = caller.settings.models
     listed = prices.listed(datetime.now(UTC), caller.providers)
     return [model for model in listed if allowed is None or model.name in allowed]

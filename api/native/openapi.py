@@ -4,7 +4,7 @@ make: msgspec's own schemas, and the failures and headers that all operations ha
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar.openapi.spec import (
@@ -17,9 +17,10 @@ from litestar.openapi.spec import (
     Schema,
     SecurityScheme,
 )
+from litestar.params import QueryParameter
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from api.native import headers
 from api.native.envelope import FailureEnvelope, Success
@@ -46,15 +47,15 @@ _FAILURES: dict[int | str, str] = {
     504: "The provider did not answer in time",
 }
 _NATIVE_FAILURES = (400, 401, 403, 404, 413, 500, 503)
-"""Of every native operation."""
+"""Statuses of every native operation."""
 _COMPLETION_FAILURES = (402, 429, "4XX", 502, 504)
-"""Beside those, of an operation that a provider answers; `4XX`: the provider's own status."""
+"""Further statuses of an operation that a provider answers; `4XX`: the provider's own status."""
 _REFERENCE = "#/components/schemas/{name}"
 
 
 class MsgspecSchemas(OpenAPISchemaPlugin):
-    """Describes structs with msgspec's schemas, because msgspec decodes and encodes them. Litestar's own would lack
-    what `extra_json_schema` says.
+    """Describes structs and whole numbers with msgspec's schemas, because msgspec decodes and encodes them.
+    Litestar's own would lack what `extra_json_schema` says, and round the bounds of numbers to floats.
     """
 
     def __init__(self, *types: Any) -> None:
@@ -62,12 +63,14 @@ class MsgspecSchemas(OpenAPISchemaPlugin):
         self._types = [FailureEnvelope, *types]
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
-        """Whether the field's type is a struct; Litestar asks."""
-        return field_definition.is_subclass_of(Struct)
+        """True for types that this plugin describes."""
+        return field_definition.is_subclass_of(Struct) or _is_whole_number(field_definition)
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:  # noqa: ARG002
-        """The schema of a struct is a reference to a component."""
+        """The schema; of a struct it is a reference to a component."""
         kind = field_definition.annotation
+        if _is_whole_number(field_definition):
+            return _number_schema(field_definition)
         if not field_definition.is_subclass_of(Success):
             self._types.append(kind)
             return _schema(kind)
@@ -86,7 +89,7 @@ class Stream:
     """Server-Sent Events, each with a `data:` line."""
 
     types: tuple[Any, ...]
-    """Of the JSON in them."""
+    """The types of the JSON in the events."""
     description: str
 
 
@@ -119,7 +122,7 @@ def complete(document: OpenAPI, schemas: MsgspecSchemas) -> None:
             assert isinstance(response, OpenAPIResponse), "written in place, never referred to"
             if status_text.startswith("2"):
                 response.description = "Success"
-                response.headers = {**headers.every(), **(response.headers or {})}
+                response.headers = {**headers.of_response(), **(response.headers or {})}
             else:
                 response.headers = headers.of_failure(status_text)
     document.components = Components(
@@ -158,8 +161,19 @@ def _success(data: RawSchema) -> RawSchema:
     )
 
 
+def _is_whole_number(field: FieldDefinition) -> bool:
+    return field.annotation is int and isinstance(field.kwarg_definition, QueryParameter)
+
+
+def _number_schema(field: FieldDefinition) -> RawSchema:
+    parameter = field.kwarg_definition
+    assert isinstance(parameter, QueryParameter), "checked by the caller"
+    schema = _schema(Annotated[int, Meta(ge=parameter.ge, le=parameter.le)])
+    return RawSchema(schema.to_schema() | {"default": field.default})
+
+
 def _stream_schema(stream: Stream) -> RawSchema:
-    """Of one event, as OpenAPI 3.2 has it for streams (`itemSchema`); 3.1 has no other place for it."""
+    """The schema of one event. OpenAPI 3.2 has `itemSchema` for it; in 3.1 it stands for the whole body."""
     named = [_schema(kind).to_schema() for kind in stream.types]
     data = {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": named}}
     return RawSchema(

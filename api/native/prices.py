@@ -1,4 +1,4 @@
-"""`/prices`: what each source says that a model costs, and the operator's own word."""
+"""`/prices`: each model's price by source; the operator may set one."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -49,7 +49,7 @@ class NewPriceBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     """A price in US dollars per 1,000 tokens; what is not given costs what plain input costs."""
 
     model: Annotated[Name, Meta(examples=["gpt-4o-mini"])]
-    """Of a provider by configuration with its name in front: `groq/llama-3.3-70b-versatile`."""
+    """A model of a provider by configuration has the provider's name in front: `groq/llama-3.3-70b-versatile`."""
     input_per_1k: DollarsPer1K
     output_per_1k: DollarsPer1K
     cached_input_per_1k: DollarsPer1K | None = None
@@ -69,7 +69,7 @@ class PriceOut(Struct, kw_only=True, rename="camel"):
 
 
 class PriceComparisonOut(Struct, kw_only=True):
-    """What each source says; null where it says nothing. `used` is what requests are costed at."""
+    """A model's price in each source; null if the source has none. Requests are costed at `used`."""
 
     model: str
     provider: str
@@ -116,7 +116,7 @@ HANDLERS = (list_prices, set_price)
 
 
 async def price_set(pool: Pool, body: NewPriceBody) -> PriceSet:
-    """The event that a call asks for.
+    """The event that a request body asks for.
 
     Raises:
         UnknownModel: no rule routes the model, and no provider by configuration has the name in front of it.

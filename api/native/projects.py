@@ -1,4 +1,4 @@
-"""`/projects`: create one, look at one's own, change it."""
+"""`/projects`: create a project, show and change the caller's own."""
 
 import base64
 from datetime import datetime
@@ -51,7 +51,7 @@ class ProjectChangeBody(Struct, frozen=True, kw_only=True, rename="camel", forbi
 
 
 class InstallationBudgetBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """What a project may take of a day under the installation's credentials; null is no limit, 0 refuses."""
+    """A project's daily budget for requests under the installation's credentials; null is no limit, 0 refuses."""
 
     installation_daily_budget: Dollars | None
 
@@ -82,7 +82,7 @@ class ProjectOut(Struct, kw_only=True, rename="camel"):
     anthropic_key: str | None
     created_at: datetime
     alert_secret: str | UnsetType = UNSET
-    """What alerts are signed with (Standard Webhooks); shown where `alertUrl` is set."""
+    """The key that signs alerts (Standard Webhooks); shown when `alertUrl` is set."""
 
 
 @post(

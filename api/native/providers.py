@@ -27,16 +27,16 @@ ListedModels = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_LIS
 
 
 class NewProviderBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """A provider to be asked by its name: any endpoint that speaks as OpenAI's or Anthropic's does."""
+    """A provider that requests name: any endpoint that speaks OpenAI's or Anthropic's API."""
 
     name: ProviderName
     kind: NamedKind
     base_url: BaseUrl
-    """What the vendor's own SDK would be given: of the kind `openai` up to and with `/v1`."""
+    """The base URL that the vendor's SDK takes; for the kind `openai` it includes `/v1`."""
     api_key: EndpointKey
     """Any text where the endpoint wants none."""
     models: ListedModels | None = None
-    """What may be asked of it, by its own names. Null: anything."""
+    """Its models that requests may use, by its own names. Null: all."""
     replaces_builtin: bool | None = None
     """Requests for those of `models` that are built-in names (`gpt-4o`) go to it without its name in front too (true),
     or to the built-in provider (false). There is no default: with such names among `models` it has to be said.
@@ -82,7 +82,7 @@ class ProviderOut(Struct, kw_only=True, rename="camel"):
 
 
 class RemovedProviderOut(Struct, kw_only=True):
-    """What was removed."""
+    """A removed provider."""
 
     name: str
 
@@ -90,15 +90,15 @@ class RemovedProviderOut(Struct, kw_only=True):
 async def add_provider(
     data: RequestBody[NewProviderBody], owner: NamedDependency[str], services: NamedDependency[Services]
 ) -> Success[ProviderOut]:
-    """Configure a provider; it can be asked as soon as the answer has come."""
+    """Configure a provider; requests can use it as soon as this call has returned."""
     return Success(data=_provider_out(await services.provider_settings.add(owner, data.provider(), data.api_key)))
 
 
 async def list_providers(
     owner: NamedDependency[str], services: NamedDependency[Services]
 ) -> Success[list[ProviderOut]]:
-    """List them, by name."""
-    return Success(data=[_provider_out(record) for record in await services.provider_settings.every(owner)])
+    """List the providers, by name."""
+    return Success(data=[_provider_out(record) for record in await services.provider_settings.list_all(owner)])
 
 
 async def change_provider(
@@ -107,7 +107,7 @@ async def change_provider(
     owner: NamedDependency[str],
     services: NamedDependency[Services],
 ) -> Success[ProviderOut]:
-    """Give it another address, key, or list of models."""
+    """Change its address, key, or list of models."""
     changed = await services.provider_settings.change(
         owner,
         name,
@@ -122,7 +122,7 @@ async def change_provider(
 async def remove_provider(
     name: FromPath[str], owner: NamedDependency[str], services: NamedDependency[Services]
 ) -> Success[RemovedProviderOut]:
-    """Ask it no longer. What it cost stays in the books."""
+    """Remove it. Its costs stay in the log."""
     await services.provider_settings.remove(owner, name)
     return Success(data=RemovedProviderOut(name=name))
 
@@ -136,7 +136,7 @@ def _installation() -> str:
 
 
 def _handlers(whose: str, operations: str) -> list[HTTPRouteHandler]:
-    """The same calls for each owner; OpenAPI tells them apart."""
+    """The calls for one owner: a project, or the installation."""
     return [
         post(summary=f"Configure a provider of {whose}", operation_id=f"{operations}Add")(add_provider),
         get(summary=f"The providers of {whose}", operation_id=f"{operations}Every")(list_providers),

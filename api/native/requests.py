@@ -1,4 +1,4 @@
-"""`/requests` and `/audit/events`: what happened, request by request and event by event."""
+"""`/requests` and `/audit/events`: the history, by request and by event."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ Moment = Annotated[str | None, QueryParameter(format="date-time")]
 
 
 class RequestsQuery(Struct, frozen=True, kw_only=True):
-    """Which requests; `before` is the last id of the page before."""
+    """Selects requests; `before` is the last id of the previous page."""
 
     key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
     status: FromQuery[Status | None] = None
@@ -40,7 +40,7 @@ class RequestsQuery(Struct, frozen=True, kw_only=True):
 
 
 class EventsQuery(Struct, frozen=True, kw_only=True):
-    """Which events; `after` is the last position of the page before."""
+    """Selects events; `after` is the last position of the previous page."""
 
     after: Annotated[int, QueryParameter(ge=0, le=2**62)] = 0
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_EVENTS_PAGE)] = 100

@@ -28,7 +28,7 @@ _decode = msgspec.json.Decoder(ChatResponse).decode
 
 
 class NativeStream:
-    """One answer's."""
+    """Streams one native answer."""
 
     def __init__(self, inference_request: InferenceRequest) -> None:
         self._inference_request = inference_request

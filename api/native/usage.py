@@ -1,4 +1,4 @@
-"""`/usage`: what was asked, what it cost, what is left. Never behind an answer already given."""
+"""`/usage`: usage, costs, and what remains of the budgets. Includes every answer that was already sent."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
@@ -34,7 +34,7 @@ class StatsQuery(Struct, frozen=True, kw_only=True):
 
 
 class CostsQuery(StatsQuery, frozen=True, kw_only=True):
-    """And what the costs are broken down by."""
+    """Adds the group by which costs are broken down."""
 
     group_by: Annotated[str, QueryParameter(name="groupBy", schema_extra={"pattern": _GROUP_BY})] = "model"
 

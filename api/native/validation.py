@@ -1,4 +1,4 @@
-"""How the native surface reads what callers send: bodies strictly, and no query parameter that a call does not have."""
+"""Strict reading of native requests: typed bodies, and only declared query parameters."""
 
 from typing import Any
 

@@ -12,8 +12,8 @@ BEGIN
         SELECT 1 FROM events WHERE stream = p_stream AND version = p_version - 1 AND position < p_position);
 END $$;
 
--- Append several commits as one batch. Each commit is a run of events that land together or not at all; a commit
--- whose stream is not at the version before its first loses alone. Returns, per commit, the position of its last event, NULL if it lost.
+-- Append several commits as one batch. The events of a commit land together or not at all. A commit whose stream is not at
+-- the version before its first event is refused alone. Returns the position of each commit's last event, NULL if refused.
 CREATE OR REPLACE FUNCTION append_events(
     p_commits integer[],        -- number of the commit that each event belongs to: 1, 1, 2, 3, 3 …
     p_streams text[], p_versions integer[], p_types text[], p_projects text[], p_at timestamptz[], p_data text[],
@@ -33,11 +33,15 @@ BEGIN
     SELECT position, digest INTO STRICT v_head, v_chain FROM log_head FOR NO KEY UPDATE;
     BEGIN                                                   -- nearly always all of them land
         v_next := sha256(v_chain || array_to_bytes(p_digests));
-        INSERT INTO events
-            SELECT v_head + i, s, v, t, p, a, d::json, g, CASE WHEN i = v_last THEN v_next END
+        INSERT INTO events (position, stream, version, type, project_id, at, data, digest, chain)
+            SELECT v_head + e.i, e.stream, e.version, e.type, e.project_id, e.at, e.data::json, e.digest,
+                   CASE WHEN e.i = v_last THEN v_next END
             FROM unnest(p_streams, p_versions, p_types, p_projects, p_at, p_data, p_digests)
-                WITH ORDINALITY AS e (s, v, t, p, a, d, g, i);
-        INSERT INTO blobs SELECT * FROM unnest(p_blob_ids, p_blob_projects, p_blob_bodies, p_blob_expires);
+                WITH ORDINALITY AS e (stream, version, type, project_id, at, data, digest, i);
+        INSERT INTO blobs (blob_id, project_id, body, expires_at)
+            SELECT b.blob_id, b.project_id, b.body, b.expires_at
+            FROM unnest(p_blob_ids, p_blob_projects, p_blob_bodies, p_blob_expires)
+                AS b (blob_id, project_id, body, expires_at);
         FOR i IN 1 .. v_last LOOP
             IF p_versions[i] > 1 AND (i = 1 OR p_commits[i] <> p_commits[i - 1])
                     AND NOT has_version_before(p_streams[i], p_versions[i], v_head + i) THEN
@@ -55,20 +59,21 @@ BEGIN
             END LOOP;
             BEGIN
                 v_next := sha256(v_chain || array_to_bytes(p_digests[v_first:v_last]));
-                INSERT INTO events
-                    SELECT v_head + i, s, v, t, p, a, d::json, g, CASE WHEN i = v_last - v_first + 1 THEN v_next END
+                INSERT INTO events (position, stream, version, type, project_id, at, data, digest, chain)
+                    SELECT v_head + e.i, e.stream, e.version, e.type, e.project_id, e.at, e.data::json, e.digest,
+                           CASE WHEN e.i = v_last - v_first + 1 THEN v_next END
                     FROM unnest(p_streams[v_first:v_last], p_versions[v_first:v_last], p_types[v_first:v_last],
                                 p_projects[v_first:v_last], p_at[v_first:v_last], p_data[v_first:v_last],
                                 p_digests[v_first:v_last])
-                        WITH ORDINALITY AS e (s, v, t, p, a, d, g, i);
+                        WITH ORDINALITY AS e (stream, version, type, project_id, at, data, digest, i);
                 IF NOT has_version_before(p_streams[v_first], p_versions[v_first], v_head + 1) THEN
                     RAISE unique_violation;
                 END IF;
-                INSERT INTO blobs
-                    SELECT b, p, y, x
+                INSERT INTO blobs (blob_id, project_id, body, expires_at)
+                    SELECT b.blob_id, b.project_id, b.body, b.expires_at
                     FROM unnest(p_blob_commits, p_blob_ids, p_blob_projects, p_blob_bodies, p_blob_expires)
-                        AS n (c_of, b, p, y, x)
-                    WHERE c_of = c;
+                        AS b (commit, blob_id, project_id, body, expires_at)
+                    WHERE b.commit = c;
                 v_head := v_head + v_last - v_first + 1;
                 v_chain := v_next;
                 v_result[c] := v_head;

@@ -55,7 +55,7 @@ async def test_of_a_burst_exactly_the_rate_limit_passes(
     key = await ledger.new_key(project, rate_limit=60)
     asks = [ask(attempt(project, key)) for _ in range(200)]
     found = await outcomes(processes, list(asks))
-    assert found == {"admitted": 60, "rate": 140}
+    assert found == {"admitted": 60, "rate_limit": 140}
 
 
 async def test_a_limit_is_refilled_with_time_and_says_when(ledger: RealLedger, database_url: str, project: str) -> None:
@@ -65,10 +65,10 @@ async def test_a_limit_is_refilled_with_time_and_says_when(ledger: RealLedger, d
     admitted = [await admission.admit(ask(attempt(project, key))) for _ in range(6)]
     assert [one.limit_status.requests.remaining for one in admitted if one.limit_status.requests] == [5, 4, 3, 2, 1, 0]
     refused = await admission.admit(ask(attempt(project, key)))
-    assert (refused.outcome, refused.retry_after_ns) == ("rate", 10 * NANO_PER_S)
+    assert (refused.outcome, refused.retry_after_ns) == ("rate_limit", 10 * NANO_PER_S)
     now += timedelta(seconds=10)
     assert (await admission.admit(ask(attempt(project, key)))).outcome == "admitted"
-    assert (await admission.admit(ask(attempt(project, key)))).outcome == "rate"
+    assert (await admission.admit(ask(attempt(project, key)))).outcome == "rate_limit"
     await admission.close()
 
 
@@ -81,7 +81,7 @@ async def test_answers_at_hand_count_toward_the_rate_hold_nothing_and_are_logged
     asks = [ask(one, hold=1_000, served=served) for one, served in zip(made, given, strict=True)]
     asks.insert(1, ask(attempt(project, key), hold=10))
     decisions = await asyncio.gather(*map(ledger.admission.admit, asks))
-    assert [one.outcome for one in decisions] == ["hit", "admitted", "hit", "rate", "rate"]
+    assert [one.outcome for one in decisions] == ["hit", "admitted", "hit", "rate_limit", "rate_limit"]
     assert [one.hold_nano_usd for one in decisions] == [0, 10, 0, 0, 0]
     assert await ledger.held(key) == 10
     logged = await ledger.log.read_selected(Selection(type="RequestServedFromCache"), after=0, limit=10)
@@ -132,7 +132,7 @@ def giving(made: Attempt) -> Commit:
 async def test_budgets_are_never_passed_together(ledger: RealLedger, processes: list[Admission], project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
     found = await outcomes(processes, [ask(attempt(project, key), hold=7) for _ in range(400)])
-    assert found == {"admitted": 1_000 // 7, "full": 400 - 1_000 // 7}
+    assert found == {"admitted": 1_000 // 7, "budget_held": 400 - 1_000 // 7}
     assert await ledger.held(key) == 7 * (1_000 // 7)
 
 
@@ -142,7 +142,7 @@ async def test_a_projects_budget_is_shared_by_its_keys(
     await ledger.accounts.change_project(project, settings={"monthly_budget_nano_usd": 50}, provider_keys={})
     keys = [await ledger.new_key(project) for _ in range(5)]
     found = await outcomes(processes, [ask(attempt(project, keys[n % 5]), hold=1) for n in range(100)])
-    assert found == {"admitted": 50, "full": 50}
+    assert found == {"admitted": 50, "budget_held": 50}
 
 
 async def test_what_is_spent_refuses_at_once_and_what_is_held_asks_to_wait(ledger: RealLedger, project: str) -> None:
@@ -150,11 +150,11 @@ async def test_what_is_spent_refuses_at_once_and_what_is_held_asks_to_wait(ledge
     first = attempt(project, key)
     await ledger.admission.admit(ask(first, hold=60))
     waiting = await ledger.admission.admit(ask(attempt(project, key), hold=50))
-    assert (waiting.outcome, waiting.window and waiting.window.held_nano_usd) == ("full", 60)
+    assert (waiting.outcome, waiting.window and waiting.window.held_nano_usd) == ("budget_held", 60)
     await ledger.append(first, 0, completed(first), cost(first, 55, hold=60, day=today()))
     await ledger.fold()
     refused = await ledger.admission.admit(ask(attempt(project, key), hold=50))
-    assert (refused.outcome, refused.window and refused.window.taken_nano_usd) == ("spent", 55)
+    assert (refused.outcome, refused.window and refused.window.taken_nano_usd) == ("budget_spent", 55)
     assert (await ledger.admission.admit(ask(attempt(project, key), hold=45))).outcome == "admitted"
 
 
@@ -162,7 +162,7 @@ async def test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger: RealL
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     await ledger.admission.admit(ask(attempt(project, key), hold=40))
     patient = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20)
-    assert (await ledger.admission.admit(patient)).outcome == "full"
+    assert (await ledger.admission.admit(patient)).outcome == "budget_held"
     final = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20, accept_lower_hold=True)
     lowered = await ledger.admission.admit(final)
     assert (lowered.outcome, lowered.hold_nano_usd) == ("admitted", 60)
@@ -174,7 +174,7 @@ async def test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger: RealL
 
 async def test_a_budget_of_zero_blocks_even_what_is_free(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, monthly_budget_nano_usd=0)
-    assert (await ledger.admission.admit(ask(attempt(project, key), hold=0))).outcome == "spent"
+    assert (await ledger.admission.admit(ask(attempt(project, key), hold=0))).outcome == "budget_spent"
 
 
 async def test_what_nobody_can_price_is_refused_only_to_a_budget(ledger: RealLedger, project: str) -> None:
@@ -188,7 +188,7 @@ async def test_no_more_requests_are_in_flight_than_may_be(
 ) -> None:
     key = await ledger.new_key(project, concurrency_limit=3)
     found = await outcomes(processes, [ask(attempt(project, key)) for _ in range(20)])
-    assert found == {"admitted": 3, "busy": 17}
+    assert found == {"admitted": 3, "concurrency": 17}
 
 
 async def test_equal_questions_have_one_leader_over_all_processes(
@@ -201,7 +201,7 @@ async def test_equal_questions_have_one_leader_over_all_processes(
         one.attempt.identity.request_id for one, d in zip(asks, decisions, strict=True) if d.outcome == "admitted"
     ]
     assert len(leaders) == 1
-    assert {d.origin for d in decisions if d.outcome == "follow"} <= set(leaders)
+    assert {d.origin for d in decisions if d.outcome == "coalesced"} <= set(leaders)
     assert await ledger.held(key) == 5
 
 
@@ -263,7 +263,7 @@ async def test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(le
     assert await ledger.claims.admit_next(wanted, 2, 2, 40, today()) is not None  # type: ignore[arg-type]
     assert await ledger.held(key) == 80
     follower = await ledger.admission.admit(ask(attempt(project, key, cache_key=KEY), hold=40))
-    assert (follower.outcome, follower.origin) == ("follow", wanted.identity.request_id)
+    assert (follower.outcome, follower.origin) == ("coalesced", wanted.identity.request_id)
     assert await ledger.claims.admit_next(wanted, 2, 3, 40, today()) is None  # type: ignore[arg-type]
     assert await ledger.claims.admit_next(wanted, 3, 1, 40, today()) is None  # type: ignore[arg-type]
     with pytest.raises(BudgetExhausted):
@@ -302,11 +302,11 @@ async def test_tokens_are_settled_with_the_true_number(ledger: RealLedger, proje
     decision = await ledger.admission.admit(ask(first, token_bound=900))
     assert decision.limit_status.tokens is not None
     assert decision.limit_status.tokens.remaining <= 100
-    assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=200))).outcome == "tokens"
+    assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=200))).outcome == "token_limit"
     await ledger.append(first, 0, completed(first), cost(first, 0, hold=0, day=today(), tokens=100))
     await ledger.fold()
     assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=850))).outcome == "admitted"
-    assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=1_001))).outcome == "tokens"
+    assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=1_001))).outcome == "token_limit"
 
 
 async def test_a_late_true_cost_replaces_the_assumed_one_and_releases_nothing_again(

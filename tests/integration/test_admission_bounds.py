@@ -9,6 +9,7 @@ from domain.estimate import MAX_HOLD
 from domain.events import KeySettings
 from domain.tokens import MAX_TOKENS
 from infra.admission import Attempt
+from infra.database import HeldConnection
 from tests.integration.ledger import RealLedger, ask, attempt, cost, lost
 from tests.integration.test_admission import giving
 
@@ -37,7 +38,7 @@ async def test_tokens_that_never_fit_are_refused_beside_those_that_do(ledger: Re
         ledger.admission.admit(ask(attempt(project, hostile), token_bound=MAX_TOKENS * 1_000)),
         ledger.admission.admit(ask(attempt(project, bystander), token_bound=10)),
     )
-    assert (refused.outcome, admitted.outcome) == ("tokens", "admitted")
+    assert (refused.outcome, admitted.outcome) == ("token_limit", "admitted")
     assert refused.retry_after_ns is not None
     assert 0 < refused.retry_after_ns <= 2 * 60 * 10**9
 
@@ -53,7 +54,7 @@ async def test_a_token_limit_that_falls_while_a_call_is_under_way_settles(
     await settled(ledger, made, used)
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 0
     decision = await ledger.admission.admit(ask(attempt(project, key), token_bound=1))
-    assert decision.outcome == ("tokens" if used else "admitted")
+    assert decision.outcome == ("token_limit" if used else "admitted")
     if used:
         assert decision.retry_after_ns is not None
         assert decision.retry_after_ns <= (24 * 60 + 2) * 60 * 10**9
@@ -88,7 +89,7 @@ async def test_sums_beyond_bigint_refuse_and_leave_others_alone(ledger: RealLedg
         ledger.admission.admit(ask(attempt(project, key), hold=1)),
         ledger.admission.admit(ask(attempt(other, bystander), hold=1)),
     )
-    assert (refused.outcome, admitted.outcome) == ("spent", "admitted")
+    assert (refused.outcome, admitted.outcome) == ("budget_spent", "admitted")
 
 
 async def test_the_largest_holds_of_a_whole_batch_add_up(ledger: RealLedger, project: str) -> None:
@@ -106,7 +107,7 @@ async def test_a_refused_answer_at_hand_is_refused_alone_in_its_batch_too(ledger
     for _ in range(2):
         made = attempt(project, key)
         outcomes.append((await ledger.admission.admit(ask(made, served=giving(made)))).outcome)
-    assert outcomes == ["hit", "rate"]
+    assert outcomes == ["hit", "rate_limit"]
 
 
 async def test_a_key_that_was_revoked_since_it_was_looked_at_is_stale(ledger: RealLedger, project: str) -> None:
@@ -146,3 +147,17 @@ async def test_a_lost_attempt_counts_its_largest_hold(ledger: RealLedger, projec
     await ledger.append(made, 0, lost(made, hold=MAX_HOLD, day=today()))
     await ledger.fold()
     assert await ledger.balance(key) == (0, MAX_HOLD)
+
+
+async def test_usage_is_read_by_account_though_the_plan_was_made_while_the_tables_were_empty(database_url: str) -> None:
+    connection = HeldConnection(database_url, name="tests")
+    try:
+        rows = await connection.fetch(
+            "EXPLAIN SELECT * FROM account_usage(ARRAY['key'], ARRAY['key_1'], ARRAY[true], current_date)"
+        )
+    finally:
+        await connection.close()
+    plan = "\n".join(row[0] for row in rows)
+    assert "budget_balances_pkey" in plan
+    assert "budget_balances_by_start" not in plan
+    assert "Seq Scan" not in plan

@@ -47,7 +47,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     held = shared(project, first)
     assert (await ledger.admission.admit(ask(held, hold=60))).outcome == "admitted"
     waiting = await ledger.admission.admit(ask(shared(project, second), hold=60))
-    assert (waiting.outcome, waiting.window and waiting.window.name) == ("full", INSTALLATION_WINDOW)
+    assert (waiting.outcome, waiting.window and waiting.window.name) == ("budget_held", INSTALLATION_WINDOW)
     assert await ledger.claims.claim(held.identity.request_id, 1)
     today = datetime.now(UTC).date()
     with pytest.raises(BudgetExhausted):
@@ -55,7 +55,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     await ledger.append(held, 0, cost(held, 60, hold=60, day=today))
     await ledger.fold()
     refused = await ledger.admission.admit(ask(shared(project, second), hold=60))
-    assert refused.outcome == "spent"
+    assert refused.outcome == "budget_spent"
     assert refused.window is not None
     assert (refused.window.name, refused.window.limit_nano_usd, refused.window.taken_nano_usd) == (
         INSTALLATION_WINDOW,

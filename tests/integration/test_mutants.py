@@ -12,37 +12,48 @@ from tests.integration.test_admission import processes, project, today
 __all__ = ["processes", "project"]  # fixtures
 
 MUTANTS = {
-    "holds nothing": ("admit", "v_shared, v_granted, p_tokens", "v_shared, p_first::bigint[], p_tokens", "overspend"),
+    "holds nothing": (
+        "insert_admitted",
+        "p_decisions.cache_keys, p_decisions.holds, p_token_bounds",
+        "p_decisions.cache_keys, p_keys::bigint[], p_token_bounds",
+        "overspend",
+    ),
     "forgets what it has just held": (
-        "admit",
-        "v_day_held[v_key] := v_day_held[v_key] + v_granted[i];",
+        "decide",
+        "batch_holds[v_key] := batch_holds[v_key] + holds[i];",
         "",
         "overspend",
     ),
     "forgets what is assumed": (
-        "taken_of",
+        "account_usage",
         "d.spent_nano_usd::numeric + d.assumed_nano_usd",
         "d.spent_nano_usd",
         "assumed",
     ),
-    "shares a lowered answer": ("admit", "v_shared[i] := NULL;", "", "lowered"),
+    "shares a lowered answer": ("decide", "cache_keys[i] := NULL;", "", "lowered"),
+    "admits what costs nothing to a budget of zero": ("load_accounts", "bigint := -1;", "bigint := NULL;", "zero"),
     "claims what is claimed": ("claim", "AND f.delivery IS NULL", "", "claim"),
     "makes the next attempt without room": ("admit_next", "p_hold > v_free", "false", "next"),
     "releases every attempt of a request": ("settle", "AND f.attempt = e.a", "", "release"),
-    "does not settle tokens": ("settle", "s.more * (", "0 * (", "tokens"),
+    "does not settle tokens": ("settle", "s.more * emission", "0 * emission", "tokens"),
     "forgets the installation's window": (
-        "admit",
-        "THEN v_installation[v_project] END",
-        "THEN NULL::bigint END",
+        "decide",
+        "WHEN p_uses_installation[i]",
+        "WHEN false",
         "installation",
     ),
     "makes the next attempt without the installation's room": (
         "admit_next",
-        "THEN l.installation END",
+        "THEN l.installation_daily END",
         "THEN NULL::bigint END",
         "installation",
     ),
-    "lets one more pass": ("admit", "> v_step * v_rate[v_key] THEN", "> v_step * (v_rate[v_key] + 1) THEN", "rate"),
+    "lets one more pass": (
+        "check_keys",
+        "- v_interval_ns * v_limits[v_key];",
+        "- v_interval_ns * (v_limits[v_key] + 1);",
+        "rate",
+    ),
 }
 
 
@@ -55,6 +66,8 @@ async def check(promise: str, ledger: RealLedger, processes: list[Admission], pr
             await assumed_cost_is_taken(ledger, project)
         case "lowered":
             await promises.test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger, project)
+        case "zero":
+            await promises.test_a_budget_of_zero_blocks_even_what_is_free(ledger, project)
         case "claim":
             await promises.test_an_attempt_is_claimed_once(url, ledger, project)
         case "next":
@@ -75,7 +88,7 @@ async def assumed_cost_is_taken(ledger: RealLedger, project: str) -> None:
     await ledger.admission.admit(ask(first, hold=60))
     await ledger.append(first, 0, lost(first, hold=60, day=today()))
     await ledger.fold()
-    assert (await ledger.admission.admit(ask(attempt(project, key), hold=50))).outcome == "spent"
+    assert (await ledger.admission.admit(ask(attempt(project, key), hold=50))).outcome == "budget_spent"
 
 
 async def an_outcome_releases_its_own_attempt_only(ledger: RealLedger, project: str) -> None:

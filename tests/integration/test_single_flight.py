@@ -90,7 +90,7 @@ async def test_of_equal_questions_in_a_batch_the_first_leads_and_all_others_foll
     decisions = await decide(ledger.admission, *made)
     assert [(one.outcome, one.origin) for one in decisions] == [
         ("admitted", None),
-        *[("follow", made[0].identity.request_id)] * 49,
+        *[("coalesced", made[0].identity.request_id)] * 49,
     ]
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 1
 
@@ -103,9 +103,9 @@ async def test_over_two_processes_at_once_one_leads_and_all_others_come_to_follo
     decisions = dict(zip((*mine, *theirs), (*found[0], *found[1]), strict=True))
     leaders = [made for made, decision in decisions.items() if decision.outcome == "admitted"]
     assert [leader.identity.request_id for leader in leaders] == [await account.leader()]
-    again = await decide(ledger.admission, *(made for made, one in decisions.items() if one.outcome == "again"))
-    following = [one for one in (*decisions.values(), *again) if one.outcome not in ("admitted", "again")]
-    assert [(one.outcome, one.origin) for one in following] == [("follow", leaders[0].identity.request_id)] * 99
+    again = await decide(ledger.admission, *(made for made, one in decisions.items() if one.outcome == "retry"))
+    following = [one for one in (*decisions.values(), *again) if one.outcome not in ("admitted", "retry")]
+    assert [(one.outcome, one.origin) for one in following] == [("coalesced", leaders[0].identity.request_id)] * 99
 
 
 async def test_equal_questions_follow_a_leader_from_before_their_batch_whatever_else_is_in_it(
@@ -115,7 +115,7 @@ async def test_equal_questions_follow_a_leader_from_before_their_batch_whatever_
     decisions = await decide(ledger.admission, account.attempt(None), *(account.attempt() for _ in range(3)))
     assert [(one.outcome, one.origin) for one in decisions] == [
         ("admitted", None),
-        *[("follow", leader.identity.request_id)] * 3,
+        *[("coalesced", leader.identity.request_id)] * 3,
     ]
 
 
@@ -128,7 +128,7 @@ async def test_one_who_wants_a_fresh_answer_is_not_kept_waiting_by_an_equal_hit(
         ledger.admission.admit(ask(leading := account.attempt())),
         ledger.admission.admit(ask(account.attempt())),
     )
-    assert [hit.outcome, fresh.outcome, behind.outcome] == ["hit", "admitted", "follow"]
+    assert [hit.outcome, fresh.outcome, behind.outcome] == ["hit", "admitted", "coalesced"]
     assert behind.origin == leading.identity.request_id
 
 
@@ -138,7 +138,7 @@ async def test_one_who_can_pay_leads_although_an_equal_question_before_it_could_
     poor = Account(ledger, account.project_id, await ledger.new_key(account.project_id, daily_budget_nano_usd=5))
     made = [poor.attempt(), account.attempt(), poor.attempt()]
     refused, leads, follows = await asyncio.gather(*(ledger.admission.admit(ask(one, hold=10)) for one in made))
-    assert [refused.outcome, leads.outcome, follows.outcome] == ["spent", "admitted", "follow"]
+    assert [refused.outcome, leads.outcome, follows.outcome] == ["budget_spent", "admitted", "coalesced"]
     assert follows.origin == made[1].identity.request_id
 
 
@@ -150,8 +150,8 @@ async def test_projects_and_questions_share_no_lead(ledger: RealLedger, account:
         ("admitted", None),
         ("admitted", None),
         ("admitted", None),
-        ("follow", made[1].identity.request_id),
-        ("follow", made[0].identity.request_id),
+        ("coalesced", made[1].identity.request_id),
+        ("coalesced", made[0].identity.request_id),
     ]
     newcomer = await new_account(ledger)
     assert [one.outcome for one in await decide(ledger.admission, newcomer.attempt())] == ["admitted"]
@@ -198,7 +198,7 @@ async def test_an_answer_is_preferred_to_following(ledger: RealLedger, account: 
     (hit,) = await decide(ledger.admission, account.attempt(), min_created_at=NOW)
     (follow,) = await decide(ledger.admission, account.attempt(), min_created_at=None)
     assert (hit.outcome, hit.origin) == ("hit", "req_origin")
-    assert (follow.outcome, follow.origin) == ("follow", leader.identity.request_id)
+    assert (follow.outcome, follow.origin) == ("coalesced", leader.identity.request_id)
 
 
 async def test_who_loses_the_race_for_the_lead_asks_again_and_then_follows(
@@ -210,9 +210,9 @@ async def test_who_loses_the_race_for_the_lead_asks_again_and_then_follows(
             await lead(other, faster)
             or_disconnect = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
             await who_waits_for(other)
-        assert [one.outcome for one in await or_disconnect] == ["again", "again"]
+        assert [one.outcome for one in await or_disconnect] == ["retry", "retry"]
     followed = await decide(ledger.admission, *slower, min_created_at=NOW)
-    assert [(one.outcome, one.origin) for one in followed] == [("follow", faster.identity.request_id)] * 2
+    assert [(one.outcome, one.origin) for one in followed] == [("coalesced", faster.identity.request_id)] * 2
     assert await ledger.claims.in_flight(slower[0].identity.request_id) == []
 
 
@@ -241,13 +241,13 @@ async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_f
             await account.remember(faster.identity.request_id, other)
             await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
         decisions = await or_disconnect
-    assert [one.outcome for one in decisions] == ["hit", "again"]
+    assert [one.outcome for one in decisions] == ["hit", "retry"]
     assert decisions[0].origin == faster.identity.request_id
     assert [one.outcome for one in await decide(ledger.admission, slower[1], min_created_at=NOW)] == ["hit"]
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 0
 
 
-@pytest.mark.parametrize("is_answered", [False, True], ids=["again", "hit"])
+@pytest.mark.parametrize("is_answered", [False, True], ids=["retry", "hit"])
 async def test_who_loses_the_race_for_the_lead_is_charged_for_nothing(
     ledger: RealLedger, account: Account, is_answered: bool
 ) -> None:
@@ -265,7 +265,7 @@ async def test_who_loses_the_race_for_the_lead_is_charged_for_nothing(
                 await account.remember(faster.identity.request_id, other)
                 await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
         decision = await or_disconnect
-    assert decision.outcome == ("hit" if is_answered else "again")
+    assert decision.outcome == ("hit" if is_answered else "retry")
     assert decision.limit_status.tokens is not None
     assert (decision.limit_status.tokens.remaining, decision.limit_status.budget_left_nano_usd) == (1000, 100)
     another = ask(account.attempt(ANOTHER), hold=60, token_bound=900)
@@ -368,7 +368,7 @@ async def test_the_lead_outlives_the_attempt_that_had_it(ledger: RealLedger, acc
     assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)
     await settle(ledger, made, 1)
     (follow,) = await decide(ledger.admission, account.attempt())
-    assert (follow.outcome, follow.origin) == ("follow", made.identity.request_id)
+    assert (follow.outcome, follow.origin) == ("coalesced", made.identity.request_id)
     await settle(ledger, made, 2)
     assert [one.outcome for one in await decide(ledger.admission, account.attempt())] == ["admitted"]
 

@@ -106,7 +106,7 @@ class FlightMachine(RuleBasedStateMachine):
         for one in leaders:
             self._note(one, decisions.pop(one))
         for one, decision in decisions.items():
-            if decision.outcome != "again":
+            if decision.outcome != "retry":
                 assert (decision.outcome, decision.origin) == self._expected(one, is_fresh)
 
     @precondition(lambda self: self.flights)
@@ -230,7 +230,7 @@ class FlightMachine(RuleBasedStateMachine):
         if answered_at is not None and not is_fresh and answered_at + TTL > self.clock.now:
             return "hit", origin
         if question in self.leads:
-            return "follow", self.leads[question][0].made.identity.request_id
+            return "coalesced", self.leads[question][0].made.identity.request_id
         return "admitted", None
 
     def _note(self, made: Attempt, decision: AdmissionDecision) -> None:

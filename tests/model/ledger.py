@@ -84,7 +84,7 @@ class Ledger:
         key = self.keys[asked.key]
         limits = key.limits
         if limits.requests is not None and not key.requests.take(limits.requests, 1, now_ns):
-            return "rate", 0
+            return "rate_limit", 0
         granted = asked.hold
         windows = [window for account in (key, self.project) for window in self._windows(account, today)]
         if windows:
@@ -92,15 +92,15 @@ class Ledger:
             free = min(limit - taken - held for limit, taken, held in windows)
             is_blocked = any(limit == 0 for limit, _, _ in windows)
             if is_blocked or (granted > free and asked.floor > fits):
-                return "spent", 0
+                return "budget_spent", 0
             if granted > free:
                 if asked.floor > free or (free < fits and not asked.accept_lower_hold):
-                    return "full", 0
+                    return "budget_held", 0
                 granted = free
         if limits.concurrency is not None and self.in_flight(asked.key) >= limits.concurrency:
-            return "busy", 0
+            return "concurrency", 0
         if limits.tokens is not None and not key.tokens.take(limits.tokens, asked.tokens, now_ns):
-            return "tokens", 0
+            return "token_limit", 0
         self.rows[asked.request_id] = Row(asked.key, granted, asked.tokens, today)
         return "admitted", granted
 

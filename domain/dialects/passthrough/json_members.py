@@ -55,7 +55,7 @@ class EditableObject(Struct, frozen=True):
         """An object with these spans, in which the members with these names may be changed or added."""
         if not spans:
             return cls(body=body, spans=spans, end=body.index(b"{") + 1, is_empty=True)
-        *_, (_, _, end) = spans.values()
+        _, _, end = next(reversed(spans.values()))
         edited = {name: spans[name] for name in spans if name in names}
         return cls(body=body, spans=edited, end=end, is_empty=False)
 

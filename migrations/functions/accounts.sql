@@ -1,0 +1,160 @@
+-- Limits of keys and projects, and what counts against them. See infra/admission.py.
+--
+-- Plans are made once for each connection, perhaps while a table is empty, and kept. OFFSET 0 in these files keeps the
+-- planner from joining the other way round, which would read the whole table for ever after.
+
+-- A rate limit is a generic cell rate algorithm (GCRA). This is the time in which one more unit becomes available.
+CREATE OR REPLACE FUNCTION emission_interval_ns(p_per_minute bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT (60000000000 + p_per_minute - 1) / p_per_minute
+$$;
+
+-- Nanoseconds since 1970, at the precision of a timestamp.
+CREATE OR REPLACE FUNCTION epoch_ns(p_at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT (extract(epoch FROM p_at) * 1000000)::bigint * 1000
+$$;
+
+-- The limits of each account; NULL: none. A key has its own windows; its project's apply to all keys together. A project
+-- may have one more daily window, for requests under the installation's credentials. `has_limits`: any limit;
+-- `needs_usage`: one that depends on spending or on requests in flight. Of a key also the version of its stream, and when
+-- it ends.
+CREATE OR REPLACE FUNCTION account_limits(p_scopes text[], p_ids text[])
+RETURNS TABLE (
+    account bigint, daily bigint, monthly bigint, installation_daily bigint, requests bigint, tokens bigint,
+    concurrency bigint, has_limits boolean, needs_usage boolean, version integer, ends_at timestamptz
+) LANGUAGE sql STABLE AS $$
+    SELECT a.i, l.daily, l.monthly, p.installation_daily_budget_nano_usd,
+           k.rate_limit, k.token_limit, k.concurrency_limit,
+           coalesce(l.daily, l.monthly, p.installation_daily_budget_nano_usd,
+                    k.rate_limit, k.token_limit, k.concurrency_limit) IS NOT NULL,
+           coalesce(l.daily, l.monthly, p.installation_daily_budget_nano_usd, k.concurrency_limit) IS NOT NULL,
+           k.version, least(k.revoked_at, k.expires_at)
+    FROM unnest(p_scopes, p_ids) WITH ORDINALITY AS a (scope, id, i)
+    LEFT JOIN LATERAL (SELECT * FROM api_keys o WHERE a.scope = 'key' AND o.key_id = a.id OFFSET 0) AS k ON true
+    LEFT JOIN LATERAL (
+        SELECT * FROM projects o WHERE a.scope = 'project' AND o.project_id = a.id OFFSET 0
+    ) AS p ON true
+    CROSS JOIN LATERAL (
+        SELECT coalesce(k.daily_budget_nano_usd, p.daily_budget_nano_usd) AS daily,
+               coalesce(k.monthly_budget_nano_usd, p.monthly_budget_nano_usd) AS monthly
+    ) AS l
+$$;
+
+-- A sum of money, at most 2 * 10^18: that is above every budget, and two of them together still fit into a bigint.
+CREATE OR REPLACE FUNCTION within_bigint(p_nano_usd numeric) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT least(coalesce(p_nano_usd, 0), 2000000000000000000)::bigint
+$$;
+
+-- What counts against the windows of each account on a day: `taken` is spent and assumed, from the projection; `held` is
+-- summed over the rows in flight. Zeros for an account that is not `needed`. One statement, so one snapshot: the projector
+-- counts a cost and deletes its row in one transaction. A balance is compared as a row, which only the primary key serves:
+-- the index by day would read every account's.
+CREATE OR REPLACE FUNCTION account_usage(p_scopes text[], p_ids text[], p_needed boolean[], p_day date)
+RETURNS TABLE (
+    account bigint, day_taken bigint, month_taken bigint, day_held bigint, month_held bigint, requests_in_flight bigint
+) LANGUAGE sql STABLE AS $$
+    SELECT a.i,
+           within_bigint((
+               SELECT d.spent_nano_usd::numeric + d.assumed_nano_usd FROM budget_balances d
+               WHERE a.needed AND (d.scope, d.scope_id, d.period, d.starts_on) >= (a.scope, a.id, 'day', p_day)
+                 AND (d.scope, d.scope_id, d.period, d.starts_on) <= (a.scope, a.id, 'day', p_day))),
+           within_bigint((
+               SELECT m.spent_nano_usd::numeric + m.assumed_nano_usd FROM budget_balances m
+               WHERE a.needed AND (m.scope, m.scope_id, m.period, m.starts_on) >= (a.scope, a.id, 'month', month.first_day)
+                 AND (m.scope, m.scope_id, m.period, m.starts_on) <= (a.scope, a.id, 'month', month.first_day))),
+           within_bigint(f.of_day), within_bigint(f.of_month), f.requests
+    FROM unnest(p_scopes, p_ids, p_needed) WITH ORDINALITY AS a (scope, id, needed, i)
+    CROSS JOIN LATERAL (SELECT date_trunc('month', p_day::timestamp)::date AS first_day) AS month
+    CROSS JOIN LATERAL (
+        SELECT sum(h.hold_nano_usd) FILTER (WHERE h.budget_day = p_day) AS of_day,
+               sum(h.hold_nano_usd) FILTER (WHERE h.budget_day >= month.first_day
+                                              AND h.budget_day < month.first_day + interval '1 month') AS of_month,
+               count(DISTINCT h.request_id) AS requests
+        FROM (
+            SELECT hold_nano_usd, budget_day, request_id FROM inflight
+            WHERE a.needed AND a.scope = 'key' AND key_id = a.id
+            UNION ALL
+            SELECT hold_nano_usd, budget_day, request_id FROM inflight
+            WHERE a.needed AND a.scope = 'project' AND project_id = a.id
+        ) AS h
+    ) AS f
+    OFFSET 0                                                -- or each mention of a column would sum anew
+$$;
+
+-- Lock the meters of the accounts that have limits, in the order of (scope, scope_id), which the arrays are in. Returns
+-- their theoretical arrival times (GCRA), 0 for the others.
+CREATE OR REPLACE FUNCTION lock_meters(
+    p_scopes text[], p_ids text[], p_has_limits boolean[], OUT request_tats bigint[], OUT token_tats bigint[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_locked integer;
+BEGIN
+    LOOP
+        SELECT array_agg(coalesce(m.requests_tat, 0) ORDER BY a.i), array_agg(coalesce(m.tokens_tat, 0) ORDER BY a.i),
+               count(m.scope)
+            INTO request_tats, token_tats, v_locked
+            FROM unnest(p_scopes, p_ids, p_has_limits) WITH ORDINALITY AS a (scope, id, has_limits, i)
+            LEFT JOIN LATERAL (                             -- row by row, in the order of the arrays
+                SELECT * FROM meters o WHERE a.has_limits AND o.scope = a.scope AND o.scope_id = a.id
+                OFFSET 0 FOR NO KEY UPDATE
+            ) AS m ON true;
+        EXIT WHEN v_locked = cardinality(array_positions(p_has_limits, true));
+        INSERT INTO meters (scope, scope_id)            -- an account's first limited request
+            SELECT a.scope, a.id FROM unnest(p_scopes, p_ids, p_has_limits) AS a (scope, id, has_limits)
+            WHERE a.has_limits ORDER BY a.scope, a.id
+            ON CONFLICT DO NOTHING;
+    END LOOP;
+END $$;
+
+-- Lock the accounts and read what a decision needs of them. The arrays are in the order of the accounts. Of the tightest
+-- window of an account, `unspent` is the limit less what is taken, and `free` is that less what is held; NULL: no window.
+-- The installation's window has its own, because only some requests count in it.
+CREATE OR REPLACE FUNCTION load_accounts(
+    p_now timestamptz, p_scopes text[], p_ids text[],
+    OUT decided_at timestamptz, OUT now_ns bigint, OUT today date,
+    OUT daily_limits bigint[], OUT monthly_limits bigint[], OUT installation_limits bigint[],
+    OUT request_limits bigint[], OUT token_limits bigint[], OUT concurrency_limits bigint[],
+    OUT has_limits boolean[], OUT versions integer[], OUT ends_at timestamptz[],
+    OUT request_tats bigint[], OUT token_tats bigint[],
+    OUT day_taken bigint[], OUT month_taken bigint[], OUT day_held bigint[], OUT month_held bigint[],
+    OUT unspent bigint[], OUT free bigint[], OUT installation_unspent bigint[], OUT installation_free bigint[],
+    OUT requests_in_flight bigint[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    c_closed CONSTANT bigint := -1;                         -- a limit of 0 admits nothing, not even what costs nothing
+    v_needs_usage boolean[];
+    v_meters      record;
+BEGIN
+    SELECT array_agg(l.daily ORDER BY l.account), array_agg(l.monthly ORDER BY l.account),
+           array_agg(l.installation_daily ORDER BY l.account), array_agg(l.requests ORDER BY l.account),
+           array_agg(l.tokens ORDER BY l.account), array_agg(l.concurrency ORDER BY l.account),
+           array_agg(l.has_limits ORDER BY l.account), array_agg(l.needs_usage ORDER BY l.account),
+           array_agg(l.version ORDER BY l.account), array_agg(l.ends_at ORDER BY l.account)
+        INTO daily_limits, monthly_limits, installation_limits, request_limits, token_limits, concurrency_limits,
+             has_limits, v_needs_usage, versions, ends_at
+        FROM account_limits(p_scopes, p_ids) AS l;
+    ASSERT cardinality(has_limits) = cardinality(p_ids), 'an account is there twice';
+    v_meters := lock_meters(p_scopes, p_ids, has_limits);
+    request_tats := v_meters.request_tats;
+    token_tats := v_meters.token_tats;
+
+    decided_at := coalesce(p_now, clock_timestamp());       -- after the locks: time does not go back for an account
+    now_ns := epoch_ns(decided_at);
+    today := (decided_at AT TIME ZONE 'UTC')::date;
+    IF true = ANY (v_needs_usage) THEN
+        SELECT array_agg(u.day_taken ORDER BY u.account), array_agg(u.month_taken ORDER BY u.account),
+               array_agg(u.day_held ORDER BY u.account), array_agg(u.month_held ORDER BY u.account),
+               array_agg(least(l.daily - u.day_taken, l.monthly - u.month_taken,
+                               CASE WHEN 0 IN (l.daily, l.monthly) THEN c_closed END) ORDER BY u.account),
+               array_agg(least(l.daily - u.day_taken - u.day_held,
+                               l.monthly - u.month_taken - u.month_held) ORDER BY u.account),
+               array_agg(least(l.installation - u.day_taken,
+                               CASE l.installation WHEN 0 THEN c_closed END) ORDER BY u.account),
+               array_agg(l.installation - u.day_taken - u.day_held ORDER BY u.account),
+               array_agg(u.requests_in_flight ORDER BY u.account)
+            INTO day_taken, month_taken, day_held, month_held,
+                 unspent, free, installation_unspent, installation_free, requests_in_flight
+            FROM account_usage(p_scopes, p_ids, v_needs_usage, today) AS u
+            CROSS JOIN LATERAL (SELECT daily_limits[u.account] AS daily, monthly_limits[u.account] AS monthly,
+                                       installation_limits[u.account] AS installation) AS l;
+    END IF;
+END $$;

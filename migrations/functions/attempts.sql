@@ -1,0 +1,81 @@
+-- What becomes of an admitted attempt: a worker claims it, makes the next one, and the projector settles it. See
+-- infra/admission.py.
+
+-- Claim the unclaimed attempts of these requests. A request that is not returned has none: its job may have been
+-- dropped, or an earlier delivery claimed it.
+CREATE OR REPLACE FUNCTION claim(p_requests text[], p_deliveries integer[], p_worker text)
+RETURNS TABLE (claimed_request text, claimed_delivery integer, claimed_attempt integer, hold bigint, day date)
+LANGUAGE sql AS $$
+    UPDATE inflight f SET delivery = p_deliveries[array_position(p_requests, f.request_id)], claimed_by = p_worker
+    WHERE f.request_id = ANY (p_requests) AND f.delivery IS NULL
+    RETURNING f.request_id, f.delivery, f.attempt, f.hold_nano_usd, f.budget_day
+$$;
+
+-- Admit the attempt after one that failed or was lost, already claimed by this delivery, and hand it the lead. It holds
+-- what the attempt before it held, in the same windows, and beside it until that one is counted.
+--   admitted, taken (another delivery was first), budget_exhausted (the windows have no room for it)
+CREATE OR REPLACE FUNCTION admit_next(
+    p_request text, p_attempt integer, p_project text, p_key text, p_operation text, p_model text, p_provider text,
+    p_upstream_model text, p_metadata text, p_cache_key bytea, p_hold bigint, p_budget_day date, p_reply_to text,
+    p_at timestamptz, p_deadline timestamptz, p_delivery integer, p_worker text, p_uses_installation boolean
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_scopes  CONSTANT text[] := ARRAY['key', 'project'];
+    v_ids     CONSTANT text[] := ARRAY[p_key, p_project];
+    v_free    bigint;
+BEGIN
+    PERFORM lock_meters(v_scopes, v_ids, (
+        SELECT array_agg(l.has_limits ORDER BY l.account) FROM account_limits(v_scopes, v_ids) AS l));
+    PERFORM 1 FROM inflight WHERE request_id = p_request ORDER BY attempt FOR UPDATE;
+    IF EXISTS (SELECT 1 FROM inflight
+               WHERE request_id = p_request AND (attempt >= p_attempt OR delivery > p_delivery)) THEN
+        RETURN 'taken';
+    END IF;
+    SELECT min(w.free) INTO v_free
+        FROM account_limits(v_scopes, v_ids) AS l
+        JOIN account_usage(v_scopes, v_ids, ARRAY[true, true], p_budget_day) AS u ON u.account = l.account
+        CROSS JOIN LATERAL (
+            VALUES (l.daily - u.day_taken - u.day_held), (l.monthly - u.month_taken - u.month_held),
+                   (CASE WHEN p_uses_installation THEN l.installation_daily END - u.day_taken - u.day_held)
+        ) AS w (free);
+    IF p_hold > v_free THEN
+        RETURN 'budget_exhausted';
+    END IF;
+    UPDATE inflight SET cache_key = NULL WHERE request_id = p_request AND cache_key IS NOT NULL;
+    IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND cache_key = p_cache_key) THEN
+        p_cache_key := NULL;                                -- another request leads by now
+    END IF;
+    INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, metadata,
+                          cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline,
+                          delivery, claimed_by)
+        VALUES (p_request, p_attempt, p_project, p_key, p_operation, p_model, p_provider, p_upstream_model,
+                p_metadata::json, p_cache_key, p_hold, 0, p_budget_day, p_reply_to, p_at, p_deadline,
+                p_delivery, p_worker);
+    RETURN 'admitted';
+EXCEPTION WHEN unique_violation THEN
+    RETURN 'taken';
+END $$;
+
+-- Release the holds of attempts whose outcome is counted in this transaction, and charge the token limits what was really
+-- used (p_tokens; -1: nobody knows, what was charged stands). Locks meters before rows, as admission does. A key that was
+-- answered with far more than its limit is in debt for a day at most.
+CREATE OR REPLACE FUNCTION settle(p_requests text[], p_attempts integer[], p_keys text[], p_tokens bigint[])
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    c_day CONSTANT bigint := 86400000000000;
+    v_now CONSTANT bigint := epoch_ns(clock_timestamp());
+BEGIN
+    PERFORM 1 FROM meters m JOIN api_keys k ON k.key_id = m.scope_id AND k.token_limit IS NOT NULL
+        WHERE m.scope = 'key' AND m.scope_id = ANY (p_keys) ORDER BY m.scope_id FOR NO KEY UPDATE OF m;
+    WITH ended AS (
+        DELETE FROM inflight f USING unnest(p_requests, p_attempts, p_tokens) AS e (r, a, tokens)
+        WHERE f.request_id = ANY (p_requests) AND f.request_id = e.r AND f.attempt = e.a
+        RETURNING f.key_id, CASE WHEN e.tokens >= 0 THEN e.tokens - f.token_bound ELSE 0 END AS more
+    )
+    UPDATE meters m SET tokens_tat = greatest(0, least(
+            m.tokens_tat + s.more * emission_interval_ns(k.token_limit),
+            greatest(m.tokens_tat, v_now + c_day)))
+        FROM (SELECT ended.key_id, sum(ended.more::numeric) AS more FROM ended GROUP BY ended.key_id) AS s
+        JOIN api_keys k ON k.key_id = s.key_id AND k.token_limit IS NOT NULL
+        WHERE m.scope = 'key' AND m.scope_id = s.key_id AND s.more <> 0;
+END $$;

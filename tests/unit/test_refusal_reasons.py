@@ -1,0 +1,20 @@
+"""What operators' dashboards read of admission's refusals."""
+
+from typing import get_args
+
+from api.metrics import REFUSAL_REASONS
+from infra.admission import Outcome
+
+GRANTED = {"admitted", "hit", "coalesced", "retry", "stale"}
+
+
+def test_every_refusal_has_its_public_label() -> None:
+    assert REFUSAL_REASONS == {
+        "rate_limit": "rate",
+        "token_limit": "tokens",
+        "concurrency": "busy",
+        "budget_held": "full",
+        "budget_spent": "spent",
+        "unpriced": "unpriced",
+    }
+    assert set(REFUSAL_REASONS) | GRANTED == set(get_args(Outcome))
