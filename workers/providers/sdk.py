@@ -66,12 +66,12 @@ _HARMLESS_HEADERS = frozenset({"accept", "content-type", "user-agent", "authoriz
 
 def target(base_url: object, headers: Mapping[str, Any], *, is_callers: bool) -> Target:
     """Take a vendor's address and headers from its SDK's client; what that marks as left out is left out."""
-    told = {
+    sent = {
         name: value
         for name, value in headers.items()
         if isinstance(value, str) and (not is_callers or name.lower() in _HARMLESS_HEADERS)
     }
-    return Target(str(base_url).rstrip("/"), told)
+    return Target(str(base_url).rstrip("/"), sent)
 
 
 class SdkProvider:
