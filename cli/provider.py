@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -12,6 +13,7 @@ from cli.processes import fail
 from domain.decoding import invalid
 from domain.errors import InvalidRequest
 from domain.events import INSTALLATION
+from domain.routing import NamedKind
 
 _PROJECT = click.option(
     "--project", help="Id of a project: the provider is for this project only. [default: for all projects]"
@@ -25,7 +27,7 @@ def provider() -> None:
 
 @provider.command("add")
 @click.argument("name", metavar="NAME")
-@click.option("--kind", required=True, type=click.Choice(["openai", "anthropic"]), help="Whose API the provider has.")
+@click.option("--kind", required=True, type=click.Choice(get_args(NamedKind)), help="Whose API the provider has.")
 @click.option("--base-url", required=True, help="The base URL that you would give to the SDK of that vendor.")
 @click.option("--key-env", required=True, metavar="VARIABLE", help="Environment variable with the provider's API key.")
 @click.option(

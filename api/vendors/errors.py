@@ -37,11 +37,11 @@ from domain.limits import LimitStatus
 
 DEFAULT_RETRY_AFTER_S = 1.0
 REQUEST_ID_HEADER = "request-id"
-"""Where Anthropic's clients look for the id of a request."""
+"""The header in which Anthropic's clients look for a request's id."""
 UNEXPECTED = "something went wrong here; the log says what"
 
 _DETAILS = {"thread": {"error_code": "thread_unsupported_request"}}
-"""By field, what Anthropic's SDK looks for in a refusal: on this it sends the whole conversation instead."""
+"""Details of a refusal by its field: on these, Anthropic's SDK sends the whole conversation instead."""
 
 _RETRY_STATUSES = frozenset({429, 503, 529})
 _encode = msgspec.json.encode
@@ -141,13 +141,13 @@ def anthropic_error(error: GatewayError, request_id: str) -> VendorError:
 
 
 def openai_http_error(status: int, message: str) -> VendorError:
-    """What the framework itself refuses (no such route, no such method), or a crash, as OpenAI's clients know it."""
+    """A refusal of the framework (no such route, no such method), or a crash, in OpenAI's form."""
     kind = "api_error" if status >= 500 else "invalid_request_error"
     return VendorError(status=status, body=_openai_body(message, kind), headers={})
 
 
 def anthropic_http_error(status: int, message: str, request_id: str) -> VendorError:
-    """What the framework itself refuses (no such route, no such method), or a crash, as Anthropic's clients know it."""
+    """A refusal of the framework (no such route, no such method), or a crash, in Anthropic's form."""
     kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     body = _anthropic_body(message, kind, request_id)
     return VendorError(status=status, body=body, headers={REQUEST_ID_HEADER: request_id})
@@ -169,7 +169,7 @@ def _param(error: GatewayError) -> str | None:
 
 
 def _own_status(error: GatewayError) -> int | None:
-    """The provider's status, where it refused the request itself. A redirection is no answer to give to a client."""
+    """The provider's status if it refused the request; None for a redirection, which is of no use to a client."""
     own = error.status if isinstance(error, ProviderRejected) else None
     return own if own is not None and 400 <= own < 500 else None
 
@@ -179,7 +179,7 @@ def _limits(limit_status: LimitStatus) -> dict[str, str]:
 
 
 def _headers(error: GatewayError, status: int, limits: Callable[[LimitStatus], dict[str, str]]) -> dict[str, str]:
-    """When to try again, whether to, and where the key stands.
+    """The headers that say when to retry, whether to, and what is left of the key's limits.
 
     A budget's refusal is to be repeated where nothing but requests in flight stand in its way, and then in a moment;
     `retry_after_s` tells (`domain.errors.BudgetExceeded`).

@@ -1,4 +1,4 @@
-"""Which vendor's words a refusal is put into, on the routes of its surface."""
+"""Renders errors in the vendor's form, on the routes of its surface."""
 
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +76,7 @@ EITHER_HANDLERS: ExceptionHandlersMap = {kind: _either(kind) for kind in _KINDS}
 
 
 def by_path_prefix(path: str, elsewhere: ExceptionHandlersMap) -> ExceptionHandlersMap:
-    """What is said where no route was found: in the vendors' words below their path, as before elsewhere."""
+    """Handlers for paths without a route: in the vendors' form below their path, as before elsewhere."""
 
     def choose(kind: type[Exception]) -> Callable[[HttpRequest, Any], Response[bytes]]:
         def render(request: HttpRequest, error: Any) -> Response[bytes]:

@@ -1,4 +1,4 @@
-"""`GET /v1/models`, which both vendors have: Anthropic's clients send an `anthropic-version` header."""
+"""`GET /v1/models`, which both vendors have: Anthropic's clients send the header `anthropic-version`."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ from infra.price_book import ListedModel
 DEFAULT_PAGE = 20
 MAX_PAGE = 1_000
 CREATED_AT = datetime(2020, 1, 1, tzinfo=UTC)
-"""Both shapes want a time of creation, which no source of prices tells."""
+"""Both forms have a time of creation, which no source of prices has."""
 JSON = "application/json"
 
 _encode = msgspec.json.Encoder().encode
@@ -36,7 +36,7 @@ class _Page(Struct, frozen=True):
 
 
 def is_anthropics(request: HttpRequest) -> bool:
-    """True if the caller is a client of Anthropic's."""
+    """True for a client of Anthropic's."""
     return "anthropic-version" in request.headers
 
 

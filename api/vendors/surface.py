@@ -1,4 +1,4 @@
-"""The way of a call through a vendor's surface. What differs between calls is an `Endpoint`, a row of the surface."""
+"""Handles every call of the vendors' surfaces. Calls differ by their `Endpoint`."""
 
 import re
 from collections.abc import Callable, Iterable

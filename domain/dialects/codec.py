@@ -104,7 +104,7 @@ class StreamWriter(Protocol):
 
 
 class StreamSummary(Struct, frozen=True, kw_only=True):
-    """What is known of a streamed response once it stands in the log."""
+    """The facts about a streamed response, once it stands in the log."""
 
     usage: TokenUsage
     cost_usd: Decimal | None
@@ -114,20 +114,20 @@ class StreamSummary(Struct, frozen=True, kw_only=True):
 
 
 class TranslatedRequest(Struct, frozen=True, kw_only=True):
-    """A client's request in the canonical form, and what its response is to look like."""
+    """A client's request in the canonical form, with the format that it wants for its response."""
 
     request: ChatRequest | EmbeddingsRequest
     encoding_format: EncodingFormat = "float"
-    """How vectors are written."""
+    """The format of vectors."""
 
 
 class RenderOptions(Struct, frozen=True, kw_only=True):
-    """What a response to a client depends on besides its content."""
+    """Options of a response to a client."""
 
     created_s: int
     """A Unix time."""
     with_usage: bool = True
-    """Whether a stream shows usage."""
+    """The stream shows usage."""
     encoding_format: EncodingFormat = "float"
 
 
@@ -141,7 +141,7 @@ class Codec:
     dialect: ClassVar[Dialect]
     operation: ClassVar[Operation]
     path: ClassVar[str] = ""
-    """Where providers serve it, behind their base address."""
+    """The path at a provider, behind its base address."""
     translates: ClassVar[bool] = True
     """False: requests are passed through to providers of this dialect, and no other provider is asked."""
     has_streams: ClassVar[bool] = True
@@ -154,18 +154,18 @@ class Codec:
     known_fields: ClassVar[frozenset[str]] = frozenset()
     """The fields that the vendor documents. At a provider by configuration, any other may have a price of its own."""
     refused_fields: ClassVar[Mapping[str, str]] = {}
-    """Fields that are not passed through, and what to do instead."""
+    """Fields that are not passed through, each with advice on what to send instead."""
 
     def cap_field(self, upstream_model: str) -> str:
         """The field that limits the output of this model."""
         return self.output_caps[0]
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
-        """Whether a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""
+        """True if a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""
         return True
 
     def wants_usage(self, stream_options: Mapping[str, Any]) -> bool:
-        """Whether a client expects usage in the stream that it asks for."""
+        """True if a client with these options expects usage in its stream."""
         return True
 
     def stream_changes(self, stream_options: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class Codec:
         raise AssertionError(f"{self.dialect} {self.operation} is not translated")
 
     def meter_response(self, body: bytes) -> ProviderResponse:
-        """Read what a response costs that is passed through. Raises as `parse_response`."""
+        """Read the usage of a response that is passed through. Raises as `parse_response`."""
         raise AssertionError(f"no provider speaks {self.dialect}")
 
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:

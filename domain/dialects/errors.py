@@ -1,4 +1,4 @@
-"""What can be wrong with a provider's response that came with status 200."""
+"""Errors of a provider's response that came with status 200."""
 
 
 class UnreadableResponse(Exception):

@@ -20,9 +20,7 @@ class RequestStruct(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class DroppableField(Struct, frozen=True):
-    """A field that is read and not translated: the values that can be dropped without loss, and what to send instead
-    of any other.
-    """
+    """A field that is read and not translated: values that can be dropped without loss, and advice for any other."""
 
     lossless_values: tuple[Any, ...]
     advice: str

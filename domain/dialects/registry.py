@@ -18,11 +18,11 @@ NATIVE: Dialect = "native"
 
 
 class ProviderKind(Struct, frozen=True, kw_only=True):
-    """How providers of a kind are spoken to."""
+    """The dialect of a kind of provider."""
 
     dialect: Dialect
     passes_through: bool = True
-    """Whether requests of its own dialect are passed through; if not, they are translated like all others."""
+    """Requests of its own dialect are passed through. False: they are translated like all others."""
 
 
 class DialectRegistry:
@@ -39,7 +39,7 @@ class DialectRegistry:
         return DialectRegistry((*self._codecs.values(), *codecs), {**self._kinds, **kinds})
 
     def codec(self, dialect: Dialect, operation: Operation) -> Codec:
-        """The codec of a surface's call, which there is."""
+        """The codec of a surface's call."""
         return self._codecs[dialect, operation]
 
     def check(self, body: RequestBody, route: Route, operation: Operation) -> None:
@@ -73,7 +73,7 @@ class DialectRegistry:
         return Passthrough(provider) if is_passthrough else Translated(self._codecs[dialect, operation], provider)
 
     def provider_path(self, kind: Kind, operation: Operation) -> str:
-        """Where a provider of this kind serves an operation, behind its base address."""
+        """The path of an operation at a provider of this kind, behind its base address."""
         return self._codecs[self._kinds[kind].dialect, operation].path
 
     def _provider_codec(self, kind: Kind, operation: Operation) -> Codec | None:

@@ -19,7 +19,7 @@ MAX_KEPT_STREAM_BYTES = 32 * 1024 * 1024
 """The cache keeps a passed-through stream as it came; a longer one is sent to its caller and not kept."""
 
 _LINES = (b"data", b"event", b":", b"id", b"retry", b"\n", b"\r")
-"""What an event may begin with: a page of HTML does not."""
+"""An event begins with one of these; a page of HTML does not."""
 
 _encode = msgspec.json.Encoder().encode
 

@@ -36,10 +36,10 @@ class LoweredRequest(Struct, frozen=True, kw_only=True):
 
 
 class RequestBody(Protocol):
-    """What the gateway has to know of a body, in whichever form it is."""
+    """A body in either form."""
 
     is_passthrough: ClassVar[bool]
-    """Of the job: how its worker is to treat the body."""
+    """The flag of its job."""
 
     @property
     def response_id(self) -> str | None:
@@ -81,7 +81,7 @@ class RequestBody(Protocol):
         ...
 
     def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
-        """What the cache key depends on: equal for requests that get the same response."""
+        """The bytes for the cache key: equal for requests that get the same response."""
         ...
 
 

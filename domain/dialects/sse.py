@@ -25,7 +25,7 @@ class SseEvent(Struct, frozen=True, gc=False):
     """One event. `raw` pieces joined are the stream's bytes."""
 
     name: str
-    """The last `event:` line; empty where there is none."""
+    """The last `event:` line; empty if there is none."""
     data: bytes
     """The `data:` lines, joined with line feeds; empty for a comment such as `: ping`."""
     raw: bytes
@@ -64,7 +64,7 @@ class SseParser:
         return events
 
     def rest(self) -> bytes:
-        """What came after the last complete event. A stream that ends without a blank line leaves its last event here:
+        """The bytes after the last complete event. A stream that ends without a blank line leaves its last event here:
         feeding two line feeds completes it.
         """
         return bytes(self._pending)

@@ -35,20 +35,20 @@ _decode_chat_response = msgspec.json.Decoder(ChatResponse).decode
 
 
 class ParsedRequest(Struct, frozen=True, kw_only=True):
-    """A client's request as its provider is to be asked it, and what its response is to look like."""
+    """A client's request in the form for its provider, with the format that it wants for its response."""
 
     body: RequestBody
     encoding_format: EncodingFormat = "float"
 
 
 class Translation(Protocol):
-    """What the gateway does to one request, its response and its stream."""
+    """Converts one request, its response and its stream between client and provider."""
 
     keeps_provider_errors: ClassVar[bool]
-    """Whether the client gets a refusal of the provider's in the provider's own words."""
+    """The client gets a provider's refusal as the provider wrote it."""
 
     def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
-        """Read a client's request, of which is known what a passed-through one would need.
+        """Read a client's request; `request` is as it would be passed through.
 
         Raises:
             InvalidRequest: it cannot be translated; names the field.

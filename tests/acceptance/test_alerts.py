@@ -42,7 +42,7 @@ async def receiver() -> AsyncIterator[Receiver]:
     await runner.cleanup()
 
 
-async def test_each_threshold_is_told_of_once_and_signed(
+async def test_each_threshold_sends_one_signed_webhook(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession, receiver: Receiver
 ) -> None:
     _, project, _ = await client.call("PATCH", "/projects/me", {"alertUrl": receiver.url})
@@ -84,6 +84,6 @@ async def test_each_threshold_is_told_of_once_and_signed(
         "ftp://example.com",
     ],
 )
-async def test_an_address_that_may_not_be_called_is_refused_by_name(client: Client, url: str) -> None:
+async def test_forbidden_address_is_refused_by_name(client: Client, url: str) -> None:
     status, answer, _ = await client.call("PATCH", "/projects/me", {"alertUrl": url})
     assert (status, answer["error"]["details"]["field"]) == (400, "alertUrl"), json.dumps(answer, default=str)

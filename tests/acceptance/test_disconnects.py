@@ -52,7 +52,7 @@ async def with_budget(client: Client, gateway: Gateway, session: aiohttp.ClientS
 
 
 @each_call
-async def test_who_leaves_within_a_stream_leaves_the_provider_and_pays_for_what_came(
+async def test_disconnect_in_a_stream_pays_for_what_came(
     call: StreamCall, streamer: Streamer, upstream: RunningProvider
 ) -> None:
     prompt = f"leave {call.name} {SLOWLY}"
@@ -65,9 +65,7 @@ async def test_who_leaves_within_a_stream_leaves_the_provider_and_pays_for_what_
     await paid_for_what_came(streamer, extra_cost_field)
 
 
-async def test_what_was_on_its_way_to_those_who_left_is_covered_too(
-    streamer: Streamer, upstream: RunningProvider
-) -> None:
+async def test_estimate_covers_events_in_flight(streamer: Streamer, upstream: RunningProvider) -> None:
     a_byte_each = "[[chunks=26]] [[pace=3]]"
     prompts = [f"on its way {n} {a_byte_each}" for n in range(40)]
     leaving = (leave_after(n % 8 + 1, MESSAGES_CLAUDE, prompt, streamer) for n, prompt in enumerate(prompts))
@@ -81,7 +79,7 @@ async def test_what_was_on_its_way_to_those_who_left_is_covered_too(
 
 
 @each_call
-async def test_who_leaves_before_a_stream_begins_leaves_the_provider_and_pays_for_what_was_asked(
+async def test_disconnect_before_a_stream_pays_for_the_prompt(
     call: StreamCall, streamer: Streamer, upstream: RunningProvider
 ) -> None:
     prompt = f"leave early {call.name} [[delay=5000]]"
@@ -93,7 +91,7 @@ async def test_who_leaves_before_a_stream_begins_leaves_the_provider_and_pays_fo
     await paid_for_what_came(streamer, extra_cost_field)
 
 
-async def test_who_leaves_before_a_worker_has_its_job_pays_nothing(
+async def test_disconnect_before_the_claim_pays_nothing(
     streamer: Streamer, gateway: Gateway, upstream: RunningProvider
 ) -> None:
     calls = upstream.calls
@@ -112,7 +110,7 @@ async def test_who_leaves_before_a_worker_has_its_job_pays_nothing(
     assert (following["status"], upstream.calls) == ("completed", calls + 1)
 
 
-async def test_who_leaves_the_line_for_a_budget_is_not_asked_for(
+async def test_disconnect_leaves_the_admission_queue(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
     waiting = await with_budget(client, gateway, session, dailyBudget=0.0001, budgetWaitMs=20_000)
@@ -130,7 +128,7 @@ async def test_who_leaves_the_line_for_a_budget_is_not_asked_for(
 
 
 @pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE], ids=lambda call: call.name)
-async def test_an_answer_in_one_piece_is_made_to_its_end_for_who_has_left(
+async def test_response_is_completed_after_a_disconnect(
     call: StreamCall, streamer: Streamer, upstream: RunningProvider
 ) -> None:
     prompt = f"leave a whole answer {call.name} [[delay=700]]"
@@ -146,7 +144,7 @@ async def test_an_answer_in_one_piece_is_made_to_its_end_for_who_has_left(
 
 
 @pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE, MESSAGES_CLAUDE], ids=lambda call: call.name)
-async def test_a_plain_request_ends_with_its_caller_if_the_project_says_so(
+async def test_disconnect_cancels_a_request_if_configured(
     call: StreamCall, client: Client, streamer: Streamer, upstream: RunningProvider
 ) -> None:
     await cancel_on_disconnect(client)
@@ -169,7 +167,7 @@ async def test_a_plain_request_ends_with_its_caller_if_the_project_says_so(
     assert Decimal(extra_cost_field["nano_usd"]) <= lost["data"]["assumed_nano_usd"]
 
 
-async def test_a_plain_request_goes_on_for_its_followers_when_its_caller_leaves(
+async def test_request_continues_for_followers_after_a_disconnect(
     client: Client, streamer: Streamer, upstream: RunningProvider
 ) -> None:
     await cancel_on_disconnect(client)
@@ -185,7 +183,7 @@ async def test_a_plain_request_goes_on_for_its_followers_when_its_caller_leaves(
     assert extra_cost_field["end"] == "whole"
 
 
-async def test_a_plain_request_that_no_worker_has_is_dropped_with_its_caller(
+async def test_unclaimed_request_is_dropped_on_disconnect(
     client: Client, streamer: Streamer, gateway: Gateway, upstream: RunningProvider
 ) -> None:
     await cancel_on_disconnect(client)
@@ -229,7 +227,7 @@ async def test_a_stream_goes_on_for_its_followers(
     assert (charged["end"], upstream.calls) == ("whole", calls + 1)
 
 
-async def test_a_stream_ends_once_all_have_left_who_asked_for_it(streamer: Streamer, upstream: RunningProvider) -> None:
+async def test_stream_ends_after_its_last_caller(streamer: Streamer, upstream: RunningProvider) -> None:
     call, cached = CHAT_GPT, {"x-gateway-cache": "on"}
     body = call.body(f"all leave {SLOWLY}")
     async with streamer.opened(call, body, **cached) as leading:
@@ -245,9 +243,7 @@ async def test_a_stream_ends_once_all_have_left_who_asked_for_it(streamer: Strea
     await paid_for_what_came(streamer, extra_cost_field)
 
 
-async def test_who_waited_with_another_leaves_that_ones_stream_alone(
-    streamer: Streamer, upstream: RunningProvider
-) -> None:
+async def test_leaving_follower_does_not_end_the_stream(streamer: Streamer, upstream: RunningProvider) -> None:
     call, cached = CHAT_GPT, {"x-gateway-cache": "on"}
     body = call.body("a follower leaves [[pace=100]]")
     leading = asyncio.create_task(streamer.read(call, body, **cached))

@@ -39,7 +39,7 @@ async def quiet(gateway: Gateway, session: aiohttp.ClientSession) -> Streamer:
 
 
 @pytest.mark.parametrize(("keys", "requests"), [(1, 270), (4, 420)])
-async def test_a_quiet_tenant_is_served_beside_a_flood_whose_callers_are_gone(
+async def test_quiet_tenant_is_served_beside_an_abandoned_flood(
     keys: int,
     requests: int,
     gateway: Gateway,

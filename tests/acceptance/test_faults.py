@@ -77,7 +77,7 @@ async def test_two_workers_killed_in_turn_lose_no_request(
         assert proved.returncode == 0, proved.stdout
 
 
-async def test_a_killed_workers_stream_is_made_again_where_its_caller_has_nothing_of_it_yet(
+async def test_unstarted_stream_of_a_killed_worker_is_retried(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
     streamer = await new_streamer(client, gateway, session)

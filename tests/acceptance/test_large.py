@@ -99,7 +99,7 @@ async def test_two_thousand_embeddings_pass(call: StreamCall, streamer: Streamer
     ],
     ids=lambda value: value.name if isinstance(value, StreamCall) else "",
 )
-async def test_a_byte_too_much_is_refused_in_the_words_of_its_surface(
+async def test_oversized_body_is_refused_in_its_dialect(
     call: StreamCall, error: dict[str, Any], session: aiohttp.ClientSession, streamer: Streamer, gateway: Gateway
 ) -> None:
     headers = {"Authorization": f"Bearer {streamer.key}", "content-type": "application/json"}

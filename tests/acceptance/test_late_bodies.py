@@ -81,9 +81,7 @@ async def test_a_key_revoked_before_the_last_byte_is_refused(
     assert "issued late" not in [one["name"] for one in listed["data"]]
 
 
-async def test_a_key_that_became_a_members_before_the_last_byte_may_no_longer_administer(
-    gateway: Gateway, client: Client
-) -> None:
+async def test_demoted_key_may_not_administer(gateway: Gateway, client: Client) -> None:
     key_id, key = await issued(client)
     path = "/api/v1/projects/api-keys"
     async with late_request(gateway, "POST", path, key, CALLS[path]) as late:
@@ -91,9 +89,7 @@ async def test_a_key_that_became_a_members_before_the_last_byte_may_no_longer_ad
         assert await late.finish() == 403
 
 
-async def test_a_model_that_was_taken_from_a_key_before_the_last_byte_is_refused(
-    gateway: Gateway, client: Client
-) -> None:
+async def test_model_removed_from_a_key_is_refused(gateway: Gateway, client: Client) -> None:
     key_id, key = await issued(client)
     path = "/api/v1/completions/chat"
     async with late_request(gateway, "POST", path, key, CALLS[path]) as late:
@@ -101,7 +97,7 @@ async def test_a_model_that_was_taken_from_a_key_before_the_last_byte_is_refused
         assert await late.finish() == 403
 
 
-async def test_a_body_that_comes_late_under_a_good_key_is_answered(gateway: Gateway, client: Client) -> None:
+async def test_late_body_under_a_valid_key_is_answered(gateway: Gateway, client: Client) -> None:
     _, key = await issued(client)
     path = "/api/v1/completions/chat"
     async with late_request(gateway, "POST", path, key, CALLS[path]) as late:
@@ -109,7 +105,7 @@ async def test_a_body_that_comes_late_under_a_good_key_is_answered(gateway: Gate
         assert await late.finish() == 200
 
 
-async def test_a_key_revoked_while_its_request_waits_for_room_is_refused(
+async def test_key_revoked_in_the_admission_queue_is_refused(
     gateway: Gateway, client: Client, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
     key_id, key = await issued(client, concurrencyLimit=1, budgetWaitMs=30_000)

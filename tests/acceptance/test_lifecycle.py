@@ -109,7 +109,7 @@ async def test_a_process_that_dies_is_started_again_and_said_so(
     assert verified.returncode == 0, verified.stdout
 
 
-def test_a_second_up_on_the_same_directory_is_refused_in_one_line(tmp_path: Path, started: list[Gateway]) -> None:
+def test_second_up_on_one_directory_is_refused(tmp_path: Path, started: list[Gateway]) -> None:
     gateway = Gateway.start(tmp_path / "data")
     started.append(gateway)
     refused = up("--data-dir", str(tmp_path / "data"), "--port", "0", cwd=tmp_path)

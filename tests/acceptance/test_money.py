@@ -24,7 +24,7 @@ async def limited(client: Client, gateway: Gateway, session: aiohttp.ClientSessi
     return Client(session, gateway.address, issued["data"]["apiKey"])
 
 
-async def test_what_was_assumed_is_settled_by_the_providers_bill(client: Client, gateway: Gateway) -> None:
+async def test_assumed_cost_is_settled_by_the_providers_bill(client: Client, gateway: Gateway) -> None:
     request = await lost_request(client)
     _, before, _ = await client.call("GET", "/usage/costs")
     assert before["data"]["assumedCost"] > 0
@@ -39,7 +39,7 @@ async def test_what_was_assumed_is_settled_by_the_providers_bill(client: Client,
     assert "--cost is '-1'" in wrong.stderr
 
 
-async def test_a_price_that_is_set_holds_from_the_next_request_on(client: Client, gateway: Gateway) -> None:
+async def test_new_price_applies_to_the_next_request(client: Client, gateway: Gateway) -> None:
     asked: dict[str, Any] = {"model": "gpt-4.1", "cache": False}
     _, before, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
     assert before["data"]["cost"] == Decimal("0.01")
@@ -109,7 +109,7 @@ async def test_a_projects_budget_binds_all_its_keys(
     assert budget["data"]["daily"] is None
 
 
-async def test_a_cap_that_the_caller_did_not_set_is_lowered_to_what_fits(
+async def test_unset_cap_is_lowered_to_the_budget(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession
 ) -> None:
     lowering = await limited(client, gateway, session, dailyBudget=0.001)
@@ -143,9 +143,7 @@ async def test_a_refusal_stands_in_the_log_with_its_figures(
     assert json.loads(replayed.stdout)["type"] == "RequestRejected"
 
 
-async def test_a_request_waits_for_what_others_hold(
-    client: Client, gateway: Gateway, session: aiohttp.ClientSession
-) -> None:
+async def test_request_waits_for_held_budget(client: Client, gateway: Gateway, session: aiohttp.ClientSession) -> None:
     hold = Decimal("0.0001")
     waiting = await limited(client, gateway, session, dailyBudget=float(hold), budgetWaitMs=20_000)
     asked = [
@@ -187,7 +185,7 @@ async def test_one_at_a_time_is_never_refused_in_turn(
         ("responses", {"tools": [{"type": "web_search"}]}, "tools[0] (web_search)"),
     ],
 )
-async def test_what_nobody_can_bound_is_refused_by_name_to_a_key_with_a_budget(
+async def test_unbounded_cost_is_refused_to_a_key_with_a_budget(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession, path: str, fields: dict[str, Any], named: str
 ) -> None:
     key = await limited(client, gateway, session, dailyBudget=1)

@@ -73,7 +73,7 @@ async def test_servers_killed_in_turn_leave_no_caller_waiting(
     await under_load(kill, cluster, clustered, provider, session, max_gap_s=MAX_GAP_S)
 
 
-async def test_servers_that_answer_nothing_leave_no_caller_waiting(
+async def test_silent_servers_leave_no_caller_waiting(
     cluster: NatsCluster, clustered: Gateway, provider: RunningProvider, session: aiohttp.ClientSession
 ) -> None:
     async def freeze(server: ClusteredServer) -> None:

@@ -52,9 +52,7 @@ async def bystanders_chat(bystander: Client, number: int) -> None:
     assert time.monotonic() - started < WAITING_BOUND_S
 
 
-async def test_the_first_start_makes_a_master_key_and_later_ones_keep_it(
-    tmp_path: Path, session: aiohttp.ClientSession
-) -> None:
+async def test_master_key_is_generated_once(tmp_path: Path, session: aiohttp.ClientSession) -> None:
     first = Gateway.start(tmp_path / "data")
     path = tmp_path / "data" / "master.key"
     try:
@@ -116,7 +114,7 @@ async def test_only_this_machine_itself_creates_projects_without_a_key(
         assert answer.status == expected
 
 
-async def test_a_proxy_that_speaks_as_nginx_does_is_not_this_machine(gateway: Gateway) -> None:
+async def test_nginx_proxy_is_not_loopback(gateway: Gateway) -> None:
     host, port = gateway.address.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
@@ -163,7 +161,7 @@ async def test_a_local_user_changes_nothing_that_is_everybodys(
     assert "sk-thief-canary" not in str([request.header("authorization") for request in upstream.requests(9)])
 
 
-async def test_what_a_keyless_project_spends_of_the_installations_stops_at_its_budget(
+async def test_keyless_project_stops_at_its_installation_budget(
     gateway: Gateway, session: aiohttp.ClientSession, client: Client
 ) -> None:
     bystander, spender = client, await new_keyless_project(gateway, session)
@@ -226,9 +224,7 @@ async def test_the_operator_changes_a_projects_installation_budget_from_the_shel
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
 
 
-async def test_a_master_key_that_the_operator_chose_is_needed_for_projects_too(
-    chosen: Gateway, session: aiohttp.ClientSession
-) -> None:
+async def test_configured_master_key_is_required_for_projects(chosen: Gateway, session: aiohttp.ClientSession) -> None:
     assert chosen.shown_master_key is None
     assert not (chosen.data_dir / "master.key").exists()
     anonymous = Client(session, chosen.address, None)

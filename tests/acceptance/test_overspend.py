@@ -81,9 +81,7 @@ async def test_two_thousand_callers_do_not_pass_a_budget_together(
         assert proved.returncode == 0, proved.stdout
 
 
-async def test_of_a_burst_of_two_hundred_the_limit_of_sixty_passes(
-    crowded: Gateway, session: aiohttp.ClientSession
-) -> None:
+async def test_burst_passes_exactly_the_rate_limit(crowded: Gateway, session: aiohttp.ClientSession) -> None:
     admin = Client(session, crowded.address, crowded.first_key)
     _, issued, _ = await admin.call("POST", "/projects/api-keys", {"name": "sixty", "rateLimit": 60})
     address, key = crowded.address, issued["data"]["apiKey"]

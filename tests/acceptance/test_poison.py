@@ -32,7 +32,7 @@ def images(count: int, prompt: str) -> dict[str, Any]:
     return {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": content}], "maxTokens": 5}
 
 
-async def test_a_token_limit_that_falls_during_a_huge_call_poisons_nothing(
+async def test_lowered_token_limit_during_a_huge_call_poisons_nothing(
     client: Client, bystander: Client, upstream: RunningProvider
 ) -> None:
     key_id = await own_key(client)
@@ -56,7 +56,7 @@ async def test_a_token_limit_that_falls_during_a_huge_call_poisons_nothing(
     assert budget["data"]["daily"]["held"] == 0
 
 
-async def test_a_request_beyond_what_can_be_counted_is_refused_by_name(client: Client) -> None:
+async def test_uncountable_request_is_refused_by_name(client: Client) -> None:
     status, answer, _ = await client.call("POST", "/completions/chat", images(3_100, "hello"))
     assert (status, answer["error"]["code"]) == (400, "VALIDATION_ERROR")
     assert "155000" in answer["error"]["message"]

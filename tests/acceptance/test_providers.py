@@ -97,7 +97,7 @@ async def test_a_projects_provider_is_asked_on_every_surface(
     assert [row["unpricedRequests"] for row in by_team["data"]["breakdown"]] == [5]
 
 
-async def test_the_installations_provider_is_everybodys_and_a_projects_own_goes_before_it(
+async def test_projects_provider_goes_before_the_installations(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
     operator = operator_of(gateway, session)
@@ -116,7 +116,7 @@ async def test_the_installations_provider_is_everybodys_and_a_projects_own_goes_
     assert (status, answer["error"]["code"]) == (404, "UNKNOWN_MODEL")
 
 
-async def test_one_projects_provider_is_nobody_elses(
+async def test_provider_is_visible_to_its_project_only(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
     await add(client, named(upstream))
@@ -170,9 +170,7 @@ async def test_a_redirection_is_not_followed(client: Client, upstream: RunningPr
     assert (status, answer["error"]["code"]) == (502, "PROVIDER_UNAVAILABLE"), answer
 
 
-async def test_a_change_holds_at_once_and_a_key_stays_where_it_was_sent(
-    client: Client, upstream: RunningProvider
-) -> None:
+async def test_provider_change_applies_at_once_and_keeps_its_key(client: Client, upstream: RunningProvider) -> None:
     await add(client, named(upstream, models=["a"]))
     status, answer, _ = await client.call("PATCH", "/projects/providers/mine", {"baseUrl": "https://evil.example.com"})
     assert (status, answer["error"]["details"]["field"]) == (400, "apiKey")
@@ -255,7 +253,7 @@ async def test_no_key_of_a_provider_shows(client: Client, gateway: Gateway, upst
         assert KEY not in shown
 
 
-async def test_of_many_who_add_a_name_at_once_one_does(client: Client, upstream: RunningProvider) -> None:
+async def test_one_of_many_adds_a_name(client: Client, upstream: RunningProvider) -> None:
     answers = await asyncio.gather(
         *(client.call("POST", "/projects/providers", named(upstream, apiKey=f"{KEY}{n}")) for n in range(8))
     )

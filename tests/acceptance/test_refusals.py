@@ -80,7 +80,7 @@ async def test_a_providers_failure_has_the_contracts_error(
         assert headers["Retry-After"] == "30"
 
 
-async def test_what_was_charged_for_nothing_is_assumed_at_its_hold(client: Client) -> None:
+async def test_lost_attempt_is_assumed_at_its_hold(client: Client) -> None:
     await client.chat("[[reset]] [[tokens=10/10]]", maxTokens=20)
     _, costs, _ = await client.call("GET", "/usage/costs")
     assert costs["data"]["totalCost"] == 0
@@ -161,7 +161,7 @@ async def test_a_key_may_be_held_to_models(client: Client, gateway: Gateway, ses
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/v1/v1/messages", "/nothing"])
-async def test_a_wrong_base_url_is_told_the_right_ones(
+async def test_wrong_base_url_error_names_the_right_ones(
     gateway: Gateway, session: aiohttp.ClientSession, path: str
 ) -> None:
     async with session.post(f"{gateway.address}{path}", json={}) as answer:

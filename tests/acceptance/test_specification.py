@@ -121,7 +121,7 @@ async def test_every_model_of_the_specification_has_its_price(client: Client) ->
         assert answer["data"]["cost"] == Decimal(price_in) + Decimal(price_out)
 
 
-async def test_two_projects_never_share_an_answer(
+async def test_two_projects_never_share_a_response(
     gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
     ours, theirs = await new_project(gateway, session), await new_project(gateway, session)

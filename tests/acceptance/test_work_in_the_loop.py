@@ -48,7 +48,7 @@ async def other(gateway: Gateway, session: aiohttp.ClientSession) -> Client:
 
 
 @pytest.mark.parametrize("path", HEADS)
-async def test_bodies_of_many_values_delay_nobody(
+async def test_bodies_of_many_values_delay_no_bystander(
     path: str, gateway: Gateway, session: aiohttp.ClientSession, client: Client, other: Client
 ) -> None:
     assert client.key is not None
@@ -67,7 +67,7 @@ async def test_bodies_of_many_values_delay_nobody(
     assert bystander.longest_s < MAX_WAIT_S
 
 
-async def test_a_key_over_its_rate_limit_is_refused_before_its_body_is_read(
+async def test_rate_limited_key_is_refused_before_its_body(
     gateway: Gateway, session: aiohttp.ClientSession, client: Client
 ) -> None:
     _, answer, _ = await client.call("POST", "/projects/api-keys", {"name": "slow", "rateLimit": 1})

@@ -34,7 +34,7 @@ async def test_every_model_answers_a_message(anthropic: Any, model: str) -> None
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_a_stream_says_what_the_whole_answer_says(anthropic: Any, model: str) -> None:
+async def test_stream_equals_the_response(anthropic: Any, model: str) -> None:
     asked: Any = {"model": model, "max_tokens": 100, "messages": user(f"one two three {COUNTED} [[chunks=20]]")}
     whole = await done(anthropic.messages.create(**asked))
     events = await every(anthropic.messages.create(**asked, stream=True))
@@ -116,7 +116,7 @@ async def test_the_beta_parses_too(anthropic: Any, model: str) -> None:
     ],
     ids=["empty lists", "empty system", "empty turn"],
 )
-async def test_what_is_empty_says_nothing(anthropic: Any, model: str, fields: Any) -> None:
+async def test_empty_values_are_accepted(anthropic: Any, model: str, fields: Any) -> None:
     asked: Any = {"model": model, "max_tokens": 100, "messages": user("hello")} | fields
     found = await done(anthropic.messages.create(**asked))
     assert found.content
@@ -139,7 +139,7 @@ async def test_a_tool_is_called_when_it_must_be(anthropic: Any, model: str) -> N
 
 
 @pytest.mark.parametrize("model", BOTH)
-async def test_a_conversation_goes_on_with_the_sdks_own_blocks_and_the_results(anthropic: Any, model: str) -> None:
+async def test_conversation_continues_with_the_sdks_blocks_and_tool_results(anthropic: Any, model: str) -> None:
     messages = user("weather [[calls=2]]")
     asked: Any = {"model": model, "max_tokens": 100, "messages": messages, "tools": ANTHROPIC_TOOLS}
     first = await done(anthropic.messages.create(**asked))

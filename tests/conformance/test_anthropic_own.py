@@ -13,9 +13,7 @@ from tests.provider.running import RunningProvider
 THINKING: Any = {"type": "enabled", "budget_tokens": 1024}
 
 
-async def test_a_request_is_passed_on_with_everything_but_its_models_name(
-    anthropic: Any, upstream: RunningProvider
-) -> None:
+async def test_passthrough_changes_only_the_model_name(anthropic: Any, upstream: RunningProvider) -> None:
     lasting = {"type": "ephemeral", "ttl": "1h"}
     raw = await done(
         anthropic.messages.with_raw_response.create(
@@ -34,7 +32,7 @@ async def test_a_request_is_passed_on_with_everything_but_its_models_name(
     assert b'"a_field_of_tomorrow":{"z":1,"a":[null,1.5]}' in received
 
 
-async def test_written_tokens_are_told_by_their_lifetime(anthropic: Any) -> None:
+async def test_cache_writes_are_split_by_lifetime(anthropic: Any) -> None:
     found = await done(
         anthropic.messages.create(
             model=CLAUDE, max_tokens=100, messages=user("[[tokens=70/30]] [[cached=20]] [[cachewrite=9/4]]")
@@ -130,7 +128,7 @@ def test_the_pages_go_on_to_the_last_model(waiting: Pointed, project: Project) -
     assert not last.has_more
 
 
-async def test_the_pages_go_on_to_the_last_model_for_who_does_not_wait(anthropic: Any, project: Project) -> None:
+async def test_model_pages_reach_the_last_model(anthropic: Any, project: Project) -> None:
     assert len(await every(anthropic.models.list(limit=100))) == len(project.models())
 
 
@@ -148,7 +146,7 @@ async def test_a_model_is_described(anthropic: Any, model: str) -> None:
     assert found.display_name
 
 
-async def test_a_thread_is_refused_by_a_code_that_the_sdk_knows(anthropic: Any) -> None:
+async def test_refusal_has_a_code_that_the_sdk_knows(anthropic: Any) -> None:
     with pytest.raises(BadRequestError) as refused:
         await done(
             anthropic.beta.messages.create(

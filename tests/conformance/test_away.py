@@ -47,7 +47,7 @@ def are_told_to_come_back(chat: Any, stream: Any, message: Any) -> None:
     assert all(int(error.response.headers["retry-after"]) >= 1 for error in (chat, stream, message))
 
 
-async def test_a_gateway_without_its_servers_asks_its_callers_to_come_back(alone: Gateway) -> None:
+async def test_callers_are_asked_to_retry_while_servers_are_away(alone: Gateway) -> None:
     assert alone.first_key is not None
     pointed, stranger = Pointed(alone, alone.first_key), Pointed(alone, NOBODYS)
     assert pointed.openai.chat.completions.create(**CONTENT_FIELDS).choices

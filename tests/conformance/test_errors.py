@@ -136,7 +136,7 @@ async def test_a_wrong_field_is_named_to_anthropics_clients(anthropic: Any, fiel
     assert f"`{field}`" in error.api_message
 
 
-def test_what_is_no_json_is_a_bad_request(waiting: Pointed) -> None:
+def test_invalid_json_is_a_bad_request(waiting: Pointed) -> None:
     with pytest.raises(openai_sdk.BadRequestError) as refused:
         waiting.openai.post("/chat/completions", cast_to=object, content=b'{"model": ')
     assert refused.value.type == "invalid_request_error"
@@ -218,7 +218,7 @@ async def test_a_spent_budget_is_each_vendors_own_error(openai: Any, anthropic: 
         (422, openai_sdk.UnprocessableEntityError, anthropic_sdk.UnprocessableEntityError),
     ],
 )
-async def test_what_the_provider_refuses_is_refused_with_its_status_and_its_words(
+async def test_provider_refusal_keeps_status_and_message(
     waiting: Pointed, model: str, status: int, for_openai: type, for_anthropic: type
 ) -> None:
     asked: Any = {"model": model, "messages": user(f"[[status={status}]]")}

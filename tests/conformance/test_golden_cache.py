@@ -135,7 +135,7 @@ async def test_a_canonical_stream_is_served_in_one_piece_with_all_of_it(
 
 
 @pytest.mark.parametrize("name", ["chat-text", "chat-of-claude-text"])
-async def test_a_replay_shows_usage_only_to_who_asked_for_it(both: Both, name: str) -> None:
+async def test_replay_has_usage_only_on_request(both: Both, name: str) -> None:
     path, asked = EVERY[name]
     with_usage, without_usage = written(asked | {"stream": True}), written(without_options(asked) | {"stream": True})
     await both.through(path, with_usage, **CACHE)
@@ -171,7 +171,7 @@ async def test_another_stream_option_asks_for_another_stream(both: Both) -> None
         (NATIVE, native("[[streamerror=5]]", stream=True)),
     ],
 )
-async def test_what_broke_off_is_not_kept(both: Both, path: str, asked: dict[str, Any]) -> None:
+async def test_broken_stream_is_not_cached(both: Both, path: str, asked: dict[str, Any]) -> None:
     first = await both.through(path, written(asked), **CACHE)
     second = await both.through(path, written(asked), **CACHE)
     assert [seen.headers["x-gateway-cache"] for seen in (first, second)] == ["MISS", "MISS"]
@@ -191,7 +191,7 @@ async def test_a_response_that_failed_is_no_answer_for_others(both: Both, upstre
     assert upstream.calls == calls + 3
 
 
-async def test_who_tells_the_provider_something_else_asks_something_else(both: Both) -> None:
+async def test_forwarded_headers_are_in_the_cache_key(both: Both) -> None:
     body = written(message("[[say=beta]]"))
     asked = [{}, {"anthropic-beta": "one"}, {"anthropic-beta": "two"}]
     first = [await both.through(MESSAGES, body, **CACHE, **told) for told in asked]

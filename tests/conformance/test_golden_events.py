@@ -46,7 +46,7 @@ async def test_the_events_are_the_same(straight: Sdks, through: Sdks, name: str)
 
 
 @pytest.mark.parametrize("name", HELPED)
-async def test_what_the_helpers_make_of_the_events_is_the_same(straight: Sdks, through: Sdks, name: str) -> None:
+async def test_stream_helpers_assemble_the_same_response(straight: Sdks, through: Sdks, name: str) -> None:
     events = await straight.helped(*STREAMED[name])
     assert len(events) > 1
     assert await through.helped(*STREAMED[name]) == events

@@ -35,7 +35,7 @@ def both(session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProv
 
 
 @pytest.mark.parametrize("name", EVERY)
-async def test_an_answer_in_one_piece_is_the_providers_own(both: Both, name: str) -> None:
+async def test_response_is_the_providers_own(both: Both, name: str) -> None:
     path, body = EVERY[name]
     straight, through = await both.ask(path, written(body))
     assert (straight.status, straight.costs, straight.is_whole) == (200, 0, True)
@@ -52,9 +52,7 @@ async def test_a_stream_is_the_providers_own(both: Both, name: str) -> None:
 
 @pytest.mark.parametrize("options", [None, {"include_usage": False, "x": 1}])
 @pytest.mark.parametrize("name", CHATS)
-async def test_who_does_not_ask_for_usage_sees_the_providers_stream_without_it(
-    both: Both, name: str, options: dict[str, Any] | None
-) -> None:
+async def test_unrequested_usage_is_hidden(both: Both, name: str, options: dict[str, Any] | None) -> None:
     asked = CHATS[name] | {"stream": True, "stream_options": options}
     straight, through = await both.ask(CHAT, written(asked))
     assert (through.status, through.content_type, through.body) == (200, "text/event-stream", straight.body)
@@ -62,7 +60,7 @@ async def test_who_does_not_ask_for_usage_sees_the_providers_stream_without_it(
 
 
 @pytest.mark.parametrize("name", CHATS)
-async def test_who_asks_for_usage_sees_the_providers_stream_with_it(both: Both, name: str) -> None:
+async def test_requested_usage_is_shown(both: Both, name: str) -> None:
     asked = CHATS[name] | {"stream": True, "stream_options": {"include_usage": True}}
     straight, through = await both.ask(CHAT, written(asked))
     assert (through.own, through.costs) == (straight.own, int(name != "no-usage"))
@@ -79,7 +77,7 @@ async def test_a_failure_inside_a_stream_is_the_providers_own(both: Both, path: 
 
 
 @pytest.mark.parametrize("path", ASK)
-async def test_a_stream_that_is_cut_is_the_providers_up_to_there_and_ends_with_an_error(both: Both, path: str) -> None:
+async def test_cut_stream_ends_with_an_error(both: Both, path: str) -> None:
     asked = ASK[path]("[[pace=20]] [[cut=5]]", stream=True)
     straight, through = await both.ask(path, written(asked))
     assert (straight.is_whole, through.status, through.is_whole) == (False, 200, True)
@@ -98,7 +96,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("path", ASK)
-async def test_a_stream_that_is_none_is_an_error_before_the_first_byte(both: Both, path: str) -> None:
+async def test_non_stream_is_an_error_before_the_first_byte(both: Both, path: str) -> None:
     through = await both.through(path, written(ASK[path]("[[garbage]]", stream=True)))
     assert (through.status, through.content_type) == (502, "application/json")
     assert through.json()["error"]["type"] == "api_error"
@@ -107,9 +105,7 @@ async def test_a_stream_that_is_none_is_an_error_before_the_first_byte(both: Bot
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", ASK)
-async def test_what_the_provider_refuses_is_refused_in_its_words(
-    both: Both, path: str, stream: bool, status: int
-) -> None:
+async def test_provider_refusal_keeps_its_message(both: Both, path: str, stream: bool, status: int) -> None:
     straight, through = await both.ask(path, written(ASK[path](f"[[status={status}]]", stream=stream)))
     assert (straight.status, through.status, through.content_type) == (status, status, "application/json")
     assert through.json()["error"]["message"] == straight.json()["error"]["message"]
@@ -144,7 +140,7 @@ ODD_THOUGHTS = b"""{"thinking":{"budget_tokens":1024,"type":"enabled"},"max_toke
         (MESSAGES, ODD_THOUGHTS % CLAUDE.encode()),
     ],
 )
-async def test_a_request_that_need_not_change_arrives_as_it_was_sent(both: Both, path: str, body: bytes) -> None:
+async def test_unchanged_request_arrives_byte_for_byte(both: Both, path: str, body: bytes) -> None:
     assert (await both.arrived(path, body)).body == body
 
 
@@ -173,7 +169,7 @@ async def test_a_request_that_need_not_change_arrives_as_it_was_sent(both: Both,
         ),
     ],
 )
-async def test_of_a_request_only_the_models_name_and_the_wish_for_usage_change(
+async def test_passthrough_changes_only_model_and_usage_option(
     both: Both, path: str, body: bytes, arrived: bytes
 ) -> None:
     assert (await both.arrived(path, body)).body == arrived
@@ -186,9 +182,7 @@ async def test_of_a_request_only_the_models_name_and_the_wish_for_usage_change(
         (RESPONSES, b'{ "model":"gpt-4o" , "input":"hello" }', b'"max_output_tokens"'),
     ],
 )
-async def test_a_cap_that_fits_into_the_budget_is_added_behind_the_rest(
-    both: Both, path: str, body: bytes, cap: bytes
-) -> None:
+async def test_lowered_cap_is_appended_to_the_body(both: Both, path: str, body: bytes, cap: bytes) -> None:
     _, issued, _ = await both.client.call("POST", "/projects/api-keys", {"name": "poor", "dailyBudget": 0.1})
     both.key = issued["data"]["apiKey"]
     arrived = (await both.arrived(path, body)).body
@@ -214,7 +208,7 @@ async def test_a_header_that_was_sent_in_two_lines_arrives_whole(
     assert upstream.requests(last=1)[0].header("anthropic-beta") == "one-2025-01-01, two-2026-01-01"
 
 
-async def test_what_is_the_gateways_does_not_reach_the_provider(both: Both) -> None:
+async def test_gateway_headers_do_not_reach_the_provider(both: Both) -> None:
     told = {
         "x-gateway-metadata": '{"a":"b"}',
         "cookie": "c=d",
@@ -238,7 +232,7 @@ async def test_a_refusal_is_the_providers_own(both: Both, path: str, status: int
     assert through.json()["error"]["code"] == f"code_{status}"
 
 
-async def test_what_a_provider_repeats_of_its_key_is_hidden(
+async def test_repeated_provider_key_is_hidden(
     gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
     project = await new_project(gateway, session, openaiKey="code_400")
@@ -258,7 +252,7 @@ async def test_the_query_of_a_message_is_passed_on(both: Both) -> None:
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])
-async def test_a_stream_without_the_vendors_last_event_is_whole_all_the_same(both: Both, path: str) -> None:
+async def test_stream_without_a_final_event_is_complete(both: Both, path: str) -> None:
     usage = {"stream_options": {"include_usage": True}} if path == CHAT else {}
     asked = written(ASK[path]("[[nolast]] [[tokens=90/40]]", stream=True, **usage))
     straight, through = await both.ask(path, asked)

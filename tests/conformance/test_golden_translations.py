@@ -85,7 +85,7 @@ def both(session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProv
 
 
 @pytest.mark.parametrize("name", TOLD)
-async def test_a_stream_is_told_in_another_dialect_as_it_ever_was(both: Both, name: str) -> None:
+async def test_translated_stream_matches_its_golden_file(both: Both, name: str) -> None:
     path, body = TOLD[name]
     seen = await both.through(path, written(body | {"stream": True}))
     assert (seen.status, seen.content_type, seen.is_whole) == (200, "text/event-stream", True), seen

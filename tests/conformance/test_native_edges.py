@@ -29,9 +29,7 @@ NUL = "\x00"
         ("/requests?until=0001-01-01T00:00:00%2B23:59", "until"),
     ],
 )
-async def test_a_query_that_the_database_could_not_answer_is_refused_by_name(
-    client: Client, path: str, field: str
-) -> None:
+async def test_unanswerable_query_is_refused_by_name(client: Client, path: str, field: str) -> None:
     status, answer, _ = await client.call("GET", path)
     assert (status, answer["error"]["code"]) == (400, "VALIDATION_ERROR"), answer
     assert answer["error"]["details"]["field"] == field

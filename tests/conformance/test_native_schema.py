@@ -36,7 +36,7 @@ def fuzzed(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) 
         "^/api/v1/(projects|prices|providers)",  # these set budgets to 0 at times, after which nothing is answered
     ],
 )
-async def test_every_answer_is_one_that_is_described(
+async def test_every_response_matches_the_schema(
     fuzzed: Gateway, session: aiohttp.ClientSession, tmp_path: Path, paths: str
 ) -> None:
     client = await new_project(fuzzed, session)

@@ -98,7 +98,7 @@ def test_a_stream_ends_with_usage_and_cost(package: Package, model: str, said: s
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_stream_has_no_usage_that_was_not_asked_for(openai: Package, model: str) -> None:
+def test_stream_has_no_unrequested_usage(openai: Package, model: str) -> None:
     found = openai.found("stream", model=model, prompt=PROMPT, asksUsage=False)
     assert (found["finishes"], found["usages"]) == (["stop"], [])
 
@@ -193,7 +193,7 @@ def test_an_unknown_model_is_not_found(package: Package, scenario: str) -> None:
 
 @pytest.mark.parametrize("scenario", ["create", "stream"])
 @pytest.mark.parametrize("model", VENDORS_MODELS)
-def test_what_the_provider_refuses_is_a_bad_request(package: Package, model: str, scenario: str) -> None:
+def test_provider_refusal_is_a_bad_request(package: Package, model: str, scenario: str) -> None:
     error = package.failed(scenario, model=model, prompt="[[status=400]]")
     assert (error["kind"], error["status"], error["type"]) == ("BadRequestError", 400, "invalid_request_error")
     assert "refused with 400" in error["message"]
@@ -227,7 +227,7 @@ def test_a_rate_limit_is_waited_for(package: Package, project: Project, scenario
 
 
 @pytest.mark.parametrize("model", VENDORS_MODELS)
-async def test_who_aborts_a_stream_is_gone_from_the_provider_too(
+async def test_aborted_stream_is_closed_at_the_provider(
     package: Package, upstream: RunningProvider, model: str
 ) -> None:
     prompt = f"{package.surface} leaves {model} [[chunks=200]] [[pace=20]]"

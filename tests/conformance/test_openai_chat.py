@@ -36,7 +36,7 @@ async def test_every_model_answers_a_chat_completion(openai: Any, model: str) ->
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_a_stream_says_what_the_whole_answer_says(openai: Any, model: str) -> None:
+async def test_stream_equals_the_response(openai: Any, model: str) -> None:
     asked: Any = {"model": model, "messages": user("one two three [[chunks=20]]")}
     whole = await done(openai.chat.completions.create(**asked))
     chunks = await every(openai.chat.completions.create(**asked, stream=True))
@@ -50,14 +50,14 @@ async def test_a_stream_says_what_the_whole_answer_says(openai: Any, model: str)
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_a_stream_has_usage_only_when_it_is_asked_for(openai: Any, model: str) -> None:
+async def test_stream_has_usage_only_on_request(openai: Any, model: str) -> None:
     chunks = await every(openai.chat.completions.create(model=model, messages=user("plain"), stream=True))
     assert all("usage" not in chunk.model_fields_set for chunk in chunks)
     assert all(chunk.choices for chunk in chunks)
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_a_stream_that_is_asked_for_usage_ends_with_it_and_its_cost(openai: Any, model: str) -> None:
+async def test_stream_ends_with_requested_usage_and_cost(openai: Any, model: str) -> None:
     asked: Any = {"model": model, "messages": user(f"hello {COUNTED}")}
     whole = await done(openai.chat.completions.create(**asked))
     *chunks, last = await every(
@@ -114,7 +114,7 @@ async def test_a_tool_is_called_when_it_must_be(openai: Any, model: str) -> None
 
 
 @pytest.mark.parametrize("model", BOTH)
-async def test_a_conversation_goes_on_with_the_sdks_own_answer_and_the_results(openai: Any, model: str) -> None:
+async def test_conversation_continues_with_the_sdks_message_and_tool_results(openai: Any, model: str) -> None:
     messages = user("weather [[calls=2]]")
     asked: Any = {"model": model, "messages": messages, "tools": OPENAI_TOOLS}
     first = await done(openai.chat.completions.create(**asked))
@@ -174,12 +174,12 @@ async def test_images_are_shown_to_every_model(openai: Any, model: str, url: str
     ],
     ids=["nulls", "defaults", "empty turn"],
 )
-async def test_what_is_empty_or_the_default_says_nothing(openai: Any, model: str, fields: Any) -> None:
+async def test_empty_or_default_values_are_accepted(openai: Any, model: str, fields: Any) -> None:
     found = await done(openai.chat.completions.create(**({"model": model, "messages": user("hello")} | fields)))
     assert found.choices[0].message.content
 
 
-async def test_a_request_is_passed_on_byte_for_byte(openai: Any, upstream: RunningProvider) -> None:
+async def test_request_passes_through_byte_for_byte(openai: Any, upstream: RunningProvider) -> None:
     raw = await done(
         openai.chat.completions.with_raw_response.create(
             model=GPT,
@@ -193,7 +193,7 @@ async def test_a_request_is_passed_on_byte_for_byte(openai: Any, upstream: Runni
     assert upstream.requests(last=1)[0].body == raw.http_request.content
 
 
-async def test_an_answer_is_passed_on_with_what_nobody_knows(openai: Any, upstream: RunningProvider) -> None:
+async def test_unknown_response_fields_pass_through(openai: Any, upstream: RunningProvider) -> None:
     raw = await done(openai.chat.completions.with_raw_response.create(model=GPT, messages=user("x [[tokens=9/9]]")))
     told = json.loads(raw.text)
     sent = json.loads(upstream.answers(last=1)[0].body)

@@ -44,7 +44,7 @@ async def test_embeddings_are_the_same_in_both_spellings(embedding: Any, model: 
     assert default.usage.cost > 0
 
 
-async def test_base64_is_passed_on_as_it_was_asked_for(embedding: Any, upstream: RunningProvider) -> None:
+async def test_base64_encoding_is_kept(embedding: Any, upstream: RunningProvider) -> None:
     raw = await done(embedding.with_raw_response.create(model=EMBEDDER, input="one", dimensions=3))
     assert b'"encoding_format":"base64"' in upstream.requests(last=1)[0].body
     (vector,) = json.loads(raw.content)["data"]
@@ -53,7 +53,7 @@ async def test_base64_is_passed_on_as_it_was_asked_for(embedding: Any, upstream:
 
 @pytest.mark.parametrize("model", EMBEDDERS)
 @pytest.mark.parametrize("spelling", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}])
-async def test_vectors_have_the_dimensions_that_are_asked_for(embedding: Any, model: str, spelling: Any) -> None:
+async def test_vectors_have_the_requested_dimensions(embedding: Any, model: str, spelling: Any) -> None:
     found = await done(embedding.create(model=model, input="one", dimensions=5, **spelling))
     decoded = spelling.get("encoding_format") != "base64"
     assert [len(one.embedding) for one in found.data] == [5 if decoded else 28]
@@ -74,7 +74,7 @@ async def test_a_response_is_made(openai: Any) -> None:
     assert found.usage.cost == pytest.approx(50 * 15e-8 + 20 * 75e-9 + 30 * 6e-7)
 
 
-async def test_a_streamed_response_says_what_the_whole_says(openai: Any) -> None:
+async def test_response_stream_equals_the_response(openai: Any) -> None:
     asked: Any = {"model": GPT, "input": user("[[tokens=70/30]] [[chunks=20]]")}
     whole = await done(openai.responses.create(**asked))
     events = await every(openai.responses.create(**asked, stream=True))
@@ -104,7 +104,7 @@ async def test_a_response_is_parsed_by_its_schema(openai: Any) -> None:
     assert isinstance(found.output_parsed, Order)
 
 
-async def test_a_response_goes_on_with_its_own_items_and_the_results(openai: Any) -> None:
+async def test_response_continues_with_its_items_and_tool_results(openai: Any) -> None:
     items = user("weather [[calls=2]]")
     asked: Any = {"model": GPT, "input": items, "tools": RESPONSES_TOOLS}
     first = await done(openai.responses.create(**asked))
@@ -117,7 +117,7 @@ async def test_a_response_goes_on_with_its_own_items_and_the_results(openai: Any
     assert "the tools said raining; raining" in second.output_text
 
 
-async def test_a_response_is_passed_on_byte_for_byte(openai: Any, upstream: RunningProvider) -> None:
+async def test_response_passes_through_byte_for_byte(openai: Any, upstream: RunningProvider) -> None:
     raw = await done(
         openai.responses.with_raw_response.create(
             model=GPT,
@@ -131,7 +131,7 @@ async def test_a_response_is_passed_on_byte_for_byte(openai: Any, upstream: Runn
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-async def test_a_response_goes_on_from_an_answer_of_its_own_project_alone(
+async def test_previous_response_must_belong_to_the_project(
     openai: Any, upstream: RunningProvider, stranger: str, streamed: bool
 ) -> None:
     asked: Any = {"model": GPT, "input": f"remember {type(openai).__name__} {streamed}"}
@@ -162,7 +162,7 @@ async def test_a_response_goes_on_from_an_answer_of_its_own_project_alone(
         ),
     ],
 )
-async def test_what_lies_with_the_provider_of_all_is_nobodys(
+async def test_shared_providers_objects_belong_to_no_project(
     openai: Any, upstream: RunningProvider, fields: Any, named: str
 ) -> None:
     before = upstream.calls

@@ -80,7 +80,7 @@ def after_hello(*turns: Any) -> Any:
         ),
     ],
 )
-def test_a_chat_completion_names_what_anthropics_models_cannot_be_told(
+def test_chat_completion_names_fields_that_anthropic_lacks(
     waiting: Pointed, upstream: RunningProvider, fields: Any, param: str
 ) -> None:
     before = upstream.calls
@@ -159,7 +159,7 @@ def test_a_chat_completion_names_what_anthropics_models_cannot_be_told(
         ),
     ],
 )
-def test_a_message_names_what_openais_models_cannot_be_told(
+def test_message_names_fields_that_openai_lacks(
     waiting: Pointed, upstream: RunningProvider, fields: Any, field: str
 ) -> None:
     before = upstream.calls

@@ -22,7 +22,7 @@ def quickly_refilled(project: Project) -> str:
     return str(project.issue(rateLimit=None, tokenLimit=120_000)["apiKey"])
 
 
-def test_openais_sdk_waits_as_long_as_it_is_told_and_is_answered(gateway: Gateway, quickly_refilled: str) -> None:
+def test_openai_sdk_honours_retry_after(gateway: Gateway, quickly_refilled: str) -> None:
     pointed = Pointed(gateway, quickly_refilled, max_retries=2)
     pointed.openai.chat.completions.create(model=GPT, **MOST)
     raw = pointed.openai.chat.completions.with_raw_response.create(model=GPT, **NEXT)
@@ -31,7 +31,7 @@ def test_openais_sdk_waits_as_long_as_it_is_told_and_is_answered(gateway: Gatewa
     assert raw.retries_taken == 1
 
 
-def test_anthropics_sdk_waits_as_long_as_it_is_told_and_is_answered(gateway: Gateway, quickly_refilled: str) -> None:
+def test_anthropic_sdk_honours_retry_after(gateway: Gateway, quickly_refilled: str) -> None:
     pointed = Pointed(gateway, quickly_refilled, max_retries=2)
     pointed.anthropic.messages.create(model=CLAUDE, **MOST)
     raw = pointed.anthropic.messages.with_raw_response.create(model=CLAUDE, **NEXT)
@@ -47,7 +47,7 @@ def test_a_stream_is_tried_again_before_it_has_begun(gateway: Gateway, quickly_r
     assert pointed.statuses == [200, 429, 200]
 
 
-def test_a_spent_budget_is_not_asked_for_again(gateway: Gateway, project: Project) -> None:
+def test_spent_budget_refusal_has_no_retry_after(gateway: Gateway, project: Project) -> None:
     pointed = Pointed(gateway, project.issue(dailyBudget=0)["apiKey"], max_retries=3)
     with pytest.raises(openai.RateLimitError):
         pointed.openai.chat.completions.create(model=GPT, **CONTENT_FIELDS)
@@ -59,7 +59,7 @@ def test_a_spent_budget_is_not_asked_for_again(gateway: Gateway, project: Projec
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
-def test_what_a_provider_refuses_is_not_asked_for_again(gateway: Gateway, key: str, status: int) -> None:
+def test_refused_request_is_not_retried(gateway: Gateway, key: str, status: int) -> None:
     pointed = Pointed(gateway, key, max_retries=3)
     with pytest.raises(openai.APIStatusError):
         pointed.openai.chat.completions.create(model=GPT, messages=user(f"[[status={status}]]"))

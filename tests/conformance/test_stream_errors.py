@@ -39,7 +39,7 @@ def check_plain_http(error: Any, status: int) -> None:
         ("[[reset]]", openai_sdk.InternalServerError, 502),
     ],
 )
-async def test_what_fails_before_a_chat_stream_begins_is_plain_http(
+async def test_error_before_a_chat_stream_is_plain_http(
     openai: Any, model: str, word: str, kind: type[Exception], status: int
 ) -> None:
     with pytest.raises(kind) as refused:
@@ -57,7 +57,7 @@ async def test_what_fails_before_a_chat_stream_begins_is_plain_http(
         ("[[reset]]", anthropic_sdk.InternalServerError, 502),
     ],
 )
-async def test_what_fails_before_a_message_stream_begins_is_plain_http(
+async def test_error_before_a_message_stream_is_plain_http(
     anthropic: Any, model: str, word: str, kind: type[Exception], status: int
 ) -> None:
     with pytest.raises(kind) as refused:
@@ -143,9 +143,7 @@ async def test_the_message_stream_helper_raises_it_too(anthropic: Any, model: st
 
 
 @pytest.mark.parametrize(("word", "end"), [(FAILS, ["error", "response.failed"]), (CUT, ["error"])])
-async def test_a_stream_of_a_response_that_breaks_off_ends_with_its_error(
-    openai: Any, word: str, end: list[str]
-) -> None:
+async def test_broken_response_stream_ends_with_its_error(openai: Any, word: str, end: list[str]) -> None:
     seen: list[Any] = []
     await taken(openai.responses.create(model=GPT, input=f"{word} broken", stream=True), seen)
     assert 1 <= [event.type for event in seen].count("response.output_text.delta") <= 3

@@ -26,7 +26,7 @@ def told(waiting: Pointed, upstream: RunningProvider) -> Any:
     return ask
 
 
-def test_a_plain_question_is_a_plain_question(told: Any) -> None:
+def test_plain_request_stays_plain(told: Any) -> None:
     assert told() == {"model": UPSTREAM_CLAUDE, "max_tokens": 8192, "messages": HELLO}
 
 
@@ -49,7 +49,7 @@ def test_one_stop_is_a_list_of_one(told: Any) -> None:
     assert told(stop="END")["stop_sequences"] == ["END"]
 
 
-def test_what_says_nothing_changes_nothing(told: Any) -> None:
+def test_empty_change_changes_nothing(told: Any) -> None:
     said = told(
         n=1, logprobs=False, store=False, presence_penalty=0, frequency_penalty=0, prompt_cache_key="k", logit_bias={}
     )

@@ -26,7 +26,7 @@ def told(waiting: Pointed, upstream: RunningProvider) -> Any:
     return ask
 
 
-def test_a_plain_question_is_a_plain_question(told: Any) -> None:
+def test_plain_request_stays_plain(told: Any) -> None:
     assert told() == {"model": GPT, "max_tokens": 50, "messages": HELLO}
 
 

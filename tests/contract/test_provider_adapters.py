@@ -122,7 +122,7 @@ async def test_each_failure_has_its_error(asked: RequestContext, prompt: str, er
 
 
 @pytest.mark.parametrize("asked", REMOTE, indirect=True)
-async def test_what_was_never_sent_was_never_charged(asked: RequestContext) -> None:
+async def test_unsent_request_is_not_charged(asked: RequestContext) -> None:
     with pytest.raises(ProviderUnavailable) as raised:
         await asked("hello", address="http://127.0.0.1:9")
     assert raised.value.outcome_known
@@ -151,9 +151,7 @@ async def test_each_call_carries_its_own_credential(asked: RequestContext) -> No
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 @pytest.mark.parametrize("allow_loopback", [False, True])
-async def test_an_address_that_callers_gave_is_called_only_where_it_is_public(
-    provider: RunningProvider, host: str, allow_loopback: bool
-) -> None:
+async def test_callers_address_must_be_public(provider: RunningProvider, host: str, allow_loopback: bool) -> None:
     sessions = Sessions(allow_loopback=allow_loopback)
     address = provider.openai_base_url.replace("127.0.0.1", host)
     call = ProviderCall(
@@ -172,7 +170,7 @@ async def test_an_address_that_callers_gave_is_called_only_where_it_is_public(
     await sessions.close()
 
 
-async def test_a_name_that_leads_into_our_own_network_is_not_called() -> None:
+async def test_private_network_name_is_not_called() -> None:
     sessions = Sessions(allow_loopback=False)
     with pytest.raises(aiohttp.ClientConnectorError) as refused:
         await sessions.get(is_callers=True).post("https://localhost:9/v1")
@@ -180,7 +178,7 @@ async def test_a_name_that_leads_into_our_own_network_is_not_called() -> None:
     await sessions.close()
 
 
-async def test_what_came_before_a_stream_broke_is_given_to_who_reads_late(provider: RunningProvider) -> None:
+async def test_late_reader_gets_parts_before_the_break(provider: RunningProvider) -> None:
     sessions = Sessions(allow_loopback=True)
     credential = Credential("sk-canary", provider.openai_base_url)
     call = ProviderCall(
@@ -204,7 +202,7 @@ async def test_what_came_before_a_stream_broke_is_given_to_who_reads_late(provid
     assert len(read) == 6
 
 
-async def test_an_address_that_callers_gave_is_told_nothing_of_the_environment(
+async def test_callers_address_gets_nothing_of_the_environment(
     provider: RunningProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "ANTHROPIC_AUTH_TOKEN"):

@@ -50,13 +50,13 @@ def user(text: str) -> Any:
 # Chat completions
 
 
-def test_a_chat_completion_reports_what_is_charged(direct: Direct) -> None:
+def test_chat_completion_usage_equals_the_charge(direct: Direct) -> None:
     found = direct.openai.chat.completions.create(model=GPT, messages=user(COUNTED))
     assert found.choices[0].finish_reason == "stop"
     assert direct.billed_tokens() == reported_tokens(found.usage) == (70, 30, 20, 9)
 
 
-def test_a_chat_stream_says_what_the_whole_answer_says(direct: Direct) -> None:
+def test_chat_stream_equals_the_response(direct: Direct) -> None:
     asked: Any = {"model": GPT, "messages": user("the same [[chunks=40]]")}
     whole = direct.openai.chat.completions.create(**asked)
     chunks = list(direct.openai.chat.completions.create(**asked, stream=True))
@@ -69,12 +69,12 @@ def test_a_chat_stream_says_what_the_whole_answer_says(direct: Direct) -> None:
     assert [row["out"] for row in direct.billed()] == [40, 40]
 
 
-def test_a_chat_stream_has_usage_only_when_it_is_asked_for(direct: Direct) -> None:
+def test_chat_stream_has_usage_only_on_request(direct: Direct) -> None:
     chunks = list(direct.openai.chat.completions.create(model=GPT, messages=user("plain"), stream=True))
     assert all("usage" not in chunk.model_fields_set for chunk in chunks)
 
 
-def test_a_chat_stream_that_is_asked_for_usage_ends_with_it(direct: Direct) -> None:
+def test_chat_stream_ends_with_requested_usage(direct: Direct) -> None:
     *chunks, last = direct.openai.chat.completions.create(
         model=GPT, messages=user(COUNTED), stream=True, stream_options={"include_usage": True}
     )
@@ -205,7 +205,7 @@ async def test_every_text_has_its_vector(direct: Direct, given: Any, count: int)
     assert direct.billed_tokens()[:2] == (found.usage.prompt_tokens, 0)
 
 
-def test_vectors_are_packed_where_that_is_asked_for(direct: Direct) -> None:
+def test_vectors_are_base64_on_request(direct: Direct) -> None:
     """As the SDK does by itself; it unpacks them only when it does not look at types."""
     found = direct.openai.embeddings.with_raw_response.create(
         model="text-embedding-3-small", input="one", dimensions=2, encoding_format="base64"
@@ -216,7 +216,7 @@ def test_vectors_are_packed_where_that_is_asked_for(direct: Direct) -> None:
 # Responses
 
 
-def test_a_response_reports_what_is_charged(direct: Direct) -> None:
+def test_response_usage_equals_the_charge(direct: Direct) -> None:
     found = direct.openai.responses.create(model=GPT, input=COUNTED, previous_response_id="resp_before")
     assert (found.status, found.previous_response_id) == ("completed", "resp_before")
     assert found.output_text.startswith("answer to ")
@@ -287,14 +287,14 @@ def test_a_response_that_ends_early_is_incomplete(direct: Direct) -> None:
 # Messages
 
 
-def test_a_message_reports_what_is_charged(direct: Direct) -> None:
+def test_message_usage_equals_the_charge(direct: Direct) -> None:
     found = direct.anthropic.messages.create(model=CLAUDE, max_tokens=100, messages=user(COUNTED))
     assert found.stop_reason == "end_turn"
     assert found.usage.input_tokens == 70 - 20 - 9
     assert direct.billed_tokens() == reported_tokens(found.usage) == (70, 30, 20, 9)
 
 
-def test_a_write_to_the_cache_has_a_price_for_each_of_its_lives(direct: Direct) -> None:
+def test_cache_write_price_depends_on_its_lifetime(direct: Direct) -> None:
     found = direct.anthropic.messages.create(
         model=CLAUDE, max_tokens=9, messages=user("[[tokens=20/0]] [[cachewrite=9/4]]")
     )
@@ -305,7 +305,7 @@ def test_a_write_to_the_cache_has_a_price_for_each_of_its_lives(direct: Direct) 
     assert row["nano_usd"] == "6450.00"  # 7 at $0.25, 9 at $0.30 and 4 at $0.50 a million
 
 
-def test_every_event_of_a_message_stream_comes_in_the_vendors_order(direct: Direct) -> None:
+def test_message_stream_has_the_vendors_event_order(direct: Direct) -> None:
     stream = direct.anthropic.messages.create(
         model=CLAUDE, max_tokens=100, messages=user("[[say=ab]]" + COUNTED), stream=True
     )
@@ -323,7 +323,7 @@ def test_every_event_of_a_message_stream_comes_in_the_vendors_order(direct: Dire
     assert events[0].message.usage.cache_read_input_tokens == 20
 
 
-async def test_the_message_stream_helper_reports_what_is_charged(direct: Direct) -> None:
+async def test_message_stream_helper_usage_equals_the_charge(direct: Direct) -> None:
     async with direct.async_anthropic.messages.stream(
         model=CLAUDE, max_tokens=100, messages=user("[[chunks=30]] [[cached=2]]")
     ) as stream:

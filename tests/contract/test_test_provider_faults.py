@@ -57,7 +57,7 @@ def reading(running: RunningProvider) -> Callable[[str, str], Any]:
 
 
 @pytest.mark.parametrize("wire", PATHS)
-async def test_a_client_that_leaves_pays_for_what_was_sent(
+async def test_disconnected_client_pays_for_what_was_sent(
     direct: Direct, reading: Callable[[str, str], Any], wire: str
 ) -> None:
     with reading(wire, f"{TOKENS} [[stall=5]]") as client:
@@ -80,9 +80,7 @@ async def test_the_bill_says_how_long_the_leaving_went_unnoticed(
     assert direct.billed()[0]["noticed_after_ms"] >= 250
 
 
-async def test_a_client_that_leaves_a_paced_stream_is_noticed_between_its_deltas(
-    direct: Direct, reading: Callable[[str, str], Any]
-) -> None:
+async def test_disconnect_is_noticed_between_deltas(direct: Direct, reading: Callable[[str, str], Any]) -> None:
     with reading("chat", "[[chunks=100]] [[pace=20]]") as client:
         client.some()
     await eventually(direct.billed)
@@ -91,9 +89,7 @@ async def test_a_client_that_leaves_a_paced_stream_is_noticed_between_its_deltas
     assert 1 <= row["out"] < 20
 
 
-async def test_a_client_that_leaves_before_the_first_byte_pays_for_its_prompt(
-    direct: Direct, running: RunningProvider
-) -> None:
+async def test_disconnect_before_the_first_byte_pays_for_the_prompt(direct: Direct, running: RunningProvider) -> None:
     with pytest.raises(openai.APITimeoutError):
         direct.openai.with_options(timeout=0.1).chat.completions.create(**asked("chat", "[[delay=600]]"))
     await eventually(direct.billed)
@@ -103,7 +99,7 @@ async def test_a_client_that_leaves_before_the_first_byte_pays_for_its_prompt(
     assert running.state()["inFlight"] == 0
 
 
-async def test_an_answer_in_one_piece_is_charged_in_full_whoever_leaves(direct: Direct) -> None:
+async def test_response_is_charged_in_full_after_a_disconnect(direct: Direct) -> None:
     with pytest.raises(openai.APITimeoutError):
         direct.openai.with_options(timeout=0.05).chat.completions.create(
             **asked("chat", f"{TOKENS} [[delay=150]]", stream=False)
@@ -113,7 +109,7 @@ async def test_an_answer_in_one_piece_is_charged_in_full_whoever_leaves(direct: 
     assert direct.billed()[0]["end"] == "whole"
 
 
-def test_a_chat_stream_that_is_cut_is_charged_as_far_as_it_came(direct: Direct) -> None:
+def test_cut_chat_stream_is_charged_for_what_came(direct: Direct) -> None:
     chunks: list[Any] = []
     with pytest.raises(openai.APIConnectionError):
         chunks.extend(direct.openai.chat.completions.create(**asked("chat", f"{TOKENS} [[cut=5]]")))
@@ -123,7 +119,7 @@ def test_a_chat_stream_that_is_cut_is_charged_as_far_as_it_came(direct: Direct) 
     assert (row["out"], row["cut"], row["end"], row["noticed_after_ms"]) == (10, True, "cut", None)
 
 
-def test_a_message_stream_that_is_cut_is_charged_as_far_as_it_came(direct: Direct) -> None:
+def test_cut_message_stream_is_charged_for_what_came(direct: Direct) -> None:
     with pytest.raises(httpx2.RemoteProtocolError):
         list(direct.anthropic.messages.create(**asked("messages", f"{TOKENS} [[cut=3]] [[reasoning=6]]")))
     (row,) = direct.billed()
@@ -131,7 +127,7 @@ def test_a_message_stream_that_is_cut_is_charged_as_far_as_it_came(direct: Direc
 
 
 @pytest.mark.parametrize("word", ["[[cut=0]]", "[[reset]]"])
-def test_a_stream_that_is_cut_at_once_is_charged_its_input(direct: Direct, word: str) -> None:
+def test_immediately_cut_stream_is_charged_its_input(direct: Direct, word: str) -> None:
     with pytest.raises(openai.APIConnectionError):
         list(direct.openai.chat.completions.create(**asked("chat", f"{TOKENS} {word}")))
     (row,) = direct.billed()
@@ -158,7 +154,7 @@ def test_an_error_inside_a_response_stream_ends_it_as_failed(direct: Direct) -> 
     assert direct.billed()[0]["out"] == 6
 
 
-def test_usage_can_be_left_out_though_it_was_asked_for(direct: Direct) -> None:
+def test_usage_may_be_missing_although_requested(direct: Direct) -> None:
     chunks = list(
         direct.openai.chat.completions.create(**asked("chat", "[[nousage]]"), stream_options={"include_usage": True})
     )
@@ -242,7 +238,7 @@ def test_a_refusal_comes_before_the_first_byte_and_costs_nothing(direct: Direct,
     assert direct.billed() == []
 
 
-def test_what_is_refused_once_is_answered_the_second_time(direct: Direct) -> None:
+def test_retry_after_a_refusal_succeeds(direct: Direct) -> None:
     prompt = "[[once=500]] [[delay=5]]"
     with pytest.raises(openai.InternalServerError):
         direct.openai.chat.completions.create(**asked("chat", prompt))

@@ -63,7 +63,7 @@ async def test_a_replaced_provider_key_is_used_once_that_is_known(
     assert await known.access(made.project_id, "openai") == Access("sk-the-installations")
 
 
-async def test_a_revoked_key_is_refused_within_a_second_without_any_news(
+async def test_revoked_key_is_refused_within_a_second_without_notification(
     ledger: RealLedger, accounts: Accounts, vault: Vault
 ) -> None:
     made = await accounts.create_project("revokes", {})
@@ -99,7 +99,7 @@ async def test_keys_belong_to_their_project(accounts: Accounts) -> None:
 
 
 @pytest.mark.parametrize("own", [{}, {"openai": SECRET}])
-async def test_what_lies_at_a_provider_is_asked_for_under_no_credential_that_projects_share(
+async def test_provider_objects_need_an_own_credential(
     ledger: RealLedger, accounts: Accounts, vault: Vault, own: dict[str, str]
 ) -> None:
     made = await accounts.create_project("names a file", own)

@@ -201,7 +201,7 @@ class Walk:
             provider=ROUTE.provider,
             kind=ROUTE.kind,
             upstream_model=ROUTE.upstream_model,
-            body=parsed.body.payload(ROUTE.upstream_model, is_stream=passthrough.is_stream),
+            body=parsed.body.payload(ROUTE.upstream_model),
             is_passthrough=parsed.body.is_passthrough,
             stream=StreamFormat(surface=client.dialect) if passthrough.is_stream else None,
         )

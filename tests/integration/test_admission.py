@@ -72,9 +72,7 @@ async def test_a_limit_is_refilled_with_time_and_says_when(ledger: RealLedger, d
     await admission.close()
 
 
-async def test_answers_at_hand_count_toward_the_rate_hold_nothing_and_are_logged_as_they_are_given(
-    ledger: RealLedger, project: str
-) -> None:
+async def test_hits_count_toward_the_rate_limit_and_hold_nothing(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, rate_limit=3, daily_budget_nano_usd=10)
     made = [attempt(project, key) for _ in range(4)]
     given = [giving(one) for one in made]
@@ -89,9 +87,7 @@ async def test_answers_at_hand_count_toward_the_rate_hold_nothing_and_are_logged
     assert (await verify(ledger.pool)).first_bad is None
 
 
-async def test_whoever_listens_is_told_of_the_answers_given(
-    database_url: str, ledger: RealLedger, project: str
-) -> None:
+async def test_listener_gets_appended_positions(database_url: str, ledger: RealLedger, project: str) -> None:
     told: list[int] = []
 
     async def tell(position: int) -> None:
@@ -145,7 +141,7 @@ async def test_a_projects_budget_is_shared_by_its_keys(
     assert found == {"admitted": 50, "budget_held": 50}
 
 
-async def test_what_is_spent_refuses_at_once_and_what_is_held_asks_to_wait(ledger: RealLedger, project: str) -> None:
+async def test_spent_budget_refuses_and_held_budget_waits(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     first = attempt(project, key)
     await ledger.admission.admit(ask(first, hold=60))
@@ -158,7 +154,7 @@ async def test_what_is_spent_refuses_at_once_and_what_is_held_asks_to_wait(ledge
     assert (await ledger.admission.admit(ask(attempt(project, key), hold=45))).outcome == "admitted"
 
 
-async def test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger: RealLedger, project: str) -> None:
+async def test_cap_is_lowered_only_after_the_wait(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     await ledger.admission.admit(ask(attempt(project, key), hold=40))
     patient = ask(attempt(project, key, cache_key=KEY), hold=90, min_hold_nano_usd=20)
@@ -177,7 +173,7 @@ async def test_a_budget_of_zero_blocks_even_what_is_free(ledger: RealLedger, pro
     assert (await ledger.admission.admit(ask(attempt(project, key), hold=0))).outcome == "budget_spent"
 
 
-async def test_what_nobody_can_price_is_refused_only_to_a_budget(ledger: RealLedger, project: str) -> None:
+async def test_unpriced_model_is_refused_only_with_a_budget(ledger: RealLedger, project: str) -> None:
     free, limited = await ledger.new_key(project), await ledger.new_key(project, daily_budget_nano_usd=10**12)
     assert (await ledger.admission.admit(ask(attempt(project, free), hold=None))).outcome == "admitted"
     assert (await ledger.admission.admit(ask(attempt(project, limited), hold=None))).outcome == "unpriced"
@@ -191,7 +187,7 @@ async def test_no_more_requests_are_in_flight_than_may_be(
     assert found == {"admitted": 3, "concurrency": 17}
 
 
-async def test_equal_questions_have_one_leader_over_all_processes(
+async def test_equal_requests_have_one_leader_over_processes(
     ledger: RealLedger, processes: list[Admission], project: str
 ) -> None:
     key = await ledger.new_key(project)
@@ -256,7 +252,7 @@ async def _claimed(ledger: RealLedger, wanted: Attempt, hold: int) -> None:
     assert await ledger.claims.claim(wanted.identity.request_id, 1) is not None
 
 
-async def test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(ledger: RealLedger, project: str) -> None:
+async def test_retry_takes_the_lead_with_its_own_hold(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     wanted = attempt(project, key, cache_key=KEY)
     await _claimed(ledger, wanted, 40)
@@ -283,9 +279,7 @@ class Dying(HeldConnection):
         return rows
 
 
-async def test_an_admission_that_nobody_was_told_of_is_taken_back(
-    database_url: str, ledger: RealLedger, project: str
-) -> None:
+async def test_unanswered_admission_is_taken_back(database_url: str, ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     admission = Admission(Dying(database_url, name="tests"), ledger.pool)
     with pytest.raises(OutcomeUnknown):
@@ -309,9 +303,7 @@ async def test_tokens_are_settled_with_the_true_number(ledger: RealLedger, proje
     assert (await ledger.admission.admit(ask(attempt(project, key), token_bound=1_001))).outcome == "token_limit"
 
 
-async def test_a_late_true_cost_replaces_the_assumed_one_and_releases_nothing_again(
-    ledger: RealLedger, project: str
-) -> None:
+async def test_late_cost_replaces_the_assumed_one(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
     first, second = attempt(project, key), attempt(project, key)
     await ledger.admission.admit(ask(first, hold=100))
@@ -325,7 +317,7 @@ async def test_a_late_true_cost_replaces_the_assumed_one_and_releases_nothing_ag
     assert (await ledger.balance(key), await ledger.held(key)) == ((40, 0), 30)
 
 
-async def test_reconciling_replaces_what_was_assumed(ledger: RealLedger, project: str) -> None:
+async def test_reconciling_replaces_the_assumed_cost(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
     first = attempt(project, key)
     await ledger.admission.admit(ask(first, hold=100))

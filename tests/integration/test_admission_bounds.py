@@ -44,9 +44,7 @@ async def test_tokens_that_never_fit_are_refused_beside_those_that_do(ledger: Re
 
 
 @pytest.mark.parametrize("used", [0, MAX_TOKENS * 9])
-async def test_a_token_limit_that_falls_while_a_call_is_under_way_settles(
-    used: int, ledger: RealLedger, project: str
-) -> None:
+async def test_lowered_token_limit_settles_calls_in_flight(used: int, ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, token_limit=1_000_000_000)
     made = attempt(project, key)
     assert (await ledger.admission.admit(ask(made, token_bound=155_000_000))).outcome == "admitted"
@@ -101,7 +99,7 @@ async def test_the_largest_holds_of_a_whole_batch_add_up(ledger: RealLedger, pro
     assert (await ledger.admission.admit(ask(attempt(project, key), hold=MAX_HOLD))).outcome == "admitted"
 
 
-async def test_a_refused_answer_at_hand_is_refused_alone_in_its_batch_too(ledger: RealLedger, project: str) -> None:
+async def test_rate_limited_hit_is_refused_alone_in_its_batch(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, rate_limit=1)
     outcomes = []
     for _ in range(2):
@@ -110,7 +108,7 @@ async def test_a_refused_answer_at_hand_is_refused_alone_in_its_batch_too(ledger
     assert outcomes == ["hit", "rate_limit"]
 
 
-async def test_a_key_that_was_revoked_since_it_was_looked_at_is_stale(ledger: RealLedger, project: str) -> None:
+async def test_revoked_key_is_stale_at_admission(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project)
     await ledger.accounts.revoke_key(await ledger.accounts.key(project, key))
     made = attempt(project, key)

@@ -70,7 +70,7 @@ async def test_a_budget_for_the_installations_credentials_holds_for_them_alone(l
     assert (admitted.outcome, admitted.limit_status.budget_left_nano_usd) == ("admitted", 0)
 
 
-async def test_of_many_at_once_over_many_keys_none_passes_the_installations_budget(ledger: RealLedger) -> None:
+async def test_burst_over_many_keys_stays_within_the_installation_budget(ledger: RealLedger) -> None:
     project = await keyless(ledger)
     issued = [await ledger.new_key(project) for _ in range(5)]
     asks = [ask(shared(project, issued[n % 5]), hold=10) for n in range(50)]
@@ -121,7 +121,7 @@ async def test_a_caller_knows_its_projects_own_credentials(
     assert caller.is_limited
 
 
-async def test_a_request_admitted_under_the_projects_own_key_is_made_under_no_other(
+async def test_request_keeps_the_credential_it_was_admitted_under(
     ledger: RealLedger, accounts: Accounts, vault: Vault
 ) -> None:
     made = await accounts.create_project("keyless", {"openai": OWN_KEY}, installation_daily_budget_nano_usd=BUDGET)

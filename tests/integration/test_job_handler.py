@@ -233,7 +233,7 @@ async def test_calling_without_a_claim_would_be_noticed(ledger: RealLedger) -> N
     assert provider.calls == 2, "the test above can fail"
 
 
-async def test_a_job_that_nobody_admitted_is_not_called_for(ledger: RealLedger) -> None:
+async def test_unadmitted_job_is_not_called(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     assert await ledger.admission.drop(work.made.identity.request_id)
@@ -258,7 +258,7 @@ async def test_the_answer_costs_what_it_was_held_at(ledger: RealLedger) -> None:
     assert (cost.cost_nano_usd, cost.price, cost.hold_nano_usd) == (COST, PRICE, HOLD)
 
 
-async def test_a_failed_attempt_is_made_again_under_a_hold_of_its_own(ledger: RealLedger) -> None:
+async def test_retry_has_its_own_hold(ledger: RealLedger) -> None:
     provider = CountingProvider(fails=2)
     work = await bench(ledger, provider)
     await work.deliver(1)
@@ -268,7 +268,7 @@ async def test_a_failed_attempt_is_made_again_under_a_hold_of_its_own(ledger: Re
     assert await ledger.held(work.made.identity.key_id) == 0
 
 
-async def test_a_later_delivery_declares_a_silent_worker_lost_and_the_late_cost_replaces_it(ledger: RealLedger) -> None:
+async def test_redelivery_marks_a_silent_worker_lost(ledger: RealLedger) -> None:
     provider = CountingProvider(waits=True)
     work = await bench(ledger, provider)
     hanging = asyncio.create_task(work.deliver(1))
@@ -288,7 +288,7 @@ async def test_a_later_delivery_declares_a_silent_worker_lost_and_the_late_cost_
     )
 
 
-async def test_an_attempt_that_is_still_being_made_is_not_declared_lost(ledger: RealLedger) -> None:
+async def test_running_attempt_is_not_lost(ledger: RealLedger) -> None:
     provider = CountingProvider(waits=True)
     work = await bench(ledger, provider)
     first = asyncio.create_task(work.deliver(1))
@@ -303,7 +303,7 @@ async def test_an_attempt_that_is_still_being_made_is_not_declared_lost(ledger: 
     assert await work.kinds() == [RequestCompleted, CostIncurred]
 
 
-async def test_an_attempt_that_the_budget_does_not_cover_is_not_made(ledger: RealLedger) -> None:
+async def test_attempt_beyond_the_budget_is_not_made(ledger: RealLedger) -> None:
     provider = CountingProvider(fails=9)
     work = await bench(ledger, provider, daily_budget_nano_usd=HOLD)
     await work.deliver(1)
@@ -312,7 +312,7 @@ async def test_an_attempt_that_the_budget_does_not_cover_is_not_made(ledger: Rea
     assert [failure.code for failure in work.heard.failures] == ["PROVIDER_UNAVAILABLE"], "why the first one failed"
 
 
-async def test_for_who_leaves_before_the_call_there_is_none(ledger: RealLedger) -> None:
+async def test_disconnect_before_the_call_prevents_it(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     work.stream = StreamFormat(surface="native")
@@ -327,7 +327,7 @@ async def test_for_who_leaves_before_the_call_there_is_none(ledger: RealLedger) 
     assert await ledger.held(work.made.identity.key_id) == 0
 
 
-async def test_for_who_leaves_between_attempts_no_other_is_made(ledger: RealLedger) -> None:
+async def test_disconnect_between_attempts_prevents_the_next(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     work.stream = StreamFormat(surface="native")
@@ -338,7 +338,7 @@ async def test_for_who_leaves_between_attempts_no_other_is_made(ledger: RealLedg
     assert await ledger.balance(work.made.identity.key_id) == (0, 0)
 
 
-async def test_a_plain_request_whose_caller_left_before_the_call_makes_none(ledger: RealLedger) -> None:
+async def test_disconnected_request_makes_no_call(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     work.cancel_on_disconnect = True
@@ -357,9 +357,7 @@ async def test_a_plain_request_whose_caller_left_before_the_call_makes_none(ledg
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
-async def test_a_plain_call_ends_with_its_caller_only_if_the_project_says_so(
-    ledger: RealLedger, is_cancelled: bool
-) -> None:
+async def test_disconnect_cancels_a_call_only_if_configured(ledger: RealLedger, is_cancelled: bool) -> None:
     provider = CountingProvider(waits=True)
     work = await bench(ledger, provider)
     work.cancel_on_disconnect = is_cancelled

@@ -194,7 +194,7 @@ def _settings(limits: Limits) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("examples", [40])
-def test_admission_and_settlement_do_what_the_model_does(database_url: str, examples: int) -> None:
+def test_admission_and_settlement_match_the_model(database_url: str, examples: int) -> None:
     machine = type("Machine", (LedgerMachine,), {"database_url": database_url})
     run_state_machine_as_test(
         machine,

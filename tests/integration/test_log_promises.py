@@ -55,7 +55,7 @@ async def other(database_url: str, ledger: RealLedger) -> AsyncIterator[EventLog
     await log.close()
 
 
-async def test_of_two_commits_to_one_version_in_a_batch_the_first_lands(ledger: RealLedger) -> None:
+async def test_first_of_two_commits_to_one_version_lands(ledger: RealLedger) -> None:
     first, second, third = await together(ledger.log, commit("s", 0, "a"), commit("s", 0, "b"), commit("s", 1, "c"))
     assert (first, third) == (1, 2)
     assert isinstance(second, Conflict)
@@ -78,9 +78,7 @@ async def test_a_commit_lands_whole_or_not_at_all(ledger: RealLedger) -> None:
     assert await is_whole(ledger, 3)
 
 
-async def test_two_appenders_at_once_leave_no_gap_and_only_who_is_second_in_a_stream_loses(
-    ledger: RealLedger, other: EventLog
-) -> None:
+async def test_concurrent_appends_leave_no_gap(ledger: RealLedger, other: EventLog) -> None:
     contested = [commit(f"s-{n}", 0, *["x"] * (1 + n % 3)) for n in range(50)]
     mine, theirs = ([commit(f"{whose}-{n}", 0, "x", "y") for n in range(50)] for whose in ("mine", "theirs"))
     found = await asyncio.gather(together(ledger.log, *contested, *mine), together(other, *contested, *theirs))
@@ -90,7 +88,7 @@ async def test_two_appenders_at_once_leave_no_gap_and_only_who_is_second_in_a_st
     assert await is_whole(ledger, sum(len(one.events) for one in (*contested, *mine, *theirs)))
 
 
-async def test_an_append_waits_for_the_one_before_it_and_lands_behind_it(ledger: RealLedger, other: EventLog) -> None:
+async def test_appends_land_in_order(ledger: RealLedger, other: EventLog) -> None:
     behind: list[asyncio.Task[int]] = []
 
     async def while_under_way(connection: Connection) -> None:
@@ -130,9 +128,7 @@ async def test_a_position_is_that_of_the_commits_last_event(ledger: RealLedger) 
         commit("half", 0, "a lone \ud800 surrogate"),
     ],
 )
-async def test_what_cannot_be_stored_fails_alone_and_leaves_the_log_whole(
-    ledger: RealLedger, unstorable: Commit
-) -> None:
+async def test_unstorable_event_fails_alone(ledger: RealLedger, unstorable: Commit) -> None:
     await ledger.log.append(commit("taken"))
     first, bad, lost, last = await together(
         ledger.log, commit("a", 0, "x", "y"), unstorable, commit("taken"), commit("b")
@@ -205,7 +201,7 @@ async def test_tampering_is_found_where_it_was_done(
     assert (found.first_bad, found.reason) == (position, reason)
 
 
-async def test_an_event_forged_with_its_digest_is_found_in_its_batch(
+async def test_forged_event_with_a_digest_is_found(
     ledger: RealLedger, tampered: Callable[..., Awaitable[None]]
 ) -> None:
     forged = r"E's-1-1\n1\nProjectCreated\nprj_1\n2026-03-01T00:00:00+00:00\n{\"name\":\"forged\"}'"
@@ -225,7 +221,7 @@ async def test_verification_says_how_far_the_log_is_proved(ledger: RealLedger) -
     assert (found.events, found.batches, found.head) == (head["position"], 3, head["digest"])
 
 
-async def test_the_append_and_what_goes_with_it_land_together(ledger: RealLedger) -> None:
+async def test_append_and_its_side_effects_are_one_transaction(ledger: RealLedger) -> None:
     async def apply(connection: Connection) -> None:
         await connection.execute("INSERT INTO projection_checkpoints VALUES ('tests', 7)")
 
@@ -249,7 +245,7 @@ async def test_one_conflict_undoes_all_that_is_appended_with_it(ledger: RealLedg
     assert await is_whole(ledger, 1)
 
 
-async def test_what_goes_with_an_append_is_undone_with_it(ledger: RealLedger) -> None:
+async def test_side_effects_are_undone_with_their_append(ledger: RealLedger) -> None:
     async def apply(connection: Connection) -> None:
         await connection.execute("INSERT INTO projection_checkpoints VALUES ('tests', 7)")
         raise LookupError
@@ -261,7 +257,7 @@ async def test_what_goes_with_an_append_is_undone_with_it(ledger: RealLedger) ->
     assert await is_whole(ledger, 0)
 
 
-async def test_only_who_was_under_way_is_left_in_doubt_when_the_connection_dies(ledger: RealLedger) -> None:
+async def test_only_items_in_flight_are_in_doubt_on_disconnect(ledger: RealLedger) -> None:
     await ledger.log.append(commit("before"))
     async with ledger.pool.acquire() as blocker:
         async with blocker.transaction():
@@ -277,7 +273,7 @@ async def test_only_who_was_under_way_is_left_in_doubt_when_the_connection_dies(
     assert await is_whole(ledger, 4)
 
 
-async def test_a_commit_in_doubt_can_be_tried_again_and_lands_once(ledger: RealLedger) -> None:
+async def test_commit_in_doubt_is_retried_and_lands_once(ledger: RealLedger) -> None:
     async with ledger.pool.acquire() as blocker, blocker.transaction():
         await blocker.execute("SELECT position FROM log_head FOR UPDATE")
         in_doubt = asyncio.create_task(ledger.log.append(commit("s")))
@@ -290,7 +286,7 @@ async def test_a_commit_in_doubt_can_be_tried_again_and_lands_once(ledger: RealL
     assert await is_whole(ledger, 1)
 
 
-async def test_what_was_never_sent_is_in_no_doubt(ledger: RealLedger) -> None:
+async def test_unsent_append_is_in_no_doubt(ledger: RealLedger) -> None:
     nobody_listens = HeldConnection("postgresql://tests@127.0.0.1:1/tests", name="tests")
     log = EventLog(ledger.pool, nobody_listens)
     with pytest.raises(Unavailable) as error:
@@ -300,9 +296,7 @@ async def test_what_was_never_sent_is_in_no_doubt(ledger: RealLedger) -> None:
     await log.close()
 
 
-async def test_who_listens_is_told_the_newest_position_once_for_each_batch_that_lands(
-    database_url: str, ledger: RealLedger
-) -> None:
+async def test_listener_gets_one_position_for_each_batch(database_url: str, ledger: RealLedger) -> None:
     told: list[int] = []
 
     async def listen(position: int) -> None:

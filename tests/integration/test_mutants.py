@@ -65,13 +65,13 @@ async def check(promise: str, ledger: RealLedger, processes: list[Admission], pr
         case "assumed":
             await assumed_cost_is_taken(ledger, project)
         case "lowered":
-            await promises.test_a_cap_is_lowered_only_where_waiting_is_over_or_idle(ledger, project)
+            await promises.test_cap_is_lowered_only_after_the_wait(ledger, project)
         case "zero":
             await promises.test_a_budget_of_zero_blocks_even_what_is_free(ledger, project)
         case "claim":
             await promises.test_an_attempt_is_claimed_once(url, ledger, project)
         case "next":
-            await promises.test_the_next_attempt_takes_the_lead_over_and_holds_beside_the_last(ledger, project)
+            await promises.test_retry_takes_the_lead_with_its_own_hold(ledger, project)
         case "release":
             await an_outcome_releases_its_own_attempt_only(ledger, project)
         case "tokens":

@@ -45,7 +45,7 @@ async def test_a_queue_on_three_servers_has_three_replicas(broker: Broker) -> No
     assert len(consumer.cluster.replicas or []) == 2
 
 
-async def test_an_existing_queue_is_raised_with_its_jobs_and_never_lowered(broker: Broker) -> None:
+async def test_queue_replicas_are_raised_in_place_and_never_lowered(broker: Broker) -> None:
     jetstream = broker.client.jetstream()
     await JobQueue(broker, replicas=1).ensure()
     for number in range(20):
@@ -92,7 +92,7 @@ async def test_a_job_is_confirmed_once_although_the_leader_dies(broker: Broker, 
     await eventually_so(is_replicated, within_s=60)
 
 
-async def test_a_server_that_answers_nothing_is_left(broker: Broker, cluster: NatsCluster) -> None:
+async def test_silent_server_is_left(broker: Broker, cluster: NatsCluster) -> None:
     queue = JobQueue(broker)
     await queue.ensure()
     url = broker.client.connected_url

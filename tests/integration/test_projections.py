@@ -50,7 +50,7 @@ async def test_a_rebuilt_projection_equals_the_live_one_row_for_row(ledger: Real
     assert await rows_of(ledger, EVERY[name]) == live
 
 
-async def test_a_rebuild_mends_a_table_that_somebody_has_spoilt(ledger: RealLedger) -> None:
+async def test_rebuild_repairs_a_table(ledger: RealLedger) -> None:
     await remember(ledger, 3, 50)
     await ledger.fold()
     right = await rows_of(ledger, EVERY["budgets"])
@@ -60,7 +60,7 @@ async def test_a_rebuild_mends_a_table_that_somebody_has_spoilt(ledger: RealLedg
     assert await rows_of(ledger, EVERY["budgets"]) == right
 
 
-async def test_it_makes_no_difference_in_which_batches_the_log_is_folded(ledger: RealLedger) -> None:
+async def test_fold_does_not_depend_on_batches(ledger: RealLedger) -> None:
     await remember(ledger, 4, 200)
     await ledger.fold()
     at_once = {projection.name: await rows_of(ledger, projection) for projection in FOLDED}

@@ -51,7 +51,7 @@ async def answered(ledger: RealLedger, provider: str, *, admitted_at: datetime =
     await append(ledger, request_stream("req_1"), admitted_at + took, completed)
 
 
-async def test_an_answer_is_gone_on_from_by_whom_it_was_made_for(ledger: RealLedger) -> None:
+async def test_only_the_owner_continues_a_response(ledger: RealLedger) -> None:
     await answered(ledger, "openai", took=timedelta(seconds=1))
     objects = ProviderObjectOwnership(ledger.pool)
     await objects.check("prj_1", "openai", GOES_ON)
@@ -59,20 +59,20 @@ async def test_an_answer_is_gone_on_from_by_whom_it_was_made_for(ledger: RealLed
         await objects.check("prj_2", "openai", GOES_ON)
 
 
-async def test_what_another_provider_called_its_answer_is_no_answer_of_this_one(ledger: RealLedger) -> None:
+async def test_response_id_of_another_provider_is_refused(ledger: RealLedger) -> None:
     await answered(ledger, "corp", took=timedelta(seconds=1))
     with pytest.raises(NotFound):
         await ProviderObjectOwnership(ledger.pool).check("prj_1", "openai", GOES_ON)
 
 
-async def test_what_a_provider_of_the_projects_own_answered_is_nothing_of_its_namesake(ledger: RealLedger) -> None:
+async def test_response_of_an_own_provider_is_not_its_namesakes(ledger: RealLedger) -> None:
     await append(ledger, provider_stream("prj_1", "corp"), AT, CONFIGURED, ProviderRemoved(name="corp"))
     await answered(ledger, "corp", admitted_at=AT - timedelta(seconds=1), took=timedelta(hours=1))
     with pytest.raises(NotFound):
         await ProviderObjectOwnership(ledger.pool).check("prj_1", "corp", GOES_ON)
 
 
-async def test_what_was_answered_under_a_key_of_the_projects_own_is_not_under_the_shared_one(
+async def test_own_key_responses_are_not_shared(
     ledger: RealLedger,
 ) -> None:
     await append(ledger, project_stream("prj_1"), AT, ProviderKeySet(provider="openai", hint=None))
@@ -81,7 +81,7 @@ async def test_what_was_answered_under_a_key_of_the_projects_own_is_not_under_th
         await ProviderObjectOwnership(ledger.pool).check("prj_1", "openai", GOES_ON)
 
 
-async def test_what_was_asked_for_since_the_projects_own_is_gone_counts(ledger: RealLedger) -> None:
+async def test_responses_after_the_own_key_was_removed_count(ledger: RealLedger) -> None:
     await append(ledger, provider_stream("prj_1", "corp"), AT, CONFIGURED, ProviderRemoved(name="corp"))
     await append(ledger, project_stream("prj_1"), AT, ProviderKeySet(provider="openai", hint=None))
     since = AT + timedelta(minutes=2)

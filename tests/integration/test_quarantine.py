@@ -90,7 +90,7 @@ async def test_the_fold_of_others_goes_on(
     await wait_until_folded(ledger.pool, "usage", "budgets", "requests", project_id=bystander.project)
 
 
-async def test_the_project_is_set_aside_from_its_first_bad_event_on(
+async def test_project_is_quarantined_from_its_first_bad_event(
     ledger: RealLedger, hostile: Account, bystander: Account
 ) -> None:
     await poison(hostile, bystander)
@@ -115,7 +115,7 @@ async def test_another_process_goes_on_where_the_first_one_stopped(
     assert (await bystander.spent(), await hostile.spent()) == (10, 5 + HUGE)
 
 
-async def test_what_was_left_out_is_folded_at_the_release(
+async def test_quarantined_events_are_folded_at_release(
     ledger: RealLedger, hostile: Account, bystander: Account
 ) -> None:
     await poison(hostile, bystander)
@@ -240,9 +240,7 @@ async def test_an_event_that_cannot_be_read_sets_its_project_aside(
     assert (quarantined.project_id, await bystander.spent()) == (hostile.project, 1)
 
 
-async def test_a_rebuild_leaves_out_what_the_live_tables_leave_out(
-    ledger: RealLedger, hostile: Account, bystander: Account
-) -> None:
+async def test_rebuild_skips_quarantined_events(ledger: RealLedger, hostile: Account, bystander: Account) -> None:
     await poison(hostile, bystander)
     await ledger.fold()
     before = await ledger.pool.fetch("SELECT * FROM budget_balances ORDER BY scope, scope_id, period")
@@ -251,7 +249,7 @@ async def test_a_rebuild_leaves_out_what_the_live_tables_leave_out(
 
 
 @pytest.mark.parametrize("in_its_batch", [True, False])
-async def test_no_request_follows_one_that_ended_in_a_project_set_aside(
+async def test_no_request_follows_a_leader_in_quarantine(
     in_its_batch: bool, ledger: RealLedger, hostile: Account, bystander: Account
 ) -> None:
     await poison(hostile, bystander)
@@ -290,7 +288,7 @@ async def test_a_failure_that_is_not_the_datas_sets_nobody_aside(ledger: RealLed
     assert await quarantined_projects(ledger.pool) == []
 
 
-async def test_overdue_attempts_of_others_are_swept_beside_a_project_set_aside(
+async def test_sweeper_continues_beside_a_quarantined_project(
     ledger: RealLedger, hostile: Account, bystander: Account
 ) -> None:
     await poison(hostile, bystander)

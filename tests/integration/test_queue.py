@@ -115,7 +115,7 @@ async def test_a_job_published_twice_is_delivered_once(nats_url: str) -> None:
     assert seen == ["req_0001", "req_0002"]
 
 
-async def test_a_job_whose_handler_fails_comes_again_and_is_given_up_at_last(nats_url: str) -> None:
+async def test_failing_job_is_redelivered_up_to_its_limit(nats_url: str) -> None:
     deliveries: list[int] = []
 
     async def handle(delivery: Delivery) -> None:
@@ -132,7 +132,7 @@ async def test_a_job_whose_handler_fails_comes_again_and_is_given_up_at_last(nat
         assert (await jetstream.stream_info(STREAM)).state.messages == 0
 
 
-async def test_a_worker_that_stops_finishes_what_it_has_and_gives_back_the_rest(nats_url: str) -> None:
+async def test_stopping_worker_finishes_running_jobs_and_returns_others(nats_url: str) -> None:
     first, second = set[str](), set[str]()
     go_on = asyncio.Event()
 
@@ -182,7 +182,7 @@ async def test_a_quiet_tenant_starts_while_a_flood_holds_its_slots(nats_url: str
         await eventually(lambda: len(started) == 61)
 
 
-async def test_what_waits_in_a_worker_that_stops_is_given_back_at_once(nats_url: str) -> None:
+async def test_stopping_worker_returns_waiting_jobs(nats_url: str) -> None:
     begun, taken_over = list[str](), list[str]()
     end = asyncio.Event()
 
@@ -321,7 +321,7 @@ async def test_an_answer_arrives_whole_in_many_frames(nats_url: str) -> None:
 
 
 @pytest.mark.parametrize("after_s", [0.05, 0.5])
-def test_a_broker_that_is_away_is_left_with_what_it_was_not_sent(tmp_path: Path, after_s: float) -> None:
+def test_unsent_messages_do_not_block_the_close_of_a_lost_broker(tmp_path: Path, after_s: float) -> None:
     async def publish_cancel() -> None:
         server, broker = EmbeddedNats(tmp_path), Broker()
         await broker.connect([server.start()], name="tests")

@@ -90,7 +90,7 @@ async def test_a_body_whose_frames_were_lost_is_sent_again(api: Api, sender: Rep
         assert await asyncio.wait_for(ended, 5) == Committed(1, BODY, RECEIPT)
 
 
-async def test_a_body_that_no_worker_has_any_more_is_given_up_in_time(api: Api, broker: Broker) -> None:
+async def test_lost_body_ends_with_an_error_in_time(api: Api, broker: Broker) -> None:
     await api.inbox.open()
     with api.inbox.expect("req_1") as ended:
         await ReplySender(broker).send_commit(api.inbox.subject("req_1"), 1, DIGEST, RECEIPT)
@@ -113,9 +113,7 @@ async def test_parts_that_were_lost_are_sent_again_in_order(api: Api, sender: Re
     assert isinstance(piece, Committed)
 
 
-async def test_who_waits_for_what_has_ended_is_told_by_the_log(
-    api: Api, ledger: RealLedger, sender: ReplySender
-) -> None:
+async def test_follower_reads_a_missed_ending_from_the_log(api: Api, ledger: RealLedger, sender: ReplySender) -> None:
     project = await ledger.new_project()
     key = await ledger.new_key(project)
     answered, broken, open_one = (attempt(project, key) for _ in range(3))
@@ -154,7 +152,7 @@ async def test_silent_requests_are_looked_up_without_a_reconnect(api: Api, ledge
     running.cancel()
 
 
-async def test_a_job_that_the_queue_does_not_confirm_goes_to_a_worker_with_room(api: Api, broker: Broker) -> None:
+async def test_unconfirmed_job_goes_directly_to_a_worker(api: Api, broker: Broker) -> None:
     taken: list[str] = []
     first_done, done, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -187,9 +185,7 @@ async def test_a_job_that_the_queue_does_not_confirm_goes_to_a_worker_with_room(
     assert not await api.direct.is_in_hand("req_1")
 
 
-async def test_a_job_that_the_queue_holds_back_is_offered_and_put_into_it_if_its_worker_dies(
-    api: Api, ledger: RealLedger, broker: Broker
-) -> None:
+async def test_direct_job_is_queued_if_its_worker_dies(api: Api, ledger: RealLedger, broker: Broker) -> None:
     project = await ledger.new_project()
     made = attempt(project, await ledger.new_key(project))
     assert (await ledger.admission.admit(ask(made, hold=5))).outcome == "admitted"
@@ -229,7 +225,7 @@ async def run_worker(broker: Broker, handle: Handle, stop: asyncio.Event, *, slo
     await asyncio.gather(pool.run(stop), direct.run(stop))
 
 
-async def test_an_answer_that_was_paid_for_is_kept_while_the_broker_is_away(tmp_path: Path) -> None:
+async def test_paid_response_is_recorded_while_the_broker_is_away(tmp_path: Path) -> None:
     server, connected_to = EmbeddedNats(tmp_path), Broker()
     await connected_to.connect([server.start()], name="tests")
     sender, inbox = ReplySender(connected_to), ReplyInbox(connected_to, "api_1")

@@ -83,9 +83,7 @@ async def decide(
     return await asyncio.gather(*(admission.admit(ask(one, min_created_at=min_created_at)) for one in made))
 
 
-async def test_of_equal_questions_in_a_batch_the_first_leads_and_all_others_follow_it(
-    ledger: RealLedger, account: Account
-) -> None:
+async def test_first_of_equal_requests_leads_its_batch(ledger: RealLedger, account: Account) -> None:
     made = [account.attempt() for _ in range(50)]
     decisions = await decide(ledger.admission, *made)
     assert [(one.outcome, one.origin) for one in decisions] == [
@@ -95,7 +93,7 @@ async def test_of_equal_questions_in_a_batch_the_first_leads_and_all_others_foll
     assert await ledger.pool.fetchval("SELECT count(*) FROM inflight") == 1
 
 
-async def test_over_two_processes_at_once_one_leads_and_all_others_come_to_follow_it(
+async def test_one_request_leads_over_two_processes(
     ledger: RealLedger, account: Account, other_process: Admission
 ) -> None:
     mine, theirs = ([account.attempt() for _ in range(50)] for _ in range(2))
@@ -108,9 +106,7 @@ async def test_over_two_processes_at_once_one_leads_and_all_others_come_to_follo
     assert [(one.outcome, one.origin) for one in following] == [("coalesced", leaders[0].identity.request_id)] * 99
 
 
-async def test_equal_questions_follow_a_leader_from_before_their_batch_whatever_else_is_in_it(
-    ledger: RealLedger, account: Account
-) -> None:
+async def test_equal_requests_follow_an_earlier_leader(ledger: RealLedger, account: Account) -> None:
     leader = await account.admitted()
     decisions = await decide(ledger.admission, account.attempt(None), *(account.attempt() for _ in range(3)))
     assert [(one.outcome, one.origin) for one in decisions] == [
@@ -119,9 +115,7 @@ async def test_equal_questions_follow_a_leader_from_before_their_batch_whatever_
     ]
 
 
-async def test_one_who_wants_a_fresh_answer_is_not_kept_waiting_by_an_equal_hit(
-    ledger: RealLedger, account: Account
-) -> None:
+async def test_refresh_does_not_wait_for_an_equal_hit(ledger: RealLedger, account: Account) -> None:
     await account.remember("req_origin")
     hit, fresh, behind = await asyncio.gather(
         ledger.admission.admit(ask(account.attempt(), min_created_at=NOW)),
@@ -132,9 +126,7 @@ async def test_one_who_wants_a_fresh_answer_is_not_kept_waiting_by_an_equal_hit(
     assert behind.origin == leading.identity.request_id
 
 
-async def test_one_who_can_pay_leads_although_an_equal_question_before_it_could_not(
-    ledger: RealLedger, account: Account
-) -> None:
+async def test_affordable_request_leads_after_a_refused_equal(ledger: RealLedger, account: Account) -> None:
     poor = Account(ledger, account.project_id, await ledger.new_key(account.project_id, daily_budget_nano_usd=5))
     made = [poor.attempt(), account.attempt(), poor.attempt()]
     refused, leads, follows = await asyncio.gather(*(ledger.admission.admit(ask(one, hold=10)) for one in made))
@@ -142,7 +134,7 @@ async def test_one_who_can_pay_leads_although_an_equal_question_before_it_could_
     assert follows.origin == made[1].identity.request_id
 
 
-async def test_projects_and_questions_share_no_lead(ledger: RealLedger, account: Account) -> None:
+async def test_projects_and_requests_share_no_lead(ledger: RealLedger, account: Account) -> None:
     stranger = await new_account(ledger)
     made = [account.attempt(), stranger.attempt(), account.attempt(ANOTHER), stranger.attempt(), account.attempt()]
     decisions = await decide(ledger.admission, *made)
@@ -167,7 +159,7 @@ async def test_a_request_that_shares_nothing_neither_leads_nor_follows(ledger: R
     assert await account.leader() == leader.identity.request_id
 
 
-async def test_an_answer_is_a_hit_from_its_own_moment_until_it_expires(ledger: RealLedger, account: Account) -> None:
+async def test_response_is_a_hit_until_it_expires(ledger: RealLedger, account: Account) -> None:
     await account.remember("req_origin")
 
     async def outcome(min_created_at: datetime | None, now: datetime) -> tuple[str, str | None]:
@@ -184,7 +176,7 @@ async def test_an_answer_is_a_hit_from_its_own_moment_until_it_expires(ledger: R
     assert await outcome(None, NOW) == ("admitted", None)
 
 
-async def test_another_projects_or_questions_answer_is_no_hit(ledger: RealLedger, account: Account) -> None:
+async def test_another_project_or_request_is_no_hit(ledger: RealLedger, account: Account) -> None:
     stranger = await new_account(ledger)
     await account.remember("req_origin")
     asked = (stranger.attempt(), account.attempt(ANOTHER), account.attempt())
@@ -192,7 +184,7 @@ async def test_another_projects_or_questions_answer_is_no_hit(ledger: RealLedger
     assert [one.outcome for one in decisions] == ["admitted", "admitted", "hit"]
 
 
-async def test_an_answer_is_preferred_to_following(ledger: RealLedger, account: Account) -> None:
+async def test_cached_response_is_preferred_to_following(ledger: RealLedger, account: Account) -> None:
     leader = await account.admitted()
     await account.remember("req_origin")
     (hit,) = await decide(ledger.admission, account.attempt(), min_created_at=NOW)
@@ -201,9 +193,7 @@ async def test_an_answer_is_preferred_to_following(ledger: RealLedger, account: 
     assert (follow.outcome, follow.origin) == ("coalesced", leader.identity.request_id)
 
 
-async def test_who_loses_the_race_for_the_lead_asks_again_and_then_follows(
-    ledger: RealLedger, account: Account
-) -> None:
+async def test_loser_of_the_lead_retries_and_follows(ledger: RealLedger, account: Account) -> None:
     faster, slower = account.attempt(), [account.attempt() for _ in range(2)]
     async with ledger.pool.acquire() as other:
         async with other.transaction():
@@ -216,7 +206,7 @@ async def test_who_loses_the_race_for_the_lead_asks_again_and_then_follows(
     assert await ledger.claims.in_flight(slower[0].identity.request_id) == []
 
 
-async def test_who_raced_against_a_lead_that_came_to_nothing_leads(ledger: RealLedger, account: Account) -> None:
+async def test_request_leads_after_a_failed_leader(ledger: RealLedger, account: Account) -> None:
     or_disconnect = account.attempt()
     async with ledger.pool.acquire() as other:
         undone = other.transaction()
@@ -229,9 +219,7 @@ async def test_who_raced_against_a_lead_that_came_to_nothing_leads(ledger: RealL
     assert await account.leader() == or_disconnect.identity.request_id
 
 
-async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_flight(
-    ledger: RealLedger, account: Account
-) -> None:
+async def test_response_during_the_race_is_a_hit(ledger: RealLedger, account: Account) -> None:
     faster, slower = account.attempt(), [account.attempt() for _ in range(2)]
     async with ledger.pool.acquire() as other:
         async with other.transaction():
@@ -248,9 +236,7 @@ async def test_an_answer_that_comes_during_the_race_is_a_hit_and_nothing_is_in_f
 
 
 @pytest.mark.parametrize("is_answered", [False, True], ids=["retry", "hit"])
-async def test_who_loses_the_race_for_the_lead_is_charged_for_nothing(
-    ledger: RealLedger, account: Account, is_answered: bool
-) -> None:
+async def test_loser_of_the_lead_is_not_charged(ledger: RealLedger, account: Account, is_answered: bool) -> None:
     limits = {"token_limit": 1000, "concurrency_limit": 2, "daily_budget_nano_usd": 100}
     account.key_id = await ledger.new_key(account.project_id, **limits)
     faster, slower = account.attempt(), account.attempt()
@@ -299,9 +285,7 @@ async def test_each_of_a_batch_has_its_own_claim(ledger: RealLedger, account: Ac
     assert [(row.delivery, row.hold_nano_usd) for row in rows] == [(n + 1, 19 - n) for n in range(20)]
 
 
-async def test_what_is_dropped_can_no_longer_be_claimed_and_leads_no_longer(
-    ledger: RealLedger, account: Account
-) -> None:
+async def test_dropped_request_cannot_be_claimed_or_lead(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted()
     assert await ledger.admission.drop(made.identity.request_id)
     assert not await ledger.admission.drop(made.identity.request_id)
@@ -309,7 +293,7 @@ async def test_what_is_dropped_can_no_longer_be_claimed_and_leads_no_longer(
     assert [one.outcome for one in await decide(ledger.admission, account.attempt())] == ["admitted"]
 
 
-async def test_what_is_claimed_is_not_dropped_and_leads_on(ledger: RealLedger, account: Account) -> None:
+async def test_claimed_request_is_not_dropped_and_leads(ledger: RealLedger, account: Account) -> None:
     made, other = await account.admitted(), await account.admitted(ANOTHER)
     assert await ledger.claims.claim(made.identity.request_id, 1)
     assert not await ledger.admission.drop(made.identity.request_id)
@@ -373,7 +357,7 @@ async def test_the_lead_outlives_the_attempt_that_had_it(ledger: RealLedger, acc
     assert [one.outcome for one in await decide(ledger.admission, account.attempt())] == ["admitted"]
 
 
-async def test_the_next_attempt_leaves_the_lead_to_who_has_it_by_now(ledger: RealLedger, account: Account) -> None:
+async def test_retry_does_not_take_the_lead_from_another(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted()
     assert await ledger.claims.claim(made.identity.request_id, 1)
     await settle(ledger, made, 1)
@@ -382,7 +366,7 @@ async def test_the_next_attempt_leaves_the_lead_to_who_has_it_by_now(ledger: Rea
     assert await account.leader() == leader.identity.request_id
 
 
-async def test_the_next_attempt_of_what_shares_nothing_leads_nobody(ledger: RealLedger, account: Account) -> None:
+async def test_unshared_retry_does_not_lead(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted(None)
     assert await ledger.claims.claim(made.identity.request_id, 1)
     assert await ledger.claims.admit_next(made, 2, 2, ZERO, TODAY)

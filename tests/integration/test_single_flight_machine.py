@@ -258,7 +258,7 @@ class FlightMachine(RuleBasedStateMachine):
         return self.run(together())  # type: ignore[no-any-return]
 
 
-def test_leads_and_claims_are_what_the_table_of_attempts_says(database_url: str) -> None:
+def test_leads_and_claims_match_the_table(database_url: str) -> None:
     machine = type("Machine", (FlightMachine,), {"database_url": database_url})
     run_state_machine_as_test(
         machine,

@@ -123,7 +123,7 @@ def test_a_stream_is_accounted_for() -> None:
     assert (reader.finish_reason, reader.is_ended) == ("tool_calls", True)
 
 
-def test_what_went_in_is_known_from_the_start_and_the_rest_at_the_end() -> None:
+def test_input_usage_is_known_first() -> None:
     reader = AnthropicMessagesReader()
     read_all(reader, start())
     assert (reader.input_usage, reader.usage, reader.is_ended) == (INPUT, None, False)
@@ -150,13 +150,13 @@ WITH_SUMMARIES = TokenUsage(
 )
 
 
-def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_a_stream() -> None:
+def test_compaction_usage_counts_in_a_stream() -> None:
     reader = AnthropicMessagesReader()
     read_all(reader, start() + end("end_turn", iterations=ITERATIONS))
     assert reader.usage == WITH_SUMMARIES
 
 
-def test_what_the_summaries_of_a_conversation_took_is_in_the_sums_of_an_answer() -> None:
+def test_compaction_usage_counts_in_a_response() -> None:
     usage = STARTED | {"output_tokens": 40, "output_tokens_details": {"thinking_tokens": 9}, "iterations": ITERATIONS}
     body = msgspec.json.encode({"id": "msg_1", "content": [], "stop_reason": "end_turn", "usage": usage})
     assert AnthropicMessages().meter_response(body).usage == WITH_SUMMARIES
@@ -198,7 +198,7 @@ def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
     )
 
 
-def test_a_tool_that_takes_nothing_is_called_with_an_empty_object() -> None:
+def test_tool_without_parameters_gets_an_empty_object() -> None:
     reader = AnthropicMessagesReader(model="mine")
     chunks = read_all(
         reader, start() + block(0, {"type": "tool_use", "id": "t", "name": "f", "input": {}}, written(""))

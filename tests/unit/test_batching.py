@@ -64,7 +64,7 @@ async def results(tasks: list[asyncio.Task[int]]) -> list[int | BaseException]:
     return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE_S)
 
 
-async def test_a_lone_item_goes_at_once_and_so_does_the_next() -> None:
+async def test_single_items_are_not_delayed() -> None:
     runs = Runs()
     batcher = batcher_of(runs)
     for item in (1, 2):
@@ -75,7 +75,7 @@ async def test_a_lone_item_goes_at_once_and_so_does_the_next() -> None:
     assert runs.batches == [[1], [2]]
 
 
-async def test_what_waits_goes_out_together_in_order() -> None:
+async def test_waiting_items_are_batched_in_order() -> None:
     runs = Runs(is_open=False)
     tasks = await behind_one_under_way(runs, batcher_of(runs), 5, 3, 4, 3)
     assert runs.batches == [[0]]
@@ -92,7 +92,7 @@ async def test_a_batch_is_never_larger_than_its_limit() -> None:
     assert runs.batches == [[0], [1, 2, 3], [4, 5, 6], [7]]
 
 
-async def test_refuses_who_comes_when_too_many_wait_and_nobody_else() -> None:
+async def test_full_batcher_refuses_only_newcomers() -> None:
     runs = Runs(is_open=False)
     batcher = batcher_of(runs, max_waiting=2)
     tasks = await behind_one_under_way(runs, batcher, 1, 2, 3)
@@ -105,7 +105,7 @@ async def test_refuses_who_comes_when_too_many_wait_and_nobody_else() -> None:
     assert runs.batches == [[0], [1, 2], [4]]
 
 
-async def test_only_the_bad_item_fails_when_its_batch_is_run_one_by_one() -> None:
+async def test_only_the_bad_item_of_a_batch_fails() -> None:
     error = ValueError("two")
     runs = Runs(is_open=False, bad={2: error})
     tasks = await behind_one_under_way(runs, batcher_of(runs, isolate=(ValueError,)), 1, 2, 3)
@@ -121,7 +121,7 @@ async def test_a_lone_bad_item_is_run_once() -> None:
     assert runs.batches == [[1]]
 
 
-async def test_an_error_that_no_item_caused_reaches_everyone_and_is_not_repeated() -> None:
+async def test_common_error_reaches_every_item_once() -> None:
     error = OSError("gone")
     runs = Runs(is_open=False, bad={2: error})
     tasks = await behind_one_under_way(runs, batcher_of(runs, isolate=(ValueError,)), 1, 2, 3)
@@ -137,14 +137,14 @@ async def test_an_error_stops_nothing_that_comes_after() -> None:
     assert await results(submit(batcher, 2)) == [4]
 
 
-async def test_a_run_that_does_not_answer_everyone_fails_everyone_and_stops_nothing() -> None:
+async def test_incomplete_batch_run_fails_its_items_only() -> None:
     batcher: Batcher[int, int] = Batcher(forgets_the_last, name="tests", max_batch=100, max_waiting=100)
     first, second = await results(submit(batcher, 1, 2))
     assert [type(first), type(second)] == [AssertionError] * 2
     assert [type(one) for one in await results(submit(batcher, 3))] == [AssertionError]
 
 
-async def test_whoever_waits_for_a_run_that_is_cancelled_is_told_and_the_next_run_begins() -> None:
+async def test_cancelled_run_fails_its_items_and_the_next_starts() -> None:
     cancelled = asyncio.CancelledError()
     runs = Runs(is_open=False, bad={0: cancelled})
     batcher = batcher_of(runs)
@@ -155,7 +155,7 @@ async def test_whoever_waits_for_a_run_that_is_cancelled_is_told_and_the_next_ru
 
 
 @pytest.mark.parametrize("bad", [{}, {3: OSError("gone")}, {3: ValueError("three")}], ids=["well", "lost", "isolated"])
-async def test_a_waiter_that_leaves_hurts_nobody(bad: dict[int, Exception]) -> None:
+async def test_cancelled_waiter_affects_no_other(bad: dict[int, Exception]) -> None:
     runs = Runs(is_open=False, bad=bad)
     batcher = batcher_of(runs, isolate=(ValueError,))
     tasks = await behind_one_under_way(runs, batcher, 1, 2, 3)
@@ -169,7 +169,7 @@ async def test_a_waiter_that_leaves_hurts_nobody(bad: dict[int, Exception]) -> N
     assert await results(submit(batcher, 4)) == [8]
 
 
-async def test_closing_runs_what_waits_and_takes_nothing_more() -> None:
+async def test_close_runs_waiting_items_and_takes_no_more() -> None:
     runs = Runs(is_open=False)
     batcher = batcher_of(runs, max_batch=2)
     tasks = await behind_one_under_way(runs, batcher, 1, 2, 3)
@@ -185,7 +185,7 @@ async def test_closing_runs_what_waits_and_takes_nothing_more() -> None:
 
 
 @pytest.mark.parametrize("items", [(), (1,)], ids=["unused", "idle"])
-async def test_closing_what_has_nothing_to_do_returns(items: tuple[int, ...]) -> None:
+async def test_close_of_an_idle_batcher_returns(items: tuple[int, ...]) -> None:
     batcher = batcher_of(Runs())
     await results(submit(batcher, *items))
     await asyncio.wait_for(batcher.close(), PATIENCE_S)

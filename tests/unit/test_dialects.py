@@ -164,7 +164,7 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
         ),
     ],
 )
-def test_anthropic_refuses_by_name_what_it_has_no_word_for(asked: ChatRequest, field: str) -> None:
+def test_anthropic_refuses_lossy_fields_by_name(asked: ChatRequest, field: str) -> None:
     to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
         DIALECTS.check(CanonicalRequest(asked), to, "chat")
@@ -210,7 +210,7 @@ def test_openais_prompt_tokens_include_the_cached_ones() -> None:
         ({"total_tokens": 15}, 5, 5),
     ],
 )
-def test_what_the_total_has_more_was_thought(counted: dict[str, object], output: int, reasoning: int) -> None:
+def test_total_beyond_the_parts_is_reasoning(counted: dict[str, object], output: int, reasoning: int) -> None:
     usage = {"prompt_tokens": 10} | counted
     body = msgspec.json.encode({"id": "c", "model": "m", "choices": [], "usage": usage})
     expected = TokenUsage(input=10, output=output, reasoning=reasoning)
@@ -246,7 +246,7 @@ def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"id":"x","choices":[]}', b'{"error":{"message":"no"}}'])
-def test_what_is_no_answer_is_not_read_as_one(body: bytes) -> None:
+def test_non_response_is_unreadable(body: bytes) -> None:
     with pytest.raises(UnreadableResponse):
         OpenAiChat().parse_response(body, model=request(user("x")).model, provider="openai")
     with pytest.raises(UnreadableResponse):
@@ -315,7 +315,7 @@ BUILTIN_NAMES = ("gpt-4o", "claude-3-haiku", "echo")
 
 
 @pytest.mark.parametrize("model", BUILTIN_NAMES)
-def test_a_provider_takes_a_builtin_name_only_if_it_replaces_the_builtin_provider(model: str) -> None:
+def test_builtin_name_is_replaced_only_explicitly(model: str) -> None:
     azure = NamedProvider(name="azure", kind="openai", base_url="https://x.example.com", models=(*BUILTIN_NAMES, "own"))
     replacing = NamedProvider(
         name="other", kind="openai", base_url="https://y.example.com", models=BUILTIN_NAMES, replaces_builtin=True
@@ -329,6 +329,6 @@ def test_a_provider_takes_a_builtin_name_only_if_it_replaces_the_builtin_provide
 
 
 @pytest.mark.parametrize("model", ["groq/gpt-4o", "groq/", "mixtral"])
-def test_a_provider_with_a_list_is_asked_for_nothing_else(model: str) -> None:
+def test_provider_with_a_model_list_serves_nothing_else(model: str) -> None:
     with pytest.raises(UnknownModel):
         resolve_route(model, {}, [OWN, SHARED])

@@ -23,7 +23,7 @@ _EXAMPLE = re.compile(r"(NAME|provider/model|/usr/|[a-z]/\*|api/v1)")
 
 
 @pytest.mark.parametrize("name", sorted(pages()))
-def test_a_generated_page_is_what_the_code_says(name: str) -> None:
+def test_generated_page_matches_the_code(name: str) -> None:
     assert (REFERENCE / name).read_text(encoding="utf-8") == pages()[name], "run `make docs`"
 
 

@@ -43,18 +43,18 @@ def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:
     return found.usage
 
 
-def test_what_was_shown_counts_by_its_bytes_and_the_prompt_by_its_bound() -> None:
+def test_estimate_uses_bytes_and_the_prompt_bound() -> None:
     assert counted(JOB, BEGUN, elapsed_s=60) == TokenUsage(input=100, output=4 + UNDER_WAY_TOKENS)
 
 
-def test_the_provider_is_believed_about_the_prompt_where_it_has_said_it() -> None:
+def test_reported_prompt_usage_is_used() -> None:
     identity = replace(JOB.identity, provider="anthropic")
     job = replace(JOB, identity=identity, kind="anthropic", stream=StreamFormat(surface="anthropic"))
     assert counted(job, MESSAGE_BEGUN, elapsed_s=60) == TokenUsage(input=7, cache_read=2, output=UNDER_WAY_TOKENS)
 
 
 @pytest.mark.parametrize("sent", [b"", BEGUN])
-def test_what_may_have_been_thought_unseen_counts_by_the_time_that_it_took(sent: bytes) -> None:
+def test_hidden_thinking_is_estimated_by_time(sent: bytes) -> None:
     job = replace(JOB, may_think_unseen=True)
     shown = 4 if sent else 0
     assert counted(job, sent, elapsed_s=1.5).output == shown + UNDER_WAY_TOKENS + 1.5 * MAX_UNSEEN_TOKENS_PER_S

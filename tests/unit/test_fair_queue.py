@@ -53,7 +53,7 @@ def test_a_newcomer_finds_a_free_slot_however_many_flood(projects: int) -> None:
     assert start_all(queue) == [quiet]
 
 
-def test_a_second_key_of_a_flooding_project_finds_a_free_slot() -> None:
+def test_second_key_of_a_flooding_project_gets_a_slot() -> None:
     queue = FairQueue[Job](SLOTS)
     flood(queue, "project", 1_000)
     start_all(queue)
@@ -62,7 +62,7 @@ def test_a_second_key_of_a_flooding_project_finds_a_free_slot() -> None:
     assert start_all(queue) == [colleague]
 
 
-def test_a_freed_slot_goes_to_the_project_with_the_fewest_running() -> None:
+def test_freed_slot_goes_to_the_least_busy_project() -> None:
     queue = FairQueue[Job](8)
     flood(queue, "flood", 100)
     assert len(start_all(queue)) == 6
@@ -94,7 +94,7 @@ def test_a_worker_with_one_slot_works() -> None:
     assert [number for _, _, number in start_all(queue)] == [1]
 
 
-def test_what_waits_can_be_taken_out() -> None:
+def test_waiting_item_can_be_removed() -> None:
     queue = FairQueue[Job](4)
     flood(queue, "flood", 10)
     started = start_all(queue)

@@ -24,7 +24,7 @@ def test_a_sample_reads_and_writes_as_it_did(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EVENT_TYPES))
-def test_an_event_that_lacks_what_came_later_has_its_default(name: str) -> None:
+def test_old_event_gets_defaults_of_new_fields(name: str) -> None:
     written = msgspec.json.decode((SAMPLES / f"{name}.json").read_bytes())
     required = {field.encode_name for field in msgspec.structs.fields(EVENT_TYPES[name]) if field.required}
     oldest = {field: value for field, value in written.items() if field in required}

@@ -179,7 +179,7 @@ def test_a_count_that_no_answer_can_have_is_unreadable(says: Any, read: Any, cou
         read(says(**count(number)))
 
 
-def test_a_count_of_tokens_that_no_prompt_can_have_is_unreadable() -> None:
+def test_impossible_token_count_is_unreadable() -> None:
     with pytest.raises(UnreadableResponse):
         AnthropicTokenCount().meter_response(b'{"input_tokens":-1}')
 
@@ -199,7 +199,7 @@ def test_parts_are_never_more_than_their_whole(says: Any, read: Any, count: Any)
 
 
 @wires((OPENAI_CHAT, [{}]), (EMBEDDINGS, [{}]), (RESPONSES, [{}]), (MESSAGES, [{}]))
-def test_names_of_any_length_and_kind_fit_and_the_answer_stands(says: Any, read: Any, count: Any) -> None:
+def test_hostile_names_are_bounded(says: Any, read: Any, count: Any) -> None:
     found = read(says(**count))
     assert found.answered_by.startswith(CLEAN)
     assert "\x00" not in found.answered_by + found.response_id
@@ -221,7 +221,7 @@ def test_names_of_any_length_and_kind_fit_and_the_answer_stands(says: Any, read:
         ),
     ],
 )
-def test_what_a_provider_says_inside_its_stream_is_short_and_clean(reader: Any, event: dict[str, Any]) -> None:
+def test_provider_texts_in_a_stream_are_sanitized(reader: Any, event: dict[str, Any]) -> None:
     with pytest.raises(StreamFailed) as failed:
         stream(reader(), event)
     assert "\x00" not in failed.value.message + failed.value.kind
@@ -229,7 +229,7 @@ def test_what_a_provider_says_inside_its_stream_is_short_and_clean(reader: Any, 
     assert len(failed.value.kind) <= MAX_NAME_CHARS
 
 
-def test_what_stands_in_an_event_is_short_and_clean_whoever_read_it() -> None:
+def test_event_texts_are_sanitized() -> None:
     completed = outcome.completed(
         IDENTITY,
         CLAIM,
@@ -256,13 +256,13 @@ def test_what_stands_in_an_event_is_short_and_clean_whoever_read_it() -> None:
     assert max(map(len, written)) < 2 * MAX_MESSAGE_CHARS
 
 
-def test_what_the_caller_is_told_of_an_error_is_short_and_clean() -> None:
+def test_error_messages_are_sanitized() -> None:
     told = failure_of(ProviderLost(POISON, provider="mine"), "mine").message
     assert told.startswith(CLEAN)
     assert len(told) <= MAX_MESSAGE_CHARS
 
 
-def test_the_most_that_can_be_counted_at_the_dearest_price_is_an_amount_that_can_be_kept() -> None:
+def test_largest_possible_cost_fits_into_bigint() -> None:
     dearest = MAX_USD_PER_1K * NANO_PER_USD * TOKENS_PER_PRICE // 1_000
     price = Price(provider="p", model="m", source="override", prices=ClassPrices(input=dearest, output=dearest))
     most = [

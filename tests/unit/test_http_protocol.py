@@ -207,7 +207,7 @@ async def test_text_without_end_is_refused_and_the_connection_ends(
     assert talk.transport.state == "aborted"
 
 
-async def test_what_is_just_within_the_limits_is_answered(converse: Converse) -> None:
+async def test_request_just_within_the_limits_is_answered(converse: Converse) -> None:
     talk = converse(EchoApp())
     await talk.send(HEAD + b"a: b\r\n" * (http_protocol.MAX_HEADERS - 1) + b"\r\n")
     await talk.send(b"GET /" + b"x" * (8 * KIB - 1) + b" HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -250,7 +250,7 @@ async def test_an_idle_connection_is_closed(converse: Converse) -> None:
     assert (talk.statuses, talk.transport.state) == ([200], "closed")
 
 
-async def test_a_slow_body_is_refused_and_the_application_hears_of_it(converse: Converse) -> None:
+async def test_slow_body_is_refused_and_disconnects_the_application(converse: Converse) -> None:
     app = EchoApp()
     talk = converse(app)
     await talk.send(POST + b"content-length: 100000\r\n\r\n", b"x" * 10)
@@ -290,7 +290,7 @@ async def test_time_that_we_take_is_not_held_against_the_client(converse: Conver
     assert asking.statuses == [200]
 
 
-async def test_the_body_of_a_refused_request_is_discarded_up_to_a_limit(converse: Converse) -> None:
+async def test_refused_body_is_discarded_up_to_a_limit(converse: Converse) -> None:
     talk = converse(refuse)
     size = http_protocol.MAX_DISCARDED_BYTES + 2 * KIB * KIB
     await talk.send(POST + b"content-length: %d\r\n\r\n" % size + b"x" * KIB)
@@ -331,7 +331,7 @@ async def test_only_so_many_requests_of_a_connection_wait(converse: Converse) ->
     assert talk.transport.state == "closed"
 
 
-async def test_the_request_in_work_hears_that_its_client_has_gone_behind_others(converse: Converse) -> None:
+async def test_running_request_hears_its_disconnect(converse: Converse) -> None:
     app = SilentApp()
     talk = converse(app)
     await talk.send((HEAD + b"\r\n") * 3)
@@ -353,7 +353,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(is_complete: bool, convers
     assert talk.transport.state == "aborted"
 
 
-async def test_a_client_that_takes_its_answer_slowly_is_not_cut_off(converse: Converse) -> None:
+async def test_slow_reader_is_not_cut_off(converse: Converse) -> None:
     talk = converse(SilentApp())
     await talk.send(HEAD + b"\r\n")
     talk.protocol.pause_writing()
@@ -372,7 +372,7 @@ async def test_a_stream_that_still_grows_is_not_judged(converse: Converse) -> No
     assert talk.transport.state == "open"
 
 
-async def test_an_address_has_so_many_connections_and_others_still_get_in(converse: Converse) -> None:
+async def test_connections_are_limited_per_address(converse: Converse) -> None:
     refused: list[int] = []
     connections = Connections(limit=4, limit_per_address=2, on_refusal=refused.append)
     first, second, third, other = (
@@ -391,7 +391,7 @@ async def test_an_address_has_so_many_connections_and_others_still_get_in(conver
     assert (again.statuses, connections.count) == ([200], 3)
 
 
-async def test_a_fault_in_one_connection_does_not_stop_the_clock_of_the_others(converse: Converse) -> None:
+async def test_fault_in_one_connection_spares_the_timers_of_others(converse: Converse) -> None:
     connections = Connections(limit=4, limit_per_address=2, on_refusal=lambda _: None)
 
     class Broken:

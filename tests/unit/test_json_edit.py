@@ -27,7 +27,7 @@ def event(raw: bytes) -> SseEvent:
     return only
 
 
-def test_a_request_keeps_the_bytes_and_the_order_of_what_is_not_changed() -> None:
+def test_edit_keeps_unchanged_bytes_and_order() -> None:
     body = b'{"messages": [ {"a":1.10} ], "model":"x", "n": 1e2, "new_field": {"b" : null}}'
     changes = {"model": "y", "max_tokens": 5, "stream_options": {"include_usage": True}}
     assert rewrite(body, changes) == (
@@ -69,7 +69,7 @@ def test_of_a_name_given_twice_the_last_value_counts(body: bytes) -> None:
     ("body", "expected"),
     [(b"{}", b'{"m":"y"}'), (b" { } ", b' {"m":"y" } '), (b'{ "a" : 1 }\n', b'{ "a" : 1,"m":"y" }\n')],
 )
-def test_what_is_new_stands_behind_the_last_member(body: bytes, expected: bytes) -> None:
+def test_new_member_is_appended(body: bytes, expected: bytes) -> None:
     assert rewrite(body, {"m": "y"}) == expected
 
 
@@ -150,7 +150,7 @@ def test_an_event_without_usage_stays_as_it_came(raw: bytes) -> None:
         (b'data: {"choices":[{"f":"stop"}],"usage":{"a":1}}\n\n', b'data: {"choices":[{"f":"stop"}]}\n\n'),
     ],
 )
-def test_who_did_not_ask_for_usage_sees_none(raw: bytes, expected: bytes) -> None:
+def test_unrequested_usage_is_not_shown(raw: bytes, expected: bytes) -> None:
     assert without_usage(event(raw)) == expected
 
 

@@ -36,7 +36,7 @@ def test_as_many_values_as_allowed_pass() -> None:
 
 
 @pytest.mark.parametrize("body", [b'"' * 2_000_000, b"[" + b'"\\' * 1_000_000, b"," * 400_000 + b'"' + b" " * 700_000])
-def test_what_is_no_json_is_left_to_the_decoder(body: bytes) -> None:
+def test_invalid_json_is_left_to_the_decoder(body: bytes) -> None:
     try:
         check_values(body)
     except BodyTooLarge:

@@ -22,7 +22,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("part", list(PARTS))
-def test_every_part_of_the_question_is_in_the_cache_key(part: str) -> None:
+def test_every_part_of_the_request_is_in_the_cache_key(part: str) -> None:
     other = PARTS | {part: b"{ }" if part == "body" else "other"}
     assert cache_key(**PARTS) != cache_key(**other)  # type: ignore[arg-type]
 
@@ -33,7 +33,7 @@ def test_parts_of_a_cache_key_do_not_run_together() -> None:
     assert one != other
 
 
-def test_equal_questions_have_equal_bytes() -> None:
+def test_equal_requests_have_equal_bytes() -> None:
     one = ChatRequest(messages=[UserMessage(content="x")], temperature=0.5, max_tokens=3)
     other = ChatRequest(max_tokens=3, temperature=0.5, messages=[UserMessage(content="x")])
     assert canonical_body(one) == canonical_body(other)

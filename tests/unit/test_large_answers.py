@@ -25,7 +25,7 @@ async def hold(turns: AbstractContextManager[Turn], end: asyncio.Event) -> None:
         await end.wait()
 
 
-async def test_one_project_has_half_of_the_turns_and_another_finds_one() -> None:
+async def test_one_project_takes_at_most_half_of_the_turns() -> None:
     answers, end = LargeAnswers(turns=6), asyncio.Event()
     flood = [asyncio.create_task(hold(answers.turn("flood", f"key {n}"), end)) for n in range(10)]
     await settle()
@@ -39,7 +39,7 @@ async def test_one_project_has_half_of_the_turns_and_another_finds_one() -> None
     await asyncio.gather(*flood)
 
 
-async def test_a_turn_that_is_given_back_goes_to_who_waits() -> None:
+async def test_returned_turn_goes_to_the_next_waiter() -> None:
     answers, end = LargeAnswers(turns=2), asyncio.Event()
     first = asyncio.create_task(hold(answers.turn("project", "key"), end))
     await settle()
@@ -52,7 +52,7 @@ async def test_a_turn_that_is_given_back_goes_to_who_waits() -> None:
 
 
 @pytest.mark.parametrize("is_given", [False, True])
-async def test_who_stops_waiting_keeps_no_turn(is_given: bool) -> None:
+async def test_cancelled_waiter_keeps_no_turn(is_given: bool) -> None:
     answers = LargeAnswers(turns=1)
     await answers.take("project", "key")
     waiting = asyncio.create_task(answers.take("project", "key"))
@@ -91,7 +91,7 @@ class Trickle:
             await asyncio.Event().wait()
 
 
-async def test_a_provider_that_stalls_in_a_large_answer_loses_its_turn() -> None:
+async def test_stalled_provider_loses_its_large_response_turn() -> None:
     answers = LargeAnswers(turns=1)
     pieces = [bytes(LARGE_ANSWER_BYTES), b"more"]
     with answers.turn("prj_1", "key_1") as turn:

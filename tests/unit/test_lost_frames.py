@@ -53,7 +53,7 @@ class Asking:
         return pieces.decode()
 
 
-async def test_a_lost_part_is_asked_for_once_and_comes_before_what_followed_it() -> None:
+async def test_lost_part_is_resent_in_order() -> None:
     one = Asking()
     one.take(part(1), part(3), part(4), part(6))
     assert one.asked == [(1, 2)]
@@ -62,7 +62,7 @@ async def test_a_lost_part_is_asked_for_once_and_comes_before_what_followed_it()
     assert await one.text() == "1.1 1.2 1.3 1.4 1.5 1.6 1.7 "
 
 
-async def test_a_commit_that_came_before_its_parts_ends_the_stream_behind_them() -> None:
+async def test_early_commit_frame_ends_the_stream_after_its_parts() -> None:
     one = Asking()
     one.take(part(1), commit(3))
     assert one.asked == [(1, 2)]
@@ -72,7 +72,7 @@ async def test_a_commit_that_came_before_its_parts_ends_the_stream_behind_them()
     assert await one.text() == "1.1 1.2 1.3 "
 
 
-async def test_an_end_that_only_the_log_has_is_asked_for() -> None:
+async def test_missed_ending_is_read_from_the_log() -> None:
     one = Asking()
     one.take(part(1))
     one.stream.end_by_log(Completed(attempt=1, digest=b"", receipt=RECEIPT))
@@ -87,7 +87,7 @@ async def test_a_failure_that_only_the_log_has_ends_the_stream() -> None:
     assert await one.stream.next() == Failed(failure)
 
 
-async def test_what_no_worker_sends_again_ends_the_stream_in_time() -> None:
+async def test_unsendable_part_ends_the_stream_in_time() -> None:
     one = Asking(interval_s=0.01)
     one.take(part(1), part(3))
     assert await one.stream.next() == b"1.1 "
@@ -112,7 +112,7 @@ async def test_no_more_waits_behind_a_hole_than_the_bound() -> None:
         await one.stream.next()
 
 
-async def test_a_caller_with_parts_of_one_attempt_is_given_none_of_another() -> None:
+async def test_stream_never_mixes_parts_of_two_attempts() -> None:
     one = Asking()
     one.take(part(1), part(3))
     assert await one.stream.next() == b"1.1 "
@@ -129,7 +129,7 @@ async def test_another_attempt_takes_over_whole_while_the_caller_has_nothing() -
     assert await one.text() == "2.1 2.2 "
 
 
-async def test_the_commit_of_an_attempt_whose_parts_were_dropped_is_no_answer() -> None:
+async def test_commit_of_a_dropped_attempt_is_ignored() -> None:
     one = Asking(interval_s=0.01)
     one.take(part(1), part(2))
     assert one.stream.begin_again()

@@ -16,7 +16,7 @@ def test_dollars_and_back_is_the_same_amount(amount: int) -> None:
 
 
 @given(st.integers(0, 10**24), st.integers(1, 10**9))
-def test_a_cost_is_rounded_to_the_nearest_and_half_to_even(numerator: int, denominator: int) -> None:
+def test_cost_is_rounded_half_even(numerator: int, denominator: int) -> None:
     assert divide_half_even(numerator, denominator) == round(Fraction(numerator, denominator))
 
 
@@ -32,6 +32,6 @@ def test_shows_no_trailing_zeros() -> None:
 
 
 @pytest.mark.parametrize("dollars", ["NaN", "Infinity", "1e20"])
-def test_refuses_what_is_no_amount(dollars: str) -> None:
+def test_refuses_invalid_amounts(dollars: str) -> None:
     with pytest.raises(ValueError, match="is not an amount"):
         from_usd(Decimal(dollars))

@@ -205,7 +205,7 @@ THINKING = b"".join(
 """As Mistral's thinking models speak."""
 
 
-def test_of_a_content_in_parts_the_text_is_told_and_the_thinking_is_not() -> None:
+def test_content_parts_translate_text_without_thinking() -> None:
     assembler = ChatAssembler(provider="openai", model="mine")
     for piece in read_all(OpenAiChatReader(model="mine"), THINKING):
         assembler.add(piece)
@@ -259,9 +259,7 @@ def test_usage_beside_the_finish_reason_begins_the_tail() -> None:
         ),
     ],
 )  # fmt: skip
-def test_with_usage_in_every_chunk_the_tail_begins_with_the_last_finish(
-    chunks: list[dict[str, Any]], expected: list[bool]
-) -> None:
+def test_final_events_start_at_the_last_finish(chunks: list[dict[str, Any]], expected: list[bool]) -> None:
     reader = OpenAiChatReader()
     tails = []
     for event in events_of(b"".join(chunk(one, usage=USAGE) for one in chunks) + chunk(usage=USAGE) + DONE):
@@ -270,13 +268,13 @@ def test_with_usage_in_every_chunk_the_tail_begins_with_the_last_finish(
     assert tails == [*expected, True, True]
 
 
-def test_what_comes_after_the_end_is_held_back_with_it() -> None:
+def test_events_after_the_end_are_held_back() -> None:
     reader = OpenAiChatReader()
     read_all(reader, DONE + chunk(choice({"content": "a"})))
     assert reader.is_tail
 
 
-def test_what_azure_says_first_names_nothing_and_ends_nothing() -> None:
+def test_azures_first_chunk_is_ignored() -> None:
     reader = OpenAiChatReader(model="mine")
     assert read_all(reader, chunk(id="", model="", prompt_filter_results=[])) == []
     assert (reader.is_tail, reader.response_id) == (False, "")

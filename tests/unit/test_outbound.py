@@ -31,14 +31,14 @@ def test_our_own_network_is_not_called(address: str) -> None:
     assert not may_be_called(address, allow_loopback=False)
 
 
-def test_public_machines_are_called_and_our_own_where_that_is_allowed() -> None:
+def test_private_addresses_are_called_only_if_allowed() -> None:
     assert may_be_called("1.1.1.1", allow_loopback=False)
     assert may_be_called("2606:4700::1111", allow_loopback=False)
     assert may_be_called("127.0.0.1", allow_loopback=True)
     assert not may_be_called("10.0.0.1", allow_loopback=True)
 
 
-async def test_a_name_that_leads_to_our_own_machine_is_refused_when_it_is_looked_up() -> None:
+async def test_loopback_name_is_refused_at_resolution() -> None:
     with pytest.raises(AddressRefused):
         await PublicResolver(allow_loopback=False).resolve("localhost", 80)
     assert await PublicResolver(allow_loopback=True).resolve("localhost", 80)
@@ -71,6 +71,6 @@ def test_our_own_network_in_other_spellings_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://example.com\\@127.0.0.1/", "https://[::1/", "https://a:b:c/", "no address"])
-def test_what_no_client_can_read_as_an_address_is_refused(url: str) -> None:
+def test_unreadable_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest, match="`f`"):
         check_url(url, field="f", allow_loopback=True)

@@ -85,7 +85,7 @@ def chat(*parts: Any, **fields: Any) -> PassthroughRequest:
         ),
     ],
 )
-def test_what_lies_with_the_provider_is_seen_wherever_it_is_named(request_: PassthroughRequest, field: str) -> None:
+def test_provider_object_is_found_at_any_depth(request_: PassthroughRequest, field: str) -> None:
     assert (request_.provider_object_ref, request_.has_external_content) == (field, True)
 
 
@@ -148,9 +148,7 @@ def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
         (chat(web_search_options={}), "web_search_options"),
     ],
 )
-def test_what_the_provider_charges_for_by_itself_has_no_bound_wherever_it_stands(
-    request_: PassthroughRequest, field: str
-) -> None:
+def test_extra_cost_field_has_no_bound_at_any_depth(request_: PassthroughRequest, field: str) -> None:
     assert request_.unbounded == field
 
 
@@ -174,7 +172,7 @@ def test_what_the_provider_charges_for_by_itself_has_no_bound_wherever_it_stands
         chat(enable_search=False),
     ],
 )
-def test_what_the_caller_runs_has_a_bound(request_: PassthroughRequest) -> None:
+def test_client_tool_has_a_bound(request_: PassthroughRequest) -> None:
     assert request_.unbounded is None
 
 
@@ -254,7 +252,7 @@ def test_functions_count_like_tools(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["response_format", "text"])
-def test_a_schema_counts_as_what_it_is_rewritten_to(name: str) -> None:
+def test_schema_counts_with_its_rewritten_length(name: str) -> None:
     found = read({name: {"schema": {"description": "x" * 1_000}}})
     assert TOKENS_WITH_TOOLS + SCHEMA_FACTOR * 1_000 < found.input_tokens < TOKENS_WITH_TOOLS + 4 * 1_000
 
@@ -277,7 +275,7 @@ def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
         (b'{"z":1,"z":1,"model":"m","model":"m"}', "model"),
     ],
 )
-def test_a_member_that_another_reader_may_read_as_another_is_refused_by_name(body: bytes, field: str) -> None:
+def test_ambiguous_member_is_refused_by_name(body: bytes, field: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_passthrough(body, OpenAiChat())
     assert refusal.value.field == field
@@ -305,9 +303,7 @@ def test_other_members_may_be_named_as_they_like(body: bytes) -> None:
         ({"max_tokens": 5, "max_completion_tokens": 4}, ("max_completion_tokens", "max_tokens"), 5),
     ],
 )
-def test_it_is_told_by_which_fields_the_answer_is_capped(
-    caps: dict[str, Any], named: tuple[str, ...], largest: int | None
-) -> None:
+def test_cap_field_is_reported(caps: dict[str, Any], named: tuple[str, ...], largest: int | None) -> None:
     found = chat(**caps)
     assert (found.cap_fields, found.output_cap) == (named, largest)
 
@@ -342,7 +338,7 @@ def test_every_field_of_the_vendors_own_sdk_is_known(dialect: str, operation: Op
     assert names <= DIALECTS.codec(dialect, operation).known_fields
 
 
-def test_a_field_that_the_vendors_api_does_not_have_is_told() -> None:
+def test_unknown_field_is_reported() -> None:
     assert chat(temperature=1, top_k=3).unknown == "top_k"
     assert message(temperature=1, top_k=3).unknown is None
     assert read({"input": "x", "best_of": 3}, operation="embeddings").unknown == "best_of"

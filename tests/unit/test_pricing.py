@@ -41,7 +41,7 @@ def test_a_class_without_a_price_costs_what_stands_behind_it() -> None:
         assert cost(TokenUsage(**{name: 5}), price).total_nano_usd == 10
 
 
-def test_a_long_prompt_is_priced_at_its_tier_as_a_whole() -> None:
+def test_long_prompt_is_priced_at_its_tier() -> None:
     tier = ContextTier(above_tokens=100, prices=ClassPrices(input=4_000_000, output=0))
     price = Price(provider="p", model="m", source="s", prices=ClassPrices(input=2_000_000), tiers=(tier,))
     assert cost(TokenUsage(input=100), price).total_nano_usd == 200
@@ -88,7 +88,7 @@ def test_other_models_are_priced_by_the_library_and_its_date() -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-4o-foo", "moderation", "nothing"])
-def test_a_model_that_nobody_prices_has_no_price(model: str) -> None:
+def test_unpriced_model_has_no_price(model: str) -> None:
     assert BOOK.price(resolve_route(f"openai/{model}", {}), NOW) is None
 
 
@@ -96,7 +96,7 @@ def named(base_url: str, name: str = "mine") -> NamedProvider:
     return NamedProvider(name=name, kind="openai", base_url=base_url)
 
 
-def test_a_provider_by_configuration_has_the_prices_of_who_sells_at_its_address() -> None:
+def test_configured_provider_has_the_prices_of_its_address() -> None:
     price = BOOK.price(
         resolve_route("mine/llama-3.3-70b-versatile", {}, [named("https://api.groq.com/openai/v1")]), NOW
     )
@@ -112,7 +112,7 @@ def test_the_specifications_prices_are_not_those_of_other_sellers() -> None:
     assert price.prices.input != price_of("gpt-4o").prices.input
 
 
-def test_what_is_sold_at_an_address_that_nobody_knows_has_the_price_that_the_operator_sets() -> None:
+def test_unknown_address_needs_an_operators_price() -> None:
     found = resolve_route("mine/gpt-4o", {}, [named("https://llm.example.com/v1")])
     book = PriceBook()
     assert book.price(found, NOW) is None
@@ -124,7 +124,7 @@ def test_what_is_sold_at_an_address_that_nobody_knows_has_the_price_that_the_ope
     assert [one.name for one in book.compared(NOW) if one.provider == "mine"] == ["gpt-4o"]
 
 
-def test_the_models_of_a_provider_by_configuration_are_listed_behind_its_name() -> None:
+def test_configured_models_are_listed_with_their_provider() -> None:
     groq = named("https://api.groq.com/openai/v1", "groq")
     own = NamedProvider(name="own", kind="openai", base_url="https://llm.example.com/v1", models=("a", "b/c"))
     listed = {model.name: model for model in BOOK.listed(NOW, [groq, own])}
@@ -156,7 +156,7 @@ def priced_at(base_url: str, model: str) -> Price | None:
         ("https://api.mistral.ai/v1", "voxtral-small-24b-2507"),
     ],
 )
-def test_what_costs_more_than_its_tokens_has_no_price(base_url: str, model: str) -> None:
+def test_model_with_extra_charges_has_no_price(base_url: str, model: str) -> None:
     assert priced_at(base_url, model) is None
 
 
@@ -177,7 +177,7 @@ def test_a_model_that_searches_by_itself_has_no_price(model: str) -> None:
         ("https://router.huggingface.co/groq/v1", "openai/gpt-oss-20b"),
     ],
 )
-def test_what_is_sold_by_the_token_alone_has_the_sellers_price(base_url: str, model: str) -> None:
+def test_token_only_models_have_the_sellers_price(base_url: str, model: str) -> None:
     assert priced_at(base_url, model) is not None
 
 
@@ -199,7 +199,7 @@ def test_an_address_is_a_sellers_by_its_whole_host(base_url: str, model: str) ->
     assert priced_at(base_url, model) is None
 
 
-def test_an_hour_in_anthropics_cache_costs_no_less_than_twice_the_input() -> None:
+def test_hour_cache_write_costs_at_least_twice_the_input() -> None:
     vertex = NamedProvider(name="mine", kind="anthropic", base_url="https://europe-west1-aiplatform.googleapis.com/v1")
     sold = BOOK.price(resolve_route("mine/claude-3-5-haiku", {}, [vertex]), NOW)
     book = PriceBook()

@@ -59,9 +59,7 @@ def test_pieces_are_the_text_and_none_is_empty(text: str, count: int) -> None:
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 300), st.data())
-def test_what_is_charged_grows_with_what_is_sent(
-    visible: int, reasoning: int, deltas: int, data: st.DataObject
-) -> None:
+def test_charge_grows_with_the_input(visible: int, reasoning: int, deltas: int, data: st.DataObject) -> None:
     whole = Usage(tokens_in=5, tokens_out=visible + reasoning, reasoning=reasoning)
     sent = data.draw(st.integers(0, deltas - 1))
     extra_cost_field, next_charged = (sent_so_far(whole, count, deltas).tokens_out for count in (sent, sent + 1))

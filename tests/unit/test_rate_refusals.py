@@ -61,7 +61,7 @@ def test_other_keys_and_other_settings_pass() -> None:
     refusals.check(caller())  # the change has ended it
 
 
-def test_keys_are_bounded_and_those_whose_time_has_come_make_room() -> None:
+def test_expired_keys_make_room() -> None:
     refusals = RateRefusals()
     for number in range(MAX_KEYS):
         refusals.note(caller(f"key_{number}"), refusal(1.0 if number else 100.0), time.monotonic() - 50)

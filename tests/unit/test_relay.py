@@ -43,7 +43,7 @@ def test_no_choice_waits_for_the_end_of_another(stream: list[bytes]) -> None:
     assert final_events.replace(b',"cost":0.5', b"") == b"".join(stream[-2:])
 
 
-def test_what_was_held_back_and_goes_on_shows_no_usage_that_nobody_asked_for() -> None:
+def test_held_back_events_hide_unrequested_usage() -> None:
     relay = relay_of(replace(JOB, stream=StreamFormat(surface="openai", with_usage=False)))
     sent: list[bytes] = []
     relay.take(events_of(FIRST + FIRST_END + SECOND), sent)

@@ -96,7 +96,7 @@ def test_an_attempt_is_lost_once_and_never_after_its_cost() -> None:
     assert decide_failed([completed(), cost()], lost(), FAILED) == ()
 
 
-def test_attempts_are_counted_from_what_has_ended() -> None:
+def test_attempts_are_counted_from_ended_ones() -> None:
     assert (last_attempt([]), last_attempt([failed_attempt(1), lost(2)])) == (0, 2)
     assert is_resolved([failed_attempt(1)], 1)
     assert not is_resolved([failed_attempt(1)], 2)

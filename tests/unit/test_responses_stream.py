@@ -65,20 +65,20 @@ def test_a_stream_is_accounted_for(kind: str, final: dict[str, Any], finish: str
 
 
 @pytest.mark.parametrize(("_kind", "final", "finish"), ANSWERS)
-def test_an_answer_in_one_piece_is_accounted_for_as_its_stream(_kind: str, final: dict[str, Any], finish: str) -> None:
+def test_response_and_stream_have_equal_usage(_kind: str, final: dict[str, Any], finish: str) -> None:
     found = OpenAiResponses().meter_response(msgspec.json.encode(final))
     assert (found.response_id, found.answered_by) == ("resp_1", "gpt-x")
     assert (found.usage, found.finish_reason) == (COUNTED, finish)
 
 
-def test_an_answer_in_one_piece_may_have_failed() -> None:
+def test_response_may_have_failed() -> None:
     final = response("failed", usage=USAGE, error={"code": "server_error", "message": "no"})
     found = OpenAiResponses().meter_response(msgspec.json.encode(final))
     assert (found.usage, found.finish_reason) == (COUNTED, "failed")
 
 
 @pytest.mark.parametrize("final", [response("completed", usage=None), {"usage": USAGE}, {}])
-def test_an_answer_in_one_piece_needs_an_id_and_its_usage(final: dict[str, Any]) -> None:
+def test_response_needs_an_id_and_usage(final: dict[str, Any]) -> None:
     with pytest.raises(UnreadableResponse):
         OpenAiResponses().meter_response(msgspec.json.encode(final))
 

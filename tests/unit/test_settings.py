@@ -43,7 +43,7 @@ def test_everything_has_a_default() -> None:
         ("OPENAI_BASE_URL", "ftp://x", "http(s)"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, allowed: str) -> None:
+def test_wrong_value_error_names_allowed_values(name: str, value: str, allowed: str) -> None:
     with pytest.raises(SettingsError) as refused:
         load_settings({name: value})
     message = str(refused.value)
@@ -61,7 +61,7 @@ def test_a_secret_is_in_no_message_and_no_repr() -> None:
     assert KEY not in repr(settings)
 
 
-def test_a_setting_that_does_not_exist_is_refused_with_the_nearest() -> None:
+def test_unknown_setting_suggests_the_nearest() -> None:
     with pytest.raises(SettingsError, match="did you mean GATEWAY_WORKERS"):
         load_settings({"GATEWAY_WORKER": "2"})
 
@@ -111,9 +111,7 @@ def test_the_largest_body_fits_into_the_part_of_one_project() -> None:
         ({"GATEWAY_MASTER_KEY": "m" * 16, "GATEWAY_KEYLESS_PROJECTS": "yes"}, True),
     ],
 )
-def test_projects_are_keyless_only_if_the_operator_has_chosen_no_master_key(
-    environ: dict[str, str], keyless: bool
-) -> None:
+def test_keyless_projects_need_a_generated_master_key(environ: dict[str, str], keyless: bool) -> None:
     assert load_settings(environ).keyless_projects is keyless
 
 

@@ -44,7 +44,7 @@ def test_byte_by_byte_is_as_good_as_at_once() -> None:
     assert events == SseParser().feed(STREAM)
 
 
-def test_a_last_event_without_a_blank_line_is_kept_and_can_be_completed() -> None:
+def test_last_event_without_a_blank_line_can_be_completed() -> None:
     parser = SseParser()
     assert parser.feed(b"data: last") == []
     assert parser.rest() == b"data: last"
@@ -59,12 +59,12 @@ def test_an_event_above_the_limit_is_refused(pieces: list[bytes]) -> None:
         [parser.feed(piece) for piece in pieces]
 
 
-def test_many_events_in_one_piece_may_be_longer_together_than_one_may_be() -> None:
+def test_event_limit_applies_to_each_event() -> None:
     assert len(SseParser(max_event_bytes=10).feed(b"data: 1\n\n" * 5)) == 5
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r")), st.sampled_from([None, "error"]))
-def test_what_is_written_is_read(text: str, name: str | None) -> None:
+def test_rendered_request_round_trips(text: str, name: str | None) -> None:
     (event,) = SseParser().feed(sse(text.encode(), name))
     assert event.data.decode() == text
     assert event.name == (name or "")

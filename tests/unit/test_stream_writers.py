@@ -120,7 +120,7 @@ def test_openais_sdk_reads_the_answer() -> None:
     assert (usage["prompt_tokens_details"]["cached_tokens"], usage["cost"]) == (4, 1.2e-8)
 
 
-def test_openais_chunks_tell_of_usage_only_who_asked() -> None:
+def test_chunks_have_usage_only_on_request() -> None:
     silent, telling = OpenAiChatWriter(created_s=7), OpenAiChatWriter(created_s=7, include_usage=True)
     assert b"usage" not in written(silent) + silent.end(PAID)
     events = events_of(written(telling) + telling.end(UNPRICED))
@@ -196,7 +196,7 @@ def test_interleaved_calls_become_blocks_one_after_the_other(pieces: list[tuple[
     assert kinds == ["content_block_start", "content_block_stop"] * 2
 
 
-def test_a_call_that_is_complete_does_not_hold_back_the_next() -> None:
+def test_complete_tool_call_does_not_delay_the_next() -> None:
     writer = AnthropicMessagesWriter()
     first, second = calls((0, "{}"), (1, '{"b"'))
     writer.write(first)

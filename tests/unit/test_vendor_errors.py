@@ -104,7 +104,7 @@ def test_every_class_of_the_tree_has_a_row() -> None:
 
 
 @pytest.mark.parametrize(("error", "expected"), [(error, row) for error, row, _ in ROWS])
-def test_openais_sdk_raises_what_the_contract_says(error: GatewayError, expected: tuple[int, str, str | None]) -> None:
+def test_openai_sdk_raises_the_contracts_errors(error: GatewayError, expected: tuple[int, str, str | None]) -> None:
     raised, _ = ask_openai(openai_error(error), max_retries=0)
     assert (raised.status_code, raised.type, raised.code) == expected
     assert raised.body == {
@@ -116,7 +116,7 @@ def test_openais_sdk_raises_what_the_contract_says(error: GatewayError, expected
 
 
 @pytest.mark.parametrize(("error", "expected"), [(error, row) for error, _, row in ROWS])
-def test_anthropics_sdk_raises_what_the_contract_says(error: GatewayError, expected: tuple[int, str]) -> None:
+def test_anthropic_sdk_raises_the_contracts_errors(error: GatewayError, expected: tuple[int, str]) -> None:
     rendered = anthropic_error(error, "req_1")
     raised, _ = ask_anthropic(rendered, max_retries=0)
     assert (raised.status_code, raised.request_id) == (expected[0], "req_1")
@@ -131,17 +131,17 @@ def test_anthropics_sdk_raises_what_the_contract_says(error: GatewayError, expec
     ("error", "param"),
     [(InvalidRequest("m", field="messages[0].role"), "messages[0].role"), (UnknownModel("x"), "model"), (SPENT, None)],
 )
-def test_openais_clients_are_told_which_field(error: GatewayError, param: str | None) -> None:
+def test_openai_error_names_the_field(error: GatewayError, param: str | None) -> None:
     assert msgspec.json.decode(openai_error(error).body)["error"]["param"] == param
 
 
-def test_a_spent_budget_is_not_asked_again() -> None:
+def test_spent_budget_is_not_retried() -> None:
     assert ask_openai(openai_error(SPENT), max_retries=2)[1] == 1
     assert ask_anthropic(anthropic_error(SPENT, "r"), max_retries=2)[1] == 1
     assert "Retry-After" not in openai_error(SPENT).headers | anthropic_error(SPENT, "r").headers
 
 
-def test_a_budget_that_is_only_held_is_asked_again_in_a_moment() -> None:
+def test_held_budget_refusal_asks_to_retry() -> None:
     soon = BudgetExceeded("held", retry_after_s=0)
     assert ask_openai(openai_error(soon), max_retries=1)[1] == 2
     assert ask_anthropic(anthropic_error(soon, "r"), max_retries=1)[1] == 2
@@ -195,7 +195,7 @@ def test_a_refusal_shows_where_the_key_stands() -> None:
         (500, "api_error", "api_error"),
     ],
 )
-def test_what_the_framework_refuses_has_the_vendors_shape(status: int, openai_type: str, anthropic_type: str) -> None:
+def test_framework_errors_have_the_vendors_shape(status: int, openai_type: str, anthropic_type: str) -> None:
     theirs = openai_http_error(status, "m")
     assert theirs.status == status
     assert msgspec.json.decode(theirs.body) == {

@@ -16,7 +16,7 @@ from infra.reply_frames import Frame
 PIECE = b"x" * (MAX_JOINED_BYTES // 4)
 
 
-async def test_what_waits_for_a_slow_caller_is_joined_within_a_bound_and_in_order() -> None:
+async def test_parts_for_a_slow_caller_are_joined_in_order() -> None:
     stream = IncomingStream()
     sent = [bytes([number]) + PIECE for number in range(10)]
     for number, part in enumerate(sent, start=1):
@@ -56,7 +56,7 @@ async def test_a_stream_ends_where_its_caller_leaves_too_much_waiting() -> None:
     assert budget.in_hand_bytes == 0
 
 
-async def test_what_waited_is_counted_no_more_when_another_attempt_begins() -> None:
+async def test_waiting_parts_of_an_old_attempt_are_not_counted() -> None:
     budget = ByteBudget(10 * len(PIECE))
     stream = IncomingStream(in_hand=BytesInHand(budget, "project"))
     stream.take(Frame("part", 1, PIECE, number=1))
@@ -64,7 +64,7 @@ async def test_what_waited_is_counted_no_more_when_another_attempt_begins() -> N
     assert budget.in_hand_bytes == 0
 
 
-async def test_whoever_leaves_first_waits_no_longer() -> None:
+async def test_disconnect_ends_the_wait() -> None:
     disconnect, never = ClientDisconnect(), asyncio.Event()
     waiting = asyncio.create_task(disconnect.or_disconnect(never.wait()))
     await asyncio.sleep(0)
@@ -74,7 +74,7 @@ async def test_whoever_leaves_first_waits_no_longer() -> None:
     assert len(asyncio.all_tasks()) == 1, "nothing waits on"
 
 
-async def test_what_has_come_is_given_even_to_who_leaves_at_that_moment() -> None:
+async def test_result_wins_over_a_simultaneous_disconnect() -> None:
     disconnect, came = ClientDisconnect(), asyncio.Event()
     waiting = asyncio.create_task(disconnect.or_disconnect(came.wait()))
     await asyncio.sleep(0)
@@ -84,7 +84,7 @@ async def test_what_has_come_is_given_even_to_who_leaves_at_that_moment() -> Non
     assert await waiting is True
 
 
-async def test_the_error_of_what_is_waited_for_is_its_own() -> None:
+async def test_awaited_error_is_raised() -> None:
     with pytest.raises(TimeoutError):
         await ClientDisconnect().or_disconnect(asyncio.wait_for(asyncio.Event().wait(), 0.01))
 
@@ -97,7 +97,7 @@ async def test_a_departure_is_heard_behind_whatever_else_is_received() -> None:
         disconnect.check()
 
 
-async def test_who_leaves_a_line_lets_the_next_one_to_its_head() -> None:
+async def test_disconnect_in_the_queue_promotes_the_next() -> None:
     lines, leaving, asked = AdmissionQueue(), ClientDisconnect(), []
 
     async def ask_for(name: str) -> None:

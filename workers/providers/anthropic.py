@@ -1,4 +1,4 @@
-"""Anthropic as its SDK speaks to it."""
+"""Anthropic, called with the headers of its SDK."""
 
 from anthropic import AsyncAnthropic
 

@@ -38,7 +38,7 @@ MAX_DELTAS = 1_024
 
 
 class EchoProvider:
-    """Repeats what it is told."""
+    """Repeats the last user message, or makes vectors."""
 
     async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """Repeat the last user message, or turn texts into vectors.

@@ -1,4 +1,4 @@
-"""OpenAI, or whoever speaks as it does at the credential's address, as its SDK speaks to it."""
+"""OpenAI, or a provider that speaks alike at the credential's address, called with the headers of OpenAI's SDK."""
 
 from openai import AsyncOpenAI
 

@@ -11,12 +11,12 @@ from domain.request_identity import RequestIdentity
 
 
 class Credential(Struct, frozen=True):
-    """How a provider is reached: a key, and an address where it is not the vendor's own."""
+    """A key for a provider, and its address if that is not the vendor's own."""
 
     api_key: str
     base_url: str | None = None
     is_callers: bool = False
-    """The address is one that callers gave: it is called only where it leads to a public machine."""
+    """Callers gave the address: it is called only if it leads to a public machine."""
 
     def __repr__(self) -> str:
         """Shows no key."""

@@ -1,8 +1,8 @@
 """One call of a vendor's endpoint: bytes in, bytes out, every failure as an error of ours. Shared by the adapters.
 
-The vendor's SDK says where it is and with which headers it wants to be spoken to; the call itself goes over one aiohttp
-session. `docs/decisions/0004-calls-over-aiohttp.md` says why: the SDKs' own calls cost several times as much, and they
-report a connection that was lost half-way, which may have been charged, as one that was never made.
+The vendor's SDK gives the address and the headers; the call itself goes over one aiohttp session.
+`docs/decisions/0004-calls-over-aiohttp.md` says why: the SDKs' own calls cost several times as much, and they report a
+connection that was lost half-way, which may have been charged, as one that was never made.
 """
 
 import asyncio
@@ -36,21 +36,21 @@ from workers.providers.sessions import Sessions
 CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
-"""2,048 embeddings of 1,536 dimensions take some 100 MB, as OpenAI writes them."""
+"""2,048 embeddings of 1,536 dimensions take about 100 MB, as OpenAI writes them."""
 MAX_REFUSAL_BYTES = 1024 * 1024
-"""Of a refusal no more is read."""
+"""No more of a refusal is read."""
 MAX_RETRY_AFTER_S = 86_400.0
 TURN_GRACE_S = 30.0
 TURN_BYTES_PER_S = 1024 * 1024
-"""What a provider sends of a large answer, after the grace: one that sends less gives its turn up, and its answer."""
+"""The least rate of a large answer after the grace: a slower one is given up, and its turn with it."""
 MAX_OWN_BODY_BYTES = 64 * 1024
 MIN_SECRET_CHARS = 8
 _HIDDEN = "…".encode()
-"""Where a provider repeats the key."""
+"""Takes the place of a key that a provider repeats."""
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where a vendor is, and what it wants to be told with each request, the credential included."""
+    """The address of a vendor, and the headers of each request, the credential included."""
 
     base_url: str
     headers: dict[str, str]
@@ -60,18 +60,18 @@ class Target(msgspec.Struct, frozen=True):
         return f"Target(base_url={self.base_url!r})"
 
 
-_FOR_ANYBODY = frozenset({"accept", "content-type", "user-agent", "authorization", "anthropic-version"})
-"""What an address that callers gave is told: the SDKs take other headers from the operator's environment."""
+_HARMLESS_HEADERS = frozenset({"accept", "content-type", "user-agent", "authorization", "anthropic-version"})
+"""The headers for an address that callers gave: the SDKs take others from the operator's environment."""
 
 
 def target(base_url: object, headers: Mapping[str, Any], *, is_callers: bool) -> Target:
     """Take a vendor's address and headers from its SDK's client; what that marks as left out is left out."""
-    told = {
+    sent = {
         name: value
         for name, value in headers.items()
-        if isinstance(value, str) and (not is_callers or name.lower() in _FOR_ANYBODY)
+        if isinstance(value, str) and (not is_callers or name.lower() in _HARMLESS_HEADERS)
     }
-    return Target(str(base_url).rstrip("/"), told)
+    return Target(str(base_url).rstrip("/"), sent)
 
 
 class SdkProvider:
@@ -103,7 +103,7 @@ class SdkProvider:
 
     @asynccontextmanager
     async def _opened(self, content: bytes, call: ProviderCall) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send bytes; the answer, whose status is 200. `from None` keeps the transport's errors, which hold the
+        """Send bytes; gives a response with status 200. `from None` keeps the transport's errors, which hold the
         request, out of traces.
         """
         provider = call.identity.provider
@@ -210,7 +210,7 @@ async def read_answer(
 
 
 async def _read_refusal(response: aiohttp.ClientResponse) -> bytes:
-    """What the provider says of a refusal, up to `MAX_REFUSAL_BYTES`."""
+    """The body of a refusal, up to `MAX_REFUSAL_BYTES`."""
     buffer = BytesIO()
     async for part in response.content.iter_any():
         buffer.write(part[: MAX_REFUSAL_BYTES - buffer.tell()])
@@ -220,7 +220,7 @@ async def _read_refusal(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _unreachable(provider: str, error: Exception) -> ProviderUnavailable:
-    """No connection was made, and why."""
+    """The error of a connection that was not made, with the reason."""
     match error:
         case aiohttp.ClientConnectorError(os_error=AddressRefused() as refused):
             reason = str(refused)
@@ -244,12 +244,12 @@ _KIND_BY_STATUS: dict[int, type[ProviderError]] = {
 
 
 def _without(key: str, body: bytes) -> bytes:
-    """A refusal in which the key does not stand; one that is as short as a word is no secret."""
+    """The refusal without the key. A key that is as short as a word is no secret."""
     return body.replace(key.encode(), _HIDDEN) if len(key) >= MIN_SECRET_CHARS else body
 
 
 def _own_body(body: bytes) -> bytes | None:
-    """The refusal as its provider put it, where it is a JSON object of a size to pass on."""
+    """The refusal as its provider wrote it, if it is a JSON object that is small enough to pass on."""
     try:
         is_object = len(body) <= MAX_OWN_BODY_BYTES and isinstance(msgspec.json.decode(body), dict)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -269,7 +269,7 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str
 
 
 def _message(body: bytes, provider: str, status: int) -> str:
-    """Both vendors: `{"error": {"message"}}`; anything else is shown as it is, cut, and said to be the provider's."""
+    """Both vendors write `{"error": {"message"}}`. Anything else is shown as it is, cut."""
     try:
         message = msgspec.json.decode(body)["error"]["message"]
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):

@@ -11,7 +11,7 @@ LIMITS: ConnectorLimits = {"limit": 1_024, "keepalive_timeout": 30.0}
 
 
 class Sessions:
-    """One worker's."""
+    """The sessions of one worker."""
 
     def __init__(self, *, allow_loopback: bool) -> None:
         self._allow_loopback = allow_loopback
@@ -19,7 +19,7 @@ class Sessions:
         self._callers: aiohttp.ClientSession | None = None
 
     def get(self, *, is_callers: bool) -> aiohttp.ClientSession:
-        """The session for an address, opened when it is first wanted."""
+        """The session for an address, opened at its first use."""
         if is_callers:
             if self._callers is None:
                 self._callers = open_session(allow_loopback=self._allow_loopback, **LIMITS)

@@ -160,13 +160,13 @@ def _parse_user_turn(turn: types.UserTurn, path: str) -> list[Message]:
 
 
 def _user_message(parts: list[TextPart | ImagePart]) -> UserMessage:
-    """One text stands alone: Anthropic says that it is the same, and it is what other vendors expect."""
+    """A single text becomes a plain string: to Anthropic it means the same, and other vendors expect it."""
     first = parts[0]
     return UserMessage(content=first.text if len(parts) == 1 and isinstance(first, TextPart) else parts)
 
 
 def _parse_assistant_turn(turn: types.AssistantTurn, path: str) -> list[Message]:
-    """A turn in one message: what is said, then the calls. One of thinking alone says nothing to another model."""
+    """One message for the turn: its text, then its calls. Empty for a turn that has only thinking."""
     if isinstance(turn.content, str):
         return [AssistantMessage(content=turn.content)]
     texts: list[types.TextBlock] = []
@@ -231,7 +231,7 @@ def _parse_response_format(chat: types.MessagesBody) -> ResponseFormat | None:
 
 
 def check_chat_request(request: ChatRequest, upstream_model: str) -> None:
-    """Refuse what Anthropic has no word for.
+    """Refuse what Anthropic's requests cannot express.
 
     Raises:
         InvalidRequest: names the field and what is allowed.
@@ -367,7 +367,7 @@ def _render_output_config(request: ChatRequest) -> dict[str, Any] | None:
 
 
 def _with_description(wanted: JsonSchema) -> dict[str, Any]:
-    """The schema, with what the answer is for as its description: Anthropic has no other place for it."""
+    """The schema, with the format's description inside: Anthropic has no other place for it."""
     if wanted.description is None:
         return wanted.schema
     if wanted.schema.get("description", wanted.description) != wanted.description:

@@ -118,7 +118,7 @@ def _render_blocks(message: AnswerMessage) -> list[dict[str, Any]]:
 
 
 def meter_chat_response(body: bytes) -> ProviderResponse:
-    """Read what a passed-through message costs. Raises as `parse_chat_response`."""
+    """Read the usage of a passed-through message. Raises as `parse_chat_response`."""
     message = decode_provider_json(_decode_metered, body)
     return passed_through(
         body,

@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class _ToolUse:
-    """A tool use being read: which of the answer's calls it is, and whether its input has begun."""
+    """A tool use that is being read: its index among the calls, and the input that it started with."""
 
     def __init__(self, index: int, start: Any) -> None:
         self.index = index
@@ -112,7 +112,7 @@ class AnthropicMessagesReader:
                 pass
 
     def _count(self, usage: PartialUsage | None) -> TokenUsage | None:
-        """Add what is known now; None as long as one of the two sums that every answer has is missing."""
+        """Add these counts; None until both sums are there, of input and of output."""
         if usage is not None:
             said = msgspec.structs.asdict(usage)
             self._counted.update({name: value for name, value in said.items() if value is not None})
@@ -161,7 +161,7 @@ class AnthropicMessagesReader:
         return _arguments(tool, delta.partial_json)
 
     def _stopped(self, block_index: int) -> Delta | None:
-        """A tool use whose input never came has the one that it started with: `{}` where the tool takes nothing."""
+        """A tool use without input events has the input that it started with: `{}` if the tool takes none."""
         tool = self._tools.get(block_index)
         if tool is None or tool.has_begun:
             return None
@@ -173,7 +173,7 @@ def _arguments(tool: _ToolUse, piece: str) -> Delta:
 
 
 class _WrittenCall:
-    """A tool call: what came of it, and what of that was not written yet."""
+    """A tool call: its pieces so far, written and waiting."""
 
     def __init__(self) -> None:
         self.id = ""
@@ -214,7 +214,7 @@ def _is_json(text: str) -> bool:
 
 
 class AnthropicMessagesWriter:
-    """One stream to one client. What the prompt cost is unknown at its start: `message_start` says 0 tokens, and
+    """Writes one stream. The prompt's tokens are unknown at its start: `message_start` has 0 of them, and
     `message_delta` everything.
     """
 
@@ -227,7 +227,7 @@ class AnthropicMessagesWriter:
         self._finish_reason: FinishReason | None = None
 
     def write(self, chunk: ChatChunk) -> bytes:
-        """The events of a chunk; none where Anthropic has no word for it.
+        """The events of a chunk; none if Anthropic has no event for it.
 
         Raises:
             UnreadableResponse: there is a second choice, or a call goes on after its end.
@@ -244,7 +244,7 @@ class AnthropicMessagesWriter:
         return b"".join(written)
 
     def end(self, summary: StreamSummary) -> bytes:
-        """The last events: what is still open, the stop reason, usage with `usage.cost`, and the end."""
+        """The last events: the rest of open blocks, the stop reason, usage with `usage.cost`, and the end."""
         written: list[bytes] = []
         if not self._has_started:
             self._start(written, "", "")
@@ -286,7 +286,7 @@ class AnthropicMessagesWriter:
             self._advance(written)
 
     def _advance(self, written: list[bytes]) -> None:
-        """Write what may be written: the open call's pieces; those of the next once the open one is complete."""
+        """Write the open call's waiting pieces, and those of the next call once the open one is complete."""
         for call in self._calls.values():
             if call.is_closed:
                 continue

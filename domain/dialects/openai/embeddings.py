@@ -24,7 +24,7 @@ from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
 MAX_OTHER_ARRAYS = 16
-"""Arrays in a response beside the vectors: `data`, and what the vendor may add."""
+"""Arrays in a response beside the vectors: `data`, and others that the vendor may add."""
 
 
 class EmbeddingsBody(RequestStruct, frozen=True, kw_only=True):
@@ -161,7 +161,7 @@ def _base64(vector: list[float]) -> str:
 
 
 def meter_embeddings_response(body: bytes) -> ProviderResponse:
-    """Read what a passed-through response costs. Raises as `parse_embeddings_response`."""
+    """Read the usage of a passed-through response. Raises as `parse_embeddings_response`."""
     embeddings = decode_provider_json(_decode_metered, body)
     return passed_through(
         body,

@@ -89,7 +89,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         top_p=chat.top_p,
         stop=chat.stop or None,
         seed=chat.seed,
-        user=_same_value(chat, "user", "safety_identifier"),  # both tell who is at the other end, against misuse
+        user=_same_value(chat, "user", "safety_identifier"),  # both identify the end user, against misuse
         tools=chat.tools,
         tool_choice=chat.tool_choice,
         parallel_tool_calls=chat.parallel_tool_calls,
@@ -99,7 +99,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
 
 
 def _same_value(chat: types.ChatCompletionsBody, older: str, newer: str) -> Any:
-    """The value of two fields that say the same, of which a request has one (or both, alike)."""
+    """The value of two fields with one meaning. A request has one of them, or both with one value."""
     values = [value for value in (getattr(chat, newer), getattr(chat, older)) if value is not None]
     if len(values) > 1 and values[0] != values[1]:
         raise InvalidRequest(f"`{older}` and `{newer}` say different things: send one", field=older)
@@ -149,7 +149,7 @@ def _parse_content(content: str | list[types.TextContentPart | types.ImageConten
 
 
 def _parse_assistant_content(message: types.AssistantMessageParam) -> TextContent | None:
-    """What the model said. A refusal is what it said, too: its words stand where its content would."""
+    """The text of an earlier answer. A refusal is text of the model, too: it takes the place of the content."""
     content: TextContent | None
     if message.content is None or isinstance(message.content, str):
         content = message.content

@@ -83,7 +83,7 @@ def _text_of_part(part: Any) -> str | None:
 
 
 def _finish_reason(choice: types.CompletionChoice) -> FinishReason | None:
-    """Why the answer ended. One that is nothing but a refusal is not what was asked for, whatever its form."""
+    """The canonical reason. An answer that is only a refusal was filtered, whatever the provider calls it."""
     if choice.message.refusal and not text_of(choice.message.content):
         return "content_filter"
     return FINISH_REASONS.get(choice.finish_reason, "stop")
@@ -119,7 +119,7 @@ def _render_message(message: AnswerMessage) -> dict[str, Any]:
 
 
 def meter_chat_response(body: bytes) -> ProviderResponse:
-    """Read what a passed-through chat completion costs.
+    """Read the usage of a passed-through chat completion.
 
     Raises:
         UnreadableResponse: it is none, or has no usage.

@@ -1,4 +1,4 @@
-"""OpenAI's Responses API: what its costs depend on in responses and streams, and the gateway's errors in a stream.
+"""OpenAI's Responses API: the usage of responses and streams, and the gateway's errors inside a stream.
 
 https://platform.openai.com/docs/api-reference/responses-streaming. It is never translated: only providers of this
 dialect serve it.
@@ -37,7 +37,7 @@ class _Reason(Struct, frozen=True, gc=False):
 
 
 class Response(Struct, frozen=True, gc=False):
-    """As much of a response as tells what it counts and why it ended: an answer in one piece, or a stream's last."""
+    """As much of a response as its costs and its record depend on: of one in one piece, or at the end of a stream."""
 
     id: str = ""
     model: str = ""
@@ -122,7 +122,7 @@ def finish_reason(response: Response) -> FinishReason:
 
 
 def next_sequence_number(sent: bytes) -> int:
-    """The number that follows the last event's in these bytes of a stream; 0 where none can be read."""
+    """The number that follows the last event's in these bytes of a stream; 0 if none can be read."""
     events = [event for event in SseParser().feed(sent) if event.data]
     try:
         return _decode_number(events[-1].data).sequence_number + 1 if events else 0
@@ -143,7 +143,7 @@ def error_event(message: str, code: str, sequence_number: int) -> bytes:
 
 
 def meter_response(body: bytes) -> ProviderResponse:
-    """Read what a passed-through response costs.
+    """Read the usage of a passed-through response.
 
     Raises:
         UnreadableResponse: it is none, or has no usage.

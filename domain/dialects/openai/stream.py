@@ -104,7 +104,7 @@ class OpenAiChatReader:
             self.finish_reason = self._finish(choice)
 
     def _finish(self, choice: ChunkChoice) -> FinishReason | None:
-        """As of a whole answer: one that is nothing but a refusal is not what was asked for."""
+        """As in a response in one piece: an answer that is only a refusal was filtered."""
         if choice.finish_reason is not None and choice.index in self._refusing - self._answering:
             return "content_filter"
         return FINISH_REASONS.get(choice.finish_reason, "stop")
@@ -161,14 +161,14 @@ def _call_bytes(function: ChoiceDeltaFunction | None) -> int:
 
 
 def _any_bytes(said: Any) -> int:
-    """How long it is: a text by itself, whatever else as JSON."""
+    """The length of a text, or of anything else as JSON."""
     if said is None or isinstance(said, str):
         return utf8_length(said)
     return len(msgspec.json.encode(said))
 
 
 class OpenAiChatWriter:
-    """One stream to one client. `include_usage` is what its `stream_options` say."""
+    """Writes one stream. `include_usage` is the option of that name in the client's `stream_options`."""
 
     def __init__(self, *, created_s: int, include_usage: bool = False) -> None:
         self._created_s = created_s
@@ -185,8 +185,8 @@ class OpenAiChatWriter:
         return self._event([_render_choice(choice) for choice in chunk.choices])
 
     def end(self, summary: StreamSummary) -> bytes:
-        """The last events: a finish for choices that had none, since a client is always told one; the usage with
-        `usage.cost`, where the client asked for it; and `[DONE]`.
+        """The last events: a finish for choices that had none, since clients expect one; the usage with
+        `usage.cost`, if the client asked for it; and `[DONE]`.
         """
         unfinished = [
             WrittenChoice(index, WrittenDelta(), "stop")

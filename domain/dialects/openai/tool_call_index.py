@@ -17,12 +17,12 @@ class ToolCallIndex:
 
     def __init__(self) -> None:
         self._said: dict[int | None, _Call] = {}
-        """By the index that was said: the call that was begun last with it."""
+        """By the provider's index: the call that began last with it."""
         self._last: _Call | None = None
         self._taken: set[int] = set()
 
     def index_of(self, said: int | None, call_id: str | None, *, is_named: bool) -> int:
-        """The call's own index. `is_named`: the piece says what is called, as the first of a call must.
+        """The call's own index. `is_named`: the piece names the function, as the first of a call must.
 
         A new id without a name begins nothing: some servers give one to every piece.
         """

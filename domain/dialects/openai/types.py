@@ -37,7 +37,7 @@ class TextContentPart(RequestStruct, frozen=True, kw_only=True, tag_field="type"
 
 
 class RefusalContentPart(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="refusal"):
-    """What the model said instead of an answer."""
+    """The model's refusal, in place of an answer."""
 
     refusal: str
 
@@ -53,7 +53,7 @@ TextContent = str | Annotated[list[TextContentPart], Meta(min_length=1)]
 
 
 class SystemMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="system"):
-    """What the model is to be."""
+    """Instructions for the model."""
 
     content: TextContent
     name: Name | None = None
@@ -67,14 +67,14 @@ class DeveloperMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field=
 
 
 class UserMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="user"):
-    """What the user says or shows."""
+    """Text and images of the user."""
 
     content: str | Annotated[list[TextContentPart | ImageContentPart], Meta(min_length=1)]
     name: Name | None = None
 
 
 class FunctionParam(RequestStruct, frozen=True, kw_only=True):
-    """Which function the model wanted called."""
+    """The function of an earlier call."""
 
     name: Name
     arguments: str
@@ -82,7 +82,7 @@ class FunctionParam(RequestStruct, frozen=True, kw_only=True):
 
 
 class ToolCallParam(RequestStruct, frozen=True, kw_only=True):
-    """One call that the model asked for."""
+    """An earlier call of the model."""
 
     id: Name
     function: FunctionParam
@@ -91,7 +91,7 @@ class ToolCallParam(RequestStruct, frozen=True, kw_only=True):
 
 
 class AssistantMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="assistant"):
-    """What the model said earlier. SDKs send an answer back with every field that it had."""
+    """An earlier answer of the model. SDKs send an answer back with every field that it had."""
 
     content: str | Annotated[list[TextContentPart | RefusalContentPart], Meta(min_length=1)] | None = None
     refusal: str | None = None
@@ -104,7 +104,7 @@ class AssistantMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field=
 
 
 class ToolMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="tool"):
-    """What a tool call gave."""
+    """The result of a tool call."""
 
     content: TextContent
     tool_call_id: Name
@@ -126,7 +126,7 @@ class ResponseFormatJsonSchema(RequestStruct, frozen=True, kw_only=True, tag_fie
 
 
 class StreamOptions(RequestStruct, frozen=True, kw_only=True):
-    """What a stream shows besides the answer."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -236,7 +236,7 @@ class ChoiceDeltaToolCall(Struct, frozen=True, gc=False):
 
     @property
     def is_named(self) -> bool:
-        """Whether it says what is called."""
+        """True if it names a function or a custom tool."""
         return bool(self.custom or (self.function is not None and self.function.name))
 
 

@@ -115,6 +115,6 @@ def render_usage(usage: TokenUsage) -> dict[str, Any]:
 
 
 def _split(total: int, part: int | None) -> tuple[int, int]:
-    """What is left of a sum without a part of it that has its own price, and the part."""
+    """Split off the part of a sum that has its own price: the remainder, and the part."""
     part = min(part or 0, total)
     return total - part, part

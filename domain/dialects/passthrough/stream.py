@@ -32,7 +32,7 @@ class PassthroughStream:
             self._tail.clear()
 
     def final_events(self, cost_usd: Decimal | None) -> bytes:
-        """The tail, for a client that is told this cost; None: the price of the model is not known."""
+        """The tail, with this cost; None: the price of the model is not known."""
         if self._hides_usage:
             return b"".join(without_usage(event) for event in self._tail)
         return b"".join(event_with_cost(event, cost_usd) for event in self._tail)

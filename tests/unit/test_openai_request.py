@@ -59,14 +59,14 @@ def refusal(content: bytes) -> InvalidRequest:
 
 
 @given(requests)
-def test_what_is_written_to_openai_is_read_as_it_was(request: ChatRequest) -> None:
+def test_openai_request_round_trips(request: ChatRequest) -> None:
     wire = msgspec.json.encode(render_openai(request, "gpt-4o"))
     read = parse_chat_request(wire)
     assert read == request
     assert is_valid(read)
 
 
-def test_what_the_sdk_sends_is_read() -> None:
+def test_sdk_request_is_parsed() -> None:
     seen: list[bytes] = []
 
     def serve(request: httpx2.Request) -> httpx2.Response:
@@ -179,7 +179,7 @@ def test_a_refusal_is_what_the_model_said(said: dict[str, Any], content: object)
         dict.fromkeys(ChatCompletionsBody.__struct_fields__[2:]),
     ],
 )
-def test_what_loses_nothing_is_accepted(fields: dict[str, Any]) -> None:
+def test_droppable_values_are_accepted(fields: dict[str, Any]) -> None:
     assert parse_chat_request(body(**fields)) == parse_chat_request(body())
 
 
@@ -187,7 +187,7 @@ def test_what_loses_nothing_is_accepted(fields: dict[str, Any]) -> None:
     ("fields", "user"),
     [({"user": "a"}, "a"), ({"safety_identifier": "b"}, "b"), ({"user": "a", "safety_identifier": "a"}, "a")],
 )
-def test_who_is_at_the_other_end_has_two_names(fields: dict[str, Any], user: str) -> None:
+def test_peer_has_two_names(fields: dict[str, Any], user: str) -> None:
     assert parse_chat_request(body(**fields)).user == user
 
 
@@ -257,11 +257,11 @@ def test_a_field_that_cannot_be_carried_is_named(fields: dict[str, Any], field: 
         ),
     ],
 )
-def test_a_part_of_a_message_that_cannot_be_carried_is_named(message: dict[str, Any], field: str) -> None:
+def test_lossy_message_part_is_named(message: dict[str, Any], field: str) -> None:
     assert refusal(body(HELLO, message)).field == field
 
 
-def test_what_the_sdk_adds_to_an_answer_may_come_back_with_it() -> None:
+def test_sdk_additions_are_accepted_in_the_history() -> None:
     call = WIRE_CALL | {"index": 0, "function": WIRE_CALL["function"] | {"parsed_arguments": {"a": 1}}}
     turn = {"role": "assistant", "content": "{}", "parsed": {}, "tool_calls": [call]}
     assert parse_chat_request(body(HELLO, turn)) == parse_chat_request(
@@ -275,12 +275,12 @@ def test_a_kind_that_is_missing_is_only_missing() -> None:
 
 
 @pytest.mark.parametrize("field", ["functions", "function_call"])
-def test_a_deprecated_field_is_refused_with_the_name_of_the_newer(field: str) -> None:
+def test_deprecated_field_is_refused_with_its_successor(field: str) -> None:
     assert "deprecated, send `tool" in refusal(body(**{field: []})).message
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b'{"model":"\xff"}', b"[" * 100_000])
-def test_what_is_no_request_is_refused(content: bytes) -> None:
+def test_invalid_request_is_refused(content: bytes) -> None:
     assert refusal(content).field is None
 
 
@@ -366,7 +366,7 @@ def test_base64_is_of_little_endian_floats() -> None:
     assert base64.b64decode(written["data"][0]["embedding"]) == b"\x00\x00\x80\x3f"
 
 
-def test_vectors_are_numbers_unless_asked_for_otherwise() -> None:
+def test_vectors_are_numbers_by_default() -> None:
     served = parse_embeddings_request(b'{"model":"echo","input":"a"}')
     found = EmbeddingsResponse(
         model="m", provider="p", embeddings=[Embedding(index=0, embedding=[0.1])], usage=answer_usage(USAGE)
@@ -409,7 +409,7 @@ def test_embeddings_that_cannot_be_asked_for_are_refused_by_name(fields: dict[st
         ),
     ],
 )
-def test_what_the_provider_cannot_be_told_is_spelled_as_the_client_did(fields: dict[str, Any], field: str) -> None:
+def test_lossy_field_is_named_in_the_clients_spelling(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         AnthropicMessages().check_request(parse_chat_request(body(**fields)), "claude-3-haiku-20240307")
     error = in_snake_case(refused.value)

@@ -62,14 +62,14 @@ def refusal(content: bytes) -> InvalidRequest:
 
 
 @given(requests_in_anthropics_words)
-def test_what_is_written_to_anthropic_is_read_as_it_was(request: ChatRequest) -> None:
+def test_anthropic_request_round_trips(request: ChatRequest) -> None:
     wire = msgspec.json.encode(render_anthropic(request, "claude-3-haiku-20240307"))
     read = parse_chat_request(wire)
     assert read == request
     assert is_valid(read)
 
 
-def test_what_the_sdk_sends_is_read() -> None:
+def test_sdk_request_is_parsed() -> None:
     seen: list[bytes] = []
 
     def serve(request: httpx2.Request) -> httpx2.Response:
@@ -145,7 +145,7 @@ def test_what_the_sdk_sends_is_read() -> None:
     assert parse_chat_request(seen[0]) == msgspec.convert(asked, ChatRequest)
 
 
-def test_results_of_parallel_calls_are_messages_of_their_own_in_their_order() -> None:
+def test_parallel_tool_results_keep_their_order() -> None:
     results = [
         {"type": "tool_result", "tool_use_id": "t1", "content": "one"},
         {"type": "tool_result", "tool_use_id": "t2"},
@@ -231,11 +231,11 @@ def test_the_betas_name_for_the_format_is_read() -> None:
         dict.fromkeys(MessagesBody.__struct_fields__[3:]),
     ],
 )
-def test_what_loses_nothing_is_accepted(fields: dict[str, Any]) -> None:
+def test_droppable_values_are_accepted(fields: dict[str, Any]) -> None:
     assert parse_chat_request(body(**fields)) == parse_chat_request(body())
 
 
-def test_what_loses_nothing_of_a_tool_is_accepted() -> None:
+def test_droppable_tool_values_are_accepted() -> None:
     extras = {
         "allowed_callers": ["direct"],
         "defer_loading": False,
@@ -330,7 +330,7 @@ def test_a_models_block_that_cannot_be_carried_is_named(block: dict[str, Any], f
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"model":"\xff"}', b"[" * 100_000])
-def test_what_is_no_request_is_refused(content: bytes) -> None:
+def test_invalid_request_is_refused(content: bytes) -> None:
     assert refusal(content).field is None
 
 
@@ -375,9 +375,7 @@ def test_usage_is_parsed_by_the_sdk_in_anthropics_classes() -> None:
         (AnswerMessage(content=None, tool_calls=[call("{}")]), "length", "max_tokens"),
     ],
 )
-def test_why_an_answer_ended_has_a_word_of_anthropics(
-    message: AnswerMessage, finish_reason: Any, stop_reason: str
-) -> None:
+def test_finish_reason_translates_to_anthropics(message: AnswerMessage, finish_reason: Any, stop_reason: str) -> None:
     assert (
         Message.model_validate_json(render_chat_response(answer(message, finish_reason), USAGE)).stop_reason
         == stop_reason
@@ -411,7 +409,7 @@ def test_a_calls_arguments_come_back_as_the_same_object(arguments: dict[str, Any
 
 
 @given(st.text())
-def test_arguments_that_are_no_object_come_back_as_the_same_text(text: str) -> None:
+def test_non_object_arguments_round_trip(text: str) -> None:
     assert arguments_given_back(f"[{text}") == f"[{text}"
 
 
