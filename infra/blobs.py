@@ -1,7 +1,7 @@
 """Bodies that are stored outside the log: responses for the cache, and prompts that are too large for a message.
 
-Each body is compressed and sealed under its project's key. If that key is erased, the content is gone, and every sum can
-still be proved. Does not decide which bodies are stored, or for how long.
+Each body is compressed and sealed under its project's key. If that key is erased, the content is gone, but every sum
+can still be proved. Does not decide which bodies are stored, or for how long.
 """
 
 import time

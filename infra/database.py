@@ -173,7 +173,7 @@ async def database_errors() -> AsyncIterator[None]:
 
 
 def migrate(database_url: str) -> None:
-    """Upgrade the database to the newest revision and replace its functions. Several processes may call this at once."""
+    """Upgrade the database to the newest revision and replace its functions. Several processes may do so at once."""
     engine = create_engine(
         _alembic_url(database_url), poolclass=NullPool, connect_args={"connect_timeout": int(CONNECT_TIMEOUT_S)}
     )

@@ -9,7 +9,7 @@ from infra.settings import LogFormat
 
 
 def configure_logging(log_format: LogFormat, *, process: str) -> None:
-    """Configure structlog and the standard library's loggers for this process. Libraries log warnings and errors only."""
+    """Configure structlog and the standard library's loggers for this process. Libraries log from warnings on."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -34,7 +34,7 @@ class Notifications:
     async def appended(self, _position: int) -> None:
         """Notify the projector that the log has new events. Without a broker the projector polls.
 
-        Sends nothing within `QUIET_S` of the last notification: the projector pauses longer, and reads the log after it.
+        Sends nothing within `QUIET_S` of the last notification: the projector pauses longer, and then reads the log.
         """
         now = time.monotonic()
         if now - self._sent_at > QUIET_S and self._client.is_connected:

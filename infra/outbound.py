@@ -78,7 +78,7 @@ class PublicResolver(AbstractResolver):
 def open_session(
     *, allow_loopback: bool, timeout_s: float | None = None, **connector: Unpack[ConnectorLimits]
 ) -> aiohttp.ClientSession:
-    """Open a session for addresses that `check_url` accepted. If `timeout_s` is None, each call sets its own timeout."""
+    """Open a session for addresses that `check_url` accepted. If `timeout_s` is None, each call sets a timeout."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             resolver=PublicResolver(allow_loopback=allow_loopback), use_dns_cache=False, **connector

@@ -1,5 +1,4 @@
-"""Freshness of the read models: waits until the projections have folded the log, so that reads include every response
-that a caller has received."""
+"""Freshness of the read models: a read waits for the projections, so that it includes every response already sent."""
 
 import asyncio
 import time
@@ -23,7 +22,7 @@ async def lags(pool: Pool) -> dict[str, int]:
 
 
 async def oldest_unfolded_s(pool: Pool, projections: Sequence[str]) -> float | None:
-    """Return the age in seconds of the oldest event that one of these projections has not folded; None if there is none."""
+    """Return the age in seconds of the oldest event that one of these projections has not folded; None: all are folded."""
     async with database_errors():
         age_s: float | None = await pool.fetchval(
             "SELECT extract(epoch FROM clock_timestamp() - e.at)::float8 FROM events e "

@@ -1,4 +1,4 @@
-"""Rebuilds a projection from the log into shadow tables, and swaps them with the live ones. Requests go on meanwhile."""
+"""Rebuilds a projection from the log in shadow tables, and swaps them with the live ones. Requests go on meanwhile."""
 
 import asyncpg
 

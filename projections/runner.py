@@ -30,8 +30,8 @@ BATCH_EVENTS = 2_000
 MIN_REST_S = 0.02
 MAX_REST_S = 0.1
 REST_FACTOR = 8
-"""A fold makes a few round trips, whether its batch is small or large. The pause after a fold is this many times as long
-as the fold took, within the bounds above. So folding takes a ninth of the time at most, and reads stay fresh.
+"""A fold makes a few round trips, whether its batch is small or large. The pause after a fold is this many times as
+long as the fold took, within the bounds above. So folding takes a ninth of the time at most, and reads stay fresh.
 """
 POLL_INTERVAL_S = 0.25
 RETRY_S = 1.0
@@ -292,7 +292,7 @@ async def is_led(pool: Pool) -> bool:
 
 
 async def run_as_leader(runner: Runner, database_url: str, stop: asyncio.Event) -> None:
-    """Wait for the lead and fold, until `stop` is set. An error that ends the lead is logged, then this starts again."""
+    """Wait for the lead and fold, until `stop` is set. An error that ends the lead is logged; then it starts again."""
     while not stop.is_set():
         try:
             await _lead_once(runner, database_url, stop)

@@ -1,8 +1,8 @@
 """Ends attempts that are past their deadline.
 
-If no worker claimed the attempt, its hold is released and nothing is charged. If a worker claimed it, the worker is lost
-and the hold is assumed to be spent. Both append under the stream's version: if the worker records its result at the same
-moment, only one of the two is stored.
+If no worker claimed the attempt, its hold is released and nothing is charged. If a worker claimed it, the worker is
+lost and the hold is assumed to be spent. Both append under the stream's version: if the worker records its result at
+the same moment, only one of the two is stored.
 """
 
 from collections.abc import Awaitable, Callable
