@@ -1,1 +1,1 @@
-"""One module per outside system: PostgreSQL, NATS, the keys' vault, the process's settings."""
+"""Access to everything outside the process: PostgreSQL, NATS, encryption, settings, child processes."""

@@ -1,4 +1,4 @@
-"""Group commit: what waits while one batch is under way goes out together in the next. No timer, no delay when idle.
+"""Group commit: items that arrive while a batch runs go out together in the next one. No timer, no delay when idle.
 
 Used for every statement whose cost is the round trip and the commit rather than the row: append, admit, claim.
 """
@@ -28,8 +28,8 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """Wrap `run`, which returns one result for each item, in order.
 
-        An error of `run` reaches everyone in the batch; one of the kinds in `isolate`, which a single bad item may have
-        caused, makes the items run again one by one, so that only the bad one fails.
+        An error of `run` fails every item of the batch. An error of a kind in `isolate` may come from one bad item: then
+        the items run again one by one, so that only the bad one fails.
         """
         self._run = run
         self._name = name
@@ -45,12 +45,12 @@ class Batcher(Generic[Item, Result]):
         """Add an item to the next batch and wait for its result.
 
         Raises:
-            Overloaded: too many wait already.
+            Overloaded: too many items wait already.
             Exception: whatever `run` raised.
 
         """
         if len(self._waiting) >= self._max_waiting:
-            raise Overloaded(f"{self._name}: {self._max_waiting} wait already", retry_after_s=1)
+            raise Overloaded(f"{self._name}: the queue is full ({self._max_waiting} items)", retry_after_s=1)
         assert not self._closed, f"{self._name} is closed"
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
@@ -62,7 +62,7 @@ class Batcher(Generic[Item, Result]):
         return await future
 
     async def close(self) -> None:
-        """Run what waits, then stop."""
+        """Run the items that wait, then stop."""
         self._closed = True
         if self._worker is not None:
             if self._wake is not None and not self._wake.done():
@@ -90,9 +90,9 @@ class Batcher(Generic[Item, Result]):
             if len(batch) == 1:
                 _fail(batch, error)
                 return
-            for one in batch:
-                await self._run_batch([one])
-        except Exception as error:  # noqa: BLE001 - the loop survives; everyone who waited is told
+            for entry in batch:
+                await self._run_batch([entry])
+        except Exception as error:  # noqa: BLE001 - the loop survives; each waiter gets the error
             _fail(batch, error)
         except asyncio.CancelledError:
             for _, future in (*batch, *self._waiting):

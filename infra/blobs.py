@@ -1,7 +1,7 @@
-"""Bodies kept outside the log: answers for the cache, prompts too large for a message.
+"""Bodies that are stored outside the log: responses for the cache, and prompts that are too large for a message.
 
-Each is compressed and sealed under its project's own key, so that erasing that key erases the content and leaves every
-sum provable. Does not decide which bodies are stored, or for how long.
+Each body is compressed and sealed under its project's key. If that key is erased, the content is gone, but every sum
+can still be proved. Does not decide which bodies are stored, or for how long.
 """
 
 import time
@@ -17,9 +17,9 @@ from infra.vault import Vault, VaultError
 
 MAX_CACHED_PROJECT_KEYS = 10_000
 EXPECTED_RATIO = 64
-"""A small blob may be a large body of repetitions: 4 KiB are opened in a thread as 256 KiB are."""
+"""Assumed compression: a small blob may hold a large, repetitive body, so 4 KiB open in a thread, as 256 KiB do."""
 PROJECT_KEY_MAX_AGE_S = 30.0
-"""How long a process may still use the key of a project that has been erased."""
+"""For so long a process may go on using a project's key after the key was erased."""
 
 
 class Blobs:
@@ -34,13 +34,13 @@ class Blobs:
             ttu=lambda _project, read, _now: read[0] + PROJECT_KEY_MAX_AGE_S,
             timer=time.monotonic,
         )
-        """When the look-up of each began, and the key."""
+        """By project: when the look-up of the key began, and the key."""
 
     async def seal(self, project_id: str, blob_id: str, body: bytes, expires_at: datetime) -> Blob:
-        """Make a blob of a body. The append of the event that names it stores it.
+        """Seal a body as a blob. The append of the event that names the blob stores it.
 
         Raises:
-            Unavailable: the database is away, or the project's key was erased.
+            Unavailable: the database cannot be reached, or the project's key was erased.
 
         """
         key = await self._project_key(project_id)
@@ -52,7 +52,7 @@ class Blobs:
         await self._log.write_blob(await self.seal(project_id, blob_id, body, expires_at))
 
     async def read(self, project_id: str, blob_id: str) -> bytes | None:
-        """Return the body; None if it has expired, belongs to another project, or cannot be opened any more."""
+        """Return the body; None if it has expired, belongs to another project, or can no longer be opened."""
         sealed = await self._log.read_blob(blob_id)
         if sealed is None:
             return None
@@ -63,14 +63,14 @@ class Blobs:
             return None
 
     async def _project_key(self, project_id: str) -> bytes:
-        known = self._keys.get(project_id)
-        if known is not None:
-            return known[1]
+        cached = self._keys.get(project_id)
+        if cached is not None:
+            return cached[1]
         read_at = time.monotonic()
         async with database_errors():
             sealed = await self._pool.fetchval("SELECT sealed FROM project_secrets WHERE project_id = $1", project_id)
         if sealed is None:
-            raise Unavailable(f"the content key of project {project_id} is gone")
+            raise Unavailable(f"the content key of project {project_id} was erased")
         key = self._vault.open_project_key(sealed, project_id)
         self._keys[project_id] = (read_at, key)
         return key

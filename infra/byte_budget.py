@@ -1,8 +1,8 @@
-"""A budget of bytes that one process has in memory for its callers: bodies of requests, and answers on their way.
+"""The memory budget of one process for request bodies, and for responses that are on their way to the caller.
 
-No owner (a project, or an address before its key is known) may have more in hand than is still free. So a single owner
-gets at most half, two get a third each, and there is always room for one more. (Choudhury and Hahne, "Dynamic queue
-length thresholds for shared-memory packet switches", 1998, with alpha = 1.)
+An owner is a project, or a client address until the request's key has been checked. No owner may hold more bytes than
+are still free. So one owner alone gets at most half of the budget, two get a third each, and there is always room for
+one more. (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998, alpha = 1.)
 """
 
 from collections import deque
@@ -13,7 +13,7 @@ RETRY_AFTER_S = 1.0
 
 
 class ByteBudget:
-    """The bytes in hand of one process, by owner."""
+    """Counts the bytes that one process holds, by owner."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -21,10 +21,10 @@ class ByteBudget:
         self.in_hand_bytes = 0
 
     def take(self, owner: str, size_bytes: int) -> None:
-        """Count bytes as in hand.
+        """Count bytes as held.
 
         Raises:
-            Overloaded: the process has too many in hand, or the owner has. Nothing is counted.
+            Overloaded: the process or the owner holds too many already. Nothing is counted.
 
         """
         owned_bytes = self._by_owner.get(owner, 0) + size_bytes
@@ -38,7 +38,7 @@ class ByteBudget:
         self.in_hand_bytes = in_hand_bytes
 
     def release(self, owner: str, size_bytes: int) -> None:
-        """Count bytes as gone."""
+        """Count bytes as released."""
         self.in_hand_bytes -= size_bytes
         left_bytes = self._by_owner.pop(owner, 0) - size_bytes
         if left_bytes:
@@ -59,18 +59,18 @@ class BytesInHand:
         self._taken_bytes += size_bytes
 
     def release(self, size_bytes: int) -> None:
-        """Count some of them as gone."""
+        """Count some of the bytes as released."""
         self._budget.release(self._owner, size_bytes)
         self._taken_bytes -= size_bytes
 
     def close(self) -> None:
-        """Count all of them as gone."""
+        """Count all of the bytes as released."""
         self._budget.release(self._owner, self._taken_bytes)
         self._taken_bytes = 0
 
 
 class CountedParts(deque[bytes]):
-    """Parts of an answer that wait for its caller, counted as in hand for as long as they wait."""
+    """Parts of a response that wait for its caller. They count against the budget for as long as they wait."""
 
     def __init__(self, in_hand: BytesInHand) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class CountedParts(deque[bytes]):
         super().append(part)
 
     def popleft(self) -> bytes:
-        """Take the first part out."""
+        """Remove and return the first part."""
         part = super().popleft()
         self._in_hand.release(len(part))
         return part

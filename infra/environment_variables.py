@@ -1,6 +1,6 @@
-"""Reads environment variables into the fields of `Settings`. Knows no setting.
+"""Reads environment variables into the fields of `Settings`. Defines no setting itself.
 
-A field's type, its bounds and what is allowed stand in one annotation:
+One annotation has a field's type, its bounds and the allowed values in words:
 `Annotated[int, Meta(ge=1, le=64), Variable("GATEWAY_WORKERS", "how many run", "a whole number, 1 to 64")]`.
 """
 
@@ -16,7 +16,7 @@ from msgspec.structs import fields
 MIN_TOKEN_CHARS = 16
 
 _PARSERS: dict[Any, Callable[[str], object]] = {int: int, float: float, Path: Path}
-"""The reader of a text, by type. msgspec reads the other types, and checks the bounds of all."""
+"""Parsers by type. msgspec parses the other types, and checks the bounds of all of them."""
 
 
 class Variable(Struct, frozen=True):
@@ -26,9 +26,9 @@ class Variable(Struct, frozen=True):
     what: str
     allowed: str
     secret: bool = False
-    """No message shows its value."""
+    """If true, no message shows the value."""
     parse: Callable[[str], object] | None = None
-    """Prepares the text for `msgspec.convert`; None: by the field's type."""
+    """Prepares the text for `msgspec.convert`. None: the parser of the field's type."""
 
 
 class Setting(Struct, frozen=True):
@@ -38,7 +38,7 @@ class Setting(Struct, frozen=True):
     variable: Variable
     type: Any
     default: str | None
-    """As it is written in the environment; None: the variable has no default of its own."""
+    """The default as the environment writes it. None: the variable has no default."""
 
     def read(self, text: str) -> Any:
         """Return the field's value.
@@ -53,18 +53,18 @@ class Setting(Struct, frozen=True):
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
         if value is None:
-            raise ValueError("a variable that is set has a value")
+            raise ValueError("the value is empty or not allowed")
         return value
 
 
 def settings_of(struct: type[Struct]) -> tuple[Setting, ...]:
     """List the fields of a struct of settings, each annotated with its `Variable`."""
     hints = get_type_hints(struct, include_extras=True)
-    return tuple(_setting(one.name, hints[one.name], one.default) for one in fields(struct))
+    return tuple(_setting(field.name, hints[field.name], field.default) for field in fields(struct))
 
 
 def _setting(field: str, hint: Any, default: object) -> Setting:
-    (variable,) = (one for one in hint.__metadata__ if isinstance(one, Variable))
+    (variable,) = (annotation for annotation in hint.__metadata__ if isinstance(annotation, Variable))
     return Setting(field, variable, hint, _written(default))
 
 
@@ -81,28 +81,28 @@ def _written(default: object) -> str | None:
 
 
 def yes_or_no(text: str) -> bool | None:
-    """Read `yes` or `no`; None, which no field takes, for anything else."""
+    """Read `yes` or `no`. Return None for anything else; no field accepts None."""
     return {"yes": True, "no": False}.get(text)
 
 
 def without_final_slash(text: str) -> str:
-    """Read an address, to which paths are appended."""
+    """Read an address without the slash at its end, because paths are appended to it."""
     return text.rstrip("/")
 
 
 def addresses(text: str) -> list[str]:
-    """Read addresses with commas between."""
+    """Read addresses that are separated by commas."""
     return [without_final_slash(part.strip()) for part in text.split(",") if part.strip()]
 
 
 def pairs(text: str) -> dict[str, str]:
-    """Read `name=value` pairs with commas between; a pair without a `=` gets an empty value."""
+    """Read `name=value` pairs that are separated by commas. A pair without a `=` gets an empty value."""
     parts = [part.partition("=") for part in text.split(",") if part.strip()]
     return {name.strip(): value.strip() for name, _, value in parts}
 
 
 def is_token(text: str) -> bool:
-    """Return whether a text may be a master key or another token that is presented as `Bearer`."""
+    """Return whether a text can be a bearer token, such as the master key."""
     return len(text) >= MIN_TOKEN_CHARS and text.isprintable() and " " not in text
 
 
@@ -114,7 +114,7 @@ def token(text: str) -> str:
 
 
 def readable_file(text: str) -> Path:
-    """Read the path of a file that this process can open. Raises ValueError."""
+    """Read the path of a file. Raises ValueError if this process cannot read the file."""
     path = Path(text)
     if not path.is_file() or not os.access(path, os.R_OK):
         raise ValueError("not a file that can be read")

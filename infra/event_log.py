@@ -1,8 +1,8 @@
-"""The event log: append, read, tail, verify. Nothing else writes or reads `events`.
+"""The event log: appends and reads events.
 
-An append is one call of the SQL function `append_events`. Appends to one log are serialised by its head row, so they
-are fast only in batches: appends that arrive while one is under way go out together in the next one. There is no
-timer: a single append goes out at once.
+An append is one call of the SQL function `append_events`. The log's head row serialises appends, so they are fast only
+in batches: appends that arrive while a batch runs go out together in the next one. There is no timer: a single append
+goes out at once.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _decoders: dict[str, msgspec.json.Decoder[Any]] = {
 
 
 class Blob(Struct, frozen=True, kw_only=True):
-    """A body that an event names, already sealed, kept until it expires."""
+    """A sealed body that an event names by id. It is stored until it expires."""
 
     blob_id: str
     project_id: str
@@ -45,11 +45,11 @@ class Blob(Struct, frozen=True, kw_only=True):
 
 
 class Commit(Struct, frozen=True, kw_only=True):
-    """Events of one stream that land together or not at all, and the blobs they name."""
+    """Events of one stream, with the blobs that they name. They are appended together or not at all."""
 
     stream: str
     expected_version: int
-    """How many events the stream has now; the new ones follow."""
+    """The number of events that the stream has before this commit."""
     project_id: str
     at: datetime
     events: tuple[Event, ...]
@@ -68,11 +68,11 @@ class Selection(Struct, frozen=True, kw_only=True):
 
 
 class LogBatch(Struct, frozen=True, kw_only=True):
-    """Events that follow each other in the log, but for those of projects that are left out."""
+    """Consecutive events of the log, without those of the projects that are left out."""
 
     events: list[StoredEvent]
     left_out: list[str]
-    """The streams of the others."""
+    """The streams of the events that were left out."""
     last_position: int
 
 
@@ -86,7 +86,7 @@ class UnreadableEvent(Exception):
 
 
 class Conflict(Exception):
-    """The stream has moved on since its version was read: read it again, then decide."""
+    """The stream has changed since its version was read. Read it again, then decide."""
 
     def __init__(self, stream: str, expected_version: int) -> None:
         super().__init__(f"stream {stream} is no longer at version {expected_version}")
@@ -100,15 +100,15 @@ class EventLog:
     def __init__(
         self, pool: Pool, appender: HeldConnection, *, on_append: Callable[[int], Awaitable[None]] | None = None
     ) -> None:
-        """Read through `pool`, append through `appender`, which is this log's alone.
+        """Read through `pool`. Append through `appender`, a connection that nothing else uses.
 
-        `on_append` is told the newest position after each batch: a hint to the projector, no more.
+        Each batch calls `on_append` with the newest position: a hint for the projector, no more.
         """
         self._pool = pool
         self._appender = appender
         self._on_append = on_append
         self.unknown_outcomes = 0
-        """Appends whose connection was lost before their result came."""
+        """The number of batches whose connection was lost before the result arrived."""
         self._batcher: Batcher[Commit, int | None] = Batcher(
             self._append_batch,
             name="appends",
@@ -122,8 +122,8 @@ class EventLog:
 
         Raises:
             Conflict: the stream is not at the expected version.
-            OutcomeUnknown: the connection died under way; read the stream, then decide.
-            Unavailable: the database is away; nothing was appended.
+            OutcomeUnknown: the connection died during the append; read the stream, then decide.
+            Unavailable: the database cannot be reached; nothing was appended.
 
         """
         position = await self._batcher.submit(commit)
@@ -132,10 +132,10 @@ class EventLog:
         return position
 
     async def append_with(self, commits: Sequence[Commit], apply: Callable[[Connection], Awaitable[None]]) -> int:
-        """Append commits and run `apply` in one transaction: for what must hold the moment the call returns.
+        """Append commits and run `apply` in one transaction, so that both are visible once the call returns.
 
         Raises:
-            Conflict, OutcomeUnknown, Unavailable: as `append`. An error of `apply` undoes the append.
+            Conflict, OutcomeUnknown, Unavailable: as `append`. An error of `apply` rolls the append back.
 
         """
         is_committing = False
@@ -155,16 +155,16 @@ class EventLog:
         return int(positions[-1])
 
     async def head(self) -> int:
-        """The position of the newest event; 0 where there is none."""
+        """Return the position of the newest event; 0 if the log is empty."""
         async with database_errors():
             return int(await self._pool.fetchval("SELECT position FROM log_head"))
 
     async def read_stream(self, stream: str) -> list[StoredEvent]:
-        """Every event of a stream, in order; empty where there is no such stream."""
+        """Return every event of a stream, in order; an empty list if there is no such stream."""
         return await self._read("WHERE stream = $1 ORDER BY version", stream)
 
     async def read_streams(self, streams: Sequence[str], types: Sequence[str]) -> list[StoredEvent]:
-        """The events of these types in several streams, each in order, but for those that cannot be decoded."""
+        """Return the events of some types in several streams, each stream in order. Skips events that it cannot decode."""
         async with database_errors():
             rows = await self._pool.fetch(
                 f"SELECT {_COLUMNS} FROM events WHERE stream = ANY ($1) AND type = ANY ($2) ORDER BY stream, version",  # noqa: S608 - a constant
@@ -180,15 +180,16 @@ class EventLog:
         return events
 
     async def read_after(self, position: int, *, limit: int = READ_BATCH_EVENTS) -> list[StoredEvent]:
-        """The next events after `position`, at most `limit`, in log order."""
+        """Return the next events after `position`, at most `limit`, in log order."""
         return await self._read("WHERE position > $1 ORDER BY position LIMIT $2", position, limit)
 
     async def read_batch(self, position: int, *, limit: int, leave_out: Mapping[str, int]) -> LogBatch | None:
-        """The next events after `position`; None at the end of the log. Of each project in `leave_out`, the events from
-        that position on are not decoded.
+        """Return the next events after `position`; None at the end of the log.
+
+        `leave_out` maps a project to a position: its events from that position on are not decoded.
 
         Raises:
-            UnreadableEvent: one of them cannot be decoded.
+            UnreadableEvent: an event cannot be decoded.
 
         """
         async with database_errors():
@@ -211,7 +212,7 @@ class EventLog:
         return LogBatch(events=events, left_out=left_out, last_position=rows[-1]["position"])
 
     async def read_selected(self, selection: Selection, *, after: int, limit: int) -> list[StoredEvent]:
-        """The next events of a selection after `position`, at most `limit`, in log order."""
+        """Return the next events of a selection after the position `after`, at most `limit`, in log order."""
         return await self._read(
             "WHERE position > $1 AND ($3::text IS NULL OR project_id = $3) AND ($4::text IS NULL OR stream = $4) "
             "AND ($5::text IS NULL OR type = $5) AND ($6::timestamptz IS NULL OR at >= $6) "
@@ -226,13 +227,13 @@ class EventLog:
         )
 
     async def read_blob(self, blob_id: str) -> bytes | None:
-        """A sealed body; None where it has expired and was removed."""
+        """Return a sealed body; None if it has expired and was removed."""
         async with database_errors():
             body: bytes | None = await self._pool.fetchval("SELECT body FROM blobs WHERE blob_id = $1", blob_id)
         return body
 
     async def write_blob(self, blob: Blob) -> None:
-        """Keep a body that no event names: a prompt too large for a message."""
+        """Store a body that no event names: a prompt that is too large for a message."""
         async with database_errors():
             await self._pool.execute(
                 "INSERT INTO blobs (blob_id, project_id, body, expires_at) VALUES ($1, $2, $3, $4)",
@@ -243,7 +244,7 @@ class EventLog:
             )
 
     async def close(self) -> None:
-        """Send what is waiting, then stop."""
+        """Append the commits that wait, then close."""
         await self._batcher.close()
         await self._appender.close()
 
@@ -259,11 +260,11 @@ class EventLog:
             self.unknown_outcomes += 1
             log.warning("append_outcome_unknown", commits=len(commits))
             raise
-        assert row is not None, "a function returns a row"
+        assert row is not None, "append_events returns a row"
         positions: list[int | None] = row[0]
-        landed = [position for position in positions if position is not None]
-        if landed:
-            await self._announce(landed[-1])
+        appended = [position for position in positions if position is not None]
+        if appended:
+            await self._announce(appended[-1])
         return positions
 
     async def _announce(self, position: int) -> None:
@@ -272,7 +273,10 @@ class EventLog:
 
 
 def event_digest(stream: str, version: int, kind: str, project_id: str, at: datetime, data: str) -> bytes:
-    """SHA-256 of an event's envelope and data. No part before the data holds a line break, so none can be shifted."""
+    """Return the SHA-256 of an event's envelope and data.
+
+    No part before the data contains a line break, so no two events have the same text.
+    """
     envelope = f"{stream}\n{version}\n{kind}\n{project_id}\n{at.astimezone(UTC).isoformat()}\n"
     return hashlib.sha256((envelope + data).encode()).digest()
 
@@ -291,7 +295,7 @@ def stored_event(row: asyncpg.Record) -> StoredEvent:
 
 
 def sealed_events(commit: Commit) -> list[tuple[Any, ...]]:
-    """A commit's events as `append_events` takes them: stream, version, type, project, time, data as JSON, digest."""
+    """Return a commit's events as rows for `append_events`: stream, version, type, project, time, JSON data, digest."""
     sealed = []
     for version, event in enumerate(commit.events, start=commit.expected_version + 1):
         data = _encoder.encode(event).decode()
@@ -301,7 +305,7 @@ def sealed_events(commit: Commit) -> list[tuple[Any, ...]]:
 
 
 def _arguments(commits: Sequence[Commit]) -> tuple[list[Any], ...]:
-    """The arrays that `append_events` takes: one element for each event, then one for each blob."""
+    """Return the arrays for `append_events`: columns with an element for each event, then for each blob."""
     events: list[tuple[Any, ...]] = []
     blobs: list[tuple[Any, ...]] = []
     for number, commit in enumerate(commits, start=1):

@@ -9,6 +9,6 @@ _MASK = 0x3FF
 
 
 def new_id(prefix: str) -> str:
-    """A new id, such as `req_01jd…`: 26 characters after the prefix."""
+    """Return a new id, such as `req_01jd…`: 26 characters after the prefix."""
     number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     return f"{prefix}_" + "".join([_PAIRS[number >> shift & _MASK] for shift in range(120, -1, -10)])

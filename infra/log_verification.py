@@ -1,6 +1,6 @@
-"""Proves the log: recomputes every digest and the hash chain over them, and names the first position that does not fit.
+"""Verifies the log: recomputes every digest and the hash chain, and reports the first position that does not match.
 
-Reads in short transactions, so that the hot rows do not bloat meanwhile. Reads what is there; appends nothing.
+Reads in short transactions, so that the hot rows do not bloat meanwhile. Never writes.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ GENESIS = hashlib.sha256(b"").digest()
 
 
 class RawEvent(Struct, frozen=True, kw_only=True):
-    """A row of the log as it is, data as text."""
+    """A row of the log as it is stored, with its data as text."""
 
     position: int
     stream: str
@@ -32,7 +32,7 @@ class RawEvent(Struct, frozen=True, kw_only=True):
 
 
 class Verification(Struct, frozen=True, kw_only=True):
-    """The result of a verification. `first_bad` None: the log fits from its first event to its head."""
+    """The result of a verification. `first_bad` is None if the whole log is intact."""
 
     events: int
     batches: int
@@ -42,7 +42,7 @@ class Verification(Struct, frozen=True, kw_only=True):
 
 
 async def raw_events(pool: Pool, *, after: int = 0) -> AsyncIterator[RawEvent]:
-    """Every row after a position, in order."""
+    """Yield every row after a position, in order."""
     while True:
         rows = await pool.fetch(
             "SELECT position, stream, version, type, project_id, at, data::text AS data, digest, chain FROM events "
@@ -58,7 +58,7 @@ async def raw_events(pool: Pool, *, after: int = 0) -> AsyncIterator[RawEvent]:
 
 
 async def verify(pool: Pool) -> Verification:
-    """Check positions, versions, digests, the chain and the head, as far as the log reached when this began."""
+    """Check positions, versions, digests, the chain and the head, up to the head at the time of the call."""
     head = await pool.fetchrow("SELECT position, digest FROM log_head")
     chain, batch, events, batches = GENESIS, hashlib.sha256(GENESIS), 0, 0
     batch_start = 1
@@ -66,7 +66,7 @@ async def verify(pool: Pool) -> Verification:
     async for event in raw_events(pool):
         if event.position > head["position"]:
             break
-        reason = _misfit(event, events + 1, versions.get(event.stream, 0) + 1)
+        reason = _mismatch(event, events + 1, versions.get(event.stream, 0) + 1)
         if reason is not None:
             return Verification(events=events, batches=batches, head=chain, first_bad=event.position, reason=reason)
         versions[event.stream] = event.version
@@ -82,7 +82,7 @@ async def verify(pool: Pool) -> Verification:
     return _at_head(head, Verification(events=events, batches=batches, head=chain))
 
 
-def _misfit(event: RawEvent, position: int, version: int) -> str | None:
+def _mismatch(event: RawEvent, position: int, version: int) -> str | None:
     if event.position != position:
         return f"position {position} is missing"
     if event.version != version:
@@ -91,11 +91,11 @@ def _misfit(event: RawEvent, position: int, version: int) -> str | None:
     return None if digest == event.digest else "the event is not what its digest was made of"
 
 
-def _at_head(head: asyncpg.Record, found: Verification) -> Verification:
-    if found.events < head["position"]:
-        first_bad, reason = found.events + 1, "events are missing at the end"
-    elif found.head != head["digest"]:
+def _at_head(head: asyncpg.Record, log: Verification) -> Verification:
+    if log.events < head["position"]:
+        first_bad, reason = log.events + 1, "events are missing at the end"
+    elif log.head != head["digest"]:
         first_bad, reason = head["position"], "the head's digest does not fit"
     else:
-        return found
-    return Verification(events=found.events, batches=found.batches, head=found.head, first_bad=first_bad, reason=reason)
+        return log
+    return Verification(events=log.events, batches=log.batches, head=log.head, first_bad=first_bad, reason=reason)

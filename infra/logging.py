@@ -1,4 +1,4 @@
-"""Structured log lines on standard error: fixed verbs, ids, figures; never content, never a key."""
+"""Structured log lines on standard error: fixed event names, ids and figures; never content, never a key."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from infra.settings import LogFormat
 
 
 def configure_logging(log_format: LogFormat, *, process: str) -> None:
-    """Set structlog and the libraries' own loggers up for this process; libraries from warnings on."""
+    """Configure structlog and the standard library's loggers for this process. Libraries log from warnings on."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

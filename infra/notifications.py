@@ -1,4 +1,4 @@
-"""Hints between processes over core NATS: something changed, look again. Losing one costs time, never a fact."""
+"""Change notifications between processes over core NATS. A lost one costs time, but never data."""
 
 import time
 from collections.abc import Callable
@@ -10,48 +10,48 @@ from nats.aio.msg import Msg
 from infra.broker import FLUSH_TIMEOUT_S, Broker, BrokerErrors
 
 LOG_APPENDED = "log.appended"
-"""The log is longer; the projector folds."""
+"""The log has new events, which the projector folds."""
 KEYS_CHANGED = "keys.changed"
-"""The payload is a project's id, or `INSTALLATION` for all: forget what is remembered of its keys and its providers."""
+"""A project's keys or providers changed: drop them from caches. The payload is its id, or `INSTALLATION` for all."""
 
 PRICES_CHANGED = "prices.changed"
 """The operator has set a price."""
 
 QUIET_S = 0.01
-"""Shorter than the projector's rest between two folds."""
+"""The shortest time between two notifications of new events. Shorter than the projector's pause between two folds."""
 
 
 log = structlog.get_logger(__name__)
 
 
 class Notifications:
-    """Gives and takes hints for one process."""
+    """Sends and receives change notifications for one process."""
 
     def __init__(self, broker: Broker) -> None:
         self._client = broker.client
-        self._told_at = 0.0
+        self._sent_at = 0.0
 
     async def appended(self, _position: int) -> None:
-        """Say that the log is longer. While the broker is away nobody is told: the projector polls.
+        """Notify the projector that the log has new events. Without a broker the projector polls.
 
-        Not said again within `QUIET_S`: a projector that was woken looks again when it has rested, which is later.
+        Sends nothing within `QUIET_S` of the last notification: the projector pauses longer, and then reads the log.
         """
         now = time.monotonic()
-        if now - self._told_at > QUIET_S and self._client.is_connected:
-            self._told_at = now
-            with suppress(*BrokerErrors):  # what was appended stands, whatever becomes of the hint
+        if now - self._sent_at > QUIET_S and self._client.is_connected:
+            self._sent_at = now
+            with suppress(*BrokerErrors):  # the events are stored, even if the notification is lost
                 await self._client.publish(LOG_APPENDED, b"")
 
     async def keys_changed(self, project_id: str) -> None:
-        """Say that something about a project's keys, or its providers, is different."""
-        await self._tell(KEYS_CHANGED, project_id.encode())
+        """Notify every process that a project's keys or providers changed."""
+        await self._send(KEYS_CHANGED, project_id.encode())
 
     async def prices_changed(self) -> None:
-        """Say that there are other prices."""
-        await self._tell(PRICES_CHANGED, b"")
+        """Notify every process that the operator's prices changed."""
+        await self._send(PRICES_CHANGED, b"")
 
-    async def _tell(self, subject: str, payload: bytes) -> None:
-        """Give a hint, and wait a moment for the broker to have it; the change itself has been made."""
+    async def _send(self, subject: str, payload: bytes) -> None:
+        """Publish a notification and flush it. The change itself is committed already, so an error is only logged."""
         if not self._client.is_connected:
             return
         try:
@@ -61,7 +61,7 @@ class Notifications:
             log.warning("hint_not_given", subject=subject, error=type(error).__name__)
 
     async def on_change(self, subject: str, callback: Callable[[str], None]) -> None:
-        """Call `callback` with the payload of every hint on a subject."""
+        """Call `callback` with the payload of every notification on a subject."""
 
         async def take(message: Msg) -> None:
             callback(message.data.decode())

@@ -1,4 +1,4 @@
-"""Runs CPU work on large data in a thread, so that the event loop goes on. Does not limit how many run at a time."""
+"""Runs CPU work on large data in a thread, so that the event loop keeps running. Does not limit how many run at once."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,11 +14,11 @@ Result = TypeVar("Result")
 async def offload(
     size_bytes: int, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
-    """Call `function` in a thread if it works on at least `OFFLOAD_BYTES`, else at once.
+    """Call `function` in a thread if it works on at least `OFFLOAD_BYTES`, otherwise directly.
 
-    Only code that releases the interpreter's lock runs beside the event loop without a pause: Python code (every 5 ms),
-    hashlib, zstandard. One call of a C function that holds it, such as `msgspec.json.decode`, stops the loop for its
-    whole length in a thread as well.
+    The event loop runs beside the thread only if the code releases the interpreter's lock: Python code does so every
+    5 ms, hashlib and zstandard while they work. A C function that keeps the lock, such as `msgspec.json.decode`, stops
+    the loop for the whole call, in a thread as well.
     """
     if size_bytes < OFFLOAD_BYTES:
         return function(*args, **kwargs)

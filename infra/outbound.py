@@ -1,6 +1,7 @@
 """HTTP to addresses that callers give: only to public machines, never to our own network, never redirected.
 
-Names are looked up here and the connection goes to what was found, so that a name cannot change its mind in between.
+The connection goes to the address that was resolved and checked here, so that a name cannot resolve to another address
+in between (DNS rebinding).
 """
 
 import asyncio
@@ -17,29 +18,30 @@ from domain.errors import InvalidRequest
 from infra.settings import is_loopback
 
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-"""Outside of it IPv6 has prefixes (NAT64 among them) in which private IPv4 addresses hide."""
+"""Outside of it, IPv6 has prefixes (NAT64 among them) that embed private IPv4 addresses."""
 
 
 PROTOCOL_ASSIGNMENTS = ipaddress.ip_network("192.0.0.0/24")
-"""No machine's; not all of it is known as such to Python 3.11."""
+"""Reserved for protocols: no machine has such an address. Python 3.11 reports part of it as global."""
 RESOLVER_THREADS = 16
-"""A name server that does not answer occupies one for each name: these are not the threads that vendors' names need."""
+"""The resolver has its own threads: a name server that does not answer blocks one for each name, and the look-up of the
+vendors' names must not wait for it."""
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class ConnectorLimits(TypedDict, total=False):
-    """How many connections there may be, and how long an idle one stays open."""
+    """Options of the connector: the maximum number of connections, and the seconds that an idle one stays open."""
 
     limit: int
     keepalive_timeout: float
 
 
 class AddressRefused(OSError):
-    """The address is not one that callers may have called."""
+    """The gateway does not call this address for a caller."""
 
 
 class PublicResolver(AbstractResolver):
-    """Finds public addresses; with `allow_loopback` this machine's own as well."""
+    """Resolves names to public addresses; with `allow_loopback` to this machine's addresses as well."""
 
     def __init__(self, *, allow_loopback: bool) -> None:
         self._allow_loopback = allow_loopback
@@ -48,10 +50,10 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Look a name up.
+        """Resolve a name.
 
         Raises:
-            AddressRefused: it leads nowhere that may be called.
+            AddressRefused: it resolves to no address that may be called.
 
         """
         infos = await asyncio.get_running_loop().run_in_executor(
@@ -65,18 +67,18 @@ class PublicResolver(AbstractResolver):
             if may_be_called(str(address[0]), allow_loopback=self._allow_loopback)
         ]
         if not allowed:
-            raise AddressRefused(f"{host} leads to no public address")
+            raise AddressRefused(f"{host} resolves to no public address")
         return allowed
 
     async def close(self) -> None:
-        """Start no more look-ups; those under way end by themselves."""
+        """Start no more look-ups. Running ones end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def open_session(
     *, allow_loopback: bool, timeout_s: float | None = None, **connector: Unpack[ConnectorLimits]
 ) -> aiohttp.ClientSession:
-    """A session for addresses that `check_url` has passed; `timeout_s` None: each call says its own."""
+    """Open a session for addresses that `check_url` accepted. If `timeout_s` is None, each call sets a timeout."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             resolver=PublicResolver(allow_loopback=allow_loopback), use_dns_cache=False, **connector
@@ -88,10 +90,10 @@ def open_session(
 
 
 def check_url(url: str, *, field: str, allow_loopback: bool) -> None:
-    """Refuse what may not be called: no https, an address of a private network, credentials in it.
+    """Refuse a URL that the gateway must not call: not https, on a private network, or with credentials in it.
 
-    The address is read as the client reads it that will call it. A host of digits and dots that is no proper address
-    (`0177.0.0.1`, `2130706433`) is refused: that client looks none of them up, and the system takes them for one.
+    The URL is parsed by the same library as the HTTP client's. A host of digits and dots that is no valid IP address
+    (`0177.0.0.1`, `2130706433`) is refused: the client does not resolve it, but the system reads it as an address.
 
     Raises:
         InvalidRequest: names the field.
@@ -105,7 +107,7 @@ def check_url(url: str, *, field: str, allow_loopback: bool) -> None:
     is_own = is_loopback(host)
     if is_own and not allow_loopback:
         raise InvalidRequest(
-            f"`{field}` may be this machine's own only where the operator sets GATEWAY_ALLOW_LOOPBACK_URLS=yes",
+            f"`{field}` may be this machine's own address only if the operator sets GATEWAY_ALLOW_LOOPBACK_URLS=yes",
             field=field,
         )
     if parts.scheme != "https" and not (is_own and parts.scheme == "http"):
@@ -113,7 +115,7 @@ def check_url(url: str, *, field: str, allow_loopback: bool) -> None:
     if not host or parts.user is not None or parts.password is not None:
         raise InvalidRequest(f"`{field}` must be an address without a user name", field=field)
     if not (":" in host or host.replace(".", "").isdigit()):
-        return  # a name: what it leads to is looked at when it is called
+        return  # a name: its address is checked when it is called
     try:
         is_public = may_be_called(host, allow_loopback=allow_loopback)
     except ValueError:
@@ -123,12 +125,12 @@ def check_url(url: str, *, field: str, allow_loopback: bool) -> None:
 
 
 def may_be_called(address: str, *, allow_loopback: bool) -> bool:
-    """Return whether an IP address is a public machine's, or this machine's own if that is allowed."""
-    found = ipaddress.ip_address(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        elif found not in GLOBAL_UNICAST or found.sixtofour or found.teredo:
-            return allow_loopback and found.is_loopback
-    is_public = found.is_global and not found.is_multicast and found not in PROTOCOL_ASSIGNMENTS
-    return is_public or (allow_loopback and found.is_loopback)
+    """Return whether an IP address is public, or a loopback address if `allow_loopback` is set."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        elif ip not in GLOBAL_UNICAST or ip.sixtofour or ip.teredo:
+            return allow_loopback and ip.is_loopback
+    is_public = ip.is_global and not ip.is_multicast and ip not in PROTOCOL_ASSIGNMENTS
+    return is_public or (allow_loopback and ip.is_loopback)

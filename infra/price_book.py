@@ -1,7 +1,7 @@
-"""The price book: what a model's tokens cost on a day. The operator's prices come first, then the specification's rows,
-then the price library.
+"""The price book: the prices of a model's tokens at a moment. The operator's prices come first, then the
+specification's rows, then the price library.
 
-The library (genai-prices) is used as data that came with the package: it is never asked to update itself.
+Uses the data that the library (genai-prices) ships with; the library never updates itself.
 """
 
 import re
@@ -46,10 +46,10 @@ _ECHO = Price(
 )
 
 _OWN_PRICES: dict[Kind, Price] = {ECHO: _ECHO}
-"""Prices of the kinds of providers that no vendor sells."""
+"""Prices of the providers that are the gateway's own."""
 _OWN_CONTEXT_WINDOWS: dict[Kind, int] = {ECHO: ECHO_CONTEXT_WINDOW}
 _LONG_CACHE_FACTORS: dict[Kind, int] = {ANTHROPIC: 2}
-"""The price of an hour in the prompt cache, in prices of input, if no row has one."""
+"""The price of writing to the one-hour prompt cache, as a multiple of the input price, if the row has none."""
 
 _CLASS_OF_KEY = {
     "input_mtok": "input",
@@ -61,16 +61,17 @@ _CLASS_OF_KEY = {
     "cache_audio_read_mtok": "cache_audio_read",
     "output_audio_mtok": "output_audio",
 }
-"""The library's keys that price a class of token that we count."""
+"""The library's keys that price a class of tokens, each with our name of the class."""
 _KEYS_OF_TOOLS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
-"""Its keys for tools that a request must ask for; such a request has no bound. A row with any other key prices what we
-do not count (requests, citations, thinking, images, pages, hours): it is no price for us.
+"""The library's keys for tools. Only a request that enables such a tool pays for it, and its cost has no bound. A row
+with any other key prices something that we do not count (requests, citations, thinking, images, pages, hours), so we do
+not use the row.
 """
 _ALWAYS_SEARCHES = re.compile(r".*(sonar|-online|deep-research|gpt-[^/]*-search).*|.*:online", re.IGNORECASE)
-"""Models that search by themselves, which is charged for beside the tokens."""
+"""Models that search the web without a tool. The search costs extra, beside the tokens."""
 _OPENROUTER = "openrouter"
 _MOONSHOT = re.compile(r"https://api\.moonshot\.(ai|cn)(/|$)")
-"""The library's own pattern for it stops before the host's end."""
+"""The library's own pattern for Moonshot ends before the end of the host."""
 
 
 class ListedModel(Struct, frozen=True, kw_only=True):
@@ -83,7 +84,7 @@ class ListedModel(Struct, frozen=True, kw_only=True):
 
 
 class ComparedPrice(Struct, frozen=True, kw_only=True):
-    """A model's price by source; None: that source has none."""
+    """A model's price by source; None if that source has no price."""
 
     name: str
     provider: str
@@ -93,18 +94,18 @@ class ComparedPrice(Struct, frozen=True, kw_only=True):
 
     @property
     def used(self) -> Price | None:
-        """The one that holds: the operator's word goes first, then the specification's."""
+        """Return the price that applies: the operator's, else the specification's, else the library's."""
         return self.override or self.specification or self.library
 
     @property
     def differs(self) -> bool:
         """Return whether the sources have different prices for plain input or output."""
-        known = (self.override, self.specification, self.library)
-        return len({(price.prices.input, price.prices.output) for price in known if price is not None}) > 1
+        sources = (self.override, self.specification, self.library)
+        return len({(price.prices.input, price.prices.output) for price in sources if price is not None}) > 1
 
 
 class PriceBook:
-    """Prices by route and moment, remembered for the hot path."""
+    """Looks prices up by route and moment, and caches them for the hot path."""
 
     def __init__(self) -> None:
         self._prices: LRUCache[tuple[Route, int], Price | None] = LRUCache(MAX_CACHED_PRICES)
@@ -114,17 +115,17 @@ class PriceBook:
         """Large requests are planned in threads."""
 
     def set_overrides(self, overrides: Sequence[PriceOverride]) -> None:
-        """Take these, and no others, as the prices that the operator has set."""
-        found: dict[tuple[str, str], list[PriceOverride]] = {}
-        for override in sorted(overrides, key=lambda one: one.effective_from):
-            found.setdefault((override.provider, override.model), []).append(override)
-        self._overrides = found
+        """Replace the operator's prices by `overrides`."""
+        by_model: dict[tuple[str, str], list[PriceOverride]] = {}
+        for override in sorted(overrides, key=lambda override: override.effective_from):
+            by_model.setdefault((override.provider, override.model), []).append(override)
+        self._overrides = by_model
 
     def price(self, route: Route, at: datetime) -> Price | None:
         """Return the price of a route's model at a moment; None if no source has one.
 
-        The specification's rows are found by the name that the caller wrote, the library's by the one that the provider
-        is called with; whose prices those are, the library tells of a provider by configuration by its address.
+        The specification's rows are looked up by the model name in the request, the library's by the name that the
+        provider is called with. For a provider by configuration, its address selects the vendor in the library.
         """
         if self._overrides:
             override = self.override(route, at)
@@ -133,14 +134,14 @@ class PriceBook:
         return self.book_price(route, at)
 
     def override(self, route: Route, at: datetime) -> Price | None:
-        """Return the price that the operator has set for that moment."""
+        """Return the operator's price at a moment; None if there is none."""
         names = dict.fromkeys((route.model.removeprefix(f"{route.provider}/"), route.upstream_model))
-        found = (self._override(route.provider, name, at) for name in names)
-        price = next((price for price in found if price is not None), None)
+        prices = (self._override(route.provider, name, at) for name in names)
+        price = next((price for price in prices if price is not None), None)
         return replace(price, prices=_with_long_cache(price.prices, route.kind)) if price is not None else None
 
     def book_price(self, route: Route, at: datetime) -> Price | None:
-        """The price without the operator's: the specification's row, else the library's."""
+        """Return the price without the operator's overrides: the specification's row, else the library's."""
         key = (route, int(at.timestamp()) // 3600)
         with self._lock:
             if key not in self._prices:
@@ -148,7 +149,7 @@ class PriceBook:
             return self._prices[key]
 
     def context_window(self, route: Route) -> int | None:
-        """Return the largest number of tokens that a model reads; None if the library does not say."""
+        """Return the size of a model's context window in tokens; None if the library has none."""
         with self._lock:
             if route not in self._windows:
                 model = _library_model(route)
@@ -158,10 +159,10 @@ class PriceBook:
     def listed(self, at: datetime, named: Sequence[NamedProvider] = ()) -> list[ListedModel]:
         """List the models that a caller with these providers by configuration can use.
 
-        Of the built-in ones every model with a price: the specification's, then the library's, then what only the
-        operator prices. Of the others the models that they list, priced or not, behind their
-        names and by the bare names that lead to them; or else, behind their names, those that the library knows to be
-        sold at their address.
+        Built-in providers: every model with a price, in the order specification, library, operator. Providers by
+        configuration: the models that the provider lists, priced or not, as `provider/model` and by each plain name
+        that is routed to the provider. If the provider lists none: the library's models of the vendor at its address,
+        as `provider/model`.
         """
         names = [(provider, name) for name, (provider, _, _, _) in _SPECIFICATION.items()]
         names.append((ECHO, "echo"))
@@ -169,26 +170,26 @@ class PriceBook:
             names += [(kind, model.id) for model in _library_provider(kind).models]
         names += [(BUILT_IN[provider], name) for provider, name in self._overrides if provider in BUILT_IN]
         models = [self.listing(_built_in(kind, name), at) for kind, name in dict.fromkeys(names)]
-        found = {model.name: model for model in models if model.price is not None}
+        by_name = {model.name: model for model in models if model.price is not None}
         for provider in reversed(named):
             for name in _names_at(provider):
-                found[f"{provider.name}/{name}"] = self.listing(_at(provider, name), at)
+                by_name[f"{provider.name}/{name}"] = self.listing(_at(provider, name), at)
             for name in provider.models or ():
-                to = resolve_route(name, {}, named)
-                if to.base_url is not None:
-                    found[name] = self.listing(to, at)
-        return list(found.values())
+                route = resolve_route(name, {}, named)
+                if route.base_url is not None:
+                    by_name[name] = self.listing(route, at)
+        return list(by_name.values())
 
     def library_price(self, route: Route, at: datetime) -> Price | None:
-        """The library's row alone."""
-        found = _library_model(route)
-        if found is None or _ALWAYS_SEARCHES.fullmatch(found.id) or _ALWAYS_SEARCHES.fullmatch(route.upstream_model):
+        """Return the library's price alone; None if it has none that we can use."""
+        model = _library_model(route)
+        if model is None or _ALWAYS_SEARCHES.fullmatch(model.id) or _ALWAYS_SEARCHES.fullmatch(route.upstream_model):
             return None
-        return _library_price(route, found, at)
+        return _library_price(route, model, at)
 
     def compared(self, at: datetime) -> list[ComparedPrice]:
-        """Every model with a price, and what each source says of it."""
-        built_in = [self._compare(_built_in(BUILT_IN[one.provider], one.name), at) for one in self.listed(at)]
+        """List every model with a price, with the price of each source."""
+        built_in = [self._compare(_built_in(BUILT_IN[model.provider], model.name), at) for model in self.listed(at)]
         return built_in + [
             ComparedPrice(
                 name=name,
@@ -202,19 +203,21 @@ class PriceBook:
         ]
 
     def _override(self, provider: str, name: str, at: datetime) -> Price | None:
-        begun = [one for one in self._overrides.get((provider, name), ()) if one.effective_from <= at]
-        if not begun:
+        effective = [
+            override for override in self._overrides.get((provider, name), ()) if override.effective_from <= at
+        ]
+        if not effective:
             return None
         return Price(
             provider=provider,
             model=name,
             source="override",
-            prices=begun[-1].prices,
-            effective_from=begun[-1].effective_from.isoformat(),
+            prices=effective[-1].prices,
+            effective_from=effective[-1].effective_from.isoformat(),
         )
 
     def listing(self, route: Route, at: datetime) -> ListedModel:
-        """A model as it is listed."""
+        """Return the entry of a model in `GET /models`."""
         row = _SPECIFICATION.get(route.model) if route.base_url is None else None
         window = row[3] if row is not None and row[0] == route.provider else self.context_window(route)
         return ListedModel(
@@ -267,8 +270,8 @@ def _at(provider: NamedProvider, name: str) -> Route:
 def _names_at(provider: NamedProvider) -> Sequence[str]:
     if provider.models is not None:
         return provider.models
-    sold = _sold_at(provider.base_url)
-    return [model.id for model in sold.models] if sold is not None else ()
+    vendor = _vendor_at(provider.base_url)
+    return [model.id for model in vendor.models] if vendor is not None else ()
 
 
 def _per_million(dollars_per_thousand: str) -> int:
@@ -276,14 +279,13 @@ def _per_million(dollars_per_thousand: str) -> int:
 
 
 def _library_provider(provider: str) -> Any:
-    return next(one for one in get_snapshot().providers if one.id == provider)
+    return next(vendor for vendor in get_snapshot().providers if vendor.id == provider)
 
 
-def _sold_at(base_url: str) -> Any:
-    """Find the library's provider for an address; None if it has none.
+def _vendor_at(base_url: str) -> Any:
+    """Return the library's provider for an address; None if it has none.
 
-    Its patterns are for the beginning of an address: here one must fit the whole host, and no more of the path than it
-    names.
+    The library's patterns match the beginning of an address. Here a pattern must match at least the whole host.
     """
     try:
         address = urlsplit(base_url)
@@ -292,30 +294,30 @@ def _sold_at(base_url: str) -> Any:
         return None
     if port not in (None, 443):
         return None
-    begin = f"{address.scheme}://{host}"
-    told = begin + address.path.replace(".", "_")  # no pattern has a dot behind the host, where one might go on
-    for seller in get_snapshot().providers:
-        found = re.match(seller.api_pattern, told)
-        if found is not None and (found.end() >= len(begin) or _MOONSHOT.match(told)):
-            return seller
+    origin = f"{address.scheme}://{host}"
+    text = origin + address.path.replace(".", "_")  # a dot in the path must not look like a part of the host
+    for vendor in get_snapshot().providers:
+        match = re.match(vendor.api_pattern, text)
+        if match is not None and (match.end() >= len(origin) or _MOONSHOT.match(text)):
+            return vendor
     return None
 
 
 def _library_model(route: Route) -> ModelInfo | None:
     if route.kind in _OWN_PRICES:
         return None
-    seller = _library_provider(route.kind) if route.base_url is None else _sold_at(route.base_url)
+    vendor = _library_provider(route.kind) if route.base_url is None else _vendor_at(route.base_url)
     model: ModelInfo | None = None
-    if seller is not None:
-        model = seller.find_model(route.upstream_model, all_providers=get_snapshot().providers)
-        if model is not None and seller.id == _OPENROUTER and not _is_same_offer(model.id, route.upstream_model):
+    if vendor is not None:
+        model = vendor.find_model(route.upstream_model, all_providers=get_snapshot().providers)
+        if model is not None and vendor.id == _OPENROUTER and not _has_same_variant(model.id, route.upstream_model):
             return None
     return model
 
 
-def _is_same_offer(model: str, asked: str) -> bool:
-    """OpenRouter's names end in what else is wanted: another seller, or a search, at another price."""
-    return model.partition(":")[2] == asked.partition(":")[2]
+def _has_same_variant(model: str, requested: str) -> bool:
+    """Compare the variants of two of OpenRouter's names: `:online` and the like have a price of their own."""
+    return model.partition(":")[2] == requested.partition(":")[2]
 
 
 def _library_price(route: Route, model: ModelInfo, at: datetime) -> Price | None:
@@ -340,7 +342,7 @@ def _library_price(route: Route, model: ModelInfo, at: datetime) -> Price | None
 
 
 def _class_prices(listed: ModelPrice, kind: Kind, *, above_tokens: int) -> ClassPrices | None:
-    """The library's row for prompts longer than `above_tokens`; None where it has no price for plain input."""
+    """Return the prices for prompts longer than `above_tokens`; None if there is no price for plain input."""
     values: dict[str, int] = {}
     for key, name in _CLASS_OF_KEY.items():
         price = getattr(listed, key)

@@ -1,6 +1,6 @@
-"""Looks up a provider's key and address. A project's own setting goes before the installation's.
+"""Looks up a provider's key and address. A project's own setting comes before the installation's.
 
-Keys stand sealed in the database, those of the built-in providers in the installation's environment too.
+The database has the keys, sealed. The environment may have the installation's keys of the built-in providers.
 """
 
 import time
@@ -16,47 +16,47 @@ from infra.vault import Vault
 
 MAX_CACHED = 10_000
 MAX_AGE_S = 0.9
-"""How long a process may use a replaced key if the notification is lost."""
+"""For so long a process may go on using a replaced key if the notification is lost."""
 
 
 class Access(Struct, frozen=True):
-    """A key, and of a provider by configuration what it is and where; None: it is built in."""
+    """A provider's key. `kind` and `base_url` are set for a provider by configuration, None for a built-in one."""
 
     key: str
     kind: Kind | None = None
     base_url: str | None = None
     is_own: bool = False
-    """The project has brought the key itself."""
+    """True if the key is the project's, not the installation's."""
 
     def __repr__(self) -> str:
-        """Shows no key."""
+        """Leave the key out."""
         return f"Access(kind={self.kind!r}, base_url={self.base_url!r})"
 
 
 class _LookUp(Struct, frozen=True):
     began_at: float
-    """Its age counts from here, so that a change during the look-up is not missed for longer than `MAX_AGE_S`."""
+    """The start of the look-up: a change during the look-up is then missed for at most `MAX_AGE_S`."""
     access: Access | None
-    """None: the project has no key of its own for the provider."""
+    """None: the database has no key for the provider."""
 
 
 class ProviderKeys:
-    """Looks up, for one process, how a project's providers are reached."""
+    """Looks up and caches the keys and addresses of providers, for one process."""
 
     def __init__(self, pool: Pool, vault: Vault, installation: Mapping[str, str]) -> None:
-        """`installation` has the keys of built-in providers for projects that bring none."""
+        """`installation` has the keys of built-in providers for projects without a key of their own."""
         self._pool = pool
         self._vault = vault
         self._installation = {provider: Access(key) for provider, key in installation.items()}
         self._looked_up: TLRUCache[tuple[str, str], _LookUp, float] = TLRUCache(
-            MAX_CACHED, ttu=lambda _slot, found, _now: found.began_at + MAX_AGE_S, timer=time.monotonic
+            MAX_CACHED, ttu=lambda _slot, look_up, _now: look_up.began_at + MAX_AGE_S, timer=time.monotonic
         )
 
     async def access(self, project_id: str, provider: str) -> Access | None:
         """Return the key and address of a project's provider; None if there is no key for it.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database cannot be reached.
 
         """
         slot = (project_id, provider)
@@ -67,13 +67,13 @@ class ProviderKeys:
         return looked_up.access or self._installation.get(provider)
 
     def forget(self, project_id: str) -> None:
-        """Forget the look-ups of a project; of all projects for `INSTALLATION`."""
+        """Drop the cached look-ups of a project, or of every project if it is `INSTALLATION`."""
         for slot in list(self._looked_up):
             if project_id in (slot[0], INSTALLATION):
                 self._looked_up.pop(slot, None)  # it may expire meanwhile
 
     async def _read(self, project_id: str, provider: str) -> Access | None:
-        """Key and address are one row's: no key goes where another one's owner said."""
+        """Read key and address from one row, so that a key is sent only to its own provider's address."""
         async with database_errors():
             row = await self._pool.fetchrow(
                 "SELECT k.project_id, k.sealed, n.kind, n.base_url FROM provider_keys k "
@@ -92,7 +92,7 @@ class ProviderKeys:
 async def store_provider_key(
     connection: Connection, vault: Vault, *, project_id: str, provider: str, key: str | None, hint: str | None
 ) -> None:
-    """Write a project's key for a provider, sealed, or remove it (None), in the caller's transaction."""
+    """Seal and store a project's key for a provider, or remove it if `key` is None, in the caller's transaction."""
     if key is None:
         await connection.execute(
             "DELETE FROM provider_keys WHERE project_id = $1 AND provider = $2", project_id, provider

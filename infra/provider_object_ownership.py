@@ -1,6 +1,7 @@
-"""What requests may name that was made at a provider: answers, conversations, files.
+"""Ownership of objects that are stored at a provider and that requests name: responses, conversations, files.
 
-Under a credential that projects share, only what a project made through the gateway is its own; the log says what is.
+Projects that share a credential could name each other's objects. So a project may name only a response that it made
+through the gateway, which the log proves.
 """
 
 from datetime import timedelta
@@ -11,7 +12,7 @@ from domain.events import project_stream, provider_stream
 from infra.database import Pool, database_errors
 
 OWN_CREDENTIAL_LINGERS = timedelta(minutes=1)
-"""So long after a project has given up a provider, or its key for one, a process may still ask by it."""
+"""For so long after a project removed a provider or its key, a process may still call the provider with that key."""
 
 _HAS_MADE = """
 SELECT true FROM events
@@ -24,24 +25,26 @@ WHERE data ->> 'response_id' = $1 AND data ->> 'operation' = 'responses' AND typ
     ), '-infinity')
 LIMIT 1
 """
-"""Only what was asked for since the project's own credential for a provider of this name, if there was one, is gone:
-before, whoever answered may have been another, with whatever ids it liked.
+"""Finds a response of the project. If the project once had its own credential for a provider of this name, only
+requests after its removal count: before, the project's own server may have answered, with any ids it liked.
 """
 
 
 class ProviderObjectOwnership:
-    """Knows whose they are."""
+    """Checks that a project owns the provider objects that its requests name."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def check(self, project_id: str, provider: str, request: RequestBody) -> bool:
-        """Refuse what belongs to somebody else, or may. True: it is the project's only under a credential of its own.
+        """Refuse a request that names an object of another project, or may do so.
+
+        Returns True if the request is allowed only because the project uses its own credential.
 
         Raises:
-            NotFound: the project has made no such answer.
-            Forbidden: it names what was not made through the gateway, under a credential that is not its own.
-            Unavailable: the database is away.
+            NotFound: the project has made no such response.
+            Forbidden: the request names an object that was not made through the gateway, under a shared credential.
+            Unavailable: the database cannot be reached.
 
         """
         if request.response_id is None and request.provider_object_ref is None:
@@ -67,5 +70,5 @@ class ProviderObjectOwnership:
                 OWN_CREDENTIAL_LINGERS,
             )
         if not has_made:
-            raise NotFound(f"`previous_response_id` {request.response_id!r} is no answer of this project's")
+            raise NotFound(f"`previous_response_id` {request.response_id!r} is not a response of this project")
         return False

@@ -1,6 +1,6 @@
-"""Appends to one request's stream: decide on the stream as it stands, append under its version, look again if it moved.
+"""Appends to one request's stream: read it, decide, append under its version, and start again if it has changed.
 
-The one place where a conflict, or an append whose outcome is unknown, is turned into a decision.
+Only this module decides again after a conflict, or after an append whose outcome is unknown.
 """
 
 import asyncio
@@ -16,11 +16,12 @@ from infra.event_log import Blob, Commit, Conflict, EventLog
 
 MAX_TRIES = 20
 RETRY_S = 0.5
-"""While the database is away an answer waits in hand, kept alive by the job's heartbeat, for this times the tries."""
+"""The pause between two tries. A worker keeps its result for `MAX_TRIES` pauses while the database cannot be reached;
+the job's heartbeat keeps the job alive."""
 
 
 class Recorded(Struct, frozen=True):
-    """The stream after a decision, and whether it added anything."""
+    """The stream after a decision. `added` is true if the decision added events."""
 
     history: History
     added: bool
@@ -36,10 +37,10 @@ async def record(
     history: History | None = None,
     blobs: tuple[Blob, ...] = (),
 ) -> Recorded:
-    """Append what `decide` makes of the stream; `history` is the stream where it is known, None to read it.
+    """Append the events that `decide` returns for the stream. If `history` is None, the stream is read.
 
     Raises:
-        Unavailable: the database stayed away.
+        Unavailable: the database could not be reached in any of the tries.
 
     """
     stream = request_stream(request_id)
@@ -62,9 +63,9 @@ async def record(
             return Recorded([*history, *events], bool(events))
         except Conflict:
             history = None
-        except Unavailable:  # it may have landed: the stream will tell
+        except Unavailable:  # the append may have been committed: read the stream again
             history = None
             if tries_left == 1:
                 raise
             await asyncio.sleep(RETRY_S)
-    raise Unavailable(f"the stream of {request_id} does not stand still")
+    raise Unavailable(f"the stream of {request_id} changed {MAX_TRIES} times during this append")

@@ -1,6 +1,6 @@
-"""The process's settings: environment variables and flags, read once, wrong ones refused by name.
+"""The process's settings: environment variables and flags, read once. A wrong value is refused by the variable's name.
 
-`Settings` is the table of the variables. No secret shows in a message or a repr.
+`Settings` is the table of the variables. No message and no repr shows a secret.
 """
 
 import difflib
@@ -33,17 +33,17 @@ HttpUrl = Annotated[str, Meta(pattern=r"^https?://")]
 NatsUrl = Annotated[str, Meta(pattern=r"^(nats|tls|ws|wss)://")]
 PostgresUrl = Annotated[str, Meta(pattern=r"^(postgresql|postgres)://")]
 EncryptionKey = Annotated[bytes, Meta(min_length=ENCRYPTION_KEY_BYTES, max_length=ENCRYPTION_KEY_BYTES)]
-"""msgspec reads base64."""
+"""msgspec decodes base64."""
 NatsReplicas = Annotated[int, Meta(ge=1, le=5)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong. The message is one line: the name, the value, what is allowed."""
+    """A setting is missing or wrong. The message is one line: the name, the value, the allowed values."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that a process is configured with."""
+    """The configuration of a process."""
 
     host: Annotated[str, Variable("GATEWAY_HOST", "the address to serve", "an address or a name of this machine")] = (
         "127.0.0.1"
@@ -234,16 +234,16 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def provider_keys(self) -> dict[str, str]:
-        """The installation's own keys, by provider, for projects that bring none."""
+        """Return the installation's keys by provider, for projects without a key of their own."""
         return _set_ones({"openai": self.openai_api_key, "anthropic": self.anthropic_api_key})
 
     @property
     def provider_base_urls(self) -> dict[str, str]:
-        """The addresses of the built-in providers that are not called at their vendors' own."""
+        """Return the addresses of the built-in providers that are not called at their vendor's address."""
         return _set_ones({"openai": self.openai_base_url, "anthropic": self.anthropic_base_url})
 
     def __repr__(self) -> str:
-        """Shows where things are, no secret and no address with a password."""
+        """Show the host, the port and the directory; no secret, and no address with a password."""
         return f"Settings(host={self.host!r}, port={self.port}, data_dir={str(self.data_dir)!r})"
 
 
@@ -253,7 +253,7 @@ _TEST_PREFIX = "GATEWAY_TEST_"
 
 
 def environment(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
-    """The environment, with `.env` of the directory behind it: what is really set wins."""
+    """Return the environment, with the values of the directory's `.env` for variables that are not set."""
     from_file = {name: value for name, value in dotenv_values(directory / ".env").items() if value is not None}
     return from_file | dict(environ)
 
@@ -261,7 +261,7 @@ def environment(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
 def load_settings(
     environ: Mapping[str, str], *, flags: Mapping[str, object] | None = None, on_terminal: bool = False
 ) -> Settings:
-    """Read the settings; a flag that is not None wins over its variable.
+    """Read the settings. A flag that is not None takes precedence over its variable.
 
     Raises:
         SettingsError: a value is wrong, or a GATEWAY_ variable does not exist.
@@ -270,7 +270,7 @@ def load_settings(
     for name in sorted(environ):
         if name.startswith("GATEWAY_") and name not in VARIABLE_NAMES and not name.startswith(_TEST_PREFIX):
             near = difflib.get_close_matches(name, VARIABLE_NAMES, n=1)
-            raise SettingsError(f"{name} is no setting" + (f": did you mean {near[0]}?" if near else ""))
+            raise SettingsError(f"{name} is not a setting" + (f": did you mean {near[0]}?" if near else ""))
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         flag = (flags or {}).get(setting.field)
@@ -280,7 +280,7 @@ def load_settings(
     values.setdefault("keyless_projects", "master_key" not in values)
     values.setdefault("log_format", "console" if on_terminal else "json")
     settings = Settings(**values)
-    if settings.max_bytes_in_hand < 2 * settings.max_body_bytes:  # one caller gets at most half of it
+    if settings.max_bytes_in_hand < 2 * settings.max_body_bytes:  # one owner gets at most half
         raise SettingsError(
             f"GATEWAY_MAX_BYTES_IN_HAND is {settings.max_bytes_in_hand}: it must be at least twice "
             f"GATEWAY_MAX_BODY_BYTES, which is {settings.max_body_bytes}"
@@ -289,7 +289,7 @@ def load_settings(
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address or name reaches this machine only."""
+    """Return whether an address or a name always means this machine."""
     if host.lower() in LOOPBACK_NAMES:
         return True
     try:
@@ -299,10 +299,10 @@ def is_loopback(host: str) -> bool:
 
 
 def require_master_key(settings: Settings) -> None:
-    """Refuse to serve other machines without a master key that the operator has chosen.
+    """Refuse to serve other machines without a master key.
 
     Raises:
-        SettingsError: the host is no loopback address and there is no master key.
+        SettingsError: the host is not a loopback address and there is no master key.
 
     """
     if settings.master_key is None and not is_loopback(settings.host):
@@ -313,10 +313,10 @@ def require_master_key(settings: Settings) -> None:
 
 
 def require_other_providers(settings: Settings) -> None:
-    """Refuse a provider that is the gateway itself: each request to it would become another one, without end.
+    """Refuse a provider address that is the gateway's own: each request would call the gateway again, without end.
 
     Raises:
-        SettingsError: the address of a built-in provider is the one that is served.
+        SettingsError: the gateway itself serves the address of a built-in provider.
 
     """
     for provider, url in settings.provider_base_urls.items():
@@ -331,10 +331,10 @@ def require_other_providers(settings: Settings) -> None:
 
 
 def require_servers(settings: Settings) -> None:
-    """Refuse to run a single process without the servers and the key that it shares with the others.
+    """Refuse to run a single process without the servers and the encryption key that all processes share.
 
     Raises:
-        SettingsError: names the first that is missing.
+        SettingsError: a variable is missing; the message names the first one.
 
     """
     for name, value in (

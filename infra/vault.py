@@ -1,7 +1,8 @@
-"""Encryption at rest, and the hash of API keys. Knows what is sealed under which key, not what it means.
+"""Encryption at rest, and the hash of API keys.
 
-One key of the installation; a key for each purpose is derived from it (HKDF-SHA-256). AES-256-GCM with a random 96-bit
-nonce; the tenant and the row are authenticated with it, so that a sealed value moved to another row does not open.
+The installation has one key; a key for each purpose is derived from it (HKDF-SHA-256). Values are sealed with
+AES-256-GCM and a random 96-bit nonce. The tenant and the row are authenticated too, so that a sealed value that was
+moved to another row does not open.
 """
 
 import hmac
@@ -22,25 +23,25 @@ MAX_BODY_BYTES = 256 * 1024 * 1024
 
 
 class VaultError(Exception):
-    """A sealed value does not open: another key, another row, or it was changed."""
+    """A sealed value does not open: it has another key or another row, or it was changed."""
 
 
 class Vault:
-    """Seals and opens under keys derived from the installation's."""
+    """Seals and opens values with keys that are derived from the installation's key."""
 
     def __init__(self, installation_key: bytes) -> None:
         """Derive the keys from `installation_key`, 32 bytes."""
-        assert len(installation_key) == KEY_BYTES, "the installation's key has 32 bytes"
+        assert len(installation_key) == KEY_BYTES, f"the installation's key must have {KEY_BYTES} bytes"
         self._api_keys = _derive(installation_key, b"api-key-hmac")
         self._secrets = AESGCM(_derive(installation_key, b"secrets"))
         self._webhook_key = _derive(installation_key, b"webhooks")
 
     def api_key_hash(self, key: str) -> bytes:
-        """Return the HMAC-SHA-256 of an API key. The database has this alone."""
+        """Return the HMAC-SHA-256 of an API key. The database stores only this, not the key."""
         return hmac.digest(self._api_keys, key.encode(), "sha256")
 
     def webhook_secret(self, project_id: str) -> bytes:
-        """Derive the key that signs a project's webhooks. It is always the same for a project of an installation."""
+        """Return the key that signs a project's webhooks. It never changes."""
         return hmac.digest(self._webhook_key, project_id.encode(), "sha256")
 
     def seal(self, plaintext: bytes, *, tenant: str, row: str) -> bytes:
@@ -48,7 +49,7 @@ class Vault:
         return _seal(self._secrets, plaintext, f"{tenant}\n{row}")
 
     def open(self, sealed: bytes, *, tenant: str, row: str) -> bytes:
-        """Open what `seal` made for this row of this tenant.
+        """Open a value that `seal` returned for this row of this tenant.
 
         Raises:
             VaultError: it does not open.
@@ -57,11 +58,11 @@ class Vault:
         return _open(self._secrets, sealed, f"{tenant}\n{row}")
 
     def new_project_key(self, project_id: str) -> bytes:
-        """Make the key that seals a project's bodies, itself sealed. Once it is erased, none of them can be opened."""
+        """Return a new sealed key for a project's bodies. Once the key is erased, none of them can be opened."""
         return self.seal(os.urandom(KEY_BYTES), tenant=project_id, row="content-key")
 
     def open_project_key(self, sealed: bytes, project_id: str) -> bytes:
-        """The key that `new_project_key` sealed. Raises as `open`."""
+        """Open a key that `new_project_key` returned. Raises as `open`."""
         return self.open(sealed, tenant=project_id, row="content-key")
 
     def seal_blob(self, project_key: bytes, blob_id: str, body: bytes) -> bytes:
@@ -69,15 +70,15 @@ class Vault:
         return _seal(AESGCM(project_key), zstandard.compress(body, COMPRESSION_LEVEL), blob_id)
 
     def open_blob(self, project_key: bytes, blob_id: str, sealed: bytes) -> bytes:
-        """Open what `seal_blob` made.
+        """Open a body that `seal_blob` sealed.
 
         Raises:
-            VaultError: it does not open, or grows beyond `MAX_BODY_BYTES`.
+            VaultError: it does not open, or is larger than `MAX_BODY_BYTES`.
 
         """
         compressed = _open(AESGCM(project_key), sealed, blob_id)
         if zstandard.frame_content_size(compressed) > MAX_BODY_BYTES:
-            raise VaultError(f"blob {blob_id} grows beyond {MAX_BODY_BYTES} bytes")
+            raise VaultError(f"blob {blob_id} is larger than {MAX_BODY_BYTES} bytes")
         return zstandard.decompress(compressed, max_output_size=MAX_BODY_BYTES)
 
 
@@ -92,9 +93,11 @@ def _seal(cipher: AESGCM, plaintext: bytes, row: str) -> bytes:
 
 def _open(cipher: AESGCM, sealed: bytes, row: str) -> bytes:
     if sealed[:1] != VERSION:
-        raise VaultError("sealed by a version that this one does not know")
+        raise VaultError("a sealed value has an unknown format version")
     nonce, ciphertext = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
     try:
         return cipher.decrypt(nonce, ciphertext, row.encode())
     except InvalidTag as error:
-        raise VaultError("a sealed value does not open: another key, another row, or it was changed") from error
+        raise VaultError(
+            "a sealed value does not open: it has another key or another row, or it was changed"
+        ) from error

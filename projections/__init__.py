@@ -1,1 +1,1 @@
-"""The read models, folded from the log. Each module has a table, how an event changes it, and its queries."""
+"""The read models, folded from the log. A module has the fold that writes its tables, and the queries that read it."""

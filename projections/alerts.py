@@ -1,4 +1,4 @@
-"""Alerts: raised once when a window reaches a threshold, told to the project's address until that has heard it."""
+"""Budget alerts: raised once when a window reaches a threshold, and then sent to the project's webhook URL."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -16,20 +16,20 @@ from infra.jobs import JobQueue, PublishUnknown
 THRESHOLDS_PERCENT = (50, 80, 100)
 MAX_RAISED = 500
 TELL_AGAIN_AFTER = timedelta(hours=1)
-"""Longer than all deliveries of a message take: an alert that is untold then was lost with the queue."""
+"""Longer than all deliveries of a message take: an alert that is still undelivered was lost with the queue."""
 TELL_UNTIL = timedelta(hours=24)
 
 log = structlog.get_logger(__name__)
 
 
 class Alerts:
-    """Folds what was raised, and what became of it."""
+    """Folds alerts, and the outcome of their delivery."""
 
     name = "alerts"
     tables = ("budget_alerts",)
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Write each alert; they are few."""
+        """Write one row at a time: alerts are few."""
         for stored in events:
             match stored.event:
                 case BudgetAlertRaised() as alert:
@@ -59,7 +59,7 @@ class Alerts:
 
 
 async def raise_alerts(pool: Pool, event_log: EventLog, queue: JobQueue, now: datetime) -> int:
-    """Raise what is due, at most `MAX_RAISED`, and have it told; returns how many were raised."""
+    """Raise and publish the alerts that are due, at most `MAX_RAISED`. Return the number of alerts raised."""
     rows = await pool.fetch(_DUE, *_windows(now), list(THRESHOLDS_PERCENT), MAX_RAISED)
     raised = 0
     for row in rows:
@@ -68,7 +68,7 @@ async def raise_alerts(pool: Pool, event_log: EventLog, queue: JobQueue, now: da
         commit = Commit(stream=stream, expected_version=0, project_id=row["project_id"], at=now, events=(alert,))
         try:
             await event_log.append(commit)
-        except Conflict:  # another projector was first, or the projection has yet to see it
+        except Conflict:  # another projector was first, or the projection has not folded it yet
             continue
         raised += 1
         log.info("budget_alert", scope=alert.scope, scope_id=alert.scope_id, percent=alert.threshold_percent)
@@ -77,7 +77,7 @@ async def raise_alerts(pool: Pool, event_log: EventLog, queue: JobQueue, now: da
 
 
 async def tell_again(pool: Pool, queue: JobQueue, now: datetime) -> None:
-    """Have those told of which nothing was heard for long: their messages were lost."""
+    """Publish again the alerts that are undelivered after `TELL_AGAIN_AFTER`: their messages were lost."""
     rows = await pool.fetch(
         "SELECT alert FROM budget_alerts WHERE told IS NULL AND raised_at > $1 AND raised_at < $2 LIMIT $3",
         now - TELL_UNTIL,
@@ -101,7 +101,7 @@ async def alert_to_tell(pool: Pool, alert: str) -> dict[str, Any] | None:
 async def _publish(queue: JobQueue, alert: str, message_id: str) -> None:
     try:
         await queue.publish_alert(alert, message_id)
-    except (Overloaded, PublishUnknown) as error:  # `tell_again` finds it
+    except (Overloaded, PublishUnknown) as error:  # `tell_again` will publish it
         log.warning("alert_unpublished", alert=alert, message=error.message)
 
 

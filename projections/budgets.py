@@ -1,6 +1,6 @@
-"""Budget balances: per key and project, UTC day and month, what was spent and what is assumed. `held` is not here.
+"""Budget balances: the spent and the assumed cost of each key and project, by UTC day and month.
 
-`held` is the live ledger of attempts in flight, and only its rows say what it is.
+Held amounts are not folded: they are summed over the rows of `inflight`, the live ledger of attempts.
 """
 
 from collections import defaultdict
@@ -42,7 +42,7 @@ class Budgets:
     tables = ("budget_balances",)
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Add up per window."""
+        """Add the amounts up by window."""
         sums: defaultdict[tuple[Scope, str, Period, date, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         for stored in events:
             overage = 0
@@ -79,15 +79,15 @@ class Budgets:
 
 
 async def balance_of(pool: Pool, scope: Scope, scope_id: str, period: Period, day: date) -> Balance:
-    """The window of a key or a project that `day` lies in, with what its attempts in flight hold."""
+    """Return the balance of the window that contains `day`, with the holds of the attempts in flight."""
     start = window_start(day, period)
-    mine = {"key": "key_id", "project": "project_id"}[scope]
+    column = {"key": "key_id", "project": "project_id"}[scope]
     async with database_errors():
         row = await pool.fetchrow(
             "SELECT coalesce(sum(spent_nano_usd), 0) AS spent, "  # noqa: S608 - one of two constants
             "coalesce(sum(assumed_nano_usd), 0) AS assumed, "
             "(SELECT coalesce(sum(hold_nano_usd), 0) FROM inflight "
-            f" WHERE {mine} = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
+            f" WHERE {column} = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
             "FROM budget_balances WHERE scope = $5 AND scope_id = $1 AND period = $2 AND starts_on = $3",
             scope_id,
             period,
@@ -99,7 +99,7 @@ async def balance_of(pool: Pool, scope: Scope, scope_id: str, period: Period, da
 
 
 async def total_overage(pool: Pool) -> NanoUsd:
-    """By how much answers have cost more than they held, over all time: not zero means that a bound is wrong."""
+    """Return by how much responses have cost more than their holds, over all time. If it is not 0, a bound is wrong."""
     async with database_errors():
         overage: Decimal = await pool.fetchval(
             "SELECT coalesce(sum(overage_nano_usd), 0) FROM budget_balances "
@@ -109,7 +109,7 @@ async def total_overage(pool: Pool) -> NanoUsd:
 
 
 def status(limit: NanoUsd | None, balance: Balance, period: Period, day: date) -> BudgetStatus | None:
-    """The window as its owner sees it; None where there is no limit."""
+    """Return the window as its owner sees it; None if there is no limit."""
     if limit is None:
         return None
     taken = balance.spent_nano_usd + balance.assumed_nano_usd + balance.held_nano_usd

@@ -1,4 +1,4 @@
-"""The cache's index: which request's answer a question has, and for how long. The answers themselves are blobs."""
+"""The cache's index: cache key to request and blob, with the time of expiry. The blobs contain the responses."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,13 +11,13 @@ MAX_EXPIRED_PER_SWEEP = 5_000
 
 
 class Cache:
-    """Folds completed requests that keep a copy; the newest answer to a question wins."""
+    """Folds completed requests that stored a copy of their response. For each cache key, the newest one wins."""
 
     name = "cache"
     tables = ("cache_entries",)
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Point each question at its newest answer."""
+        """Point each cache key at its newest response."""
         entries: dict[tuple[str, bytes], tuple[Any, ...]] = {}
         for stored in events:
             match stored.event:
@@ -41,7 +41,7 @@ class Cache:
 
 
 async def remove_expired(pool: Pool) -> int:
-    """Remove entries and blobs whose time has passed, a bounded number of each; returns how many blobs went."""
+    """Remove expired entries and blobs, at most `MAX_EXPIRED_PER_SWEEP` of each. Return the number of blobs removed."""
     await pool.execute(
         "DELETE FROM cache_entries WHERE (project_id, cache_key) IN "
         "(SELECT project_id, cache_key FROM cache_entries WHERE expires_at < now() LIMIT $1)",

@@ -1,4 +1,4 @@
-"""Reads that are never behind an answer already given: wait until the projections have passed the log's head."""
+"""Freshness of the read models: a read waits for the projections, so that it includes every response already sent."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ QUARANTINE_RETRY_S = 60.0
 
 
 async def lags(pool: Pool) -> dict[str, int]:
-    """Count the events that each projection has yet to fold."""
+    """Return the number of events that each projection has not folded yet."""
     async with database_errors():
         rows = await pool.fetch(
             "SELECT c.projection, h.position - c.position AS lag FROM projection_checkpoints c, log_head h"
@@ -22,7 +22,7 @@ async def lags(pool: Pool) -> dict[str, int]:
 
 
 async def oldest_unfolded_s(pool: Pool, projections: Sequence[str]) -> float | None:
-    """Age in seconds of the oldest event that one of these projections has yet to fold; None: all are folded."""
+    """Return the age in seconds of the oldest event that one of these projections has not folded; None: all are folded."""
     async with database_errors():
         age_s: float | None = await pool.fetchval(
             "SELECT extract(epoch FROM clock_timestamp() - e.at)::float8 FROM events e "
@@ -33,10 +33,12 @@ async def oldest_unfolded_s(pool: Pool, projections: Sequence[str]) -> float | N
 
 
 async def wait_until_folded(pool: Pool, *projections: str, project_id: str | None = None) -> None:
-    """Wait until these projections hold everything that is in the log now, of this project or of all.
+    """Wait until these projections have folded every event that is in the log now.
+
+    A read that concerns one project passes `project_id`, and is refused if the project is quarantined.
 
     Raises:
-        Unavailable: they lag too far behind, the project is quarantined, or the database is away.
+        Unavailable: they lag too far behind, the project is quarantined, or the database cannot be reached.
 
     """
     async with database_errors():

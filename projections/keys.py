@@ -1,6 +1,6 @@
-"""Projects and API keys: the one projection that is folded in the append of its own events.
+"""Projects and API keys. This projection is folded in the append of its own events.
 
-A key works, and stops working, the moment the call that issued or revoked it returns.
+So a key works once the call that issued it has returned, and stops working once the call that revoked it has returned.
 """
 
 from collections.abc import Sequence
@@ -46,13 +46,13 @@ _PROJECT = (
 
 
 class KeyRecord(Struct, frozen=True, kw_only=True):
-    """An API key as the database knows it."""
+    """An API key as the database stores it."""
 
     key_id: str
     project_id: str
     secret_hash: bytes
     version: int
-    """Of the key's stream."""
+    """The version of the key's stream."""
     project_name: str
     project_has_budget: bool
     cancel_on_disconnect: bool
@@ -61,13 +61,13 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     created_at: datetime
     revoked_at: datetime | None
     providers: tuple[NamedProvider, ...]
-    """Those by configuration that it may ask: the project's own, then the installation's."""
+    """The providers by configuration that the key may use: the project's own, then the installation's."""
     own_credentials: frozenset[str]
-    """The providers that the project brings a key of its own for."""
+    """The providers for which the project has its own key."""
 
 
 class ProjectRecord(Struct, frozen=True, kw_only=True):
-    """A project, and the hints of the provider keys that it brings."""
+    """A project, with the hints of its provider keys."""
 
     project_id: str
     name: str
@@ -76,7 +76,7 @@ class ProjectRecord(Struct, frozen=True, kw_only=True):
     monthly_budget_nano_usd: NanoUsd | None
     alert_url: str | None
     installation_daily_budget_nano_usd: NanoUsd | None
-    """For its requests under the installation's credentials."""
+    """The daily budget for requests under the installation's credentials."""
     cancel_on_disconnect: bool
     provider_hints: dict[str, str]
 
@@ -88,7 +88,7 @@ class Keys:
     tables = ("projects", "api_keys")
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Write what each event says; they are few."""
+        """Write one row at a time: these events are few."""
         for stored in events:
             match stored.event:
                 case ProjectCreated() as created:
@@ -152,38 +152,38 @@ class Keys:
 
 
 async def key_by_hash(pool: Pool, secret_hash: bytes) -> KeyRecord | None:
-    """The key whose text has this HMAC, revoked or not."""
+    """Return the key with this HMAC, revoked or not; None if there is none."""
     async with database_errors():
         row = await pool.fetchrow(_KEY + "WHERE k.secret_hash = $1", secret_hash)
     return _record(row) if row is not None else None
 
 
 async def key_of_project(pool: Pool, project_id: str, key_id: str) -> KeyRecord | None:
-    """A key of a project; None where the project has no such key."""
+    """Return a key of a project; None if the project has no such key."""
     async with database_errors():
         row = await pool.fetchrow(_KEY + "WHERE k.project_id = $1 AND k.key_id = $2", project_id, key_id)
     return _record(row) if row is not None else None
 
 
 async def keys_of_project(pool: Pool, project_id: str) -> list[KeyRecord]:
-    """Every key of a project, revoked ones too, oldest first."""
+    """Return every key of a project, oldest first, including revoked ones."""
     async with database_errors():
         rows = await pool.fetch(_KEY + "WHERE k.project_id = $1 ORDER BY k.key_id", project_id)
     return [_record(row) for row in rows]
 
 
 async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
-    """A project by its id."""
+    """Return a project by its id; None if there is none."""
     async with database_errors():
         row = await pool.fetchrow(_PROJECT + "WHERE project_id = $1", project_id)
-        notifications = await pool.fetch("SELECT provider, hint FROM provider_keys WHERE project_id = $1", project_id)
+        hints = await pool.fetch("SELECT provider, hint FROM provider_keys WHERE project_id = $1", project_id)
     if row is None:
         return None
-    return ProjectRecord(**row, provider_hints={hint["provider"]: hint["hint"] for hint in notifications})
+    return ProjectRecord(**row, provider_hints={hint["provider"]: hint["hint"] for hint in hints})
 
 
 async def projects(pool: Pool) -> list[ProjectRecord]:
-    """Every project, oldest first, without its providers' hints."""
+    """Return every project, oldest first, without the hints of its provider keys."""
     async with database_errors():
         rows = await pool.fetch(_PROJECT + "ORDER BY project_id")
     return [ProjectRecord(**row, provider_hints={}) for row in rows]

@@ -1,4 +1,4 @@
-"""The prices that the operator has set: folded in the append of their own events, so they hold from then on."""
+"""The operator's prices. They are folded in the append of their own events, so they apply to the next request."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ _decode = msgspec.json.Decoder(ClassPrices).decode
 
 
 class Prices:
-    """Folds `PriceSet`: of two with the same beginning the later one holds."""
+    """Folds `PriceSet`. Of two prices with the same start, the later event wins."""
 
     name = "prices"
     tables = ("price_overrides",)
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Write each price; they are few."""
+        """Write one row at a time: these events are few."""
         for stored in events:
             match stored.event:
                 case PriceSet() as event:
@@ -37,7 +37,7 @@ class Prices:
 
 
 async def price_overrides(pool: Pool) -> list[PriceOverride]:
-    """Every price that was set, oldest beginning first."""
+    """Return every price that the operator has set, in the order of their start."""
     async with database_errors():
         rows = await pool.fetch(
             "SELECT provider, model, effective_from, prices::text AS prices FROM price_overrides "

@@ -1,6 +1,6 @@
-"""The projector: folds the log, sweeps what is overdue, raises alerts, removes what has expired.
+"""The projector process: folds the log, ends overdue attempts, raises alerts, removes expired entries.
 
-Several may run; one leads.
+Several may run; one of them leads and folds.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Fold until `stop`."""
+    """Run the projector until `stop` is set."""
     assert settings.database_url is not None, "checked by the command"
     name = f"gateway projector {socket.gethostname()}:{os.getpid()}"
     broker = Broker()
@@ -62,7 +62,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async def raise_replicas_once() -> None:
         try:
             await queue.raise_replicas()
-        except BrokerErrors as error:  # no leader at the moment: another time
+        except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
             log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
 
     log.info("projector_ready")
@@ -80,7 +80,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _every(interval_s: float, work, stop: asyncio.Event) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Do `work` again and again until `stop`; an error of it is logged, and it is tried again."""
+    """Call `work` every `interval_s` until `stop`. An error is logged, and the next round tries again."""
     while not stop.is_set():
         try:
             await work()

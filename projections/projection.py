@@ -1,4 +1,4 @@
-"""The protocol of a projection. `fold` gets its events once each, in log order; only `fold` writes its tables."""
+"""The protocol of a projection. `fold` gets each event once, in log order. Only `fold` writes the tables."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,21 +8,21 @@ from infra.database import Connection
 
 
 class Projection(Protocol):
-    """Tables folded from the log. `name` is its checkpoint's and never changes."""
+    """Tables that are folded from the log. `name` is the checkpoint's name, which never changes."""
 
     @property
     def name(self) -> str:
-        """The checkpoint's name."""
+        """Return the checkpoint's name."""
         ...
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The tables that are folded."""
+        """Return the names of the tables that `fold` writes."""
         ...
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Write what the events mean into the tables (their names with `suffix`: a rebuild has shadows).
+        """Write the changes that the events make to the tables. A rebuild passes the `suffix` of its shadow tables.
 
-        Total: history has happened, so nothing is refused. Reads no clock and nothing but its own tables.
+        Accepts every event, because history has happened. Reads no clock, and no tables but its own.
         """
         ...

@@ -1,4 +1,4 @@
-"""Providers by configuration: folded in the append of their own events, so they can be asked from then on."""
+"""Providers by configuration. They are folded in the append of their own events, so the next request can use them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from infra.database import Connection, Pool, database_errors
 
 
 class ProviderRecord(Struct, frozen=True, kw_only=True):
-    """A provider as the database knows it: whose it is, and the last four characters of its key."""
+    """A provider as the database stores it, with its project and the last four characters of its key."""
 
     project_id: str
     provider: NamedProvider
@@ -26,7 +26,7 @@ class Providers:
     tables = ("providers",)
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Write what each event says; they are few."""
+        """Write one row at a time: these events are few."""
         for stored in events:
             match stored.event:
                 case ProviderConfigured() as event:
@@ -56,7 +56,7 @@ class Providers:
 
 
 async def providers_of(pool: Pool, project_id: str) -> list[ProviderRecord]:
-    """A project's own providers, or the installation's, by name."""
+    """Return the providers of a project, or of `INSTALLATION`, in the order of their names."""
     async with database_errors():
         rows = await pool.fetch("SELECT * FROM providers WHERE project_id = $1 ORDER BY name", project_id)
     return [

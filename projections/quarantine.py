@@ -1,7 +1,7 @@
-"""Projects whose events the projector leaves out, because one of them cannot be folded: so the fold of others goes on.
+"""Quarantine: if an event of a project cannot be folded, the projector leaves the project out and folds the others.
 
-Nothing of such a project is lost: its events stand in the log, its holds stay, its figures are refused rather than
-wrong. Once the cause is mended `release` folds what was left out.
+Such a project loses nothing: its events are in the log, its holds stay, and its reports are refused rather than wrong.
+Once the cause is fixed, `release` folds the events that were left out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +17,9 @@ from infra.database import Connection, Pool, database_errors
 
 MAX_ERROR_CHARS = 500
 _DATA_SQLSTATES = ("21", "22", "23", "54", "P0")
-"""Classes of SQLSTATE that the data of a statement cause, not the server or the schema: cardinality violations, data
-exceptions, violated constraints, exceeded limits, errors raised by PL/pgSQL. https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""Classes of SQLSTATE that are caused by a statement's data, not by the server or the schema: cardinality violations,
+data exceptions, violated constraints, exceeded limits, errors raised by PL/pgSQL.
+https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 _DATA_ERRORS = (
     ArithmeticError,
@@ -41,7 +42,7 @@ def encode_positions(positions: Mapping[str, int]) -> str:
 
 
 class QuarantinedProject(Struct, frozen=True, kw_only=True):
-    """A project that is left out from `position` on."""
+    """A project whose events are left out from `position` on."""
 
     project_id: str
     position: int
@@ -50,20 +51,20 @@ class QuarantinedProject(Struct, frozen=True, kw_only=True):
 
 
 def is_caused_by_data(error: Exception) -> bool:
-    """Say whether folding the same events would fail again, on whichever server."""
+    """Return whether the events caused the error, so that folding them again would fail again."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(_DATA_SQLSTATES)
     return isinstance(error, _DATA_ERRORS)
 
 
 def is_quarantined(quarantined: Mapping[str, int], project_id: str, position: int) -> bool:
-    """Say whether an event is left out."""
+    """Return whether the event of a project at a position is left out."""
     start = quarantined.get(project_id)
     return start is not None and position >= start
 
 
 def by_project(events: Iterable[StoredEvent]) -> dict[str, list[StoredEvent]]:
-    """Sort events by the project that they belong to."""
+    """Group events by project."""
     projects: dict[str, list[StoredEvent]] = {}
     for event in events:
         projects.setdefault(event.project_id, []).append(event)
@@ -71,13 +72,13 @@ def by_project(events: Iterable[StoredEvent]) -> dict[str, list[StoredEvent]]:
 
 
 async def quarantined_positions(connection: Connection | Pool) -> dict[str, int]:
-    """From which position on each quarantined project is left out."""
+    """Return the quarantined projects, each with the position from which on it is left out."""
     rows = await connection.fetch("SELECT project_id, position FROM quarantined_projects")
     return {row["project_id"]: row["position"] for row in rows}
 
 
 async def folded_positions(connection: Connection, project_id: str) -> dict[str, int] | None:
-    """By projection, up to where a quarantined project's events are in its tables; None if it is not quarantined."""
+    """Return, by projection, the position up to which a project's events are folded; None if it is not quarantined."""
     folded: str | None = await connection.fetchval(
         "SELECT folded::text FROM quarantined_projects WHERE project_id = $1 FOR UPDATE", project_id
     )
@@ -85,7 +86,7 @@ async def folded_positions(connection: Connection, project_id: str) -> dict[str,
 
 
 async def quarantined_projects(pool: Pool) -> list[QuarantinedProject]:
-    """Every quarantined project, the oldest first."""
+    """Return every quarantined project, oldest first."""
     async with database_errors():
         rows: Sequence[asyncpg.Record] = await pool.fetch(
             "SELECT project_id, position, error, since FROM quarantined_projects ORDER BY since, project_id"
@@ -96,8 +97,10 @@ async def quarantined_projects(pool: Pool) -> list[QuarantinedProject]:
 async def quarantine(
     connection: Connection | Pool, project_id: str, position: int, error: Exception, checkpoints: Mapping[str, int]
 ) -> None:
-    """Leave a project out from `position` on. `checkpoints`: how far each projection has come, by its name; one that is
-    ahead of `position` has folded the project's events up to there.
+    """Leave a project out from `position` on.
+
+    `checkpoints` has the position of each projection. A projection that is ahead of `position` has folded the project's
+    events up to its checkpoint.
     """
     folded = {name: max(checkpoint, position - 1) for name, checkpoint in checkpoints.items()}
     reason = f"{type(error).__name__}: {error}".replace("\x00", "")[:MAX_ERROR_CHARS]

@@ -1,4 +1,4 @@
-"""Rebuilds a projection from the log beside the live one, and swaps the two at the end. Requests go on meanwhile."""
+"""Rebuilds a projection from the log in shadow tables, and swaps them with the live ones. Requests go on meanwhile."""
 
 import asyncpg
 
@@ -19,15 +19,15 @@ class RebuildRunningError(Exception):
 
 
 class QuarantineChangedError(Exception):
-    """A project was quarantined, or released, while the rebuild was under way: run it again."""
+    """A project was quarantined or released during the rebuild. Run the rebuild again."""
 
 
 async def rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
-    """Fold the whole log into shadow tables and put them in the place of the live ones; returns the last position.
+    """Fold the whole log into shadow tables and replace the live ones by them. Return the last position.
 
     Raises:
         RebuildRunningError: another rebuild is under way.
-        QuarantineChangedError: as the class says; the live tables are as they were.
+        QuarantineChangedError: the quarantine changed; the live tables are unchanged.
 
     """
     async with pool.acquire() as session:
@@ -44,7 +44,7 @@ async def _rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
         await pool.execute(f"DROP TABLE IF EXISTS {table}{SHADOW}")
         await pool.execute(f"CREATE TABLE {table}{SHADOW} (LIKE {table} INCLUDING ALL)")
     position = 0
-    left_out = {} if projection in INLINE else await quarantined_positions(pool)  # as the live tables leave out
+    left_out = {} if projection in INLINE else await quarantined_positions(pool)  # as in the live tables
     while batch := await log.read_batch(position, limit=BATCH_EVENTS, leave_out=left_out):
         if batch.last_position > await _live_position(pool, projection):
             break  # the rest is folded under the lock
@@ -54,10 +54,10 @@ async def _rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:
     async with pool.acquire() as connection, connection.transaction():
         end = await _lock(connection, projection)
         if projection not in INLINE and left_out != await quarantined_positions(connection):
-            raise QuarantineChangedError("a project was quarantined or released meanwhile: run it again")
+            raise QuarantineChangedError("a project was quarantined or released meanwhile: run the rebuild again")
         while position < end:
             batch = await log.read_batch(position, limit=min(BATCH_EVENTS, end - position), leave_out=left_out)
-            assert batch is not None, "the log reaches to where the live tables are"
+            assert batch is not None, "the log has every event that the live tables have"
             await projection.fold(connection, batch.events, SHADOW)
             position = batch.last_position
         for table in projection.tables:
@@ -73,7 +73,7 @@ async def _live_position(pool: Pool | Connection, projection: Projection) -> int
 
 
 async def _lock(connection: Connection, projection: Projection) -> int:
-    """Hold the live tables still and say how far they have come."""
+    """Lock the live tables against further folds, and return their position."""
     if projection in INLINE:
         return int(await connection.fetchval("SELECT position FROM log_head FOR UPDATE"))
     position = await connection.fetchval(

@@ -1,4 +1,4 @@
-"""Every projection, and who folds it."""
+"""The table of projections: those that the projector folds, and those that are folded inline."""
 
 from projections.alerts import Alerts
 from projections.budgets import Budgets
@@ -11,7 +11,7 @@ from projections.requests import Requests
 from projections.usage import Usage
 
 FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), Alerts())
-"""By the projector."""
+"""Folded by the projector."""
 INLINE: tuple[Projection, ...] = (Keys(), Prices(), Providers())
-"""In the append of their events: never behind the log."""
+"""Folded in the append of their events, so they are never behind the log."""
 EVERY: dict[str, Projection] = {projection.name: projection for projection in (*FOLDED, *INLINE)}

@@ -1,4 +1,4 @@
-"""One row for each request: its model, provider and key, when it was made, its outcome and its cost."""
+"""One row for each request: its model, provider, key, time, outcome and cost."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -74,7 +74,7 @@ _MERGE = ", ".join(
         ),
     )
 )
-"""How a request's later events are merged into its row."""
+"""The SQL that merges a request's later events into its row."""
 
 
 class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -94,14 +94,14 @@ class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
     completion_tokens: int
     cached_prompt_tokens: int
     cost: Decimal | None
-    """None: nothing is known to have been charged, or the model has no price."""
+    """None: no cost has been recorded, or the model has no price."""
     assumed_cost: Decimal
     saved_cost: Decimal
     price: Price | None
     error_code: str | None
     error_message: str | None
     origin_request_id: str | None
-    """The request whose answer it got, if it was served from the cache."""
+    """The request whose response was served from the cache."""
     metadata: dict[str, Any] | None
 
 
@@ -112,12 +112,12 @@ class Requests:
     tables = ("requests",)
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Merge what the events say, first among themselves, then with the rows."""
+        """Merge the events by request, then merge the results into the stored rows."""
         rows: dict[str, dict[str, Any]] = {}
         for stored in events:
-            said = _changed_columns(stored)
-            if said is not None:
-                _merge(rows, stored, said)
+            changes = _changes(stored)
+            if changes is not None:
+                _merge(rows, stored, changes)
         if rows:
             columns = [[rows[request_id][name] for request_id in sorted(rows)] for name in _TYPES]
             selected = ", ".join(f"{name}::json" if name in _JSON else name for name in _TYPES)
@@ -145,8 +145,8 @@ class Search(Struct, frozen=True, kw_only=True):
     limit: int = 50
 
 
-async def search(pool: Pool, wanted: Search) -> list[RequestView]:
-    """Requests of a project, newest first."""
+async def search(pool: Pool, filter_: Search) -> list[RequestView]:
+    """Return the requests of a project that match, newest first."""
     async with database_errors():
         rows = await pool.fetch(
             "SELECT *, price::text AS price, metadata::text AS metadata FROM requests WHERE project_id = $1 "
@@ -154,20 +154,20 @@ async def search(pool: Pool, wanted: Search) -> list[RequestView]:
             "AND ($4::text IS NULL OR model = $4) AND ($5::timestamptz IS NULL OR at >= $5) "
             "AND ($6::timestamptz IS NULL OR at < $6) AND ($7::text IS NULL OR request_id < $7) "
             "ORDER BY request_id DESC LIMIT $8",
-            wanted.project_id,
-            wanted.key_id,
-            wanted.status,
-            wanted.model,
-            wanted.since,
-            wanted.until,
-            wanted.before,
-            wanted.limit,
+            filter_.project_id,
+            filter_.key_id,
+            filter_.status,
+            filter_.model,
+            filter_.since,
+            filter_.until,
+            filter_.before,
+            filter_.limit,
         )
     return [_view(row) for row in rows]
 
 
 async def get_request(pool: Pool, project_id: str, request_id: str) -> RequestView | None:
-    """One request of a project."""
+    """Return a request of a project; None if the project has no such request."""
     async with database_errors():
         row = await pool.fetchrow(
             "SELECT *, price::text AS price, metadata::text AS metadata FROM requests "
@@ -178,8 +178,8 @@ async def get_request(pool: Pool, project_id: str, request_id: str) -> RequestVi
     return _view(row) if row is not None else None
 
 
-def _changed_columns(stored: StoredEvent) -> dict[str, Any] | None:
-    """Return the columns that an event sets in its request's row; None if it is about no request."""
+def _changes(stored: StoredEvent) -> dict[str, Any] | None:
+    """Return the columns that an event sets in its request's row; None if the event sets none."""
     match stored.event:
         case RequestCompleted() as event:
             return {
@@ -227,7 +227,7 @@ def _changed_columns(stored: StoredEvent) -> dict[str, Any] | None:
             return None
 
 
-def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, said: dict[str, Any]) -> None:
+def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, changes: dict[str, Any]) -> None:
     event: Any = stored.event
     row = rows.get(event.request_id)
     if row is None:
@@ -248,7 +248,7 @@ def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, said: dict[str,
             "saved_nano_usd": 0,
             "metadata": _encode(event.metadata).decode() if event.metadata is not None else None,
         }
-    for name, value in said.items():
+    for name, value in changes.items():
         if value is None:
             continue
         if name == "attempts":

@@ -1,7 +1,7 @@
-"""Folds the log into the projections: one leader, one transaction for rows and checkpoints, in log order.
+"""Folds the log into the projections, in log order. One transaction writes a batch's rows and the checkpoints.
 
-A standby waits for the leader's advisory lock. Should two ever think that they lead, the checkpoints' expected
-positions let only one of them write.
+One process leads; the others wait for its advisory lock. If two processes ever fold at once, only one of them can move
+the checkpoints from their expected positions; the other one's transaction is rolled back.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ BATCH_EVENTS = 2_000
 MIN_REST_S = 0.02
 MAX_REST_S = 0.1
 REST_FACTOR = 8
-"""A fold costs a handful of round trips, however many events it takes along: after one, the next waits this many times
-as long as it took, within the bounds above. So folding stays a ninth of the time at most, and reads stay fresh.
+"""A fold makes a few round trips, whether its batch is small or large. The pause after a fold is this many times as
+long as the fold took, within the bounds above. So folding takes a ninth of the time at most, and reads stay fresh.
 """
 POLL_INTERVAL_S = 0.25
 RETRY_S = 1.0
@@ -41,18 +41,18 @@ log = structlog.get_logger(__name__)
 
 
 class LostLeadershipError(Exception):
-    """A checkpoint is not where this leader left it: another one folds."""
+    """A checkpoint was moved by another process, which is now the leader."""
 
 
 class QuarantineChangedError(Exception):
-    """A project was quarantined, or released, since the batch was read."""
+    """A project was quarantined or released after the batch was read."""
 
 
 Fold = Callable[[Connection, Mapping[str, int], Sequence[StoredEvent]], Awaitable[None]]
 
 
 class Runner:
-    """Folds `projections` from one process."""
+    """Folds the log into `projections`."""
 
     def __init__(self, pool: Pool, event_log: EventLog, projections: Sequence[Projection]) -> None:
         self._pool = pool
@@ -60,18 +60,18 @@ class Runner:
         self._projections = projections
         self._appended = asyncio.Event()
         self._quarantined: dict[str, int] = {}
-        """As of the last batch: the project, and from which position on it is left out."""
+        """The quarantine at the last batch: by project, the position from which on it is left out."""
 
     def appended(self, _payload: str = "") -> None:
-        """Note that the log is longer."""
+        """Wake the leader: the log has new events."""
         self._appended.set()
 
     async def lead(self, stop: asyncio.Event) -> None:
         """Fold as the leader until `stop`.
 
         Raises:
-            LostLeadershipError: another one folds.
-            asyncpg.PostgresError, OSError: the database is away, or an event cannot be folded.
+            LostLeadershipError: another process folds.
+            asyncpg.PostgresError, OSError: the database cannot be reached, or an error is not caused by an event.
 
         """
         positions = await self._positions()
@@ -85,9 +85,9 @@ class Runner:
                 await _wait(self._appended, stop, POLL_INTERVAL_S)
 
     async def fold_next(self, positions: dict[str, int]) -> int:
-        """Fold the next batch, and move `positions` on; returns how many events it had, 0 at the end of the log.
+        """Fold the next batch and advance `positions`. Return its number of events; 0 at the end of the log.
 
-        What cannot be folded stops its own project alone, which is quarantined.
+        An event that cannot be folded puts its project into quarantine. The other projects' events are folded.
         """
         start, quarantined = min(positions.values()), self._quarantined
         try:
@@ -126,14 +126,14 @@ class Runner:
         self, connection: Connection, positions: Mapping[str, int], events: Sequence[StoredEvent]
     ) -> None:
         for projection in self._projections:
-            news = [event for event in events if event.position > positions[projection.name]]
-            await projection.fold(connection, news)
+            unfolded = [event for event in events if event.position > positions[projection.name]]
+            await projection.fold(connection, unfolded)
         await settle(connection, events)
 
     async def _fold_apart(
         self, connection: Connection, positions: Mapping[str, int], events: Sequence[StoredEvent]
     ) -> None:
-        """Fold each project by itself; quarantine those that cannot be folded, from the first such event on."""
+        """Fold each project by itself. Quarantine a project from its first event that cannot be folded on."""
         for project_id, its_events in by_project(events).items():
             if await self._failure(connection, positions, its_events) is None:
                 continue
@@ -149,7 +149,7 @@ class Runner:
     async def _failure(
         self, connection: Connection, positions: Mapping[str, int], events: Sequence[StoredEvent]
     ) -> Exception | None:
-        """Fold events, or leave everything as it was and return why they cannot be folded."""
+        """Fold events. If they cannot be folded, undo everything and return the error."""
         try:
             async with connection.transaction():
                 await self._fold_together(connection, positions, events)
@@ -160,12 +160,13 @@ class Runner:
         return None
 
     async def release(self, project_id: str) -> int | None:
-        """Fold what was left out of a quarantined project; returns how many events, None if it is not quarantined.
+        """Fold the events of a quarantined project that were left out, and end its quarantine.
 
-        Goes in batches, between which others' events are folded.
+        Works in batches; the leader folds other events between them. Returns the number of events folded; None if the
+        project is not quarantined.
 
         Raises:
-            UnreadableEvent, Exception: an event still cannot be folded; what was folded before it stays.
+            UnreadableEvent, Exception: an event still cannot be folded; the batches before it stay folded.
 
         """
         await self._positions()
@@ -175,7 +176,7 @@ class Runner:
         return released
 
     async def _release_next(self, project_id: str) -> int | None:
-        """Fold the next batch of what was left out; the last one ends the quarantine. None: there is none."""
+        """Fold the next batch that was left out. The last call ends the quarantine; None if there is none."""
         async with self._pool.acquire() as connection, connection.transaction():
             rows = await connection.fetch("SELECT * FROM projection_checkpoints FOR UPDATE")
             checkpoints = {row["projection"]: row["position"] for row in rows}
@@ -194,8 +195,8 @@ class Runner:
                 await connection.execute("DELETE FROM quarantined_projects WHERE project_id = $1", project_id)
                 return 0
             for projection in self._projections:
-                known, checkpoint = folded[projection.name], checkpoints[projection.name]
-                await projection.fold(connection, [event for event in events if known < event.position <= checkpoint])
+                start, checkpoint = folded[projection.name], checkpoints[projection.name]
+                await projection.fold(connection, [event for event in events if start < event.position <= checkpoint])
             await settle(connection, events)
             last = events[-1].position
             await connection.execute(
@@ -203,12 +204,12 @@ class Runner:
                 "WHERE project_id = $1",
                 project_id,
                 last + 1,
-                encode_positions({name: max(known, last) for name, known in folded.items()}),
+                encode_positions({name: max(position, last) for name, position in folded.items()}),
             )
             return len(events)
 
     async def catch_up(self) -> int:
-        """Fold everything there is, once; returns the position reached."""
+        """Fold up to the end of the log, and return the position."""
         positions = await self._positions()
         while await self.fold_next(positions):
             pass
@@ -225,7 +226,7 @@ class Runner:
         return {row["projection"]: row["position"] for row in rows}
 
     async def _advance(self, connection: Connection, expected: dict[str, int], reached: dict[str, int]) -> None:
-        """Move the checkpoints first: their row locks keep a rebuild's swap and this fold apart."""
+        """Move the checkpoints. This comes first in the transaction: the row locks keep out a rebuild's swap."""
         moved = await connection.fetch(
             "UPDATE projection_checkpoints c SET position = n.reached "
             "FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n (name, expected, reached) "
@@ -241,8 +242,8 @@ class Runner:
 async def settle(connection: Connection, events: Sequence[StoredEvent]) -> None:
     """Release the holds of the attempts whose outcome has just been counted, and settle their tokens.
 
-    Last in the transaction, because admission waits for these rows. Not a projection: `inflight` is the live ledger,
-    and only the deletion of a row lowers what is held, so nothing is released twice.
+    Called last in the transaction, because admission waits for these rows. `inflight` is the live ledger, not a
+    projection: a hold is released only by deleting its row, so no hold is released twice.
     """
     ended = sorted(
         (stored.event.request_id, stored.event.attempt, stored.event.key_id, _true_tokens(stored.event))
@@ -254,7 +255,11 @@ async def settle(connection: Connection, events: Sequence[StoredEvent]) -> None:
 
 
 async def hand_on_leads(connection: Connection, streams: Sequence[str]) -> None:
-    """Let no request follow one that has ended in a quarantined project: its attempts stay in flight."""
+    """Stop these requests from leading identical ones.
+
+    Their project is quarantined, so their attempts stay in flight after they have ended. A new request must not follow
+    them.
+    """
     requests = [request_id for stream in streams if (request_id := request_of(stream)) is not None]
     if requests:
         await connection.execute(
@@ -263,7 +268,7 @@ async def hand_on_leads(connection: Connection, streams: Sequence[str]) -> None:
 
 
 def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:
-    """Return how many tokens an attempt took; `UNKNOWN_TOKENS` keeps the number that admission assumed."""
+    """Return the number of tokens that an attempt used; `UNKNOWN_TOKENS` if only admission's bound is known."""
     match event:
         case CostIncurred(breakdown=breakdown) if breakdown is not None:
             return sum(item.tokens for item in breakdown.items)
@@ -274,7 +279,7 @@ def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:
 
 
 async def is_led(pool: Pool) -> bool:
-    """Say whether some process has the lead at this moment."""
+    """Return whether a process leads at this moment."""
     async with database_errors():
         return bool(
             await pool.fetchval(
@@ -287,11 +292,11 @@ async def is_led(pool: Pool) -> bool:
 
 
 async def run_as_leader(runner: Runner, database_url: str, stop: asyncio.Event) -> None:
-    """Wait for the lead, then fold, over and over, until `stop`; whatever ends a lead is logged and tried again."""
+    """Wait for the lead and fold, until `stop` is set. An error that ends the lead is logged; then it starts again."""
     while not stop.is_set():
         try:
             await _lead_once(runner, database_url, stop)
-        except Exception as error:  # noqa: BLE001 - sweeper and alerts go on in this process, and so does the next lead
+        except Exception as error:  # noqa: BLE001 - sweeper and alerts go on in this process, and the loop tries again
             reason = str(error)[:MAX_ERROR_CHARS]
             log.error("fold_failed", error=type(error).__name__, message=reason)  # noqa: TRY400 - no trace needed
         await _wait(stop, stop, RETRY_S)
@@ -314,7 +319,7 @@ async def _lead_once(runner: Runner, database_url: str, stop: asyncio.Event) -> 
 
 
 async def _wait(first: asyncio.Event, second: asyncio.Event, timeout_s: float) -> None:
-    """Wait until one of two events is set, or the time is over."""
+    """Wait until one of two events is set, or until the timeout."""
     waits = [asyncio.ensure_future(event.wait()) for event in {first, second}]
     try:
         await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

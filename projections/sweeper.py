@@ -1,7 +1,8 @@
 """Ends attempts that are past their deadline.
 
-Never claimed: the hold is released for nothing. Claimed: the worker is lost, its hold is assumed to be spent. Both
-append under the stream's version, so a worker that turns up at the same moment is neither contradicted nor repeated.
+If no worker claimed the attempt, its hold is released and nothing is charged. If a worker claimed it, the worker is
+lost and the hold is assumed to be spent. Both append under the stream's version: if the worker records its result at
+the same moment, only one of the two is stored.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ from infra.event_log import EventLog
 from infra.request_log import record
 
 GRACE_S = 5.0
-"""After the deadline: time for a worker's own ending to arrive."""
+"""The time after the deadline in which the worker's own result may still arrive."""
 MAX_SWEPT = 500
 TIMED_OUT = "no worker finished the request in time"
 
@@ -29,7 +30,10 @@ log = structlog.get_logger(__name__)
 
 
 async def sweep(pool: Pool, event_log: EventLog, now: datetime, tell: Callable[[str, Failure], Awaitable[None]]) -> int:
-    """End what is overdue, at most `MAX_SWEPT` attempts; returns how many. `tell` reaches the caller, if it waits."""
+    """End overdue attempts, at most `MAX_SWEPT` of each kind. Return their number.
+
+    `tell` sends the failure to the API process, in case the caller still waits.
+    """
     overdue = now - timedelta(seconds=GRACE_S)
     dropped = await pool.fetch(
         "DELETE FROM inflight WHERE (request_id, attempt) IN "
@@ -40,7 +44,7 @@ async def sweep(pool: Pool, event_log: EventLog, now: datetime, tell: Callable[[
     )
     claimed = await pool.fetch(
         "SELECT *, metadata::text AS metadata FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "
-        "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2",  # theirs stay until the release
+        "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2",  # these stay until the release
         overdue,
         MAX_SWEPT,
     )
@@ -57,7 +61,7 @@ async def sweep(pool: Pool, event_log: EventLog, now: datetime, tell: Callable[[
 async def _end(
     event_log: EventLog, row: asyncpg.Record, now: datetime, tell: Callable[[str, Failure], Awaitable[None]]
 ) -> None:
-    """End one overdue attempt, and its request."""
+    """End an overdue attempt and its request."""
     failed = RequestFailed(
         **_subject(row), code="PROVIDER_TIMEOUT", message=TIMED_OUT, latency_ms=_latency_ms(row, now)
     )

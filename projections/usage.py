@@ -1,7 +1,7 @@
-"""Usage per UTC day, key, operation, provider and model: counts, tokens, money, latencies. Read by `usage_reports.py`.
+"""Usage by UTC day, key, operation, provider and model: counts, tokens, money, latencies. Read by `usage_reports.py`.
 
-An answer counts on the day of its event, with its tokens, whether a provider or the cache gave it; a cost counts on
-the day it was incurred, which is the answer's.
+A response and its tokens count on the day of its event, whether a provider or the cache served it. A cost counts on the
+day when it was incurred, which is the response's.
 """
 
 from collections import Counter, defaultdict
@@ -45,7 +45,7 @@ class Usage:
     tables = ("usage_daily", "usage_latency")
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Add up per day and dimension."""
+        """Add the figures up by day and dimension."""
         sums: defaultdict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
         latencies: Counter[tuple[str, date, str, int]] = Counter()
         for stored in events:
@@ -82,7 +82,7 @@ class Usage:
 
 
 def _sums_of(stored: StoredEvent) -> dict[str, int] | None:
-    """Return what an event adds to each sum; None if nothing."""
+    """Return the amounts that an event adds to the sums; None if it adds nothing."""
     match stored.event:
         case RequestCompleted() as completed:
             answer = _tokens(completed.usage)

@@ -21,16 +21,16 @@ GROUPS: dict[str, str] = {
     "day": "day::text",
     "operation": "operation",
 }
-"""Groups of costs, by their name in the API, each with its column. `metadata.NAME` is one more."""
+"""The columns that costs can be grouped by, by their names in the API. `metadata.NAME` is possible too."""
 
 METADATA_PREFIX = "metadata."
 
 
 class Figures(Struct, kw_only=True, rename="camel"):
-    """What was asked and answered in a time."""
+    """The usage in a span of time."""
 
     requests: int
-    """Completed, cached and failed ones."""
+    """The completed, cached and failed requests."""
     cached_requests: int
     failed_requests: int
     prompt_tokens: int
@@ -42,11 +42,11 @@ class Figures(Struct, kw_only=True, rename="camel"):
     unpriced_requests: int
     """Requests whose cost is unknown. No sum of costs includes them."""
     avg_latency_ms: int | None
-    """Of answers, from a provider or the cache; None where there were none."""
+    """The mean over all responses, from a provider or the cache; None if there were none."""
     p50_latency_ms: int | None
     p95_latency_ms: int | None
     cache_hit_rate: float
-    """Cached among answered, 0 to 1."""
+    """The cached requests among all that got a response, 0 to 1."""
 
 
 class DailyFigures(Figures, kw_only=True, rename="camel"):
@@ -56,7 +56,7 @@ class DailyFigures(Figures, kw_only=True, rename="camel"):
 
 
 class Span(Struct, kw_only=True):
-    """UTC days, both included."""
+    """A range of UTC days, both ends included."""
 
     from_: date = msgspec.field(name="from")
     to: date
@@ -71,7 +71,7 @@ class UsageStats(Struct, kw_only=True):
 
 
 class CostLine(Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """A part of the costs. Only the field that they are grouped by is there."""
+    """The costs of one group. Only the field that the report is grouped by is present."""
 
     model: str | msgspec.UnsetType = msgspec.UNSET
     provider: str | msgspec.UnsetType = msgspec.UNSET
@@ -79,7 +79,7 @@ class CostLine(Struct, kw_only=True, rename="camel", omit_defaults=True):
     day: str | msgspec.UnsetType = msgspec.UNSET
     operation: str | msgspec.UnsetType = msgspec.UNSET
     metadata: Any = msgspec.UNSET
-    """The value; null for requests without it."""
+    """The metadata's value; null for requests without it."""
     requests: int
     cached_requests: int
     prompt_tokens: int
@@ -90,7 +90,7 @@ class CostLine(Struct, kw_only=True, rename="camel", omit_defaults=True):
 
 
 class CostReport(Struct, kw_only=True, rename="camel"):
-    """Costs over a span of days; the lines' costs add up to the total exactly."""
+    """Costs over a span of days. The costs of the lines add up exactly to the total."""
 
     total_cost: Decimal
     assumed_cost: Decimal
@@ -109,7 +109,7 @@ _WHERE = "WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) AND day BE
 
 
 async def usage_stats(pool: Pool, project_id: str, key_id: str | None, first: date, last: date) -> UsageStats:
-    """Totals and days of a project, or of one of its keys; days without a request are left out."""
+    """Return the totals and the days of a project or one of its keys. Days without a request are left out."""
     async with database_errors():
         days = await pool.fetch(
             f"SELECT day, {_SUMS} FROM usage_daily {_WHERE} GROUP BY day ORDER BY day",  # noqa: S608 - constants
@@ -128,13 +128,13 @@ async def usage_stats(pool: Pool, project_id: str, key_id: str | None, first: da
     histograms: defaultdict[date, Counter[int]] = defaultdict(Counter)
     for row in answers:
         histograms[row["day"]][row["bucket"]] += row["answers"]
-    whole: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     for row in days:
-        whole.update({name: value for name, value in row.items() if name != "day"})
-    every = sum(histograms.values(), Counter())
+        totals.update({name: value for name, value in row.items() if name != "day"})
+    total_histogram = sum(histograms.values(), Counter())
     return UsageStats(
         period=Span(from_=first, to=last),
-        totals=Figures(**_figures(whole, every)),
+        totals=Figures(**_figures(totals, total_histogram)),
         daily=[DailyFigures(date=row["day"], **_figures(row, histograms[row["day"]])) for row in days],
     )
 
@@ -142,7 +142,7 @@ async def usage_stats(pool: Pool, project_id: str, key_id: str | None, first: da
 async def cost_report(
     pool: Pool, project_id: str, key_id: str | None, first: date, last: date, group_by: str
 ) -> CostReport:
-    """Costs by one of `GROUPS`, or by `metadata.NAME`; the dearest first."""
+    """Return the costs, grouped by one of `GROUPS` or by `metadata.NAME`, highest first."""
     if group_by.startswith(METADATA_PREFIX):
         return await _by_metadata(pool, project_id, key_id, first, last, group_by.removeprefix(METADATA_PREFIX))
     async with database_errors():
@@ -207,7 +207,7 @@ def _value(text: str | None) -> Any:
 
 
 def _dollars(nano_usd: int | Decimal) -> Decimal:
-    """Turn a sum into dollars; PostgreSQL's of bigints is a numeric, exact and without end."""
+    """Convert a sum to dollars. PostgreSQL returns sums of bigints as exact numerics."""
     return to_usd(NanoUsd(int(nano_usd)))
 
 
