@@ -19,7 +19,7 @@ CREATE TABLE budget_alerts (
     limit_nano_usd    bigint NOT NULL,
     taken_nano_usd    bigint NOT NULL,
     raised_at         timestamptz NOT NULL,
-    told              text                              -- NULL: not delivered yet; else 'delivered' or 'given up'
+    told              text                              -- NULL: not delivered yet; else delivered or given_up
 );
 CREATE INDEX budget_alerts_untold ON budget_alerts (raised_at) WHERE told IS NULL;
 

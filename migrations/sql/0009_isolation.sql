@@ -18,7 +18,7 @@ UPDATE api_keys k SET
 
 ALTER TABLE projects
     ADD COLUMN installation_daily_budget_nano_usd bigint,           -- for requests under the installation's credentials
-    ADD COLUMN cancel_on_disconnect boolean NOT NULL DEFAULT false; -- true: a request that does not stream ends when its caller disconnects
+    ADD COLUMN cancel_on_disconnect boolean NOT NULL DEFAULT false; -- true: a disconnect ends a plain request, too
 
 ALTER TABLE providers
     ADD COLUMN replaces_builtin boolean NOT NULL DEFAULT false;     -- true: it may serve model names of built-in providers
