@@ -1,1 +1,1 @@
-"""Measurements of the whole path: a running gateway between a load and a stub provider."""
+"""Benchmarks: of a whole gateway between a load generator and a stub provider, and of admission alone."""

@@ -1,7 +1,7 @@
 """Measures admission alone: latency, and CPU microseconds per request of the API's side and of PostgreSQL.
 
-Every ask is admitted, holds money in two windows of a key with every kind of limit, and is dropped in bulk between the
-rows. Each row has a fixed number of asks.
+Every request is admitted and holds money in two windows of a key with every kind of limit. Old rows of `inflight` are
+deleted during a run, as the projector would delete them. Each row of the table has a fixed number of requests.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from infra.vault import Vault
 CONNECTIONS = (1, 16, 64, 256)
 KEYS = (1, 1_000)
 IN_FLIGHT = 64
-"""Asks that are in flight at a time beyond those that wait: older rows are deleted, as the projector would."""
+"""After so many requests, older rows in flight are deleted, as the projector would delete them."""
 SETTINGS = KeySettings(
     name="bench",
     daily_budget_nano_usd=NanoUsd(10**18),
@@ -41,8 +41,8 @@ SETTINGS = KeySettings(
 )
 
 
-def ask(project: str, key: str) -> AdmissionRequest:
-    """A chat that may cost something."""
+def make_request(project: str, key: str) -> AdmissionRequest:
+    """Return the admission request of a chat that holds money."""
     now = datetime.now(UTC)
     return AdmissionRequest(
         min_created_at=now - timedelta(hours=1),
@@ -69,7 +69,7 @@ def ask(project: str, key: str) -> AdmissionRequest:
 
 
 async def measure(database_url: str, server: psutil.Process, requests: int) -> None:
-    """Print a row for each number of keys and connections."""
+    """Measure and print a row for each number of keys and connections."""
     pool = await open_pool(database_url, name="bench", size=2)
     log = EventLog(pool, HeldConnection(database_url, name="bench"))
     accounts = Accounts(pool, log, Vault(os.urandom(32)))
@@ -102,15 +102,15 @@ async def measure(database_url: str, server: psutil.Process, requests: int) -> N
 async def run(
     admission: Admission, pool: asyncpg.Pool, project: str, keys: list[str], requests: int, connections: int
 ) -> list[float]:
-    """AdmissionRequest so often, so many at a time; gives the latencies in milliseconds."""
+    """Admit `requests` requests, `connections` at a time. Return the latencies in milliseconds."""
     numbers = iter(range(requests))
     latencies: list[float] = []
 
     async def caller() -> None:
         for number in numbers:
-            wanted = ask(project, keys[number % len(keys)])
+            request = make_request(project, keys[number % len(keys)])
             started = time.perf_counter()
-            decision = await admission.admit(wanted)
+            decision = await admission.admit(request)
             latencies.append((time.perf_counter() - started) * 1000)
             assert decision.outcome == "admitted", decision
             if number % IN_FLIGHT == IN_FLIGHT - 1:
@@ -125,7 +125,7 @@ def _cpu(server: psutil.Process) -> float:
 
 
 def main() -> None:
-    """Measure on a PostgreSQL of its own."""
+    """Start a PostgreSQL server and measure on it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=5_000, help="per row (default 5000)")
     arguments = parser.parse_args()
@@ -134,7 +134,7 @@ def main() -> None:
         url = server.start()
         try:
             migrate(url)
-            assert server.process is not None, "started"
+            assert server.process is not None, "the server was started"
             uvloop.run(measure(url, psutil.Process(server.process.pid), arguments.requests))
         finally:
             server.stop()

@@ -1,4 +1,4 @@
-"""A load that costs next to nothing: keep-alive connections that each send one request after the other."""
+"""A load generator that uses little CPU: keep-alive connections that each send one request after the other."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What a run saw."""
+    """The result of a run."""
 
     requests: int
     seconds: float
@@ -17,12 +17,12 @@ class Result(Struct, frozen=True, kw_only=True):
     failures: int
 
     def percentile_ms(self, percent: float) -> float:
-        """The latency that so many percent stayed below."""
+        """Return the latency below which `percent` of the requests were."""
         return self.latencies_ms[min(len(self.latencies_ms) - 1, int(len(self.latencies_ms) * percent / 100))]
 
 
 async def run(port: int, key: str, bodies: Callable[[int], bytes], *, requests: int, connections: int) -> Result:
-    """Send `requests` chat requests over `connections`; `bodies` gives the body of the n-th."""
+    """Send `requests` chat requests over `connections` connections. `bodies` returns the body of the n-th request."""
     numbers = iter(range(requests))
     latencies: list[float] = []
     failures = 0
@@ -53,7 +53,10 @@ async def run(port: int, key: str, bodies: Callable[[int], bytes], *, requests: 
 async def run_streams(
     port: int, path: str, headers: dict[str, str], bodies: Callable[[int], bytes], *, streams: int, connections: int
 ) -> Result:
-    """Ask for `streams` streams over `connections`, each read to its end; a latency is the time to its first byte."""
+    """Request `streams` streams over `connections` connections, and read each to its end.
+
+    The latencies are the times to the first byte.
+    """
     numbers = iter(range(streams))
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     started = time.perf_counter()

@@ -1,9 +1,9 @@
-"""Counts what one request executes of our own code, over the API and the worker: functions, files, changes of file.
+"""Counts the functions, files and changes of file of our own code that one request runs, in the API and the worker.
 
-An API and a worker run in this process, on servers of their own, against the stub provider. Each kind of request is
-sent several times, traced by `sys.setprofile`. A function counts if every one of these requests calls it, and if it
-does not run without requests as well. Lambdas and comprehensions belong to the function around them. Functions stand in
-the order of their first call; each that lies in another file than the one before it is a change of file.
+An API and a worker run in this process, with their own servers and the stub provider. Each kind of request is sent
+several times and traced by `sys.setprofile`. A function counts if every one of these requests calls it, unless it also
+runs while there are no requests. Lambdas and comprehensions belong to the function around them. Functions are in the
+order of their first call; a function in another file than the one before it is a change of file.
 """
 
 import argparse
@@ -40,7 +40,7 @@ WARM_UPS = 3
 RUNS = 5
 IDLE_S = 2.5
 SETTLE_S = 0.1
-"""After an answer: the worker acknowledges the job, and asks for the next."""
+"""The pause after a response, in which the worker acknowledges the job and pulls the next one."""
 PROMPT = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -94,7 +94,7 @@ class Trace:
 
 
 def in_every(traces: list[Trace], idle: Trace) -> list[CodeType]:
-    """The functions that every trace has and the idle one has not, in the order of the last."""
+    """Return the functions that every trace has and the idle trace has not, in the order of the last trace."""
     return [
         code
         for code in traces[-1].functions
@@ -103,20 +103,20 @@ def in_every(traces: list[Trace], idle: Trace) -> list[CodeType]:
 
 
 def row(name: str, functions: list[CodeType]) -> str:
-    """One line of the table."""
+    """Return one row of the table."""
     files = [code.co_filename for code in functions]
-    changes = sum(one != following for one, following in itertools.pairwise(files))
+    changes = sum(file != following for file, following in itertools.pairwise(files))
     return f"| {name} | {len(functions)} | {len(set(files))} | {changes} |"
 
 
 def print_functions(functions: list[CodeType]) -> None:
-    """Print the functions in order, each file's name once for those in a row."""
+    """Print the functions in order, with the file's name once for consecutive functions of a file."""
     for file, group in itertools.groupby(functions, key=lambda code: code.co_filename):
         print(f"    {Path(file).relative_to(ROOT)}: {', '.join(code.co_qualname for code in group)}")
 
 
 async def send(session: aiohttp.ClientSession, url: str, kind: Kind, number: int) -> None:
-    """Send one request and read its answer to the end."""
+    """Send one request and read its response to the end."""
     data = json.dumps(kind.body).replace("{number}", str(number))
     headers = {"content-type": "application/json"}
     async with session.post(url + kind.path, data=data, headers=headers) as response:
@@ -149,7 +149,7 @@ async def trace(url: str, key: str, *, show: Callable[[Kind], bool]) -> None:
 
 
 async def run(settings: Settings, *, show: Callable[[Kind], bool]) -> None:
-    """Run both processes' parts in this one, trace, and stop them."""
+    """Run an API and a worker in this process, trace the requests, and stop both."""
     key = await create_first_project(settings)
     assert key is not None, "the database is new"
     stop = asyncio.Event()
@@ -166,7 +166,7 @@ async def run(settings: Settings, *, show: Callable[[Kind], bool]) -> None:
 
 @contextmanager
 def servers() -> Iterator[Settings]:
-    """PostgreSQL, NATS and the stub provider, for the length of the block."""
+    """Run PostgreSQL, NATS and the stub provider until the block ends."""
     with tempfile.TemporaryDirectory(prefix="gw-path-", ignore_cleanup_errors=True) as directory:
         postgres, nats = EmbeddedPostgres(Path(directory) / "pg", durable=False), EmbeddedNats(Path(directory) / "nats")
         stub = subprocess.Popen([sys.executable, "-m", "bench.stub_provider"], cwd=ROOT, stdout=subprocess.PIPE)

@@ -1,8 +1,9 @@
-"""A provider that costs next to nothing: constant answers, made once, after a delay if asked.
+"""A stub provider that uses little CPU: it sends constant responses, after a delay if one is given.
 
-It answers chat completions, and messages where the path ends in that. A request with `"stream": true` gets a stream of
-as many deltas as `[[chunks=N]]` in its prompt says, else as its `max_tokens` (or `max_completion_tokens`) allows, else
-`DEFAULT_DELTAS`; each event is a chunk of its own, and all of them go out in one write unless a pace is given.
+It answers as messages if the path ends in `/messages`, otherwise as chat completions. A request with `"stream": true`
+gets a stream. The number of its deltas is N of `[[chunks=N]]` in the prompt, else `max_tokens` (or
+`max_completion_tokens`), else `DEFAULT_DELTAS`. Each event is a chunk, and all chunks go out in one write unless a pace
+is given.
 """
 
 import argparse
@@ -45,14 +46,14 @@ _DELTAS = re.compile(rb'\[\[chunks=(\d+)\]\]|"max_(?:completion_)?tokens":\s*(\d
 
 
 def deltas_of(body: bytes) -> int:
-    """How many deltas a request gets: its steering word, wherever it stands, goes before its cap."""
-    found = _DELTAS.findall(body)
-    told = next((word for word, _ in found if word), None) or next((cap for _, cap in found), None)
-    return min(int(told or DEFAULT_DELTAS), MAX_DELTAS)
+    """Return the number of deltas of a stream. `[[chunks=N]]` takes precedence over the output cap."""
+    matches = _DELTAS.findall(body)
+    number = next((chunks for chunks, _ in matches if chunks), None) or next((cap for _, cap in matches), None)
+    return min(int(number or DEFAULT_DELTAS), MAX_DELTAS)
 
 
 def chat_events(deltas: int, *, has_usage: bool) -> Iterator[bytes]:
-    """The events of a chat completion."""
+    """Yield the events of a chat completion."""
     usage = b',"usage":null' if has_usage else b""
     head = (
         b'data: {"id":"chatcmpl-BenchBenchBenchBenchBench","object":"chat.completion.chunk","created":1700000000,'
@@ -73,7 +74,7 @@ def chat_events(deltas: int, *, has_usage: bool) -> Iterator[bytes]:
 
 
 def message_events(deltas: int) -> Iterator[bytes]:
-    """The events of a message."""
+    """Yield the events of a message."""
     event = b'event: %s\ndata: {"type":"%s"%s}\n\n'
 
     def named(name: bytes, rest: bytes) -> bytes:
@@ -98,7 +99,7 @@ def message_events(deltas: int) -> Iterator[bytes]:
 
 @lru_cache(maxsize=MAX_STREAMS_KEPT)
 def stream(deltas: int, *, is_message: bool, has_usage: bool) -> tuple[bytes, ...]:
-    """A whole stream, in the parts that are written one by one at a pace."""
+    """Return a stream in parts, for one write each at a pace."""
     events = message_events(deltas) if is_message else chat_events(deltas, has_usage=has_usage)
     first, *rest = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
     return tuple(chain([STREAM_HEAD + first], rest, [LAST_CHUNK]))
@@ -106,12 +107,12 @@ def stream(deltas: int, *, is_message: bool, has_usage: bool) -> tuple[bytes, ..
 
 @lru_cache(maxsize=MAX_STREAMS_KEPT)
 def stream_at_once(deltas: int, *, is_message: bool, has_usage: bool) -> bytes:
-    """A whole stream for one write."""
+    """Return a whole stream, for one write."""
     return b"".join(stream(deltas, is_message=is_message, has_usage=has_usage))
 
 
 class Stub(asyncio.Protocol):
-    """Reads requests with a Content-Length, answers each."""
+    """Reads requests with a Content-Length, and answers each."""
 
     def __init__(self, delay_s: float, pace_s: float = 0) -> None:
         self._delay_s = delay_s
@@ -120,11 +121,11 @@ class Stub(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Keep the transport for the responses."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer every whole request in the buffer."""
+        """Answer every complete request in the buffer."""
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head = self._buffer[:end].lower()
@@ -163,7 +164,7 @@ class Stub(asyncio.Protocol):
 
 
 async def serve(port: int, delay_s: float, pace_s: float) -> None:
-    """Serve on loopback until the process is ended."""
+    """Serve on loopback until the process ends."""
     server = await asyncio.get_running_loop().create_server(lambda: Stub(delay_s, pace_s), "127.0.0.1", port)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()

@@ -1,9 +1,9 @@
-"""Measures the whole path: requests a second, latencies, and CPU microseconds per request by process.
+"""Measures the whole path: requests per second, latencies, and CPU microseconds per request by process.
 
 The key has budgets, a rate limit, a token limit and a concurrency limit.
 
-CPU is the operating system's accounting of each process tree (user and system), so it does not depend on how busy the
-machine is. Every run has a fixed number of requests.
+CPU time is what the operating system accounts for each process tree (user and system), so other load on the machine
+does not change it. Every run has a fixed number of requests.
 """
 
 import argparse
@@ -38,13 +38,16 @@ PROMPT = "What is the capital of France? " + "x" * 60
 
 
 def body(prompt: str) -> bytes:
-    """A chat request of about 200 bytes, with the cache on, as it is by default."""
+    """Return a chat request of about 200 bytes. It leaves the cache on, which is the default."""
     message = {"role": "user", "content": prompt}
     return json.dumps({"model": "gpt-4o-mini", "messages": [message], "maxTokens": 100}).encode()
 
 
 def cpu_seconds(up: psutil.Process) -> dict[str, float]:
-    """CPU used so far by each group of processes below `up`, ended children of PostgreSQL's included."""
+    """Return the CPU seconds used so far by each group of processes below `up`.
+
+    Children of PostgreSQL that have ended are included.
+    """
     used: defaultdict[str, float] = defaultdict(float)
     for process in up.children(recursive=True):
         try:
@@ -59,10 +62,10 @@ def cpu_seconds(up: psutil.Process) -> dict[str, float]:
 
 
 class Measured:
-    """A gateway, and the stub provider that it calls."""
+    """A gateway and the stub provider that it calls."""
 
     def __init__(self, directory: Path, *, delay_ms: float = 0, pace_ms: float = 0) -> None:
-        """`delay_ms` is the provider's before an answer, `pace_ms` between the events of a stream."""
+        """Start both. The provider waits `delay_ms` before a response, and `pace_ms` between the events of a stream."""
         how = ["--delay-ms", str(delay_ms), "--pace-ms", str(pace_ms)]
         self._stub = subprocess.Popen(
             [sys.executable, "-m", "bench.stub_provider", *how], cwd=ROOT, stdout=subprocess.PIPE
@@ -97,7 +100,7 @@ class Measured:
         raise RuntimeError("the gateway did not start")
 
     def _issue_key(self, admin: str) -> str:
-        """A key with every kind of limit, none of which is ever reached."""
+        """Return a key with every kind of limit, none of which is ever reached."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/api/v1/projects/api-keys",
             data=json.dumps({"name": "bench", **LIMITS}).encode(),
@@ -107,7 +110,7 @@ class Measured:
             return str(json.load(answer)["data"]["apiKey"])
 
     def stop(self) -> None:
-        """Stop both."""
+        """Stop the gateway and the provider."""
         self._up.terminate()
         self._up.wait(40)
         self._stub.terminate()
@@ -115,7 +118,7 @@ class Measured:
 
 
 def measure(gateway: Measured, name: str, requests: int, connections: int, *, hit: bool) -> None:
-    """Run one row and print it."""
+    """Measure one row and print it."""
     fresh = itertools.count()
 
     def bodies(_number: int) -> bytes:
@@ -138,7 +141,7 @@ def measure(gateway: Measured, name: str, requests: int, connections: int, *, hi
 
 
 def main() -> None:
-    """Measure every row."""
+    """Measure and print every row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=4_000, help="per row (default 4000)")
     arguments = parser.parse_args()

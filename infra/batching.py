@@ -28,8 +28,8 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """Wrap `run`, which returns one result for each item, in order.
 
-        An error of `run` fails every item of the batch. An error of a kind in `isolate` may come from one bad item: then
-        the items run again one by one, so that only the bad one fails.
+        An error of `run` fails every item of the batch. An error of a kind in `isolate` may come from one bad item, so
+        the items then run again one by one, and only the bad one fails.
         """
         self._run = run
         self._name = name

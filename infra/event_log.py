@@ -164,7 +164,7 @@ class EventLog:
         return await self._read("WHERE stream = $1 ORDER BY version", stream)
 
     async def read_streams(self, streams: Sequence[str], types: Sequence[str]) -> list[StoredEvent]:
-        """Return the events of some types in several streams, each stream in order. Skips events that it cannot decode."""
+        """Return the events of some types in several streams, each in order. Skips events that it cannot decode."""
         async with database_errors():
             rows = await self._pool.fetch(
                 f"SELECT {_COLUMNS} FROM events WHERE stream = ANY ($1) AND type = ANY ($2) ORDER BY stream, version",  # noqa: S608 - a constant

@@ -1,4 +1,4 @@
-"""Runs CPU work on large data in a thread, so that the event loop keeps running. Does not limit how many run at once."""
+"""Runs CPU work on large data in a thread, so that the event loop keeps running. Does not limit the threads."""
 
 import asyncio
 from collections.abc import Callable

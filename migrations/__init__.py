@@ -1,1 +1,1 @@
-"""The database's shape, forward only: numbered Alembic revisions that run the SQL beside them."""
+"""The database's schema, forward only: numbered Alembic revisions that run SQL files, and the SQL functions."""

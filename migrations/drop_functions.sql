@@ -1,5 +1,5 @@
--- Functions of former releases that `migrations/functions/` does not replace: CREATE OR REPLACE would leave one with other
--- parameters beside the new one, and refuses to change what one returns. Runs before them.
+-- Drop functions of former releases, before `migrations/functions/` runs. CREATE OR REPLACE would keep a function with other
+-- parameters beside the new one, and cannot change a function's return type.
 DO $$
 DECLARE
     v_function regprocedure;
@@ -8,7 +8,7 @@ BEGIN
         SELECT oid::regprocedure FROM pg_proc
         WHERE pronamespace = current_schema()::regnamespace
           AND proname IN ('admit', 'admit_next', 'lock_meters',
-                          'append_served', 'cached_answers', 'limits_of', 'taken_of')   -- named otherwise now
+                          'append_served', 'cached_answers', 'limits_of', 'taken_of')   -- these have other names now
     LOOP
         EXECUTE 'DROP FUNCTION ' || v_function;
     END LOOP;

@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: the connection that `infra.database.migrate` hands over."""
+"""Alembic's entry point: runs the migrations on the connection that `infra.database.migrate` passes in."""
 
 from alembic import context
 

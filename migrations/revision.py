@@ -1,4 +1,4 @@
-"""Runs SQL files: those of the revisions, and the functions. Does not know which there are."""
+"""Runs SQL files: those of the revisions, and those of the functions."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ def run_sql(name: str) -> None:
 
 
 def run_functions(connection: Connection) -> None:
-    """Replace every function by today's: they have no history of their own."""
+    """Replace every SQL function by the current one. Functions have no revisions."""
     run_file(connection, _DROPS)
     for file in sorted(_FUNCTIONS.glob("*.sql")):
         run_file(connection, file)
 
 
 def run_file(connection: Connection, file: Path) -> None:
-    """Run every statement of a file, straight through the driver: SQLAlchemy prepares, which allows one only."""
+    """Run every statement of a file through the driver's cursor: SQLAlchemy would allow only one statement."""
     cursor = connection.connection.cursor()
     cursor.execute(file.read_text(encoding="utf-8"))
     cursor.close()

@@ -22,7 +22,7 @@ async def lags(pool: Pool) -> dict[str, int]:
 
 
 async def oldest_unfolded_s(pool: Pool, projections: Sequence[str]) -> float | None:
-    """Return the age in seconds of the oldest event that one of these projections has not folded; None: all are folded."""
+    """Return the age in seconds of the oldest event that one of these projections has not folded, or None."""
     async with database_errors():
         age_s: float | None = await pool.fetchval(
             "SELECT extract(epoch FROM clock_timestamp() - e.at)::float8 FROM events e "

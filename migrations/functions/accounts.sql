@@ -1,22 +1,22 @@
--- Limits of keys and projects, and what counts against them. See infra/admission.py.
+-- Limits of keys and projects, and the usage that counts against them. See infra/admission.py.
 --
--- Plans are made once for each connection, perhaps while a table is empty, and kept. OFFSET 0 in these files keeps the
--- planner from joining the other way round, which would read the whole table for ever after.
+-- PostgreSQL plans a statement once for each connection, perhaps while a table is empty, and keeps the plan. OFFSET 0 in
+-- these files stops the planner from joining in the other order, which would scan the whole table in every later call.
 
--- A rate limit is a generic cell rate algorithm (GCRA). This is the time in which one more unit becomes available.
+-- Rate limits use the generic cell rate algorithm (GCRA). Returns the time after which one more unit is available.
 CREATE OR REPLACE FUNCTION emission_interval_ns(p_per_minute bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT (60000000000 + p_per_minute - 1) / p_per_minute
 $$;
 
--- Nanoseconds since 1970, at the precision of a timestamp.
+-- Returns nanoseconds since 1970, at the precision of a timestamp.
 CREATE OR REPLACE FUNCTION epoch_ns(p_at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT (extract(epoch FROM p_at) * 1000000)::bigint * 1000
 $$;
 
--- The limits of each account; NULL: none. A key has its own windows; its project's apply to all keys together. A project
--- may have one more daily window, for requests under the installation's credentials. `has_limits`: any limit;
--- `needs_usage`: one that depends on spending or on requests in flight. Of a key also the version of its stream, and when
--- it ends.
+-- Returns the limits of each account; NULL: no limit. A key's windows apply to the key; its project's windows apply to all
+-- of its keys together. A project may have one more daily window, for requests under the installation's credentials.
+-- `has_limits`: the account has any limit. `needs_usage`: it has a limit on spending or on requests in flight. For a key
+-- also: the version of its stream, and the time at which it stops being valid.
 CREATE OR REPLACE FUNCTION account_limits(p_scopes text[], p_ids text[])
 RETURNS TABLE (
     account bigint, daily bigint, monthly bigint, installation_daily bigint, requests bigint, tokens bigint,
@@ -39,15 +39,15 @@ RETURNS TABLE (
     ) AS l
 $$;
 
--- A sum of money, at most 2 * 10^18: that is above every budget, and two of them together still fit into a bigint.
+-- Returns a sum of money, at most 2 * 10^18. That is above every budget, and two such sums still fit into a bigint.
 CREATE OR REPLACE FUNCTION within_bigint(p_nano_usd numeric) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT least(coalesce(p_nano_usd, 0), 2000000000000000000)::bigint
 $$;
 
--- What counts against the windows of each account on a day: `taken` is spent and assumed, from the projection; `held` is
--- summed over the rows in flight. Zeros for an account that is not `needed`. One statement, so one snapshot: the projector
--- counts a cost and deletes its row in one transaction. A balance is compared as a row, which only the primary key serves:
--- the index by day would read every account's.
+-- Returns the amounts that count against the windows of each account on a day: `taken` is the spent and the assumed cost
+-- from the projection, `held` is the sum over the rows in flight. Zeros for an account that is not `needed`. It is one
+-- statement, hence one snapshot: the projector counts a cost and deletes its row in one transaction. The row comparison of
+-- a balance can use only the primary key; the index by day would read the balances of every account.
 CREATE OR REPLACE FUNCTION account_usage(p_scopes text[], p_ids text[], p_needed boolean[], p_day date)
 RETURNS TABLE (
     account bigint, day_taken bigint, month_taken bigint, day_held bigint, month_held bigint, requests_in_flight bigint
@@ -77,11 +77,11 @@ RETURNS TABLE (
             WHERE a.needed AND a.scope = 'project' AND project_id = a.id
         ) AS h
     ) AS f
-    OFFSET 0                                                -- or each mention of a column would sum anew
+    OFFSET 0                                                -- without it, each use of a column would sum again
 $$;
 
--- Lock the meters of the accounts that have limits, in the order of (scope, scope_id), which the arrays are in. Returns
--- their theoretical arrival times (GCRA), 0 for the others.
+-- Locks the meters of the accounts that have limits. The arrays must be in the order of (scope, scope_id), which is the
+-- order of the locks. Returns the theoretical arrival times (GCRA); 0 for accounts without limits.
 CREATE OR REPLACE FUNCTION lock_meters(
     p_scopes text[], p_ids text[], p_has_limits boolean[], OUT request_tats bigint[], OUT token_tats bigint[]
 ) LANGUAGE plpgsql AS $$
@@ -105,9 +105,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Lock the accounts and read what a decision needs of them. The arrays are in the order of the accounts. Of the tightest
--- window of an account, `unspent` is the limit less what is taken, and `free` is that less what is held; NULL: no window.
--- The installation's window has its own, because only some requests count in it.
+-- Locks the accounts and returns the state that a decision needs. The arrays are in the order of the accounts. For the
+-- tightest window of an account, `unspent` is the limit minus the taken amount, and `free` is `unspent` minus the held
+-- amount; NULL: no window. The installation's window is separate, because only some requests count in it.
 CREATE OR REPLACE FUNCTION load_accounts(
     p_now timestamptz, p_scopes text[], p_ids text[],
     OUT decided_at timestamptz, OUT now_ns bigint, OUT today date,
@@ -132,12 +132,12 @@ BEGIN
         INTO daily_limits, monthly_limits, installation_limits, request_limits, token_limits, concurrency_limits,
              has_limits, v_needs_usage, versions, ends_at
         FROM account_limits(p_scopes, p_ids) AS l;
-    ASSERT cardinality(has_limits) = cardinality(p_ids), 'an account is there twice';
+    ASSERT cardinality(has_limits) = cardinality(p_ids), 'an account has two rows';
     v_meters := lock_meters(p_scopes, p_ids, has_limits);
     request_tats := v_meters.request_tats;
     token_tats := v_meters.token_tats;
 
-    decided_at := coalesce(p_now, clock_timestamp());       -- after the locks: time does not go back for an account
+    decided_at := coalesce(p_now, clock_timestamp());       -- after the locks, so that an account's time never goes back
     now_ns := epoch_ns(decided_at);
     today := (decided_at AT TIME ZONE 'UTC')::date;
     IF true = ANY (v_needs_usage) THEN

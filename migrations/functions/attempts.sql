@@ -1,7 +1,7 @@
--- What becomes of an admitted attempt: a worker claims it, makes the next one, and the projector settles it. See
+-- After admission: a worker claims an attempt, admits the next one if it fails, and the projector settles it. See
 -- infra/admission.py.
 
--- Claim the unclaimed attempts of these requests. A request that is not returned has none: its job may have been
+-- Claims the unclaimed attempts of these requests. If a request is not returned, it has no such attempt: its job was
 -- dropped, or an earlier delivery claimed it.
 CREATE OR REPLACE FUNCTION claim(p_requests text[], p_deliveries integer[], p_worker text)
 RETURNS TABLE (claimed_request text, claimed_delivery integer, claimed_attempt integer, hold bigint, day date)
@@ -11,9 +11,9 @@ LANGUAGE sql AS $$
     RETURNING f.request_id, f.delivery, f.attempt, f.hold_nano_usd, f.budget_day
 $$;
 
--- Admit the attempt after one that failed or was lost, already claimed by this delivery, and hand it the lead. It holds
--- what the attempt before it held, in the same windows, and beside it until that one is counted.
---   admitted, taken (another delivery was first), budget_exhausted (the windows have no room for it)
+-- Admits the attempt after one that failed or was lost. This delivery has claimed it, and identical requests now follow
+-- it. It holds the same amount as the attempt before it, in the same windows; both hold until that one is counted.
+-- Returns admitted, taken (another delivery was first), or budget_exhausted (the windows have too little left).
 CREATE OR REPLACE FUNCTION admit_next(
     p_request text, p_attempt integer, p_project text, p_key text, p_operation text, p_model text, p_provider text,
     p_upstream_model text, p_metadata text, p_cache_key bytea, p_hold bigint, p_budget_day date, p_reply_to text,
@@ -43,7 +43,7 @@ BEGIN
     END IF;
     UPDATE inflight SET cache_key = NULL WHERE request_id = p_request AND cache_key IS NOT NULL;
     IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND cache_key = p_cache_key) THEN
-        p_cache_key := NULL;                                -- another request leads by now
+        p_cache_key := NULL;                                -- identical requests follow another one by now
     END IF;
     INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, metadata,
                           cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline,
@@ -56,9 +56,9 @@ EXCEPTION WHEN unique_violation THEN
     RETURN 'taken';
 END $$;
 
--- Release the holds of attempts whose outcome is counted in this transaction, and charge the token limits what was really
--- used (p_tokens; -1: nobody knows, what was charged stands). Locks meters before rows, as admission does. A key that was
--- answered with far more than its limit is in debt for a day at most.
+-- Releases the holds of attempts whose outcome is counted in this transaction, and corrects the token limits to the tokens
+-- that were used (p_tokens; -1: unknown, the charge of the admission stays). Locks meters before rows, as admission does.
+-- If a key used far more tokens than its limit, it is in debt for a day at most.
 CREATE OR REPLACE FUNCTION settle(p_requests text[], p_attempts integer[], p_keys text[], p_tokens bigint[])
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

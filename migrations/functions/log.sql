@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION array_to_bytes(p_parts bytea[]) RETURNS bytea LANGUAG
     SELECT string_agg(part, '' ORDER BY i) FROM unnest(p_parts) WITH ORDINALITY AS parts (part, i)
 $$;
 
--- Whether a stream has the version before this one, at an earlier position; every stream begins with 1.
+-- Returns whether a stream has the version before this one at an earlier position. Every stream begins with version 1.
 CREATE OR REPLACE FUNCTION has_version_before(p_stream text, p_version integer, p_position bigint)
 RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -12,10 +12,11 @@ BEGIN
         SELECT 1 FROM events WHERE stream = p_stream AND version = p_version - 1 AND position < p_position);
 END $$;
 
--- Append several commits as one batch. The events of a commit land together or not at all. A commit whose stream is not at
--- the version before its first event is refused alone. Returns the position of each commit's last event, NULL if refused.
+-- Appends several commits as one batch. The events of a commit are appended together or not at all. If a commit's stream is
+-- not at the version before its first event, only that commit is refused. Returns the position of each commit's last event;
+-- NULL if the commit was refused.
 CREATE OR REPLACE FUNCTION append_events(
-    p_commits integer[],        -- number of the commit that each event belongs to: 1, 1, 2, 3, 3 …
+    p_commits integer[],        -- the number of each event's commit: 1, 1, 2, 3, 3 …
     p_streams text[], p_versions integer[], p_types text[], p_projects text[], p_at timestamptz[], p_data text[],
     p_digests bytea[],
     p_blob_commits integer[], p_blob_ids text[], p_blob_projects text[], p_blob_bodies bytea[],
@@ -31,7 +32,7 @@ DECLARE
     v_result  bigint[] := array_fill(NULL::bigint, ARRAY[p_commits[cardinality(p_commits)]]);
 BEGIN
     SELECT position, digest INTO STRICT v_head, v_chain FROM log_head FOR NO KEY UPDATE;
-    BEGIN                                                   -- nearly always all of them land
+    BEGIN                                                   -- nearly always, no commit is refused
         v_next := sha256(v_chain || array_to_bytes(p_digests));
         INSERT INTO events (position, stream, version, type, project_id, at, data, digest, chain)
             SELECT v_head + e.i, e.stream, e.version, e.type, e.project_id, e.at, e.data::json, e.digest,
@@ -45,13 +46,13 @@ BEGIN
         FOR i IN 1 .. v_last LOOP
             IF p_versions[i] > 1 AND (i = 1 OR p_commits[i] <> p_commits[i - 1])
                     AND NOT has_version_before(p_streams[i], p_versions[i], v_head + i) THEN
-                RAISE unique_violation;                     -- ahead of its stream
+                RAISE unique_violation;                     -- the commit is ahead of its stream
             END IF;
             v_result[p_commits[i]] := v_head + i;
         END LOOP;
         v_head := v_head + v_last;
         v_chain := v_next;
-    EXCEPTION WHEN unique_violation THEN                    -- one commit at a time, each a batch of its own
+    EXCEPTION WHEN unique_violation THEN                    -- append the commits one by one, each as a batch
         FOR c IN 1 .. v_commits LOOP
             v_last := v_first;
             WHILE v_last < cardinality(p_commits) AND p_commits[v_last + 1] = c LOOP
@@ -78,7 +79,7 @@ BEGIN
                 v_chain := v_next;
                 v_result[c] := v_head;
             EXCEPTION WHEN unique_violation THEN
-                NULL;                                       -- lost: its element stays NULL
+                NULL;                                       -- refused: its element stays NULL
             END;
             v_first := v_last + 1;
         END LOOP;

@@ -1,6 +1,6 @@
--- Responses that need no call of a provider. See infra/admission.py.
+-- Requests that get a response without a call of a provider. See infra/admission.py.
 
--- The requests that the cache answers: its entry is no older than the request wants, and has not expired.
+-- Returns the requests for which the cache has a response that has not expired and is new enough for the request.
 CREATE OR REPLACE FUNCTION cached_responses(
     p_projects text[], p_cache_keys bytea[], p_min_created_at timestamptz[], p_at timestamptz[]
 ) RETURNS TABLE (request bigint, origin text) LANGUAGE sql STABLE AS $$
@@ -13,9 +13,9 @@ CREATE OR REPLACE FUNCTION cached_responses(
     WHERE c.created_at >= r.min_created_at AND c.expires_at > r.at
 $$;
 
--- Of the requests without an outcome, find those that need no call of their own: hit, if their process or the cache has
--- the response; coalesced, if an identical request is in flight. `origins`: the request whose response it is, '' if the
--- process has it.
+-- Sets the outcomes of requests that need no call of a provider: hit, if their API process or the cache has the response;
+-- coalesced, if an identical request is in flight. Other outcomes stay. `origins`: the request that got the response from
+-- its provider; '' if the process has it.
 CREATE OR REPLACE FUNCTION find_responses(
     p_projects text[], p_cache_keys bytea[], p_min_created_at timestamptz[], p_at timestamptz[], p_served_data text[],
     INOUT outcomes text[], OUT origins text[]
@@ -55,8 +55,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Append the events of the hits that their process has the response of, durably. Returns the position of the last one;
--- NULL: there is none.
+-- Appends the events of the hits whose response the API process has, durably. Returns the position of the last event; NULL
+-- if there is none.
 CREATE OR REPLACE FUNCTION append_cache_hits(
     p_requests text[], p_projects text[], p_at timestamptz[], p_data text[], p_digests bytea[], p_outcomes text[]
 ) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -78,6 +78,6 @@ BEGIN
     IF v_positions IS NOT NULL THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    ASSERT array_position(v_positions, NULL) IS NULL, 'a request was served before it was served';
+    ASSERT array_position(v_positions, NULL) IS NULL, 'a new request already has events';
     RETURN v_positions[cardinality(v_positions)];
 END $$;

@@ -1,4 +1,4 @@
--- The event log: the only system of record. See domain/events.py for what is in it, infra/event_log.py for its use.
+-- The event log: the only system of record. domain/events.py has the events, infra/event_log.py uses these tables.
 
 CREATE TABLE events (
     position   bigint PRIMARY KEY,              -- gapless, in commit order
@@ -7,15 +7,15 @@ CREATE TABLE events (
     type       text COLLATE "C" NOT NULL,
     project_id text COLLATE "C" NOT NULL,
     at         timestamptz NOT NULL,
-    data       json NOT NULL,                   -- json, not jsonb: kept byte for byte
-    digest     bytea NOT NULL,                  -- SHA-256 of the envelope and the data, made by the appender
-    chain      bytea,                           -- on the last event of each batch: the head's digest after it
+    data       json NOT NULL,                   -- json, not jsonb: stored byte for byte
+    digest     bytea NOT NULL,                  -- SHA-256 of the envelope and the data, from the appender
+    chain      bytea,                           -- on the last event of each batch: the head's digest after the batch
     UNIQUE (stream, version)
 );
 CREATE INDEX events_of_project ON events (project_id, position);
 CREATE INDEX events_by_time ON events USING brin (at);
 
--- One row. Its lock puts appends in order, so nobody can see position n before n - 1.
+-- One row. Its lock serialises appends, so position n is never visible before position n - 1.
 CREATE TABLE log_head (
     one      boolean PRIMARY KEY DEFAULT true CHECK (one),
     position bigint NOT NULL,
@@ -30,7 +30,7 @@ END $$;
 CREATE TRIGGER events_are_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting();
 
--- Answers and large prompts, compressed and encrypted by the writer; events name them by id.
+-- Responses and large prompts, compressed and encrypted by the writer. Events name them by id.
 CREATE TABLE blobs (
     blob_id    text COLLATE "C" PRIMARY KEY,
     project_id text COLLATE "C" NOT NULL,

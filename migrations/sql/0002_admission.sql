@@ -1,5 +1,6 @@
--- The life of an attempt: admitted by an API process, claimed by a worker before the provider is called, gone when its
--- outcome has been counted. The sum of hold_nano_usd is what requests in flight may yet cost. See infra/admission.py.
+-- Attempts in flight. An API process inserts a row at admission, a worker claims it before it calls the provider, and the
+-- projector deletes it when it has counted the outcome. The sum of hold_nano_usd is the most that requests in flight may
+-- still cost. See infra/admission.py.
 
 CREATE TABLE inflight (
     request_id     text COLLATE "C" NOT NULL,
@@ -11,14 +12,14 @@ CREATE TABLE inflight (
     provider       text NOT NULL,
     upstream_model text NOT NULL,
     metadata       json,
-    cache_key      bytea,                       -- set while this attempt leads those that ask the same
+    cache_key      bytea,                       -- set while identical requests follow this attempt
     hold_nano_usd  bigint NOT NULL CHECK (hold_nano_usd >= 0),
-    token_bound    bigint NOT NULL,             -- what the token limit was charged at admission; settled with the true number
-    budget_day     date NOT NULL,               -- the UTC day, and by it the month, whose windows are charged
-    reply_to       text NOT NULL,               -- where the caller's API process listens
+    token_bound    bigint NOT NULL,             -- charged to the token limit at admission, corrected at settlement
+    budget_day     date NOT NULL,               -- the UTC day whose daily and monthly windows are charged
+    reply_to       text NOT NULL,               -- the subject on which the caller's API process listens
     admitted_at    timestamptz NOT NULL,
     deadline       timestamptz NOT NULL,
-    delivery       integer,                     -- of the job; NULL until a worker has claimed the attempt
+    delivery       integer,                     -- the job's delivery; NULL until a worker has claimed the attempt
     claimed_by     text,
     PRIMARY KEY (request_id, attempt)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
@@ -27,8 +28,8 @@ CREATE INDEX inflight_by_key ON inflight (key_id);
 CREATE INDEX inflight_by_project ON inflight (project_id);
 CREATE INDEX inflight_by_deadline ON inflight (deadline);
 
--- Where the rate limits of an account stand: theoretical arrival times (GCRA) in nanoseconds since 1970. The row is also
--- what everybody locks who decides about the account's money or rates, always in the order of (scope, scope_id).
+-- The state of an account's rate limits: theoretical arrival times (GCRA) in nanoseconds since 1970. Every transaction that
+-- decides about the account's money or rates locks this row; several rows in the order of (scope, scope_id).
 CREATE TABLE meters (
     scope        text COLLATE "C" NOT NULL,     -- key, project
     scope_id     text COLLATE "C" NOT NULL,

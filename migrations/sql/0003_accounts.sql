@@ -1,5 +1,5 @@
--- Projects and API keys, folded in the append of their own events: a key works, and stops working, the moment its call
--- returns. What follows from no event (secrets) stands in tables of its own.
+-- Projects and API keys, folded in the append of their own events: a key works, or stops working, once its call has
+-- returned. Secrets are not in events, so they have their own tables.
 
 CREATE TABLE projects (
     project_id text COLLATE "C" PRIMARY KEY,
@@ -18,7 +18,7 @@ CREATE TABLE api_keys (
     settings    json NOT NULL,                  -- domain.events.KeySettings
     created_at  timestamptz NOT NULL,
     revoked_at  timestamptz,
-    daily_budget_nano_usd   bigint,             -- these again from the settings, for admission
+    daily_budget_nano_usd   bigint,             -- copies from the settings, for admission
     monthly_budget_nano_usd bigint,
     rate_limit              bigint,
     token_limit             bigint,
@@ -26,7 +26,7 @@ CREATE TABLE api_keys (
 );
 CREATE INDEX api_keys_of_project ON api_keys (project_id);
 
--- The providers' keys that projects bring, sealed under the installation's key.
+-- Provider keys of projects, sealed under the installation's key.
 CREATE TABLE provider_keys (
     project_id text COLLATE "C" NOT NULL,
     provider   text NOT NULL,
@@ -35,7 +35,7 @@ CREATE TABLE provider_keys (
     PRIMARY KEY (project_id, provider)
 );
 
--- The key that a project's blobs are encrypted under, itself sealed. Erasing it erases their content.
+-- The sealed key that encrypts a project's blobs. Erasing it erases their content.
 CREATE TABLE project_secrets (
     project_id text COLLATE "C" PRIMARY KEY,
     sealed     bytea NOT NULL

@@ -1,14 +1,14 @@
--- What is read, folded from the log by the projector.
+-- The read models, which the projector folds from the log.
 
 CREATE TABLE projection_checkpoints (
     projection text COLLATE "C" PRIMARY KEY,
-    position   bigint NOT NULL                  -- every event up to here is in the tables
+    position   bigint NOT NULL                  -- every event up to this one is in the tables
 ) WITH (fillfactor = 10);
 
 CREATE TABLE cache_entries (
     project_id text COLLATE "C" NOT NULL,
     cache_key  bytea NOT NULL,
-    request_id text COLLATE "C" NOT NULL,       -- whose answer it is
+    request_id text COLLATE "C" NOT NULL,       -- the request that got the response from a provider
     blob_id    text COLLATE "C" NOT NULL,
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE cache_entries (
 );
 CREATE INDEX cache_entries_by_expiry ON cache_entries (expires_at);
 
--- Per window: what requests have cost, and what is assumed of attempts that nobody knows the end of.
+-- By window: the cost of requests, and the assumed cost of attempts whose outcome is unknown.
 CREATE TABLE budget_balances (
     scope            text NOT NULL,             -- key, project
     scope_id         text COLLATE "C" NOT NULL,
@@ -25,11 +25,11 @@ CREATE TABLE budget_balances (
     project_id       text COLLATE "C" NOT NULL,
     spent_nano_usd   bigint NOT NULL,
     assumed_nano_usd bigint NOT NULL,
-    overage_nano_usd bigint NOT NULL,           -- by how much answers cost more than they held
+    overage_nano_usd bigint NOT NULL,           -- by how much responses cost more than their holds
     PRIMARY KEY (scope, scope_id, period, starts_on)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 
--- Per UTC day of the event. Answers from the cache count with their tokens; they cost nothing.
+-- By UTC day of the event. Responses from the cache count with their tokens, and cost nothing.
 CREATE TABLE usage_daily (
     project_id           text COLLATE "C" NOT NULL,
     day                  date NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE usage_daily (
     PRIMARY KEY (project_id, day, key_id, operation, provider, model)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 
--- How many answers took how long; the buckets are those of domain/latency.py.
+-- Histograms of latency: the number of responses in each bucket of domain/latency.py.
 CREATE TABLE usage_latency (
     project_id text COLLATE "C" NOT NULL,
     day        date NOT NULL,
@@ -75,7 +75,7 @@ CREATE TABLE requests (
     prompt_tokens        bigint NOT NULL,
     completion_tokens    bigint NOT NULL,
     cached_prompt_tokens bigint NOT NULL,
-    cost_nano_usd        bigint,                         -- NULL: not known, or nothing was charged
+    cost_nano_usd        bigint,                         -- NULL: unknown, or nothing was charged
     assumed_nano_usd     bigint NOT NULL,
     saved_nano_usd       bigint NOT NULL,
     price                json,

@@ -1,2 +1,2 @@
--- Answers whose cost nobody knows, so that no sum shows them as if they had cost nothing.
+-- The number of responses whose cost is unknown, so that no sum shows them as free.
 ALTER TABLE usage_daily ADD COLUMN unpriced_requests bigint NOT NULL DEFAULT 0;

@@ -1,4 +1,4 @@
-"""The life of an attempt."""
+"""Attempts in flight, and the meters of rate limits."""
 
 from migrations.revision import run_sql
 

@@ -1,4 +1,4 @@
-"""Projects and keys."""
+"""Projects, API keys and provider keys."""
 
 from migrations.revision import run_sql
 

@@ -1,4 +1,4 @@
-"""The read models."""
+"""The operator's prices, and budget alerts."""
 
 from migrations.revision import run_sql
 

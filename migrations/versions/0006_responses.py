@@ -1,4 +1,4 @@
-"""Whose the answers are that requests go on from."""
+"""An index that finds the owner of a response."""
 
 from migrations.revision import run_sql
 

@@ -1,4 +1,4 @@
-"""How many answers nobody could price."""
+"""A count of responses without a price."""
 
 from migrations.revision import run_sql
 

@@ -1,4 +1,4 @@
-"""Quarantine of projects, versions of keys, and what one project may do beside the others."""
+"""Isolation of projects: quarantine, versions of keys, and the installation's budget."""
 
 from migrations.revision import run_sql
 
