@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.gateway import Gateway
-from tests.conformance.sdk_clients import Pointed, Project
+from tests.support.gateway import Gateway
+from tests.support.sdk_clients import Pointed, Project
 
 
 @pytest.fixture(scope="session")

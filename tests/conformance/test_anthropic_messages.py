@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from anthropic import beta_async_tool, beta_tool
 
-from tests.conformance.samples import ANTHROPIC_TOOLS, COUNTED, PIXEL, Lookup, Order
-from tests.conformance.sdk_clients import CLAUDE, ECHO, GPT, MODELS, done, entered, every, user
+from tests.support.samples import ANTHROPIC_TOOLS, COUNTED, PIXEL, Lookup, Order
+from tests.support.sdk_clients import CLAUDE, ECHO, GPT, MODELS, done, entered, every, user
 
 BOTH = (CLAUDE, GPT)
 SAID = {

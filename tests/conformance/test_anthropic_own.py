@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from anthropic import BadRequestError
 
-from tests.conformance.samples import ANTHROPIC_TOOLS
-from tests.conformance.sdk_clients import CLAUDE, GPT, UPSTREAM_CLAUDE, Pointed, Project, done, entered, every, user
 from tests.provider.running import RunningProvider
+from tests.support.samples import ANTHROPIC_TOOLS
+from tests.support.sdk_clients import CLAUDE, GPT, UPSTREAM_CLAUDE, Pointed, Project, done, entered, every, user
 
 THINKING: Any = {"type": "enabled", "budget_tokens": 1024}
 

@@ -10,8 +10,8 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
-from tests.acceptance.gateway import Gateway
-from tests.conformance.sdk_clients import ECHO, NOBODYS, Pointed, user
+from tests.support.gateway import Gateway
+from tests.support.sdk_clients import ECHO, NOBODYS, Pointed, user
 
 CONTENT_FIELDS: Any = {"model": ECHO, "max_tokens": 16, "messages": user("hello")}
 

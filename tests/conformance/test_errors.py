@@ -8,7 +8,7 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
-from tests.conformance.sdk_clients import CLAUDE, ECHO, GPT, NOBODYS, Pointed, Project, done, user
+from tests.support.sdk_clients import CLAUDE, ECHO, GPT, NOBODYS, Pointed, Project, done, user
 
 TOO_LARGE = "x" * 34_000_000
 

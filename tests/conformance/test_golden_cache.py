@@ -6,11 +6,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.conformance.prompts import CHAT_TOOLS, MESSAGE_TOOLS, RESPONSE_TOOLS
-from tests.conformance.stream_assembly import NATIVE, from_json, from_stream
-from tests.conformance.surfaces import CHAT, CLAUDE, GPT, MESSAGES, RESPONSES, Both, chat, message, response, written
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway
+from tests.support.prompts import CHAT_TOOLS, MESSAGE_TOOLS, RESPONSE_TOOLS
+from tests.support.stream_assembly import NATIVE, from_json, from_stream
+from tests.support.surfaces import CHAT, CLAUDE, GPT, MESSAGES, RESPONSES, Both, chat, message, response, written
 
 TOKENS = "[[tokens=90/40]] [[cached=16]] [[reasoning=7]]"
 CACHE = {"x-gateway-cache": "on"}

@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict
 
-from tests.acceptance.gateway import Client, Gateway, new_project
-from tests.conformance.prompts import CHATS, EVERY, STREAMS_WITHOUT_COST
-from tests.conformance.surfaces import (
+from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway, new_project
+from tests.support.prompts import CHATS, EVERY, STREAMS_WITHOUT_COST
+from tests.support.surfaces import (
     CHAT,
     CLAUDE,
     MESSAGES,
@@ -22,8 +23,7 @@ from tests.conformance.surfaces import (
     message,
     written,
 )
-from tests.conformance.surfaces import response as responses_call
-from tests.provider.running import RunningProvider
+from tests.support.surfaces import response as responses_call
 
 JSON = "application/json"
 ASK = {CHAT: chat, RESPONSES: responses_call, MESSAGES: message}

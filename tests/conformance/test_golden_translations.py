@@ -5,11 +5,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.conformance.golden import frozen, names_of_files
-from tests.conformance.prompts import CHAT_TOOLS, MESSAGE_TOOLS, SCHEMA
-from tests.conformance.surfaces import CHAT, CLAUDE, GPT, MESSAGES, Both, chat, message, written
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway
+from tests.support.golden import frozen, names_of_files
+from tests.support.prompts import CHAT_TOOLS, MESSAGE_TOOLS, SCHEMA
+from tests.support.surfaces import CHAT, CLAUDE, GPT, MESSAGES, Both, chat, message, written
 
 NATIVE = "/api/v1/completions/chat"
 

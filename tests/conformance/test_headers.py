@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.sdk_clients import (
+from tests.support.sdk_clients import (
     CLAUDE,
     ECHO,
     EMBEDDER,

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.gateway import Gateway
-from tests.conformance.node_packages import NodeMissingError, NodePackages
-from tests.conformance.sdk_clients import Project
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually
+from tests.support.gateway import Gateway
+from tests.support.node_packages import NodeMissingError, NodePackages
+from tests.support.sdk_clients import Project
+from tests.support.waiting import eventually
 
 SURFACES = ["openai", "anthropic"]
 VENDORS_MODELS = ["gpt-4o-mini", "claude-3-haiku"]

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from openai import pydantic_function_tool
 
-from tests.conformance.samples import COUNTED, OPENAI_TOOLS, PIXEL, Lookup, Order
-from tests.conformance.sdk_clients import CLAUDE, ECHO, GPT, MODELS, done, entered, every, user
 from tests.provider.running import RunningProvider
+from tests.support.samples import COUNTED, OPENAI_TOOLS, PIXEL, Lookup, Order
+from tests.support.sdk_clients import CLAUDE, ECHO, GPT, MODELS, done, entered, every, user
 
 BOTH = (GPT, CLAUDE)
 SAID = {

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from openai import NotFoundError, PermissionDeniedError
 
-from tests.acceptance.gateway import Gateway
-from tests.conformance.samples import RESPONSES_TOOLS, Lookup, Order
-from tests.conformance.sdk_clients import CLAUDE, ECHO, EMBEDDER, GPT, Project, done, entered, every, user
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Gateway
+from tests.support.samples import RESPONSES_TOOLS, Lookup, Order
+from tests.support.sdk_clients import CLAUDE, ECHO, EMBEDDER, GPT, Project, done, entered, every, user
 
 EMBEDDERS = (EMBEDDER, ECHO)
 

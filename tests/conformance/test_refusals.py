@@ -6,9 +6,9 @@ import pytest
 from anthropic import BadRequestError as AnthropicBadRequest
 from openai import BadRequestError as OpenAIBadRequest
 
-from tests.conformance.samples import ANTHROPIC_TOOLS, OPENAI_TOOLS, PIXEL
-from tests.conformance.sdk_clients import CLAUDE, ECHO, GPT, Pointed, user
 from tests.provider.running import RunningProvider
+from tests.support.samples import ANTHROPIC_TOOLS, OPENAI_TOOLS, PIXEL
+from tests.support.sdk_clients import CLAUDE, ECHO, GPT, Pointed, user
 
 PICTURE: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
 TEXT_DOCUMENT: Any = {"type": "text", "media_type": "text/plain", "data": "x"}

@@ -7,8 +7,8 @@ import anthropic
 import openai
 import pytest
 
-from tests.acceptance.gateway import Gateway
-from tests.conformance.sdk_clients import CLAUDE, GPT, Pointed, Project, user
+from tests.support.gateway import Gateway
+from tests.support.sdk_clients import CLAUDE, GPT, Pointed, Project, user
 
 CONTENT_FIELDS: Any = {"messages": user("hello"), "max_tokens": 16}
 MOST: Any = {"messages": user(f"[[tokens=118900/1]] {'x' * 118_900}"), "max_tokens": 16}

@@ -6,7 +6,7 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
-from tests.conformance.sdk_clients import CLAUDE, GPT, Project, done, entered, user
+from tests.support.sdk_clients import CLAUDE, GPT, Project, done, entered, user
 
 BOTH = (GPT, CLAUDE)
 MIDDLE = FAILS, CUT = ("[[streamerror=3]] [[pace=80]]", "[[cut=3]] [[pace=80]]")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from openai import pydantic_function_tool
 
-from tests.conformance.samples import COUNTED, OPENAI_TOOLS, PIXEL, SCHEMA, Lookup, Order
-from tests.conformance.sdk_clients import CLAUDE, UPSTREAM_CLAUDE, Pointed, done, every, user
 from tests.provider.running import RunningProvider
+from tests.support.samples import COUNTED, OPENAI_TOOLS, PIXEL, SCHEMA, Lookup, Order
+from tests.support.sdk_clients import CLAUDE, UPSTREAM_CLAUDE, Pointed, done, every, user
 
 HELLO = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.samples import ANTHROPIC_TOOLS, COUNTED, PIXEL, SCHEMA, Order
-from tests.conformance.sdk_clients import GPT, Pointed, done, every, user
 from tests.provider.running import RunningProvider
+from tests.support.samples import ANTHROPIC_TOOLS, COUNTED, PIXEL, SCHEMA, Order
+from tests.support.sdk_clients import GPT, Pointed, done, every, user
 
 HELLO = user("hello")
 TOOL = {"name": "Lookup", "description": "Looks it up.", "parameters": SCHEMA}

@@ -28,8 +28,8 @@ from domain.errors import (
 )
 from domain.routing import ANTHROPIC, ECHO, OPENAI
 from infra.outbound import AddressRefused
-from tests.jobs import make_identity
 from tests.provider.running import RunningProvider
+from tests.support.jobs import make_identity
 from workers.calls import read_response
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS

@@ -14,7 +14,7 @@ import pytest
 
 from tests.provider.direct import Direct
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 GPT = "gpt-4o-mini"
 CLAUDE = "claude-3-haiku-20240307"

@@ -18,7 +18,7 @@ from infra.admission import Admission, Attempt, BudgetExhausted, Claims
 from infra.database import HeldConnection, OutcomeUnknown
 from infra.event_log import Commit, Selection
 from infra.log_verification import verify
-from tests.integration.ledger import RealLedger, ask, attempt, completed, cost, lost
+from tests.support.ledger import RealLedger, ask, attempt, completed, cost, lost
 
 KEY = b"k" * 32
 

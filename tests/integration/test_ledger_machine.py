@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 
 from domain.budget import window_start
 from infra.admission import Attempt
-from tests.integration import ledger
-from tests.integration.ledger import Clock, RealLedger
 from tests.model.ledger import Account, Ledger, Limits, RequestContext
+from tests.support import ledger
+from tests.support.ledger import Clock, RealLedger
 
 AMOUNTS = st.integers(0, 400)
 LIMITS = st.builds(

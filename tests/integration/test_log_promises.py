@@ -13,8 +13,8 @@ from domain.events import ApiKeyRevoked, Event, ProjectCreated, ProjectSettingsC
 from infra.database import Connection, HeldConnection, OutcomeUnknown
 from infra.event_log import Blob, Commit, Conflict, EventLog, Selection
 from infra.log_verification import verify
-from tests.integration.ledger import RealLedger
-from tests.integration.locks import who_waits_for
+from tests.support.ledger import RealLedger
+from tests.support.locks import who_waits_for
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ import pytest
 from domain.money import ZERO
 from infra.admission import Admission, AdmissionDecision, Attempt, Claims
 from infra.database import Connection, HeldConnection
-from tests.integration.ledger import RealLedger, ask, attempt
-from tests.integration.locks import who_waits_for
+from tests.support.ledger import RealLedger, ask, attempt
+from tests.support.locks import who_waits_for
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TODAY = NOW.date()

@@ -19,8 +19,8 @@ from hypothesis.stateful import (
 from domain.money import ZERO
 from infra.admission import Admission, AdmissionDecision, Attempt, Claims
 from infra.database import HeldConnection
-from tests.integration import ledger
-from tests.integration.ledger import Clock, RealLedger
+from tests.support import ledger
+from tests.support.ledger import Clock, RealLedger
 
 TTL = timedelta(seconds=60)
 QUESTIONS = st.tuples(st.integers(0, 1), st.sampled_from([None, b"q" * 32, b"a" * 32]))

@@ -7,7 +7,7 @@ from domain.job_result import Failure
 from domain.request_decider import decide_completed
 from infra.admission import Attempt
 from projections.sweeper import GRACE_S, sweep
-from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
+from tests.support.ledger import RealLedger, ask, attempt, completed, cost
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATE = NOW + timedelta(seconds=GRACE_S + 1)

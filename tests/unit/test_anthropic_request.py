@@ -21,7 +21,7 @@ from domain.dialects.anthropic.types import CustomTool, MessagesBody
 from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
-from tests.unit.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words
+from tests.support.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words
 
 USAGE = TokenUsage(
     input=10, cache_read=20, cache_write=3, cache_write_1h=4, input_audio=2, output=30, output_audio=5, reasoning=7

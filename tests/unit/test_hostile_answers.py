@@ -25,8 +25,8 @@ from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
 from domain.sanitize import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
 from domain.tokens import MAX_TOKENS, TokenUsage
 from infra.admission import Claim
-from tests.jobs import make_identity
-from tests.unit.sdk_streams import events_of
+from tests.support.jobs import make_identity
+from tests.support.sdk_streams import events_of
 from workers import outcome
 
 MAX_BLOCKED_S = 0.5

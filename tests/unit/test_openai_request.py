@@ -27,7 +27,7 @@ from domain.dialects.openai.response import render_chat_response
 from domain.dialects.openai.types import ChatCompletionsBody
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
-from tests.unit.canonical import is_valid, openai_client, requests
+from tests.support.canonical import is_valid, openai_client, requests
 
 USAGE = TokenUsage(
     input=10, cache_read=20, cache_write=3, cache_write_1h=4, input_audio=2, output=30, output_audio=5, reasoning=7

@@ -12,7 +12,7 @@ from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.sse import sse
 from domain.tokens import TokenUsage
-from tests.unit.sdk_streams import events_of, openai_final, present, read_all
+from tests.support.sdk_streams import events_of, openai_final, present, read_all
 
 DONE = b"data: [DONE]\n\n"
 USAGE = {

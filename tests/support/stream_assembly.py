@@ -8,8 +8,8 @@ from typing import Any
 from msgspec import Struct
 
 from domain.dialects.sse import SseParser
-from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES
-from tests.unit.sdk_streams import anthropic_final, openai_final, present, responses_final
+from tests.support.sdk_streams import anthropic_final, openai_final, present, responses_final
+from tests.support.surfaces import CHAT, MESSAGES, RESPONSES
 
 NATIVE = "/api/v1/completions/chat"
 

@@ -7,8 +7,8 @@ from typing import Any
 import aiohttp
 from msgspec import Struct
 
-from tests.acceptance.gateway import Client, Gateway
 from tests.provider.running import RecordedRequest, RunningProvider
+from tests.support.gateway import Client, Gateway
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"

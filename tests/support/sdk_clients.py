@@ -14,7 +14,7 @@ from anthropic import Anthropic, AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
 from domain.api_key import SECRET_BYTES, format_api_key
-from tests.acceptance.gateway import Gateway
+from tests.support.gateway import Gateway
 
 GPT = "gpt-4o-mini"
 CLAUDE = "claude-3.5-sonnet"
