@@ -11,8 +11,9 @@ from infra.jobs import Job
 from workers.attempt_recorder import AttemptResult
 
 UNDER_WAY_TOKENS = 16
-"""Tokens that a provider may have charged for and that had not arrived when its stream was cut. Text that has arrived leaves room
-for more: it has several bytes a token."""
+"""Tokens that a provider may have charged for and that had not arrived when its stream was cut. Text that has arrived
+leaves room for more: it has several bytes a token.
+"""
 
 
 def accept_end(reader: StreamReader) -> None:
