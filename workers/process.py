@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -13,7 +14,7 @@ from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.cancellations import CancellationListener
-from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, open_pool
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
@@ -44,52 +45,40 @@ log = structlog.get_logger(__name__)
 _now = partial(datetime.now, UTC)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Backends:
+    """The connections to PostgreSQL and NATS, and what speaks over them."""
+
+    broker: Broker
+    pool: Pool
+    event_log: EventLog
+    claims: Claims
+    queue: JobQueue
+    replies: ReplySender
+    cancellations: CancellationListener
+    attempts: AttemptsInHand
+    keys: ProviderKeys
+    vault: Vault
+
+    async def close(self) -> None:
+        """Close them, those that others need last."""
+        await self.claims.close()
+        await self.event_log.close()
+        self.replies.close()
+        await self.broker.close()
+        await self.pool.close()
+
+
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Handle jobs until `stop`, then finish those that have begun."""
-    assert settings.database_url is not None, "checked by the command"
-    assert settings.encryption_key is not None, "checked by the command"
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
-    vault = Vault(settings.encryption_key)
-    broker = Broker()
-    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
-    queue = JobQueue(broker, replicas=settings.nats_replicas)
-    await queue.ensure()
-    pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
-    notifications = Notifications(broker)
-    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
-    claims = Claims(HeldConnection(settings.database_url, name=name), pool, worker=name)
-    blobs = Blobs(pool, event_log, vault)
-    keys = ProviderKeys(pool, vault, settings.provider_keys)
-    await notifications.on_change(KEYS_CHANGED, keys.forget)
+    backends = await _connect(settings, name)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
-    calls = ProviderCalls(
-        providers=make_providers(sessions),
-        dialects=DIALECTS,
-        keys=keys,
-        base_urls=settings.provider_base_urls,
-        blobs=blobs,
-    )
-    replies, cancellations = ReplySender(broker), CancellationListener(broker)
-    await cancellations.listen()
-    await replies.listen()
-    attempts = AttemptsInHand(broker)
-    await attempts.listen()
-    recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
-    handler = JobHandler(
-        event_log=event_log,
-        claims=claims,
-        calls=calls,
-        recorder=recorder,
-        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies),
-        cancellations=cancellations,
-        attempts=attempts,
-        replies=replies,
-        now=_now,
-    )
+    handler = _job_handler(settings, backends, sessions)
     webhooks = AlertWebhooks(
-        pool=pool,
-        event_log=event_log,
-        vault=vault,
+        pool=backends.pool,
+        event_log=backends.event_log,
+        vault=backends.vault,
         allow_loopback=settings.allow_loopback_urls,
         now=_now,
     )
@@ -98,6 +87,79 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         unacked, settings.nats_urls, name=f"{name} heartbeats", credentials=settings.nats_credentials
     )
     heartbeats.start()
+    await _serve(settings.worker_slots, backends, handler, webhooks, unacked, stop)
+    await heartbeats.stop()
+    await webhooks.close()
+    await sessions.close()
+    await backends.close()
+    log.info("worker_stopped")
+
+
+async def _connect(settings: Settings, name: str) -> _Backends:
+    assert settings.database_url is not None, "checked by the command"
+    assert settings.encryption_key is not None, "checked by the command"
+    vault = Vault(settings.encryption_key)
+    broker = Broker()
+    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
+    queue = JobQueue(broker, replicas=settings.nats_replicas)
+    await queue.ensure()
+    pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
+    notifications = Notifications(broker)
+    event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
+    keys = ProviderKeys(pool, vault, settings.provider_keys)
+    await notifications.on_change(KEYS_CHANGED, keys.forget)
+    replies, cancellations, attempts = ReplySender(broker), CancellationListener(broker), AttemptsInHand(broker)
+    await cancellations.listen()
+    await replies.listen()
+    await attempts.listen()
+    return _Backends(
+        broker=broker,
+        pool=pool,
+        event_log=event_log,
+        claims=Claims(HeldConnection(settings.database_url, name=name), pool, worker=name),
+        queue=queue,
+        replies=replies,
+        cancellations=cancellations,
+        attempts=attempts,
+        keys=keys,
+        vault=vault,
+    )
+
+
+def _job_handler(settings: Settings, backends: _Backends, sessions: Sessions) -> JobHandler:
+    event_log, replies = backends.event_log, backends.replies
+    blobs = Blobs(backends.pool, event_log, backends.vault)
+    calls = ProviderCalls(
+        providers=make_providers(sessions),
+        dialects=DIALECTS,
+        keys=backends.keys,
+        base_urls=settings.provider_base_urls,
+        blobs=blobs,
+    )
+    recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
+    return JobHandler(
+        event_log=event_log,
+        claims=backends.claims,
+        calls=calls,
+        recorder=recorder,
+        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies),
+        cancellations=backends.cancellations,
+        attempts=backends.attempts,
+        replies=replies,
+        now=_now,
+    )
+
+
+async def _serve(
+    slots: int,
+    backends: _Backends,
+    handler: JobHandler,
+    webhooks: AlertWebhooks,
+    unacked: UnackedDeliveries,
+    stop: asyncio.Event,
+) -> None:
+    """Pull every lane, and take direct jobs, until `stop`; then wait for the jobs that have begun."""
+    broker = backends.broker
 
     def pool_of(slots: int) -> JobPool:
         return JobPool(broker, unacked, slots=slots, drain_timeout_s=DRAIN_TIMEOUT_S)
@@ -108,12 +170,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             jobs,
             consumer=consumer_name(lane),
             handle=handle,
-            restore=queue.restore,
+            restore=backends.queue.restore,
             max_waiting=max_waiting,
             max_waiting_bytes=MAX_WAITING_BYTES,
         )
 
-    slots = settings.worker_slots
     interactive, background, alerts = pool_of(slots), pool_of(slots), pool_of(ALERT_SLOTS)
     loops = (
         loop_of("sync", interactive, handler.handle, slots),
@@ -130,12 +191,3 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as tasks:
         for part in (*loops, direct, interactive, background, alerts):
             tasks.create_task(part.run(stop))
-    await heartbeats.stop()
-    await webhooks.close()
-    await sessions.close()
-    await claims.close()
-    await event_log.close()
-    replies.close()
-    await broker.close()
-    await pool.close()
-    log.info("worker_stopped")
