@@ -106,28 +106,40 @@ async def _run(
 ) -> None:
     assert settings.database_url is not None, "started, or set by the environment"
     assert settings.encryption_key is not None, "set, or generated"
-    assert settings.master_key is not None, "set, or generated"
     stop = asyncio.Event()
     stop_on_signals(stop)
     say("up", "migrating the database")
     await asyncio.to_thread(migrate, settings.database_url)
     first_key = await create_first_project(settings)
     address = f"http://{_displayed_host(settings.host)}:{settings.port}"
-    key = base64.b64encode(settings.encryption_key).decode()
     write_running(
         settings.data_dir,
         Running(
             pid=os.getpid(),
             database_url=settings.database_url,
             nats_urls=settings.nats_urls,
-            encryption_key=key,
+            encryption_key=base64.b64encode(settings.encryption_key).decode(),
             address=address,
         ),
     )
+
+    async def when_started() -> None:
+        await _wait_until_ready(address, settings)
+        _print_greeting(settings, address, first_key, generated_master_key)
+
+    await supervise(_children(settings, listener), servers, stop, drain_s=DRAIN_S, when_started=when_started)
+    say("up", "stopped")
+
+
+def _children(settings: Settings, listener: socket.socket) -> list[list[Child]]:
+    """Make the API processes, the workers and the projector, in the order in which they stop."""
+    assert settings.database_url is not None, "started, or set by the environment"
+    assert settings.encryption_key is not None, "set, or generated"
+    assert settings.master_key is not None, "set, or generated"
     shared_environment = dict(os.environ) | {
         "GATEWAY_DATABASE_URL": settings.database_url,
         "GATEWAY_NATS_URL": ",".join(settings.nats_urls),
-        "GATEWAY_ENCRYPTION_KEY": key,
+        "GATEWAY_ENCRYPTION_KEY": base64.b64encode(settings.encryption_key).decode(),
         "GATEWAY_HOST": settings.host,
         "GATEWAY_PORT": str(settings.port),
         "GATEWAY_DATA_DIR": str(settings.data_dir),
@@ -144,14 +156,7 @@ async def _run(
         for number in range(1, settings.api_processes + 1)
     ]
     workers = [_child(f"worker-{number}", ("worker",), environment) for number in range(1, settings.workers + 1)]
-    projector = _child("projector", ("projector",), environment)
-
-    async def when_started() -> None:
-        await _wait_until_ready(address, settings)
-        _print_greeting(settings, address, first_key, generated_master_key)
-
-    await supervise([apis, workers, [projector]], servers, stop, drain_s=DRAIN_S, when_started=when_started)
-    say("up", "stopped")
+    return [apis, workers, [_child("projector", ("projector",), environment)]]
 
 
 def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds: tuple[int, ...] = ()) -> Child:
