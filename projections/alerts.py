@@ -15,9 +15,9 @@ from infra.jobs import JobQueue, PublishUnknown
 
 THRESHOLDS_PERCENT = (50, 80, 100)
 MAX_RAISED = 500
-TELL_AGAIN_AFTER = timedelta(hours=1)
+REDELIVER_AFTER = timedelta(hours=1)
 """Longer than all deliveries of a message take: an alert that is still undelivered was lost with the queue."""
-TELL_UNTIL = timedelta(hours=24)
+REDELIVER_UNTIL = timedelta(hours=24)
 
 log = structlog.get_logger(__name__)
 
@@ -48,11 +48,11 @@ class Alerts:
                         alert.taken_nano_usd,
                         stored.at,
                     )
-                case AlertTold() as told:
+                case AlertTold() as event:
                     await connection.execute(
                         f"UPDATE budget_alerts{suffix} SET told = $2 WHERE alert = $1",  # noqa: S608 - a constant
-                        told.alert,
-                        told.outcome,
+                        event.alert,
+                        event.outcome,
                     )
                 case _:
                     continue
@@ -76,19 +76,19 @@ async def raise_alerts(pool: Pool, event_log: EventLog, queue: JobQueue, now: da
     return raised
 
 
-async def tell_again(pool: Pool, queue: JobQueue, now: datetime) -> None:
-    """Publish again the alerts that are undelivered after `TELL_AGAIN_AFTER`: their messages were lost."""
+async def redeliver(pool: Pool, queue: JobQueue, now: datetime) -> None:
+    """Publish again the alerts that are undelivered after `REDELIVER_AFTER`: their messages were lost."""
     rows = await pool.fetch(
         "SELECT alert FROM budget_alerts WHERE told IS NULL AND raised_at > $1 AND raised_at < $2 LIMIT $3",
-        now - TELL_UNTIL,
-        now - TELL_AGAIN_AFTER,
+        now - REDELIVER_UNTIL,
+        now - REDELIVER_AFTER,
         MAX_RAISED,
     )
     for row in rows:
         await _publish(queue, row["alert"], f"{row['alert']}/{now:%Y%m%d%H}")
 
 
-async def alert_to_tell(pool: Pool, alert: str) -> dict[str, Any] | None:
+async def undelivered_alert(pool: Pool, alert: str) -> dict[str, Any] | None:
     """Return an alert with its project's webhook URL; None if it has been delivered, or the project has no URL."""
     row = await pool.fetchrow(
         "SELECT a.*, p.alert_url FROM budget_alerts a JOIN projects p USING (project_id) "
@@ -101,7 +101,7 @@ async def alert_to_tell(pool: Pool, alert: str) -> dict[str, Any] | None:
 async def _publish(queue: JobQueue, alert: str, message_id: str) -> None:
     try:
         await queue.publish_alert(alert, message_id)
-    except (Overloaded, PublishUnknown) as error:  # `tell_again` will publish it
+    except (Overloaded, PublishUnknown) as error:  # `redeliver` publishes it again
         log.warning("alert_unpublished", alert=alert, message=error.message)
 
 

@@ -17,7 +17,7 @@ from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
-from projections.alerts import raise_alerts, tell_again
+from projections.alerts import raise_alerts, redeliver
 from projections.cache import remove_expired
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
@@ -25,7 +25,7 @@ from projections.sweeper import sweep
 
 SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
-TELL_AGAIN_INTERVAL_S = 300.0
+REDELIVER_INTERVAL_S = 300.0
 EXPIRY_INTERVAL_S = 30.0
 REPLICAS_INTERVAL_S = 30.0
 
@@ -53,8 +53,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async def alert_once() -> None:
         await raise_alerts(pool, event_log, queue, datetime.now(UTC))
 
-    async def tell_again_once() -> None:
-        await tell_again(pool, queue, datetime.now(UTC))
+    async def redeliver_once() -> None:
+        await redeliver(pool, queue, datetime.now(UTC))
 
     async def expire_once() -> None:
         await remove_expired(pool)
@@ -70,7 +70,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
         tasks.create_task(_every(SWEEP_INTERVAL_S, sweep_once, stop), name="sweep")
         tasks.create_task(_every(ALERT_INTERVAL_S, alert_once, stop), name="alert")
-        tasks.create_task(_every(TELL_AGAIN_INTERVAL_S, tell_again_once, stop), name="tell again")
+        tasks.create_task(_every(REDELIVER_INTERVAL_S, redeliver_once, stop), name="redeliver alerts")
         tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
         tasks.create_task(_every(EXPIRY_INTERVAL_S, expire_once, stop), name="expire")
     await event_log.close()

@@ -29,10 +29,12 @@ TIMED_OUT = "no worker finished the request in time"
 log = structlog.get_logger(__name__)
 
 
-async def sweep(pool: Pool, event_log: EventLog, now: datetime, tell: Callable[[str, Failure], Awaitable[None]]) -> int:
+async def sweep(
+    pool: Pool, event_log: EventLog, now: datetime, notify: Callable[[str, Failure], Awaitable[None]]
+) -> int:
     """End overdue attempts, at most `MAX_SWEPT` of each kind. Return their number.
 
-    `tell` sends the failure to the API process, in case the caller still waits.
+    `notify` sends the failure to the API process, in case the caller still waits.
     """
     overdue = now - timedelta(seconds=GRACE_S)
     dropped = await pool.fetch(
@@ -50,7 +52,7 @@ async def sweep(pool: Pool, event_log: EventLog, now: datetime, tell: Callable[[
     )
     for row in [*dropped, *claimed]:
         try:
-            await _end(event_log, row, now, tell)
+            await _end(event_log, row, now, notify)
         except Unavailable:
             raise
         except Exception:
@@ -59,7 +61,7 @@ async def sweep(pool: Pool, event_log: EventLog, now: datetime, tell: Callable[[
 
 
 async def _end(
-    event_log: EventLog, row: asyncpg.Record, now: datetime, tell: Callable[[str, Failure], Awaitable[None]]
+    event_log: EventLog, row: asyncpg.Record, now: datetime, notify: Callable[[str, Failure], Awaitable[None]]
 ) -> None:
     """End an overdue attempt and its request."""
     failed = RequestFailed(
@@ -75,7 +77,7 @@ async def _end(
     )
     if recorded.added:
         log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=lost is not None)
-        await tell(row["reply_to"], Failure(code=failed.code, message=failed.message, provider=failed.provider))
+        await notify(row["reply_to"], Failure(code=failed.code, message=failed.message, provider=failed.provider))
 
 
 def _subject(row: asyncpg.Record) -> dict[str, Any]:

@@ -180,7 +180,7 @@ async def _serve(
         loop_of("sync", interactive, handler.handle, slots),
         loop_of("bulk", interactive, handler.handle, slots),
         loop_of("async", background, handler.handle, slots),
-        loop_of(ALERTS_LANE, alerts, webhooks.tell, ALERT_SLOTS),
+        loop_of(ALERTS_LANE, alerts, webhooks.deliver, ALERT_SLOTS),
     )
     direct = DirectJobs(
         broker,

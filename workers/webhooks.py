@@ -1,4 +1,4 @@
-"""Tells a project's address of an alert, signed as Standard Webhooks has it; again, later, where it does not answer.
+"""Sends alerts to the webhook URL of their project, signed as Standard Webhooks prescribes, with retries.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -19,7 +19,7 @@ from infra.database import Pool, database_errors
 from infra.event_log import Commit, Conflict, EventLog
 from infra.outbound import check_url, open_session
 from infra.vault import Vault
-from projections.alerts import Alerts, alert_to_tell
+from projections.alerts import Alerts, undelivered_alert
 from projections.freshness import wait_until_folded
 from workers.delivery import Delivery
 
@@ -44,17 +44,17 @@ class AlertWebhooks:
         self._now = now
         self._session: aiohttp.ClientSession | None = None
 
-    async def tell(self, delivery: Delivery) -> None:
-        """Make one delivery.
+    async def deliver(self, delivery: Delivery) -> None:
+        """Send one alert. If the URL does not accept it, it is delivered again later, until the last delivery.
 
         Raises:
-            Unavailable: the database is away, or the projector; the message comes again.
+            Unavailable: the database or the projector is away; the message is delivered again.
 
         """
         stream = delivery.data.decode()
         await wait_until_folded(self._pool, Alerts.name)
         async with database_errors():
-            alert = await alert_to_tell(self._pool, stream)
+            alert = await undelivered_alert(self._pool, stream)
         if alert is None:
             await delivery.ack()
             return
@@ -79,36 +79,36 @@ class AlertWebhooks:
             await self._session.close()
 
     async def _post(self, alert: Mapping[str, Any]) -> int | None:
-        """The address's status; None where it did not answer."""
+        """Send an alert. Return the status of the response; None if there was no response."""
         url, body, at = alert["alert_url"], _body(alert), self._now()
         headers = signed_headers(alert["alert"], at, body, self._vault.webhook_secret(alert["project_id"]))
         try:
             check_url(url, field="alertUrl", allow_loopback=self._allow_loopback)
             if self._session is None:
                 self._session = open_session(allow_loopback=self._allow_loopback, timeout_s=TIMEOUT_S)
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
-                return answer.status
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                return response.status
         except (InvalidRequest, aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("alert_unreachable", alert=alert["alert"], error=type(error).__name__)
             return None
 
-    async def _record(self, alert: Mapping[str, Any], told: AlertTold) -> None:
+    async def _record(self, alert: Mapping[str, Any], event: AlertTold) -> None:
         try:
             await self._log.append(
                 Commit(
-                    stream=told.alert,
+                    stream=event.alert,
                     expected_version=1,
                     project_id=alert["project_id"],
                     at=self._now(),
-                    events=(told,),
+                    events=(event,),
                 )
             )
         except Conflict:
-            log.info("alert_told_before", alert=told.alert)
+            log.info("alert_told_before", alert=event.alert)
 
 
 def signed_headers(message_id: str, at: datetime, body: bytes, secret: bytes) -> dict[str, str]:
-    """The headers of a message: its id, when it was signed (whole seconds, rounded down), and the signature."""
+    """Make the headers of a message: its id, when it was signed (whole seconds, rounded down), and the signature."""
     at = at.astimezone(UTC)  # the library reads the clock's digits as UTC, whatever the zone
     return {
         "content-type": "application/json",
