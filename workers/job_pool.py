@@ -27,7 +27,7 @@ Handle = Callable[[Delivery], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 
-class _InHand(Struct, eq=False):
+class _PooledJob(Struct, eq=False):
     """A delivery that waits or runs."""
 
     delivery: Delivery
@@ -58,8 +58,8 @@ class JobPool:
         self._unacked = unacked
         self._slots = slots
         self._drain_timeout_s = drain_timeout_s
-        self._queue = FairQueue[_InHand](slots)
-        self._in_flight: dict[str, _InHand] = {}
+        self._queue = FairQueue[_PooledJob](slots)
+        self._in_flight: dict[str, _PooledJob] = {}
         """By message id."""
         self._stopping = False
 
@@ -72,15 +72,15 @@ class JobPool:
         if self._stopping:
             left_queue()
             return False
-        known = self._in_flight.get(delivery.message_id)
-        if known is not None:
+        current = self._in_flight.get(delivery.message_id)
+        if current is not None:
             log.warning("job_delivered_again", request_id=delivery.message_id, delivery=delivery.number)
-            self._unacked.discard(known.delivery.ack_subject)
-            known.delivery.renew(delivery)
-            self._unacked.add(known.delivery.ack_subject)
+            self._unacked.discard(current.delivery.ack_subject)
+            current.delivery.renew(delivery)
+            self._unacked.add(current.delivery.ack_subject)
             left_queue()
             return True
-        job = _InHand(delivery, handle, left_queue)
+        job = _PooledJob(delivery, handle, left_queue)
         self._in_flight[delivery.message_id] = job
         self._unacked.add(delivery.ack_subject)
         self._queue.add(delivery.project_id, delivery.key_id, job)
@@ -119,7 +119,7 @@ class JobPool:
             job.task = asyncio.get_running_loop().create_task(self._work(job))
             job.task.add_done_callback(partial(self._done, job))
 
-    async def _work(self, job: _InHand) -> None:
+    async def _work(self, job: _PooledJob) -> None:
         delivery = job.delivery
         try:
             await job.handle(delivery)
@@ -134,12 +134,12 @@ class JobPool:
                 else:
                     await delivery.nak(min(MAX_CRASH_DELAY_S, self._crash_delay_s * 2.0 ** (delivery.number - 1)))
 
-    def _done(self, job: _InHand, _task: asyncio.Task[None]) -> None:
+    def _done(self, job: _PooledJob, _task: asyncio.Task[None]) -> None:
         self._forget(job)
         self._queue.finish(job.delivery.project_id, job.delivery.key_id)
         self._start_next()
 
-    def _forget(self, job: _InHand) -> None:
+    def _forget(self, job: _PooledJob) -> None:
         del self._in_flight[job.delivery.message_id]
         self._unacked.discard(job.delivery.ack_subject)
 
@@ -153,7 +153,7 @@ class JobPool:
                     with suppress(*BrokerErrors):  # the next one may get through
                         await job.delivery.in_progress()
 
-    async def _give_back(self, jobs: list[_InHand]) -> None:
+    async def _give_back(self, jobs: list[_PooledJob]) -> None:
         """Let other workers have the jobs that were not started."""
         for job in jobs:
             self._forget(job)
