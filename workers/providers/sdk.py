@@ -60,7 +60,7 @@ class Target(msgspec.Struct, frozen=True):
         return f"Target(base_url={self.base_url!r})"
 
 
-_HARMLESS_HEADERS = frozenset({"accept", "content-type", "user-agent", "authorization", "anthropic-version"})
+_HEADERS_FOR_CALLERS_URLS = frozenset({"accept", "content-type", "user-agent", "authorization", "anthropic-version"})
 """The headers for an address that callers gave: the SDKs take others from the operator's environment."""
 
 
@@ -69,7 +69,7 @@ def target(base_url: object, headers: Mapping[str, Any], *, is_callers: bool) ->
     sent = {
         name: value
         for name, value in headers.items()
-        if isinstance(value, str) and (not is_callers or name.lower() in _HARMLESS_HEADERS)
+        if isinstance(value, str) and (not is_callers or name.lower() in _HEADERS_FOR_CALLERS_URLS)
     }
     return Target(str(base_url).rstrip("/"), sent)
 
