@@ -29,8 +29,8 @@ MAX_LOOKS = 10
 class Resumed(Struct, frozen=True):
     """What a delivery is to do, and the request's stream."""
 
-    verdict: Literal["attempt", "ended", "leave", "later"]
-    """`attempt`: make the claimed attempt. `ended`: send the request's end again. `leave`: another has the job.
+    verdict: Literal["attempt", "ended", "skip", "later"]
+    """`attempt`: make the claimed attempt. `ended`: send the request's end again. `skip`: another delivery has the job, or it was dropped.
     `later`: an earlier delivery still makes its attempt, though its heartbeats were lost.
     """
     history: History
@@ -65,17 +65,17 @@ async def resume(
         if live:
             earlier = live[-1].delivery or 0
             if delivery <= earlier:
-                return Resumed("leave", history)
+                return Resumed("skip", history)
             if await are_made(request_id, earlier):
                 return Resumed("later", history)
             await _record_lost(log, job, live[-1], history, now)
             continue
         if not history:
-            return Resumed("leave", history)  # dropped, or swept: nothing to claim
+            return Resumed("skip", history)  # dropped, or swept: nothing to claim
         if delivery < max((row.delivery or 0 for row in rows), default=0):
-            return Resumed("leave", history)
+            return Resumed("skip", history)
         return await _claim_next(log, claims, job, delivery, history, now)
-    return Resumed("leave", history)
+    return Resumed("skip", history)
 
 
 def attempt_of(job: Job) -> Attempt:
@@ -117,7 +117,7 @@ async def _claim_next(
     except BudgetExhausted:
         message = f"the budget does not cover another attempt, which may cost ${to_usd(hold):f}"
         return Resumed("ended", await _fail(log, job, BudgetExceeded.code, message, history, now))
-    return Resumed("leave", history) if claim is None else Resumed("attempt", history, claim)
+    return Resumed("skip", history) if claim is None else Resumed("attempt", history, claim)
 
 
 async def _fail(log: EventLog, job: Job, code: str, message: str, history: History, now: datetime) -> History:
