@@ -35,8 +35,8 @@ MAX_LOOKED_UP = 5_000
 """In one tick; the others come with the next."""
 MAX_REFUSALS = 16
 """In one tick. Of a project that no worker has room for no more is offered: the queue is not stuck then, but long."""
-MAX_ASKED_FOR = 100
-"""Jobs in one tick of which it is found out whether their worker still has them."""
+MAX_CHECKED = 100
+"""Dispatched jobs in one tick that are checked: does their worker still have them?"""
 _ENDINGS = [kind.__name__ for kind in (RequestCompleted, RequestFailed, CostIncurred)]
 
 log = structlog.get_logger(__name__)
@@ -140,9 +140,9 @@ class ReplyRecovery:
         for request_id in self._direct.dispatched.keys() - self._silences.keys():
             self._direct.forget(request_id)
             self._missed_at_s.pop(request_id, None)
-        ctx = [request_id for request_id in waiting if request_id in self._direct.dispatched][:MAX_ASKED_FOR]
-        held = await asyncio.gather(*(self._direct.is_in_hand(request_id) for request_id in ctx))
-        for request_id, is_held in zip(ctx, held, strict=True):
+        dispatched = [request_id for request_id in waiting if request_id in self._direct.dispatched][:MAX_CHECKED]
+        held = await asyncio.gather(*(self._direct.is_in_hand(request_id) for request_id in dispatched))
+        for request_id, is_held in zip(dispatched, held, strict=True):
             now_s = time.monotonic()
             if is_held:
                 self._missed_at_s.pop(request_id, None)
