@@ -1,7 +1,7 @@
 """Pulls the deliveries of one lane for the pool that runs them (`workers/job_pool.py`), up to a bound.
 
 One subscription with a callback receives for pull requests that overlap. A pull request, a heartbeat, the connection
-or the whole queue may be lost: the loop then asks again, because the number of outstanding jobs is a guess that a
+or the whole queue may be lost: the loop then pulls again, because the number of outstanding jobs is a guess that a
 watchdog corrects. It pulls more than there are free slots, so that the pool can choose among more than the head of the
 stream; each lane has its own bound, so that no lane keeps another's jobs out. Why not the library's `fetch`:
 `docs/decisions/0019-our-own-pull-loop.md`.
@@ -27,7 +27,7 @@ IDLE_HEARTBEAT_S = 1.0
 MISSED_HEARTBEATS = 2.5
 TICK_S = ACK_WAIT_S / 3
 VOID_WAIT_S = 0.25
-"""Before asking again when the broker has refused, so that a refusal that lasts is no storm of requests."""
+"""Before the next pull after a refusal, so that a refusal that lasts causes no storm of requests."""
 RELEASE_TIMEOUT_S = 5.0
 """How long the broker may take to hand over, at the end, what is already on its way."""
 PENDING_BYTES_LIMIT = 2 * 1024**3
@@ -90,7 +90,7 @@ class PullLoop:
         self._waiting_bytes = 0
         self._outstanding = 0
         self._last_message_at = 0.0
-        self._ask = asyncio.Event()
+        self._pull_wanted = asyncio.Event()
         self._voided = False
         self._missing = False
         self._subscription: Subscription | None = None
@@ -113,22 +113,22 @@ class PullLoop:
         self._broker.on_reconnect(self._pull_again)
         self._pull_again()
         async with asyncio.TaskGroup() as tasks:
-            asking = tasks.create_task(self._keep_asking(inbox), name="asking for jobs")
+            pulling = tasks.create_task(self._send_pulls(inbox), name="pulling jobs")
             watching = tasks.create_task(self._watch(), name="watching the broker")
             await stop.wait()
-            asking.cancel()
+            pulling.cancel()
             await self._release(self._subscription)
             watching.cancel()
 
-    async def _keep_asking(self, inbox: str) -> None:
+    async def _send_pulls(self, inbox: str) -> None:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{self._consumer}"
         while True:
-            await self._ask.wait()
-            self._ask.clear()
+            await self._pull_wanted.wait()
+            self._pull_wanted.clear()
             if self._voided:
                 await self._recover()
             if not self._broker.is_connected:
-                continue  # the reconnection asks: what is buffered now would be asked twice
+                continue  # the reconnection pulls: a request that is buffered now would be sent twice
             wanted = self._room() - self._outstanding
             if wanted <= 0:
                 continue
@@ -149,7 +149,7 @@ class PullLoop:
         self._missing = False
         try:
             await self._restore()
-        except BrokerErrors as error:  # still away: asking again leads here again
+        except BrokerErrors as error:  # still away: the next pull leads here again
             log.warning("queue_not_restored", consumer=self._consumer, error=type(error).__name__, message=str(error))
 
     async def _receive(self, message: Msg) -> None:
@@ -186,18 +186,18 @@ class PullLoop:
         return max(0, min(self._max_waiting - self._waiting, left_bytes // INLINE_BODY_LIMIT_BYTES))
 
     def _pull_if_low(self) -> None:
-        """Ask for more if half of what may wait neither waits nor is outstanding."""
+        """Pull more if half of what may wait neither waits nor is outstanding."""
         room = self._room()
         if room and self._outstanding <= room // 2:
-            self._ask.set()
+            self._pull_wanted.set()
 
     def _pull_again(self) -> None:
         self._outstanding = 0
         self._last_message_at = time.monotonic()
-        self._ask.set()
+        self._pull_wanted.set()
 
     async def _watch(self) -> None:
-        """Ask again when idle heartbeats stay away."""
+        """Pull again if idle heartbeats stay away."""
         while True:
             await asyncio.sleep(TICK_S)
             if self._broker.is_closed:
