@@ -1,7 +1,7 @@
 """From a request's headers to who is calling. Knows nothing of what the caller may do.
 
-Answers of the database are remembered for less than a second, good and bad ones, so a revoked key stops everywhere
-within that time even where the news of it is lost. The database being away is never the key's fault.
+Look-ups are cached for less than a second, whether the key is valid or not. So a revoked key stops working everywhere
+within that time, even if the notification is lost. If the database is away, the error does not blame the key.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _BAD_KEY = "the API key is missing, unknown, expired or revoked: send it as 'Aut
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Who is calling: a key, in good standing at the moment of the request."""
+    """Who is calling: an API key that was valid at the moment of the request."""
 
     key_id: str
     key_version: int
@@ -38,14 +38,14 @@ class Caller(Struct, frozen=True, kw_only=True):
     project_id: str
     project_name: str
     is_limited: bool
-    """Whether admission has anything to look at: a rate, a budget of the key's or the project's."""
+    """The key or its project has a limit that admission checks: a rate, a budget."""
     cancel_on_disconnect: bool
     """The project's setting for requests that are not streamed."""
     settings: KeySettings
     providers: tuple[NamedProvider, ...]
-    """Those by configuration that it may ask: the project's own, then the installation's."""
+    """The providers by configuration that it may use: the project's own, then the installation's."""
     own_credentials: frozenset[str]
-    """The providers that its project brings a key of its own for: it is called under that one."""
+    """The providers for which its project has its own key, which is then used."""
 
 
 class _Remembered(Struct, frozen=True):
@@ -64,11 +64,11 @@ class Authenticator:
         self._looking_up: dict[bytes, asyncio.Task[_Remembered]] = {}
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller:
-        """Say whose key the headers carry.
+        """Return the caller whose key the headers have.
 
         Raises:
             Unauthorized: no key, or none that works.
-            Unavailable: the database is away, so nobody can tell.
+            Unavailable: the database is away, so that the key cannot be looked up.
 
         """
         text = presented_key(headers)

@@ -125,10 +125,10 @@ class ProviderSettings:
             NotFound: there is none of this name.
 
         """
-        found = next((one for one in await providers_of(self._pool, owner) if one.provider.name == name), None)
-        if found is None:
+        record = next((one for one in await providers_of(self._pool, owner) if one.provider.name == name), None)
+        if record is None:
             raise NotFound(f"there is no provider {name!r} here")
-        return found
+        return record
 
     async def _version(self, owner: str, name: str) -> int:
         return len(await self._log.read_stream(provider_stream(owner, name)))

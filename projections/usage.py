@@ -94,8 +94,8 @@ def _sums_of(stored: StoredEvent) -> dict[str, int] | None:
         case CostReconciled() as event:
             return {"cost_nano_usd": event.cost_nano_usd, "assumed_nano_usd": -event.replaces_assumed_nano_usd}
         case CostIncurred() as cost:
-            known = {"unpriced_requests": 1} if cost.cost_nano_usd is None else {"cost_nano_usd": cost.cost_nano_usd}
-            return {"assumed_nano_usd": -cost.replaces_assumed_nano_usd, **known}
+            charge = {"unpriced_requests": 1} if cost.cost_nano_usd is None else {"cost_nano_usd": cost.cost_nano_usd}
+            return {"assumed_nano_usd": -cost.replaces_assumed_nano_usd, **charge}
         case AttemptLost() as lost:
             return {"assumed_nano_usd": lost.assumed_nano_usd}
         case RequestFailed():

@@ -28,15 +28,15 @@ _decode = msgspec.json.Decoder(ChatResponse).decode
 
 
 class NativeStream:
-    """Streams one native answer."""
+    """Streams one native response."""
 
     def __init__(self, inference_request: InferenceRequest) -> None:
         self._inference_request = inference_request
 
     def replay(self, response: InferenceResponse) -> Iterator[bytes]:
         """See `SurfaceStream`."""
-        writer, known = NativeWriter(), _decode(response.body)
-        for chunk in replay_chat(known):
+        writer = NativeWriter()
+        for chunk in replay_chat(_decode(response.body)):
             yield writer.write(chunk)
         latency = datetime.now(UTC) - self._inference_request.received_at
         cost = response.cost_nano_usd

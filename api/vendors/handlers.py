@@ -38,8 +38,8 @@ def _handlers(render: ErrorRenderer, render_status: StatusRenderer) -> Exception
         request_id = request_id_of(request.scope)
         if error.status_code == TOO_LARGE:
             return _response(render(BodyTooLarge(http_message(request, error)), request_id))
-        said = render_status(error.status_code, http_message(request, error), request_id)
-        return _response(replace(said, headers=said.headers | (error.headers or {})))
+        rendered = render_status(error.status_code, http_message(request, error), request_id)
+        return _response(replace(rendered, headers=rendered.headers | (error.headers or {})))
 
     def unexpected(request: HttpRequest, error: Exception) -> Response[bytes]:
         request_id = request_id_of(request.scope)
