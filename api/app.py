@@ -33,7 +33,7 @@ _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 
 def create_app(services: Services) -> ASGIApp:
     """Make the application."""
-    schemas = MsgspecSchemas(*completions.DESCRIBED_TYPES)
+    schemas = MsgspecSchemas(*completions.OPENAPI_TYPES)
     app = Litestar(
         [_without_options(_native()), *_vendors(), *health.HANDLERS, _swagger_ui()],
         dependencies={

@@ -30,8 +30,8 @@ class Resumed(Struct, frozen=True):
     """What a delivery is to do, and the request's stream."""
 
     verdict: Literal["attempt", "ended", "skip", "later"]
-    """`attempt`: make the claimed attempt. `ended`: send the request's end again. `skip`: another delivery has the job, or it was dropped.
-    `later`: an earlier delivery still makes its attempt, though its heartbeats were lost.
+    """`attempt`: make the claimed attempt. `ended`: send the request's end again. `skip`: another delivery has
+    the job, or the request is gone. `later`: an earlier delivery still makes its attempt, though its heartbeats were lost.
     """
     history: History
     claim: Claim | None = None

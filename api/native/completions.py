@@ -102,8 +102,8 @@ async def embeddings(request: HttpRequest) -> Response[bytes]:
 
 
 HANDLERS = (chat, embeddings)
-DESCRIBED_TYPES = (ChatBody, ChatOut, EmbeddingsBody, EmbeddingsOut, *STREAM.types)
-"""Types that the handlers' signatures do not have."""
+OPENAPI_TYPES = (ChatBody, ChatOut, EmbeddingsBody, EmbeddingsOut, *STREAM.types)
+"""For the OpenAPI description: the handlers' signatures do not have these types."""
 
 
 async def _complete(
