@@ -6,8 +6,8 @@ import click
 
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
-from projections.quarantine import is_caused_by_data, quarantined_projects
-from projections.rebuild import QuarantineChangedError, RebuildRunningError, rebuild
+from projections.quarantine import QuarantineChangedError, is_caused_by_data, quarantined_projects
+from projections.rebuild import RebuildRunningError, rebuild
 from projections.registry import EVERY, FOLDED, INLINE
 from projections.runner import Runner
 

@@ -41,6 +41,10 @@ def encode_positions(positions: Mapping[str, int]) -> str:
     return msgspec.json.encode(positions).decode()
 
 
+class QuarantineChangedError(Exception):
+    """A project was quarantined or released after the events that are to be folded were read."""
+
+
 class QuarantinedProject(Struct, frozen=True, kw_only=True):
     """A project whose events are left out from `position` on."""
 

@@ -5,7 +5,7 @@ import asyncpg
 from infra.database import Connection, Pool
 from infra.event_log import EventLog
 from projections.projection import Projection
-from projections.quarantine import quarantined_positions
+from projections.quarantine import QuarantineChangedError, quarantined_positions
 from projections.registry import INLINE
 
 SHADOW = "__rebuild"
@@ -16,10 +16,6 @@ REBUILD_LOCK = 0x6761746577617952
 
 class RebuildRunningError(Exception):
     """Another rebuild is under way."""
-
-
-class QuarantineChangedError(Exception):
-    """A project was quarantined or released during the rebuild. Run the rebuild again."""
 
 
 async def rebuild(pool: Pool, log: EventLog, projection: Projection) -> int:

@@ -17,6 +17,7 @@ from infra.event_log import EventLog, LogBatch, Selection, UnreadableEvent
 from projections.projection import Projection
 from projections.quarantine import (
     MAX_ERROR_CHARS,
+    QuarantineChangedError,
     by_project,
     encode_positions,
     folded_positions,
@@ -42,10 +43,6 @@ log = structlog.get_logger(__name__)
 
 class LostLeadershipError(Exception):
     """A checkpoint was moved by another process, which is now the leader."""
-
-
-class QuarantineChangedError(Exception):
-    """A project was quarantined or released after the batch was read."""
 
 
 Fold = Callable[[Connection, Mapping[str, int], Sequence[StoredEvent]], Awaitable[None]]
