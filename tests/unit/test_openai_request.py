@@ -20,7 +20,7 @@ from domain.canonical.embeddings import Embedding, EmbeddingsResponse
 from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.openai.codec import OpenAiChat
-from domain.dialects.openai.embeddings import EmbeddingsBody, parse_embeddings_request, render_embeddings_response
+from domain.dialects.openai.embeddings import OpenAIEmbeddingsBody, parse_embeddings_request, render_embeddings_response
 from domain.dialects.openai.request import DROPPABLE, in_snake_case, parse_chat_request
 from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.dialects.openai.response import render_chat_response
@@ -289,7 +289,7 @@ def test_every_field_of_the_sdk_is_decided_on() -> None:
     assert "stream" in get_type_hints(CompletionCreateParamsNonStreaming)
     assert sdk == set(ChatCompletionsBody.__struct_fields__)
     assert set(DROPPABLE) < sdk
-    assert get_type_hints(EmbeddingCreateParams).keys() == set(EmbeddingsBody.__struct_fields__)
+    assert get_type_hints(EmbeddingCreateParams).keys() == set(OpenAIEmbeddingsBody.__struct_fields__)
 
 
 def test_an_answer_is_parsed_by_the_sdk_with_equal_content() -> None:

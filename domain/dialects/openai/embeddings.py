@@ -27,7 +27,7 @@ MAX_OTHER_ARRAYS = 16
 """Arrays in a response beside the vectors: `data`, and others that the vendor may add."""
 
 
-class EmbeddingsBody(RequestStruct, frozen=True, kw_only=True):
+class OpenAIEmbeddingsBody(RequestStruct, frozen=True, kw_only=True):
     """The body of `POST /embeddings`; OpenAI takes tokens for texts."""
 
     model: Name
@@ -69,7 +69,7 @@ class _CanonicalEmbeddings(Struct, frozen=True, kw_only=True, rename="camel"):
     usage: AnswerUsage
 
 
-_decode_request = msgspec.json.Decoder(EmbeddingsBody)
+_decode_request = msgspec.json.Decoder(OpenAIEmbeddingsBody)
 _decode_list = msgspec.json.Decoder(EmbeddingsList).decode
 _decode_metered = msgspec.json.Decoder(MeteredEmbeddings).decode
 _decode_numbers = msgspec.json.Decoder(list[float]).decode
