@@ -14,6 +14,7 @@ from api.inference_response import InferenceResponse, StreamedResponse
 from domain.errors import GatewayError
 from domain.money import to_usd
 
+JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 
 log = structlog.get_logger(__name__)

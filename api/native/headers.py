@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar.openapi.spec import OpenAPIHeader, OpenAPIMediaType, Parameter, Reference, Schema
 
+from api.delivery import JSON
 from api.request_options import (
     MAX_CACHE_TTL_S,
     MAX_METADATA_BYTES,
@@ -12,7 +13,6 @@ from api.request_options import (
     MIN_CACHE_TTL_S,
 )
 
-JSON = "application/json"
 _METADATA_NAME = {"minLength": 1, "maxLength": MAX_METADATA_NAME_CHARS, "pattern": "^[^\\x00]*$"}
 
 

@@ -22,12 +22,12 @@ from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 from msgspec import Meta, Struct
 
+from api.delivery import EVENT_STREAM, JSON
 from api.native import headers
 from api.native.envelope import FailureEnvelope, Success
-from api.native.headers import JSON, RawSchema
+from api.native.headers import RawSchema
 
 NATIVE_PATH = "/api/v1"
-EVENT_STREAM = "text/event-stream"
 API_KEY, MASTER_KEY = "apiKey", "masterKey"
 """The security schemes."""
 NEEDS_MASTER_KEY = [{MASTER_KEY: list[str]()}]

@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 from msgspec.structs import replace
 
+from api.delivery import JSON
 from api.requests import HttpRequest, http_message, request_id_of
 from api.vendors.errors import (
     UNEXPECTED,
@@ -21,7 +22,6 @@ from api.vendors.errors import (
 from domain.dialects.openai.request import in_snake_case
 from domain.errors import BodyTooLarge, GatewayError, InvalidRequest
 
-JSON = "application/json"
 TOO_LARGE = 413
 
 log = structlog.get_logger(__name__)

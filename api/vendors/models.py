@@ -10,6 +10,7 @@ from litestar.params import FromPath
 from msgspec import Meta, Struct
 
 from api.authentication import Caller
+from api.delivery import JSON
 from api.guards import requires_key
 from api.native.models import usable_models
 from api.requests import HttpRequest, query_of, request_id_of
@@ -22,7 +23,6 @@ DEFAULT_PAGE = 20
 MAX_PAGE = 1_000
 CREATED_AT = datetime(2020, 1, 1, tzinfo=UTC)
 """Both forms have a time of creation, which no source of prices has."""
-JSON = "application/json"
 
 _encode = msgspec.json.Encoder().encode
 

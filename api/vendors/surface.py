@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from litestar import Response
 
-from api.delivery import EventStream, answer_headers, stream_headers
+from api.delivery import JSON, EventStream, answer_headers, stream_headers
 from api.inference_response import InferenceResponse
 from api.request_context import InferenceRequest
 from api.request_options import cache_policy, metadata_of
@@ -25,7 +25,6 @@ from domain.routing import Route
 from infra.jobs import StreamFormat
 from infra.offload import offload
 
-JSON = "application/json"
 MAX_QUERY_CHARS = 1_000
 _QUERY = re.compile(r"[\w.~!$&'()*+,;=:@/?%-]*", re.ASCII)
 
