@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from domain.errors import Overloaded, Unavailable
 from domain.events import CostIncurred, RequestCompleted, RequestFailed, StoredEvent, request_stream
-from domain.job_result import Failure, failure_in_log, receipt_of
+from domain.job_result import JobFailure, failure_in_log, receipt_of
 from domain.request_decider import cost_of, ending
 from infra.admission import Admission
 from infra.broker import BrokerErrors
@@ -182,12 +182,12 @@ class ReplyRecovery:
         return silent
 
 
-def _ends(stored: Sequence[StoredEvent]) -> dict[str, Completed | Failure]:
+def _ends(stored: Sequence[StoredEvent]) -> dict[str, Completed | JobFailure]:
     """How requests ended, by their id; those that have not ended are left out."""
     streams: defaultdict[str, list[StoredEvent]] = defaultdict(list)
     for one in stored:
         streams[one.stream].append(one)
-    ends: dict[str, Completed | Failure] = {}
+    ends: dict[str, Completed | JobFailure] = {}
     for events in streams.values():
         history = [one.event for one in events]
         end = ending(history)

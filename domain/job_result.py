@@ -35,7 +35,7 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The response is in the cache."""
 
 
-class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class JobFailure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The error of a request that failed. `code` is that of the error table, `status` the provider's HTTP status."""
 
     code: str
@@ -73,9 +73,9 @@ def receipt_of(completed: RequestCompleted, cost: CostIncurred, answered_at: dat
     )
 
 
-def failure_of(error: GatewayError, provider: str) -> Failure:
+def failure_of(error: GatewayError, provider: str) -> JobFailure:
     """Build the failure that the API gets for an error."""
-    return Failure(
+    return JobFailure(
         code=error.code,
         message=sanitize_message(error.message),
         provider=provider,
@@ -86,12 +86,12 @@ def failure_of(error: GatewayError, provider: str) -> Failure:
     )
 
 
-def failure_in_log(failed: RequestFailed) -> Failure:
+def failure_in_log(failed: RequestFailed) -> JobFailure:
     """Build the failure from the event of a failed request. The log does not have the provider's own body."""
-    return Failure(code=failed.code, message=failed.message, provider=failed.provider, status=failed.status)
+    return JobFailure(code=failed.code, message=failed.message, provider=failed.provider, status=failed.status)
 
 
-def error_of(failure: Failure) -> GatewayError:
+def error_of(failure: JobFailure) -> GatewayError:
     """Build the error to raise for a failure."""
     if failure.code == BudgetExceeded.code:  # the hold of a later attempt did not fit
         return BudgetExceeded(failure.message, retry_after_s=failure.retry_after_s)

@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 
 from domain.errors import Overloaded
-from domain.job_result import Failure
+from domain.job_result import JobFailure
 from infra.byte_budget import BytesInHand, CountedParts
 from infra.replies import Committed, Completed, Failed
 from infra.reply_frames import Frame, failure_in, receipt_in
@@ -86,11 +86,11 @@ class IncomingStream:
             self._end(error)
             self._changed.set()
 
-    def end_by_log(self, end: Completed | Failure) -> None:
+    def end_by_log(self, end: Completed | JobFailure) -> None:
         """Take the end that the log has. The log does not have the number of parts: it is requested from the worker."""
         if self._ending is not None:
             return
-        if isinstance(end, Failure):
+        if isinstance(end, JobFailure):
             self._end(Failed(end))
         elif self._follows(end.attempt):
             self._open_hole()

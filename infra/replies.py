@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from domain.errors import Overloaded
-from domain.job_result import Failure, Receipt
+from domain.job_result import JobFailure, Receipt
 from infra.broker import Broker, BrokerErrors
 from infra.byte_budget import BytesInHand
 from infra.jobs import Job
@@ -63,7 +63,7 @@ class Committed(Struct, frozen=True):
 class Failed(Struct, frozen=True):
     """There is no answer, and why."""
 
-    failure: Failure
+    failure: JobFailure
 
 
 log = structlog.get_logger(__name__)
@@ -88,7 +88,7 @@ class Collector(Protocol):
     def fail(self, error: Overloaded) -> None:
         """End with an error: there is no room for what came."""
 
-    def end_by_log(self, end: Completed | Failure) -> None:
+    def end_by_log(self, end: Completed | JobFailure) -> None:
         """Take the end that the log has, unless its frames have come."""
 
 
@@ -136,10 +136,10 @@ class _Waiter:
             self.ended.set_exception(error)
         self._resends.end()
 
-    def end_by_log(self, end: Completed | Failure) -> None:
+    def end_by_log(self, end: Completed | JobFailure) -> None:
         if self.ended.done():
             return
-        if isinstance(end, Failure):
+        if isinstance(end, JobFailure):
             self._end(Failed(end))
         else:
             self._complete(end)
@@ -222,7 +222,7 @@ class ReplyInbox:
         """Return the requests that are waited for at this moment."""
         return list(self._waiters.items())
 
-    def end_by_log(self, request_id: str, end: Completed | Failure) -> None:
+    def end_by_log(self, request_id: str, end: Completed | JobFailure) -> None:
         """Give a request the end that the log has, if it is still waited for."""
         if (waiter := self._waiters.get(request_id)) is not None:
             waiter.end_by_log(end)

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from domain.job_result import Failure, Receipt
+from domain.job_result import JobFailure, Receipt
 
 FRAME_BYTES = 512 * 1024
 
@@ -36,7 +36,7 @@ class Resend(Struct, frozen=True, array_like=True):
 
 
 _decode_receipt = msgspec.json.Decoder(Receipt).decode
-_decode_failure = msgspec.json.Decoder(Failure).decode
+_decode_failure = msgspec.json.Decoder(JobFailure).decode
 encode_frame = msgspec.msgpack.Encoder().encode
 decode_frame = msgspec.msgpack.Decoder(Frame).decode
 decode_resend = msgspec.msgpack.Decoder(Resend).decode
@@ -47,6 +47,6 @@ def receipt_in(commit: Frame) -> Receipt:
     return _decode_receipt(commit.payload)
 
 
-def failure_in(failed: Frame) -> Failure:
+def failure_in(failed: Frame) -> JobFailure:
     """Read the failure that a failed frame carries."""
     return _decode_failure(failed.payload)

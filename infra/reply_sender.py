@@ -11,7 +11,7 @@ from contextlib import suppress
 import msgspec
 from nats.aio.msg import Msg
 
-from domain.job_result import Failure, Receipt
+from domain.job_result import JobFailure, Receipt
 from infra.broker import Broker, BrokerErrors
 from infra.jobs import Job
 from infra.reply_frames import FRAME_BYTES, Frame, decode_frame, decode_resend, encode_frame
@@ -66,7 +66,7 @@ class ReplySender:
         """Confirm that the answer is in the log: the one whose body has this digest, or that had so many parts."""
         await self._send(reply_to, Frame("commit", attempt, _encode_json(receipt), digest, parts))
 
-    async def send_failed(self, reply_to: str, failure: Failure) -> None:
+    async def send_failed(self, reply_to: str, failure: JobFailure) -> None:
         """Report that there will be no answer."""
         await self._send(reply_to, Frame("failed", 0, _encode_json(failure)))
 

@@ -15,7 +15,7 @@ import structlog
 
 from domain.errors import Unavailable
 from domain.events import AttemptLost, RequestFailed
-from domain.job_result import Failure
+from domain.job_result import JobFailure
 from domain.request_decider import decide_failed
 from infra.database import Pool
 from infra.event_log import EventLog
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 async def sweep(
-    pool: Pool, event_log: EventLog, now: datetime, notify: Callable[[str, Failure], Awaitable[None]]
+    pool: Pool, event_log: EventLog, now: datetime, notify: Callable[[str, JobFailure], Awaitable[None]]
 ) -> int:
     """End overdue attempts, at most `MAX_SWEPT` of each kind. Return their number.
 
@@ -61,7 +61,7 @@ async def sweep(
 
 
 async def _end(
-    event_log: EventLog, row: asyncpg.Record, now: datetime, notify: Callable[[str, Failure], Awaitable[None]]
+    event_log: EventLog, row: asyncpg.Record, now: datetime, notify: Callable[[str, JobFailure], Awaitable[None]]
 ) -> None:
     """End an overdue attempt and its request."""
     failed = RequestFailed(
@@ -77,7 +77,7 @@ async def _end(
     )
     if recorded.added:
         log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=lost is not None)
-        await notify(row["reply_to"], Failure(code=failed.code, message=failed.message, provider=failed.provider))
+        await notify(row["reply_to"], JobFailure(code=failed.code, message=failed.message, provider=failed.provider))
 
 
 def _subject(row: asyncpg.Record) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from domain.dialects.registry import DIALECTS
 from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
-from domain.job_result import Failure, Receipt
+from domain.job_result import JobFailure, Receipt
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price
 from domain.sanitize import MAX_MESSAGE_CHARS
@@ -75,7 +75,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.commits: list[Receipt] = []
-        self.failures: list[Failure] = []
+        self.failures: list[JobFailure] = []
 
     async def send_body(self, _reply_to: str, _attempt: int, _body: bytes) -> None:
         return
@@ -83,7 +83,7 @@ class Heard:
     async def send_commit(self, _reply_to: str, _attempt: int, _digest: bytes, receipt: Receipt) -> None:
         self.commits.append(receipt)
 
-    async def send_failed(self, _reply_to: str, failure: Failure) -> None:
+    async def send_failed(self, _reply_to: str, failure: JobFailure) -> None:
         self.failures.append(failure)
 
     async def notify_followers(self, _job: Job) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from domain.events import AttemptLost, RequestFailed
-from domain.job_result import Failure
+from domain.job_result import JobFailure
 from domain.request_decider import decide_completed
 from infra.admission import Attempt
 from projections.sweeper import GRACE_S, sweep
@@ -17,9 +17,9 @@ class TranslatingRelay:
     """Who was told what."""
 
     def __init__(self) -> None:
-        self.failures: list[tuple[str, Failure]] = []
+        self.failures: list[tuple[str, JobFailure]] = []
 
-    async def __call__(self, reply_to: str, failure: Failure) -> None:
+    async def __call__(self, reply_to: str, failure: JobFailure) -> None:
         self.failures.append((reply_to, failure))
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from domain.job_result import Failure, Receipt
+from domain.job_result import JobFailure, Receipt
 from domain.tokens import TokenUsage
 from infra.incoming import MAX_AHEAD_BYTES, IncomingStream, PartsLost
 from infra.replies import Committed, Completed, Failed
@@ -82,7 +82,7 @@ async def test_missed_ending_is_read_from_the_log() -> None:
 
 
 async def test_a_failure_that_only_the_log_has_ends_the_stream() -> None:
-    one, failure = Asking(), Failure(code="PROVIDER_TIMEOUT", message="late", provider="echo")
+    one, failure = Asking(), JobFailure(code="PROVIDER_TIMEOUT", message="late", provider="echo")
     one.stream.end_by_log(failure)
     assert await one.stream.next() == Failed(failure)
 
