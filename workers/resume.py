@@ -31,7 +31,8 @@ class Resumed(Struct, frozen=True):
 
     verdict: Literal["attempt", "ended", "skip", "later"]
     """`attempt`: make the claimed attempt. `ended`: send the request's end again. `skip`: another delivery has
-    the job, or the request is gone. `later`: an earlier delivery still makes its attempt, though its heartbeats were lost.
+    the job, or the request is gone. `later`: an earlier delivery still makes its attempt, though its
+    heartbeats were lost.
     """
     history: History
     claim: Claim | None = None
