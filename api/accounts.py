@@ -212,7 +212,7 @@ def first_key_settings() -> KeySettings:
 
 
 async def create_first_project(settings: Settings) -> str | None:
-    """Create a project with an admin key where there is none at all; gives the key's text, None where there is one."""
+    """Create a project with an admin key, and return the key's text. Return None if there is a project already."""
     assert settings.database_url is not None, "checked by the command"
     assert settings.encryption_key is not None, "checked by the command"
     pool = await open_pool(settings.database_url, name="gateway first start", size=2)

@@ -1,4 +1,4 @@
-"""Appends of what must hold the moment the call returns: events, projection and secrets in one transaction."""
+"""Appends events, folds them and stores secrets in one transaction, so that all of it holds once the call returns."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -15,16 +15,16 @@ async def append_and_project(
     commits: Sequence[Commit],
     store: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> None:
-    """Append commits, fold them into `projection` (one of `INLINE`), and `store` what stands in no event.
+    """Append commits, fold them into `projection` (one of `INLINE`), and call `store` for what is not in the events.
 
     Raises:
-        Unavailable: somebody appended to one of the streams at the same moment, or as `EventLog.append_with`.
-        OutcomeUnknown: as there.
+        Unavailable: another call appended to one of the streams at the same moment, or as `EventLog.append_with`.
+        OutcomeUnknown: as `EventLog.append_with`.
 
     """
     folded = [
         StoredEvent(
-            position=1,  # what is folded in the append looks at no position
+            position=1,  # an inline projection reads no position
             stream=commit.stream,
             version=version,
             type=type(event).__name__,
@@ -44,4 +44,6 @@ async def append_and_project(
     try:
         await log.append_with(commits, apply)
     except Conflict:
-        raise Unavailable("somebody has changed the same at the same moment: ask again", retry_after_s=1) from None
+        raise Unavailable(
+            "another call changed the same object at the same moment: send the request again", retry_after_s=1
+        ) from None

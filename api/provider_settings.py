@@ -76,8 +76,8 @@ class ProviderSettings:
         models: tuple[str, ...] | None | UnsetType,
         replaces_builtin: bool | UnsetType = UNSET,
     ) -> ProviderRecord:
-        """Give a provider another address or key (None: as before), other models or another say about built-in names
-        (unset: as before).
+        """Change a provider's base URL, key, models or `replaces_builtin`. None (of the URL, the key) and UNSET (of the
+        others) leave the value as it is.
 
         Raises:
             NotFound: there is none of this name.

@@ -1,4 +1,4 @@
-"""`POST /completions/chat` and `POST /completions/embeddings`: the question as it comes, the answer as it goes."""
+"""`POST /completions/chat` and `POST /completions/embeddings`: reads the request and sends the response."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -32,7 +32,7 @@ class ChatBody(ChatRequest, frozen=True, kw_only=True):
     cache: bool | None = None
     """Default true."""
     cache_ttl: CacheTtl | None = None
-    """Seconds; default 3600. An older answer is not good enough, and this one is kept as long."""
+    """Seconds; default 3600. A cached response may be this old; this one is cached for as long."""
     metadata: Metadata | None = None
     stream: bool | None = None
     """If true, the answer is sent as Server-Sent Events."""
@@ -49,7 +49,7 @@ class EmbeddingsBody(EmbeddingsRequest, frozen=True, kw_only=True):
 class _DeliveryOut(Struct, kw_only=True, rename="camel"):
     usage: AnswerUsage
     cost: Decimal | None
-    """US dollars; 0 where cached; null if the model has no price."""
+    """US dollars; 0 if cached; null if the model has no price."""
     cached: bool
     latency_ms: int
     request_id: str
@@ -84,7 +84,7 @@ _embeddings_decoder = msgspec.json.Decoder(EmbeddingsBody)
     status_code=200,
 )
 async def chat(request: HttpRequest) -> Response[bytes]:
-    """Answer a chat request, from the cache where that may be."""
+    """Answer a chat request, from the cache if it may be and the cache has a response."""
     return await _complete(request, "chat", _chat_decoder, ChatRequest)
 
 
@@ -96,7 +96,7 @@ async def chat(request: HttpRequest) -> Response[bytes]:
     status_code=200,
 )
 async def embeddings(request: HttpRequest) -> Response[bytes]:
-    """Answer an embeddings request, from the cache where that may be."""
+    """Answer an embeddings request, from the cache if it may be and the cache has a response."""
     return await _complete(request, "embeddings", _embeddings_decoder, EmbeddingsRequest)
 
 

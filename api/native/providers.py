@@ -34,19 +34,19 @@ class NewProviderBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_
     base_url: BaseUrl
     """The base URL that the vendor's SDK takes; for the kind `openai` it includes `/v1`."""
     api_key: EndpointKey
-    """Any text where the endpoint wants none."""
+    """Any text if the endpoint needs no key."""
     models: ListedModels | None = None
     """Its models that requests may use, by its own names. Null: all."""
     replaces_builtin: bool | None = None
     """Requests for those of `models` that are built-in names (`gpt-4o`) go to it without its name in front too (true),
-    or to the built-in provider (false). There is no default: with such names among `models` it has to be said.
+    or to the built-in provider (false). There is no default: it is required if `models` has such names.
     """
 
     def provider(self) -> NamedProvider:
         """The provider, without its key.
 
         Raises:
-            InvalidRequest: `models` has built-in names, and `replacesBuiltin` does not say whose they are.
+            InvalidRequest: `models` has built-in names, and `replacesBuiltin` is not set.
 
         """
         if self.replaces_builtin is None:

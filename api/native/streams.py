@@ -1,4 +1,4 @@
-"""The native surface's streams: chunks of the canonical answer, the last with usage and cost."""
+"""The native surface's streams: chunks of the canonical response, the last with usage and cost."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from domain.money import to_usd
 STREAM = Stream(
     types=(ChatChunk, LastChunk, FailureEnvelope),
     description=(
-        "Where `stream` is true: each event's data is a ChatChunk, the last has usage and cost (LastChunk), and "
+        "If `stream` is true: each event's data is a ChatChunk, the last has usage and cost (LastChunk), and "
         "`[DONE]` ends them. A stream that breaks off ends with a FailureEnvelope instead."
     ),
 )

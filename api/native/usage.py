@@ -40,7 +40,7 @@ class CostsQuery(StatsQuery, frozen=True, kw_only=True):
 
 
 class BudgetWindowsOut(Struct, kw_only=True):
-    """A budget's windows; null where there is no limit."""
+    """A budget's windows; null if there is no limit."""
 
     daily: BudgetStatus | None
     monthly: BudgetStatus | None

@@ -81,7 +81,7 @@ _OPENAI: dict[type[GatewayError], _OpenAI] = {
     ProviderUnavailable: _OpenAI(502, "api_error"),
     ProviderLost: _OpenAI(502, "api_error"),
     ProviderTimeout: _OpenAI(504, "api_error"),
-    ClientDisconnected: _OpenAI(499, "api_error"),  # nobody is there to see it
+    ClientDisconnected: _OpenAI(499, "api_error"),  # never received: the client is gone
     Overloaded: _OpenAI(503, "api_error"),
     Unavailable: _OpenAI(503, "api_error"),
 }
