@@ -1,8 +1,8 @@
-"""The canonical chat request and answer: the one shape between every surface and every provider.
+"""The canonical chat request and response: the one shape between every surface and every provider.
 
 It is spelled as the native API spells it (camelCase, OpenAI's structure), so that a native request needs no
-translation of its own. Delivery (cache, metadata, streaming) is not part of it: two requests that differ only in
-delivery are the same question.
+translation of its own. Delivery (cache, metadata, streaming) is not part of it: requests that differ only in
+delivery have the same canonical form.
 """
 
 from typing import Annotated, Any, Literal
@@ -159,7 +159,7 @@ class ResponseFormat(_Shape, frozen=True, kw_only=True):
 
 
 class ChatRequest(_Shape, frozen=True, kw_only=True):
-    """A question to a model. None means that the caller left the field out."""
+    """A chat request to a model. None means that the caller left the field out."""
 
     model: Name = "gpt-4o-mini"
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]

@@ -13,7 +13,7 @@ from domain.dialects.sse import DONE_EVENT, sse
 
 
 class LastChunk(Struct, kw_only=True, rename="camel"):
-    """What is known once the answer is whole."""
+    """The last chunk of a stream: usage, cost and latency of the whole response."""
 
     id: str
     model: str

@@ -131,7 +131,7 @@ def next_sequence_number(sent: bytes) -> int:
 
 
 def error_event(message: str, code: str, sequence_number: int) -> bytes:
-    """An error_event inside a stream; `sequence_number` follows the last event's."""
+    """Write an `error` event; `sequence_number` is one more than that of the event before it."""
     body = {
         "type": "error",
         "sequence_number": sequence_number,

@@ -1,7 +1,7 @@
-"""Where the members of a JSON object stand in its bytes, and how to change some of them.
+"""Finds the members of a JSON object in its bytes, and replaces the values of some.
 
-Only the members that are named are written anew; every other byte is the one that came. If a name is given twice, the
-last value counts, and the object is written anew without the space between its members.
+Only the changed members are encoded again; every other byte stays as it came. If a name occurs twice, the last value
+counts, and the whole object is encoded again, without the space between its members.
 """
 
 import re
@@ -19,13 +19,13 @@ encode_value = msgspec.json.Encoder(decimal_format="number").encode
 _decode_value = msgspec.json.Decoder().decode
 
 Spans = dict[str, tuple[int, int, int]]
-"""By name: where the member before ends, and where its own value starts and ends."""
+"""By name: the offsets of the end of the member before, of the value's start and of its end."""
 
 
 def member_spans(body: bytes, members: Mapping[str, Raw]) -> Spans | None:
-    """The span of each member of `body`, which was decoded to `members`; None if a name is given twice.
+    """Return the span of each member of `body`, which was decoded to `members`; None if a name occurs twice.
 
-    Of a name that is given twice the decoder keeps the last value, so that an earlier one is left over.
+    The decoder keeps only the last value of such a name, so the spans would not match the bytes.
     """
     spans: Spans = {}
     position = 0
@@ -45,9 +45,9 @@ class EditableObject(Struct, frozen=True):
 
     body: bytes
     spans: Spans | None
-    """None: a name is given twice."""
+    """None: a name occurs twice."""
     end: int
-    """Where a member is added: behind the last one."""
+    """The offset at which a member is added: behind the last one."""
     is_empty: bool
 
     @classmethod
@@ -60,7 +60,7 @@ class EditableObject(Struct, frozen=True):
         return cls(body=body, spans=edited, end=end, is_empty=False)
 
     def with_members(self, changes: Mapping[str, Any]) -> bytes:
-        """The object with these values; those that it did not have stand behind the others."""
+        """Return the object with these values; new members are added at the end."""
         body, spans = self.body, self.spans
         if spans is None:
             return encode_value({**decode_members(body), **changes})

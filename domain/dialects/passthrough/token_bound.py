@@ -200,7 +200,7 @@ def _is_run_by_caller(kind: str, tool: dict[str, Any]) -> bool:
 
 
 def _is_file(value: dict[str, Any]) -> bool:
-    """Whether a part that looks like a file has a length that is not known here."""
+    """Return True if the length of a part that looks like a file cannot be computed from the request."""
     source, audio = value.get("source"), value.get("input_audio")
     if isinstance(source, dict) and source.get("type") in ("text", "content"):
         return not _FILE_FIELDS.isdisjoint(value)
