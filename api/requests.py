@@ -65,14 +65,14 @@ def request_id_of(scope: Any) -> str:
 
 
 async def caller_of(request: HttpRequest) -> Caller:
-    """Who is calling: what the request has in hand counts for its project. Raises as `Authenticator.authenticate`."""
+    """Return the caller, and count the request's bytes for its project. Raises as `Authenticator.authenticate`."""
     caller = await services_of(request).authenticator.authenticate(request.headers)
     count_bytes(request, caller.project_id)
     return caller
 
 
 def http_message(request: HttpRequest, error: HTTPException) -> str:
-    """What is said of a refusal of the framework's own."""
+    """Return the error text for a refusal by Litestar."""
     match error.status_code:
         case 404:
             return (
@@ -86,25 +86,25 @@ def http_message(request: HttpRequest, error: HTTPException) -> str:
 
 
 def count_bytes(request: HttpRequest, project_id: str) -> None:
-    """Open the account of what the request has in hand, once."""
+    """Begin to count the bytes that the request has in memory, once for each request."""
     if BYTES_SCOPE not in request.scope:
         budget = services_of(request).byte_budget
         request.scope[BYTES_SCOPE] = BytesInHand(budget, project_id)  # type: ignore[literal-required]  # ours, as the id
 
 
 def bytes_in_hand(request: HttpRequest) -> BytesInHand:
-    """The account of what a request has in hand; there is none before its key, or its operator, has been checked."""
+    """Return the count of the bytes that a request has in memory. Call after `count_bytes`."""
     in_hand = request.scope[BYTES_SCOPE]  # type: ignore[literal-required]
     assert isinstance(in_hand, BytesInHand), "put there above"
     return in_hand
 
 
 async def caller_and_body(request: HttpRequest) -> tuple[Caller, bytes]:
-    """Who is calling, and the body. The key is looked at before the body is read, and again when all of it is there.
+    """Return the caller and the body. The key is checked before the body is read, and again after that.
 
     Raises:
         Unauthorized, Unavailable: as `Authenticator.authenticate`.
-        RateLimited: the key is known to be over its rate limit; the body was not read.
+        RateLimited: the key is over its rate limit; the body was not read.
         Overloaded: as `CountedRequest.stream`.
 
     """
