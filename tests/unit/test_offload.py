@@ -1,4 +1,4 @@
-"""Work on large data runs in a thread; work on small data runs in the event loop."""
+"""Work on large data runs in a thread; small data is not worth one."""
 
 import threading
 

@@ -48,9 +48,9 @@ class EchoProvider:
 
         """
         if call.identity.operation == "embeddings":
-            asked = parse_embeddings_request(content)
-            embeddings, usage = _embed(asked.request, call)
-            return render_embeddings_response(embeddings, usage, asked.encoding_format)
+            parsed = parse_embeddings_request(content)
+            embeddings, usage = _embed(parsed.request, call)
+            return render_embeddings_response(embeddings, usage, parsed.encoding_format)
         response, usage = _chat(parse_chat_request(content), call)
         return render_chat_response(response, usage, created_s=0)
 

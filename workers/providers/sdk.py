@@ -137,12 +137,12 @@ class SdkProvider:
             raise ProviderLost(f"the connection to {provider} broke", provider=provider) from None
 
     def _target(self, credential: Credential, provider: str) -> Target:
-        known = self._targets.get(credential)
-        if known is None:
+        cached = self._targets.get(credential)
+        if cached is None:
             if credential.is_callers:
                 self._check(credential, provider)
-            known = self._targets[credential] = self._make_target(credential)
-        return known
+            cached = self._targets[credential] = self._make_target(credential)
+        return cached
 
     def _check(self, credential: Credential, provider: str) -> None:
         try:
