@@ -17,7 +17,6 @@ from msgspec import Struct
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FinishReason
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.decode import decode_provider_json
@@ -28,7 +27,7 @@ from domain.dialects.sse import SseEvent
 from domain.errors import InvalidRequest
 from domain.routing import Route
 from domain.sanitize import sanitize_identifier
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from domain.utf8 import utf8_length
 from infra.jobs import Job, StreamFormat
 from infra.provider_keys import Access

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FunctionCall, ToolCall
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.anthropic.request import TOOL_ERROR_MARK, parse_chat_request
 from domain.dialects.anthropic.request import render_chat_request as render_anthropic
@@ -20,7 +19,7 @@ from domain.dialects.anthropic.response import render_chat_response
 from domain.dialects.anthropic.types import CustomTool, MessagesBody
 from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.errors import InvalidRequest
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words
 
 USAGE = TokenUsage(

@@ -7,13 +7,12 @@ import pytest
 
 from domain.canonical.chat import ChatResponse
 from domain.canonical.stream import ChatAssembler
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.anthropic.stream import AnthropicMessagesReader
 from domain.dialects.anthropic.usage import MAX_ITERATIONS
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.sse import sse
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.sdk_streams import anthropic_final, events_of, present, read_all
 
 STARTED = {

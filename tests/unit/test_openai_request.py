@@ -17,7 +17,6 @@ from openai.types.embedding_create_params import EmbeddingCreateParams
 
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FunctionCall, ToolCall
 from domain.canonical.embeddings import Embedding, EmbeddingsResponse
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.embeddings import EmbeddingsBody, parse_embeddings_request, render_embeddings_response
@@ -26,7 +25,7 @@ from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.dialects.openai.response import render_chat_response
 from domain.dialects.openai.types import ChatCompletionsBody
 from domain.errors import InvalidRequest
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.canonical import is_valid, openai_client, requests
 
 USAGE = TokenUsage(

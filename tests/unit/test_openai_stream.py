@@ -6,12 +6,11 @@ import msgspec
 import pytest
 
 from domain.canonical.stream import ChatAssembler
-from domain.canonical.usage import answer_usage
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.sse import sse
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.sdk_streams import events_of, openai_final, present, read_all
 
 DONE = b"data: [DONE]\n\n"

@@ -18,14 +18,13 @@ from domain.canonical.stream import (
     ToolCallDelta,
     replay_chat,
 )
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
 from domain.dialects.codec import StreamSummary
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.native import stream as native_stream
 from domain.dialects.native.stream import NativeWriter
 from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.sdk_streams import (
     CONTENT_FIELDS,
     anthropic_client,

@@ -6,14 +6,13 @@ import msgspec
 from msgspec import UNSET
 
 from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
-from domain.canonical.usage import answer_usage
 from domain.dialects.codec import ProviderResponse, passed_through
 from domain.dialects.decode import decode_provider_json
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.openai import types
 from domain.dialects.openai.usage import parse_usage, render_usage
 from domain.sanitize import sanitize_identifier
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 
 MAX_CHOICES_BYTES = 1024 * 1024
 
