@@ -33,7 +33,7 @@ from infra.jobs import Job, StreamFormat
 from infra.provider_keys import Access
 from tests.support.jobs import make_job
 from tests.support.sdk_streams import anthropic_client, openai_client
-from workers.calls import ProviderCalls, translation_of
+from workers.calls import ProviderCalls
 from workers.large_answers import LargeAnswers
 from workers.providers.provider import Credential
 from workers.providers.sdk import SdkProvider, Target
@@ -217,9 +217,10 @@ class Walk:
     async def stream(self, client: Codec, body: bytes) -> bytes:
         """The stream that the client is sent."""
         job = self.job(client, body)
-        relay = open_relay(translation_of(job, TOY_DIALECTS), job)
+        prepared = await self._calls.prepare(job)
+        relay = open_relay(prepared.translation, job)
         sent: list[bytes] = []
-        async with self._calls.stream(await self._calls.prepare(job), 10) as batches:
+        async with self._calls.stream(prepared, 10) as batches:
             async for batch in batches:
                 relay.take(batch, sent)
         result = attempt_result(relay.reader, job, elapsed_s=1)

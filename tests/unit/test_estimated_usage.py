@@ -10,7 +10,6 @@ from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
 from tests.support.jobs import make_job
 from tests.support.sdk_streams import events_of
-from workers.calls import translation_of
 from workers.stream_result import UNDER_WAY_TOKENS, attempt_result
 from workers.streaming import open_relay
 
@@ -32,7 +31,9 @@ MESSAGE_BEGUN = (
 
 
 def relay_of(job: Job) -> Relay:
-    return open_relay(translation_of(job, DIALECTS), job)
+    assert job.stream is not None
+    translation = DIALECTS.chosen(job.stream.surface, "chat", job.kind, is_passthrough=job.is_passthrough)
+    return open_relay(translation, job)
 
 
 def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:
