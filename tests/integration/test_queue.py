@@ -25,8 +25,8 @@ from infra.resends import MAX_RESENDS
 from tests.support.jobs import make_job
 from tests.support.ledger import START
 from tests.support.waiting import eventually, eventually_so
-from workers.delivery import Delivery
-from workers.heartbeat import HeartbeatThread, UnackedDeliveries
+from workers.delivery import Delivery, UnackedDeliveries
+from workers.heartbeat import HeartbeatThread
 from workers.job_pool import CRASH_DELAY_S, JobPool
 from workers.pull import PullLoop
 

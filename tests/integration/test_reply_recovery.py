@@ -25,9 +25,7 @@ from infra.resends import MAX_RESENDS
 from tests.support.jobs import make_job
 from tests.support.ledger import RealLedger, ask, attempt, completed, cost
 from tests.support.waiting import eventually, eventually_so
-from workers.attempts import AttemptsInHand
-from workers.delivery import Delivery, DirectDelivery
-from workers.heartbeat import UnackedDeliveries
+from workers.delivery import AttemptsInHand, Delivery, DirectDelivery, UnackedDeliveries
 from workers.job_pool import Handle, JobPool
 
 RECEIPT = Receipt(

@@ -1,8 +1,10 @@
 """What a worker reads from the headers of its pulls: delivery numbers, and how many jobs are outstanding."""
 
 import pytest
+from nats.aio.msg import Msg
 
-from workers.delivery import delivery_number
+from infra.broker import Broker
+from workers.delivery import Delivery
 from workers.pull import outstanding_after_status
 
 
@@ -14,7 +16,8 @@ from workers.pull import outstanding_after_status
     ],
 )
 def test_reads_the_delivery_number(subject: str, number: int) -> None:
-    assert delivery_number(subject) == number
+    broker = Broker()
+    assert Delivery(broker, Msg(broker.client, subject="jobs.sync.openai", reply=subject)).number == number
 
 
 @pytest.mark.parametrize(
