@@ -11,8 +11,8 @@ from domain.tokens import TokenUsage
 from infra.incoming import MAX_AHEAD_BYTES, IncomingStream, PartsLost
 from infra.replies import Committed, Completed, Failed
 from infra.reply_frames import Frame
+from infra.reply_sender import FRAME_OVERHEAD_BYTES, SentFrames
 from infra.resends import MAX_RESENDS, Resends
-from infra.sent_frames import FRAME_OVERHEAD_BYTES, SentFrames
 
 RECEIPT = Receipt(
     provider="echo",
