@@ -29,7 +29,7 @@ from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
 from workers.providers.registry import make_providers
-from workers.providers.sessions import Sessions
+from workers.providers.sdk import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
 from workers.webhooks import AlertWebhooks

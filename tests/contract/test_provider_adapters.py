@@ -33,7 +33,7 @@ from tests.support.jobs import make_identity
 from workers.calls import read_response
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS
-from workers.providers.sessions import Sessions
+from workers.providers.sdk import Sessions
 
 MODELS = {OPENAI: "gpt-4o-mini", ANTHROPIC: "claude-3-haiku-20240307", ECHO: "echo"}
 CODECS = {OPENAI: OpenAiChat(), ANTHROPIC: AnthropicMessages(), ECHO: OpenAiChat()}

@@ -36,8 +36,7 @@ from tests.support.sdk_streams import anthropic_client, openai_client
 from workers.calls import ProviderCalls
 from workers.large_answers import LargeAnswers
 from workers.providers.provider import Credential
-from workers.providers.sdk import SdkProvider, Target
-from workers.providers.sessions import Sessions
+from workers.providers.sdk import SdkProvider, Sessions, Target
 from workers.stream_result import attempt_result
 from workers.streaming import open_relay
 

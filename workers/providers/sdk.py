@@ -1,6 +1,6 @@
 """One call of a vendor's endpoint: bytes in, bytes out, every failure as an error of ours. Shared by the adapters.
 
-The vendor's SDK gives the address and the headers; the call itself goes over one aiohttp session.
+The vendor's SDK gives the address and the headers; the call itself goes over an aiohttp session.
 `docs/decisions/0004-calls-over-aiohttp.md` says why: the SDKs' own calls cost several times as much, and they report a
 connection that was lost half-way, which may have been charged, as one that was never made.
 """
@@ -28,11 +28,12 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.sanitize import sanitize_message
-from infra.outbound import AddressRefused
+from infra.outbound import AddressRefused, ConnectorLimits, check_url, open_session
 from workers.large_answers import LARGE_ANSWER_BYTES
 from workers.providers.provider import Credential, ProviderCall
-from workers.providers.sessions import Sessions
 
+CONNECTOR_LIMITS: ConnectorLimits = {"limit": 1_024, "keepalive_timeout": 30.0}
+"""Connections at a time. A kept one is given up before the vendors would close it, or it might be used just then."""
 CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
@@ -72,6 +73,43 @@ def target(base_url: object, headers: Mapping[str, Any], *, is_callers: bool) ->
         if isinstance(value, str) and (not is_callers or name.lower() in _HARMLESS_HEADERS)
     }
     return Target(str(base_url).rstrip("/"), sent)
+
+
+class Sessions:
+    """The connections of one worker to providers: a session for addresses that the operator vouches for, and one for
+    addresses that callers gave, which leads to public machines only.
+    """
+
+    def __init__(self, *, allow_loopback: bool) -> None:
+        self._allow_loopback = allow_loopback
+        self._own: aiohttp.ClientSession | None = None
+        self._callers: aiohttp.ClientSession | None = None
+
+    def get(self, *, is_callers: bool) -> aiohttp.ClientSession:
+        """The session for an address, opened at its first use."""
+        if is_callers:
+            if self._callers is None:
+                self._callers = open_session(allow_loopback=self._allow_loopback, **CONNECTOR_LIMITS)
+            return self._callers
+        if self._own is None:
+            connector = aiohttp.TCPConnector(**CONNECTOR_LIMITS)
+            self._own = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return self._own
+
+    def check(self, url: str) -> None:
+        """Refuse an address that callers gave and that may not be called, as settings are today.
+
+        Raises:
+            InvalidRequest: why.
+
+        """
+        check_url(url, field="baseUrl", allow_loopback=self._allow_loopback)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for session in (self._own, self._callers):
+            if session is not None:
+                await session.close()
 
 
 class SdkProvider:
