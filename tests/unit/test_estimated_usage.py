@@ -32,8 +32,8 @@ MESSAGE_BEGUN = (
 
 def relay_of(job: Job) -> Relay:
     assert job.stream is not None
-    translation = DIALECTS.chosen(job.stream.surface, "chat", job.kind, is_passthrough=job.is_passthrough)
-    return open_relay(translation, job)
+    surface, operation = job.stream.surface, job.identity.operation
+    return open_relay(DIALECTS.chosen(surface, operation, job.kind, is_passthrough=job.is_passthrough), job)
 
 
 def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:
