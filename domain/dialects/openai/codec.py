@@ -16,11 +16,10 @@ from domain.dialects.openai.embeddings import (
     render_embeddings_response,
 )
 from domain.dialects.openai.fields import CHAT_FIELDS, EMBEDDINGS_FIELDS, RESPONSES_FIELDS
-from domain.dialects.openai.request import parse_chat_request, render_chat_request
+from domain.dialects.openai.request import cap_field, parse_chat_request, render_chat_request
 from domain.dialects.openai.response import meter_chat_response, parse_chat_response, render_chat_response
 from domain.dialects.openai.responses_api import ResponsesReader, meter_response
 from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
-from domain.routing import wants_max_completion_tokens
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder().encode
@@ -38,14 +37,11 @@ class OpenAiChat(Codec):
     known_fields = CHAT_FIELDS
     parse_response = staticmethod(parse_chat_response)
     meter_response = staticmethod(meter_chat_response)
-
-    def cap_field(self, upstream_model: str) -> str:
-        """See `Codec`: reasoning models take the newer field alone, many other providers the older one alone."""
-        return "max_completion_tokens" if wants_max_completion_tokens(upstream_model) else "max_tokens"
+    cap_field = staticmethod(cap_field)
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """See `Codec`: many other providers ignore the newer field."""
-        return is_builtin or fields != ("max_completion_tokens",) or wants_max_completion_tokens(upstream_model)
+        return is_builtin or fields != ("max_completion_tokens",) or cap_field(upstream_model) in fields
 
     def wants_usage(self, stream_options: Mapping[str, Any]) -> bool:
         """See `Codec`."""

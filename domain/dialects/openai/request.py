@@ -36,7 +36,6 @@ from domain.canonical.chat import (
 from domain.dialects.lossy import DroppableField, decode_translatable, reject_lossy_fields
 from domain.dialects.openai import types
 from domain.errors import InvalidRequest
-from domain.routing import wants_max_completion_tokens
 
 DROPPABLE: dict[str, DroppableField] = {
     "n": DroppableField((1,), "ask again for another answer"),
@@ -67,6 +66,7 @@ DROPPABLE_IN_ASSISTANT: dict[str, DroppableField] = {
 }
 
 _decoder = msgspec.json.Decoder(types.ChatCompletionsBody)
+_TAKES_NEWER_CAP = re.compile(r"(o\d|gpt-5|codex-).*")
 _HUMP = re.compile(r"(?<=[a-z])[A-Z]")
 
 
@@ -180,15 +180,19 @@ def _parse_response_format(
             return ResponseFormat(type="json_schema", json_schema=wanted.json_schema)
 
 
+def cap_field(upstream_model: str) -> str:
+    """The field that limits a model's output: reasoning models refuse the older one, many other providers the newer."""
+    return "max_completion_tokens" if _TAKES_NEWER_CAP.fullmatch(upstream_model) else "max_tokens"
+
+
 def render_chat_request(request: ChatRequest, upstream_model: str) -> dict[str, Any]:
     """The body of `POST /chat/completions`. Fields that the caller left out are left out."""
-    cap = "max_completion_tokens" if wants_max_completion_tokens(upstream_model) else "max_tokens"
     choice = request.tool_choice
     wire = {
         "model": upstream_model,
         "messages": [_render_message(message) for message in request.messages],
         "temperature": request.temperature,
-        cap: request.max_tokens,
+        cap_field(upstream_model): request.max_tokens,
         "top_p": request.top_p,
         "stop": request.stop,
         "seed": request.seed,
