@@ -37,8 +37,7 @@ from workers.calls import ProviderCalls
 from workers.large_answers import LargeAnswers
 from workers.providers.provider import Credential
 from workers.providers.sdk import SdkProvider, Sessions, Target
-from workers.stream_result import attempt_result
-from workers.streaming import open_relay
+from workers.streaming import attempt_result, open_relay
 
 MODEL = "toy/parrot"
 ROUTE = Route(model=MODEL, provider="toy", kind="toy", upstream_model="parrot")

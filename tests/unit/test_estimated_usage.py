@@ -10,8 +10,7 @@ from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
 from tests.support.jobs import make_job
 from tests.support.sdk_streams import events_of
-from workers.stream_result import UNDER_WAY_TOKENS, attempt_result
-from workers.streaming import open_relay
+from workers.streaming import UNDER_WAY_TOKENS, attempt_result, open_relay
 
 JOB = make_job(
     model="m",
