@@ -173,7 +173,7 @@ async def test_callers_address_must_be_public(provider: RunningProvider, host: s
 async def test_private_network_name_is_not_called() -> None:
     sessions = Sessions(allow_loopback=False)
     with pytest.raises(aiohttp.ClientConnectorError) as refused:
-        await sessions.get(is_callers=True).post("https://localhost:9/v1")
+        await sessions.callers.post("https://localhost:9/v1")
     assert isinstance(refused.value.os_error, AddressRefused)
     await sessions.close()
 

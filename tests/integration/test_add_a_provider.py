@@ -207,7 +207,7 @@ class Walk:
         """The response that the client is sent."""
         prepared = await self._calls.prepare(self.job(client, body))
         with LargeAnswers().turn("prj", "key") as turn:
-            response = await self._calls.call(prepared, 10, turn)
+            response = await self._calls.call(prepared, 10, turn.take)
         assert (response.usage, response.response_id) == (USAGE, "t-1")
         translation = TOY_DIALECTS.choose(client, ROUTE.kind)
         return translation.render_response(response.body, response.usage, None, RenderOptions(created_s=1))

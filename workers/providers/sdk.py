@@ -81,20 +81,12 @@ class Sessions:
     """
 
     def __init__(self, *, allow_loopback: bool) -> None:
+        """Open the sessions, for the event loop that runs. They connect when they are used."""
         self._allow_loopback = allow_loopback
-        self._own: aiohttp.ClientSession | None = None
-        self._callers: aiohttp.ClientSession | None = None
-
-    def get(self, *, is_callers: bool) -> aiohttp.ClientSession:
-        """The session for an address, opened at its first use."""
-        if is_callers:
-            if self._callers is None:
-                self._callers = open_session(allow_loopback=self._allow_loopback, **CONNECTOR_LIMITS)
-            return self._callers
-        if self._own is None:
-            connector = aiohttp.TCPConnector(**CONNECTOR_LIMITS)
-            self._own = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        return self._own
+        self.operators = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(**CONNECTOR_LIMITS), cookie_jar=aiohttp.DummyCookieJar()
+        )
+        self.callers = open_session(allow_loopback=allow_loopback, **CONNECTOR_LIMITS)
 
     def check(self, url: str) -> None:
         """Refuse an address that callers gave and that may not be called, as settings are today.
@@ -107,9 +99,8 @@ class Sessions:
 
     async def close(self) -> None:
         """Close every connection."""
-        for session in (self._own, self._callers):
-            if session is not None:
-                await session.close()
+        await self.operators.close()
+        await self.callers.close()
 
 
 class SdkProvider:
@@ -154,7 +145,7 @@ class SdkProvider:
         to = self._target(call.credential, provider)
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
-        session = self._sessions.get(is_callers=call.credential.is_callers)
+        session = self._sessions.callers if call.credential.is_callers else self._sessions.operators
         url = to.base_url + call.path + (f"?{call.query}" if call.query else "")
         try:
             async with session.post(
