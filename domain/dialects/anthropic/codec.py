@@ -13,7 +13,7 @@ from domain.dialects.anthropic.response import (
     render_chat_response,
 )
 from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
-from domain.dialects.codec import Codec, RenderOptions, StreamReader, StreamWriter, TranslatedRequest
+from domain.dialects.codec import Codec, RenderOptions, StreamWriter, TranslatedRequest
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder().encode
@@ -34,6 +34,7 @@ class AnthropicMessages(Codec):
     refused_fields = _NO_THREADS
     parse_response = staticmethod(parse_chat_response)
     meter_response = staticmethod(meter_chat_response)
+    stream_reader = staticmethod(AnthropicMessagesReader)
 
     def check_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> None:
         """See `Codec`."""
@@ -57,10 +58,6 @@ class AnthropicMessages(Codec):
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """See `Codec`."""
         return render_chat_response(_decode_chat(body), usage)
-
-    def stream_reader(self, *, model: str | None = None) -> StreamReader:
-        """See `Codec`."""
-        return AnthropicMessagesReader(model=model)
 
     def stream_writer(self, options: RenderOptions) -> StreamWriter:
         """See `Codec`."""

@@ -37,6 +37,7 @@ class OpenAiChat(Codec):
     known_fields = CHAT_FIELDS
     parse_response = staticmethod(parse_chat_response)
     meter_response = staticmethod(meter_chat_response)
+    stream_reader = staticmethod(OpenAiChatReader)
     cap_field = staticmethod(cap_field)
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
@@ -68,10 +69,6 @@ class OpenAiChat(Codec):
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """See `Codec`."""
         return render_chat_response(_decode_chat(body), usage, created_s=options.created_s)
-
-    def stream_reader(self, *, model: str | None = None) -> StreamReader:
-        """See `Codec`."""
-        return OpenAiChatReader(model=model)
 
     def stream_writer(self, options: RenderOptions) -> StreamWriter:
         """See `Codec`."""
