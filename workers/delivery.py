@@ -32,7 +32,7 @@ class Delivery:
         self.data = message.data
         tokens = message.reply.split(".")
         self.number = int(tokens[4] if len(tokens) < 11 else tokens[6])
-        """In `$JS.ACK.…`, which has two more tokens if the server names domain and account.
+        """`$JS.ACK.…` has two more tokens in front of it if the server names domain and account.
 
         https://docs.nats.io/reference/reference-protocols/nats_api_reference, "$JS.ACK".
         """
