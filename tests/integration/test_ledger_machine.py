@@ -20,7 +20,7 @@ from domain.budget import window_start
 from infra.admission import Attempt
 from tests.integration import ledger
 from tests.integration.ledger import Clock, RealLedger
-from tests.model.ledger import Account, Ledger, Limits, RequestContext
+from tests.model.ledger import Account, AdmissionRequest, Ledger, Limits
 
 AMOUNTS = st.integers(0, 400)
 LIMITS = st.builds(
@@ -97,7 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
         now_ns = int(self.clock.now.timestamp()) * 1_000_000_000
         for one, decision in zip(wanted, decisions, strict=True):
             expected, granted = self.model.decide(
-                RequestContext(
+                AdmissionRequest(
                     request_id=one.attempt.identity.request_id,
                     key=one.attempt.identity.key_id,
                     hold=one.hold_nano_usd or 0,
