@@ -107,13 +107,10 @@ class Claim(Struct, frozen=True, kw_only=True):
     budget_day: date
 
 
-class ClaimedAttempt(Struct, frozen=True, kw_only=True):
+class ClaimedAttempt(Claim, frozen=True, kw_only=True):
     """An attempt in flight, as another delivery finds it."""
 
-    attempt: int
     delivery: int | None
-    hold_nano_usd: NanoUsd
-    budget_day: date
 
 
 class BudgetExhausted(Exception):

@@ -1,4 +1,4 @@
-"""The connection to NATS that every process makes the same way. Knows no subject and no message."""
+"""Connects every process to NATS in the same way. Knows no subject and no message."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ import structlog
 from nats.aio.client import Client
 
 CONNECT_TIMEOUT_S = 2
-"""For one server: one that accepts and says nothing is not waited for longer, the next may answer."""
+"""For one server: if it accepts and stays silent, the next one is tried."""
 FIRST_CONNECT_TIMEOUT_S = 20.0
-"""How long a process looks for its first server, over all URLs. The client itself would look for ever."""
+"""How long a process tries to reach its first server, over all URLs. The client itself would try for ever."""
 RECONNECT_WAIT_S = 0.25
 """Before the same server is tried again; another one is tried at once."""
 PING_INTERVAL_S = 1
 MAX_OUTSTANDING_PINGS = 2
-"""A server that keeps the connection and answers nothing is left after `PING_INTERVAL_S` times one more than this."""
+"""A server that keeps the connection but does not reply is left after `PING_INTERVAL_S` times one more than this."""
 FLUSH_TIMEOUT_S = 2
 """For a round trip, and for a publish that finds `PENDING_BYTES_LIMIT` waiting."""
 CLOSE_TIMEOUT_S = 5.0
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class BrokerClosed(nats.errors.Error):
-    """The connection has ended for good: the server does not want us (credentials withdrawn, a protocol error)."""
+    """The connection has ended for good: the server refuses it (credentials withdrawn, a protocol error)."""
 
 
 class _Client(Client):
@@ -53,7 +53,7 @@ class _Client(Client):
 
 
 class Broker:
-    """A connection that reconnects for ever, and who wants to know when it has."""
+    """A connection that reconnects for ever, with callbacks for each time that it has."""
 
     def __init__(self) -> None:
         self.client: Client = _Client()
@@ -99,7 +99,7 @@ class Broker:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the server can be reached at this moment."""
+        """True if the server can be reached at this moment."""
         return bool(self.client.is_connected)
 
     async def wait_until_connected(self, timeout_s: float) -> None:
@@ -114,12 +114,12 @@ class Broker:
 
     @property
     def is_clustered(self) -> bool:
-        """The server is one of a cluster."""
+        """True if the server is one of a cluster."""
         return bool(self._server_info.get("cluster"))
 
     @property
     def cluster_servers(self) -> int:
-        """How many servers of the cluster were up when this connection was made, as far as they are made known."""
+        """The servers of the cluster that were up when this connection was made, as far as the server lists them."""
         return len(self._server_info.get("connect_urls") or ()) if self.is_clustered else 1
 
     @property
@@ -128,7 +128,7 @@ class Broker:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection has ended for good; only another process, or another `Broker`, gets a new one."""
+        """True if the connection has ended for good; only another process, or another `Broker`, gets a new one."""
         return bool(self.client.is_closed)
 
     async def close(self) -> None:

@@ -1,58 +1,122 @@
-"""News that somebody who waited for a stream has left, as a worker hears it. Says nothing about who still waits."""
+"""Ends a worker's work on a job once nothing waits for its answer: neither its caller nor a follower.
+
+A follower is a caller that sent the same request and waits for the same answer. The other end is the API's: see
+`ReplyInbox.publish_cancel` and `ReplyInbox.follow` in `infra/replies.py`.
+"""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
+from msgspec import Struct, field
 from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
 
-from infra.broker import Broker
-from infra.reply_subjects import CALLER, cancel_subject
+from domain.errors import ClientDisconnected
+from infra.broker import Broker, BrokerErrors
+from infra.jobs import Job
+from infra.reply_subjects import CALLER, cancel_subject, followers_subject
+
+FOLLOWERS_TIMEOUT_S = 0.5
+
+Result = TypeVar("Result")
 
 
-class Cancellations:
-    """Who has left one stream: its own caller, or others who waited with it."""
+class Cancellation(Struct, eq=False):
+    """What was published about the callers of one job."""
 
-    def __init__(self) -> None:
-        self.caller_is_gone = False
-        self.news = asyncio.Event()
-        """Set each time that somebody leaves; whoever looks at it clears it."""
+    broker: Broker
+    job: Job
+    caller_is_gone: bool = False
+    published: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by each cancellation; `has_no_waiters` clears it."""
 
     def note(self, *, is_caller: bool) -> None:
-        """Somebody has left."""
+        """Take one cancellation: of the job's caller, or of a follower."""
         self.caller_is_gone = self.caller_is_gone or is_caller
-        self.news.set()
+        self.published.set()
+
+    async def has_no_waiters(self) -> bool:
+        """Return True if the caller has disconnected and there is no follower."""
+        self.published.clear()  # a cancellation during the request below is looked at next
+        if not self.caller_is_gone:
+            return False
+        return self.job.cache_key is None or not await self._has_followers()
+
+    async def or_cancelled(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run `work`, and cancel it once nothing waits for its result.
+
+        Raises:
+            ClientDisconnected: it was cancelled.
+
+        """
+        working = asyncio.create_task(work)
+        leaving = asyncio.create_task(self._until_no_waiters())
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            leaving.result()
+        finally:
+            working.cancel()
+            leaving.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+        raise client_disconnected()
+
+    async def _until_no_waiters(self) -> None:
+        while not await self.has_no_waiters():
+            await self.published.wait()
+
+    async def _has_followers(self) -> bool:
+        """Return True if an API process has a follower of the job, or if it cannot be found out."""
+        subject = followers_subject(self.job.identity.request_id)
+        try:
+            await self.broker.client.request(subject, b"", timeout=FOLLOWERS_TIMEOUT_S)
+        except NoRespondersError:
+            return False
+        except BrokerErrors:  # the answer is not thrown away on a guess
+            return True
+        return True
 
 
 class CancellationListener:
-    """One subscription for every stream of the process."""
+    """Receives the cancellations for one worker, over one subscription."""
 
-    def __init__(self) -> None:
-        self._cancellations: defaultdict[str, list[Cancellations]] = defaultdict(list)
-        """More than one where a job has been delivered here again."""
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._cancellations: defaultdict[str, list[Cancellation]] = defaultdict(list)
+        """By request; two if a job has been delivered here again."""
 
-    async def listen(self, broker: Broker) -> None:
+    async def listen(self) -> None:
         """Start to listen."""
 
         async def take(message: Msg) -> None:
             self.note(message.subject.rpartition(".")[2], is_caller=message.data == CALLER)
 
-        await broker.client.subscribe(cancel_subject("*"), cb=take)
+        await self._broker.client.subscribe(cancel_subject("*"), cb=take)
 
     @contextmanager
-    def of(self, request_id: str) -> Iterator[Cancellations]:
-        """Those who leave that waited for the request, until the block ends."""
-        cancellations = Cancellations()
-        self._cancellations[request_id].append(cancellations)
+    def watch(self, job: Job) -> Iterator[Cancellation]:
+        """Subscribe to the job's cancellations until the block ends. Call it before claiming: a caller that disconnects
+        after the claim publishes only once.
+        """
+        request_id, cancellation = job.identity.request_id, Cancellation(self._broker, job)
+        self._cancellations[request_id].append(cancellation)
         try:
-            yield cancellations
+            yield cancellation
         finally:
-            self._cancellations[request_id].remove(cancellations)
+            self._cancellations[request_id].remove(cancellation)
             if not self._cancellations[request_id]:
                 del self._cancellations[request_id]
 
     def note(self, request_id: str, *, is_caller: bool) -> None:
-        """Take note that somebody has left who waited for this request."""
-        for cancellations in self._cancellations.get(request_id, ()):
-            cancellations.note(is_caller=is_caller)
+        """Take a cancellation: the request's caller or, if not `is_caller`, a follower has disconnected."""
+        for cancellation in self._cancellations.get(request_id, ()):
+            cancellation.note(is_caller=is_caller)
+
+
+def client_disconnected() -> ClientDisconnected:
+    """Make the error of a request whose caller did not wait for its end."""
+    return ClientDisconnected("the caller left before the answer was complete")

@@ -1,4 +1,4 @@
-"""Jobs given straight to a worker over core NATS, for as long as the queue has no leader. Both ends.
+"""Gives jobs to workers directly, over core NATS, while the queue has no leader. Both ends.
 
 A queue with three replicas loses no job when a server dies, but it takes 4 to 9 seconds to elect a new leader. Until
 then it confirms and delivers nothing. A job that is offered here may be in the queue as well, or come into it later: as
@@ -37,7 +37,7 @@ class DirectDispatch:
         """The jobs that workers have taken, by request, until `forget`."""
 
     async def offer(self, job: Job) -> bool:
-        """Give a job to a worker that has room for it; False if none has taken it, as far as is known."""
+        """Give a job to a worker that has room for it. False: no worker has confirmed that it took the job."""
         for _ in range(MAX_OFFERS):
             try:
                 answer = await self._client.request(OFFERED, encode_job(job), timeout=OFFER_TIMEOUT_S)
@@ -51,7 +51,7 @@ class DirectDispatch:
         return False
 
     async def is_in_hand(self, request_id: str) -> bool:
-        """A worker makes the attempts of a job that it was given here."""
+        """Return True if a worker has a job that it was given directly."""
         try:
             await self._client.request(holding_subject(request_id), b"", timeout=HOLDING_TIMEOUT_S)
         except BrokerErrors:
@@ -59,7 +59,7 @@ class DirectDispatch:
         return True
 
     def forget(self, request_id: str) -> None:
-        """Look no longer after a job: its request has ended, or it is in the queue."""
+        """Stop looking after a job: its request has ended, or the job is in the queue."""
         self.dispatched.pop(request_id, None)
 
 
@@ -67,17 +67,17 @@ class DirectJobs:
     """The worker's end."""
 
     def __init__(self, broker: Broker, *, take: Callable[[Job], bool], is_in_hand: Callable[[str], bool]) -> None:
-        """Offer each job to `take`; True: the worker has it. `is_in_hand`: a request's job waits or runs here."""
+        """`take` returns True if it took the job; `is_in_hand` returns True if a request's job waits or runs here."""
         self._client = broker.client
         self._take_job = take
         self._is_in_hand = is_in_hand
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take jobs until `stop`. Those in hand are the pool's to finish."""
+        """Take jobs until `stop`. The pool finishes those that it has."""
         offers = await self._client.subscribe(
             OFFERED, queue=WORKERS, cb=self._take, pending_bytes_limit=PENDING_BYTES_LIMIT
         )
-        holding = await self._client.subscribe(holding_subject("*"), cb=self._tell)
+        holding = await self._client.subscribe(holding_subject("*"), cb=self._reply)
         await stop.wait()
         await offers.unsubscribe()
         await holding.unsubscribe()
@@ -85,7 +85,7 @@ class DirectJobs:
     async def _take(self, message: Msg) -> None:
         await message.respond(YES if self._take_job(decode_job(message.data)) else NO)
 
-    async def _tell(self, message: Msg) -> None:
-        """Answer for jobs that wait here too; if a delivery is named, `workers/attempts.py` answers."""
+    async def _reply(self, message: Msg) -> None:
+        """Reply for jobs that wait or run here. If a delivery is named, `workers/attempts.py` replies."""
         if not message.data and self._is_in_hand(message.subject.rpartition(".")[2]):
             await message.respond(YES)

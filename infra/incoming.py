@@ -1,7 +1,7 @@
-"""A stream on its way into an API process: its parts in order, what waits joined into one, then how it ended.
+"""Collects a stream in an API process: its parts in order, those that wait joined into one, then how it ended.
 
 A stream has begun once its caller was given a part: from then on no other attempt may take over. Parts that did not
-arrive are asked for again; what came behind them waits.
+arrive are requested again; the parts behind them wait.
 """
 
 import asyncio
@@ -10,20 +10,14 @@ from collections import deque
 from domain.errors import Overloaded
 from domain.job_result import Failure
 from infra.byte_budget import BytesInHand, CountedParts
-from infra.replies import (
-    Committed,
-    Completed,
-    Failed,
-    Frame,
-    failure_in,
-    receipt_in,
-)
+from infra.replies import Committed, Completed, Failed
+from infra.reply_frames import Frame, failure_in, receipt_in
 from infra.resends import Resends
 
 MAX_JOINED_BYTES = 256 * 1024
-"""Of what waits for a caller who is slower than the provider: a longer piece would only be copied more often."""
+"""Of the parts that wait for a caller that is slower than the provider: longer ones would be copied more often."""
 MAX_AHEAD_BYTES = 8 * 1024 * 1024
-"""Of what has come behind a part that has not."""
+"""Of the parts that came behind a missing one."""
 
 Ending = Committed | Failed
 
@@ -40,13 +34,13 @@ class IncomingStream:
     """Collects the frames of one streamed answer."""
 
     def __init__(self, resends: Resends | None = None, *, in_hand: BytesInHand | None = None) -> None:
-        """Collect, and count what waits in `in_hand`. Without `resends` a stream with a hole ends at the hole."""
+        """Count what waits in `in_hand`. Without `resends` a stream with a hole ends at the hole."""
         self._resends = resends
         self._in_hand = in_hand
         self._parts: deque[bytes] = CountedParts(in_hand) if in_hand is not None else deque()
         self._attempt = 0
         self._forgotten = 0
-        """The last attempt of which nothing more is taken."""
+        """The last attempt whose frames are dropped."""
         self._taken = 0
         self._ahead: dict[int, bytes] = {}
         """Parts that came behind a hole, by number."""
@@ -59,11 +53,11 @@ class IncomingStream:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """The attempt, and how many of its parts have come."""
+        """The attempt, and the number of its parts that have come."""
         return self._attempt, self._taken
 
     def begin_again(self) -> bool:
-        """Forget what came, for another attempt; False where the caller was given some of it."""
+        """Drop what came, for another attempt. False if the caller was given some of it."""
         if self._has_begun:
             return False
         self._forgotten, self._taken = self._attempt, 0
@@ -72,7 +66,7 @@ class IncomingStream:
         return True
 
     def take(self, frame: Frame) -> None:
-        """Take a frame; what comes behind the end is late, and dropped."""
+        """Take a frame. Drop it if the stream has ended."""
         if self._ending is not None or (frame.kind == "part" and frame.attempt <= self._forgotten):
             return
         match frame.kind:
@@ -87,13 +81,13 @@ class IncomingStream:
         self._changed.set()
 
     def fail(self, error: Overloaded) -> None:
-        """End the stream, unless it has ended: there is no room for what came."""
+        """End the stream, unless it has ended, because there is no room for what came."""
         if self._ending is None:
             self._end(error)
             self._changed.set()
 
     def end_by_log(self, end: Completed | Failure) -> None:
-        """Take the end that the log has. It does not say how many parts there were: a worker does, or nobody."""
+        """Take the end that the log has. The log does not have the number of parts: it is requested from the worker."""
         if self._ending is not None:
             return
         if isinstance(end, Failure):
@@ -103,23 +97,23 @@ class IncomingStream:
         self._changed.set()
 
     def expire(self) -> None:
-        """End the stream, unless it has ended: its time is over."""
+        """End the stream, unless it has ended, because its deadline has passed."""
         if self._ending is None:
             self._end(Expired())
             self._changed.set()
 
     @property
     def has_ended(self) -> bool:
-        """Whether the worker has said how it ended; else it may still be at it."""
+        """True if the worker has sent how it ended; if not, it may still be working."""
         return isinstance(self._ending, Committed | Failed)
 
     async def next(self) -> bytes | Ending:
-        """What has come since the last call, waiting for something to come; the ending once there is nothing else.
+        """Wait for parts and return them joined; return the ending once there are no more.
 
         Raises:
             PartsLost: the stream has a hole.
-            Expired: its time is over.
-            Overloaded: more came than this process can hold for a caller that does not take it.
+            Expired: its deadline has passed.
+            Overloaded: more came than this process can hold for a caller that does not read it.
 
         """
         while not self._parts and self._ending is None:
@@ -134,7 +128,7 @@ class IncomingStream:
         return self._ending
 
     def _joined(self) -> bytes:
-        """What waits, as far as it goes into one piece."""
+        """Join the parts that wait, up to `MAX_JOINED_BYTES`."""
         part = self._parts.popleft()
         if not self._parts:
             return part
@@ -171,7 +165,7 @@ class IncomingStream:
             self._open_hole()
 
     def _follows(self, attempt: int) -> bool:
-        """Take from this attempt; False if the caller was given parts of another one, which ends the stream."""
+        """Follow this attempt. If the caller was given parts of another one, end the stream and return False."""
         if attempt != self._attempt:
             if self._has_begun:
                 self._end(PartsLost())
@@ -182,14 +176,14 @@ class IncomingStream:
         return True
 
     def _open_hole(self) -> None:
-        """Have what is missing sent again, and wait for it a while."""
+        """Request what is missing, and wait for it a while."""
         if self._resends is None or self._ahead_bytes > MAX_AHEAD_BYTES:
             self._end(PartsLost())
         else:
             self._resends.begin(lambda: (self._attempt, self._taken + 1), self._give_up)
 
     def _fill_hole(self) -> None:
-        """Take what came behind the hole, as far as it goes on from here."""
+        """Take the parts behind the hole that follow on without another gap."""
         while (part := self._ahead.pop(self._taken + 1, None)) is not None:
             self._ahead_bytes -= len(part)
             self._taken += 1

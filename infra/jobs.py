@@ -1,6 +1,6 @@
-"""The job queue on JetStream: the envelope, the stream and its consumers, publishing. Pulling is `workers/pull.py`.
+"""The job queue on JetStream: the job, the stream and its consumers, publishing. `workers/pull.py` pulls.
 
-Wiping the stream may cost latency, never a fact: what was admitted stands in PostgreSQL.
+If the stream is lost, requests take longer, but no fact is lost: PostgreSQL has every admitted request.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ from infra.broker import Broker, BrokerErrors
 
 STREAM = "JOBS"
 Lane = Literal["sync", "bulk", "async"]
-"""`sync` has the jobs of callers who wait, `bulk` those of callers who have many in flight already, so that the jobs of
-others do not stand in line behind a flood. A backlog of jobs that nobody waits for (`async`) never delays a caller.
+"""`sync` has the jobs of callers that wait. `bulk` has those of callers with many requests in flight already, so that
+the jobs of others do not queue behind a flood. `async` has jobs without a waiting caller: their backlog delays no one.
 """
 LANES: tuple[Lane, ...] = ("sync", "bulk", "async")
 ALERTS_LANE = "alerts"
@@ -73,7 +73,7 @@ _PASSING = (408, 500, 503)
 
 
 class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the caller wants its answer streamed."""
+    """How an answer is streamed to its caller."""
 
     surface: Dialect
     """The dialect of its events."""
@@ -82,33 +82,33 @@ class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a worker has to know to answer a request."""
+    """A request as a worker gets it."""
 
     identity: RequestIdentity
     kind: Kind
     base_url: str | None = None
     """Of a provider by configuration: where it was when the job was admitted; None: it is built in."""
     price: Price | None
-    """What the hold was made for: the answer is costed at it, whatever the price is by then. None: nobody knows one."""
+    """The price that the hold was computed with; the answer is costed at it even if it has changed. None: unknown."""
     body: bytes | None
     """The request as JSON; None: it is the blob `body_blob_id`."""
     body_blob_id: str | None = None
     is_passthrough: bool = False
-    """The body is in its provider's own dialect, to be passed on as it is; else it is canonical."""
+    """True: the body is in the provider's own dialect and is forwarded as it is. False: it is canonical."""
     needs_own_credential: bool = False
-    """It may be asked under a credential of the project's own alone: it was admitted as a call under one."""
+    """The call may be made under a credential of the project's own only: it was admitted as such a call."""
     headers: dict[str, str] | None = None
     query: str | None = None
-    """What the caller's vendor headers and query say (`anthropic-beta`, `beta=true`), passed on with a wire body."""
+    """The caller's vendor headers and query (`anthropic-beta`, `beta=true`), forwarded with a passed-through body."""
     stream: StreamFormat | None = None
     """None: the answer is given in one piece."""
     cancel_on_disconnect: bool = False
-    """Of an answer in one piece: the call is given up once nothing waits for it."""
+    """Of an answer in one piece: the call is cancelled once nothing waits for the answer."""
     input_bound: int = 0
     output_bound: int = 0
-    """The most tokens that the answer can be counted as: for the cost of one that is cut."""
+    """The most tokens that the request may be counted as, for the cost of an answer that is cut."""
     may_think_unseen: bool = False
-    """Whether more output may be charged than is shown: for the same."""
+    """True if the provider may charge for output that it does not show, for the same purpose."""
     deliveries_before: int = 0
     """How often it was delivered as another message. Of two deliveries the one with the higher number is the later."""
     reply_to: str
@@ -116,12 +116,12 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline_ms: int
     """Milliseconds since 1970; a job past its deadline is dropped unserved."""
     cache_key: bytes | None = None
-    """None: the answer is neither kept nor shared."""
+    """None: the answer is neither cached nor shared."""
     cache_ttl_s: int = 0
 
 
 class Replicas(Struct, frozen=True, kw_only=True):
-    """On how many servers the jobs are kept."""
+    """On how many servers the queue is stored."""
 
     wanted: int
     current: int
@@ -167,9 +167,9 @@ class JobQueue:
         self._restoring = asyncio.Lock()
 
     async def ensure(self) -> None:
-        """Create the stream and its consumers, or bring them to today's settings. Safe from several processes.
+        """Create the stream and its consumers, or update their settings. Several processes may do so at a time.
 
-        A cluster that has only begun to start is waited for.
+        Waits for a cluster that is still starting.
 
         Raises:
             APIError, BrokerErrors: as the last of `ENSURE_TIMEOUT_S` was refused.
@@ -185,12 +185,12 @@ class JobQueue:
             await asyncio.sleep(ENSURE_PAUSE_S)
 
     async def raise_replicas(self) -> None:
-        """Give the stream the replicas that it lacks, once the cluster has the servers for them."""
+        """Add the replicas that the stream lacks, if the cluster has the servers for them."""
         if self._broker.is_clustered:
             await self._ensure_once()
 
     async def replicas(self) -> Replicas:
-        """How many servers are to keep the jobs, how many do, and which of them lag behind.
+        """Return how many servers should store the queue, how many do, and which of them lag behind.
 
         Raises:
             Unavailable: the stream has no leader, or the broker is away.
@@ -209,7 +209,7 @@ class JobQueue:
         )
 
     async def restore(self) -> None:
-        """Make the stream and its consumers again if the broker has lost them, once for all who miss them at a time.
+        """Make the stream and its consumers again if the broker has lost them, once for all callers at a time.
 
         Raises:
             APIError, BrokerErrors: it cannot be known, or done, at the moment.
@@ -224,7 +224,7 @@ class JobQueue:
                 log.warning("queue_restored")
 
     async def has_workers(self, lane: Lane = "sync") -> bool:
-        """Whether somebody is waiting for the lane's jobs at this moment.
+        """Return True if a worker is waiting for the lane's jobs at this moment.
 
         Raises:
             APIError, BrokerErrors: the consumer has no leader, or the broker is away.
@@ -232,16 +232,16 @@ class JobQueue:
         """
         try:
             info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
-        except NotFoundError:  # nobody has made the stream yet
+        except NotFoundError:  # the stream has not been made yet
             return False
         return bool(info.num_waiting)
 
     async def publish(
         self, job: Job, lane: Lane = "sync", *, otherwise: Callable[[Job], Awaitable[bool]] | None = None
     ) -> None:
-        """Put a job into its lane; once this returns, the broker has it.
+        """Put a job into its lane; when this returns, the broker or a worker has it.
 
-        As long as the broker does not confirm it, `otherwise` may find another way to a worker: True if it has.
+        While the broker does not confirm it, `otherwise` is called to give it to a worker directly: True if it has.
 
         Raises:
             Overloaded: the stream is full; the job is not in it.
@@ -256,7 +256,7 @@ class JobQueue:
         )
 
     async def publish_alert(self, alert: str, message_id: str) -> None:
-        """Have somebody told of an alert, by its stream; the same message id again is the same message.
+        """Queue the delivery of an alert, by its stream. The same message id again is the same message.
 
         Raises:
             Overloaded, PublishUnknown: as `publish`.
@@ -267,7 +267,7 @@ class JobQueue:
     async def _publish(
         self, subject: str, payload: bytes, message_id: str, otherwise: Callable[[], Awaitable[bool]] | None = None
     ) -> None:
-        """Publish, and again under the same id for as long as it is not confirmed: the stream takes it once."""
+        """Publish, again and again under the same id until it is confirmed: the stream takes it once."""
         until = time.monotonic() + PUBLISH_TIMEOUT_S
         confirm_s = CONFIRM_TIMEOUT_S
         while True:
@@ -292,14 +292,14 @@ class JobQueue:
                 await self._pause(failure)
 
     async def _pause(self, refusal: Exception) -> None:
-        """Before the next try: time to elect a leader, or a new stream if nobody has one."""
+        """Wait before the next try: for a leader to be elected, or until the stream is made again."""
         if isinstance(refusal, NoStreamResponseError):
             with suppress(APIError, *BrokerErrors):
                 await self.restore()
         await asyncio.sleep(REFUSED_PAUSE_S)
 
     async def _is_complete(self) -> bool:
-        """The stream and all its consumers are known to the cluster, though they may have no leader at the moment."""
+        """Return True if the cluster has the stream and all its consumers, even without a leader at the moment."""
         answer = await self._broker.client.request(f"$JS.API.CONSUMER.NAMES.{STREAM}", b"{}", timeout=CONFIRM_TIMEOUT_S)
         names = msgspec.json.decode(answer.data)
         if "error" in names:
@@ -324,7 +324,7 @@ class JobQueue:
             )
 
     async def _ensure_stream(self) -> None:
-        """Create the stream, or bring it to today's settings, with as many replicas as are wanted and possible."""
+        """Create the stream or update its settings, with as many replicas as are wanted and possible."""
         stream = StreamConfig(
             name=STREAM,
             subjects=[f"jobs.{lane}.>" for lane in (*LANES, ALERTS_LANE)],

@@ -2,21 +2,21 @@
 
 YES, NO = b"yes", b"no"
 CALLER, FOLLOWER = b"caller", b"follower"
-"""Who has left a stream."""
+"""The payloads of a cancellation: which kind of waiter has disconnected."""
 
 
 def reply_subject(api_id: str, request_id: str) -> str:
-    """Where the frames of a request go."""
+    """Subject of a request's frames, in the API process that waits for them."""
     return f"reply.{api_id}.{request_id}"
 
 
 def done_subject(request_id: str) -> str:
-    """Where it is said that a request which others wait for has ended."""
+    """Subject on which followers of a request are told that it has ended."""
     return f"done.{request_id}"
 
 
 def cancel_subject(request_id: str) -> str:
-    """Where it is said that somebody who waited for a stream has left."""
+    """Subject on which workers are told that a waiter of a request has disconnected."""
     return f"cancel.{request_id}"
 
 
@@ -30,6 +30,6 @@ def holding_subject(request_id: str) -> str:
     return f"holding.{request_id}"
 
 
-def waiting_subject(request_id: str) -> str:
-    """Where those listen who wait for a request that is not theirs: whoever asks here learns whether there are any."""
+def followers_subject(request_id: str) -> str:
+    """Subject on which followers of a request listen. A request to it succeeds only if there is a follower."""
     return f"waiting.{request_id}"

@@ -1,4 +1,4 @@
-"""Frames that a worker has sent and keeps for a while, should one not have arrived. Sends nothing itself.
+"""Keeps the frames that a worker has sent for a while, in case one does not arrive. Sends nothing itself.
 
 There is no confirmation: a frame is kept until it is old, or until newer ones need its room.
 """
@@ -29,7 +29,7 @@ class SentFrames:
         self._timer: asyncio.TimerHandle | None = None
 
     def keep(self, request_id: str, frame: bytes) -> None:
-        """Keep a frame that is being sent."""
+        """Keep a frame."""
         size_bytes = len(frame) + FRAME_OVERHEAD_BYTES
         self._order.append((time.monotonic(), request_id, size_bytes))
         frames = self._frames.get(request_id)
@@ -43,11 +43,11 @@ class SentFrames:
             self._timer = asyncio.get_running_loop().call_later(self._kept_for_s, self._expire)
 
     def of(self, request_id: str) -> list[bytes]:
-        """What is kept of a request, in the order in which it was sent."""
+        """Return the frames of a request that are still kept, in the order of sending."""
         return list(self._frames.get(request_id, ()))
 
     def clear(self) -> None:
-        """Keep nothing any more."""
+        """Drop all frames."""
         if self._timer is not None:
             self._timer.cancel()
         self._order.clear()

@@ -15,7 +15,7 @@ from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
-from infra.replies import ReplySender
+from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from projections.alerts import raise_alerts, tell_again
 from projections.cache import remove_expired

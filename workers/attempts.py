@@ -1,5 +1,6 @@
-"""The attempts that a worker is making, and the question to all workers about one: its heartbeats may have been lost
-with a connection although it is being made.
+"""Knows which attempts a worker is making, and asks the other workers about theirs.
+
+A delivery's heartbeats may have been lost with a connection although its attempt is being made.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ ASK_TIMEOUT_S = 0.5
 
 
 class AttemptsInHand:
-    """Says of one worker's attempts that they are being made, and asks about those of others."""
+    """The attempts of one worker."""
 
     def __init__(self, broker: Broker) -> None:
         self._client = broker.client
@@ -22,12 +23,12 @@ class AttemptsInHand:
         """The numbers of the deliveries whose attempts are being made, by request."""
 
     async def listen(self) -> None:
-        """Answer from now on."""
-        await self._client.subscribe(holding_subject("*"), cb=self._tell)
+        """Reply to other processes from now on."""
+        await self._client.subscribe(holding_subject("*"), cb=self._reply)
 
     @contextmanager
     def making(self, request_id: str, delivery: int) -> Iterator[None]:
-        """Say that this delivery's attempts are being made, until the block ends."""
+        """Report this delivery's attempts as being made until the block ends."""
         deliveries = self._deliveries.setdefault(request_id, [])
         deliveries.append(delivery)
         try:
@@ -38,7 +39,7 @@ class AttemptsInHand:
                 del self._deliveries[request_id]
 
     async def are_made(self, request_id: str, delivery: int) -> bool:
-        """A worker, this one or another, makes the attempts of this delivery."""
+        """Return True if a worker, this one or another, makes the attempts of this delivery."""
         if delivery in self._deliveries.get(request_id, ()):
             return True
         try:
@@ -47,7 +48,7 @@ class AttemptsInHand:
             return False
         return True
 
-    async def _tell(self, message: Msg) -> None:
+    async def _reply(self, message: Msg) -> None:
         deliveries = self._deliveries.get(message.subject.rpartition(".")[2], ())
         if deliveries and (not message.data or int(message.data) in deliveries):
             await message.respond(YES)

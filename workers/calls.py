@@ -1,9 +1,10 @@
-"""From a job to a provider's answer: the body, the credential, the adapter. One attempt; retrying is the caller's."""
+"""Calls the provider of a job: finds its body, its translation, its credential and its adapter. Does not retry."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.dialects.codec import ProviderResponse
 from domain.dialects.errors import UnreadableResponse
@@ -17,28 +18,24 @@ from infra.blobs import Blobs
 from infra.jobs import Job
 from infra.offload import offload
 from infra.provider_keys import ProviderKeys
-from workers.large_answers import Turn
-from workers.providers.provider import Credential, Provider, ProviderCall, no_turn
+from workers.providers.provider import Credential, Provider, ProviderCall
 
 
 class PreparedCall(Struct, frozen=True, kw_only=True):
-    """Everything that the attempts at a job have in common."""
+    """What the attempts at a job have in common: what is sent, to which kind of provider, and how."""
 
-    identity: RequestIdentity
     kind: Kind
     translation: Translation
-    path: str
     content: bytes
     """What the provider is sent."""
     request_bytes: int
     """The size of the job's body."""
-    credential: Credential | None
-    headers: Mapping[str, str]
-    query: str | None
+    call: ProviderCall
+    """Each attempt sets its own timeout and turn."""
 
 
 class ProviderCalls:
-    """Calls providers with the keys of the projects that ask."""
+    """Calls providers under the credentials of the jobs' projects."""
 
     def __init__(
         self,
@@ -57,63 +54,66 @@ class ProviderCalls:
         self._blobs = blobs
 
     async def prepare(self, job: Job) -> PreparedCall:
-        """Gather everything that the job's calls need, before an attempt is claimed.
+        """Read what the job's calls need. Done before an attempt is claimed, so that a failure here costs no attempt.
 
         Raises:
             Unavailable: the database is away, or no longer keeps the body (its deadline has passed).
 
         """
-        body = job.body
+        body, identity = job.body, job.identity
         if body is None:
             assert job.body_blob_id is not None, "a job has a body or names one"
-            body = await self._blobs.read(job.identity.project_id, job.body_blob_id)
+            body = await self._blobs.read(identity.project_id, job.body_blob_id)
         if body is None:
             raise Unavailable("the request's body is no longer kept")
-        translation = translation_of(job, self._dialects)
+        translation, is_stream = translation_of(job, self._dialects), job.stream is not None
+        render = translation.render_request
         return PreparedCall(
-            identity=job.identity,
             kind=job.kind,
             translation=translation,
-            path=self._dialects.provider_path(job.kind, job.identity.operation),
-            content=await offload(
-                len(body),
-                translation.render_request,
-                body,
-                job.identity.upstream_model,
-                is_stream=job.stream is not None,
-            ),
+            content=await offload(len(body), render, body, identity.upstream_model, is_stream=is_stream),
             request_bytes=len(body),
-            credential=await self._credential(job),
-            headers=job.headers or {},
-            query=job.query,
+            call=ProviderCall(
+                identity=identity,
+                path=self._dialects.provider_path(job.kind, identity.operation),
+                credential=await self._credential(job),
+                timeout_s=0,
+                headers=job.headers or {},
+                query=job.query,
+                keeps_error_body=translation.keeps_provider_errors,
+            ),
         )
 
-    async def call(self, prepared: PreparedCall, timeout_s: float, turn: Turn) -> ProviderResponse:
-        """Ask the job's provider once; a large answer takes a turn.
+    async def call(
+        self, prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]
+    ) -> ProviderResponse:
+        """Call the job's provider once. A large answer waits for its turn.
 
         Raises:
             ProviderError: as the class says.
 
         """
-        identity = prepared.identity
-        body = await self._providers[prepared.kind].send(prepared.content, _call(prepared, timeout_s, turn.take))
-        return await read_response(prepared.translation, body, identity)
+        call = replace(prepared.call, timeout_s=timeout_s, take_turn=take_turn)
+        body = await self._providers[prepared.kind].send(prepared.content, call)
+        return await read_response(prepared.translation, body, call.identity)
 
     def stream(
         self, prepared: PreparedCall, timeout_s: float
     ) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
-        """Ask the job's provider once, for a stream. Raises as the provider's `stream`."""
-        return self._providers[prepared.kind].stream(prepared.content, _call(prepared, timeout_s, no_turn))
+        """Call the job's provider once, for a stream. Raises as the provider's `stream`."""
+        call = replace(prepared.call, timeout_s=timeout_s)
+        return self._providers[prepared.kind].stream(prepared.content, call)
 
     async def _credential(self, job: Job) -> Credential | None:
-        """None if there is no key, or if the provider has changed since the job was admitted."""
-        access = await self._keys.access(job.identity.project_id, job.identity.provider)
-        if access is None or (access.kind or job.identity.provider, access.base_url) != (job.kind, job.base_url):
+        """Return None if there is no key, or if the provider has been changed since the job was admitted."""
+        provider = job.identity.provider
+        access = await self._keys.access(job.identity.project_id, provider)
+        if access is None or (access.kind or provider, access.base_url) != (job.kind, job.base_url):
             return None
         if job.needs_own_credential and not access.is_own:
             return None
         if access.base_url is None:
-            return Credential(access.key, self._base_urls.get(job.identity.provider))
+            return Credential(access.key, self._base_urls.get(provider))
         return Credential(access.key, access.base_url, is_callers=True)
 
 
@@ -134,19 +134,6 @@ async def read_response(translation: Translation, body: bytes, identity: Request
 
 
 def translation_of(job: Job, dialects: DialectRegistry) -> Translation:
-    """The way that was chosen when the job's request was admitted."""
+    """Return the translation that was chosen when the job's request was admitted."""
     client = job.stream.surface if job.stream is not None else NATIVE
     return dialects.chosen(client, job.identity.operation, job.kind, is_passthrough=job.is_passthrough)
-
-
-def _call(prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]) -> ProviderCall:
-    return ProviderCall(
-        identity=prepared.identity,
-        path=prepared.path,
-        credential=prepared.credential,
-        timeout_s=timeout_s,
-        headers=prepared.headers,
-        query=prepared.query,
-        keeps_error_body=prepared.translation.keeps_provider_errors,
-        take_turn=take_turn,
-    )

@@ -15,17 +15,17 @@ class Delivery:
     def __init__(self, broker: Broker, message: Msg) -> None:
         self._client = broker.client
         self.ack_subject: str | None = message.reply
-        """None: the job came past the queue, which wants no acknowledgement."""
+        """None: the job did not come from the queue, so there is nothing to acknowledge."""
         self.data = message.data
         self.number = delivery_number(message.reply)
         self.message_id = (message.headers or {}).get("Nats-Msg-Id") or message.reply
         """The id of the request, without decoding the job."""
         self.project_id, self.key_id = tenant_of(message.subject)
-        """Whose job it is, without decoding it; empty for a job that an older version has published."""
+        """The tenant of the job, without decoding it; empty for an alert."""
 
     @property
     def is_last(self) -> bool:
-        """Whether the queue will give up on the job after this one."""
+        """True if the queue delivers the job no more after this delivery."""
         return self.number >= MAX_DELIVERIES
 
     def renew(self, later: "Delivery") -> None:
@@ -34,7 +34,7 @@ class Delivery:
             self.ack_subject, self.number = later.ack_subject, later.number
 
     async def ack(self) -> None:
-        """The job is done with."""
+        """Remove the job from the queue."""
         await self._acknowledge(b"+ACK")
 
     async def nak(self, delay_s: float) -> None:
@@ -46,7 +46,7 @@ class Delivery:
         await self._acknowledge(b"+TERM")
 
     async def in_progress(self) -> None:
-        """The job waits here or is worked on: its acknowledgement is not due yet."""
+        """Postpone the acknowledgement: the job waits here or is being worked on."""
         await self._acknowledge(IN_PROGRESS)
 
     async def _acknowledge(self, payload: bytes) -> None:
@@ -55,7 +55,7 @@ class Delivery:
 
 
 class DirectDelivery(Delivery):
-    """A job that came past the queue, once."""
+    """A job that a worker was given directly, not by the queue. It is delivered once."""
 
     def __init__(self, broker: Broker, job: Job) -> None:
         self._client = broker.client
@@ -67,7 +67,7 @@ class DirectDelivery(Delivery):
 
 
 def delivery_number(ack_subject: str) -> int:
-    """Read it from `$JS.ACK.…`, which has two tokens more where the server names domain and account.
+    """Read the delivery's number from `$JS.ACK.…`, which has two more tokens if the server names domain and account.
 
     https://docs.nats.io/reference/reference-protocols/nats_api_reference, "$JS.ACK".
     """
@@ -76,6 +76,6 @@ def delivery_number(ack_subject: str) -> int:
 
 
 def tenant_of(subject: str) -> tuple[str, str]:
-    """The project and the API key in a job's subject, see `infra.jobs.job_subject`."""
+    """Read the project and the API key from a job's subject, see `infra.jobs.job_subject`."""
     tokens = subject.split(".")
     return (tokens[3], tokens[4]) if len(tokens) == 5 else ("", "")

@@ -1,4 +1,4 @@
-"""Chooses which waiting job runs next where tenants share a worker's slots. Keeps no delivery alive and runs nothing.
+"""Chooses which waiting job runs next if tenants share a worker's slots. Runs nothing, and sends no heartbeats.
 
 Two rules, for each project and, inside it, for each API key:
 
@@ -63,7 +63,7 @@ class FairQueue(Generic[Item]):
 
     @property
     def waiting(self) -> int:
-        """The jobs that were not started."""
+        """The jobs that wait."""
         return self._waiting
 
     def add(self, project_id: str, key_id: str, item: Item) -> None:
@@ -80,7 +80,7 @@ class FairQueue(Generic[Item]):
         self._waiting += 1
 
     def has_room_for(self, project_id: str, key_id: str) -> bool:
-        """Say whether a job of this project and key would start at once."""
+        """Return True if a job of this project and key would start at once."""
         free = self._slots - self._running
         project = self._projects.get(project_id)
         if project is None:
@@ -89,16 +89,11 @@ class FairQueue(Generic[Item]):
         may_start = project.running < self._project_factor * free
         return may_start and (flow is None or (not flow.waiting and flow.running < self._key_factor * free))
 
-    def start(self) -> Item | None:
-        """Take the next job that may run and count it as running. None if there is none.
+    def start(self) -> tuple[str, str, Item] | None:
+        """Take the next job that may run, and count it as running. None if there is none.
 
-        The caller reports its end with `finish`.
+        Returns its project, its API key and the job. The caller reports its end with `finish`.
         """
-        entry = self.start_entry()
-        return entry[2] if entry is not None else None
-
-    def start_entry(self) -> tuple[str, str, Item] | None:
-        """The same, with the project and the API key of the job."""
         free = self._slots - self._running
         if not self._waiting or free <= 0:
             return None

@@ -1,6 +1,6 @@
-"""Says of every unacknowledged delivery that it is in progress, from a thread of its own.
+"""Tells the broker that every unacknowledged delivery is in progress, from a thread of its own.
 
-JetStream delivers a job again when nothing is heard of it for `ACK_WAIT_S`. A heartbeat must not wait for the work that
+JetStream delivers a job again if it has no news of it for `ACK_WAIT_S`. A heartbeat must not wait for the work that
 it vouches for, so the thread has its own event loop and its own connection to NATS: it goes on while the worker's event
 loop is blocked. It needs the interpreter's lock for a moment every few seconds; one call of C code that holds the lock
 for longer than `ACK_WAIT_S` stops the heartbeats too, and nothing in a worker makes one.
@@ -21,7 +21,7 @@ from workers.delivery import IN_PROGRESS
 
 INTERVAL_S = ACK_WAIT_S / 3
 MAX_BLOCKED_S = 120.0
-"""When the event loop has made no turn for so long, it may never make one: its jobs are left to other workers."""
+"""An event loop that was blocked for so long may never go on: its jobs are left to other workers."""
 RECONNECT_DELAY_S = 1.0
 STOP_TIMEOUT_S = 10.0
 
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class UnackedDeliveries:
-    """The deliveries that a worker has in hand, by their acknowledgement subjects. Shared by threads."""
+    """The unacknowledged deliveries of a worker, by their acknowledgement subjects. Shared by threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,13 +37,13 @@ class UnackedDeliveries:
         self._turned_at = time.monotonic()
 
     def add(self, ack_subject: str | None) -> None:
-        """Vouch for a delivery from now on, if it wants an acknowledgement."""
+        """Send heartbeats for a delivery from now on, if it wants an acknowledgement."""
         if ack_subject is not None:
             with self._lock:
                 self._ack_subjects.add(ack_subject)
 
     def discard(self, ack_subject: str | None) -> None:
-        """No longer vouch for a delivery."""
+        """Send no more heartbeats for a delivery."""
         if ack_subject is not None:
             with self._lock:
                 self._ack_subjects.discard(ack_subject)
@@ -53,7 +53,7 @@ class UnackedDeliveries:
         self._turned_at = time.monotonic()
 
     def in_progress(self) -> list[str]:
-        """The deliveries to vouch for; none once the event loop has been blocked for `MAX_BLOCKED_S`."""
+        """Return the deliveries that want a heartbeat; none if the event loop is blocked for `MAX_BLOCKED_S`."""
         if time.monotonic() - self._turned_at > MAX_BLOCKED_S:
             return []
         with self._lock:
@@ -66,7 +66,7 @@ class HeartbeatThread:
     def __init__(
         self, deliveries: UnackedDeliveries, urls: Sequence[str], *, name: str, credentials: Path | None = None
     ) -> None:
-        """Vouch for `deliveries` over a connection that the server lists under `name`."""
+        """Send the heartbeats of `deliveries` over a connection that the server lists under `name`."""
         self._deliveries = deliveries
         self._urls = urls
         self._name = name
@@ -80,7 +80,7 @@ class HeartbeatThread:
         self._thread.start()
 
     async def stop(self) -> None:
-        """StreamSummary the thread."""
+        """End the thread."""
         self._loop.call_soon_threadsafe(self._stopping.set)
         await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_S)
 

@@ -1,48 +1,47 @@
-"""One job, from its delivery to its acknowledgement: claim, call the provider, write what happened, answer.
+"""One job, from its delivery to its acknowledgement: prepare, claim, call or stream, record, reply, acknowledge.
 
 Correctness rests on the claim and on the stream's version, never on acknowledgements: a job may be delivered twice, to
-two workers, late, or after it was finished. What to do about a request that somebody has begun is `workers/resume.py`;
-what is written and told is `workers/attempt_recorder.py`; an answer that is streamed is `workers/streaming.py`.
+two workers, late, or after it was finished. `workers/resume.py` decides what to do about a request that another
+delivery has begun, `workers/attempt_recorder.py` writes and replies how an attempt ended, and `workers/streaming.py`
+makes the attempts whose answers are streamed.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Literal
+from datetime import datetime
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from domain.dialects.codec import FAILED, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
-from domain.routing import KEYLESS_KINDS
-from infra.admission import Attempt, BudgetExhausted, Claim, Claims
-from infra.cancellations import Cancellations
+from infra.admission import BudgetExhausted, Claims
+from infra.cancellations import CancellationListener, client_disconnected
 from infra.event_log import EventLog
 from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
-from infra.replies import ReplySender
-from workers.attempt_recorder import AttemptRecorder, AttemptResult, JobContext, RecordedBody
+from infra.reply_sender import ReplySender
+from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
 from workers.attempts import AttemptsInHand
 from workers.calls import ProviderCalls
 from workers.delivery import Delivery
+from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
-from workers.resume import MAX_ATTEMPTS, resume
+from workers.resume import MAX_ATTEMPTS, Resumed, attempt_of, resume
 from workers.streaming import StreamedAttempts
-from workers.waiting_callers import WaitingCallers, client_disconnected
 
 RETRY_BACKOFF_S = 0.25
 MAX_RETRY_WAIT_S = 4.0
-"""A provider that asks for more patience than this gets it from the caller, whose error carries the Retry-After."""
+"""If a provider asks for a longer wait, its caller gets the error, with the provider's Retry-After."""
 DEADLINE_MARGIN_S = 0.25
-"""How long before the caller's deadline a call is given up, so that the caller still hears why."""
+"""How long before the caller's deadline a call is given up, so that the caller still gets the reason."""
 
 log = structlog.get_logger(__name__)
-_encode = msgspec.json.Encoder().encode
 
 
 class JobHandler:
-    """Completes jobs with the parts that it is given."""
+    """Handles the jobs of one worker."""
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class JobHandler:
         calls: ProviderCalls,
         recorder: AttemptRecorder,
         streams: StreamedAttempts,
-        callers: WaitingCallers,
+        cancellations: CancellationListener,
         attempts: AttemptsInHand,
         replies: ReplySender,
         now: Callable[[], datetime],
@@ -63,7 +62,7 @@ class JobHandler:
         self._calls = calls
         self._recorder = recorder
         self._streams = streams
-        self._callers = callers
+        self._cancellations = cancellations
         self._large_answers = LargeAnswers()
         self._attempts = attempts
         self._replies = replies
@@ -71,7 +70,7 @@ class JobHandler:
         self._sleep = sleep
 
     async def handle(self, delivery: Delivery) -> None:
-        """Do what this delivery of a job asks for, and acknowledge it.
+        """Do what is left to do of a job, and acknowledge the delivery.
 
         Raises:
             Unavailable: the database is away; the job is to be delivered again.
@@ -84,150 +83,125 @@ class JobHandler:
             await delivery.term()
             return
         if self._remaining_s(job) <= 0:
-            await delivery.term()  # nobody waits any more: the sweeper clears up
+            await delivery.term()  # the caller has its timeout: the sweeper clears up
             return
-        ctx = JobContext(
-            job=job,
-            attempt=_attempt(job),
-            prepared=await self._calls.prepare(job),
-            history=[],
-        )
-        with self._callers.cancellations(job) as cancellations:
-            number = job.deliveries_before + delivery.number
-            claim = await self._claim(ctx, number)
-            if claim == "later" and not delivery.is_last:
+        number = job.deliveries_before + delivery.number
+        prepared = await self._calls.prepare(job)
+        with self._cancellations.watch(job) as cancellation:
+            claim = await self._claims.claim(job.identity.request_id, number)
+            if claim is not None:
+                resumed = Resumed("attempt", [], claim)
+            else:
+                resumed = await resume(self._log, self._claims, job, number, self._now(), self._attempts.are_made)
+            if resumed.claim is not None:
+                ctx = JobContext(
+                    job=job,
+                    delivery=number,
+                    prepared=prepared,
+                    cancellation=cancellation,
+                    claim=resumed.claim,
+                    history=resumed.history,
+                )
+                with self._attempts.making(job.identity.request_id, number):
+                    await self._make_attempts(ctx)
+            elif resumed.verdict == "ended":
+                await self._recorder.republish_outcome(job, resumed.history)
+            elif resumed.verdict == "later" and not delivery.is_last:
                 await delivery.nak(ACK_WAIT_S)
                 return
-            if isinstance(claim, Claim):
-                with self._attempts.making(job.identity.request_id, number):
-                    if await self._may_stream(ctx, claim):
-                        await self._attempt_until_it_ends(ctx, claim, cancellations, number)
         await delivery.ack()
 
-    async def _claim(self, ctx: JobContext, delivery: int) -> Claim | Literal["later"] | None:
-        """The attempt that is this delivery's to make; None where there is none, and the caller was told of the end;
-        `later` where an earlier delivery is still at it.
-        """
-        claim = await self._claims.claim(ctx.job.identity.request_id, delivery)
-        if claim is not None:
-            return claim
-        found = await resume(self._log, self._claims, ctx.attempt, delivery, self._now(), self._attempts.are_made)
-        if found.verdict == "later":
-            return "later"
-        if found.verdict == "ended":
-            await self._recorder.republish_outcome(ctx, found.history)
-        ctx.history = found.history
-        return found.claim
-
-    async def _attempt_until_it_ends(
-        self, ctx: JobContext, claim: Claim, cancellations: Cancellations, delivery: int
-    ) -> None:
+    async def _make_attempts(self, ctx: JobContext) -> None:
+        """Make the claimed attempt, and others after it for as long as they fail and may be repeated."""
+        job = ctx.job
+        if job.stream is not None and ctx.claim.attempt > 1 and await self._replies.has_begun(job.reply_to):
+            error = ProviderLost("the stream broke off", provider=job.identity.provider)
+            await self._recorder.record_abandoned(ctx, error, was_called=False)  # no second answer behind a part of one
+            return
         for _ in range(MAX_ATTEMPTS):
-            timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(ctx.job) - DEADLINE_MARGIN_S)
+            timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(job) - DEADLINE_MARGIN_S)
             try:
-                if ctx.job.stream is not None:
-                    await self._streams.attempt(ctx, claim, cancellations, timeout_s)
+                if job.stream is not None:
+                    await self._streams.attempt(ctx, timeout_s)
                 else:
-                    await self._answer_in_one_piece(ctx, claim, cancellations, timeout_s)
-            except ProviderError as error:
-                wait_s = self._retry_wait_s(ctx, claim, error)
-                await self._recorder.record_failure(ctx, claim, error, ends_request=wait_s is None)
-                if wait_s is None:
-                    return
-                await self._sleep(wait_s)
-                following = await self._next_claim(ctx, claim, delivery, error)
-                if following is None:
-                    return
-                claim = following
-            else:
+                    await self._attempt(ctx, timeout_s)
                 return
+            except ProviderError as error:
+                following = await self._retry(ctx, error)
+            if following is None:
+                return
+            ctx = following
 
-    async def _answer_in_one_piece(
-        self, ctx: JobContext, claim: Claim, cancellations: Cancellations, timeout_s: float
-    ) -> None:
-        """Make one attempt. If its project says so, it is given up once nothing waits for the answer.
+    async def _attempt(self, ctx: JobContext, timeout_s: float) -> None:
+        """Make one attempt whose answer comes in one piece. It is cancelled, if the job says so, once nothing waits.
 
         Raises:
             ProviderError: the provider gave no answer; nothing is written.
 
         """
         job = ctx.job
+        if job.cancel_on_disconnect and await ctx.cancellation.has_no_waiters():
+            await self._recorder.record_abandoned(ctx, client_disconnected(), was_called=False)
+            return
         with self._large_answers.turn(job.identity.project_id, job.identity.key_id) as turn:
-            if not job.cancel_on_disconnect:
-                await self._record_answer(ctx, claim, await self._calls.call(ctx.prepared, timeout_s, turn))
-                return
-            if await self._callers.are_gone(job, cancellations):
-                await self._recorder.record_abandoned(ctx, claim, client_disconnected(), was_called=False)
-                return
+            call = self._calls.call(ctx.prepared, timeout_s, turn.take)
             try:
-                calling = self._calls.call(ctx.prepared, timeout_s, turn)
-                response = await self._callers.unless_gone(job, cancellations, calling)
+                response = await (ctx.cancellation.or_cancelled(call) if job.cancel_on_disconnect else call)
             except ClientDisconnected as error:
-                await self._recorder.record_abandoned(ctx, claim, error, was_called=True)
-            else:
-                await self._record_answer(ctx, claim, response)
+                await self._recorder.record_abandoned(ctx, error, was_called=True)
+                return
+            await self._record_and_reply(ctx, response)
 
-    async def _next_claim(self, ctx: JobContext, claim: Claim, delivery: int, error: ProviderError) -> Claim | None:
-        """The claim of the next attempt; None where there is none, because another delivery was first or for money.
-
-        Where the budget has no room for another attempt, the caller is told why the last one failed.
-        """
-        try:
-            return await self._claims.admit_next(
-                ctx.attempt, claim.attempt + 1, delivery, claim.hold_nano_usd, claim.budget_day
-            )
-        except BudgetExhausted:
-            await self._recorder.record_failure(ctx, claim, error, ends_request=True)
-            return None
-
-    async def _may_stream(self, ctx: JobContext, claim: Claim) -> bool:
-        """Whether this attempt may answer: a caller who has a part of a stream gets no second one."""
-        job = ctx.job
-        if job.stream is None or claim.attempt == 1 or not await self._replies.has_begun(job.reply_to):
-            return True
-        error = ProviderLost("the stream broke off", provider=job.identity.provider)
-        await self._recorder.record_not_made(ctx, claim, error)
-        return False
-
-    async def _record_answer(self, ctx: JobContext, claim: Claim, response: ProviderResponse) -> None:
-        job = ctx.job
+    async def _record_and_reply(self, ctx: JobContext, response: ProviderResponse) -> None:
+        """Write the answer to the log and send it: the commit, and a body that the log keeps, after the append."""
+        job, attempt = ctx.job, ctx.claim.attempt
         content = response.body
         is_kept = job.cache_key is not None and response.finish_reason != FAILED
         body = await offload(len(content), RecordedBody.of, content, is_kept=is_kept)
-        if body.kept is None:  # nobody else will have it
-            await self._replies.send_body(job.reply_to, claim.attempt, content)
+        if not is_kept:  # its frames are all that there is of it
+            await self._replies.send_body(job.reply_to, attempt, content)
         result = AttemptResult(
             answered_by=response.answered_by,
             response_id=response.response_id,
             finish_reason=response.finish_reason,
             usage=response.usage,
         )
-        receipt = await self._recorder.record_response(ctx, claim, result, body)
+        receipt = await self._recorder.record_response(ctx, result, body)
         if receipt is None:
             return
-        if body.kept is not None:
-            await self._replies.send_body(job.reply_to, claim.attempt, content)
-        await self._replies.send_commit(job.reply_to, claim.attempt, body.digest, receipt)
-        await self._recorder.notify_followers(job)
+        if is_kept:
+            await self._replies.send_body(job.reply_to, attempt, content)
+        await self._replies.send_commit(job.reply_to, attempt, body.digest, receipt)
+        await self._replies.notify_followers(job)
 
-    def _retry_wait_s(self, ctx: JobContext, claim: Claim, error: ProviderError) -> float | None:
-        """How long to wait before the next attempt; None where there will be none."""
-        if not error.retryable or claim.attempt >= MAX_ATTEMPTS:
+    async def _retry(self, ctx: JobContext, error: ProviderError) -> JobContext | None:
+        """Record that the attempt failed, wait, and claim the next.
+
+        None: there is no next one. The error ends the request, or another delivery makes the next attempt. If the
+        budget has no room for another attempt, the caller gets the error of the last one.
+        """
+        claim, wait_s = ctx.claim, self._retry_wait_s(ctx, error)
+        history = await self._recorder.record_failure(ctx, error, ends_request=wait_s is None)
+        if wait_s is None:
             return None
-        wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_BACKOFF_S * 2 ** (claim.attempt - 1)
+        ctx = replace(ctx, history=history)
+        await self._sleep(wait_s)
+        try:
+            following = await self._claims.admit_next(
+                attempt_of(ctx.job), claim.attempt + 1, ctx.delivery, claim.hold_nano_usd, claim.budget_day
+            )
+        except BudgetExhausted:
+            await self._recorder.record_failure(ctx, error, ends_request=True)
+            return None
+        return replace(ctx, claim=following) if following is not None else None
+
+    def _retry_wait_s(self, ctx: JobContext, error: ProviderError) -> float | None:
+        """Return the seconds to wait before the next attempt; None if there will be none."""
+        attempt = ctx.claim.attempt
+        if not error.retryable or attempt >= MAX_ATTEMPTS:
+            return None
+        wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_BACKOFF_S * 2 ** (attempt - 1)
         return wait_s if wait_s <= min(MAX_RETRY_WAIT_S, self._remaining_s(ctx.job) - DEADLINE_MARGIN_S) else None
 
     def _remaining_s(self, job: Job) -> float:
         return job.deadline_ms / 1000 - self._now().timestamp()
-
-
-def _attempt(job: Job) -> Attempt:
-    admitted_at = datetime.fromtimestamp(job.admitted_at_ms / 1000, UTC)
-    return Attempt(
-        identity=job.identity,
-        cache_key=job.cache_key,
-        reply_to=job.reply_to,
-        admitted_at=admitted_at,
-        deadline=datetime.fromtimestamp(job.deadline_ms / 1000, UTC),
-        uses_installation_credential=job.kind not in KEYLESS_KINDS and not job.needs_own_credential,
-    )

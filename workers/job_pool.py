@@ -1,4 +1,4 @@
-"""The slots of a worker: deliveries wait in a fair queue, run, and are kept alive until they are acknowledged.
+"""Runs the deliveries of a worker in its slots. They wait in a fair queue, and are kept alive until acknowledged.
 
 Does not know where the deliveries come from (`workers/pull.py`) or what a job is about (`workers/job_handler.py`).
 """
@@ -6,6 +6,7 @@ Does not know where the deliveries come from (`workers/pull.py`) or what a job i
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 from msgspec import Struct
@@ -36,16 +37,23 @@ class _InHand(Struct, eq=False):
     """None: it waits."""
 
 
-def crash_delay_s(delivery: int) -> float:
-    """How long a job rests whose handler failed: twice as long each time, up to `MAX_CRASH_DELAY_S`."""
-    return min(MAX_CRASH_DELAY_S, CRASH_DELAY_S * 2.0 ** (delivery - 1))
-
-
 class JobPool:
     """Runs at most `slots` jobs at a time, whatever lanes they come from."""
 
-    def __init__(self, broker: Broker, unacked: UnackedDeliveries, *, slots: int, drain_timeout_s: float) -> None:
-        """Vouch for what is in hand over `broker`, and through `unacked` for the heartbeat thread."""
+    def __init__(
+        self,
+        broker: Broker,
+        unacked: UnackedDeliveries,
+        *,
+        slots: int,
+        drain_timeout_s: float,
+        crash_delay_s: float = CRASH_DELAY_S,
+    ) -> None:
+        """Keep what is in hand alive over `broker`, and through `unacked` by the heartbeat thread.
+
+        A job whose handler raises is delivered again after `crash_delay_s`, then after twice as long each time.
+        """
+        self._crash_delay_s = crash_delay_s
         self._broker = broker
         self._unacked = unacked
         self._slots = slots
@@ -87,7 +95,7 @@ class JobPool:
         return self.take(delivery, handle, lambda: None)
 
     def is_in_hand(self, request_id: str) -> bool:
-        """Say whether a request's job waits or runs here."""
+        """Return True if a request's job waits or runs here."""
         return request_id in self._in_flight or any(one.startswith(f"{request_id}/") for one in self._in_flight)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -105,13 +113,11 @@ class JobPool:
             await asyncio.gather(ticking, return_exceptions=True)
 
     def _start_next(self) -> None:
-        while (job := self._queue.start()) is not None:
-            self._start(job)
-
-    def _start(self, job: _InHand) -> None:
-        job.left_queue()
-        job.task = asyncio.get_running_loop().create_task(self._work(job))
-        job.task.add_done_callback(lambda _: self._done(job))
+        while (entry := self._queue.start()) is not None:
+            _, _, job = entry
+            job.left_queue()
+            job.task = asyncio.get_running_loop().create_task(self._work(job))
+            job.task.add_done_callback(partial(self._done, job))
 
     async def _work(self, job: _InHand) -> None:
         delivery = job.delivery
@@ -122,13 +128,13 @@ class JobPool:
                 "job_crashed", request_id=delivery.message_id, delivery=delivery.number, is_last=delivery.is_last
             )
             self._unacked.discard(delivery.ack_subject)  # a heartbeat behind the NAK would undo its delay
-            with suppress(*BrokerErrors):  # unsaid, it comes again for want of an acknowledgement
+            with suppress(*BrokerErrors):  # without it the job comes again when its acknowledgement is overdue
                 if delivery.is_last:
                     await delivery.term()  # left alone it would lie in the stream, delivered no more
                 else:
-                    await delivery.nak(crash_delay_s(delivery.number))
+                    await delivery.nak(min(MAX_CRASH_DELAY_S, self._crash_delay_s * 2.0 ** (delivery.number - 1)))
 
-    def _done(self, job: _InHand) -> None:
+    def _done(self, job: _InHand, _task: asyncio.Task[None]) -> None:
         self._forget(job)
         self._queue.finish(job.delivery.project_id, job.delivery.key_id)
         self._start_next()
@@ -138,7 +144,7 @@ class JobPool:
         self._unacked.discard(job.delivery.ack_subject)
 
     async def _keep_alive(self) -> None:
-        """Say of every job in hand that it is in progress, beside the heartbeat thread."""
+        """Tell the broker that every job in hand is in progress, in addition to the heartbeat thread."""
         while True:
             await asyncio.sleep(TICK_S)
             self._unacked.loop_turned()

@@ -1,17 +1,19 @@
-"""How many large answers a worker has in memory at a time. Reading another pauses, and so does its provider (TCP).
+"""Bounds how many large answers a worker has in memory at a time. Others wait unread, and so does their provider (TCP).
 
 Small answers take no turn. Turns are shared by `workers/fair_queue.py`: one project alone may use half of them, so that
 a provider that sends slowly holds up the large answers of its own project only.
 """
 
 import asyncio
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from msgspec import Struct
 
 from workers.fair_queue import FairQueue
 
 LARGE_ANSWER_BYTES = 1024 * 1024
-"""An answer that has this size takes a turn before more of it is read."""
+"""An answer of this size takes a turn before more of it is read."""
 TURNS = 6
 """With answers of `MAX_ANSWER_BYTES` each, and a copy of each on its way: 1.5 GiB at most."""
 
@@ -22,9 +24,15 @@ class LargeAnswers:
     def __init__(self, turns: int = TURNS) -> None:
         self._queue = FairQueue[asyncio.Future[None]](turns, project_factor=1, key_factor=1)
 
-    def turn(self, project_id: str, key_id: str) -> "Turn":
-        """The turn of one attempt: taken when its answer becomes large, given back when the block ends."""
-        return Turn(self, project_id, key_id)
+    @contextmanager
+    def turn(self, project_id: str, key_id: str) -> Iterator["Turn"]:
+        """Give an attempt its turn: taken when its answer becomes large, given back when the block ends."""
+        turn = Turn(self, project_id, key_id)
+        try:
+            yield turn
+        finally:
+            if turn.is_taken:
+                self.give_back(project_id, key_id)
 
     async def take(self, project_id: str, key_id: str) -> None:
         """Wait for a turn. The caller gives it back."""
@@ -44,7 +52,7 @@ class LargeAnswers:
         self._start_next()
 
     def _start_next(self) -> None:
-        while (entry := self._queue.start_entry()) is not None:
+        while (entry := self._queue.start()) is not None:
             project_id, key_id, started = entry
             if started.done():  # no longer wanted
                 self._queue.finish(project_id, key_id)
@@ -52,28 +60,16 @@ class LargeAnswers:
                 started.set_result(None)
 
 
-class Turn:
+class Turn(Struct):
     """A turn that is taken at most once."""
 
-    def __init__(self, answers: LargeAnswers, project_id: str, key_id: str) -> None:
-        self._answers = answers
-        self._tenant = (project_id, key_id)
-        self._is_taken = False
+    answers: LargeAnswers
+    project_id: str
+    key_id: str
+    is_taken: bool = False
 
     async def take(self) -> None:
         """Wait until the attempt may have a large answer in memory."""
-        if not self._is_taken:
-            await self._answers.take(*self._tenant)
-            self._is_taken = True
-
-    def __enter__(self) -> Self:
-        """Nothing is taken yet."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give back what was taken."""
-        if self._is_taken:
-            self._is_taken = False
-            self._answers.give_back(*self._tenant)
+        if not self.is_taken:
+            await self.answers.take(self.project_id, self.key_id)
+            self.is_taken = True

@@ -1,9 +1,10 @@
-"""A worker: wires its parts, pulls until it is told to stop."""
+"""A worker process: wires its parts and pulls jobs until it is stopped."""
 
 import asyncio
 import os
 import socket
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -18,7 +19,7 @@ from infra.event_log import EventLog
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
 from infra.notifications import KEYS_CHANGED, Notifications
 from infra.provider_keys import ProviderKeys
-from infra.replies import ReplySender
+from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
 from workers.attempt_recorder import AttemptRecorder
@@ -32,7 +33,6 @@ from workers.providers.registry import make_providers
 from workers.providers.sessions import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
-from workers.waiting_callers import WaitingCallers
 from workers.webhooks import AlertWebhooks
 
 DRAIN_TIMEOUT_S = 20.0
@@ -41,10 +41,11 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Of each lane's deliveries that wait for a slot or are under way."""
 
 log = structlog.get_logger(__name__)
+_now = partial(datetime.now, UTC)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Complete jobs until `stop`, then finish those in hand."""
+    """Handle jobs until `stop`, then finish those that have begun."""
     assert settings.database_url is not None, "checked by the command"
     assert settings.encryption_key is not None, "checked by the command"
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
@@ -68,9 +69,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         base_urls=settings.provider_base_urls,
         blobs=blobs,
     )
-    replies, cancellations = ReplySender(broker), CancellationListener()
-    await cancellations.listen(broker)
-    callers = WaitingCallers(replies=replies, cancellations=cancellations)
+    replies, cancellations = ReplySender(broker), CancellationListener(broker)
+    await cancellations.listen()
     await replies.listen()
     attempts = AttemptsInHand(broker)
     await attempts.listen()
@@ -80,8 +80,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         claims=claims,
         calls=calls,
         recorder=recorder,
-        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies, callers=callers),
-        callers=callers,
+        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies),
+        cancellations=cancellations,
         attempts=attempts,
         replies=replies,
         now=_now,
@@ -139,7 +139,3 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await broker.close()
     await pool.close()
     log.info("worker_stopped")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -1,9 +1,10 @@
-"""The queue loop of one lane: pulls deliveries for the pool that runs them (`workers/job_pool.py`), up to a bound.
+"""Pulls the deliveries of one lane for the pool that runs them (`workers/job_pool.py`), up to a bound.
 
-One subscription with a callback receives for overlapping pull requests. Whatever may be lost (a pull request, a
-heartbeat, the connection, the whole queue) is made good by asking again: the count of open requests is a guess that the
-watchdog corrects. More is pulled than there are free slots, so that the pool chooses among more than the head of the
-stream; each lane has a bound of its own, so that no lane keeps another's jobs out.
+One subscription with a callback receives for pull requests that overlap. A pull request, a heartbeat, the connection
+or the whole queue may be lost: the loop then asks again, because the number of outstanding jobs is a guess that a
+watchdog corrects. It pulls more than there are free slots, so that the pool can choose among more than the head of the
+stream; each lane has its own bound, so that no lane keeps another's jobs out. Why not the library's `fetch`:
+`docs/decisions/0019-our-own-pull-loop.md`.
 """
 
 import asyncio
@@ -38,21 +39,22 @@ log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-def outstanding_after_status(asked: int, headers: Mapping[str, str]) -> int:
-    """How many jobs are still asked for after a status message: heartbeats change nothing, an expired request gives
-    back what it did not get, anything else voids every request.
+def outstanding_after_status(outstanding: int, headers: Mapping[str, str]) -> int:
+    """Count the jobs that are outstanding after a status message.
+
+    A heartbeat changes nothing. An expired request gives back what it did not bring. Anything else voids all requests.
     """
     match headers.get("Status"):
         case "100":
-            return asked
+            return outstanding
         case "404" | "408":
-            return max(0, asked - int(headers.get("Nats-Pending-Messages", asked)))
+            return max(0, outstanding - int(headers.get("Nats-Pending-Messages", outstanding)))
         case _:
             return 0
 
 
 def is_missing(headers: Mapping[str, str]) -> bool:
-    """Whether a status message says that the consumer, or its stream, is not there (any more)."""
+    """Return True if a status message says that the consumer or its stream does not exist."""
     status = headers.get("Status")
     return status == "503" or (status == "409" and headers.get("Description", "").startswith("Consumer Deleted"))
 
@@ -71,11 +73,11 @@ class PullLoop:
         max_waiting: int,
         max_waiting_bytes: int,
     ) -> None:
-        """Pull for `handle`, which completes a delivery and acknowledges it; an error of it delivers the job again.
+        """Pull for `handle`, which completes a delivery and acknowledges it; if it raises, the job is delivered again.
 
-        `restore` makes the stream and the consumer where the broker has lost them. At most `max_waiting` deliveries of
-        the lane wait in the pool or are under way, with at most `max_waiting_bytes`, counting `INLINE_BODY_LIMIT_BYTES`
-        for each that is under way.
+        `restore` makes the stream and the consumer again if the broker has lost them. At most `max_waiting` deliveries
+        of the lane wait in the pool or are under way, with at most `max_waiting_bytes`; each that is under way counts
+        as `INLINE_BODY_LIMIT_BYTES`.
         """
         self._broker = broker
         self._pool = pool
@@ -139,7 +141,7 @@ class PullLoop:
             await self._broker.client.publish(subject, _encode(request), reply=inbox)
 
     async def _recover(self) -> None:
-        """After a refusal: wait a little, and see to it that there is something to ask."""
+        """Wait a little after a refusal, and make the queue again if the broker has lost it."""
         self._voided = False
         await asyncio.sleep(VOID_WAIT_S)
         if not self._missing or not self._broker.is_connected:
@@ -151,7 +153,7 @@ class PullLoop:
             log.warning("queue_not_restored", consumer=self._consumer, error=type(error).__name__, message=str(error))
 
     async def _receive(self, message: Msg) -> None:
-        """Take one message of the inbox. Never waits for the work."""
+        """Take one message of the inbox. Never wait for the job that it brings."""
         self._last_message_at = time.monotonic()
         if not message.reply:
             self._take_status(message.headers or {})
@@ -179,12 +181,12 @@ class PullLoop:
         self._pull_if_low()
 
     def _room(self) -> int:
-        """The deliveries that may wait beside those that do."""
+        """Count how many more deliveries may wait."""
         left_bytes = self._max_waiting_bytes - self._waiting_bytes
         return max(0, min(self._max_waiting - self._waiting, left_bytes // INLINE_BODY_LIMIT_BYTES))
 
     def _pull_if_low(self) -> None:
-        """Ask when half of what may wait neither waits nor is asked for."""
+        """Ask for more if half of what may wait neither waits nor is outstanding."""
         room = self._room()
         if room and self._outstanding <= room // 2:
             self._ask.set()
@@ -195,7 +197,7 @@ class PullLoop:
         self._ask.set()
 
     async def _watch(self) -> None:
-        """Ask anew when idle heartbeats stay away."""
+        """Ask again when idle heartbeats stay away."""
         while True:
             await asyncio.sleep(TICK_S)
             if self._broker.is_closed:
@@ -207,7 +209,7 @@ class PullLoop:
                 self._pull_again()
 
     async def _release(self, subscription: Subscription) -> None:
-        """StreamSummary the interest in more; what the broker has already sent goes back to it, for other workers."""
+        """End the subscription; what the broker has already sent goes back to it, for other workers."""
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it untyped

@@ -1,7 +1,7 @@
-"""An attempt whose answer is streamed: from the provider's events to numbered parts, on their way as they come.
+"""Makes an attempt whose answer is streamed: the provider's events become numbered parts, sent as they come.
 
-What comes at the end (usage, cost, the vendor's last word) is held back until the answer stands in the log. A stream
-that is cut, by its provider or because nobody waits for it any more, is costed by what was received.
+The end (usage, cost, the vendor's final events) is held back until the answer is in the log. A stream that is cut, by
+its provider or because nothing waits for it any more, is costed by what was received.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from domain.errors import ClientDisconnected, GatewayError, ProviderError, Provi
 from domain.money import to_usd
 from domain.tokens import TokenUsage
 from infra.admission import Claim
-from infra.cancellations import Cancellations
+from infra.cancellations import client_disconnected
 from infra.jobs import Job
 from infra.offload import offload
-from infra.replies import ReplySender
+from infra.reply_sender import ReplySender
 from workers import outcome
-from workers.attempt_recorder import AttemptRecorder, JobContext, RecordedBody
+from workers.attempt_recorder import AttemptRecorder, RecordedBody
 from workers.calls import ProviderCalls
+from workers.job_context import JobContext
 from workers.stream_result import accept_end, attempt_result
-from workers.waiting_callers import WaitingCallers, client_disconnected
 
 ERROR_DRAIN_S = 1.0
 
@@ -35,69 +35,64 @@ ERROR_DRAIN_S = 1.0
 class StreamedAttempts:
     """Makes attempts whose answers are streamed, for one worker."""
 
-    def __init__(
-        self, *, calls: ProviderCalls, recorder: AttemptRecorder, replies: ReplySender, callers: WaitingCallers
-    ) -> None:
+    def __init__(self, *, calls: ProviderCalls, recorder: AttemptRecorder, replies: ReplySender) -> None:
         self._calls = calls
         self._recorder = recorder
         self._replies = replies
-        self._callers = callers
 
-    async def attempt(self, ctx: JobContext, claim: Claim, cancellations: Cancellations, timeout_s: float) -> None:
-        """Make one attempt, and write what came of it.
+    async def attempt(self, ctx: JobContext, timeout_s: float) -> None:
+        """Make one attempt: relay its stream, record how it ended, and send its end.
 
         Raises:
             ProviderError: the provider gave no stream; nothing is written.
 
         """
-        if await self._callers.are_gone(ctx.job, cancellations):
-            await self._recorder.record_partial(ctx, claim, TokenUsage(), client_disconnected())
+        job = ctx.job
+        if await ctx.cancellation.has_no_waiters():
+            await self._recorder.record_partial(ctx, TokenUsage(), client_disconnected())
             return
-        relay = open_relay(ctx.prepared.translation, ctx.job)
-        outgoing = _Outgoing(self._replies, ctx.job, claim)
+        relay, outgoing = open_relay(ctx.prepared.translation, job), _Outgoing(self._replies, job, ctx.claim)
         began_s = time.monotonic()
-        error = await self._until_it_ends(ctx, relay, outgoing, cancellations, timeout_s)
-        found = attempt_result(relay.reader, ctx.job, time.monotonic() - began_s)
+        try:
+            error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, timeout_s))
+        except ClientDisconnected as disconnected:
+            error = disconnected
+        result = attempt_result(relay.reader, job, time.monotonic() - began_s)
         if error is not None:
-            await self._recorder.record_partial(ctx, claim, found.usage, error)
+            await self._recorder.record_partial(ctx, result.usage, error)
             return
-        body = await offload(outgoing.size_bytes, outgoing.body, relay, found.usage)
-        receipt = await self._recorder.record_response(ctx, claim, found, body)
+        body = await offload(outgoing.size_bytes, outgoing.body, relay, result.usage)
+        receipt = await self._recorder.record_response(ctx, result, body)
         if receipt is None:
             return
         cost = receipt.cost_nano_usd
-        end = StreamSummary(
-            usage=found.usage,
+        summary = StreamSummary(
+            usage=result.usage,
             cost_usd=to_usd(cost) if cost is not None else None,
-            latency_ms=outcome.latency_ms(ctx.attempt.admitted_at, receipt.answered_at),
+            latency_ms=outcome.latency_ms(job, receipt.answered_at),
         )
-        await outgoing.send(relay.final_events(end))
+        await outgoing.send(relay.final_events(summary))
         await self._replies.send_commit(
-            ctx.job.reply_to, claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
+            job.reply_to, ctx.claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
-        await self._recorder.notify_followers(ctx.job)
+        await self._replies.notify_followers(job)
 
-    async def _until_it_ends(
-        self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", cancellations: Cancellations, timeout_s: float
-    ) -> GatewayError | None:
-        """Pass the stream on; the reason, where it was cut."""
-        try:
-            return await self._callers.unless_gone(
-                ctx.job, cancellations, self._pass_on(ctx, relay, outgoing, timeout_s)
-            )
-        except ClientDisconnected as error:
-            return error
-
-    async def _pass_on(
+    async def _relay(
         self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", timeout_s: float
     ) -> GatewayError | None:
+        """Send the stream on as it comes. Returns why it was cut, None if it came to its end.
+
+        Raises:
+            ProviderError: the provider gave no stream.
+
+        """
         provider = ctx.job.identity.provider
         has_opened = False
         try:
             async with self._calls.stream(ctx.prepared, timeout_s) as batches:
                 has_opened = True
                 try:
-                    await _relayed(relay, batches, outgoing)
+                    await _send_batches(relay, batches, outgoing)
                 except StreamFailed:
                     await _drain_error(relay, batches)
                     raise
@@ -114,7 +109,7 @@ class StreamedAttempts:
 
 
 def open_relay(translation: Translation, job: Job) -> Relay:
-    """The relay of a job's stream."""
+    """Open the relay of a job's stream."""
     assert job.stream is not None, "a streamed job"
     options = RenderOptions(created_s=job.admitted_at_ms // 1000, with_usage=job.stream.with_usage)
     return translation.relay(
@@ -122,8 +117,8 @@ def open_relay(translation: Translation, job: Job) -> Relay:
     )
 
 
-async def _relayed(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:
-    """Pass on what comes, and what came before a failure as well. Raises as `Relay.take`."""
+async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:
+    """Send on what comes, and also what came before a failure. Raises as `Relay.take`."""
     async for batch in batches:
         sent: list[bytes] = []
         try:
@@ -133,7 +128,7 @@ async def _relayed(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoin
 
 
 async def _drain_error(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:
-    """Wait a moment for what the provider has to add to its failure, up to its end."""
+    """Read the rest of a stream that has failed, for a moment: the provider may say more about its failure."""
     with suppress(TimeoutError, ProviderError, UnreadableResponse):
         async with asyncio.timeout(ERROR_DRAIN_S):
             async for batch in batches:
@@ -141,7 +136,7 @@ async def _drain_error(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> 
 
 
 class _Outgoing:
-    """The parts of one attempt, on their way to the caller."""
+    """Sends the parts of one attempt, and counts and hashes them."""
 
     def __init__(self, replies: ReplySender, job: Job, claim: Claim) -> None:
         self._replies = replies
@@ -152,7 +147,7 @@ class _Outgoing:
         self.parts = 0
 
     async def send(self, part: bytes) -> None:
-        """Send what is next; nothing where there is nothing."""
+        """Send the next part, unless it is empty."""
         if not part:
             return
         self._hash.update(part)
@@ -160,11 +155,11 @@ class _Outgoing:
         self.parts = await self._replies.send_part(self._job.reply_to, self._attempt, self.parts + 1, part)
 
     def digest(self) -> bytes:
-        """SHA-256 of everything sent so far."""
+        """Return the SHA-256 of everything sent so far."""
         return self._hash.digest()
 
     def body(self, relay: Relay, usage: TokenUsage) -> RecordedBody:
-        """The body that the cache keeps, or else the size and digest of the parts sent so far."""
+        """Return the body that the cache keeps, or else the size and digest of the parts sent so far."""
         body = relay.cached_body(usage) if self._job.cache_key is not None else None
         if body is not None:
             return RecordedBody.of(body, is_kept=True)

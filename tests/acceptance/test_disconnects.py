@@ -59,10 +59,10 @@ async def test_disconnect_in_a_stream_pays_for_what_came(
     async with streamer.opened(call, call.body(prompt)) as answer:
         await first_delta(answer)
         answer.close()
-    extra_cost_field = await charge_for(upstream, prompt)
-    assert extra_cost_field["end"] == "left"
-    assert extra_cost_field["noticed_after_ms"] < WITHIN_S * 1000
-    await paid_for_what_came(streamer, extra_cost_field)
+    charged = await charge_for(upstream, prompt)
+    assert charged["end"] == "left"
+    assert charged["noticed_after_ms"] < WITHIN_S * 1000
+    await paid_for_what_came(streamer, charged)
 
 
 async def test_estimate_covers_events_in_flight(streamer: Streamer, upstream: RunningProvider) -> None:
@@ -73,9 +73,9 @@ async def test_estimate_covers_events_in_flight(streamer: Streamer, upstream: Ru
     await eventually_so(lambda: is_free(streamer))
     _, page, _ = await streamer.native.call("GET", "/requests")
     paid = {request["metadata"]["prompt"]: request["cost"] * NANO for request in page["data"]["requests"]}
-    extra_cost_field = {row["prompt"]: Decimal(row["nano_usd"]) for row in upstream.bill() if row["prompt"] in paid}
-    assert extra_cost_field.keys() == {digest_of(prompt) for prompt in prompts}
-    assert {prompt: paid[prompt] for prompt in extra_cost_field if paid[prompt] < extra_cost_field[prompt]} == {}
+    charged = {row["prompt"]: Decimal(row["nano_usd"]) for row in upstream.bill() if row["prompt"] in paid}
+    assert charged.keys() == {digest_of(prompt) for prompt in prompts}
+    assert {prompt: paid[prompt] for prompt in charged if paid[prompt] < charged[prompt]} == {}
 
 
 @each_call
@@ -86,9 +86,9 @@ async def test_disconnect_before_a_stream_pays_for_the_prompt(
     asking = asyncio.create_task(streamer.read(call, call.body(prompt)))
     await eventually(lambda: upstream.state()["inFlight"] == 1)
     asking.cancel()
-    extra_cost_field = await charge_for(upstream, prompt, within_s=WITHIN_S)
-    assert extra_cost_field["end"] == "left"
-    await paid_for_what_came(streamer, extra_cost_field)
+    charged = await charge_for(upstream, prompt, within_s=WITHIN_S)
+    assert charged["end"] == "left"
+    await paid_for_what_came(streamer, charged)
 
 
 async def test_disconnect_before_the_claim_pays_nothing(
@@ -135,12 +135,12 @@ async def test_response_is_completed_after_a_disconnect(
     asking = asyncio.create_task(streamer.read(call, call.body(prompt, stream=False)))
     await eventually(lambda: upstream.state()["inFlight"] == 1)
     asking.cancel()
-    extra_cost_field = await charge_for(upstream, prompt)
-    assert extra_cost_field["end"] == "whole"
+    charged = await charge_for(upstream, prompt)
+    assert charged["end"] == "whole"
     await eventually_so(lambda: is_free(streamer))
     (request,) = await requests_of(streamer)
     assert request["status"] == "completed"
-    assert request["cost"] * NANO == Decimal(extra_cost_field["nano_usd"])
+    assert request["cost"] * NANO == Decimal(charged["nano_usd"])
 
 
 @pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_CLAUDE, MESSAGES_CLAUDE], ids=lambda call: call.name)
@@ -163,8 +163,8 @@ async def test_disconnect_cancels_a_request_if_configured(
         "RequestFailed",
         "CALLER_LEFT",
     )
-    extra_cost_field = await charge_for(upstream, prompt)
-    assert Decimal(extra_cost_field["nano_usd"]) <= lost["data"]["assumed_nano_usd"]
+    charged = await charge_for(upstream, prompt)
+    assert Decimal(charged["nano_usd"]) <= lost["data"]["assumed_nano_usd"]
 
 
 async def test_request_continues_for_followers_after_a_disconnect(
@@ -179,8 +179,8 @@ async def test_request_continues_for_followers_after_a_disconnect(
     await asyncio.sleep(JOINS_S)  # the request in flight
     leading.cancel()
     assert (await following)[0] == 200
-    extra_cost_field = await charge_for(upstream, body_prompt(body))
-    assert extra_cost_field["end"] == "whole"
+    charged = await charge_for(upstream, body_prompt(body))
+    assert charged["end"] == "whole"
 
 
 async def test_unclaimed_request_is_dropped_on_disconnect(
@@ -238,9 +238,9 @@ async def test_stream_ends_after_its_last_caller(streamer: Streamer, upstream: R
     await asyncio.sleep(0.5)  # time in which the stream could be cancelled
     assert upstream.state()["inFlight"] == 1, "somebody waits"
     following.cancel()
-    extra_cost_field = await charge_for(upstream, body_prompt(body), within_s=WITHIN_S)
-    assert extra_cost_field["end"] == "left"
-    await paid_for_what_came(streamer, extra_cost_field)
+    charged = await charge_for(upstream, body_prompt(body), within_s=WITHIN_S)
+    assert charged["end"] == "left"
+    await paid_for_what_came(streamer, charged)
 
 
 async def test_leaving_follower_does_not_end_the_stream(streamer: Streamer, upstream: RunningProvider) -> None:
@@ -253,8 +253,8 @@ async def test_leaving_follower_does_not_end_the_stream(streamer: Streamer, upst
     following.cancel()
     status, stream = await leading
     assert (status, text_in(stream)[:9]) == (200, "answer to")
-    extra_cost_field = await charge_for(upstream, body_prompt(body))
-    assert extra_cost_field["end"] == "whole"
+    charged = await charge_for(upstream, body_prompt(body))
+    assert charged["end"] == "whole"
 
 
 async def cancel_on_disconnect(client: Client) -> None:
@@ -289,18 +289,18 @@ async def charge_for(upstream: RunningProvider, prompt: str, *, within_s: float 
     """The only charge for a prompt, once it stands on the bill."""
     digest = digest_of(prompt)
     await eventually(lambda: [row for row in upstream.bill() if row["prompt"] == digest], within_s=within_s)
-    (extra_cost_field,) = [row for row in upstream.bill() if row["prompt"] == digest]
-    return extra_cost_field
+    (charged,) = [row for row in upstream.bill() if row["prompt"] == digest]
+    return charged
 
 
-async def paid_for_what_came(streamer: Streamer, extra_cost_field: dict[str, Any]) -> None:
+async def paid_for_what_came(streamer: Streamer, charged: dict[str, Any]) -> None:
     """The only request has an estimated cost that covers the provider's charge, and nothing is held."""
     await eventually_so(lambda: is_free(streamer))
     (request,) = await requests_of(streamer)
     cost, failed = request["events"]
     assert (cost["type"], failed["type"], failed["data"]["code"]) == ("CostIncurred", "RequestFailed", "CALLER_LEFT")
     assert cost["data"]["estimated"] is True
-    assert Decimal(extra_cost_field["nano_usd"]) <= cost["data"]["cost_nano_usd"] <= cost["data"]["hold_nano_usd"]
+    assert Decimal(charged["nano_usd"]) <= cost["data"]["cost_nano_usd"] <= cost["data"]["hold_nano_usd"]
 
 
 async def requests_of(streamer: Streamer) -> list[Any]:

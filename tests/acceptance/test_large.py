@@ -114,5 +114,5 @@ async def test_oversized_body_is_refused_in_its_dialect(
 
 def charge_for(upstream: RunningProvider, prompt: str) -> Decimal:
     """What the provider has charged for a prompt, in nano-dollars."""
-    (extra_cost_field,) = [row for row in upstream.bill() if row["prompt"] == digest_of(prompt)]
-    return Decimal(extra_cost_field["nano_usd"])
+    (charged,) = [row for row in upstream.bill() if row["prompt"] == digest_of(prompt)]
+    return Decimal(charged["nano_usd"])

@@ -17,7 +17,7 @@ from tests.provider.running import RunningProvider
 from tests.waiting import eventually_so
 
 KEY = "sk-named-canary-0123456789wxyz"
-CONTENT_FIELDS: list[Any] = [{"role": "user", "content": "hello [[tokens=1000/500]]"}]
+MESSAGES: list[Any] = [{"role": "user", "content": "hello [[tokens=1000/500]]"}]
 
 
 def named(upstream: RunningProvider, name: str = "mine", kind: str = "openai", **fields: Any) -> dict[str, Any]:
@@ -74,15 +74,15 @@ async def test_a_projects_provider_is_asked_on_every_surface(
     assert (status, answer["data"]["provider"], headers["x-gateway-provider"]) == (200, "mine", "mine")
     assert answer["data"]["cost"] is None
     assert "no known price" in headers["x-gateway-warning"]
-    chat = await openai.chat.completions.create(model=model, messages=CONTENT_FIELDS)
+    chat = await openai.chat.completions.create(model=model, messages=MESSAGES)
     assert chat.choices[0].message.content
     streamed = [
-        chunk async for chunk in await openai.chat.completions.create(model=model, messages=CONTENT_FIELDS, stream=True)
+        chunk async for chunk in await openai.chat.completions.create(model=model, messages=MESSAGES, stream=True)
     ]
     assert streamed[-1].choices[0].finish_reason == "stop"
-    message = await anthropic.messages.create(model=model, messages=CONTENT_FIELDS, max_tokens=99)
+    message = await anthropic.messages.create(model=model, messages=MESSAGES, max_tokens=99)
     assert message.stop_reason == "end_turn"
-    async with anthropic.messages.stream(model=model, messages=CONTENT_FIELDS, max_tokens=99) as stream:
+    async with anthropic.messages.stream(model=model, messages=MESSAGES, max_tokens=99) as stream:
         assert (await stream.get_final_message()).usage.output_tokens == 500
     asked = upstream.requests(5)
     assert {json.loads(request.body)["model"] for request in asked} == {"some-model"}

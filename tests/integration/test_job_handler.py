@@ -1,7 +1,7 @@
 """A job from its deliveries to its outcome: one call for a claim, whatever is delivered, at the price that was held."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,10 +15,12 @@ from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.errors import ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
 from domain.job_result import Failure, Receipt
+from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price
 from domain.sanitize import MAX_MESSAGE_CHARS
-from infra.admission import Attempt, Claim
+from infra.admission import Attempt, Claim, Claims
 from infra.blobs import Blobs
+from infra.broker import Broker
 from infra.cancellations import CancellationListener
 from infra.ids import new_id
 from infra.jobs import ACK_WAIT_S, Job, StreamFormat, encode_job
@@ -32,7 +34,6 @@ from workers.calls import ProviderCalls
 from workers.job_handler import JobHandler
 from workers.providers.provider import ProviderCall
 from workers.streaming import StreamedAttempts
-from workers.waiting_callers import WaitingCallers
 
 PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(input=10**9, output=10**9))
 POISON = "bad\x00thing" + "x" * 100_000
@@ -85,7 +86,7 @@ class Heard:
     async def send_failed(self, _reply_to: str, failure: Failure) -> None:
         self.failures.append(failure)
 
-    async def send_done(self, _request_id: str) -> None:
+    async def notify_followers(self, _job: Job) -> None:
         return
 
 
@@ -122,15 +123,34 @@ class Attempts:
         return self.are_said_to_be_made
 
 
+class StagedClaims:
+    """The real claims; a test may put its own first claim in front of them."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self.in_flight = claims.in_flight
+        self.admit_next = claims.admit_next
+        self.granted: Claim | None = None
+        """Given to every delivery, claimed or not."""
+        self.after_claim: Callable[[], None] = lambda: None
+
+    async def claim(self, request_id: str, delivery: int) -> Claim | None:
+        claim = self.granted or await self._claims.claim(request_id, delivery)
+        self.after_claim()
+        return claim
+
+
 class Bench:
-    """A completer in front of a counting provider, and one admitted job."""
+    """A job handler in front of a counting provider, and one admitted job."""
 
     def __init__(self, ledger: RealLedger, provider: CountingProvider, made: Attempt) -> None:
         vault = Vault(bytes(32))
         self.ledger = ledger
         self.made = made
         self.heard = Heard()
-        self.cancellations = CancellationListener()
+        self.cancellations = CancellationListener(Broker())
+        self.claims: Any = StagedClaims(ledger.claims)
+        self.disconnects_between_attempts = False
         self.stream: StreamFormat | None = None
         self.cancel_on_disconnect = False
         blobs = Blobs(ledger.pool, ledger.log, vault)
@@ -144,18 +164,28 @@ class Bench:
         replies: Any = self.heard  # it listens
         self.attempts: Any = Attempts()
         recorder = AttemptRecorder(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
-        callers = WaitingCallers(replies=replies, cancellations=self.cancellations)
         self.handler = JobHandler(
             event_log=ledger.log,
-            claims=ledger.claims,
+            claims=self.claims,
             calls=calls,
             recorder=recorder,
-            streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies, callers=callers),
-            callers=callers,
+            streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies),
+            cancellations=self.cancellations,
             attempts=self.attempts,
             replies=replies,
             now=lambda: datetime.now(UTC),
+            sleep=self._wait,
         )
+
+    async def _wait(self, wait_s: float) -> None:
+        """Wait before the next attempt, in which the caller may disconnect."""
+        if self.disconnects_between_attempts:
+            self.disconnect()
+        else:
+            await asyncio.sleep(wait_s)
+
+    def disconnect(self) -> None:
+        self.cancellations.note(self.made.identity.request_id, is_caller=True)
 
     async def deliver(self, number: int, price: Price | None = PRICE) -> Delivered:
         delivered = Delivered(self.job(price), number)
@@ -194,15 +224,11 @@ async def test_two_deliveries_at_once_make_one_call(ledger: RealLedger) -> None:
     assert await work.kinds() == [RequestCompleted, CostIncurred]
 
 
-async def test_calling_without_a_claim_would_be_noticed(ledger: RealLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calling_without_a_claim_would_be_noticed(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     day = await ledger.pool.fetchval("SELECT budget_day FROM inflight")
-
-    async def always(_request_id: str, _delivery: int) -> Claim:
-        return Claim(attempt=1, hold_nano_usd=HOLD, budget_day=day)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(ledger.claims, "claim", always)
+    work.claims.granted = Claim(attempt=1, hold_nano_usd=NanoUsd(HOLD), budget_day=day)
     await asyncio.gather(work.deliver(1), work.deliver(1))
     assert provider.calls == 2, "the test above can fail"
 
@@ -286,18 +312,11 @@ async def test_attempt_beyond_the_budget_is_not_made(ledger: RealLedger) -> None
     assert [failure.code for failure in work.heard.failures] == ["PROVIDER_UNAVAILABLE"], "why the first one failed"
 
 
-async def test_disconnect_before_the_call_prevents_it(ledger: RealLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_disconnect_before_the_call_prevents_it(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     work.stream = StreamFormat(surface="native")
-    claim = ledger.claims.claim
-
-    async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
-        found = await claim(request_id, delivery)
-        work.cancellations.note(request_id, is_caller=True)
-        return found
-
-    monkeypatch.setattr(ledger.claims, "claim", claim_and_leave)
+    work.claims.after_claim = work.disconnect
     assert (await work.deliver(1)).acknowledged
     assert provider.calls == 0
     cost, failed = await ledger.history(work.made)
@@ -308,35 +327,22 @@ async def test_disconnect_before_the_call_prevents_it(ledger: RealLedger, monkey
     assert await ledger.held(work.made.identity.key_id) == 0
 
 
-async def test_disconnect_between_attempts_prevents_the_next(
-    ledger: RealLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_disconnect_between_attempts_prevents_the_next(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     work.stream = StreamFormat(surface="native")
-
-    async def publish_cancel(_wait_s: float) -> None:
-        work.cancellations.note(work.made.identity.request_id, is_caller=True)
-
-    monkeypatch.setattr(work.handler, "_sleep", publish_cancel)
+    work.disconnects_between_attempts = True
     await work.deliver(1)
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, CostIncurred, RequestFailed]
     assert await ledger.balance(work.made.identity.key_id) == (0, 0)
 
 
-async def test_disconnected_request_makes_no_call(ledger: RealLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_disconnected_request_makes_no_call(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     work.cancel_on_disconnect = True
-    claim = ledger.claims.claim
-
-    async def claim_and_leave(request_id: str, delivery: int) -> Claim | None:
-        found = await claim(request_id, delivery)
-        work.cancellations.note(request_id, is_caller=True)
-        return found
-
-    monkeypatch.setattr(ledger.claims, "claim", claim_and_leave)
+    work.claims.after_claim = work.disconnect
     assert (await work.deliver(1)).acknowledged
     assert provider.calls == 0
     not_made, failed = await ledger.history(work.made)
@@ -357,7 +363,7 @@ async def test_disconnect_cancels_a_call_only_if_configured(ledger: RealLedger, 
     work.cancel_on_disconnect = is_cancelled
     working = asyncio.create_task(work.deliver(1))
     await eventually(lambda: provider.calls == 1)
-    work.cancellations.note(work.made.identity.request_id, is_caller=True)
+    work.disconnect()
     if not is_cancelled:
         provider.go_on.set()
     assert (await working).acknowledged

@@ -18,14 +18,16 @@ from infra.broker import Broker
 from infra.byte_budget import ByteBudget, BytesInHand
 from infra.embedded_nats import EmbeddedNats
 from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM, Job, JobQueue, Lane, consumer_name
-from infra.replies import FRAME_BYTES, Committed, ReplyInbox, ReplySender
+from infra.replies import Committed, ReplyInbox
+from infra.reply_frames import FRAME_BYTES
+from infra.reply_sender import ReplySender
 from infra.resends import MAX_RESENDS
 from tests.integration.ledger import START
 from tests.jobs import make_job
 from tests.waiting import eventually, eventually_so
 from workers.delivery import Delivery
 from workers.heartbeat import HeartbeatThread, UnackedDeliveries
-from workers.job_pool import JobPool
+from workers.job_pool import CRASH_DELAY_S, JobPool
 from workers.pull import PullLoop
 
 Handle = Callable[[Delivery], Awaitable[None]]
@@ -56,10 +58,11 @@ async def pulling(
     max_waiting: int = 4,
     unacked: UnackedDeliveries | None = None,
     lanes: tuple[Lane, ...] = ("sync",),
+    crash_delay_s: float = CRASH_DELAY_S,
 ) -> AsyncIterator[asyncio.Event]:
     """A worker until the block ends, or until the event is set that the block is given."""
     stop = asyncio.Event()
-    pool = JobPool(broker, unacked or UnackedDeliveries(), slots=slots, drain_timeout_s=5)
+    pool = JobPool(broker, unacked or UnackedDeliveries(), slots=slots, drain_timeout_s=5, crash_delay_s=crash_delay_s)
     loops = [
         PullLoop(
             broker,
@@ -112,8 +115,7 @@ async def test_a_job_published_twice_is_delivered_once(nats_url: str) -> None:
     assert seen == ["req_0001", "req_0002"]
 
 
-async def test_failing_job_is_redelivered_up_to_its_limit(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.job_pool.CRASH_DELAY_S", 0.01)
+async def test_failing_job_is_redelivered_up_to_its_limit(nats_url: str) -> None:
     deliveries: list[int] = []
 
     async def handle(delivery: Delivery) -> None:
@@ -122,7 +124,7 @@ async def test_failing_job_is_redelivered_up_to_its_limit(nats_url: str, monkeyp
 
     async with connected(nats_url) as (broker, queue):
         jetstream = broker.client.jetstream()
-        async with pulling(broker, queue, handle):
+        async with pulling(broker, queue, handle, crash_delay_s=0.01):
             await queue.publish(job(1))
             await eventually(lambda: len(deliveries) == MAX_DELIVERIES)
             await asyncio.sleep(0.1)

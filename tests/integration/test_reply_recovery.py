@@ -18,7 +18,9 @@ from infra.direct import DirectDispatch, DirectJobs
 from infra.embedded_nats import EmbeddedNats
 from infra.incoming import IncomingStream
 from infra.jobs import ACK_WAIT_S, STREAM, JobQueue
-from infra.replies import FRAME_BYTES, Committed, Failed, ReplyInbox, ReplySender
+from infra.replies import Committed, Failed, ReplyInbox
+from infra.reply_frames import FRAME_BYTES
+from infra.reply_sender import ReplySender
 from infra.resends import MAX_RESENDS
 from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
 from tests.jobs import make_job

@@ -198,25 +198,25 @@ async def test_loser_of_the_lead_retries_and_follows(ledger: RealLedger, account
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            or_disconnect = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
+            racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
             await who_waits_for(other)
-        assert [one.outcome for one in await or_disconnect] == ["retry", "retry"]
+        assert [one.outcome for one in await racing] == ["retry", "retry"]
     followed = await decide(ledger.admission, *slower, min_created_at=NOW)
     assert [(one.outcome, one.origin) for one in followed] == [("coalesced", faster.identity.request_id)] * 2
     assert await ledger.claims.in_flight(slower[0].identity.request_id) == []
 
 
 async def test_request_leads_after_a_failed_leader(ledger: RealLedger, account: Account) -> None:
-    or_disconnect = account.attempt()
+    racing = account.attempt()
     async with ledger.pool.acquire() as other:
         undone = other.transaction()
         await undone.start()
         await lead(other, account.attempt())
-        decided = asyncio.create_task(decide(ledger.admission, or_disconnect))
+        decided = asyncio.create_task(decide(ledger.admission, racing))
         await who_waits_for(other)
         await undone.rollback()
         assert [one.outcome for one in await decided] == ["admitted"]
-    assert await account.leader() == or_disconnect.identity.request_id
+    assert await account.leader() == racing.identity.request_id
 
 
 async def test_response_during_the_race_is_a_hit(ledger: RealLedger, account: Account) -> None:
@@ -224,11 +224,11 @@ async def test_response_during_the_race_is_a_hit(ledger: RealLedger, account: Ac
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            or_disconnect = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
+            racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
             await who_waits_for(other)
             await account.remember(faster.identity.request_id, other)
             await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
-        decisions = await or_disconnect
+        decisions = await racing
     assert [one.outcome for one in decisions] == ["hit", "retry"]
     assert decisions[0].origin == faster.identity.request_id
     assert [one.outcome for one in await decide(ledger.admission, slower[1], min_created_at=NOW)] == ["hit"]
@@ -243,14 +243,14 @@ async def test_loser_of_the_lead_is_not_charged(ledger: RealLedger, account: Acc
     async with ledger.pool.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
-            or_disconnect = asyncio.create_task(
+            racing = asyncio.create_task(
                 ledger.admission.admit(ask(slower, hold=60, token_bound=900, min_created_at=NOW))
             )
             await who_waits_for(other)
             if is_answered:
                 await account.remember(faster.identity.request_id, other)
                 await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
-        decision = await or_disconnect
+        decision = await racing
     assert decision.outcome == ("hit" if is_answered else "retry")
     assert decision.limit_status.tokens is not None
     assert (decision.limit_status.tokens.remaining, decision.limit_status.budget_left_nano_usd) == (1000, 100)

@@ -24,8 +24,8 @@ def flood(queue: FairQueue[Job], project: str, count: int, keys: int = 1) -> Non
 
 def start_all(queue: FairQueue[Job]) -> list[Job]:
     started: list[Job] = []
-    while (item := queue.start()) is not None:
-        started.append(item)
+    while (entry := queue.start()) is not None:
+        started.append(entry[2])
     return started
 
 

@@ -24,6 +24,7 @@ from domain.money import MAX_NANO_USD, NANO_PER_USD, NanoUsd
 from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
 from domain.sanitize import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
 from domain.tokens import MAX_TOKENS, TokenUsage
+from infra.admission import Claim
 from tests.jobs import make_identity
 from tests.unit.sdk_streams import events_of
 from workers import outcome
@@ -35,7 +36,7 @@ TEXTS = EmbeddingsRequest(input="x")
 POISON = "bad\x00thing" + "x" * 2_000_000
 CLEAN = "badthing"
 IDENTITY = make_identity(model="m", provider="mine", upstream_model="m")
-OF_ATTEMPT: dict[str, Any] = {"attempt": 1, "hold_nano_usd": NanoUsd(0), "budget_day": date(2026, 3, 30)}
+CLAIM = Claim(attempt=1, hold_nano_usd=NanoUsd(0), budget_day=date(2026, 3, 30))
 
 
 def chat(**usage: Any) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def test_provider_texts_in_a_stream_are_sanitized(reader: Any, event: dict[str, 
 def test_event_texts_are_sanitized() -> None:
     completed = outcome.completed(
         IDENTITY,
-        attempt=1,
+        CLAIM,
         answered_by=POISON,
         response_id=POISON,
         finish_reason=POISON,
@@ -245,8 +246,8 @@ def test_event_texts_are_sanitized() -> None:
     rejected = ProviderRejected(POISON, provider="mine", status=400)
     events = [
         completed,
-        outcome.attempt_ended(IDENTITY, rejected, **OF_ATTEMPT),
-        outcome.attempt_not_made(IDENTITY, rejected, **OF_ATTEMPT),
+        outcome.attempt_ended(IDENTITY, CLAIM, rejected),
+        outcome.attempt_not_made(IDENTITY, CLAIM, rejected),
         outcome.request_failed(IDENTITY, code="X", message=POISON, status=None, latency_ms=0),
     ]
     written = [json(event) for event in events]

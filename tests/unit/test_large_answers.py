@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def hold(turn: Turn, end: asyncio.Event) -> None:
-    with turn:
+async def hold(turns: AbstractContextManager[Turn], end: asyncio.Event) -> None:
+    with turns as turn:
         await turn.take()
         await turn.take()  # of the next part
         await end.wait()
@@ -42,8 +43,7 @@ async def test_returned_turn_goes_to_the_next_waiter() -> None:
     answers, end = LargeAnswers(turns=2), asyncio.Event()
     first = asyncio.create_task(hold(answers.turn("project", "key"), end))
     await settle()
-    second = answers.turn("project", "key")
-    taking = asyncio.create_task(second.take())
+    taking = asyncio.create_task(answers.take("project", "key"))
     await settle()
     assert not taking.done()
     end.set()
@@ -54,16 +54,15 @@ async def test_returned_turn_goes_to_the_next_waiter() -> None:
 @pytest.mark.parametrize("is_given", [False, True])
 async def test_cancelled_waiter_keeps_no_turn(is_given: bool) -> None:
     answers = LargeAnswers(turns=1)
-    held = answers.turn("project", "key")
-    await held.take()
+    await answers.take("project", "key")
     waiting = asyncio.create_task(answers.take("project", "key"))
     await settle()
     if is_given:
-        held.__exit__(None, None, None)
+        answers.give_back("project", "key")
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     if not is_given:
-        held.__exit__(None, None, None)
+        answers.give_back("project", "key")
     await asyncio.wait_for(answers.take("project", "key"), 1)
 
 

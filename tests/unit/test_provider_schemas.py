@@ -62,6 +62,6 @@ def test_pieces_are_the_text_and_none_is_empty(text: str, count: int) -> None:
 def test_charge_grows_with_the_input(visible: int, reasoning: int, deltas: int, data: st.DataObject) -> None:
     whole = Usage(tokens_in=5, tokens_out=visible + reasoning, reasoning=reasoning)
     sent = data.draw(st.integers(0, deltas - 1))
-    extra_cost_field, next_charged = (sent_so_far(whole, count, deltas).tokens_out for count in (sent, sent + 1))
-    assert reasoning <= extra_cost_field <= next_charged <= whole.tokens_out
+    charged, next_charged = (sent_so_far(whole, count, deltas).tokens_out for count in (sent, sent + 1))
+    assert reasoning <= charged <= next_charged <= whole.tokens_out
     assert sent_so_far(whole, deltas, deltas) == whole

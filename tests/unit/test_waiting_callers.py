@@ -11,7 +11,7 @@ from api.client_disconnect import ClientDisconnect, watch_disconnect
 from domain.errors import ClientDisconnected, Overloaded
 from infra.byte_budget import ByteBudget, BytesInHand
 from infra.incoming import MAX_JOINED_BYTES, IncomingStream
-from infra.replies import Frame
+from infra.reply_frames import Frame
 
 PIECE = b"x" * (MAX_JOINED_BYTES // 4)
 

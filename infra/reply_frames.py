@@ -1,0 +1,52 @@
+"""The frames that carry an answer from a worker to the API process that waits for it. One message of core NATS each."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from domain.job_result import Failure, Receipt
+
+FRAME_BYTES = 512 * 1024
+
+FrameKind = Literal["body", "part", "commit", "failed", "begun?"]
+
+
+class Frame(Struct, frozen=True, array_like=True):
+    """One message. Body and part frames carry a piece of the answer, commit and failed JSON: a receipt, or a failure.
+
+    `begun?` asks the API if the caller was given any part. The API replies `YES` or `NO`; after a `NO` it takes no more
+    frames of the attempts so far.
+    """
+
+    kind: FrameKind
+    attempt: int
+    payload: bytes = b""
+    digest: bytes = b""
+    """Of a commit: SHA-256 of the whole body."""
+    number: int = 0
+    """Of a body or part frame: 1, 2, 3 …; of a stream's commit: how many parts there were, 0 if it is not known."""
+
+
+class Resend(Struct, frozen=True, array_like=True):
+    """A request to the worker that answered: send the frames of this attempt again, from this number on."""
+
+    attempt: int
+    number: int
+
+
+_decode_receipt = msgspec.json.Decoder(Receipt).decode
+_decode_failure = msgspec.json.Decoder(Failure).decode
+encode_frame = msgspec.msgpack.Encoder().encode
+decode_frame = msgspec.msgpack.Decoder(Frame).decode
+decode_resend = msgspec.msgpack.Decoder(Resend).decode
+
+
+def receipt_in(commit: Frame) -> Receipt:
+    """Read the receipt that a commit frame carries."""
+    return _decode_receipt(commit.payload)
+
+
+def failure_in(failed: Frame) -> Failure:
+    """Read the failure that a failed frame carries."""
+    return _decode_failure(failed.payload)

@@ -1,0 +1,103 @@
+"""Sends a worker's answers to the API process whose caller waits, over core NATS. `infra/replies.py` receives them.
+
+The API answers its caller only once it has the commit frame, which is sent after the append. If the log does not keep
+the body, the body goes out before the append, so that a worker's death in between loses nothing. A body that is kept
+for the cache goes out after the append, in one flush with its commit. Core NATS keeps no frame, so a worker keeps what
+it has sent for a while (`infra/sent_frames.py`) and sends it again to an API process that lacks some of it.
+"""
+
+from contextlib import suppress
+
+import msgspec
+from nats.aio.msg import Msg
+
+from domain.job_result import Failure, Receipt
+from infra.broker import Broker, BrokerErrors
+from infra.jobs import Job
+from infra.reply_frames import FRAME_BYTES, Frame, decode_frame, decode_resend, encode_frame
+from infra.reply_subjects import NO, done_subject, resend_subject
+from infra.sent_frames import SentFrames
+
+FRAMES_IN_WINDOW = 4
+"""Of a body, before the API has to confirm that they have arrived. The server closes the connection of a client for
+which 64 MiB wait (`max_pending`), and with it loses what other callers wait for.
+"""
+WINDOW_TIMEOUT_S = 5.0
+BEGUN_TIMEOUT_S = 0.5
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+class ReplySender:
+    """Sends the frames of one process."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._client = broker.client
+        self._sent: SentFrames | None = None
+
+    async def listen(self) -> None:
+        """Keep what is sent from now on, and send it again to an API process that lacks some of it."""
+        self._sent = SentFrames()
+        await self._client.subscribe(resend_subject("*"), cb=self._send_again)
+
+    def close(self) -> None:
+        """Drop the frames that were kept."""
+        if self._sent is not None:
+            self._sent.clear()
+
+    async def send_body(self, reply_to: str, attempt: int, body: bytes) -> None:
+        """Send a body, in frames of `FRAME_BYTES`; a long one no faster than the API takes it."""
+        for number, start in enumerate(range(0, len(body), FRAME_BYTES), start=1):
+            await self._send(reply_to, Frame("body", attempt, body[start : start + FRAME_BYTES], number=number))
+            if number % FRAMES_IN_WINDOW == 0:
+                with suppress(*BrokerErrors):  # a frame that was lost will be requested again
+                    await self._client.request(reply_to, encode_frame(Frame("begun?", 0)), timeout=WINDOW_TIMEOUT_S)
+
+    async def send_part(self, reply_to: str, attempt: int, number: int, part: bytes) -> int:
+        """Send a piece of a stream, in frames numbered from `number`; returns the last one's number."""
+        for start in range(0, len(part), FRAME_BYTES):
+            await self._send(reply_to, Frame("part", attempt, part[start : start + FRAME_BYTES], number=number))
+            number += 1
+        return number - 1
+
+    async def send_commit(
+        self, reply_to: str, attempt: int, digest: bytes, receipt: Receipt, *, parts: int = 0
+    ) -> None:
+        """Confirm that the answer is in the log: the one whose body has this digest, or that had so many parts."""
+        await self._send(reply_to, Frame("commit", attempt, _encode_json(receipt), digest, parts))
+
+    async def send_failed(self, reply_to: str, failure: Failure) -> None:
+        """Report that there will be no answer."""
+        await self._send(reply_to, Frame("failed", 0, _encode_json(failure)))
+
+    async def notify_followers(self, job: Job) -> None:
+        """Tell the requests that wait for this one's answer that it has ended, one way or the other."""
+        if job.cache_key is not None:
+            await self._client.publish(done_subject(job.identity.request_id), b"")
+
+    async def has_begun(self, reply_to: str) -> bool:
+        """Return True if the caller may have been given a part of the answer; also if no API process replies."""
+        try:
+            reply = await self._client.request(reply_to, encode_frame(Frame("begun?", 0)), timeout=BEGUN_TIMEOUT_S)
+        except BrokerErrors:
+            return True
+        return bool(reply.data != NO)
+
+    async def _send(self, reply_to: str, frame: Frame) -> None:
+        encoded = encode_frame(frame)
+        if self._sent is None:
+            await self._client.publish(reply_to, encoded)
+            return
+        self._sent.keep(reply_to.rpartition(".")[2], encoded)
+        with suppress(*BrokerErrors):  # the frame is kept and can be sent again: the answer was paid for
+            await self._client.publish(reply_to, encoded)
+
+    async def _send_again(self, message: Msg) -> None:
+        """Send the requested frames that are still here; another worker may have the others."""
+        assert self._sent is not None, "it listens"
+        wanted = decode_resend(message.data)
+        for encoded in self._sent.of(message.subject.rpartition(".")[2]):
+            frame = decode_frame(encoded)
+            is_piece = frame.kind in ("body", "part")
+            if frame.attempt == wanted.attempt and (not is_piece or frame.number >= wanted.number):
+                await self._client.publish(message.reply, encoded)
