@@ -1,4 +1,4 @@
-"""The books agree: answers, usage, the log, the read models and the provider's own bill."""
+"""Costs agree: in responses, usage figures, the log, the read models and the provider's own bill."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Starting, stopping, dying: one command is the whole gateway, keeps its data, and leaves nothing behind."""
+"""Start, stop and crash of `gateway up`: it keeps its data, and leaves no process behind."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ from tests.waiting import eventually
 
 @pytest.fixture
 def started() -> Iterator[list[Gateway]]:
-    """Gateways that the test starts; whatever it leaves running is stopped."""
+    """Collect the gateways that the test starts, and stop those that still run."""
     gateways: list[Gateway] = []
     yield gateways
     for gateway in gateways:
@@ -27,7 +27,7 @@ def started() -> Iterator[list[Gateway]]:
 
 
 def up(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a `gateway up` that is expected to refuse."""
+    """Run a `gateway up` that is expected to fail."""
     return subprocess.run(
         [COMMAND, "up", *arguments],
         env=clean_environment(),

@@ -1,4 +1,4 @@
-"""What the operator and the auditor can do about money: set prices, settle what was assumed, share a budget."""
+"""The operator's work with money: setting prices, settling assumed costs, sharing budgets."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.waiting import eventually, eventually_so
 
 
 async def lost_request(client: Client) -> str:
-    """A request whose connection broke after the provider had charged for it."""
+    """Send a request whose connection breaks after the provider has charged for it. Return its id."""
     _, answer, _ = await client.chat("[[reset]] [[tokens=10/10]] broken", maxTokens=20)
     return str(answer["error"]["requestId"])
 

@@ -1,6 +1,6 @@
-"""A local user without the master key is a newcomer, not the operator: attacks on what is everybody's, and a bystander.
+"""A local user without the master key is not the operator: it cannot change prices, providers or other projects.
 
-Each attack runs beside a project that goes on asking, whose answers, providers and costs stay as they were.
+Each attack runs beside a bystander's project, whose responses, providers and costs do not change.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ CHOSEN_KEY = "a-master-key-that-the-operator-chose"
 METRICS_TOKEN = "a-token-for-the-metrics"
 TAKING = ["gpt-4o-mini", "claude-3-haiku"]
 EXPENSIVE: dict[str, Any] = {"model": "claude-3-opus", "maxTokens": 4_096, "cache": False}
-"""4,096 tokens of its output are $0.31."""
+"""4,096 output tokens of this model cost $0.31."""
 WAITING_BOUND_S = 30.0
-"""Far above what an answer takes, far below what a stopped gateway would make of it."""
+"""Far above the time of a response, and far below the wait for a gateway that has stopped."""
 
 
 @pytest.fixture
 def chosen(upstream: RunningProvider, tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway whose operator has chosen the master key and a metrics token."""
+    """Run a gateway whose operator has set the master key and a metrics token."""
     env = environment_for(upstream) | {"GATEWAY_MASTER_KEY": CHOSEN_KEY, "GATEWAY_METRICS_TOKEN": METRICS_TOKEN}
     running = Gateway.start(tmp_path / "data", env=env)
     yield running

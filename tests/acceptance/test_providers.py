@@ -1,4 +1,4 @@
-"""Providers by configuration: of a project or of the installation, asked by name on every surface."""
+"""Providers by configuration, of a project or of the installation, are called by name on every surface."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def anthropic(client: Client, gateway: Gateway) -> AsyncIterator[AsyncAnth
 
 @pytest.fixture
 async def redirecting() -> AsyncIterator[str]:
-    """An endpoint that sends whoever asks to the instance's metadata."""
+    """Run an endpoint that redirects every request to the cloud's metadata address."""
 
     async def redirect(_request: web.Request) -> web.Response:
         raise web.HTTPTemporaryRedirect("http://169.254.169.254/latest")
