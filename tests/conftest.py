@@ -7,9 +7,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests import services
-from tests.acceptance.gateway import Client, Gateway, environment_for, new_project
 from tests.provider.running import RunningProvider
+from tests.support import services
+from tests.support.gateway import Client, Gateway, environment_for, new_project
 
 
 @pytest.fixture(scope="session")

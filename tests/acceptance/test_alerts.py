@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.waiting import eventually
+from tests.support.gateway import Client, Gateway
+from tests.support.waiting import eventually
 
 
 class Receiver:

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import aiohttp
 
-from tests.acceptance.gateway import Client, Gateway, new_project
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway, new_project
 
 NANO = Decimal(10**9)
 

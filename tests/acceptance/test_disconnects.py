@@ -11,8 +11,9 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.acceptance.streams import (
+from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway
+from tests.support.streams import (
     ALL_CALLS,
     CHAT_CLAUDE,
     CHAT_GPT,
@@ -25,8 +26,7 @@ from tests.acceptance.streams import (
     first_delta,
     text_in,
 )
-from tests.provider.running import RunningProvider
-from tests.waiting import eventually, eventually_so
+from tests.support.waiting import eventually, eventually_so
 
 NANO = 10**9
 WITHIN_S = 1

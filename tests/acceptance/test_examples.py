@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from tests.acceptance.gateway import Client, Gateway, clean_environment
-from tests.conformance.node_packages import DIRECTORY as NODE_TESTS
-from tests.conformance.node_packages import NodeMissingError, find_node, install
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway, clean_environment
+from tests.support.node_packages import DIRECTORY as NODE_TESTS
+from tests.support.node_packages import NodeMissingError, find_node, install
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 TIMEOUT_S = 60

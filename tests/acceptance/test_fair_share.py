@@ -8,10 +8,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway, environment_for, new_project
-from tests.acceptance.streams import CHAT_GPT, Streamer
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually
+from tests.support.gateway import Client, Gateway, environment_for, new_project
+from tests.support.streams import CHAT_GPT, Streamer
+from tests.support.waiting import eventually
 
 FLOOD_TAKES_MS = 8_000
 """The provider's time for each request of the flood, for which the quiet tenant would wait."""

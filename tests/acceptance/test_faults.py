@@ -9,10 +9,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway, environment_for
-from tests.acceptance.streams import MESSAGES_GPT, NATIVE_GPT, Streamer, deltas, error_in, text_in
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually, eventually_so
+from tests.support.gateway import Client, Gateway, environment_for
+from tests.support.streams import MESSAGES_GPT, NATIVE_GPT, Streamer, deltas, error_in, text_in
+from tests.support.waiting import eventually, eventually_so
 
 REQUESTS = 50
 

@@ -5,8 +5,8 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.acceptance.streams import CHAT_GPT, MESSAGES_CLAUDE, NATIVE_GPT, RESPONSES_GPT, StreamCall, Streamer
+from tests.support.gateway import Client, Gateway
+from tests.support.streams import CHAT_GPT, MESSAGES_CLAUDE, NATIVE_GPT, RESPONSES_GPT, StreamCall, Streamer
 
 NUL = quote("bad\0thing")
 LONG = "x" * 5_000

@@ -9,8 +9,9 @@ import aiohttp
 import msgspec
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.acceptance.streams import (
+from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway
+from tests.support.streams import (
     CHAT_CLAUDE,
     CHAT_GPT,
     MESSAGES_CLAUDE,
@@ -25,7 +26,6 @@ from tests.acceptance.streams import (
     text_in,
     text_of,
 )
-from tests.provider.running import RunningProvider
 
 NANO = 10**9
 IMAGE = base64.b64encode(random.Random(20).randbytes(15_000_000)).decode()

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually
+from tests.support.gateway import Client, Gateway
+from tests.support.waiting import eventually
 
 CALLS = {
     "/api/v1/completions/chat": {"model": "echo", "messages": [{"role": "user", "content": "late"}]},

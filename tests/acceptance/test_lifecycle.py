@@ -11,9 +11,9 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.acceptance.gateway import COMMAND, Client, Gateway, clean_environment, environment_for
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually
+from tests.support.gateway import COMMAND, Client, Gateway, clean_environment, environment_for
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

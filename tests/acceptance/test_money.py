@@ -8,9 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import NEWS_S, Client, Gateway, operator_of
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually, eventually_so
+from tests.support.gateway import NEWS_S, Client, Gateway, operator_of
+from tests.support.waiting import eventually, eventually_so
 
 
 async def lost_request(client: Client) -> str:

@@ -12,12 +12,12 @@ import aiohttp
 import pytest
 from msgspec import Struct
 
-from tests.acceptance.crowd import billed, booked, disagreements
-from tests.acceptance.gateway import Client, Gateway, environment_for
-from tests.acceptance.streams import ALL_CALLS, StreamCall, Streamer, digest_of, error_in
-from tests.nats_cluster import ClusteredServer, NatsCluster, nats_cluster
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually, eventually_so
+from tests.support.crowd import billed, booked, disagreements
+from tests.support.gateway import Client, Gateway, environment_for
+from tests.support.nats_cluster import ClusteredServer, NatsCluster, nats_cluster
+from tests.support.streams import ALL_CALLS, StreamCall, Streamer, digest_of, error_in
+from tests.support.waiting import eventually, eventually_so
 
 CALLERS = 24
 MAX_WAIT_S = 30

@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import (
+from tests.provider.running import RunningProvider
+from tests.support.gateway import (
     NEWS_S,
     Client,
     Gateway,
@@ -23,8 +24,7 @@ from tests.acceptance.gateway import (
     new_project,
     operator_of,
 )
-from tests.provider.running import RunningProvider
-from tests.waiting import eventually_so
+from tests.support.waiting import eventually_so
 
 CHOSEN_KEY = "a-master-key-that-the-operator-chose"
 METRICS_TOKEN = "a-token-for-the-metrics"

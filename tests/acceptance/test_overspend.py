@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.crowd import Crowd, billed, booked, disagreements
-from tests.acceptance.gateway import Client, Gateway, environment_for
-from tests.acceptance.streams import Streamer
 from tests.provider.running import RunningProvider
+from tests.support.crowd import Crowd, billed, booked, disagreements
+from tests.support.gateway import Client, Gateway, environment_for
+from tests.support.streams import Streamer
 
 REQUESTS = 2_000
 LIMIT_USD = Decimal("0.02")

@@ -6,9 +6,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway, new_project
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually
+from tests.support.gateway import Client, Gateway, new_project
+from tests.support.waiting import eventually
 
 VIEWS = ("/usage/stats", "/usage/costs", "/usage/budget", "/requests")
 

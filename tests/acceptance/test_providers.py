@@ -12,9 +12,9 @@ from aiohttp import web
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
-from tests.acceptance.gateway import NEWS_S, Client, Gateway, new_project, operator_of
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually_so
+from tests.support.gateway import NEWS_S, Client, Gateway, new_project, operator_of
+from tests.support.waiting import eventually_so
 
 KEY = "sk-named-canary-0123456789wxyz"
 MESSAGES: list[Any] = [{"role": "user", "content": "hello [[tokens=1000/500]]"}]

@@ -7,8 +7,8 @@ import time
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway, new_project
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway, new_project
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import aiohttp
 
-from tests.acceptance.gateway import Client, Gateway, new_project
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway, new_project
 
 CAPITAL = {
     "model": "gpt-4o-mini",

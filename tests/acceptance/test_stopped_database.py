@@ -10,10 +10,10 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.acceptance.gateway import Gateway, environment_for
-from tests.acceptance.streams import CHAT_GPT, MESSAGES_CLAUDE, NATIVE_GPT, Streamer
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually_so
+from tests.support.gateway import Gateway, environment_for
+from tests.support.streams import CHAT_GPT, MESSAGES_CLAUDE, NATIVE_GPT, Streamer
+from tests.support.waiting import eventually_so
 
 MAX_WAIT_S = 60
 """Far below the deadline of 600 s; 10 to 25 s are expected."""

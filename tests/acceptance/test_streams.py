@@ -9,8 +9,9 @@ from decimal import Decimal
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.acceptance.streams import (
+from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway
+from tests.support.streams import (
     ALL_CALLS,
     CHAT_GPT,
     MESSAGES_CLAUDE,
@@ -25,8 +26,7 @@ from tests.acceptance.streams import (
     text_in,
     text_of,
 )
-from tests.provider.running import RunningProvider
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 ASKERS = 24
 PASSED_THROUGH = (CHAT_GPT, RESPONSES_GPT, MESSAGES_CLAUDE)

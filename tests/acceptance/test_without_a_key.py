@@ -12,9 +12,9 @@ import msgspec
 import psutil
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway, environment_for, new_project
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually_so
+from tests.support.gateway import Client, Gateway, environment_for, new_project
+from tests.support.waiting import eventually_so
 
 MB = 1_000_000
 MIB = 1024 * 1024

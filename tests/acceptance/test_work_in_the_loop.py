@@ -6,10 +6,10 @@ import aiohttp
 import msgspec
 import pytest
 
-from tests.acceptance.bystander import Bystander
-from tests.acceptance.gateway import Client, Gateway, new_project
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually_so
+from tests.support.bystander import Bystander
+from tests.support.gateway import Client, Gateway, new_project
+from tests.support.waiting import eventually_so
 
 MAX_WAIT_S = 2.5
 """The limit for a bystander's request on a busy machine. In the event loop, one such body would take five seconds."""

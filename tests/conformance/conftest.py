@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.gateway import Gateway
-from tests.conformance.sdk_clients import Pointed, Project
+from tests.support.gateway import Gateway
+from tests.support.sdk_clients import Project, SdkClients
 
 
 @pytest.fixture(scope="session")
@@ -23,29 +23,33 @@ def key(project: Project) -> str:
 
 
 @pytest.fixture(scope="session")
-def waiting(gateway: Gateway, key: str) -> Iterator[Pointed]:
+def sync_sdks(gateway: Gateway, key: str) -> Iterator[SdkClients]:
     """The SDKs that wait for their answers."""
-    pointed = Pointed(gateway, key)
-    yield pointed
-    pointed.openai.close()
-    pointed.anthropic.close()
+    clients = SdkClients(gateway, key)
+    yield clients
+    clients.openai.close()
+    clients.anthropic.close()
 
 
 @pytest.fixture(params=["sync", "async"])
-async def openai(request: pytest.FixtureRequest, gateway: Gateway, key: str, waiting: Pointed) -> AsyncIterator[Any]:
+async def openai(
+    request: pytest.FixtureRequest, gateway: Gateway, key: str, sync_sdks: SdkClients
+) -> AsyncIterator[Any]:
     """OpenAI's SDK, in both kinds."""
     if request.param == "sync":
-        yield waiting.openai
+        yield sync_sdks.openai
         return
-    async with Pointed(gateway, key).async_openai as client:
+    async with SdkClients(gateway, key).async_openai as client:
         yield client
 
 
 @pytest.fixture(params=["sync", "async"])
-async def anthropic(request: pytest.FixtureRequest, gateway: Gateway, key: str, waiting: Pointed) -> AsyncIterator[Any]:
+async def anthropic(
+    request: pytest.FixtureRequest, gateway: Gateway, key: str, sync_sdks: SdkClients
+) -> AsyncIterator[Any]:
     """Anthropic's SDK, in both kinds."""
     if request.param == "sync":
-        yield waiting.anthropic
+        yield sync_sdks.anthropic
         return
-    async with Pointed(gateway, key).async_anthropic as client:
+    async with SdkClients(gateway, key).async_anthropic as client:
         yield client

@@ -10,8 +10,8 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
-from tests.acceptance.gateway import Gateway
-from tests.conformance.sdk_clients import ECHO, NOBODYS, Pointed, user
+from tests.support.gateway import Gateway
+from tests.support.sdk_clients import ECHO, UNKNOWN_KEY, SdkClients, user
 
 CONTENT_FIELDS: Any = {"model": ECHO, "max_tokens": 16, "messages": user("hello")}
 
@@ -26,13 +26,13 @@ def alone(tmp_path: Path) -> Iterator[Gateway]:
     gateway.stop()
 
 
-async def failures(pointed: Pointed) -> list[Any]:
+async def failures(clients: SdkClients) -> list[Any]:
     """What a chat completion, a stream of one and a message raise, all asked at once."""
-    create = pointed.openai.chat.completions.create
+    create = clients.openai.chat.completions.create
     return await asyncio.gather(
         asyncio.to_thread(create, **CONTENT_FIELDS),
         asyncio.to_thread(create, **CONTENT_FIELDS, stream=True),
-        asyncio.to_thread(pointed.anthropic.messages.create, **CONTENT_FIELDS),
+        asyncio.to_thread(clients.anthropic.messages.create, **CONTENT_FIELDS),
         return_exceptions=True,
     )
 
@@ -49,10 +49,10 @@ def are_told_to_come_back(chat: Any, stream: Any, message: Any) -> None:
 
 async def test_callers_are_asked_to_retry_while_servers_are_away(alone: Gateway) -> None:
     assert alone.first_key is not None
-    pointed, stranger = Pointed(alone, alone.first_key), Pointed(alone, NOBODYS)
-    assert pointed.openai.chat.completions.create(**CONTENT_FIELDS).choices
-    assert pointed.anthropic.messages.create(**CONTENT_FIELDS).content
+    clients, stranger = SdkClients(alone, alone.first_key), SdkClients(alone, UNKNOWN_KEY)
+    assert clients.openai.chat.completions.create(**CONTENT_FIELDS).choices
+    assert clients.anthropic.messages.create(**CONTENT_FIELDS).content
     for server in ("nats-server", "postgres"):
         next(child for child in alone.tree() if child.name() == server).kill()
-        are_told_to_come_back(*await failures(pointed))
+        are_told_to_come_back(*await failures(clients))
     are_told_to_come_back(*await failures(stranger))

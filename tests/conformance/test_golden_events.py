@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.conformance.prompts import EVERY
-from tests.conformance.seen_by_sdks import Sdks
-from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES, chat, message, response
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway
+from tests.support.prompts import EVERY
+from tests.support.seen_by_sdks import Sdks
+from tests.support.surfaces import CHAT, MESSAGES, RESPONSES, chat, message, response
 
 CHATS_WITH_USAGE = {
     f"{name}-with-usage": (path, body | {"stream_options": {"include_usage": True}})

@@ -5,11 +5,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.conformance.golden import frozen, names_of_files
-from tests.conformance.prompts import CHAT_TOOLS, MESSAGE_TOOLS, SCHEMA
-from tests.conformance.surfaces import CHAT, CLAUDE, GPT, MESSAGES, Both, chat, message, written
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway
+from tests.support.golden import frozen, names_of_files
+from tests.support.prompts import CHAT_TOOLS, MESSAGE_TOOLS, SCHEMA
+from tests.support.surfaces import CHAT, CLAUDE, GPT, MESSAGES, Comparison, chat, message, written
 
 NATIVE = "/api/v1/completions/chat"
 
@@ -80,14 +80,16 @@ TOLD: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.fixture
-def both(session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client) -> Both:
-    return Both(session, gateway, upstream, client)
+def comparison(
+    session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client
+) -> Comparison:
+    return Comparison(session, gateway, upstream, client)
 
 
 @pytest.mark.parametrize("name", TOLD)
-async def test_translated_stream_matches_its_golden_file(both: Both, name: str) -> None:
+async def test_translated_stream_matches_its_golden_file(comparison: Comparison, name: str) -> None:
     path, body = TOLD[name]
-    seen = await both.through(path, written(body | {"stream": True}))
+    seen = await comparison.through(path, written(body | {"stream": True}))
     assert (seen.status, seen.content_type, seen.is_whole) == (200, "text/event-stream", True), seen
     stream, kept = frozen(name, seen.body)
     assert stream == kept

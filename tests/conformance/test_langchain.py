@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, BaseMessage, BaseMessageChunk
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
 
-from tests.acceptance.gateway import Gateway
+from tests.support.gateway import Gateway
 
 GPT = "gpt-4o-mini"
 CLAUDE = "claude-3.5-sonnet"

@@ -6,9 +6,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway
-from tests.conformance.stream_assembly import NATIVE
-from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES, chat, message, response, written
+from tests.support.gateway import Client, Gateway
+from tests.support.stream_assembly import NATIVE
+from tests.support.surfaces import CHAT, MESSAGES, RESPONSES, chat, message, response, written
 
 NUL = "\x00"
 

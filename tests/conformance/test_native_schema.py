@@ -9,8 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.acceptance.gateway import Client, Gateway, environment_for, new_project
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway, environment_for, new_project
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "st")
@@ -52,7 +52,7 @@ def fuzz(
 ) -> "subprocess.CompletedProcess[str]":
     """Ask schemathesis to ask, always the same; the exclusions, each with its reason, are in `native_exclusions.py`."""
     own = {
-        "SCHEMATHESIS_HOOKS": "tests.conformance.native_exclusions",
+        "SCHEMATHESIS_HOOKS": "tests.support.native_exclusions",
         "PYTHONPATH": str(ROOT),
         "KEY_IN_USE": key_id,
         "PROJECT_KEY": str(client.key),

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.gateway import Gateway
-from tests.conformance.node_packages import NodeMissingError, NodePackages
-from tests.conformance.sdk_clients import Project
 from tests.provider.running import RunningProvider
-from tests.waiting import eventually
+from tests.support.gateway import Gateway
+from tests.support.node_packages import NodeMissingError, NodePackages
+from tests.support.sdk_clients import Project
+from tests.support.waiting import eventually
 
 SURFACES = ["openai", "anthropic"]
 VENDORS_MODELS = ["gpt-4o-mini", "claude-3-haiku"]
@@ -37,19 +37,19 @@ class Package:
         self.surface = surface
         self._run = partial(node.run, surface, address=address, key=key)
 
-    def outcome(self, scenario: str, **asked: Any) -> dict[str, Any]:
+    def outcome(self, scenario: str, **options: Any) -> dict[str, Any]:
         """What came of a scenario: what it found or its error, and the attempts that it took."""
-        return self._run(scenario=scenario, **asked)
+        return self._run(scenario=scenario, **options)
 
-    def found(self, scenario: str, **asked: Any) -> Any:
+    def found(self, scenario: str, **options: Any) -> Any:
         """What a scenario found."""
-        outcome = self.outcome(scenario, **asked)
+        outcome = self.outcome(scenario, **options)
         assert "found" in outcome, outcome
         return outcome["found"]
 
-    def failed(self, scenario: str, **asked: Any) -> dict[str, Any]:
+    def failed(self, scenario: str, **options: Any) -> dict[str, Any]:
         """The error that a scenario ended in, at its first attempt."""
-        outcome = self.outcome(scenario, **asked)
+        outcome = self.outcome(scenario, **options)
         assert "error" in outcome, outcome
         assert len(outcome["attempts"]) == 1, outcome
         error: dict[str, Any] = outcome["error"]

@@ -57,9 +57,9 @@ def test_chat_completion_usage_equals_the_charge(direct: Direct) -> None:
 
 
 def test_chat_stream_equals_the_response(direct: Direct) -> None:
-    asked: Any = {"model": GPT, "messages": user("the same [[chunks=40]]")}
-    whole = direct.openai.chat.completions.create(**asked)
-    chunks = list(direct.openai.chat.completions.create(**asked, stream=True))
+    request_body: Any = {"model": GPT, "messages": user("the same [[chunks=40]]")}
+    whole = direct.openai.chat.completions.create(**request_body)
+    chunks = list(direct.openai.chat.completions.create(**request_body, stream=True))
     said = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
     assert len(said) == 40
     assert "".join(said) == whole.choices[0].message.content

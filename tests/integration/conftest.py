@@ -6,7 +6,7 @@ import pytest
 
 from api.accounts import Accounts
 from infra.vault import Vault
-from tests.integration.ledger import RealLedger
+from tests.support.ledger import RealLedger
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from domain.events import KeySettings
 from infra.blobs import Blobs
 from infra.provider_keys import Access, ProviderKeys
 from infra.vault import Vault, VaultError
-from tests.integration.ledger import START, RealLedger
-from tests.jobs import make_job
+from tests.support.jobs import make_job
+from tests.support.ledger import START, RealLedger
 from workers.calls import ProviderCalls
 from workers.providers.provider import Credential
 

@@ -32,8 +32,8 @@ from domain.tokens import TokenUsage
 from domain.utf8 import utf8_length
 from infra.jobs import Job, StreamFormat
 from infra.provider_keys import Access
-from tests.jobs import make_job
-from tests.unit.sdk_streams import anthropic_client, openai_client
+from tests.support.jobs import make_job
+from tests.support.sdk_streams import anthropic_client, openai_client
 from workers.calls import ProviderCalls, translation_of
 from workers.large_answers import LargeAnswers
 from workers.providers.provider import Credential

@@ -18,7 +18,7 @@ from infra.admission import Admission, Attempt, BudgetExhausted, Claims
 from infra.database import HeldConnection, OutcomeUnknown
 from infra.event_log import Commit, Selection
 from infra.log_verification import verify
-from tests.integration.ledger import RealLedger, ask, attempt, completed, cost, lost
+from tests.support.ledger import RealLedger, ask, attempt, completed, cost, lost
 
 KEY = b"k" * 32
 
@@ -88,19 +88,19 @@ async def test_hits_count_toward_the_rate_limit_and_hold_nothing(ledger: RealLed
 
 
 async def test_listener_gets_appended_positions(database_url: str, ledger: RealLedger, project: str) -> None:
-    told: list[int] = []
+    positions: list[int] = []
 
     async def tell(position: int) -> None:
-        told.append(position)
+        positions.append(position)
 
     admission = Admission(HeldConnection(database_url, name="tests"), ledger.pool, on_append=tell)
     key = await ledger.new_key(project)
     first, fresh, second = (attempt(project, key) for _ in range(3))
-    for asked in (ask(first, served=giving(first)), ask(fresh), ask(second, served=giving(second))):
-        await admission.admit(asked)
+    for request in (ask(first, served=giving(first)), ask(fresh), ask(second, served=giving(second))):
+        await admission.admit(request)
     await admission.close()
     head = await ledger.log.head()
-    assert told == [head - 1, head]
+    assert positions == [head - 1, head]
 
 
 def giving(made: Attempt) -> Commit:

@@ -10,8 +10,8 @@ from domain.events import KeySettings
 from domain.tokens import MAX_TOKENS
 from infra.admission import Attempt
 from infra.database import HeldConnection
-from tests.integration.ledger import RealLedger, ask, attempt, cost, lost
 from tests.integration.test_admission import giving
+from tests.support.ledger import RealLedger, ask, attempt, cost, lost
 
 HUGE = 8_000_000_000_000_000_000
 """Fits into bigint; twice as much does not."""

@@ -11,7 +11,7 @@ from domain.events import INSTALLATION, ProjectCreated
 from infra.database import Connection, HeldConnection, OutcomeUnknown
 from infra.event_log import Blob, Commit, Conflict, EventLog, Selection
 from infra.log_verification import verify
-from tests.integration.ledger import RealLedger
+from tests.support.ledger import RealLedger
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from infra.blobs import Blobs
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
 from projections import keys
-from tests.integration.ledger import RealLedger, ask, attempt, cost
-from tests.jobs import make_job
+from tests.support.jobs import make_job
+from tests.support.ledger import RealLedger, ask, attempt, cost
 from workers.calls import ProviderCalls
 from workers.providers.provider import Credential
 

@@ -26,9 +26,9 @@ from infra.ids import new_id
 from infra.jobs import ACK_WAIT_S, Job, StreamFormat, encode_job
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
-from tests.integration.ledger import RealLedger, ask, attempt
-from tests.jobs import make_job
-from tests.waiting import eventually
+from tests.support.jobs import make_job
+from tests.support.ledger import RealLedger, ask, attempt
+from tests.support.waiting import eventually
 from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
 from workers.job_handler import JobHandler

@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 
 from domain.budget import window_start
 from infra.admission import Attempt
-from tests.integration import ledger
-from tests.integration.ledger import Clock, RealLedger
 from tests.model.ledger import Account, AdmissionRequest, Ledger, Limits
+from tests.support import ledger
+from tests.support.ledger import Clock, RealLedger
 
 AMOUNTS = st.integers(0, 400)
 LIMITS = st.builds(
@@ -71,13 +71,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.keys = list(self.model.keys)
 
     @rule(
-        asked=st.lists(
+        batch=st.lists(
             st.tuples(st.booleans(), AMOUNTS, AMOUNTS, st.integers(0, 200), st.booleans()), min_size=1, max_size=6
         )
     )
-    def ask_together(self, asked: list[tuple[bool, int, int, int, bool]]) -> None:
+    def ask_together(self, batch: list[tuple[bool, int, int, int, bool]]) -> None:
         wanted = []
-        for is_first, hold, floor, tokens, accept_lower_hold in asked:
+        for is_first, hold, floor, tokens, accept_lower_hold in batch:
             made = ledger.attempt(self.project_id, self.keys[0 if is_first else 1], now=self.clock.now)
             wanted.append(
                 ledger.ask(

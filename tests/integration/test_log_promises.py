@@ -13,8 +13,8 @@ from domain.events import ApiKeyRevoked, Event, ProjectCreated, ProjectSettingsC
 from infra.database import Connection, HeldConnection, OutcomeUnknown
 from infra.event_log import Blob, Commit, Conflict, EventLog, Selection
 from infra.log_verification import verify
-from tests.integration.ledger import RealLedger
-from tests.integration.locks import who_waits_for
+from tests.support.ledger import RealLedger
+from tests.support.locks import who_waits_for
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -297,10 +297,10 @@ async def test_unsent_append_is_in_no_doubt(ledger: RealLedger) -> None:
 
 
 async def test_listener_gets_one_position_for_each_batch(database_url: str, ledger: RealLedger) -> None:
-    told: list[int] = []
+    announced: list[int] = []
 
     async def listen(position: int) -> None:
-        told.append(position)
+        announced.append(position)
 
     async def nothing(_connection: Connection) -> None: ...
 
@@ -310,7 +310,7 @@ async def test_listener_gets_one_position_for_each_batch(database_url: str, ledg
     await together(log, commit("a"), commit("b"))
     await log.append_with([commit("d"), commit("e")], nothing)
     await log.close()
-    assert told == [3, 4, 6]
+    assert announced == [3, 4, 6]
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from infra.admission import Admission
 from tests.integration import test_admission as promises
 from tests.integration import test_installation_budget as installation
-from tests.integration.ledger import RealLedger, ask, attempt, lost
 from tests.integration.test_admission import processes, project, today
+from tests.support.ledger import RealLedger, ask, attempt, lost
 
 __all__ = ["processes", "project"]  # fixtures
 

@@ -10,9 +10,9 @@ from nats.js.errors import APIError
 
 from infra.broker import Broker
 from infra.jobs import STREAM, JobQueue, Replicas, consumer_name
-from tests.jobs import make_job
-from tests.nats_cluster import NatsCluster, nats_cluster
-from tests.waiting import eventually, eventually_so
+from tests.support.jobs import make_job
+from tests.support.nats_cluster import NatsCluster, nats_cluster
+from tests.support.waiting import eventually, eventually_so
 
 
 @pytest.fixture(scope="module")

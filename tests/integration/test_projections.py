@@ -12,8 +12,8 @@ from projections.projection import Projection
 from projections.rebuild import rebuild
 from projections.registry import EVERY, FOLDED, INLINE
 from projections.runner import LostLeadershipError, Runner
-from tests.integration.history import Past
-from tests.integration.ledger import RealLedger
+from tests.support.history import Past
+from tests.support.ledger import RealLedger
 
 Rows = dict[str, list[Any]]
 

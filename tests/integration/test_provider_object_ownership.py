@@ -20,7 +20,7 @@ from domain.events import (
 from domain.tokens import TokenUsage
 from infra.event_log import Commit
 from infra.provider_object_ownership import ProviderObjectOwnership
-from tests.integration.ledger import RealLedger
+from tests.support.ledger import RealLedger
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 GOES_ON = read_passthrough(b'{"model":"m","input":"x","previous_response_id":"resp_1"}', OpenAiResponses())

@@ -17,8 +17,8 @@ from projections.rebuild import rebuild
 from projections.registry import EVERY
 from projections.runner import LEADER_LOCK, Runner, is_led, run_as_leader
 from projections.sweeper import sweep
-from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
-from tests.waiting import eventually_so
+from tests.support.ledger import RealLedger, ask, attempt, completed, cost
+from tests.support.waiting import eventually_so
 
 HUGE = 9_000_000_000_000_000_000
 """Two of them leave bigint: their sum cannot be folded."""

@@ -22,9 +22,9 @@ from infra.replies import Committed, ReplyInbox
 from infra.reply_frames import FRAME_BYTES
 from infra.reply_sender import ReplySender
 from infra.resends import MAX_RESENDS
-from tests.integration.ledger import START
-from tests.jobs import make_job
-from tests.waiting import eventually, eventually_so
+from tests.support.jobs import make_job
+from tests.support.ledger import START
+from tests.support.waiting import eventually, eventually_so
 from workers.delivery import Delivery
 from workers.heartbeat import HeartbeatThread, UnackedDeliveries
 from workers.job_pool import CRASH_DELAY_S, JobPool

@@ -22,9 +22,9 @@ from infra.replies import Committed, Failed, ReplyInbox
 from infra.reply_frames import FRAME_BYTES
 from infra.reply_sender import ReplySender
 from infra.resends import MAX_RESENDS
-from tests.integration.ledger import RealLedger, ask, attempt, completed, cost
-from tests.jobs import make_job
-from tests.waiting import eventually, eventually_so
+from tests.support.jobs import make_job
+from tests.support.ledger import RealLedger, ask, attempt, completed, cost
+from tests.support.waiting import eventually, eventually_so
 from workers.attempts import AttemptsInHand
 from workers.delivery import Delivery, DirectDelivery
 from workers.heartbeat import UnackedDeliveries

@@ -21,7 +21,7 @@ from domain.dialects.anthropic.types import CustomTool, MessagesBody
 from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
-from tests.unit.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words
+from tests.support.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words
 
 USAGE = TokenUsage(
     input=10, cache_read=20, cache_write=3, cache_write_1h=4, input_audio=2, output=30, output_audio=5, reasoning=7
@@ -108,7 +108,7 @@ def test_sdk_request_is_parsed() -> None:
         service_tier="auto",
     )
     tool = {"name": "f", "description": "d", "parameters": {"type": "object"}}
-    asked = {
+    canonical_body = {
         "model": "gpt-4o",
         "messages": [
             {"role": "system", "content": [{"type": "text", "text": "be brief"}, {"type": "text", "text": "be kind"}]},
@@ -142,7 +142,7 @@ def test_sdk_request_is_parsed() -> None:
         },
         "reasoningEffort": "max",
     }
-    assert parse_chat_request(seen[0]) == msgspec.convert(asked, ChatRequest)
+    assert parse_chat_request(seen[0]) == msgspec.convert(canonical_body, ChatRequest)
 
 
 def test_parallel_tool_results_keep_their_order() -> None:

@@ -14,7 +14,7 @@ from domain.dialects.anthropic.usage import MAX_ITERATIONS
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.sse import sse
 from domain.tokens import TokenUsage
-from tests.unit.sdk_streams import anthropic_final, events_of, present, read_all
+from tests.support.sdk_streams import anthropic_final, events_of, present, read_all
 
 STARTED = {
     "input_tokens": 5,

@@ -2,7 +2,7 @@
 
 from infra.broker import Broker
 from infra.cancellations import CancellationListener
-from tests.jobs import make_job
+from tests.support.jobs import make_job
 
 
 async def test_a_listener_hears_after_another_has_stopped() -> None:

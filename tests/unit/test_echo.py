@@ -15,7 +15,7 @@ from domain.dialects.codec import Codec, ProviderResponse
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings
 from domain.dialects.sse import SseEvent
 from domain.errors import ProviderRejected
-from tests.jobs import make_identity
+from tests.support.jobs import make_identity
 from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_CHARS, EchoProvider
 from workers.providers.provider import ProviderCall
 

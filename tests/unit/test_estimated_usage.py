@@ -8,8 +8,8 @@ from domain.dialects.relay import Relay
 from domain.models import MAX_UNSEEN_TOKENS_PER_S, may_think_unseen
 from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
-from tests.jobs import make_job
-from tests.unit.sdk_streams import events_of
+from tests.support.jobs import make_job
+from tests.support.sdk_streams import events_of
 from workers.calls import translation_of
 from workers.stream_result import UNDER_WAY_TOKENS, attempt_result
 from workers.streaming import open_relay

@@ -25,8 +25,8 @@ from domain.pricing import TOKENS_PER_PRICE, ClassPrices, Price, cost
 from domain.sanitize import MAX_MESSAGE_CHARS, MAX_NAME_CHARS
 from domain.tokens import MAX_TOKENS, TokenUsage
 from infra.admission import Claim
-from tests.jobs import make_identity
-from tests.unit.sdk_streams import events_of
+from tests.support.jobs import make_identity
+from tests.support.sdk_streams import events_of
 from workers import outcome
 
 MAX_BLOCKED_S = 0.5
@@ -257,9 +257,9 @@ def test_event_texts_are_sanitized() -> None:
 
 
 def test_error_messages_are_sanitized() -> None:
-    told = failure_of(ProviderLost(POISON, provider="mine"), "mine").message
-    assert told.startswith(CLEAN)
-    assert len(told) <= MAX_MESSAGE_CHARS
+    shown = failure_of(ProviderLost(POISON, provider="mine"), "mine").message
+    assert shown.startswith(CLEAN)
+    assert len(shown) <= MAX_MESSAGE_CHARS
 
 
 def test_largest_possible_cost_fits_into_bigint() -> None:

@@ -12,7 +12,7 @@ from domain.dialects.errors import UnreadableResponse
 from domain.dialects.passthrough.json_edit import event_with_cost, rewrite, with_cost, without_usage
 from domain.dialects.sse import SseEvent, sse
 from domain.errors import InvalidRequest
-from tests.unit.sdk_streams import events_of
+from tests.support.sdk_streams import events_of
 
 COST = Decimal("0.000000012")
 VALUES = st.recursive(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.jobs import make_identity
+from tests.support.jobs import make_identity
 from workers.large_answers import LARGE_ANSWER_BYTES, LargeAnswers, Turn
 from workers.providers.provider import ProviderCall
 from workers.providers.sdk import read_answer

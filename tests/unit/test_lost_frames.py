@@ -35,9 +35,9 @@ class Asking:
     """A stream, and what it has asked for."""
 
     def __init__(self, interval_s: float = 5) -> None:
-        self.asked: list[tuple[int, int]] = []
+        self.requested: list[tuple[int, int]] = []
         self.stream = IncomingStream(
-            Resends(lambda attempt, number: self.asked.append((attempt, number)), interval_s=interval_s)
+            Resends(lambda attempt, number: self.requested.append((attempt, number)), interval_s=interval_s)
         )
 
     def take(self, *frames: Frame) -> None:
@@ -56,16 +56,16 @@ class Asking:
 async def test_lost_part_is_resent_in_order() -> None:
     one = Asking()
     one.take(part(1), part(3), part(4), part(6))
-    assert one.asked == [(1, 2)]
+    assert one.requested == [(1, 2)]
     one.take(part(2), part(3), part(4), part(5), part(6), part(7), commit(7))
-    assert one.asked == [(1, 2)]
+    assert one.requested == [(1, 2)]
     assert await one.text() == "1.1 1.2 1.3 1.4 1.5 1.6 1.7 "
 
 
 async def test_early_commit_frame_ends_the_stream_after_its_parts() -> None:
     one = Asking()
     one.take(part(1), commit(3))
-    assert one.asked == [(1, 2)]
+    assert one.requested == [(1, 2)]
     one.take(part(2))
     assert not one.stream.has_ended
     one.take(part(3))
@@ -76,7 +76,7 @@ async def test_missed_ending_is_read_from_the_log() -> None:
     one = Asking()
     one.take(part(1))
     one.stream.end_by_log(Completed(attempt=1, digest=b"", receipt=RECEIPT))
-    assert one.asked == [(1, 2)]
+    assert one.requested == [(1, 2)]
     one.take(part(2), commit(2))
     assert await one.text() == "1.1 1.2 "
 
@@ -93,7 +93,7 @@ async def test_unsendable_part_ends_the_stream_in_time() -> None:
     assert await one.stream.next() == b"1.1 "
     with pytest.raises(PartsLost):
         await asyncio.wait_for(one.stream.next(), 5)
-    assert one.asked == [(1, 2)] * MAX_RESENDS
+    assert one.requested == [(1, 2)] * MAX_RESENDS
 
 
 async def test_a_hole_that_is_filled_is_not_given_up() -> None:

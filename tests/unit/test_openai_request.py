@@ -27,7 +27,7 @@ from domain.dialects.openai.response import render_chat_response
 from domain.dialects.openai.types import ChatCompletionsBody
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
-from tests.unit.canonical import is_valid, openai_client, requests
+from tests.support.canonical import is_valid, openai_client, requests
 
 USAGE = TokenUsage(
     input=10, cache_read=20, cache_write=3, cache_write_1h=4, input_audio=2, output=30, output_audio=5, reasoning=7
@@ -110,7 +110,7 @@ def test_sdk_request_is_parsed() -> None:
         service_tier="auto",
         stream_options=None,
     )
-    asked = {
+    expected = {
         "model": "claude-3-haiku",
         "messages": [
             {"role": "developer", "content": "be brief"},
@@ -139,7 +139,7 @@ def test_sdk_request_is_parsed() -> None:
         "topP": 0.9,
         "reasoningEffort": "low",
     }
-    assert parse_chat_request(seen[0]) == msgspec.convert(asked, ChatRequest)
+    assert parse_chat_request(seen[0]) == msgspec.convert(expected, ChatRequest)
 
 
 def test_an_answer_that_the_sdk_sends_back_is_read() -> None:
@@ -342,17 +342,17 @@ def test_vectors_reach_the_sdk_in_its_own_base64() -> None:
         embeddings=[Embedding(index=index, embedding=vector) for index, vector in enumerate(vectors)],
         usage=answer_usage(USAGE),
     )
-    asked: list[Any] = []
+    expected: list[Any] = []
 
     def serve(request: httpx2.Request) -> httpx2.Response:
-        asked.append(parse_embeddings_request(request.content))
+        expected.append(parse_embeddings_request(request.content))
         return httpx2.Response(
-            200, content=render_embeddings_response(found, TokenUsage(input=9), asked[0].encoding_format)
+            200, content=render_embeddings_response(found, TokenUsage(input=9), expected[0].encoding_format)
         )
 
     answered = openai_client(serve).embeddings.create(model="echo", input=["a", "b"], dimensions=3, user="u")
-    assert asked[0].encoding_format == "base64"
-    assert (asked[0].request.input, asked[0].request.dimensions, asked[0].request.user) == (["a", "b"], 3, "u")
+    assert expected[0].encoding_format == "base64"
+    assert (expected[0].request.input, expected[0].request.dimensions, expected[0].request.user) == (["a", "b"], 3, "u")
     assert [item.embedding for item in answered.data] == [vectors[0], pytest.approx(vectors[1])]
     assert [item.index for item in answered.data] == [0, 1]
     assert (answered.model, answered.usage.prompt_tokens, answered.usage.total_tokens) == ("echo", 9, 9)

@@ -12,7 +12,7 @@ from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.sse import sse
 from domain.tokens import TokenUsage
-from tests.unit.sdk_streams import events_of, openai_final, present, read_all
+from tests.support.sdk_streams import events_of, openai_final, present, read_all
 
 DONE = b"data: [DONE]\n\n"
 USAGE = {
@@ -170,16 +170,16 @@ def test_each_call_is_one_however_it_is_numbered(pieces: list[dict[str, Any]]) -
     reader = OpenAiChatReader(model="mine")
     for chunks in read_all(reader, b"".join(chunk(choice({"tool_calls": [piece]})) for piece in pieces)):
         assembler.add(chunks)
-    (told,) = assembler.answer(answer_usage(COUNTED)).choices
+    (choice_,) = assembler.answer(answer_usage(COUNTED)).choices
     expected = [("f", '{"x":1}'), ("g", "{}")]
-    assert [(call.function.name, call.function.arguments) for call in told.message.tool_calls or ()] == expected
+    assert [(call.function.name, call.function.arguments) for call in choice_.message.tool_calls or ()] == expected
 
 
 def test_calls_of_one_delta_without_index_are_as_many() -> None:
     reader = OpenAiChatReader(model="mine")
     both = [called(None, "a", "f", "{}"), called(None, "b", "g", "{}")]
-    (told,) = read_all(reader, chunk(choice({"tool_calls": both})))
-    assert [(call.index, call.id) for call in told.choices[0].delta.tool_calls] == [(0, "a"), (1, "b")]
+    (choice_,) = read_all(reader, chunk(choice({"tool_calls": both})))
+    assert [(call.index, call.id) for call in choice_.choices[0].delta.tool_calls] == [(0, "a"), (1, "b")]
 
 
 def thought(text: str) -> dict[str, Any]:
@@ -209,8 +209,8 @@ def test_content_parts_translate_text_without_thinking() -> None:
     assembler = ChatAssembler(provider="openai", model="mine")
     for piece in read_all(OpenAiChatReader(model="mine"), THINKING):
         assembler.add(piece)
-    (told,) = assembler.answer(answer_usage(COUNTED)).choices
-    assert (told.message.content, told.finish_reason) == ("it is four.", "stop")
+    (choice_,) = assembler.answer(answer_usage(COUNTED)).choices
+    assert (choice_.message.content, choice_.finish_reason) == ("it is four.", "stop")
 
 
 @pytest.mark.parametrize("content", [[thought("hm, so")], {"a": "hm, so"}, 7, [["x"], 1, None, {"type": "text"}]])

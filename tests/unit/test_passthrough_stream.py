@@ -13,11 +13,11 @@ from domain.dialects.passthrough.stream import REPLAY_PIECE_BYTES, replay_stream
 from domain.dialects.relay import MAX_KEPT_STREAM_BYTES, Relay
 from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
-from tests.jobs import make_job
+from tests.support.jobs import make_job
+from tests.support.sdk_streams import events_of
 from tests.unit import test_anthropic_stream as messages
 from tests.unit import test_openai_stream as chat
 from tests.unit import test_responses_stream as responses
-from tests.unit.sdk_streams import events_of
 from tests.unit.test_estimated_usage import relay_of
 
 USAGE = TokenUsage(input=1, output=2)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from domain.dialects.codec import StreamSummary
 from domain.tokens import TokenUsage
 from infra.jobs import StreamFormat
-from tests.unit.sdk_streams import events_of
+from tests.support.sdk_streams import events_of
 from tests.unit.test_estimated_usage import JOB, relay_of
 
 USAGE = b'"usage":{"prompt_tokens":1,"completion_tokens":2}'

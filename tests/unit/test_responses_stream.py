@@ -10,7 +10,7 @@ from domain.dialects.openai.codec import OpenAiResponses
 from domain.dialects.openai.responses_api import ResponsesReader, error_event
 from domain.dialects.sse import sse
 from domain.tokens import TokenUsage
-from tests.unit.sdk_streams import events_of, openai_client, read_all
+from tests.support.sdk_streams import events_of, openai_client, read_all
 
 USAGE = {
     "input_tokens": 10,

@@ -26,7 +26,7 @@ from domain.dialects.native import stream as native_stream
 from domain.dialects.native.stream import NativeWriter
 from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
 from domain.tokens import TokenUsage
-from tests.unit.sdk_streams import (
+from tests.support.sdk_streams import (
     CONTENT_FIELDS,
     anthropic_client,
     anthropic_final,

@@ -38,7 +38,7 @@ from domain.errors import (
     UnknownModel,
 )
 from domain.limits import LimitStatus, Meter
-from tests.unit.canonical import anthropic_client, openai_client
+from tests.support.canonical import anthropic_client, openai_client
 
 INVALID = "invalid_request_error"
 LIMITED = "rate_limit_exceeded"

@@ -98,10 +98,10 @@ async def test_a_departure_is_heard_behind_whatever_else_is_received() -> None:
 
 
 async def test_disconnect_in_the_queue_promotes_the_next() -> None:
-    lines, leaving, asked = AdmissionQueue(), ClientDisconnect(), []
+    lines, leaving, retried = AdmissionQueue(), ClientDisconnect(), []
 
     async def ask_for(name: str) -> None:
-        asked.append(name)
+        retried.append(name)
         raise ClientDisconnected(name)
 
     def stand(name: str, disconnect: ClientDisconnect) -> "asyncio.Task[object]":
@@ -118,7 +118,7 @@ async def test_disconnect_in_the_queue_promotes_the_next() -> None:
     head.release()
     with pytest.raises(ClientDisconnected, match="third"):
         await third
-    assert asked == ["third"]
+    assert retried == ["third"]
 
 
 def receiver(*kinds: str) -> Receive:

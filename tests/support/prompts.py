@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES, chat, message, response
+from tests.support.surfaces import CHAT, MESSAGES, RESPONSES, chat, message, response
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

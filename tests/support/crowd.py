@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 from msgspec import Struct
 
-from tests.acceptance.gateway import exact_json
-from tests.acceptance.streams import ALL_CALLS, Streamer, deltas, digest_of, error_in
+from tests.support.gateway import exact_json
+from tests.support.streams import ALL_CALLS, Streamer, deltas, digest_of, error_in
 
 NOTED_AS_REFUSED = ("BUDGET_EXCEEDED", "insufficient_quota", "billing_error")
 """The error codes of the surfaces for a budget that does not cover a request."""

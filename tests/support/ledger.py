@@ -27,7 +27,7 @@ from infra.ids import new_id
 from infra.vault import Vault
 from projections.registry import FOLDED
 from projections.runner import Runner
-from tests.jobs import make_identity
+from tests.support.jobs import make_identity
 
 START = datetime(2026, 3, 30, 23, 59, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from anthropic import Anthropic, AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
 from domain.api_key import SECRET_BYTES, format_api_key
-from tests.acceptance.gateway import Gateway
+from tests.support.gateway import Gateway
 
 GPT = "gpt-4o-mini"
 CLAUDE = "claude-3.5-sonnet"
@@ -24,7 +24,7 @@ MODELS = (GPT, CLAUDE, ECHO)
 UPSTREAM_CLAUDE = "claude-3-5-sonnet-20241022"
 EMBEDDER = "text-embedding-3-small"
 
-NOBODYS = format_api_key(bytes(SECRET_BYTES))
+UNKNOWN_KEY = format_api_key(bytes(SECRET_BYTES))
 """A key that could be one, so that it has to be looked up."""
 
 TIMEOUT_S = 20.0
@@ -69,7 +69,7 @@ class Project:
         return found
 
 
-class Pointed:
+class SdkClients:
     """The SDKs with one key. They try once, unless `max_retries` says otherwise."""
 
     def __init__(self, gateway: Gateway, key: str, *, max_retries: int = 0) -> None:
@@ -112,21 +112,21 @@ class Pointed:
         self.retry_counts.append(response.request.headers.get("x-stainless-retry-count"))
 
 
-async def done(answer: Any) -> Any:
+async def resolved(answer: Any) -> Any:
     """What an SDK of either kind answers."""
     return await answer if inspect.isawaitable(answer) else answer
 
 
-async def every(stream: Any) -> list[Any]:
+async def collected(stream: Any) -> list[Any]:
     """All that a stream of either kind brings."""
-    opened = await done(stream)
+    opened = await resolved(stream)
     if hasattr(opened, "__aiter__"):
         return [one async for one in opened]
     return list(opened)
 
 
 @asynccontextmanager
-async def entered(manager: Any) -> AsyncIterator[Any]:
+async def entering(manager: Any) -> AsyncIterator[Any]:
     """What a context manager of either kind gives."""
     if hasattr(manager, "__aenter__"):
         async with manager as opened:

@@ -8,13 +8,13 @@ from typing import Any
 from msgspec import Struct
 
 from domain.dialects.sse import SseParser
-from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES
-from tests.unit.sdk_streams import anthropic_final, openai_final, present, responses_final
+from tests.support.sdk_streams import anthropic_final, openai_final, present, responses_final
+from tests.support.surfaces import CHAT, MESSAGES, RESPONSES
 
 NATIVE = "/api/v1/completions/chat"
 
 
-class TranslatingRelay(Struct, frozen=True):
+class AssembledResponse(Struct, frozen=True):
     """An answer without its delivery, and what is said of that; only the native API says whether it is cached."""
 
     answer: Any
@@ -22,24 +22,24 @@ class TranslatingRelay(Struct, frozen=True):
     is_cached: bool | None = None
 
 
-def from_json(path: str, body: bytes) -> TranslatingRelay:
+def from_json(path: str, body: bytes) -> AssembledResponse:
     """An answer in one piece."""
     whole = present(json.loads(body))
-    return _told(whole["data"] if path == NATIVE else whole, path, body)
+    return _without_delivery(whole["data"] if path == NATIVE else whole, path, body)
 
 
-def from_stream(path: str, body: bytes) -> TranslatingRelay:
+def from_stream(path: str, body: bytes) -> AssembledResponse:
     """The answer that a stream amounts to."""
-    return _told(_PUT_TOGETHER[path](body), path, body)
+    return _without_delivery(_ASSEMBLERS[path](body), path, body)
 
 
-def _told(whole: dict[str, Any], path: str, body: bytes) -> TranslatingRelay:
+def _without_delivery(whole: dict[str, Any], path: str, body: bytes) -> AssembledResponse:
     *_, cost = _COST.findall(body)
     if path == NATIVE:
-        return TranslatingRelay({name: whole[name] for name in _NATIVE}, float(cost), is_cached=whole["cached"])
+        return AssembledResponse({name: whole[name] for name in _NATIVE}, float(cost), is_cached=whole["cached"])
     whole["usage"].pop("cost", None)
     whole.pop("created", None)  # of what is told in OpenAI's dialect: the second in which it is
-    return TranslatingRelay(whole, float(cost))
+    return AssembledResponse(whole, float(cost))
 
 
 _COST = re.compile(rb'"cost":([0-9.E-]+)[,}]')
@@ -65,8 +65,8 @@ def _response(body: bytes) -> dict[str, Any]:
 
 
 def _native(body: bytes) -> dict[str, Any]:
-    *chunks, last, done = [event.removeprefix(b"data: ") for event in body.split(b"\n\n")[:-1]]
-    assert done == b"[DONE]", body
+    *chunks, last, resolved = [event.removeprefix(b"data: ") for event in body.split(b"\n\n")[:-1]]
+    assert resolved == b"[DONE]", body
     end = json.loads(last)
     message: dict[str, Any] = {"role": "assistant"}
     finish = None
@@ -90,7 +90,7 @@ def _add(message: dict[str, Any], delta: dict[str, Any]) -> None:
             function["arguments"] = function.get("arguments", "") + piece["function"]["arguments"]
 
 
-_PUT_TOGETHER: dict[str, Callable[[bytes], Any]] = {
+_ASSEMBLERS: dict[str, Callable[[bytes], Any]] = {
     CHAT: openai_final,
     RESPONSES: _response,
     MESSAGES: _message,

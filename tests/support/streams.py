@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from msgspec import Struct
 
-from tests.acceptance.gateway import Client, exact_json
+from tests.support.gateway import Client, exact_json
 
 
 class StreamCall(Struct, frozen=True, kw_only=True):

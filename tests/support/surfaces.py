@@ -7,8 +7,8 @@ from typing import Any
 import aiohttp
 from msgspec import Struct
 
-from tests.acceptance.gateway import Client, Gateway
 from tests.provider.running import RecordedRequest, RunningProvider
+from tests.support.gateway import Client, Gateway
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
@@ -47,7 +47,7 @@ class Seen(Struct, frozen=True, kw_only=True):
         return json.loads(self.body)
 
 
-class Both:
+class Comparison:
     """The provider, and the gateway with a key."""
 
     def __init__(
@@ -79,9 +79,9 @@ class Both:
         return self._provider.requests(last=1)[0]
 
     async def _ask(self, url: str, secret: str | None, body: bytes, headers: dict[str, str]) -> Seen:
-        told = {"authorization": f"Bearer {secret}", "content-type": "application/json"} | headers
+        sent_headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"} | headers
         received = b""
-        async with self._session.post(url, data=body, headers=told) as answer:
+        async with self._session.post(url, data=body, headers=sent_headers) as answer:
             try:
                 async for data in answer.content.iter_any():
                     received += data

@@ -8,7 +8,7 @@ import openai
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
-from tests.conformance.surfaces import CHAT, MESSAGES, RESPONSES
+from tests.support.surfaces import CHAT, MESSAGES, RESPONSES
 
 _OWN = {  # the arguments that each SDK asks for; whatever else a request has travels as it is
     CHAT: ("model", "messages"),

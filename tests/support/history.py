@@ -67,8 +67,8 @@ class Past:
         gone = provider_stream(INSTALLATION, f"gone{seed}")
         self._commit(INSTALLATION, gone, 0, FIRST_DAY, *_configured(f"gone{seed}"), ProviderRemoved(name=f"gone{seed}"))
         alert = _alert(self.keys[0][1])
-        told = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
-        self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, told)
+        delivered = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
+        self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, delivered)
 
     def _project(self) -> None:
         project = new_id("prj")

@@ -46,11 +46,11 @@ class NodePackages:
         )
         return cls(process)
 
-    def run(self, surface: str, scenario: str, **asked: Any) -> dict[str, Any]:
+    def run(self, surface: str, scenario: str, **options: Any) -> dict[str, Any]:
         """Run a scenario; gives what it found, or the error that the package threw, and every attempt that it made."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"surface": surface, "scenario": scenario} | asked) + "\n")
+        self._process.stdin.write(json.dumps({"surface": surface, "scenario": scenario} | options) + "\n")
         self._process.stdin.flush()
         outcome: dict[str, Any] = json.loads(self._process.stdout.readline())
         return outcome
@@ -71,11 +71,11 @@ def find_node() -> str:
     """
     node = shutil.which("node")
     if node is None:
-        raise NodeMissingError("Node is not installed: the npm packages are not tried")
-    told = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout.strip()
-    major = re.match(r"v(\d+)", told)
+        raise NodeMissingError("Node is not installed: the npm packages cannot run")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    major = re.match(r"v(\d+)", version)
     if major is None or int(major[1]) < LEAST_NODE:
-        raise NodeMissingError(f"Node {LEAST_NODE} is needed and {told} is installed: the npm packages are not tried")
+        raise NodeMissingError(f"Node {LEAST_NODE} is needed and {version} is installed: the npm packages cannot run")
     return node
 
 
@@ -92,7 +92,7 @@ def install() -> None:
         return
     npm = shutil.which("npm")
     if npm is None:
-        raise NodeMissingError("npm is not installed: the npm packages are not tried")
+        raise NodeMissingError("npm is not installed: the npm packages cannot run")
     try:
         subprocess.run(
             [npm, *_INSTALL], cwd=DIRECTORY, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=True
