@@ -59,11 +59,11 @@ async def test_each_threshold_sends_one_signed_webhook(
     headers, body = receiver.messages[0]
     retried = [one for one in receiver.messages if one[0]["webhook-id"] == headers["webhook-id"]]
     assert len(retried) == 2, "refused once, sent again"
-    told: dict[str, dict[str, Any]] = {}
+    alerts: dict[str, dict[str, Any]] = {}
     for headers, body in receiver.messages:
-        told[headers["webhook-id"]] = Webhook(secret).verify(body, {k.lower(): v for k, v in headers.items()})
-    assert sorted(one["data"]["thresholdPercent"] for one in told.values()) == [50, 80]
-    one = next(one["data"] for one in told.values() if one["data"]["thresholdPercent"] == 50)
+        alerts[headers["webhook-id"]] = Webhook(secret).verify(body, {k.lower(): v for k, v in headers.items()})
+    assert sorted(one["data"]["thresholdPercent"] for one in alerts.values()) == [50, 80]
+    one = next(one["data"] for one in alerts.values() if one["data"]["thresholdPercent"] == 50)
     assert (one["scope"], one["scopeId"], one["period"], one["limit"]) == ("key", key_id, "day", 0.001)
     assert Decimal("0.0005") <= Decimal(str(one["spent"])) <= Decimal("0.001")
 

@@ -30,7 +30,7 @@ async def test_two_workers_killed_in_turn_lose_no_request(
     client = Client(session, faulty.address, faulty.first_key)
     # every fifth request equals another one, and shares its call
     prompts = [f"prompt {n - n % 5 if n % 5 == 1 else n} [[delay=1500]] [[tokens=40/20]]" for n in range(REQUESTS)]
-    asked = [
+    requests = [
         asyncio.create_task(client.chat(prompt, maxTokens=50, cache=n % 2 == 0 or n % 5 <= 1))
         for n, prompt in enumerate(prompts)
     ]
@@ -39,12 +39,12 @@ async def test_two_workers_killed_in_turn_lose_no_request(
     first.kill()
     await eventually(lambda: len({first.pid, *(one.pid for one in faulty.processes("worker"))}) == 3, within_s=30)
     calls = provider.calls
-    asked += [
+    requests += [
         asyncio.create_task(client.chat(f"later {n} [[delay=1500]] [[tokens=40/20]]", maxTokens=50)) for n in range(10)
     ]
     await eventually(lambda: provider.calls >= calls + 10, within_s=30)
     second.kill()
-    answers = await asyncio.gather(*asked)
+    answers = await asyncio.gather(*requests)
 
     assert Counter(status for status, _, _ in answers) == {200: REQUESTS + 10}, [a for s, a, _ in answers if s != 200]
     events = [
@@ -87,12 +87,12 @@ async def test_unstarted_stream_of_a_killed_worker_is_retried(
     waiting = [call.body(f"not begun {call.name} [[delay=1500]]") for call in calls]
     async with streamer.opened(calls[0], begun[0]) as native, streamer.opened(calls[1], begun[1]) as messages:
         pieces = [[await anext(stream) for _ in range(3)] for stream in (deltas(native), deltas(messages))]
-        asked = [asyncio.create_task(streamer.read(*one)) for one in zip(calls, waiting, strict=True)]
+        requests = [asyncio.create_task(streamer.read(*one)) for one in zip(calls, waiting, strict=True)]
         await until_in_flight(upstream, 4)
         for worker in gateway.processes("worker"):
             worker.kill()
         rest = await asyncio.gather(native.read(), messages.read())
-        answers = await asyncio.gather(*asked)
+        answers = await asyncio.gather(*requests)
 
     assert [len(one) for one in pieces] == [3, 3]
     errors = [error_in(one) for one in rest]

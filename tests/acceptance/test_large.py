@@ -67,9 +67,9 @@ async def test_an_image_of_twenty_megabytes_passes_whole_and_streamed(
     status, stream = await streamer.read(call, with_image(call, prompts[1], stream=True))
     assert status == 200, stream[:500]
     assert IMAGE.encode() in upstream.requests(last=1)[0].body
-    asked = [f"{prompt}\n" for prompt in prompts]  # and no text in the image
-    assert [text_of(call, whole), text_in(stream)] == [answer_to(prompt) for prompt in asked]
-    assert [cost_of(whole) * NANO, cost_in(stream) * NANO] == [charge_for(upstream, prompt) for prompt in asked]
+    sent_prompts = [f"{prompt}\n" for prompt in prompts]  # and no text in the image
+    assert [text_of(call, whole), text_in(stream)] == [answer_to(prompt) for prompt in sent_prompts]
+    assert [cost_of(whole) * NANO, cost_in(stream) * NANO] == [charge_for(upstream, prompt) for prompt in sent_prompts]
 
 
 @pytest.mark.parametrize("call", [EMBEDDINGS, NATIVE_EMBEDDINGS], ids=lambda call: call.name)

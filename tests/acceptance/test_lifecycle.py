@@ -73,10 +73,10 @@ async def test_requests_in_flight_are_finished_before_it_stops(
     gateway = Gateway.start(tmp_path / "data", env=environment_for(provider))
     started.append(gateway)
     client = Client(session, gateway.address, gateway.first_key)
-    asked = [asyncio.create_task(client.chat(f"slow {n} [[delay=2500]]")) for n in range(10)]
+    requests = [asyncio.create_task(client.chat(f"slow {n} [[delay=2500]]")) for n in range(10)]
     await eventually(lambda: provider.state()["inFlight"] == 10)
     gateway.process.send_signal(signal.SIGTERM)
-    answers = await asyncio.gather(*asked)
+    answers = await asyncio.gather(*requests)
     assert [status for status, _, _ in answers] == [200] * 10
     assert await asyncio.to_thread(gateway.stop) == 0
 
@@ -138,7 +138,7 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path, arguments: 
 
 
 def test_a_command_without_a_gateway_says_so(tmp_path: Path) -> None:
-    asked = subprocess.run(
+    requests = subprocess.run(
         [COMMAND, "replay", "--data-dir", str(tmp_path)],
         env=clean_environment(),
         capture_output=True,
@@ -146,8 +146,8 @@ def test_a_command_without_a_gateway_says_so(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert asked.returncode == 2
-    assert asked.stderr.startswith("gateway: no gateway runs on")
+    assert requests.returncode == 2
+    assert requests.stderr.startswith("gateway: no gateway runs on")
 
 
 def test_nothing_stays_behind_when_the_supervisor_is_killed(tmp_path: Path, started: list[Gateway]) -> None:

@@ -40,19 +40,19 @@ async def test_assumed_cost_is_settled_by_the_providers_bill(client: Client, gat
 
 
 async def test_new_price_applies_to_the_next_request(client: Client, gateway: Gateway) -> None:
-    asked: dict[str, Any] = {"model": "gpt-4.1", "cache": False}
-    _, before, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
+    call: dict[str, Any] = {"model": "gpt-4.1", "cache": False}
+    _, before, _ = await client.chat("priced [[tokens=1000/1000]]", **call)
     assert before["data"]["cost"] == Decimal("0.01")
     arguments = ("price", "set", "gpt-4.1", "--input", "0.001", "--output", "0.002")
     made = await asyncio.to_thread(gateway.run, *arguments)
     assert made.returncode == 0, made.stderr
 
     async def costs_what_was_set() -> bool:
-        _, answer, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
+        _, answer, _ = await client.chat("priced [[tokens=1000/1000]]", **call)
         return bool(answer["data"]["cost"] == Decimal("0.003"))
 
     await eventually_so(costs_what_was_set, within_s=NEWS_S)
-    _, after, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
+    _, after, _ = await client.chat("priced [[tokens=1000/1000]]", **call)
     assert after["data"]["cost"] == Decimal("0.003")
     _, one, _ = await client.call("GET", f"/requests/{after['data']['requestId']}")
     assert one["data"]["price"]["source"] == "override"
@@ -146,15 +146,15 @@ async def test_a_refusal_stands_in_the_log_with_its_figures(
 async def test_request_waits_for_held_budget(client: Client, gateway: Gateway, session: aiohttp.ClientSession) -> None:
     hold = Decimal("0.0001")
     waiting = await limited(client, gateway, session, dailyBudget=float(hold), budgetWaitMs=20_000)
-    asked = [
+    requests = [
         waiting.chat(f"{n} [[tokens=10/2]] [[delay=300]]", maxTokens=100, cache=False, metadata={"n": n})
         for n in range(4)
     ]
-    answers = await asyncio.gather(*asked)
+    answers = await asyncio.gather(*requests)
     assert [status for status, _, _ in answers] == [200] * 4
     impatient = await limited(client, gateway, session, dailyBudget=float(hold), budgetWaitMs=0)
-    asked = [impatient.chat(f"{n} [[tokens=10/2]] [[delay=300]]", maxTokens=100, cache=False) for n in range(4)]
-    answers = await asyncio.gather(*asked)
+    requests = [impatient.chat(f"{n} [[tokens=10/2]] [[delay=300]]", maxTokens=100, cache=False) for n in range(4)]
+    answers = await asyncio.gather(*requests)
     refused = [headers for status, _, headers in answers if status == 402]
     assert refused
     assert all(headers["Retry-After"] == "1" for headers in refused)

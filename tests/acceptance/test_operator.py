@@ -278,8 +278,8 @@ async def test_a_builtin_name_is_taken_only_in_words(
         assert part in answer["error"]["message"]
     status, answer, _ = await owner.call("POST", path, azure | {"replacesBuiltin": False})
     assert (status, answer["data"]["replacesBuiltin"]) == (201, False)
-    for asked, provider in (("gpt-4o", "openai"), ("mine", azure["name"]), (f"{azure['name']}/gpt-4o", azure["name"])):
-        status, answer, _ = await client.chat(f"of {asked}", model=asked)
+    for name, provider in (("gpt-4o", "openai"), ("mine", azure["name"]), (f"{azure['name']}/gpt-4o", azure["name"])):
+        status, answer, _ = await client.chat(f"of {name}", model=name)
         assert (status, answer["data"]["provider"]) == (200, provider)
     change = f"{path}/{azure['name']}"
     status, answer, _ = await owner.call("PATCH", change, {"models": ["gpt-4o", "o3"]})

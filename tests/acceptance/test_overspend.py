@@ -48,11 +48,11 @@ async def test_two_thousand_callers_do_not_pass_a_budget_together(
     streamer = Streamer(session, crowded.address, issued["data"]["apiKey"])
     crowd, client = Crowd(streamer, seed=7), streamer.native
     watching = asyncio.create_task(watch(client))
-    asked = [asyncio.create_task(crowd.arrive(number, ARRIVE_WITHIN_S)) for number in range(REQUESTS)]
+    arrivals = [asyncio.create_task(crowd.arrive(number, ARRIVE_WITHIN_S)) for number in range(REQUESTS)]
     for command, after_s in (("worker", 0.5), ("api", 0.3), ("worker", 0.5), ("worker", 0.5)):
         await asyncio.sleep(after_s)
         crowded.processes(command)[0].kill()
-    await asyncio.gather(*asked)
+    await asyncio.gather(*arrivals)
     await until_quiet(client)
     stragglers = Crowd(streamer, seed=8)
     for number in range(REQUESTS, REQUESTS + 200):  # the rest of the budget can still be spent

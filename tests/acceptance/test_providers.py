@@ -84,9 +84,9 @@ async def test_a_projects_provider_is_asked_on_every_surface(
     assert message.stop_reason == "end_turn"
     async with anthropic.messages.stream(model=model, messages=MESSAGES, max_tokens=99) as stream:
         assert (await stream.get_final_message()).usage.output_tokens == 500
-    asked = upstream.requests(5)
-    assert {json.loads(request.body)["model"] for request in asked} == {"some-model"}
-    assert {request.path for request in asked} == {"/v1/chat/completions" if kind == "openai" else "/v1/messages"}
+    received = upstream.requests(5)
+    assert {json.loads(request.body)["model"] for request in received} == {"some-model"}
+    assert {request.path for request in received} == {"/v1/chat/completions" if kind == "openai" else "/v1/messages"}
     assert upstream.calls == before + 5
     _, costs, _ = await client.call("GET", "/usage/costs?groupBy=provider")
     (row,) = costs["data"]["breakdown"]

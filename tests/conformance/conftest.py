@@ -1,4 +1,4 @@
-"""Both kinds of the vendors' own SDKs, pointed at the run's gateway."""
+"""The synchronous and asynchronous SDKs of the vendors, connected to the run's gateway."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -11,20 +11,20 @@ from tests.support.sdk_clients import Project, SdkClients
 
 @pytest.fixture(scope="session")
 def project(gateway: Gateway) -> Iterator[Project]:
-    one = Project(gateway)
-    yield one
-    one.close()
+    created = Project(gateway)
+    yield created
+    created.close()
 
 
 @pytest.fixture(scope="session")
 def key(project: Project) -> str:
-    """A key that no limit stops."""
+    """Return a key without limits."""
     return project.issue(rateLimit=None)["apiKey"]
 
 
 @pytest.fixture(scope="session")
 def sync_sdks(gateway: Gateway, key: str) -> Iterator[SdkClients]:
-    """The SDKs that wait for their answers."""
+    """Return the synchronous SDKs."""
     clients = SdkClients(gateway, key)
     yield clients
     clients.openai.close()
@@ -35,7 +35,7 @@ def sync_sdks(gateway: Gateway, key: str) -> Iterator[SdkClients]:
 async def openai(
     request: pytest.FixtureRequest, gateway: Gateway, key: str, sync_sdks: SdkClients
 ) -> AsyncIterator[Any]:
-    """OpenAI's SDK, in both kinds."""
+    """Return OpenAI's SDK, synchronous and asynchronous in turn."""
     if request.param == "sync":
         yield sync_sdks.openai
         return
@@ -47,7 +47,7 @@ async def openai(
 async def anthropic(
     request: pytest.FixtureRequest, gateway: Gateway, key: str, sync_sdks: SdkClients
 ) -> AsyncIterator[Any]:
-    """Anthropic's SDK, in both kinds."""
+    """Return Anthropic's SDK, synchronous and asynchronous in turn."""
     if request.param == "sync":
         yield sync_sdks.anthropic
         return

@@ -1,4 +1,4 @@
-"""Anthropic's SDK asks for messages: of Anthropic's models (passed on), of OpenAI's (translated), of `echo`."""
+"""Anthropic's SDK creates messages with Anthropic's models (passed through), OpenAI's (translated) and `echo`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What only Anthropic's SDK and models have between them is passed on untouched; and what else its surface answers."""
+"""Features that only Anthropic has pass through unchanged; and the other calls of Anthropic's surface."""
 
 import json
 from typing import Any

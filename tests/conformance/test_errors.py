@@ -1,4 +1,4 @@
-"""Each row of the contract's table of errors, as the class and with the fields that each vendor's SDK gives it."""
+"""Each row of the contract's table of errors has the class and the fields that the vendor's SDK gives to its own."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ TOO_LARGE = "x" * 34_000_000
 
 
 async def refused_by_openais(client: Any, **fields: Any) -> Any:
-    """The error of a chat completion."""
+    """Send a chat completion. Return its error."""
     with pytest.raises(openai_sdk.APIStatusError) as refused:
         await resolved(client.chat.completions.create(**({"model": GPT, "messages": user("hello")} | fields)))
     error: Any = refused.value
@@ -26,7 +26,7 @@ async def refused_by_openais(client: Any, **fields: Any) -> Any:
 
 
 async def refused_by_anthropics(client: Any, **fields: Any) -> Any:
-    """The error of a message."""
+    """Send a message. Return its error."""
     request_body = {"model": CLAUDE, "max_tokens": 50, "messages": user("hello")} | fields
     with pytest.raises(anthropic_sdk.APIStatusError) as refused:
         await resolved(client.messages.create(**request_body))
@@ -40,12 +40,12 @@ async def refused_by_anthropics(client: Any, **fields: Any) -> Any:
 
 
 def is_openais(error: Any, kind: type, status: int, type_: str, code: str | None = None) -> bool:
-    """Whether it is this row of the table."""
+    """Return whether an error of OpenAI's SDK is this row of the table."""
     return (type(error), error.status_code, error.type, error.code) == (kind, status, type_, code)
 
 
 def is_anthropics(error: Any, kind: type, status: int, type_: str) -> bool:
-    """Whether it is this row of the table."""
+    """Return whether an error of Anthropic's SDK is this row of the table."""
     return (type(error), error.status_code, error.type) == (kind, status, type_)
 
 

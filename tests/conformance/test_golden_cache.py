@@ -1,4 +1,4 @@
-"""What the cache serves: a passed-through answer as it came, streamed or whole; a canonical answer in either form."""
+"""The cache serves a passed-through response as it was received, and a canonical one as a stream or in one piece."""
 
 import json
 from typing import Any

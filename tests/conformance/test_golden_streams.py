@@ -1,6 +1,6 @@
-"""What a client sees through the gateway is, byte for byte, what it sees straight from the provider, but for the cost.
+"""A client gets the same bytes through the gateway as directly from the provider, except for the cost.
 
-And the provider is asked, byte for byte, what the client asked.
+And the provider gets the same bytes as the client sent.
 """
 
 import json
@@ -94,7 +94,7 @@ CUT = {
     MESSAGES: b'event: error\ndata: {"type":"error","error":{"type":"api_error",'
     b'"message":"the connection to anthropic broke"},"request_id":"req_"}\n\n',
 }
-"""What the gateway says of it: in the vendor's shape, and with the number that is next in its order."""
+"""The gateway's error event for a cut stream: in the vendor's shape, with the next sequence number."""
 
 
 @pytest.mark.parametrize("path", ASK)
@@ -118,7 +118,7 @@ ODD = (
     b'  "model"  :"%b","stream" : %b , "messages": [ {"content": "say \\"hello\\"", "role":"user"}],"temperature":0.30,'
     b'"metadata" :{"user_id":"u"} }\n'
 )
-"""A request of both vendors in an order, with spaces and with members that no SDK would send."""
+"""A request for both vendors with an order, spaces and members that no SDK would send."""
 
 ODD_THOUGHTS = b"""{"thinking":{"budget_tokens":1024,"type":"enabled"},"max_tokens":2048, "system":[
   {"cache_control": {"type":"ephemeral" , "ttl":"1h"},"text":"Be brief.","type":"text"}],
@@ -195,32 +195,32 @@ async def test_lowered_cap_is_appended_to_the_body(comparison: Comparison, path:
 
 
 async def test_anthropics_headers_arrive_as_they_were_sent(comparison: Comparison) -> None:
-    told = {"anthropic-version": "2099-01-01", "anthropic-beta": "one-2025-01-01,two-2026-01-01"}
-    arrived = await comparison.arrived(MESSAGES, written(message("hello")), **told)
-    assert {name: arrived.header(name) for name in told} == told
+    sent_headers = {"anthropic-version": "2099-01-01", "anthropic-beta": "one-2025-01-01,two-2026-01-01"}
+    arrived = await comparison.arrived(MESSAGES, written(message("hello")), **sent_headers)
+    assert {name: arrived.header(name) for name in sent_headers} == sent_headers
 
 
 async def test_a_header_that_was_sent_in_two_lines_arrives_whole(
     comparison: Comparison, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
-    told = CIMultiDict([("anthropic-beta", "one-2025-01-01"), ("anthropic-beta", "two-2026-01-01")])
-    told.extend({"x-api-key": str(comparison.key), "content-type": "application/json"})
+    sent_headers = CIMultiDict([("anthropic-beta", "one-2025-01-01"), ("anthropic-beta", "two-2026-01-01")])
+    sent_headers.extend({"x-api-key": str(comparison.key), "content-type": "application/json"})
     async with session.post(
-        comparison.gateway_address + MESSAGES, data=written(message("hello")), headers=told
+        comparison.gateway_address + MESSAGES, data=written(message("hello")), headers=sent_headers
     ) as answer:
         assert answer.status == 200
     assert upstream.requests(last=1)[0].header("anthropic-beta") == "one-2025-01-01, two-2026-01-01"
 
 
 async def test_gateway_headers_do_not_reach_the_provider(comparison: Comparison) -> None:
-    told = {
+    sent_headers = {
         "x-gateway-metadata": '{"a":"b"}',
         "cookie": "c=d",
         "x-forwarded-for": "10.0.0.1",
         "openai-organization": "o",
     }
-    arrived = await comparison.arrived(MESSAGES, written(message("hello")), **told)
-    assert [name for name in told if arrived.header(name) is not None] == []
+    arrived = await comparison.arrived(MESSAGES, written(message("hello")), **sent_headers)
+    assert [name for name in sent_headers if arrived.header(name) is not None] == []
     assert str(comparison.key) not in json.dumps(arrived.headers)
 
 

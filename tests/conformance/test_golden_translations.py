@@ -1,4 +1,4 @@
-"""What is told in another dialect than its provider's is told as it ever was: the frozen streams of `tests/golden/`."""
+"""Streams that are translated to another dialect do not change: they match the golden files in `tests/golden/`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What an answer's headers say, in each vendor's words, as the SDKs show them."""
+"""The headers of responses, with the vendor's names, as the SDKs show them."""
 
 import json
 import re
@@ -27,7 +27,7 @@ DURATION = re.compile(r"(\d+m)?\d+(\.\d+)?s|\d+ms")
 
 @pytest.fixture(scope="module")
 def limited(project: Project) -> str:
-    """A key with every limit."""
+    """Return a key with every kind of limit."""
     return str(project.issue(rateLimit=1000, tokenLimit=500_000, dailyBudget=5, monthlyBudget=50)["apiKey"])
 
 
@@ -152,7 +152,7 @@ async def test_cached_chat_completion_costs_nothing(openai: Any, model: str) -> 
     again = await resolved(openai.chat.completions.with_raw_response.create(**request))
     second = await resolved(again.parse())
     streamed = request | {"stream": True, "stream_options": {"include_usage": True}}
-    await collected(openai.chat.completions.create(**streamed))  # if it is passed through, it has an entry of its own
+    await collected(openai.chat.completions.create(**streamed))  # a passed-through stream has its own cache entry
     *chunks, last = await collected(openai.chat.completions.create(**streamed))
     assert (raw.headers["x-gateway-cache"], again.headers["x-gateway-cache"]) == ("MISS", "HIT")
     assert Decimal(again.headers["x-gateway-cost-usd"]) == second.usage.cost == last.usage.cost == 0

@@ -1,4 +1,4 @@
-"""What fuzzing found, and what it cannot find: answers at the edges of what can be asked."""
+"""Responses to extreme input: cases that fuzzing found, and cases that it cannot find."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""OpenAI's SDK asks for chat completions: of OpenAI's models (passed on), of Anthropic's (translated), of `echo`."""
+"""OpenAI's SDK creates chat completions with OpenAI's models (passed through), Anthropic's (translated) and `echo`."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What else OpenAI's SDK asks: embeddings, responses, models."""
+"""The other calls of OpenAI's SDK: embeddings, responses, models."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ EMBEDDERS = (EMBEDDER, ECHO)
 
 @pytest.fixture(scope="module")
 def stranger(gateway: Gateway) -> Iterator[str]:
-    """The key of another project."""
+    """Return the key of another project."""
     other = Project(gateway)
     yield other.key
     other.close()
@@ -27,7 +27,7 @@ def stranger(gateway: Gateway) -> Iterator[str]:
 
 @pytest.fixture
 def embedding(openai: Any) -> Any:
-    """OpenAI's SDK. It decodes base64 only after it has looked whether it has floats, so it may not look."""
+    """Return OpenAI's SDK without validation, which would run before the SDK decodes base64 to floats."""
     return openai.with_options(_extra_kwargs={"_strict_response_validation": False}).embeddings
 
 

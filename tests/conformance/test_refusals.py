@@ -1,4 +1,4 @@
-"""What another vendor's model cannot be told is refused with the name of the field, and never left out in silence."""
+"""A field that another vendor's model does not support is refused by name, and never dropped silently."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the SDKs try again by themselves, and what they do not: a limit passes, a spent budget does not."""
+"""The SDKs retry a request that a rate limit refused, but not one that a spent budget refused."""
 
 import asyncio
 from typing import Any
@@ -12,13 +12,13 @@ from tests.support.sdk_clients import CLAUDE, GPT, Project, SdkClients, user
 
 CONTENT_FIELDS: Any = {"messages": user("hello"), "max_tokens": 16}
 MOST: Any = {"messages": user(f"[[tokens=118900/1]] {'x' * 118_900}"), "max_tokens": 16}
-"""Leaves fewer of a minute's tokens than the next needs."""
+"""Leaves fewer of a minute's tokens than the next request needs."""
 NEXT: Any = {"messages": user("x" * 2_500), "max_tokens": 16}
 
 
 @pytest.fixture
 def quickly_refilled(project: Project) -> str:
-    """A key with 2,000 tokens a second."""
+    """Return a key with 2,000 tokens per second."""
     return str(project.issue(rateLimit=None, tokenLimit=120_000)["apiKey"])
 
 

@@ -1,4 +1,4 @@
-"""Errors of streams: plain HTTP before the first byte, the SDK's own error in the middle."""
+"""Errors of streams: a plain HTTP error before the first byte, the SDK's own error after it."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from tests.support.sdk_clients import CLAUDE, GPT, Project, entering, resolved, 
 
 BOTH = (GPT, CLAUDE)
 MIDDLE = FAILS, CUT = ("[[streamerror=3]] [[pace=80]]", "[[cut=3]] [[pace=80]]")
-"""What the provider sends in one go with its failure may be lost: a part comes at the least, all three at the most."""
+"""Deltas that the provider sends together with its failure may be lost: one to three of them arrive."""
 
 
 async def taken(stream: Any, into: list[Any]) -> None:
-    """Take what a stream brings until it ends or fails."""
+    """Append the items of a stream to `into` until it ends or fails."""
     opened = await resolved(stream)
     if hasattr(opened, "__aiter__"):
         async for one in opened:
-            into.append(one)  # noqa: PERF401 - what came before the failure counts
+            into.append(one)  # noqa: PERF401 - keeps the items before the failure
         return
     into.extend(opened)
 
@@ -94,7 +94,7 @@ async def test_a_chat_stream_that_breaks_off_raises_the_sdks_error(
     assert 1 <= len(said) <= 3
     assert all(chunk.choices[0].finish_reason is None for chunk in seen)
     assert type(broken.value) is openai_sdk.APIError
-    assert broken.value.type == kind  # the provider's own words, where it has said something in this dialect
+    assert broken.value.type == kind  # the provider's own error, if it is in this dialect
     assert set(broken.value.body) == {"message", "type", "param", "code"}
     assert broken.value.message == broken.value.body["message"] != ""
 

@@ -1,4 +1,4 @@
-"""What OpenAI's SDK says to one of Anthropic's models arrives as Anthropic has it, and the answer as OpenAI has it."""
+"""A request of OpenAI's SDK is translated for Anthropic's models, and the response back for the SDK."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ HELLO = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
 
 @pytest.fixture
 def translate(sync_sdks: SdkClients, upstream: RunningProvider) -> Any:
-    """Asks through the SDK, and gives the request that the provider received."""
+    """Return a function that sends a request through the SDK and returns the request that the provider received."""
 
     def ask(**fields: Any) -> Any:
         sync_sdks.openai.chat.completions.create(**({"model": CLAUDE, "messages": user("hello")} | fields))

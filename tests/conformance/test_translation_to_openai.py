@@ -1,4 +1,4 @@
-"""What Anthropic's SDK says to one of OpenAI's models arrives as OpenAI has it, and the answer as Anthropic has it."""
+"""A request of Anthropic's SDK is translated for OpenAI's models, and the response back for the SDK."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ TOOL = {"name": "Lookup", "description": "Looks it up.", "parameters": SCHEMA}
 
 @pytest.fixture
 def translate(sync_sdks: SdkClients, upstream: RunningProvider) -> Any:
-    """Asks through the SDK, and gives the request that the provider received."""
+    """Return a function that sends a request through the SDK and returns the request that the provider received."""
 
     def ask(**fields: Any) -> Any:
         sync_sdks.anthropic.messages.create(**({"model": GPT, "max_tokens": 50, "messages": user("hello")} | fields))

@@ -1,4 +1,4 @@
-"""The vendors' npm packages in a Node process of their own: installed once, then asked line by line."""
+"""The vendors' npm packages in a Node process: installed once, then given one scenario per line."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ _INSTALL = [
 
 
 class NodeMissingError(Exception):
-    """The packages cannot be run here. The message says why."""
+    """The packages cannot run here. The message has the reason."""
 
 
 class NodePackages:
@@ -32,10 +32,10 @@ class NodePackages:
 
     @classmethod
     def start(cls) -> "NodePackages":
-        """Install what is not there yet, and start the process.
+        """Install the packages if necessary, and start the process.
 
         Raises:
-            NodeMissingError: there is no Node, or npm cannot install the packages.
+            NodeMissingError: Node is not installed, or npm cannot install the packages.
 
         """
         node = find_node()
@@ -47,7 +47,7 @@ class NodePackages:
         return cls(process)
 
     def run(self, surface: str, scenario: str, **options: Any) -> dict[str, Any]:
-        """Run a scenario; gives what it found, or the error that the package threw, and every attempt that it made."""
+        """Run a scenario. Return its result or the package's error, and every attempt that the package made."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"surface": surface, "scenario": scenario} | options) + "\n")
@@ -56,17 +56,17 @@ class NodePackages:
         return outcome
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(STOP_TIMEOUT_S)
 
 
 def find_node() -> str:
-    """The path of a Node that is new enough.
+    """Return the path of Node, if it is new enough.
 
     Raises:
-        NodeMissingError: there is none.
+        NodeMissingError: Node is not installed, or too old.
 
     """
     node = shutil.which("node")
@@ -80,7 +80,7 @@ def find_node() -> str:
 
 
 def install() -> None:
-    """Install the packages next to their `package.json`, unless what that says is installed already.
+    """Install the packages next to their `package.json`, unless these versions are installed already.
 
     Raises:
         NodeMissingError: npm cannot install them.

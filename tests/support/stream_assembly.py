@@ -1,4 +1,4 @@
-"""A stream put together again: by the vendors' SDKs, and by hand where it is the gateway's own."""
+"""Assembles the response of a stream: by the vendors' SDKs, and for the native API by hand."""
 
 import json
 import re
@@ -15,7 +15,7 @@ NATIVE = "/api/v1/completions/chat"
 
 
 class AssembledResponse(Struct, frozen=True):
-    """An answer without its delivery, and what is said of that; only the native API says whether it is cached."""
+    """A response without the fields of its delivery, which are separate. Only the native API has `is_cached`."""
 
     answer: Any
     cost: float
@@ -23,13 +23,13 @@ class AssembledResponse(Struct, frozen=True):
 
 
 def from_json(path: str, body: bytes) -> AssembledResponse:
-    """An answer in one piece."""
+    """Read a response in one piece."""
     whole = present(json.loads(body))
     return _without_delivery(whole["data"] if path == NATIVE else whole, path, body)
 
 
 def from_stream(path: str, body: bytes) -> AssembledResponse:
-    """The answer that a stream amounts to."""
+    """Assemble the response of a stream."""
     return _without_delivery(_ASSEMBLERS[path](body), path, body)
 
 
@@ -38,7 +38,7 @@ def _without_delivery(whole: dict[str, Any], path: str, body: bytes) -> Assemble
     if path == NATIVE:
         return AssembledResponse({name: whole[name] for name in _NATIVE}, float(cost), is_cached=whole["cached"])
     whole["usage"].pop("cost", None)
-    whole.pop("created", None)  # of what is told in OpenAI's dialect: the second in which it is
+    whole.pop("created", None)  # the time at which it was rendered in OpenAI's dialect
     return AssembledResponse(whole, float(cost))
 
 
@@ -47,7 +47,7 @@ _NATIVE = ("id", "model", "choices", "usage")
 
 
 def _message(body: bytes) -> dict[str, Any]:
-    """Anthropic's SDK leaves out of the usage what it does not know of `message_delta`; the caller has it all."""
+    """Assemble a message, with its whole usage: Anthropic's SDK drops unknown usage members of `message_delta`."""
     final: dict[str, Any] = present(anthropic_final(body))
     events = [json.loads(event.data) for event in SseParser().feed(body)]
     (start,) = [event["message"]["usage"] for event in events if event["type"] == "message_start"]
@@ -56,7 +56,7 @@ def _message(body: bytes) -> dict[str, Any]:
 
 
 def _response(body: bytes) -> dict[str, Any]:
-    """OpenAI's SDK has no final response where that is incomplete."""
+    """Return the last event's response: OpenAI's SDK has no final response if it is incomplete."""
     *_, last = SseParser().feed(body)
     final: dict[str, Any] = present(json.loads(last.data)["response"])
     if final["status"] == "completed":
