@@ -52,7 +52,7 @@ async def test_every_response_matches_the_schema(
 def fuzz(
     gateway: Gateway, client: Client, key_id: str, paths: str, directory: Path
 ) -> "subprocess.CompletedProcess[str]":
-    """Run schemathesis with a fixed seed. `native_exclusions.py` has the exclusions with their reasons."""
+    """Run schemathesis on some paths, with the same examples each time. `native_exclusions.py` has the exclusions."""
     own = {
         "SCHEMATHESIS_HOOKS": "tests.support.native_exclusions",
         "PYTHONPATH": str(ROOT),

@@ -1,6 +1,6 @@
-"""Every provider adapter keeps the same promises: `echo`, and the vendors' over real HTTP to the test provider.
+"""The contract of the provider adapters: `echo`, and the vendors' adapters over real HTTP to the test provider.
 
-A provider is tested as soon as `workers/providers/registry.py` lists it.
+Every provider in `workers/providers/registry.py` is tested.
 """
 
 import asyncio
@@ -47,14 +47,14 @@ def render(kind: str, prompt: str, *, is_stream: bool = False) -> bytes:
 
 @pytest.fixture(params=sorted(PROVIDERS))
 async def call_adapter(request: pytest.FixtureRequest, provider: RunningProvider) -> AsyncIterator["CallableAdapter"]:
-    """An adapter of each kind, in front of the test provider."""
+    """Return an adapter of each kind, connected to the test provider."""
     sessions = Sessions(allow_loopback=True)
     yield CallableAdapter(request.param, PROVIDERS[request.param](sessions), provider)
     await sessions.close()
 
 
 class CallableAdapter:
-    """An adapter, and how a test asks it."""
+    """An adapter that a test calls with a prompt."""
 
     def __init__(self, name: str, adapter: Provider, provider: RunningProvider) -> None:
         self.name = name
@@ -196,7 +196,7 @@ async def test_late_reader_gets_parts_before_the_break(provider: RunningProvider
 
     async def read_late() -> None:
         async with PROVIDERS[OPENAI](sessions).stream(content, call) as batches:
-            await asyncio.sleep(0.2)  # the break comes after the bytes, and nothing here says when
+            await asyncio.sleep(0.2)  # the break comes after the bytes; nothing here shows when
             async for batch in batches:
                 read.extend(event.data for event in batch)
 

@@ -1,4 +1,4 @@
-"""The test provider answers the vendors' own SDKs as the vendors do, and what it reports is what it charges."""
+"""The test provider answers the SDKs like the vendors do, and it reports the usage that it charges."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ class Item(BaseModel):
 
 
 class Order(BaseModel):
-    """An order, with everything that a schema may say."""
+    """An order, with every feature of a schema."""
 
     kind: Literal["small", "large"]
     count: int
@@ -206,7 +206,7 @@ async def test_every_text_has_its_vector(direct: Direct, given: Any, count: int)
 
 
 def test_vectors_are_base64_on_request(direct: Direct) -> None:
-    """As the SDK does by itself; it unpacks them only when it does not look at types."""
+    """The SDK requests base64 by default, but it only decodes the vectors without strict validation."""
     found = direct.openai.embeddings.with_raw_response.create(
         model="text-embedding-3-small", input="one", dimensions=2, encoding_format="base64"
     )

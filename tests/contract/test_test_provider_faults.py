@@ -1,4 +1,4 @@
-"""How calls of the test provider fail, what is charged for them then, and what it remembers of every call."""
+"""Failing calls of the test provider: their errors, their charges, and the recordings of every call."""
 
 import http.client
 import json
@@ -31,8 +31,8 @@ def request_body(wire: str, prompt: str, *, stream: bool = True) -> dict[str, An
     }[wire]
 
 
-class Reading:
-    """A client that reads bytes and closes when it likes."""
+class RawClient:
+    """A client that reads bytes and may close at any time."""
 
     def __init__(self, provider: RunningProvider, wire: str, prompt: str) -> None:
         self._connection = http.client.HTTPConnection(provider.address.removeprefix("http://"), timeout=10)
@@ -53,7 +53,7 @@ class Reading:
 
 @pytest.fixture
 def reading(running: RunningProvider) -> Callable[[str, str], Any]:
-    return lambda wire, prompt: closing(Reading(running, wire, prompt))
+    return lambda wire, prompt: closing(RawClient(running, wire, prompt))
 
 
 @pytest.mark.parametrize("wire", PATHS)
@@ -62,7 +62,7 @@ async def test_disconnected_client_pays_for_what_was_sent(
 ) -> None:
     with reading(wire, f"{TOKENS} [[stall=5]]") as client:
         client.some()
-        assert direct.billed() == [], "nobody is charged before the end"
+        assert direct.billed() == [], "nothing is charged before the end"
     await eventually(direct.billed)
     (row,) = direct.billed()
     assert (row["in"], row["out"]) == (70, 10)
@@ -75,7 +75,7 @@ async def test_the_bill_says_how_long_the_leaving_went_unnoticed(
 ) -> None:
     with reading("chat", "[[stall=1]]") as client:
         client.some()
-        time.sleep(0.3)  # noqa: ASYNC251 - the provider is a process of its own
+        time.sleep(0.3)  # noqa: ASYNC251 - the provider is another process
     await eventually(direct.billed)
     assert direct.billed()[0]["noticed_after_ms"] >= 250
 

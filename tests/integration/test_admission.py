@@ -1,4 +1,4 @@
-"""Admission on real PostgreSQL: exact limits over several processes, one leader for each question, one claim each."""
+"""Admission on PostgreSQL: exact limits over several processes, one leader for identical requests, one claim each."""
 
 import asyncio
 from collections import Counter
@@ -24,13 +24,13 @@ KEY = b"k" * 32
 
 
 def today() -> date:
-    """The UTC day, asked each time: a run may go on past midnight."""
+    """Return the UTC day of this moment, because a run may pass midnight."""
     return datetime.now(UTC).date()
 
 
 @pytest.fixture
 async def processes(database_url: str, ledger: RealLedger) -> AsyncIterator[list[Admission]]:
-    """Admission as four API processes have it."""
+    """Return the admission of four API processes."""
     opened = [Admission(HeldConnection(database_url, name="tests"), ledger.pool) for _ in range(4)]
     yield opened
     for one in opened:
@@ -104,7 +104,7 @@ async def test_listener_gets_appended_positions(database_url: str, ledger: RealL
 
 
 def giving(made: Attempt) -> Commit:
-    """The event of giving an answer that is at hand."""
+    """Return the commit of a response from memory."""
     served = RequestServedFromCache(
         request_id=made.identity.request_id,
         key_id=made.identity.key_id,
@@ -267,7 +267,7 @@ async def test_retry_takes_the_lead_with_its_own_hold(ledger: RealLedger, projec
 
 
 class Dying(HeldConnection):
-    """A connection that dies once, after what it was sent has been committed."""
+    """A connection that dies once, after its statement has been committed."""
 
     is_dead = False
 

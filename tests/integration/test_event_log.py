@@ -1,4 +1,4 @@
-"""The log on real PostgreSQL: gapless, append-only, and provable."""
+"""The log on PostgreSQL: gapless, append-only, and verifiable."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ def commit(stream: str, version: int = 0, *names: str, blobs: tuple[Blob, ...] =
 
 @pytest.fixture
 async def other(database_url: str, ledger: RealLedger) -> AsyncIterator[EventLog]:
-    """A second appender, as another process has one."""
+    """Return a second appender, like another process's."""
     log = EventLog(ledger.pool, HeldConnection(database_url, name="other"))
     yield log
     await log.close()
@@ -136,7 +136,7 @@ async def test_append_on_a_dead_connection_is_in_doubt(ledger: RealLedger) -> No
     async with ledger.pool.acquire() as blocker, blocker.transaction():
         await blocker.execute("SELECT position FROM log_head FOR UPDATE")
         waiting = asyncio.create_task(ledger.log.append(commit("during")))
-        await _kill_who_waits(blocker)
+        await _kill_blocked_backend(blocker)
         with pytest.raises(OutcomeUnknown):
             await waiting
     assert ledger.log.unknown_outcomes == 1
@@ -162,8 +162,8 @@ async def test_a_selection_is_what_was_asked_for(ledger: RealLedger) -> None:
     assert len(await ledger.log.read_selected(Selection(since=AT, type="ProjectCreated"), after=0, limit=2)) == 2
 
 
-async def _kill_who_waits(connection: Connection) -> None:
-    """Kill the backend that waits for a lock, once there is one."""
+async def _kill_blocked_backend(connection: Connection) -> None:
+    """Wait until a backend waits for a lock, and kill it."""
     for _ in range(500):
         killed = await connection.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "

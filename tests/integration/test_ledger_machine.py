@@ -1,4 +1,4 @@
-"""Admission and settlement on real PostgreSQL do what the plain model does, whatever comes in whichever order."""
+"""Admission and settlement on PostgreSQL do the same as the reference model, for random steps in random order."""
 
 import asyncio
 from datetime import timedelta
@@ -34,7 +34,7 @@ LIMITS = st.builds(
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """One project with two keys; time is the test's."""
+    """One project with two keys. The test sets the time."""
 
     database_url = ""
 
@@ -92,7 +92,7 @@ class LedgerMachine(RuleBasedStateMachine):
         async def together() -> list[Any]:
             return await asyncio.gather(*(self.real.admission.admit(one) for one in wanted))
 
-        # the first goes alone, because nothing is under way; the others wait and go in one batch: the same order
+        # nothing is running, so the first request goes alone; the others wait and go in one batch, in the same order
         decisions = self.run(together())
         now_ns = int(self.clock.now.timestamp()) * 1_000_000_000
         for one, decision in zip(wanted, decisions, strict=True):
@@ -158,7 +158,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def windows_are_covered(self) -> None:
-        """Spent, assumed and held stay within the limit and what answers cost beyond their holds."""
+        """Spent, assumed and held amounts stay within the limit plus the overage."""
         if self.were_limits_lowered:
             return
         today = self.clock.now.date()

@@ -1,4 +1,4 @@
-"""Equal questions make one attempt at a time, and an attempt is one delivery's: on real PostgreSQL, move by move."""
+"""Identical requests make one attempt at a time, and one delivery claims an attempt: on PostgreSQL, step by step."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from domain.money import ZERO
 from infra.admission import Admission, AdmissionDecision, Attempt, Claims
 from infra.database import Connection, HeldConnection
 from tests.support.ledger import RealLedger, ask, attempt
-from tests.support.locks import who_waits_for
+from tests.support.locks import blocked_backend
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TODAY = NOW.date()
@@ -18,7 +18,7 @@ CACHE_KEY, ANOTHER_KEY = b"q" * 32, b"a" * 32
 
 
 class Account:
-    """A project and a key of it that nothing limits."""
+    """A project with a key without limits."""
 
     def __init__(self, ledger: RealLedger, project_id: str, key_id: str) -> None:
         self.ledger = ledger
@@ -34,7 +34,7 @@ class Account:
         return made
 
     async def remember(self, origin: str, connection: Connection | None = None) -> None:
-        """Keep an answer for ten minutes from NOW."""
+        """Store a cache entry that expires ten minutes after NOW."""
         await (connection or self.ledger.pool).execute(
             "INSERT INTO cache_entries VALUES ($1, $2, $3, 'blob', $4, $5)",
             self.project_id,
@@ -45,7 +45,7 @@ class Account:
         )
 
     async def leader(self, cache_key: bytes = CACHE_KEY) -> str | None:
-        """Whom an equal question follows now."""
+        """Return the request that an identical request would follow now."""
         found: str | None = await self.ledger.pool.fetchval(
             "SELECT request_id FROM inflight WHERE project_id = $1 AND cache_key = $2", self.project_id, cache_key
         )
@@ -79,7 +79,7 @@ async def other_worker(database_url: str, ledger: RealLedger) -> AsyncIterator[C
 async def decide(
     admission: Admission, *made: Attempt, min_created_at: datetime | None = None
 ) -> list[AdmissionDecision]:
-    """Ask in one batch: all of them wait before the first statement is sent."""
+    """Admit attempts in one batch: all of them wait before the first statement is sent."""
     return await asyncio.gather(*(admission.admit(ask(one, min_created_at=min_created_at)) for one in made))
 
 
@@ -199,7 +199,7 @@ async def test_loser_of_the_lead_retries_and_follows(ledger: RealLedger, account
         async with other.transaction():
             await lead(other, faster)
             racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
-            await who_waits_for(other)
+            await blocked_backend(other)
         assert [one.outcome for one in await racing] == ["retry", "retry"]
     followed = await decide(ledger.admission, *slower, min_created_at=NOW)
     assert [(one.outcome, one.origin) for one in followed] == [("coalesced", faster.identity.request_id)] * 2
@@ -213,7 +213,7 @@ async def test_request_leads_after_a_failed_leader(ledger: RealLedger, account: 
         await undone.start()
         await lead(other, account.attempt())
         decided = asyncio.create_task(decide(ledger.admission, racing))
-        await who_waits_for(other)
+        await blocked_backend(other)
         await undone.rollback()
         assert [one.outcome for one in await decided] == ["admitted"]
     assert await account.leader() == racing.identity.request_id
@@ -225,7 +225,7 @@ async def test_response_during_the_race_is_a_hit(ledger: RealLedger, account: Ac
         async with other.transaction():
             await lead(other, faster)
             racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
-            await who_waits_for(other)
+            await blocked_backend(other)
             await account.remember(faster.identity.request_id, other)
             await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
         decisions = await racing
@@ -246,7 +246,7 @@ async def test_loser_of_the_lead_is_not_charged(ledger: RealLedger, account: Acc
             racing = asyncio.create_task(
                 ledger.admission.admit(ask(slower, hold=60, token_bound=900, min_created_at=NOW))
             )
-            await who_waits_for(other)
+            await blocked_backend(other)
             if is_answered:
                 await account.remember(faster.identity.request_id, other)
                 await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
@@ -374,14 +374,14 @@ async def test_unshared_retry_does_not_lead(ledger: RealLedger, account: Account
 
 
 async def settle(ledger: RealLedger, made: Attempt, number: int) -> None:
-    """End an attempt as the projector does."""
+    """Settle an attempt as the projector does."""
     await ledger.pool.execute(
         "SELECT settle($1, $2, $3, $4)", [made.identity.request_id], [number], [made.identity.key_id], [-1]
     )
 
 
 async def lead(connection: Connection, made: Attempt) -> None:
-    """Take the lead, as another process's statement does before it commits."""
+    """Make an attempt the leader on an open transaction, like another process that has not committed yet."""
     await connection.execute(
         "INSERT INTO inflight VALUES ($1, 1, $2, $3, 'chat', 'm', 'p', 'u', NULL, $4, 0, 0, $5, 'r', $6, $7)",
         made.identity.request_id,

@@ -1,4 +1,4 @@
-"""Leads, claims and next attempts on real PostgreSQL are what a plain table of attempts says, in whichever order."""
+"""Leads, claims and next attempts on PostgreSQL match a plain table of attempts, for random steps in random order."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from tests.support.ledger import Clock, RealLedger
 
 TTL = timedelta(seconds=60)
 SLOTS = st.tuples(st.integers(0, 1), st.sampled_from([None, b"q" * 32, b"a" * 32]))
-"""Whose, of two projects, and what; None: it shares nothing."""
+"""One of two projects, and a cache key; None: the request is not shared."""
 
 Slot = tuple[str, bytes]
 """A project and a cache key."""
@@ -32,12 +32,12 @@ Slot = tuple[str, bytes]
 
 @dataclass
 class Flight:
-    """A request that was admitted, with its attempts in flight: number to the delivery that claimed it."""
+    """An admitted request with its attempts in flight: by number, the delivery that claimed it."""
 
     made: Attempt
     attempts: dict[int, int | None] = field(default_factory=lambda: {1: None})
     number: int = 1
-    """Of its last attempt."""
+    """The number of the last attempt."""
 
     @property
     def slot(self) -> Slot | None:
@@ -49,7 +49,7 @@ class Flight:
 
 
 class FlightMachine(RuleBasedStateMachine):
-    """Two projects, two API processes, two workers; time is the test's."""
+    """Two projects, two API processes and two workers. The test sets the time."""
 
     database_url = ""
 

@@ -1,4 +1,4 @@
-"""What nobody ends any more is ended: with the hold given back, or assumed, depending on whether it was claimed."""
+"""The sweeper ends overdue attempts: an unclaimed hold is released, a claimed hold is assumed to be spent."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ LATE = NOW + timedelta(seconds=GRACE_S + 1)
 
 
 class FailureRecorder:
-    """Who was told what."""
+    """Records the failures that were sent to callers."""
 
     def __init__(self) -> None:
         self.failures: list[tuple[str, Failure]] = []
