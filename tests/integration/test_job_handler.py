@@ -147,7 +147,7 @@ class Bench:
         vault = Vault(bytes(32))
         self.ledger = ledger
         self.made = made
-        self.replies_ = RecordingReplies()
+        self.sent_replies = RecordingReplies()
         self.cancellations = CancellationListener(Broker())
         self.claims: Any = StagedClaims(ledger.claims)
         self.disconnects_between_attempts = False
@@ -161,7 +161,7 @@ class Bench:
             base_urls={},
             blobs=blobs,
         )
-        replies: Any = self.replies_  # it listens
+        replies: Any = self.sent_replies  # only its protocol matters
         self.attempts: Any = StatedAttempts()
         recorder = AttemptRecorder(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
         self.handler = JobHandler(
@@ -247,7 +247,7 @@ async def test_a_later_delivery_says_again_how_it_ended(ledger: RealLedger) -> N
     await work.deliver(1)
     assert (await work.deliver(2)).acknowledged
     assert provider.calls == 1
-    assert [receipt.cost_nano_usd for receipt in work.replies_.commits] == [COST, COST]
+    assert [receipt.cost_nano_usd for receipt in work.sent_replies.commits] == [COST, COST]
 
 
 async def test_the_answer_costs_what_it_was_held_at(ledger: RealLedger) -> None:
@@ -309,7 +309,9 @@ async def test_attempt_beyond_the_budget_is_not_made(ledger: RealLedger) -> None
     await work.deliver(1)
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, RequestFailed]
-    assert [failure.code for failure in work.replies_.failures] == ["PROVIDER_UNAVAILABLE"], "why the first one failed"
+    assert [failure.code for failure in work.sent_replies.failures] == ["PROVIDER_UNAVAILABLE"], (
+        "why the first one failed"
+    )
 
 
 async def test_disconnect_before_the_call_prevents_it(ledger: RealLedger) -> None:
@@ -403,7 +405,7 @@ async def test_nothing_that_a_provider_says_stops_the_projector(
     assert set(await work.kinds()) == {CostIncurred, ending}
     await ledger.fold()
     assert await ledger.held(work.made.identity.key_id) == 0
-    assert max((len(failure.message) for failure in work.replies_.failures), default=0) <= MAX_MESSAGE_CHARS
+    assert max((len(failure.message) for failure in work.sent_replies.failures), default=0) <= MAX_MESSAGE_CHARS
 
 
 def _completion(*, response_id: str, model: str = "echo", finish_reason: str = "stop") -> bytes:

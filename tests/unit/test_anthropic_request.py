@@ -1,4 +1,4 @@
-"""Anthropic's SDK is understood and answered, and what another vendor's model cannot be told is refused by name."""
+"""Requests of Anthropic's SDK are parsed and answered; fields that other vendors do not support are refused by name."""
 
 from typing import Any, get_type_hints
 
@@ -101,7 +101,10 @@ def test_sdk_request_is_parsed() -> None:
         tools=[TOOL | {"description": "d", "type": "custom"} | CACHED],
         tool_choice={"type": "tool", "name": "f", "disable_parallel_tool_use": True},
         stop_sequences=["END"],
-        extra_body={"temperature": 0.5, "top_p": 0.9},  # what newer models take no more, and the SDK has no word for
+        extra_body={
+            "temperature": 0.5,
+            "top_p": 0.9,
+        },  # newer models refuse these, and the SDK has no arguments for them
         metadata={"user_id": "u"},
         thinking={"type": "disabled"},
         output_config={"effort": "max", "format": {"type": "json_schema", "schema": {"type": "object"}}},
@@ -393,7 +396,7 @@ def test_an_answer_without_a_choice_is_one_that_says_nothing() -> None:
 
 
 def arguments_given_back(arguments: str) -> str:
-    """The arguments of a call as they are read when a client sends the answer back."""
+    """Return a call's arguments after a client has sent the response back."""
     written = render_chat_response(
         answer(AnswerMessage(content=None, tool_calls=[call(arguments)]), "tool_calls"), USAGE
     )

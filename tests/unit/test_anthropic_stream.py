@@ -1,4 +1,4 @@
-"""Anthropic's message events: accounted for, and translated as the SDK would assemble them."""
+"""Anthropic's stream events: their usage is counted, and they are translated to what the SDK assembles."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Group commit: what waits goes out together, in order, within its limits, and nobody pays for another's fault."""
+"""Group commit: waiting items go out together, in order, within limits, and a bad item fails alone."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from domain.errors import Overloaded
 from infra.batching import Batcher
 
 PATIENCE_S = 5.0
-"""How long a result may take before it counts as never coming."""
+"""The timeout for results that may never come."""
 
 
 class Runs:
-    """Doubles numbers, a batch at a time, once its gate is open; fails a batch that holds a bad one."""
+    """Doubles the numbers of a batch once its gate is open. Fails a batch with a bad number."""
 
     def __init__(self, *, is_open: bool = True, bad: dict[int, BaseException] | None = None) -> None:
         self.batches: list[list[int]] = []
@@ -47,7 +47,7 @@ def submit(batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
 
 
 async def submit_behind_a_batch(runs: Runs, batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
-    """Submit 0, and the others once it is under way; they wait when this returns."""
+    """Submit 0, and the other items once its batch runs. They wait when this returns."""
     first = submit(batcher, 0)
     await asyncio.wait_for(runs.begun.wait(), PATIENCE_S)
     waiting = submit(batcher, *items)

@@ -1,4 +1,4 @@
-"""Canonical requests in each vendor's words, their answers in ours. What cannot be carried is refused by name."""
+"""Canonical requests are rendered for each vendor, and responses parsed. Unsupported fields are refused by name."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""Members of JSON are changed where they must be; every other byte stays as it came."""
+"""Members of a JSON body are changed only if necessary, and every other byte stays the same."""
 
 import json
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Where a key stands, in the words of the headers that clients know."""
+"""The rate limit headers, with the names and formats that clients know."""
 
 import pytest
 

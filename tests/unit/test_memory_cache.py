@@ -1,4 +1,4 @@
-"""Answers in memory stay within their bytes, and none is given that is too old."""
+"""The cache in memory stays within its size, and returns no response that is too old."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""OpenAI's SDK is understood and answered, and what another vendor's model cannot be told is refused by name."""
+"""Requests of OpenAI's SDK are parsed and answered; fields that other vendors do not support are refused by name."""
 
 import base64
 from typing import Any, get_type_hints

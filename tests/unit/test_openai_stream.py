@@ -1,4 +1,4 @@
-"""OpenAI's chat completion chunks: accounted for, and translated as the SDK would assemble them."""
+"""OpenAI's chat completion chunks: their usage is counted, and they are translated to what the SDK assembles."""
 
 from typing import Any
 
@@ -127,7 +127,7 @@ def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
 
 
 def called(index: int | None, call_id: str | None, name: str | None, arguments: str) -> dict[str, Any]:
-    """A piece of a call; what is None is left out."""
+    """Return a piece of a tool call, without the members that are None."""
     function = {"name": name, "arguments": arguments}
     return present({"index": index, "id": call_id, "function": function})  # type: ignore[no-any-return]
 
@@ -202,7 +202,7 @@ THINKING = b"".join(
         DONE,
     ]
 )
-"""As Mistral's thinking models speak."""
+"""Content parts as Mistral's thinking models send them."""
 
 
 def test_content_parts_translate_text_without_thinking() -> None:

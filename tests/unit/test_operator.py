@@ -1,4 +1,4 @@
-"""Access of the operator's: the master key everywhere, this machine itself only for what is open to it."""
+"""Operator access: the master key works from everywhere; this machine without a key may do only a few things."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is read of a passed-through request: nothing that costs money, or is stored elsewhere, can hide in it."""
+"""The inspection of a passed-through request finds everything that costs money or refers to stored objects."""
 
 from typing import Any
 

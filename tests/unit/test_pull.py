@@ -1,4 +1,4 @@
-"""What a worker reads from the headers of its pulls: delivery numbers, and how many jobs are outstanding."""
+"""A worker reads delivery numbers and the number of outstanding jobs from the headers of its pulls."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Events come out whole, wherever the network cuts the stream, and nothing of its bytes is lost."""
+"""The SSE parser returns whole events, however the network splits the stream, and loses no byte."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The canonical stream in each dialect: what the vendors' SDKs make of it is the answer that it was made of."""
+"""The stream writers: the vendors' SDKs assemble each dialect's stream to the original response."""
 
 from decimal import Decimal
 from typing import Any
@@ -81,7 +81,7 @@ def written(writer: Any, answer: ChatResponse = ANSWER) -> bytes:
 
 
 def calls(*pieces: tuple[int, str]) -> list[ChatChunk]:
-    """Pieces of tool calls: the first of each index names it."""
+    """Return pieces of tool calls. The first piece of each index has the name."""
     named: set[int] = set()
     chunks = []
     for index, arguments in pieces:

@@ -1,4 +1,4 @@
-"""Every error has its row on both vendors' surfaces, and their SDKs raise what they raise for the vendor's own."""
+"""Every error has a row for both vendors' surfaces, and the SDKs raise the same classes as for the vendor's own."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a caller waits for: the parts of its stream, joined within a bound, and its own departure."""
+"""Waiting callers: stream parts are joined within a bound, and a disconnect ends the wait."""
 
 import asyncio
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ async def test_disconnect_ends_the_wait() -> None:
     disconnect.note()
     with pytest.raises(ClientDisconnected):
         await waiting
-    assert len(asyncio.all_tasks()) == 1, "nothing waits on"
+    assert len(asyncio.all_tasks()) == 1, "no task waits any longer"
 
 
 async def test_result_wins_over_a_simultaneous_disconnect() -> None:
@@ -122,7 +122,7 @@ async def test_disconnect_in_the_queue_promotes_the_next() -> None:
 
 
 def receiver(*kinds: str) -> Receive:
-    """What an ASGI server says, one message after the other."""
+    """Return an ASGI `receive` with messages of these types."""
     left: Iterator[str] = iter(kinds)
 
     async def receive() -> dict[str, str]:
