@@ -52,7 +52,7 @@ async def with_budget(client: Client, gateway: Gateway, session: aiohttp.ClientS
 
 
 @each_call
-async def test_disconnect_in_a_stream_pays_for_what_came(
+async def test_disconnect_in_a_stream_pays_for_the_sent_part(
     call: StreamCall, streamer: Streamer, upstream: RunningProvider
 ) -> None:
     prompt = f"leave {call.name} {SLOWLY}"

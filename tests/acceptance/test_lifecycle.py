@@ -81,7 +81,7 @@ async def test_requests_in_flight_are_finished_before_it_stops(
     assert await asyncio.to_thread(gateway.stop) == 0
 
 
-async def test_a_process_that_dies_is_started_again_and_said_so(
+async def test_a_dead_process_is_restarted_and_reported(
     tmp_path: Path, started: list[Gateway], session: aiohttp.ClientSession
 ) -> None:
     gateway = Gateway.start(tmp_path / "data")
@@ -137,7 +137,7 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path, arguments: 
     assert refused.stderr.startswith(message)
 
 
-def test_a_command_without_a_gateway_says_so(tmp_path: Path) -> None:
+def test_a_command_without_a_gateway_fails_clearly(tmp_path: Path) -> None:
     requests = subprocess.run(
         [COMMAND, "replay", "--data-dir", str(tmp_path)],
         env=clean_environment(),

@@ -65,7 +65,7 @@ async def test_new_price_applies_to_the_next_request(client: Client, gateway: Ga
     assert "0.002 / 0.008" in shown.stdout
 
 
-async def test_a_price_keeps_what_was_admitted_before_it(
+async def test_a_new_price_does_not_change_admitted_requests(
     client: Client, gateway: Gateway, upstream: RunningProvider
 ) -> None:
     slow = asyncio.create_task(client.chat("slow [[tokens=1000/0]] [[delay=1500]]", model="gpt-4.1-mini", cache=False))
@@ -125,7 +125,7 @@ async def test_unset_cap_is_lowered_to_the_budget(
     assert "x-gateway-max-tokens" not in headers
 
 
-async def test_a_refusal_stands_in_the_log_with_its_figures(
+async def test_a_refusal_is_logged_with_its_figures(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession
 ) -> None:
     blocked = await limited(client, gateway, session, monthlyBudget=0)

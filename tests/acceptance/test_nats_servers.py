@@ -22,7 +22,7 @@ from tests.support.waiting import eventually, eventually_so
 CALLERS = 24
 MAX_WAIT_S = 30
 MAX_GAP_S = 5.0
-"""Without an answer at all. A queue that waits for its new leader answers nobody for 5 to 9 seconds; the aim is 2."""
+"""The limit for the time without any response. While a queue elects a leader, there are none for 5 to 9 seconds."""
 """For an answer or an error, beyond what the provider takes; most take a second. The deadline is 600 s."""
 LONG_S = 14
 """The provider's time for some requests: longer than a server is away."""

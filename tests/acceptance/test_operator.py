@@ -126,7 +126,7 @@ async def test_nginx_proxy_is_not_loopback(gateway: Gateway) -> None:
     assert status == b"403"
 
 
-async def test_a_local_user_changes_nothing_that_is_everybodys(
+async def test_a_local_user_changes_nothing_shared(
     gateway: Gateway, session: aiohttp.ClientSession, client: Client, upstream: RunningProvider
 ) -> None:
     bystander = client
@@ -260,7 +260,7 @@ async def test_metrics_are_open_to_this_machine_alone_without_a_token(
 
 
 @pytest.mark.parametrize("path", ["/projects/providers", "/providers"])
-async def test_a_builtin_name_is_taken_only_in_words(
+async def test_a_builtin_name_is_replaced_only_explicitly(
     gateway: Gateway, session: aiohttp.ClientSession, client: Client, upstream: RunningProvider, path: str
 ) -> None:
     bystander = await new_project(gateway, session)
@@ -296,7 +296,7 @@ async def test_a_builtin_name_is_taken_only_in_words(
     assert (await owner.call("DELETE", change))[0] == 200
 
 
-async def test_the_shell_says_whose_a_builtin_name_is(gateway: Gateway) -> None:
+async def test_the_shell_shows_the_owner_of_a_builtin_name(gateway: Gateway) -> None:
     command = ("provider", "add", "shell2", "--kind", "openai", "--base-url", "https://a.example.com/v1", "--key-env")
     refused = await asyncio.to_thread(gateway.run, *command, "PATH", "--model", "gpt-4o")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)

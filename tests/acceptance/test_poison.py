@@ -62,7 +62,7 @@ async def test_uncountable_request_is_refused_by_name(client: Client) -> None:
     assert "155000" in answer["error"]["message"]
 
 
-async def test_readiness_says_how_the_projector_is(gateway: Gateway, session: aiohttp.ClientSession) -> None:
+async def test_readiness_shows_the_projectors_state(gateway: Gateway, session: aiohttp.ClientSession) -> None:
     async with session.get(f"{gateway.address}/health/ready") as answer:
         ready = await answer.json()
     assert (answer.status, ready["projector"], ready["quarantinedProjects"]) == (200, "ok", 0)

@@ -63,7 +63,7 @@ async def redirecting() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
-async def test_a_projects_provider_is_asked_on_every_surface(
+async def test_a_projects_provider_is_called_on_every_surface(
     client: Client, openai: AsyncOpenAI, anthropic: AsyncAnthropic, upstream: RunningProvider, kind: str
 ) -> None:
     shown = await add(client, named(upstream, kind=kind))
@@ -253,7 +253,7 @@ async def test_no_key_of_a_provider_shows(client: Client, gateway: Gateway, upst
         assert KEY not in shown
 
 
-async def test_one_of_many_adds_a_name(client: Client, upstream: RunningProvider) -> None:
+async def test_one_of_many_concurrent_adds_wins(client: Client, upstream: RunningProvider) -> None:
     answers = await asyncio.gather(
         *(client.call("POST", "/projects/providers", named(upstream, apiKey=f"{KEY}{n}")) for n in range(8))
     )

@@ -176,7 +176,7 @@ async def test_parallel_calls_stream_and_go_back(anthropic: Any, model: str) -> 
 
 
 @pytest.mark.parametrize("model", BOTH)
-async def test_one_call_at_a_time_where_that_is_asked_for(anthropic: Any, model: str) -> None:
+async def test_parallel_calls_can_be_disabled(anthropic: Any, model: str) -> None:
     found = await resolved(
         anthropic.messages.create(
             model=model,

@@ -170,7 +170,7 @@ async def test_refusal_has_a_code_that_the_sdk_knows(anthropic: Any) -> None:
 
 
 @pytest.mark.parametrize("fallbacks", ["default", [{"model": "claude-3-opus-20240229"}]], ids=["default", "dearer"])
-async def test_no_other_model_answers_at_a_price_of_its_own(
+async def test_no_fallback_model_answers_at_another_price(
     anthropic: Any, upstream: RunningProvider, fallbacks: Any
 ) -> None:
     before = upstream.calls

@@ -47,7 +47,7 @@ def check_errors_ask_to_retry(chat: Any, stream: Any, message: Any) -> None:
     assert all(int(error.response.headers["retry-after"]) >= 1 for error in (chat, stream, message))
 
 
-async def test_callers_are_asked_to_retry_while_servers_are_away(alone: Gateway) -> None:
+async def test_errors_ask_to_retry_while_servers_are_away(alone: Gateway) -> None:
     assert alone.first_key is not None
     clients, stranger = SdkClients(alone, alone.first_key), SdkClients(alone, UNKNOWN_KEY)
     assert clients.openai.chat.completions.create(**CONTENT_FIELDS).choices

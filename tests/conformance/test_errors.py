@@ -85,7 +85,7 @@ async def test_a_key_that_works_no_longer_is_an_authentication_error(
     assert is_anthropics(error, anthropic_sdk.AuthenticationError, 401, "authentication_error")
 
 
-async def test_models_are_listed_to_no_stranger(openai: Any, anthropic: Any) -> None:
+async def test_models_are_not_listed_without_a_key(openai: Any, anthropic: Any) -> None:
     with pytest.raises(openai_sdk.AuthenticationError) as refused:
         await resolved(openai.with_options(api_key=UNKNOWN_KEY).models.list())
     assert refused.value.code == "invalid_api_key"

@@ -95,5 +95,5 @@ async def test_translated_stream_matches_its_golden_file(comparison: Comparison,
     assert stream == kept
 
 
-def test_every_frozen_stream_is_asked_for() -> None:
+def test_every_golden_file_has_a_request() -> None:
     assert names_of_files() == set(TOLD)

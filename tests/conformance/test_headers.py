@@ -124,7 +124,7 @@ async def test_unlimited_key_has_no_limit_headers(openai: Any, anthropic: Any) -
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE, ECHO])
-async def test_a_stream_says_all_but_its_cost_before_it_begins(
+async def test_stream_headers_have_everything_but_the_cost(
     openai: Any, anthropic: Any, limited: str, model: str
 ) -> None:
     chat = openai.with_options(api_key=limited).chat.completions

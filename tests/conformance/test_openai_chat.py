@@ -147,7 +147,7 @@ async def test_parallel_calls_stream_and_go_back_as_parsed(openai: Any, model: s
 
 
 @pytest.mark.parametrize("model", BOTH)
-async def test_one_call_at_a_time_where_that_is_asked_for(openai: Any, model: str) -> None:
+async def test_parallel_calls_can_be_disabled(openai: Any, model: str) -> None:
     found = await resolved(
         openai.chat.completions.create(
             model=model, messages=user("[[calls=3]]"), tools=OPENAI_TOOLS, parallel_tool_calls=False

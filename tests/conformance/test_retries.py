@@ -68,7 +68,7 @@ def test_refused_request_is_not_retried(gateway: Gateway, key: str, status: int)
     assert clients.statuses == [status, status]
 
 
-async def test_a_budget_that_only_others_hold_is_asked_for_again(gateway: Gateway, project: Project) -> None:
+async def test_request_is_retried_while_others_hold_the_budget(gateway: Gateway, project: Project) -> None:
     issued = project.issue(dailyBudget=0.0015, budgetWaitMs=0, outputCap="refuse")
     clients = SdkClients(gateway, issued["apiKey"], max_retries=4)
     slow: Any = {"model": GPT, "messages": user("[[delay=1500]] [[tokens=10/10]]"), "max_tokens": 2000}

@@ -216,7 +216,7 @@ async def test_tokens_are_counted_as_openai_counts_them(openai: Any) -> None:
     assert last.usage == usage
 
 
-async def test_said_and_called_come_together(openai: Any) -> None:
+async def test_text_and_calls_come_in_one_response(openai: Any) -> None:
     asked: Any = {"model": CLAUDE, "messages": user("[[say=looking]] [[calls=2]]"), "tools": OPENAI_TOOLS}
     message = (await resolved(openai.chat.completions.create(**asked))).choices[0].message
     assert message.content == "looking"

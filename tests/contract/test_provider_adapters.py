@@ -182,7 +182,7 @@ async def test_private_network_name_is_not_called() -> None:
     await sessions.close()
 
 
-async def test_late_reader_gets_parts_before_the_break(provider: RunningProvider) -> None:
+async def test_late_reader_gets_the_parts_before_the_break(provider: RunningProvider) -> None:
     sessions = Sessions(allow_loopback=True)
     credential = Credential("sk-canary", provider.openai_base_url)
     call = ProviderCall(

@@ -142,7 +142,7 @@ def test_a_forced_tool_is_called_with_arguments_of_its_schema(direct: Direct, ch
     assert found.choices[0].message.content is None
 
 
-def test_a_tool_is_not_called_unasked(direct: Direct) -> None:
+def test_a_tool_is_called_only_on_request(direct: Direct) -> None:
     found = direct.openai.chat.completions.create(model=GPT, messages=user("weather"), tools=OPENAI_TOOLS)
     assert found.choices[0].message.tool_calls is None
 
@@ -264,7 +264,7 @@ async def test_responses_parse_gets_an_answer_of_its_schema(direct: Direct) -> N
     assert found.output_parsed is not None
 
 
-def test_a_response_quotes_what_the_functions_put_out(direct: Direct) -> None:
+def test_a_response_quotes_the_function_outputs(direct: Direct) -> None:
     found = direct.openai.responses.create(
         model=GPT,
         input=[
@@ -369,7 +369,7 @@ def test_a_forced_tool_is_used(direct: Direct, choice: Any) -> None:
     assert [block.type for block in found.content] == ["text", "tool_use"]
 
 
-def test_a_message_quotes_what_a_tool_gave(direct: Direct) -> None:
+def test_a_message_quotes_the_tool_result(direct: Direct) -> None:
     used: Any = {"type": "tool_use", "id": "toolu_1", "name": "Lookup", "input": {}}
     given: Any = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "raining"}]}
     found = direct.anthropic.messages.create(

@@ -57,7 +57,7 @@ def reading(running: RunningProvider) -> Callable[[str, str], Any]:
 
 
 @pytest.mark.parametrize("wire", PATHS)
-async def test_disconnected_client_pays_for_what_was_sent(
+async def test_disconnected_client_pays_for_the_sent_part(
     direct: Direct, reading: Callable[[str, str], Any], wire: str
 ) -> None:
     with reading(wire, f"{TOKENS} [[stall=5]]") as client:
@@ -70,7 +70,7 @@ async def test_disconnected_client_pays_for_what_was_sent(
     assert 0 <= row["noticed_after_ms"] < 5_000
 
 
-async def test_the_bill_says_how_long_the_leaving_went_unnoticed(
+async def test_the_bill_has_the_delay_of_a_noticed_disconnect(
     direct: Direct, reading: Callable[[str, str], Any]
 ) -> None:
     with reading("chat", "[[stall=1]]") as client:
@@ -109,7 +109,7 @@ async def test_response_is_charged_in_full_after_a_disconnect(direct: Direct) ->
     assert direct.billed()[0]["end"] == "whole"
 
 
-def test_cut_chat_stream_is_charged_for_what_came(direct: Direct) -> None:
+def test_cut_chat_stream_is_charged_for_the_sent_part(direct: Direct) -> None:
     chunks: list[Any] = []
     with pytest.raises(openai.APIConnectionError):
         chunks.extend(direct.openai.chat.completions.create(**request_body("chat", f"{TOKENS} [[cut=5]]")))
@@ -119,7 +119,7 @@ def test_cut_chat_stream_is_charged_for_what_came(direct: Direct) -> None:
     assert (row["out"], row["cut"], row["end"], row["noticed_after_ms"]) == (10, True, "cut", None)
 
 
-def test_cut_message_stream_is_charged_for_what_came(direct: Direct) -> None:
+def test_cut_message_stream_is_charged_for_the_sent_part(direct: Direct) -> None:
     with pytest.raises(httpx2.RemoteProtocolError):
         list(direct.anthropic.messages.create(**request_body("messages", f"{TOKENS} [[cut=3]] [[reasoning=6]]")))
     (row,) = direct.billed()

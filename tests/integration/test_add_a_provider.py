@@ -291,7 +291,7 @@ async def test_anthropics_client_gets_a_stream_from_the_toy(walk: Walk) -> None:
         pytest.param(AnthropicMessages(), anthropic_body(top_k=5), "top_k", id="by the other client's codec"),
     ],
 )
-async def test_what_the_toy_cannot_be_asked_is_refused_by_name(
+async def test_fields_unsupported_by_the_toy_are_refused_by_name(
     walk: Walk, client: Codec, body: bytes, field: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:

@@ -58,7 +58,9 @@ async def test_of_a_burst_exactly_the_rate_limit_passes(
     assert found == {"admitted": 60, "rate_limit": 140}
 
 
-async def test_a_limit_is_refilled_with_time_and_says_when(ledger: RealLedger, database_url: str, project: str) -> None:
+async def test_a_limit_refills_with_time_and_has_a_retry_after(
+    ledger: RealLedger, database_url: str, project: str
+) -> None:
     key = await ledger.new_key(project, rate_limit=6)
     now = datetime(2026, 3, 1, tzinfo=UTC)
     admission = Admission(HeldConnection(database_url, name="tests"), ledger.pool, now=lambda: now)
@@ -168,7 +170,7 @@ async def test_cap_is_lowered_only_after_the_wait(ledger: RealLedger, project: s
     assert (idle.outcome, idle.hold_nano_usd) == ("admitted", 100)
 
 
-async def test_a_budget_of_zero_blocks_even_what_is_free(ledger: RealLedger, project: str) -> None:
+async def test_a_budget_of_zero_blocks_even_free_requests(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, monthly_budget_nano_usd=0)
     assert (await ledger.admission.admit(ask(attempt(project, key), hold=0))).outcome == "budget_spent"
 

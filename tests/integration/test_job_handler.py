@@ -241,7 +241,7 @@ async def test_unadmitted_job_is_not_called(ledger: RealLedger) -> None:
     assert provider.calls == 0
 
 
-async def test_a_later_delivery_says_again_how_it_ended(ledger: RealLedger) -> None:
+async def test_a_later_delivery_republishes_the_outcome(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     await work.deliver(1)
@@ -250,7 +250,7 @@ async def test_a_later_delivery_says_again_how_it_ended(ledger: RealLedger) -> N
     assert [receipt.cost_nano_usd for receipt in work.sent_replies.commits] == [COST, COST]
 
 
-async def test_the_answer_costs_what_it_was_held_at(ledger: RealLedger) -> None:
+async def test_the_cost_uses_the_price_of_the_hold(ledger: RealLedger) -> None:
     work = await bench(ledger, CountingProvider())
     await work.deliver(1)
     cost = (await ledger.history(work.made))[-1]
@@ -396,7 +396,7 @@ class HostileProvider(CountingProvider):
 @pytest.mark.parametrize(
     ("stream", "ending"), [(None, RequestCompleted), (StreamFormat(surface="native"), RequestFailed)]
 )
-async def test_nothing_that_a_provider_says_stops_the_projector(
+async def test_hostile_responses_do_not_stop_the_projector(
     ledger: RealLedger, stream: StreamFormat | None, ending: type
 ) -> None:
     work = await bench(ledger, HostileProvider())

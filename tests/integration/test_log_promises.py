@@ -213,7 +213,7 @@ async def test_forged_event_with_a_digest_is_found(
     assert (found.first_bad, found.reason) == (4, "the chain over the batch 4 to 6 does not fit")
 
 
-async def test_verification_says_how_far_the_log_is_proved(ledger: RealLedger) -> None:
+async def test_verification_reports_how_far_it_came(ledger: RealLedger) -> None:
     await together(ledger.log, commit("a"), commit("b", 0, "x", "y"))
     await together(ledger.log, commit("a", 1), commit("a", 1), commit("c", 0, "x", "y"))
     found = await verify(ledger.pool)
@@ -287,8 +287,8 @@ async def test_commit_in_doubt_is_retried_and_lands_once(ledger: RealLedger) -> 
 
 
 async def test_unsent_append_is_in_no_doubt(ledger: RealLedger) -> None:
-    nobody_listens = HeldConnection("postgresql://tests@127.0.0.1:1/tests", name="tests")
-    log = EventLog(ledger.pool, nobody_listens)
+    unreachable = HeldConnection("postgresql://tests@127.0.0.1:1/tests", name="tests")
+    log = EventLog(ledger.pool, unreachable)
     with pytest.raises(Unavailable) as error:
         await log.append(commit("s"))
     assert not isinstance(error.value, OutcomeUnknown)

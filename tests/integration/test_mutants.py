@@ -67,7 +67,7 @@ async def check(promise: str, ledger: RealLedger, processes: list[Admission], pr
         case "lowered":
             await promises.test_cap_is_lowered_only_after_the_wait(ledger, project)
         case "zero":
-            await promises.test_a_budget_of_zero_blocks_even_what_is_free(ledger, project)
+            await promises.test_a_budget_of_zero_blocks_even_free_requests(ledger, project)
         case "claim":
             await promises.test_an_attempt_is_claimed_once(url, ledger, project)
         case "next":

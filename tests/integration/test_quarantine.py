@@ -283,7 +283,7 @@ class FailingProjection:
             raise self._error
 
 
-async def test_a_failure_that_is_not_the_datas_sets_nobody_aside(ledger: RealLedger, bystander: Account) -> None:
+async def test_errors_not_caused_by_data_quarantine_no_project(ledger: RealLedger, bystander: Account) -> None:
     await bystander.answered(1)
     with pytest.raises(DatabaseError):
         await Runner(ledger.pool, ledger.log, [FailingProjection(DatabaseError())]).catch_up()

@@ -175,7 +175,7 @@ def test_system_messages_keep_their_place() -> None:
     assert [message.content for message in read.messages] == ["be kind", "hello", "now be brief", "hello"]
 
 
-def test_thinking_of_earlier_turns_is_left_to_its_author() -> None:
+def test_earlier_thinking_is_dropped_for_other_vendors() -> None:
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
     redacted = {"type": "redacted_thinking", "data": "x"}
     said = {"type": "text", "text": "a", "citations": None}
@@ -386,11 +386,11 @@ def test_finish_reason_translates_to_anthropics(message: AnswerMessage, finish_r
 
 
 @pytest.mark.parametrize("message", [AnswerMessage(content=None), AnswerMessage(content="")])
-def test_an_answer_that_says_nothing_has_no_blocks(message: AnswerMessage) -> None:
+def test_an_empty_response_has_no_blocks(message: AnswerMessage) -> None:
     assert Message.model_validate_json(render_chat_response(answer(message), USAGE)).content == []
 
 
-def test_an_answer_without_a_choice_is_one_that_says_nothing() -> None:
+def test_a_response_without_a_choice_is_an_empty_message() -> None:
     nothing = msgspec.structs.replace(answer(AnswerMessage(content="x")), choices=[])
     assert Message.model_validate_json(render_chat_response(nothing, USAGE)).content == []
 
@@ -420,7 +420,7 @@ def test_a_call_without_arguments_has_an_empty_object() -> None:
     assert arguments_given_back("") == "{}"
 
 
-def test_anthropics_own_reader_reads_what_is_written() -> None:
+def test_anthropics_reader_reads_the_rendered_response() -> None:
     said = answer(AnswerMessage(content="x", tool_calls=[call('{"a":1}')]), "tool_calls")
     found = AnthropicMessages().parse_response(
         render_chat_response(said, USAGE), model=parse_chat_request(body()).model, provider="anthropic"

@@ -85,7 +85,7 @@ def test_anthropic_gets_images_as_sources() -> None:
     assert blocks[0]["source"] == {"type": "base64", "media_type": "image/png", "data": "AAAA"}
 
 
-def test_anthropic_gets_a_schema_with_what_the_answer_is_for() -> None:
+def test_anthropic_gets_the_schema_with_its_description() -> None:
     schema = {"name": "s", "description": "a city", "schema": {"type": "object"}}
     request_ = request(
         user("x"), responseFormat={"type": "json_schema", "jsonSchema": schema}, reasoningEffort="max", maxTokens=5
@@ -221,7 +221,7 @@ def test_total_beyond_the_parts_is_reasoning(counted: dict[str, object], output:
     assert reader.usage == expected
 
 
-def test_embeddings_have_no_output_whatever_their_total() -> None:
+def test_embeddings_never_have_output_tokens() -> None:
     body = b'{"model":"m","data":[],"usage":{"prompt_tokens":10,"total_tokens":1015}}'
     assert OpenAiEmbeddings().parse_response(
         body, model=EmbeddingsRequest(input="x").model, provider="openai"

@@ -23,7 +23,7 @@ def answer(size: int, created_at: datetime = NOW) -> CachedResponse:
     )
 
 
-def test_keeps_what_was_used_last() -> None:
+def test_keeps_the_last_used_entries() -> None:
     cache = MemoryCache(10_000)
     for name in (b"a", b"b", b"c"):
         cache.put(name, answer(2_000))

@@ -160,7 +160,7 @@ def test_an_answer_that_the_sdk_sends_back_is_read() -> None:
         ({"content": "a", "refusal": None, "tool_calls": []}, "a"),
     ],
 )
-def test_a_refusal_is_what_the_model_said(said: dict[str, Any], content: object) -> None:
+def test_a_refusal_is_the_models_content(said: dict[str, Any], content: object) -> None:
     message = parse_chat_request(body(HELLO, {"role": "assistant"} | said)).messages[1]
     parts = [part.text for part in message.content] if isinstance(message.content, list) else message.content
     assert parts == content
@@ -321,13 +321,13 @@ def test_usage_is_parsed_by_the_sdk_in_openais_classes() -> None:
     assert found.completion_tokens_details.audio_tokens == 5
 
 
-def test_a_client_is_always_told_why_an_answer_ended() -> None:
+def test_every_response_has_a_finish_reason() -> None:
     written = render_chat_response(answer(AnswerMessage(content=None), None), USAGE, created_s=CREATED_S)
     found = ChatCompletion.model_validate_json(written).choices[0]
     assert (found.finish_reason, found.message.content, found.message.tool_calls) == ("stop", None, None)
 
 
-def test_openais_own_reader_reads_what_is_written() -> None:
+def test_openais_reader_reads_the_rendered_response() -> None:
     written = render_chat_response(answer(AnswerMessage(content="x", tool_calls=[CALL])), USAGE, created_s=CREATED_S)
     found = OpenAiChat().parse_response(written, model="m", provider="openai")
     choices = msgspec.json.decode(found.body, type=ChatResponse).choices
@@ -392,7 +392,7 @@ def test_vectors_are_numbers_by_default() -> None:
         ({}, "input"),
     ],
 )
-def test_embeddings_that_cannot_be_asked_for_are_refused_by_name(fields: dict[str, Any], field: str) -> None:
+def test_unsupported_embeddings_fields_are_refused_by_name(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_embeddings_request(msgspec.json.encode({"model": "echo"} | fields))
     assert refused.value.field == field

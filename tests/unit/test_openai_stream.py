@@ -117,7 +117,7 @@ def test_every_byte_that_was_shown_is_counted(stream: bytes, shown: str) -> None
 
 
 @pytest.mark.parametrize("stream", [TEXT, CALLS, REFUSAL])
-def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
+def test_the_chunks_assemble_to_the_sdks_response(stream: bytes) -> None:
     assembler = ChatAssembler(provider="openai", model="mine")
     for piece in read_all(OpenAiChatReader(model="mine"), stream):
         assembler.add(piece)

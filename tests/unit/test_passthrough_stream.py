@@ -83,7 +83,7 @@ def test_a_replay_is_the_live_stream_but_for_the_cost(name: str, with_usage: boo
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_what_the_cache_keeps_is_the_providers_stream(name: str) -> None:
+def test_the_cache_stores_the_providers_stream(name: str) -> None:
     surface, _, stream = STREAMS[name]
     relay, _ = relayed(stream, job_of(surface, with_usage=False))
     assert relay.cached_body(USAGE) == stream

@@ -130,7 +130,7 @@ def test_chunks_have_usage_only_on_request() -> None:
 
 
 @given(MESSAGES)
-def test_openais_reader_reads_what_its_writer_wrote(message: AnswerMessage) -> None:
+def test_openais_reader_reads_its_writers_stream(message: AnswerMessage) -> None:
     writer = OpenAiChatWriter(created_s=7, include_usage=True)
     stream = written(writer, answer_of(message)) + writer.end(PAID)
     reader = OpenAiChatReader(model="mine")
@@ -139,7 +139,7 @@ def test_openais_reader_reads_what_its_writer_wrote(message: AnswerMessage) -> N
 
 
 @given(MESSAGES)
-def test_anthropics_reader_reads_what_its_writer_wrote(message: AnswerMessage) -> None:
+def test_anthropics_reader_reads_its_writers_stream(message: AnswerMessage) -> None:
     writer = AnthropicMessagesWriter()
     stream = written(writer, answer_of(message)) + writer.end(PAID)
     reader = AnthropicMessagesReader(model="mine")

@@ -89,7 +89,7 @@ async def test_awaited_error_is_raised() -> None:
         await ClientDisconnect().or_disconnect(asyncio.wait_for(asyncio.Event().wait(), 0.01))
 
 
-async def test_a_departure_is_heard_behind_whatever_else_is_received() -> None:
+async def test_a_disconnect_is_noticed_after_other_messages() -> None:
     async with watch_disconnect(receiver("http.request", "http.disconnect")) as disconnect:
         with pytest.raises(ClientDisconnected):
             await disconnect.or_disconnect(asyncio.Event().wait())
