@@ -21,9 +21,9 @@ from tests.support.waiting import eventually, eventually_so
 
 CALLERS = 24
 MAX_WAIT_S = 30
+"""The limit for a response or an error, beyond the provider's time; most take a second. The deadline is 600 s."""
 MAX_GAP_S = 5.0
-"""The limit for the time without any response. While a queue elects a leader, there are none for 5 to 9 seconds."""
-"""For an answer or an error, beyond what the provider takes; most take a second. The deadline is 600 s."""
+"""The limit for the time without any response. Waiting for the queue's new leader would take 5 to 9 s; the aim is 2."""
 LONG_S = 14
 """The provider's time for some requests: longer than a server is away."""
 DOWN_S = 6
