@@ -1,6 +1,6 @@
-"""The steps of docs/how-to/add-a-provider.md, walked with a toy: a dialect, its kind, its adapter.
+"""The steps of docs/how-to/add-a-provider.md with a toy provider: a dialect, its kind, its adapter.
 
-Nothing is patched: the registry that knows the toy is a value, made beside the one of the gateway as it comes.
+Nothing is patched: the registry with the toy is another value beside the gateway's own.
 """
 
 from collections.abc import AsyncIterator
@@ -46,11 +46,11 @@ USAGE = TokenUsage(input=3, output=4)
 
 
 class Reply(Struct, frozen=True):
-    """A response of the toy's, or the last event of its stream."""
+    """A response of the toy, or the last event of its stream."""
 
     ref: str
     words: tuple[int, int]
-    """Read and said."""
+    """The input and output tokens."""
     said: str = ""
 
 
@@ -144,7 +144,7 @@ def _toy_target(credential: Credential) -> Target:
 
 @asynccontextmanager
 async def toy_server(requests: list[tuple[dict[str, Any], str | None]]) -> AsyncIterator[str]:
-    """The toy over HTTP; its address."""
+    """Run the toy over HTTP. Yield its address."""
 
     async def speak(request: web.Request) -> web.Response:
         body = await request.json()
@@ -167,14 +167,14 @@ async def toy_server(requests: list[tuple[dict[str, Any], str | None]]) -> Async
 
 
 class ToyKeys:
-    """The key of the toy."""
+    """Returns the key of the toy."""
 
     async def access(self, _project_id: str, _provider: str) -> Access:
         return Access("sk-cage")
 
 
 class Walk:
-    """A worker's calls with the toy's registry, and what the toy was asked."""
+    """A worker's calls with the toy's registry, and the requests that the toy received."""
 
     def __init__(self, sessions: Sessions, address: str, requests: list[tuple[dict[str, Any], str | None]]) -> None:
         keys: Any = ToyKeys()
@@ -189,7 +189,7 @@ class Walk:
         )
 
     def job(self, client: Codec, body: bytes) -> Job:
-        """The job that the client's surface makes of its request."""
+        """Return the job that the client's surface makes of a request."""
         passthrough = read_passthrough(body, client)
         parsed = TOY_DIALECTS.choose(client, ROUTE.kind).parse_request(passthrough)
         TOY_DIALECTS.check(parsed.body, ROUTE, client.operation)
@@ -204,7 +204,7 @@ class Walk:
         )
 
     async def answer(self, client: Codec, body: bytes) -> bytes:
-        """The response that the client is sent."""
+        """Return the response that the client gets."""
         prepared = await self._calls.prepare(self.job(client, body))
         with LargeAnswers().turn("prj", "key") as turn:
             response = await self._calls.call(prepared, 10, turn.take)
@@ -213,7 +213,7 @@ class Walk:
         return translation.render_response(response.body, response.usage, None, RenderOptions(created_s=1))
 
     async def stream(self, client: Codec, body: bytes) -> bytes:
-        """The stream that the client is sent."""
+        """Return the stream that the client gets."""
         job = self.job(client, body)
         prepared = await self._calls.prepare(job)
         relay = open_relay(prepared.translation, job)
@@ -289,7 +289,7 @@ async def test_anthropics_client_gets_a_stream_from_the_toy(walk: Walk) -> None:
         pytest.param(AnthropicMessages(), anthropic_body(top_k=5), "top_k", id="by the other client's codec"),
     ],
 )
-async def test_what_the_toy_cannot_be_asked_is_refused_by_name(
+async def test_fields_unsupported_by_the_toy_are_refused_by_name(
     walk: Walk, client: Codec, body: bytes, field: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:

@@ -1,4 +1,4 @@
-"""Anthropic's message events: accounted for, and translated as the SDK would assemble them."""
+"""Anthropic's stream events: their usage is counted, and they are translated to what the SDK assembles."""
 
 from typing import Any
 
@@ -183,7 +183,7 @@ def test_every_byte_that_was_shown_is_counted() -> None:
 
 
 @pytest.mark.parametrize("stream", [WHOLE, PLAIN])
-def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
+def test_the_chunks_assemble_to_the_sdks_response(stream: bytes) -> None:
     reader = AnthropicMessagesReader(model="mine")
     assembler = ChatAssembler(provider="anthropic", model="mine")
     for piece in read_all(reader, stream):

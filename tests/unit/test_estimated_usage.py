@@ -1,4 +1,4 @@
-"""A stream that was cut counts as the most that it can have been: never less than what its provider charges for it."""
+"""The usage of a cut stream is estimated at its maximum, so it is never below the provider's charge."""
 
 import pytest
 from msgspec.structs import replace

@@ -1,4 +1,4 @@
-"""What a worker reads from the headers of its pulls: delivery numbers, and how many jobs are outstanding."""
+"""A worker reads delivery numbers and the number of outstanding jobs from the headers of its pulls."""
 
 import pytest
 from nats.aio.msg import Msg
@@ -30,5 +30,5 @@ def test_reads_the_delivery_number(subject: str, number: int) -> None:
         ({}, 0),
     ],
 )
-def test_a_status_lowers_what_is_outstanding(headers: dict[str, str], left: int) -> None:
+def test_a_status_lowers_the_number_of_outstanding_jobs(headers: dict[str, str], left: int) -> None:
     assert outstanding_after_status(50, headers) == left
