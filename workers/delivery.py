@@ -18,7 +18,7 @@ from infra.reply_subjects import YES, holding_subject
 IN_PROGRESS = b"+WPI"
 MAX_BLOCKED_S = 120.0
 """An event loop that was blocked for so long may never go on: its jobs are left to other workers."""
-ASK_TIMEOUT_S = 0.5
+HOLDER_TIMEOUT_S = 0.5
 _NANO = 1_000_000_000
 
 
@@ -118,7 +118,7 @@ class UnackedDeliveries:
 
 
 class AttemptsInHand:
-    """The deliveries for which one worker is making attempts. It asks the other workers about theirs.
+    """The deliveries for which one worker is making attempts. Other workers report theirs on request.
 
     A delivery's heartbeats may have been lost with a connection although its attempt is being made.
     """
@@ -149,7 +149,7 @@ class AttemptsInHand:
         if delivery in self._deliveries.get(request_id, ()):
             return True
         try:
-            await self._client.request(holding_subject(request_id), b"%d" % delivery, timeout=ASK_TIMEOUT_S)
+            await self._client.request(holding_subject(request_id), b"%d" % delivery, timeout=HOLDER_TIMEOUT_S)
         except BrokerErrors:
             return False
         return True
