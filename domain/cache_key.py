@@ -1,22 +1,17 @@
 """The key of a request's cache entry. Two projects never share a key."""
 
 import hashlib
-from typing import Any
 
 import msgspec
 
 SCHEMA_VERSION = 1
 """Raise it when the canonical form of requests or responses changes, so that older entries are not used."""
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
+canonical_body = msgspec.json.Encoder(order="deterministic").encode
+"""Encodes a request as JSON with sorted members: equal requests have equal bytes.
 
-
-def canonical_body(request: Any) -> bytes:
-    """Return the request as JSON with sorted members: equal requests have equal bytes.
-
-    Every field that the provider is sent counts, `user` too: to leave one out would be a guess about the provider.
-    """
-    return _encode(request)
+Every field that the provider is sent counts, `user` too: to leave one out would be a guess about the provider.
+"""
 
 
 def cache_key(*, project_id: str, operation: str, provider: str, upstream_model: str, body: bytes) -> bytes:

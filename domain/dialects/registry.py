@@ -33,6 +33,12 @@ class DialectRegistry:
         self._codecs = {(codec.dialect, codec.operation): codec for codec in listed}
         assert len(self._codecs) == len(listed), "an operation of a dialect has one codec"
         self._kinds = dict(kinds)
+        self._provider_codecs = {
+            (kind, codec.operation): codec
+            for kind, provider in self._kinds.items()
+            for codec in listed
+            if codec.dialect == provider.dialect and (provider.passes_through or codec.translates)
+        }
 
     def with_dialect(self, codecs: Iterable[Codec], kinds: Mapping[Kind, ProviderKind]) -> "DialectRegistry":
         """A registry that also has these."""
@@ -49,9 +55,9 @@ class DialectRegistry:
             InvalidRequest: names the field and what is allowed.
 
         """
-        codec = self._provider_codec(route.kind, operation)
+        codec = self._provider_codecs.get((route.kind, operation))
         if codec is None:
-            able = sorted(kind for kind in self._kinds if self._provider_codec(kind, operation) is not None)
+            able = sorted(kind for kind in self._kinds if (kind, operation) in self._provider_codecs)
             raise InvalidRequest(
                 f"`model` {route.model!r} does no {operation}; models of providers of these kinds do: "
                 f"{', '.join(able)}",
@@ -64,22 +70,16 @@ class DialectRegistry:
         provider = self._kinds[kind]
         if provider.passes_through and provider.dialect == client.dialect:
             return Passthrough(client)
-        return Translated(client, self._provider_codec(kind, client.operation))
+        return Translated(client, self._provider_codecs.get((kind, client.operation)))
 
     def chosen(self, dialect: Dialect, operation: Operation, kind: Kind, *, is_passthrough: bool) -> Translation:
         """The way that was chosen when a request was admitted, for its job."""
-        provider = self._provider_codec(kind, operation)
-        assert provider is not None, "the request was checked"
+        provider = self._provider_codecs[kind, operation]
         return Passthrough(provider) if is_passthrough else Translated(self._codecs[dialect, operation], provider)
 
     def provider_path(self, kind: Kind, operation: Operation) -> str:
         """The path of an operation at a provider of this kind, behind its base address."""
         return self._codecs[self._kinds[kind].dialect, operation].path
-
-    def _provider_codec(self, kind: Kind, operation: Operation) -> Codec | None:
-        provider = self._kinds[kind]
-        codec = self._codecs.get((provider.dialect, operation))
-        return codec if codec is not None and (provider.passes_through or codec.translates) else None
 
 
 CODECS = (

@@ -7,11 +7,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.cache_key import canonical_body
-from domain.canonical.chat import ChatRequest
+from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.codec import Codec
 from domain.estimate import input_bound, output_bound
-from domain.routing import settled_temperature
+from domain.routing import takes_temperature
 
 
 class TokenBound(Struct, frozen=True, kw_only=True):
@@ -104,9 +104,18 @@ class CanonicalRequest(Struct, frozen=True):
         codec.check_request(self.request, upstream_model)
 
     def with_native_defaults(self, upstream_model: str) -> "CanonicalRequest":
-        """See `RequestBody`."""
-        if isinstance(self.request, ChatRequest):
-            return CanonicalRequest(settled_temperature(self.request, upstream_model))
+        """See `RequestBody`: a temperature, if the model accepts one.
+
+        A default is never the reason for a refusal: none is added beside `topP`, which some models refuse together.
+        """
+        request = self.request
+        if (
+            isinstance(request, ChatRequest)
+            and request.temperature is None
+            and request.top_p is None
+            and takes_temperature(upstream_model)
+        ):
+            return CanonicalRequest(replace(request, temperature=DEFAULT_TEMPERATURE))
         return self
 
     def payload(self, upstream_model: str) -> bytes:
