@@ -76,6 +76,6 @@ def delivery_number(ack_subject: str) -> int:
 
 
 def tenant_of(subject: str) -> tuple[str, str]:
-    """Read the project and the API key from a job's subject, see `infra.jobs.job_subject`."""
+    """Read the project and the API key from a job's subject, see `JobQueue.publish`."""
     tokens = subject.split(".")
     return (tokens[3], tokens[4]) if len(tokens) == 5 else ("", "")
