@@ -18,12 +18,11 @@ from api.client_disconnect import watch_disconnect
 from api.dispatch import Dispatcher
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
-from api.memory_cache import CachedResponse
 from api.refusals import Refusals
 from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, lower_cap
 from api.request_recorder import RequestRecorder
-from api.response_cache import ResponseCache
+from api.response_cache import CachedResponse, ResponseCache
 from domain.errors import GatewayError, Overloaded, Unavailable
 from infra.admission import AdmissionDecision
 from infra.event_log import Commit, EventLog

@@ -18,17 +18,15 @@ from api.dispatch import Dispatcher
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
-from api.memory_cache import MemoryCache
 from api.metrics import Metrics
 from api.pricing import PriceAdmin, refresh_prices
 from api.provider_settings import ProviderSettings
-from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
-from api.refusals import Refusals
+from api.refusals import RateRefusals, Refusals
 from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
 from api.request_recorder import RequestRecorder
-from api.response_cache import ResponseCache
+from api.response_cache import MemoryCache, ResponseCache
 from api.services import Services
 from domain.dialects.registry import DIALECTS
 from infra.admission import Admission

@@ -3,15 +3,65 @@
 A refusal is counted, and remembered if it was for the rate; one for money is recorded in the log.
 """
 
+import time
 from collections.abc import Callable, Mapping
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from api.authentication import Caller
 from api.metrics import REFUSAL_REASONS, Metrics
-from api.rate_refusals import RateRefusals
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.limits import NANO_PER_S
 from infra.admission import AdmissionDecision, Outcome
+
+MAX_KEYS = 10_000
+
+
+class _Refusal(Struct, frozen=True):
+    since_s: float
+    until_s: float
+    key_version: int
+    error: RateLimited
+
+
+class RateRefusals:
+    """Keys that admission has refused for their rate, in one process, until the rate has room again.
+
+    Until then a request is refused before its body is read, and without the database: nothing can admit it, because an
+    arrival time never goes back. Settings that have changed end it. Times are of the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, _Refusal] = {}
+
+    def note(self, caller: Caller, error: RateLimited, since_s: float) -> None:
+        """Remember a refusal for its rate, of a request that asked for admission at `since_s`."""
+        assert error.retry_after_s is not None, "a rate has room again"
+        if len(self._by_key) >= MAX_KEYS:
+            now_s = time.monotonic()
+            self._by_key = {key: one for key, one in self._by_key.items() if one.until_s > now_s}
+            if len(self._by_key) >= MAX_KEYS:
+                return
+        self._by_key[caller.key_id] = _Refusal(since_s, since_s + error.retry_after_s, caller.key_version, error)
+
+    def check(self, caller: Caller) -> None:
+        """Let a caller pass that was not refused, or whose time has come.
+
+        Raises:
+            RateLimited: its rate has no room yet.
+
+        """
+        refusal = self._by_key.get(caller.key_id)
+        if refusal is None:
+            return
+        now_s = time.monotonic()
+        if now_s >= refusal.until_s or caller.key_version != refusal.key_version:
+            del self._by_key[caller.key_id]
+            return
+        raise _later(refusal, now_s)
 
 
 class Refusals:
@@ -41,6 +91,18 @@ class Refusals:
         if decision.outcome == "rate_limit" and isinstance(error, RateLimited):
             self._rate_refusals.note(ctx.caller, error, asked_at_s)
         raise error
+
+
+def _later(refusal: _Refusal, now_s: float) -> RateLimited:
+    """The refusal as it reads now."""
+    error = RateLimited(refusal.error.message, details=refusal.error.details, retry_after_s=refusal.until_s - now_s)
+    limit_status = refusal.error.limit_status
+    if limit_status is not None and limit_status.requests is not None:
+        passed_ns = round((now_s - refusal.since_s) * NANO_PER_S)
+        reset_ns = max(0, limit_status.requests.reset_ns - passed_ns)
+        limit_status = replace(limit_status, requests=replace(limit_status.requests, reset_ns=reset_ns))
+    error.limit_status = limit_status
+    return error
 
 
 def _rate_limited(_ctx: RequestContext, decision: AdmissionDecision) -> GatewayError:

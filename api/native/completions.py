@@ -8,9 +8,8 @@ import msgspec
 from litestar import Response, post
 from msgspec import Struct
 
-from api.delivery import EventStream, answer_headers, stream_headers
+from api.delivery import EventStream, answer_headers, limit_headers, stream_headers
 from api.inference_response import InferenceResponse
-from api.limit_headers import limit_headers
 from api.native.headers import JSON
 from api.native.openapi import completion_operation
 from api.native.streams import STREAM, NativeStream
