@@ -100,8 +100,7 @@ class RequestPlanner:
 
         """
         route, is_builtin = ctx.route, ctx.route.base_url is None
-        price = self._prices.price(route, ctx.inference_request.received_at)
-        window = self._prices.context_window(route)
+        price, window = self._prices.look_up(route, ctx.inference_request.received_at)
         bounds = ctx.body.token_bound(route.upstream_model, window, is_builtin=is_builtin)
         if bounds.input_tokens > MAX_TOKENS:
             raise InvalidRequest(
