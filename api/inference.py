@@ -149,7 +149,7 @@ class InferenceService:
         """
         asked_at_s = time.monotonic()
         decision = await self._admission.decide(ctx, served)
-        ctx = ctx.decided(decision)
+        ctx = replace(ctx, limit_status=decision.limit_status, is_counted=True)
         await self._refusals.check(ctx, decision, asked_at_s)
         return ctx, decision
 

@@ -5,6 +5,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 import uvicorn
@@ -191,9 +192,10 @@ def _inference(
     rate_refusals: RateRefusals,
 ) -> InferenceService:
     event_log, inbox = backends.event_log, backends.inbox
-    recorder = RequestRecorder(event_log, _now)
+    now = partial(datetime.now, UTC)
+    recorder = RequestRecorder(event_log, now)
     cache = ResponseCache(
-        log=event_log, blobs=blobs, inbox=inbox, memory=MemoryCache(settings.cache_memory_bytes), now=_now
+        log=event_log, blobs=blobs, inbox=inbox, memory=MemoryCache(settings.cache_memory_bytes), now=now
     )
     return InferenceService(
         authenticator=authenticator,
@@ -211,16 +213,12 @@ def _inference(
             inbox=inbox,
             blobs=blobs,
             cache=cache,
-            now=_now,
+            now=now,
         ),
         recorder=recorder,
         event_log=event_log,
-        now=_now,
+        now=now,
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _serve(app: object, connections: Connections, listener: socket.socket, stop: asyncio.Event) -> None:
