@@ -89,8 +89,9 @@ class InferenceService:
                     disconnect,
                     is_counted=is_counted,
                 )
-                names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
-                ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
+                if ctx.body.response_id is not None or ctx.body.provider_object_ref is not None:
+                    names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
+                    ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
                 try:
                     return await self._run(ctx)
                 except StaleKey as stale:

@@ -66,7 +66,7 @@ KEYLESS_KINDS: frozenset[Kind] = frozenset({ECHO})
 
 BUILT_IN: dict[str, Kind] = {kind: kind for kind in (OPENAI, ANTHROPIC, ECHO)}
 
-_NO_TEMPERATURE = re.compile(
+NO_TEMPERATURE = re.compile(
     r"(o\d|gpt-5|codex-|computer-use-).*|gpt-4o.*-search-.*|claude-(opus|sonnet)-(4-[7-9]|[5-9]).*"
 )
 """Models that refuse a temperature: OpenAI's reasoning and search models, Anthropic's from Opus 4.7 on."""
@@ -121,11 +121,6 @@ def _to(provider: NamedProvider, model: str, upstream_model: str) -> Route:
         upstream_model=upstream_model,
         base_url=provider.base_url,
     )
-
-
-def takes_temperature(upstream_model: str) -> bool:
-    """Return True if the model accepts a temperature."""
-    return _NO_TEMPERATURE.fullmatch(upstream_model) is None
 
 
 def wants_max_completion_tokens(upstream_model: str) -> bool:

@@ -11,7 +11,7 @@ from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.codec import Codec
 from domain.estimate import input_bound, output_bound
-from domain.routing import takes_temperature
+from domain.routing import NO_TEMPERATURE
 
 
 class TokenBound(Struct, frozen=True, kw_only=True):
@@ -113,7 +113,7 @@ class CanonicalRequest(Struct, frozen=True):
             isinstance(request, ChatRequest)
             and request.temperature is None
             and request.top_p is None
-            and takes_temperature(upstream_model)
+            and NO_TEMPERATURE.fullmatch(upstream_model) is None
         ):
             return CanonicalRequest(replace(request, temperature=DEFAULT_TEMPERATURE))
         return self
