@@ -14,7 +14,7 @@ from nats.aio.client import Client
 CONNECT_TIMEOUT_S = 2
 """For one server: if it accepts and stays silent, the next one is tried."""
 FIRST_CONNECT_TIMEOUT_S = 20.0
-"""How long a process tries to reach its first server, over all URLs. The client itself would try for ever."""
+"""Time to reach a first server, over all URLs. nats-py itself would try for ever."""
 RECONNECT_WAIT_S = 0.25
 """Before the same server is tried again; another one is tried at once."""
 PING_INTERVAL_S = 1
@@ -24,7 +24,7 @@ FLUSH_TIMEOUT_S = 2
 """For a round trip, and for a publish that finds `PENDING_BYTES_LIMIT` waiting."""
 CLOSE_TIMEOUT_S = 5.0
 PENDING_BYTES_LIMIT = 64 * 1024 * 1024
-"""What may wait for a lost connection before a publish fails."""
+"""Bytes that may wait for a lost connection before a publish fails."""
 FOREVER = -1
 
 log = structlog.get_logger(__name__)
@@ -177,4 +177,4 @@ def _without_credentials(urls: Sequence[str]) -> tuple[list[str], dict[str, Any]
 
 
 BrokerErrors = (nats.errors.Error, OSError, TimeoutError)
-"""What a call to the broker raises when it is away."""
+"""The exceptions of a call to the broker while it is away."""

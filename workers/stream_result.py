@@ -1,4 +1,4 @@
-"""What a provider's stream came to, if it ended and if it was cut."""
+"""The result of a provider's stream: of a complete one, and of one that was cut."""
 
 import math
 
@@ -11,8 +11,9 @@ from infra.jobs import Job
 from workers.attempt_recorder import AttemptResult
 
 UNDER_WAY_TOKENS = 16
-"""What a provider may have charged for that had not arrived when its stream was cut. Text that has arrived leaves room
-for more: it has several bytes a token."""
+"""Tokens that a provider may have charged for and that had not arrived when its stream was cut. Text that has arrived
+leaves room for more: it has several bytes a token.
+"""
 
 
 def accept_end(reader: StreamReader) -> None:

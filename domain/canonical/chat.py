@@ -30,11 +30,11 @@ DEFAULT_TEMPERATURE = 0.7
 
 
 class _Shape(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """How every part of a request is read: unknown fields are refused by name, absent ones stay absent."""
+    """A part of a request: an unknown field is refused by name, an absent one stays absent."""
 
 
 class ImageUrl(_Shape, frozen=True, kw_only=True):
-    """Where an image is: an https address, or the image itself as a `data:` URL (base64)."""
+    """An image: its https URL, or its content as a `data:` URL (base64)."""
 
     url: Annotated[str, Meta(min_length=1)]
     detail: Literal["auto", "low", "high"] | None = None
@@ -57,7 +57,7 @@ TextContent = str | Annotated[list[TextPart], Meta(min_length=1)]
 
 
 class FunctionCall(_Shape, frozen=True, kw_only=True):
-    """Which function the model wants called; `arguments` is JSON as the model wrote it, valid or not."""
+    """The function that the model calls. `arguments` is JSON as the model wrote it, valid or not."""
 
     name: Name
     arguments: str
@@ -72,7 +72,7 @@ class ToolCall(_Shape, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class SystemMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="system"):
-    """What the model is to be."""
+    """Instructions to the model."""
 
     content: TextContent
     name: Name | None = None
@@ -86,14 +86,14 @@ class DeveloperMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag=
 
 
 class UserMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="user"):
-    """What the user says or shows."""
+    """A message of the user: text, images, or both."""
 
     content: Content
     name: Name | None = None
 
 
 class AssistantMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="assistant"):
-    """What the model said earlier; it has content, tool calls, or both."""
+    """An earlier message of the model: content, tool calls, or both."""
 
     content: TextContent | None = None
     tool_calls: Annotated[list[ToolCall], Meta(min_length=1)] | None = None
@@ -101,7 +101,7 @@ class AssistantMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag=
 
 
 class ToolMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="tool"):
-    """What a tool call gave."""
+    """The result of a tool call."""
 
     content: TextContent
     tool_call_id: Name
@@ -152,7 +152,7 @@ class JsonSchema(_Shape, frozen=True, kw_only=True):
 
 
 class ResponseFormat(_Shape, frozen=True, kw_only=True):
-    """What the answer's text is: free, some JSON object, or JSON of a schema."""
+    """The format of the answer's text: free text, a JSON object, or JSON of a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
@@ -178,7 +178,7 @@ class ChatRequest(_Shape, frozen=True, kw_only=True):
 
 
 class AnswerMessage(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the model said. `tool_calls` is left out where there are none."""
+    """The model's message. `tool_calls` is left out if there are none."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -197,7 +197,7 @@ class Choice(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ChatResponse(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a provider answered, in the native shape, before cost and delivery are known."""
+    """A provider's response in the native shape, before its cost and delivery are added."""
 
     id: str
     """The provider's id of its answer."""

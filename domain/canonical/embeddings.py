@@ -33,7 +33,7 @@ class Embedding(Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingsResponse(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a provider answered, in the native shape, before cost and delivery are known."""
+    """A provider's response in the native shape, before its cost and delivery are added."""
 
     model: str
     """The model as the caller named it."""

@@ -13,11 +13,11 @@ from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FinishRea
 from domain.canonical.usage import AnswerUsage
 
 MAX_REPLAY_PIECE_CHARS = 1_024
-"""How much text one chunk of a replay carries at most."""
+"""The most text of one chunk of a replay."""
 
 
 class _Piece(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """How parts of a chunk are written: what they do not have is left out."""
+    """A part of a chunk. Absent fields are left out of its JSON."""
 
 
 class FunctionDelta(_Piece, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class ToolCallDelta(_Piece, frozen=True, kw_only=True):
 
 
 class Delta(_Piece, frozen=True, kw_only=True):
-    """What a chunk adds to a message."""
+    """The part of a message that a chunk adds."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None

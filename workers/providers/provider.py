@@ -1,4 +1,4 @@
-"""What every provider does: it takes and gives bytes of its own dialect. Does not know what they mean."""
+"""The protocol of a provider adapter: it sends and receives bytes of one dialect. Does not parse them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -28,7 +28,7 @@ async def no_turn() -> None:
 
 
 class ProviderCall(Struct, frozen=True, kw_only=True):
-    """How a request is sent."""
+    """The parameters of one call of a provider."""
 
     identity: RequestIdentity
     path: str
@@ -40,7 +40,7 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
     query: str | None = None
     """Of the client's request: they are forwarded."""
     keeps_error_body: bool = False
-    """Whether the client gets a refusal of the provider's as the provider wrote it."""
+    """The client gets a refusal in the provider's own bytes."""
     take_turn: Callable[[], Awaitable[None]] = no_turn
     """Waits until a large answer may be in memory; to be called before more than `LARGE_ANSWER_BYTES` are read."""
 

@@ -166,7 +166,7 @@ async def _events(response: aiohttp.ClientResponse, provider: str) -> AsyncGener
 
 
 async def _to_the_last(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
-    """What arrives, up to the last byte before the connection breaks.
+    """Yield the body's bytes, up to the last one before the connection breaks.
 
     aiohttp reports the break first and keeps what came before it, which was waiting to be read, to itself.
     """

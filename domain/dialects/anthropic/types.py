@@ -40,7 +40,7 @@ class Base64Source(RequestStruct, frozen=True, kw_only=True, tag_field="type", t
 
 
 class UrlSource(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="url"):
-    """Where an image is."""
+    """The source of an image."""
 
     url: Annotated[str, Meta(min_length=1)]
 
@@ -65,7 +65,7 @@ class ToolUseBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", t
 
 
 class ToolResultBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="tool_result"):
-    """What a call gave: text, since other vendors take nothing else from a tool."""
+    """The result of a tool call: text, because other vendors take nothing else from a tool."""
 
     tool_use_id: Name
     content: str | list[TextBlock] | None = None
@@ -75,14 +75,14 @@ class ToolResultBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type"
 
 
 class ThinkingBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="thinking"):
-    """What the model thought, with the proof that it did."""
+    """The model's thinking, with its signature."""
 
     thinking: str
     signature: str | None = None
 
 
 class RedactedThinkingBlock(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="redacted_thinking"):
-    """What the model thought, for Anthropic to read."""
+    """The model's thinking, encrypted by Anthropic."""
 
     data: str
 
@@ -121,7 +121,7 @@ class CustomTool(RequestStruct, frozen=True, kw_only=True):
 
 
 class ToolType(msgspec.Struct, frozen=True):
-    """What tells a tool of the client's from one that Anthropic runs, before the rest of it is looked at."""
+    """The type of a tool: it tells a client's tool from one that Anthropic runs."""
 
     type: str | None = None
 
@@ -150,7 +150,7 @@ class ToolChoiceNone(RequestStruct, frozen=True, kw_only=True, tag_field="type",
 
 
 class ThinkingConfig(RequestStruct, frozen=True, kw_only=True):
-    """Whether and how much to think."""
+    """The thinking mode and its budget."""
 
     type: str
     display: str | None = None
@@ -158,7 +158,7 @@ class ThinkingConfig(RequestStruct, frozen=True, kw_only=True):
 
 
 class Metadata(RequestStruct, frozen=True, kw_only=True):
-    """Who is at the other end."""
+    """The end user of a request."""
 
     user_id: User | None = None
 
@@ -171,7 +171,7 @@ class JsonOutputFormat(RequestStruct, frozen=True, kw_only=True):
 
 
 class OutputConfig(RequestStruct, frozen=True, kw_only=True):
-    """How much effort to put into the answer, and its form."""
+    """The effort and the format of an answer."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: JsonOutputFormat | None = None
@@ -192,7 +192,7 @@ class MessagesBody(RequestStruct, frozen=True, kw_only=True):
     metadata: Metadata | None = None
     output_config: OutputConfig | None = None
     output_format: JsonOutputFormat | None = None
-    """Where `output_config.format` was in the beta."""
+    """The beta's place of `output_config.format`."""
     thinking: ThinkingConfig | None = None
     stream: bool | None = None
     cache_control: Any = None

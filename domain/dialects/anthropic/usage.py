@@ -11,14 +11,14 @@ MAX_ITERATIONS = 1_000
 
 
 class CacheCreation(Struct, frozen=True):
-    """What was written to the cache, by lifetime."""
+    """Tokens written to the cache, by lifetime."""
 
     ephemeral_5m_input_tokens: TokenCount = 0
     ephemeral_1h_input_tokens: TokenCount = 0
 
 
 class OutputTokensDetails(Struct, frozen=True):
-    """What the output was spent on."""
+    """The parts of the output tokens."""
 
     thinking_tokens: TokenCount | None = None
 
@@ -50,7 +50,7 @@ class MessageUsage(Struct, frozen=True, kw_only=True):
 
 
 class PartialUsage(Struct, frozen=True, gc=False):
-    """What `message_delta` counts: sums so far. What it leaves out is as `message_start` said."""
+    """The usage of `message_delta`: sums so far. A field that it leaves out has the value of `message_start`."""
 
     input_tokens: TokenCount | None = None
     output_tokens: TokenCount | None = None

@@ -1,6 +1,6 @@
 """OpenAI's streams of chat completion chunks: a provider's into canonical chunks, and canonical chunks into a client's.
 
-https://platform.openai.com/docs/api-reference/chat/streaming. Providers that speak alike differ in where usage comes:
+https://platform.openai.com/docs/api-reference/chat/streaming. Providers of this dialect send usage in different places:
 in a chunk of its own without choices (OpenAI), beside the finish reason, or in every chunk as the sum so far.
 """
 

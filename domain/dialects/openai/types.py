@@ -248,7 +248,7 @@ class ChoiceDeltaAudio(Struct, frozen=True, gc=False):
 
 
 class ChoiceDelta(Struct, frozen=True, gc=False):
-    """What a provider's chunk adds to a message."""
+    """The part of a message that a provider's chunk adds."""
 
     role: str | None = None
     content: Any = None
@@ -289,7 +289,7 @@ class WrittenToolCall(Struct, omit_defaults=True, gc=False):
 
 
 class WrittenDelta(Struct, omit_defaults=True, gc=False):
-    """What a chunk to a client adds to a message."""
+    """The part of a message that a chunk to a client adds."""
 
     role: str | None = None
     content: str | None = None
