@@ -18,7 +18,7 @@ from api.client_disconnect import watch_disconnect
 from api.dispatch import Dispatcher
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
-from api.refusals import Refusals
+from api.refusals import REFUSALS, Refusals
 from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, lower_cap
 from api.request_recorder import RequestRecorder
@@ -151,7 +151,8 @@ class InferenceService:
         asked_at_s = time.monotonic()
         decision = await self._admission.decide(ctx, served)
         ctx = replace(ctx, limit_status=decision.limit_status, is_counted=True)
-        await self._refusals.check(ctx, decision, asked_at_s)
+        if decision.outcome in REFUSALS:
+            raise await self._refusals.record(ctx, decision, asked_at_s)
         return ctx, decision
 
     async def _serve_cached(self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool) -> InferenceResponse:

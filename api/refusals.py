@@ -65,24 +65,20 @@ class RateRefusals:
 
 
 class Refusals:
-    """Raises and records refusals for one API process."""
+    """Records refusals for one API process."""
 
     def __init__(self, *, recorder: RequestRecorder, metrics: Metrics, rate_refusals: RateRefusals) -> None:
         self._recorder = recorder
         self._metrics = metrics
         self._rate_refusals = rate_refusals
 
-    async def check(self, ctx: RequestContext, decision: AdmissionDecision, asked_at_s: float) -> None:
-        """Return if the decision is no refusal. `asked_at_s`: time.monotonic() before the decision.
+    async def record(self, ctx: RequestContext, decision: AdmissionDecision, asked_at_s: float) -> GatewayError:
+        """Record a decision that is one of `REFUSALS`. `asked_at_s`: time.monotonic() before the decision.
 
-        Raises:
-            RateLimited, BudgetExceeded: a limit refuses the request.
-            Forbidden: its cost has no bound, and there is a budget.
-
+        Returns the error to raise: RateLimited or BudgetExceeded if a limit refuses the request, Forbidden if its cost
+        has no bound and there is a budget.
         """
-        if decision.outcome not in _ERRORS:
-            return
-        error = _ERRORS[decision.outcome](ctx, decision)
+        error = REFUSALS[decision.outcome](ctx, decision)
         error.limit_status = decision.limit_status
         self._metrics.refusals.labels(REFUSAL_REASONS[decision.outcome]).inc()
         if isinstance(error, BudgetExceeded):
@@ -90,7 +86,7 @@ class Refusals:
             await self._recorder.record_rejected(ctx, decision.window)
         if decision.outcome == "rate_limit" and isinstance(error, RateLimited):
             self._rate_refusals.note(ctx.caller, error, asked_at_s)
-        raise error
+        return error
 
 
 def _later(refusal: _Refusal, now_s: float) -> RateLimited:
@@ -149,7 +145,7 @@ def _over_budget(ctx: RequestContext, decision: AdmissionDecision) -> GatewayErr
     return BudgetExceeded.of(decision.window, ctx.cost.min_hold_nano_usd, only_held=only_held)
 
 
-_ERRORS: Mapping[Outcome, Callable[[RequestContext, AdmissionDecision], GatewayError]] = {
+REFUSALS: Mapping[Outcome, Callable[[RequestContext, AdmissionDecision], GatewayError]] = {
     "rate_limit": _rate_limited,
     "token_limit": _token_limited,
     "concurrency": _too_many,
@@ -157,4 +153,4 @@ _ERRORS: Mapping[Outcome, Callable[[RequestContext, AdmissionDecision], GatewayE
     "budget_held": _over_budget,
     "budget_spent": _over_budget,
 }
-"""By the outcomes that are refusals."""
+"""The error of each outcome that is a refusal."""

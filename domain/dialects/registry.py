@@ -8,7 +8,7 @@ from domain.dialects.anthropic.codec import AnthropicMessages, AnthropicTokenCou
 from domain.dialects.codec import Codec, Dialect
 from domain.dialects.native.codec import NativeChat, NativeEmbeddings
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses
-from domain.dialects.request_body import RequestBody
+from domain.dialects.request_body import CanonicalRequest, RequestBody
 from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
 from domain.events import Operation
@@ -63,7 +63,8 @@ class DialectRegistry:
                 f"{', '.join(able)}",
                 field="model",
             )
-        body.check(codec, route.upstream_model)
+        if isinstance(body, CanonicalRequest):  # what is passed through is between its client and its provider
+            codec.check_request(body.request, route.upstream_model)
 
     def choose(self, client: Codec, kind: Kind) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind."""

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from domain.cache_key import canonical_body
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.codec import Codec
 from domain.estimate import input_bound, output_bound
 from domain.routing import NO_TEMPERATURE
 
@@ -56,10 +55,6 @@ class RequestBody(Protocol):
         """The model as the caller named it."""
         ...
 
-    def check(self, codec: Codec, upstream_model: str) -> None:
-        """Refuse what a provider of the codec's dialect cannot be asked. Raises as `Codec.check_request`."""
-        ...
-
     def with_native_defaults(self, upstream_model: str) -> "RequestBody":
         """The body with the native API's defaults for fields that the caller left out."""
         ...
@@ -98,10 +93,6 @@ class CanonicalRequest(Struct, frozen=True):
     def model(self) -> str:
         """See `RequestBody`."""
         return self.request.model
-
-    def check(self, codec: Codec, upstream_model: str) -> None:
-        """See `RequestBody`."""
-        codec.check_request(self.request, upstream_model)
 
     def with_native_defaults(self, upstream_model: str) -> "CanonicalRequest":
         """See `RequestBody`: a temperature, if the model accepts one.

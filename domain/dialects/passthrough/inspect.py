@@ -72,9 +72,6 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         """The request as it came."""
         return self.editable.body
 
-    def check(self, codec: Codec, upstream_model: str) -> None:
-        """See `RequestBody`: what it asks is between its client and its provider."""
-
     def with_native_defaults(self, upstream_model: str) -> "PassthroughRequest":
         """See `RequestBody`: as it came."""
         return self
