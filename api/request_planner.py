@@ -99,18 +99,17 @@ class RequestPlanner:
             InvalidRequest: it may be counted, or charged, as more than is allowed.
 
         """
-        route, is_builtin = ctx.route, ctx.route.base_url is None
+        route = ctx.route
         price, window = self._prices.look_up(route, ctx.inference_request.received_at)
-        bounds = ctx.body.token_bound(route.upstream_model, window, is_builtin=is_builtin)
+        bounds = ctx.body.token_bound(route.upstream_model, window, is_builtin=route.base_url is None)
         if bounds.input_tokens > MAX_TOKENS:
             raise InvalidRequest(
                 f"this request may be counted as {bounds.input_tokens} tokens, of which {MAX_TOKENS} are allowed: "
                 "every image counts as its largest size"
             )
         output_tokens = min(bounds.output_tokens, MAX_TOKENS)  # no usage figure that is counted or charged is larger
-        unbounded_field = ctx.body.unbounded_field(is_builtin=is_builtin)
         hold, min_hold = None, ZERO
-        if price is not None and unbounded_field is None:
+        if price is not None and bounds.unbounded_field is None:
             hold = min_hold = bound(bounds.input_tokens, output_tokens, price)
             if hold > MAX_HOLD:
                 raise InvalidRequest(
@@ -121,7 +120,7 @@ class RequestPlanner:
                 min_hold = bound(bounds.input_tokens, min(output_tokens, CAP_FLOOR_TOKENS), price)
         cost = CostBound(
             price=price,
-            unbounded_field=unbounded_field,
+            unbounded_field=bounds.unbounded_field,
             input_tokens=bounds.input_tokens,
             output_tokens=output_tokens,
             hold_nano_usd=hold,

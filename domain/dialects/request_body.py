@@ -14,13 +14,15 @@ from domain.routing import NO_TEMPERATURE
 
 
 class TokenBound(Struct, frozen=True, kw_only=True):
-    """The most tokens that a request can be counted as."""
+    """The most tokens that a request can be counted as, and what may cost something beside them."""
 
     input_tokens: int
     output_tokens: int
     """Over all choices."""
     may_lower: bool
     """The caller set no output cap, so it may be lowered to what the budget has room for."""
+    unbounded_field: str | None
+    """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
 
 
 class LoweredRequest(Struct, frozen=True, kw_only=True):
@@ -67,10 +69,6 @@ class RequestBody(Protocol):
         """The most that it can be counted as. `is_builtin`: its provider is none by configuration."""
         ...
 
-    def unbounded_field(self, *, is_builtin: bool) -> str | None:
-        """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
-        ...
-
     def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
         """The request with no more output than `cap` tokens over all choices."""
         ...
@@ -114,16 +112,13 @@ class CanonicalRequest(Struct, frozen=True):
         return canonical_body(self.request)
 
     def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
-        """See `RequestBody`."""
+        """See `RequestBody`: every canonical field has a bound."""
         return TokenBound(
             input_tokens=input_bound(self.request),
             output_tokens=output_bound(self.request, upstream_model, context_window),
             may_lower=isinstance(self.request, ChatRequest) and self.request.max_tokens is None,
+            unbounded_field=None,
         )
-
-    def unbounded_field(self, *, is_builtin: bool) -> str | None:
-        """See `RequestBody`: every canonical field has a bound."""
-        return None
 
     def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
         """See `RequestBody`."""
