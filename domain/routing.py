@@ -71,8 +71,6 @@ NO_TEMPERATURE = re.compile(
 )
 """Models that refuse a temperature: OpenAI's reasoning and search models, Anthropic's from Opus 4.7 on."""
 
-_MAX_COMPLETION_TOKENS = re.compile(r"(o\d|gpt-5|codex-).*")
-
 
 def resolve_route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedProvider] = ()) -> Route:
     """Return the route of a request for `model`.
@@ -121,8 +119,3 @@ def _to(provider: NamedProvider, model: str, upstream_model: str) -> Route:
         upstream_model=upstream_model,
         base_url=provider.base_url,
     )
-
-
-def wants_max_completion_tokens(upstream_model: str) -> bool:
-    """Return True if the output cap must go into `max_completion_tokens` (reasoning models refuse `max_tokens`)."""
-    return _MAX_COMPLETION_TOKENS.fullmatch(upstream_model) is not None

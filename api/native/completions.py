@@ -27,11 +27,11 @@ from api.requests import (
 )
 from domain.canonical.chat import ChatRequest, Choice
 from domain.canonical.embeddings import Embedding, EmbeddingsRequest
-from domain.canonical.usage import AnswerUsage
 from domain.decoding import decoded
 from domain.dialects.request_body import CanonicalRequest
 from domain.events import Operation
 from domain.money import to_usd
+from domain.tokens import AnswerUsage
 from infra.jobs import StreamFormat
 
 

@@ -78,10 +78,6 @@ class DialectRegistry:
         provider = self._provider_codecs[kind, operation]
         return Passthrough(provider) if is_passthrough else Translated(self._codecs[dialect, operation], provider)
 
-    def provider_path(self, kind: Kind, operation: Operation) -> str:
-        """The path of an operation at a provider of this kind, behind its base address."""
-        return self._codecs[self._kinds[kind].dialect, operation].path
-
 
 CODECS = (
     OpenAiChat(),

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FinishReason, UserMessage
 from domain.canonical.embeddings import Embedding, EmbeddingsRequest, EmbeddingsResponse
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
-from domain.canonical.usage import answer_usage
 from domain.dialects.codec import StreamSummary
 from domain.dialects.openai.embeddings import parse_embeddings_request, render_embeddings_response
 from domain.dialects.openai.request import parse_chat_request
@@ -24,7 +23,7 @@ from domain.dialects.openai.stream import OpenAiChatWriter
 from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import ProviderRejected
 from domain.models import model_limits
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from workers.providers.provider import ProviderCall
 
 DEFAULT_DIMENSIONS = 8
