@@ -70,7 +70,7 @@ class _Sending(ASGIStreamingResponse):
 
 
 def answer_headers(response: InferenceResponse) -> dict[str, str]:
-    """The headers of a response in one piece."""
+    """Return the headers of a response that is not streamed."""
     headers = stream_headers(response)
     cost_nano_usd = response.cost_nano_usd
     if cost_nano_usd is not None:
@@ -82,7 +82,7 @@ def answer_headers(response: InferenceResponse) -> dict[str, str]:
 
 
 def stream_headers(response: InferenceResponse | StreamedResponse) -> dict[str, str]:
-    """The headers of a stream, whose cost is not known yet."""
+    """Return the headers of a stream, which begin before its cost is known."""
     origin = response.receipt if isinstance(response, InferenceResponse) else response.route
     headers = {
         "x-gateway-cache": response.cache,
@@ -95,7 +95,7 @@ def stream_headers(response: InferenceResponse | StreamedResponse) -> dict[str, 
 
 
 def limit_headers(limit_status: LimitStatus) -> dict[str, str]:
-    """The headers of what is limited; nothing of what is not."""
+    """Return the headers of the limits that the key has, with the names that OpenAI's clients read."""
     headers: dict[str, str] = {}
     for name, meter in (("requests", limit_status.requests), ("tokens", limit_status.tokens)):
         if meter is not None:
@@ -110,7 +110,7 @@ def limit_headers(limit_status: LimitStatus) -> dict[str, str]:
 
 
 def anthropic_limit_headers(limit_status: LimitStatus, now: datetime) -> dict[str, str]:
-    """The headers of what is limited, for Anthropic's clients; what a budget leaves has no words of theirs."""
+    """Return the headers of the limits that the key has, with Anthropic's names. Anthropic has none for a budget."""
     headers: dict[str, str] = {}
     for name, meter in (("requests", limit_status.requests), ("tokens", limit_status.tokens)):
         if meter is not None:
@@ -126,7 +126,7 @@ def anthropic_limit_headers(limit_status: LimitStatus, now: datetime) -> dict[st
 
 
 def duration(nanoseconds: int) -> str:
-    """A time as Go writes it, in whole milliseconds rounded up: `0s`, `12ms`, `1.5s`, `6m0s`."""
+    """Write a duration as Go does, in whole milliseconds rounded up: `0s`, `12ms`, `1.5s`, `6m0s`."""
     milliseconds = -(-nanoseconds // _NANO_PER_MS)
     if milliseconds == 0:
         return "0s"

@@ -1,4 +1,4 @@
-"""What every route does with a request: who is calling; what its headers, body and query say, typed or clearly refused.
+"""Reads requests for every route: the caller, the headers, the body and the query, as typed values or a clear refusal.
 
 Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no number.
 """
@@ -33,7 +33,7 @@ MAX_METADATA_MEMBERS = 32
 MAX_METADATA_NAME_CHARS = 64
 MAX_METADATA_BYTES = 8_192
 MAX_METADATA_DEPTH = 16
-"""It is read again in many places: none of them may have less room for it than this one."""
+"""Metadata is decoded again in many places; each must accept at least this depth."""
 
 CacheTtl = Annotated[int, Meta(ge=MIN_CACHE_TTL_S, le=MAX_CACHE_TTL_S)]
 CacheMode = Literal["on", "off", "refresh"]
@@ -41,14 +41,14 @@ MetadataName = Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_NAME_CH
 Metadata = Annotated[dict[MetadataName, Any], Meta(max_length=MAX_METADATA_MEMBERS)]
 
 _NUL = "\x00"
-"""No text of PostgreSQL's has it."""
+"""PostgreSQL's text cannot hold it."""
 _metadata_decoder = msgspec.json.Decoder(Metadata)
 _encode = msgspec.json.Encoder().encode
 _ENCODED_NUL = re.compile(rb"\\u0000")
 
 
 class _CacheHeaders(Struct, frozen=True, rename={"mode": "x-gateway-cache", "ttl_s": "x-gateway-cache-ttl"}):
-    """The headers by which a request on any surface says what it wants of the cache."""
+    """The headers that set how a request uses the cache, on every surface."""
 
     mode: CacheMode | UnsetType = UNSET
     ttl_s: CacheTtl | UnsetType = UNSET
@@ -184,10 +184,10 @@ def convert(values: Mapping[str, Any], shape: type[Shape]) -> Shape:
 
 
 def cache_policy(request: HttpRequest, *, mode: CacheMode, ttl_s: int | None = None) -> CachePolicy:
-    """How a request uses the cache: its headers go before `mode` and `ttl_s`.
+    """Return how a request uses the cache. Its headers override `mode` and `ttl_s`.
 
     Raises:
-        InvalidRequest: a header says what is not allowed.
+        InvalidRequest: a header has a value that is not allowed.
 
     """
     headers = request.headers
@@ -204,7 +204,7 @@ def cache_policy(request: HttpRequest, *, mode: CacheMode, ttl_s: int | None = N
 
 
 def metadata_of(request: HttpRequest, metadata: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """The body's metadata and the header's, checked: it stays in the log for ever.
+    """Return the metadata of the body and the header, checked, because the log keeps it for ever.
 
     Raises:
         InvalidRequest: it is too large, or no JSON object.

@@ -19,13 +19,13 @@ from infra.event_log import EventLog
 from infra.replies import ReplyInbox
 
 OVERHEAD_BYTES = 1_024
-"""What an entry takes beside its body."""
+"""The memory of an entry besides its body."""
 FOLLOW_LOOK_S = 1.0
 """How often a follower reads the log itself, in case the message that its leader has ended is lost."""
 
 
 class CachedResponse(Struct, frozen=True, kw_only=True):
-    """An answer that may be given again: whose it is, what it says, until when."""
+    """A cached response: the request that it answered, its body, its receipt and its expiry."""
 
     request_id: str
     body: bytes
@@ -35,13 +35,13 @@ class CachedResponse(Struct, frozen=True, kw_only=True):
 
 
 class MemoryCache:
-    """Cached answers by key; the least recently used go first."""
+    """Cached responses by key, in this process's memory. Evicts the least recently used."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._entries: LRUCache[bytes, CachedResponse] = LRUCache(limit_bytes, getsizeof=_size_bytes)
 
     def get(self, key: bytes, *, min_created_at: datetime, now: datetime) -> CachedResponse | None:
-        """The answer under a key, if it is as new as `min_created_at` and has not expired."""
+        """Return the response under a key if it was created at or after `min_created_at` and has not expired."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -51,9 +51,9 @@ class MemoryCache:
         return entry if entry.created_at >= min_created_at else None
 
     def put(self, key: bytes, entry: CachedResponse) -> None:
-        """Store an answer, unless the stored one is newer, and make room for it."""
-        known = self._entries.get(key)
-        if known is not None and known.created_at > entry.created_at:
+        """Store a response unless the stored one is newer. Evicts others to make room."""
+        stored = self._entries.get(key)
+        if stored is not None and stored.created_at > entry.created_at:
             return
         if _size_bytes(entry) > self._entries.maxsize:
             self._entries.pop(key, None)
