@@ -1,7 +1,7 @@
 """Sends a response: its headers, and a stream with the errors in it, in the events of the surface.
 
-The headers of a key's limits are in the words that OpenAI's clients know (a duration is `12ms` or `6m0s`), or in
-Anthropic's (the time at which all is there again, RFC 3339).
+The headers of a key's limits have the names and values of OpenAI (a duration is `12ms` or `6m0s`) or of
+Anthropic (the time at which the limit is fully available again, RFC 3339).
 """
 
 from collections.abc import AsyncIterator, Iterable
