@@ -133,7 +133,13 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
 
     """
     fields = _object(body)
-    _check_refused(fields, codec)
+    for name, standard in ALLOWED_VALUES.items():
+        if fields.get(name) not in standard:
+            allowed = ", ".join(repr(value) for value in standard if value is not None)
+            raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
+    for name, advice in codec.refused_fields.items():
+        if fields.get(name) is not None:
+            raise InvalidRequest(f"`{name}` is not served here: {advice}", field=name)
     model, options = fields.get("model"), fields.get("stream_options")
     if not isinstance(model, str) or not _is_name(model):
         raise InvalidRequest("`model` must be the name of a model", field="model")
@@ -143,6 +149,11 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
     spans = member_spans(body, decode_members(body))
     check_names(body, fields, has_duplicates=spans is None)
     visitor = _visited(fields)
+    extra_cost_field = next(
+        (name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None
+    )  # an empty object turns the feature on as well
+    if extra_cost_field is None and not _only_clears(fields.get("context_management")):
+        extra_cost_field = "context_management"
     named = next((name for name in EXTERNAL_CONTEXT_FIELDS[1:] if fields.get(name)), None)
     caps = _caps(fields, codec.output_caps)
     is_stream = codec.has_streams and fields.get("stream") is True
@@ -161,30 +172,11 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         choices=_integer(fields, "n", MAX_CHOICES) or 1,
         input_tokens=visitor.tokens,
         has_external_content=visitor.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
-        unbounded=_extra_cost_field(fields) or visitor.extra_cost_field,
+        unbounded=extra_cost_field or visitor.extra_cost_field,
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
         provider_object_ref=named or visitor.provider_object_ref,
     )
-
-
-def _check_refused(fields: dict[str, Any], codec: Codec) -> None:
-    """Refuse values that have no known price, and fields that are not served."""
-    for name, standard in ALLOWED_VALUES.items():
-        if fields.get(name) not in standard:
-            allowed = ", ".join(repr(value) for value in standard if value is not None)
-            raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
-    for name, advice in codec.refused_fields.items():
-        if fields.get(name) is not None:
-            raise InvalidRequest(f"`{name}` is not served here: {advice}", field=name)
-
-
-def _extra_cost_field(fields: dict[str, Any]) -> str | None:
-    """Return the first field that turns on a feature whose cost has no bound; None if there is none."""
-    for name in EXTRA_COST_FIELDS:
-        if fields.get(name) not in (None, [], False):  # an empty object turns the feature on as well
-            return name
-    return None if _only_clears(fields.get("context_management")) else "context_management"
 
 
 def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | None) -> bytes:
