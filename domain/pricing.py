@@ -96,18 +96,12 @@ def class_price(prices: ClassPrices, token_class: str) -> int:
     return price if price is not None else class_price(prices, FALLBACKS[token_class])
 
 
-def prices_for(price: Price, prompt_tokens: int) -> ClassPrices:
-    """The prices that hold for a prompt of this length."""
-    prices = price.prices
+def cost(usage: TokenUsage, price: Price) -> CostBreakdown:
+    """Return the cost of `usage` at `price`, item by item."""
+    prices, prompt_tokens = price.prices, usage.prompt_tokens
     for tier in price.tiers:
         if prompt_tokens > tier.above_tokens:
             prices = tier.prices
-    return prices
-
-
-def cost(usage: TokenUsage, price: Price) -> CostBreakdown:
-    """Return the cost of `usage` at `price`, item by item."""
-    prices = prices_for(price, usage.prompt_tokens)
     items = tuple(
         CostItem(token_class=name, tokens=tokens, nano_usd_per_million=class_price(prices, name))
         for name in (*INPUT_CLASSES, *OUTPUT_CLASSES)

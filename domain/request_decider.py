@@ -34,33 +34,14 @@ def is_resolved(history: History, attempt: int) -> bool:
     )
 
 
-def assumed_of(history: History, attempt: int) -> NanoUsd:
-    """Return the assumed cost of an attempt; 0 if none is assumed, or if its cost is known."""
-    assumed = 0
-    for event in history:
-        match event:
-            case AttemptLost() if event.attempt == attempt:
-                assumed += event.assumed_nano_usd
-            case CostIncurred() | CostReconciled() if event.attempt == attempt:
-                assumed -= event.replaces_assumed_nano_usd
-            case _:
-                continue
-    return NanoUsd(assumed)
-
-
 def cost_of(history: History, attempt: int) -> CostIncurred | None:
     """Return the attempt's cost; None if it is unknown."""
     return next((e for e in history if isinstance(e, CostIncurred) and e.attempt == attempt), None)
 
 
-def is_reconciled(history: History, attempt: int) -> bool:
-    """Return True if the lost attempt is reconciled."""
-    return any(isinstance(event, CostReconciled) and event.attempt == attempt for event in history)
-
-
 def lost_attempts(history: History) -> list[AttemptLost]:
     """Return the attempts whose cost is still assumed."""
-    return [e for e in history if isinstance(e, AttemptLost) and not _is_settled(history, e.attempt)]
+    return [e for e in history if isinstance(e, AttemptLost) and _unsettled_nano_usd(history, e.attempt) is not None]
 
 
 def last_attempt(history: History) -> int:
@@ -71,19 +52,17 @@ def last_attempt(history: History) -> int:
 
 def decide_completed(history: History, completed: RequestCompleted, cost: CostIncurred) -> tuple[Event, ...]:
     """Return the events of a response: one cost an attempt, one end a request; a true cost replaces an assumed one."""
-    if _is_settled(history, cost.attempt):
+    true_cost = _true_cost(history, cost)
+    if true_cost is None:
         return ()
-    assumed = assumed_of(history, cost.attempt)
-    true_cost = replace(cost, replaces_assumed_nano_usd=assumed) if assumed else cost
     return (true_cost,) if ending(history) is not None else (completed, true_cost)
 
 
 def decide_partial(history: History, cost: CostIncurred, failed: RequestFailed) -> tuple[Event, ...]:
     """Return the events of a response that was cut: its cost so far, and the failure."""
-    if _is_settled(history, cost.attempt):
+    true_cost = _true_cost(history, cost)
+    if true_cost is None:
         return ()
-    assumed = assumed_of(history, cost.attempt)
-    true_cost = replace(cost, replaces_assumed_nano_usd=assumed) if assumed else cost
     return (true_cost,) if ending(history) is not None else (true_cost, failed)
 
 
@@ -101,7 +80,8 @@ def decide_failed(
 
 def decide_reconciled(history: History, attempt: AttemptLost, cost_nano_usd: NanoUsd) -> tuple[Event, ...]:
     """Return the events that settle a lost attempt at its true cost; empty if it is settled already."""
-    if _is_settled(history, attempt.attempt):
+    assumed = _unsettled_nano_usd(history, attempt.attempt)
+    if assumed is None:
         return ()
     return (
         CostReconciled(
@@ -114,11 +94,26 @@ def decide_reconciled(history: History, attempt: AttemptLost, cost_nano_usd: Nan
             attempt=attempt.attempt,
             upstream_model=attempt.upstream_model,
             cost_nano_usd=cost_nano_usd,
-            replaces_assumed_nano_usd=assumed_of(history, attempt.attempt),
+            replaces_assumed_nano_usd=assumed,
             budget_day=attempt.budget_day,
         ),
     )
 
 
-def _is_settled(history: History, attempt: int) -> bool:
-    return cost_of(history, attempt) is not None or is_reconciled(history, attempt)
+def _true_cost(history: History, cost: CostIncurred) -> CostIncurred | None:
+    """The cost, in place of what was assumed; None if the attempt's cost is in the log already."""
+    assumed = _unsettled_nano_usd(history, cost.attempt)
+    if assumed is None:
+        return None
+    return replace(cost, replaces_assumed_nano_usd=assumed) if assumed else cost
+
+
+def _unsettled_nano_usd(history: History, attempt: int) -> NanoUsd | None:
+    """The assumed cost of an attempt, 0 if none is assumed; None if its true cost is in the log."""
+    assumed = 0
+    for event in history:
+        if isinstance(event, AttemptLost) and event.attempt == attempt:
+            assumed += event.assumed_nano_usd
+        elif isinstance(event, CostIncurred | CostReconciled) and event.attempt == attempt:
+            return None
+    return NanoUsd(assumed)

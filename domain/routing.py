@@ -73,8 +73,6 @@ _NO_TEMPERATURE = re.compile(
 )
 """Models that refuse a temperature: OpenAI's reasoning and search models, Anthropic's from Opus 4.7 on."""
 
-_MAX_COMPLETION_TOKENS = re.compile(r"(o\d|gpt-5|codex-).*")
-
 
 def resolve_route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedProvider] = ()) -> Route:
     """Return the route of a request for `model`.
@@ -139,8 +137,3 @@ def settled_temperature(request: ChatRequest, upstream_model: str) -> ChatReques
     if request.temperature is not None or request.top_p is not None or not takes_temperature(upstream_model):
         return request
     return replace(request, temperature=DEFAULT_TEMPERATURE)
-
-
-def wants_max_completion_tokens(upstream_model: str) -> bool:
-    """Return True if the output cap must go into `max_completion_tokens` (reasoning models refuse `max_tokens`)."""
-    return _MAX_COMPLETION_TOKENS.fullmatch(upstream_model) is not None

@@ -10,13 +10,9 @@ MAX_MESSAGE_CHARS = 2_000
 
 def sanitize_identifier(text: str) -> str:
     """Bound an id, a model's name or an error type."""
-    return _fit(text, MAX_NAME_CHARS)
+    return text[:MAX_NAME_CHARS].replace("\x00", "")
 
 
 def sanitize_message(text: str) -> str:
     """Bound a message for people."""
-    return _fit(text, MAX_MESSAGE_CHARS)
-
-
-def _fit(text: str, most_chars: int) -> str:
-    return text[:most_chars].replace("\x00", "")
+    return text[:MAX_MESSAGE_CHARS].replace("\x00", "")

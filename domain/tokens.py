@@ -1,4 +1,4 @@
-"""Token usage as a provider counts it: one number for each class with a price of its own."""
+"""Token usage: as a provider counts it, one number for each class with a price of its own, and as callers see it."""
 
 from typing import Annotated
 
@@ -58,3 +58,23 @@ class TokenUsage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def total_tokens(self) -> int:
         """In and out together."""
         return self.prompt_tokens + self.completion_tokens
+
+
+class AnswerUsage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Tokens as the caller sees them; `prompt_tokens` includes the cached ones."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_prompt_tokens: int = 0
+
+
+def answer_usage(usage: TokenUsage) -> AnswerUsage:
+    """The sums over the classes that have a price each."""
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    return AnswerUsage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        cached_prompt_tokens=usage.cached_prompt_tokens,
+    )

@@ -121,8 +121,8 @@ class HeldConnection:
         self._name = name
         self._connection: Connection | None = None
 
-    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
-        """Run a statement and return its first row.
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Run a statement and return its rows.
 
         Raises:
             Unavailable: no connection could be made; the statement did not run.
@@ -130,11 +130,6 @@ class HeldConnection:
             asyncpg.PostgresError: the statement failed; nothing was committed.
 
         """
-        rows = await self.fetch(query, *arguments)
-        return rows[0] if rows else None
-
-    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        """Run a statement and return its rows. Raises as `fetchrow`."""
         connection = self._connection
         if connection is None or connection.is_closed():
             connection = self._connection = await self._connect()

@@ -86,6 +86,6 @@ class DirectJobs:
         await message.respond(YES if self._take_job(decode_job(message.data)) else NO)
 
     async def _reply(self, message: Msg) -> None:
-        """Reply for jobs that wait or run here. If a delivery is named, `workers/attempts.py` replies."""
+        """Reply for jobs that wait or run here. If a delivery is named, `AttemptsInHand` replies."""
         if not message.data and self._is_in_hand(message.subject.rpartition(".")[2]):
             await message.respond(YES)

@@ -151,7 +151,8 @@ class EventLog:
             if is_committing:
                 raise OutcomeUnknown(error.message, retry_after_s=error.retry_after_s) from error
             raise
-        await self._announce(positions[-1])
+        if self._on_append is not None:
+            await self._on_append(positions[-1])
         return int(positions[-1])
 
     async def head(self) -> int:
@@ -254,22 +255,17 @@ class EventLog:
         return [stored_event(row) for row in rows]
 
     async def _append_batch(self, commits: Sequence[Commit]) -> Sequence[int | None]:
+        positions: list[int | None]
         try:
-            row = await self._appender.fetchrow(_APPEND, *_arguments(commits))
+            ((positions,),) = await self._appender.fetch(_APPEND, *_arguments(commits))
         except OutcomeUnknown:
             self.unknown_outcomes += 1
             log.warning("append_outcome_unknown", commits=len(commits))
             raise
-        assert row is not None, "append_events returns a row"
-        positions: list[int | None] = row[0]
         appended = [position for position in positions if position is not None]
-        if appended:
-            await self._announce(appended[-1])
+        if appended and self._on_append is not None:
+            await self._on_append(appended[-1])
         return positions
-
-    async def _announce(self, position: int) -> None:
-        if self._on_append is not None:
-            await self._on_append(position)
 
 
 def event_digest(stream: str, version: int, kind: str, project_id: str, at: datetime, data: str) -> bytes:

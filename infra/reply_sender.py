@@ -3,9 +3,13 @@
 The API answers its caller only once it has the commit frame, which is sent after the append. If the log does not keep
 the body, the body goes out before the append, so that a worker's death in between loses nothing. A body that is kept
 for the cache goes out after the append, in one flush with its commit. Core NATS keeps no frame, so a worker keeps what
-it has sent for a while (`infra/sent_frames.py`) and sends it again to an API process that lacks some of it.
+it has sent for a while and sends it again to an API process that lacks some of it. There is no confirmation: a frame is
+kept until it is old, or until newer ones need its room.
 """
 
+import asyncio
+import time
+from collections import deque
 from contextlib import suppress
 
 import msgspec
@@ -16,7 +20,6 @@ from infra.broker import Broker, BrokerErrors
 from infra.jobs import Job
 from infra.reply_frames import FRAME_BYTES, Frame, decode_frame, decode_resend, encode_frame
 from infra.reply_subjects import NO, done_subject, resend_subject
-from infra.sent_frames import SentFrames
 
 FRAMES_IN_WINDOW = 4
 """Of a body, before the API has to confirm that they have arrived. The server closes the connection of a client for
@@ -24,8 +27,71 @@ which 64 MiB wait (`max_pending`), and with it loses what other callers wait for
 """
 WINDOW_TIMEOUT_S = 5.0
 BEGUN_TIMEOUT_S = 0.5
+KEPT_FOR_S = 30.0
+"""Several times as long as an API process takes to notice that it lacks a frame."""
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""In one process; the oldest frames go first."""
+EXPIRY_TICK_S = 1.0
+FRAME_OVERHEAD_BYTES = 256
+"""What a frame takes in memory beside its bytes, about."""
 
 _encode_json = msgspec.json.Encoder().encode
+
+
+class SentFrames:
+    """The frames that one process has sent, oldest first, in case one does not arrive."""
+
+    def __init__(self, *, max_bytes: int = MAX_KEPT_BYTES, kept_for_s: float = KEPT_FOR_S) -> None:
+        self._max_bytes = max_bytes
+        self._kept_for_s = kept_for_s
+        self._order: deque[tuple[float, str, int]] = deque()
+        """When each was sent, of which request, and what it takes."""
+        self._frames: dict[str, deque[bytes]] = {}
+        self._bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def keep(self, request_id: str, frame: bytes) -> None:
+        """Keep a frame."""
+        size_bytes = len(frame) + FRAME_OVERHEAD_BYTES
+        self._order.append((time.monotonic(), request_id, size_bytes))
+        frames = self._frames.get(request_id)
+        if frames is None:
+            frames = self._frames[request_id] = deque()
+        frames.append(frame)
+        self._bytes += size_bytes
+        while self._bytes > self._max_bytes:
+            self._drop_oldest()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._kept_for_s, self._expire)
+
+    def of(self, request_id: str) -> list[bytes]:
+        """Return the frames of a request that are still kept, in the order of sending."""
+        return list(self._frames.get(request_id, ()))
+
+    def clear(self) -> None:
+        """Drop all frames."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._order.clear()
+        self._frames.clear()
+        self._bytes = 0
+
+    def _expire(self) -> None:
+        expired_at = time.monotonic() - self._kept_for_s
+        while self._order and self._order[0][0] <= expired_at:
+            self._drop_oldest()
+        self._timer = None
+        if self._order:
+            due_s = max(0.0, self._order[0][0] - expired_at)
+            self._timer = asyncio.get_running_loop().call_later(due_s + EXPIRY_TICK_S, self._expire)
+
+    def _drop_oldest(self) -> None:
+        _, request_id, size_bytes = self._order.popleft()
+        frames = self._frames[request_id]
+        frames.popleft()
+        if not frames:
+            del self._frames[request_id]
+        self._bytes -= size_bytes
 
 
 class ReplySender:

@@ -1,4 +1,4 @@
-"""The servers and the gateway of the run, and what a test gets of them."""
+"""The servers and the gateway of the test run, and the fixtures that give tests access to them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -33,7 +33,7 @@ def database_url(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def nats_url(nats_server_url: str) -> str:
-    """The run's server, without the jobs of the test before."""
+    """Return the URL of the run's server, after the jobs of earlier tests were removed."""
     asyncio.run(services.remove_jobs(nats_server_url))
     return nats_server_url
 
@@ -47,7 +47,7 @@ def provider() -> Iterator[RunningProvider]:
 
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[RunningProvider]:
-    """The test provider that the run's gateway asks."""
+    """Run the test provider that the run's gateway calls."""
     running = RunningProvider.start()
     yield running
     running.stop()
@@ -55,7 +55,7 @@ def upstream() -> Iterator[RunningProvider]:
 
 @pytest.fixture(scope="session")
 def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """One gateway with two API processes and two workers, for the tests that only ask it."""
+    """Run a gateway with two API processes and two workers. Tests that share it do not change it."""
     directory: Path = tmp_path_factory.mktemp("gateway") / "data"
     running = Gateway.start(directory, "--api-processes", "2", "--workers", "2", env=environment_for(upstream))
     yield running
@@ -72,5 +72,5 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def client(gateway: Gateway, session: aiohttp.ClientSession) -> Client:
-    """A caller with the admin key of a project of its own."""
+    """Return a caller with the admin key of a new project."""
     return await new_project(gateway, session)

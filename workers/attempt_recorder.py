@@ -66,7 +66,12 @@ class AttemptRecorder:
     async def record_response(self, ctx: JobContext, result: AttemptResult, body: RecordedBody) -> Receipt | None:
         """Write an answer and its cost in one append. None: the request had ended before; that end is sent again."""
         job, now = ctx.job, self._now()
-        cached_copy, blobs = await self._cached_copy(job, body.kept, now)
+        cached_copy: CachedCopy | None = None
+        blobs: tuple[Blob, ...] = ()
+        if job.cache_key is not None and body.kept is not None:
+            blob_id, expires_at = new_id("blob"), now + timedelta(seconds=job.cache_ttl_s)
+            blobs = (await self._blobs.seal(job.identity.project_id, blob_id, body.kept, expires_at),)
+            cached_copy = CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id)
         completed = outcome.completed(
             job.identity,
             ctx.claim,
@@ -192,15 +197,6 @@ class AttemptRecorder:
             decide=decide,
             blobs=blobs,
         )
-
-    async def _cached_copy(
-        self, job: Job, body: bytes | None, now: datetime
-    ) -> tuple[CachedCopy | None, tuple[Blob, ...]]:
-        if job.cache_key is None or body is None:
-            return None, ()
-        blob_id = new_id("blob")
-        blob = await self._blobs.seal(job.identity.project_id, blob_id, body, now + timedelta(seconds=job.cache_ttl_s))
-        return CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id), (blob,)
 
 
 def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFailed:

@@ -66,7 +66,10 @@ class ProviderCalls:
             body = await self._blobs.read(identity.project_id, job.body_blob_id)
         if body is None:
             raise Unavailable("the request's body is no longer kept")
-        translation, is_stream = translation_of(job, self._dialects), job.stream is not None
+        is_stream = job.stream is not None
+        client = job.stream.surface if job.stream is not None else NATIVE
+        translation = self._dialects.chosen(client, identity.operation, job.kind, is_passthrough=job.is_passthrough)
+        assert translation.provider is not None, "the request was checked"
         render = translation.render_request
         return PreparedCall(
             kind=job.kind,
@@ -75,7 +78,7 @@ class ProviderCalls:
             request_bytes=len(body),
             call=ProviderCall(
                 identity=identity,
-                path=self._dialects.provider_path(job.kind, identity.operation),
+                path=translation.provider.path,
                 credential=await self._credential(job),
                 timeout_s=0,
                 headers=job.headers or {},
@@ -131,9 +134,3 @@ async def read_response(translation: Translation, body: bytes, identity: Request
     except UnreadableResponse as error:
         message = f"{identity.provider} sent an answer that cannot be read: {error}"
         raise ProviderLost(message, provider=identity.provider) from error
-
-
-def translation_of(job: Job, dialects: DialectRegistry) -> Translation:
-    """Return the translation that was chosen when the job's request was admitted."""
-    client = job.stream.surface if job.stream is not None else NATIVE
-    return dialects.chosen(client, job.identity.operation, job.kind, is_passthrough=job.is_passthrough)

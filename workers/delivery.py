@@ -1,11 +1,24 @@
-"""One delivery of a job by JetStream, and its acknowledgement. Does not read the job."""
+"""Deliveries of jobs by JetStream: one and its acknowledgement, and the two sets that a worker has of them.
+
+A worker keeps the unacknowledged ones alive, and tells other workers which ones it makes attempts for. Does not read
+the jobs.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from nats.aio.msg import Msg
 
-from infra.broker import Broker
+from infra.broker import Broker, BrokerErrors
 from infra.jobs import MAX_DELIVERIES, Job, encode_job, message_id_of
+from infra.reply_subjects import YES, holding_subject
 
 IN_PROGRESS = b"+WPI"
+MAX_BLOCKED_S = 120.0
+"""An event loop that was blocked for so long may never go on: its jobs are left to other workers."""
+ASK_TIMEOUT_S = 0.5
 _NANO = 1_000_000_000
 
 
@@ -17,11 +30,17 @@ class Delivery:
         self.ack_subject: str | None = message.reply
         """None: the job did not come from the queue, so there is nothing to acknowledge."""
         self.data = message.data
-        self.number = delivery_number(message.reply)
+        tokens = message.reply.split(".")
+        self.number = int(tokens[4] if len(tokens) < 11 else tokens[6])
+        """`$JS.ACK.…` has two more tokens in front of it if the server names domain and account.
+
+        https://docs.nats.io/reference/reference-protocols/nats_api_reference, "$JS.ACK".
+        """
         self.message_id = (message.headers or {}).get("Nats-Msg-Id") or message.reply
         """The id of the request, without decoding the job."""
-        self.project_id, self.key_id = tenant_of(message.subject)
-        """The tenant of the job, without decoding it; empty for an alert."""
+        tokens = message.subject.split(".")
+        self.project_id, self.key_id = (tokens[3], tokens[4]) if len(tokens) == 5 else ("", "")
+        """The tenant of the job, without decoding it (see `infra.jobs.job_subject`); empty for an alert."""
 
     @property
     def is_last(self) -> bool:
@@ -66,16 +85,76 @@ class DirectDelivery(Delivery):
         self.project_id, self.key_id = job.identity.project_id, job.identity.key_id
 
 
-def delivery_number(ack_subject: str) -> int:
-    """Read the delivery's number from `$JS.ACK.…`, which has two more tokens if the server names domain and account.
+class UnackedDeliveries:
+    """The unacknowledged deliveries of a worker, by their acknowledgement subjects. Shared by threads."""
 
-    https://docs.nats.io/reference/reference-protocols/nats_api_reference, "$JS.ACK".
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ack_subjects: set[str] = set()
+        self._turned_at = time.monotonic()
+
+    def add(self, ack_subject: str | None) -> None:
+        """Send heartbeats for a delivery from now on, if it wants an acknowledgement."""
+        if ack_subject is not None:
+            with self._lock:
+                self._ack_subjects.add(ack_subject)
+
+    def discard(self, ack_subject: str | None) -> None:
+        """Send no more heartbeats for a delivery."""
+        if ack_subject is not None:
+            with self._lock:
+                self._ack_subjects.discard(ack_subject)
+
+    def loop_turned(self) -> None:
+        """Note that the worker's event loop is alive."""
+        self._turned_at = time.monotonic()
+
+    def in_progress(self) -> list[str]:
+        """Return the deliveries that want a heartbeat; none if the event loop is blocked for `MAX_BLOCKED_S`."""
+        if time.monotonic() - self._turned_at > MAX_BLOCKED_S:
+            return []
+        with self._lock:
+            return list(self._ack_subjects)
+
+
+class AttemptsInHand:
+    """The deliveries for which one worker is making attempts. It asks the other workers about theirs.
+
+    A delivery's heartbeats may have been lost with a connection although its attempt is being made.
     """
-    tokens = ack_subject.split(".")
-    return int(tokens[4] if len(tokens) < 11 else tokens[6])
 
+    def __init__(self, broker: Broker) -> None:
+        self._client = broker.client
+        self._deliveries: dict[str, list[int]] = {}
+        """The numbers of the deliveries whose attempts are being made, by request."""
 
-def tenant_of(subject: str) -> tuple[str, str]:
-    """Read the project and the API key from a job's subject, see `infra.jobs.job_subject`."""
-    tokens = subject.split(".")
-    return (tokens[3], tokens[4]) if len(tokens) == 5 else ("", "")
+    async def listen(self) -> None:
+        """Reply to other processes from now on."""
+        await self._client.subscribe(holding_subject("*"), cb=self._reply)
+
+    @contextmanager
+    def making(self, request_id: str, delivery: int) -> Iterator[None]:
+        """Report this delivery's attempts as being made until the block ends."""
+        deliveries = self._deliveries.setdefault(request_id, [])
+        deliveries.append(delivery)
+        try:
+            yield
+        finally:
+            deliveries.remove(delivery)
+            if not deliveries:
+                del self._deliveries[request_id]
+
+    async def are_made(self, request_id: str, delivery: int) -> bool:
+        """Return True if a worker, this one or another, makes the attempts of this delivery."""
+        if delivery in self._deliveries.get(request_id, ()):
+            return True
+        try:
+            await self._client.request(holding_subject(request_id), b"%d" % delivery, timeout=ASK_TIMEOUT_S)
+        except BrokerErrors:
+            return False
+        return True
+
+    async def _reply(self, message: Msg) -> None:
+        deliveries = self._deliveries.get(message.subject.rpartition(".")[2], ())
+        if deliveries and (not message.data or int(message.data) in deliveries):
+            await message.respond(YES)

@@ -11,7 +11,7 @@ Two rules, for each project and, inside it, for each API key:
 """
 
 from collections import OrderedDict, deque
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from msgspec import Struct, field
 
@@ -108,8 +108,14 @@ class FairQueue(Generic[Item]):
         project.running += 1
         self._running += 1
         self._waiting -= 1
-        _end_turn(project.turns, key_id, is_waiting=bool(flow.waiting))
-        _end_turn(self._turns, project_id, is_waiting=bool(project.turns))
+        if flow.waiting:
+            project.turns.move_to_end(key_id)
+        else:
+            del project.turns[key_id]
+        if project.turns:
+            self._turns.move_to_end(project_id)
+        else:
+            del self._turns[project_id]
         return project_id, key_id, item
 
     def finish(self, project_id: str, key_id: str) -> None:
@@ -165,10 +171,3 @@ def _next_key(project: _Project[Item], threshold: int) -> str | None:
         if not fewest:
             break
     return best
-
-
-def _end_turn(turns: OrderedDict[str, Any], name: str, *, is_waiting: bool) -> None:
-    if is_waiting:
-        turns.move_to_end(name)
-    else:
-        del turns[name]

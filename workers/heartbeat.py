@@ -8,7 +8,6 @@ for longer than `ACK_WAIT_S` stops the heartbeats too, and nothing in a worker m
 
 import asyncio
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,47 +16,13 @@ import structlog
 
 from infra.broker import Broker, BrokerErrors
 from infra.jobs import ACK_WAIT_S
-from workers.delivery import IN_PROGRESS
+from workers.delivery import IN_PROGRESS, UnackedDeliveries
 
 INTERVAL_S = ACK_WAIT_S / 3
-MAX_BLOCKED_S = 120.0
-"""An event loop that was blocked for so long may never go on: its jobs are left to other workers."""
 RECONNECT_DELAY_S = 1.0
 STOP_TIMEOUT_S = 10.0
 
 log = structlog.get_logger(__name__)
-
-
-class UnackedDeliveries:
-    """The unacknowledged deliveries of a worker, by their acknowledgement subjects. Shared by threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ack_subjects: set[str] = set()
-        self._turned_at = time.monotonic()
-
-    def add(self, ack_subject: str | None) -> None:
-        """Send heartbeats for a delivery from now on, if it wants an acknowledgement."""
-        if ack_subject is not None:
-            with self._lock:
-                self._ack_subjects.add(ack_subject)
-
-    def discard(self, ack_subject: str | None) -> None:
-        """Send no more heartbeats for a delivery."""
-        if ack_subject is not None:
-            with self._lock:
-                self._ack_subjects.discard(ack_subject)
-
-    def loop_turned(self) -> None:
-        """Note that the worker's event loop is alive."""
-        self._turned_at = time.monotonic()
-
-    def in_progress(self) -> list[str]:
-        """Return the deliveries that want a heartbeat; none if the event loop is blocked for `MAX_BLOCKED_S`."""
-        if time.monotonic() - self._turned_at > MAX_BLOCKED_S:
-            return []
-        with self._lock:
-            return list(self._ack_subjects)
 
 
 class HeartbeatThread:

@@ -23,9 +23,8 @@ from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
 from infra.reply_sender import ReplySender
 from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
-from workers.attempts import AttemptsInHand
 from workers.calls import ProviderCalls
-from workers.delivery import Delivery
+from workers.delivery import AttemptsInHand, Delivery
 from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
 from workers.resume import MAX_ATTEMPTS, Resumed, attempt_of, resume

@@ -13,9 +13,8 @@ from msgspec import Struct
 
 from infra.broker import Broker, BrokerErrors
 from infra.jobs import ACK_WAIT_S
-from workers.delivery import Delivery
+from workers.delivery import Delivery, UnackedDeliveries
 from workers.fair_queue import FairQueue
-from workers.heartbeat import UnackedDeliveries
 
 TICK_S = ACK_WAIT_S / 3
 CANCEL_TIMEOUT_S = 5.0
@@ -135,13 +134,11 @@ class JobPool:
                     await delivery.nak(min(MAX_CRASH_DELAY_S, self._crash_delay_s * 2.0 ** (delivery.number - 1)))
 
     def _done(self, job: _InHand, _task: asyncio.Task[None]) -> None:
-        self._forget(job)
-        self._queue.finish(job.delivery.project_id, job.delivery.key_id)
+        delivery = job.delivery
+        del self._in_flight[delivery.message_id]
+        self._unacked.discard(delivery.ack_subject)
+        self._queue.finish(delivery.project_id, delivery.key_id)
         self._start_next()
-
-    def _forget(self, job: _InHand) -> None:
-        del self._in_flight[job.delivery.message_id]
-        self._unacked.discard(job.delivery.ack_subject)
 
     async def _keep_alive(self) -> None:
         """Tell the broker that every job in hand is in progress, in addition to the heartbeat thread."""
@@ -156,7 +153,8 @@ class JobPool:
     async def _give_back(self, jobs: list[_InHand]) -> None:
         """Let other workers have the jobs that were not started."""
         for job in jobs:
-            self._forget(job)
+            del self._in_flight[job.delivery.message_id]
+            self._unacked.discard(job.delivery.ack_subject)
             job.left_queue()
             with suppress(*BrokerErrors):
                 await job.delivery.nak(0)

@@ -23,14 +23,13 @@ from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
 from workers.attempt_recorder import AttemptRecorder
-from workers.attempts import AttemptsInHand
 from workers.calls import ProviderCalls
-from workers.delivery import DirectDelivery
-from workers.heartbeat import HeartbeatThread, UnackedDeliveries
+from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
+from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
 from workers.providers.registry import make_providers
-from workers.providers.sessions import Sessions
+from workers.providers.sdk import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
 from workers.webhooks import AlertWebhooks

@@ -6,16 +6,20 @@ its provider or because nothing waits for it any more, is costed by what was rec
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from domain.dialects.codec import RenderOptions, StreamSummary
+from msgspec.structs import replace
+
+from domain.dialects.codec import RenderOptions, StreamReader, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.relay import Relay
 from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
+from domain.models import MAX_UNSEEN_TOKENS_PER_S
 from domain.money import to_usd
 from domain.tokens import TokenUsage
 from infra.admission import Claim
@@ -24,12 +28,15 @@ from infra.jobs import Job
 from infra.offload import offload
 from infra.reply_sender import ReplySender
 from workers import outcome
-from workers.attempt_recorder import AttemptRecorder, RecordedBody
+from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
 from workers.calls import ProviderCalls
 from workers.job_context import JobContext
-from workers.stream_result import accept_end, attempt_result
 
 ERROR_DRAIN_S = 1.0
+UNDER_WAY_TOKENS = 16
+"""Tokens that a provider may have charged for and that had not arrived when its stream was cut. Text that has arrived
+leaves room for more: it has several bytes a token.
+"""
 
 
 class StreamedAttempts:
@@ -104,8 +111,10 @@ class StreamedAttempts:
             if not has_opened:
                 raise
             return error
-        accept_end(relay.reader)
-        return None if relay.reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
+        reader = relay.reader
+        if reader.finish_reason is not None and reader.usage is not None:
+            reader.is_ended = True  # without its vendor's last event, which not every provider that speaks alike sends
+        return None if reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
 
 
 def open_relay(translation: Translation, job: Job) -> Relay:
@@ -115,6 +124,30 @@ def open_relay(translation: Translation, job: Job) -> Relay:
     return translation.relay(
         model=job.identity.model, provider=job.identity.provider, options=options, is_cached=job.cache_key is not None
     )
+
+
+def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptResult:
+    """The response as far as it came. If the provider sent no usage, the most that it may charge after so long."""
+    return AttemptResult(
+        answered_by=reader.answered_by,
+        response_id=reader.response_id,
+        finish_reason=reader.finish_reason,
+        usage=reader.usage if reader.is_ended and reader.usage is not None else _estimated(reader, job, elapsed_s),
+        is_estimated=not reader.is_ended or reader.usage is None,
+    )
+
+
+def _estimated(reader: StreamReader, job: Job, elapsed_s: float) -> TokenUsage:
+    """The least of three bounds: a text has no more tokens than bytes, a model thinks no faster than
+    `MAX_UNSEEN_TOKENS_PER_S`, and a response is no longer than its cap.
+    """
+    known = reader.usage or TokenUsage()
+    unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) if job.may_think_unseen else 0
+    under_way = 0 if reader.is_ended else UNDER_WAY_TOKENS
+    output = max(known.output, min(reader.received_output_bytes + under_way + unseen, job.output_bound))
+    if reader.input_usage is not None:
+        return replace(reader.input_usage, output=output)
+    return TokenUsage(input=job.input_bound, output=output)
 
 
 async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:

@@ -19,11 +19,11 @@ from api.request_options import CacheTtl, Metadata, cache_policy, metadata_of
 from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
 from domain.canonical.chat import ChatRequest, Choice
 from domain.canonical.embeddings import Embedding, EmbeddingsRequest
-from domain.canonical.usage import AnswerUsage
 from domain.decoding import decoded
 from domain.dialects.request_body import CanonicalRequest
 from domain.events import Operation
 from domain.money import to_usd
+from domain.tokens import AnswerUsage
 from infra.jobs import StreamFormat
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from domain.canonical.usage import AnswerUsage
+from domain.tokens import AnswerUsage
 
 MAX_MESSAGES = 10_000
 MAX_TOOLS = 512

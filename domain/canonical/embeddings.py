@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from domain.canonical.chat import Name, User
-from domain.canonical.usage import AnswerUsage
+from domain.tokens import AnswerUsage
 
 MAX_INPUTS = 2_048
 MAX_DIMENSIONS = 65_536

@@ -10,7 +10,7 @@ from typing import Literal
 from msgspec import UNSET, Struct
 
 from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
-from domain.canonical.usage import AnswerUsage
+from domain.tokens import AnswerUsage
 
 MAX_REPLAY_PIECE_CHARS = 1_024
 """The most text of one chunk of a replay."""

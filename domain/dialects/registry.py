@@ -72,10 +72,6 @@ class DialectRegistry:
         assert provider is not None, "the request was checked"
         return Passthrough(provider) if is_passthrough else Translated(self._codecs[dialect, operation], provider)
 
-    def provider_path(self, kind: Kind, operation: Operation) -> str:
-        """The path of an operation at a provider of this kind, behind its base address."""
-        return self._codecs[self._kinds[kind].dialect, operation].path
-
     def _provider_codec(self, kind: Kind, operation: Operation) -> Codec | None:
         provider = self._kinds[kind]
         codec = self._codecs.get((provider.dialect, operation))

@@ -6,12 +6,11 @@ from typing import Protocol
 import msgspec
 
 from domain.canonical.stream import ChatAssembler
-from domain.canonical.usage import answer_usage
 from domain.dialects.codec import StreamReader, StreamSummary, StreamWriter
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.passthrough.stream import PassthroughStream
 from domain.dialects.sse import SseEvent
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 
 MAX_ERROR_EVENTS_BYTES = 256 * 1024
 """A provider's report of its failure travels in one message. The gateway writes its own in place of a longer one."""

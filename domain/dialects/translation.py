@@ -47,6 +47,11 @@ class Translation(Protocol):
     keeps_provider_errors: ClassVar[bool]
     """The client gets a provider's refusal as the provider wrote it."""
 
+    @property
+    def provider(self) -> Codec | None:
+        """The codec of the provider's side; None if its dialect lacks the operation."""
+        ...
+
     def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
         """Read a client's request; `request` is as it would be passed through.
 
@@ -84,13 +89,11 @@ class Translation(Protocol):
         ...
 
 
-class Passthrough:
+class Passthrough(Struct, frozen=True):
     """Client and provider speak the same dialect: bodies and events go on as they came."""
 
     keeps_provider_errors: ClassVar[bool] = True
-
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
+    provider: Codec
 
     def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
         """See `Translation`: as it came."""
@@ -102,7 +105,7 @@ class Passthrough:
 
     def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
         """See `Translation`: it is only metered."""
-        return self._codec.meter_response(body)
+        return self.provider.meter_response(body)
 
     def render_response(
         self,
@@ -123,62 +126,58 @@ class Passthrough:
         is_cached: bool,
     ) -> PassthroughRelay:
         """See `Translation`."""
-        return PassthroughRelay(self._codec.stream_reader(), hides_usage=not options.with_usage, is_cached=is_cached)
+        return PassthroughRelay(self.provider.stream_reader(), hides_usage=not options.with_usage, is_cached=is_cached)
 
     def replay(self, body: bytes, summary: StreamSummary, options: RenderOptions) -> Iterable[bytes]:
         """See `Translation`: the events that the cache kept."""
-        reader = self._codec.stream_reader()
+        reader = self.provider.stream_reader()
         return replay_stream(body, reader, hides_usage=not options.with_usage, cost_usd=summary.cost_usd)
 
 
-class Translated:
-    """Client and provider speak different dialects: everything goes through the canonical form.
-
-    `provider` is None if its dialect lacks the operation; `DialectRegistry.check` refuses such a request.
-    """
+class Translated(Struct, frozen=True):
+    """Client and provider speak different dialects: everything goes through the canonical form."""
 
     keeps_provider_errors: ClassVar[bool] = False
-
-    def __init__(self, client: Codec, provider: Codec | None) -> None:
-        self._client = client
-        self._provider = provider
+    client: Codec
+    provider: Codec | None
+    """None: its dialect lacks the operation; `DialectRegistry.check` refuses such a request."""
 
     def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
         """See `Translation`."""
-        if not self._client.translates:
+        if not self.client.translates:
             raise InvalidRequest(
                 f"`model` {request.model!r} is no model of a provider that serves this call", field="model"
             )
-        translated = self._client.parse_request(request.body)
+        translated = self.client.parse_request(request.body)
         return ParsedRequest(body=CanonicalRequest(translated.request), encoding_format=translated.encoding_format)
 
     def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:
         """See `Translation`: `body` is the canonical request."""
-        assert self._provider is not None, "the request was checked"
-        decode = _decode_embeddings_request if self._provider.operation == "embeddings" else _decode_chat_request
-        return self._provider.render_request(decode(body), upstream_model, is_stream=is_stream)
+        assert self.provider is not None, "the request was checked"
+        decode = _decode_embeddings_request if self.provider.operation == "embeddings" else _decode_chat_request
+        return self.provider.render_request(decode(body), upstream_model, is_stream=is_stream)
 
     def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
         """See `Translation`."""
-        assert self._provider is not None, "the request was checked"
-        return self._provider.parse_response(body, model=model, provider=provider)
+        assert self.provider is not None, "the request was checked"
+        return self.provider.parse_response(body, model=model, provider=provider)
 
     def render_response(
         self, body: bytes, usage: TokenUsage, cost_usd: Decimal | None, options: RenderOptions
     ) -> bytes:
         """See `Translation`: `body` is the canonical response."""
-        return with_cost(self._client.render_response(body, usage, options), cost_usd)
+        return with_cost(self.client.render_response(body, usage, options), cost_usd)
 
     def relay(self, *, model: str, provider: str, options: RenderOptions, is_cached: bool) -> TranslatingRelay:
         """See `Translation`."""
-        assert self._provider is not None, "the request was checked"
+        assert self.provider is not None, "the request was checked"
         assembler = ChatAssembler(provider=provider, model=model) if is_cached else None
-        reader = self._provider.stream_reader(model=model)
-        return TranslatingRelay(reader, self._client.stream_writer(options), assembler)
+        reader = self.provider.stream_reader(model=model)
+        return TranslatingRelay(reader, self.client.stream_writer(options), assembler)
 
     def replay(self, body: bytes, summary: StreamSummary, options: RenderOptions) -> Iterable[bytes]:
         """See `Translation`: the canonical response in pieces."""
-        writer = self._client.stream_writer(options)
+        writer = self.client.stream_writer(options)
         for chunk in replay_chat(_decode_chat_response(body)):
             yield writer.write(chunk)
         yield writer.end(summary)

@@ -1,4 +1,4 @@
-"""A window that reaches a threshold is told of once, signed, and again where nobody answers."""
+"""A budget window that reaches a threshold sends one signed webhook, and sends it again if the receiver fails."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 
 class Receiver:
-    """An address that is told of alerts; it refuses the first so many."""
+    """A webhook receiver that refuses the first `refuses` messages."""
 
     def __init__(self, refuses: int = 0) -> None:
         self.url = ""
@@ -54,16 +54,16 @@ async def test_each_threshold_sends_one_signed_webhook(
         status, answer, _ = await watched.chat(f"{n} [[tokens=0/166]]", maxTokens=167, cache=False)
         assert status == 200, answer
     await eventually(lambda: len(receiver.messages) >= 3, within_s=20)
-    await asyncio.sleep(2)  # time in which a message could come again
+    await asyncio.sleep(2)  # time in which a second message could arrive
 
     headers, body = receiver.messages[0]
     retried = [one for one in receiver.messages if one[0]["webhook-id"] == headers["webhook-id"]]
-    assert len(retried) == 2, "refused once, told again"
-    told: dict[str, dict[str, Any]] = {}
+    assert len(retried) == 2, "refused once, sent again"
+    alerts: dict[str, dict[str, Any]] = {}
     for headers, body in receiver.messages:
-        told[headers["webhook-id"]] = Webhook(secret).verify(body, {k.lower(): v for k, v in headers.items()})
-    assert sorted(one["data"]["thresholdPercent"] for one in told.values()) == [50, 80]
-    one = next(one["data"] for one in told.values() if one["data"]["thresholdPercent"] == 50)
+        alerts[headers["webhook-id"]] = Webhook(secret).verify(body, {k.lower(): v for k, v in headers.items()})
+    assert sorted(one["data"]["thresholdPercent"] for one in alerts.values()) == [50, 80]
+    one = next(one["data"] for one in alerts.values() if one["data"]["thresholdPercent"] == 50)
     assert (one["scope"], one["scopeId"], one["period"], one["limit"]) == ("key", key_id, "day", 0.001)
     assert Decimal("0.0005") <= Decimal(str(one["spent"])) <= Decimal("0.001")
 

@@ -1,4 +1,4 @@
-"""The books agree: answers, usage, the log, the read models and the provider's own bill."""
+"""Costs agree: in responses, usage figures, the log, the read models and the provider's own bill."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ async def test_costs_by_any_group_add_up_to_the_total(client: Client) -> None:
         assert sum(line["requests"] for line in lines) == 7, group
 
 
-async def test_cached_input_costs_what_the_provider_charges_for_it(client: Client) -> None:
+async def test_cached_input_has_the_providers_price(client: Client) -> None:
     _, answer, _ = await client.chat("[[tokens=1000/0]] [[cached=800]] again", model="claude-3.5-sonnet")
     assert answer["data"]["usage"]["cachedPromptTokens"] == 800
     assert answer["data"]["cost"] == 200 * Decimal("0.000003") + 800 * Decimal("0.0000003")
@@ -77,7 +77,7 @@ async def test_a_leaders_failure_is_not_shared(client: Client, upstream: Running
     assert upstream.calls == before + 3
 
 
-async def test_a_model_without_a_price_costs_null_and_says_so(client: Client) -> None:
+async def test_a_model_without_a_price_has_a_null_cost(client: Client) -> None:
     status, answer, headers = await client.chat("hello", model="gpt-99-unheard-of")
     assert (status, answer["data"]["cost"]) == (200, None)
     assert "no known price" in headers["x-gateway-warning"]

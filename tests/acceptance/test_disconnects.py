@@ -1,4 +1,4 @@
-"""A caller that leaves its stream: the provider is left as well, what came is paid for, nothing stays held."""
+"""A caller disconnects: the call of the provider ends, the part that was sent is paid for, and no hold stays."""
 
 import asyncio
 import json
@@ -30,18 +30,18 @@ from tests.support.waiting import eventually, eventually_so
 
 NANO = 10**9
 WITHIN_S = 1
-"""How soon the provider is left."""
+"""The time within which the call of the provider must end."""
 JOINS_S = 0.3
-"""How long a request may take to join a queue, or another in flight: nothing outside shows when it has."""
+"""The time in which a request joins a queue or follows another request. Nothing outside shows when it has."""
 SLOWLY = "[[chunks=40]] [[pace=4000]]"
-"""The next delta comes long after the provider should have noticed."""
+"""The next delta comes long after the provider should have noticed the disconnect."""
 
 each_call = pytest.mark.parametrize("call", ALL_CALLS, ids=lambda call: call.name)
 
 
 @pytest.fixture
 async def streamer(client: Client, gateway: Gateway, session: aiohttp.ClientSession) -> Streamer:
-    """A caller with a budget."""
+    """Return a caller with a budget."""
     return await with_budget(client, gateway, session)
 
 
@@ -52,7 +52,7 @@ async def with_budget(client: Client, gateway: Gateway, session: aiohttp.ClientS
 
 
 @each_call
-async def test_disconnect_in_a_stream_pays_for_what_came(
+async def test_disconnect_in_a_stream_pays_for_the_sent_part(
     call: StreamCall, streamer: Streamer, upstream: RunningProvider
 ) -> None:
     prompt = f"leave {call.name} {SLOWLY}"
@@ -115,13 +115,13 @@ async def test_disconnect_leaves_the_admission_queue(
 ) -> None:
     waiting = await with_budget(client, gateway, session, dailyBudget=0.0001, budgetWaitMs=20_000)
     calls = upstream.calls
-    asked = [f"{place} in line [[delay=1000]] [[tokens=10/2]]" for place in range(3)]
-    first = asyncio.create_task(waiting.read(CHAT_GPT, CHAT_GPT.body(asked[0])))
+    prompts = [f"{place} in line [[delay=1000]] [[tokens=10/2]]" for place in range(3)]
+    first = asyncio.create_task(waiting.read(CHAT_GPT, CHAT_GPT.body(prompts[0])))
     await eventually_so(lambda: is_held(waiting))
-    second = asyncio.create_task(waiting.read(CHAT_GPT, CHAT_GPT.body(asked[1])))
+    second = asyncio.create_task(waiting.read(CHAT_GPT, CHAT_GPT.body(prompts[1])))
     await asyncio.sleep(JOINS_S)  # the queue
     second.cancel()
-    third = await waiting.read(CHAT_GPT, CHAT_GPT.body(asked[2]))
+    third = await waiting.read(CHAT_GPT, CHAT_GPT.body(prompts[2]))
     assert ((await first)[0], third[0]) == (200, 200)
     assert upstream.calls == calls + 2
     assert len(await requests_of(waiting)) == 2
@@ -153,7 +153,7 @@ async def test_disconnect_cancels_a_request_if_configured(
     await eventually(lambda: upstream.state()["inFlight"] == 1)
     asking.cancel()
     await eventually_so(lambda: are_known(streamer, 1))
-    assert upstream.state()["inFlight"] == 1, "the provider is at it still, and may charge for it"
+    assert upstream.state()["inFlight"] == 1, "the provider still works on it, and may charge for it"
     await eventually_so(lambda: is_free(streamer))
     (request,) = await requests_of(streamer)
     lost, failed = request["events"]
@@ -236,7 +236,7 @@ async def test_stream_ends_after_its_last_caller(streamer: Streamer, upstream: R
         await asyncio.sleep(JOINS_S)  # the request in flight
         leading.close()
     await asyncio.sleep(0.5)  # time in which the stream could be cancelled
-    assert upstream.state()["inFlight"] == 1, "somebody waits"
+    assert upstream.state()["inFlight"] == 1, "a follower waits"
     following.cancel()
     charged = await charge_for(upstream, body_prompt(body), within_s=WITHIN_S)
     assert charged["end"] == "left"
@@ -258,13 +258,13 @@ async def test_leaving_follower_does_not_end_the_stream(streamer: Streamer, upst
 
 
 async def cancel_on_disconnect(client: Client) -> None:
-    """Have the project's plain requests end with their callers."""
+    """Set the project to cancel plain requests when their callers disconnect."""
     status, project, _ = await client.call("PATCH", "/projects/me", {"cancelOnDisconnect": True})
     assert (status, project["data"]["cancelOnDisconnect"]) == (200, True)
 
 
 async def leave_after(pieces: int, call: StreamCall, prompt: str, streamer: Streamer) -> None:
-    """Ask, and close the connection after so many pieces."""
+    """Send a request, and close the connection after some pieces of the response."""
     noted = {"x-gateway-metadata": json.dumps({"prompt": digest_of(prompt)})}
     async with streamer.opened(call, call.body(prompt), **noted) as answer:
         coming = deltas(answer)
@@ -275,7 +275,7 @@ async def leave_after(pieces: int, call: StreamCall, prompt: str, streamer: Stre
 
 @contextmanager
 def stopped(processes: list[psutil.Process]) -> Iterator[None]:
-    """The processes do nothing until the block ends."""
+    """Suspend the processes until the block ends."""
     for process in processes:
         process.suspend()
     try:
@@ -286,7 +286,7 @@ def stopped(processes: list[psutil.Process]) -> Iterator[None]:
 
 
 async def charge_for(upstream: RunningProvider, prompt: str, *, within_s: float = 10) -> dict[str, Any]:
-    """The only charge for a prompt, once it stands on the bill."""
+    """Wait until the bill has the only charge for a prompt, and return it."""
     digest = digest_of(prompt)
     await eventually(lambda: [row for row in upstream.bill() if row["prompt"] == digest], within_s=within_s)
     (charged,) = [row for row in upstream.bill() if row["prompt"] == digest]
@@ -294,7 +294,7 @@ async def charge_for(upstream: RunningProvider, prompt: str, *, within_s: float 
 
 
 async def paid_for_what_came(streamer: Streamer, charged: dict[str, Any]) -> None:
-    """The only request has an estimated cost that covers the provider's charge, and nothing is held."""
+    """Check that the only request has an estimated cost that covers the charge, and that nothing is held."""
     await eventually_so(lambda: is_free(streamer))
     (request,) = await requests_of(streamer)
     cost, failed = request["events"]
@@ -304,19 +304,19 @@ async def paid_for_what_came(streamer: Streamer, charged: dict[str, Any]) -> Non
 
 
 async def requests_of(streamer: Streamer) -> list[Any]:
-    """The key's requests, newest first, each with its events."""
+    """Return the key's requests with their events, newest first."""
     _, page, _ = await streamer.native.call("GET", "/requests")
     ids = [request["requestId"] for request in page["data"]["requests"]]
-    return [(await streamer.native.call("GET", f"/requests/{one}"))[1]["data"] for one in ids]
+    return [(await streamer.native.call("GET", f"/requests/{request_id}"))[1]["data"] for request_id in ids]
 
 
 async def are_known(streamer: Streamer, requests: int) -> bool:
-    """Whether so many requests stand in the log."""
+    """Return whether the log has this number of requests."""
     return len(await requests_of(streamer)) == requests
 
 
 async def is_held(streamer: Streamer) -> bool:
-    """Whether anything is held of the key's budget."""
+    """Return whether any of the key's budget is held."""
     _, budget, _ = await streamer.native.call("GET", "/usage/budget")
     return bool(budget["data"]["daily"]["held"])
 
@@ -326,5 +326,5 @@ async def is_free(streamer: Streamer) -> bool:
 
 
 def body_prompt(body: dict[str, Any]) -> str:
-    """The prompt in a request of messages."""
+    """Return the prompt of a request with messages."""
     return str(body["messages"][0]["content"])

@@ -1,4 +1,4 @@
-"""Every file in `examples/` runs against a real gateway and prints what it promises."""
+"""Every file in `examples/` runs against a real gateway and prints the expected output."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ ASK_WITH_OPENAI_VARIABLES = (
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """How an example is started, and a pattern for each thing that it must print, in this order."""
+    """The start of an example, and the patterns that its output must contain, in order."""
 
     prints: tuple[str, ...]
     arguments: tuple[str, ...] = ()
@@ -146,7 +146,7 @@ WITHOUT_A_PROVIDER_KEY = {
 
 
 def command(name: str, directory: Path) -> list[str]:
-    """How a file is run. JavaScript finds the packages beside it, so it is copied to where they are."""
+    """Return the command that runs a file. JavaScript is copied into the directory of the packages, to find them."""
     path = EXAMPLES / name
     match path.suffix:
         case ".py":
@@ -166,7 +166,7 @@ def command(name: str, directory: Path) -> list[str]:
 
 
 async def outputs(command: list[str], run: Run, environment: Mapping[str, str]) -> str:
-    """Run an example to its end; gives what it printed."""
+    """Run an example to its end. Return its output."""
     done = await asyncio.to_thread(
         subprocess.run,
         [*command, *run.arguments],
@@ -190,7 +190,7 @@ def assert_printed(run: Run, output: str) -> None:
 
 @pytest.fixture
 def environment(gateway: Gateway, client: Client, upstream: RunningProvider) -> dict[str, str]:
-    """What `examples/README.md` sets, and Groq at the test provider."""
+    """Return the variables of `examples/README.md`, with Groq at the test provider."""
     assert client.key is not None
     return {
         "AI_GATEWAY_URL": gateway.address,
@@ -201,7 +201,7 @@ def environment(gateway: Gateway, client: Client, upstream: RunningProvider) -> 
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NO_EXAMPLES])
-async def test_an_example_prints_what_it_promises(name: str, environment: dict[str, str], tmp_path: Path) -> None:
+async def test_an_example_prints_its_expected_output(name: str, environment: dict[str, str], tmp_path: Path) -> None:
     assert name in RUNS, f"{name} has no test: add it to this file"
     started = command(name, tmp_path)
     for run in RUNS[name]:

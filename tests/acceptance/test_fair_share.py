@@ -1,4 +1,4 @@
-"""A flood of one tenant beside a quiet one, on one worker: the quiet one waits about as long as when it is alone."""
+"""One tenant floods a worker beside a quiet tenant: the quiet one waits about as long as when it is alone."""
 
 import asyncio
 import time
@@ -14,16 +14,16 @@ from tests.support.streams import CHAT_GPT, Streamer
 from tests.support.waiting import eventually
 
 FLOOD_TAKES_MS = 8_000
-"""How long the provider takes for each request of the flood: what the quiet tenant waited for."""
+"""The provider's time for each request of the flood, for which the quiet tenant would wait."""
 QUIET_TAKES_MS = 200
 QUIET_REQUESTS = 10
 MARGIN_S = 1.0
-"""For a busy machine. Without a fair share the quiet tenant waits for seconds."""
+"""The limit, with room for a busy machine. Without a fair share the quiet tenant waits for seconds."""
 
 
 @pytest.fixture(scope="module")
 def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway with one worker, whose slots a flood can take."""
+    """Run a gateway with one worker, so that a flood can take all of its slots."""
     directory: Path = tmp_path_factory.mktemp("fair share") / "data"
     running = Gateway.start(directory, "--api-processes", "1", "--workers", "1", env=environment_for(upstream))
     yield running
@@ -32,7 +32,7 @@ def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 async def quiet(gateway: Gateway, session: aiohttp.ClientSession) -> Streamer:
-    """A tenant that makes one request at a time."""
+    """Return a tenant that makes one request at a time."""
     project = await new_project(gateway, session, name="quiet")
     assert project.key is not None
     return Streamer(session, gateway.address, project.key)
@@ -60,30 +60,30 @@ async def test_quiet_tenant_is_served_beside_an_abandoned_flood(
         request.cancel()
     beside_s = await p95_of(quiet, f"beside {keys}")
     print(f"{keys} keys, p95 alone {alone_s:.3f} s, beside {beside_s:.3f} s")
-    assert upstream.state()["inFlight"] >= 100, "the flood has lasted as long"
+    assert upstream.state()["inFlight"] >= 100, "the flood lasted until the end"
     assert beside_s < 2 * alone_s + MARGIN_S
     _, page, _ = await quiet.native.call("GET", "/requests?limit=100")
     assert {request["status"] for request in page["data"]["requests"]} == {"completed"}
     assert len(page["data"]["requests"]) == 2 * QUIET_REQUESTS
     await eventually(lambda: upstream.state()["inFlight"] == 0, within_s=60)
-    assert upstream.calls - calls <= requests + QUIET_REQUESTS, "no request is called for twice"
+    assert upstream.calls - calls <= requests + QUIET_REQUESTS, "no request is called twice"
 
 
 async def new_member(project: Client) -> str:
-    """A member's key with the limits that it has by default."""
+    """Return a member's key with the default limits."""
     _, issued, _ = await project.call("POST", "/projects/api-keys", {"name": "member"})
     return str(issued["data"]["apiKey"])
 
 
 async def ask(caller: Streamer, prompt: str, takes_ms: int) -> int:
-    """Make a request in one piece, not from the cache."""
+    """Send a request without a stream and without the cache. Return the status."""
     body = CHAT_GPT.body(f"{prompt} [[delay={takes_ms}]]", stream=False)
     status, _ = await caller.read(CHAT_GPT, body)
     return status
 
 
 async def p95_of(caller: Streamer, name: str) -> float:
-    """The 95th percentile of some requests, one after the other, in seconds."""
+    """Send some requests one after the other. Return the 95th percentile of their times in seconds."""
     took_s = []
     for number in range(QUIET_REQUESTS):
         started_s = time.monotonic()

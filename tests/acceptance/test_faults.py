@@ -1,4 +1,4 @@
-"""Workers die with requests in hand: every caller still gets an answer, and nothing is missing from the books."""
+"""Workers die during requests: every caller still gets a response, and every charge is accounted for."""
 
 import asyncio
 import json
@@ -28,9 +28,9 @@ async def test_two_workers_killed_in_turn_lose_no_request(
     faulty: Gateway, provider: RunningProvider, session: aiohttp.ClientSession
 ) -> None:
     client = Client(session, faulty.address, faulty.first_key)
-    # every fifth asks what another asks as well: those share one call
+    # every fifth request equals another one, and shares its call
     prompts = [f"prompt {n - n % 5 if n % 5 == 1 else n} [[delay=1500]] [[tokens=40/20]]" for n in range(REQUESTS)]
-    asked = [
+    requests = [
         asyncio.create_task(client.chat(prompt, maxTokens=50, cache=n % 2 == 0 or n % 5 <= 1))
         for n, prompt in enumerate(prompts)
     ]
@@ -39,12 +39,12 @@ async def test_two_workers_killed_in_turn_lose_no_request(
     first.kill()
     await eventually(lambda: len({first.pid, *(one.pid for one in faulty.processes("worker"))}) == 3, within_s=30)
     calls = provider.calls
-    asked += [
+    requests += [
         asyncio.create_task(client.chat(f"later {n} [[delay=1500]] [[tokens=40/20]]", maxTokens=50)) for n in range(10)
     ]
     await eventually(lambda: provider.calls >= calls + 10, within_s=30)
     second.kill()
-    answers = await asyncio.gather(*asked)
+    answers = await asyncio.gather(*requests)
 
     assert Counter(status for status, _, _ in answers) == {200: REQUESTS + 10}, [a for s, a, _ in answers if s != 200]
     events = [
@@ -55,7 +55,7 @@ async def test_two_workers_killed_in_turn_lose_no_request(
     for event in events:
         by_type[str(event["type"])].append(event)
     lost, costs = by_type["AttemptLost"], by_type["CostIncurred"]
-    assert lost, "a killed worker had attempts in hand"
+    assert lost, "the killed workers had attempts in flight"
     one_call = Decimal(40 * 150 + 20 * 600)
     assert {cost["cost_nano_usd"] for cost in costs} == {int(one_call)}
     assert all(int(str(event["assumed_nano_usd"])) >= one_call for event in lost)
@@ -65,7 +65,7 @@ async def test_two_workers_killed_in_turn_lose_no_request(
     assert known.isdisjoint(unknown)
     bill = Counter(row["prompt"] for row in provider.bill())
     assert sum(bill.values()) >= len(known), "every known cost was billed"
-    assert sum(bill.values()) <= len(known) + len(unknown), "what else was billed is assumed"
+    assert sum(bill.values()) <= len(known) + len(unknown), "every other charge is covered by assumed costs"
 
     _, reported, _ = await client.call("GET", "/usage/costs")
     assert reported["data"]["totalCost"] * 10**9 == one_call * len(known)
@@ -87,19 +87,19 @@ async def test_unstarted_stream_of_a_killed_worker_is_retried(
     waiting = [call.body(f"not begun {call.name} [[delay=1500]]") for call in calls]
     async with streamer.opened(calls[0], begun[0]) as native, streamer.opened(calls[1], begun[1]) as messages:
         pieces = [[await anext(stream) for _ in range(3)] for stream in (deltas(native), deltas(messages))]
-        asked = [asyncio.create_task(streamer.read(*one)) for one in zip(calls, waiting, strict=True)]
+        requests = [asyncio.create_task(streamer.read(*one)) for one in zip(calls, waiting, strict=True)]
         await until_in_flight(upstream, 4)
         for worker in gateway.processes("worker"):
             worker.kill()
         rest = await asyncio.gather(native.read(), messages.read())
-        answers = await asyncio.gather(*asked)
+        answers = await asyncio.gather(*requests)
 
     assert [len(one) for one in pieces] == [3, 3]
     errors = [error_in(one) for one in rest]
     assert errors[0]["error"]["code"] == "PROVIDER_UNAVAILABLE"
     assert (errors[1]["type"], errors[1]["error"]["type"]) == ("error", "api_error")
     assert [(status, text_in(body)[:9]) for status, body in answers] == [(200, "answer to")] * 2
-    assert upstream.calls == before + len(begun) + 2 * len(waiting), "what had begun is not asked for again"
+    assert upstream.calls == before + len(begun) + 2 * len(waiting), "a stream that has begun is not retried"
     await eventually_so(lambda: nothing_is_held(streamer))
     _, events, _ = await client.call("GET", "/audit/events?type=AttemptLost")
     _, page, _ = await client.call("GET", "/requests")
@@ -118,7 +118,7 @@ async def nothing_is_held(streamer: Streamer) -> bool:
 
 
 async def until_in_flight(provider: RunningProvider, calls: int) -> None:
-    """Wait until the provider works on so many calls at once."""
+    """Wait until the provider works on this number of calls at once."""
     for _ in range(200):
         if (await asyncio.to_thread(provider.state))["inFlight"] >= calls:
             return

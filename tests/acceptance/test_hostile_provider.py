@@ -1,4 +1,4 @@
-"""Whatever a provider says, everybody's books go on: its own project's too."""
+"""No response of a provider stops the projections, not even for its own project."""
 
 from urllib.parse import quote
 
@@ -27,7 +27,7 @@ def caller(client: Client, gateway: Gateway, session: aiohttp.ClientSession) -> 
 
 @pytest.mark.parametrize("word", SAID.values(), ids=SAID.keys())
 @pytest.mark.parametrize("call", [NATIVE_GPT, CHAT_GPT, RESPONSES_GPT, MESSAGES_CLAUDE], ids=lambda call: call.name)
-async def test_the_books_go_on_after_whatever_a_provider_says(
+async def test_hostile_responses_do_not_stop_the_projections(
     word: str, call: StreamCall, client: Client, caller: Streamer
 ) -> None:
     await caller.read(call, call.body(word, stream=True))

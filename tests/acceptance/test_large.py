@@ -1,4 +1,4 @@
-"""Requests and answers of twenty megabytes and more pass, at the right cost; what is too large is refused in time."""
+"""Requests and responses of twenty megabytes pass, at the right cost. Larger ones are refused in time."""
 
 import base64
 import random
@@ -29,7 +29,7 @@ from tests.support.streams import (
 
 NANO = 10**9
 IMAGE = base64.b64encode(random.Random(20).randbytes(15_000_000)).decode()
-"""Twenty megabytes that nothing makes smaller."""
+"""Twenty megabytes that do not compress."""
 INPUTS, DIMENSIONS = 2_048, 1_536
 MAX_BODY_BYTES = 32 * 1024 * 1024
 EMBEDDINGS = StreamCall(name="embeddings", path="/v1/embeddings", model="text-embedding-3-small")
@@ -43,7 +43,7 @@ async def streamer(client: Client, gateway: Gateway, session: aiohttp.ClientSess
 
 
 def with_image(call: StreamCall, prompt: str, *, stream: bool) -> dict[str, Any]:
-    """A request with an image of twenty megabytes."""
+    """Return a request with an image of twenty megabytes."""
     address = {"url": f"data:image/png;base64,{IMAGE}"}
     text = {"type": "text", "text": prompt}
     match call.path:
@@ -67,9 +67,9 @@ async def test_an_image_of_twenty_megabytes_passes_whole_and_streamed(
     status, stream = await streamer.read(call, with_image(call, prompts[1], stream=True))
     assert status == 200, stream[:500]
     assert IMAGE.encode() in upstream.requests(last=1)[0].body
-    asked = [f"{prompt}\n" for prompt in prompts]  # and no text in the image
-    assert [text_of(call, whole), text_in(stream)] == [answer_to(prompt) for prompt in asked]
-    assert [cost_of(whole) * NANO, cost_in(stream) * NANO] == [charge_for(upstream, prompt) for prompt in asked]
+    sent_prompts = [f"{prompt}\n" for prompt in prompts]  # and no text in the image
+    assert [text_of(call, whole), text_in(stream)] == [answer_to(prompt) for prompt in sent_prompts]
+    assert [cost_of(whole) * NANO, cost_in(stream) * NANO] == [charge_for(upstream, prompt) for prompt in sent_prompts]
 
 
 @pytest.mark.parametrize("call", [EMBEDDINGS, NATIVE_EMBEDDINGS], ids=lambda call: call.name)
@@ -109,10 +109,10 @@ async def test_oversized_body_is_refused_in_its_dialect(
         assert (answer.status, len(body)) == (413, MAX_BODY_BYTES + 1), found
     assert error["error"].items() <= found["error"].items(), found
     async with session.post(gateway.address + call.path, data=body[1:], headers=headers) as answer:
-        assert answer.status == 400, "it is read, and is no JSON"
+        assert answer.status == 400, "the body is read, and is not JSON"
 
 
 def charge_for(upstream: RunningProvider, prompt: str) -> Decimal:
-    """What the provider has charged for a prompt, in nano-dollars."""
+    """Return the provider's only charge for a prompt, in nano-dollars."""
     (charged,) = [row for row in upstream.bill() if row["prompt"] == digest_of(prompt)]
     return Decimal(charged["nano_usd"])

@@ -1,4 +1,4 @@
-"""A key is looked at when a request's headers come and again when its body is there: a body may take its time."""
+"""A key is checked when the headers of a request arrive, and again when its body is complete."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ class LateRequest:
         self._last = last
 
     async def finish(self) -> int:
-        """Send the last byte; returns the answer's status."""
+        """Send the last byte. Return the status of the response."""
         self._writer.write(self._last)
         await self._writer.drain()
         line = await asyncio.wait_for(self._reader.readline(), 30)
@@ -54,7 +54,7 @@ async def late_request(
     )
     writer.write(head.encode() + content[:-1])
     await writer.drain()
-    await asyncio.sleep(0.2)  # the headers are looked at meanwhile: nothing outside shows when
+    await asyncio.sleep(0.2)  # the headers are checked meanwhile: nothing outside shows when
     try:
         yield LateRequest(reader, writer, content[-1:])
     finally:
@@ -101,7 +101,7 @@ async def test_late_body_under_a_valid_key_is_answered(gateway: Gateway, client:
     _, key = await issued(client)
     path = "/api/v1/completions/chat"
     async with late_request(gateway, "POST", path, key, CALLS[path]) as late:
-        await asyncio.sleep(1.2)  # longer than a process goes on with what it remembers
+        await asyncio.sleep(1.2)  # longer than a process caches a key
         assert await late.finish() == 200
 
 

@@ -1,4 +1,4 @@
-"""Starting, stopping, dying: one command is the whole gateway, keeps its data, and leaves nothing behind."""
+"""Start, stop and crash of `gateway up`: it keeps its data, and leaves no process behind."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def started() -> Iterator[list[Gateway]]:
-    """Gateways that the test starts; whatever it leaves running is stopped."""
+    """Collect the gateways that the test starts, and stop those that still run."""
     gateways: list[Gateway] = []
     yield gateways
     for gateway in gateways:
@@ -27,7 +27,7 @@ def started() -> Iterator[list[Gateway]]:
 
 
 def up(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a `gateway up` that is expected to refuse."""
+    """Run a `gateway up` that is expected to fail."""
     return subprocess.run(
         [COMMAND, "up", *arguments],
         env=clean_environment(),
@@ -73,15 +73,15 @@ async def test_requests_in_flight_are_finished_before_it_stops(
     gateway = Gateway.start(tmp_path / "data", env=environment_for(provider))
     started.append(gateway)
     client = Client(session, gateway.address, gateway.first_key)
-    asked = [asyncio.create_task(client.chat(f"slow {n} [[delay=2500]]")) for n in range(10)]
+    requests = [asyncio.create_task(client.chat(f"slow {n} [[delay=2500]]")) for n in range(10)]
     await eventually(lambda: provider.state()["inFlight"] == 10)
     gateway.process.send_signal(signal.SIGTERM)
-    answers = await asyncio.gather(*asked)
+    answers = await asyncio.gather(*requests)
     assert [status for status, _, _ in answers] == [200] * 10
     assert await asyncio.to_thread(gateway.stop) == 0
 
 
-async def test_a_process_that_dies_is_started_again_and_said_so(
+async def test_a_dead_process_is_restarted_and_reported(
     tmp_path: Path, started: list[Gateway], session: aiohttp.ClientSession
 ) -> None:
     gateway = Gateway.start(tmp_path / "data")
@@ -137,8 +137,8 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path, arguments: 
     assert refused.stderr.startswith(message)
 
 
-def test_a_command_without_a_gateway_says_so(tmp_path: Path) -> None:
-    asked = subprocess.run(
+def test_a_command_without_a_gateway_fails_clearly(tmp_path: Path) -> None:
+    requests = subprocess.run(
         [COMMAND, "replay", "--data-dir", str(tmp_path)],
         env=clean_environment(),
         capture_output=True,
@@ -146,8 +146,8 @@ def test_a_command_without_a_gateway_says_so(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert asked.returncode == 2
-    assert asked.stderr.startswith("gateway: no gateway runs on")
+    assert requests.returncode == 2
+    assert requests.stderr.startswith("gateway: no gateway runs on")
 
 
 def test_nothing_stays_behind_when_the_supervisor_is_killed(tmp_path: Path, started: list[Gateway]) -> None:

@@ -1,4 +1,4 @@
-"""What the operator and the auditor can do about money: set prices, settle what was assumed, share a budget."""
+"""The operator's work with money: setting prices, settling assumed costs, sharing budgets."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.support.waiting import eventually, eventually_so
 
 
 async def lost_request(client: Client) -> str:
-    """A request whose connection broke after the provider had charged for it."""
+    """Send a request whose connection breaks after the provider has charged for it. Return its id."""
     _, answer, _ = await client.chat("[[reset]] [[tokens=10/10]] broken", maxTokens=20)
     return str(answer["error"]["requestId"])
 
@@ -40,19 +40,19 @@ async def test_assumed_cost_is_settled_by_the_providers_bill(client: Client, gat
 
 
 async def test_new_price_applies_to_the_next_request(client: Client, gateway: Gateway) -> None:
-    asked: dict[str, Any] = {"model": "gpt-4.1", "cache": False}
-    _, before, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
+    call: dict[str, Any] = {"model": "gpt-4.1", "cache": False}
+    _, before, _ = await client.chat("priced [[tokens=1000/1000]]", **call)
     assert before["data"]["cost"] == Decimal("0.01")
     arguments = ("price", "set", "gpt-4.1", "--input", "0.001", "--output", "0.002")
     made = await asyncio.to_thread(gateway.run, *arguments)
     assert made.returncode == 0, made.stderr
 
     async def costs_what_was_set() -> bool:
-        _, answer, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
+        _, answer, _ = await client.chat("priced [[tokens=1000/1000]]", **call)
         return bool(answer["data"]["cost"] == Decimal("0.003"))
 
     await eventually_so(costs_what_was_set, within_s=NEWS_S)
-    _, after, _ = await client.chat("priced [[tokens=1000/1000]]", **asked)
+    _, after, _ = await client.chat("priced [[tokens=1000/1000]]", **call)
     assert after["data"]["cost"] == Decimal("0.003")
     _, one, _ = await client.call("GET", f"/requests/{after['data']['requestId']}")
     assert one["data"]["price"]["source"] == "override"
@@ -65,7 +65,7 @@ async def test_new_price_applies_to_the_next_request(client: Client, gateway: Ga
     assert "0.002 / 0.008" in shown.stdout
 
 
-async def test_a_price_keeps_what_was_admitted_before_it(
+async def test_a_new_price_does_not_change_admitted_requests(
     client: Client, gateway: Gateway, upstream: RunningProvider
 ) -> None:
     slow = asyncio.create_task(client.chat("slow [[tokens=1000/0]] [[delay=1500]]", model="gpt-4.1-mini", cache=False))
@@ -125,7 +125,7 @@ async def test_unset_cap_is_lowered_to_the_budget(
     assert "x-gateway-max-tokens" not in headers
 
 
-async def test_a_refusal_stands_in_the_log_with_its_figures(
+async def test_a_refusal_is_logged_with_its_figures(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession
 ) -> None:
     blocked = await limited(client, gateway, session, monthlyBudget=0)
@@ -146,15 +146,15 @@ async def test_a_refusal_stands_in_the_log_with_its_figures(
 async def test_request_waits_for_held_budget(client: Client, gateway: Gateway, session: aiohttp.ClientSession) -> None:
     hold = Decimal("0.0001")
     waiting = await limited(client, gateway, session, dailyBudget=float(hold), budgetWaitMs=20_000)
-    asked = [
+    requests = [
         waiting.chat(f"{n} [[tokens=10/2]] [[delay=300]]", maxTokens=100, cache=False, metadata={"n": n})
         for n in range(4)
     ]
-    answers = await asyncio.gather(*asked)
+    answers = await asyncio.gather(*requests)
     assert [status for status, _, _ in answers] == [200] * 4
     impatient = await limited(client, gateway, session, dailyBudget=float(hold), budgetWaitMs=0)
-    asked = [impatient.chat(f"{n} [[tokens=10/2]] [[delay=300]]", maxTokens=100, cache=False) for n in range(4)]
-    answers = await asyncio.gather(*asked)
+    requests = [impatient.chat(f"{n} [[tokens=10/2]] [[delay=300]]", maxTokens=100, cache=False) for n in range(4)]
+    answers = await asyncio.gather(*requests)
     refused = [headers for status, _, headers in answers if status == 402]
     assert refused
     assert all(headers["Retry-After"] == "1" for headers in refused)

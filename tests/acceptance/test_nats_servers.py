@@ -1,4 +1,4 @@
-"""Three NATS servers that die or answer nothing under load: callers are answered, and the books are right."""
+"""NATS servers of a cluster die or hang under load: callers get responses, and the costs are right."""
 
 import asyncio
 import json
@@ -21,26 +21,26 @@ from tests.support.waiting import eventually, eventually_so
 
 CALLERS = 24
 MAX_WAIT_S = 30
+"""The limit for a response or an error, beyond the provider's time; most take a second. The deadline is 600 s."""
 MAX_GAP_S = 5.0
-"""Without an answer at all. A queue that waits for its new leader answers nobody for 5 to 9 seconds; the aim is 2."""
-"""For an answer or an error, beyond what the provider takes; most take a second. The deadline is 600 s."""
+"""The limit for the time without any response. Waiting for the queue's new leader would take 5 to 9 s; the aim is 2."""
 LONG_S = 14
-"""What the provider takes for some: longer than a server is away."""
+"""The provider's time for some requests: longer than a server is away."""
 DOWN_S = 6
 UP_S = 10
-"""Until a server that is back has caught up."""
+"""The time until a restarted server has caught up."""
 KNOWN = "known to the cache"
 
 
 class Seen(Struct):
-    """One request, as its caller saw it."""
+    """A request from the caller's view."""
 
     name: str
     outcome: str
     prompt: str
     began_s: float
     waited_s: float
-    """Beyond what the provider took."""
+    """The time beyond the provider's."""
 
     @property
     def ended_s(self) -> float:
@@ -55,7 +55,7 @@ def cluster() -> Iterator[NatsCluster]:
 
 @pytest.fixture
 def clustered(tmp_path: Path, cluster: NatsCluster, provider: RunningProvider) -> Iterator[Gateway]:
-    """Two API processes and two workers on the cluster."""
+    """Run a gateway with two API processes and two workers on the cluster."""
     env = environment_for(provider) | {"GATEWAY_NATS_URL": ",".join(cluster.urls)}
     gateway = Gateway.start(tmp_path / "data", "--api-processes", "2", "--workers", "2", env=env)
     yield gateway
@@ -93,7 +93,7 @@ async def under_load(
     *,
     max_gap_s: float,
 ) -> None:
-    """Disturb the servers in turn while a crowd asks and a bystander looks on; then look at answers and books."""
+    """Disturb the servers in turn while a crowd and a bystander send requests. Then check responses and costs."""
     admin = Client(session, gateway.address, gateway.first_key)
     _, issued, _ = await admin.call("POST", "/projects/api-keys", {"name": "crowd", "rateLimit": None})
     streamer = Streamer(session, gateway.address, issued["data"]["apiKey"])
@@ -127,7 +127,7 @@ async def under_load(
 
 
 async def ask_on(streamer: Streamer, caller: int, seen: list[Seen], stop: asyncio.Event) -> None:
-    """Ask one thing after the other, on every surface, plain and streamed; some of it takes the provider long."""
+    """Send one request after the other on every surface, with and without streams. The provider is slow for some."""
     number = 0
     while not stop.is_set():
         number += 1
@@ -151,7 +151,7 @@ async def ask_on(streamer: Streamer, caller: int, seen: list[Seen], stop: asynci
 
 
 async def look_on(client: Client, looked: list[Seen], stop: asyncio.Event) -> None:
-    """Ask for what needs no queue: an answer from the cache, and the costs."""
+    """Send requests that need no queue: a cached chat, and the costs."""
     while not stop.is_set():
         for name in ("hit", "costs"):
             began_s = time.monotonic()
@@ -164,7 +164,7 @@ async def look_on(client: Client, looked: list[Seen], stop: asyncio.Event) -> No
 
 
 def figures(seen: list[Seen], looked: list[Seen], disturbed_s: list[float]) -> str:
-    """The longest time without an answer after each disturbance, and the longest waits."""
+    """Return a text with the longest time without a response after each disturbance, and the longest waits."""
     lines = [str(Counter(one.outcome for one in seen))]
     for at_s in disturbed_s:
         worst_s = max(one.waited_s for one in seen if one.ended_s > at_s and one.began_s < at_s + 15)
@@ -177,7 +177,7 @@ def figures(seen: list[Seen], looked: list[Seen], disturbed_s: list[float]) -> s
 
 
 def gap_s(seen: list[Seen], at_s: float) -> float:
-    """The longest time without an answer around a moment."""
+    """Return the longest time without a response around a moment."""
     ends_s = sorted(one.ended_s for one in seen if one.outcome == "answered" and at_s - 1 < one.ended_s < at_s + 15)
     return max(b - a for a, b in pairwise(ends_s))
 

@@ -1,6 +1,6 @@
-"""A local user without the master key is a newcomer, not the operator: attacks on what is everybody's, and a bystander.
+"""A local user without the master key is not the operator: it cannot change prices, providers or other projects.
 
-Each attack runs beside a project that goes on asking, whose answers, providers and costs stay as they were.
+Each attack runs beside a bystander's project, whose responses, providers and costs do not change.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ CHOSEN_KEY = "a-master-key-that-the-operator-chose"
 METRICS_TOKEN = "a-token-for-the-metrics"
 TAKING = ["gpt-4o-mini", "claude-3-haiku"]
 EXPENSIVE: dict[str, Any] = {"model": "claude-3-opus", "maxTokens": 4_096, "cache": False}
-"""4,096 tokens of its output are $0.31."""
+"""4,096 output tokens of this model cost $0.31."""
 WAITING_BOUND_S = 30.0
-"""Far above what an answer takes, far below what a stopped gateway would make of it."""
+"""Far above the time of a response, and far below the wait for a gateway that has stopped."""
 
 
 @pytest.fixture
 def chosen(upstream: RunningProvider, tmp_path: Path) -> Iterator[Gateway]:
-    """A gateway whose operator has chosen the master key and a metrics token."""
+    """Run a gateway whose operator has set the master key and a metrics token."""
     env = environment_for(upstream) | {"GATEWAY_MASTER_KEY": CHOSEN_KEY, "GATEWAY_METRICS_TOKEN": METRICS_TOKEN}
     running = Gateway.start(tmp_path / "data", env=env)
     yield running
@@ -126,7 +126,7 @@ async def test_nginx_proxy_is_not_loopback(gateway: Gateway) -> None:
     assert status == b"403"
 
 
-async def test_a_local_user_changes_nothing_that_is_everybodys(
+async def test_a_local_user_changes_nothing_shared(
     gateway: Gateway, session: aiohttp.ClientSession, client: Client, upstream: RunningProvider
 ) -> None:
     bystander = client
@@ -260,7 +260,7 @@ async def test_metrics_are_open_to_this_machine_alone_without_a_token(
 
 
 @pytest.mark.parametrize("path", ["/projects/providers", "/providers"])
-async def test_a_builtin_name_is_taken_only_in_words(
+async def test_a_builtin_name_is_replaced_only_explicitly(
     gateway: Gateway, session: aiohttp.ClientSession, client: Client, upstream: RunningProvider, path: str
 ) -> None:
     bystander = await new_project(gateway, session)
@@ -278,8 +278,8 @@ async def test_a_builtin_name_is_taken_only_in_words(
         assert part in answer["error"]["message"]
     status, answer, _ = await owner.call("POST", path, azure | {"replacesBuiltin": False})
     assert (status, answer["data"]["replacesBuiltin"]) == (201, False)
-    for asked, provider in (("gpt-4o", "openai"), ("mine", azure["name"]), (f"{azure['name']}/gpt-4o", azure["name"])):
-        status, answer, _ = await client.chat(f"of {asked}", model=asked)
+    for name, provider in (("gpt-4o", "openai"), ("mine", azure["name"]), (f"{azure['name']}/gpt-4o", azure["name"])):
+        status, answer, _ = await client.chat(f"of {name}", model=name)
         assert (status, answer["data"]["provider"]) == (200, provider)
     change = f"{path}/{azure['name']}"
     status, answer, _ = await owner.call("PATCH", change, {"models": ["gpt-4o", "o3"]})
@@ -296,7 +296,7 @@ async def test_a_builtin_name_is_taken_only_in_words(
     assert (await owner.call("DELETE", change))[0] == 200
 
 
-async def test_the_shell_says_whose_a_builtin_name_is(gateway: Gateway) -> None:
+async def test_the_shell_shows_the_owner_of_a_builtin_name(gateway: Gateway) -> None:
     command = ("provider", "add", "shell2", "--kind", "openai", "--base-url", "https://a.example.com/v1", "--key-env")
     refused = await asyncio.to_thread(gateway.run, *command, "PATH", "--model", "gpt-4o")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)

@@ -1,4 +1,4 @@
-"""A budget is not passed: many callers, several processes, some of which die, and a provider with a bill of its own."""
+"""A budget is never exceeded: many callers, several processes, some of which die, and an independent bill."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from tests.support.streams import Streamer
 
 REQUESTS = 2_000
 LIMIT_USD = Decimal("0.02")
-"""About two hundred answers of a hundred tokens read and seventy written."""
+"""Enough for about two hundred responses with 100 input and 70 output tokens."""
 ARRIVE_WITHIN_S = 3
 NANO = 10**9
 QUIET_WITHIN_S = 90
@@ -26,7 +26,7 @@ QUIET_WITHIN_S = 90
 
 @pytest.fixture
 def crowded(tmp_path: Path, provider: RunningProvider) -> Iterator[Gateway]:
-    """Four API processes and four workers, with a deadline that lets a test see its end."""
+    """Run a gateway with four API processes, four workers, and a short request deadline."""
     gateway = Gateway.start(
         tmp_path / "data",
         "--api-processes",
@@ -48,14 +48,14 @@ async def test_two_thousand_callers_do_not_pass_a_budget_together(
     streamer = Streamer(session, crowded.address, issued["data"]["apiKey"])
     crowd, client = Crowd(streamer, seed=7), streamer.native
     watching = asyncio.create_task(watch(client))
-    asked = [asyncio.create_task(crowd.arrive(number, ARRIVE_WITHIN_S)) for number in range(REQUESTS)]
+    arrivals = [asyncio.create_task(crowd.arrive(number, ARRIVE_WITHIN_S)) for number in range(REQUESTS)]
     for command, after_s in (("worker", 0.5), ("api", 0.3), ("worker", 0.5), ("worker", 0.5)):
         await asyncio.sleep(after_s)
         crowded.processes(command)[0].kill()
-    await asyncio.gather(*asked)
+    await asyncio.gather(*arrivals)
     await until_quiet(client)
     stragglers = Crowd(streamer, seed=8)
-    for number in range(REQUESTS, REQUESTS + 200):  # what a storm has left over is still to be had
+    for number in range(REQUESTS, REQUESTS + 200):  # the rest of the budget can still be spent
         await stragglers.ask(number)
         if stragglers.outcomes["refused"]:
             break
@@ -87,14 +87,14 @@ async def test_burst_passes_exactly_the_rate_limit(crowded: Gateway, session: ai
     address, key = crowded.address, issued["data"]["apiKey"]
 
     async def ask(number: int) -> tuple[int, Any]:
-        # a connection of its own, so that every API process takes its part
+        # its own connection, so that every API process gets a part
         async with aiohttp.ClientSession() as own:
             status, _, headers = await Client(own, address, key).chat(f"one of many {number % 90}", model="echo")
             return status, headers
 
     started = time.monotonic()
     answers = await asyncio.gather(*(ask(number) for number in range(200)))
-    refilled = int(time.monotonic() - started)  # one a second, while the burst was coming in
+    refilled = int(time.monotonic() - started)  # one per second while the burst arrived
     counted = Counter(status for status, _ in answers)
     assert counted.keys() == {200, 429}
     assert 60 <= counted[200] <= 60 + refilled
@@ -105,7 +105,7 @@ async def test_burst_passes_exactly_the_rate_limit(crowded: Gateway, session: ai
 
 
 async def watch(client: Client) -> None:
-    """Look at the budget all the time: what is spent, assumed and held never passes the limit."""
+    """Check the budget all the time: the spent, assumed and held amounts never exceed the limit."""
     while True:
         try:
             status, answer, _ = await client.call("GET", "/usage/budget")
@@ -118,7 +118,7 @@ async def watch(client: Client) -> None:
 
 
 async def until_quiet(client: Client) -> dict[str, Decimal]:
-    """Wait until nothing is held any more."""
+    """Wait until nothing is held. Return the budget."""
     daily: dict[str, Decimal] = {}
     for _ in range(QUIET_WITHIN_S):
         status, answer, _ = await client.call("GET", "/usage/budget")

@@ -1,4 +1,4 @@
-"""What one project sends and sets disturbs nobody else's books, and readiness says so if it does."""
+"""No request or setting of a project disturbs another project's figures; readiness reports it if one does."""
 
 import asyncio
 from typing import Any
@@ -27,7 +27,7 @@ async def own_key(client: Client) -> str:
 
 
 def images(count: int, prompt: str) -> dict[str, Any]:
-    """A chat whose input is counted as 50,000 tokens for each of its images."""
+    """Return a chat whose input is bounded at 50,000 tokens for each image."""
     content = [{"type": "text", "text": prompt}, *[{"type": "image_url", "imageUrl": {"url": "https://a.b/c"}}] * count]
     return {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": content}], "maxTokens": 5}
 
@@ -37,7 +37,7 @@ async def test_lowered_token_limit_during_a_huge_call_poisons_nothing(
 ) -> None:
     key_id = await own_key(client)
     await client.call("PATCH", f"/projects/api-keys/{key_id}", {"tokenLimit": 1_000_000_000})
-    attack = [  # settled together: by what all of them were counted as
+    attack = [  # settled together, by the sum of their bounds
         asyncio.create_task(
             client.call("POST", "/completions/chat", images(1_900, f"{n} [[delay=9000]] [[status=400]]"))
         )
@@ -47,7 +47,7 @@ async def test_lowered_token_limit_during_a_huge_call_poisons_nothing(
     await eventually(lambda: upstream.calls == before + 4, within_s=8)
     assert (await client.call("PATCH", f"/projects/api-keys/{key_id}", {"tokenLimit": 1}))[0] == 200
     assert [(await one)[0] for one in attack] == [400] * 4
-    for _ in range(8):  # each holds far more than it costs: holds that were not released would use the budget up
+    for _ in range(8):  # each holds far more than it costs: unreleased holds would use up the budget
         status, answer, _ = await bystander.chat("hello [[tokens=10/10]]", cache=False)
         assert status == 200, answer
     for caller in (bystander, client):
@@ -62,7 +62,7 @@ async def test_uncountable_request_is_refused_by_name(client: Client) -> None:
     assert "155000" in answer["error"]["message"]
 
 
-async def test_readiness_says_how_the_projector_is(gateway: Gateway, session: aiohttp.ClientSession) -> None:
+async def test_readiness_shows_the_projectors_state(gateway: Gateway, session: aiohttp.ClientSession) -> None:
     async with session.get(f"{gateway.address}/health/ready") as answer:
         ready = await answer.json()
     assert (answer.status, ready["projector"], ready["quarantinedProjects"]) == (200, "ok", 0)

@@ -1,4 +1,4 @@
-"""Providers by configuration: of a project or of the installation, asked by name on every surface."""
+"""Providers by configuration, of a project or of the installation, are called by name on every surface."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def anthropic(client: Client, gateway: Gateway) -> AsyncIterator[AsyncAnth
 
 @pytest.fixture
 async def redirecting() -> AsyncIterator[str]:
-    """An endpoint that sends whoever asks to the instance's metadata."""
+    """Run an endpoint that redirects every request to the cloud's metadata address."""
 
     async def redirect(_request: web.Request) -> web.Response:
         raise web.HTTPTemporaryRedirect("http://169.254.169.254/latest")
@@ -63,7 +63,7 @@ async def redirecting() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
-async def test_a_projects_provider_is_asked_on_every_surface(
+async def test_a_projects_provider_is_called_on_every_surface(
     client: Client, openai: AsyncOpenAI, anthropic: AsyncAnthropic, upstream: RunningProvider, kind: str
 ) -> None:
     shown = await add(client, named(upstream, kind=kind))
@@ -84,9 +84,9 @@ async def test_a_projects_provider_is_asked_on_every_surface(
     assert message.stop_reason == "end_turn"
     async with anthropic.messages.stream(model=model, messages=MESSAGES, max_tokens=99) as stream:
         assert (await stream.get_final_message()).usage.output_tokens == 500
-    asked = upstream.requests(5)
-    assert {json.loads(request.body)["model"] for request in asked} == {"some-model"}
-    assert {request.path for request in asked} == {"/v1/chat/completions" if kind == "openai" else "/v1/messages"}
+    received = upstream.requests(5)
+    assert {json.loads(request.body)["model"] for request in received} == {"some-model"}
+    assert {request.path for request in received} == {"/v1/chat/completions" if kind == "openai" else "/v1/messages"}
     assert upstream.calls == before + 5
     _, costs, _ = await client.call("GET", "/usage/costs?groupBy=provider")
     (row,) = costs["data"]["breakdown"]
@@ -253,7 +253,7 @@ async def test_no_key_of_a_provider_shows(client: Client, gateway: Gateway, upst
         assert KEY not in shown
 
 
-async def test_one_of_many_adds_a_name(client: Client, upstream: RunningProvider) -> None:
+async def test_one_of_many_concurrent_adds_wins(client: Client, upstream: RunningProvider) -> None:
     answers = await asyncio.gather(
         *(client.call("POST", "/projects/providers", named(upstream, apiKey=f"{KEY}{n}")) for n in range(8))
     )

@@ -1,4 +1,4 @@
-"""Bad input gets a clear error that names the field; a provider's failure gets the contract's error, costs nothing."""
+"""Bad input gets an error that names the field. A provider's failure gets the contract's error, and costs nothing."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The product specification, line by line, against a gateway that was started with its one command."""
+"""The product specification, line by line, against a gateway that `gateway up` started."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL that accepts connections and answers nothing: callers are told so, and go on when it does."""
+"""PostgreSQL accepts connections but does not answer: requests are refused in time, and served again afterwards."""
 
 import asyncio
 import signal
@@ -16,7 +16,7 @@ from tests.support.streams import CHAT_GPT, MESSAGES_CLAUDE, NATIVE_GPT, Streame
 from tests.support.waiting import eventually_so
 
 MAX_WAIT_S = 60
-"""Far below the deadline of 600 s; expected are 10 to 25."""
+"""Far below the deadline of 600 s; 10 to 25 s are expected."""
 
 
 @pytest.fixture
@@ -63,5 +63,5 @@ async def test_requests_are_refused_in_time_and_served_again(alone: Gateway, ses
 
 
 def servers_of(gateway: Gateway) -> list[psutil.Process]:
-    """PostgreSQL's processes."""
+    """Return PostgreSQL's processes."""
     return [process for process in gateway.tree() if "postgres" in process.name()]

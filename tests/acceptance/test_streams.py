@@ -1,4 +1,4 @@
-"""How streams reach their callers: part by part, to the last byte, from one call for all equal requests."""
+"""Streams reach their callers part by part and complete, and identical requests share one call."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ PASSED_THROUGH = (CHAT_GPT, RESPONSES_GPT, MESSAGES_CLAUDE)
 CACHED = {"x-gateway-cache": "on"}
 MEGABYTE = 1024 * 1024
 LONG = "[[chunks=2000]] [[big=20000000]]"
-"""Twenty megabytes in two thousand deltas."""
+"""A response of twenty megabytes in two thousand deltas."""
 
 each_call = pytest.mark.parametrize("call", ALL_CALLS, ids=lambda call: call.name)
 
@@ -62,7 +62,7 @@ async def test_slow_reader_gets_every_byte_in_fewer_parts(
     before = {process.pid: process.memory_info().rss for process in gateway.processes("api")}
     body = call.body(f"slowly {call.name} {LONG}", 10_000_000)
     async with streamer.opened(call, body) as answer:
-        await eventually(lambda: upstream.answers(last=1)[0].whole, within_s=60)  # it is read by nobody until then
+        await eventually(lambda: upstream.answers(last=1)[0].whole, within_s=60)  # the client reads nothing until then
         await asyncio.sleep(0.5)  # time in which memory could grow
         grown = max(process.memory_info().rss - before[process.pid] for process in gateway.processes("api"))
         parts = [part async for part in parts_of(answer)]
@@ -79,7 +79,7 @@ async def test_slow_reader_gets_every_byte_in_fewer_parts(
 async def test_equal_requests_in_flight_make_one_call_and_all_get_the_whole(
     call: StreamCall, leaders: int, streamer: Streamer, gateway: Gateway, upstream: RunningProvider
 ) -> None:
-    """Of passed-through requests those that stream make one call, and the others another."""
+    """Passed-through requests make two calls: one for those that stream, one for the others."""
     before = upstream.calls
     prompt = f"the same {call.name} [[delay=700]] [[pace=10]]"
     async with many(streamer, gateway) as askers:
@@ -98,14 +98,14 @@ async def test_equal_requests_in_flight_make_one_call_and_all_get_the_whole(
 
 @asynccontextmanager
 async def many(streamer: Streamer, gateway: Gateway) -> AsyncIterator[list[Streamer]]:
-    """The same caller over a connection of its own for each request, so that every API process takes its part."""
+    """Return callers with the same key and their own connections, so that every API process gets a part."""
     async with AsyncExitStack() as opened:
         sessions = [await opened.enter_async_context(aiohttp.ClientSession()) for _ in range(ASKERS)]
         yield [Streamer(session, gateway.address, streamer.key) for session in sessions]
 
 
 async def parts_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The chunks of the answer, as the gateway has sent them."""
+    """Yield the chunks of the response as the gateway sent them."""
     part = b""
     async for data, is_end in answer.content.iter_chunks():
         part += data

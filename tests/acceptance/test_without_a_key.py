@@ -1,4 +1,4 @@
-"""Clients that send without end, or nothing, or more than fits: they are refused, and a bystander notices nothing."""
+"""Clients that send endless, silent or oversized requests are refused, and a bystander is not disturbed."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually_so
 MB = 1_000_000
 MIB = 1024 * 1024
 LONGEST_WAIT_S = 10
-"""Of a bystander, on a machine that does other things besides; the requests of an idle gateway take milliseconds."""
+"""The limit for a bystander's request on a busy machine. On an idle gateway it takes milliseconds."""
 GROWTH_BYTES = 100 * MB
 MAX_BYTES_IN_HAND = 64 * MIB
 MAX_CONNECTIONS = 400
@@ -29,7 +29,7 @@ CHAT = "/api/v1/completions/chat"
 
 @pytest.fixture(scope="module")
 def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway of one API process, with small limits."""
+    """Run a gateway with one API process and small limits."""
     directory: Path = tmp_path_factory.mktemp("without-a-key") / "data"
     limits = {
         "GATEWAY_MAX_BYTES_IN_HAND": str(MAX_BYTES_IN_HAND),
@@ -42,14 +42,14 @@ def gateway(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Clients at an address of their own."""
+    """Open a session from another client address than the attackers'."""
     connector = aiohttp.TCPConnector(limit=0, local_addr=(BYSTANDER, 0))
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as opened:
         yield opened
 
 
 class Bystander:
-    """Asks for answers as long as an attack lasts."""
+    """Sends chats for as long as an attack lasts."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -58,7 +58,7 @@ class Bystander:
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
-        """Ask until the block ends; then every answer was right, prompt, and is in the usage figures."""
+        """Send chats until the block ends. Then check that each succeeded in time and is in the usage figures."""
         task = asyncio.create_task(self._ask())
         try:
             yield
@@ -94,7 +94,7 @@ def api(gateway: Gateway) -> psutil.Process:
 
 
 class Sent:
-    """A connection of an attacker's, and what it was answered."""
+    """An attacker's connection and the response to it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -105,7 +105,7 @@ class Sent:
         return cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0)))
 
     async def send(self, *pieces: bytes, pause_s: float = 0) -> None:
-        """Send until the gateway takes no more."""
+        """Send until the gateway accepts no more."""
         with suppress(OSError):
             for piece in pieces:
                 self._writer.write(piece)
@@ -113,7 +113,7 @@ class Sent:
                 await asyncio.sleep(pause_s)
 
     async def answer(self) -> tuple[int | None, dict[str, str], Any]:
-        """Status (None: closed without one), headers and JSON of the answer."""
+        """Return the status, headers and JSON of the response. The status is None if the connection just closed."""
         head = b""
         with suppress(asyncio.IncompleteReadError, OSError):
             head = await self._reader.readuntil(b"\r\n\r\n")
@@ -129,17 +129,17 @@ class Sent:
 
 
 async def status_of(gateway: Gateway, *pieces: bytes, pause_s: float = 0) -> int | None:
-    """What becomes of a connection on which these are sent."""
+    """Send some pieces on a connection. Return the status of the response; None if the connection just closed."""
     sent = await Sent.open(gateway)
     sending = asyncio.create_task(sent.send(*pieces, pause_s=pause_s))
     status, _, _ = await sent.answer()
-    await sending  # on and on, whatever it was answered
+    await sending  # to the end, even after a response
     sent.close()
     return status
 
 
 def head(path: str, *, key: str | None = None, length: int | None = None, more: str = "") -> bytes:
-    """The head of a POST."""
+    """Return the head of a POST request."""
     lines = [f"POST {path} HTTP/1.1", "host: x", "content-type: application/json"]
     lines += [f"authorization: Bearer {key}"] if key else []
     lines += [f"content-length: {length}"] if length is not None else []
@@ -219,7 +219,7 @@ async def test_one_project_cannot_take_all_bytes_in_hand(
     other = await new_project(gateway, session)
     unfinished = [await Sent.open(gateway) for _ in range(2)]
     async with bystander.asking():
-        for sent in unfinished:  # together nearly half of what the process takes
+        for sent in unfinished:  # together nearly half of the process's budget
             await sent.send(head(CHAT, key=greedy.key, length=15 * MIB), b" " * MIB)
         await in_hand(gateway, session, 30 * MIB)
         refused = []
@@ -244,7 +244,7 @@ async def test_one_project_cannot_take_all_bytes_in_hand(
 
 
 async def padded(session: aiohttp.ClientSession, gateway: Gateway, caller: Client, size: int) -> int:
-    """The status of a short chat whose body has so many bytes."""
+    """Send a short chat, padded to a size in bytes. Return the status."""
     chat = b'{"model": "echo", "messages": [{"role": "user", "content": "hello"}]}'
     headers = {"Authorization": f"Bearer {caller.key}", "Content-Type": "application/json"}
     async with session.post(gateway.address + CHAT, data=chat.ljust(size), headers=headers) as answer:
@@ -267,7 +267,7 @@ async def test_one_address_cannot_take_all_connections(gateway: Gateway, bystand
 
 
 async def in_hand(gateway: Gateway, session: aiohttp.ClientSession, size_bytes: int) -> None:
-    """Wait until the gateway has about so many bytes in hand: as many, and the bystander's few."""
+    """Wait until the gateway holds about this number of bytes. The bystander adds a few."""
     async with asyncio.timeout(30):
         while True:
             async with session.get(f"{gateway.address}/metrics") as answer:

@@ -1,4 +1,4 @@
-"""Bodies that are much work to read stop nobody else: refused without being read, or read in a thread."""
+"""Bodies that take long to parse do not delay other requests: they are refused unread, or parsed in a thread."""
 
 import asyncio
 
@@ -12,10 +12,10 @@ from tests.support.gateway import Client, Gateway, new_project
 from tests.support.waiting import eventually_so
 
 MAX_WAIT_S = 2.5
-"""Of a bystander on a busy machine; one such body alone stopped everything for five seconds."""
+"""The limit for a bystander's request on a busy machine. In the event loop, one such body would take five seconds."""
 MAX_BODY_BYTES = 33_554_432
 MAX_GROWTH_BYTES = 700 * 1024 * 1024
-"""Of both workers beside ten answers of 25 MB, of which each once took six times its size."""
+"""The limit for the memory of both workers beside ten responses of 25 MB; each could take six times its size."""
 FILLINGS = {"objects": b'{"a":1},', "numbers": b"1,", "texts": b'"",'}
 HEADS = {
     "/v1/chat/completions": b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"x"}],"x":[',
@@ -43,7 +43,7 @@ async def post(session: aiohttp.ClientSession, gateway: Gateway, path: str, key:
 
 @pytest.fixture
 async def other(gateway: Gateway, session: aiohttp.ClientSession) -> Client:
-    """Another project's caller."""
+    """Return a caller of another project."""
     return await new_project(gateway, session)
 
 
@@ -76,14 +76,16 @@ async def test_rate_limited_key_is_refused_before_its_body(
     assert [(await caller.chat("hello", model="echo"))[0] for _ in range(3)] == [200, 429, 429]
 
     async def is_refused() -> bool:
-        await asyncio.gather(*(caller.chat("hello", model="echo") for _ in range(8)))  # until both processes know
+        await asyncio.gather(
+            *(caller.chat("hello", model="echo") for _ in range(8))
+        )  # until both processes have cached the refusal
         return await status_of_unfinished(gateway, caller.key) == b"429"
 
     await eventually_so(is_refused, within_s=40)
 
 
 async def status_of_unfinished(gateway: Gateway, key: str | None) -> bytes | None:
-    """The status of a request of which the body never comes; None if it is waited for."""
+    """Send a request without its body. Return the status; None if the gateway waits for the body."""
     path = "/v1/chat/completions"
     reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.address.rpartition(":")[2]))
     writer.write(
@@ -129,7 +131,7 @@ async def test_echo_stops_no_worker(client: Client, other: Client, upstream: Run
     assert [status for status, _, _ in answers[:8]] == [400] * 8
     assert set(bystander.statuses) == {200}
     assert bystander.longest_s < MAX_WAIT_S
-    assert upstream.calls - before == len(bystander.statuses), "each request is called for once"
+    assert upstream.calls - before == len(bystander.statuses), "each request is called once"
 
 
 async def test_large_answers_take_turns_in_a_workers_memory(

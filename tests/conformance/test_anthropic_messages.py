@@ -1,4 +1,4 @@
-"""Anthropic's SDK asks for messages: of Anthropic's models (passed on), of OpenAI's (translated), of `echo`."""
+"""Anthropic's SDK creates messages with Anthropic's models (passed through), OpenAI's (translated) and `echo`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from anthropic import beta_async_tool, beta_tool
 
 from tests.support.samples import ANTHROPIC_TOOLS, COUNTED, PIXEL, Lookup, Order
-from tests.support.sdk_clients import CLAUDE, ECHO, GPT, MODELS, done, entered, every, user
+from tests.support.sdk_clients import CLAUDE, ECHO, GPT, MODELS, collected, entering, resolved, user
 
 BOTH = (CLAUDE, GPT)
 SAID = {
@@ -19,7 +19,7 @@ EVENTS = ["message_start", "content_block_start", "content_block_stop", "message
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_every_model_answers_a_message(anthropic: Any, model: str) -> None:
-    found = await done(
+    found = await resolved(
         anthropic.messages.create(
             model=model, max_tokens=100, system="be kind", messages=user("[[say=gru%C3%9F%20an%20alle]]")
         )
@@ -35,9 +35,9 @@ async def test_every_model_answers_a_message(anthropic: Any, model: str) -> None
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_stream_equals_the_response(anthropic: Any, model: str) -> None:
-    asked: Any = {"model": model, "max_tokens": 100, "messages": user(f"one two three {COUNTED} [[chunks=20]]")}
-    whole = await done(anthropic.messages.create(**asked))
-    events = await every(anthropic.messages.create(**asked, stream=True))
+    request: Any = {"model": model, "max_tokens": 100, "messages": user(f"one two three {COUNTED} [[chunks=20]]")}
+    whole = await resolved(anthropic.messages.create(**request))
+    events = await collected(anthropic.messages.create(**request, stream=True))
     deltas = [event for event in events if event.type == "content_block_delta"]
     others = [event for event in events if event.type != "content_block_delta"]
     assert [event.type for event in others] == EVENTS
@@ -53,12 +53,12 @@ async def test_stream_equals_the_response(anthropic: Any, model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_the_stream_helper_puts_the_message_together(anthropic: Any, model: str) -> None:
-    asked: Any = {"model": model, "max_tokens": 100, "messages": user(f"one two three {COUNTED}")}
-    whole = await done(anthropic.messages.create(**asked))
-    async with entered(anthropic.messages.stream(**asked)) as stream:
-        texts = await every(stream.text_stream)
-        final = await done(stream.get_final_message())
-        final_text = await done(stream.get_final_text())
+    request: Any = {"model": model, "max_tokens": 100, "messages": user(f"one two three {COUNTED}")}
+    whole = await resolved(anthropic.messages.create(**request))
+    async with entering(anthropic.messages.stream(**request)) as stream:
+        texts = await collected(stream.text_stream)
+        final = await resolved(stream.get_final_message())
+        final_text = await resolved(stream.get_final_text())
     assert len(texts) > 3
     assert "".join(texts) == final_text == whole.content[0].text
     assert (final.id, final.stop_reason) == (whole.id, whole.stop_reason)
@@ -71,7 +71,7 @@ async def test_the_stream_helper_puts_the_message_together(anthropic: Any, model
 
 @pytest.mark.parametrize("model", BOTH)
 async def test_parse_gets_an_answer_of_its_schema(anthropic: Any, model: str) -> None:
-    found = await done(
+    found = await resolved(
         anthropic.messages.parse(model=model, max_tokens=100, messages=user("order"), output_format=Order)
     )
     assert isinstance(found.parsed_output, Order)
@@ -80,28 +80,28 @@ async def test_parse_gets_an_answer_of_its_schema(anthropic: Any, model: str) ->
 @pytest.mark.parametrize("model", BOTH)
 async def test_a_parsed_answer_goes_back_into_the_conversation(anthropic: Any, model: str) -> None:
     messages = user("order")
-    asked: Any = {"model": model, "max_tokens": 100, "messages": messages, "output_format": Order}
-    first = await done(anthropic.messages.parse(**asked))
+    request: Any = {"model": model, "max_tokens": 100, "messages": messages, "output_format": Order}
+    first = await resolved(anthropic.messages.parse(**request))
     messages.append({"role": "assistant", "content": first.content})
     messages.append({"role": "user", "content": "another"})
-    second = await done(anthropic.messages.parse(**asked))
+    second = await resolved(anthropic.messages.parse(**request))
     assert isinstance(second.parsed_output, Order)
 
 
 @pytest.mark.parametrize("model", BOTH)
 async def test_a_streamed_answer_is_parsed_by_its_schema(anthropic: Any, model: str) -> None:
     manager = anthropic.messages.stream(model=model, max_tokens=100, messages=user("order"), output_format=Order)
-    async with entered(manager) as stream:
-        final = await done(stream.get_final_message())
+    async with entering(manager) as stream:
+        final = await resolved(stream.get_final_message())
     assert isinstance(final.parsed_output, Order)
 
 
 @pytest.mark.parametrize("model", BOTH)
 async def test_the_beta_parses_too(anthropic: Any, model: str) -> None:
-    asked: Any = {"model": model, "max_tokens": 100, "messages": user("order"), "output_format": Order}
-    whole = await done(anthropic.beta.messages.parse(**asked))
-    async with entered(anthropic.beta.messages.stream(**asked)) as stream:
-        final = await done(stream.get_final_message())
+    request: Any = {"model": model, "max_tokens": 100, "messages": user("order"), "output_format": Order}
+    whole = await resolved(anthropic.beta.messages.parse(**request))
+    async with entering(anthropic.beta.messages.stream(**request)) as stream:
+        final = await resolved(stream.get_final_message())
     assert whole.parsed_output == final.parsed_output
     assert isinstance(final.parsed_output, Order)
 
@@ -117,14 +117,14 @@ async def test_the_beta_parses_too(anthropic: Any, model: str) -> None:
     ids=["empty lists", "empty system", "empty turn"],
 )
 async def test_empty_values_are_accepted(anthropic: Any, model: str, fields: Any) -> None:
-    asked: Any = {"model": model, "max_tokens": 100, "messages": user("hello")} | fields
-    found = await done(anthropic.messages.create(**asked))
+    request: Any = {"model": model, "max_tokens": 100, "messages": user("hello")} | fields
+    found = await resolved(anthropic.messages.create(**request))
     assert found.content
 
 
 @pytest.mark.parametrize("model", BOTH)
 async def test_a_tool_is_called_when_it_must_be(anthropic: Any, model: str) -> None:
-    found = await done(
+    found = await resolved(
         anthropic.messages.create(
             model=model,
             max_tokens=100,
@@ -141,8 +141,8 @@ async def test_a_tool_is_called_when_it_must_be(anthropic: Any, model: str) -> N
 @pytest.mark.parametrize("model", BOTH)
 async def test_conversation_continues_with_the_sdks_blocks_and_tool_results(anthropic: Any, model: str) -> None:
     messages = user("weather [[calls=2]]")
-    asked: Any = {"model": model, "max_tokens": 100, "messages": messages, "tools": ANTHROPIC_TOOLS}
-    first = await done(anthropic.messages.create(**asked))
+    request: Any = {"model": model, "max_tokens": 100, "messages": messages, "tools": ANTHROPIC_TOOLS}
+    first = await resolved(anthropic.messages.create(**request))
     one, other = [block for block in first.content if block.type == "tool_use"]
     results = [
         {"type": "tool_result", "tool_use_id": one.id, "content": "raining"},
@@ -150,34 +150,34 @@ async def test_conversation_continues_with_the_sdks_blocks_and_tool_results(anth
     ]
     messages.append({"role": "assistant", "content": first.content})
     messages.append({"role": "user", "content": results})
-    second = await done(anthropic.messages.create(**asked))
+    second = await resolved(anthropic.messages.create(**request))
     assert "the tools said raining; snowing" in second.content[0].text
     messages.append({"role": "assistant", "content": second.content})
     messages.append({"role": "user", "content": "thanks [[say=welcome]] [[calls=0]]"})
-    third = await done(anthropic.messages.create(**asked))
+    third = await resolved(anthropic.messages.create(**request))
     assert [block.text for block in third.content] == ["welcome"]
 
 
 @pytest.mark.parametrize("model", BOTH)
 async def test_parallel_calls_stream_and_go_back(anthropic: Any, model: str) -> None:
     messages = user("weather [[calls=2]]")
-    asked: Any = {"model": model, "max_tokens": 100, "messages": messages, "tools": ANTHROPIC_TOOLS}
-    async with entered(anthropic.messages.stream(**asked)) as stream:
-        events = await every(stream)
-        final = await done(stream.get_final_message())
+    request: Any = {"model": model, "max_tokens": 100, "messages": messages, "tools": ANTHROPIC_TOOLS}
+    async with entering(anthropic.messages.stream(**request)) as stream:
+        events = await collected(stream)
+        final = await resolved(stream.get_final_message())
     calls = [block for block in final.content if block.type == "tool_use"]
     assert [Lookup.model_validate(call.input).days for call in calls] == [1, 1]
     assert sum(event.type == "input_json" for event in events) > 2
     messages.append({"role": "assistant", "content": final.content})
     results = [{"type": "tool_result", "tool_use_id": call.id, "content": "raining"} for call in calls]
     messages.append({"role": "user", "content": results})
-    found = await done(anthropic.messages.create(**asked))
+    found = await resolved(anthropic.messages.create(**request))
     assert "the tools said raining; raining" in found.content[0].text
 
 
 @pytest.mark.parametrize("model", BOTH)
-async def test_one_call_at_a_time_where_that_is_asked_for(anthropic: Any, model: str) -> None:
-    found = await done(
+async def test_parallel_calls_can_be_disabled(anthropic: Any, model: str) -> None:
+    found = await resolved(
         anthropic.messages.create(
             model=model,
             max_tokens=100,
@@ -200,7 +200,7 @@ async def test_one_call_at_a_time_where_that_is_asked_for(anthropic: Any, model:
 )
 async def test_images_are_shown_to_every_model(anthropic: Any, model: str, source: Any) -> None:
     parts = [{"type": "text", "text": "what is it?"}, {"type": "image", "source": source}]
-    found = await done(anthropic.messages.create(model=model, max_tokens=100, messages=user(parts)))
+    found = await resolved(anthropic.messages.create(model=model, max_tokens=100, messages=user(parts)))
     assert found.content[0].text
 
 
@@ -235,5 +235,5 @@ async def test_the_tool_runner_runs_tools_to_the_last_answer(anthropic: Any, mod
         tools=[tools[type(anthropic).__name__]],
         stream=stream,
     )
-    last = await done(runner.until_done())
+    last = await resolved(runner.until_done())
     assert "the tools said sunny, 27 letters; sunny, 27 letters" in last.content[0].text

@@ -1,4 +1,4 @@
-"""What only Anthropic's SDK and models have between them is passed on untouched; and what else its surface answers."""
+"""Features that only Anthropic has pass through unchanged; and the other calls of Anthropic's surface."""
 
 import json
 from typing import Any
@@ -8,14 +8,24 @@ from anthropic import BadRequestError
 
 from tests.provider.running import RunningProvider
 from tests.support.samples import ANTHROPIC_TOOLS
-from tests.support.sdk_clients import CLAUDE, GPT, UPSTREAM_CLAUDE, Pointed, Project, done, entered, every, user
+from tests.support.sdk_clients import (
+    CLAUDE,
+    GPT,
+    UPSTREAM_CLAUDE,
+    Project,
+    SdkClients,
+    collected,
+    entering,
+    resolved,
+    user,
+)
 
 THINKING: Any = {"type": "enabled", "budget_tokens": 1024}
 
 
 async def test_passthrough_changes_only_the_model_name(anthropic: Any, upstream: RunningProvider) -> None:
     lasting = {"type": "ephemeral", "ttl": "1h"}
-    raw = await done(
+    raw = await resolved(
         anthropic.messages.with_raw_response.create(
             model=CLAUDE,
             max_tokens=100,
@@ -33,7 +43,7 @@ async def test_passthrough_changes_only_the_model_name(anthropic: Any, upstream:
 
 
 async def test_cache_writes_are_split_by_lifetime(anthropic: Any) -> None:
-    found = await done(
+    found = await resolved(
         anthropic.messages.create(
             model=CLAUDE, max_tokens=100, messages=user("[[tokens=70/30]] [[cached=20]] [[cachewrite=9/4]]")
         )
@@ -49,7 +59,7 @@ async def test_thinking_comes_signed_and_goes_back_as_it_came(
     anthropic: Any, upstream: RunningProvider, streamed: bool
 ) -> None:
     messages = user("think [[calls=1]]")
-    asked: Any = {
+    request: Any = {
         "model": CLAUDE,
         "max_tokens": 2048,
         "thinking": THINKING,
@@ -57,10 +67,10 @@ async def test_thinking_comes_signed_and_goes_back_as_it_came(
         "tools": ANTHROPIC_TOOLS,
     }
     if streamed:
-        async with entered(anthropic.messages.stream(**asked)) as stream:
-            first = await done(stream.get_final_message())
+        async with entering(anthropic.messages.stream(**request)) as stream:
+            first = await resolved(stream.get_final_message())
     else:
-        first = await done(anthropic.messages.create(**asked))
+        first = await resolved(anthropic.messages.create(**request))
     thought, _, call = first.content
     assert thought.type == "thinking"
     assert thought.thinking.startswith("thinking about")
@@ -69,14 +79,14 @@ async def test_thinking_comes_signed_and_goes_back_as_it_came(
     messages.append(
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "raining"}]}
     )
-    second = await done(anthropic.messages.create(**asked))
+    second = await resolved(anthropic.messages.create(**request))
     assert "raining" in second.content[-1].text
     back = json.loads(upstream.requests(last=1)[0].body)["messages"][1]["content"][0]
     assert back == {"type": "thinking", "thinking": thought.thinking, "signature": thought.signature}
 
 
 async def test_versions_and_betas_reach_the_provider(anthropic: Any, upstream: RunningProvider) -> None:
-    raw = await done(
+    raw = await resolved(
         anthropic.beta.messages.with_raw_response.create(
             model=CLAUDE,
             max_tokens=100,
@@ -94,7 +104,7 @@ async def test_versions_and_betas_reach_the_provider(anthropic: Any, upstream: R
 
 
 async def test_tokens_are_counted_by_the_provider(anthropic: Any) -> None:
-    found = await done(
+    found = await resolved(
         anthropic.messages.count_tokens(
             model=CLAUDE, system="be kind", messages=user("[[tokens=123/1]]"), tools=ANTHROPIC_TOOLS
         )
@@ -103,52 +113,54 @@ async def test_tokens_are_counted_by_the_provider(anthropic: Any) -> None:
 
 
 async def test_counting_tokens_costs_nothing(anthropic: Any) -> None:
-    raw = await done(anthropic.messages.with_raw_response.count_tokens(model=CLAUDE, messages=user("[[tokens=123/1]]")))
+    raw = await resolved(
+        anthropic.messages.with_raw_response.count_tokens(model=CLAUDE, messages=user("[[tokens=123/1]]"))
+    )
     assert float(raw.headers["x-gateway-cost-usd"]) == 0
 
 
 async def test_models_are_listed_page_by_page(anthropic: Any, project: Project) -> None:
     listed = [model["name"] for model in project.models()]
     assert len(listed) > 60
-    page = await done(anthropic.models.list(limit=25))
+    page = await resolved(anthropic.models.list(limit=25))
     assert [model.id for model in page.data] == listed[:25]
     assert (page.has_more, page.first_id, page.last_id) == (True, listed[0], listed[24])
-    following = await done(page.get_next_page())
+    following = await resolved(page.get_next_page())
     assert [model.id for model in following.data] == listed[25:50]
-    before = await done(anthropic.models.list(limit=10, before_id=listed[50]))
+    before = await resolved(anthropic.models.list(limit=10, before_id=listed[50]))
     assert [model.id for model in before.data] == listed[40:50]
     assert before.has_more
 
 
-def test_the_pages_go_on_to_the_last_model(waiting: Pointed, project: Project) -> None:
+def test_the_pages_go_on_to_the_last_model(sync_sdks: SdkClients, project: Project) -> None:
     listed = [model["name"] for model in project.models()]
-    assert [model.id for model in waiting.anthropic.models.list(limit=100)] == listed
-    last = waiting.anthropic.models.list(after_id=listed[-2])
+    assert [model.id for model in sync_sdks.anthropic.models.list(limit=100)] == listed
+    last = sync_sdks.anthropic.models.list(after_id=listed[-2])
     assert [model.id for model in last.data] == listed[-1:]
     assert not last.has_more
 
 
 async def test_model_pages_reach_the_last_model(anthropic: Any, project: Project) -> None:
-    assert len(await every(anthropic.models.list(limit=100))) == len(project.models())
+    assert len(await collected(anthropic.models.list(limit=100))) == len(project.models())
 
 
 async def test_the_betas_calls_are_the_same_calls(anthropic: Any) -> None:
-    page = await done(anthropic.beta.models.list(limit=3))
-    found = await done(anthropic.beta.models.retrieve(CLAUDE))
-    counted = await done(anthropic.beta.messages.count_tokens(model=CLAUDE, messages=user("[[tokens=123/1]]")))
+    page = await resolved(anthropic.beta.models.list(limit=3))
+    found = await resolved(anthropic.beta.models.retrieve(CLAUDE))
+    counted = await resolved(anthropic.beta.messages.count_tokens(model=CLAUDE, messages=user("[[tokens=123/1]]")))
     assert (len(page.data), found.id, counted.input_tokens) == (3, CLAUDE, 123)
 
 
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
 async def test_a_model_is_described(anthropic: Any, model: str) -> None:
-    found = await done(anthropic.models.retrieve(model))
+    found = await resolved(anthropic.models.retrieve(model))
     assert (found.id, found.type, found.lifecycle) == (model, "model", "active")
     assert found.display_name
 
 
 async def test_refusal_has_a_code_that_the_sdk_knows(anthropic: Any) -> None:
     with pytest.raises(BadRequestError) as refused:
-        await done(
+        await resolved(
             anthropic.beta.messages.create(
                 model=CLAUDE, max_tokens=100, messages=user("hello"), thread={"type": "create"}
             )
@@ -158,12 +170,12 @@ async def test_refusal_has_a_code_that_the_sdk_knows(anthropic: Any) -> None:
 
 
 @pytest.mark.parametrize("fallbacks", ["default", [{"model": "claude-3-opus-20240229"}]], ids=["default", "dearer"])
-async def test_no_other_model_answers_at_a_price_of_its_own(
+async def test_no_fallback_model_answers_at_another_price(
     anthropic: Any, upstream: RunningProvider, fallbacks: Any
 ) -> None:
     before = upstream.calls
     with pytest.raises(BadRequestError, match="`fallbacks`"):
-        await done(
+        await resolved(
             anthropic.beta.messages.create(model=CLAUDE, max_tokens=100, messages=user("hello"), fallbacks=fallbacks)
         )
     assert upstream.calls == before

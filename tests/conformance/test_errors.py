@@ -1,4 +1,4 @@
-"""Each row of the contract's table of errors, as the class and with the fields that each vendor's SDK gives it."""
+"""Each row of the contract's table of errors has the class and the fields that the vendor's SDK gives to its own."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -8,15 +8,15 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
-from tests.support.sdk_clients import CLAUDE, ECHO, GPT, NOBODYS, Pointed, Project, done, user
+from tests.support.sdk_clients import CLAUDE, ECHO, GPT, UNKNOWN_KEY, Project, SdkClients, resolved, user
 
 TOO_LARGE = "x" * 34_000_000
 
 
 async def refused_by_openais(client: Any, **fields: Any) -> Any:
-    """The error of a chat completion."""
+    """Send a chat completion. Return its error."""
     with pytest.raises(openai_sdk.APIStatusError) as refused:
-        await done(client.chat.completions.create(**({"model": GPT, "messages": user("hello")} | fields)))
+        await resolved(client.chat.completions.create(**({"model": GPT, "messages": user("hello")} | fields)))
     error: Any = refused.value
     assert set(error.body) == {"message", "type", "param", "code"}
     assert error.request_id == error.response.headers["x-request-id"]
@@ -26,10 +26,10 @@ async def refused_by_openais(client: Any, **fields: Any) -> Any:
 
 
 async def refused_by_anthropics(client: Any, **fields: Any) -> Any:
-    """The error of a message."""
-    asked = {"model": CLAUDE, "max_tokens": 50, "messages": user("hello")} | fields
+    """Send a message. Return its error."""
+    request_body = {"model": CLAUDE, "max_tokens": 50, "messages": user("hello")} | fields
     with pytest.raises(anthropic_sdk.APIStatusError) as refused:
-        await done(client.messages.create(**asked))
+        await resolved(client.messages.create(**request_body))
     error: Any = refused.value
     assert set(error.body) == {"type", "error", "request_id"}
     assert error.body["type"] == "error"
@@ -40,12 +40,12 @@ async def refused_by_anthropics(client: Any, **fields: Any) -> Any:
 
 
 def is_openais(error: Any, kind: type, status: int, type_: str, code: str | None = None) -> bool:
-    """Whether it is this row of the table."""
+    """Return whether an error of OpenAI's SDK is this row of the table."""
     return (type(error), error.status_code, error.type, error.code) == (kind, status, type_, code)
 
 
 def is_anthropics(error: Any, kind: type, status: int, type_: str) -> bool:
-    """Whether it is this row of the table."""
+    """Return whether an error of Anthropic's SDK is this row of the table."""
     return (type(error), error.status_code, error.type) == (kind, status, type_)
 
 
@@ -65,7 +65,7 @@ def expired(project: Project) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", [NOBODYS, "gw_live_short", "sk-of-the-vendor", "x" * 5_000], ids=["unknown", "short", "vendors", "long"]
+    "text", [UNKNOWN_KEY, "gw_live_short", "sk-of-the-vendor", "x" * 5_000], ids=["unknown", "short", "vendors", "long"]
 )
 async def test_an_unknown_key_is_an_authentication_error(openai: Any, anthropic: Any, text: str) -> None:
     error = await refused_by_openais(openai.with_options(api_key=text))
@@ -85,12 +85,12 @@ async def test_a_key_that_works_no_longer_is_an_authentication_error(
     assert is_anthropics(error, anthropic_sdk.AuthenticationError, 401, "authentication_error")
 
 
-async def test_models_are_listed_to_no_stranger(openai: Any, anthropic: Any) -> None:
+async def test_models_are_not_listed_without_a_key(openai: Any, anthropic: Any) -> None:
     with pytest.raises(openai_sdk.AuthenticationError) as refused:
-        await done(openai.with_options(api_key=NOBODYS).models.list())
+        await resolved(openai.with_options(api_key=UNKNOWN_KEY).models.list())
     assert refused.value.code == "invalid_api_key"
     with pytest.raises(anthropic_sdk.AuthenticationError) as denied:
-        await done(anthropic.with_options(api_key=NOBODYS).models.list())
+        await resolved(anthropic.with_options(api_key=UNKNOWN_KEY).models.list())
     assert denied.value.type == "authentication_error"
 
 
@@ -136,25 +136,25 @@ async def test_a_wrong_field_is_named_to_anthropics_clients(anthropic: Any, fiel
     assert f"`{field}`" in error.api_message
 
 
-def test_invalid_json_is_a_bad_request(waiting: Pointed) -> None:
+def test_invalid_json_is_a_bad_request(sync_sdks: SdkClients) -> None:
     with pytest.raises(openai_sdk.BadRequestError) as refused:
-        waiting.openai.post("/chat/completions", cast_to=object, content=b'{"model": ')
+        sync_sdks.openai.post("/chat/completions", cast_to=object, content=b'{"model": ')
     assert refused.value.type == "invalid_request_error"
     with pytest.raises(anthropic_sdk.BadRequestError) as denied:
-        waiting.anthropic.post("/v1/messages", cast_to=object, content=b'{"model": ')
+        sync_sdks.anthropic.post("/v1/messages", cast_to=object, content=b'{"model": ')
     assert denied.value.type == "invalid_request_error"
 
 
-def test_another_route_is_not_found(waiting: Pointed) -> None:
+def test_another_route_is_not_found(sync_sdks: SdkClients) -> None:
     with pytest.raises(openai_sdk.NotFoundError) as missing:
-        waiting.openai.files.list()
+        sync_sdks.openai.files.list()
     assert missing.value.type == "invalid_request_error"
     with pytest.raises(anthropic_sdk.NotFoundError) as absent:
-        waiting.anthropic.messages.batches.list()
+        sync_sdks.anthropic.messages.batches.list()
     assert absent.value.type == "not_found_error"
     assert absent.value.request_id == absent.value.body["request_id"]
     with pytest.raises(openai_sdk.APIStatusError) as unmethodical:
-        waiting.openai.chat.completions.list()
+        sync_sdks.openai.chat.completions.list()
     assert (unmethodical.value.status_code, unmethodical.value.type) == (405, "invalid_request_error")
 
 
@@ -165,25 +165,25 @@ async def test_an_unknown_model_is_not_found(openai: Any, anthropic: Any) -> Non
     error = await refused_by_anthropics(anthropic, model="llama-nowhere")
     assert is_anthropics(error, anthropic_sdk.NotFoundError, 404, "not_found_error")
     with pytest.raises(openai_sdk.NotFoundError) as unlisted:
-        await done(openai.models.retrieve("llama-nowhere"))
+        await resolved(openai.models.retrieve("llama-nowhere"))
     assert unlisted.value.code == "model_not_found"
     with pytest.raises(anthropic_sdk.NotFoundError) as unknown:
-        await done(anthropic.models.retrieve("llama-nowhere"))
+        await resolved(anthropic.models.retrieve("llama-nowhere"))
     assert unknown.value.type == "not_found_error"
 
 
-async def test_a_body_above_the_limit_is_too_large(waiting: Pointed) -> None:
-    error = await refused_by_openais(waiting.openai, messages=user(TOO_LARGE))
+async def test_a_body_above_the_limit_is_too_large(sync_sdks: SdkClients) -> None:
+    error = await refused_by_openais(sync_sdks.openai, messages=user(TOO_LARGE))
     assert is_openais(error, openai_sdk.APIStatusError, 413, "invalid_request_error")
-    error = await refused_by_anthropics(waiting.anthropic, messages=user(TOO_LARGE))
+    error = await refused_by_anthropics(sync_sdks.anthropic, messages=user(TOO_LARGE))
     assert is_anthropics(error, anthropic_sdk.ContentTooLargeError, 413, "request_too_large")
 
 
 async def test_a_limit_is_a_rate_limit_error(openai: Any, anthropic: Any, project: Project) -> None:
     slow, other = project.issue(rateLimit=1)["apiKey"], project.issue(rateLimit=1)["apiKey"]
     limited, also_limited = openai.with_options(api_key=slow), anthropic.with_options(api_key=other)
-    await done(limited.chat.completions.create(model=ECHO, messages=user("hello")))
-    await done(also_limited.messages.create(model=ECHO, max_tokens=9, messages=user("hello")))
+    await resolved(limited.chat.completions.create(model=ECHO, messages=user("hello")))
+    await resolved(also_limited.messages.create(model=ECHO, max_tokens=9, messages=user("hello")))
     error = await refused_by_openais(limited)
     assert is_openais(error, openai_sdk.RateLimitError, 429, "rate_limit_exceeded", "rate_limit_exceeded")
     assert 50 < int(error.response.headers["retry-after"]) <= 60
@@ -219,52 +219,52 @@ async def test_a_spent_budget_is_each_vendors_own_error(openai: Any, anthropic: 
     ],
 )
 async def test_provider_refusal_keeps_status_and_message(
-    waiting: Pointed, model: str, status: int, for_openai: type, for_anthropic: type
+    sync_sdks: SdkClients, model: str, status: int, for_openai: type, for_anthropic: type
 ) -> None:
-    asked: Any = {"model": model, "messages": user(f"[[status={status}]]")}
-    error = await refused_by_openais(waiting.openai, **asked)
+    request_body: Any = {"model": model, "messages": user(f"[[status={status}]]")}
+    error = await refused_by_openais(sync_sdks.openai, **request_body)
     assert (type(error), error.status_code) == (for_openai, status)
     assert error.body["message"] == f"refused with {status}"
-    error = await refused_by_anthropics(waiting.anthropic, **asked)
+    error = await refused_by_anthropics(sync_sdks.anthropic, **request_body)
     assert (type(error), error.status_code) == (for_anthropic, status)
     assert error.api_message == f"refused with {status}"
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
 @pytest.mark.parametrize("status", [401, 403])
-async def test_our_credential_is_our_fault_and_stays_ours(waiting: Pointed, model: str, status: int) -> None:
-    asked: Any = {"model": model, "messages": user(f"[[status={status}]]")}
-    error = await refused_by_openais(waiting.openai, **asked)
+async def test_our_credential_is_our_fault_and_stays_ours(sync_sdks: SdkClients, model: str, status: int) -> None:
+    request_body: Any = {"model": model, "messages": user(f"[[status={status}]]")}
+    error = await refused_by_openais(sync_sdks.openai, **request_body)
     assert is_openais(error, openai_sdk.InternalServerError, 502, "api_error")
     assert "canary" not in str(error.body)
-    error = await refused_by_anthropics(waiting.anthropic, **asked)
+    error = await refused_by_anthropics(sync_sdks.anthropic, **request_body)
     assert is_anthropics(error, anthropic_sdk.InternalServerError, 502, "api_error")
     assert "canary" not in str(error.body)
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
-async def test_a_provider_that_limits_us_is_a_rate_limit_error(waiting: Pointed, model: str) -> None:
-    asked: Any = {"model": model, "messages": user("[[status=429]] [[after=30]]")}
-    error = await refused_by_openais(waiting.openai, **asked)
+async def test_a_provider_that_limits_us_is_a_rate_limit_error(sync_sdks: SdkClients, model: str) -> None:
+    request_body: Any = {"model": model, "messages": user("[[status=429]] [[after=30]]")}
+    error = await refused_by_openais(sync_sdks.openai, **request_body)
     assert is_openais(error, openai_sdk.RateLimitError, 429, "rate_limit_exceeded", "rate_limit_exceeded")
     assert error.response.headers["retry-after"] == "30"
-    error = await refused_by_anthropics(waiting.anthropic, **asked)
+    error = await refused_by_anthropics(sync_sdks.anthropic, **request_body)
     assert is_anthropics(error, anthropic_sdk.RateLimitError, 429, "rate_limit_error")
     assert error.response.headers["retry-after"] == "30"
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
 @pytest.mark.parametrize("word", ["[[status=500]]", "[[status=529]]", "[[reset]]", "[[garbage]]"])
-async def test_a_provider_that_is_down_is_a_server_error(waiting: Pointed, model: str, word: str) -> None:
-    error = await refused_by_openais(waiting.openai, model=model, messages=user(word))
+async def test_a_provider_that_is_down_is_a_server_error(sync_sdks: SdkClients, model: str, word: str) -> None:
+    error = await refused_by_openais(sync_sdks.openai, model=model, messages=user(word))
     assert is_openais(error, openai_sdk.InternalServerError, 502, "api_error")
-    error = await refused_by_anthropics(waiting.anthropic, model=model, messages=user(word))
+    error = await refused_by_anthropics(sync_sdks.anthropic, model=model, messages=user(word))
     assert is_anthropics(error, anthropic_sdk.InternalServerError, 502, "api_error")
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
-async def test_a_provider_that_takes_too_long_is_a_timeout(waiting: Pointed, model: str) -> None:
-    error = await refused_by_openais(waiting.openai, model=model, messages=user("[[status=408]]"))
+async def test_a_provider_that_takes_too_long_is_a_timeout(sync_sdks: SdkClients, model: str) -> None:
+    error = await refused_by_openais(sync_sdks.openai, model=model, messages=user("[[status=408]]"))
     assert is_openais(error, openai_sdk.InternalServerError, 504, "api_error")
-    error = await refused_by_anthropics(waiting.anthropic, model=model, messages=user("[[status=408]]"))
+    error = await refused_by_anthropics(sync_sdks.anthropic, model=model, messages=user("[[status=408]]"))
     assert is_anthropics(error, anthropic_sdk.GatewayTimeoutError, 504, "timeout_error")

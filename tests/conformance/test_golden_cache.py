@@ -1,4 +1,4 @@
-"""What the cache serves: a passed-through answer as it came, streamed or whole; a canonical answer in either form."""
+"""The cache serves a passed-through response as it was received, and a canonical one as a stream or in one piece."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from tests.provider.running import RunningProvider
 from tests.support.gateway import Client, Gateway
 from tests.support.prompts import CHAT_TOOLS, MESSAGE_TOOLS, RESPONSE_TOOLS
 from tests.support.stream_assembly import NATIVE, from_json, from_stream
-from tests.support.surfaces import CHAT, CLAUDE, GPT, MESSAGES, RESPONSES, Both, chat, message, response, written
+from tests.support.surfaces import CHAT, CLAUDE, GPT, MESSAGES, RESPONSES, Comparison, chat, message, response, written
 
 TOKENS = "[[tokens=90/40]] [[cached=16]] [[reasoning=7]]"
 CACHE = {"x-gateway-cache": "on"}
@@ -55,16 +55,18 @@ PASSED_THROUGH = [name for name in EVERY if "-of-" not in name]
 
 
 @pytest.fixture
-def both(session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client) -> Both:
-    return Both(session, gateway, upstream, client)
+def comparison(
+    session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client
+) -> Comparison:
+    return Comparison(session, gateway, upstream, client)
 
 
 @pytest.mark.parametrize("name", PASSED_THROUGH)
-async def test_a_stream_is_replayed_as_it_came(both: Both, upstream: RunningProvider, name: str) -> None:
-    path, asked = EVERY[name]
-    first = await both.through(path, written(asked | {"stream": True}), **CACHE)
+async def test_a_stream_is_replayed_as_it_came(comparison: Comparison, upstream: RunningProvider, name: str) -> None:
+    path, request_body = EVERY[name]
+    first = await comparison.through(path, written(request_body | {"stream": True}), **CACHE)
     calls = upstream.calls
-    second = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    second = await comparison.through(path, written(request_body | {"stream": True}), **CACHE)
     assert [seen.headers["x-gateway-cache"] for seen in (first, second)] == ["MISS", "HIT"]
     assert (second.own, second.costs, upstream.calls) == (first.own, first.costs, calls)
     assert (second.content_type, second.costs) == ("text/event-stream", 1)
@@ -72,11 +74,13 @@ async def test_a_stream_is_replayed_as_it_came(both: Both, upstream: RunningProv
 
 
 @pytest.mark.parametrize("name", PASSED_THROUGH)
-async def test_an_answer_in_one_piece_is_served_as_it_came(both: Both, upstream: RunningProvider, name: str) -> None:
-    path, asked = EVERY[name]
-    first = await both.through(path, written(without_options(asked)), **CACHE)
+async def test_an_answer_in_one_piece_is_served_as_it_came(
+    comparison: Comparison, upstream: RunningProvider, name: str
+) -> None:
+    path, request_body = EVERY[name]
+    first = await comparison.through(path, written(without_options(request_body)), **CACHE)
     calls = upstream.calls
-    second = await both.through(path, written(without_options(asked) | {"stream": False}), **CACHE)
+    second = await comparison.through(path, written(without_options(request_body) | {"stream": False}), **CACHE)
     assert [seen.headers["x-gateway-cache"] for seen in (first, second)] == ["MISS", "HIT"]
     assert (second.own, second.content_type, upstream.calls) == (first.own, "application/json", calls)
     assert (from_json(path, first.body).cost > 0, from_json(path, second.body).cost) == (True, 0)
@@ -84,12 +88,12 @@ async def test_an_answer_in_one_piece_is_served_as_it_came(both: Both, upstream:
 
 @pytest.mark.parametrize("name", PASSED_THROUGH)
 async def test_a_stream_and_an_answer_in_one_piece_are_different_entries(
-    both: Both, upstream: RunningProvider, name: str
+    comparison: Comparison, upstream: RunningProvider, name: str
 ) -> None:
-    path, asked = EVERY[name]
+    path, request_body = EVERY[name]
     calls = upstream.calls
-    stream, whole = written(asked | {"stream": True}), written(without_options(asked))
-    seen = [await both.through(path, body, **CACHE) for body in (stream, whole, stream, whole)]
+    stream, whole = written(request_body | {"stream": True}), written(without_options(request_body))
+    seen = [await comparison.through(path, body, **CACHE) for body in (stream, whole, stream, whole)]
     assert [one.headers["x-gateway-cache"] for one in seen] == ["MISS", "MISS", "HIT", "HIT"]
     assert [one.content_type for one in seen] == ["text/event-stream", "application/json"] * 2
     assert upstream.calls == calls + 2
@@ -97,12 +101,12 @@ async def test_a_stream_and_an_answer_in_one_piece_are_different_entries(
 
 @pytest.mark.parametrize("name", CANONICAL)
 async def test_a_canonical_answer_is_served_as_a_stream_with_all_of_it(
-    both: Both, upstream: RunningProvider, name: str
+    comparison: Comparison, upstream: RunningProvider, name: str
 ) -> None:
-    path, asked = EVERY[name]
-    first = await both.through(path, written(without_options(asked)), **CACHE)
+    path, request_body = EVERY[name]
+    first = await comparison.through(path, written(without_options(request_body)), **CACHE)
     calls = upstream.calls
-    second = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    second = await comparison.through(path, written(request_body | {"stream": True}), **CACHE)
     assert (first.headers["x-gateway-cache"], second.headers["x-gateway-cache"]) == ("MISS", "HIT")
     assert (second.content_type, upstream.calls) == ("text/event-stream", calls)
     whole, replayed = from_json(path, first.body), from_stream(path, second.body)
@@ -113,13 +117,13 @@ async def test_a_canonical_answer_is_served_as_a_stream_with_all_of_it(
 
 @pytest.mark.parametrize("name", CANONICAL)
 async def test_a_canonical_stream_is_served_in_one_piece_with_all_of_it(
-    both: Both, upstream: RunningProvider, name: str
+    comparison: Comparison, upstream: RunningProvider, name: str
 ) -> None:
-    path, asked = EVERY[name]
-    first = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    path, request_body = EVERY[name]
+    first = await comparison.through(path, written(request_body | {"stream": True}), **CACHE)
     calls = upstream.calls
-    second = await both.through(path, written(without_options(asked)), **CACHE)
-    third = await both.through(path, written(asked | {"stream": True}), **CACHE)
+    second = await comparison.through(path, written(without_options(request_body)), **CACHE)
+    third = await comparison.through(path, written(request_body | {"stream": True}), **CACHE)
     assert [seen.headers["x-gateway-cache"] for seen in (first, second, third)] == ["MISS", "HIT", "HIT"]
     assert (second.content_type, third.content_type) == ("application/json", "text/event-stream")
     assert upstream.calls == calls
@@ -135,35 +139,41 @@ async def test_a_canonical_stream_is_served_in_one_piece_with_all_of_it(
 
 
 @pytest.mark.parametrize("name", ["chat-text", "chat-of-claude-text"])
-async def test_replay_has_usage_only_on_request(both: Both, name: str) -> None:
-    path, asked = EVERY[name]
-    with_usage, without_usage = written(asked | {"stream": True}), written(without_options(asked) | {"stream": True})
-    await both.through(path, with_usage, **CACHE)
-    replayed = await both.through(path, without_usage, **CACHE)
+async def test_replay_has_usage_only_on_request(comparison: Comparison, name: str) -> None:
+    path, request_body = EVERY[name]
+    with_usage, without_usage = (
+        written(request_body | {"stream": True}),
+        written(without_options(request_body) | {"stream": True}),
+    )
+    await comparison.through(path, with_usage, **CACHE)
+    replayed = await comparison.through(path, without_usage, **CACHE)
     assert (replayed.headers["x-gateway-cache"], b"usage" in replayed.body) == ("HIT", False)
     assert replayed.body.endswith(b"data: [DONE]\n\n")
-    again = await both.through(path, with_usage, **CACHE)
+    again = await comparison.through(path, with_usage, **CACHE)
     assert (again.headers["x-gateway-cache"], from_stream(path, again.body).cost) == ("HIT", 0)
 
 
-async def test_a_replay_shows_usage_that_the_first_client_did_not_ask_for(both: Both) -> None:
-    path, asked = EVERY["chat-text"]
-    first = await both.through(path, written(without_options(asked) | {"stream": True}), **CACHE)
-    replayed = await both.through(path, written(asked | {"stream": True}), **CACHE)
+async def test_a_replay_shows_usage_that_the_first_client_did_not_ask_for(comparison: Comparison) -> None:
+    path, request_body = EVERY["chat-text"]
+    first = await comparison.through(path, written(without_options(request_body) | {"stream": True}), **CACHE)
+    replayed = await comparison.through(path, written(request_body | {"stream": True}), **CACHE)
     assert (b"usage" in first.body, replayed.headers["x-gateway-cache"]) == (False, "HIT")
     assert from_stream(path, replayed.body).cost == 0
 
 
-async def test_another_stream_option_asks_for_another_stream(both: Both) -> None:
-    path, asked = EVERY["chat-text"]
+async def test_another_stream_option_asks_for_another_stream(comparison: Comparison) -> None:
+    path, request_body = EVERY["chat-text"]
     options = {"include_usage": True, "include_obfuscation": False}
-    bodies = [written(asked | {"stream": True}), written(asked | {"stream": True, "stream_options": options})]
-    seen = [await both.through(path, body, **CACHE) for body in bodies * 2]
+    bodies = [
+        written(request_body | {"stream": True}),
+        written(request_body | {"stream": True, "stream_options": options}),
+    ]
+    seen = [await comparison.through(path, body, **CACHE) for body in bodies * 2]
     assert [one.headers["x-gateway-cache"] for one in seen] == ["MISS", "MISS", "HIT", "HIT"]
 
 
 @pytest.mark.parametrize(
-    ("path", "asked"),
+    ("path", "request_body"),
     [
         (CHAT, chat("[[pace=20]] [[cut=5]]", stream=True)),
         (RESPONSES, response("[[streamerror=5]]", stream=True)),
@@ -171,32 +181,34 @@ async def test_another_stream_option_asks_for_another_stream(both: Both) -> None
         (NATIVE, native("[[streamerror=5]]", stream=True)),
     ],
 )
-async def test_broken_stream_is_not_cached(both: Both, path: str, asked: dict[str, Any]) -> None:
-    first = await both.through(path, written(asked), **CACHE)
-    second = await both.through(path, written(asked), **CACHE)
+async def test_broken_stream_is_not_cached(comparison: Comparison, path: str, request_body: dict[str, Any]) -> None:
+    first = await comparison.through(path, written(request_body), **CACHE)
+    second = await comparison.through(path, written(request_body), **CACHE)
     assert [seen.headers["x-gateway-cache"] for seen in (first, second)] == ["MISS", "MISS"]
 
 
-def without_options(asked: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in asked.items() if name != "stream_options"}
+def without_options(request_body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request_body.items() if name != "stream_options"}
 
 
-async def test_a_response_that_failed_is_no_answer_for_others(both: Both, upstream: RunningProvider) -> None:
-    asked = written(response(f"{TOKENS} [[finish=failed]]"))
+async def test_a_response_that_failed_is_no_answer_for_others(
+    comparison: Comparison, upstream: RunningProvider
+) -> None:
+    request_body = written(response(f"{TOKENS} [[finish=failed]]"))
     calls = upstream.calls
-    seen = [await both.through(RESPONSES, asked, **CACHE) for _ in range(3)]
+    seen = [await comparison.through(RESPONSES, request_body, **CACHE) for _ in range(3)]
     assert [one.headers["x-gateway-cache"] for one in seen] == ["MISS", "MISS", "MISS"]
     assert {json.loads(one.body)["status"] for one in seen} == {"failed"}
     assert float(seen[0].headers["x-gateway-cost-usd"]) > 0
     assert upstream.calls == calls + 3
 
 
-async def test_forwarded_headers_are_in_the_cache_key(both: Both) -> None:
+async def test_forwarded_headers_are_in_the_cache_key(comparison: Comparison) -> None:
     body = written(message("[[say=beta]]"))
-    asked = [{}, {"anthropic-beta": "one"}, {"anthropic-beta": "two"}]
-    first = [await both.through(MESSAGES, body, **CACHE, **told) for told in asked]
-    again = [await both.through(MESSAGES, body, **CACHE, **told) for told in asked]
-    queried = await both.through(f"{MESSAGES}?beta=true", body, **CACHE)
+    request_body = [{}, {"anthropic-beta": "one"}, {"anthropic-beta": "two"}]
+    first = [await comparison.through(MESSAGES, body, **CACHE, **told) for told in request_body]
+    again = [await comparison.through(MESSAGES, body, **CACHE, **told) for told in request_body]
+    queried = await comparison.through(f"{MESSAGES}?beta=true", body, **CACHE)
     assert [seen.headers["x-gateway-cache"] for seen in (*first, *again, queried)] == ["MISS"] * 3 + ["HIT"] * 3 + [
         "MISS"
     ]

@@ -1,4 +1,4 @@
-"""What the vendors' own SDKs see through the gateway equals what they see straight from the provider, but for cost."""
+"""The vendors' SDKs see the same through the gateway as directly from the provider, except for the cost."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +18,7 @@ CHATS_WITH_USAGE = {
 }
 STREAMED = EVERY | CHATS_WITH_USAGE
 HELPED = [name for name in STREAMED if name != "messages-no-usage"]
-"""Anthropic's helper wants to be told the usage at the end: it raises an AttributeError where the vendor does not."""
+"""Anthropic's helper needs the usage at the end of a stream: without it, it raises an AttributeError."""
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""What a client sees through the gateway is, byte for byte, what it sees straight from the provider, but for the cost.
+"""A client gets the same bytes through the gateway as directly from the provider, except for the cost.
 
-And the provider is asked, byte for byte, what the client asked.
+And the provider gets the same bytes as the client sent.
 """
 
 import json
@@ -18,7 +18,7 @@ from tests.support.surfaces import (
     CLAUDE,
     MESSAGES,
     RESPONSES,
-    Both,
+    Comparison,
     chat,
     message,
     written,
@@ -30,56 +30,58 @@ ASK = {CHAT: chat, RESPONSES: responses_call, MESSAGES: message}
 
 
 @pytest.fixture
-def both(session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client) -> Both:
-    return Both(session, gateway, upstream, client)
+def comparison(
+    session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client
+) -> Comparison:
+    return Comparison(session, gateway, upstream, client)
 
 
 @pytest.mark.parametrize("name", EVERY)
-async def test_response_is_the_providers_own(both: Both, name: str) -> None:
+async def test_response_is_the_providers_own(comparison: Comparison, name: str) -> None:
     path, body = EVERY[name]
-    straight, through = await both.ask(path, written(body))
+    straight, through = await comparison.ask(path, written(body))
     assert (straight.status, straight.costs, straight.is_whole) == (200, 0, True)
     assert (through.own, through.costs) == (straight.own, 1)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if not name.startswith("chat-")])
-async def test_a_stream_is_the_providers_own(both: Both, name: str) -> None:
+async def test_a_stream_is_the_providers_own(comparison: Comparison, name: str) -> None:
     path, body = EVERY[name]
-    straight, through = await both.ask(path, written(body | {"stream": True}))
+    straight, through = await comparison.ask(path, written(body | {"stream": True}))
     assert (straight.content_type, straight.costs) == ("text/event-stream", 0)
     assert (through.own, through.costs) == (straight.own, int(name not in STREAMS_WITHOUT_COST))
 
 
 @pytest.mark.parametrize("options", [None, {"include_usage": False, "x": 1}])
 @pytest.mark.parametrize("name", CHATS)
-async def test_unrequested_usage_is_hidden(both: Both, name: str, options: dict[str, Any] | None) -> None:
-    asked = CHATS[name] | {"stream": True, "stream_options": options}
-    straight, through = await both.ask(CHAT, written(asked))
+async def test_unrequested_usage_is_hidden(comparison: Comparison, name: str, options: dict[str, Any] | None) -> None:
+    request_body = CHATS[name] | {"stream": True, "stream_options": options}
+    straight, through = await comparison.ask(CHAT, written(request_body))
     assert (through.status, through.content_type, through.body) == (200, "text/event-stream", straight.body)
     assert b"data: [DONE]\n\n" in through.body
 
 
 @pytest.mark.parametrize("name", CHATS)
-async def test_requested_usage_is_shown(both: Both, name: str) -> None:
-    asked = CHATS[name] | {"stream": True, "stream_options": {"include_usage": True}}
-    straight, through = await both.ask(CHAT, written(asked))
+async def test_requested_usage_is_shown(comparison: Comparison, name: str) -> None:
+    request_body = CHATS[name] | {"stream": True, "stream_options": {"include_usage": True}}
+    straight, through = await comparison.ask(CHAT, written(request_body))
     assert (through.own, through.costs) == (straight.own, int(name != "no-usage"))
     assert b'"usage":' in through.body
 
 
 @pytest.mark.parametrize("path", ASK)
-async def test_a_failure_inside_a_stream_is_the_providers_own(both: Both, path: str) -> None:
-    asked = ASK[path]("[[streamerror=7]]", stream=True)
-    straight, through = await both.ask(path, written(asked))
+async def test_a_failure_inside_a_stream_is_the_providers_own(comparison: Comparison, path: str) -> None:
+    request_body = ASK[path]("[[streamerror=7]]", stream=True)
+    straight, through = await comparison.ask(path, written(request_body))
     assert through.own == straight.own
     assert (straight.is_whole, through.is_whole) == (True, True)
     assert b'"error"' in through.body
 
 
 @pytest.mark.parametrize("path", ASK)
-async def test_cut_stream_ends_with_an_error(both: Both, path: str) -> None:
-    asked = ASK[path]("[[pace=20]] [[cut=5]]", stream=True)
-    straight, through = await both.ask(path, written(asked))
+async def test_cut_stream_ends_with_an_error(comparison: Comparison, path: str) -> None:
+    request_body = ASK[path]("[[pace=20]] [[cut=5]]", stream=True)
+    straight, through = await comparison.ask(path, written(request_body))
     assert (straight.is_whole, through.status, through.is_whole) == (False, 200, True)
     assert through.own[2] == straight.body + CUT[path]
 
@@ -92,12 +94,12 @@ CUT = {
     MESSAGES: b'event: error\ndata: {"type":"error","error":{"type":"api_error",'
     b'"message":"the connection to anthropic broke"},"request_id":"req_"}\n\n',
 }
-"""What the gateway says of it: in the vendor's shape, and with the number that is next in its order."""
+"""The gateway's error event for a cut stream: in the vendor's shape, with the next sequence number."""
 
 
 @pytest.mark.parametrize("path", ASK)
-async def test_non_stream_is_an_error_before_the_first_byte(both: Both, path: str) -> None:
-    through = await both.through(path, written(ASK[path]("[[garbage]]", stream=True)))
+async def test_non_stream_is_an_error_before_the_first_byte(comparison: Comparison, path: str) -> None:
+    through = await comparison.through(path, written(ASK[path]("[[garbage]]", stream=True)))
     assert (through.status, through.content_type) == (502, "application/json")
     assert through.json()["error"]["type"] == "api_error"
 
@@ -105,8 +107,8 @@ async def test_non_stream_is_an_error_before_the_first_byte(both: Both, path: st
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", ASK)
-async def test_provider_refusal_keeps_its_message(both: Both, path: str, stream: bool, status: int) -> None:
-    straight, through = await both.ask(path, written(ASK[path](f"[[status={status}]]", stream=stream)))
+async def test_provider_refusal_keeps_its_message(comparison: Comparison, path: str, stream: bool, status: int) -> None:
+    straight, through = await comparison.ask(path, written(ASK[path](f"[[status={status}]]", stream=stream)))
     assert (straight.status, through.status, through.content_type) == (status, status, "application/json")
     assert through.json()["error"]["message"] == straight.json()["error"]["message"]
 
@@ -116,7 +118,7 @@ ODD = (
     b'  "model"  :"%b","stream" : %b , "messages": [ {"content": "say \\"hello\\"", "role":"user"}],"temperature":0.30,'
     b'"metadata" :{"user_id":"u"} }\n'
 )
-"""A request of both vendors in an order, with spaces and with members that no SDK would send."""
+"""A request for both vendors with an order, spaces and members that no SDK would send."""
 
 ODD_THOUGHTS = b"""{"thinking":{"budget_tokens":1024,"type":"enabled"},"max_tokens":2048, "system":[
   {"cache_control": {"type":"ephemeral" , "ttl":"1h"},"text":"Be brief.","type":"text"}],
@@ -140,8 +142,8 @@ ODD_THOUGHTS = b"""{"thinking":{"budget_tokens":1024,"type":"enabled"},"max_toke
         (MESSAGES, ODD_THOUGHTS % CLAUDE.encode()),
     ],
 )
-async def test_unchanged_request_arrives_byte_for_byte(both: Both, path: str, body: bytes) -> None:
-    assert (await both.arrived(path, body)).body == body
+async def test_unchanged_request_arrives_byte_for_byte(comparison: Comparison, path: str, body: bytes) -> None:
+    assert (await comparison.arrived(path, body)).body == body
 
 
 @pytest.mark.parametrize(
@@ -170,9 +172,9 @@ async def test_unchanged_request_arrives_byte_for_byte(both: Both, path: str, bo
     ],
 )
 async def test_passthrough_changes_only_model_and_usage_option(
-    both: Both, path: str, body: bytes, arrived: bytes
+    comparison: Comparison, path: str, body: bytes, arrived: bytes
 ) -> None:
-    assert (await both.arrived(path, body)).body == arrived
+    assert (await comparison.arrived(path, body)).body == arrived
 
 
 @pytest.mark.parametrize(
@@ -182,50 +184,52 @@ async def test_passthrough_changes_only_model_and_usage_option(
         (RESPONSES, b'{ "model":"gpt-4o" , "input":"hello" }', b'"max_output_tokens"'),
     ],
 )
-async def test_lowered_cap_is_appended_to_the_body(both: Both, path: str, body: bytes, cap: bytes) -> None:
-    _, issued, _ = await both.client.call("POST", "/projects/api-keys", {"name": "poor", "dailyBudget": 0.1})
-    both.key = issued["data"]["apiKey"]
-    arrived = (await both.arrived(path, body)).body
+async def test_lowered_cap_is_appended_to_the_body(comparison: Comparison, path: str, body: bytes, cap: bytes) -> None:
+    _, issued, _ = await comparison.client.call("POST", "/projects/api-keys", {"name": "poor", "dailyBudget": 0.1})
+    comparison.key = issued["data"]["apiKey"]
+    arrived = (await comparison.arrived(path, body)).body
     start, _, added = arrived.rpartition(b",")
     assert start == body.removesuffix(b" }")
     assert added.partition(b":")[0] == cap
     assert 256 <= int(added.partition(b":")[2].removesuffix(b" }")) < 16_384
 
 
-async def test_anthropics_headers_arrive_as_they_were_sent(both: Both) -> None:
-    told = {"anthropic-version": "2099-01-01", "anthropic-beta": "one-2025-01-01,two-2026-01-01"}
-    arrived = await both.arrived(MESSAGES, written(message("hello")), **told)
-    assert {name: arrived.header(name) for name in told} == told
+async def test_anthropics_headers_arrive_as_they_were_sent(comparison: Comparison) -> None:
+    sent_headers = {"anthropic-version": "2099-01-01", "anthropic-beta": "one-2025-01-01,two-2026-01-01"}
+    arrived = await comparison.arrived(MESSAGES, written(message("hello")), **sent_headers)
+    assert {name: arrived.header(name) for name in sent_headers} == sent_headers
 
 
 async def test_a_header_that_was_sent_in_two_lines_arrives_whole(
-    both: Both, session: aiohttp.ClientSession, upstream: RunningProvider
+    comparison: Comparison, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
-    told = CIMultiDict([("anthropic-beta", "one-2025-01-01"), ("anthropic-beta", "two-2026-01-01")])
-    told.extend({"x-api-key": str(both.key), "content-type": "application/json"})
-    async with session.post(both.gateway_address + MESSAGES, data=written(message("hello")), headers=told) as answer:
+    sent_headers = CIMultiDict([("anthropic-beta", "one-2025-01-01"), ("anthropic-beta", "two-2026-01-01")])
+    sent_headers.extend({"x-api-key": str(comparison.key), "content-type": "application/json"})
+    async with session.post(
+        comparison.gateway_address + MESSAGES, data=written(message("hello")), headers=sent_headers
+    ) as answer:
         assert answer.status == 200
     assert upstream.requests(last=1)[0].header("anthropic-beta") == "one-2025-01-01, two-2026-01-01"
 
 
-async def test_gateway_headers_do_not_reach_the_provider(both: Both) -> None:
-    told = {
+async def test_gateway_headers_do_not_reach_the_provider(comparison: Comparison) -> None:
+    sent_headers = {
         "x-gateway-metadata": '{"a":"b"}',
         "cookie": "c=d",
         "x-forwarded-for": "10.0.0.1",
         "openai-organization": "o",
     }
-    arrived = await both.arrived(MESSAGES, written(message("hello")), **told)
-    assert [name for name in told if arrived.header(name) is not None] == []
-    assert str(both.key) not in json.dumps(arrived.headers)
+    arrived = await comparison.arrived(MESSAGES, written(message("hello")), **sent_headers)
+    assert [name for name in sent_headers if arrived.header(name) is not None] == []
+    assert str(comparison.key) not in json.dumps(arrived.headers)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
 @pytest.mark.parametrize("path", ASK)
-async def test_a_refusal_is_the_providers_own(both: Both, path: str, status: int, stream: bool) -> None:
-    asked = written(ASK[path](f"[[status={status}]]", stream=stream))
-    straight, through = await both.ask(path, asked)
+async def test_a_refusal_is_the_providers_own(comparison: Comparison, path: str, status: int, stream: bool) -> None:
+    request_body = written(ASK[path](f"[[status={status}]]", stream=stream))
+    straight, through = await comparison.ask(path, request_body)
     assert (through.status, through.content_type) == (straight.status, straight.content_type) == (status, JSON)
     ids = {"request_id": through.headers["x-request-id"]} if path == MESSAGES else {}
     assert through.json() == straight.json() | ids
@@ -236,8 +240,8 @@ async def test_repeated_provider_key_is_hidden(
     gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
     project = await new_project(gateway, session, openaiKey="code_400")
-    both = Both(session, gateway, upstream, project)
-    refused = await both.through(CHAT, written(chat("[[status=400]]")))
+    comparison = Comparison(session, gateway, upstream, project)
+    refused = await comparison.through(CHAT, written(chat("[[status=400]]")))
     assert refused.json()["error"] == {
         "message": "refused with 400",
         "type": "invalid_request_error",
@@ -246,16 +250,16 @@ async def test_repeated_provider_key_is_hidden(
     }
 
 
-async def test_the_query_of_a_message_is_passed_on(both: Both) -> None:
-    arrived = await both.arrived(f"{MESSAGES}?beta=true&x=%C3%A9", written(message("with a query")))
+async def test_the_query_of_a_message_is_passed_on(comparison: Comparison) -> None:
+    arrived = await comparison.arrived(f"{MESSAGES}?beta=true&x=%C3%A9", written(message("with a query")))
     assert arrived.path == f"{MESSAGES}?beta=true&x=%C3%A9"
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])
-async def test_stream_without_a_final_event_is_complete(both: Both, path: str) -> None:
+async def test_stream_without_a_final_event_is_complete(comparison: Comparison, path: str) -> None:
     usage = {"stream_options": {"include_usage": True}} if path == CHAT else {}
-    asked = written(ASK[path]("[[nolast]] [[tokens=90/40]]", stream=True, **usage))
-    straight, through = await both.ask(path, asked)
+    request_body = written(ASK[path]("[[nolast]] [[tokens=90/40]]", stream=True, **usage))
+    straight, through = await comparison.ask(path, request_body)
     assert (through.own, through.costs, through.is_whole) == (straight.own, 1, True)
-    _, page, _ = await both.client.call("GET", "/requests")
+    _, page, _ = await comparison.client.call("GET", "/requests")
     assert [request["status"] for request in page["data"]["requests"]] == ["completed"]

@@ -1,4 +1,4 @@
-"""What is told in another dialect than its provider's is told as it ever was: the frozen streams of `tests/golden/`."""
+"""Streams that are translated to another dialect do not change: they match the golden files in `tests/golden/`."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.provider.running import RunningProvider
 from tests.support.gateway import Client, Gateway
 from tests.support.golden import frozen, names_of_files
 from tests.support.prompts import CHAT_TOOLS, MESSAGE_TOOLS, SCHEMA
-from tests.support.surfaces import CHAT, CLAUDE, GPT, MESSAGES, Both, chat, message, written
+from tests.support.surfaces import CHAT, CLAUDE, GPT, MESSAGES, Comparison, chat, message, written
 
 NATIVE = "/api/v1/completions/chat"
 
@@ -80,18 +80,20 @@ TOLD: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.fixture
-def both(session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client) -> Both:
-    return Both(session, gateway, upstream, client)
+def comparison(
+    session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client
+) -> Comparison:
+    return Comparison(session, gateway, upstream, client)
 
 
 @pytest.mark.parametrize("name", TOLD)
-async def test_translated_stream_matches_its_golden_file(both: Both, name: str) -> None:
+async def test_translated_stream_matches_its_golden_file(comparison: Comparison, name: str) -> None:
     path, body = TOLD[name]
-    seen = await both.through(path, written(body | {"stream": True}))
+    seen = await comparison.through(path, written(body | {"stream": True}))
     assert (seen.status, seen.content_type, seen.is_whole) == (200, "text/event-stream", True), seen
     stream, kept = frozen(name, seen.body)
     assert stream == kept
 
 
-def test_every_frozen_stream_is_asked_for() -> None:
+def test_every_golden_file_has_a_request() -> None:
     assert names_of_files() == set(TOLD)

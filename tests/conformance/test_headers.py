@@ -1,4 +1,4 @@
-"""What an answer's headers say, in each vendor's words, as the SDKs show them."""
+"""The headers of responses, with the vendor's names, as the SDKs show them."""
 
 import json
 import re
@@ -15,9 +15,9 @@ from tests.support.sdk_clients import (
     GPT,
     UPSTREAM_CLAUDE,
     Project,
-    done,
-    entered,
-    every,
+    collected,
+    entering,
+    resolved,
     user,
 )
 
@@ -27,7 +27,7 @@ DURATION = re.compile(r"(\d+m)?\d+(\.\d+)?s|\d+ms")
 
 @pytest.fixture(scope="module")
 def limited(project: Project) -> str:
-    """A key with every limit."""
+    """Return a key with every kind of limit."""
     return str(project.issue(rateLimit=1000, tokenLimit=500_000, dailyBudget=5, monthlyBudget=50)["apiKey"])
 
 
@@ -35,8 +35,8 @@ def limited(project: Project) -> str:
 async def test_chat_completion_has_provider_and_cost(
     openai: Any, model: str, provider: str, upstream_model: str
 ) -> None:
-    raw = await done(openai.chat.completions.with_raw_response.create(model=model, messages=user("hello")))
-    found = await done(raw.parse())
+    raw = await resolved(openai.chat.completions.with_raw_response.create(model=model, messages=user("hello")))
+    found = await resolved(raw.parse())
     assert found._request_id == raw.headers["x-request-id"]
     assert found._request_id.startswith("req_")
     assert (raw.headers["x-gateway-provider"], raw.headers["x-gateway-model"]) == (provider, upstream_model)
@@ -47,8 +47,10 @@ async def test_chat_completion_has_provider_and_cost(
 
 @pytest.mark.parametrize(("model", "provider", "upstream_model"), ROUTES)
 async def test_message_has_provider_and_cost(anthropic: Any, model: str, provider: str, upstream_model: str) -> None:
-    raw = await done(anthropic.messages.with_raw_response.create(model=model, max_tokens=100, messages=user("hello")))
-    found = await done(raw.parse())
+    raw = await resolved(
+        anthropic.messages.with_raw_response.create(model=model, max_tokens=100, messages=user("hello"))
+    )
+    found = await resolved(raw.parse())
     assert found._request_id == raw.headers["request-id"] == raw.headers["x-request-id"]
     assert found._request_id.startswith("req_")
     assert (raw.headers["x-gateway-provider"], raw.headers["x-gateway-model"]) == (provider, upstream_model)
@@ -57,8 +59,8 @@ async def test_message_has_provider_and_cost(anthropic: Any, model: str, provide
 
 
 async def test_embeddings_and_responses_say_the_same(openai: Any) -> None:
-    vectors = await done(openai.embeddings.with_raw_response.create(model=EMBEDDER, input="x"))
-    response = await done(openai.responses.with_raw_response.create(model=GPT, input="x"))
+    vectors = await resolved(openai.embeddings.with_raw_response.create(model=EMBEDDER, input="x"))
+    response = await resolved(openai.responses.with_raw_response.create(model=GPT, input="x"))
     assert (vectors.headers["x-gateway-provider"], vectors.headers["x-gateway-model"]) == ("openai", EMBEDDER)
     assert (response.headers["x-gateway-provider"], response.headers["x-gateway-model"]) == ("openai", GPT)
     assert float(vectors.headers["x-gateway-cost-usd"]) == vectors.http_response.json()["usage"]["cost"] > 0
@@ -69,26 +71,26 @@ async def test_embeddings_and_responses_say_the_same(openai: Any) -> None:
 async def test_chunked_reading_gives_the_same_events(openai: Any, anthropic: Any, model: str) -> None:
     chat = openai.chat.completions.with_streaming_response
     messages = anthropic.messages.with_streaming_response
-    async with entered(chat.create(model=model, messages=user("hello"))) as answer:
-        (line,) = await every(answer.iter_lines())
+    async with entering(chat.create(model=model, messages=user("hello"))) as answer:
+        (line,) = await collected(answer.iter_lines())
         assert float(answer.headers["x-gateway-cost-usd"]) == json.loads(line)["usage"]["cost"]
-    async with entered(messages.create(model=model, max_tokens=50, messages=user("hello"))) as answer:
+    async with entering(messages.create(model=model, max_tokens=50, messages=user("hello"))) as answer:
         assert answer.request_id.startswith("req_")
-        assert (await done(answer.parse())).content
+        assert (await resolved(answer.parse())).content
 
 
 async def test_list_response_has_a_request_id(openai: Any, anthropic: Any) -> None:
-    assert (await done(openai.models.retrieve(GPT)))._request_id.startswith("req_")
-    assert (await done(anthropic.models.retrieve(CLAUDE)))._request_id.startswith("req_")
-    page = await done(anthropic.models.with_raw_response.list())
+    assert (await resolved(openai.models.retrieve(GPT)))._request_id.startswith("req_")
+    assert (await resolved(anthropic.models.retrieve(CLAUDE)))._request_id.startswith("req_")
+    page = await resolved(anthropic.models.with_raw_response.list())
     assert page.headers["request-id"] == page.headers["x-request-id"]
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
 async def test_openai_responses_have_limit_headers(openai: Any, limited: str, model: str) -> None:
     client = openai.with_options(api_key=limited)
-    asked: Any = {"model": model, "messages": user("hello"), "max_tokens": 50}
-    told = (await done(client.chat.completions.with_raw_response.create(**asked))).headers
+    request: Any = {"model": model, "messages": user("hello"), "max_tokens": 50}
+    told = (await resolved(client.chat.completions.with_raw_response.create(**request))).headers
     assert (told["x-ratelimit-limit-requests"], told["x-ratelimit-limit-tokens"]) == ("1000", "500000")
     assert 0 < int(told["x-ratelimit-remaining-requests"]) < 1000
     assert 0 < int(told["x-ratelimit-remaining-tokens"]) < 500_000
@@ -100,7 +102,7 @@ async def test_openai_responses_have_limit_headers(openai: Any, limited: str, mo
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
 async def test_anthropic_responses_have_limit_headers(anthropic: Any, limited: str, model: str) -> None:
     client = anthropic.with_options(api_key=limited)
-    raw = await done(client.messages.with_raw_response.create(model=model, max_tokens=50, messages=user("hello")))
+    raw = await resolved(client.messages.with_raw_response.create(model=model, max_tokens=50, messages=user("hello")))
     told = {name: raw.headers[f"anthropic-ratelimit-{name}"] for name in ("requests-limit", "tokens-limit")}
     assert told == {"requests-limit": "1000", "tokens-limit": "500000"}
     assert 0 < int(raw.headers["anthropic-ratelimit-requests-remaining"]) < 1000
@@ -112,24 +114,26 @@ async def test_anthropic_responses_have_limit_headers(anthropic: Any, limited: s
 
 
 async def test_unlimited_key_has_no_limit_headers(openai: Any, anthropic: Any) -> None:
-    chat = await done(openai.chat.completions.with_raw_response.create(model=ECHO, messages=user("hello")))
-    message = await done(anthropic.messages.with_raw_response.create(model=ECHO, max_tokens=9, messages=user("hello")))
+    chat = await resolved(openai.chat.completions.with_raw_response.create(model=ECHO, messages=user("hello")))
+    message = await resolved(
+        anthropic.messages.with_raw_response.create(model=ECHO, max_tokens=9, messages=user("hello"))
+    )
     names = " ".join([*chat.headers, *message.headers])
     assert "ratelimit" not in names
     assert "budget" not in names
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE, ECHO])
-async def test_a_stream_says_all_but_its_cost_before_it_begins(
+async def test_stream_headers_have_everything_but_the_cost(
     openai: Any, anthropic: Any, limited: str, model: str
 ) -> None:
     chat = openai.with_options(api_key=limited).chat.completions
     messages = anthropic.with_options(api_key=limited).messages
-    chunks = await done(chat.create(model=model, messages=user("hello"), stream=True))
-    events = await done(messages.create(model=model, max_tokens=50, messages=user("hello"), stream=True))
+    chunks = await resolved(chat.create(model=model, messages=user("hello"), stream=True))
+    events = await resolved(messages.create(model=model, max_tokens=50, messages=user("hello"), stream=True))
     told_openai, told_anthropic = chunks.response.headers, events.response.headers
-    assert await every(chunks)
-    assert await every(events)
+    assert await collected(chunks)
+    assert await collected(events)
     assert told_openai["content-type"].startswith("text/event-stream")
     assert told_openai["x-request-id"].startswith("req_")
     assert told_openai["x-ratelimit-limit-requests"] == "1000"
@@ -142,14 +146,14 @@ async def test_a_stream_says_all_but_its_cost_before_it_begins(
 @pytest.mark.parametrize("model", [GPT, CLAUDE, ECHO])
 async def test_cached_chat_completion_costs_nothing(openai: Any, model: str) -> None:
     prompt = f"kept by {type(openai).__name__} {model} [[tokens=70/30]] [[cached=20]]"
-    asked: Any = {"model": model, "messages": user(prompt), "extra_headers": {"x-gateway-cache": "on"}}
-    raw = await done(openai.chat.completions.with_raw_response.create(**asked))
-    first = await done(raw.parse())
-    again = await done(openai.chat.completions.with_raw_response.create(**asked))
-    second = await done(again.parse())
-    streamed = asked | {"stream": True, "stream_options": {"include_usage": True}}
-    await every(openai.chat.completions.create(**streamed))  # if it is passed through, it has an entry of its own
-    *chunks, last = await every(openai.chat.completions.create(**streamed))
+    request: Any = {"model": model, "messages": user(prompt), "extra_headers": {"x-gateway-cache": "on"}}
+    raw = await resolved(openai.chat.completions.with_raw_response.create(**request))
+    first = await resolved(raw.parse())
+    again = await resolved(openai.chat.completions.with_raw_response.create(**request))
+    second = await resolved(again.parse())
+    streamed = request | {"stream": True, "stream_options": {"include_usage": True}}
+    await collected(openai.chat.completions.create(**streamed))  # a passed-through stream has its own cache entry
+    *chunks, last = await collected(openai.chat.completions.create(**streamed))
     assert (raw.headers["x-gateway-cache"], again.headers["x-gateway-cache"]) == ("MISS", "HIT")
     assert Decimal(again.headers["x-gateway-cost-usd"]) == second.usage.cost == last.usage.cost == 0
     assert second.choices == first.choices
@@ -162,16 +166,16 @@ async def test_cached_chat_completion_costs_nothing(openai: Any, model: str) -> 
 @pytest.mark.parametrize("model", [GPT, ECHO])
 async def test_translated_stream_is_cached_for_messages_in_one_piece(anthropic: Any, model: str) -> None:
     prompt = f"streamed to {type(anthropic).__name__} {model} [[tokens=70/30]] [[cached=20]]"
-    asked: Any = {
+    request: Any = {
         "model": model,
         "max_tokens": 100,
         "messages": user(prompt),
         "extra_headers": {"x-gateway-cache": "on"},
     }
-    async with entered(anthropic.messages.stream(**asked)) as stream:
-        first = await done(stream.get_final_message())
-    raw = await done(anthropic.messages.with_raw_response.create(**asked))
-    second = await done(raw.parse())
+    async with entering(anthropic.messages.stream(**request)) as stream:
+        first = await resolved(stream.get_final_message())
+    raw = await resolved(anthropic.messages.with_raw_response.create(**request))
+    second = await resolved(raw.parse())
     assert (raw.headers["x-gateway-cache"], raw.headers["x-gateway-cost-usd"]) == ("HIT", "0")
     assert second.content[0].text == first.content[0].text
     assert (second.id, second.stop_reason) == (first.id, first.stop_reason)
@@ -181,15 +185,15 @@ async def test_translated_stream_is_cached_for_messages_in_one_piece(anthropic: 
 
 async def test_passed_through_stream_is_cached_apart(anthropic: Any) -> None:
     prompt = f"apart for {type(anthropic).__name__} [[tokens=70/30]]"
-    asked: Any = {
+    request: Any = {
         "model": CLAUDE,
         "max_tokens": 100,
         "messages": user(prompt),
         "extra_headers": {"x-gateway-cache": "on"},
     }
-    async with entered(anthropic.messages.stream(**asked)) as stream:
-        await done(stream.get_final_message())
-    raws = [await done(anthropic.messages.with_raw_response.create(**asked)) for _ in range(2)]
+    async with entering(anthropic.messages.stream(**request)) as stream:
+        await resolved(stream.get_final_message())
+    raws = [await resolved(anthropic.messages.with_raw_response.create(**request)) for _ in range(2)]
     assert [raw.headers["x-gateway-cache"] for raw in raws] == ["MISS", "HIT"]
     assert raws[1].headers["x-gateway-cost-usd"] == "0"
 
@@ -197,10 +201,10 @@ async def test_passed_through_stream_is_cached_apart(anthropic: Any) -> None:
 async def test_costs_are_grouped_by_header_metadata(openai: Any, anthropic: Any, project: Project) -> None:
     team = f"team of {type(openai).__name__} and {type(anthropic).__name__}"
     headers = {"x-gateway-metadata": f'{{"team": "{team}"}}'}
-    chat = await done(
+    chat = await resolved(
         openai.with_options(default_headers=headers).chat.completions.create(model=GPT, messages=user("hello"))
     )
-    message = await done(
+    message = await resolved(
         anthropic.with_options(default_headers=headers).messages.create(
             model=CLAUDE, max_tokens=50, messages=user("hello")
         )

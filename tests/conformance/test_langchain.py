@@ -1,10 +1,10 @@
-"""LangChain's models work through the gateway as LangChain's own standard suites have it.
+"""LangChain's models pass LangChain's own standard tests through the gateway.
 
-The suites of `langchain-tests` that make requests are run as they are, with either vendor's client before either
-vendor's models; those that make none would only test LangChain. A suite chooses its own prompts. Where it wants
-something that only a model with understanding would say, the test provider is told in the name of the user (see
-`tests/provider/steering.py`), which the gateway carries to either vendor. What a suite skips is what the class says
-that its dialects have no word for, between each other or at all, and the time of a stream, which wants a recording.
+The suites of `langchain-tests` that send requests run unchanged, with each vendor's client in front of each vendor's
+models. The suites that send none would only test LangChain. A suite chooses its own prompts. If it expects a response
+that needs a real model, the name of the end user tells the test provider how to answer (see
+`tests/provider/steering.py`); the gateway forwards it to either vendor. A suite skips the features that its class marks
+as unsupported by one of the dialects, and the time of a stream, which needs a recording.
 """
 
 import base64
@@ -27,8 +27,8 @@ CLAUDE = "claude-3.5-sonnet"
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),  # LangChain keeps connections for the whole process
-    pytest.mark.filterwarnings("ignore:.*is not an async function"),  # some of the suites' tests are not
-    pytest.mark.filterwarnings("ignore::UserWarning"),  # LangChain's advice to those who write such tests
+    pytest.mark.filterwarnings("ignore:.*is not an async function"),  # some of the suites' tests are not asynchronous
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # LangChain's advice to authors of such tests
 ]
 
 PIXEL = base64.b64decode(
@@ -46,16 +46,16 @@ SUPPOSED: dict[str, str] = {
     "test_json_mode": '[[say={"setup": "Why?", "punchline": "Because."}]]',
     "test_unicode_tool_call_integration": '[[arguments={"customer_name": "你好啊集团 こんにちは株式会社"}]]',
 }
-"""What a model is supposed to understand from the prompt of a standard test. It says nothing beside its calls where
-LangChain would take both for one: it numbers the text of a streamed answer and the first call alike (`output_version`
-"v1", OpenAI's chat completions).
+"""Steering words by the name of a standard test: the response that a real model would give to its prompt. Some have no
+text beside tool calls, because LangChain gives the text of a stream and the first call the same index
+(`output_version` "v1", OpenAI's chat completions).
 """
 
 COUNTED = "[[tokens=70/30]] [[cached=20]] [[cachewrite=9]] [[reasoning=7]]"
 
 
 class ThroughTheGateway(ChatModelIntegrationTests):
-    """A vendor's client before a model."""
+    """A vendor's client in front of a model."""
 
     model_name: ClassVar[str]
     others_name: ClassVar[str]
@@ -65,7 +65,7 @@ class ThroughTheGateway(ChatModelIntegrationTests):
     def connected(
         self, gateway: Gateway, key: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Where the model is, and what it is supposed to understand; the suite's downloads are served from here."""
+        """Set the address, the key and the steering words. Serve the suite's downloads locally."""
         self.address, self.key = gateway.address, key
         self.user = SUPPOSED.get(request.node.originalname, "")
         monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(200, content=PIXEL))
@@ -116,7 +116,7 @@ class ThroughTheGateway(ChatModelIntegrationTests):
 
 
 def whole(chunks: Any) -> BaseMessage:
-    """A stream, put together."""
+    """Add the chunks of a stream up."""
     first, *rest = chunks
     found: BaseMessageChunk = sum(rest, first)
     return found
@@ -135,7 +135,7 @@ class OpenAiClient(ThroughTheGateway):
             "model": self.model_name,
             "base_url": f"{self.address}/v1",
             "api_key": self.key,
-            "stream_usage": True,  # LangChain asks only OpenAI itself unasked
+            "stream_usage": True,  # by default LangChain requests usage only from OpenAI's own address
             "model_kwargs": {"user": self.user},
         }
 
@@ -206,13 +206,13 @@ class TestChatAnthropicWithGpt(AnthropicClient):
 
 
 class TestOpenAiEmbeddings(EmbeddingsIntegrationTests):
-    """Texts are sent as tokens, as LangChain does unless told otherwise, or as they are."""
+    """Texts are sent as tokens, which is LangChain's default, or as they are."""
 
     @pytest.fixture(autouse=True, params=["tokens", "texts"])
     def connected(
         self, gateway: Gateway, key: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Where the model is; its tokens are bytes, for its own vocabulary would have to be downloaded."""
+        """Set the address and the key. Tokens are bytes here, because the real vocabulary would be downloaded."""
         self.address, self.key = gateway.address, key
         self.sends_tokens = request.param == "tokens"
         monkeypatch.setattr(tiktoken, "encoding_for_model", lambda _: BYTES)

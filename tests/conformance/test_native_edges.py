@@ -1,4 +1,4 @@
-"""What fuzzing found, and what it cannot find: answers at the edges of what can be asked."""
+"""Responses to extreme input: cases that fuzzing found, and cases that it cannot find."""
 
 import json
 from typing import Any
@@ -104,7 +104,7 @@ async def test_a_ttl_that_is_none_is_refused(client: Client, ttl: str) -> None:
     ],
 )
 @pytest.mark.parametrize(("method", "status"), [("OPTIONS", 204), ("TRACE", 405), ("PUT", 405)])
-async def test_a_path_says_which_methods_it_has(
+async def test_wrong_method_error_lists_the_allowed_ones(
     gateway: Gateway, session: aiohttp.ClientSession, method: str, status: int, path: str, methods: set[str]
 ) -> None:
     async with session.request(method, gateway.address + path) as answer:

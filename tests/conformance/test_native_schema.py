@@ -1,4 +1,4 @@
-"""Whatever is asked of the native surface, the answer is one that its own OpenAPI document describes, and never 500."""
+"""Every response of the native API matches its OpenAPI document, and none is a 500."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ from tests.support.gateway import Client, Gateway, environment_for, new_project
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "st")
 EXAMPLES = "15"
-"""Of each operation; beside them come those that cover every keyword of its schemas."""
+"""The examples of each operation, beside the examples that cover every keyword of its schemas."""
 TIMEOUT_S = 300
-"""A bound for a machine that has much else to do."""
+"""The limit, with room for a busy machine."""
 
 
 @pytest.fixture(scope="module")
 def fuzzed(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway of its own: the fuzzing sets prices for the whole installation."""
+    """Run a gateway for the fuzzing alone, because it sets prices for the whole installation."""
     directory = tmp_path_factory.mktemp("fuzzed") / "data"
     running = Gateway.start(directory, env=environment_for(upstream))
     yield running
@@ -33,7 +33,7 @@ def fuzzed(upstream: RunningProvider, tmp_path_factory: pytest.TempPathFactory) 
     "paths",
     [
         "^/api/v1/(completions|models|usage|requests|audit)",
-        "^/api/v1/(projects|prices|providers)",  # these set budgets to 0 at times, after which nothing is answered
+        "^/api/v1/(projects|prices|providers)",  # these sometimes set a budget to 0
     ],
 )
 async def test_every_response_matches_the_schema(
@@ -42,7 +42,9 @@ async def test_every_response_matches_the_schema(
     client = await new_project(fuzzed, session)
     _, keys, _ = await client.call("GET", "/projects/api-keys")
     key_id = keys["data"][0]["id"]
-    await client.call("PATCH", f"/projects/api-keys/{key_id}", {"rateLimit": None})  # or most of it would be 429
+    await client.call(
+        "PATCH", f"/projects/api-keys/{key_id}", {"rateLimit": None}
+    )  # otherwise most responses would be 429
     run = fuzz(fuzzed, client, key_id, paths, tmp_path)
     assert run.returncode == 0, run.stdout
 
@@ -50,7 +52,7 @@ async def test_every_response_matches_the_schema(
 def fuzz(
     gateway: Gateway, client: Client, key_id: str, paths: str, directory: Path
 ) -> "subprocess.CompletedProcess[str]":
-    """Ask schemathesis to ask, always the same; the exclusions, each with its reason, are in `native_exclusions.py`."""
+    """Run schemathesis on some paths, with the same examples each time. `native_exclusions.py` has the exclusions."""
     own = {
         "SCHEMATHESIS_HOOKS": "tests.support.native_exclusions",
         "PYTHONPATH": str(ROOT),

@@ -1,6 +1,6 @@
-"""The npm packages `openai` and `@anthropic-ai/sdk` work by changing one address. What they do is in `node/`.
+"""The npm packages `openai` and `@anthropic-ai/sdk` work if their base URL is changed. `node/` has the scenarios.
 
-Their versions are the newest that run on Node 20 (`openai` 7 wants 22).
+Their versions are the newest that run on Node 20 (`openai` 7 needs 22).
 """
 
 import hashlib
@@ -25,31 +25,31 @@ ANSWERS = [
     pytest.param("claude-3-haiku", "Grüß Gott", 0.000875, id="claude"),
     pytest.param("echo", f"echo: {PROMPT}", 0.000011, id="echo"),
 ]
-"""Of each model: what it says to `PROMPT`, and what that costs in US dollars."""
+"""By model: its response to `PROMPT`, and the cost in US dollars."""
 
 ENDED = {"openai": "stop", "anthropic": "end_turn"}
 
 
 class Package:
-    """One vendor's package, pointed at the gateway."""
+    """A vendor's package, connected to the gateway."""
 
     def __init__(self, node: NodePackages, surface: str, address: str, key: str) -> None:
         self.surface = surface
         self._run = partial(node.run, surface, address=address, key=key)
 
-    def outcome(self, scenario: str, **asked: Any) -> dict[str, Any]:
-        """What came of a scenario: what it found or its error, and the attempts that it took."""
-        return self._run(scenario=scenario, **asked)
+    def outcome(self, scenario: str, **options: Any) -> dict[str, Any]:
+        """Return the outcome of a scenario: its result or its error, and the attempts."""
+        return self._run(scenario=scenario, **options)
 
-    def found(self, scenario: str, **asked: Any) -> Any:
-        """What a scenario found."""
-        outcome = self.outcome(scenario, **asked)
+    def found(self, scenario: str, **options: Any) -> Any:
+        """Return the result of a scenario."""
+        outcome = self.outcome(scenario, **options)
         assert "found" in outcome, outcome
         return outcome["found"]
 
-    def failed(self, scenario: str, **asked: Any) -> dict[str, Any]:
-        """The error that a scenario ended in, at its first attempt."""
-        outcome = self.outcome(scenario, **asked)
+    def failed(self, scenario: str, **options: Any) -> dict[str, Any]:
+        """Return the error of a scenario that failed at its first attempt."""
+        outcome = self.outcome(scenario, **options)
         assert "error" in outcome, outcome
         assert len(outcome["attempts"]) == 1, outcome
         error: dict[str, Any] = outcome["error"]
@@ -241,6 +241,6 @@ async def test_aborted_stream_is_closed_at_the_provider(
 
 
 def billed(upstream: RunningProvider, prompt: str) -> list[dict[str, Any]]:
-    """What the provider has charged for a prompt."""
+    """Return the provider's charges for a prompt."""
     digest = hashlib.sha256(prompt.encode()).hexdigest()
     return [row for row in upstream.bill() if row["prompt"] == digest]

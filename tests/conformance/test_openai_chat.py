@@ -1,4 +1,4 @@
-"""OpenAI's SDK asks for chat completions: of OpenAI's models (passed on), of Anthropic's (translated), of `echo`."""
+"""OpenAI's SDK creates chat completions with OpenAI's models (passed through), Anthropic's (translated) and `echo`."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from openai import pydantic_function_tool
 
 from tests.provider.running import RunningProvider
 from tests.support.samples import COUNTED, OPENAI_TOOLS, PIXEL, Lookup, Order
-from tests.support.sdk_clients import CLAUDE, ECHO, GPT, MODELS, done, entered, every, user
+from tests.support.sdk_clients import CLAUDE, ECHO, GPT, MODELS, collected, entering, resolved, user
 
 BOTH = (GPT, CLAUDE)
 SAID = {
@@ -20,7 +20,7 @@ SAID = {
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_every_model_answers_a_chat_completion(openai: Any, model: str) -> None:
-    found = await done(
+    found = await resolved(
         openai.chat.completions.create(model=model, messages=user("[[say=gru%C3%9F%20an%20alle]]"), max_tokens=100)
     )
     (choice,) = found.choices
@@ -37,9 +37,9 @@ async def test_every_model_answers_a_chat_completion(openai: Any, model: str) ->
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_stream_equals_the_response(openai: Any, model: str) -> None:
-    asked: Any = {"model": model, "messages": user("one two three [[chunks=20]]")}
-    whole = await done(openai.chat.completions.create(**asked))
-    chunks = await every(openai.chat.completions.create(**asked, stream=True))
+    request: Any = {"model": model, "messages": user("one two three [[chunks=20]]")}
+    whole = await resolved(openai.chat.completions.create(**request))
+    chunks = await collected(openai.chat.completions.create(**request, stream=True))
     said = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
     assert len(said) > 3
     assert "".join(said) == whole.choices[0].message.content
@@ -51,17 +51,17 @@ async def test_stream_equals_the_response(openai: Any, model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_stream_has_usage_only_on_request(openai: Any, model: str) -> None:
-    chunks = await every(openai.chat.completions.create(model=model, messages=user("plain"), stream=True))
+    chunks = await collected(openai.chat.completions.create(model=model, messages=user("plain"), stream=True))
     assert all("usage" not in chunk.model_fields_set for chunk in chunks)
     assert all(chunk.choices for chunk in chunks)
 
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_stream_ends_with_requested_usage_and_cost(openai: Any, model: str) -> None:
-    asked: Any = {"model": model, "messages": user(f"hello {COUNTED}")}
-    whole = await done(openai.chat.completions.create(**asked))
-    *chunks, last = await every(
-        openai.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    request: Any = {"model": model, "messages": user(f"hello {COUNTED}")}
+    whole = await resolved(openai.chat.completions.create(**request))
+    *chunks, last = await collected(
+        openai.chat.completions.create(**request, stream=True, stream_options={"include_usage": True})
     )
     assert last.choices == []
     assert {chunk.usage for chunk in chunks} == {None}
@@ -72,11 +72,11 @@ async def test_stream_ends_with_requested_usage_and_cost(openai: Any, model: str
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_the_stream_helper_puts_the_answer_together(openai: Any, model: str) -> None:
-    asked: Any = {"model": model, "messages": user("one two three")}
-    whole = await done(openai.chat.completions.create(**asked))
-    async with entered(openai.chat.completions.stream(**asked, stream_options={"include_usage": True})) as stream:
-        events = await every(stream)
-        final = await done(stream.get_final_completion())
+    request: Any = {"model": model, "messages": user("one two three")}
+    whole = await resolved(openai.chat.completions.create(**request))
+    async with entering(openai.chat.completions.stream(**request, stream_options={"include_usage": True})) as stream:
+        events = await collected(stream)
+        final = await resolved(stream.get_final_completion())
     content = whole.choices[0].message.content
     assert "".join(event.delta for event in events if event.type == "content.delta") == content
     assert [event.content for event in events if event.type == "content.done"] == [content]
@@ -86,7 +86,7 @@ async def test_the_stream_helper_puts_the_answer_together(openai: Any, model: st
 
 @pytest.mark.parametrize("model", BOTH)
 async def test_parse_gets_an_answer_of_its_schema(openai: Any, model: str) -> None:
-    found = await done(
+    found = await resolved(
         openai.chat.completions.parse(model=model, messages=user("order"), response_format=Order, max_tokens=100)
     )
     assert isinstance(found.choices[0].message.parsed, Order)
@@ -95,15 +95,15 @@ async def test_parse_gets_an_answer_of_its_schema(openai: Any, model: str) -> No
 @pytest.mark.parametrize("model", BOTH)
 async def test_a_streamed_answer_is_parsed_by_its_schema(openai: Any, model: str) -> None:
     manager = openai.chat.completions.stream(model=model, messages=user("order"), response_format=Order)
-    async with entered(manager) as stream:
-        await every(stream)
-        final = await done(stream.get_final_completion())
+    async with entering(manager) as stream:
+        await collected(stream)
+        final = await resolved(stream.get_final_completion())
     assert isinstance(final.choices[0].message.parsed, Order)
 
 
 @pytest.mark.parametrize("model", BOTH)
 async def test_a_tool_is_called_when_it_must_be(openai: Any, model: str) -> None:
-    found = await done(
+    found = await resolved(
         openai.chat.completions.create(
             model=model, messages=user("weather"), tools=OPENAI_TOOLS, tool_choice="required"
         )
@@ -116,39 +116,39 @@ async def test_a_tool_is_called_when_it_must_be(openai: Any, model: str) -> None
 @pytest.mark.parametrize("model", BOTH)
 async def test_conversation_continues_with_the_sdks_message_and_tool_results(openai: Any, model: str) -> None:
     messages = user("weather [[calls=2]]")
-    asked: Any = {"model": model, "messages": messages, "tools": OPENAI_TOOLS}
-    first = await done(openai.chat.completions.create(**asked))
+    request: Any = {"model": model, "messages": messages, "tools": OPENAI_TOOLS}
+    first = await resolved(openai.chat.completions.create(**request))
     one, other = first.choices[0].message.tool_calls
     messages.append(first.choices[0].message)
     messages.append({"role": "tool", "tool_call_id": one.id, "content": "raining"})
     messages.append({"role": "tool", "tool_call_id": other.id, "content": [{"type": "text", "text": "snowing"}]})
-    second = await done(openai.chat.completions.create(**asked))
+    second = await resolved(openai.chat.completions.create(**request))
     assert "the tools said raining; snowing" in second.choices[0].message.content
     messages.append(second.choices[0].message)
     messages.append({"role": "user", "content": "thanks [[say=welcome]] [[calls=0]]"})
-    third = await done(openai.chat.completions.create(**asked))
+    third = await resolved(openai.chat.completions.create(**request))
     assert third.choices[0].message.content == "welcome"
 
 
 @pytest.mark.parametrize("model", BOTH)
 async def test_parallel_calls_stream_and_go_back_as_parsed(openai: Any, model: str) -> None:
     messages = user("weather [[calls=2]]")
-    asked: Any = {"model": model, "messages": messages, "tools": [pydantic_function_tool(Lookup)]}
-    async with entered(openai.chat.completions.stream(**asked)) as stream:
-        events = await every(stream)
-        final = await done(stream.get_final_completion())
+    request: Any = {"model": model, "messages": messages, "tools": [pydantic_function_tool(Lookup)]}
+    async with entering(openai.chat.completions.stream(**request)) as stream:
+        events = await collected(stream)
+        final = await resolved(stream.get_final_completion())
     calls = final.choices[0].message.tool_calls
     assert [type(call.function.parsed_arguments) for call in calls] == [Lookup, Lookup]
     assert [event.index for event in events if event.type == "tool_calls.function.arguments.done"] == [0, 1]
     messages.append(final.choices[0].message)
     messages.extend({"role": "tool", "tool_call_id": call.id, "content": "raining"} for call in calls)
-    found = await done(openai.chat.completions.parse(**asked))
+    found = await resolved(openai.chat.completions.parse(**request))
     assert "the tools said raining; raining" in found.choices[0].message.content
 
 
 @pytest.mark.parametrize("model", BOTH)
-async def test_one_call_at_a_time_where_that_is_asked_for(openai: Any, model: str) -> None:
-    found = await done(
+async def test_parallel_calls_can_be_disabled(openai: Any, model: str) -> None:
+    found = await resolved(
         openai.chat.completions.create(
             model=model, messages=user("[[calls=3]]"), tools=OPENAI_TOOLS, parallel_tool_calls=False
         )
@@ -160,7 +160,7 @@ async def test_one_call_at_a_time_where_that_is_asked_for(openai: Any, model: st
 @pytest.mark.parametrize("url", ["https://example.com/cat.png", f"data:image/png;base64,{PIXEL}"])
 async def test_images_are_shown_to_every_model(openai: Any, model: str, url: str) -> None:
     parts = [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": url}}]
-    found = await done(openai.chat.completions.create(model=model, messages=user(parts)))
+    found = await resolved(openai.chat.completions.create(model=model, messages=user(parts)))
     assert found.choices[0].message.content
 
 
@@ -175,12 +175,12 @@ async def test_images_are_shown_to_every_model(openai: Any, model: str, url: str
     ids=["nulls", "defaults", "empty turn"],
 )
 async def test_empty_or_default_values_are_accepted(openai: Any, model: str, fields: Any) -> None:
-    found = await done(openai.chat.completions.create(**({"model": model, "messages": user("hello")} | fields)))
+    found = await resolved(openai.chat.completions.create(**({"model": model, "messages": user("hello")} | fields)))
     assert found.choices[0].message.content
 
 
 async def test_request_passes_through_byte_for_byte(openai: Any, upstream: RunningProvider) -> None:
-    raw = await done(
+    raw = await resolved(
         openai.chat.completions.with_raw_response.create(
             model=GPT,
             messages=user("hé [[say=x]]"),
@@ -194,7 +194,7 @@ async def test_request_passes_through_byte_for_byte(openai: Any, upstream: Runni
 
 
 async def test_unknown_response_fields_pass_through(openai: Any, upstream: RunningProvider) -> None:
-    raw = await done(openai.chat.completions.with_raw_response.create(model=GPT, messages=user("x [[tokens=9/9]]")))
+    raw = await resolved(openai.chat.completions.with_raw_response.create(model=GPT, messages=user("x [[tokens=9/9]]")))
     told = json.loads(raw.text)
     sent = json.loads(upstream.answers(last=1)[0].body)
     assert told["usage"].pop("cost") == pytest.approx(9 * 15e-8 + 9 * 6e-7)

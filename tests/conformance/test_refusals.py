@@ -1,4 +1,4 @@
-"""What another vendor's model cannot be told is refused with the name of the field, and never left out in silence."""
+"""A field that another vendor's model does not support is refused by name, and never dropped silently."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from openai import BadRequestError as OpenAIBadRequest
 
 from tests.provider.running import RunningProvider
 from tests.support.samples import ANTHROPIC_TOOLS, OPENAI_TOOLS, PIXEL
-from tests.support.sdk_clients import CLAUDE, ECHO, GPT, Pointed, user
+from tests.support.sdk_clients import CLAUDE, ECHO, GPT, SdkClients, user
 
 PICTURE: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
 TEXT_DOCUMENT: Any = {"type": "text", "media_type": "text/plain", "data": "x"}
@@ -81,12 +81,12 @@ def after_hello(*turns: Any) -> Any:
     ],
 )
 def test_chat_completion_names_fields_that_anthropic_lacks(
-    waiting: Pointed, upstream: RunningProvider, fields: Any, param: str
+    sync_sdks: SdkClients, upstream: RunningProvider, fields: Any, param: str
 ) -> None:
     before = upstream.calls
-    asked: Any = {"model": CLAUDE, "messages": user("hello")} | fields
+    request: Any = {"model": CLAUDE, "messages": user("hello")} | fields
     with pytest.raises(OpenAIBadRequest) as refused:
-        waiting.openai.chat.completions.create(**asked)
+        sync_sdks.openai.chat.completions.create(**request)
     assert refused.value.param == param
     assert f"`{param}`" in refused.value.message
     assert refused.value.type == "invalid_request_error"
@@ -160,12 +160,12 @@ def test_chat_completion_names_fields_that_anthropic_lacks(
     ],
 )
 def test_message_names_fields_that_openai_lacks(
-    waiting: Pointed, upstream: RunningProvider, fields: Any, field: str
+    sync_sdks: SdkClients, upstream: RunningProvider, fields: Any, field: str
 ) -> None:
     before = upstream.calls
-    asked: Any = {"model": GPT, "max_tokens": 50, "messages": user("hello")} | fields
+    request: Any = {"model": GPT, "max_tokens": 50, "messages": user("hello")} | fields
     with pytest.raises(AnthropicBadRequest) as refused:
-        waiting.anthropic.messages.create(**asked)
+        sync_sdks.anthropic.messages.create(**request)
     assert f"`{field}`" in str(refused.value.api_message)
     assert refused.value.type == "invalid_request_error"
     assert upstream.calls == before
@@ -173,23 +173,23 @@ def test_message_names_fields_that_openai_lacks(
 
 @pytest.mark.parametrize("model", [CLAUDE, ECHO])
 @pytest.mark.parametrize("stream", [False, True])
-def test_responses_are_of_openais_models_alone(waiting: Pointed, model: str, stream: bool) -> None:
+def test_responses_are_of_openais_models_alone(sync_sdks: SdkClients, model: str, stream: bool) -> None:
     with pytest.raises(OpenAIBadRequest) as refused:
-        waiting.openai.responses.create(model=model, input="hello", stream=stream)
+        sync_sdks.openai.responses.create(model=model, input="hello", stream=stream)
     assert refused.value.param == "model"
 
 
-def test_embeddings_are_of_models_that_make_them(waiting: Pointed) -> None:
+def test_embeddings_are_of_models_that_make_them(sync_sdks: SdkClients) -> None:
     with pytest.raises(OpenAIBadRequest) as refused:
-        waiting.openai.embeddings.create(model=CLAUDE, input="hello")
+        sync_sdks.openai.embeddings.create(model=CLAUDE, input="hello")
     assert refused.value.param == "model"
     with pytest.raises(OpenAIBadRequest) as unread:
-        waiting.openai.embeddings.create(model=ECHO, input=[1, 2, 3])
+        sync_sdks.openai.embeddings.create(model=ECHO, input=[1, 2, 3])
     assert unread.value.param == "input"
 
 
 @pytest.mark.parametrize("model", [GPT, ECHO])
-def test_only_anthropic_counts_the_tokens_of_a_message(waiting: Pointed, model: str) -> None:
+def test_only_anthropic_counts_the_tokens_of_a_message(sync_sdks: SdkClients, model: str) -> None:
     with pytest.raises(AnthropicBadRequest) as refused:
-        waiting.anthropic.messages.count_tokens(model=model, messages=user("hello"))
+        sync_sdks.anthropic.messages.count_tokens(model=model, messages=user("hello"))
     assert "`model`" in str(refused.value.api_message)

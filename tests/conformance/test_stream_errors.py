@@ -1,4 +1,4 @@
-"""Errors of streams: plain HTTP before the first byte, the SDK's own error in the middle."""
+"""Errors of streams: a plain HTTP error before the first byte, the SDK's own error after it."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
-from tests.support.sdk_clients import CLAUDE, GPT, Project, done, entered, user
+from tests.support.sdk_clients import CLAUDE, GPT, Project, entering, resolved, user
 
 BOTH = (GPT, CLAUDE)
 MIDDLE = FAILS, CUT = ("[[streamerror=3]] [[pace=80]]", "[[cut=3]] [[pace=80]]")
-"""What the provider sends in one go with its failure may be lost: a part comes at the least, all three at the most."""
+"""Deltas that the provider sends together with its failure may be lost: one to three of them arrive."""
 
 
 async def taken(stream: Any, into: list[Any]) -> None:
-    """Take what a stream brings until it ends or fails."""
-    opened = await done(stream)
+    """Append the items of a stream to `into` until it ends or fails."""
+    opened = await resolved(stream)
     if hasattr(opened, "__aiter__"):
         async for one in opened:
-            into.append(one)  # noqa: PERF401 - what came before the failure counts
+            into.append(one)  # noqa: PERF401 - keeps the items before the failure
         return
     into.extend(opened)
 
@@ -43,7 +43,7 @@ async def test_error_before_a_chat_stream_is_plain_http(
     openai: Any, model: str, word: str, kind: type[Exception], status: int
 ) -> None:
     with pytest.raises(kind) as refused:
-        await done(openai.chat.completions.create(model=model, messages=user(word), stream=True))
+        await resolved(openai.chat.completions.create(model=model, messages=user(word), stream=True))
     check_plain_http(refused.value, status)
 
 
@@ -61,20 +61,20 @@ async def test_error_before_a_message_stream_is_plain_http(
     anthropic: Any, model: str, word: str, kind: type[Exception], status: int
 ) -> None:
     with pytest.raises(kind) as refused:
-        await done(anthropic.messages.create(model=model, max_tokens=50, messages=user(word), stream=True))
+        await resolved(anthropic.messages.create(model=model, max_tokens=50, messages=user(word), stream=True))
     check_plain_http(refused.value, status)
 
 
 async def test_a_spent_budget_and_an_unknown_model_end_no_stream(openai: Any, anthropic: Any, project: Project) -> None:
     spent = project.issue(dailyBudget=0)["apiKey"]
     with pytest.raises(openai_sdk.RateLimitError):
-        await done(
+        await resolved(
             openai.with_options(api_key=spent).chat.completions.create(model=GPT, messages=user("x"), stream=True)
         )
     with pytest.raises(openai_sdk.NotFoundError):
-        await done(openai.responses.create(model="llama-nowhere", input="x", stream=True))
+        await resolved(openai.responses.create(model="llama-nowhere", input="x", stream=True))
     with pytest.raises(anthropic_sdk.PaymentRequiredError):
-        async with entered(
+        async with entering(
             anthropic.with_options(api_key=spent).messages.stream(model=GPT, max_tokens=9, messages=user("x"))
         ):
             raise AssertionError("it has not begun")
@@ -94,7 +94,7 @@ async def test_a_chat_stream_that_breaks_off_raises_the_sdks_error(
     assert 1 <= len(said) <= 3
     assert all(chunk.choices[0].finish_reason is None for chunk in seen)
     assert type(broken.value) is openai_sdk.APIError
-    assert broken.value.type == kind  # the provider's own words, where it has said something in this dialect
+    assert broken.value.type == kind  # the provider's own error, if it is in this dialect
     assert set(broken.value.body) == {"message", "type", "param", "code"}
     assert broken.value.message == broken.value.body["message"] != ""
 
@@ -102,9 +102,9 @@ async def test_a_chat_stream_that_breaks_off_raises_the_sdks_error(
 @pytest.mark.parametrize("model", BOTH)
 @pytest.mark.parametrize("word", MIDDLE)
 async def test_the_chat_stream_helper_raises_it_too(openai: Any, model: str, word: str) -> None:
-    async with entered(openai.chat.completions.stream(model=model, messages=user(f"{word} helped"))) as stream:
+    async with entering(openai.chat.completions.stream(model=model, messages=user(f"{word} helped"))) as stream:
         with pytest.raises(openai_sdk.APIError):
-            await done(stream.get_final_completion())
+            await resolved(stream.get_final_completion())
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ async def test_a_message_stream_that_breaks_off_raises_the_sdks_error(
 @pytest.mark.parametrize("word", MIDDLE)
 async def test_the_message_stream_helper_raises_it_too(anthropic: Any, model: str, word: str) -> None:
     with pytest.raises(anthropic_sdk.APIStatusError):
-        async with entered(
+        async with entering(
             anthropic.messages.stream(model=model, max_tokens=50, messages=user(f"{word} helped"))
         ) as stream:
-            await done(stream.get_final_message())
+            await resolved(stream.get_final_message())
 
 
 @pytest.mark.parametrize(("word", "end"), [(FAILS, ["error", "response.failed"]), (CUT, ["error"])])

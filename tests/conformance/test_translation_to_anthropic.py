@@ -1,4 +1,4 @@
-"""What OpenAI's SDK says to one of Anthropic's models arrives as Anthropic has it, and the answer as OpenAI has it."""
+"""A request of OpenAI's SDK is translated for Anthropic's models, and the response back for the SDK."""
 
 import json
 from typing import Any
@@ -8,17 +8,17 @@ from openai import pydantic_function_tool
 
 from tests.provider.running import RunningProvider
 from tests.support.samples import COUNTED, OPENAI_TOOLS, PIXEL, SCHEMA, Lookup, Order
-from tests.support.sdk_clients import CLAUDE, UPSTREAM_CLAUDE, Pointed, done, every, user
+from tests.support.sdk_clients import CLAUDE, UPSTREAM_CLAUDE, SdkClients, collected, resolved, user
 
 HELLO = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
 
 
 @pytest.fixture
-def told(waiting: Pointed, upstream: RunningProvider) -> Any:
-    """Asks through the SDK, and gives the request that the provider received."""
+def translate(sync_sdks: SdkClients, upstream: RunningProvider) -> Any:
+    """Return a function that sends a request through the SDK and returns the request that the provider received."""
 
     def ask(**fields: Any) -> Any:
-        waiting.openai.chat.completions.create(**({"model": CLAUDE, "messages": user("hello")} | fields))
+        sync_sdks.openai.chat.completions.create(**({"model": CLAUDE, "messages": user("hello")} | fields))
         received = upstream.requests(last=1)[0]
         assert received.path == "/v1/messages"
         return json.loads(received.body)
@@ -26,12 +26,12 @@ def told(waiting: Pointed, upstream: RunningProvider) -> Any:
     return ask
 
 
-def test_plain_request_stays_plain(told: Any) -> None:
-    assert told() == {"model": UPSTREAM_CLAUDE, "max_tokens": 8192, "messages": HELLO}
+def test_plain_request_stays_plain(translate: Any) -> None:
+    assert translate() == {"model": UPSTREAM_CLAUDE, "max_tokens": 8192, "messages": HELLO}
 
 
-def test_every_setting_has_its_word(told: Any) -> None:
-    assert told(
+def test_every_setting_has_its_word(translate: Any) -> None:
+    assert translate(
         max_completion_tokens=77, temperature=0.5, top_p=0.9, stop=["END", "STOP"], user="u-1", reasoning_effort="low"
     ) == {
         "model": UPSTREAM_CLAUDE,
@@ -45,19 +45,19 @@ def test_every_setting_has_its_word(told: Any) -> None:
     }
 
 
-def test_one_stop_is_a_list_of_one(told: Any) -> None:
-    assert told(stop="END")["stop_sequences"] == ["END"]
+def test_one_stop_is_a_list_of_one(translate: Any) -> None:
+    assert translate(stop="END")["stop_sequences"] == ["END"]
 
 
-def test_empty_change_changes_nothing(told: Any) -> None:
-    said = told(
+def test_empty_change_changes_nothing(translate: Any) -> None:
+    said = translate(
         n=1, logprobs=False, store=False, presence_penalty=0, frequency_penalty=0, prompt_cache_key="k", logit_bias={}
     )
     assert said == {"model": UPSTREAM_CLAUDE, "max_tokens": 8192, "messages": HELLO}
 
 
-def test_instructions_become_the_system_prompt_in_their_order(told: Any) -> None:
-    found = told(
+def test_instructions_become_the_system_prompt_in_their_order(translate: Any) -> None:
+    found = translate(
         messages=[
             {"role": "system", "content": "be kind"},
             {"role": "developer", "content": [{"type": "text", "text": "be "}, {"type": "text", "text": "brief"}]},
@@ -68,8 +68,8 @@ def test_instructions_become_the_system_prompt_in_their_order(told: Any) -> None
     assert found["messages"] == HELLO
 
 
-def test_turns_alternate(told: Any) -> None:
-    found = told(
+def test_turns_alternate(translate: Any) -> None:
+    found = translate(
         messages=[
             *user("one"),
             *user("two"),
@@ -86,8 +86,8 @@ def test_turns_alternate(told: Any) -> None:
     ]
 
 
-def test_images_are_shown_in_their_place(told: Any) -> None:
-    found = told(
+def test_images_are_shown_in_their_place(translate: Any) -> None:
+    found = translate(
         messages=user(
             [
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "high"}},
@@ -103,10 +103,10 @@ def test_images_are_shown_in_their_place(told: Any) -> None:
     ]
 
 
-def test_tools_are_tools(told: Any) -> None:
+def test_tools_are_tools(translate: Any) -> None:
     strict: Any = {"type": "function", "function": {"name": "now", "strict": True, "parameters": SCHEMA}}
     bare: Any = {"type": "function", "function": {"name": "bare"}}
-    found = told(tools=[*OPENAI_TOOLS, strict, bare])
+    found = translate(tools=[*OPENAI_TOOLS, strict, bare])
     assert found["tools"] == [
         {"name": "Lookup", "description": "Looks it up.", "input_schema": SCHEMA},
         {"name": "now", "input_schema": SCHEMA, "strict": True},
@@ -134,14 +134,14 @@ def test_tools_are_tools(told: Any) -> None:
         ({"tool_choice": "none", "parallel_tool_calls": False}, {"type": "none"}),
     ],
 )
-def test_the_choice_of_a_tool_has_its_word(told: Any, given: Any, choice: Any) -> None:
-    assert told(tools=OPENAI_TOOLS, **given)["tool_choice"] == choice
+def test_the_choice_of_a_tool_has_its_word(translate: Any, given: Any, choice: Any) -> None:
+    assert translate(tools=OPENAI_TOOLS, **given)["tool_choice"] == choice
 
 
-def test_calls_and_their_results_stand_where_anthropic_has_them(told: Any) -> None:
+def test_calls_and_their_results_stand_where_anthropic_has_them(translate: Any) -> None:
     call: Any = {"id": "call_1", "type": "function", "function": {"name": "Lookup", "arguments": '{"city": "Köln"}'}}
     other: Any = {"id": "call_2", "type": "function", "function": {"name": "Lookup", "arguments": ""}}
-    found = told(
+    found = translate(
         tools=OPENAI_TOOLS,
         messages=[
             *user("weather"),
@@ -171,8 +171,8 @@ def test_calls_and_their_results_stand_where_anthropic_has_them(told: Any) -> No
     ]
 
 
-def test_the_sdks_schemas_reach_the_provider(waiting: Pointed, upstream: RunningProvider) -> None:
-    waiting.openai.chat.completions.parse(
+def test_the_sdks_schemas_reach_the_provider(sync_sdks: SdkClients, upstream: RunningProvider) -> None:
+    sync_sdks.openai.chat.completions.parse(
         model=CLAUDE, messages=user("order"), response_format=Order, tools=[pydantic_function_tool(Lookup)]
     )
     received = json.loads(upstream.requests(last=1)[0].body)
@@ -196,15 +196,17 @@ def test_the_sdks_schemas_reach_the_provider(waiting: Pointed, upstream: Running
 )
 async def test_why_it_ended_has_openais_word(openai: Any, reason: str, finish_reason: str) -> None:
     asked: Any = {"model": CLAUDE, "messages": user(f"[[finish={reason}]]")}
-    whole = await done(openai.chat.completions.create(**asked))
-    chunks = await every(openai.chat.completions.create(**asked, stream=True))
+    whole = await resolved(openai.chat.completions.create(**asked))
+    chunks = await collected(openai.chat.completions.create(**asked, stream=True))
     assert whole.choices[0].finish_reason == chunks[-1].choices[0].finish_reason == finish_reason
 
 
 async def test_tokens_are_counted_as_openai_counts_them(openai: Any) -> None:
     asked: Any = {"model": CLAUDE, "messages": user(f"{COUNTED} hello")}
-    whole = await done(openai.chat.completions.create(**asked))
-    *_, last = await every(openai.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    whole = await resolved(openai.chat.completions.create(**asked))
+    *_, last = await collected(
+        openai.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+    )
     usage = whole.usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (70, 30, 100)
     assert usage.prompt_tokens_details.cached_tokens == 20
@@ -214,9 +216,9 @@ async def test_tokens_are_counted_as_openai_counts_them(openai: Any) -> None:
     assert last.usage == usage
 
 
-async def test_said_and_called_come_together(openai: Any) -> None:
+async def test_text_and_calls_come_in_one_response(openai: Any) -> None:
     asked: Any = {"model": CLAUDE, "messages": user("[[say=looking]] [[calls=2]]"), "tools": OPENAI_TOOLS}
-    message = (await done(openai.chat.completions.create(**asked))).choices[0].message
+    message = (await resolved(openai.chat.completions.create(**asked))).choices[0].message
     assert message.content == "looking"
     assert [call.id for call in message.tool_calls] == ["toolu_1", "toolu_2"]
     assert [json.loads(call.function.arguments)["days"] for call in message.tool_calls] == [1, 1]

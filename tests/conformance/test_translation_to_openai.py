@@ -1,4 +1,4 @@
-"""What Anthropic's SDK says to one of OpenAI's models arrives as OpenAI has it, and the answer as Anthropic has it."""
+"""A request of Anthropic's SDK is translated for OpenAI's models, and the response back for the SDK."""
 
 import json
 from typing import Any
@@ -7,18 +7,18 @@ import pytest
 
 from tests.provider.running import RunningProvider
 from tests.support.samples import ANTHROPIC_TOOLS, COUNTED, PIXEL, SCHEMA, Order
-from tests.support.sdk_clients import GPT, Pointed, done, every, user
+from tests.support.sdk_clients import GPT, SdkClients, collected, resolved, user
 
 HELLO = user("hello")
 TOOL = {"name": "Lookup", "description": "Looks it up.", "parameters": SCHEMA}
 
 
 @pytest.fixture
-def told(waiting: Pointed, upstream: RunningProvider) -> Any:
-    """Asks through the SDK, and gives the request that the provider received."""
+def translate(sync_sdks: SdkClients, upstream: RunningProvider) -> Any:
+    """Return a function that sends a request through the SDK and returns the request that the provider received."""
 
     def ask(**fields: Any) -> Any:
-        waiting.anthropic.messages.create(**({"model": GPT, "max_tokens": 50, "messages": user("hello")} | fields))
+        sync_sdks.anthropic.messages.create(**({"model": GPT, "max_tokens": 50, "messages": user("hello")} | fields))
         received = upstream.requests(last=1)[0]
         assert received.path == "/v1/chat/completions"
         return json.loads(received.body)
@@ -26,12 +26,12 @@ def told(waiting: Pointed, upstream: RunningProvider) -> Any:
     return ask
 
 
-def test_plain_request_stays_plain(told: Any) -> None:
-    assert told() == {"model": GPT, "max_tokens": 50, "messages": HELLO}
+def test_plain_request_stays_plain(translate: Any) -> None:
+    assert translate() == {"model": GPT, "max_tokens": 50, "messages": HELLO}
 
 
-def test_every_setting_has_its_word(told: Any) -> None:
-    assert told(
+def test_every_setting_has_its_word(translate: Any) -> None:
+    assert translate(
         stop_sequences=["END", "STOP"],
         metadata={"user_id": "u-1"},
         output_config={"effort": "low"},
@@ -48,13 +48,13 @@ def test_every_setting_has_its_word(told: Any) -> None:
     }
 
 
-def test_a_reasoning_model_has_its_own_word_for_the_cap(told: Any) -> None:
-    assert told(model="gpt-5-mini") == {"model": "gpt-5-mini", "max_completion_tokens": 50, "messages": HELLO}
+def test_a_reasoning_model_has_its_own_word_for_the_cap(translate: Any) -> None:
+    assert translate(model="gpt-5-mini") == {"model": "gpt-5-mini", "max_completion_tokens": 50, "messages": HELLO}
 
 
-def test_hints_about_the_price_change_nothing(told: Any) -> None:
+def test_hints_about_the_price_change_nothing(translate: Any) -> None:
     lasting = {"type": "ephemeral", "ttl": "1h"}
-    found = told(
+    found = translate(
         system=[{"type": "text", "text": "be kind", "cache_control": lasting}],
         messages=user([{"type": "text", "text": "hello", "cache_control": {"type": "ephemeral"}}]),
         tools=[ANTHROPIC_TOOLS[0] | {"cache_control": lasting}],
@@ -77,12 +77,12 @@ def test_hints_about_the_price_change_nothing(told: Any) -> None:
         ),
     ],
 )
-def test_the_system_prompt_comes_first(told: Any, system: Any, content: Any) -> None:
-    assert told(system=system)["messages"] == [{"role": "system", "content": content}, *HELLO]
+def test_the_system_prompt_comes_first(translate: Any, system: Any, content: Any) -> None:
+    assert translate(system=system)["messages"] == [{"role": "system", "content": content}, *HELLO]
 
 
-def test_a_conversation_keeps_its_turns(told: Any) -> None:
-    found = told(
+def test_a_conversation_keeps_its_turns(translate: Any) -> None:
+    found = translate(
         messages=[
             *user("one"),
             {"role": "assistant", "content": [{"type": "text", "text": "two"}]},
@@ -96,8 +96,8 @@ def test_a_conversation_keeps_its_turns(told: Any) -> None:
     ]
 
 
-def test_images_are_shown_in_their_place(told: Any) -> None:
-    found = told(
+def test_images_are_shown_in_their_place(translate: Any) -> None:
+    found = translate(
         messages=user(
             [
                 {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
@@ -137,15 +137,15 @@ def test_images_are_shown_in_their_place(told: Any) -> None:
         ),
     ],
 )
-def test_the_choice_of_a_tool_has_its_word(told: Any, choice: Any, fields: Any) -> None:
-    found = told(tools=ANTHROPIC_TOOLS, tool_choice=choice)
+def test_the_choice_of_a_tool_has_its_word(translate: Any, choice: Any, fields: Any) -> None:
+    found = translate(tools=ANTHROPIC_TOOLS, tool_choice=choice)
     assert found["tools"] == [{"type": "function", "function": TOOL}]
     assert {name: found.get(name) for name in fields} == fields
     assert set(found) == {"model", "max_tokens", "messages", "tools"} | set(fields)
 
 
-def test_calls_and_their_results_stand_where_openai_has_them(told: Any) -> None:
-    found = told(
+def test_calls_and_their_results_stand_where_openai_has_them(translate: Any) -> None:
+    found = translate(
         tools=ANTHROPIC_TOOLS,
         messages=[
             *user("weather"),
@@ -186,8 +186,8 @@ def test_calls_and_their_results_stand_where_openai_has_them(told: Any) -> None:
     assert asked == {"role": "user", "content": "so?"}
 
 
-def test_the_sdks_schema_reaches_the_provider(waiting: Pointed, upstream: RunningProvider) -> None:
-    waiting.anthropic.messages.parse(model=GPT, max_tokens=50, messages=user("order"), output_format=Order)
+def test_the_sdks_schema_reaches_the_provider(sync_sdks: SdkClients, upstream: RunningProvider) -> None:
+    sync_sdks.anthropic.messages.parse(model=GPT, max_tokens=50, messages=user("order"), output_format=Order)
     wanted = json.loads(upstream.requests(last=1)[0].body)["response_format"]
     assert (wanted["type"], wanted["json_schema"]["strict"]) == ("json_schema", True)
     assert set(wanted["json_schema"]["schema"]["properties"]) == {"kind", "note", "items"}
@@ -199,15 +199,15 @@ def test_the_sdks_schema_reaches_the_provider(waiting: Pointed, upstream: Runnin
 )
 async def test_why_it_ended_has_anthropics_word(anthropic: Any, finish_reason: str, reason: str) -> None:
     asked: Any = {"model": GPT, "max_tokens": 50, "messages": user(f"[[finish={finish_reason}]]")}
-    whole = await done(anthropic.messages.create(**asked))
-    events = await every(anthropic.messages.create(**asked, stream=True))
+    whole = await resolved(anthropic.messages.create(**asked))
+    events = await collected(anthropic.messages.create(**asked, stream=True))
     assert whole.stop_reason == events[-2].delta.stop_reason == reason
 
 
 async def test_tokens_are_counted_as_anthropic_counts_them(anthropic: Any) -> None:
     asked: Any = {"model": GPT, "max_tokens": 50, "messages": user(f"{COUNTED} hello")}
-    whole = await done(anthropic.messages.create(**asked))
-    events = await every(anthropic.messages.create(**asked, stream=True))
+    whole = await resolved(anthropic.messages.create(**asked))
+    events = await collected(anthropic.messages.create(**asked, stream=True))
     for usage in (whole.usage, events[-2].usage):
         assert (usage.input_tokens, usage.cache_read_input_tokens) == (41, 20)
         assert (usage.cache_creation_input_tokens, usage.output_tokens) == (9, 30)
@@ -217,7 +217,7 @@ async def test_tokens_are_counted_as_anthropic_counts_them(anthropic: Any) -> No
 
 async def test_calls_come_as_blocks(anthropic: Any) -> None:
     asked: Any = {"model": GPT, "max_tokens": 50, "messages": user("[[calls=2]]"), "tools": ANTHROPIC_TOOLS}
-    found = await done(anthropic.messages.create(**asked))
+    found = await resolved(anthropic.messages.create(**asked))
     assert [(block.type, block.id, block.input["days"]) for block in found.content] == [
         ("tool_use", "call_1", 1),
         ("tool_use", "call_2", 1),

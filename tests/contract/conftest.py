@@ -1,4 +1,4 @@
-"""The test provider in a process of its own, and the vendors' SDKs in front of it, for one module of tests."""
+"""Fixtures for a module: the test provider as a child process, and the vendors' SDKs in front of it."""
 
 from collections.abc import AsyncIterator, Iterator
 

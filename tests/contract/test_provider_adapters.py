@@ -1,6 +1,6 @@
-"""Every provider adapter keeps the same promises: `echo`, and the vendors' over real HTTP to the test provider.
+"""The contract of the provider adapters: `echo`, and the vendors' adapters over real HTTP to the test provider.
 
-A provider is tested as soon as `workers/providers/registry.py` lists it.
+Every provider in `workers/providers/registry.py` is tested.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from tests.support.jobs import make_identity
 from workers.calls import read_response
 from workers.providers.provider import Credential, Provider, ProviderCall
 from workers.providers.registry import PROVIDERS
-from workers.providers.sessions import Sessions
+from workers.providers.sdk import Sessions
 
 MODELS = {OPENAI: "gpt-4o-mini", ANTHROPIC: "claude-3-haiku-20240307", ECHO: "echo"}
 CODECS = {OPENAI: OpenAiChat(), ANTHROPIC: AnthropicMessages(), ECHO: OpenAiChat()}
@@ -46,15 +46,15 @@ def render(kind: str, prompt: str, *, is_stream: bool = False) -> bytes:
 
 
 @pytest.fixture(params=sorted(PROVIDERS))
-async def asked(request: pytest.FixtureRequest, provider: RunningProvider) -> AsyncIterator["RequestContext"]:
-    """An adapter of each kind, in front of the test provider."""
+async def call_adapter(request: pytest.FixtureRequest, provider: RunningProvider) -> AsyncIterator["CallableAdapter"]:
+    """Return an adapter of each kind, connected to the test provider."""
     sessions = Sessions(allow_loopback=True)
-    yield RequestContext(request.param, PROVIDERS[request.param](sessions), provider)
+    yield CallableAdapter(request.param, PROVIDERS[request.param](sessions), provider)
     await sessions.close()
 
 
-class RequestContext:
-    """An adapter, and how a test asks it."""
+class CallableAdapter:
+    """An adapter that a test calls with a prompt."""
 
     def __init__(self, name: str, adapter: Provider, provider: RunningProvider) -> None:
         self.name = name
@@ -80,13 +80,15 @@ def test_every_listed_provider_is_tested() -> None:
     assert set(MODELS) == set(PROVIDERS) == set(PROVIDER_KINDS)
 
 
-async def test_an_answer_has_a_text_an_end_and_its_tokens(asked: RequestContext, provider: RunningProvider) -> None:
-    found = await asked("hello [[tokens=70/30]] [[cached=20]]")
+async def test_an_answer_has_a_text_an_end_and_its_tokens(
+    call_adapter: CallableAdapter, provider: RunningProvider
+) -> None:
+    found = await call_adapter("hello [[tokens=70/30]] [[cached=20]]")
     (choice,) = msgspec.json.decode(found.body, type=ChatResponse).choices
     assert choice.message.content
     assert (choice.finish_reason, found.finish_reason) == ("stop", "stop")
     assert found.response_id
-    if asked.name in REMOTE:
+    if call_adapter.name in REMOTE:
         (billed,) = provider.bill()
         assert found.answered_by.startswith(billed["model"])
         assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (70, 30)
@@ -110,37 +112,39 @@ async def test_an_answer_has_a_text_an_end_and_its_tokens(asked: RequestContext,
         ("[[delay=3000]]", ProviderTimeout),
     ],
 )
-@pytest.mark.parametrize("asked", REMOTE, indirect=True)
-async def test_each_failure_has_its_error(asked: RequestContext, prompt: str, error: type[ProviderError]) -> None:
+@pytest.mark.parametrize("call_adapter", REMOTE, indirect=True)
+async def test_each_failure_has_its_error(
+    call_adapter: CallableAdapter, prompt: str, error: type[ProviderError]
+) -> None:
     with pytest.raises(error) as raised:
-        await asked(prompt, timeout_s=0.5 if "delay" in prompt else 10)
+        await call_adapter(prompt, timeout_s=0.5 if "delay" in prompt else 10)
     assert type(raised.value) is error
-    assert raised.value.provider == asked.name
+    assert raised.value.provider == call_adapter.name
     assert "canary" not in str(raised.value)
     if error is ProviderRateLimited:
         assert raised.value.retry_after_s == 7
 
 
-@pytest.mark.parametrize("asked", REMOTE, indirect=True)
-async def test_unsent_request_is_not_charged(asked: RequestContext) -> None:
+@pytest.mark.parametrize("call_adapter", REMOTE, indirect=True)
+async def test_unsent_request_is_not_charged(call_adapter: CallableAdapter) -> None:
     with pytest.raises(ProviderUnavailable) as raised:
-        await asked("hello", address="http://127.0.0.1:9")
+        await call_adapter("hello", address="http://127.0.0.1:9")
     assert raised.value.outcome_known
 
 
-@pytest.mark.parametrize("asked", REMOTE, indirect=True)
-async def test_a_provider_without_a_key_is_not_called(asked: RequestContext, provider: RunningProvider) -> None:
+@pytest.mark.parametrize("call_adapter", REMOTE, indirect=True)
+async def test_a_provider_without_a_key_is_not_called(call_adapter: CallableAdapter, provider: RunningProvider) -> None:
     with pytest.raises(ProviderCredentials):
-        await asked("hello", key=None)
+        await call_adapter("hello", key=None)
     assert provider.calls == 0
 
 
-@pytest.mark.parametrize("asked", REMOTE, indirect=True)
-async def test_each_call_carries_its_own_credential(asked: RequestContext) -> None:
+@pytest.mark.parametrize("call_adapter", REMOTE, indirect=True)
+async def test_each_call_carries_its_own_credential(call_adapter: CallableAdapter) -> None:
     good, bad, again = await asyncio.gather(
-        asked("one", key="sk-good"),
-        asked("two", key="sk-wrong-canary"),
-        asked("three", key="sk-good"),
+        call_adapter("one", key="sk-good"),
+        call_adapter("two", key="sk-wrong-canary"),
+        call_adapter("three", key="sk-good"),
         return_exceptions=True,
     )
     assert isinstance(good, ProviderResponse)
@@ -173,12 +177,12 @@ async def test_callers_address_must_be_public(provider: RunningProvider, host: s
 async def test_private_network_name_is_not_called() -> None:
     sessions = Sessions(allow_loopback=False)
     with pytest.raises(aiohttp.ClientConnectorError) as refused:
-        await sessions.get(is_callers=True).post("https://localhost:9/v1")
+        await sessions.callers.post("https://localhost:9/v1")
     assert isinstance(refused.value.os_error, AddressRefused)
     await sessions.close()
 
 
-async def test_late_reader_gets_parts_before_the_break(provider: RunningProvider) -> None:
+async def test_late_reader_gets_the_parts_before_the_break(provider: RunningProvider) -> None:
     sessions = Sessions(allow_loopback=True)
     credential = Credential("sk-canary", provider.openai_base_url)
     call = ProviderCall(
@@ -192,7 +196,7 @@ async def test_late_reader_gets_parts_before_the_break(provider: RunningProvider
 
     async def read_late() -> None:
         async with PROVIDERS[OPENAI](sessions).stream(content, call) as batches:
-            await asyncio.sleep(0.2)  # the break comes after the bytes, and nothing here says when
+            await asyncio.sleep(0.2)  # the break comes after the bytes; nothing here shows when
             async for batch in batches:
                 read.extend(event.data for event in batch)
 

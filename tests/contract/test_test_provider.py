@@ -1,4 +1,4 @@
-"""The test provider answers the vendors' own SDKs as the vendors do, and what it reports is what it charges."""
+"""The test provider answers the SDKs like the vendors do, and it reports the usage that it charges."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ class Item(BaseModel):
 
 
 class Order(BaseModel):
-    """An order, with everything that a schema may say."""
+    """An order, with every feature of a schema."""
 
     kind: Literal["small", "large"]
     count: int
@@ -57,9 +57,9 @@ def test_chat_completion_usage_equals_the_charge(direct: Direct) -> None:
 
 
 def test_chat_stream_equals_the_response(direct: Direct) -> None:
-    asked: Any = {"model": GPT, "messages": user("the same [[chunks=40]]")}
-    whole = direct.openai.chat.completions.create(**asked)
-    chunks = list(direct.openai.chat.completions.create(**asked, stream=True))
+    request_body: Any = {"model": GPT, "messages": user("the same [[chunks=40]]")}
+    whole = direct.openai.chat.completions.create(**request_body)
+    chunks = list(direct.openai.chat.completions.create(**request_body, stream=True))
     said = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
     assert len(said) == 40
     assert "".join(said) == whole.choices[0].message.content
@@ -142,7 +142,7 @@ def test_a_forced_tool_is_called_with_arguments_of_its_schema(direct: Direct, ch
     assert found.choices[0].message.content is None
 
 
-def test_a_tool_is_not_called_unasked(direct: Direct) -> None:
+def test_a_tool_is_called_only_on_request(direct: Direct) -> None:
     found = direct.openai.chat.completions.create(model=GPT, messages=user("weather"), tools=OPENAI_TOOLS)
     assert found.choices[0].message.tool_calls is None
 
@@ -206,7 +206,7 @@ async def test_every_text_has_its_vector(direct: Direct, given: Any, count: int)
 
 
 def test_vectors_are_base64_on_request(direct: Direct) -> None:
-    """As the SDK does by itself; it unpacks them only when it does not look at types."""
+    """The SDK requests base64 by default, but it only decodes the vectors without strict validation."""
     found = direct.openai.embeddings.with_raw_response.create(
         model="text-embedding-3-small", input="one", dimensions=2, encoding_format="base64"
     )
@@ -264,7 +264,7 @@ async def test_responses_parse_gets_an_answer_of_its_schema(direct: Direct) -> N
     assert found.output_parsed is not None
 
 
-def test_a_response_quotes_what_the_functions_put_out(direct: Direct) -> None:
+def test_a_response_quotes_the_function_outputs(direct: Direct) -> None:
     found = direct.openai.responses.create(
         model=GPT,
         input=[
@@ -369,7 +369,7 @@ def test_a_forced_tool_is_used(direct: Direct, choice: Any) -> None:
     assert [block.type for block in found.content] == ["text", "tool_use"]
 
 
-def test_a_message_quotes_what_a_tool_gave(direct: Direct) -> None:
+def test_a_message_quotes_the_tool_result(direct: Direct) -> None:
     used: Any = {"type": "tool_use", "id": "toolu_1", "name": "Lookup", "input": {}}
     given: Any = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "raining"}]}
     found = direct.anthropic.messages.create(

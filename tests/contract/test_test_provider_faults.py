@@ -1,4 +1,4 @@
-"""How calls of the test provider fail, what is charged for them then, and what it remembers of every call."""
+"""Failing calls of the test provider: their errors, their charges, and the recordings of every call."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ TOKENS = "[[tokens=70/30]] [[chunks=15]]"
 PATHS = {"chat": "/v1/chat/completions", "messages": "/v1/messages", "responses": "/v1/responses"}
 
 
-def asked(wire: str, prompt: str, *, stream: bool = True) -> dict[str, Any]:
+def request_body(wire: str, prompt: str, *, stream: bool = True) -> dict[str, Any]:
     messages = [{"role": "user", "content": prompt}]
     return {
         "chat": {"model": GPT, "messages": messages, "stream": stream},
@@ -31,12 +31,12 @@ def asked(wire: str, prompt: str, *, stream: bool = True) -> dict[str, Any]:
     }[wire]
 
 
-class Reading:
-    """A client that reads bytes and closes when it likes."""
+class RawClient:
+    """A client that reads bytes and may close at any time."""
 
     def __init__(self, provider: RunningProvider, wire: str, prompt: str) -> None:
         self._connection = http.client.HTTPConnection(provider.address.removeprefix("http://"), timeout=10)
-        self.sent = json.dumps(asked(wire, prompt), indent=1).encode()
+        self.sent = json.dumps(request_body(wire, prompt), indent=1).encode()
         self._connection.request("POST", PATHS[wire], self.sent, {"X-Canary": "it is me"})
         self._answer = self._connection.getresponse()
 
@@ -53,16 +53,16 @@ class Reading:
 
 @pytest.fixture
 def reading(running: RunningProvider) -> Callable[[str, str], Any]:
-    return lambda wire, prompt: closing(Reading(running, wire, prompt))
+    return lambda wire, prompt: closing(RawClient(running, wire, prompt))
 
 
 @pytest.mark.parametrize("wire", PATHS)
-async def test_disconnected_client_pays_for_what_was_sent(
+async def test_disconnected_client_pays_for_the_sent_part(
     direct: Direct, reading: Callable[[str, str], Any], wire: str
 ) -> None:
     with reading(wire, f"{TOKENS} [[stall=5]]") as client:
         client.some()
-        assert direct.billed() == [], "nobody is charged before the end"
+        assert direct.billed() == [], "nothing is charged before the end"
     await eventually(direct.billed)
     (row,) = direct.billed()
     assert (row["in"], row["out"]) == (70, 10)
@@ -70,12 +70,12 @@ async def test_disconnected_client_pays_for_what_was_sent(
     assert 0 <= row["noticed_after_ms"] < 5_000
 
 
-async def test_the_bill_says_how_long_the_leaving_went_unnoticed(
+async def test_the_bill_has_the_delay_of_a_noticed_disconnect(
     direct: Direct, reading: Callable[[str, str], Any]
 ) -> None:
     with reading("chat", "[[stall=1]]") as client:
         client.some()
-        time.sleep(0.3)  # noqa: ASYNC251 - the provider is a process of its own
+        time.sleep(0.3)  # noqa: ASYNC251 - the provider is another process
     await eventually(direct.billed)
     assert direct.billed()[0]["noticed_after_ms"] >= 250
 
@@ -91,7 +91,7 @@ async def test_disconnect_is_noticed_between_deltas(direct: Direct, reading: Cal
 
 async def test_disconnect_before_the_first_byte_pays_for_the_prompt(direct: Direct, running: RunningProvider) -> None:
     with pytest.raises(openai.APITimeoutError):
-        direct.openai.with_options(timeout=0.1).chat.completions.create(**asked("chat", "[[delay=600]]"))
+        direct.openai.with_options(timeout=0.1).chat.completions.create(**request_body("chat", "[[delay=600]]"))
     await eventually(direct.billed)
     (row,) = direct.billed()
     assert row["in"] > 0
@@ -102,26 +102,26 @@ async def test_disconnect_before_the_first_byte_pays_for_the_prompt(direct: Dire
 async def test_response_is_charged_in_full_after_a_disconnect(direct: Direct) -> None:
     with pytest.raises(openai.APITimeoutError):
         direct.openai.with_options(timeout=0.05).chat.completions.create(
-            **asked("chat", f"{TOKENS} [[delay=150]]", stream=False)
+            **request_body("chat", f"{TOKENS} [[delay=150]]", stream=False)
         )
     assert direct.billed() == []
     await eventually(direct.billed)
     assert direct.billed()[0]["end"] == "whole"
 
 
-def test_cut_chat_stream_is_charged_for_what_came(direct: Direct) -> None:
+def test_cut_chat_stream_is_charged_for_the_sent_part(direct: Direct) -> None:
     chunks: list[Any] = []
     with pytest.raises(openai.APIConnectionError):
-        chunks.extend(direct.openai.chat.completions.create(**asked("chat", f"{TOKENS} [[cut=5]]")))
+        chunks.extend(direct.openai.chat.completions.create(**request_body("chat", f"{TOKENS} [[cut=5]]")))
     said = [chunk.choices[0].delta.content for chunk in chunks]
     assert len([text for text in said if text]) == 5
     (row,) = direct.billed()
     assert (row["out"], row["cut"], row["end"], row["noticed_after_ms"]) == (10, True, "cut", None)
 
 
-def test_cut_message_stream_is_charged_for_what_came(direct: Direct) -> None:
+def test_cut_message_stream_is_charged_for_the_sent_part(direct: Direct) -> None:
     with pytest.raises(httpx2.RemoteProtocolError):
-        list(direct.anthropic.messages.create(**asked("messages", f"{TOKENS} [[cut=3]] [[reasoning=6]]")))
+        list(direct.anthropic.messages.create(**request_body("messages", f"{TOKENS} [[cut=3]] [[reasoning=6]]")))
     (row,) = direct.billed()
     assert row["out"] == 6 + (30 - 6) * 3 // 15, "the reasoning came first, then three of fifteen deltas"
 
@@ -129,26 +129,26 @@ def test_cut_message_stream_is_charged_for_what_came(direct: Direct) -> None:
 @pytest.mark.parametrize("word", ["[[cut=0]]", "[[reset]]"])
 def test_immediately_cut_stream_is_charged_its_input(direct: Direct, word: str) -> None:
     with pytest.raises(openai.APIConnectionError):
-        list(direct.openai.chat.completions.create(**asked("chat", f"{TOKENS} {word}")))
+        list(direct.openai.chat.completions.create(**request_body("chat", f"{TOKENS} {word}")))
     (row,) = direct.billed()
     assert (row["in"], row["out"], row["cut"]) == (70, 0, True)
 
 
 def test_an_error_inside_a_chat_stream_is_the_vendors(direct: Direct) -> None:
     with pytest.raises(openai.APIError, match="The server had an error"):
-        list(direct.openai.chat.completions.create(**asked("chat", f"{TOKENS} [[streamerror=3]]")))
+        list(direct.openai.chat.completions.create(**request_body("chat", f"{TOKENS} [[streamerror=3]]")))
     (row,) = direct.billed()
     assert (row["out"], row["cut"], row["end"]) == (6, True, "error")
 
 
 def test_an_error_inside_a_message_stream_is_the_vendors(direct: Direct) -> None:
     with pytest.raises(anthropic.APIStatusError, match="overloaded_error"):
-        list(direct.anthropic.messages.create(**asked("messages", f"{TOKENS} [[streamerror=3]]")))
+        list(direct.anthropic.messages.create(**request_body("messages", f"{TOKENS} [[streamerror=3]]")))
     assert direct.billed()[0]["out"] == 6
 
 
 def test_an_error_inside_a_response_stream_ends_it_as_failed(direct: Direct) -> None:
-    events = list(direct.openai.responses.create(**asked("responses", f"{TOKENS} [[streamerror=3]]")))
+    events = list(direct.openai.responses.create(**request_body("responses", f"{TOKENS} [[streamerror=3]]")))
     assert [event.type for event in events][-2:] == ["error", "response.failed"]
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert direct.billed()[0]["out"] == 6
@@ -156,7 +156,9 @@ def test_an_error_inside_a_response_stream_ends_it_as_failed(direct: Direct) -> 
 
 def test_usage_may_be_missing_although_requested(direct: Direct) -> None:
     chunks = list(
-        direct.openai.chat.completions.create(**asked("chat", "[[nousage]]"), stream_options={"include_usage": True})
+        direct.openai.chat.completions.create(
+            **request_body("chat", "[[nousage]]"), stream_options={"include_usage": True}
+        )
     )
     assert {chunk.usage for chunk in chunks} == {None}
     assert chunks[-1].choices[0].finish_reason == "stop"
@@ -164,7 +166,7 @@ def test_usage_may_be_missing_although_requested(direct: Direct) -> None:
 
 def test_usage_can_come_with_the_finish(direct: Direct) -> None:
     *_, last = direct.openai.chat.completions.create(
-        **asked("chat", "[[lateusage]]"), stream_options={"include_usage": True}
+        **request_body("chat", "[[lateusage]]"), stream_options={"include_usage": True}
     )
     assert last.choices[0].finish_reason == "stop"
     assert last.usage is not None
@@ -172,13 +174,13 @@ def test_usage_can_come_with_the_finish(direct: Direct) -> None:
 
 
 def test_usage_can_be_reported_wrong(direct: Direct) -> None:
-    found = direct.openai.chat.completions.create(**asked("chat", f"{TOKENS} [[usage=wrong]]", stream=False))
+    found = direct.openai.chat.completions.create(**request_body("chat", f"{TOKENS} [[usage=wrong]]", stream=False))
     assert found.usage.completion_tokens == direct.billed()[0]["out"] + 10
 
 
 def test_a_paced_stream_takes_its_time(direct: Direct) -> None:
     started = time.monotonic()
-    list(direct.openai.chat.completions.create(**asked("chat", "[[chunks=6]] [[pace=20]]")))
+    list(direct.openai.chat.completions.create(**request_body("chat", "[[chunks=6]] [[pace=20]]")))
     assert time.monotonic() - started >= 0.1
 
 
@@ -207,7 +209,7 @@ def test_requests_and_answers_are_kept_byte_for_byte(
 
 def test_a_cut_answer_is_kept_as_far_as_it_came(running: RunningProvider, direct: Direct) -> None:
     with pytest.raises(httpx2.RemoteProtocolError):
-        list(direct.anthropic.messages.create(**asked("messages", "[[cut=1]]")))
+        list(direct.anthropic.messages.create(**request_body("messages", "[[cut=1]]")))
     (answer,) = running.answers(last=1)
     assert answer.body.count(b"text_delta") == 1
     assert not answer.whole
@@ -231,9 +233,9 @@ def test_an_unknown_model_is_not_found(direct: Direct) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_refusal_comes_before_the_first_byte_and_costs_nothing(direct: Direct, stream: bool) -> None:
     with pytest.raises(openai.RateLimitError) as limited:
-        direct.openai.chat.completions.create(**asked("chat", "[[status=429]] [[after=7]]", stream=stream))
+        direct.openai.chat.completions.create(**request_body("chat", "[[status=429]] [[after=7]]", stream=stream))
     with pytest.raises(anthropic.InternalServerError):
-        direct.anthropic.messages.create(**asked("messages", "[[status=529]]", stream=stream))
+        direct.anthropic.messages.create(**request_body("messages", "[[status=529]]", stream=stream))
     assert limited.value.response.headers["retry-after"] == "7"
     assert direct.billed() == []
 
@@ -241,6 +243,6 @@ def test_a_refusal_comes_before_the_first_byte_and_costs_nothing(direct: Direct,
 def test_retry_after_a_refusal_succeeds(direct: Direct) -> None:
     prompt = "[[once=500]] [[delay=5]]"
     with pytest.raises(openai.InternalServerError):
-        direct.openai.chat.completions.create(**asked("chat", prompt))
-    assert list(direct.openai.chat.completions.create(**asked("chat", prompt)))
+        direct.openai.chat.completions.create(**request_body("chat", prompt))
+    assert list(direct.openai.chat.completions.create(**request_body("chat", prompt)))
     assert len(direct.billed()) == 1

@@ -1,4 +1,4 @@
-"""The real ledger, opened for one test."""
+"""Fixtures: the real ledger on a new database, and the accounts."""
 
 from collections.abc import AsyncIterator
 
@@ -18,5 +18,5 @@ async def ledger(database_url: str) -> AsyncIterator[RealLedger]:
 
 @pytest.fixture
 def accounts(ledger: RealLedger, vault: Vault) -> Accounts:
-    """Needs the module's own fixture `vault`."""
+    """Return the accounts. The test module must define the fixture `vault`."""
     return Accounts(ledger.pool, ledger.log, vault)

@@ -1,4 +1,4 @@
-"""Keys and secrets: known to the right process in time, and in clear nowhere in the database."""
+"""Keys and secrets: changes reach every process in time, and no secret is in the database in plain text."""
 
 import asyncio
 import os

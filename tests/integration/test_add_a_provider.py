@@ -1,6 +1,6 @@
-"""The steps of docs/how-to/add-a-provider.md, walked with a toy: a dialect, its kind, its adapter.
+"""The steps of docs/how-to/add-a-provider.md with a toy provider: a dialect, its kind, its adapter.
 
-Nothing is patched: the registry that knows the toy is a value, made beside the one of the gateway as it comes.
+Nothing is patched: the registry with the toy is another value beside the gateway's own.
 """
 
 from collections.abc import AsyncIterator
@@ -17,7 +17,6 @@ from msgspec import Struct
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FinishReason
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.decode import decode_provider_json
@@ -28,19 +27,17 @@ from domain.dialects.sse import SseEvent
 from domain.errors import InvalidRequest
 from domain.routing import Route
 from domain.sanitize import sanitize_identifier
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from domain.utf8 import utf8_length
 from infra.jobs import Job, StreamFormat
 from infra.provider_keys import Access
 from tests.support.jobs import make_job
 from tests.support.sdk_streams import anthropic_client, openai_client
-from workers.calls import ProviderCalls, translation_of
+from workers.calls import ProviderCalls
 from workers.large_answers import LargeAnswers
 from workers.providers.provider import Credential
-from workers.providers.sdk import SdkProvider, Target
-from workers.providers.sessions import Sessions
-from workers.stream_result import attempt_result
-from workers.streaming import open_relay
+from workers.providers.sdk import SdkProvider, Sessions, Target
+from workers.streaming import attempt_result, open_relay
 
 MODEL = "toy/parrot"
 ROUTE = Route(model=MODEL, provider="toy", kind="toy", upstream_model="parrot")
@@ -49,11 +46,11 @@ USAGE = TokenUsage(input=3, output=4)
 
 
 class Reply(Struct, frozen=True):
-    """A response of the toy's, or the last event of its stream."""
+    """A response of the toy, or the last event of its stream."""
 
     ref: str
     words: tuple[int, int]
-    """Read and said."""
+    """The input and output tokens."""
     said: str = ""
 
 
@@ -147,7 +144,7 @@ def _toy_target(credential: Credential) -> Target:
 
 @asynccontextmanager
 async def toy_server(requests: list[tuple[dict[str, Any], str | None]]) -> AsyncIterator[str]:
-    """The toy over HTTP; its address."""
+    """Run the toy over HTTP. Yield its address."""
 
     async def speak(request: web.Request) -> web.Response:
         body = await request.json()
@@ -170,14 +167,14 @@ async def toy_server(requests: list[tuple[dict[str, Any], str | None]]) -> Async
 
 
 class ToyKeys:
-    """The key of the toy."""
+    """Returns the key of the toy."""
 
     async def access(self, _project_id: str, _provider: str) -> Access:
         return Access("sk-cage")
 
 
 class Walk:
-    """A worker's calls with the toy's registry, and what the toy was asked."""
+    """A worker's calls with the toy's registry, and the requests that the toy received."""
 
     def __init__(self, sessions: Sessions, address: str, requests: list[tuple[dict[str, Any], str | None]]) -> None:
         keys: Any = ToyKeys()
@@ -192,7 +189,7 @@ class Walk:
         )
 
     def job(self, client: Codec, body: bytes) -> Job:
-        """The job that the client's surface makes of its request."""
+        """Return the job that the client's surface makes of a request."""
         passthrough = read_passthrough(body, client)
         parsed = TOY_DIALECTS.choose(client, ROUTE.kind).parse_request(passthrough)
         TOY_DIALECTS.check(parsed.body, ROUTE, client.operation)
@@ -207,20 +204,21 @@ class Walk:
         )
 
     async def answer(self, client: Codec, body: bytes) -> bytes:
-        """The response that the client is sent."""
+        """Return the response that the client gets."""
         prepared = await self._calls.prepare(self.job(client, body))
         with LargeAnswers().turn("prj", "key") as turn:
-            response = await self._calls.call(prepared, 10, turn)
+            response = await self._calls.call(prepared, 10, turn.take)
         assert (response.usage, response.response_id) == (USAGE, "t-1")
         translation = TOY_DIALECTS.choose(client, ROUTE.kind)
         return translation.render_response(response.body, response.usage, None, RenderOptions(created_s=1))
 
     async def stream(self, client: Codec, body: bytes) -> bytes:
-        """The stream that the client is sent."""
+        """Return the stream that the client gets."""
         job = self.job(client, body)
-        relay = open_relay(translation_of(job, TOY_DIALECTS), job)
+        prepared = await self._calls.prepare(job)
+        relay = open_relay(prepared.translation, job)
         sent: list[bytes] = []
-        async with self._calls.stream(await self._calls.prepare(job), 10) as batches:
+        async with self._calls.stream(prepared, 10) as batches:
             async for batch in batches:
                 relay.take(batch, sent)
         result = attempt_result(relay.reader, job, elapsed_s=1)
@@ -291,7 +289,7 @@ async def test_anthropics_client_gets_a_stream_from_the_toy(walk: Walk) -> None:
         pytest.param(AnthropicMessages(), anthropic_body(top_k=5), "top_k", id="by the other client's codec"),
     ],
 )
-async def test_what_the_toy_cannot_be_asked_is_refused_by_name(
+async def test_fields_unsupported_by_the_toy_are_refused_by_name(
     walk: Walk, client: Codec, body: bytes, field: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:

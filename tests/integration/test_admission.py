@@ -1,4 +1,4 @@
-"""Admission on real PostgreSQL: exact limits over several processes, one leader for each question, one claim each."""
+"""Admission on PostgreSQL: exact limits over several processes, one leader for identical requests, one claim each."""
 
 import asyncio
 from collections import Counter
@@ -24,13 +24,13 @@ KEY = b"k" * 32
 
 
 def today() -> date:
-    """The UTC day, asked each time: a run may go on past midnight."""
+    """Return the UTC day of this moment, because a run may pass midnight."""
     return datetime.now(UTC).date()
 
 
 @pytest.fixture
 async def processes(database_url: str, ledger: RealLedger) -> AsyncIterator[list[Admission]]:
-    """Admission as four API processes have it."""
+    """Return the admission of four API processes."""
     opened = [Admission(HeldConnection(database_url, name="tests"), ledger.pool) for _ in range(4)]
     yield opened
     for one in opened:
@@ -58,7 +58,9 @@ async def test_of_a_burst_exactly_the_rate_limit_passes(
     assert found == {"admitted": 60, "rate_limit": 140}
 
 
-async def test_a_limit_is_refilled_with_time_and_says_when(ledger: RealLedger, database_url: str, project: str) -> None:
+async def test_a_limit_refills_with_time_and_has_a_retry_after(
+    ledger: RealLedger, database_url: str, project: str
+) -> None:
     key = await ledger.new_key(project, rate_limit=6)
     now = datetime(2026, 3, 1, tzinfo=UTC)
     admission = Admission(HeldConnection(database_url, name="tests"), ledger.pool, now=lambda: now)
@@ -88,23 +90,23 @@ async def test_hits_count_toward_the_rate_limit_and_hold_nothing(ledger: RealLed
 
 
 async def test_listener_gets_appended_positions(database_url: str, ledger: RealLedger, project: str) -> None:
-    told: list[int] = []
+    positions: list[int] = []
 
     async def tell(position: int) -> None:
-        told.append(position)
+        positions.append(position)
 
     admission = Admission(HeldConnection(database_url, name="tests"), ledger.pool, on_append=tell)
     key = await ledger.new_key(project)
     first, fresh, second = (attempt(project, key) for _ in range(3))
-    for asked in (ask(first, served=giving(first)), ask(fresh), ask(second, served=giving(second))):
-        await admission.admit(asked)
+    for request in (ask(first, served=giving(first)), ask(fresh), ask(second, served=giving(second))):
+        await admission.admit(request)
     await admission.close()
     head = await ledger.log.head()
-    assert told == [head - 1, head]
+    assert positions == [head - 1, head]
 
 
 def giving(made: Attempt) -> Commit:
-    """The event of giving an answer that is at hand."""
+    """Return the commit of a response from memory."""
     served = RequestServedFromCache(
         request_id=made.identity.request_id,
         key_id=made.identity.key_id,
@@ -168,7 +170,7 @@ async def test_cap_is_lowered_only_after_the_wait(ledger: RealLedger, project: s
     assert (idle.outcome, idle.hold_nano_usd) == ("admitted", 100)
 
 
-async def test_a_budget_of_zero_blocks_even_what_is_free(ledger: RealLedger, project: str) -> None:
+async def test_a_budget_of_zero_blocks_even_free_requests(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, monthly_budget_nano_usd=0)
     assert (await ledger.admission.admit(ask(attempt(project, key), hold=0))).outcome == "budget_spent"
 
@@ -268,7 +270,7 @@ async def test_retry_takes_the_lead_with_its_own_hold(ledger: RealLedger, projec
 
 
 class Dying(HeldConnection):
-    """A connection that dies once, after what it was sent has been committed."""
+    """A connection that dies once, after its statement has been committed."""
 
     is_dead = False
 

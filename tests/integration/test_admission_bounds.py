@@ -1,4 +1,4 @@
-"""Admission beside hostile accounts: sums and rates stay within bigint, and a key that has changed is noticed."""
+"""Admission with hostile accounts: sums and rates stay within bigint, and a changed key is noticed."""
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +14,7 @@ from tests.integration.test_admission import giving
 from tests.support.ledger import RealLedger, ask, attempt, cost, lost
 
 HUGE = 8_000_000_000_000_000_000
-"""Fits into bigint; twice as much does not."""
+"""Fits into bigint, but twice this does not."""
 
 
 @pytest.fixture

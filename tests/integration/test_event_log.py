@@ -1,4 +1,4 @@
-"""The log on real PostgreSQL: gapless, append-only, and provable."""
+"""The log on PostgreSQL: gapless, append-only, and verifiable."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ def commit(stream: str, version: int = 0, *names: str, blobs: tuple[Blob, ...] =
 
 @pytest.fixture
 async def other(database_url: str, ledger: RealLedger) -> AsyncIterator[EventLog]:
-    """A second appender, as another process has one."""
+    """Return a second appender, like another process's."""
     log = EventLog(ledger.pool, HeldConnection(database_url, name="other"))
     yield log
     await log.close()
@@ -55,7 +55,7 @@ async def test_a_conflicting_commit_loses_alone(ledger: RealLedger) -> None:
     assert (await verify(ledger.pool)).first_bad is None
 
 
-async def test_of_two_appenders_to_one_version_one_lands(ledger: RealLedger, other: EventLog) -> None:
+async def test_of_two_appends_to_one_version_one_succeeds(ledger: RealLedger, other: EventLog) -> None:
     for n in range(20):
         outcomes = await asyncio.gather(
             ledger.log.append(commit("contested", n)), other.append(commit("contested", n)), return_exceptions=True
@@ -64,10 +64,10 @@ async def test_of_two_appenders_to_one_version_one_lands(ledger: RealLedger, oth
     assert [one.version for one in await ledger.log.read_stream("contested")] == list(range(1, 21))
 
 
-async def test_without_the_check_of_versions_both_would_land(ledger: RealLedger, other: EventLog) -> None:
+async def test_without_the_version_check_both_would_be_appended(ledger: RealLedger, other: EventLog) -> None:
     await ledger.pool.execute("ALTER TABLE events DROP CONSTRAINT events_stream_version_key")
     with pytest.raises(AssertionError):
-        await test_of_two_appenders_to_one_version_one_lands(ledger, other)
+        await test_of_two_appends_to_one_version_one_succeeds(ledger, other)
 
 
 async def test_blobs_land_with_their_commit_or_not_at_all(ledger: RealLedger) -> None:
@@ -136,14 +136,14 @@ async def test_append_on_a_dead_connection_is_in_doubt(ledger: RealLedger) -> No
     async with ledger.pool.acquire() as blocker, blocker.transaction():
         await blocker.execute("SELECT position FROM log_head FOR UPDATE")
         waiting = asyncio.create_task(ledger.log.append(commit("during")))
-        await _kill_who_waits(blocker)
+        await _kill_blocked_backend(blocker)
         with pytest.raises(OutcomeUnknown):
             await waiting
     assert ledger.log.unknown_outcomes == 1
     assert await ledger.log.append(commit("after")) == 2
 
 
-async def test_an_append_is_undone_when_what_goes_with_it_fails(ledger: RealLedger) -> None:
+async def test_an_append_is_undone_if_its_side_effect_fails(ledger: RealLedger) -> None:
     async def fail(_connection: Connection) -> None:
         raise LookupError
 
@@ -153,7 +153,7 @@ async def test_an_append_is_undone_when_what_goes_with_it_fails(ledger: RealLedg
     assert await ledger.log.append(commit("s")) == 1
 
 
-async def test_a_selection_is_what_was_asked_for(ledger: RealLedger) -> None:
+async def test_a_selection_has_the_matching_events(ledger: RealLedger) -> None:
     await ledger.log.append(commit("a", 0, "x", "y"))
     await ledger.log.append(commit("b"))
     chosen = await ledger.log.read_selected(Selection(stream="a"), after=1, limit=10)
@@ -162,8 +162,8 @@ async def test_a_selection_is_what_was_asked_for(ledger: RealLedger) -> None:
     assert len(await ledger.log.read_selected(Selection(since=AT, type="ProjectCreated"), after=0, limit=2)) == 2
 
 
-async def _kill_who_waits(connection: Connection) -> None:
-    """Kill the backend that waits for a lock, once there is one."""
+async def _kill_blocked_backend(connection: Connection) -> None:
+    """Wait until a backend waits for a lock, and kill it."""
     for _ in range(500):
         killed = await connection.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
@@ -172,4 +172,4 @@ async def _kill_who_waits(connection: Connection) -> None:
         if killed:
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("nobody waited")
+    raise AssertionError("no backend waited")

@@ -36,7 +36,7 @@ async def keyless(ledger: RealLedger) -> str:
 
 
 def shared(project: str, key: str) -> Attempt:
-    """An attempt under the installation's credential."""
+    """Return an attempt under the installation's credential."""
     return attempt(project, key, uses_installation_credential=True)
 
 
@@ -102,7 +102,7 @@ async def test_a_change_of_the_projects_own_never_undoes_the_operators(accounts:
             accounts.change_project(project, settings={"name": f"name {number}"}, provider_keys={}),
             return_exceptions=True,
         )
-        if isinstance(results[0], BaseException):  # the other was first: asked again, as its message says
+        if isinstance(results[0], BaseException):  # the other was first: try again, as the message says
             await accounts.change_project(
                 project, settings={"installation_daily_budget_nano_usd": wanted}, provider_keys={}
             )

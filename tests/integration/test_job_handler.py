@@ -1,4 +1,4 @@
-"""A job from its deliveries to its outcome: one call for a claim, whatever is delivered, at the price that was held."""
+"""A job from its deliveries to its outcome: one call for each claim, at the price of the hold, despite redelivery."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -39,11 +39,11 @@ PRICE = Price(provider="echo", model="echo", source="tests", prices=ClassPrices(
 POISON = "bad\x00thing" + "x" * 100_000
 HOLD = 50_000
 COST = 30_000
-"""Thirty tokens at a thousand nano-dollars each."""
+"""The cost of thirty tokens at a thousand nano-dollars each."""
 
 
 class CountingProvider:
-    """Answers with thirty tokens; fails as often as it is told to."""
+    """A provider that responds with thirty tokens, after `fails` failures. Counts its calls."""
 
     def __init__(self, *, fails: int = 0, waits: bool = False) -> None:
         self.calls = 0
@@ -70,8 +70,8 @@ class CountingProvider:
         return
 
 
-class Heard:
-    """What the caller's process is sent."""
+class RecordingReplies:
+    """Records the replies to the caller's API process."""
 
     def __init__(self) -> None:
         self.commits: list[Receipt] = []
@@ -90,8 +90,8 @@ class Heard:
         return
 
 
-class Delivered:
-    """A delivery by hand."""
+class ManualDelivery:
+    """A delivery without a queue."""
 
     def __init__(self, job: Job, number: int) -> None:
         self.data = encode_job(job)
@@ -110,17 +110,17 @@ class Delivered:
         self.acknowledged = True
 
 
-class Attempts:
-    """What the workers say of the attempts that they make: of a worker that is silent, nothing."""
+class StatedAttempts:
+    """The attempts that workers report as running. A silent worker reports nothing."""
 
     def __init__(self) -> None:
-        self.are_said_to_be_made = False
+        self.is_alive = False
 
     def making(self, _request_id: str, _delivery: int) -> AbstractContextManager[None]:
         return nullcontext()
 
     async def are_made(self, _request_id: str, _delivery: int) -> bool:
-        return self.are_said_to_be_made
+        return self.is_alive
 
 
 class StagedClaims:
@@ -147,7 +147,7 @@ class Bench:
         vault = Vault(bytes(32))
         self.ledger = ledger
         self.made = made
-        self.heard = Heard()
+        self.sent_replies = RecordingReplies()
         self.cancellations = CancellationListener(Broker())
         self.claims: Any = StagedClaims(ledger.claims)
         self.disconnects_between_attempts = False
@@ -161,8 +161,8 @@ class Bench:
             base_urls={},
             blobs=blobs,
         )
-        replies: Any = self.heard  # it listens
-        self.attempts: Any = Attempts()
+        replies: Any = self.sent_replies  # only its protocol matters
+        self.attempts: Any = StatedAttempts()
         recorder = AttemptRecorder(event_log=ledger.log, blobs=blobs, replies=replies, now=lambda: datetime.now(UTC))
         self.handler = JobHandler(
             event_log=ledger.log,
@@ -187,8 +187,8 @@ class Bench:
     def disconnect(self) -> None:
         self.cancellations.note(self.made.identity.request_id, is_caller=True)
 
-    async def deliver(self, number: int, price: Price | None = PRICE) -> Delivered:
-        delivered = Delivered(self.job(price), number)
+    async def deliver(self, number: int, price: Price | None = PRICE) -> ManualDelivery:
+        delivered = ManualDelivery(self.job(price), number)
         await self.handler.handle(delivered)  # type: ignore[arg-type]  # by hand
         return delivered
 
@@ -230,7 +230,7 @@ async def test_calling_without_a_claim_would_be_noticed(ledger: RealLedger) -> N
     day = await ledger.pool.fetchval("SELECT budget_day FROM inflight")
     work.claims.granted = Claim(attempt=1, hold_nano_usd=NanoUsd(HOLD), budget_day=day)
     await asyncio.gather(work.deliver(1), work.deliver(1))
-    assert provider.calls == 2, "the test above can fail"
+    assert provider.calls == 2, "without the claim, the test above would fail"
 
 
 async def test_unadmitted_job_is_not_called(ledger: RealLedger) -> None:
@@ -241,16 +241,16 @@ async def test_unadmitted_job_is_not_called(ledger: RealLedger) -> None:
     assert provider.calls == 0
 
 
-async def test_a_later_delivery_says_again_how_it_ended(ledger: RealLedger) -> None:
+async def test_a_later_delivery_republishes_the_outcome(ledger: RealLedger) -> None:
     provider = CountingProvider()
     work = await bench(ledger, provider)
     await work.deliver(1)
     assert (await work.deliver(2)).acknowledged
     assert provider.calls == 1
-    assert [receipt.cost_nano_usd for receipt in work.heard.commits] == [COST, COST]
+    assert [receipt.cost_nano_usd for receipt in work.sent_replies.commits] == [COST, COST]
 
 
-async def test_the_answer_costs_what_it_was_held_at(ledger: RealLedger) -> None:
+async def test_the_cost_uses_the_price_of_the_hold(ledger: RealLedger) -> None:
     work = await bench(ledger, CountingProvider())
     await work.deliver(1)
     cost = (await ledger.history(work.made))[-1]
@@ -293,7 +293,7 @@ async def test_running_attempt_is_not_lost(ledger: RealLedger) -> None:
     work = await bench(ledger, provider)
     first = asyncio.create_task(work.deliver(1))
     await eventually(lambda: provider.calls == 1)
-    work.attempts.are_said_to_be_made = True  # its heartbeats were lost, and the queue delivers again
+    work.attempts.is_alive = True  # its heartbeats were lost, and the queue delivers again
     second = await work.deliver(2)
     assert (second.acknowledged, second.comes_again_after_s) == (False, ACK_WAIT_S)
     provider.go_on.set()
@@ -309,7 +309,9 @@ async def test_attempt_beyond_the_budget_is_not_made(ledger: RealLedger) -> None
     await work.deliver(1)
     assert provider.calls == 1
     assert await work.kinds() == [AttemptFailed, RequestFailed]
-    assert [failure.code for failure in work.heard.failures] == ["PROVIDER_UNAVAILABLE"], "why the first one failed"
+    assert [failure.code for failure in work.sent_replies.failures] == ["PROVIDER_UNAVAILABLE"], (
+        "why the first one failed"
+    )
 
 
 async def test_disconnect_before_the_call_prevents_it(ledger: RealLedger) -> None:
@@ -378,7 +380,7 @@ async def test_disconnect_cancels_a_call_only_if_configured(ledger: RealLedger, 
 
 
 class HostileProvider(CountingProvider):
-    """Says what no read model could hold, in its answer and inside its stream."""
+    """Sends values that no read model can hold, in its response and in its stream."""
 
     async def send(self, _content: bytes, _call: ProviderCall) -> bytes:
         return _completion(response_id=POISON, model=POISON, finish_reason=POISON)
@@ -394,7 +396,7 @@ class HostileProvider(CountingProvider):
 @pytest.mark.parametrize(
     ("stream", "ending"), [(None, RequestCompleted), (StreamFormat(surface="native"), RequestFailed)]
 )
-async def test_nothing_that_a_provider_says_stops_the_projector(
+async def test_hostile_responses_do_not_stop_the_projector(
     ledger: RealLedger, stream: StreamFormat | None, ending: type
 ) -> None:
     work = await bench(ledger, HostileProvider())
@@ -403,7 +405,7 @@ async def test_nothing_that_a_provider_says_stops_the_projector(
     assert set(await work.kinds()) == {CostIncurred, ending}
     await ledger.fold()
     assert await ledger.held(work.made.identity.key_id) == 0
-    assert max((len(failure.message) for failure in work.heard.failures), default=0) <= MAX_MESSAGE_CHARS
+    assert max((len(failure.message) for failure in work.sent_replies.failures), default=0) <= MAX_MESSAGE_CHARS
 
 
 def _completion(*, response_id: str, model: str = "echo", finish_reason: str = "stop") -> bytes:

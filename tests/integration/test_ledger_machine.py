@@ -1,4 +1,4 @@
-"""Admission and settlement on real PostgreSQL do what the plain model does, whatever comes in whichever order."""
+"""Admission and settlement on PostgreSQL do the same as the reference model, for random steps in random order."""
 
 import asyncio
 from datetime import timedelta
@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from domain.budget import window_start
 from infra.admission import Attempt
-from tests.model.ledger import Account, Ledger, Limits, RequestContext
+from tests.model.ledger import Account, AdmissionRequest, Ledger, Limits
 from tests.support import ledger
 from tests.support.ledger import Clock, RealLedger
 
@@ -34,7 +34,7 @@ LIMITS = st.builds(
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """One project with two keys; time is the test's."""
+    """One project with two keys. The test sets the time."""
 
     database_url = ""
 
@@ -71,13 +71,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.keys = list(self.model.keys)
 
     @rule(
-        asked=st.lists(
+        batch=st.lists(
             st.tuples(st.booleans(), AMOUNTS, AMOUNTS, st.integers(0, 200), st.booleans()), min_size=1, max_size=6
         )
     )
-    def ask_together(self, asked: list[tuple[bool, int, int, int, bool]]) -> None:
+    def ask_together(self, batch: list[tuple[bool, int, int, int, bool]]) -> None:
         wanted = []
-        for is_first, hold, floor, tokens, accept_lower_hold in asked:
+        for is_first, hold, floor, tokens, accept_lower_hold in batch:
             made = ledger.attempt(self.project_id, self.keys[0 if is_first else 1], now=self.clock.now)
             wanted.append(
                 ledger.ask(
@@ -92,12 +92,12 @@ class LedgerMachine(RuleBasedStateMachine):
         async def together() -> list[Any]:
             return await asyncio.gather(*(self.real.admission.admit(one) for one in wanted))
 
-        # the first goes alone, because nothing is under way; the others wait and go in one batch: the same order
+        # nothing is running, so the first request goes alone; the others wait and go in one batch, in the same order
         decisions = self.run(together())
         now_ns = int(self.clock.now.timestamp()) * 1_000_000_000
         for one, decision in zip(wanted, decisions, strict=True):
             expected, granted = self.model.decide(
-                RequestContext(
+                AdmissionRequest(
                     request_id=one.attempt.identity.request_id,
                     key=one.attempt.identity.key_id,
                     hold=one.hold_nano_usd or 0,
@@ -158,7 +158,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def windows_are_covered(self) -> None:
-        """Spent, assumed and held stay within the limit and what answers cost beyond their holds."""
+        """Spent, assumed and held amounts stay within the limit plus the overage."""
         if self.were_limits_lowered:
             return
         today = self.clock.now.date()

@@ -1,4 +1,4 @@
-"""What the log promises of commits that share a batch, of proofs that name a position, and of appends cut short."""
+"""The log's promises: about commits that share a batch, about verification, and about interrupted appends."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +14,7 @@ from infra.database import Connection, HeldConnection, OutcomeUnknown
 from infra.event_log import Blob, Commit, Conflict, EventLog, Selection
 from infra.log_verification import verify
 from tests.support.ledger import RealLedger
-from tests.support.locks import who_waits_for
+from tests.support.locks import blocked_backend
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -36,7 +36,7 @@ def blob(name: str) -> Blob:
 
 
 async def together(log: EventLog, *commits: Commit) -> list[int | BaseException]:
-    """Append in one batch: all of them wait before the first statement is sent."""
+    """Append in one batch: all commits wait before the first statement is sent."""
     return await asyncio.gather(*(log.append(one) for one in commits), return_exceptions=True)
 
 
@@ -49,7 +49,7 @@ async def is_whole(ledger: RealLedger, events: int) -> bool:
 
 @pytest.fixture
 async def other(database_url: str, ledger: RealLedger) -> AsyncIterator[EventLog]:
-    """A second appender, as another process has one."""
+    """Return a second appender, like another process's."""
     log = EventLog(ledger.pool, HeldConnection(database_url, name="other"))
     yield log
     await log.close()
@@ -93,7 +93,7 @@ async def test_appends_land_in_order(ledger: RealLedger, other: EventLog) -> Non
 
     async def while_under_way(connection: Connection) -> None:
         behind.append(asyncio.create_task(other.append(commit("behind"))))
-        await who_waits_for(connection)
+        await blocked_backend(connection)
 
     assert await ledger.log.append_with([commit("first", 0, "x", "y")], while_under_way) == 2
     assert await behind[0] == 3
@@ -148,7 +148,7 @@ async def test_any_character_of_json_is_kept(ledger: RealLedger) -> None:
 
 @pytest.fixture
 async def tampered(ledger: RealLedger) -> Callable[..., Awaitable[None]]:
-    """Rewrite a log of four batches: 1 to 3, 4 to 6, 7 to 9, 10 to 12."""
+    """Return a function that changes a log of four batches: 1 to 3, 4 to 6, 7 to 9, 10 to 12."""
     for batch in range(4):
         await together(ledger.log, *(commit(f"s-{batch}-{n}", 0, f"{batch}-{n}") for n in range(3)))
 
@@ -213,7 +213,7 @@ async def test_forged_event_with_a_digest_is_found(
     assert (found.first_bad, found.reason) == (4, "the chain over the batch 4 to 6 does not fit")
 
 
-async def test_verification_says_how_far_the_log_is_proved(ledger: RealLedger) -> None:
+async def test_verification_reports_how_far_it_came(ledger: RealLedger) -> None:
     await together(ledger.log, commit("a"), commit("b", 0, "x", "y"))
     await together(ledger.log, commit("a", 1), commit("a", 1), commit("c", 0, "x", "y"))
     found = await verify(ledger.pool)
@@ -263,7 +263,7 @@ async def test_only_items_in_flight_are_in_doubt_on_disconnect(ledger: RealLedge
         async with blocker.transaction():
             await blocker.execute("SELECT position FROM log_head FOR UPDATE")
             under_way = [asyncio.create_task(ledger.log.append(commit(f"during-{n}"))) for n in range(3)]
-            backend = await who_waits_for(blocker)
+            backend = await blocked_backend(blocker)
             behind = [asyncio.create_task(ledger.log.append(commit(f"behind-{n}"))) for n in range(3)]
             await blocker.execute("SELECT pg_terminate_backend($1)", backend)
             in_doubt = await asyncio.gather(*under_way, return_exceptions=True)
@@ -277,7 +277,7 @@ async def test_commit_in_doubt_is_retried_and_lands_once(ledger: RealLedger) -> 
     async with ledger.pool.acquire() as blocker, blocker.transaction():
         await blocker.execute("SELECT position FROM log_head FOR UPDATE")
         in_doubt = asyncio.create_task(ledger.log.append(commit("s")))
-        await blocker.execute("SELECT pg_terminate_backend($1)", await who_waits_for(blocker))
+        await blocker.execute("SELECT pg_terminate_backend($1)", await blocked_backend(blocker))
         with pytest.raises(OutcomeUnknown):
             await in_doubt
     assert await ledger.log.append(commit("s")) == 1
@@ -287,8 +287,8 @@ async def test_commit_in_doubt_is_retried_and_lands_once(ledger: RealLedger) -> 
 
 
 async def test_unsent_append_is_in_no_doubt(ledger: RealLedger) -> None:
-    nobody_listens = HeldConnection("postgresql://tests@127.0.0.1:1/tests", name="tests")
-    log = EventLog(ledger.pool, nobody_listens)
+    unreachable = HeldConnection("postgresql://tests@127.0.0.1:1/tests", name="tests")
+    log = EventLog(ledger.pool, unreachable)
     with pytest.raises(Unavailable) as error:
         await log.append(commit("s"))
     assert not isinstance(error.value, OutcomeUnknown)
@@ -297,10 +297,10 @@ async def test_unsent_append_is_in_no_doubt(ledger: RealLedger) -> None:
 
 
 async def test_listener_gets_one_position_for_each_batch(database_url: str, ledger: RealLedger) -> None:
-    told: list[int] = []
+    announced: list[int] = []
 
     async def listen(position: int) -> None:
-        told.append(position)
+        announced.append(position)
 
     async def nothing(_connection: Connection) -> None: ...
 
@@ -310,12 +310,12 @@ async def test_listener_gets_one_position_for_each_batch(database_url: str, ledg
     await together(log, commit("a"), commit("b"))
     await log.append_with([commit("d"), commit("e")], nothing)
     await log.close()
-    assert told == [3, 4, 6]
+    assert announced == [3, 4, 6]
 
 
 @pytest.fixture
 async def readable(ledger: RealLedger) -> EventLog:
-    """Six events: three streams of two projects, of three types, a minute apart from the third on."""
+    """Return a log of six events: three streams, two projects, three types; from the third on a minute apart."""
     renamed, revoked = ProjectSettingsChanged(name="x"), ApiKeyRevoked(key_id="key_1")
     for appended in (
         commit("a", 0, "x", renamed),

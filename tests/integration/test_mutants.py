@@ -1,4 +1,4 @@
-"""Each rule of the money, taken out of the database's functions, is noticed by the test that stands for it."""
+"""Each rule about money is removed from the SQL functions in turn, and the test that guards it fails."""
 
 import asyncpg
 import pytest
@@ -58,7 +58,7 @@ MUTANTS = {
 
 
 async def check(promise: str, ledger: RealLedger, processes: list[Admission], project: str, url: str) -> None:
-    """Run the test that stands for a rule."""
+    """Run the test that guards a rule."""
     match promise:
         case "overspend":
             await promises.test_budgets_are_never_passed_together(ledger, processes, project)
@@ -67,7 +67,7 @@ async def check(promise: str, ledger: RealLedger, processes: list[Admission], pr
         case "lowered":
             await promises.test_cap_is_lowered_only_after_the_wait(ledger, project)
         case "zero":
-            await promises.test_a_budget_of_zero_blocks_even_what_is_free(ledger, project)
+            await promises.test_a_budget_of_zero_blocks_even_free_requests(ledger, project)
         case "claim":
             await promises.test_an_attempt_is_claimed_once(url, ledger, project)
         case "next":
@@ -117,7 +117,7 @@ async def test_a_missing_rule_is_noticed(
 
 
 async def replace_in(pool: asyncpg.Pool, function: str, rule: str, instead: str) -> None:
-    """Take a rule out of a function of this test's database."""
+    """Replace a rule in a SQL function of this test's database."""
     source = await pool.fetchval("SELECT pg_get_functiondef($1::regproc)", function)
     assert rule in source, f"{function} has no such rule: {rule}"
     await pool.execute(source.replace(rule, instead))

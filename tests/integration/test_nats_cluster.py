@@ -1,4 +1,4 @@
-"""The queue on three NATS servers: replicas, raised without losing a job, and servers that die or say nothing."""
+"""The queue on three NATS servers: replicas are raised without losing a job, and servers die or hang."""
 
 import asyncio
 import time
@@ -101,7 +101,7 @@ async def test_silent_server_is_left(broker: Broker, cluster: NatsCluster) -> No
     frozen.freeze()
     began_s = time.monotonic()
     try:
-        # more than its socket takes, so that the connection's close could not end either
+        # more than the socket buffers, so that a close of the connection could hang, too
         flooding = [asyncio.create_task(broker.client.publish("tests", bytes(1024 * 1024))) for _ in range(24)]
         await eventually(lambda: broker.client.connected_url not in (None, url), within_s=60)
         await asyncio.gather(*flooding)

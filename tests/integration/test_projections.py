@@ -1,4 +1,4 @@
-"""What is folded from the log: the same whenever and however often it is folded, and equal to the log's own sums."""
+"""Projections: the same tables whenever and however often the log is folded, and equal to the log's own sums."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ Rows = dict[str, list[Any]]
 
 
 async def rows_of(ledger: RealLedger, projection: Projection) -> Rows:
-    """Every row of a projection's tables, as text, in an order of its own."""
+    """Return every row of a projection's tables as text, sorted."""
     return {
         table: sorted(row["text"] for row in await ledger.pool.fetch(f"SELECT t::text AS text FROM {table} t"))
         for table in projection.tables
@@ -27,7 +27,7 @@ async def rows_of(ledger: RealLedger, projection: Projection) -> Rows:
 
 
 async def remember(ledger: RealLedger, seed: int, requests: int) -> None:
-    """Append a past; what is folded in the append is folded as the accounts do."""
+    """Append a generated history. Inline projections are folded in the append, as the accounts do."""
     for commit in Past(seed, requests).commits:
         await ledger.log.append(commit)
     async with ledger.pool.acquire() as connection:

@@ -1,4 +1,4 @@
-"""What lies at a provider under a credential that projects share is for whom it was made, by that provider."""
+"""Objects at a provider under a shared credential belong to the project that made them at that provider."""
 
 from datetime import UTC, datetime, timedelta
 

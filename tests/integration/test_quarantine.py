@@ -1,4 +1,4 @@
-"""An event that cannot be folded stops its own project alone: it is set aside, and folded once the cause is mended."""
+"""An event that cannot be folded quarantines only its own project, whose events are folded once the cause is fixed."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -21,11 +21,11 @@ from tests.support.ledger import RealLedger, ask, attempt, completed, cost
 from tests.support.waiting import eventually_so
 
 HUGE = 9_000_000_000_000_000_000
-"""Two of them leave bigint: their sum cannot be folded."""
+"""The sum of two of these exceeds bigint, so it cannot be folded."""
 
 
 class Account:
-    """A project with one key that makes requests."""
+    """A project with one key that sends requests."""
 
     def __init__(self, ledger: RealLedger, project: str, key: str) -> None:
         self.ledger = ledger
@@ -38,7 +38,7 @@ class Account:
         return cls(ledger, project, await ledger.new_key(project, **settings))
 
     async def answered(self, amount: int, *, hold: int = 10, cache_key: bytes | None = None) -> Attempt:
-        """A request that was admitted, and answered for so many nano-dollars."""
+        """Admit and complete a request with a cost in nano-dollars."""
         made = attempt(self.project, self.key, cache_key=cache_key)
         assert (await self.ledger.admission.admit(ask(made, hold=hold))).outcome == "admitted"
         assert await self.ledger.claims.claim(made.identity.request_id, 1)
@@ -61,7 +61,7 @@ async def bystander(ledger: RealLedger) -> Account:
 
 
 async def poison(hostile: Account, bystander: Account) -> None:
-    """The hostile project's third answer cannot be added to its second; the bystander's stand around it."""
+    """Append responses of both projects. The hostile project's third cost cannot be added to its second."""
     await bystander.answered(1)
     await hostile.answered(5)
     await hostile.answered(HUGE)
@@ -99,7 +99,7 @@ async def test_project_is_quarantined_from_its_first_bad_event(
     assert quarantined.project_id == hostile.project
     assert "out of" in quarantined.error
     assert await hostile.spent() == 5 + HUGE
-    assert await ledger.held(hostile.key) == 20  # of the two that are left out: never more is spent than is known
+    assert await ledger.held(hostile.key) == 20  # the holds of the two that are left out
     with pytest.raises(Unavailable, match="cannot be folded"):
         await wait_until_folded(ledger.pool, "usage", project_id=hostile.project)
 
@@ -165,8 +165,8 @@ async def test_a_release_while_the_projector_folds_loses_nothing(
     await pool.close()
 
 
-class Picky:
-    """A projection that joins late, and cannot take one project's events until it is mended."""
+class LateProjection:
+    """A projection that starts late, and cannot fold one project's events until it is mended."""
 
     name = "picky"
     tables: tuple[str, ...] = ()
@@ -191,7 +191,7 @@ async def test_a_release_folds_each_event_once_into_each_projection(
         await hostile.answered(amount)
         await bystander.answered(amount)
     await ledger.fold()
-    picky = Picky(hostile.project)
+    picky = LateProjection(hostile.project)
     runner = Runner(ledger.pool, ledger.log, [*ledger.runner._projections, picky])
     await runner.catch_up()
     assert [one.project_id for one in await quarantined_projects(ledger.pool)] == [hostile.project]
@@ -208,7 +208,7 @@ async def test_a_release_folds_each_event_once_into_each_projection(
 
 
 async def test_a_lead_that_fails_in_any_way_is_tried_again(database_url: str, ledger: RealLedger) -> None:
-    class Stubborn(Runner):
+    class FailingRunner(Runner):
         leads = 0
 
         async def lead(self, stop: asyncio.Event) -> None:
@@ -218,7 +218,7 @@ async def test_a_lead_that_fails_in_any_way_is_tried_again(database_url: str, le
             stop.set()
 
     stop = asyncio.Event()
-    stubborn = Stubborn(ledger.pool, ledger.log, ledger.runner._projections)
+    stubborn = FailingRunner(ledger.pool, ledger.log, ledger.runner._projections)
     await asyncio.wait_for(run_as_leader(stubborn, database_url, stop), 30)
     assert stubborn.leads == 2
 
@@ -230,7 +230,9 @@ async def test_an_event_that_cannot_be_read_sets_its_project_aside(
     made = await hostile.answered(1)
     await bystander.answered(1)
     async with ledger.pool.acquire() as connection, connection.transaction():
-        await connection.execute("SET LOCAL session_replication_role = replica")  # past the refusal of changes
+        await connection.execute(
+            "SET LOCAL session_replication_role = replica"
+        )  # disables the trigger that refuses changes
         await connection.execute(
             "UPDATE events SET data = '{}' WHERE stream = $1 AND type = 'CostIncurred'",
             f"request-{made.identity.request_id}",
@@ -262,12 +264,12 @@ async def test_no_request_follows_a_leader_in_quarantine(
     assert (await ledger.admission.admit(ask(again, hold=10, min_created_at=datetime.now(UTC)))).outcome == "admitted"
 
 
-class Down(Exception):
-    """The database's fault, not the data's."""
+class DatabaseError(Exception):
+    """An error that the data did not cause."""
 
 
-class Failing:
-    """A projection that fails for a reason of its own."""
+class FailingProjection:
+    """A projection that always fails with the same error."""
 
     name = "failing"
     tables: tuple[str, ...] = ()
@@ -281,10 +283,10 @@ class Failing:
             raise self._error
 
 
-async def test_a_failure_that_is_not_the_datas_sets_nobody_aside(ledger: RealLedger, bystander: Account) -> None:
+async def test_errors_not_caused_by_data_quarantine_no_project(ledger: RealLedger, bystander: Account) -> None:
     await bystander.answered(1)
-    with pytest.raises(Down):
-        await Runner(ledger.pool, ledger.log, [Failing(Down())]).catch_up()
+    with pytest.raises(DatabaseError):
+        await Runner(ledger.pool, ledger.log, [FailingProjection(DatabaseError())]).catch_up()
     assert await quarantined_projects(ledger.pool) == []
 
 

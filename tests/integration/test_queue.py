@@ -1,4 +1,4 @@
-"""The queue over a real NATS: bounded work in hand, redelivery, and a store that may be lost or come back."""
+"""The queue on NATS: bounded work in progress, redelivery, and a stream that is lost or comes back."""
 
 import asyncio
 import hashlib
@@ -25,8 +25,8 @@ from infra.resends import MAX_RESENDS
 from tests.support.jobs import make_job
 from tests.support.ledger import START
 from tests.support.waiting import eventually, eventually_so
-from workers.delivery import Delivery
-from workers.heartbeat import HeartbeatThread, UnackedDeliveries
+from workers.delivery import Delivery, UnackedDeliveries
+from workers.heartbeat import HeartbeatThread
 from workers.job_pool import CRASH_DELAY_S, JobPool
 from workers.pull import PullLoop
 
@@ -34,7 +34,7 @@ Handle = Callable[[Delivery], Awaitable[None]]
 
 
 def job(number: int) -> Job:
-    """A job of one of three keys of a project."""
+    """Return a job of one of a project's three keys."""
     return make_job(request_id=f"req_{number:04}", key_id=f"key_{number % 3}")
 
 
@@ -60,7 +60,7 @@ async def pulling(
     lanes: tuple[Lane, ...] = ("sync",),
     crash_delay_s: float = CRASH_DELAY_S,
 ) -> AsyncIterator[asyncio.Event]:
-    """A worker until the block ends, or until the event is set that the block is given."""
+    """Run a worker until the block ends or sets the event that it is given."""
     stop = asyncio.Event()
     pool = JobPool(broker, unacked or UnackedDeliveries(), slots=slots, drain_timeout_s=5, crash_delay_s=crash_delay_s)
     loops = [
@@ -171,7 +171,7 @@ async def test_a_quiet_tenant_starts_while_a_flood_holds_its_slots(nats_url: str
         connected(nats_url) as (broker, queue),
         pulling(broker, queue, handle, slots=8, max_waiting=8, lanes=("sync", "bulk")),
     ):
-        for number in range(60):  # more than wait in both lanes, and are in the stream before the quiet one's
+        for number in range(60):  # more than can wait in both lanes, and published before the quiet tenant's job
             flood = make_job(request_id=f"req_{number:04}", project_id="prj_flood", key_id=f"key_{number % 5}")
             await queue.publish(flood, "sync" if number < 4 else "bulk")
         await eventually(lambda: len(started) == 7)
@@ -224,12 +224,12 @@ async def test_a_blocked_event_loop_loses_no_delivery(nats_url: str) -> None:
             await eventually(lambda: len(started) == 2)
             publishing = threading.Thread(target=publish_while_blocked)
             publishing.start()
-            time.sleep(ACK_WAIT_S * 1.5)  # noqa: ASYNC251 - the fault itself
+            time.sleep(ACK_WAIT_S * 1.5)  # noqa: ASYNC251 - blocking the loop is the fault under test
             publishing.join()
         elif delivery.message_id == "req_beside":
             await may_end.wait()
         else:
-            await asyncio.sleep(1)  # so that what was delivered again finds it running
+            await asyncio.sleep(1)  # so that a redelivery arrives while the job runs
         ended[delivery.message_id] = delivery.number
         await delivery.ack()
 
@@ -244,12 +244,12 @@ async def test_a_blocked_event_loop_loses_no_delivery(nats_url: str) -> None:
             await asyncio.sleep(0.5)
             may_end.set()
         assert sorted(started) == ["req_beside", "req_blocks", "req_buffered"]
-        assert (ended["req_beside"], ended["req_blocks"]) == (1, 1), "no later delivery has come"
+        assert (ended["req_beside"], ended["req_blocks"]) == (1, 1), "the job was not redelivered"
 
         async def is_empty() -> bool:
             return (await broker.client.jetstream().stream_info(STREAM)).state.messages == 0
 
-        await eventually_so(is_empty)  # the broker takes an acknowledgement in its own time
+        await eventually_so(is_empty)  # the broker handles an acknowledgement later
     await heartbeats.stop()
 
 

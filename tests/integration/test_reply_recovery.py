@@ -1,4 +1,4 @@
-"""Requests of which no frame comes: frames sent again, endings read from the log, jobs dispatched past the queue."""
+"""Requests without reply frames: frames are sent again, outcomes read from the log, jobs dispatched directly."""
 
 import asyncio
 import hashlib
@@ -25,9 +25,7 @@ from infra.resends import MAX_RESENDS
 from tests.support.jobs import make_job
 from tests.support.ledger import RealLedger, ask, attempt, completed, cost
 from tests.support.waiting import eventually, eventually_so
-from workers.attempts import AttemptsInHand
-from workers.delivery import Delivery, DirectDelivery
-from workers.heartbeat import UnackedDeliveries
+from workers.delivery import AttemptsInHand, Delivery, DirectDelivery, UnackedDeliveries
 from workers.job_pool import Handle, JobPool
 
 RECEIPT = Receipt(
@@ -58,7 +56,7 @@ async def sender(broker: Broker) -> AsyncIterator[ReplySender]:
 
 
 class Api:
-    """The parts of an API process that wait for workers."""
+    """The parts of an API process that wait for workers' replies."""
 
     def __init__(self, ledger: RealLedger, broker: Broker) -> None:
         self.inbox = ReplyInbox(broker, "api_1")
@@ -84,7 +82,7 @@ async def api(ledger: RealLedger, broker: Broker) -> AsyncIterator[Api]:
 async def test_a_body_whose_frames_were_lost_is_sent_again(api: Api, sender: ReplySender) -> None:
     subject = api.inbox.subject("req_1")
     with api.inbox.expect("req_1") as ended:
-        await sender.send_body(subject, 1, BODY)  # nobody listens yet
+        await sender.send_body(subject, 1, BODY)  # without a listener, so the frames are lost
         await api.inbox.open()
         await sender.send_commit(subject, 1, DIGEST, RECEIPT)
         assert await asyncio.wait_for(ended, 5) == Committed(1, BODY, RECEIPT)
@@ -130,7 +128,7 @@ async def test_follower_reads_a_missed_ending_from_the_log(api: Api, ledger: Rea
         inbox.expect(broken.identity.request_id) as second,
         inbox.expect(open_one.identity.request_id) as third,
     ):
-        assert await api.recovery.look() == 0, "they have only begun to wait"
+        assert await api.recovery.look() == 0, "the followers have only begun to wait"
         assert await api.recovery.look(is_anew=True) == 3
         one, other = await asyncio.wait_for(asyncio.gather(first, second), 5)
         assert not third.done()
@@ -166,15 +164,15 @@ async def test_unconfirmed_job_goes_directly_to_a_worker(api: Api, broker: Broke
     running = asyncio.create_task(run_worker(broker, handle, stop, slots=2))
     await eventually_so(lambda: api.direct.offer(make_job(request_id="req_0")))
     await eventually_so(lambda: api.direct.offer(make_job(request_id="req_1")))
-    assert await api.direct.offer(make_job(request_id="req_1")), "it has it"
-    assert not await api.direct.offer(make_job(request_id="req_2")), "there is no room"
+    assert await api.direct.offer(make_job(request_id="req_1")), "the worker accepted it"
+    assert not await api.direct.offer(make_job(request_id="req_2")), "the worker has no free slot"
     assert await api.direct.is_in_hand("req_1")
     assert not await api.direct.is_in_hand("req_2")
     elsewhere = AttemptsInHand(broker)
     assert await elsewhere.are_made("req_1", 1)
-    assert not await elsewhere.are_made("req_1", 2), "another delivery"
+    assert not await elsewhere.are_made("req_1", 2), "another delivery of the job"
     first_done.set()
-    # a stream that takes none of its subjects stands for one without a leader: nobody confirms
+    # a stream without these subjects stands for one without a leader: nothing confirms a publish
     jetstream = broker.client.jetstream()
     await jetstream.update_stream((await jetstream.stream_info(STREAM)).config.evolve(subjects=["nothing"]))
     await asyncio.wait_for(api.queue.publish(make_job(request_id="req_3"), otherwise=api.direct.offer), 10)
@@ -217,7 +215,7 @@ async def test_direct_job_is_queued_if_its_worker_dies(api: Api, ledger: RealLed
 
 
 async def run_worker(broker: Broker, handle: Handle, stop: asyncio.Event, *, slots: int) -> None:
-    """A worker's slots, and what is given to it directly."""
+    """Run a worker's slots for the jobs that are dispatched to it directly."""
     pool = JobPool(broker, UnackedDeliveries(), slots=slots, drain_timeout_s=5)
     direct = DirectJobs(
         broker, take=lambda job: pool.take_direct(DirectDelivery(broker, job), handle), is_in_hand=pool.is_in_hand
@@ -233,7 +231,7 @@ async def test_paid_response_is_recorded_while_the_broker_is_away(tmp_path: Path
     await inbox.open()
     server.stop()
     await eventually(lambda: not connected_to.is_connected)
-    for number in range(200):  # more than the client keeps for a lost connection
+    for number in range(200):  # more than the client buffers while it is disconnected
         await sender.send_body(inbox.subject(f"req_{number}"), 1, bytes(900_000))
     server.launch()
     await eventually(lambda: connected_to.is_connected, within_s=30)
@@ -256,7 +254,9 @@ async def test_a_look_up_that_fails_does_not_end_the_others(api: Api, ledger: Re
         failed = RequestFailed(**one.identity.event_fields(), code="PROVIDER_TIMEOUT", message="late", latency_ms=1)
         await ledger.append(one, 0, failed)
     async with ledger.pool.acquire() as connection, connection.transaction():
-        await connection.execute("SET LOCAL session_replication_role = replica")  # past the refusal of changes
+        await connection.execute(
+            "SET LOCAL session_replication_role = replica"
+        )  # disables the trigger that refuses changes
         await connection.execute(
             "UPDATE events SET data = '{}' WHERE stream = $1", f"request-{unreadable.identity.request_id}"
         )

@@ -1,4 +1,4 @@
-"""Equal questions make one attempt at a time, and an attempt is one delivery's: on real PostgreSQL, move by move."""
+"""Identical requests make one attempt at a time, and one delivery claims an attempt: on PostgreSQL, step by step."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,43 +10,43 @@ from domain.money import ZERO
 from infra.admission import Admission, AdmissionDecision, Attempt, Claims
 from infra.database import Connection, HeldConnection
 from tests.support.ledger import RealLedger, ask, attempt
-from tests.support.locks import who_waits_for
+from tests.support.locks import blocked_backend
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TODAY = NOW.date()
-QUESTION, ANOTHER = b"q" * 32, b"a" * 32
+CACHE_KEY, ANOTHER_KEY = b"q" * 32, b"a" * 32
 
 
 class Account:
-    """A project and a key of it that nothing limits."""
+    """A project with a key without limits."""
 
     def __init__(self, ledger: RealLedger, project_id: str, key_id: str) -> None:
         self.ledger = ledger
         self.project_id = project_id
         self.key_id = key_id
 
-    def attempt(self, cache_key: bytes | None = QUESTION, now: datetime = NOW) -> Attempt:
+    def attempt(self, cache_key: bytes | None = CACHE_KEY, now: datetime = NOW) -> Attempt:
         return attempt(self.project_id, self.key_id, cache_key=cache_key, now=now)
 
-    async def admitted(self, cache_key: bytes | None = QUESTION) -> Attempt:
+    async def admitted(self, cache_key: bytes | None = CACHE_KEY) -> Attempt:
         made = self.attempt(cache_key)
         assert (await self.ledger.admission.admit(ask(made))).outcome == "admitted"
         return made
 
     async def remember(self, origin: str, connection: Connection | None = None) -> None:
-        """Keep an answer for ten minutes from NOW."""
+        """Store a cache entry that expires ten minutes after NOW."""
         await (connection or self.ledger.pool).execute(
             "INSERT INTO cache_entries (project_id, cache_key, request_id, blob_id, created_at, expires_at) "
             "VALUES ($1, $2, $3, 'blob', $4, $5)",
             self.project_id,
-            QUESTION,
+            CACHE_KEY,
             origin,
             NOW,
             NOW + timedelta(minutes=10),
         )
 
-    async def leader(self, cache_key: bytes = QUESTION) -> str | None:
-        """Whom an equal question follows now."""
+    async def leader(self, cache_key: bytes = CACHE_KEY) -> str | None:
+        """Return the request that an identical request would follow now."""
         found: str | None = await self.ledger.pool.fetchval(
             "SELECT request_id FROM inflight WHERE project_id = $1 AND cache_key = $2", self.project_id, cache_key
         )
@@ -80,7 +80,7 @@ async def other_worker(database_url: str, ledger: RealLedger) -> AsyncIterator[C
 async def decide(
     admission: Admission, *made: Attempt, min_created_at: datetime | None = None
 ) -> list[AdmissionDecision]:
-    """Ask in one batch: all of them wait before the first statement is sent."""
+    """Admit attempts in one batch: all of them wait before the first statement is sent."""
     return await asyncio.gather(*(admission.admit(ask(one, min_created_at=min_created_at)) for one in made))
 
 
@@ -137,7 +137,7 @@ async def test_affordable_request_leads_after_a_refused_equal(ledger: RealLedger
 
 async def test_projects_and_requests_share_no_lead(ledger: RealLedger, account: Account) -> None:
     stranger = await new_account(ledger)
-    made = [account.attempt(), stranger.attempt(), account.attempt(ANOTHER), stranger.attempt(), account.attempt()]
+    made = [account.attempt(), stranger.attempt(), account.attempt(ANOTHER_KEY), stranger.attempt(), account.attempt()]
     decisions = await decide(ledger.admission, *made)
     assert [(one.outcome, one.origin) for one in decisions] == [
         ("admitted", None),
@@ -180,8 +180,8 @@ async def test_response_is_a_hit_until_it_expires(ledger: RealLedger, account: A
 async def test_another_project_or_request_is_no_hit(ledger: RealLedger, account: Account) -> None:
     stranger = await new_account(ledger)
     await account.remember("req_origin")
-    asked = (stranger.attempt(), account.attempt(ANOTHER), account.attempt())
-    decisions = await decide(ledger.admission, *asked, min_created_at=NOW)
+    attempts = (stranger.attempt(), account.attempt(ANOTHER_KEY), account.attempt())
+    decisions = await decide(ledger.admission, *attempts, min_created_at=NOW)
     assert [one.outcome for one in decisions] == ["admitted", "admitted", "hit"]
 
 
@@ -200,7 +200,7 @@ async def test_loser_of_the_lead_retries_and_follows(ledger: RealLedger, account
         async with other.transaction():
             await lead(other, faster)
             racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
-            await who_waits_for(other)
+            await blocked_backend(other)
         assert [one.outcome for one in await racing] == ["retry", "retry"]
     followed = await decide(ledger.admission, *slower, min_created_at=NOW)
     assert [(one.outcome, one.origin) for one in followed] == [("coalesced", faster.identity.request_id)] * 2
@@ -214,7 +214,7 @@ async def test_request_leads_after_a_failed_leader(ledger: RealLedger, account: 
         await undone.start()
         await lead(other, account.attempt())
         decided = asyncio.create_task(decide(ledger.admission, racing))
-        await who_waits_for(other)
+        await blocked_backend(other)
         await undone.rollback()
         assert [one.outcome for one in await decided] == ["admitted"]
     assert await account.leader() == racing.identity.request_id
@@ -226,7 +226,7 @@ async def test_response_during_the_race_is_a_hit(ledger: RealLedger, account: Ac
         async with other.transaction():
             await lead(other, faster)
             racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
-            await who_waits_for(other)
+            await blocked_backend(other)
             await account.remember(faster.identity.request_id, other)
             await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
         decisions = await racing
@@ -247,7 +247,7 @@ async def test_loser_of_the_lead_is_not_charged(ledger: RealLedger, account: Acc
             racing = asyncio.create_task(
                 ledger.admission.admit(ask(slower, hold=60, token_bound=900, min_created_at=NOW))
             )
-            await who_waits_for(other)
+            await blocked_backend(other)
             if is_answered:
                 await account.remember(faster.identity.request_id, other)
                 await other.execute("DELETE FROM inflight WHERE request_id = $1", faster.identity.request_id)
@@ -255,14 +255,14 @@ async def test_loser_of_the_lead_is_not_charged(ledger: RealLedger, account: Acc
     assert decision.outcome == ("hit" if is_answered else "retry")
     assert decision.limit_status.tokens is not None
     assert (decision.limit_status.tokens.remaining, decision.limit_status.budget_left_nano_usd) == (1000, 100)
-    another = ask(account.attempt(ANOTHER), hold=60, token_bound=900)
+    another = ask(account.attempt(ANOTHER_KEY), hold=60, token_bound=900)
     assert (await ledger.admission.admit(another)).outcome == "admitted"
 
 
 async def test_a_claim_is_had_by_one_of_many_deliveries(
     ledger: RealLedger, account: Account, other_worker: Claims
 ) -> None:
-    made, untouched = await account.admitted(), await account.admitted(ANOTHER)
+    made, untouched = await account.admitted(), await account.admitted(ANOTHER_KEY)
     claims = await asyncio.gather(
         *((ledger.claims, other_worker)[n % 2].claim(made.identity.request_id, n + 1) for n in range(40))
     )
@@ -276,13 +276,13 @@ async def test_a_claim_is_had_by_one_of_many_deliveries(
 async def test_each_of_a_batch_has_its_own_claim(ledger: RealLedger, account: Account) -> None:
     made = [account.attempt(None) for _ in range(20)]
     await asyncio.gather(*(ledger.admission.admit(ask(one, hold=hold)) for hold, one in enumerate(made)))
-    asked = [(one.identity.request_id, delivery) for delivery, one in enumerate(reversed(made), start=1)]
+    attempts = [(one.identity.request_id, delivery) for delivery, one in enumerate(reversed(made), start=1)]
     nothing, *claims = await asyncio.gather(
-        ledger.claims.claim("req_unknown", 1), *(ledger.claims.claim(*one) for one in asked)
+        ledger.claims.claim("req_unknown", 1), *(ledger.claims.claim(*one) for one in attempts)
     )
     assert nothing is None
     assert [claim and claim.hold_nano_usd for claim in claims] == list(reversed(range(20)))
-    rows = [(await ledger.claims.in_flight(request))[0] for request, _ in asked]
+    rows = [(await ledger.claims.in_flight(request))[0] for request, _ in attempts]
     assert [(row.delivery, row.hold_nano_usd) for row in rows] == [(n + 1, 19 - n) for n in range(20)]
 
 
@@ -295,11 +295,11 @@ async def test_dropped_request_cannot_be_claimed_or_lead(ledger: RealLedger, acc
 
 
 async def test_claimed_request_is_not_dropped_and_leads(ledger: RealLedger, account: Account) -> None:
-    made, other = await account.admitted(), await account.admitted(ANOTHER)
+    made, other = await account.admitted(), await account.admitted(ANOTHER_KEY)
     assert await ledger.claims.claim(made.identity.request_id, 1)
     assert not await ledger.admission.drop(made.identity.request_id)
     assert await account.leader() == made.identity.request_id
-    assert await account.leader(ANOTHER) == other.identity.request_id
+    assert await account.leader(ANOTHER_KEY) == other.identity.request_id
 
 
 async def test_a_request_is_dropped_or_claimed_never_both(ledger: RealLedger, account: Account) -> None:
@@ -375,14 +375,14 @@ async def test_unshared_retry_does_not_lead(ledger: RealLedger, account: Account
 
 
 async def settle(ledger: RealLedger, made: Attempt, number: int) -> None:
-    """End an attempt as the projector does."""
+    """Settle an attempt as the projector does."""
     await ledger.pool.execute(
         "SELECT settle($1, $2, $3, $4)", [made.identity.request_id], [number], [made.identity.key_id], [-1]
     )
 
 
 async def lead(connection: Connection, made: Attempt) -> None:
-    """Take the lead, as another process's statement does before it commits."""
+    """Make an attempt the leader on an open transaction, like another process that has not committed yet."""
     await connection.execute(
         "INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, "
         "metadata, cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline) "

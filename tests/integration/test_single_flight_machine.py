@@ -1,4 +1,4 @@
-"""Leads, claims and next attempts on real PostgreSQL are what a plain table of attempts says, in whichever order."""
+"""Leads, claims and next attempts on PostgreSQL match a plain table of attempts, for random steps in random order."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -23,24 +23,24 @@ from tests.support import ledger
 from tests.support.ledger import Clock, RealLedger
 
 TTL = timedelta(seconds=60)
-QUESTIONS = st.tuples(st.integers(0, 1), st.sampled_from([None, b"q" * 32, b"a" * 32]))
-"""Whose, of two projects, and what; None: it shares nothing."""
+SLOTS = st.tuples(st.integers(0, 1), st.sampled_from([None, b"q" * 32, b"a" * 32]))
+"""One of two projects, and a cache key; None: the request is not shared."""
 
-ProviderPayload = tuple[str, bytes]
+Slot = tuple[str, bytes]
 """A project and a cache key."""
 
 
 @dataclass
 class Flight:
-    """A request that was admitted, with its attempts in flight: number to the delivery that claimed it."""
+    """An admitted request with its attempts in flight: by number, the delivery that claimed it."""
 
     made: Attempt
     attempts: dict[int, int | None] = field(default_factory=lambda: {1: None})
     number: int = 1
-    """Of its last attempt."""
+    """The number of the last attempt."""
 
     @property
-    def question(self) -> ProviderPayload | None:
+    def slot(self) -> Slot | None:
         return None if self.made.cache_key is None else (self.made.identity.project_id, self.made.cache_key)
 
     @property
@@ -49,7 +49,7 @@ class Flight:
 
 
 class FlightMachine(RuleBasedStateMachine):
-    """Two projects, two API processes, two workers; time is the test's."""
+    """Two projects, two API processes and two workers. The test sets the time."""
 
     database_url = ""
 
@@ -67,8 +67,8 @@ class FlightMachine(RuleBasedStateMachine):
             Claims(HeldConnection(self.database_url, name="tests"), self.real.pool, worker="other"),
         )
         self.flights: list[Flight] = []
-        self.leads: dict[ProviderPayload, tuple[Flight, int]] = {}
-        self.answers: dict[ProviderPayload, tuple[str, Any]] = {}
+        self.leads: dict[Slot, tuple[Flight, int]] = {}
+        self.answers: dict[Slot, tuple[str, Any]] = {}
 
     def teardown(self) -> None:
         self.run(self.admissions[1].close())
@@ -86,19 +86,19 @@ class FlightMachine(RuleBasedStateMachine):
         self.keys = [self.run(self.real.new_key(project)) for project in self.projects]
 
     @rule(
-        asked=st.lists(QUESTIONS, min_size=1, max_size=6),
+        requested=st.lists(SLOTS, min_size=1, max_size=6),
         process=st.integers(0, 1),
         is_fresh=st.booleans(),
     )
-    def ask_together(self, asked: list[tuple[int, bytes | None]], process: int, is_fresh: bool) -> None:
-        made = [self._attempt(*one) for one in asked]
+    def ask_together(self, requested: list[tuple[int, bytes | None]], process: int, is_fresh: bool) -> None:
+        made = [self._attempt(*one) for one in requested]
         for one, decision in zip(made, self._decide(made, (process,), is_fresh), strict=True):
             assert (decision.outcome, decision.origin) == self._expected(one, is_fresh)
             self._note(one, decision)
 
-    @rule(asked=QUESTIONS.filter(lambda one: one[1] is not None), count=st.integers(2, 8), is_fresh=st.booleans())
-    def ask_over_both_processes(self, asked: tuple[int, bytes | None], count: int, is_fresh: bool) -> None:
-        made = [self._attempt(*asked) for _ in range(count)]
+    @rule(requested=SLOTS.filter(lambda one: one[1] is not None), count=st.integers(2, 8), is_fresh=st.booleans())
+    def ask_over_both_processes(self, requested: tuple[int, bytes | None], count: int, is_fresh: bool) -> None:
+        made = [self._attempt(*requested) for _ in range(count)]
         expected, _ = self._expected(made[0], is_fresh)
         decisions = dict(zip(made, self._decide(made, (0, 1), is_fresh), strict=True))
         leaders = [one for one, decision in decisions.items() if decision.outcome == "admitted"]
@@ -157,8 +157,8 @@ class FlightMachine(RuleBasedStateMachine):
         for delivery in winners:
             flight.attempts[number] = delivery
             flight.number = number
-            if flight.question is not None and self.leads.get(flight.question, (flight, 0))[0] is flight:
-                self.leads[flight.question] = (flight, number)
+            if flight.slot is not None and self.leads.get(flight.slot, (flight, 0))[0] is flight:
+                self.leads[flight.slot] = (flight, number)
 
     @precondition(lambda self: any(flight.attempts for flight in self.flights))
     @rule(data=st.data(), is_answered=st.booleans())
@@ -174,15 +174,15 @@ class FlightMachine(RuleBasedStateMachine):
             )
         )
         self._ended(flight, number)
-        if is_answered and flight.question is not None:
-            self.answers[flight.question] = (made.identity.request_id, self.clock.now)
+        if is_answered and flight.slot is not None:
+            self.answers[flight.slot] = (made.identity.request_id, self.clock.now)
             self.run(
                 self.real.pool.execute(
                     "INSERT INTO cache_entries (project_id, cache_key, request_id, blob_id, created_at, expires_at) "
                     "VALUES ($1, $2, $3, 'blob', $4, $5) ON CONFLICT (project_id, cache_key) "
                     "DO UPDATE SET request_id = excluded.request_id, created_at = excluded.created_at, "
                     "expires_at = excluded.expires_at",
-                    *flight.question,
+                    *flight.slot,
                     made.identity.request_id,
                     self.clock.now,
                     self.clock.now + TTL,
@@ -224,27 +224,27 @@ class FlightMachine(RuleBasedStateMachine):
         return self.run(together())  # type: ignore[no-any-return]
 
     def _expected(self, made: Attempt, is_fresh: bool) -> tuple[str, str | None]:
-        question = None if made.cache_key is None else (made.identity.project_id, made.cache_key)
-        if question is None:
+        slot = None if made.cache_key is None else (made.identity.project_id, made.cache_key)
+        if slot is None:
             return "admitted", None
-        origin, answered_at = self.answers.get(question, ("", None))
+        origin, answered_at = self.answers.get(slot, ("", None))
         if answered_at is not None and not is_fresh and answered_at + TTL > self.clock.now:
             return "hit", origin
-        if question in self.leads:
-            return "coalesced", self.leads[question][0].made.identity.request_id
+        if slot in self.leads:
+            return "coalesced", self.leads[slot][0].made.identity.request_id
         return "admitted", None
 
     def _note(self, made: Attempt, decision: AdmissionDecision) -> None:
         if decision.outcome == "admitted":
             flight = Flight(made)
             self.flights.append(flight)
-            if flight.question is not None:
-                self.leads[flight.question] = (flight, 1)
+            if flight.slot is not None:
+                self.leads[flight.slot] = (flight, 1)
 
     def _ended(self, flight: Flight, number: int) -> None:
         del flight.attempts[number]
-        if flight.question is not None and self.leads.get(flight.question) == (flight, number):
-            del self.leads[flight.question]
+        if flight.slot is not None and self.leads.get(flight.slot) == (flight, number):
+            del self.leads[flight.slot]
 
     def _any(self, data: st.DataObject) -> Flight:
         return self.flights[data.draw(st.integers(0, len(self.flights) - 1))]
@@ -252,9 +252,9 @@ class FlightMachine(RuleBasedStateMachine):
     def _shared_out(self, deliveries: list[int]) -> list[tuple[Claims, int]]:
         return [(self.workers[place % 2], delivery) for place, delivery in enumerate(deliveries)]
 
-    def _by_both_workers(self, asked: list[Any]) -> list[Any]:
+    def _by_both_workers(self, requested: list[Any]) -> list[Any]:
         async def together() -> list[Any]:
-            return await asyncio.gather(*asked)
+            return await asyncio.gather(*requested)
 
         return self.run(together())  # type: ignore[no-any-return]
 

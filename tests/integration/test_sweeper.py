@@ -1,4 +1,4 @@
-"""What nobody ends any more is ended: with the hold given back, or assumed, depending on whether it was claimed."""
+"""The sweeper ends overdue attempts: an unclaimed hold is released, a claimed hold is assumed to be spent."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,8 +13,8 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATE = NOW + timedelta(seconds=GRACE_S + 1)
 
 
-class TranslatingRelay:
-    """Who was told what."""
+class FailureRecorder:
+    """Records the failures that were sent to callers."""
 
     def __init__(self) -> None:
         self.failures: list[tuple[str, Failure]] = []
@@ -35,17 +35,17 @@ async def in_flight(ledger: RealLedger, hold: int, *, claimed: bool) -> tuple[st
 
 async def test_an_unclaimed_attempt_gives_its_hold_back(ledger: RealLedger) -> None:
     key, made = await in_flight(ledger, 70, claimed=False)
-    told = TranslatingRelay()
-    assert await sweep(ledger.pool, ledger.log, LATE, told) == 1
+    recorder = FailureRecorder()
+    assert await sweep(ledger.pool, ledger.log, LATE, recorder) == 1
     await ledger.fold()
     assert [type(event) for event in await ledger.history(made)] == [RequestFailed]
     assert (await ledger.balance(key), await ledger.held(key)) == ((0, 0), 0)
-    assert [failure.code for _, failure in told.failures] == ["PROVIDER_TIMEOUT"]
+    assert [failure.code for _, failure in recorder.failures] == ["PROVIDER_TIMEOUT"]
 
 
 async def test_a_claimed_attempt_is_assumed_to_have_cost_its_hold(ledger: RealLedger) -> None:
     key, made = await in_flight(ledger, 70, claimed=True)
-    assert await sweep(ledger.pool, ledger.log, LATE, TranslatingRelay()) == 1
+    assert await sweep(ledger.pool, ledger.log, LATE, FailureRecorder()) == 1
     await ledger.fold()
     assert [type(event) for event in await ledger.history(made)] == [AttemptLost, RequestFailed]
     assert (await ledger.balance(key), await ledger.held(key)) == ((0, 70), 0)
@@ -53,17 +53,17 @@ async def test_a_claimed_attempt_is_assumed_to_have_cost_its_hold(ledger: RealLe
 
 async def test_nothing_is_swept_before_its_time_or_twice(ledger: RealLedger) -> None:
     _, made = await in_flight(ledger, 70, claimed=True)
-    assert await sweep(ledger.pool, ledger.log, NOW, TranslatingRelay()) == 0
-    await sweep(ledger.pool, ledger.log, LATE, TranslatingRelay())
-    told = TranslatingRelay()
-    await sweep(ledger.pool, ledger.log, LATE, told)
+    assert await sweep(ledger.pool, ledger.log, NOW, FailureRecorder()) == 0
+    await sweep(ledger.pool, ledger.log, LATE, FailureRecorder())
+    recorder = FailureRecorder()
+    await sweep(ledger.pool, ledger.log, LATE, recorder)
     assert len(await ledger.history(made)) == 2
-    assert told.failures == []
+    assert recorder.failures == []
 
 
 async def test_a_worker_that_comes_late_replaces_the_assumption(ledger: RealLedger) -> None:
     key, made = await in_flight(ledger, 70, claimed=True)
-    await sweep(ledger.pool, ledger.log, LATE, TranslatingRelay())
+    await sweep(ledger.pool, ledger.log, LATE, FailureRecorder())
     history = await ledger.history(made)
     lost = history[0]
     assert isinstance(lost, AttemptLost)
@@ -77,8 +77,8 @@ async def test_an_answer_that_comes_first_is_left_alone(ledger: RealLedger) -> N
     key, made = await in_flight(ledger, 70, claimed=True)
     day = await ledger.pool.fetchval("SELECT budget_day FROM inflight")
     await ledger.append(made, 0, completed(made), cost(made, 12, hold=70, day=day))
-    told = TranslatingRelay()
-    await sweep(ledger.pool, ledger.log, LATE, told)
+    recorder = FailureRecorder()
+    await sweep(ledger.pool, ledger.log, LATE, recorder)
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((12, 0), 0)
-    assert told.failures == []
+    assert recorder.failures == []

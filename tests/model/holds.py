@@ -1,9 +1,9 @@
-"""The protocol of holds as an explicit-state model: who may do what to an attempt, and in which order.
+"""The protocol of holds as an explicit-state model: the steps of each process on an attempt, in every order.
 
-`successors` gives every step that could come next, in any interleaving: an API process, two workers at a time, the
-queue delivering again whenever it likes, deaths, the sweeper, the projector. `search` walks every state that can be
-reached. Each hold and each cost is one unit of money. What the steps stand for: `infra/admission.py` (admit, drop,
-claim, admit next), `workers/job_handler.py`, `workers/resume.py`, `projections/sweeper.py`, `projections/runner.py`.
+`successors` yields every possible next step, in any interleaving: of an API process, of two workers at a time, of a
+queue that may redeliver at any time, of dying processes, of the sweeper and of the projector. `search` visits every
+reachable state. Each hold and each cost is one unit of money. The steps model `infra/admission.py` (admit, drop, claim,
+admit next), `workers/job_handler.py`, `workers/resume.py`, `projections/sweeper.py` and `projections/runner.py`.
 """
 
 from collections import deque
@@ -12,11 +12,11 @@ from enum import Enum
 from typing import Literal, NamedTuple
 
 Fact = tuple[Literal["lost", "cost", "completed", "failed"], int]
-"""An event of a request's stream, and the attempt it is about."""
+"""An event of a request's stream, with the number of its attempt."""
 
 
 class Mutant(Enum):
-    """A protocol with one rule left out."""
+    """A variant of the protocol that lacks one rule."""
 
     CALLS_WITHOUT_CLAIM = "calls without a claim"
     RELEASES_TWICE = "releases a hold whose row is gone"
@@ -25,7 +25,7 @@ class Mutant(Enum):
 
 
 class Bounds(NamedTuple):
-    """How large a world is searched."""
+    """The limits of a search."""
 
     limit: int
     requests: int
@@ -33,17 +33,17 @@ class Bounds(NamedTuple):
     attempts: int
     workers: int = 2
     has_dispatch: bool = False
-    """Jobs may also be given to workers past the queue."""
+    """True if jobs may also be dispatched directly to a worker."""
 
 
 class Worker(NamedTuple):
-    """A delivery in a worker's hands."""
+    """A delivery that a worker has."""
 
     delivery: int
     phase: Literal["delivered", "claimed", "called"]
     attempt: int
     is_direct: bool = False
-    """It was given the job past the queue, as a first delivery beside that of the queue."""
+    """True if the job was dispatched directly, as a first delivery beside the queue's."""
 
 
 class Row(NamedTuple):
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One request, and everything that is about it."""
+    """The state of one request."""
 
     api: Literal["new", "admitted", "waiting", "unsure", "gone"] = "new"
     is_queued: bool = False
@@ -65,7 +65,7 @@ class Request(NamedTuple):
     facts: tuple[Fact, ...] = ()
     folded: int = 0
     billed: tuple[int, ...] = ()
-    """The attempts that the provider has charged for."""
+    """The numbers of the attempts that the provider has charged for."""
 
     @property
     def has_ended(self) -> bool:
@@ -77,7 +77,7 @@ class Request(NamedTuple):
 
 
 class Money(NamedTuple):
-    """The window that all the requests share."""
+    """The budget window that all requests share."""
 
     spent: int = 0
     assumed: int = 0
@@ -89,7 +89,7 @@ class Money(NamedTuple):
 
 
 class State(NamedTuple):
-    """The whole world."""
+    """The state of the whole system."""
 
     requests: tuple[Request, ...]
     money: Money
@@ -99,7 +99,7 @@ Step = tuple[str, Request, Money]
 
 
 def search(bounds: Bounds, mutant: Mutant | None = None) -> tuple[int, list[str]]:
-    """Walk every reachable state; returns how many there are and, where one is wrong, the way to it and its fault."""
+    """Visit every reachable state. Return their number, and, if a state has a fault, the steps to it and the fault."""
     start = State((Request(),) * bounds.requests, Money())
     came_from: dict[State, tuple[State, str] | None] = {start: None}
     waiting = deque([start])
@@ -109,15 +109,15 @@ def search(bounds: Bounds, mutant: Mutant | None = None) -> tuple[int, list[str]
         fault = fault_of(state, bounds) or (not following and state.money.held and "held when all is quiet")
         if fault:
             return len(came_from), [*_way_to(state, came_from), str(fault)]
-        for name, one in following:
-            if one not in came_from:
-                came_from[one] = (state, name)
-                waiting.append(one)
+        for name, successor in following:
+            if successor not in came_from:
+                came_from[successor] = (state, name)
+                waiting.append(successor)
     return len(came_from), []
 
 
 def fault_of(state: State, bounds: Bounds) -> str | None:
-    """What must never be, and is."""
+    """Return the invariant that a state breaks; None if it breaks none."""
     money = state.money
     if money.total > bounds.limit:
         return f"{money} is over the limit"
@@ -134,7 +134,7 @@ def fault_of(state: State, bounds: Bounds) -> str | None:
 
 
 def successors(state: State, bounds: Bounds, mutant: Mutant | None) -> Iterator[tuple[str, State]]:
-    """Every step that could come next."""
+    """Yield every possible next step, with the state after it."""
     for index, request in enumerate(state.requests):
         for name, after, money in _steps(request, state.money, bounds, mutant):
             requests = (*state.requests[:index], after, *state.requests[index + 1 :])
@@ -229,7 +229,7 @@ def _delivered_steps(
 
 
 def _answered(request: Request, worker: Worker) -> Request:
-    """The append of an answer: the attempt's cost, and the request's end where it has none."""
+    """Append a response: the attempt's cost, and the request's end if it has not ended."""
     facts = request.facts
     if ("cost", worker.attempt) not in facts:
         ending: tuple[Fact, ...] = () if request.has_ended else (("completed", 0),)

@@ -1,6 +1,6 @@
-"""What admission and settlement must come to, in plain Python: one key's limits, windows and holds, and its project's.
+"""The reference model of admission and settlement in plain Python: limits, windows and holds of a project and its keys.
 
-Decides requests one after the other, without a cache. Money and tokens are integers, time is nanoseconds.
+Decides requests one after the other, without a cache. Money and tokens are integers, time is in nanoseconds.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ MINUTE_NS = 60_000_000_000
 
 @dataclass
 class Limits:
-    """What may be spent and done; None: no limit."""
+    """The limits of a key or a project. None means no limit."""
 
     daily: int | None = None
     monthly: int | None = None
@@ -22,8 +22,8 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class RequestContext:
-    """A request that wants to be admitted."""
+class AdmissionRequest:
+    """A request for admission."""
 
     request_id: str
     key: str
@@ -45,12 +45,12 @@ class Row:
 
 @dataclass
 class Bucket:
-    """A rate limit by its theoretical arrival time."""
+    """A rate limit, stored as its theoretical arrival time (GCRA)."""
 
     tat: int = 0
 
     def take(self, limit: int, amount: int, now_ns: int) -> bool:
-        """Take so much, if the full minute has room for it."""
+        """Take an amount if the limit of a minute allows it. Return whether it does."""
         step = -(-MINUTE_NS // limit)
         tat = max(self.tat, now_ns) + step * amount
         if tat - now_ns > step * limit:
@@ -61,11 +61,11 @@ class Bucket:
 
 @dataclass
 class Account:
-    """A key, or a project."""
+    """A key or a project."""
 
     limits: Limits = field(default_factory=Limits)
     spent: dict[date, int] = field(default_factory=lambda: defaultdict(int))
-    """By day: spent and assumed."""
+    """The spent and assumed amounts by day."""
     overage: int = 0
     requests: Bucket = field(default_factory=Bucket)
     tokens: Bucket = field(default_factory=Bucket)
@@ -79,33 +79,33 @@ class Ledger:
         self.keys: dict[str, Account] = {}
         self.rows: dict[str, Row] = {}
 
-    def decide(self, asked: RequestContext, now_ns: int, today: date) -> tuple[str, int]:
-        """The outcome, and the hold that is granted."""
-        key = self.keys[asked.key]
+    def decide(self, request: AdmissionRequest, now_ns: int, today: date) -> tuple[str, int]:
+        """Return the outcome, and the hold that is granted."""
+        key = self.keys[request.key]
         limits = key.limits
         if limits.requests is not None and not key.requests.take(limits.requests, 1, now_ns):
             return "rate_limit", 0
-        granted = asked.hold
+        granted = request.hold
         windows = [window for account in (key, self.project) for window in self._windows(account, today)]
         if windows:
             fits = min(limit - taken for limit, taken, _ in windows)
             free = min(limit - taken - held for limit, taken, held in windows)
             is_blocked = any(limit == 0 for limit, _, _ in windows)
-            if is_blocked or (granted > free and asked.floor > fits):
+            if is_blocked or (granted > free and request.floor > fits):
                 return "budget_spent", 0
             if granted > free:
-                if asked.floor > free or (free < fits and not asked.accept_lower_hold):
+                if request.floor > free or (free < fits and not request.accept_lower_hold):
                     return "budget_held", 0
                 granted = free
-        if limits.concurrency is not None and self.in_flight(asked.key) >= limits.concurrency:
+        if limits.concurrency is not None and self.in_flight(request.key) >= limits.concurrency:
             return "concurrency", 0
-        if limits.tokens is not None and not key.tokens.take(limits.tokens, asked.tokens, now_ns):
+        if limits.tokens is not None and not key.tokens.take(limits.tokens, request.tokens, now_ns):
             return "token_limit", 0
-        self.rows[asked.request_id] = Row(asked.key, granted, asked.tokens, today)
+        self.rows[request.request_id] = Row(request.key, granted, request.tokens, today)
         return "admitted", granted
 
     def settle(self, request_id: str, cost: int, tokens: int | None) -> None:
-        """Turn a hold into what it came to; `tokens` None: nobody knows."""
+        """Replace a hold by its cost. `tokens` is None if the number of tokens is unknown."""
         row = self.rows.pop(request_id)
         for account in (self.keys[row.key], self.project):
             account.spent[row.day] += cost
@@ -115,11 +115,11 @@ class Ledger:
             self.keys[row.key].tokens.tat += (tokens - row.tokens) * -(-MINUTE_NS // limit)
 
     def in_flight(self, key: str) -> int:
-        """How many requests of a key are under way."""
+        """Return the number of a key's requests in flight."""
         return sum(row.key == key for row in self.rows.values())
 
     def held(self, account: Account, days: set[date] | None = None) -> int:
-        """What the rows of an account hold, of these days."""
+        """Return the sum of an account's holds, of the given days or of all."""
         return sum(
             row.hold
             for row in self.rows.values()
@@ -127,14 +127,14 @@ class Ledger:
         )
 
     def _windows(self, account: Account, today: date) -> list[tuple[int, int, int]]:
-        """Limit, taken and held of each window that an account has a limit for."""
+        """Return limit, taken and held of each window for which an account has a limit."""
         rows = [row for row in self.rows.values() if account is self.project or self.keys[row.key] is account]
-        found = []
+        windows = []
         for limit, belongs in (
             (account.limits.daily, lambda day: day == today),
             (account.limits.monthly, lambda day: (day.year, day.month) == (today.year, today.month)),
         ):
             if limit is not None:
                 taken = sum(amount for day, amount in account.spent.items() if belongs(day))
-                found.append((limit, taken, sum(row.hold for row in rows if belongs(row.day))))
-        return found
+                windows.append((limit, taken, sum(row.hold for row in rows if belongs(row.day))))
+        return windows

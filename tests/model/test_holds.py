@@ -1,4 +1,4 @@
-"""The protocol of holds, walked state by state: money is covered in every one, and each of its rules is needed."""
+"""The model of the hold protocol: money is covered in every reachable state, and every rule is needed."""
 
 import pytest
 

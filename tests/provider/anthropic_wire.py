@@ -1,4 +1,4 @@
-"""Anthropic's messages, as the vendor sends them."""
+"""Anthropic's messages API, as the vendor serves it."""
 
 import base64
 import json
@@ -10,16 +10,16 @@ from msgspec import UNSET
 
 from tests.provider.bill import Usage
 from tests.provider.openai_wire import sse
-from tests.provider.request_model import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
+from tests.provider.request_model import Answer, Call, Frame, ModelRequest, Tool, argument_deltas, text_of
 
 
-def asked(body: dict[str, Any]) -> RequestContext:
-    """What a messages request asks."""
+def parse_request(body: dict[str, Any]) -> ModelRequest:
+    """Parse a messages request."""
     choice = body.get("tool_choice") or {"type": "auto"}
     thinking = body.get("thinking") or {"type": "disabled"}
     wanted = body.get("output_format") or (body.get("output_config") or {}).get("format")
     tools = [Tool(name=tool["name"], schema=tool.get("input_schema")) for tool in body.get("tools") or ()]
-    return RequestContext(
+    return ModelRequest(
         model=body["model"],
         prompt="\n".join(text_of(message.get("content")) for message in body["messages"]),
         user=(body.get("metadata") or {}).get("user_id") or "",
@@ -43,7 +43,7 @@ def _results(messages: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def usage_json(usage: Usage, thinking: int) -> dict[str, Any]:
-    """Usage, as the vendor reports it: input without what the cache served or took."""
+    """Return the usage as the vendor reports it: input tokens without cache reads and writes."""
     found: dict[str, Any] = {
         "input_tokens": usage.tokens_in - usage.cached - usage.written,
         "cache_creation_input_tokens": usage.written,
@@ -54,22 +54,22 @@ def usage_json(usage: Usage, thinking: int) -> dict[str, Any]:
 
 
 def whole(answer: Answer) -> dict[str, Any]:
-    """An answer in one piece."""
+    """Return the response in one piece."""
     content: list[dict[str, Any]] = []
-    if answer.asked.thinks:
+    if answer.request.thinks:
         content.append({"type": "thinking", "thinking": answer.plan.thinking, "signature": _signature(answer)})
     content.append({"type": "text", "text": answer.plan.text})
     content.extend(_call(call) | {"input": json.loads(call.arguments)} for call in answer.plan.calls)
     return _message(answer) | {
         "content": content,
         "stop_reason": _stop_reason(answer),
-        "usage": usage_json(answer.usage, _thinking_tokens(answer)) | _limit_status(answer.usage),
+        "usage": usage_json(answer.usage, _thinking_tokens(answer)) | _input_details(answer.usage),
     }
 
 
 def frames(answer: Answer) -> Iterator[Frame]:
-    """An answer as a stream: every block between its start and its stop, then why it ended and what it counts."""
-    opening = usage_json(answer.usage, 0) | {"output_tokens": 1} | _limit_status(answer.usage)
+    """Yield the response as a stream: the blocks, each with a start and a stop, then the stop reason and the usage."""
+    opening = usage_json(answer.usage, 0) | {"output_tokens": 1} | _input_details(answer.usage)
     yield _event("message_start", message=_message(answer) | {"content": [], "stop_reason": None, "usage": opening})
     for index, block in enumerate(_blocks(answer)):
         start, deltas = block
@@ -86,23 +86,23 @@ def frames(answer: Answer) -> Iterator[Frame]:
 
 
 def stream_error(answer: Answer, _sent: int) -> bytes:
-    """The vendor's error inside a stream."""
+    """Return the vendor's error inside a stream."""
     message = unquote(answer.plan.words.message) or "Overloaded"
     return sse({"type": "error", "error": {"type": "overloaded_error", "message": message}}, "error")
 
 
 def count_tokens(answer: Answer) -> dict[str, Any]:
-    """The same number that the request would be charged for."""
+    """Return the number of tokens that the request would be charged for."""
     return {"input_tokens": answer.usage.tokens_in}
 
 
 def _blocks(answer: Answer) -> Iterator[tuple[dict[str, Any], list[tuple[dict[str, Any], bool]]]]:
-    """Each block as it starts, with its deltas and whether each counts as one."""
+    """Yield each block's start, with its deltas; True if a delta counts as a token."""
     plan = answer.plan
-    if answer.asked.thinks:
-        told = [({"type": "thinking_delta", "thinking": piece}, True) for piece in plan.thinking_deltas()]
+    if answer.request.thinks:
+        deltas = [({"type": "thinking_delta", "thinking": piece}, True) for piece in plan.thinking_deltas()]
         signed = ({"type": "signature_delta", "signature": _signature(answer)}, False)
-        yield {"type": "thinking", "thinking": "", "signature": ""}, [*told, signed]
+        yield {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, signed]
     yield {"type": "text", "text": ""}, [({"type": "text_delta", "text": piece}, True) for piece in plan.text_deltas()]
     for call in plan.calls:
         opening = ({"type": "input_json_delta", "partial_json": ""}, False)
@@ -119,7 +119,7 @@ def _message(answer: Answer) -> dict[str, Any]:
         "id": unquote(answer.plan.words.id) or f"msg_{answer.plan.digest[:24]}",
         "type": "message",
         "role": "assistant",
-        "model": answer.asked.model,
+        "model": answer.request.model,
         "stop_sequence": None,
     }
 
@@ -133,8 +133,8 @@ def _stop_reason(answer: Answer) -> str:
     return words.finish or ("refusal" if words.refuse else "tool_use" if answer.plan.calls else "end_turn")
 
 
-def _limit_status(usage: Usage) -> dict[str, Any]:
-    """What is known from the start of the answer on."""
+def _input_details(usage: Usage) -> dict[str, Any]:
+    """Return the part of the usage that is known when the response begins."""
     split = {"ephemeral_5m_input_tokens": usage.written_5m, "ephemeral_1h_input_tokens": usage.written_1h}
     return {"cache_creation": split, "service_tier": "standard"}
 

@@ -1,7 +1,7 @@
 """The test provider's own bill.
 
-Its prices are written here a second time, in dollars per million tokens and by hand, so that the gateway's books are
-compared with somebody else's.
+Its prices are written here a second time by hand, in dollars per million tokens, so that the gateway's costs are
+compared with an independent bill.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from tests.provider.steering import Steering
 
-PRICES_PER_MILLION = {  # dollars in, out, read from the cache, written to it for 5 minutes, written to it for an hour
+PRICES_PER_MILLION = {  # dollars for input, output, cache reads, cache writes for 5 minutes, cache writes for an hour
     "gpt-4o": ("5", "15", "2.5", "5", "5"),
     "gpt-4o-mini": ("0.15", "0.6", "0.075", "0.15", "0.15"),
     "gpt-4-turbo": ("10", "30", "10", "10", "10"),
@@ -28,11 +28,11 @@ _WRONG_BY_TOKENS = 10
 _HUGE_TOKENS = 2**62
 
 End = Literal["whole", "left", "cut", "error"]
-"""How an answer ended: whole, its client left, the provider broke the connection, or sent an error into the stream."""
+"""The end of a response: complete, its client disconnected, the provider broke the connection, or an error event."""
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens. `tokens_in` includes what was read from and written to the cache, `tokens_out` the reasoning."""
+    """Token counts. `tokens_in` includes cache reads and writes, `tokens_out` includes reasoning."""
 
     tokens_in: int
     tokens_out: int
@@ -43,11 +43,11 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     @property
     def written(self) -> int:
-        """All that was written to the cache."""
+        """Return the tokens written to the cache, for any lifetime."""
         return self.written_5m + self.written_1h
 
     def nano_usd(self, model: str) -> Decimal:
-        """What so many tokens of this model cost."""
+        """Return the cost of these tokens at the model's prices."""
         price_in, price_out, price_cached, price_5m, price_1h = map(Decimal, PRICES_PER_MILLION.get(model, _UNPRICED))
         dollars_per_million = (
             (self.tokens_in - self.cached - self.written) * price_in
@@ -60,7 +60,7 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 def usage_of(prompt: str, words: Steering, deltas: int) -> Usage:
-    """What a whole answer of so many deltas counts, unless the prompt has words on it."""
+    """Return the usage of a complete response with `deltas` deltas. Steering words in the prompt override it."""
     counted = f"{len(prompt) // 4 + 8}/{deltas + words.reasoning}"
     tokens_in, tokens_out = map(int, (words.tokens or counted).split("/"))
     written_5m, _, written_1h = words.cachewrite.partition("/")
@@ -75,7 +75,7 @@ def usage_of(prompt: str, words: Steering, deltas: int) -> Usage:
 
 
 def sent_so_far(whole: Usage, sent: int, deltas: int) -> Usage:
-    """What is charged once so many of all deltas have been sent: the reasoning came before the first of them."""
+    """Return the usage that is charged after `sent` of `deltas` deltas. Reasoning comes before the first delta."""
     if sent >= deltas:
         return whole
     visible = whole.tokens_out - whole.reasoning
@@ -83,7 +83,7 @@ def sent_so_far(whole: Usage, sent: int, deltas: int) -> Usage:
 
 
 def reported(usage: Usage, words: Steering) -> Usage:
-    """What the answer says of its usage: the truth, unless the prompt asks for something else."""
+    """Return the usage that the response reports: the true one, unless the prompt sets another."""
     match words.usage:
         case "wrong":
             return replace(usage, tokens_out=usage.tokens_out + _WRONG_BY_TOKENS)
@@ -103,8 +103,10 @@ def row(
     end: End = "whole",
     noticed_after_ms: float | None = None,
 ) -> dict[str, Any]:
-    """A row of the bill. `number` is the request's, as in the recordings; `noticed_after_ms` says how long after the
-    last successful write the provider noticed that its client had left.
+    """Return a row of the bill.
+
+    `number` is the request's number in the recordings. `noticed_after_ms` is the time from the last successful write
+    until the provider noticed that its client had disconnected.
     """
     return {
         "model": model,

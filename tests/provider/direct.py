@@ -1,4 +1,4 @@
-"""The vendors' own SDKs, pointed straight at a test provider, and what it has charged since."""
+"""The vendors' SDKs, connected directly to a test provider, and the charges for their calls."""
 
 from contextlib import AsyncExitStack
 from functools import cached_property
@@ -17,12 +17,12 @@ _OPTIONS: dict[str, Any] = {
     "api_key": "sk-canary",
     "max_retries": 0,
     "timeout": TIMEOUT_S,
-    "_strict_response_validation": True,  # what does not have the type that the SDK declares fails
+    "_strict_response_validation": True,  # a value of another type than the SDK declares fails
 }
 
 
 class Direct:
-    """Clients that try once and believe nothing, and the part of the bill that is theirs."""
+    """SDK clients that do not retry and check every type, with their part of the provider's bill."""
 
     def __init__(self, provider: RunningProvider) -> None:
         self.provider = provider
@@ -58,17 +58,17 @@ class Direct:
         await self._opened.aclose()
 
     def billed(self) -> list[dict[str, Any]]:
-        """What has been charged since this was made."""
+        """Return the rows of the bill since this object was created."""
         return self.provider.bill()[self._already_billed :]
 
     def billed_tokens(self) -> tuple[int, int, int, int]:
-        """In, out, read from the cache and written to it, of the only charge."""
+        """Return the tokens of the only charge: input, output, cache reads, cache writes."""
         (row,) = self.billed()
         return row["in"], row["out"], row["cached"], row["written"]
 
 
 def reported_tokens(usage: CompletionUsage | ResponseUsage | AnthropicUsage | None) -> tuple[int, int, int, int]:
-    """What an answer says of its tokens, in the bill's terms: in (with the cache's part), out, read, written."""
+    """Return the tokens that a response reports, as the bill counts them: input with cache, output, reads, writes."""
     match usage:
         case CompletionUsage(prompt_tokens_details=prompt):
             assert prompt is not None
@@ -80,4 +80,4 @@ def reported_tokens(usage: CompletionUsage | ResponseUsage | AnthropicUsage | No
             read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
             return usage.input_tokens + read + written, usage.output_tokens, read, written
         case None:
-            raise AssertionError("it reports no usage")
+            raise AssertionError("the response reports no usage")

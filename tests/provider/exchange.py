@@ -1,4 +1,4 @@
-"""One request and what becomes of it: refused, answered in one piece, streamed, or broken, as its prompt says."""
+"""One request and its response: refused, in one piece, streamed, or broken, as the prompt says."""
 
 import asyncio
 import json
@@ -12,36 +12,36 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tests.provider import bill
-from tests.provider.future_fields import answer_of_tomorrow, frames_of_tomorrow
+from tests.provider.future_fields import add_unknown_frames, add_unknown_member
 from tests.provider.recorded import Recording, Recordings
-from tests.provider.request_model import Answer, Frame, RequestContext, plan
+from tests.provider.request_model import Answer, Frame, ModelRequest, plan
 from tests.provider.steering import steering
 
 MAX_STALL_S = 600.0
 SPLIT_PAUSE_S = 0.002
-"""Between two writes that are to arrive one by one."""
+"""The pause between two writes, so that they arrive separately."""
 _FIRST_LEAD_BYTE = 0xC0
 
 _dumps = partial(json.dumps, ensure_ascii=False)
 
 
 class Wire(Struct, frozen=True, kw_only=True):
-    """A vendor's call: how its request is read, and how its answer is written."""
+    """A call of a vendor's API: the functions that parse its request and write its response."""
 
-    asked: Callable[[dict[str, Any]], RequestContext]
+    parse_request: Callable[[dict[str, Any]], ModelRequest]
     whole: Callable[[Answer], dict[str, Any]]
     frames: Callable[[Answer], Iterator[Frame]] | None = None
     stream_error: Callable[[Answer, int], bytes] | None = None
-    """The error inside a stream after so many frames."""
+    """Returns the error inside a stream, after a number of frames."""
     names_events: bool = False
-    """Whether its events have types."""
+    """True if the events of its stream have types."""
     is_anthropic: bool = False
     is_charged: bool = True
     counts_output: bool = True
 
 
 class Provider:
-    """The state of the provider: what it has charged, what is under way, what came in and went out."""
+    """The state of the provider: its bill, the calls in flight, and the recordings."""
 
     def __init__(self) -> None:
         self.bill: list[dict[str, Any]] = []
@@ -54,7 +54,7 @@ class Provider:
 
 
 class Exchange:
-    """One request, and what has been sent for it."""
+    """One request, and the part of its response that has been sent."""
 
     def __init__(self, provider: Provider, wire: Wire, request: web.Request, recording: Recording) -> None:
         self._provider = provider
@@ -62,23 +62,23 @@ class Exchange:
         self._request = request
         self._recording = recording
         body = json.loads(recording.body)
-        self.asked = wire.asked(body)
-        self._words = words = steering(f"{self.asked.prompt}\n{self.asked.user}")
-        planned = plan(self.asked, words)
+        self.model_request = wire.parse_request(body)
+        self._words = words = steering(f"{self.model_request.prompt}\n{self.model_request.user}")
+        planned = plan(self.model_request, words)
         self._deltas = planned.deltas
-        counted = self._deltas if self.asked.stream else words.chunks
-        usage = bill.usage_of(self.asked.prompt, words, counted)
+        counted = self._deltas if self.model_request.stream else words.chunks
+        usage = bill.usage_of(self.model_request.prompt, words, counted)
         self._usage = usage if wire.counts_output else replace(usage, tokens_out=0)
         reported = bill.reported(self._usage, words)
-        self._answer = Answer(body=body, asked=self.asked, plan=planned, usage=reported)
+        self._answer = Answer(body=body, request=self.model_request, plan=planned, usage=reported)
         self._sent_frames = 0
         self._sent_deltas = 0
         self._last_write_s: float | None = None
         self._is_settled = False
-        """Whether it is charged, or refused and never will be."""
+        """True once the request is charged, or refused, which is free."""
 
     async def in_one_piece(self) -> web.Response:
-        """Answer to the end, whether or not the client waits for it."""
+        """Send the whole response, even if the client has disconnected."""
         self._begin()
         try:
             refusal = await self._delayed_refusal()
@@ -90,15 +90,15 @@ class Exchange:
                 return web.Response()
             if self._words.garbage:
                 return self._recording.whole(web.Response(text="<html>oops</html>"))
-            found = _dumps(self._wire.whole(self._answer)).encode()
-            found = answer_of_tomorrow(found) if self._words.tomorrow else found
-            answer = web.Response(body=found, content_type="application/json", headers=self._headers())
+            body = _dumps(self._wire.whole(self._answer)).encode()
+            body = add_unknown_member(body) if self._words.tomorrow else body
+            answer = web.Response(body=body, content_type="application/json", headers=self._headers())
             return self._recording.whole(answer)
         finally:
             self._end()
 
     async def as_stream(self) -> web.StreamResponse:
-        """Stream the answer; one whose client leaves is charged as far as it came."""
+        """Stream the response. If the client disconnects, only the part that was sent is charged."""
         self._begin()
         try:
             refusal = await self._delayed_refusal()
@@ -114,14 +114,14 @@ class Exchange:
         except asyncio.CancelledError:
             self._settle_left()
             raise
-        except ClientConnectionResetError:  # the same, noticed by a write
+        except ClientConnectionResetError:  # a disconnect that a write noticed
             self._settle_left()
             return web.Response()
         finally:
             self._end()
 
     def _settle_left(self) -> None:
-        """Charge what was sent, unless that is done, or the request would have been refused."""
+        """Charge the part that was sent, unless the request is charged already or would have been refused."""
         if not self._is_settled and not self._refused():
             self._charge("left")
 
@@ -145,11 +145,11 @@ class Exchange:
         return self._recording.whole(refusal(status, self._words.after, is_anthropic=self._wire.is_anthropic))
 
     def _refused(self) -> int:
-        """The status of the refusal, 0 where it is answered."""
+        """Return the status of the refusal; 0 if the request is answered."""
         if has_wrong_key(self._request):
             return 401
-        if self._words.once and self.asked.prompt not in self._provider.seen:
-            self._provider.seen.add(self.asked.prompt)
+        if self._words.once and self.model_request.prompt not in self._provider.seen:
+            self._provider.seen.add(self.model_request.prompt)
             return self._words.once
         return self._words.status
 
@@ -169,7 +169,7 @@ class Exchange:
             if self._words.pace_ms and frame.is_delta and self._sent_deltas:
                 await asyncio.sleep(self._words.pace_ms / 1000)
             if frame is frames[-1]:
-                self._charge("whole")  # before it is sent: who has seen the end finds it on the bill
+                self._charge("whole")  # before it is sent: a client that has seen the end can read the bill
             await self._write(response, frame.data)
             self._sent_frames += 1
             self._sent_deltas += frame.is_delta
@@ -180,10 +180,10 @@ class Exchange:
     def _frames(self) -> Iterator[Frame]:
         assert self._wire.frames is not None
         frames = self._wire.frames(self._answer)
-        return frames_of_tomorrow(frames, names_events=self._wire.names_events) if self._words.tomorrow else frames
+        return add_unknown_frames(frames, names_events=self._wire.names_events) if self._words.tomorrow else frames
 
     async def _stop(self, response: web.StreamResponse) -> None:
-        """Do what the prompt asks for instead of going on."""
+        """Stall, cut the connection or send an error, as the prompt says."""
         assert self._wire.stream_error is not None
         if self._words.stops_after == self._words.stall:
             await asyncio.sleep(MAX_STALL_S)
@@ -212,7 +212,7 @@ class Exchange:
             self._last_write_s = time.monotonic()
 
     def _charge(self, end: bill.End) -> None:
-        """Write the call on the bill: all of it, or as far as it has been sent."""
+        """Add the call to the bill: the whole response, or the part that was sent."""
         self._is_settled = True
         if not self._wire.is_charged:
             return
@@ -221,10 +221,10 @@ class Exchange:
         self._provider.bill.append(
             bill.row(
                 number=self._recording.number,
-                model=self.asked.model,
-                prompt=self.asked.prompt,
+                model=self.model_request.model,
+                prompt=self.model_request.prompt,
                 usage=self._usage if is_whole else bill.sent_so_far(self._usage, self._sent_deltas, self._deltas),
-                stream=self.asked.stream,
+                stream=self.model_request.stream,
                 end=end,
                 noticed_after_ms=(time.monotonic() - (self._last_write_s or 0)) * 1000 if left else None,
             )
@@ -235,12 +235,12 @@ class Exchange:
 
 
 def has_wrong_key(request: web.Request) -> bool:
-    """Whether the request's key is one that the provider does not know."""
+    """Return whether the request has a key that the provider refuses."""
     return "sk-wrong" in request.headers.get("authorization", request.headers.get("x-api-key", ""))
 
 
 def refusal(status: int, after: str, *, is_anthropic: bool) -> web.Response:
-    """A refusal in the vendor's shape; `after` is the Retry-After of a 429, in seconds."""
+    """Return a refusal in the vendor's shape. `after` is the Retry-After of a 429, in seconds."""
     message = f"refused with {status}"
     if status == 401:
         message += ": Incorrect API key provided: sk-wrong-canary"
@@ -251,7 +251,7 @@ def refusal(status: int, after: str, *, is_anthropic: bool) -> web.Response:
 
 
 def _within_characters(data: bytes) -> Iterator[bytes]:
-    """The bytes in pieces that all but the last end after the first byte of a multi-byte character."""
+    """Split the bytes after the first byte of each multi-byte character."""
     start = 0
     for position, byte in enumerate(data):
         if byte >= _FIRST_LEAD_BYTE:

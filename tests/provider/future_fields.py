@@ -1,4 +1,4 @@
-"""What a vendor may add tomorrow, which neither the SDKs nor the gateway have heard of: members, events, comments."""
+"""Additions that a vendor may make in the future: members, events and comments that no SDK or gateway knows yet."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,8 +9,11 @@ COMMENT = b": as of tomorrow\n\n"
 EVENT = b'id: 7\nevent: tomorrow\ndata: {"type":"tomorrow", "anything":[1.0, {}]}\n\n'
 
 
-def frames_of_tomorrow(frames: Iterable[Frame], *, names_events: bool) -> Iterator[Frame]:
-    """The same events with a member more, and between the first of them others; `names_events`: the wire has types."""
+def add_unknown_frames(frames: Iterable[Frame], *, names_events: bool) -> Iterator[Frame]:
+    """Add an unknown member to each event, and unknown events and comments near the start of the stream.
+
+    `names_events` is true if the vendor's events have types.
+    """
     between = (COMMENT, EVENT) if names_events else (COMMENT,)
     for number, frame in enumerate(frames):
         is_object = frame.data.endswith(b"}\n\n")
@@ -20,6 +23,6 @@ def frames_of_tomorrow(frames: Iterable[Frame], *, names_events: bool) -> Iterat
             yield from (Frame(data=added) for added in between)
 
 
-def answer_of_tomorrow(body: bytes) -> bytes:
-    """An answer in one piece with a member more."""
+def add_unknown_member(body: bytes) -> bytes:
+    """Add an unknown member to a response in one piece."""
     return body.removesuffix(b"}") + MEMBERS + b"}"

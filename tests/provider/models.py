@@ -12,7 +12,7 @@ _DEFAULT_PAGE = 20
 
 
 def is_anthropic(request: web.Request) -> bool:
-    """Whether the caller speaks Anthropic's wire."""
+    """Return whether the caller uses Anthropic's API."""
     return "anthropic-version" in request.headers
 
 
@@ -21,7 +21,7 @@ def _names(*, of_anthropic: bool) -> list[str]:
 
 
 def listed(request: web.Request) -> dict[str, Any]:
-    """The vendor's list; Anthropic's comes in pages."""
+    """Return the vendor's list of models. Anthropic's has pages."""
     if not is_anthropic(request):
         return {"object": "list", "data": [_openai(name) for name in _names(of_anthropic=False)]}
     names = _names(of_anthropic=True)
@@ -40,7 +40,7 @@ def listed(request: web.Request) -> dict[str, Any]:
 
 
 def one(request: web.Request) -> dict[str, Any] | None:
-    """One model as its vendor describes it; None where that vendor has none of this name."""
+    """Return a model as its vendor describes it; None if that vendor has no model of this name."""
     name = request.match_info["name"]
     if name not in _names(of_anthropic=is_anthropic(request)):
         return None

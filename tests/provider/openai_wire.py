@@ -1,4 +1,4 @@
-"""OpenAI's chat completions and embeddings, as the vendor sends them."""
+"""OpenAI's chat completions and embeddings, as the vendor serves them."""
 
 import base64
 import json
@@ -10,18 +10,18 @@ from urllib.parse import unquote
 from msgspec import UNSET
 
 from tests.provider.bill import Usage
-from tests.provider.request_model import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
+from tests.provider.request_model import Answer, Call, Frame, ModelRequest, Tool, argument_deltas, text_of
 
 CREATED_S = 1_700_000_000
 DONE = b"data: [DONE]\n\n"
 JSON_OBJECT = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
 
 
-def asked(body: dict[str, Any]) -> RequestContext:
-    """What a chat completion request asks."""
+def parse_request(body: dict[str, Any]) -> ModelRequest:
+    """Parse a chat completion request."""
     choice = body.get("tool_choice")
     messages = body["messages"]
-    return RequestContext(
+    return ModelRequest(
         model=body["model"],
         prompt="\n".join(text_of(message.get("content")) for message in messages),
         user=body.get("user") or "",
@@ -36,14 +36,17 @@ def asked(body: dict[str, Any]) -> RequestContext:
 
 
 def is_forcing(choice: Any) -> bool:
-    """Whether this tool_choice leaves the model no other way than to call a tool."""
+    """Return whether a tool_choice forces the model to call a tool."""
     if isinstance(choice, dict):
         return bool(choice.get("allowed_tools", choice).get("mode") != "auto")
     return bool(choice == "required")
 
 
 def schema_of(wanted: Any, within: str | None) -> Any:
-    """The JSON schema of a format that is asked for, unset where plain text is; `within` it stands, or beside it."""
+    """Return the JSON schema of a response format; UNSET if it is plain text.
+
+    The schema is in the member `within`, or in the format itself if `within` is None.
+    """
     match wanted:
         case {"type": "json_schema"}:
             return (wanted[within] if within else wanted).get("schema", JSON_OBJECT)
@@ -59,7 +62,7 @@ def _tool(tool: dict[str, Any]) -> Tool:
 
 
 def _results(messages: list[dict[str, Any]]) -> tuple[str, ...]:
-    """What the tools said after the assistant's last word."""
+    """Return the tool results after the assistant's last message."""
     found: list[str] = []
     for message in reversed(messages):
         if message["role"] != "tool":
@@ -69,7 +72,7 @@ def _results(messages: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:
-    """Usage, as the vendor reports it."""
+    """Return the usage as the vendor reports it."""
     prompt = {"cached_tokens": usage.cached, "audio_tokens": 0}
     return {
         "prompt_tokens": usage.tokens_in,
@@ -81,7 +84,7 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 
 
 def whole(answer: Answer) -> dict[str, Any]:
-    """An answer in one piece."""
+    """Return the response in one piece."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.plan.text, "refusal": None}
     if answer.plan.words.refuse:
         message |= {"content": None, "refusal": answer.plan.text}
@@ -92,7 +95,7 @@ def whole(answer: Answer) -> dict[str, Any]:
 
 
 def frames(answer: Answer) -> Iterator[Frame]:
-    """An answer as a stream: the role, the deltas, the finish, usage if it was asked for, and the end."""
+    """Yield the response as a stream: role, deltas, finish reason, usage if requested, and `[DONE]`."""
     words = answer.plan.words
     options = answer.body.get("stream_options") or {}
     asks_usage = options.get("include_usage") is True
@@ -103,26 +106,26 @@ def frames(answer: Answer) -> Iterator[Frame]:
     def chunk(choices: list[Any], usage: dict[str, Any] | None = None) -> bytes:
         return sse(shared | {"choices": choices} | ({"usage": usage} if asks_usage else {}))
 
-    def said(delta: dict[str, Any], finish: str | None = None, usage: dict[str, Any] | None = None) -> bytes:
+    def delta_chunk(delta: dict[str, Any], finish: str | None = None, usage: dict[str, Any] | None = None) -> bytes:
         return chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}], usage)
 
-    yield Frame(data=said({"role": "assistant", "content": None if answer.plan.calls else "", "refusal": None}))
+    yield Frame(data=delta_chunk({"role": "assistant", "content": None if answer.plan.calls else "", "refusal": None}))
     for text in answer.plan.text_deltas():
-        yield Frame(data=said({"refusal" if words.refuse else "content": text}), is_delta=True)
+        yield Frame(data=delta_chunk({"refusal" if words.refuse else "content": text}), is_delta=True)
     for call in answer.plan.calls:
         index = {"index": call.number - 1}
-        yield Frame(data=said({"tool_calls": [index | _call(call, "")]}))
+        yield Frame(data=delta_chunk({"tool_calls": [index | _call(call, "")]}))
         for piece in argument_deltas(call):
-            yield Frame(data=said({"tool_calls": [index | {"function": {"arguments": piece}}]}), is_delta=True)
+            yield Frame(data=delta_chunk({"tool_calls": [index | {"function": {"arguments": piece}}]}), is_delta=True)
     counted = None if words.nousage or not asks_usage else usage_json(answer.usage)
-    yield Frame(data=said({}, _finish(answer), counted if words.lateusage else None))
+    yield Frame(data=delta_chunk({}, _finish(answer), counted if words.lateusage else None))
     if counted and not words.lateusage:
         yield Frame(data=chunk([], counted))
     yield Frame(data=DONE)
 
 
 def stream_error(answer: Answer, _sent: int) -> bytes:
-    """The vendor's error inside a stream."""
+    """Return the vendor's error inside a stream."""
     message = (
         unquote(answer.plan.words.message) or "The server had an error while processing your request. Sorry about that!"
     )
@@ -130,7 +133,7 @@ def stream_error(answer: Answer, _sent: int) -> bytes:
 
 
 def sse(event: dict[str, Any], name: str | None = None) -> bytes:
-    """A Server-Sent Event."""
+    """Return a Server-Sent Event."""
     head = f"event: {name}\n" if name else ""
     return f"{head}data: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
 
@@ -140,7 +143,7 @@ def _head(answer: Answer, kind: str) -> dict[str, Any]:
         "id": unquote(answer.plan.words.id) or f"chatcmpl-{answer.plan.digest[:24]}",
         "object": kind,
         "created": CREATED_S,
-        "model": f"{answer.asked.model}-2024-07-18",
+        "model": f"{answer.request.model}-2024-07-18",
         "system_fingerprint": "fp_test",
         "service_tier": "default",
     }
@@ -158,14 +161,14 @@ def _finish(answer: Answer) -> str:
     return answer.plan.words.finish or ("tool_calls" if answer.plan.calls else "stop")
 
 
-def embeddings_asked(body: dict[str, Any]) -> RequestContext:
-    """What an embeddings request asks."""
+def parse_embeddings_request(body: dict[str, Any]) -> ModelRequest:
+    """Parse an embeddings request."""
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-    return RequestContext(model=body["model"], prompt="\n".join(map(str, texts)))
+    return ModelRequest(model=body["model"], prompt="\n".join(map(str, texts)))
 
 
 def embeddings(answer: Answer) -> dict[str, Any]:
-    """A vector for each text, or for each list of tokens."""
+    """Return a vector for each text or list of tokens."""
     given = answer.body["input"]
     is_one = isinstance(given, str) or isinstance(given[0], int)
     size = answer.body.get("dimensions") or 8
@@ -175,6 +178,6 @@ def embeddings(answer: Answer) -> dict[str, Any]:
     return {
         "object": "list",
         "data": [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)],
-        "model": answer.asked.model,
+        "model": answer.request.model,
         "usage": {"prompt_tokens": answer.usage.tokens_in, "total_tokens": answer.usage.tokens_in},
     }

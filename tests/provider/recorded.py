@@ -1,4 +1,4 @@
-"""What came in and what went out, byte for byte: the last requests, and what was sent for each."""
+"""Recordings of the last requests and of the responses to them, byte for byte."""
 
 import base64
 from collections import deque
@@ -8,15 +8,15 @@ from aiohttp import web
 
 MAX_RECORDED = 256
 MAX_RECORDED_BYTES = 64 * 1024 * 1024
-"""Of all bodies together; the oldest are forgotten first."""
+"""The limit for all bodies together. The oldest recordings are dropped first."""
 
 
 class Recording:
-    """A request as it came, and its answer as far as it has been sent."""
+    """A request as it was received, and the part of its response that has been sent."""
 
     def __init__(self, number: int, request: web.Request, body: bytes) -> None:
         self.number = number
-        """Counts requests from 1, in the order of their arrival."""
+        """The request's number, from 1, in the order of arrival."""
         self.method = request.method
         self.path = request.path_qs
         self.headers = [[name, value] for name, value in request.headers.items()]
@@ -25,20 +25,20 @@ class Recording:
         self.answer_headers: list[list[str]] = []
         self.answer = bytearray()
         self.is_whole = False
-        """Whether the answer's last byte has been sent."""
+        """True once the last byte of the response has been sent."""
 
     @property
     def size_bytes(self) -> int:
-        """What is kept for it."""
+        """Return the size of both bodies."""
         return len(self.body) + len(self.answer)
 
     def head(self, answer: web.StreamResponse) -> None:
-        """Remember the head of the answer."""
+        """Record the head of the response."""
         self.status = answer.status
         self.answer_headers = [[name, value] for name, value in answer.headers.items()]
 
     def whole(self, answer: web.Response) -> web.Response:
-        """Remember an answer that goes out in one piece."""
+        """Record a response in one piece, and return it."""
         self.head(answer)
         self.answer += bytes(answer.body)  # type: ignore[arg-type] # none of ours is a payload of another kind
         self.is_whole = True
@@ -46,7 +46,7 @@ class Recording:
 
 
 class Recordings:
-    """The last of them, within bounds."""
+    """The last recordings, limited in number and in bytes."""
 
     def __init__(self) -> None:
         self._kept: deque[Recording] = deque(maxlen=MAX_RECORDED)
@@ -62,7 +62,7 @@ class Recordings:
         return recording
 
     def requests(self, last: int) -> list[dict[str, Any]]:
-        """The last requests, oldest first."""
+        """Return the last requests, oldest first."""
         return [
             {
                 "number": one.number,
@@ -75,7 +75,7 @@ class Recordings:
         ]
 
     def answers(self, last: int) -> list[dict[str, Any]]:
-        """What was sent for the last requests, in the order of these; without the framing of chunks."""
+        """Return the responses to the last requests, in the order of the requests, without the framing of chunks."""
         return [
             {
                 "number": one.number,

@@ -1,6 +1,6 @@
-"""What a request asks of the model, whichever wire it came by, and the answer that is planned for it.
+"""A request to the model, independent of the vendor's API, and the response that is planned for it.
 
-The plan is a pure function of the request: an answer in one piece and a stream say the same.
+The plan is a pure function of the request: a response in one piece and a stream have the same content.
 """
 
 import hashlib
@@ -22,38 +22,38 @@ _DEFAULT_ARGUMENTS = {"a": 1}
 
 
 class Tool(Struct, frozen=True, kw_only=True):
-    """A tool that the request brings. `schema` is None where it takes no arguments in JSON."""
+    """A tool of the request. `schema` is None if the tool takes no JSON arguments."""
 
     name: str
     schema: dict[str, Any] | None
 
 
-class RequestContext(Struct, frozen=True, kw_only=True):
-    """A request, without its wire."""
+class ModelRequest(Struct, frozen=True, kw_only=True):
+    """A request, independent of the vendor's API."""
 
     model: str
     prompt: str
     user: str = ""
-    """On whose behalf is asked."""
+    """The name of the end user."""
     stream: bool = False
     tools: tuple[Tool, ...] = ()
     is_forced: bool = False
-    """Whether some tool must be called."""
+    """True if the model must call a tool."""
     forced_tool: str | None = None
-    """Whether it must be this one."""
+    """The tool that must be called, if the request names one."""
     is_parallel: bool = True
     schema: Any = UNSET
-    """The answer's JSON schema; unset where it is plain text."""
+    """The JSON schema of the response; UNSET if it is plain text."""
     results: tuple[str, ...] = ()
-    """What the tools have said, when it is to be answered now."""
+    """The tool results that the model is to answer."""
     talks_while_calling: bool = False
-    """Whether this vendor's models say something beside the calls that they ask for."""
+    """True if this vendor's models send text beside tool calls."""
     thinks: bool = False
     shows_thinking: bool = True
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """A tool to be called. `number` counts from 1; `arguments` are JSON."""
+    """A tool call. `number` counts from 1; `arguments` are JSON."""
 
     number: int
     name: str
@@ -61,96 +61,96 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """What will be said."""
+    """The content of a response."""
 
     digest: str
-    """Of the prompt: ids are made of it."""
+    """The SHA-256 of the prompt, which ids are made of."""
     text: str
     calls: tuple[Call, ...]
     thinking: str
     words: Steering
 
     def text_deltas(self) -> list[str]:
-        """The text, as a stream sends it."""
+        """Return the text, split into the deltas of a stream."""
         return pieces(self.text, self.words.chunks)
 
     def thinking_deltas(self) -> list[str]:
-        """The thinking, as a stream sends it."""
+        """Return the thinking, split into the deltas of a stream."""
         return pieces(self.thinking, THINKING_DELTAS)
 
     @property
     def deltas(self) -> int:
-        """How many deltas a stream sends in all."""
+        """Return the number of all deltas of a stream."""
         of_calls = sum(len(argument_deltas(call)) for call in self.calls)
         return len(self.text_deltas()) + len(self.thinking_deltas()) + of_calls
 
 
 class Frame(Struct, frozen=True, kw_only=True):
-    """An event of a stream, as its wire frames it. A delta counts as one token."""
+    """An event of a stream, as the vendor frames it. A delta counts as one token."""
 
     data: bytes
     is_delta: bool = False
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What a wire makes an answer of: the request (`body` is its JSON), the plan, and the usage that is reported."""
+    """The data of a response: the request (`body` is its JSON), the plan, and the usage to report."""
 
     body: dict[str, Any]
-    asked: RequestContext
+    request: ModelRequest
     plan: Plan
     usage: Usage
 
 
 def argument_deltas(call: Call) -> list[str]:
-    """A call's arguments, as a stream sends them."""
+    """Return a call's arguments, split into the deltas of a stream."""
     return pieces(call.arguments, DEFAULT_DELTAS)
 
 
 def pieces(text: str, count: int) -> list[str]:
-    """The text in so many parts, none of them empty."""
+    """Split a text into at most `count` parts, none of them empty."""
     count = min(count, len(text))
     bounds = [len(text) * n // count for n in range(count + 1)] if count else []
     return [text[start:end] for start, end in pairwise(bounds)]
 
 
-def plan(asked: RequestContext, words: Steering) -> Plan:
-    """Decide what is said."""
-    digest = hashlib.sha256(asked.prompt.encode()).hexdigest()
-    calls = tuple(_calls(asked, words, digest))
+def plan(request: ModelRequest, words: Steering) -> Plan:
+    """Decide the content of the response."""
+    digest = hashlib.sha256(request.prompt.encode()).hexdigest()
+    calls = tuple(_calls(request, words, digest))
     return Plan(
         digest=digest,
-        text=_text(asked, words, digest) if asked.talks_while_calling or not calls else "",
+        text=_text(request, words, digest) if request.talks_while_calling or not calls else "",
         calls=calls,
-        thinking=f"thinking about {digest[:16]}" if asked.thinks and asked.shows_thinking else "",
+        thinking=f"thinking about {digest[:16]}" if request.thinks and request.shows_thinking else "",
         words=words,
     )
 
 
-def _text(asked: RequestContext, words: Steering, digest: str) -> str:
-    """An answer from which its prompt can be told."""
+def _text(request: ModelRequest, words: Steering, digest: str) -> str:
+    """Return a text that identifies the prompt."""
     if words.text is not None:
         return words.text
     text = f"answer to {digest[:16]}"
-    if asked.schema is not UNSET:
-        return json.dumps(example(asked.schema, text), ensure_ascii=False)
-    if asked.results:
-        text += f": the tools said {'; '.join(asked.results)}"
+    if request.schema is not UNSET:
+        return json.dumps(example(request.schema, text), ensure_ascii=False)
+    if request.results:
+        text += f": the tools said {'; '.join(request.results)}"
     text += "x" * words.big
     if words.split is not UNSET:
         text += _MULTI_BYTE
     return text.ljust(words.chunks, "x")
 
 
-def _calls(asked: RequestContext, words: Steering, digest: str) -> Iterator[Call]:
-    if asked.results:
+def _calls(request: ModelRequest, words: Steering, digest: str) -> Iterator[Call]:
+    if request.results:
         return
-    schemas = {tool.name: tool.schema for tool in asked.tools}
-    names = [asked.forced_tool] if asked.forced_tool else list(schemas)
+    schemas = {tool.name: tool.schema for tool in request.tools}
+    names = [request.forced_tool] if request.forced_tool else list(schemas)
     if words.tool is not UNSET:
         names = [words.tool]
-    elif not asked.is_forced and words.calls is UNSET:
+    elif not request.is_forced and words.calls is UNSET:
         return
-    count = 1 if words.calls is UNSET or not asked.is_parallel else words.calls
+    count = 1 if words.calls is UNSET or not request.is_parallel else words.calls
     for n in range(count if names else 0):
         name = names[n % len(names)]
         schema = schemas.get(name)
@@ -160,7 +160,7 @@ def _calls(asked: RequestContext, words: Steering, digest: str) -> Iterator[Call
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or parts of which some have a text."""
+    """Return the text of a message's content, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
     return "\n".join(part.get("text") or "" for part in content or ())

@@ -1,4 +1,4 @@
-"""OpenAI's responses, as the vendor sends them."""
+"""OpenAI's Responses API, as the vendor serves it."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from tests.provider.bill import Usage
 from tests.provider.openai_wire import CREATED_S, is_forcing, schema_of, sse
-from tests.provider.request_model import Answer, Call, Frame, RequestContext, Tool, argument_deltas, text_of
+from tests.provider.request_model import Answer, Call, Frame, ModelRequest, Tool, argument_deltas, text_of
 
 _ECHOED: dict[str, Any] = {
     "instructions": None,
@@ -24,17 +24,17 @@ _ECHOED: dict[str, Any] = {
     "top_p": 1.0,
     "truncation": "disabled",
 }
-"""What a response repeats of its request, and the vendor's defaults."""
+"""The members of a request that its response repeats, with the vendor's defaults."""
 
 FAILURE = {"code": "server_error", "message": "The server had an error while processing your request."}
 
 
-def asked(body: dict[str, Any]) -> RequestContext:
-    """What a responses request asks."""
+def parse_request(body: dict[str, Any]) -> ModelRequest:
+    """Parse a responses request."""
     choice = body.get("tool_choice")
     items = body["input"] if isinstance(body["input"], list) else [{"role": "user", "content": body["input"]}]
     functions = [tool for tool in body.get("tools") or () if tool["type"] == "function"]
-    return RequestContext(
+    return ModelRequest(
         model=body["model"],
         prompt="\n".join(text_of(item["content"]) for item in items if "content" in item),
         user=body.get("user") or "",
@@ -51,7 +51,7 @@ def asked(body: dict[str, Any]) -> RequestContext:
 
 
 def _results(items: list[dict[str, Any]]) -> tuple[str, ...]:
-    """What the tools said at the end of the input."""
+    """Return the tool results at the end of the input."""
     found: list[str] = []
     for item in reversed(items):
         if item.get("type") != "function_call_output":
@@ -61,7 +61,7 @@ def _results(items: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:
-    """Usage, as the vendor reports it."""
+    """Return the usage as the vendor reports it."""
     return {
         "input_tokens": usage.tokens_in,
         "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.written},
@@ -72,13 +72,13 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 
 
 def whole(answer: Answer) -> dict[str, Any]:
-    """An answer in one piece."""
+    """Return the response in one piece."""
     status = _status(answer)
     return _response(answer, status, _items(answer, status), usage_json(answer.usage))
 
 
 def frames(answer: Answer) -> Iterator[Frame]:
-    """An answer as a stream of numbered events: each item and part added, its deltas, and it done."""
+    """Yield the response as a stream of numbered events: each item and part with its start, deltas and end."""
     numbers = count()
 
     def event(kind: str, *, counts: bool = False, **fields: Any) -> Frame:
@@ -106,7 +106,7 @@ def frames(answer: Answer) -> Iterator[Frame]:
 
 
 def stream_error(answer: Answer, sent: int) -> bytes:
-    """The vendor's error inside a stream: an event of its own, then the response as failed. `sent` counts frames."""
+    """Return the vendor's error inside a stream: an error event, then the failed response. `sent` counts frames."""
     failed = _response(answer, "failed", [], None)
     error = FAILURE | {"message": unquote(answer.plan.words.message) or FAILURE["message"]}
     return sse({"type": "error", "sequence_number": sent, "param": None} | error, "error") + sse(
@@ -159,7 +159,7 @@ def _items(answer: Answer, status: str) -> list[dict[str, Any]]:
 
 
 def _status(answer: Answer) -> str:
-    """How the answer ends: for a reason of its own, such as max_output_tokens, it is incomplete."""
+    """Return the response's status: incomplete if the prompt sets a reason, such as max_output_tokens."""
     finish = answer.plan.words.finish
     return finish if finish == "failed" else "incomplete" if finish else "completed"
 
@@ -167,7 +167,7 @@ def _status(answer: Answer) -> str:
 def _response(
     answer: Answer, status: str, output: list[dict[str, Any]], usage: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """The response, with what the request set and the vendor's defaults for the rest."""
+    """Return the response, with the members of the request and the vendor's defaults for the others."""
     echoed = {name: answer.body.get(name, default) for name, default in _ECHOED.items()}
     is_cut_short = status == "incomplete"
     return echoed | {
@@ -177,7 +177,7 @@ def _response(
         "status": status,
         "error": FAILURE if status == "failed" else None,
         "incomplete_details": {"reason": answer.plan.words.finish} if is_cut_short else None,
-        "model": f"{answer.asked.model}-2024-07-18",
+        "model": f"{answer.request.model}-2024-07-18",
         "output": output,
         "service_tier": "default",
         "usage": usage,

@@ -1,4 +1,4 @@
-"""The test provider as a process, and its bill."""
+"""The test provider as a child process, with access to its bill and its recordings."""
 
 import json
 import signal
@@ -16,37 +16,37 @@ from infra.child import start_child, stop_child
 
 
 def _pass_on(output: IO[bytes]) -> None:
-    """Show what the provider complains of, which would block it in the end were nobody to read it."""
+    """Print the provider's error output. If it were not read, the full pipe would block the provider."""
     for line in output:
         sys.stderr.write(line.decode(errors="replace"))
 
 
 class RecordedRequest(Struct, frozen=True, kw_only=True):
-    """A request as it reached the provider."""
+    """A request as the provider received it."""
 
     number: int
     method: str
     path: str
     headers: tuple[tuple[str, str], ...]
-    """As they stood, in their order."""
+    """The headers, unchanged and in their order."""
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """The value of a header, whatever the case of its name; None where it was not sent."""
+        """Return the value of a header, ignoring the case of its name; None if it was not sent."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
 class RecordedAnswer(Struct, frozen=True, kw_only=True):
-    """What the provider has sent for the request of the same number."""
+    """The part of a response that the provider has sent, for the request of the same number."""
 
     number: int
     status: int | None
-    """None until its head is sent."""
+    """None until the head has been sent."""
     headers: tuple[tuple[str, str], ...]
     body: bytes
-    """Without the framing of chunks."""
+    """The body, without the framing of chunks."""
     whole: bool
-    """False while it is under way, and for ever when it was cut."""
+    """True once the last byte has been sent; never if the response was cut."""
 
 
 class RunningProvider:
@@ -86,11 +86,11 @@ class RunningProvider:
         return sum((Decimal(row["nano_usd"]) for row in self.bill()), Decimal(0))
 
     def requests(self, last: int = 256) -> list[RecordedRequest]:
-        """The last requests, oldest first: calls, and what is asked of models and tokens."""
+        """Return the last requests, oldest first: calls, and requests for models and token counts."""
         return convert(self._get(f"/_requests?last={last}")["requests"], list[RecordedRequest])
 
     def answers(self, last: int = 256) -> list[RecordedAnswer]:
-        """What was sent for each of the last requests, in the order of these."""
+        """Return the responses to the last requests, in the order of the requests."""
         return convert(self._get(f"/_answers?last={last}")["answers"], list[RecordedAnswer])
 
     @property

@@ -1,9 +1,9 @@
-"""An example of what a JSON schema allows, as a model that keeps to its schema would answer."""
+"""Makes an example value for a JSON schema, as a model with structured output would."""
 
 from typing import Any
 
 MAX_DEPTH = 5
-"""Below it, only what the schema requires is given: schemas may refer to themselves."""
+"""Below this depth an example has only required members, because a schema may refer to itself."""
 
 _BY_FORMAT = {
     "date-time": "2026-11-23T12:00:00Z",
@@ -19,26 +19,26 @@ _BY_FORMAT = {
 }
 
 
-def example(schema: Any, said: str) -> Any:
-    """A value that `schema` allows, with `said` in its plain strings. Patterns are not looked at."""
-    return _value(schema, schema, said, 0)
+def example(schema: Any, sample: str) -> Any:
+    """Return a value that `schema` allows, with `sample` in its plain strings. Ignores patterns."""
+    return _value(schema, schema, sample, 0)
 
 
-def _value(schema: Any, root: Any, said: str, depth: int) -> Any:
+def _value(schema: Any, root: Any, sample: str, depth: int) -> Any:
     if not isinstance(schema, dict):
-        return said
+        return sample
     if "$ref" in schema:
-        return _value(_referred(schema["$ref"], root), root, said, depth + 1)
+        return _value(_referred(schema["$ref"], root), root, sample, depth + 1)
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
         return schema["enum"][0]
     if "allOf" in schema:
-        return _value(_merged(schema, root), root, said, depth)
+        return _value(_merged(schema, root), root, sample, depth)
     for union in ("anyOf", "oneOf"):
         if union in schema:
-            return _value(_chosen(schema[union], depth), root, said, depth)
-    return _typed(_type_of(schema, depth), schema, root, said, depth)
+            return _value(_chosen(schema[union], depth), root, sample, depth)
+    return _typed(_type_of(schema, depth), schema, root, sample, depth)
 
 
 def _referred(reference: str, root: Any) -> Any:
@@ -60,7 +60,7 @@ def _merged(schema: dict[str, Any], root: Any) -> dict[str, Any]:
 
 
 def _chosen(variants: list[Any], depth: int) -> Any:
-    """The first that says something; deep down the one that says least."""
+    """Return the first variant that is not null; below `MAX_DEPTH`, null if the schema allows it."""
     nulls = [variant for variant in variants if variant == {"type": "null"}]
     others = [variant for variant in variants if variant not in nulls]
     return nulls[0] if nulls and (depth > MAX_DEPTH or not others) else others[0]
@@ -73,12 +73,12 @@ def _type_of(schema: dict[str, Any], depth: int) -> str:
     return "null" if "null" in named and depth > MAX_DEPTH else next((name for name in named if name != "null"), "null")
 
 
-def _typed(kind: str, schema: dict[str, Any], root: Any, said: str, depth: int) -> Any:
+def _typed(kind: str, schema: dict[str, Any], root: Any, sample: str, depth: int) -> Any:
     match kind:
         case "object":
-            return _object(schema, root, said, depth)
+            return _object(schema, root, sample, depth)
         case "array":
-            return _array(schema, root, said, depth)
+            return _array(schema, root, sample, depth)
         case "integer" | "number":
             return _number(schema)
         case "boolean":
@@ -86,22 +86,22 @@ def _typed(kind: str, schema: dict[str, Any], root: Any, said: str, depth: int) 
         case "null":
             return None
         case _:
-            return _string(schema, said)
+            return _string(schema, sample)
 
 
-def _object(schema: dict[str, Any], root: Any, said: str, depth: int) -> dict[str, Any]:
+def _object(schema: dict[str, Any], root: Any, sample: str, depth: int) -> dict[str, Any]:
     required = schema.get("required", ())
     properties = schema.get("properties", {})
     kept = {name: part for name, part in properties.items() if depth < MAX_DEPTH or name in required}
-    return {name: _value(part, root, said, depth + 1) for name, part in kept.items()}
+    return {name: _value(part, root, sample, depth + 1) for name, part in kept.items()}
 
 
-def _array(schema: dict[str, Any], root: Any, said: str, depth: int) -> list[Any]:
+def _array(schema: dict[str, Any], root: Any, sample: str, depth: int) -> list[Any]:
     if "prefixItems" in schema:
-        return [_value(part, root, said, depth + 1) for part in schema["prefixItems"]]
+        return [_value(part, root, sample, depth + 1) for part in schema["prefixItems"]]
     least = schema.get("minItems", 0)
     count = least if depth >= MAX_DEPTH or schema.get("maxItems") == 0 else max(least, 1)
-    return [_value(schema.get("items", {}), root, said, depth + 1) for _ in range(count)]
+    return [_value(schema.get("items", {}), root, sample, depth + 1) for _ in range(count)]
 
 
 def _number(schema: dict[str, Any]) -> Any:
@@ -117,8 +117,8 @@ def _number(schema: dict[str, Any]) -> Any:
     return step
 
 
-def _string(schema: dict[str, Any], said: str) -> str:
+def _string(schema: dict[str, Any], sample: str) -> str:
     if schema.get("format") in _BY_FORMAT:
         return _BY_FORMAT[schema["format"]]
-    text = said.ljust(schema.get("minLength", 0), "x")
+    text = sample.ljust(schema.get("minLength", 0), "x")
     return text[: schema.get("maxLength", len(text))]

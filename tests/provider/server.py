@@ -1,11 +1,11 @@
-"""A provider for tests: speaks OpenAI's and Anthropic's wire over real HTTP and keeps its own bill.
+"""A provider for tests: serves OpenAI's and Anthropic's APIs over real HTTP, and keeps its own bill.
 
-What a single request meets can be steered by words in its prompt, see `steering.py`; what it costs is in `bill.py`.
-Beside the vendors' paths there are some to audit by, each as JSON:
+Words in a prompt change the response to that request, see `steering.py`. `bill.py` has the prices. Besides the vendors'
+paths, these return JSON for the tests:
 
-    GET /_bill             what has been charged, how many calls there were, how many were under way
-    GET /_requests?last=9  the last requests as they came, bodies in base64
-    GET /_answers?last=9   what was sent for each of them, bodies in base64
+    GET /_bill             the charges, the number of calls, and the calls in flight
+    GET /_requests?last=9  the last requests as they were received, bodies in base64
+    GET /_answers?last=9   the responses that were sent to them, bodies in base64
 """
 
 import argparse
@@ -24,21 +24,23 @@ PROVIDER = web.AppKey("provider", Provider)
 
 WIRES = {
     "/v1/chat/completions": Wire(
-        asked=openai_wire.asked,
+        parse_request=openai_wire.parse_request,
         whole=openai_wire.whole,
         frames=openai_wire.frames,
         stream_error=openai_wire.stream_error,
     ),
     "/v1/responses": Wire(
-        asked=responses_wire.asked,
+        parse_request=responses_wire.parse_request,
         whole=responses_wire.whole,
         frames=responses_wire.frames,
         stream_error=responses_wire.stream_error,
         names_events=True,
     ),
-    "/v1/embeddings": Wire(asked=openai_wire.embeddings_asked, whole=openai_wire.embeddings, counts_output=False),
+    "/v1/embeddings": Wire(
+        parse_request=openai_wire.parse_embeddings_request, whole=openai_wire.embeddings, counts_output=False
+    ),
     "/v1/messages": Wire(
-        asked=anthropic_wire.asked,
+        parse_request=anthropic_wire.parse_request,
         whole=anthropic_wire.whole,
         frames=anthropic_wire.frames,
         stream_error=anthropic_wire.stream_error,
@@ -46,7 +48,10 @@ WIRES = {
         is_anthropic=True,
     ),
     "/v1/messages/count_tokens": Wire(
-        asked=anthropic_wire.asked, whole=anthropic_wire.count_tokens, is_anthropic=True, is_charged=False
+        parse_request=anthropic_wire.parse_request,
+        whole=anthropic_wire.count_tokens,
+        is_anthropic=True,
+        is_charged=False,
     ),
 }
 
@@ -58,23 +63,23 @@ def _handler(wire: Wire) -> Handler:
         provider = request.app[PROVIDER]
         recording = provider.recordings.begin(request, await request.read())
         exchange = Exchange(provider, wire, request, recording)
-        if exchange.asked.stream:
+        if exchange.model_request.stream:
             return await exchange.as_stream()
         task = asyncio.create_task(exchange.in_one_piece())
         provider.under_way.add(task)
         task.add_done_callback(provider.under_way.discard)
-        return await asyncio.shield(task)  # a client that leaves ends a stream, but no answer in one piece
+        return await asyncio.shield(task)  # a disconnect ends a stream, but not a response in one piece
 
     return handle
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """Every model of the vendor whose wire is spoken."""
+    """Return every model of the vendor whose API is called."""
     return _described(request, models.listed(request))
 
 
 async def one_model(request: web.Request) -> web.Response:
-    """One model of that vendor."""
+    """Return a model of the vendor whose API is called."""
     return _described(request, models.one(request))
 
 
@@ -87,7 +92,7 @@ def _described(request: web.Request, found: object) -> web.Response:
 
 
 async def show_bill(request: web.Request) -> web.Response:
-    """What has been charged so far, and how much was under way."""
+    """Return the charges so far, and the numbers of calls."""
     provider = request.app[PROVIDER]
     return web.json_response(
         {
@@ -100,12 +105,12 @@ async def show_bill(request: web.Request) -> web.Response:
 
 
 async def show_requests(request: web.Request) -> web.Response:
-    """The last requests, oldest first."""
+    """Return the last requests, oldest first."""
     return web.json_response({"requests": request.app[PROVIDER].recordings.requests(_last(request))})
 
 
 async def show_answers(request: web.Request) -> web.Response:
-    """What was sent for the last requests, in their order."""
+    """Return the responses to the last requests, in the order of the requests."""
     return web.json_response({"answers": request.app[PROVIDER].recordings.answers(_last(request))})
 
 
@@ -114,7 +119,7 @@ def _last(request: web.Request) -> int:
 
 
 def make_app() -> web.Application:
-    """The provider as a web application; it needs `handler_cancellation`, by which streams notice who leaves."""
+    """Return the provider as a web application. `handler_cancellation` must be on: it ends streams."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[PROVIDER] = Provider()
     for path, wire in WIRES.items():
@@ -128,7 +133,7 @@ def make_app() -> web.Application:
 
 
 async def serve(port: int) -> None:
-    """Serve on loopback, say on which port, until the process is ended."""
+    """Serve on loopback until the process ends. Print the port."""
     runner = web.AppRunner(make_app(), handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)

@@ -1,44 +1,44 @@
-"""The words by which a prompt says what its own request meets at the test provider.
+"""Words in a prompt that tell the test provider how to answer that request.
 
-Who cannot choose the prompt says them in the name of the user on whose behalf is asked.
+A test that cannot choose its prompt puts the words into the name of the end user.
 
     [[delay=50]]          answer after 50 ms
     [[status=429]]        refuse with this status, streams too: before their first byte
     [[after=7]]           the refusal's Retry-After, in seconds
-    [[once=500]]          refuse the first time that this very prompt is asked, then answer
+    [[once=500]]          refuse this prompt the first time, then answer it
     [[reset]]             charge, then break the connection
-    [[garbage]]           charge, then answer 200 with no JSON
-    [[tokens=10/5]]       count so many tokens in and out
-    [[cached=8]]          of which so many in were read from the provider's cache
-    [[cachewrite=9]]      of which so many in were written to it; [[cachewrite=9/4]]: 9 for 5 minutes, 4 for an hour
-    [[reasoning=7]]       of which so many out were reasoning; without `tokens` they come on top of what is counted
+    [[garbage]]           charge, then answer 200 with a body that is not JSON
+    [[tokens=10/5]]       count 10 input and 5 output tokens
+    [[cached=8]]          8 of the input tokens were read from the provider's cache
+    [[cachewrite=9]]      9 of the input tokens were written to it; [[cachewrite=9/4]]: 9 for 5 minutes, 4 for an hour
+    [[reasoning=7]]       7 of the output tokens were reasoning; without `tokens` they are added to the count
     [[usage=wrong]]       report ten output tokens more than are charged
     [[usage=huge]]        report 2⁶² output tokens
-    [[id=text]]           give the answer this id (URL-encoded, UTF-8)
-    [[big=100000]]        answer with so many characters more
-    [[say=text]]          answer exactly this text (URL-encoded, UTF-8)
-    [[tool=name]]         ask for this tool to be called
-    [[calls=2]]           ask for so many calls at once, of the tool that is named, or of those that the request brings
+    [[id=text]]           give the response this id (URL-encoded, UTF-8)
+    [[big=100000]]        add 100,000 characters to the text
+    [[say=text]]          answer with exactly this text (URL-encoded, UTF-8)
+    [[tool=name]]         call this tool
+    [[calls=2]]           make two tool calls at once, of the named tool or of the request's tools
     [[arguments={"a":1}]] call it with these arguments (URL-encoded, UTF-8)
-    [[finish=length]]     end for this reason, in the vendor's own word; of a response `failed` too
+    [[finish=length]]     end with this finish reason, in the vendor's spelling; for a response also `failed`
 
-And what only streams meet. A delta is a piece of text, of a tool call's arguments or of thinking:
+Only for streams. A delta is a piece of text, of a tool call's arguments, or of thinking:
 
-    [[chunks=200]]        send the text in so many deltas (not more than it has characters)
-    [[pace=20]]           wait so many ms before each delta but the first
+    [[chunks=200]]        send the text in 200 deltas (at most one for each character)
+    [[pace=20]]           wait 20 ms before each delta but the first
     [[cut=5]]             break the connection after 5 deltas
     [[stall=5]]           send nothing more after 5 deltas, but keep the connection
-    [[streamerror=3]]     after 3 deltas the vendor's error inside the stream, then its end
+    [[streamerror=3]]     after 3 deltas send the vendor's error inside the stream, and end it
     [[message=text]]      the message of `streamerror` (URL-encoded, UTF-8)
-    [[nousage]]           no usage at the end, although it was asked for
-    [[lateusage]]         usage on the finish chunk instead of one of its own (chat completions)
-    [[nolast]]            end without the vendor's last event, as some of its kind do
-    [[split=utf8]]        every write ends inside a multi-byte character, where there is one
+    [[nousage]]           send no usage at the end, even if it was requested
+    [[lateusage]]         send the usage in the finish chunk instead of its own chunk (chat completions)
+    [[nolast]]            leave out the vendor's last event, as some compatible servers do
+    [[split=utf8]]        end each write inside a multi-byte character, if there is one
 
-And both:
+For both:
 
-    [[refuse]]            say the text as a refusal
-    [[tomorrow]]          with members, events and comments that no SDK knows, see `tomorrow.py`
+    [[refuse]]            send the text as a refusal
+    [[tomorrow]]          add members, events and comments that no SDK knows, see `future_fields.py`
 """
 
 import re
@@ -52,7 +52,7 @@ _WORD = re.compile(r"\[\[(\w+)(?:=([^\]]*))?\]\]")
 
 
 class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.removesuffix("_ms")):
-    """What a prompt asks for. The fields are the words of the module's page; unset where they alone can tell."""
+    """The steering words of a prompt. The module describes them; a field is UNSET if its word is missing."""
 
     delay_ms: int = 0
     status: int = 0
@@ -87,17 +87,17 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
 
     @property
     def text(self) -> str | None:
-        """The text that is to be said; None where the prompt leaves it to the provider."""
+        """Return the text to answer with; None if the prompt does not set it."""
         return None if self.say is UNSET else unquote(self.say)
 
     @property
     def stops_after(self) -> int | None:
-        """How many deltas are sent before the stream is cut, stalls or fails; None: all of them."""
-        told = [count for count in (self.cut, self.stall, self.streamerror) if count is not UNSET]
-        return min(told, default=None)
+        """Return the number of deltas before the stream is cut, stalls or fails; None if it sends all of them."""
+        stops = [count for count in (self.cut, self.stall, self.streamerror) if count is not UNSET]
+        return min(stops, default=None)
 
 
 def steering(prompt: str) -> Steering:
-    """The words that a prompt steers its own request with; of a word that stands twice the last counts."""
-    found = {word[1]: "true" if word[2] is None else word[2] for word in _WORD.finditer(prompt)}
-    return convert(found, Steering, strict=False)
+    """Return the steering words of a prompt. If a word occurs twice, the last one counts."""
+    words = {match[1]: "true" if match[2] is None else match[2] for match in _WORD.finditer(prompt)}
+    return convert(words, Steering, strict=False)

@@ -1,4 +1,4 @@
-"""A caller who goes on asking while others attack: what it is answered, and how long it waits."""
+"""A caller that sends requests while others attack: records the statuses and the waiting times."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class Bystander:
-    """Asks again and again, one request after the other."""
+    """Sends one request after the other."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
@@ -15,17 +15,17 @@ class Bystander:
 
     @property
     def longest_s(self) -> float:
-        """The longest wait."""
+        """Return the longest wait."""
         return max(self.waits_s)
 
     def percentile_s(self, percent: int) -> float:
-        """How long so many of a hundred requests waited at most."""
+        """Return a percentile of the waiting times, in seconds."""
         ordered = sorted(self.waits_s)
         return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
     @asynccontextmanager
     async def asking(self, ask: Callable[[int], Awaitable[int]], *, pause_s: float = 0.02) -> AsyncIterator[None]:
-        """Call `ask`, which gives a status, as long as the block lasts, and once more when it has ended."""
+        """Call `ask`, which returns a status, again and again until the block ends, and once after it."""
         ended = False
 
         async def go_on() -> None:

@@ -1,4 +1,4 @@
-"""Canonical requests of every form, for hypothesis, and clients of the vendors' own SDKs that open no socket."""
+"""Hypothesis strategies for canonical requests of every form, and vendor SDK clients that open no socket."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,19 +33,19 @@ Transport = Callable[[httpx2.Request], httpx2.Response]
 
 
 def openai_client(answer: Transport, **options: Any) -> OpenAI:
-    """OpenAI's SDK in front of a function."""
+    """Return OpenAI's SDK with a function as its transport."""
     http_client = httpx2.Client(transport=httpx2.MockTransport(answer))
     return OpenAI(api_key="k", base_url="http://gateway.test/v1", http_client=http_client, **options)
 
 
 def anthropic_client(answer: Transport, **options: Any) -> Anthropic:
-    """Anthropic's SDK in front of a function."""
+    """Return Anthropic's SDK with a function as its transport."""
     http_client = httpx2.Client(transport=httpx2.MockTransport(answer))
     return Anthropic(api_key="k", base_url="http://gateway.test", http_client=http_client, **options)
 
 
 def is_valid(request: ChatRequest) -> bool:
-    """Whether what was read is a request that the native API would have read, too."""
+    """Return whether the native API would accept this request, too."""
     return msgspec.json.decode(msgspec.json.encode(request), type=ChatRequest) == request
 
 
@@ -118,7 +118,7 @@ requests = st.builds(
     reasoning_effort=st.sampled_from([None, "none", "minimal", "low", "medium", "high", "xhigh", "max"]),
 )
 
-# What Anthropic's dialect says in the same words: turns alternate, calls have objects for arguments.
+# Requests that Anthropic's dialect can express: turns alternate, and the arguments of calls are objects.
 _calls_of_objects = st.builds(
     ToolCall,
     id=names,

@@ -1,4 +1,4 @@
-"""Callers in a crowd, on every surface, plain and streamed, some of whom leave; and what the books say of them."""
+"""A crowd of callers on every surface, with and without streams, some of which disconnect; and a check of costs."""
 
 import asyncio
 import json
@@ -16,11 +16,11 @@ from tests.support.gateway import exact_json
 from tests.support.streams import ALL_CALLS, Streamer, deltas, digest_of, error_in
 
 NOTED_AS_REFUSED = ("BUDGET_EXCEEDED", "insufficient_quota", "billing_error")
-"""How each surface says that a budget does not cover a request."""
+"""The error codes of the surfaces for a budget that does not cover a request."""
 
 
 class Crowd:
-    """Sends requests of random size by random calls; some fail at the provider, some callers leave."""
+    """Sends requests of random size by random calls. Some fail at the provider, and some callers disconnect."""
 
     def __init__(self, streamer: Streamer, seed: int) -> None:
         self._streamer = streamer
@@ -30,12 +30,12 @@ class Crowd:
         self.refused_while_it_fitted: list[Any] = []
 
     async def arrive(self, number: int, within_s: float) -> None:
-        """Ask at some moment within so many seconds, so that every process has its part of the crowd."""
+        """Send a request at a random moment within `within_s`, so that every process gets a part of the crowd."""
         await asyncio.sleep(self._random.uniform(0, within_s))
         await self.ask(number)
 
     async def ask(self, number: int) -> None:
-        """Make one request, and note what came of it."""
+        """Send one request, and count its outcome."""
         choose = self._random
         call, is_stream = choose.choice(ALL_CALLS), choose.random() < 0.6
         cap = choose.randrange(60, 140)
@@ -95,28 +95,28 @@ class Crowd:
 
 
 class Booked(Struct):
-    """What the log says of the attempts at one prompt, in nano-dollars."""
+    """The log's amounts for the attempts at one prompt, in nano-dollars."""
 
     costs: list[int] = []
-    """Of attempts that were answered, as the provider reported it."""
+    """The costs of complete responses, from the usage that the provider reported."""
     estimates: list[int] = []
-    """Of streams that were cut."""
+    """The estimated costs of streams that were cut."""
     assumed: list[int] = []
-    """Of attempts whose outcome nobody knows."""
+    """The assumed costs of attempts whose outcome is unknown."""
     beyond_hold: list[int] = []
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Return the sum of all amounts."""
         return sum(self.costs) + sum(self.estimates) + sum(self.assumed)
 
 
 def booked(events: Iterable[str]) -> dict[str, Booked]:
-    """The log, as `gateway replay --json` prints it, by prompt."""
-    found: defaultdict[str, Booked] = defaultdict(Booked)
+    """Return the log's amounts by prompt. `events` are the lines of `gateway replay --json`."""
+    by_prompt: defaultdict[str, Booked] = defaultdict(Booked)
     for line in events:
         stored = json.loads(line)
-        event, of = stored["event"], found[(stored["event"].get("metadata") or {}).get("prompt", "")]
+        event, of = stored["event"], by_prompt[(stored["event"].get("metadata") or {}).get("prompt", "")]
         match stored["type"]:
             case "CostIncurred":
                 (of.estimates if event.get("estimated") else of.costs).append(event["cost_nano_usd"])
@@ -128,25 +128,25 @@ def booked(events: Iterable[str]) -> dict[str, Booked]:
                 of.assumed.append(event["assumed_nano_usd"])
             case _:
                 continue
-    found.pop("", None)
-    return found
+    by_prompt.pop("", None)
+    return by_prompt
 
 
 def billed(rows: Iterable[dict[str, Any]]) -> dict[str, list[tuple[str, int]]]:
-    """The provider's bill by prompt: how each call ended, and what it was charged."""
-    found: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    """Return the provider's bill by prompt: the end of each call, and its charge."""
+    by_prompt: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
     for row in rows:
-        found[row["prompt"]].append((row["end"], round(Decimal(row["nano_usd"]))))
-    return found
+        by_prompt[row["prompt"]].append((row["end"], round(Decimal(row["nano_usd"]))))
+    return by_prompt
 
 
 def disagreements(log: dict[str, Booked], bill: dict[str, list[tuple[str, int]]]) -> list[Any]:
-    """Every prompt of which the log and the bill do not say the same, as far as the log can know.
+    """Return every prompt for which the log and the bill disagree.
 
-    An answer costs what was billed. What was cut has an estimate, what is unknown is assumed, and neither is below the
-    bill. Nothing else was billed.
+    The cost of a complete response equals its charge. A cut stream has an estimated cost, and an unknown outcome
+    has an assumed cost; neither is below the bill. There are no other charges.
     """
-    found = []
+    wrong = []
     for prompt in log.keys() | bill.keys():
         of, rows = log.get(prompt, Booked()), bill.get(prompt, [])
         whole = sorted(amount for end, amount in rows if end == "whole")
@@ -157,10 +157,10 @@ def disagreements(log: dict[str, Booked], bill: dict[str, list[tuple[str, int]]]
             else _taken_out(whole, of.costs) and sum(amount for _, amount in rows) <= of.total
         )
         if not agrees or of.beyond_hold or len(rows) > len(of.costs) + len(of.estimates) + len(of.assumed):
-            found.append((prompt, of, rows))
-    return found
+            wrong.append((prompt, of, rows))
+    return wrong
 
 
 def _taken_out(whole: list[int], costs: list[int]) -> bool:
-    """Whether each cost is one of the whole answers' charges."""
+    """Return whether each cost is the charge of a complete response."""
     return not Counter(costs) - Counter(whole)

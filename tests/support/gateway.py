@@ -1,4 +1,4 @@
-"""A gateway as a newcomer starts it: the command `gateway up` in a process of its own, spoken to over HTTP."""
+"""A gateway as a new user starts it: `gateway up` as a child process, called over HTTP."""
 
 import json
 import os
@@ -25,7 +25,7 @@ NEWS_S = 2
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment without settings of whoever runs the tests."""
+    """Return the environment without the gateway settings of the person who runs the tests."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_"))
     }
@@ -47,7 +47,7 @@ class Gateway:
 
     @classmethod
     def start(cls, data_dir: Path, *arguments: str, env: Mapping[str, str] | None = None) -> "Gateway":
-        """Start it on a free port and wait for its greeting."""
+        """Start a gateway on a free port, and wait for its greeting."""
         data_dir.mkdir(parents=True, exist_ok=True)
         output = data_dir.parent / f"{data_dir.name}.out"
         with output.open("wb") as out, (data_dir.parent / f"{data_dir.name}.err").open("ab") as err:
@@ -82,31 +82,31 @@ class Gateway:
         self.shown_master_key = shown[1] if shown else None
 
     def greeting(self) -> str:
-        """What it wrote on standard output."""
+        """Return its standard output."""
         return self._output.read_text()
 
     def errors(self) -> str:
-        """What it wrote on standard error."""
+        """Return its standard error."""
         return (self.data_dir.parent / f"{self.data_dir.name}.err").read_text(errors="replace")
 
     def processes(self, command: str) -> list[psutil.Process]:
-        """Its processes with `gateway <command>` in their command line."""
+        """Return its processes that have `gateway <command>` in their command line."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if f"gateway {command}" in command_line(child)]
 
     def tree(self) -> list[psutil.Process]:
-        """Itself and everything below it."""
+        """Return its process and all descendants."""
         me = psutil.Process(self.process.pid)
         return [me, *me.children(recursive=True)]
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End it and give its exit code."""
+        """Stop the gateway, and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         return self.process.wait(STOP_TIMEOUT_S)
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run another command against it."""
+        """Run another `gateway` command against this gateway."""
         return subprocess.run(
             [COMMAND, *arguments, "--data-dir", str(self.data_dir)],
             env=clean_environment(),
@@ -118,7 +118,7 @@ class Gateway:
 
 
 def command_line(process: psutil.Process) -> str:
-    """Its command line; empty for one that has just ended."""
+    """Return a process's command line; empty if it has just ended."""
     try:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -137,25 +137,25 @@ class Client:
     async def call(
         self, method: str, path: str, body: Any = None, **headers: str
     ) -> tuple[int, Any, Mapping[str, str]]:
-        """Make a call; gives status, JSON with exact decimals as text, headers."""
+        """Call the native API. Return the status, the JSON with exact decimals, and the headers."""
         async with self._session.request(
             method, f"{self._address}/api/v1{path}", json=body, headers=self._headers | headers
         ) as answer:
             return answer.status, await answer.json(loads=exact_json), answer.headers
 
     async def chat(self, prompt: str, **fields: Any) -> tuple[int, Any, Mapping[str, str]]:
-        """Ask gpt-4o-mini, or the model in `fields`."""
+        """Send a chat to gpt-4o-mini, or to the model in `fields`."""
         body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": prompt}]} | fields
         return await self.call("POST", "/completions/chat", body)
 
 
 def exact_json(text: str) -> Any:
-    """Decode JSON with decimals for numbers that are no integers."""
+    """Decode JSON, with decimals instead of floats."""
     return json.loads(text, parse_float=Decimal)
 
 
 def environment_for(provider: RunningProvider) -> dict[str, str]:
-    """What points a gateway at the test provider."""
+    """Return the environment variables that connect a gateway to the test provider."""
     return {
         "OPENAI_API_KEY": "sk-test-openai-canary",
         "ANTHROPIC_API_KEY": "sk-test-anthropic-canary",
@@ -166,17 +166,17 @@ def environment_for(provider: RunningProvider) -> dict[str, str]:
 
 
 async def new_project(gateway: Gateway, session: aiohttp.ClientSession, **fields: str) -> Client:
-    """Create a project as the operator and become its admin."""
+    """Create a project as the operator. Return a client with its admin key."""
     return await _created_by(operator_of(gateway, session), session, gateway, fields)
 
 
 async def new_keyless_project(gateway: Gateway, session: aiohttp.ClientSession, **fields: str) -> Client:
-    """Create a project as a newcomer does, without the master key, and become its admin."""
+    """Create a project without the master key, as a new user does. Return a client with its admin key."""
     return await _created_by(Client(session, gateway.address, None), session, gateway, fields)
 
 
 def operator_of(gateway: Gateway, session: aiohttp.ClientSession) -> Client:
-    """A caller with the master key."""
+    """Return a client with the master key."""
     return Client(session, gateway.address, gateway.master_key)
 
 

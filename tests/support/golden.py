@@ -1,7 +1,6 @@
-"""Frozen streams: what was once written to a client is what is written today, byte for byte.
+"""Golden streams: a client gets the same bytes today as when the file was written.
 
-`make golden` writes the files anew (WRITE_GOLDEN=1 in the environment of the tests); read the difference before it is
-committed.
+`make golden` writes the files again (it sets WRITE_GOLDEN=1 for the tests). Read the difference before you commit it.
 """
 
 import os
@@ -14,11 +13,11 @@ _MOVING = (
     (re.compile(rb'"latencyMs":[0-9]+'), b'"latencyMs":0'),
     (re.compile(rb"\breq_\w+"), b"req_0"),
 )
-"""Times, and ids of the gateway's own. The test provider's ids follow from the prompt."""
+"""The parts that change from run to run: times, and the gateway's ids. The provider's ids depend on the prompt only."""
 
 
 def frozen(name: str, stream: bytes) -> tuple[bytes, bytes]:
-    """A stream without what moves, and the file that it should be."""
+    """Return a stream without its changing parts, and the content of its golden file."""
     for pattern, still in _MOVING:
         stream = pattern.sub(still, stream)
     path = _FILES / f"{name}.txt"
@@ -28,5 +27,5 @@ def frozen(name: str, stream: bytes) -> tuple[bytes, bytes]:
 
 
 def names_of_files() -> set[str]:
-    """Every stream that is kept."""
+    """Return the names of all golden files."""
     return {path.stem for path in _FILES.glob("*.txt")}

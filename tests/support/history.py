@@ -1,4 +1,4 @@
-"""A plausible past: events of every kind about projects, keys and requests, over several days, from a seed."""
+"""Generates a plausible history from a seed: every type of event, about projects, keys and requests, over days."""
 
 import random
 from datetime import UTC, date, datetime, timedelta
@@ -50,7 +50,7 @@ PRICE = Price(provider="x", model="m", source="tests", prices=ClassPrices(input=
 
 
 class Past:
-    """Makes commits; `commits` are all of them, in an order in which they could have come."""
+    """Generates commits. `commits` has all of them, in a possible order."""
 
     def __init__(self, seed: int, requests: int) -> None:
         self._random = random.Random(seed)
@@ -67,8 +67,8 @@ class Past:
         gone = provider_stream(INSTALLATION, f"gone{seed}")
         self._commit(INSTALLATION, gone, 0, FIRST_DAY, *_configured(f"gone{seed}"), ProviderRemoved(name=f"gone{seed}"))
         alert = _alert(self.keys[0][1])
-        told = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
-        self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, told)
+        delivered = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
+        self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, delivered)
 
     def _project(self) -> None:
         project = new_id("prj")

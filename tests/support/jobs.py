@@ -1,4 +1,4 @@
-"""Jobs and identities as they are published, for what works on them."""
+"""Builders of jobs and request identities for tests."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _IDENTITY_FIELDS = {field.name for field in fields_of(RequestIdentity)}
 
 
 def make_identity(**fields: Any) -> RequestIdentity:
-    """A chat with the echo; `fields` are what the test is about."""
+    """Return the identity of a chat with the echo model. `fields` override the defaults."""
     echo: dict[str, Any] = {
         "request_id": "req",
         "project_id": "prj",
@@ -25,7 +25,7 @@ def make_identity(**fields: Any) -> RequestIdentity:
 
 
 def make_job(**fields: Any) -> Job:
-    """A job for a chat with the echo; `fields` are the job's own or its identity's."""
+    """Return a job for a chat with the echo model. `fields` are fields of the job or of its identity."""
     of_identity = {name: fields.pop(name) for name in _IDENTITY_FIELDS & fields.keys()}
     echo: dict[str, Any] = {
         "identity": make_identity(**of_identity),

@@ -1,4 +1,4 @@
-"""The real ledger as tests drive it: accounts, admission, the log and the projector over one database."""
+"""The real ledger for tests: accounts, admission, the log and the projector on one database."""
 
 import os
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ START = datetime(2026, 3, 30, 23, 59, tzinfo=UTC)
 
 @dataclass
 class Clock:
-    """A clock that a test turns."""
+    """A clock that a test sets."""
 
     now: datetime = START
 
@@ -43,7 +43,7 @@ class Clock:
 
 
 class RealLedger:
-    """Everything that decides about money, in one process."""
+    """All parts that decide about money, in one process."""
 
     def __init__(self, database_url: str, pool: asyncpg.Pool, clock: Clock | None) -> None:
         self.clock = clock
@@ -77,7 +77,7 @@ class RealLedger:
         await self.accounts.change_key(record, known)
 
     async def fold(self) -> None:
-        """Let the projector catch up."""
+        """Fold the log up to its end."""
         await self.runner.catch_up()
 
     async def append(self, attempt: Attempt, version: int, *events: Event) -> None:
@@ -95,7 +95,7 @@ class RealLedger:
         return [stored.event for stored in await self.log.read_stream(request_stream(made.identity.request_id))]
 
     async def balance(self, key_id: str) -> tuple[int, int]:
-        """What a key has spent, and what is assumed, over all its days."""
+        """Return a key's spent and assumed amounts, over all days."""
         row = await self.pool.fetchrow(
             "SELECT coalesce(sum(spent_nano_usd), 0)::bigint AS spent, coalesce(sum(assumed_nano_usd), 0)::bigint AS a "
             "FROM budget_balances WHERE scope = 'key' AND scope_id = $1 AND period = 'day'",
@@ -112,7 +112,7 @@ class RealLedger:
 
 
 def attempt(project_id: str, key_id: str, **fields: Any) -> Attempt:
-    """An attempt that nobody has made yet."""
+    """Return a new attempt. `fields` override the defaults."""
     now = fields.pop("now", None) or datetime.now(UTC)
     return Attempt(
         **(
@@ -132,7 +132,7 @@ def attempt(project_id: str, key_id: str, **fields: Any) -> Attempt:
 
 
 def ask(wanted: Attempt, *, hold: int | None = 0, **fields: Any) -> AdmissionRequest:
-    """An ask for an attempt; without a floor of its own it takes its hold or nothing."""
+    """Return the admission request of an attempt. By default it accepts no lower hold."""
     return AdmissionRequest(
         **(
             {

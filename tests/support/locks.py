@@ -1,4 +1,4 @@
-"""Who waits for whose locks, so that a test can act at just that moment."""
+"""Waits until a connection blocks another one, so that a test can act at that moment."""
 
 import asyncio
 
@@ -8,8 +8,8 @@ POLL_S = 0.01
 PATIENCE_S = 10.0
 
 
-async def who_waits_for(connection: Connection) -> int:
-    """The backend that `connection` keeps waiting, once there is one."""
+async def blocked_backend(connection: Connection) -> int:
+    """Wait until `connection` blocks a backend. Return the backend's pid."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             backend = await connection.fetchval(

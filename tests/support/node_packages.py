@@ -1,4 +1,4 @@
-"""The vendors' npm packages in a Node process of their own: installed once, then asked line by line."""
+"""The vendors' npm packages in a Node process: installed once, then given one scenario per line."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ _INSTALL = [
 
 
 class NodeMissingError(Exception):
-    """The packages cannot be run here. The message says why."""
+    """The packages cannot run here. The message has the reason."""
 
 
 class NodePackages:
@@ -32,10 +32,10 @@ class NodePackages:
 
     @classmethod
     def start(cls) -> "NodePackages":
-        """Install what is not there yet, and start the process.
+        """Install the packages if necessary, and start the process.
 
         Raises:
-            NodeMissingError: there is no Node, or npm cannot install the packages.
+            NodeMissingError: Node is not installed, or npm cannot install the packages.
 
         """
         node = find_node()
@@ -46,41 +46,41 @@ class NodePackages:
         )
         return cls(process)
 
-    def run(self, surface: str, scenario: str, **asked: Any) -> dict[str, Any]:
-        """Run a scenario; gives what it found, or the error that the package threw, and every attempt that it made."""
+    def run(self, surface: str, scenario: str, **options: Any) -> dict[str, Any]:
+        """Run a scenario. Return its result or the package's error, and every attempt that the package made."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"surface": surface, "scenario": scenario} | asked) + "\n")
+        self._process.stdin.write(json.dumps({"surface": surface, "scenario": scenario} | options) + "\n")
         self._process.stdin.flush()
         outcome: dict[str, Any] = json.loads(self._process.stdout.readline())
         return outcome
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(STOP_TIMEOUT_S)
 
 
 def find_node() -> str:
-    """The path of a Node that is new enough.
+    """Return the path of Node, if it is new enough.
 
     Raises:
-        NodeMissingError: there is none.
+        NodeMissingError: Node is not installed, or too old.
 
     """
     node = shutil.which("node")
     if node is None:
-        raise NodeMissingError("Node is not installed: the npm packages are not tried")
-    told = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout.strip()
-    major = re.match(r"v(\d+)", told)
+        raise NodeMissingError("Node is not installed: the npm packages cannot run")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    major = re.match(r"v(\d+)", version)
     if major is None or int(major[1]) < LEAST_NODE:
-        raise NodeMissingError(f"Node {LEAST_NODE} is needed and {told} is installed: the npm packages are not tried")
+        raise NodeMissingError(f"Node {LEAST_NODE} is needed and {version} is installed: the npm packages cannot run")
     return node
 
 
 def install() -> None:
-    """Install the packages next to their `package.json`, unless what that says is installed already.
+    """Install the packages next to their `package.json`, unless these versions are installed already.
 
     Raises:
         NodeMissingError: npm cannot install them.
@@ -92,7 +92,7 @@ def install() -> None:
         return
     npm = shutil.which("npm")
     if npm is None:
-        raise NodeMissingError("npm is not installed: the npm packages are not tried")
+        raise NodeMissingError("npm is not installed: the npm packages cannot run")
     try:
         subprocess.run(
             [npm, *_INSTALL], cwd=DIRECTORY, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=True

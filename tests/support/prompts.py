@@ -1,4 +1,4 @@
-"""What the golden streams ask: for each vendor's call, the questions whose answers differ in kind."""
+"""The requests of the golden streams: for each vendor's call, one request for each kind of response."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ EVERY: dict[str, tuple[str, dict[str, Any]]] = {
     )
     for name, body in bodies.items()
 }
-"""Of all three calls: the path, and the request without `stream`."""
+"""The requests of all three calls: the path, and the body without `stream`."""
 
 STREAMS_WITHOUT_COST = {"responses-no-usage", "messages-no-usage"}
-"""Nothing in these counts the tokens at the end, so nothing says what they cost."""
+"""Streams without usage at the end, so they have no cost."""

@@ -1,4 +1,4 @@
-"""What the SDKs ask about: schemas, tools, a picture."""
+"""Sample schemas, tools and an image for requests of the SDKs."""
 
 from typing import Any, Literal
 

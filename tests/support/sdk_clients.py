@@ -1,6 +1,6 @@
-"""The vendors' own SDKs, pointed at a gateway by their one setting, and the project whose keys they carry.
+"""The vendors' SDKs, connected to a gateway by their base URL, and the project whose keys they use.
 
-Both SDKs call over httpx2. They believe nothing here: what does not have the type that the SDK declares fails.
+Both SDKs use httpx2. Strict validation is on: a value of another type than the SDK declares fails.
 """
 
 import inspect
@@ -20,18 +20,18 @@ GPT = "gpt-4o-mini"
 CLAUDE = "claude-3.5-sonnet"
 ECHO = "echo"
 MODELS = (GPT, CLAUDE, ECHO)
-"""One of each vendor's, and the built-in one."""
+"""A model of each vendor, and the built-in model."""
 UPSTREAM_CLAUDE = "claude-3-5-sonnet-20241022"
 EMBEDDER = "text-embedding-3-small"
 
-NOBODYS = format_api_key(bytes(SECRET_BYTES))
-"""A key that could be one, so that it has to be looked up."""
+UNKNOWN_KEY = format_api_key(bytes(SECRET_BYTES))
+"""A well-formed key that does not exist, so that the gateway has to look it up."""
 
 TIMEOUT_S = 20.0
 
 
 class Project:
-    """A project's admin."""
+    """A new project, with calls as its admin."""
 
     def __init__(self, gateway: Gateway, **fields: str) -> None:
         self._client = httpx2.Client(base_url=f"{gateway.address}/api/v1", timeout=TIMEOUT_S)
@@ -41,36 +41,36 @@ class Project:
         self._client.headers["authorization"] = f"Bearer {self.key}"
 
     def issue(self, **limits: Any) -> dict[str, Any]:
-        """A key: `id`, `apiKey` and the rest."""
+        """Create a key. Return it with `id`, `apiKey` and its settings."""
         return self._call("POST", "/projects/api-keys", {"name": "a key"} | limits)
 
     def revoke(self, key_id: str) -> None:
-        """Take a key back."""
+        """Revoke a key."""
         self._call("DELETE", f"/projects/api-keys/{key_id}", None)
 
     def models(self) -> list[dict[str, Any]]:
-        """The models that the native surface lists."""
-        found: Any = self._call("GET", "/models", None)
-        return list(found)
+        """Return the models that the native API lists."""
+        models: Any = self._call("GET", "/models", None)
+        return list(models)
 
     def costs(self, group_by: str) -> list[dict[str, Any]]:
-        """Where the money went."""
+        """Return the project's costs, grouped."""
         lines: list[dict[str, Any]] = self._call("GET", f"/usage/costs?groupBy={group_by}", None)["breakdown"]
         return lines
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._client.close()
 
     def _call(self, method: str, path: str, body: Any) -> dict[str, Any]:
         answer = self._client.request(method, path, json=body)
         assert answer.is_success, answer.text
-        found: dict[str, Any] = answer.json()["data"]
-        return found
+        data: dict[str, Any] = answer.json()["data"]
+        return data
 
 
-class Pointed:
-    """The SDKs with one key. They try once, unless `max_retries` says otherwise."""
+class SdkClients:
+    """The SDKs with one key. They do not retry, unless `max_retries` is set."""
 
     def __init__(self, gateway: Gateway, key: str, *, max_retries: int = 0) -> None:
         self._address = gateway.address
@@ -81,9 +81,9 @@ class Pointed:
             "_strict_response_validation": True,
         }
         self.statuses: list[int] = []
-        """Of every answer to the SDKs that wait, those included that they do not show because they try again."""
+        """The status of every response to the synchronous SDKs, including responses that they retried."""
         self.retry_counts: list[str | None] = []
-        """What each of those requests said of the tries before it."""
+        """The retry count that each of those requests sent."""
 
     @cached_property
     def openai(self) -> OpenAI:
@@ -112,22 +112,22 @@ class Pointed:
         self.retry_counts.append(response.request.headers.get("x-stainless-retry-count"))
 
 
-async def done(answer: Any) -> Any:
-    """What an SDK of either kind answers."""
+async def resolved(answer: Any) -> Any:
+    """Return the result of a synchronous or asynchronous SDK call."""
     return await answer if inspect.isawaitable(answer) else answer
 
 
-async def every(stream: Any) -> list[Any]:
-    """All that a stream of either kind brings."""
-    opened = await done(stream)
+async def collected(stream: Any) -> list[Any]:
+    """Return all items of a synchronous or asynchronous stream."""
+    opened = await resolved(stream)
     if hasattr(opened, "__aiter__"):
-        return [one async for one in opened]
+        return [item async for item in opened]
     return list(opened)
 
 
 @asynccontextmanager
-async def entered(manager: Any) -> AsyncIterator[Any]:
-    """What a context manager of either kind gives."""
+async def entering(manager: Any) -> AsyncIterator[Any]:
+    """Enter a synchronous or asynchronous context manager."""
     if hasattr(manager, "__aenter__"):
         async with manager as opened:
             yield opened
@@ -137,5 +137,5 @@ async def entered(manager: Any) -> AsyncIterator[Any]:
 
 
 def user(content: Any) -> Any:
-    """A conversation of one question."""
+    """Return a conversation of one user message."""
     return [{"role": "user", "content": content}]

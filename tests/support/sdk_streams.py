@@ -1,4 +1,4 @@
-"""What the vendors' own SDKs make of a stream's bytes. No socket: the transport answers by itself."""
+"""Reads the bytes of a stream with the vendors' SDKs. Opens no socket: the transport responds with the bytes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -37,14 +37,14 @@ def anthropic_client(*stream: bytes) -> anthropic.Anthropic:
 
 
 def present(value: Any) -> Any:
-    """The same without members that are null: SDKs add some for what was left out."""
+    """Remove null members. The SDKs add some for members that a response leaves out."""
     if isinstance(value, dict):
         return {name: present(member) for name, member in value.items() if member is not None}
     return [present(entry) for entry in value] if isinstance(value, list) else value
 
 
 def openai_final(*stream: bytes) -> dict[str, Any]:
-    """The completion that OpenAI's SDK accumulates, without what the SDK itself adds, and without nulls."""
+    """Return the completion that OpenAI's SDK accumulates, without the SDK's own additions and without nulls."""
     state: ChatCompletionStreamState[None] = ChatCompletionStreamState()
     for chunk in openai_client(*stream).chat.completions.create(model="m", messages=CONTENT_FIELDS, stream=True):
         state.handle_chunk(chunk)
@@ -56,12 +56,12 @@ def openai_final(*stream: bytes) -> dict[str, Any]:
 
 
 def anthropic_final(*stream: bytes) -> dict[str, Any]:
-    """The message that Anthropic's SDK accumulates."""
+    """Return the message that Anthropic's SDK accumulates."""
     with anthropic_client(*stream).messages.stream(model="m", max_tokens=1, messages=CONTENT_FIELDS) as events:
         return events.get_final_message().to_dict(mode="json")
 
 
 def responses_final(*stream: bytes) -> dict[str, Any]:
-    """The response that OpenAI's SDK accumulates."""
+    """Return the response that OpenAI's SDK accumulates."""
     with openai_client(*stream).responses.stream(model="m", input="x") as events:
         return events.get_final_response().to_dict()

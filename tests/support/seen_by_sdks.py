@@ -1,4 +1,4 @@
-"""What the vendors' own SDKs make of an answer: its objects as plain values, and what they raise."""
+"""Calls through the vendors' SDKs: returns the SDKs' objects as plain values, and the errors that they raise."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 
 from tests.support.surfaces import CHAT, MESSAGES, RESPONSES
 
-_OWN = {  # the arguments that each SDK asks for; whatever else a request has travels as it is
+_OWN = {  # the arguments that each SDK requires; other fields are sent as `extra_body`
     CHAT: ("model", "messages"),
     RESPONSES: ("model", "input"),
     MESSAGES: ("model", "max_tokens", "messages"),
@@ -19,7 +19,7 @@ _OPTIONS: dict[str, Any] = {"max_retries": 0, "timeout": 30.0}
 
 
 class Sdks:
-    """Both SDKs, pointed at one address."""
+    """Both SDKs, connected to one address."""
 
     def __init__(self, address: str, key: str) -> None:
         self.openai = AsyncOpenAI(base_url=f"{address}/v1", api_key=key, **_OPTIONS)
@@ -33,15 +33,15 @@ class Sdks:
         await self.anthropic.close()
 
     async def whole(self, path: str, body: dict[str, Any]) -> Any:
-        """The answer in one piece."""
+        """Return the response in one piece."""
         return _plain(await self._create(path, body))
 
     async def streamed(self, path: str, body: dict[str, Any]) -> list[Any]:
-        """Every event of the stream, and what is raised at its end."""
+        """Return every event of a stream, and the error at its end, if there is one."""
         return await _all(await self._create(path, body | {"stream": True}))
 
     async def helped(self, path: str, body: dict[str, Any]) -> list[Any]:
-        """Every event that the SDK's own helper makes of the stream, with all that it has put together by then."""
+        """Return every event of the SDK's stream helper, with the snapshot that it has assembled by then."""
         own, others = _split(path, body)
         call = {CHAT: self.openai.chat.completions, RESPONSES: self.openai.responses, MESSAGES: self.anthropic.messages}
         async with call[path].stream(**own, extra_body=others) as events:  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The real servers that the tests run on: the environment's, containers', or the wheels'."""
+"""The real servers of the tests: from the environment, from containers, or from the wheels."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ TEMPLATE = "gateway_template"
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server for the run; yields the URL of a database on it that is nobody's."""
+    """Run a PostgreSQL server for the test run. Yield the URL of its default database, which no test uses."""
     if url := os.environ.get("GATEWAY_DATABASE_URL"):
         yield url
     elif os.environ.get("GATEWAY_TEST_SERVICES") == "containers":
@@ -42,7 +42,7 @@ def postgres() -> Iterator[str]:
 
 @contextmanager
 def nats() -> Iterator[str]:
-    """A NATS server with JetStream for the run."""
+    """Run a NATS server with JetStream for the test run. Yield its URL."""
     if url := os.environ.get("GATEWAY_NATS_URL"):
         yield url
     elif os.environ.get("GATEWAY_TEST_SERVICES") == "containers":
@@ -60,14 +60,14 @@ def nats() -> Iterator[str]:
 
 
 def make_template(server_url: str) -> None:
-    """Migrate the database that every test's own is copied from."""
+    """Migrate the template from which the database of each test is copied."""
     asyncio.run(_execute(server_url, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
     migrate(_on(server_url, TEMPLATE))
 
 
 @contextmanager
 def database(server_url: str) -> Iterator[str]:
-    """A migrated, empty database of a test's own."""
+    """Create a migrated, empty database for one test. Yield its URL."""
     name = new_id("gateway_test")
     asyncio.run(_execute(server_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
     try:
@@ -77,7 +77,7 @@ def database(server_url: str) -> Iterator[str]:
 
 
 async def remove_jobs(nats_url: str) -> None:
-    """Delete the stream of jobs, where there is one."""
+    """Delete the stream of jobs if it exists."""
     broker = Broker()
     await broker.connect([nats_url], name="tests")
     with suppress(NotFoundError):

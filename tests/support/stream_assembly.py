@@ -1,4 +1,4 @@
-"""A stream put together again: by the vendors' SDKs, and by hand where it is the gateway's own."""
+"""Assembles the response of a stream: by the vendors' SDKs, and for the native API by hand."""
 
 import json
 import re
@@ -14,32 +14,32 @@ from tests.support.surfaces import CHAT, MESSAGES, RESPONSES
 NATIVE = "/api/v1/completions/chat"
 
 
-class TranslatingRelay(Struct, frozen=True):
-    """An answer without its delivery, and what is said of that; only the native API says whether it is cached."""
+class AssembledResponse(Struct, frozen=True):
+    """A response without the fields of its delivery, which are separate. Only the native API has `is_cached`."""
 
     answer: Any
     cost: float
     is_cached: bool | None = None
 
 
-def from_json(path: str, body: bytes) -> TranslatingRelay:
-    """An answer in one piece."""
+def from_json(path: str, body: bytes) -> AssembledResponse:
+    """Read a response in one piece."""
     whole = present(json.loads(body))
-    return _told(whole["data"] if path == NATIVE else whole, path, body)
+    return _without_delivery(whole["data"] if path == NATIVE else whole, path, body)
 
 
-def from_stream(path: str, body: bytes) -> TranslatingRelay:
-    """The answer that a stream amounts to."""
-    return _told(_PUT_TOGETHER[path](body), path, body)
+def from_stream(path: str, body: bytes) -> AssembledResponse:
+    """Assemble the response of a stream."""
+    return _without_delivery(_ASSEMBLERS[path](body), path, body)
 
 
-def _told(whole: dict[str, Any], path: str, body: bytes) -> TranslatingRelay:
+def _without_delivery(whole: dict[str, Any], path: str, body: bytes) -> AssembledResponse:
     *_, cost = _COST.findall(body)
     if path == NATIVE:
-        return TranslatingRelay({name: whole[name] for name in _NATIVE}, float(cost), is_cached=whole["cached"])
+        return AssembledResponse({name: whole[name] for name in _NATIVE}, float(cost), is_cached=whole["cached"])
     whole["usage"].pop("cost", None)
-    whole.pop("created", None)  # of what is told in OpenAI's dialect: the second in which it is
-    return TranslatingRelay(whole, float(cost))
+    whole.pop("created", None)  # the time at which it was rendered in OpenAI's dialect
+    return AssembledResponse(whole, float(cost))
 
 
 _COST = re.compile(rb'"cost":([0-9.E-]+)[,}]')
@@ -47,7 +47,7 @@ _NATIVE = ("id", "model", "choices", "usage")
 
 
 def _message(body: bytes) -> dict[str, Any]:
-    """Anthropic's SDK leaves out of the usage what it does not know of `message_delta`; the caller has it all."""
+    """Assemble a message, with its whole usage: Anthropic's SDK drops unknown usage members of `message_delta`."""
     final: dict[str, Any] = present(anthropic_final(body))
     events = [json.loads(event.data) for event in SseParser().feed(body)]
     (start,) = [event["message"]["usage"] for event in events if event["type"] == "message_start"]
@@ -56,7 +56,7 @@ def _message(body: bytes) -> dict[str, Any]:
 
 
 def _response(body: bytes) -> dict[str, Any]:
-    """OpenAI's SDK has no final response where that is incomplete."""
+    """Return the last event's response: OpenAI's SDK has no final response if it is incomplete."""
     *_, last = SseParser().feed(body)
     final: dict[str, Any] = present(json.loads(last.data)["response"])
     if final["status"] == "completed":
@@ -65,8 +65,8 @@ def _response(body: bytes) -> dict[str, Any]:
 
 
 def _native(body: bytes) -> dict[str, Any]:
-    *chunks, last, done = [event.removeprefix(b"data: ") for event in body.split(b"\n\n")[:-1]]
-    assert done == b"[DONE]", body
+    *chunks, last, resolved = [event.removeprefix(b"data: ") for event in body.split(b"\n\n")[:-1]]
+    assert resolved == b"[DONE]", body
     end = json.loads(last)
     message: dict[str, Any] = {"role": "assistant"}
     finish = None
@@ -90,7 +90,7 @@ def _add(message: dict[str, Any], delta: dict[str, Any]) -> None:
             function["arguments"] = function.get("arguments", "") + piece["function"]["arguments"]
 
 
-_PUT_TOGETHER: dict[str, Callable[[bytes], Any]] = {
+_ASSEMBLERS: dict[str, Callable[[bytes], Any]] = {
     CHAT: openai_final,
     RESPONSES: _response,
     MESSAGES: _message,

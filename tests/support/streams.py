@@ -1,4 +1,4 @@
-"""The calls that stream, on every surface, and what a caller makes of their events."""
+"""The calls that stream, on every surface, and readers of their events."""
 
 import hashlib
 import json
@@ -14,25 +14,25 @@ from tests.support.gateway import Client, exact_json
 
 
 class StreamCall(Struct, frozen=True, kw_only=True):
-    """A call of a surface that can stream, asking a model of the surface's own vendor or of the other."""
+    """A call that can stream, with a model of the surface's own vendor or of the other one."""
 
     name: str
     path: str
     model: str
 
     def body(self, prompt: str, cap: int = 100, *, stream: bool = True) -> dict[str, Any]:
-        """The request."""
+        """Return the request body."""
         messages = [{"role": "user", "content": prompt}]
         match self.path:
             case "/api/v1/completions/chat":
-                asked: dict[str, Any] = {"messages": messages, "maxTokens": cap}
+                fields: dict[str, Any] = {"messages": messages, "maxTokens": cap}
             case "/v1/responses":
-                asked = {"input": prompt, "max_output_tokens": cap}
+                fields = {"input": prompt, "max_output_tokens": cap}
             case "/v1/chat/completions" if stream:
-                asked = {"messages": messages, "max_tokens": cap, "stream_options": {"include_usage": True}}
+                fields = {"messages": messages, "max_tokens": cap, "stream_options": {"include_usage": True}}
             case _:
-                asked = {"messages": messages, "max_tokens": cap}
-        return {"model": self.model, "stream": stream} | asked
+                fields = {"messages": messages, "max_tokens": cap}
+        return {"model": self.model, "stream": stream} | fields
 
 
 NATIVE, CHAT, RESPONSES, MESSAGES = "/api/v1/completions/chat", "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -61,18 +61,18 @@ class Streamer:
     def opened(
         self, call: StreamCall, body: Any, **headers: str
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Ask, and have the answer as soon as it begins. The cache is off unless a header turns it on."""
+        """Send a request; the response is open once it begins. The cache is off unless a header turns it on."""
         wanted = self._headers | {"x-gateway-cache": "off"} | headers
         return self._session.post(self._address + call.path, json=body, headers=wanted)
 
     async def read(self, call: StreamCall, body: Any, **headers: str) -> tuple[int, bytes]:
-        """Ask, and wait for the end of the answer."""
+        """Send a request, and read the response to its end."""
         async with self.opened(call, body, **headers) as answer:
             return answer.status, await answer.read()
 
 
 async def deltas(answer: aiohttp.ClientResponse) -> AsyncIterator[str]:
-    """The pieces of text as they come."""
+    """Yield the pieces of text as they arrive."""
     async for line in answer.content:
         for event in events_in(line):
             if piece := _piece(event):
@@ -80,60 +80,60 @@ async def deltas(answer: aiohttp.ClientResponse) -> AsyncIterator[str]:
 
 
 async def first_delta(answer: aiohttp.ClientResponse) -> str:
-    """Wait for the first piece of text."""
+    """Wait for the first piece of text, and return it."""
     return await anext(deltas(answer))
 
 
 def events_in(stream: bytes) -> list[Any]:
-    """The data of the events in a stream, or in a line of it, decoded; without OpenAI's `[DONE]`."""
+    """Return the decoded data of the events in a stream or in a line of it, without OpenAI's `[DONE]`."""
     data = [line.removeprefix(b"data: ") for line in stream.splitlines() if line.startswith(b"data: ")]
-    return [exact_json(one.decode()) for one in data if one != b"[DONE]"]
+    return [exact_json(line.decode()) for line in data if line != b"[DONE]"]
 
 
 def text_in(stream: bytes) -> str:
-    """Everything that was said in a stream."""
+    """Return the whole text of a stream."""
     return "".join(_piece(event) for event in events_in(stream))
 
 
 def text_of(call: StreamCall, answer: bytes) -> str:
-    """What an answer in one piece says."""
-    found = json.loads(answer)
+    """Return the text of a response in one piece."""
+    body = json.loads(answer)
     match call.path:
         case "/api/v1/completions/chat":
-            return str(found["data"]["choices"][0]["message"]["content"])
+            return str(body["data"]["choices"][0]["message"]["content"])
         case "/v1/responses":
-            return str(found["output"][0]["content"][0]["text"])
+            return str(body["output"][0]["content"][0]["text"])
         case "/v1/messages":
-            return str(found["content"][0]["text"])
+            return str(body["content"][0]["text"])
         case _:
-            return str(found["choices"][0]["message"]["content"])
+            return str(body["choices"][0]["message"]["content"])
 
 
 def digest_of(prompt: str) -> str:
-    """The name that a prompt has on the provider's bill."""
+    """Return the SHA-256 that stands for a prompt on the provider's bill."""
     return hashlib.sha256(prompt.encode()).hexdigest()
 
 
 def answer_to(prompt: str) -> str:
-    """What the provider says to a prompt without words of its own."""
+    """Return the provider's text for a prompt without `[[say=…]]`."""
     return f"answer to {digest_of(prompt)[:16]}"
 
 
 def cost_in(stream: bytes) -> Decimal:
-    """What the last event that says so says of the cost, in US dollars."""
+    """Return the cost in US dollars from the last event of a stream that has one."""
     costs = [cost for event in events_in(stream) if (cost := _cost(event)) is not None]
     return Decimal(costs[-1])
 
 
 def cost_of(answer: bytes) -> Decimal:
-    """What an answer in one piece says of its cost, in US dollars."""
+    """Return the cost in US dollars from a response in one piece."""
     cost = _cost(exact_json(answer.decode()))
     assert cost is not None, answer
     return cost
 
 
 def error_in(stream: bytes) -> Any:
-    """The error inside a stream, in whichever vendor's words; None where there is none."""
+    """Return the error inside a stream, in the shape of any vendor; None if there is none."""
     return next(
         (event for event in events_in(stream) if "error" in (event, event.get("type")) or "error" in event), None
     )

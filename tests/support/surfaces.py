@@ -1,4 +1,4 @@
-"""The same request asked twice, as bytes: of the test provider itself, and of the gateway in front of it."""
+"""Sends the same bytes to the test provider directly and through the gateway, to compare the responses."""
 
 import json
 import re
@@ -22,33 +22,33 @@ _SECRET = "sk-test-canary"
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """What a client sees of an answer."""
+    """A response as its client sees it."""
 
     status: int
     content_type: str
     body: bytes
-    """Up to its end, or to where the connection broke."""
+    """The body, up to its end or to the break of the connection."""
     is_whole: bool
     headers: dict[str, str]
-    """Their names in lower case."""
+    """The headers, with names in lower case."""
 
     @property
     def own(self) -> tuple[int, str, bytes]:
-        """What must be the provider's own: everything but the cost, which the gateway adds, and its ids."""
+        """Return the parts that must be the provider's: everything but the gateway's cost and ids."""
         return self.status, self.content_type, _ID.sub(b"req_", _COST.sub(b"", self.body))
 
     @property
     def costs(self) -> int:
-        """How many times it says what it cost."""
+        """Return how many costs the body has."""
         return len(_COST.findall(self.body))
 
     def json(self) -> Any:
-        """Its body, decoded."""
+        """Return the decoded body."""
         return json.loads(self.body)
 
 
-class Both:
-    """The provider, and the gateway with a key."""
+class Comparison:
+    """The provider and the gateway in front of it, with a key."""
 
     def __init__(
         self, session: aiohttp.ClientSession, gateway: Gateway, upstream: RunningProvider, client: Client
@@ -61,27 +61,27 @@ class Both:
         self.key = client.key
 
     async def straight(self, path: str, body: bytes, **headers: str) -> Seen:
-        """Ask the provider."""
+        """Send a request to the provider."""
         return await self._ask(self.provider_address + path, _SECRET, body, headers)
 
     async def through(self, path: str, body: bytes, **headers: str) -> Seen:
-        """Ask the gateway."""
+        """Send a request to the gateway."""
         return await self._ask(self.gateway_address + path, self.key, body, headers)
 
     async def ask(self, path: str, body: bytes) -> tuple[Seen, Seen]:
-        """Ask the provider, then the gateway."""
+        """Send a request to the provider, then to the gateway. Return both responses."""
         return await self.straight(path, body), await self.through(path, body)
 
     async def arrived(self, path: str, body: bytes, **headers: str) -> RecordedRequest:
-        """What the provider is asked when the gateway is asked this."""
+        """Send a request to the gateway. Return the request that the provider received."""
         seen = await self.through(path, body, **headers)
         assert seen.status == 200, seen
         return self._provider.requests(last=1)[0]
 
     async def _ask(self, url: str, secret: str | None, body: bytes, headers: dict[str, str]) -> Seen:
-        told = {"authorization": f"Bearer {secret}", "content-type": "application/json"} | headers
+        sent_headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"} | headers
         received = b""
-        async with self._session.post(url, data=body, headers=told) as answer:
+        async with self._session.post(url, data=body, headers=sent_headers) as answer:
             try:
                 async for data in answer.content.iter_any():
                     received += data
@@ -99,20 +99,20 @@ class Both:
 
 
 def chat(prompt: str, **fields: Any) -> dict[str, Any]:
-    """A chat completion that asks this."""
+    """Return a chat completion request."""
     return {"model": GPT, "messages": [{"role": "user", "content": prompt}]} | fields
 
 
 def response(prompt: str, **fields: Any) -> dict[str, Any]:
-    """A response that asks this."""
+    """Return a responses request."""
     return {"model": GPT, "input": prompt} | fields
 
 
 def message(prompt: str, **fields: Any) -> dict[str, Any]:
-    """A message that asks this."""
+    """Return a messages request."""
     return {"model": CLAUDE, "max_tokens": 1024, "messages": [{"role": "user", "content": prompt}]} | fields
 
 
 def written(body: dict[str, Any]) -> bytes:
-    """A request as a client sends it."""
+    """Encode a request as a client does."""
     return json.dumps(body, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""Waits for what happens in its own time, never longer than a bound."""
+"""Waits until a condition is true, with a timeout."""
 
 import asyncio
 import time
@@ -8,16 +8,16 @@ POLL_S = 0.01
 
 
 async def eventually(holds: Callable[[], object], *, within_s: float = 10) -> None:
-    """Return as soon as `holds` is true; fail when it is not in time."""
+    """Wait until `holds` returns a true value. Fail if it does not in time."""
     deadline = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, f"not true after {within_s} s"
         await asyncio.sleep(POLL_S)
 
 
 async def eventually_so(holds: Callable[[], Awaitable[object]], *, within_s: float = 10) -> None:
-    """The same, of what can only be asked for."""
+    """Wait until the coroutine function `holds` returns a true value. Fail if it does not in time."""
     deadline = time.monotonic() + within_s
     while not await holds():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, f"not true after {within_s} s"
         await asyncio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""Anthropic's SDK is understood and answered, and what another vendor's model cannot be told is refused by name."""
+"""Requests of Anthropic's SDK are parsed and answered; fields that other vendors do not support are refused by name."""
 
 from typing import Any, get_type_hints
 
@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FunctionCall, ToolCall
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.anthropic.request import TOOL_ERROR_MARK, parse_chat_request
 from domain.dialects.anthropic.request import render_chat_request as render_anthropic
@@ -20,7 +19,7 @@ from domain.dialects.anthropic.response import render_chat_response
 from domain.dialects.anthropic.types import CustomTool, MessagesBody
 from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.errors import InvalidRequest
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words
 
 USAGE = TokenUsage(
@@ -101,14 +100,17 @@ def test_sdk_request_is_parsed() -> None:
         tools=[TOOL | {"description": "d", "type": "custom"} | CACHED],
         tool_choice={"type": "tool", "name": "f", "disable_parallel_tool_use": True},
         stop_sequences=["END"],
-        extra_body={"temperature": 0.5, "top_p": 0.9},  # what newer models take no more, and the SDK has no word for
+        extra_body={
+            "temperature": 0.5,
+            "top_p": 0.9,
+        },  # newer models refuse these, and the SDK has no arguments for them
         metadata={"user_id": "u"},
         thinking={"type": "disabled"},
         output_config={"effort": "max", "format": {"type": "json_schema", "schema": {"type": "object"}}},
         service_tier="auto",
     )
     tool = {"name": "f", "description": "d", "parameters": {"type": "object"}}
-    asked = {
+    canonical_body = {
         "model": "gpt-4o",
         "messages": [
             {"role": "system", "content": [{"type": "text", "text": "be brief"}, {"type": "text", "text": "be kind"}]},
@@ -142,7 +144,7 @@ def test_sdk_request_is_parsed() -> None:
         },
         "reasoningEffort": "max",
     }
-    assert parse_chat_request(seen[0]) == msgspec.convert(asked, ChatRequest)
+    assert parse_chat_request(seen[0]) == msgspec.convert(canonical_body, ChatRequest)
 
 
 def test_parallel_tool_results_keep_their_order() -> None:
@@ -172,7 +174,7 @@ def test_system_messages_keep_their_place() -> None:
     assert [message.content for message in read.messages] == ["be kind", "hello", "now be brief", "hello"]
 
 
-def test_thinking_of_earlier_turns_is_left_to_its_author() -> None:
+def test_earlier_thinking_is_dropped_for_other_vendors() -> None:
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
     redacted = {"type": "redacted_thinking", "data": "x"}
     said = {"type": "text", "text": "a", "citations": None}
@@ -383,17 +385,17 @@ def test_finish_reason_translates_to_anthropics(message: AnswerMessage, finish_r
 
 
 @pytest.mark.parametrize("message", [AnswerMessage(content=None), AnswerMessage(content="")])
-def test_an_answer_that_says_nothing_has_no_blocks(message: AnswerMessage) -> None:
+def test_an_empty_response_has_no_blocks(message: AnswerMessage) -> None:
     assert Message.model_validate_json(render_chat_response(answer(message), USAGE)).content == []
 
 
-def test_an_answer_without_a_choice_is_one_that_says_nothing() -> None:
+def test_a_response_without_a_choice_is_an_empty_message() -> None:
     nothing = msgspec.structs.replace(answer(AnswerMessage(content="x")), choices=[])
     assert Message.model_validate_json(render_chat_response(nothing, USAGE)).content == []
 
 
 def arguments_given_back(arguments: str) -> str:
-    """The arguments of a call as they are read when a client sends the answer back."""
+    """Return a call's arguments after a client has sent the response back."""
     written = render_chat_response(
         answer(AnswerMessage(content=None, tool_calls=[call(arguments)]), "tool_calls"), USAGE
     )
@@ -417,7 +419,7 @@ def test_a_call_without_arguments_has_an_empty_object() -> None:
     assert arguments_given_back("") == "{}"
 
 
-def test_anthropics_own_reader_reads_what_is_written() -> None:
+def test_anthropics_reader_reads_the_rendered_response() -> None:
     said = answer(AnswerMessage(content="x", tool_calls=[call('{"a":1}')]), "tool_calls")
     found = AnthropicMessages().parse_response(
         render_chat_response(said, USAGE), model=parse_chat_request(body()).model, provider="anthropic"

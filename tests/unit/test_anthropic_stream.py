@@ -1,4 +1,4 @@
-"""Anthropic's message events: accounted for, and translated as the SDK would assemble them."""
+"""Anthropic's stream events: their usage is counted, and they are translated to what the SDK assembles."""
 
 from typing import Any
 
@@ -7,13 +7,12 @@ import pytest
 
 from domain.canonical.chat import ChatResponse
 from domain.canonical.stream import ChatAssembler
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.anthropic.stream import AnthropicMessagesReader
 from domain.dialects.anthropic.usage import MAX_ITERATIONS
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.sse import sse
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.sdk_streams import anthropic_final, events_of, present, read_all
 
 STARTED = {
@@ -184,7 +183,7 @@ def test_every_byte_that_was_shown_is_counted() -> None:
 
 
 @pytest.mark.parametrize("stream", [WHOLE, PLAIN])
-def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
+def test_the_chunks_assemble_to_the_sdks_response(stream: bytes) -> None:
     reader = AnthropicMessagesReader(model="mine")
     assembler = ChatAssembler(provider="anthropic", model="mine")
     for piece in read_all(reader, stream):

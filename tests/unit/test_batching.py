@@ -1,4 +1,4 @@
-"""Group commit: what waits goes out together, in order, within its limits, and nobody pays for another's fault."""
+"""Group commit: waiting items go out together, in order, within limits, and a bad item fails alone."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from domain.errors import Overloaded
 from infra.batching import Batcher
 
 PATIENCE_S = 5.0
-"""How long a result may take before it counts as never coming."""
+"""The timeout for results that may never come."""
 
 
 class Runs:
-    """Doubles numbers, a batch at a time, once its gate is open; fails a batch that holds a bad one."""
+    """Doubles the numbers of a batch once its gate is open. Fails a batch with a bad number."""
 
     def __init__(self, *, is_open: bool = True, bad: dict[int, BaseException] | None = None) -> None:
         self.batches: list[list[int]] = []
@@ -34,7 +34,7 @@ class Runs:
         return [item * 2 for item in items]
 
 
-async def forgets_the_last(items: Sequence[int]) -> Sequence[int]:
+async def drop_last_result(items: Sequence[int]) -> Sequence[int]:
     return items[:-1]
 
 
@@ -46,16 +46,16 @@ def submit(batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
     return [asyncio.create_task(batcher.submit(item)) for item in items]
 
 
-async def behind_one_under_way(runs: Runs, batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
-    """Submit 0, and the others once it is under way; they wait when this returns."""
+async def submit_behind_a_batch(runs: Runs, batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
+    """Submit 0, and the other items once its batch runs. They wait when this returns."""
     first = submit(batcher, 0)
     await asyncio.wait_for(runs.begun.wait(), PATIENCE_S)
     waiting = submit(batcher, *items)
-    await all_that_can_happen_now()
+    await run_pending_tasks()
     return first + waiting
 
 
-async def all_that_can_happen_now() -> None:
+async def run_pending_tasks() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -69,7 +69,7 @@ async def test_single_items_are_not_delayed() -> None:
     batcher = batcher_of(runs)
     for item in (1, 2):
         lone = submit(batcher, item)
-        await all_that_can_happen_now()
+        await run_pending_tasks()
         assert lone[0].done()
         assert lone[0].result() == item * 2
     assert runs.batches == [[1], [2]]
@@ -77,7 +77,7 @@ async def test_single_items_are_not_delayed() -> None:
 
 async def test_waiting_items_are_batched_in_order() -> None:
     runs = Runs(is_open=False)
-    tasks = await behind_one_under_way(runs, batcher_of(runs), 5, 3, 4, 3)
+    tasks = await submit_behind_a_batch(runs, batcher_of(runs), 5, 3, 4, 3)
     assert runs.batches == [[0]]
     runs.gate.set()
     assert await results(tasks) == [0, 10, 6, 8, 6]
@@ -86,7 +86,7 @@ async def test_waiting_items_are_batched_in_order() -> None:
 
 async def test_a_batch_is_never_larger_than_its_limit() -> None:
     runs = Runs(is_open=False)
-    tasks = await behind_one_under_way(runs, batcher_of(runs, max_batch=3), *range(1, 8))
+    tasks = await submit_behind_a_batch(runs, batcher_of(runs, max_batch=3), *range(1, 8))
     runs.gate.set()
     assert await results(tasks) == [n * 2 for n in range(8)]
     assert runs.batches == [[0], [1, 2, 3], [4, 5, 6], [7]]
@@ -95,7 +95,7 @@ async def test_a_batch_is_never_larger_than_its_limit() -> None:
 async def test_full_batcher_refuses_only_newcomers() -> None:
     runs = Runs(is_open=False)
     batcher = batcher_of(runs, max_waiting=2)
-    tasks = await behind_one_under_way(runs, batcher, 1, 2, 3)
+    tasks = await submit_behind_a_batch(runs, batcher, 1, 2, 3)
     with pytest.raises(Overloaded) as refusal:
         await asyncio.wait_for(tasks[3], PATIENCE_S)
     assert refusal.value.retry_after_s == 1
@@ -108,7 +108,7 @@ async def test_full_batcher_refuses_only_newcomers() -> None:
 async def test_only_the_bad_item_of_a_batch_fails() -> None:
     error = ValueError("two")
     runs = Runs(is_open=False, bad={2: error})
-    tasks = await behind_one_under_way(runs, batcher_of(runs, isolate=(ValueError,)), 1, 2, 3)
+    tasks = await submit_behind_a_batch(runs, batcher_of(runs, isolate=(ValueError,)), 1, 2, 3)
     runs.gate.set()
     assert await results(tasks) == [0, 2, error, 6]
     assert runs.batches == [[0], [1, 2, 3], [1], [2], [3]]
@@ -124,7 +124,7 @@ async def test_a_lone_bad_item_is_run_once() -> None:
 async def test_common_error_reaches_every_item_once() -> None:
     error = OSError("gone")
     runs = Runs(is_open=False, bad={2: error})
-    tasks = await behind_one_under_way(runs, batcher_of(runs, isolate=(ValueError,)), 1, 2, 3)
+    tasks = await submit_behind_a_batch(runs, batcher_of(runs, isolate=(ValueError,)), 1, 2, 3)
     runs.gate.set()
     assert await results(tasks) == [0, error, error, error]
     assert runs.batches == [[0], [1, 2, 3]]
@@ -138,7 +138,7 @@ async def test_an_error_stops_nothing_that_comes_after() -> None:
 
 
 async def test_incomplete_batch_run_fails_its_items_only() -> None:
-    batcher: Batcher[int, int] = Batcher(forgets_the_last, name="tests", max_batch=100, max_waiting=100)
+    batcher: Batcher[int, int] = Batcher(drop_last_result, name="tests", max_batch=100, max_waiting=100)
     first, second = await results(submit(batcher, 1, 2))
     assert [type(first), type(second)] == [AssertionError] * 2
     assert [type(one) for one in await results(submit(batcher, 3))] == [AssertionError]
@@ -148,7 +148,7 @@ async def test_cancelled_run_fails_its_items_and_the_next_starts() -> None:
     cancelled = asyncio.CancelledError()
     runs = Runs(is_open=False, bad={0: cancelled})
     batcher = batcher_of(runs)
-    tasks = await behind_one_under_way(runs, batcher, 1, 2)
+    tasks = await submit_behind_a_batch(runs, batcher, 1, 2)
     runs.gate.set()
     assert [type(one) for one in await results(tasks)] == [asyncio.CancelledError] * 3
     assert await results(submit(batcher, 4)) == [8]
@@ -158,7 +158,7 @@ async def test_cancelled_run_fails_its_items_and_the_next_starts() -> None:
 async def test_cancelled_waiter_affects_no_other(bad: dict[int, Exception]) -> None:
     runs = Runs(is_open=False, bad=bad)
     batcher = batcher_of(runs, isolate=(ValueError,))
-    tasks = await behind_one_under_way(runs, batcher, 1, 2, 3)
+    tasks = await submit_behind_a_batch(runs, batcher, 1, 2, 3)
     tasks[0].cancel()
     tasks[2].cancel()
     runs.gate.set()
@@ -172,9 +172,9 @@ async def test_cancelled_waiter_affects_no_other(bad: dict[int, Exception]) -> N
 async def test_close_runs_waiting_items_and_takes_no_more() -> None:
     runs = Runs(is_open=False)
     batcher = batcher_of(runs, max_batch=2)
-    tasks = await behind_one_under_way(runs, batcher, 1, 2, 3)
+    tasks = await submit_behind_a_batch(runs, batcher, 1, 2, 3)
     closing = asyncio.create_task(batcher.close())
-    await all_that_can_happen_now()
+    await run_pending_tasks()
     assert not closing.done()
     with pytest.raises(AssertionError, match="closed"):
         await asyncio.wait_for(batcher.submit(4), PATIENCE_S)

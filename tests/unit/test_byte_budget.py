@@ -1,4 +1,4 @@
-"""The budget of bytes in hand: an owner gets no more than is still free, and everything is given back."""
+"""The byte budget: an owner gets no more than is still free, and all bytes are released."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Every listener for a request hears that its caller has disconnected."""
+"""Every listener for a request gets the cancellation when its caller disconnects."""
 
 from infra.broker import Broker
 from infra.cancellations import CancellationListener

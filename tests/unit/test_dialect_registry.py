@@ -1,4 +1,4 @@
-"""One registry says what each dialect can do, and chooses between passing through and translating."""
+"""The registry of codecs: lists the operations of each dialect, and chooses between passthrough and translation."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Canonical requests in each vendor's words, their answers in ours. What cannot be carried is refused by name."""
+"""Canonical requests are rendered for each vendor, and responses parsed. Unsupported fields are refused by name."""
 
 import msgspec
 import pytest
@@ -31,7 +31,7 @@ def user(content: object) -> dict[str, object]:
 
 
 def test_openai_gets_the_request_in_its_own_spelling() -> None:
-    asked = request(
+    request_ = request(
         {"role": "system", "content": "be brief"},
         user([{"type": "text", "text": "see"}, {"type": "image_url", "imageUrl": {"url": "https://x/y.png"}}]),
         {"role": "assistant", "toolCalls": [CALL]},
@@ -41,17 +41,17 @@ def test_openai_gets_the_request_in_its_own_spelling() -> None:
         maxTokens=5,
         responseFormat={"type": "json_object"},
     )
-    wire = render_openai(asked, "gpt-4o")
+    wire = render_openai(request_, "gpt-4o")
     assert wire["messages"][1]["content"][1] == {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
     assert wire["messages"][2]["tool_calls"] == [CALL]
     assert wire["messages"][3] == {"role": "tool", "content": "1", "tool_call_id": "call_1"}
     assert (wire["max_tokens"], wire["tools"], wire["tool_choice"]["function"]["name"]) == (5, TOOLS, "f")
     assert "temperature" not in wire
-    assert "max_completion_tokens" in render_openai(asked, "o3-mini")
+    assert "max_completion_tokens" in render_openai(request_, "o3-mini")
 
 
 def test_anthropic_gets_system_apart_and_turns_merged() -> None:
-    asked = request(
+    request_ = request(
         {"role": "system", "content": "one"},
         user("a"),
         {"role": "developer", "content": "two"},
@@ -65,7 +65,7 @@ def test_anthropic_gets_system_apart_and_turns_merged() -> None:
         stop="END",
         user="u1",
     )
-    wire = render_anthropic(asked, "claude-3-haiku-20240307")
+    wire = render_anthropic(request_, "claude-3-haiku-20240307")
     assert wire["system"] == "one\n\ntwo"
     assert [turn["role"] for turn in wire["messages"]] == ["user", "assistant", "user"]
     assert wire["messages"][1]["content"][1] == {"type": "tool_use", "id": "call_1", "name": "f", "input": {"a": 1}}
@@ -85,26 +85,26 @@ def test_anthropic_gets_images_as_sources() -> None:
     assert blocks[0]["source"] == {"type": "base64", "media_type": "image/png", "data": "AAAA"}
 
 
-def test_anthropic_gets_a_schema_with_what_the_answer_is_for() -> None:
+def test_anthropic_gets_the_schema_with_its_description() -> None:
     schema = {"name": "s", "description": "a city", "schema": {"type": "object"}}
-    asked = request(
+    request_ = request(
         user("x"), responseFormat={"type": "json_schema", "jsonSchema": schema}, reasoningEffort="max", maxTokens=5
     )
-    assert render_anthropic(asked, "claude-3-haiku-20240307")["output_config"] == {
+    assert render_anthropic(request_, "claude-3-haiku-20240307")["output_config"] == {
         "effort": "max",
         "format": {"type": "json_schema", "schema": {"type": "object", "description": "a city"}},
     }
 
 
 def test_anthropic_gets_no_empty_texts_of_the_models() -> None:
-    asked = request(
+    request_ = request(
         user("a"),
         {"role": "assistant", "content": ""},
         user("b"),
         {"role": "assistant", "content": "", "toolCalls": [CALL]},
         {"role": "tool", "content": "", "toolCallId": "call_1"},
     )
-    assert render_anthropic(asked, "claude-3-haiku-20240307")["messages"] == [
+    assert render_anthropic(request_, "claude-3-haiku-20240307")["messages"] == [
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "call_1", "name": "f", "input": {"a": 1}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": ""}]},
@@ -114,8 +114,8 @@ def test_anthropic_gets_no_empty_texts_of_the_models() -> None:
 def test_results_of_parallel_calls_are_one_turn_of_anthropics() -> None:
     calls = [CALL | {"id": "call_1"}, CALL | {"id": "call_2"}]
     results = [{"role": "tool", "content": call["id"], "toolCallId": call["id"]} for call in calls]
-    asked = request(user("a"), {"role": "assistant", "toolCalls": calls}, *results, user("b"))
-    turns = render_anthropic(asked, "claude-3-haiku-20240307")["messages"]
+    request_ = request(user("a"), {"role": "assistant", "toolCalls": calls}, *results, user("b"))
+    turns = render_anthropic(request_, "claude-3-haiku-20240307")["messages"]
     assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
     assert [block.get("tool_use_id") for block in turns[2]["content"]] == ["call_1", "call_2", None]
 
@@ -135,7 +135,7 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
 
 
 @pytest.mark.parametrize(
-    ("asked", "field"),
+    ("request_", "field"),
     [
         (request(user("x"), temperature=1.2), "temperature"),
         (request(user("x"), seed=1), "seed"),
@@ -164,10 +164,10 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
         ),
     ],
 )
-def test_anthropic_refuses_lossy_fields_by_name(asked: ChatRequest, field: str) -> None:
+def test_anthropic_refuses_lossy_fields_by_name(request_: ChatRequest, field: str) -> None:
     to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
-        DIALECTS.check(CanonicalRequest(asked), to, "chat")
+        DIALECTS.check(CanonicalRequest(request_), to, "chat")
     assert refused.value.field == field
 
 
@@ -221,7 +221,7 @@ def test_total_beyond_the_parts_is_reasoning(counted: dict[str, object], output:
     assert reader.usage == expected
 
 
-def test_embeddings_have_no_output_whatever_their_total() -> None:
+def test_embeddings_never_have_output_tokens() -> None:
     body = b'{"model":"m","data":[],"usage":{"prompt_tokens":10,"total_tokens":1015}}'
     assert OpenAiEmbeddings().parse_response(
         body, model=EmbeddingsRequest(input="x").model, provider="openai"
@@ -254,9 +254,9 @@ def test_non_response_is_unreadable(body: bytes) -> None:
 
 
 def test_the_default_temperature_is_sent_only_where_it_can_be() -> None:
-    asked = request(user("x"))
-    assert settled_temperature(asked, "gpt-4o").temperature == 0.7
-    assert settled_temperature(asked, "o3-mini").temperature is None
+    request_ = request(user("x"))
+    assert settled_temperature(request_, "gpt-4o").temperature == 0.7
+    assert settled_temperature(request_, "o3-mini").temperature is None
     assert settled_temperature(request(user("x"), topP=0.5), "gpt-4o").temperature is None
     assert settled_temperature(request(user("x"), temperature=0.1), "gpt-4o").temperature == 0.1
 

@@ -1,4 +1,4 @@
-"""The pages say what is so: generated ones equal their source, and what a page names is there."""
+"""The pages are true: generated pages match their source, and every path and command on a page exists."""
 
 import re
 from pathlib import Path

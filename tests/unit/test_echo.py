@@ -1,4 +1,4 @@
-"""The built-in provider works in the worker's event loop: what one request may cost it is bounded."""
+"""The built-in provider runs in the worker's event loop, so the time of one request is bounded."""
 
 import asyncio
 import math
@@ -20,7 +20,7 @@ from workers.providers.echo import MAX_DELTAS, MAX_EMBEDDING_NUMBERS, MAX_INPUT_
 from workers.providers.provider import ProviderCall
 
 MAX_BLOCKED_S = 1.0
-"""Generous: the largest requests take some 20 ms."""
+"""A generous limit: the largest requests take about 20 ms."""
 
 
 def call(operation: str) -> ProviderCall:

@@ -1,4 +1,4 @@
-"""A stream that was cut counts as the most that it can have been: never less than what its provider charges for it."""
+"""The usage of a cut stream is estimated at its maximum, so it is never below the provider's charge."""
 
 import pytest
 from msgspec.structs import replace
@@ -10,9 +10,7 @@ from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
 from tests.support.jobs import make_job
 from tests.support.sdk_streams import events_of
-from workers.calls import translation_of
-from workers.stream_result import UNDER_WAY_TOKENS, attempt_result
-from workers.streaming import open_relay
+from workers.streaming import UNDER_WAY_TOKENS, attempt_result, open_relay
 
 JOB = make_job(
     model="m",
@@ -32,7 +30,9 @@ MESSAGE_BEGUN = (
 
 
 def relay_of(job: Job) -> Relay:
-    return open_relay(translation_of(job, DIALECTS), job)
+    assert job.stream is not None
+    surface, operation = job.stream.surface, job.identity.operation
+    return open_relay(DIALECTS.chosen(surface, operation, job.kind, is_passthrough=job.is_passthrough), job)
 
 
 def counted(job: Job, sent: bytes, elapsed_s: float) -> TokenUsage:

@@ -1,4 +1,4 @@
-"""Tenants share a worker's slots: no flood keeps a quiet tenant waiting, and one alone uses nearly all of them."""
+"""Tenants share a worker's slots: a flood does not delay a quiet tenant, and one tenant alone uses nearly all slots."""
 
 import heapq
 
@@ -133,7 +133,7 @@ def test_no_job_is_lost_and_no_slot_is_exceeded(slots: int, steps: list[tuple[st
 
 
 def waits_of_quiet(*, flooding: bool) -> list[float]:
-    """Simulated waiting times of a tenant that asks once a second, beside one with 2,000 jobs of 5 s."""
+    """Simulate a tenant with one request per second, beside one with 2,000 jobs of 5 s. Return its waiting times."""
     queue = FairQueue[Job](SLOTS)
     events: list[tuple[float, int, str, Job]] = []
     if flooding:

@@ -1,4 +1,4 @@
-"""What was written once can be read for ever: a frozen sample of every event, with every field filled."""
+"""Stored events can always be read: a frozen sample of every event, with every field set."""
 
 from pathlib import Path
 

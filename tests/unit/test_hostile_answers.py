@@ -1,4 +1,4 @@
-"""Nothing that a provider says can be written down that the log or a read model could not hold."""
+"""No response of a provider leads to a value that the log or a read model cannot store."""
 
 import time
 from datetime import date
@@ -30,7 +30,7 @@ from tests.support.sdk_streams import events_of
 from workers import outcome
 
 MAX_BLOCKED_S = 0.5
-"""Generous: 16 MB that are only skipped take some 10 ms."""
+"""A generous limit: skipping 16 MB takes about 10 ms."""
 REQUEST = ChatRequest(model="m", messages=[UserMessage(content="x")])
 TEXTS = EmbeddingsRequest(input="x")
 POISON = "bad\x00thing" + "x" * 2_000_000
@@ -257,9 +257,9 @@ def test_event_texts_are_sanitized() -> None:
 
 
 def test_error_messages_are_sanitized() -> None:
-    told = failure_of(ProviderLost(POISON, provider="mine"), "mine").message
-    assert told.startswith(CLEAN)
-    assert len(told) <= MAX_MESSAGE_CHARS
+    shown = failure_of(ProviderLost(POISON, provider="mine"), "mine").message
+    assert shown.startswith(CLEAN)
+    assert len(shown) <= MAX_MESSAGE_CHARS
 
 
 def test_largest_possible_cost_fits_into_bigint() -> None:

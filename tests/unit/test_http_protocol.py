@@ -1,4 +1,4 @@
-"""The limits of a connection before any key is looked at, in bytes and in ticks, over a transport without a socket."""
+"""The limits of a connection before a key is checked, in bytes and in ticks, over a transport without a socket."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +21,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Transport:
-    """A client's side of a connection: what was written to it, and whether it is open."""
+    """The client's side of a connection. Records the bytes written to it, and whether it is open."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -62,7 +62,7 @@ class Transport:
 
 
 class Conversation:
-    """One connection to an application."""
+    """A connection to an application."""
 
     def __init__(self, app: App, *, connections: Connections | None = None, host: str = "10.0.0.1") -> None:
         self.refused: list[int] = []
@@ -75,7 +75,7 @@ class Conversation:
         self.protocol.connection_made(self.transport)
 
     async def send(self, *pieces: bytes) -> bytes:
-        """Send, and give everything that has been answered so far."""
+        """Send some pieces. Return everything that has been written in response so far."""
         for piece in pieces:
             self.protocol.data_received(piece)
         for _ in range(10):
@@ -83,14 +83,14 @@ class Conversation:
         return self.transport.written
 
     async def wait(self, seconds: int) -> bytes:
-        """Let time pass, in ticks."""
+        """Let time pass, one tick per second."""
         for _ in range(seconds):
             self.protocol.on_tick()
         return await self.send()
 
     @property
     def statuses(self) -> list[int]:
-        """Of the answers so far."""
+        """Return the statuses of the responses so far."""
         return [int(part[:3]) for part in self.transport.written.split(b"HTTP/1.1 ")[1:]]
 
 
@@ -99,7 +99,7 @@ Converse = Callable[..., Conversation]
 
 @pytest.fixture
 async def converse() -> AsyncIterator[Converse]:
-    """Opens connections, and loses them at the end: an application that waits for its client ends with it."""
+    """Yield a function that opens connections, and close them at the end, so that waiting applications end."""
     opened: list[Conversation] = []
 
     def begin(app: App, **options: Any) -> Conversation:
@@ -113,7 +113,7 @@ async def converse() -> AsyncIterator[Converse]:
 
 
 class EchoApp:
-    """Answers with the body's length, and keeps what it was given."""
+    """Responds with the length of the body, and records the requests."""
 
     def __init__(self) -> None:
         self.headers: list[Any] = []
@@ -134,7 +134,7 @@ class EchoApp:
 
 
 class SilentApp:
-    """Works on its first request until it is told to answer, or its client has gone."""
+    """Works on its first request until the test lets it respond, or its client disconnects."""
 
     def __init__(self) -> None:
         self.may_answer = asyncio.Event()
@@ -142,11 +142,11 @@ class SilentApp:
 
     async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        inference = asyncio.create_task(self.may_answer.wait())
+        responding = asyncio.create_task(self.may_answer.wait())
         leaving = asyncio.create_task(receive())
-        await asyncio.wait((inference, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((responding, leaving), return_when=asyncio.FIRST_COMPLETED)
         self.disconnected = self.disconnected or leaving.done()
-        inference.cancel()
+        responding.cancel()
         leaving.cancel()
         await answer(send, b"late")
 
@@ -158,7 +158,7 @@ async def answer(send: Any, content: bytes) -> None:
 
 
 async def refuse(_scope: Any, _receive: Any, send: Any) -> None:
-    """Answers without reading the body, as an application does without a key."""
+    """Respond without reading the body, like the API to a request without a key."""
     await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body", "body": b""})
 

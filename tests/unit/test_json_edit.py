@@ -1,4 +1,4 @@
-"""Members of JSON are changed where they must be; every other byte stays as it came."""
+"""Members of a JSON body are changed only if necessary, and every other byte stays the same."""
 
 import json
 from decimal import Decimal
@@ -39,7 +39,7 @@ def test_edit_keeps_unchanged_bytes_and_order() -> None:
 @given(
     st.dictionaries(st.text(max_size=5), VALUES, max_size=5), st.dictionaries(st.text(max_size=5), VALUES, max_size=3)
 )
-def test_only_what_is_named_is_changed(members: dict[str, object], changes: dict[str, object]) -> None:
+def test_only_named_members_are_changed(members: dict[str, object], changes: dict[str, object]) -> None:
     changed = rewrite(msgspec.json.encode(members), changes)
     assert list(msgspec.json.decode(changed).items()) == list((members | changes).items())
 

@@ -1,4 +1,4 @@
-"""A body has a bounded number of JSON values, whatever its bytes are; text may have as many commas as it likes."""
+"""The number of JSON values in a body is bounded. Commas inside a text do not count."""
 
 import json
 
@@ -49,7 +49,9 @@ def test_the_numbers_of_a_tokenized_text_count_as_their_digits() -> None:
     counted = read_passthrough(body, OpenAiEmbeddings()).input_tokens
     one_by_one = read_passthrough(json.dumps({"model": "m", "input": [*tokens, "x"]}).encode(), OpenAiEmbeddings())
     assert counted >= sum(len(str(token)) for token in tokens)
-    assert one_by_one.input_tokens - counted == 1 + 16  # the text, and what is added for an item of the list
+    assert (
+        one_by_one.input_tokens - counted == 1 + 16
+    )  # the text's token, and the tokens that are added for a list item
 
 
 def test_a_vendors_request_with_too_many_values_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Cache keys, API keys, ids and the vault: nothing runs together, nothing opens elsewhere."""
+"""Cache keys, API keys, ids and the vault: parts do not run together, and sealed values open only in their row."""
 
 import os
 

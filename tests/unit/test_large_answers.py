@@ -1,4 +1,4 @@
-"""Few large answers are in memory at a time, and no project has all the turns."""
+"""Only few large responses are in memory at a time, and no project has all the turns."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ async def settle() -> None:
 async def hold(turns: AbstractContextManager[Turn], end: asyncio.Event) -> None:
     with turns as turn:
         await turn.take()
-        await turn.take()  # of the next part
+        await turn.take()  # for the next part
         await end.wait()
 
 
@@ -74,7 +74,7 @@ async def test_a_turn_that_was_not_taken_is_not_given_back() -> None:
 
 
 class Trickle:
-    """An answer that comes in pieces, then no more."""
+    """A response that arrives in pieces, and may then stall."""
 
     def __init__(self, pieces: list[bytes], *, stalls: bool) -> None:
         self._pieces = pieces

@@ -1,4 +1,4 @@
-"""Where a key stands, in the words of the headers that clients know."""
+"""The rate limit headers, with the names and formats that clients know."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_a_duration_is_written_as_clients_read_it(nanoseconds: int, written: str
     assert duration(nanoseconds) == written
 
 
-def test_only_what_is_limited_is_shown() -> None:
+def test_only_limited_values_are_shown() -> None:
     assert limit_headers(LimitStatus()) == {}
     limit_status = LimitStatus(
         requests=Meter(limit=60, remaining=59, reset_ns=NANO_PER_S), budget_left_nano_usd=NanoUsd(4_999_991_450)

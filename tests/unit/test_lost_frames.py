@@ -1,4 +1,4 @@
-"""Frames that do not arrive: what came behind them waits, they are asked for once, and attempts are never mixed."""
+"""Lost frames: later frames wait, a lost frame is requested once, and frames of two attempts are never mixed."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -11,8 +11,8 @@ from domain.tokens import TokenUsage
 from infra.incoming import MAX_AHEAD_BYTES, IncomingStream, PartsLost
 from infra.replies import Committed, Completed, Failed
 from infra.reply_frames import Frame
+from infra.reply_sender import FRAME_OVERHEAD_BYTES, SentFrames
 from infra.resends import MAX_RESENDS, Resends
-from infra.sent_frames import FRAME_OVERHEAD_BYTES, SentFrames
 
 RECEIPT = Receipt(
     provider="echo",
@@ -31,13 +31,13 @@ def commit(parts: int, attempt: int = 1) -> Frame:
     return Frame("commit", attempt, msgspec.json.encode(RECEIPT), number=parts)
 
 
-class Asking:
-    """A stream, and what it has asked for."""
+class ResendingStream:
+    """A stream that records the frames that it requests again."""
 
     def __init__(self, interval_s: float = 5) -> None:
-        self.asked: list[tuple[int, int]] = []
+        self.requested: list[tuple[int, int]] = []
         self.stream = IncomingStream(
-            Resends(lambda attempt, number: self.asked.append((attempt, number)), interval_s=interval_s)
+            Resends(lambda attempt, number: self.requested.append((attempt, number)), interval_s=interval_s)
         )
 
     def take(self, *frames: Frame) -> None:
@@ -45,7 +45,7 @@ class Asking:
             self.stream.take(frame)
 
     async def text(self) -> str:
-        """Everything up to its end, which is an answer's."""
+        """Read the stream to its committed end. Return the text."""
         pieces = b""
         while isinstance(piece := await asyncio.wait_for(self.stream.next(), 5), bytes):
             pieces += piece
@@ -54,88 +54,88 @@ class Asking:
 
 
 async def test_lost_part_is_resent_in_order() -> None:
-    one = Asking()
-    one.take(part(1), part(3), part(4), part(6))
-    assert one.asked == [(1, 2)]
-    one.take(part(2), part(3), part(4), part(5), part(6), part(7), commit(7))
-    assert one.asked == [(1, 2)]
-    assert await one.text() == "1.1 1.2 1.3 1.4 1.5 1.6 1.7 "
+    resending = ResendingStream()
+    resending.take(part(1), part(3), part(4), part(6))
+    assert resending.requested == [(1, 2)]
+    resending.take(part(2), part(3), part(4), part(5), part(6), part(7), commit(7))
+    assert resending.requested == [(1, 2)]
+    assert await resending.text() == "1.1 1.2 1.3 1.4 1.5 1.6 1.7 "
 
 
 async def test_early_commit_frame_ends_the_stream_after_its_parts() -> None:
-    one = Asking()
-    one.take(part(1), commit(3))
-    assert one.asked == [(1, 2)]
-    one.take(part(2))
-    assert not one.stream.has_ended
-    one.take(part(3))
-    assert await one.text() == "1.1 1.2 1.3 "
+    resending = ResendingStream()
+    resending.take(part(1), commit(3))
+    assert resending.requested == [(1, 2)]
+    resending.take(part(2))
+    assert not resending.stream.has_ended
+    resending.take(part(3))
+    assert await resending.text() == "1.1 1.2 1.3 "
 
 
 async def test_missed_ending_is_read_from_the_log() -> None:
-    one = Asking()
-    one.take(part(1))
-    one.stream.end_by_log(Completed(attempt=1, digest=b"", receipt=RECEIPT))
-    assert one.asked == [(1, 2)]
-    one.take(part(2), commit(2))
-    assert await one.text() == "1.1 1.2 "
+    resending = ResendingStream()
+    resending.take(part(1))
+    resending.stream.end_by_log(Completed(attempt=1, digest=b"", receipt=RECEIPT))
+    assert resending.requested == [(1, 2)]
+    resending.take(part(2), commit(2))
+    assert await resending.text() == "1.1 1.2 "
 
 
 async def test_a_failure_that_only_the_log_has_ends_the_stream() -> None:
-    one, failure = Asking(), Failure(code="PROVIDER_TIMEOUT", message="late", provider="echo")
-    one.stream.end_by_log(failure)
-    assert await one.stream.next() == Failed(failure)
+    resending, failure = ResendingStream(), Failure(code="PROVIDER_TIMEOUT", message="late", provider="echo")
+    resending.stream.end_by_log(failure)
+    assert await resending.stream.next() == Failed(failure)
 
 
 async def test_unsendable_part_ends_the_stream_in_time() -> None:
-    one = Asking(interval_s=0.01)
-    one.take(part(1), part(3))
-    assert await one.stream.next() == b"1.1 "
+    resending = ResendingStream(interval_s=0.01)
+    resending.take(part(1), part(3))
+    assert await resending.stream.next() == b"1.1 "
     with pytest.raises(PartsLost):
-        await asyncio.wait_for(one.stream.next(), 5)
-    assert one.asked == [(1, 2)] * MAX_RESENDS
+        await asyncio.wait_for(resending.stream.next(), 5)
+    assert resending.requested == [(1, 2)] * MAX_RESENDS
 
 
 async def test_a_hole_that_is_filled_is_not_given_up() -> None:
-    one = Asking(interval_s=0.01)
-    one.take(part(1), part(3), part(2))
+    resending = ResendingStream(interval_s=0.01)
+    resending.take(part(1), part(3), part(2))
     await asyncio.sleep(0.1)
-    one.take(part(4), commit(4))
-    assert await one.text() == "1.1 1.2 1.3 1.4 "
+    resending.take(part(4), commit(4))
+    assert await resending.text() == "1.1 1.2 1.3 1.4 "
 
 
 async def test_no_more_waits_behind_a_hole_than_the_bound() -> None:
-    one = Asking()
-    one.take(part(1), Frame("part", 1, b"x" * MAX_AHEAD_BYTES, number=3), part(4))
-    assert await one.stream.next() == b"1.1 "
+    resending = ResendingStream()
+    resending.take(part(1), Frame("part", 1, b"x" * MAX_AHEAD_BYTES, number=3), part(4))
+    assert await resending.stream.next() == b"1.1 "
     with pytest.raises(PartsLost):
-        await one.stream.next()
+        await resending.stream.next()
 
 
 async def test_stream_never_mixes_parts_of_two_attempts() -> None:
-    one = Asking()
-    one.take(part(1), part(3))
-    assert await one.stream.next() == b"1.1 "
-    one.take(part(2, attempt=2))
+    resending = ResendingStream()
+    resending.take(part(1), part(3))
+    assert await resending.stream.next() == b"1.1 "
+    resending.take(part(2, attempt=2))
     with pytest.raises(PartsLost):
-        await one.stream.next()
+        await resending.stream.next()
 
 
 async def test_another_attempt_takes_over_whole_while_the_caller_has_nothing() -> None:
-    one = Asking()
-    one.take(part(1), part(3))
-    assert one.stream.begin_again()
-    one.take(part(2), part(1, attempt=2), part(2, attempt=2), commit(2, attempt=2))
-    assert await one.text() == "2.1 2.2 "
+    resending = ResendingStream()
+    resending.take(part(1), part(3))
+    assert resending.stream.begin_again()
+    resending.take(part(2), part(1, attempt=2), part(2, attempt=2), commit(2, attempt=2))
+    assert await resending.text() == "2.1 2.2 "
 
 
 async def test_commit_of_a_dropped_attempt_is_ignored() -> None:
-    one = Asking(interval_s=0.01)
-    one.take(part(1), part(2))
-    assert one.stream.begin_again()
-    one.take(commit(2))
+    resending = ResendingStream(interval_s=0.01)
+    resending.take(part(1), part(2))
+    assert resending.stream.begin_again()
+    resending.take(commit(2))
     with pytest.raises(PartsLost):
-        await asyncio.wait_for(one.stream.next(), 5)
+        await asyncio.wait_for(resending.stream.next(), 5)
 
 
 async def test_frames_are_kept_within_a_bound_the_newest_longest() -> None:

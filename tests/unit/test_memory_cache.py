@@ -1,4 +1,4 @@
-"""Answers in memory stay within their bytes, and none is given that is too old."""
+"""The cache in memory stays within its size, and returns no response that is too old."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ def answer(size: int, created_at: datetime = NOW) -> CachedResponse:
     )
 
 
-def test_keeps_what_was_used_last() -> None:
+def test_keeps_the_last_used_entries() -> None:
     cache = MemoryCache(10_000)
     for name in (b"a", b"b", b"c"):
         cache.put(name, answer(2_000))

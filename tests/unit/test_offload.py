@@ -1,4 +1,4 @@
-"""JobContext on large data runs in a thread; small data is not worth one."""
+"""Work on large data runs in a thread; small data is not worth one."""
 
 import threading
 
@@ -13,11 +13,11 @@ async def test_small_work_runs_in_the_event_loop() -> None:
 
 
 async def test_large_work_runs_in_a_thread() -> None:
-    """The loop goes on meanwhile."""
+    """The event loop keeps running meanwhile."""
     assert await offload(OFFLOAD_BYTES, threading.get_ident) != threading.get_ident()
 
 
 async def test_an_error_of_the_thread_reaches_the_caller() -> None:
-    """It is the same as without a thread."""
+    """The error is the same as without a thread."""
     with pytest.raises(ValueError, match="invalid literal"):
         await offload(OFFLOAD_BYTES, int, "seven")

@@ -1,4 +1,4 @@
-"""OpenAI's SDK is understood and answered, and what another vendor's model cannot be told is refused by name."""
+"""Requests of OpenAI's SDK are parsed and answered; fields that other vendors do not support are refused by name."""
 
 import base64
 from typing import Any, get_type_hints
@@ -17,7 +17,6 @@ from openai.types.embedding_create_params import EmbeddingCreateParams
 
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FunctionCall, ToolCall
 from domain.canonical.embeddings import Embedding, EmbeddingsResponse
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.embeddings import EmbeddingsBody, parse_embeddings_request, render_embeddings_response
@@ -26,7 +25,7 @@ from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.dialects.openai.response import render_chat_response
 from domain.dialects.openai.types import ChatCompletionsBody
 from domain.errors import InvalidRequest
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.canonical import is_valid, openai_client, requests
 
 USAGE = TokenUsage(
@@ -110,7 +109,7 @@ def test_sdk_request_is_parsed() -> None:
         service_tier="auto",
         stream_options=None,
     )
-    asked = {
+    expected = {
         "model": "claude-3-haiku",
         "messages": [
             {"role": "developer", "content": "be brief"},
@@ -139,7 +138,7 @@ def test_sdk_request_is_parsed() -> None:
         "topP": 0.9,
         "reasoningEffort": "low",
     }
-    assert parse_chat_request(seen[0]) == msgspec.convert(asked, ChatRequest)
+    assert parse_chat_request(seen[0]) == msgspec.convert(expected, ChatRequest)
 
 
 def test_an_answer_that_the_sdk_sends_back_is_read() -> None:
@@ -160,7 +159,7 @@ def test_an_answer_that_the_sdk_sends_back_is_read() -> None:
         ({"content": "a", "refusal": None, "tool_calls": []}, "a"),
     ],
 )
-def test_a_refusal_is_what_the_model_said(said: dict[str, Any], content: object) -> None:
+def test_a_refusal_is_the_models_content(said: dict[str, Any], content: object) -> None:
     message = parse_chat_request(body(HELLO, {"role": "assistant"} | said)).messages[1]
     parts = [part.text for part in message.content] if isinstance(message.content, list) else message.content
     assert parts == content
@@ -321,13 +320,13 @@ def test_usage_is_parsed_by_the_sdk_in_openais_classes() -> None:
     assert found.completion_tokens_details.audio_tokens == 5
 
 
-def test_a_client_is_always_told_why_an_answer_ended() -> None:
+def test_every_response_has_a_finish_reason() -> None:
     written = render_chat_response(answer(AnswerMessage(content=None), None), USAGE, created_s=CREATED_S)
     found = ChatCompletion.model_validate_json(written).choices[0]
     assert (found.finish_reason, found.message.content, found.message.tool_calls) == ("stop", None, None)
 
 
-def test_openais_own_reader_reads_what_is_written() -> None:
+def test_openais_reader_reads_the_rendered_response() -> None:
     written = render_chat_response(answer(AnswerMessage(content="x", tool_calls=[CALL])), USAGE, created_s=CREATED_S)
     found = OpenAiChat().parse_response(written, model="m", provider="openai")
     choices = msgspec.json.decode(found.body, type=ChatResponse).choices
@@ -342,17 +341,17 @@ def test_vectors_reach_the_sdk_in_its_own_base64() -> None:
         embeddings=[Embedding(index=index, embedding=vector) for index, vector in enumerate(vectors)],
         usage=answer_usage(USAGE),
     )
-    asked: list[Any] = []
+    expected: list[Any] = []
 
     def serve(request: httpx2.Request) -> httpx2.Response:
-        asked.append(parse_embeddings_request(request.content))
+        expected.append(parse_embeddings_request(request.content))
         return httpx2.Response(
-            200, content=render_embeddings_response(found, TokenUsage(input=9), asked[0].encoding_format)
+            200, content=render_embeddings_response(found, TokenUsage(input=9), expected[0].encoding_format)
         )
 
     answered = openai_client(serve).embeddings.create(model="echo", input=["a", "b"], dimensions=3, user="u")
-    assert asked[0].encoding_format == "base64"
-    assert (asked[0].request.input, asked[0].request.dimensions, asked[0].request.user) == (["a", "b"], 3, "u")
+    assert expected[0].encoding_format == "base64"
+    assert (expected[0].request.input, expected[0].request.dimensions, expected[0].request.user) == (["a", "b"], 3, "u")
     assert [item.embedding for item in answered.data] == [vectors[0], pytest.approx(vectors[1])]
     assert [item.index for item in answered.data] == [0, 1]
     assert (answered.model, answered.usage.prompt_tokens, answered.usage.total_tokens) == ("echo", 9, 9)
@@ -392,7 +391,7 @@ def test_vectors_are_numbers_by_default() -> None:
         ({}, "input"),
     ],
 )
-def test_embeddings_that_cannot_be_asked_for_are_refused_by_name(fields: dict[str, Any], field: str) -> None:
+def test_unsupported_embeddings_fields_are_refused_by_name(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_embeddings_request(msgspec.json.encode({"model": "echo"} | fields))
     assert refused.value.field == field

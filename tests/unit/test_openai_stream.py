@@ -1,4 +1,4 @@
-"""OpenAI's chat completion chunks: accounted for, and translated as the SDK would assemble them."""
+"""OpenAI's chat completion chunks: their usage is counted, and they are translated to what the SDK assembles."""
 
 from typing import Any
 
@@ -6,12 +6,11 @@ import msgspec
 import pytest
 
 from domain.canonical.stream import ChatAssembler
-from domain.canonical.usage import answer_usage
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.sse import sse
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.sdk_streams import events_of, openai_final, present, read_all
 
 DONE = b"data: [DONE]\n\n"
@@ -117,7 +116,7 @@ def test_every_byte_that_was_shown_is_counted(stream: bytes, shown: str) -> None
 
 
 @pytest.mark.parametrize("stream", [TEXT, CALLS, REFUSAL])
-def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
+def test_the_chunks_assemble_to_the_sdks_response(stream: bytes) -> None:
     assembler = ChatAssembler(provider="openai", model="mine")
     for piece in read_all(OpenAiChatReader(model="mine"), stream):
         assembler.add(piece)
@@ -127,7 +126,7 @@ def test_the_chunks_amount_to_what_the_sdk_assembles(stream: bytes) -> None:
 
 
 def called(index: int | None, call_id: str | None, name: str | None, arguments: str) -> dict[str, Any]:
-    """A piece of a call; what is None is left out."""
+    """Return a piece of a tool call, without the members that are None."""
     function = {"name": name, "arguments": arguments}
     return present({"index": index, "id": call_id, "function": function})  # type: ignore[no-any-return]
 
@@ -170,16 +169,16 @@ def test_each_call_is_one_however_it_is_numbered(pieces: list[dict[str, Any]]) -
     reader = OpenAiChatReader(model="mine")
     for chunks in read_all(reader, b"".join(chunk(choice({"tool_calls": [piece]})) for piece in pieces)):
         assembler.add(chunks)
-    (told,) = assembler.answer(answer_usage(COUNTED)).choices
+    (choice_,) = assembler.answer(answer_usage(COUNTED)).choices
     expected = [("f", '{"x":1}'), ("g", "{}")]
-    assert [(call.function.name, call.function.arguments) for call in told.message.tool_calls or ()] == expected
+    assert [(call.function.name, call.function.arguments) for call in choice_.message.tool_calls or ()] == expected
 
 
 def test_calls_of_one_delta_without_index_are_as_many() -> None:
     reader = OpenAiChatReader(model="mine")
     both = [called(None, "a", "f", "{}"), called(None, "b", "g", "{}")]
-    (told,) = read_all(reader, chunk(choice({"tool_calls": both})))
-    assert [(call.index, call.id) for call in told.choices[0].delta.tool_calls] == [(0, "a"), (1, "b")]
+    (choice_,) = read_all(reader, chunk(choice({"tool_calls": both})))
+    assert [(call.index, call.id) for call in choice_.choices[0].delta.tool_calls] == [(0, "a"), (1, "b")]
 
 
 def thought(text: str) -> dict[str, Any]:
@@ -202,15 +201,15 @@ THINKING = b"".join(
         DONE,
     ]
 )
-"""As Mistral's thinking models speak."""
+"""Content parts as Mistral's thinking models send them."""
 
 
 def test_content_parts_translate_text_without_thinking() -> None:
     assembler = ChatAssembler(provider="openai", model="mine")
     for piece in read_all(OpenAiChatReader(model="mine"), THINKING):
         assembler.add(piece)
-    (told,) = assembler.answer(answer_usage(COUNTED)).choices
-    assert (told.message.content, told.finish_reason) == ("it is four.", "stop")
+    (choice_,) = assembler.answer(answer_usage(COUNTED)).choices
+    assert (choice_.message.content, choice_.finish_reason) == ("it is four.", "stop")
 
 
 @pytest.mark.parametrize("content", [[thought("hm, so")], {"a": "hm, so"}, 7, [["x"], 1, None, {"type": "text"}]])

@@ -1,4 +1,4 @@
-"""Access of the operator's: the master key everywhere, this machine itself only for what is open to it."""
+"""Operator access: the master key works from everywhere; this machine without a key may do only a few things."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_this_machine_without_the_master_key_is_not_the_operator(headers: dict[s
 
 
 @pytest.mark.parametrize("headers", [LOCAL, LOCAL | bearer(MASTER_KEY)])
-def test_missing_master_key_error_says_how_to_get_one(headers: dict[str, str]) -> None:
+def test_missing_master_key_error_explains_how_to_get_one(headers: dict[str, str]) -> None:
     with pytest.raises(Forbidden, match="GATEWAY_MASTER_KEY"):
         require_operator(headers, master_key=None)
 

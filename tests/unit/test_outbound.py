@@ -1,4 +1,4 @@
-"""Which addresses callers may have called."""
+"""The gateway calls only public addresses for callers."""
 
 import pytest
 

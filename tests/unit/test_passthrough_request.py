@@ -1,4 +1,4 @@
-"""What is read of a passed-through request: nothing that costs money, or is stored elsewhere, can hide in it."""
+"""The inspection of a passed-through request finds everything that costs money or refers to stored objects."""
 
 from typing import Any
 
@@ -357,7 +357,7 @@ def test_only_the_models_name_changes_for_the_provider() -> None:
     assert read_passthrough(body, OpenAiChat()).payload("mine") == body.replace(b'"m"', b'"mine"')
 
 
-def test_a_stream_is_asked_for_with_its_usage() -> None:
+def test_a_stream_is_requested_with_its_usage() -> None:
     payload = read_passthrough(ODD, OpenAiChat()).payload("m")
     assert payload == ODD.replace(b"1e2}}", b'1e2},"stream_options":{"include_usage":true}}')
 

@@ -1,4 +1,4 @@
-"""A passed-through stream, live and from the cache: the client sees the same bytes, but for the cost."""
+"""A passed-through stream has the same bytes live and from the cache, except for the cost."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -63,7 +63,7 @@ def job_of(surface: str, *, with_usage: bool = True) -> Job:
 
 
 def relayed(stream: bytes, job: Job) -> tuple[Relay, bytes]:
-    """The relay after the whole stream, and what its caller was sent."""
+    """Relay a whole stream. Return the relay and the bytes for the caller."""
     relay = relay_of(job)
     sent: list[bytes] = []
     relay.take(events_of(stream), sent)
@@ -83,7 +83,7 @@ def test_a_replay_is_the_live_stream_but_for_the_cost(name: str, with_usage: boo
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_what_the_cache_keeps_is_the_providers_stream(name: str) -> None:
+def test_the_cache_stores_the_providers_stream(name: str) -> None:
     surface, _, stream = STREAMS[name]
     relay, _ = relayed(stream, job_of(surface, with_usage=False))
     assert relay.cached_body(USAGE) == stream

@@ -35,7 +35,7 @@ def test_each_class_has_its_own_price() -> None:
     assert cost(usage, price).total_nano_usd == 3_000 + 10 * 300 + 100 * 3_750 + 1000 * 6_000 + 15_000
 
 
-def test_a_class_without_a_price_costs_what_stands_behind_it() -> None:
+def test_a_class_without_a_price_has_its_fallback_price() -> None:
     price = Price(provider="p", model="m", source="s", prices=ClassPrices(input=2_000_000, output=1_000_000))
     for name in INPUT_CLASSES:
         assert cost(TokenUsage(**{name: 5}), price).total_nano_usd == 10
@@ -57,7 +57,7 @@ def test_the_breakdown_adds_up_to_the_total(tokens_in: int, tokens_out: int, cac
 
 @settings(max_examples=300)
 @given(st.text(max_size=200), st.integers(1, 10_000), st.data(), st.sampled_from(EVERY_PRICE))
-def test_the_bound_is_never_below_what_can_be_billed(text: str, cap: int, data: st.DataObject, price: Price) -> None:
+def test_the_bound_is_never_below_the_largest_bill(text: str, cap: int, data: st.DataObject, price: Price) -> None:
     request = ChatRequest(messages=[UserMessage(content=text)], max_tokens=cap)
     tokens = len(text.encode())
     cached = data.draw(st.integers(0, tokens))

@@ -1,4 +1,4 @@
-"""The test provider's examples keep to the schemas that they are made for."""
+"""The test provider's example values match their JSON schemas."""
 
 from typing import Annotated, Any, Literal
 

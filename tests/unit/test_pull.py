@@ -1,8 +1,10 @@
-"""What a worker reads from the headers of its pulls: delivery numbers, and how many jobs are outstanding."""
+"""A worker reads delivery numbers and the number of outstanding jobs from the headers of its pulls."""
 
 import pytest
+from nats.aio.msg import Msg
 
-from workers.delivery import delivery_number
+from infra.broker import Broker
+from workers.delivery import Delivery
 from workers.pull import outstanding_after_status
 
 
@@ -14,7 +16,8 @@ from workers.pull import outstanding_after_status
     ],
 )
 def test_reads_the_delivery_number(subject: str, number: int) -> None:
-    assert delivery_number(subject) == number
+    broker = Broker()
+    assert Delivery(broker, Msg(broker.client, subject="jobs.sync.openai", reply=subject)).number == number
 
 
 @pytest.mark.parametrize(
@@ -27,5 +30,5 @@ def test_reads_the_delivery_number(subject: str, number: int) -> None:
         ({}, 0),
     ],
 )
-def test_a_status_lowers_what_is_outstanding(headers: dict[str, str], left: int) -> None:
+def test_a_status_lowers_the_number_of_outstanding_jobs(headers: dict[str, str], left: int) -> None:
     assert outstanding_after_status(50, headers) == left

@@ -1,4 +1,4 @@
-"""A key that was refused for its rate is refused again from memory until the rate has room, or its settings change."""
+"""After a rate limit refusal, a key is refused from memory until the limit allows a request, or its settings change."""
 
 import time
 from typing import Any
@@ -58,7 +58,7 @@ def test_other_keys_and_other_settings_pass() -> None:
     refusals.note(caller(), refusal(100.0), time.monotonic())
     refusals.check(caller("key_2"))
     refusals.check(caller(key_version=2))
-    refusals.check(caller())  # the change has ended it
+    refusals.check(caller())  # the change removed the refusal
 
 
 def test_expired_keys_make_room() -> None:

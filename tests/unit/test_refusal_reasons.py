@@ -1,4 +1,4 @@
-"""What operators' dashboards read of admission's refusals."""
+"""The metric labels of admission's refusals, which dashboards use."""
 
 from typing import get_args
 

@@ -1,4 +1,4 @@
-"""What of a stream goes on at once, and what is held back for its end."""
+"""The relay forwards most events at once, and holds some back for the end of the stream."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""The decider of a request: an attempt has one cost, a request one end, a true cost replaces an assumed one."""
+"""The request decider: an attempt has one cost, a request has one end, and a true cost replaces an assumed one."""
 
 from datetime import date
 from typing import Any

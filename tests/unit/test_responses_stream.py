@@ -1,4 +1,4 @@
-"""OpenAI's Responses events, accounted for."""
+"""OpenAI's Responses events: their usage is counted."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Settings are read once; a wrong one stops the start with one line that names it."""
+"""Settings are read once. A wrong one stops the start with one line that names it."""
 
 import base64
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Events come out whole, wherever the network cuts the stream, and nothing of its bytes is lost."""
+"""The SSE parser returns whole events, however the network splits the stream, and loses no byte."""
 
 import itertools
 
@@ -29,7 +29,7 @@ EXPECTED = [
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
-def test_where_the_network_cuts_the_stream_does_not_matter(cuts: list[int]) -> None:
+def test_splits_of_the_stream_do_not_matter(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     parser = SseParser()
     events = [event for start, end in itertools.pairwise(edges) for event in parser.feed(STREAM[start:end])]
@@ -38,7 +38,7 @@ def test_where_the_network_cuts_the_stream_does_not_matter(cuts: list[int]) -> N
     assert parser.rest() == b"data: cut"
 
 
-def test_byte_by_byte_is_as_good_as_at_once() -> None:
+def test_single_bytes_parse_like_the_whole_stream() -> None:
     parser = SseParser()
     events = [event for index in range(len(STREAM)) for event in parser.feed(STREAM[index : index + 1])]
     assert events == SseParser().feed(STREAM)

@@ -1,4 +1,4 @@
-"""The canonical stream: a replay assembles to the answer that it was made of."""
+"""The canonical stream: the replay of a response assembles to the same response."""
 
 import msgspec
 from hypothesis import given

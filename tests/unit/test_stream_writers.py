@@ -1,4 +1,4 @@
-"""The canonical stream in each dialect: what the vendors' SDKs make of it is the answer that it was made of."""
+"""The stream writers: the vendors' SDKs assemble each dialect's stream to the original response."""
 
 from decimal import Decimal
 from typing import Any
@@ -18,14 +18,13 @@ from domain.canonical.stream import (
     ToolCallDelta,
     replay_chat,
 )
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
 from domain.dialects.codec import StreamSummary
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.native import stream as native_stream
 from domain.dialects.native.stream import NativeWriter
 from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from tests.support.sdk_streams import (
     CONTENT_FIELDS,
     anthropic_client,
@@ -81,7 +80,7 @@ def written(writer: Any, answer: ChatResponse = ANSWER) -> bytes:
 
 
 def calls(*pieces: tuple[int, str]) -> list[ChatChunk]:
-    """Pieces of tool calls: the first of each index names it."""
+    """Return pieces of tool calls. The first piece of each index has the name."""
     named: set[int] = set()
     chunks = []
     for index, arguments in pieces:
@@ -130,7 +129,7 @@ def test_chunks_have_usage_only_on_request() -> None:
 
 
 @given(MESSAGES)
-def test_openais_reader_reads_what_its_writer_wrote(message: AnswerMessage) -> None:
+def test_openais_reader_reads_its_writers_stream(message: AnswerMessage) -> None:
     writer = OpenAiChatWriter(created_s=7, include_usage=True)
     stream = written(writer, answer_of(message)) + writer.end(PAID)
     reader = OpenAiChatReader(model="mine")
@@ -139,7 +138,7 @@ def test_openais_reader_reads_what_its_writer_wrote(message: AnswerMessage) -> N
 
 
 @given(MESSAGES)
-def test_anthropics_reader_reads_what_its_writer_wrote(message: AnswerMessage) -> None:
+def test_anthropics_reader_reads_its_writers_stream(message: AnswerMessage) -> None:
     writer = AnthropicMessagesWriter()
     stream = written(writer, answer_of(message)) + writer.end(PAID)
     reader = AnthropicMessagesReader(model="mine")

@@ -1,4 +1,4 @@
-"""Every error has its row on both vendors' surfaces, and their SDKs raise what they raise for the vendor's own."""
+"""Every error has a row for both vendors' surfaces, and the SDKs raise the same classes as for the vendor's own."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -161,12 +161,12 @@ def test_held_budget_refusal_asks_to_retry() -> None:
         (ProviderTimeout("m", provider="p"), None),
     ],
 )
-def test_when_to_try_again_is_said_in_whole_seconds(error: GatewayError, retry_after: str | None) -> None:
+def test_retry_after_is_in_whole_seconds(error: GatewayError, retry_after: str | None) -> None:
     assert openai_error(error).headers.get("Retry-After") == retry_after
     assert anthropic_error(error, "r").headers.get("Retry-After") == retry_after
 
 
-def test_a_refusal_shows_where_the_key_stands() -> None:
+def test_a_refusal_shows_the_keys_limits() -> None:
     error = RateLimited("m", retry_after_s=1)
     error.limit_status = LimitStatus(requests=Meter(limit=5, remaining=0, reset_ns=12_000_000))
     assert openai_error(error).headers == {

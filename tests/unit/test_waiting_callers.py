@@ -1,4 +1,4 @@
-"""What a caller waits for: the parts of its stream, joined within a bound, and its own departure."""
+"""Waiting callers: stream parts are joined within a bound, and a disconnect ends the wait."""
 
 import asyncio
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ async def test_disconnect_ends_the_wait() -> None:
     disconnect.note()
     with pytest.raises(ClientDisconnected):
         await waiting
-    assert len(asyncio.all_tasks()) == 1, "nothing waits on"
+    assert len(asyncio.all_tasks()) == 1, "no task waits any longer"
 
 
 async def test_result_wins_over_a_simultaneous_disconnect() -> None:
@@ -89,7 +89,7 @@ async def test_awaited_error_is_raised() -> None:
         await ClientDisconnect().or_disconnect(asyncio.wait_for(asyncio.Event().wait(), 0.01))
 
 
-async def test_a_departure_is_heard_behind_whatever_else_is_received() -> None:
+async def test_a_disconnect_is_noticed_after_other_messages() -> None:
     async with watch_disconnect(receiver("http.request", "http.disconnect")) as disconnect:
         with pytest.raises(ClientDisconnected):
             await disconnect.or_disconnect(asyncio.Event().wait())
@@ -98,10 +98,10 @@ async def test_a_departure_is_heard_behind_whatever_else_is_received() -> None:
 
 
 async def test_disconnect_in_the_queue_promotes_the_next() -> None:
-    lines, leaving, asked = AdmissionQueue(), ClientDisconnect(), []
+    lines, leaving, retried = AdmissionQueue(), ClientDisconnect(), []
 
     async def ask_for(name: str) -> None:
-        asked.append(name)
+        retried.append(name)
         raise ClientDisconnected(name)
 
     def stand(name: str, disconnect: ClientDisconnect) -> "asyncio.Task[object]":
@@ -118,11 +118,11 @@ async def test_disconnect_in_the_queue_promotes_the_next() -> None:
     head.release()
     with pytest.raises(ClientDisconnected, match="third"):
         await third
-    assert asked == ["third"]
+    assert retried == ["third"]
 
 
 def receiver(*kinds: str) -> Receive:
-    """What an ASGI server says, one message after the other."""
+    """Return an ASGI `receive` with messages of these types."""
     left: Iterator[str] = iter(kinds)
 
     async def receive() -> dict[str, str]:

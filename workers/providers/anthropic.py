@@ -3,8 +3,7 @@
 from anthropic import AsyncAnthropic
 
 from workers.providers.provider import Credential
-from workers.providers.sdk import SdkProvider, Target, target
-from workers.providers.sessions import Sessions
+from workers.providers.sdk import SdkProvider, Sessions, Target, target
 
 
 def anthropic_provider(sessions: Sessions) -> SdkProvider:

@@ -19,7 +19,6 @@ from msgspec import Meta, Struct
 from domain.canonical.chat import MAX_MESSAGES, AnswerMessage, ChatResponse, Choice, FinishReason, OutputTokens
 from domain.canonical.embeddings import MAX_INPUTS, Dimensions, Embedding, EmbeddingsResponse
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
-from domain.canonical.usage import answer_usage
 from domain.dialects.codec import StreamSummary
 from domain.dialects.openai.embeddings import render_embeddings_response
 from domain.dialects.openai.response import render_chat_response
@@ -27,7 +26,7 @@ from domain.dialects.openai.stream import OpenAiChatWriter
 from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import ProviderRejected
 from domain.models import model_limits
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 from infra.offload import offload
 from workers.providers.provider import ProviderCall
 

@@ -7,7 +7,7 @@ from workers.providers.anthropic import anthropic_provider
 from workers.providers.echo import EchoProvider
 from workers.providers.openai import openai_provider
 from workers.providers.provider import Provider
-from workers.providers.sessions import Sessions
+from workers.providers.sdk import Sessions
 
 PROVIDERS: dict[Kind, Callable[[Sessions], Provider]] = {
     OPENAI: openai_provider,

@@ -1,6 +1,6 @@
 """One call of a vendor's endpoint: bytes in, bytes out, every failure as an error of ours. Shared by the adapters.
 
-The vendor's SDK gives the address and the headers; the call itself goes over one aiohttp session.
+The vendor's SDK gives the address and the headers; the call itself goes over an aiohttp session.
 `docs/decisions/0004-calls-over-aiohttp.md` says why: the SDKs' own calls cost several times as much, and they report a
 connection that was lost half-way, which may have been charged, as one that was never made.
 """
@@ -28,11 +28,12 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.sanitize import sanitize_message
-from infra.outbound import AddressRefused
+from infra.outbound import AddressRefused, ConnectorLimits, check_url, open_session
 from workers.large_answers import LARGE_ANSWER_BYTES
 from workers.providers.provider import Credential, ProviderCall
-from workers.providers.sessions import Sessions
 
+CONNECTOR_LIMITS: ConnectorLimits = {"limit": 1_024, "keepalive_timeout": 30.0}
+"""Connections at a time. A kept one is given up before the vendors would close it, or it might be used just then."""
 CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
@@ -72,6 +73,34 @@ def target(base_url: object, headers: Mapping[str, Any], *, is_callers: bool) ->
         if isinstance(value, str) and (not is_callers or name.lower() in _HARMLESS_HEADERS)
     }
     return Target(str(base_url).rstrip("/"), sent)
+
+
+class Sessions:
+    """The connections of one worker to providers: a session for addresses that the operator vouches for, and one for
+    addresses that callers gave, which leads to public machines only.
+    """
+
+    def __init__(self, *, allow_loopback: bool) -> None:
+        """Open the sessions, for the event loop that runs. They connect when they are used."""
+        self._allow_loopback = allow_loopback
+        self.operators = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(**CONNECTOR_LIMITS), cookie_jar=aiohttp.DummyCookieJar()
+        )
+        self.callers = open_session(allow_loopback=allow_loopback, **CONNECTOR_LIMITS)
+
+    def check(self, url: str) -> None:
+        """Refuse an address that callers gave and that may not be called, as settings are today.
+
+        Raises:
+            InvalidRequest: why.
+
+        """
+        check_url(url, field="baseUrl", allow_loopback=self._allow_loopback)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.operators.close()
+        await self.callers.close()
 
 
 class SdkProvider:
@@ -116,7 +145,7 @@ class SdkProvider:
         to = self._target(call.credential, provider)
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
-        session = self._sessions.get(is_callers=call.credential.is_callers)
+        session = self._sessions.callers if call.credential.is_callers else self._sessions.operators
         url = to.base_url + call.path + (f"?{call.query}" if call.query else "")
         try:
             async with session.post(

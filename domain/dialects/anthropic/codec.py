@@ -13,7 +13,7 @@ from domain.dialects.anthropic.response import (
     render_chat_response,
 )
 from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
-from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, StreamReader, StreamWriter, TranslatedRequest
+from domain.dialects.codec import Codec, RenderOptions, StreamWriter, TranslatedRequest
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder().encode
@@ -32,6 +32,9 @@ class AnthropicMessages(Codec):
     output_caps = ("max_tokens",)
     known_fields = MESSAGES_FIELDS
     refused_fields = _NO_THREADS
+    parse_response = staticmethod(parse_chat_response)
+    meter_response = staticmethod(meter_chat_response)
+    stream_reader = staticmethod(AnthropicMessagesReader)
 
     def check_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> None:
         """See `Codec`."""
@@ -52,21 +55,9 @@ class AnthropicMessages(Codec):
             rendered["stream"] = True
         return _encode(rendered)
 
-    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
-        """See `Codec`."""
-        return parse_chat_response(body, model=model, provider=provider)
-
-    def meter_response(self, body: bytes) -> ProviderResponse:
-        """See `Codec`."""
-        return meter_chat_response(body)
-
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """See `Codec`."""
         return render_chat_response(_decode_chat(body), usage)
-
-    def stream_reader(self, *, model: str | None = None) -> StreamReader:
-        """See `Codec`."""
-        return AnthropicMessagesReader(model=model)
 
     def stream_writer(self, options: RenderOptions) -> StreamWriter:
         """See `Codec`."""
@@ -84,7 +75,4 @@ class AnthropicTokenCount(Codec):
     is_charged = False
     known_fields = COUNT_TOKENS_FIELDS
     refused_fields = _NO_THREADS
-
-    def meter_response(self, body: bytes) -> ProviderResponse:
-        """See `Codec`."""
-        return meter_token_count(body)
+    meter_response = staticmethod(meter_token_count)

@@ -7,14 +7,13 @@ import msgspec
 from msgspec import UNSET
 
 from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
-from domain.canonical.usage import answer_usage
 from domain.dialects.anthropic import types
 from domain.dialects.anthropic.tools import render_tool_input
 from domain.dialects.anthropic.usage import parse_usage, render_usage
 from domain.dialects.codec import ProviderResponse, passed_through
 from domain.dialects.decode import decode_provider_json
 from domain.sanitize import sanitize_identifier
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 
 _decode = msgspec.json.Decoder(types.Message).decode
 _decode_metered = msgspec.json.Decoder(types.MeteredMessage).decode

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from domain.canonical.stream import ChatChunk, ChunkChoice
-from domain.canonical.usage import AnswerUsage, answer_usage
 from domain.dialects.codec import StreamSummary
 from domain.dialects.sse import DONE_EVENT, sse
+from domain.tokens import AnswerUsage, answer_usage
 
 
 class LastChunk(Struct, kw_only=True, rename="camel"):

@@ -7,7 +7,7 @@ import msgspec
 
 from domain.canonical.chat import ChatRequest, ChatResponse
 from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
-from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, StreamReader, StreamWriter, TranslatedRequest
+from domain.dialects.codec import Codec, RenderOptions, StreamReader, StreamWriter, TranslatedRequest
 from domain.dialects.openai.embeddings import (
     meter_embeddings_response,
     parse_embeddings_request,
@@ -16,11 +16,10 @@ from domain.dialects.openai.embeddings import (
     render_embeddings_response,
 )
 from domain.dialects.openai.fields import CHAT_FIELDS, EMBEDDINGS_FIELDS, RESPONSES_FIELDS
-from domain.dialects.openai.request import parse_chat_request, render_chat_request
+from domain.dialects.openai.request import cap_field, parse_chat_request, render_chat_request
 from domain.dialects.openai.response import meter_chat_response, parse_chat_response, render_chat_response
 from domain.dialects.openai.responses_api import ResponsesReader, meter_response
 from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
-from domain.routing import wants_max_completion_tokens
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder().encode
@@ -36,14 +35,14 @@ class OpenAiChat(Codec):
     path = "/chat/completions"
     output_caps = ("max_completion_tokens", "max_tokens")
     known_fields = CHAT_FIELDS
-
-    def cap_field(self, upstream_model: str) -> str:
-        """See `Codec`: reasoning models take the newer field alone, many other providers the older one alone."""
-        return "max_completion_tokens" if wants_max_completion_tokens(upstream_model) else "max_tokens"
+    parse_response = staticmethod(parse_chat_response)
+    meter_response = staticmethod(meter_chat_response)
+    stream_reader = staticmethod(OpenAiChatReader)
+    cap_field = staticmethod(cap_field)
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """See `Codec`: many other providers ignore the newer field."""
-        return is_builtin or fields != ("max_completion_tokens",) or wants_max_completion_tokens(upstream_model)
+        return is_builtin or fields != ("max_completion_tokens",) or cap_field(upstream_model) in fields
 
     def wants_usage(self, stream_options: Mapping[str, Any]) -> bool:
         """See `Codec`."""
@@ -67,21 +66,9 @@ class OpenAiChat(Codec):
             rendered |= {"stream": True, "stream_options": {"include_usage": True}}
         return _encode(rendered)
 
-    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
-        """See `Codec`."""
-        return parse_chat_response(body, model=model, provider=provider)
-
-    def meter_response(self, body: bytes) -> ProviderResponse:
-        """See `Codec`."""
-        return meter_chat_response(body)
-
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """See `Codec`."""
         return render_chat_response(_decode_chat(body), usage, created_s=options.created_s)
-
-    def stream_reader(self, *, model: str | None = None) -> StreamReader:
-        """See `Codec`."""
-        return OpenAiChatReader(model=model)
 
     def stream_writer(self, options: RenderOptions) -> StreamWriter:
         """See `Codec`."""
@@ -97,10 +84,9 @@ class OpenAiEmbeddings(Codec):
     has_streams = False
     has_output = False
     known_fields = EMBEDDINGS_FIELDS
-
-    def parse_request(self, body: bytes) -> TranslatedRequest:
-        """See `Codec`."""
-        return parse_embeddings_request(body)
+    parse_request = staticmethod(parse_embeddings_request)
+    parse_response = staticmethod(parse_embeddings_response)
+    meter_response = staticmethod(meter_embeddings_response)
 
     def render_request(
         self,
@@ -112,14 +98,6 @@ class OpenAiEmbeddings(Codec):
         """See `Codec`."""
         assert isinstance(request, EmbeddingsRequest), "the operation is embeddings"
         return _encode(render_embeddings_request(request, upstream_model))
-
-    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
-        """See `Codec`."""
-        return parse_embeddings_response(body, model=model, provider=provider)
-
-    def meter_response(self, body: bytes) -> ProviderResponse:
-        """See `Codec`."""
-        return meter_embeddings_response(body)
 
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """See `Codec`."""
@@ -135,10 +113,7 @@ class OpenAiResponses(Codec):
     translates = False
     output_caps = ("max_output_tokens",)
     known_fields = RESPONSES_FIELDS
-
-    def meter_response(self, body: bytes) -> ProviderResponse:
-        """See `Codec`."""
-        return meter_response(body)
+    meter_response = staticmethod(meter_response)
 
     def stream_reader(self, *, model: str | None = None) -> StreamReader:
         """See `Codec`."""

@@ -14,14 +14,13 @@ from msgspec import Meta, Struct
 
 from domain.canonical.chat import Name, User
 from domain.canonical.embeddings import MAX_INPUTS, Dimensions, EmbeddingsRequest, EmbeddingsResponse, InputText
-from domain.canonical.usage import AnswerUsage, answer_usage
 from domain.dialects.codec import EncodingFormat, ProviderResponse, TranslatedRequest, passed_through
 from domain.dialects.decode import decode_provider_json
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.lossy import RequestStruct, decode_translatable, not_translatable
 from domain.dialects.openai.usage import CompletionUsage, parse_embeddings_usage
 from domain.sanitize import sanitize_identifier
-from domain.tokens import TokenUsage
+from domain.tokens import AnswerUsage, TokenUsage, answer_usage
 
 MAX_OTHER_ARRAYS = 16
 """Arrays in a response beside the vectors: `data`, and others that the vendor may add."""

@@ -36,7 +36,6 @@ from domain.canonical.chat import (
 from domain.dialects.lossy import DroppableField, decode_translatable, reject_lossy_fields
 from domain.dialects.openai import types
 from domain.errors import InvalidRequest
-from domain.routing import wants_max_completion_tokens
 
 DROPPABLE: dict[str, DroppableField] = {
     "n": DroppableField((1,), "ask again for another answer"),
@@ -67,6 +66,7 @@ DROPPABLE_IN_ASSISTANT: dict[str, DroppableField] = {
 }
 
 _decoder = msgspec.json.Decoder(types.ChatCompletionsBody)
+_TAKES_NEWER_CAP = re.compile(r"(o\d|gpt-5|codex-).*")
 _HUMP = re.compile(r"(?<=[a-z])[A-Z]")
 
 
@@ -180,29 +180,40 @@ def _parse_response_format(
             return ResponseFormat(type="json_schema", json_schema=wanted.json_schema)
 
 
+def cap_field(upstream_model: str) -> str:
+    """The field that limits a model's output: reasoning models refuse the older one, many other providers the newer."""
+    return "max_completion_tokens" if _TAKES_NEWER_CAP.fullmatch(upstream_model) else "max_tokens"
+
+
 def render_chat_request(request: ChatRequest, upstream_model: str) -> dict[str, Any]:
     """The body of `POST /chat/completions`. Fields that the caller left out are left out."""
-    cap = "max_completion_tokens" if wants_max_completion_tokens(upstream_model) else "max_tokens"
+    choice = request.tool_choice
     wire = {
         "model": upstream_model,
         "messages": [_render_message(message) for message in request.messages],
         "temperature": request.temperature,
-        cap: request.max_tokens,
+        cap_field(upstream_model): request.max_tokens,
         "top_p": request.top_p,
         "stop": request.stop,
         "seed": request.seed,
         "user": request.user,
         "tools": [_render_tool(tool) for tool in request.tools] if request.tools else None,
-        "tool_choice": _render_tool_choice(request.tool_choice),
+        "tool_choice": {"type": "function", "function": {"name": choice.function.name}}
+        if isinstance(choice, NamedToolChoice)
+        else choice,
         "parallel_tool_calls": request.parallel_tool_calls,
-        "response_format": _render_response_format(request.response_format),
+        "response_format": _render_response_format(request.response_format) if request.response_format else None,
         "reasoning_effort": request.reasoning_effort,
     }
     return {name: value for name, value in wire.items() if value is not None}
 
 
 def _render_message(message: Message) -> dict[str, Any]:
-    wire: dict[str, Any] = {"role": message.__struct_config__.tag, "content": _render_content(message.content)}
+    content = message.content
+    wire: dict[str, Any] = {
+        "role": message.__struct_config__.tag,
+        "content": [_render_part(part) for part in content] if isinstance(content, list) else content,
+    }
     if isinstance(message, ToolMessage):
         wire["tool_call_id"] = message.tool_call_id
     elif message.name is not None:
@@ -219,34 +230,22 @@ def _render_message(message: Message) -> dict[str, Any]:
     return wire
 
 
-def _render_content(content: Any) -> Any:
-    if content is None or isinstance(content, str):
-        return content
-    return [
-        {
-            "type": "image_url",
-            "image_url": {"url": part.image_url.url}
-            | ({"detail": part.image_url.detail} if part.image_url.detail else {}),
-        }
-        if isinstance(part, ImagePart)
-        else {"type": "text", "text": part.text}
-        for part in content
-    ]
+def _render_part(part: TextPart | ImagePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    image = {"url": part.image_url.url}
+    if part.image_url.detail:
+        image["detail"] = part.image_url.detail
+    return {"type": "image_url", "image_url": image}
 
 
 def _render_tool(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": _present(msgspec.structs.asdict(tool.function))}
 
 
-def _render_tool_choice(choice: Any) -> Any:
-    if isinstance(choice, NamedToolChoice):
-        return {"type": "function", "function": {"name": choice.function.name}}
-    return choice
-
-
-def _render_response_format(wanted: ResponseFormat | None) -> dict[str, Any] | None:
-    if wanted is None or wanted.json_schema is None:
-        return {"type": wanted.type} if wanted is not None else None
+def _render_response_format(wanted: ResponseFormat) -> dict[str, Any]:
+    if wanted.json_schema is None:
+        return {"type": wanted.type}
     return {"type": wanted.type, "json_schema": _present(msgspec.structs.asdict(wanted.json_schema))}
 
 

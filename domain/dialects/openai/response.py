@@ -6,14 +6,13 @@ import msgspec
 from msgspec import UNSET
 
 from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
-from domain.canonical.usage import answer_usage
 from domain.dialects.codec import ProviderResponse, passed_through
 from domain.dialects.decode import decode_provider_json
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.openai import types
 from domain.dialects.openai.usage import parse_usage, render_usage
 from domain.sanitize import sanitize_identifier
-from domain.tokens import TokenUsage
+from domain.tokens import TokenUsage, answer_usage
 
 MAX_CHOICES_BYTES = 1024 * 1024
 
@@ -43,10 +42,7 @@ def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderRe
     completion = decode_provider_json(_decode, body)
     usage = parse_usage(completion.usage)
     response_id = sanitize_identifier(completion.id)
-    choices = [
-        Choice(index=choice.index, message=_parse_message(choice.message), finish_reason=_finish_reason(choice))
-        for choice in completion.choices
-    ]
+    choices = [_parse_choice(choice) for choice in completion.choices]
     response = ChatResponse(id=response_id, model=model, provider=provider, choices=choices, usage=answer_usage(usage))
     return ProviderResponse(
         body=_encode(response),
@@ -57,12 +53,20 @@ def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderRe
     )
 
 
-def _parse_message(message: types.CompletionMessage) -> AnswerMessage:
+def _parse_choice(choice: types.CompletionChoice) -> Choice:
+    """Read a choice. An answer that is only a refusal was filtered, whatever the provider calls it."""
+    message = choice.message
+    text = text_of(message.content)
     calls = [
         ToolCall(id=call.id, function=FunctionCall(name=call.function.name, arguments=call.function.arguments))
         for call in message.tool_calls or ()
     ]
-    return AnswerMessage(content=text_of(message.content) or message.refusal, tool_calls=calls or UNSET)
+    is_refusal = message.refusal and not text
+    return Choice(
+        index=choice.index,
+        message=AnswerMessage(content=text or message.refusal, tool_calls=calls or UNSET),
+        finish_reason="content_filter" if is_refusal else FINISH_REASONS.get(choice.finish_reason, "stop"),
+    )
 
 
 def text_of(content: Any) -> str | None:
@@ -80,13 +84,6 @@ def text_of(content: Any) -> str | None:
 def _text_of_part(part: Any) -> str | None:
     text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
     return text if isinstance(text, str) else None
-
-
-def _finish_reason(choice: types.CompletionChoice) -> FinishReason | None:
-    """The canonical reason. An answer that is only a refusal was filtered, whatever the provider calls it."""
-    if choice.message.refusal and not text_of(choice.message.content):
-        return "content_filter"
-    return FINISH_REASONS.get(choice.finish_reason, "stop")
 
 
 def render_chat_response(response: ChatResponse, usage: TokenUsage, *, created_s: int) -> bytes:

@@ -9,8 +9,8 @@ import { Sum, Weather, addUp, headersOf } from "./shared.mjs";
 const ABORT_AFTER = 3;
 
 export const anthropic = {
-  async create(asked) {
-    const { data, response, request_id } = await client(asked).messages.create(message(asked)).withResponse();
+  async create(given) {
+    const { data, response, request_id } = await client(given).messages.create(message(given)).withResponse();
     return {
       said: textOf(data),
       finish: data.stop_reason,
@@ -21,9 +21,9 @@ export const anthropic = {
     };
   },
 
-  async stream(asked) {
+  async stream(given) {
     const events = [];
-    for await (const event of await client(asked).messages.create({ ...message(asked), stream: true })) {
+    for await (const event of await client(given).messages.create({ ...message(given), stream: true })) {
       events.push(event);
     }
     const deltas = events.filter((event) => event.type === "content_block_delta");
@@ -36,8 +36,8 @@ export const anthropic = {
     };
   },
 
-  async streamHelper(asked) {
-    const stream = client(asked).messages.stream(message(asked));
+  async streamHelper(given) {
+    const stream = client(given).messages.stream(message(given));
     const deltas = [];
     const costs = []; // the helper's final message has the fields of usage that the package knows, and no other
     stream.on("text", (delta) => deltas.push(delta));
@@ -46,43 +46,43 @@ export const anthropic = {
     return { said: textOf(final), deltas: deltas.join(""), finish: final.stop_reason, costs };
   },
 
-  async runTools(asked) {
+  async runTools(given) {
     const add = betaZodTool({ name: "add", description: "Adds.", inputSchema: Sum, run: addUp });
-    const wanted = { ...message(asked), tools: [add], stream: asked.streams };
-    const runner = client(asked).beta.messages.toolRunner(wanted);
+    const wanted = { ...message(given), tools: [add], stream: given.streams };
+    const runner = client(given).beta.messages.toolRunner(wanted);
     const final = await runner.runUntilDone();
     return { said: textOf(final), roles: runner.params.messages.map(({ role }) => role) };
   },
 
-  async parse(asked) {
+  async parse(given) {
     const wanted = { output_config: { format: zodOutputFormat(Weather) } };
-    return (await client(asked).messages.parse({ ...message(asked), ...wanted })).parsed_output;
+    return (await client(given).messages.parse({ ...message(given), ...wanted })).parsed_output;
   },
 
-  async parseStream(asked) {
+  async parseStream(given) {
     const wanted = { output_config: { format: zodOutputFormat(Weather) } };
-    const stream = client(asked).messages.stream({ ...message(asked), ...wanted });
+    const stream = client(given).messages.stream({ ...message(given), ...wanted });
     return (await stream.finalMessage()).parsed_output;
   },
 
-  async countTokens(asked) {
-    const { model, messages } = message(asked);
-    return await client(asked).messages.countTokens({ model, messages });
+  async countTokens(given) {
+    const { model, messages } = message(given);
+    return await client(given).messages.countTokens({ model, messages });
   },
 
-  async models(asked) {
+  async models(given) {
     const names = [];
-    for await (const model of client(asked).models.list()) {
+    for await (const model of client(given).models.list()) {
       names.push(model.id);
     }
-    return { names, one: (await client(asked).models.retrieve(asked.model)).id };
+    return { names, one: (await client(given).models.retrieve(given.model)).id };
   },
 
-  async abort(asked) {
+  async abort(given) {
     const leaving = new AbortController();
     const options = { signal: leaving.signal };
     let seen = 0;
-    for await (const event of await client(asked).messages.create({ ...message(asked), stream: true }, options)) {
+    for await (const event of await client(given).messages.create({ ...message(given), stream: true }, options)) {
       seen += event.type === "content_block_delta" ? 1 : 0;
       if (seen === ABORT_AFTER) {
         leaving.abort();

@@ -10,9 +10,9 @@ const SCENARIOS = { anthropic, openai };
 const PATIENCE_MS = 60_000;
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { surface, scenario, times, ...asked } = JSON.parse(line);
+  const { surface, scenario, times, ...given } = JSON.parse(line);
   const attempts = [];
-  const run = () => SCENARIOS[surface][scenario]({ ...asked, fetch: recorded(attempts) });
+  const run = () => SCENARIOS[surface][scenario]({ ...given, fetch: recorded(attempts) });
   const outcome = await outcomeOf(times ? Promise.all(Array.from({ length: times }, run)) : run());
   process.stdout.write(`${JSON.stringify({ ...outcome, attempts })}\n`);
 }

@@ -8,8 +8,8 @@ import { Sum, Weather, addUp, headersOf } from "./shared.mjs";
 const ABORT_AFTER = 3;
 
 export const openai = {
-  async create(asked) {
-    const { data, response, request_id } = await client(asked).chat.completions.create(chat(asked)).withResponse();
+  async create(given) {
+    const { data, response, request_id } = await client(given).chat.completions.create(chat(given)).withResponse();
     const [choice] = data.choices;
     return {
       said: choice.message.content,
@@ -21,9 +21,9 @@ export const openai = {
     };
   },
 
-  async stream(asked) {
-    const asksUsage = asked.asksUsage ? { stream_options: { include_usage: true } } : {};
-    const stream = await client(asked).chat.completions.create({ ...chat(asked), stream: true, ...asksUsage });
+  async stream(given) {
+    const asksUsage = given.asksUsage ? { stream_options: { include_usage: true } } : {};
+    const stream = await client(given).chat.completions.create({ ...chat(given), stream: true, ...asksUsage });
     const chunks = [];
     for await (const chunk of stream) {
       chunks.push(chunk);
@@ -36,8 +36,8 @@ export const openai = {
     };
   },
 
-  async streamHelper(asked) {
-    const runner = client(asked).chat.completions.stream({ ...chat(asked), stream_options: { include_usage: true } });
+  async streamHelper(given) {
+    const runner = client(given).chat.completions.stream({ ...chat(given), stream_options: { include_usage: true } });
     const deltas = [];
     runner.on("content", (delta) => deltas.push(delta));
     const { choices, usage } = await runner.finalChatCompletion();
@@ -45,37 +45,37 @@ export const openai = {
     return { said: message.content, deltas: deltas.join(""), finish: finish_reason, costs: [usage.cost] };
   },
 
-  async runTools(asked) {
+  async runTools(given) {
     const add = zodFunction({ name: "add", description: "Adds.", parameters: Sum, function: addUp });
-    const runner = client(asked).chat.completions.runTools({ ...chat(asked), tools: [add], stream: asked.streams });
+    const runner = client(given).chat.completions.runTools({ ...chat(given), tools: [add], stream: given.streams });
     const said = await runner.finalContent();
     return { said, roles: runner.messages.map((message) => message.role) };
   },
 
-  async parse(asked) {
+  async parse(given) {
     const wanted = { response_format: zodResponseFormat(Weather, "weather") };
-    const found = await client(asked).chat.completions.parse({ ...chat(asked), ...wanted });
+    const found = await client(given).chat.completions.parse({ ...chat(given), ...wanted });
     return found.choices[0].message.parsed;
   },
 
-  async parseStream(asked) {
+  async parseStream(given) {
     const wanted = { response_format: zodResponseFormat(Weather, "weather") };
-    const runner = client(asked).chat.completions.stream({ ...chat(asked), ...wanted });
+    const runner = client(given).chat.completions.stream({ ...chat(given), ...wanted });
     return (await runner.finalChatCompletion()).choices[0].message.parsed;
   },
 
-  async embeddings(asked) {
-    const found = await client(asked).embeddings.create({ model: asked.model, input: asked.input });
+  async embeddings(given) {
+    const found = await client(given).embeddings.create({ model: given.model, input: given.input });
     return { vectors: found.data.map(({ embedding }) => Array.from(embedding)), usage: found.usage };
   },
 
-  async respond(asked) {
-    const found = await client(asked).responses.create({ model: asked.model, input: asked.prompt });
+  async respond(given) {
+    const found = await client(given).responses.create({ model: given.model, input: given.prompt });
     return { said: found.output_text, status: found.status, usage: found.usage, requestId: found._request_id };
   },
 
-  async respondStream(asked) {
-    const stream = await client(asked).responses.create({ model: asked.model, input: asked.prompt, stream: true });
+  async respondStream(given) {
+    const stream = await client(given).responses.create({ model: given.model, input: given.prompt, stream: true });
     const events = [];
     for await (const event of stream) {
       events.push(event);
@@ -87,28 +87,28 @@ export const openai = {
     };
   },
 
-  async respondStreamHelper(asked) {
-    const found = await client(asked).responses.stream({ model: asked.model, input: asked.prompt }).finalResponse();
+  async respondStreamHelper(given) {
+    const found = await client(given).responses.stream({ model: given.model, input: given.prompt }).finalResponse();
     return { said: found.output_text, usage: found.usage };
   },
 
-  async respondParse(asked) {
+  async respondParse(given) {
     const text = { format: zodTextFormat(Weather, "weather") };
-    return (await client(asked).responses.parse({ model: asked.model, input: asked.prompt, text })).output_parsed;
+    return (await client(given).responses.parse({ model: given.model, input: given.prompt, text })).output_parsed;
   },
 
-  async models(asked) {
+  async models(given) {
     const names = [];
-    for await (const model of client(asked).models.list()) {
+    for await (const model of client(given).models.list()) {
       names.push(model.id);
     }
-    return { names, one: (await client(asked).models.retrieve(asked.model)).id };
+    return { names, one: (await client(given).models.retrieve(given.model)).id };
   },
 
-  async abort(asked) {
+  async abort(given) {
     const leaving = new AbortController();
     const options = { signal: leaving.signal };
-    const stream = await client(asked).chat.completions.create({ ...chat(asked), stream: true }, options);
+    const stream = await client(given).chat.completions.create({ ...chat(given), stream: true }, options);
     let seen = 0;
     for await (const _ of stream) {
       seen += 1;
