@@ -8,7 +8,7 @@ from functools import partial
 
 import structlog
 
-from domain.dialects.registry import DIALECTS
+from domain.dialects.registry import DIALECTS, DialectRegistry
 from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
@@ -28,7 +28,7 @@ from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
 from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
-from workers.providers.registry import make_providers
+from workers.providers.registry import PROVIDERS, Adapters, make_providers
 from workers.providers.sdk import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
@@ -43,7 +43,13 @@ log = structlog.get_logger(__name__)
 _now = partial(datetime.now, UTC)
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    dialects: DialectRegistry = DIALECTS,
+    adapters: Adapters = PROVIDERS,
+) -> None:
     """Handle jobs until `stop`, then finish those that have begun."""
     assert settings.database_url is not None, "checked by the command"
     assert settings.encryption_key is not None, "checked by the command"
@@ -62,8 +68,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await notifications.on_change(KEYS_CHANGED, keys.forget)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
     calls = ProviderCalls(
-        providers=make_providers(sessions),
-        dialects=DIALECTS,
+        providers=make_providers(sessions, adapters),
+        dialects=dialects,
         keys=keys,
         base_urls=settings.provider_base_urls,
         blobs=blobs,
