@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from cachetools import FIFOCache
 from msgspec import Struct
 
-from api.operator import presented_key
 from domain.api_key import is_well_formed
 from domain.errors import Unauthorized
 from domain.events import INSTALLATION, KeySettings
@@ -138,6 +137,15 @@ class Authenticator:
         remembered = _Remembered(read_at, _caller(record), record.project_id if record is not None else None)
         self._remembered[secret_hash] = remembered
         return remembered
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """The key that a request presents as `Authorization: Bearer` or `x-api-key`; None: neither."""
+    authorization = headers.get("authorization")
+    if authorization is not None:
+        scheme, _, credentials = authorization.partition(" ")
+        return credentials.strip() if scheme.lower() == "bearer" else None
+    return headers.get("x-api-key")
 
 
 def _caller(record: KeyRecord | None) -> Caller | None:

@@ -18,12 +18,11 @@ from api.client_disconnect import watch_disconnect
 from api.dispatch import Dispatcher
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
-from api.memory_cache import CachedResponse
-from api.refusals import Refusals
+from api.refusals import REFUSALS, Refusals
 from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, lower_cap
 from api.request_recorder import RequestRecorder
-from api.response_cache import ResponseCache
+from api.response_cache import CachedResponse, ResponseCache
 from domain.errors import GatewayError, Overloaded, Unavailable
 from infra.admission import AdmissionDecision
 from infra.event_log import Commit, EventLog
@@ -90,8 +89,9 @@ class InferenceService:
                     disconnect,
                     is_counted=is_counted,
                 )
-                names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
-                ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
+                if ctx.body.response_id is not None or ctx.body.provider_object_ref is not None:
+                    names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
+                    ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
                 try:
                     return await self._run(ctx)
                 except StaleKey as stale:
@@ -152,8 +152,9 @@ class InferenceService:
         """
         asked_at_s = time.monotonic()
         decision = await self._admission.decide(ctx, served)
-        ctx = ctx.decided(decision)
-        await self._refusals.check(ctx, decision, asked_at_s)
+        ctx = replace(ctx, limit_status=decision.limit_status, is_counted=True)
+        if decision.outcome in REFUSALS:
+            raise await self._refusals.record(ctx, decision, asked_at_s)
         return ctx, decision
 
     async def _serve_cached(self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool) -> InferenceResponse:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from api.authentication import presented_key
 from domain.errors import Forbidden, Unauthorized
 from infra.settings import is_loopback
 
@@ -102,15 +103,6 @@ def require_metrics_access(peer: Peer, *, token: str | None) -> None:
             raise Unauthorized("this needs GATEWAY_METRICS_TOKEN: send it as 'Authorization: Bearer …'")
     elif not _is_this_machine(peer):
         raise Forbidden("without GATEWAY_METRICS_TOKEN only this machine itself may read this, straight from loopback")
-
-
-def presented_key(headers: Mapping[str, str]) -> str | None:
-    """The key that a request presents as `Authorization: Bearer` or `x-api-key`; None: neither."""
-    authorization = headers.get("authorization")
-    if authorization is not None:
-        scheme, _, credentials = authorization.partition(" ")
-        return credentials.strip() if scheme.lower() == "bearer" else None
-    return headers.get("x-api-key")
 
 
 def _has_token(headers: Mapping[str, str], token: str) -> bool:

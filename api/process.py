@@ -5,6 +5,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 import uvicorn
@@ -18,17 +19,15 @@ from api.dispatch import Dispatcher
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
-from api.memory_cache import MemoryCache
 from api.metrics import Metrics
 from api.pricing import PriceAdmin, refresh_prices
 from api.provider_settings import ProviderSettings
-from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
-from api.refusals import Refusals
+from api.refusals import RateRefusals, Refusals
 from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
 from api.request_recorder import RequestRecorder
-from api.response_cache import ResponseCache
+from api.response_cache import MemoryCache, ResponseCache
 from api.services import Services
 from domain.dialects.registry import DIALECTS, DialectRegistry
 from infra.admission import Admission
@@ -195,9 +194,10 @@ def _inference(
     rate_refusals: RateRefusals,
 ) -> InferenceService:
     event_log, inbox = backends.event_log, backends.inbox
-    recorder = RequestRecorder(event_log, _now)
+    now = partial(datetime.now, UTC)
+    recorder = RequestRecorder(event_log, now)
     cache = ResponseCache(
-        log=event_log, blobs=blobs, inbox=inbox, memory=MemoryCache(settings.cache_memory_bytes), now=_now
+        log=event_log, blobs=blobs, inbox=inbox, memory=MemoryCache(settings.cache_memory_bytes), now=now
     )
     return InferenceService(
         authenticator=authenticator,
@@ -215,16 +215,12 @@ def _inference(
             inbox=inbox,
             blobs=blobs,
             cache=cache,
-            now=_now,
+            now=now,
         ),
         recorder=recorder,
         event_log=event_log,
-        now=_now,
+        now=now,
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _serve(app: object, connections: Connections, listener: socket.socket, stop: asyncio.Event) -> None:

@@ -3,36 +3,82 @@
 A refusal is counted, and remembered if it was for the rate; one for money is recorded in the log.
 """
 
+import time
 from collections.abc import Callable, Mapping
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from api.authentication import Caller
 from api.metrics import REFUSAL_REASONS, Metrics
-from api.rate_refusals import RateRefusals
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
 from domain.limits import NANO_PER_S
 from infra.admission import AdmissionDecision, Outcome
 
+MAX_KEYS = 10_000
+
+
+class _Refusal(Struct, frozen=True):
+    since_s: float
+    until_s: float
+    key_version: int
+    error: RateLimited
+
+
+class RateRefusals:
+    """Keys that admission has refused for their rate, in one process, until the rate has room again.
+
+    Until then a request is refused before its body is read, and without the database: nothing can admit it, because an
+    arrival time never goes back. Settings that have changed end it. Times are of the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, _Refusal] = {}
+
+    def note(self, caller: Caller, error: RateLimited, since_s: float) -> None:
+        """Remember a refusal for its rate, of a request that asked for admission at `since_s`."""
+        assert error.retry_after_s is not None, "a rate has room again"
+        if len(self._by_key) >= MAX_KEYS:
+            now_s = time.monotonic()
+            self._by_key = {key: one for key, one in self._by_key.items() if one.until_s > now_s}
+            if len(self._by_key) >= MAX_KEYS:
+                return
+        self._by_key[caller.key_id] = _Refusal(since_s, since_s + error.retry_after_s, caller.key_version, error)
+
+    def check(self, caller: Caller) -> None:
+        """Let a caller pass that was not refused, or whose time has come.
+
+        Raises:
+            RateLimited: its rate has no room yet.
+
+        """
+        refusal = self._by_key.get(caller.key_id)
+        if refusal is None:
+            return
+        now_s = time.monotonic()
+        if now_s >= refusal.until_s or caller.key_version != refusal.key_version:
+            del self._by_key[caller.key_id]
+            return
+        raise _later(refusal, now_s)
+
 
 class Refusals:
-    """Raises and records refusals for one API process."""
+    """Records refusals for one API process."""
 
     def __init__(self, *, recorder: RequestRecorder, metrics: Metrics, rate_refusals: RateRefusals) -> None:
         self._recorder = recorder
         self._metrics = metrics
         self._rate_refusals = rate_refusals
 
-    async def check(self, ctx: RequestContext, decision: AdmissionDecision, asked_at_s: float) -> None:
-        """Return if the decision is no refusal. `asked_at_s`: time.monotonic() before the decision.
+    async def record(self, ctx: RequestContext, decision: AdmissionDecision, asked_at_s: float) -> GatewayError:
+        """Record a decision that is one of `REFUSALS`. `asked_at_s`: time.monotonic() before the decision.
 
-        Raises:
-            RateLimited, BudgetExceeded: a limit refuses the request.
-            Forbidden: its cost has no bound, and there is a budget.
-
+        Returns the error to raise: RateLimited or BudgetExceeded if a limit refuses the request, Forbidden if its cost
+        has no bound and there is a budget.
         """
-        if decision.outcome not in _ERRORS:
-            return
-        error = _ERRORS[decision.outcome](ctx, decision)
+        error = REFUSALS[decision.outcome](ctx, decision)
         error.limit_status = decision.limit_status
         self._metrics.refusals.labels(REFUSAL_REASONS[decision.outcome]).inc()
         if isinstance(error, BudgetExceeded):
@@ -40,7 +86,19 @@ class Refusals:
             await self._recorder.record_rejected(ctx, decision.window)
         if decision.outcome == "rate_limit" and isinstance(error, RateLimited):
             self._rate_refusals.note(ctx.caller, error, asked_at_s)
-        raise error
+        return error
+
+
+def _later(refusal: _Refusal, now_s: float) -> RateLimited:
+    """The refusal as it reads now."""
+    error = RateLimited(refusal.error.message, details=refusal.error.details, retry_after_s=refusal.until_s - now_s)
+    limit_status = refusal.error.limit_status
+    if limit_status is not None and limit_status.requests is not None:
+        passed_ns = round((now_s - refusal.since_s) * NANO_PER_S)
+        reset_ns = max(0, limit_status.requests.reset_ns - passed_ns)
+        limit_status = replace(limit_status, requests=replace(limit_status.requests, reset_ns=reset_ns))
+    error.limit_status = limit_status
+    return error
 
 
 def _rate_limited(_ctx: RequestContext, decision: AdmissionDecision) -> GatewayError:
@@ -87,7 +145,7 @@ def _over_budget(ctx: RequestContext, decision: AdmissionDecision) -> GatewayErr
     return BudgetExceeded.of(decision.window, ctx.cost.min_hold_nano_usd, only_held=only_held)
 
 
-_ERRORS: Mapping[Outcome, Callable[[RequestContext, AdmissionDecision], GatewayError]] = {
+REFUSALS: Mapping[Outcome, Callable[[RequestContext, AdmissionDecision], GatewayError]] = {
     "rate_limit": _rate_limited,
     "token_limit": _token_limited,
     "concurrency": _too_many,
@@ -95,4 +153,4 @@ _ERRORS: Mapping[Outcome, Callable[[RequestContext, AdmissionDecision], GatewayE
     "budget_held": _over_budget,
     "budget_spent": _over_budget,
 }
-"""By the outcomes that are refusals."""
+"""The error of each outcome that is a refusal."""

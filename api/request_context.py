@@ -19,7 +19,6 @@ from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
 from domain.request_identity import RequestIdentity
 from domain.routing import Route
-from infra.admission import AdmissionDecision
 from infra.byte_budget import BytesInHand
 from infra.jobs import StreamFormat
 
@@ -99,10 +98,6 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     """After the last decision."""
     lowered_cap: int | None = None
     """The output cap that the budget had room for, if it is lower than the model's own."""
-
-    def decided(self, decision: AdmissionDecision) -> "RequestContext":
-        """The context after a decision: the request has been counted, and its key's limits are those of now."""
-        return replace(self, limit_status=decision.limit_status, is_counted=True)
 
     def settled(self, cost_nano_usd: NanoUsd | None) -> "RequestContext":
         """The context after the response: what the request held in the budget has become its cost."""

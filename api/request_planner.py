@@ -61,20 +61,25 @@ class RequestPlanner:
 
         """
         body, route, cache = inference_request.body, inference_request.route, inference_request.cache
+        operation = inference_request.operation
         allowed = caller.settings.models
         if allowed is not None and body.model not in allowed:
             raise Forbidden(f"this key may not use model {body.model!r}; it may use: {', '.join(allowed)}")
-        self._dialects.check(body, route, inference_request.operation)
+        self._dialects.check(body, route, operation)
         if inference_request.has_native_defaults:
             body = body.with_native_defaults(route.upstream_model)
         payload = body.payload(route.upstream_model)
+        key = None
+        if cache.mode != "off":
+            keyed = body.cache_body(payload, headers=inference_request.headers, query=inference_request.query)
+            key = cache_key(project_id=caller.project_id, operation=operation, route=route, body=keyed)
         received_at = inference_request.received_at
         return RequestContext(
             identity=RequestIdentity(
                 request_id=inference_request.request_id,
                 project_id=caller.project_id,
                 key_id=caller.key_id,
-                operation=inference_request.operation,
+                operation=operation,
                 model=route.model,
                 provider=route.provider,
                 upstream_model=route.upstream_model,
@@ -86,7 +91,7 @@ class RequestPlanner:
             route=route,
             body=body,
             payload=payload,
-            cache_key=_cache_key(caller, inference_request, route, payload),
+            cache_key=key,
             min_created_at=received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None,
             deadline=received_at + timedelta(seconds=self._request_timeout_s),
             needs_own_credential=route.provider in caller.own_credentials,
@@ -100,19 +105,17 @@ class RequestPlanner:
             InvalidRequest: it may be counted, or charged, as more than is allowed.
 
         """
-        route, is_builtin = ctx.route, ctx.route.base_url is None
-        price = self._prices.price(route, ctx.inference_request.received_at)
-        window = self._prices.context_window(route)
-        bounds = ctx.body.token_bound(route.upstream_model, window, is_builtin=is_builtin)
+        route = ctx.route
+        price, window = self._prices.look_up(route, ctx.inference_request.received_at)
+        bounds = ctx.body.token_bound(route.upstream_model, window, is_builtin=route.base_url is None)
         if bounds.input_tokens > MAX_TOKENS:
             raise InvalidRequest(
                 f"this request may be counted as {bounds.input_tokens} tokens, of which {MAX_TOKENS} are allowed: "
                 "every image counts as its largest size"
             )
         output_tokens = min(bounds.output_tokens, MAX_TOKENS)  # no usage figure that is counted or charged is larger
-        unbounded_field = ctx.body.unbounded_field(is_builtin=is_builtin)
         hold, min_hold = None, ZERO
-        if price is not None and unbounded_field is None:
+        if price is not None and bounds.unbounded_field is None:
             hold = min_hold = bound(bounds.input_tokens, output_tokens, price)
             if hold > MAX_HOLD:
                 raise InvalidRequest(
@@ -123,7 +126,7 @@ class RequestPlanner:
                 min_hold = bound(bounds.input_tokens, min(output_tokens, CAP_FLOOR_TOKENS), price)
         cost = CostBound(
             price=price,
-            unbounded_field=unbounded_field,
+            unbounded_field=bounds.unbounded_field,
             input_tokens=bounds.input_tokens,
             output_tokens=output_tokens,
             hold_nano_usd=hold,
@@ -147,22 +150,4 @@ def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
         cache_key=None,
         lowered_cap=lowered.cap,
         cost=replace(cost, hold_nano_usd=hold_nano_usd, output_tokens=lowered.output_tokens),
-    )
-
-
-def _cache_key(caller: Caller, inference_request: InferenceRequest, route: Route, payload: bytes) -> bytes | None:
-    """None: the cache is neither read nor written."""
-    if inference_request.cache.mode == "off":
-        return None
-    body = inference_request.body.cache_body(
-        payload,
-        headers=inference_request.headers,
-        query=inference_request.query,
-    )
-    return cache_key(
-        project_id=caller.project_id,
-        operation=inference_request.operation,
-        provider=route.provider if route.base_url is None else f"{route.provider} {route.base_url}",
-        upstream_model=route.upstream_model,
-        body=body,
     )

@@ -6,8 +6,8 @@ What happens from the claim on is recorded by `workers/attempt_recorder.py`.
 from collections.abc import Callable
 from datetime import datetime
 
-from api.memory_cache import CachedResponse
 from api.request_context import RequestContext
+from api.response_cache import CachedResponse
 from domain.errors import GatewayError
 from domain.events import Event, RequestFailed, RequestRejected, RequestServedFromCache, request_stream
 from domain.limits import Window

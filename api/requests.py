@@ -1,19 +1,22 @@
-"""What every route does with a request: who is calling, what is in its body and query, typed or clearly refused.
+"""What every route does with a request: who is calling; what its headers, body and query say, typed or clearly refused.
 
 Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no number.
 """
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import MultiDict
 from litestar.exceptions import HTTPException
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.authentication import Caller
+from api.request_context import CachePolicy
 from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.services import Services
 from domain.decoding import invalid
@@ -23,8 +26,32 @@ from infra.byte_budget import BytesInHand
 HttpRequest = Request[Any, Any, Any]
 Shape = TypeVar("Shape")
 
+MIN_CACHE_TTL_S = 60
+MAX_CACHE_TTL_S = 86_400
+DEFAULT_CACHE_TTL_S = 3_600
+MAX_METADATA_MEMBERS = 32
+MAX_METADATA_NAME_CHARS = 64
+MAX_METADATA_BYTES = 8_192
+MAX_METADATA_DEPTH = 16
+"""It is read again in many places: none of them may have less room for it than this one."""
+
+CacheTtl = Annotated[int, Meta(ge=MIN_CACHE_TTL_S, le=MAX_CACHE_TTL_S)]
+CacheMode = Literal["on", "off", "refresh"]
+MetadataName = Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_NAME_CHARS, pattern="^[^\\x00]*$")]
+Metadata = Annotated[dict[MetadataName, Any], Meta(max_length=MAX_METADATA_MEMBERS)]
+
 _NUL = "\x00"
 """No text of PostgreSQL's has it."""
+_metadata_decoder = msgspec.json.Decoder(Metadata)
+_encode = msgspec.json.Encoder().encode
+_ENCODED_NUL = re.compile(rb"\\u0000")
+
+
+class _CacheHeaders(Struct, frozen=True, rename={"mode": "x-gateway-cache", "ttl_s": "x-gateway-cache-ttl"}):
+    """The headers by which a request on any surface says what it wants of the cache."""
+
+    mode: CacheMode | UnsetType = UNSET
+    ttl_s: CacheTtl | UnsetType = UNSET
 
 
 class CountedRequest(Request[Any, Any, Any]):
@@ -156,6 +183,56 @@ def convert(values: Mapping[str, Any], shape: type[Shape]) -> Shape:
         raise invalid(error) from None
 
 
+def cache_policy(request: HttpRequest, *, mode: CacheMode, ttl_s: int | None = None) -> CachePolicy:
+    """How a request uses the cache: its headers go before `mode` and `ttl_s`.
+
+    Raises:
+        InvalidRequest: a header says what is not allowed.
+
+    """
+    headers = request.headers
+    ttl_s = ttl_s or DEFAULT_CACHE_TTL_S
+    if "x-gateway-cache" in headers or "x-gateway-cache-ttl" in headers:
+        given = {
+            name: value
+            for name in ("x-gateway-cache", "x-gateway-cache-ttl")
+            if (value := headers.get(name)) is not None
+        }
+        wanted = convert(given, _CacheHeaders)
+        mode, ttl_s = wanted.mode or mode, wanted.ttl_s or ttl_s  # unset is false
+    return CachePolicy(mode=mode, ttl_s=ttl_s)
+
+
+def metadata_of(request: HttpRequest, metadata: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """The body's metadata and the header's, checked: it stays in the log for ever.
+
+    Raises:
+        InvalidRequest: it is too large, or no JSON object.
+
+    """
+    header = request.headers.get("x-gateway-metadata")
+    if header is not None:
+        try:
+            metadata = (metadata or {}) | _metadata_decoder.decode(header.encode("latin-1"))  # as it came: UTF-8
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(
+                f"`x-gateway-metadata`: {invalid(error).message}", field="x-gateway-metadata"
+            ) from None
+        except msgspec.DecodeError as error:
+            message = f"`x-gateway-metadata` is not valid JSON: {error}"
+            raise InvalidRequest(message, field="x-gateway-metadata") from None
+    if not metadata:
+        return None
+    encoded = _encode(metadata)
+    if len(encoded) > MAX_METADATA_BYTES:
+        raise InvalidRequest(f"`metadata` may have {MAX_METADATA_BYTES} bytes as JSON", field="metadata")
+    if _is_deeper(metadata, MAX_METADATA_DEPTH):
+        raise InvalidRequest(f"`metadata` may be nested {MAX_METADATA_DEPTH} levels deep", field="metadata")
+    if _ENCODED_NUL.search(encoded):
+        raise InvalidRequest("`metadata` may not contain the character U+0000", field="metadata")
+    return metadata
+
+
 def id_in_path(text: str) -> str:
     """An id as a path has it.
 
@@ -179,3 +256,8 @@ def in_utc(moment: datetime, field: str) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise InvalidRequest(f"`{field}` must lie in the years 1 to 9999 of UTC", field=field) from None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (levels <= 0 and bool(members)) or any(_is_deeper(member, levels - 1) for member in members)

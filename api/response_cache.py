@@ -1,13 +1,15 @@
 """Responses that have been paid for: in this process's memory, in the log and its blobs, or in flight.
 
-Memory is a front: the log has all that memory has. Does not decide who may have a response.
+Memory, within a limit of bytes, is a front: the log has all that memory has. Does not decide who may have a response.
 """
 
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from api.memory_cache import CachedResponse, MemoryCache
+from cachetools import LRUCache
+from msgspec import Struct
+
 from api.request_context import RequestContext
 from domain.events import RequestCompleted, RequestFailed, request_stream
 from domain.job_result import Receipt, receipt_of
@@ -16,8 +18,47 @@ from infra.blobs import Blobs
 from infra.event_log import EventLog
 from infra.replies import ReplyInbox
 
+OVERHEAD_BYTES = 1_024
+"""What an entry takes beside its body."""
 FOLLOW_LOOK_S = 1.0
 """How often a follower reads the log itself, in case the message that its leader has ended is lost."""
+
+
+class CachedResponse(Struct, frozen=True, kw_only=True):
+    """An answer that may be given again: whose it is, what it says, until when."""
+
+    request_id: str
+    body: bytes
+    receipt: Receipt
+    created_at: datetime
+    expires_at: datetime
+
+
+class MemoryCache:
+    """Cached answers by key; the least recently used go first."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._entries: LRUCache[bytes, CachedResponse] = LRUCache(limit_bytes, getsizeof=_size_bytes)
+
+    def get(self, key: bytes, *, min_created_at: datetime, now: datetime) -> CachedResponse | None:
+        """The answer under a key, if it is as new as `min_created_at` and has not expired."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry.expires_at <= now:
+            del self._entries[key]
+            return None
+        return entry if entry.created_at >= min_created_at else None
+
+    def put(self, key: bytes, entry: CachedResponse) -> None:
+        """Store an answer, unless the stored one is newer, and make room for it."""
+        known = self._entries.get(key)
+        if known is not None and known.created_at > entry.created_at:
+            return
+        if _size_bytes(entry) > self._entries.maxsize:
+            self._entries.pop(key, None)
+            return
+        self._entries[key] = entry
 
 
 class ResponseCache:
@@ -99,3 +140,7 @@ class ResponseCache:
             created_at=created_at,
             expires_at=created_at + timedelta(seconds=end.cached_copy.ttl_s),
         )
+
+
+def _size_bytes(entry: CachedResponse) -> int:
+    return len(entry.body) + OVERHEAD_BYTES

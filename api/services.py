@@ -10,8 +10,8 @@ from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
-from api.rate_refusals import RateRefusals
 from api.readiness import Readiness
+from api.refusals import RateRefusals
 from api.request_planner import RequestPlanner
 from domain.dialects.registry import DialectRegistry
 from infra.broker import Broker

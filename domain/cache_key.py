@@ -1,28 +1,26 @@
 """The key of a request's cache entry. Two projects never share a key."""
 
 import hashlib
-from typing import Any
 
 import msgspec
+
+from domain.routing import Route
 
 SCHEMA_VERSION = 1
 """Raise it when the canonical form of requests or responses changes, so that older entries are not used."""
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
+canonical_body = msgspec.json.Encoder(order="deterministic").encode
+"""Encodes a request as JSON with sorted members: equal requests have equal bytes.
+
+Every field that the provider is sent counts, `user` too: to leave one out would be a guess about the provider.
+"""
 
 
-def canonical_body(request: Any) -> bytes:
-    """Return the request as JSON with sorted members: equal requests have equal bytes.
-
-    Every field that the provider is sent counts, `user` too: to leave one out would be a guess about the provider.
-    """
-    return _encode(request)
-
-
-def cache_key(*, project_id: str, operation: str, provider: str, upstream_model: str, body: bytes) -> bytes:
+def cache_key(*, project_id: str, operation: str, route: Route, body: bytes) -> bytes:
     """SHA-256 over the parts, each with its length before it, so that no two lists of parts run together."""
+    provider = route.provider if route.base_url is None else f"{route.provider} {route.base_url}"
     digest = hashlib.sha256()
-    for part in (str(SCHEMA_VERSION), project_id, operation, provider, upstream_model):
+    for part in (str(SCHEMA_VERSION), project_id, operation, provider, route.upstream_model):
         encoded = part.encode()
         digest.update(len(encoded).to_bytes(4, "big") + encoded)
     digest.update(body)

@@ -13,7 +13,6 @@ from domain.canonical.embeddings import EmbeddingsRequest
 from domain.models import longest_answer
 from domain.money import NanoUsd, divide_up
 from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
-from domain.utf8 import utf8_length
 
 TOKENS_PER_REQUEST = 64
 """The provider's own prompt around a conversation: turn markers, the start of the answer."""
@@ -62,6 +61,13 @@ def bound(input_tokens: int, output_tokens: int, price: Price) -> NanoUsd:
     """The most that so many tokens can cost: the dearest class of each, rounded up."""
     exact = input_tokens * dearest(price, INPUT_CLASSES) + output_tokens * dearest(price, OUTPUT_CLASSES)
     return NanoUsd(divide_up(exact, TOKENS_PER_PRICE))
+
+
+def utf8_length(text: str | None) -> int:
+    """Count the bytes of a text in UTF-8; None has none. Does not encode a text that is ASCII."""
+    if not text:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _message_bound(message: Any) -> int:

@@ -8,9 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
-from msgspec.structs import replace
 
-from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.errors import UnknownModel
 
 Kind = str
@@ -68,7 +66,7 @@ KEYLESS_KINDS: frozenset[Kind] = frozenset({ECHO})
 
 BUILT_IN: dict[str, Kind] = {kind: kind for kind in (OPENAI, ANTHROPIC, ECHO)}
 
-_NO_TEMPERATURE = re.compile(
+NO_TEMPERATURE = re.compile(
     r"(o\d|gpt-5|codex-|computer-use-).*|gpt-4o.*-search-.*|claude-(opus|sonnet)-(4-[7-9]|[5-9]).*"
 )
 """Models that refuse a temperature: OpenAI's reasoning and search models, Anthropic's from Opus 4.7 on."""
@@ -91,6 +89,8 @@ def resolve_route(
         UnknownModel: no rule matches.
 
     """
+    kind: Kind | None = None
+    name = model
     prefix, slash, rest = model.partition("/")
     if slash and rest:
         outright = next((one for one in named if one.name == prefix), None)
@@ -99,14 +99,16 @@ def resolve_route(
                 raise UnknownModel(model)
             return _to(outright, model, rest)
         if prefix in built_in:
-            return _built_in(prefix, model, rest, upstream_models)
-    kind = built_in_kind(model)
-    for one in named:
-        if one.models is not None and model in one.models and (kind is None or one.replaces_builtin):
-            return _to(one, model, model)
+            kind, name = prefix, rest
+    if kind is None:
+        kind = built_in_kind(model)
+        for one in named:
+            if one.models is not None and model in one.models and (kind is None or one.replaces_builtin):
+                return _to(one, model, model)
     if kind is None:
         raise UnknownModel(model)
-    return _built_in(kind, model, model, upstream_models)
+    upstream_model = upstream_models.get(name) or UPSTREAM_MODELS.get(name, name)
+    return Route(model=model, provider=kind, kind=kind, upstream_model=upstream_model)
 
 
 def built_in_kind(model: str) -> Kind | None:
@@ -122,23 +124,3 @@ def _to(provider: NamedProvider, model: str, upstream_model: str) -> Route:
         upstream_model=upstream_model,
         base_url=provider.base_url,
     )
-
-
-def _built_in(kind: Kind, model: str, name: str, upstream_models: Mapping[str, str]) -> Route:
-    upstream_model = upstream_models.get(name) or UPSTREAM_MODELS.get(name, name)
-    return Route(model=model, provider=kind, kind=kind, upstream_model=upstream_model)
-
-
-def takes_temperature(upstream_model: str) -> bool:
-    """Return True if the model accepts a temperature."""
-    return _NO_TEMPERATURE.fullmatch(upstream_model) is None
-
-
-def settled_temperature(request: ChatRequest, upstream_model: str) -> ChatRequest:
-    """Add the default temperature if the caller left it out and the model accepts one.
-
-    A default is never the reason for a refusal: none is added beside `topP`, which some models refuse together.
-    """
-    if request.temperature is not None or request.top_p is not None or not takes_temperature(upstream_model):
-        return request
-    return replace(request, temperature=DEFAULT_TEMPERATURE)

@@ -7,7 +7,7 @@ change it there first.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import asyncpg
 import msgspec
@@ -216,7 +216,7 @@ class Admission:
                     identity.model,
                     identity.provider,
                     identity.upstream_model,
-                    _json(identity.metadata),
+                    _encode(identity.metadata).decode() if identity.metadata is not None else None,
                     attempt.cache_key,
                     ask.min_created_at,
                     leader,
@@ -228,7 +228,7 @@ class Admission:
                     attempt.reply_to,
                     attempt.admitted_at,
                     attempt.deadline,
-                    *_sealed(ask.served),
+                    *(_sealed(ask.served) if ask.served is not None else (None, None)),
                     ask.key_version,
                     attempt.uses_installation_credential,
                 )
@@ -299,7 +299,7 @@ class Claims:
                 identity.model,
                 identity.provider,
                 identity.upstream_model,
-                _json(identity.metadata),
+                _encode(identity.metadata).decode() if identity.metadata is not None else None,
                 attempt.cache_key,
                 hold_nano_usd,
                 budget_day,
@@ -335,10 +335,6 @@ class Claims:
         return [claims.pop(one, None) for one in asked]
 
 
-def _json(metadata: dict[str, Any] | None) -> str | None:
-    return _encode(metadata).decode() if metadata is not None else None
-
-
 def _decision(row: asyncpg.Record) -> AdmissionDecision:
     window = row["budget_window"]
     return AdmissionDecision(
@@ -362,10 +358,8 @@ def _decision(row: asyncpg.Record) -> AdmissionDecision:
     )
 
 
-def _sealed(served: Commit | None) -> tuple[str | None, bytes | None]:
+def _sealed(served: Commit) -> tuple[str, bytes]:
     """The data and the digest of the one event of a commit."""
-    if served is None:
-        return None, None
     ((*_, data, digest),) = sealed_events(served)
     return data, digest
 

@@ -10,9 +10,8 @@ from collections import deque
 from domain.errors import Overloaded
 from domain.job_result import Failure
 from infra.byte_budget import BytesInHand, CountedParts
-from infra.replies import Committed, Completed, Failed
-from infra.reply_frames import Frame, failure_in, receipt_in
-from infra.resends import Resends
+from infra.replies import Committed, Completed, Failed, Resends
+from infra.reply_frames import Frame, decode_failure, decode_receipt
 
 MAX_JOINED_BYTES = 256 * 1024
 """Of the parts that wait for a caller that is slower than the provider: longer ones would be copied more often."""
@@ -75,7 +74,7 @@ class IncomingStream:
             case "commit":
                 self._take_commit(frame)
             case "failed":
-                self._end(Failed(failure_in(frame)))
+                self._end(Failed(decode_failure(frame.payload)))
             case "body" | "begun?":
                 raise AssertionError("a stream has no body in one piece")
         self._changed.set()
@@ -157,7 +156,7 @@ class IncomingStream:
         if not self._follows(frame.attempt):
             return
         if frame.number == self._taken and frame.number:
-            self._end(Committed(frame.attempt, None, receipt_in(frame)))
+            self._end(Committed(frame.attempt, None, decode_receipt(frame.payload)))
         elif frame.number < self._taken and frame.number:
             self._end(PartsLost())
         else:  # a worker that repeats the end of another's attempt does not know the number
@@ -194,7 +193,7 @@ class IncomingStream:
         if commit is None:
             self._close_hole()
         elif commit.number == self._taken:
-            self._end(Committed(commit.attempt, None, receipt_in(commit)))
+            self._end(Committed(commit.attempt, None, decode_receipt(commit.payload)))
 
     def _close_hole(self) -> None:
         self._ahead.clear()

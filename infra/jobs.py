@@ -108,7 +108,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_bound: int = 0
     """The most tokens that the request may be counted as, for the cost of an answer that is cut."""
     may_think_unseen: bool = False
-    """True if the provider may charge for output that it does not show, for the same purpose."""
+    """Of a stream: the provider may charge for output that it does not show, for the same purpose."""
     deliveries_before: int = 0
     """How often it was delivered as another message. Of two deliveries the one with the higher number is the later."""
     reply_to: str
@@ -142,12 +142,6 @@ decode_job = msgspec.msgpack.Decoder(Job).decode
 def consumer_name(lane: str) -> str:
     """The durable consumer that the workers of a lane share."""
     return f"workers-{lane}"
-
-
-def job_subject(job: Job, lane: Lane) -> str:
-    """A job's subject: the lane's consumer filters by its head, and a worker reads from it whose job it is."""
-    identity = job.identity
-    return f"jobs.{lane}.{identity.operation}.{identity.project_id}.{identity.key_id}"
 
 
 def message_id_of(job: Job) -> str:
@@ -248,8 +242,10 @@ class JobQueue:
             PublishUnknown: no confirmation came; the job may be in it.
 
         """
+        identity = job.identity
         await self._publish(
-            job_subject(job, lane),
+            # the lane's consumer filters by its head, and a worker reads from it whose job it is
+            f"jobs.{lane}.{identity.operation}.{identity.project_id}.{identity.key_id}",
             encode_job(job),
             message_id_of(job),
             (lambda: otherwise(job)) if otherwise is not None else None,

@@ -108,8 +108,8 @@ class PriceBook:
     """Looks prices up by route and moment, and caches them for the hot path."""
 
     def __init__(self) -> None:
-        self._prices: LRUCache[tuple[Route, int], Price | None] = LRUCache(MAX_CACHED_PRICES)
-        self._windows: LRUCache[Route, int | None] = LRUCache(MAX_CACHED_PRICES)
+        self._cached: LRUCache[tuple[Route, int], tuple[Price | None, int | None]] = LRUCache(MAX_CACHED_PRICES)
+        """By route and hour."""
         self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}
         self._lock = Lock()
         """Large requests are planned in threads."""
@@ -121,17 +121,22 @@ class PriceBook:
             by_model.setdefault((override.provider, override.model), []).append(override)
         self._overrides = by_model
 
-    def price(self, route: Route, at: datetime) -> Price | None:
-        """Return the price of a route's model at a moment; None if no source has one.
+    def look_up(self, route: Route, at: datetime) -> tuple[Price | None, int | None]:
+        """Return the price of a route's model at a moment, and its context window in tokens.
 
-        The specification's rows are looked up by the model name in the request, the library's by the name that the
-        provider is called with. For a provider by configuration, its address selects the vendor in the library.
+        The price is None if no source has one, the window if the library has none. The specification's rows are looked
+        up by the model name in the request, the library's by the name that the provider is called with. For a provider
+        by configuration, its address selects the vendor in the library.
         """
-        if self._overrides:
-            override = self.override(route, at)
-            if override is not None:
-                return override
-        return self.book_price(route, at)
+        key = (route, int(at.timestamp()) // 3600)
+        with self._lock:
+            cached = self._cached.get(key)
+            if cached is None:
+                model = _library_model(route)
+                window = model.context_window if model is not None else None
+                cached = self._cached[key] = self._book_price(route, at), window
+        override = self.override(route, at) if self._overrides else None
+        return cached if override is None else (override, cached[1])
 
     def override(self, route: Route, at: datetime) -> Price | None:
         """Return the operator's price at a moment; None if there is none."""
@@ -139,22 +144,6 @@ class PriceBook:
         prices = (self._override(route.provider, name, at) for name in names)
         price = next((price for price in prices if price is not None), None)
         return replace(price, prices=_with_long_cache(price.prices, route.kind)) if price is not None else None
-
-    def book_price(self, route: Route, at: datetime) -> Price | None:
-        """Return the price without the operator's overrides: the specification's row, else the library's."""
-        key = (route, int(at.timestamp()) // 3600)
-        with self._lock:
-            if key not in self._prices:
-                self._prices[key] = self._find(route, at)
-            return self._prices[key]
-
-    def context_window(self, route: Route) -> int | None:
-        """Return the size of a model's context window in tokens; None if the library has none."""
-        with self._lock:
-            if route not in self._windows:
-                model = _library_model(route)
-                self._windows[route] = model.context_window if model is not None else None
-            return self._windows[route]
 
     def listed(self, at: datetime, named: Sequence[NamedProvider] = ()) -> list[ListedModel]:
         """List the models that a caller with these providers by configuration can use.
@@ -218,17 +207,19 @@ class PriceBook:
 
     def listing(self, route: Route, at: datetime) -> ListedModel:
         """Return the entry of a model in `GET /models`."""
+        price, window = self.look_up(route, at)
         row = _SPECIFICATION.get(route.model) if route.base_url is None else None
-        window = row[3] if row is not None and row[0] == route.provider else self.context_window(route)
+        if row is not None and row[0] == route.provider:
+            window = row[3]
         return ListedModel(
             name=route.model,
             provider=route.provider,
             context_window=_OWN_CONTEXT_WINDOWS.get(route.kind, window),
-            price=self.price(route, at),
+            price=price,
         )
 
     def _compare(self, route: Route, at: datetime) -> ComparedPrice:
-        book, library = self.book_price(route, at), self.library_price(route, at)
+        book, library = self._book_price(route, at), self.library_price(route, at)
         return ComparedPrice(
             name=route.model,
             provider=route.provider,
@@ -237,7 +228,8 @@ class PriceBook:
             library=library,
         )
 
-    def _find(self, route: Route, at: datetime) -> Price | None:
+    def _book_price(self, route: Route, at: datetime) -> Price | None:
+        """Return the price without the operator's overrides: the specification's row, else the library's."""
         own = _OWN_PRICES.get(route.kind)
         if own is not None:
             return own

@@ -37,7 +37,7 @@ class ProviderObjectOwnership:
         self._pool = pool
 
     async def check(self, project_id: str, provider: str, request: RequestBody) -> bool:
-        """Refuse a request that names an object of another project, or may do so.
+        """Refuse a request that names an object if that is another project's, or may be.
 
         Returns True if the request is allowed only because the project uses its own credential.
 
@@ -47,8 +47,6 @@ class ProviderObjectOwnership:
             Unavailable: the database cannot be reached.
 
         """
-        if request.response_id is None and request.provider_object_ref is None:
-            return False
         async with database_errors():
             has_own_credential = await self._pool.fetchval(
                 "SELECT true FROM provider_keys WHERE project_id = $1 AND provider = $2", project_id, provider

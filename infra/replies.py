@@ -1,13 +1,13 @@
 """Receives the answers of workers in an API process, over core NATS. `infra/reply_sender.py` sends them.
 
 A request ends once its commit frame has come, which a worker sends after the append. Core NATS keeps no frame: the API
-asks for those that it lacks again (`infra/resends.py`), and reads an ending that was lost from the log
+asks for those that it lacks again (`Resends`), and reads an ending that was lost from the log
 (`api/reply_recovery.py`). A stream comes in numbered parts, which `infra/incoming.py` collects.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Protocol
@@ -23,7 +23,7 @@ from domain.job_result import Failure, Receipt
 from infra.broker import Broker, BrokerErrors
 from infra.byte_budget import BytesInHand
 from infra.jobs import Job
-from infra.reply_frames import Frame, Resend, decode_frame, failure_in, receipt_in
+from infra.reply_frames import Frame, Resend, decode_failure, decode_frame, decode_receipt
 from infra.reply_subjects import (
     CALLER,
     FOLLOWER,
@@ -32,14 +32,18 @@ from infra.reply_subjects import (
     cancel_subject,
     done_subject,
     followers_subject,
-    reply_subject,
     resend_subject,
 )
-from infra.resends import Resends
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
 PENDING_BYTES_LIMIT = 1024 * 1024 * 1024
 PENDING_FRAMES_LIMIT = 1_000_000
+RESEND_INTERVAL_S = 1.0
+MAX_RESENDS = 6
+"""How often frames are requested: for longer than a dead connection goes unnoticed."""
+
+AskAgain = Callable[[int, int], None]
+"""Requests the frames of an attempt again, from a number on."""
 
 
 class Completed(Struct, frozen=True, kw_only=True):
@@ -92,6 +96,42 @@ class Collector(Protocol):
         """Take the end that the log has, unless its frames have come."""
 
 
+class Resends:
+    """Requests missing frames a few times, then gives up."""
+
+    def __init__(self, ask_again: AskAgain, *, interval_s: float = RESEND_INTERVAL_S) -> None:
+        self._ask_again = ask_again
+        self._interval_s = interval_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._requests = 0
+
+    @property
+    def are_under_way(self) -> bool:
+        """True if frames were requested and are still missing."""
+        return self._timer is not None
+
+    def begin(self, missing: Callable[[], tuple[int, int]], give_up: Callable[[], None]) -> None:
+        """Request the `missing` frames of an attempt, from a number on, unless that is under way already."""
+        if self._timer is None:
+            self._requests = 0
+            self._ask(missing, give_up)
+
+    def end(self) -> None:
+        """Stop: nothing is missing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ask(self, missing: Callable[[], tuple[int, int]], give_up: Callable[[], None]) -> None:
+        if self._requests == MAX_RESENDS:
+            self._timer = None
+            give_up()
+            return
+        self._requests += 1
+        self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._ask, missing, give_up)
+        self._ask_again(*missing())
+
+
 class _Waiter:
     """Collects the frames of one request whose answer is given in one piece."""
 
@@ -125,9 +165,11 @@ class _Waiter:
                     if self._completed is not None and self._completed.size_bytes == self._bytes:
                         self._complete(self._completed)
             case "commit":
-                self._complete(Completed(attempt=frame.attempt, digest=frame.digest, receipt=receipt_in(frame)))
+                self._complete(
+                    Completed(attempt=frame.attempt, digest=frame.digest, receipt=decode_receipt(frame.payload))
+                )
             case "failed":
-                self._end(Failed(failure_in(frame)))
+                self._end(Failed(decode_failure(frame.payload)))
             case "part" | "begun?":
                 raise AssertionError("only a stream has parts")
 
@@ -178,7 +220,7 @@ class ReplyInbox:
     async def open(self) -> None:
         """Subscribe."""
         self._subscription = await self._client.subscribe(
-            reply_subject(self._api_id, "*"),
+            self.subject("*"),
             cb=self._take,
             pending_msgs_limit=PENDING_FRAMES_LIMIT,
             pending_bytes_limit=PENDING_BYTES_LIMIT,
@@ -186,7 +228,7 @@ class ReplyInbox:
 
     def subject(self, request_id: str) -> str:
         """The `reply_to` of a request of this process."""
-        return reply_subject(self._api_id, request_id)
+        return f"reply.{self._api_id}.{request_id}"
 
     @contextmanager
     def expect(

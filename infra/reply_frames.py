@@ -35,18 +35,8 @@ class Resend(Struct, frozen=True, array_like=True):
     number: int
 
 
-_decode_receipt = msgspec.json.Decoder(Receipt).decode
-_decode_failure = msgspec.json.Decoder(Failure).decode
+decode_receipt = msgspec.json.Decoder(Receipt).decode
+decode_failure = msgspec.json.Decoder(Failure).decode
 encode_frame = msgspec.msgpack.Encoder().encode
 decode_frame = msgspec.msgpack.Decoder(Frame).decode
 decode_resend = msgspec.msgpack.Decoder(Resend).decode
-
-
-def receipt_in(commit: Frame) -> Receipt:
-    """Read the receipt that a commit frame carries."""
-    return _decode_receipt(commit.payload)
-
-
-def failure_in(failed: Frame) -> Failure:
-    """Read the failure that a failed frame carries."""
-    return _decode_failure(failed.payload)

@@ -5,11 +5,6 @@ CALLER, FOLLOWER = b"caller", b"follower"
 """The payloads of a cancellation: which kind of waiter has disconnected."""
 
 
-def reply_subject(api_id: str, request_id: str) -> str:
-    """Subject of a request's frames, in the API process that waits for them."""
-    return f"reply.{api_id}.{request_id}"
-
-
 def done_subject(request_id: str) -> str:
     """Subject on which followers of a request are told that it has ended."""
     return f"done.{request_id}"

@@ -8,15 +8,23 @@ import msgspec
 from litestar import Response, post
 from msgspec import Struct
 
-from api.delivery import EventStream, answer_headers, stream_headers
+from api.delivery import EventStream, answer_headers, limit_headers, stream_headers
 from api.inference_response import InferenceResponse
-from api.limit_headers import limit_headers
 from api.native.headers import JSON
 from api.native.openapi import completion_operation
 from api.native.streams import STREAM, NativeStream
 from api.request_context import InferenceRequest
-from api.request_options import CacheTtl, Metadata, cache_policy, metadata_of
-from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
+from api.requests import (
+    CacheTtl,
+    HttpRequest,
+    Metadata,
+    bytes_in_hand,
+    cache_policy,
+    caller_and_body,
+    metadata_of,
+    request_id_of,
+    services_of,
+)
 from domain.canonical.chat import ChatRequest, Choice
 from domain.canonical.embeddings import Embedding, EmbeddingsRequest
 from domain.decoding import decoded
@@ -113,11 +121,12 @@ async def _complete(
     caller, body = await caller_and_body(request)
     services = services_of(request)
     call = await services.large_requests.run(caller.project_id, len(body), decoded, body, decoder)
+    route = services.planner.route(caller, call.model)
     inference_request = InferenceRequest(
         request_id=request_id_of(request.scope),
         operation=operation,
         body=CanonicalRequest(shape(**{name: getattr(call, name) for name in shape.__struct_fields__})),
-        route=services.planner.route(caller, call.model),
+        route=route,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off" if call.cache is False else "on", ttl_s=call.cache_ttl),
         metadata=metadata_of(request, call.metadata),

@@ -10,7 +10,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
-from api.limit_headers import limit_headers
+from api.delivery import limit_headers
 from api.native.validation import invalid_parameter
 from api.requests import HttpRequest, http_message, request_id_of
 from domain.errors import (

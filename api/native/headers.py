@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar.openapi.spec import OpenAPIHeader, OpenAPIMediaType, Parameter, Reference, Schema
 
-from api.request_options import (
+from api.requests import (
     MAX_CACHE_TTL_S,
     MAX_METADATA_BYTES,
     MAX_METADATA_MEMBERS,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
-from api.limit_headers import anthropic_limit_headers
+from api.delivery import anthropic_limit_headers
 from api.requests import HttpRequest
 from api.vendors.errors import REQUEST_ID_HEADER, anthropic_error
 from api.vendors.surface import Endpoint, handle

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from api.limit_headers import anthropic_limit_headers, limit_headers
+from api.delivery import anthropic_limit_headers, limit_headers
 from domain.dialects.passthrough.json_edit import rewrite
 from domain.errors import (
     BodyTooLarge,

@@ -3,7 +3,7 @@
 from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
 
-from api.limit_headers import limit_headers
+from api.delivery import limit_headers
 from api.requests import HttpRequest
 from api.vendors.errors import openai_error
 from api.vendors.surface import Endpoint, handle

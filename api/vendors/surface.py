@@ -11,8 +11,15 @@ from litestar import Response
 from api.delivery import EventStream, answer_headers, stream_headers
 from api.inference_response import InferenceResponse
 from api.request_context import InferenceRequest
-from api.request_options import cache_policy, metadata_of
-from api.requests import HttpRequest, bytes_in_hand, caller_and_body, request_id_of, services_of
+from api.requests import (
+    HttpRequest,
+    bytes_in_hand,
+    cache_policy,
+    caller_and_body,
+    metadata_of,
+    request_id_of,
+    services_of,
+)
 from domain.dialects.codec import Codec, Dialect, RenderOptions, StreamSummary
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.registry import DialectRegistry

@@ -164,7 +164,7 @@ class ChatRequest(_Shape, frozen=True, kw_only=True):
     model: Name = "gpt-4o-mini"
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
     temperature: Temperature | None = None
-    """None: 0.7 for a model that takes one (`domain.routing.settled_temperature`), else not sent."""
+    """None: 0.7 for a model that takes one (`CanonicalRequest.with_native_defaults`), else not sent."""
     max_tokens: OutputTokens | None = None
     top_p: Probability | None = None
     stop: str | Annotated[list[str], Meta(min_length=1, max_length=MAX_STOP_SEQUENCES)] | None = None

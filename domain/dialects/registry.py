@@ -8,7 +8,7 @@ from domain.dialects.anthropic.codec import AnthropicMessages, AnthropicTokenCou
 from domain.dialects.codec import Codec, Dialect
 from domain.dialects.native.codec import NativeChat, NativeEmbeddings
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses
-from domain.dialects.request_body import RequestBody
+from domain.dialects.request_body import CanonicalRequest, RequestBody
 from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
 from domain.events import Operation
@@ -33,6 +33,12 @@ class DialectRegistry:
         self._codecs = {(codec.dialect, codec.operation): codec for codec in listed}
         assert len(self._codecs) == len(listed), "an operation of a dialect has one codec"
         self._kinds = dict(kinds)
+        self._provider_codecs = {
+            (kind, codec.operation): codec
+            for kind, provider in self._kinds.items()
+            for codec in listed
+            if codec.dialect == provider.dialect and (provider.passes_through or codec.translates)
+        }
 
     def with_dialect(self, codecs: Iterable[Codec], kinds: Mapping[Kind, ProviderKind]) -> "DialectRegistry":
         """A registry that also has these."""
@@ -54,33 +60,28 @@ class DialectRegistry:
             InvalidRequest: names the field and what is allowed.
 
         """
-        codec = self._provider_codec(route.kind, operation)
+        codec = self._provider_codecs.get((route.kind, operation))
         if codec is None:
-            able = sorted(kind for kind in self._kinds if self._provider_codec(kind, operation) is not None)
+            able = sorted(kind for kind in self._kinds if (kind, operation) in self._provider_codecs)
             raise InvalidRequest(
                 f"`model` {route.model!r} does no {operation}; models of providers of these kinds do: "
                 f"{', '.join(able)}",
                 field="model",
             )
-        body.check(codec, route.upstream_model)
+        if isinstance(body, CanonicalRequest):  # what is passed through is between its client and its provider
+            codec.check_request(body.request, route.upstream_model)
 
     def choose(self, client: Codec, kind: Kind) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind."""
         provider = self._kinds[kind]
         if provider.passes_through and provider.dialect == client.dialect:
             return Passthrough(client)
-        return Translated(client, self._provider_codec(kind, client.operation))
+        return Translated(client, self._provider_codecs.get((kind, client.operation)))
 
     def chosen(self, dialect: Dialect, operation: Operation, kind: Kind, *, is_passthrough: bool) -> Translation:
         """The way that was chosen when a request was admitted, for its job."""
-        provider = self._provider_codec(kind, operation)
-        assert provider is not None, "the request was checked"
+        provider = self._provider_codecs[kind, operation]
         return Passthrough(provider) if is_passthrough else Translated(self._codecs[dialect, operation], provider)
-
-    def _provider_codec(self, kind: Kind, operation: Operation) -> Codec | None:
-        provider = self._kinds[kind]
-        codec = self._codecs.get((provider.dialect, operation))
-        return codec if codec is not None and (provider.passes_through or codec.translates) else None
 
 
 CODECS = (

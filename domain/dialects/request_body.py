@@ -7,21 +7,22 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.cache_key import canonical_body
-from domain.canonical.chat import ChatRequest
+from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.codec import Codec
 from domain.estimate import input_bound, output_bound
-from domain.routing import settled_temperature
+from domain.routing import NO_TEMPERATURE
 
 
 class TokenBound(Struct, frozen=True, kw_only=True):
-    """The most tokens that a request can be counted as."""
+    """The most tokens that a request can be counted as, and what may cost something beside them."""
 
     input_tokens: int
     output_tokens: int
     """Over all choices."""
     may_lower: bool
     """The caller set no output cap, so it may be lowered to what the budget has room for."""
+    unbounded_field: str | None
+    """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
 
 
 class LoweredRequest(Struct, frozen=True, kw_only=True):
@@ -56,10 +57,6 @@ class RequestBody(Protocol):
         """The model as the caller named it."""
         ...
 
-    def check(self, codec: Codec, upstream_model: str) -> None:
-        """Refuse what a provider of the codec's dialect cannot be asked. Raises as `Codec.check_request`."""
-        ...
-
     def with_native_defaults(self, upstream_model: str) -> "RequestBody":
         """The body with the native API's defaults for fields that the caller left out."""
         ...
@@ -70,10 +67,6 @@ class RequestBody(Protocol):
 
     def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
         """The most that it can be counted as. `is_builtin`: its provider is none by configuration."""
-        ...
-
-    def unbounded_field(self, *, is_builtin: bool) -> str | None:
-        """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
         ...
 
     def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
@@ -99,14 +92,19 @@ class CanonicalRequest(Struct, frozen=True):
         """See `RequestBody`."""
         return self.request.model
 
-    def check(self, codec: Codec, upstream_model: str) -> None:
-        """See `RequestBody`."""
-        codec.check_request(self.request, upstream_model)
-
     def with_native_defaults(self, upstream_model: str) -> "CanonicalRequest":
-        """See `RequestBody`."""
-        if isinstance(self.request, ChatRequest):
-            return CanonicalRequest(settled_temperature(self.request, upstream_model))
+        """See `RequestBody`: a temperature, if the model accepts one.
+
+        A default is never the reason for a refusal: none is added beside `topP`, which some models refuse together.
+        """
+        request = self.request
+        if (
+            isinstance(request, ChatRequest)
+            and request.temperature is None
+            and request.top_p is None
+            and NO_TEMPERATURE.fullmatch(upstream_model) is None
+        ):
+            return CanonicalRequest(replace(request, temperature=DEFAULT_TEMPERATURE))
         return self
 
     def payload(self, upstream_model: str) -> bytes:
@@ -114,16 +112,13 @@ class CanonicalRequest(Struct, frozen=True):
         return canonical_body(self.request)
 
     def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
-        """See `RequestBody`."""
+        """See `RequestBody`: every canonical field has a bound."""
         return TokenBound(
             input_tokens=input_bound(self.request),
             output_tokens=output_bound(self.request, upstream_model, context_window),
             may_lower=isinstance(self.request, ChatRequest) and self.request.max_tokens is None,
+            unbounded_field=None,
         )
-
-    def unbounded_field(self, *, is_builtin: bool) -> str | None:
-        """See `RequestBody`: every canonical field has a bound."""
-        return None
 
     def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
         """See `RequestBody`."""

@@ -31,10 +31,10 @@ from domain.dialects.passthrough.inspect import read_passthrough
 from domain.dialects.registry import DIALECTS, ProviderKind
 from domain.dialects.sse import SseEvent
 from domain.errors import InvalidRequest
+from domain.estimate import utf8_length
 from domain.routing import Route
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage, answer_usage
-from domain.utf8 import utf8_length
 from infra.database import HeldConnection, open_pool
 from infra.event_log import EventLog
 from infra.jobs import Job, StreamFormat

@@ -18,10 +18,9 @@ from infra.broker import Broker
 from infra.byte_budget import ByteBudget, BytesInHand
 from infra.embedded_nats import EmbeddedNats
 from infra.jobs import ACK_WAIT_S, MAX_DELIVERIES, STREAM, Job, JobQueue, Lane, consumer_name
-from infra.replies import Committed, ReplyInbox
+from infra.replies import MAX_RESENDS, Committed, ReplyInbox
 from infra.reply_frames import FRAME_BYTES
 from infra.reply_sender import ReplySender
-from infra.resends import MAX_RESENDS
 from tests.support.jobs import make_job
 from tests.support.ledger import START
 from tests.support.waiting import eventually, eventually_so

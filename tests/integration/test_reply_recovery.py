@@ -18,10 +18,9 @@ from infra.direct import DirectDispatch, DirectJobs
 from infra.embedded_nats import EmbeddedNats
 from infra.incoming import IncomingStream
 from infra.jobs import ACK_WAIT_S, STREAM, JobQueue
-from infra.replies import Committed, Failed, ReplyInbox
+from infra.replies import MAX_RESENDS, Committed, Failed, ReplyInbox
 from infra.reply_frames import FRAME_BYTES
 from infra.reply_sender import ReplySender
-from infra.resends import MAX_RESENDS
 from tests.support.jobs import make_job
 from tests.support.ledger import RealLedger, ask, attempt, completed, cost
 from tests.support.waiting import eventually, eventually_so

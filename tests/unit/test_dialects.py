@@ -15,7 +15,7 @@ from domain.dialects.registry import DIALECTS
 from domain.dialects.request_body import CanonicalRequest
 from domain.dialects.sse import SseEvent
 from domain.errors import InvalidRequest, UnknownModel
-from domain.routing import NamedProvider, resolve_route, settled_temperature
+from domain.routing import NamedProvider, resolve_route
 from domain.tokens import TokenUsage
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
@@ -254,11 +254,15 @@ def test_non_response_is_unreadable(body: bytes) -> None:
 
 
 def test_the_default_temperature_is_sent_only_where_it_can_be() -> None:
-    request_ = request(user("x"))
-    assert settled_temperature(request_, "gpt-4o").temperature == 0.7
-    assert settled_temperature(request_, "o3-mini").temperature is None
-    assert settled_temperature(request(user("x"), topP=0.5), "gpt-4o").temperature is None
-    assert settled_temperature(request(user("x"), temperature=0.1), "gpt-4o").temperature == 0.1
+    def sent(model: str, **fields: object) -> float | None:
+        body = CanonicalRequest(request(user("x"), **fields)).with_native_defaults(model)
+        assert isinstance(body.request, ChatRequest)
+        return body.request.temperature
+
+    assert sent("gpt-4o") == 0.7
+    assert sent("o3-mini") is None
+    assert sent("gpt-4o", topP=0.5) is None
+    assert sent("gpt-4o", temperature=0.1) == 0.1
 
 
 @pytest.mark.parametrize(

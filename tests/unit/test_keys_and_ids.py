@@ -1,6 +1,7 @@
 """Cache keys, API keys, ids and the vault: parts do not run together, and sealed values open only in their row."""
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from domain.api_key import KEY_CHARS, SECRET_BYTES, format_api_key, is_well_formed
 from domain.cache_key import cache_key, canonical_body
 from domain.canonical.chat import ChatRequest, UserMessage
+from domain.routing import OPENAI, Route
 from infra.ids import new_id
 from infra.vault import Vault, VaultError
 
@@ -17,20 +19,30 @@ PARTS = {
     "operation": "chat",
     "provider": "openai",
     "upstream_model": "gpt-4o",
+    "base_url": None,
     "body": b"{}",
 }
 
 
+def key_of(**changed: object) -> bytes:
+    parts: dict[str, Any] = PARTS | changed
+    route = Route(
+        model="m",
+        kind=OPENAI,
+        provider=parts["provider"],
+        upstream_model=parts["upstream_model"],
+        base_url=parts["base_url"],
+    )
+    return cache_key(project_id=parts["project_id"], operation=parts["operation"], route=route, body=parts["body"])
+
+
 @pytest.mark.parametrize("part", list(PARTS))
 def test_every_part_of_the_request_is_in_the_cache_key(part: str) -> None:
-    other = PARTS | {part: b"{ }" if part == "body" else "other"}
-    assert cache_key(**PARTS) != cache_key(**other)  # type: ignore[arg-type]
+    assert key_of() != key_of(**{part: b"{ }" if part == "body" else "other"})
 
 
 def test_parts_of_a_cache_key_do_not_run_together() -> None:
-    one = cache_key(**PARTS | {"provider": "ab", "upstream_model": "c"})  # type: ignore[arg-type]
-    other = cache_key(**PARTS | {"provider": "a", "upstream_model": "bc"})  # type: ignore[arg-type]
-    assert one != other
+    assert key_of(provider="ab", upstream_model="c") != key_of(provider="a", upstream_model="bc")
 
 
 def test_equal_requests_have_equal_bytes() -> None:

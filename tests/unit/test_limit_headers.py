@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.limit_headers import duration, limit_headers
+from api.delivery import duration, limit_headers
 from domain.limits import NANO_PER_S, LimitStatus, Meter
 from domain.money import NanoUsd
 

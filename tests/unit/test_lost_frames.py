@@ -9,10 +9,9 @@ import pytest
 from domain.job_result import Failure, Receipt
 from domain.tokens import TokenUsage
 from infra.incoming import MAX_AHEAD_BYTES, IncomingStream, PartsLost
-from infra.replies import Committed, Completed, Failed
+from infra.replies import MAX_RESENDS, Committed, Completed, Failed, Resends
 from infra.reply_frames import Frame
 from infra.reply_sender import FRAME_OVERHEAD_BYTES, SentFrames
-from infra.resends import MAX_RESENDS, Resends
 
 RECEIPT = Receipt(
     provider="echo",

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from api.memory_cache import OVERHEAD_BYTES, CachedResponse, MemoryCache
+from api.response_cache import OVERHEAD_BYTES, CachedResponse, MemoryCache
 from domain.job_result import Receipt
 from domain.money import NanoUsd
 from domain.tokens import TokenUsage

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from api.authentication import Caller
-from api.rate_refusals import MAX_KEYS, RateRefusals
+from api.refusals import MAX_KEYS, RateRefusals
 from domain.errors import RateLimited
 from domain.events import KeySettings
 from domain.limits import NANO_PER_S, LimitStatus, Meter

@@ -18,9 +18,9 @@ from domain.dialects.codec import StreamSummary
 from domain.dialects.decode import decode_known_event, stream_failure
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.sse import SseEvent, sse
+from domain.estimate import utf8_length
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
-from domain.utf8 import utf8_length
 
 _KNOWN = frozenset(
     {

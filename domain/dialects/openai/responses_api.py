@@ -16,9 +16,9 @@ from domain.dialects.decode import decode_known_event, decode_provider_json, str
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.openai.usage import ResponsesUsage, parse_responses_usage
 from domain.dialects.sse import DONE, SseEvent, SseParser, sse
+from domain.estimate import utf8_length
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
-from domain.utf8 import utf8_length
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """The events that carry the final response."""

@@ -29,9 +29,9 @@ from domain.dialects.openai.types import (
 )
 from domain.dialects.openai.usage import parse_usage, render_usage
 from domain.dialects.sse import DONE, DONE_EVENT, SseEvent
+from domain.estimate import utf8_length
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
-from domain.utf8 import utf8_length
 
 _decode = msgspec.json.Decoder(ChatCompletionChunk).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode

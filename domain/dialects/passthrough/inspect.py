@@ -72,9 +72,6 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         """The request as it came."""
         return self.editable.body
 
-    def check(self, codec: Codec, upstream_model: str) -> None:
-        """See `RequestBody`: what it asks is between its client and its provider."""
-
     def with_native_defaults(self, upstream_model: str) -> "PassthroughRequest":
         """See `RequestBody`: as it came."""
         return self
@@ -86,13 +83,16 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
 
     def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
         """See `RequestBody`."""
+        unbounded_field = self.unbounded or (None if is_builtin else self.unknown)
         if not self.codec.is_charged:
-            return TokenBound(input_tokens=0, output_tokens=0, may_lower=False)
+            return TokenBound(input_tokens=0, output_tokens=0, may_lower=False, unbounded_field=unbounded_field)
         input_tokens = self.input_tokens
         if self.has_external_content:
             input_tokens += context_window or DEFAULT_CONTEXT_WINDOW
         if not self.codec.has_output:
-            return TokenBound(input_tokens=input_tokens, output_tokens=0, may_lower=False)
+            return TokenBound(
+                input_tokens=input_tokens, output_tokens=0, may_lower=False, unbounded_field=unbounded_field
+            )
         reads_cap = self.codec.reads_cap(self.cap_fields, upstream_model, is_builtin=is_builtin)
         cap = self.output_cap if reads_cap else None
         output_tokens = self.choices * (cap or longest_answer(upstream_model, context_window))
@@ -100,11 +100,8 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             may_lower=cap is None and bool(self.codec.output_caps),
+            unbounded_field=unbounded_field,
         )
-
-    def unbounded_field(self, *, is_builtin: bool) -> str | None:
-        """See `RequestBody`."""
-        return self.unbounded or (None if is_builtin else self.unknown)
 
     def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
         """See `RequestBody`."""

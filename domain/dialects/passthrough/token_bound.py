@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 
-from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_PER_TOOL, TOKENS_WITH_TOOLS
-from domain.utf8 import utf8_length
+from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_PER_TOOL, TOKENS_WITH_TOOLS, utf8_length
 
 MANY_NUMBERS = 32
 """A list of so many numbers is counted at once: one by one, a large embeddings request takes a quarter of a second."""
