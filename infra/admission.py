@@ -20,7 +20,7 @@ from infra.batching import Batcher
 from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
 from infra.event_log import Commit, sealed_events
 
-MAX_ASKS_PER_BATCH = 256
+MAX_REQUESTS_PER_BATCH = 256
 MAX_CLAIMS_PER_BATCH = 256
 MAX_WAITING = 20_000
 
@@ -47,56 +47,54 @@ Outcome = Literal[
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """What an attempt at answering a request is: what its `inflight` row says of it, but for the money; and whose
-    credential it is made under.
-    """
+    """An attempt: the columns of its `inflight` row but for the money, and if its credential is the installation's."""
 
     identity: RequestIdentity
     cache_key: bytes | None
-    """None: neither reads the cache nor shares its answer."""
+    """None: it does not read the cache, and its response is not shared."""
     reply_to: str
     admitted_at: datetime
     deadline: datetime
     uses_installation_credential: bool
-    """Its provider is called under a credential of the installation's: the project's budget for that applies."""
+    """The provider is called under the installation's credential, so the project's budget for these applies."""
 
 
 class AdmissionRequest(Struct, frozen=True, kw_only=True):
-    """A request that wants to be admitted."""
+    """The parameters of `admit` for one request."""
 
     attempt: Attempt
     min_created_at: datetime | None
-    """How old a cached answer may be; None: a fresh one is wanted."""
+    """The least creation time of a cached response; None: only a fresh one will do."""
     served: Commit | None = None
-    """Where the answer is at hand: the event of giving it, which lands unless the rate limit refuses. Nothing else is
-    asked. It is dated as the attempt is."""
+    """For a response from memory: its event, which is appended unless the rate limit refuses. No other limit is
+    checked. Its time is the attempt's."""
     hold_nano_usd: NanoUsd | None
-    """The most that it can cost; None: nobody can price it."""
+    """The most that the request can cost; None: it has no price."""
     min_hold_nano_usd: NanoUsd
-    """The least hold that is of use: less than the above where the answer may be capped lower."""
+    """The least hold that will do: lower than `hold_nano_usd` if the output cap may be lowered."""
     accept_lower_hold: bool = False
-    """A lower hold is taken at once, instead of waiting for what others hold."""
+    """Accept a lower hold at once instead of waiting for the holds of others."""
     token_bound: int
-    """The most tokens that it will be counted as reading."""
+    """The most input tokens that the request can count."""
     is_counted: bool = False
-    """It was counted toward the rate limit when it asked before."""
+    """An earlier call of `admit` has counted the request toward the rate limit."""
     key_version: int | None = None
-    """Version of the key's stream that the request was planned with; None: not looked at."""
+    """The version of the key's stream that the request was planned with; None: not checked."""
 
 
 class AdmissionDecision(Struct, frozen=True, kw_only=True):
-    """What became of an ask."""
+    """The result of `admit` for one request."""
 
     outcome: Outcome
     origin: str | None
-    """Whose answer it is (hit), or will be (coalesced)."""
+    """The request whose response is cached (hit) or awaited (coalesced)."""
     hold_nano_usd: NanoUsd
-    """Of an admitted one: less than asked for means that the answer is to be capped lower."""
+    """For `admitted`: if it is less than the hold requested, the output cap must be lowered to it."""
     limit_status: LimitStatus
     window: Window | None
-    """The tightest one: what refused where money did."""
+    """The budget window that refused; None if no budget did."""
     retry_after_ns: int | None
-    """Where a rate limit refused."""
+    """For a refusal by a rate limit."""
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -108,7 +106,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class ClaimedAttempt(Claim, frozen=True, kw_only=True):
-    """An attempt in flight, as another delivery finds it."""
+    """An attempt in flight, with the delivery that has claimed it."""
 
     delivery: int | None
 
@@ -118,7 +116,7 @@ class BudgetExhausted(Exception):
 
 
 class Admission:
-    """The API's side: what comes in."""
+    """The API's side: admits requests and drops unclaimed ones."""
 
     def __init__(
         self,
@@ -128,36 +126,36 @@ class Admission:
         now: Callable[[], datetime] | None = None,
         on_append: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
-        """Admit over `connection`, which is this object's alone; everything rarer goes over `pool`.
+        """Admit over `connection`, which no other object uses; rarer statements go over `pool`.
 
-        Without `now` time is the database's, which is the same for every process. `on_append`: as an `EventLog`'s.
+        Without `now` the time is the database's, which is the same for every process. `on_append`: as an `EventLog`'s.
         """
         self._connection = connection
         self._pool = pool
         self._now = now
         self._on_append = on_append
         self._unsure: list[str] = []
-        """Requests whose admission may have landed although nobody was told: taken back before anything else."""
+        """Requests whose admission may have been committed without a reply: dropped before the next batch."""
         self._batcher: Batcher[AdmissionRequest, AdmissionDecision] = Batcher(
             self._admit_batch,
             name="admissions",
-            max_batch=MAX_ASKS_PER_BATCH,
+            max_batch=MAX_REQUESTS_PER_BATCH,
             max_waiting=MAX_WAITING,
             isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
 
-    async def admit(self, ask: AdmissionRequest) -> AdmissionDecision:
-        """Decide about one request, in a batch with those that ask at the same moment.
+    async def admit(self, request: AdmissionRequest) -> AdmissionDecision:
+        """Decide about one request, in a batch with others that arrive at the same moment.
 
         Raises:
             Unavailable, OutcomeUnknown: the database is away; a row that landed all the same is taken back.
-            Overloaded: too many are asking.
+            Overloaded: too many requests wait for a decision.
 
         """
-        return await self._batcher.submit(ask)
+        return await self._batcher.submit(request)
 
     async def drop(self, request_id: str) -> bool:
-        """Take back an attempt that no worker has claimed. False: too late, or nothing there."""
+        """Drop an attempt that no worker has claimed. False: it is claimed, or there is none."""
         async with database_errors():
             row = await self._pool.fetchrow(
                 "DELETE FROM inflight WHERE request_id = $1 AND delivery IS NULL RETURNING attempt", request_id
@@ -165,7 +163,7 @@ class Admission:
         return row is not None
 
     async def unclaimed(self, request_ids: Sequence[str]) -> set[str]:
-        """Those of the requests that no worker has claimed yet."""
+        """Return the requests that no worker has claimed yet."""
         async with database_errors():
             rows = await self._pool.fetch(
                 "SELECT request_id FROM inflight WHERE request_id = ANY ($1) AND delivery IS NULL", request_ids
@@ -173,37 +171,37 @@ class Admission:
         return {row["request_id"] for row in rows}
 
     async def close(self) -> None:
-        """Decide about those who wait, then stop."""
+        """Decide about the waiting requests, then stop."""
         await self._batcher.close()
         await self._connection.close()
 
-    async def _admit_batch(self, asks: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
+    async def _admit_batch(self, requests: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
         if self._unsure:
             await self._take_back()
         try:
-            return await self._decide(asks)
+            return await self._decide(requests)
         except OutcomeUnknown:
-            self._unsure.extend(ask.attempt.identity.request_id for ask in asks)
+            self._unsure.extend(request.attempt.identity.request_id for request in requests)
             raise
 
     async def _take_back(self) -> None:
-        """Drop what may have landed: no job was published for it, so no worker has it."""
+        """Drop admissions that may have been committed: no job was published for them, so no worker has them."""
         async with database_errors():
             await self._pool.execute(
                 "DELETE FROM inflight WHERE request_id = ANY ($1) AND delivery IS NULL", self._unsure
             )
         self._unsure.clear()
 
-    async def _decide(self, asks: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
-        identities = [ask.attempt.identity for ask in asks]
+    async def _decide(self, requests: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
+        identities = [request.attempt.identity for request in requests]
         accounts = sorted(
             {account for one in identities for account in (("key", one.key_id), ("project", one.project_id))}
         )  # one order for all processes, or two batches could deadlock
         places = {account: place for place, account in enumerate(accounts, start=1)}
         first: dict[tuple[str, bytes], int] = {}
         rows = []
-        for number, ask in enumerate(asks, start=1):
-            attempt, identity = ask.attempt, ask.attempt.identity
+        for number, request in enumerate(requests, start=1):
+            attempt, identity = request.attempt, request.attempt.identity
             leader = number
             if attempt.cache_key is not None:
                 leader = first.setdefault((identity.project_id, attempt.cache_key), number)
@@ -218,39 +216,39 @@ class Admission:
                     identity.upstream_model,
                     _encode(identity.metadata).decode() if identity.metadata is not None else None,
                     attempt.cache_key,
-                    ask.min_created_at,
+                    request.min_created_at,
                     leader,
-                    ask.hold_nano_usd,
-                    ask.min_hold_nano_usd,
-                    ask.token_bound,
-                    ask.accept_lower_hold,
-                    ask.is_counted,
+                    request.hold_nano_usd,
+                    request.min_hold_nano_usd,
+                    request.token_bound,
+                    request.accept_lower_hold,
+                    request.is_counted,
                     attempt.reply_to,
                     attempt.admitted_at,
                     attempt.deadline,
-                    *(_sealed(ask.served) if ask.served is not None else (None, None)),
-                    ask.key_version,
+                    *(_sealed(request.served) if request.served is not None else (None, None)),
+                    request.key_version,
                     attempt.uses_installation_credential,
                 )
             )
-        found = await self._connection.fetch(
+        decided = await self._connection.fetch(
             _ADMIT,
             self._now() if self._now is not None else None,
             [scope for scope, _ in accounts],
             [account for _, account in accounts],
             *map(list, zip(*rows, strict=True)),
         )
-        appended = found[0]["appended"]
+        appended = decided[0]["appended"]
         if appended is not None and self._on_append is not None:
             await self._on_append(appended)
-        return [_decision(row) for row in found]
+        return [_decision(row) for row in decided]
 
 
 class Claims:
-    """The workers' side: what is being done about it."""
+    """The workers' side: claims attempts and admits the next ones."""
 
     def __init__(self, connection: HeldConnection, pool: Pool, *, worker: str) -> None:
-        """Claim over `connection`, which is this object's alone, in the name of `worker`."""
+        """Claim over `connection`, which no other object uses, in the name of `worker`."""
         self._connection = connection
         self._pool = pool
         self._worker = worker
@@ -259,7 +257,7 @@ class Claims:
         )
 
     async def claim(self, request_id: str, delivery: int) -> Claim | None:
-        """Claim the request's unclaimed attempt for this delivery; None where there is none.
+        """Claim the request's unclaimed attempt for this delivery; None if there is none.
 
         Raises:
             Unavailable, OutcomeUnknown: the database is away. Do not call the provider.
@@ -268,7 +266,7 @@ class Claims:
         return await self._batcher.submit((request_id, delivery))
 
     async def in_flight(self, request_id: str) -> list[ClaimedAttempt]:
-        """The request's attempts whose outcome has not been counted, in order."""
+        """Return the request's attempts whose outcome is not counted yet, in order."""
         async with database_errors():
             rows = await self._pool.fetch(
                 "SELECT attempt, delivery, hold_nano_usd, budget_day FROM inflight "
@@ -317,14 +315,14 @@ class Claims:
         )
 
     async def close(self) -> None:
-        """Claim for those who wait, then stop."""
+        """Make the waiting claims, then stop."""
         await self._batcher.close()
         await self._connection.close()
 
-    async def _claim_batch(self, asked: Sequence[tuple[str, int]]) -> Sequence[Claim | None]:
-        in_order = sorted(asked)  # one order for all workers, or two batches could deadlock
+    async def _claim_batch(self, pairs: Sequence[tuple[str, int]]) -> Sequence[Claim | None]:
+        in_order = sorted(pairs)  # one order for all workers, or two batches could deadlock
         rows = await self._connection.fetch(
-            _CLAIM, [request for request, _ in in_order], [delivery for _, delivery in in_order], self._worker
+            _CLAIM, [request_id for request_id, _ in in_order], [delivery for _, delivery in in_order], self._worker
         )
         claims = {
             (row["claimed_request"], row["claimed_delivery"]): Claim(
@@ -332,7 +330,7 @@ class Claims:
             )
             for row in rows
         }
-        return [claims.pop(one, None) for one in asked]
+        return [claims.pop(one, None) for one in pairs]
 
 
 def _decision(row: asyncpg.Record) -> AdmissionDecision:

@@ -73,16 +73,16 @@ _PASSING = (408, 500, 503)
 
 
 class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How an answer is streamed to its caller."""
+    """The format of a stream to the caller."""
 
     surface: Dialect
     """The dialect of its events."""
     with_usage: bool = True
-    """Whether an OpenAI client asked for the usage."""
+    """False for a client of OpenAI's dialect that did not request usage."""
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A request as a worker gets it."""
+    """The message of a job: one admitted request."""
 
     identity: RequestIdentity
     kind: Kind
@@ -110,7 +110,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     may_think_unseen: bool = False
     """Of a stream: the provider may charge for output that it does not show, for the same purpose."""
     deliveries_before: int = 0
-    """How often it was delivered as another message. Of two deliveries the one with the higher number is the later."""
+    """Deliveries of the job as earlier messages. They number its deliveries on: the higher number is the later."""
     reply_to: str
     admitted_at_ms: int
     deadline_ms: int

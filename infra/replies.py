@@ -42,7 +42,7 @@ RESEND_INTERVAL_S = 1.0
 MAX_RESENDS = 6
 """How often frames are requested: for longer than a dead connection goes unnoticed."""
 
-AskAgain = Callable[[int, int], None]
+RequestResend = Callable[[int, int], None]
 """Requests the frames of an attempt again, from a number on."""
 
 
@@ -99,8 +99,8 @@ class Collector(Protocol):
 class Resends:
     """Requests missing frames a few times, then gives up."""
 
-    def __init__(self, ask_again: AskAgain, *, interval_s: float = RESEND_INTERVAL_S) -> None:
-        self._ask_again = ask_again
+    def __init__(self, request_resend: RequestResend, *, interval_s: float = RESEND_INTERVAL_S) -> None:
+        self._request_resend = request_resend
         self._interval_s = interval_s
         self._timer: asyncio.TimerHandle | None = None
         self._requests = 0
@@ -114,7 +114,7 @@ class Resends:
         """Request the `missing` frames of an attempt, from a number on, unless that is under way already."""
         if self._timer is None:
             self._requests = 0
-            self._ask(missing, give_up)
+            self._request(missing, give_up)
 
     def end(self) -> None:
         """Stop: nothing is missing any more."""
@@ -122,14 +122,14 @@ class Resends:
             self._timer.cancel()
             self._timer = None
 
-    def _ask(self, missing: Callable[[], tuple[int, int]], give_up: Callable[[], None]) -> None:
+    def _request(self, missing: Callable[[], tuple[int, int]], give_up: Callable[[], None]) -> None:
         if self._requests == MAX_RESENDS:
             self._timer = None
             give_up()
             return
         self._requests += 1
-        self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._ask, missing, give_up)
-        self._ask_again(*missing())
+        self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._request, missing, give_up)
+        self._request_resend(*missing())
 
 
 class _Waiter:
@@ -271,9 +271,9 @@ class ReplyInbox:
 
     def resends(self, request_id: str) -> Resends:
         """Make what requests a request's missing frames from the workers."""
-        return Resends(partial(self._ask_again, request_id))
+        return Resends(partial(self._request_resend, request_id))
 
-    def _ask_again(self, request_id: str, attempt: int, number: int) -> None:
+    def _request_resend(self, request_id: str, attempt: int, number: int) -> None:
         log.info("frames_lost", request_id=request_id, attempt=attempt, number=number)
         self._publish(resend_subject(request_id), _encode(Resend(attempt, number)), reply=self.subject(request_id))
 
