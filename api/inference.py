@@ -97,6 +97,8 @@ class InferenceService:
                 except StaleKey as stale:
                     caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
                     route = self._planner.route(caller, inference_request.body.model)
+                    if inference_request.body.is_passthrough and route.kind != inference_request.route.kind:
+                        break  # the body is in the dialect of a provider that has another by now
                     inference_request = replace(inference_request, route=route)
         raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
 

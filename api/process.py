@@ -29,7 +29,7 @@ from api.request_planner import RequestPlanner
 from api.request_recorder import RequestRecorder
 from api.response_cache import MemoryCache, ResponseCache
 from api.services import Services
-from domain.dialects.registry import DIALECTS
+from domain.dialects.registry import DIALECTS, DialectRegistry
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
@@ -75,10 +75,12 @@ class _Backends:
         await self.pool.close()
 
 
-async def run(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
+async def run(
+    settings: Settings, listener: socket.socket, stop: asyncio.Event, *, dialects: DialectRegistry = DIALECTS
+) -> None:
     """Serve on `listener` until `stop`."""
     backends = await _connect(settings)
-    services = _services(settings, backends)
+    services = _services(settings, backends, dialects)
     recovery = ReplyRecovery(
         event_log=backends.event_log,
         admission=backends.admission,
@@ -130,7 +132,7 @@ async def _connect(settings: Settings) -> _Backends:
     )
 
 
-def _services(settings: Settings, backends: _Backends) -> Services:
+def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry) -> Services:
     assert settings.encryption_key is not None, "checked by the command"
     vault = Vault(settings.encryption_key)
     pool, event_log, announce = backends.pool, backends.event_log, backends.notifications.keys_changed
@@ -138,7 +140,7 @@ def _services(settings: Settings, backends: _Backends) -> Services:
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
     planner = RequestPlanner(
         prices=prices,
-        dialects=DIALECTS,
+        dialects=dialects,
         upstream_models=settings.upstream_models,
         request_timeout_s=settings.request_timeout_s,
     )
@@ -154,7 +156,7 @@ def _services(settings: Settings, backends: _Backends) -> Services:
             pool, event_log, vault, announce, allow_loopback=settings.allow_loopback_urls
         ),
         authenticator=authenticator,
-        dialects=DIALECTS,
+        dialects=dialects,
         inference=_inference(
             settings,
             backends,

@@ -38,6 +38,7 @@ class RequestPlanner:
     ) -> None:
         self._prices = prices
         self._dialects = dialects
+        self._kinds = dialects.kinds
         self._upstream_models = upstream_models
         self._request_timeout_s = request_timeout_s
 
@@ -48,7 +49,7 @@ class RequestPlanner:
             UnknownModel: no rule matches.
 
         """
-        return resolve_route(model, self._upstream_models, caller.providers)
+        return resolve_route(model, self._upstream_models, caller.providers, self._kinds)
 
     def plan(
         self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool

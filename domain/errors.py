@@ -211,25 +211,3 @@ class Unavailable(GatewayError):
     """The database or the broker is away, or a read model lags too far behind."""
 
     code = "UNAVAILABLE"
-
-
-ERROR_BY_CODE: dict[str, type[GatewayError]] = {
-    kind.code: kind
-    for kind in (
-        Unauthorized,
-        Forbidden,
-        NotFound,
-        InvalidRequest,
-        UnknownModel,
-        BodyTooLarge,
-        RateLimited,
-        BudgetExceeded,
-        ProviderRejected,
-        ProviderCredentials,
-        ProviderRateLimited,
-        ProviderUnavailable,
-        ProviderTimeout,
-        Overloaded,
-        Unavailable,
-    )
-}

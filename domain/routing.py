@@ -4,7 +4,7 @@ Does not know prices or credentials. A table of rules, tried in order; nothing e
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -72,13 +72,18 @@ NO_TEMPERATURE = re.compile(
 """Models that refuse a temperature: OpenAI's reasoning and search models, Anthropic's from Opus 4.7 on."""
 
 
-def resolve_route(model: str, upstream_models: Mapping[str, str], named: Sequence[NamedProvider] = ()) -> Route:
+def resolve_route(
+    model: str,
+    upstream_models: Mapping[str, str],
+    named: Sequence[NamedProvider] = (),
+    built_in: Container[Kind] = BUILT_IN,
+) -> Route:
     """Return the route of a request for `model`.
 
     A provider's name and a slash in front settle it; then the models that the named providers list, then the rules.
     A name that the rules know leads to a named provider only if that one replaces the built-in one.
     `upstream_models` are the installation's names before `UPSTREAM_MODELS`, for built-in providers. Of `named`, the
-    first that fits counts: a project's own stand before the installation's.
+    first that fits counts: a project's own stand before the installation's. `built_in` has the built-in providers.
 
     Raises:
         UnknownModel: no rule matches.
@@ -93,8 +98,8 @@ def resolve_route(model: str, upstream_models: Mapping[str, str], named: Sequenc
             if outright.models is not None and rest not in outright.models:
                 raise UnknownModel(model)
             return _to(outright, model, rest)
-        if prefix in BUILT_IN:
-            kind, name = BUILT_IN[prefix], rest
+        if prefix in built_in:
+            kind, name = prefix, rest
     if kind is None:
         kind = built_in_kind(model)
         for one in named:

@@ -271,7 +271,8 @@ def _per_million(dollars_per_thousand: str) -> int:
 
 
 def _library_provider(provider: str) -> Any:
-    return next(vendor for vendor in get_snapshot().providers if vendor.id == provider)
+    """Return the library's provider of this id; None if it has none: the models have no price then."""
+    return next((vendor for vendor in get_snapshot().providers if vendor.id == provider), None)
 
 
 def _vendor_at(base_url: str) -> Any:

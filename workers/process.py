@@ -3,13 +3,15 @@
 import asyncio
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 
-from domain.dialects.registry import DIALECTS
+from domain.dialects.registry import DIALECTS, DialectRegistry
+from domain.routing import Kind
 from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
@@ -29,7 +31,8 @@ from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
 from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
-from workers.providers.registry import make_providers
+from workers.providers.provider import Provider
+from workers.providers.registry import PROVIDERS, Adapters, make_providers
 from workers.providers.sdk import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
@@ -68,12 +71,18 @@ class _Backends:
         await self.pool.close()
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    dialects: DialectRegistry = DIALECTS,
+    adapters: Adapters = PROVIDERS,
+) -> None:
     """Handle jobs until `stop`, then finish those that have begun."""
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     backends = await _connect(settings, name)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
-    handler = _job_handler(settings, backends, sessions)
+    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects)
     webhooks = AlertWebhooks(
         pool=backends.pool,
         event_log=backends.event_log,
@@ -125,12 +134,14 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     )
 
 
-def _job_handler(settings: Settings, backends: _Backends, sessions: Sessions) -> JobHandler:
+def _job_handler(
+    settings: Settings, backends: _Backends, providers: Mapping[Kind, Provider], dialects: DialectRegistry
+) -> JobHandler:
     event_log, replies = backends.event_log, backends.replies
     blobs = Blobs(backends.pool, event_log, backends.vault)
     calls = ProviderCalls(
-        providers=make_providers(sessions),
-        dialects=DIALECTS,
+        providers=providers,
+        dialects=dialects,
         keys=backends.keys,
         base_urls=settings.provider_base_urls,
         blobs=blobs,

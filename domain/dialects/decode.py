@@ -47,20 +47,6 @@ def decode_known_event(decode: Callable[[bytes], T], data: bytes, known_types: f
         return None
 
 
-def compact(body: bytes) -> bytes:
-    """The same JSON on one line, with numbers and strings as they were written, so that it fits into an event.
-
-    Raises:
-        UnreadableResponse: it is no JSON.
-
-    """
-    return decode_provider_json(_on_one_line, body)
-
-
-def _on_one_line(body: bytes) -> bytes:
-    return msgspec.json.format(body, indent=-1)
-
-
 def stream_failure(error: Any) -> StreamFailed:
     """The failure that a vendor's error object reports. Some providers send only a sentence, or a number as code."""
     if not isinstance(error, dict):

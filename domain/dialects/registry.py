@@ -1,6 +1,6 @@
 """Every codec, the dialect of every kind of provider, and the choice between passing through and translating."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -43,6 +43,11 @@ class DialectRegistry:
     def with_dialect(self, codecs: Iterable[Codec], kinds: Mapping[Kind, ProviderKind]) -> "DialectRegistry":
         """A registry that also has these."""
         return DialectRegistry((*self._codecs.values(), *codecs), {**self._kinds, **kinds})
+
+    @property
+    def kinds(self) -> Container[Kind]:
+        """The kinds of providers. Each has a built-in provider of its name."""
+        return self._kinds
 
     def codec(self, dialect: Dialect, operation: Operation) -> Codec:
         """The codec of a surface's call."""

@@ -76,6 +76,17 @@ async def test_a_model_whose_name_no_text_can_be_is_refused(
         assert "model" in (await answer.json())["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [{"type": "json_schema"}, {"type": "text", "jsonSchema": {"name": "x", "schema": {}}}],
+    ids=["a schema that is missing", "a schema beside text"],
+)
+async def test_echo_ignores_the_format_of_the_response(client: Client, wanted: dict[str, Any]) -> None:
+    body = chat("hello", model="echo") | {"responseFormat": wanted}
+    status, answer, _ = await client.call("POST", "/completions/chat", body)
+    assert (status, answer["data"]["choices"][0]["message"]["content"]) == (200, "echo: hello"), answer
+
+
 @pytest.mark.parametrize("ttl", ["null", "59", "3600.5", ""])
 async def test_a_ttl_that_is_none_is_refused(client: Client, ttl: str) -> None:
     body = chat("hello", model="echo")

@@ -3,6 +3,9 @@
 Nothing is patched: the registry with the toy is another value beside the gateway's own.
 """
 
+import asyncio
+import base64
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +17,9 @@ import pytest
 from aiohttp import web
 from msgspec import Struct
 
+import api.process
+import workers.process
+from api.accounts import Accounts
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FinishReason
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
@@ -29,8 +35,12 @@ from domain.estimate import utf8_length
 from domain.routing import Route
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage, answer_usage
+from infra.database import HeldConnection, open_pool
+from infra.event_log import EventLog
 from infra.jobs import Job, StreamFormat
 from infra.provider_keys import Access
+from infra.settings import Settings, load_settings
+from infra.vault import Vault
 from tests.support.jobs import make_job
 from tests.support.sdk_streams import anthropic_client, openai_client
 from workers.calls import ProviderCalls
@@ -236,6 +246,53 @@ async def walk() -> AsyncIterator[Walk]:
     await sessions.close()
 
 
+@pytest.fixture
+async def gateway(
+    database_url: str, nats_url: str
+) -> AsyncIterator[tuple[str, str, list[tuple[dict[str, Any], str | None]]]]:
+    """A gateway with the toy in this process; its address, a project's key and the requests to the toy."""
+    settings = load_settings(
+        {
+            "GATEWAY_DATABASE_URL": database_url,
+            "GATEWAY_NATS_URL": nats_url,
+            "GATEWAY_ENCRYPTION_KEY": base64.b64encode(bytes(range(32))).decode(),
+            "GATEWAY_ALLOW_LOOPBACK_URLS": "yes",
+        }
+    )
+    requests: list[tuple[dict[str, Any], str | None]] = []
+    stop = asyncio.Event()
+    async with toy_server(requests) as toy_address:
+
+        def adapter(sessions: Sessions) -> SdkProvider:
+            return SdkProvider(
+                sessions,
+                make_target=lambda credential: Target(toy_address, {"x-cage-key": credential.api_key}),
+            )
+
+        key = await project_with_toy(settings)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(workers.process.run(settings, stop, dialects=TOY_DIALECTS, adapters={"toy": adapter}))
+                tasks.create_task(api.process.run(settings, listener, stop, dialects=TOY_DIALECTS))
+                try:
+                    yield address, key, requests
+                finally:
+                    stop.set()
+
+
+async def project_with_toy(settings: Settings) -> str:
+    """Create a project with a key for the toy. Return its own key."""
+    assert settings.database_url is not None
+    assert settings.encryption_key is not None
+    pool = await open_pool(settings.database_url, name="tests", size=2)
+    log = EventLog(pool, HeldConnection(settings.database_url, name="tests"))
+    created = await Accounts(pool, log, Vault(settings.encryption_key)).create_project("p", {"toy": "sk-cage"})
+    await log.close()
+    await pool.close()
+    return created.key.text
+
+
 def openai_body(**fields: Any) -> bytes:
     return msgspec.json.encode({"model": MODEL, "messages": [{"role": "user", "content": "hello"}]} | fields)
 
@@ -274,6 +331,38 @@ async def test_anthropics_client_gets_a_stream_from_the_toy(walk: Walk) -> None:
         message = events.get_final_message()
     assert [block.text for block in message.content if block.type == "text"] == ["".join(SAID)]
     assert message.stop_reason == "end_turn"
+
+
+async def test_both_vendors_clients_reach_the_toy_through_the_gateway(
+    gateway: tuple[str, str, list[tuple[dict[str, Any], str | None]]],
+) -> None:
+    address, key, requests = gateway
+    asked: list[Any] = [{"role": "user", "content": "hello"}]
+    async with (
+        openai.AsyncOpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=20) as openais,
+        anthropic.AsyncAnthropic(base_url=address, api_key=key, max_retries=0, timeout=20) as anthropics,
+    ):
+        completion = await openais.chat.completions.create(model=MODEL, messages=asked)
+        assert (completion.choices[0].message.content, completion.model) == ("".join(SAID), MODEL)
+        chunks = await openais.chat.completions.create(model=MODEL, messages=asked, stream=True)
+        deltas = [choice.delta.content async for chunk in chunks for choice in chunk.choices]
+        assert [delta for delta in deltas if delta] == SAID
+        message = await anthropics.messages.create(model=MODEL, max_tokens=9, messages=asked)
+        assert [block.text for block in message.content if block.type == "text"] == ["".join(SAID)]
+        async with anthropics.messages.stream(model=MODEL, max_tokens=9, messages=asked) as events:
+            streamed = await events.get_final_message()
+        assert [block.text for block in streamed.content if block.type == "text"] == ["".join(SAID)]
+        assert (streamed.usage.input_tokens, streamed.usage.output_tokens) == (3, 4)
+        with pytest.raises(openai.BadRequestError, match="parrots use none"):
+            await openais.chat.completions.create(
+                model=MODEL, messages=asked, tools=[{"type": "function", "function": {"name": "f"}}]
+            )
+    assert [(body["stream"], sent_key) for body, sent_key in requests] == [
+        (False, "sk-cage"),
+        (True, "sk-cage"),
+        (False, "sk-cage"),
+        (True, "sk-cage"),
+    ]
 
 
 @pytest.mark.parametrize(

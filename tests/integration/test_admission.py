@@ -214,7 +214,8 @@ async def test_projects_share_no_leader(ledger: RealLedger, project: str) -> Non
 async def test_a_cached_answer_is_found_while_it_is_new_enough(ledger: RealLedger, project: str) -> None:
     key, now = await ledger.new_key(project), datetime.now(UTC)
     await ledger.pool.execute(
-        "INSERT INTO cache_entries VALUES ($1, $2, 'req_origin', 'blob', $3, $4)",
+        "INSERT INTO cache_entries (project_id, cache_key, request_id, blob_id, created_at, expires_at) "
+        "VALUES ($1, $2, 'req_origin', 'blob', $3, $4)",
         project,
         KEY,
         now - timedelta(minutes=5),

@@ -75,7 +75,9 @@ async def test_sums_beyond_bigint_refuse_and_leave_others_alone(ledger: RealLedg
     key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
     bystander = await ledger.new_key(other := await ledger.new_project(), daily_budget_nano_usd=1_000)
     await ledger.pool.execute(
-        "INSERT INTO budget_balances SELECT s, i, 'day', $3, $4, $5, $5, 0 "
+        "INSERT INTO budget_balances (scope, scope_id, period, starts_on, project_id, spent_nano_usd, "
+        "assumed_nano_usd, overage_nano_usd) "
+        "SELECT s, i, 'day', $3, $4, $5, $5, 0 "
         "FROM unnest(ARRAY['key', 'project'], ARRAY[$1, $2]) AS n (s, i)",
         key,
         project,

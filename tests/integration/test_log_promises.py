@@ -223,7 +223,7 @@ async def test_verification_reports_how_far_it_came(ledger: RealLedger) -> None:
 
 async def test_append_and_its_side_effects_are_one_transaction(ledger: RealLedger) -> None:
     async def apply(connection: Connection) -> None:
-        await connection.execute("INSERT INTO projection_checkpoints VALUES ('tests', 7)")
+        await connection.execute("INSERT INTO projection_checkpoints (projection, position) VALUES ('tests', 7)")
 
     assert await ledger.log.append_with([commit("a", 0, "x", "y"), commit("b")], apply) == 3
     assert await ledger.pool.fetchval("SELECT position FROM projection_checkpoints WHERE projection = 'tests'") == 7
@@ -247,7 +247,7 @@ async def test_one_conflict_undoes_all_that_is_appended_with_it(ledger: RealLedg
 
 async def test_side_effects_are_undone_with_their_append(ledger: RealLedger) -> None:
     async def apply(connection: Connection) -> None:
-        await connection.execute("INSERT INTO projection_checkpoints VALUES ('tests', 7)")
+        await connection.execute("INSERT INTO projection_checkpoints (projection, position) VALUES ('tests', 7)")
         raise LookupError
 
     with pytest.raises(LookupError):

@@ -36,7 +36,8 @@ class Account:
     async def remember(self, origin: str, connection: Connection | None = None) -> None:
         """Store a cache entry that expires ten minutes after NOW."""
         await (connection or self.ledger.pool).execute(
-            "INSERT INTO cache_entries VALUES ($1, $2, $3, 'blob', $4, $5)",
+            "INSERT INTO cache_entries (project_id, cache_key, request_id, blob_id, created_at, expires_at) "
+            "VALUES ($1, $2, $3, 'blob', $4, $5)",
             self.project_id,
             CACHE_KEY,
             origin,
@@ -383,7 +384,9 @@ async def settle(ledger: RealLedger, made: Attempt, number: int) -> None:
 async def lead(connection: Connection, made: Attempt) -> None:
     """Make an attempt the leader on an open transaction, like another process that has not committed yet."""
     await connection.execute(
-        "INSERT INTO inflight VALUES ($1, 1, $2, $3, 'chat', 'm', 'p', 'u', NULL, $4, 0, 0, $5, 'r', $6, $7)",
+        "INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, "
+        "metadata, cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline) "
+        "VALUES ($1, 1, $2, $3, 'chat', 'm', 'p', 'u', NULL, $4, 0, 0, $5, 'r', $6, $7)",
         made.identity.request_id,
         made.identity.project_id,
         made.identity.key_id,

@@ -178,7 +178,8 @@ class FlightMachine(RuleBasedStateMachine):
             self.answers[flight.slot] = (made.identity.request_id, self.clock.now)
             self.run(
                 self.real.pool.execute(
-                    "INSERT INTO cache_entries VALUES ($1, $2, $3, 'blob', $4, $5) ON CONFLICT (project_id, cache_key) "
+                    "INSERT INTO cache_entries (project_id, cache_key, request_id, blob_id, created_at, expires_at) "
+                    "VALUES ($1, $2, $3, 'blob', $4, $5) ON CONFLICT (project_id, cache_key) "
                     "DO UPDATE SET request_id = excluded.request_id, created_at = excluded.created_at, "
                     "expires_at = excluded.expires_at",
                     *flight.slot,

@@ -8,7 +8,7 @@ from domain.dialects.registry import CODECS, DIALECTS, NATIVE, PROVIDER_KINDS, D
 from domain.dialects.request_body import CanonicalRequest
 from domain.dialects.translation import Passthrough, Translated
 from domain.errors import InvalidRequest
-from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route
+from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, Kind, Route
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,10 @@ def test_an_operation_that_is_not_translated_is_refused_for_other_providers() ->
     with pytest.raises(InvalidRequest, match=r"do: openai$") as refused:
         DIALECTS.check(body, route, "responses")
     assert refused.value.field == "model"
+
+
+def test_each_kind_has_a_built_in_provider_of_its_name() -> None:
+    assert {kind: kind for kind in PROVIDER_KINDS} == BUILT_IN
 
 
 def test_two_registries_stand_side_by_side() -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 import pytest
 
-from domain.canonical.chat import ChatRequest, ChatResponse, UserMessage
+from domain.canonical.chat import ChatRequest, ChatResponse, JsonSchema, ResponseFormat, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from domain.dialects.codec import Codec, ProviderResponse
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings
@@ -97,6 +97,47 @@ async def test_a_streamed_answer_is_the_whole_one_in_bounded_pieces(words: int) 
             batches += 1
     assert answer.choices[0].message.content == " ".join(["echo:", *(f"w{n}" for n in range(words))])
     assert batches <= MAX_DELTAS + 3
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        ResponseFormat(type="json_schema"),
+        ResponseFormat(type="text", json_schema=JsonSchema(name="x", schema={"type": "object"})),
+    ],
+    ids=["a schema that is missing", "a schema beside text"],
+)
+async def test_fields_that_the_answer_does_not_depend_on_are_ignored(wanted: ResponseFormat) -> None:
+    request = msgspec.structs.replace(chat("hello there"), response_format=wanted)
+    answer = msgspec.json.decode((await ask(request)).body, type=ChatResponse)
+    async with stream(request) as streamed:
+        events = [event.data async for batch in streamed for event in batch]
+    assert answer.choices[0].message.content == "echo: hello there"
+    assert [word in b"".join(events) for word in (b"echo:", b"hello", b"there")] == [True] * 3
+
+
+@pytest.mark.parametrize("model", ["echo", "gpt-5"])
+async def test_the_cap_is_kept_to_under_either_name(model: str) -> None:
+    request = msgspec.structs.replace(chat("one two three"), max_tokens=2)
+    content = OpenAiChat().render_request(request, model, is_stream=False)
+    body = await EchoProvider().send(content, call("chat"))
+    answer = msgspec.json.decode(
+        OpenAiChat().parse_response(body, model=model, provider="echo").body, type=ChatResponse
+    )
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("echo: one", "length")
+
+
+UNREADABLE = [b"", b"[]", b"{", b'{"model":"echo"}', b"\xff", b'{"model":"echo","x":' + b"[" * 100_000]
+
+
+@pytest.mark.parametrize("body", UNREADABLE, ids=range(len(UNREADABLE)))
+async def test_a_body_that_cannot_be_read_is_rejected(body: bytes) -> None:
+    for operation in ("chat", "embeddings"):
+        with pytest.raises(ProviderRejected, match="cannot be read"):
+            await EchoProvider().send(body, call(operation))
+    with pytest.raises(ProviderRejected, match="cannot be read"):
+        async with EchoProvider().stream(body, call("chat")):
+            pass
 
 
 async def test_others_have_their_turn_while_a_long_answer_is_streamed() -> None:

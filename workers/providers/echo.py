@@ -11,19 +11,23 @@ import math
 import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Annotated, TypeVar
 
-from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, FinishReason, UserMessage
-from domain.canonical.embeddings import Embedding, EmbeddingsRequest, EmbeddingsResponse
+import msgspec
+from msgspec import Meta, Struct
+
+from domain.canonical.chat import MAX_MESSAGES, AnswerMessage, ChatResponse, Choice, FinishReason, OutputTokens
+from domain.canonical.embeddings import MAX_INPUTS, Dimensions, Embedding, EmbeddingsResponse
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
 from domain.dialects.codec import StreamSummary
-from domain.dialects.openai.embeddings import parse_embeddings_request, render_embeddings_response
-from domain.dialects.openai.request import parse_chat_request
+from domain.dialects.openai.embeddings import render_embeddings_response
 from domain.dialects.openai.response import render_chat_response
 from domain.dialects.openai.stream import OpenAiChatWriter
 from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import ProviderRejected
 from domain.models import model_limits
 from domain.tokens import TokenUsage, answer_usage
+from infra.offload import offload
 from workers.providers.provider import ProviderCall
 
 DEFAULT_DIMENSIONS = 8
@@ -35,6 +39,38 @@ MAX_INPUT_CHARS = 1024 * 1024
 MAX_DELTAS = 1_024
 """A longer answer is streamed several words at a time."""
 
+T = TypeVar("T")
+
+
+class _Part(Struct, frozen=True):
+    text: str = "[image]"
+
+
+class _Message(Struct, frozen=True):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _ChatBody(Struct, frozen=True, kw_only=True):
+    """The fields of `POST /chat/completions` that an answer depends on. Others are ignored, whatever they are."""
+
+    model: str
+    messages: Annotated[list[_Message], Meta(max_length=MAX_MESSAGES)]
+    max_tokens: OutputTokens | None = None
+    max_completion_tokens: OutputTokens | None = None
+
+
+class _EmbeddingsBody(Struct, frozen=True, kw_only=True):
+    """The fields of `POST /embeddings` that the vectors depend on."""
+
+    model: str
+    input: str | Annotated[list[str], Meta(max_length=MAX_INPUTS)]
+    dimensions: Dimensions | None = None
+
+
+_chat_body = msgspec.json.Decoder(_ChatBody)
+_embeddings_body = msgspec.json.Decoder(_EmbeddingsBody)
+
 
 class EchoProvider:
     """Repeats the last user message, or makes vectors."""
@@ -43,44 +79,51 @@ class EchoProvider:
         """Repeat the last user message, or turn texts into vectors.
 
         Raises:
-            ProviderRejected: the request is larger than the limits above.
+            ProviderRejected: the request is larger than the limits above, or cannot be read.
 
         """
         if call.identity.operation == "embeddings":
-            parsed = parse_embeddings_request(content)
-            embeddings, usage = _embed(parsed.request, call)
-            return render_embeddings_response(embeddings, usage, parsed.encoding_format)
-        response, usage = _chat(parse_chat_request(content), call)
+            embeddings, usage = await offload(len(content), _embed, content, call)
+            return render_embeddings_response(embeddings, usage, "float")
+        response, usage = await offload(len(content), _chat, content, call)
         return render_chat_response(response, usage, created_s=0)
 
     @asynccontextmanager
     async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
-        """Repeat the last user message, word by word."""
-        response, usage = _chat(parse_chat_request(content), call)
+        """Repeat the last user message, word by word. Raises as `send`."""
+        response, usage = await offload(len(content), _chat, content, call)
         yield _spoken(response, usage)
 
 
-def _chat(request: ChatRequest, call: ProviderCall) -> tuple[ChatResponse, TokenUsage]:
+def _decode(decoder: "msgspec.json.Decoder[T]", content: bytes, call: ProviderCall) -> T:
+    try:
+        return decoder.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _rejected(f"the body cannot be read: {error}", call) from error
+
+
+def _chat(content: bytes, call: ProviderCall) -> tuple[ChatResponse, TokenUsage]:
+    request = _decode(_chat_body, content, call)
     texts = [_text(message.content) for message in request.messages]
     input_words = _count_words(texts, "messages", call)
-    last_user = next((m for m in reversed(request.messages) if isinstance(m, UserMessage)), None)
+    last_user = next((m for m in reversed(request.messages) if m.role == "user"), None)
     words = ["echo:", *(_text(last_user.content).split() if last_user is not None else ())]
-    cap = request.max_tokens or len(words)
+    cap = request.max_completion_tokens or request.max_tokens or len(words)
     finish: FinishReason = "length" if cap < len(words) else "stop"
-    content = " ".join(words[:cap])
+    answer = " ".join(words[:cap])
     usage = TokenUsage(input=input_words, output=min(cap, len(words)))
     response = ChatResponse(
-        id=f"echo-{hashlib.sha256(content.encode()).hexdigest()[:24]}",
+        id=f"echo-{hashlib.sha256(answer.encode()).hexdigest()[:24]}",
         model=request.model,
         provider=call.identity.provider,
-        choices=[Choice(index=0, message=AnswerMessage(content=content), finish_reason=finish)],
+        choices=[Choice(index=0, message=AnswerMessage(content=answer), finish_reason=finish)],
         usage=answer_usage(usage),
     )
     return response, usage
 
 
-def _embed(request: ChatRequest | EmbeddingsRequest, call: ProviderCall) -> tuple[EmbeddingsResponse, TokenUsage]:
-    assert isinstance(request, EmbeddingsRequest), "the operation is embeddings"
+def _embed(content: bytes, call: ProviderCall) -> tuple[EmbeddingsResponse, TokenUsage]:
+    request = _decode(_embeddings_body, content, call)
     texts = [request.input] if isinstance(request.input, str) else request.input
     size = request.dimensions or DEFAULT_DIMENSIONS
     if size > MAX_DIMENSIONS:
@@ -140,11 +183,10 @@ def _chunks(answer: ChatResponse) -> Iterator[ChatChunk]:
     yield ChatChunk(id=answer.id, model=answer.model, choices=[last])
 
 
-def _text(content: object) -> str:
+def _text(content: str | list[_Part] | None) -> str:
     if content is None or isinstance(content, str):
         return content or ""
-    assert isinstance(content, list), "content is text, parts or nothing"
-    return " ".join(getattr(part, "text", "[image]") for part in content)
+    return " ".join(part.text for part in content)
 
 
 def _vector(text: str, size: int) -> list[float]:
