@@ -414,3 +414,10 @@ def test_lossy_field_is_named_in_the_clients_spelling(fields: dict[str, Any], fi
     error = in_snake_case(refused.value)
     assert error.field == field
     assert f"`{field}`" in error.message
+
+
+def test_unknown_field_keeps_the_clients_spelling() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_chat_request(body(maxTokens=5))
+    error = in_snake_case(refused.value)
+    assert (error.field, "`maxTokens`" in error.message) == ("maxTokens", True)

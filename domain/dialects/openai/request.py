@@ -254,8 +254,11 @@ def _present(members: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_snake_case(error: InvalidRequest) -> InvalidRequest:
-    """The same refusal with the field as OpenAI's clients write it: their requests have the canonical structure."""
-    if error.field is None:
+    """The same refusal with the field as OpenAI's clients write it: their requests have the canonical structure.
+
+    The name of an unknown field is the client's own and stays as it is.
+    """
+    if error.field is None or "unknown field" in error.message:
         return error
     field = _HUMP.sub(lambda hump: f"_{hump[0].lower()}", error.field)
     respelled = InvalidRequest(error.message.replace(f"`{error.field}`", f"`{field}`"), field=field)
