@@ -191,9 +191,7 @@ def _print_greeting(
         lines += [f"Master key (for the operator): {generated_master_key.path}"]
     if settings.keyless_projects:
         budget = f"${to_usd(DEFAULT_INSTALLATION_DAILY_BUDGET):f}"
-        lines += [
-            f"Limit: a project created without the master key may spend {budget} a day with the provider keys of this gateway"
-        ]
+        lines += [f"Limit: a project created without the master key may spend {budget} a day with the gateway's keys"]
     if generated_master_key is not None and generated_master_key.is_new:
         lines += ["", "Your master key, for prices, providers and projects without that limit:", ""]
         lines += [f"  {generated_master_key.text}"]
