@@ -1,4 +1,4 @@
-"""Changes a vendor's JSON that is otherwise passed on as it came: members of a body, the cost and usage of a response.
+"""Changes a vendor's JSON that otherwise passes through: members of a body, the cost and usage of a response.
 
 `json_members.py` says which bytes change.
 """
