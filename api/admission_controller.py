@@ -19,7 +19,7 @@ from infra.event_log import Commit
 from infra.replies import ReplyInbox
 
 RETRY_S = 0.025
-"""How often the head of a queue asks again: a hold is released a moment after its response."""
+"""The interval in which the head of a queue retries: a hold is released a moment after its response."""
 WAITING = ("budget_held", "concurrency")
 
 

@@ -28,7 +28,7 @@ _BAD_KEY = "the API key is missing, unknown, expired or revoked: send it as 'Aut
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Who is calling: an API key that was valid at the moment of the request."""
+    """The caller: an API key that was valid at the moment of the request."""
 
     key_id: str
     key_version: int

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class SurfaceStream(Protocol):
-    """How a surface streams one response."""
+    """The stream of one response on a surface."""
 
     def replay(self, response: InferenceResponse) -> Iterable[bytes]:
         """A cached response as a stream, to its end."""

@@ -1,6 +1,6 @@
 """From an admitted request to its reply: publishes the job, waits for the worker, cancels if the client disconnects.
 
-Whatever ends a request before a worker has claimed it takes its admission back (`_withdraw`). From the claim on, the
+A request that ends before a worker has claimed it gives its admission back (`_withdraw`). From the claim on, the
 worker is told that the client has left, and decides.
 """
 

@@ -33,7 +33,7 @@ RETRY_S = 0.02
 MAX_RETRY_S = 1.0
 """Each pause is twice as long as the one before: a leader that has no response to share may stay in flight a while."""
 MAX_PLANS = 3
-"""How often a request is planned again because its key has changed."""
+"""The most plans of one request: it is planned again if its key has changed."""
 
 
 class InferenceService:

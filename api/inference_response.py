@@ -24,7 +24,7 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
 
     @property
     def cost_nano_usd(self) -> NanoUsd | None:
-        """What the caller is charged: nothing for a cached response; None if the model has no known price."""
+        """The charge to the caller: 0 for a cached response; None if the model has no known price."""
         return ZERO if self.cache == "HIT" else self.receipt.cost_nano_usd
 
 

@@ -1,4 +1,4 @@
-"""What a decision of admission means for the caller if it is a refusal: the error, with the figures of the limit.
+"""Turns a refusal by admission into the client's error, with the figures of the limit.
 
 A refusal is counted, and remembered if it was for the rate; one for money is recorded in the log.
 """

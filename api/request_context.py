@@ -24,7 +24,7 @@ from infra.jobs import StreamFormat
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True):
-    """How a request uses the cache."""
+    """A request's use of the cache."""
 
     mode: Literal["on", "off", "refresh"]
     """`refresh`: get a fresh response and store it."""

@@ -1,4 +1,4 @@
-"""What every request has from its head to the last byte of its response: an id, its bytes in hand, its metrics.
+"""Gives every request an id, its bytes in hand and its metrics, from its head to the last byte of its response.
 
 Bytes are counted when a route reads a body (`api/requests.py`), which it does only after it has looked at the key.
 They are released here, when the answer has been sent. A large answer is sent piece by piece, so a client that takes it

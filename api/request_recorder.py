@@ -1,4 +1,4 @@
-"""What the API appends to a request's stream: that it was refused, failed before a worker had it, or was a cache hit.
+"""Appends the API's events to a request's stream: refused, failed before a worker had it, or a cache hit.
 
 What happens from the claim on is recorded by `workers/attempt_recorder.py`.
 """

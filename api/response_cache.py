@@ -21,7 +21,7 @@ from infra.replies import ReplyInbox
 OVERHEAD_BYTES = 1_024
 """The memory of an entry besides its body."""
 FOLLOW_LOOK_S = 1.0
-"""How often a follower reads the log itself, in case the message that its leader has ended is lost."""
+"""The interval in which a follower reads the log, in case the message that its leader has ended is lost."""
 
 
 class CachedResponse(Struct, frozen=True, kw_only=True):
