@@ -1,4 +1,4 @@
-"""Which request is meant, and how it is answered: carried by the job, the ledger's row, the call, and every event."""
+"""The identity of a request: its ids, model and provider. The job, the ledger, the call and every event carry it."""
 
 from typing import Any
 

@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 class Cancellation(Struct, eq=False):
-    """What was published about the callers of one job."""
+    """The cancellations published for one job."""
 
     broker: Broker
     job: Job

@@ -40,7 +40,7 @@ PENDING_BYTES_LIMIT = 1024 * 1024 * 1024
 PENDING_FRAMES_LIMIT = 1_000_000
 RESEND_INTERVAL_S = 1.0
 MAX_RESENDS = 6
-"""How often frames are requested: for longer than a dead connection goes unnoticed."""
+"""The most requests for missing frames: together they last longer than a dead connection goes unnoticed."""
 
 RequestResend = Callable[[int, int], None]
 """Requests the frames of an attempt again, from a number on."""

@@ -33,7 +33,7 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 """In one process; the oldest frames go first."""
 EXPIRY_TICK_S = 1.0
 FRAME_OVERHEAD_BYTES = 256
-"""What a frame takes in memory beside its bytes, about."""
+"""The approximate memory of a frame beside its bytes."""
 
 _encode_json = msgspec.json.Encoder().encode
 

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class AttemptResult(Struct, frozen=True, kw_only=True):
-    """What is recorded of an attempt's answer, beside its body."""
+    """The recorded facts of an attempt's answer, without its body."""
 
     answered_by: str
     response_id: str

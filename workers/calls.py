@@ -22,12 +22,12 @@ from workers.providers.provider import Credential, Provider, ProviderCall
 
 
 class PreparedCall(Struct, frozen=True, kw_only=True):
-    """What the attempts at a job have in common: what is sent, to which kind of provider, and how."""
+    """The call of a job, shared by its attempts: the bytes, the kind of provider, the parameters."""
 
     kind: Kind
     translation: Translation
     content: bytes
-    """What the provider is sent."""
+    """The bytes sent to the provider."""
     request_bytes: int
     """The size of the job's body."""
     call: ProviderCall

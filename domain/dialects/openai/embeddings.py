@@ -96,7 +96,7 @@ def parse_embeddings_request(body: bytes) -> TranslatedRequest:
 
 
 def render_embeddings_request(request: EmbeddingsRequest, upstream_model: str) -> dict[str, Any]:
-    """The body of `POST /embeddings`. It always asks for floats, whatever format the client wants."""
+    """The body of `POST /embeddings`. It always requests floats; our response has the client's format."""
     wire = {
         "model": upstream_model,
         "input": request.input,

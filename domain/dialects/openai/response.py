@@ -54,7 +54,7 @@ def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderRe
 
 
 def _parse_choice(choice: types.CompletionChoice) -> Choice:
-    """Read a choice. An answer that is only a refusal was filtered, whatever the provider calls it."""
+    """Read a choice. An answer that is only a refusal counts as filtered, whatever its finish reason."""
     message = choice.message
     text = text_of(message.content)
     calls = [

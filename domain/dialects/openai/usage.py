@@ -80,7 +80,7 @@ def parse_usage(usage: CompletionUsage) -> TokenUsage:
 
 
 def parse_embeddings_usage(usage: CompletionUsage) -> TokenUsage:
-    """Count the input alone: embeddings have no output with a price, whatever the total says."""
+    """Count the input only: the output of embeddings has no price, even if `total_tokens` is higher."""
     return parse_usage(msgspec.structs.replace(usage, total_tokens=None))
 
 

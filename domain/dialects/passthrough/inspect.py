@@ -180,7 +180,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
 
 
 def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | None) -> bytes:
-    """The digest of the members as the provider is sent them, whatever their order. `stream_changes` is None if the
+    """The digest of the members as the provider is sent them, in any order. `stream_changes` is None if the
     response is not streamed: then `stream` and `stream_options` change nothing.
     """
     ignored = ("model",) if stream_changes is not None else ("model", "stream", "stream_options")
@@ -227,7 +227,7 @@ def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
 
 
 def _only_clears(management: Any) -> bool:
-    """Whether all edits remove context. Others have a model write a summary, which has a price."""
+    """Return True if all edits only remove context. Other edits make a model write a summary, which has a price."""
     edits = management.get("edits") if isinstance(management, dict) else management
     if not edits:
         return not management or (isinstance(management, dict) and management.keys() <= {"edits"})

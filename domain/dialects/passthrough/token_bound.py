@@ -23,7 +23,7 @@ _FILE_TYPES = frozenset(
 _FILE_FIELDS = frozenset(
     {"file", "file_url", "file_data", "document_url", "video_url", "input_video", "audio_url", "input_audio"}
 )
-"""Members that make a part a file, whatever its type."""
+"""Members that make a part a file; its `type` does not matter."""
 _CONTENT_FIELDS = frozenset({"data", "file_data"})
 """Members of an image or a file that are its content."""
 _URL_FIELDS = frozenset({"url", "image_url", "image", "file_url", "source"}) | _FILE_FIELDS - {"file_data"}
