@@ -203,7 +203,7 @@ class Walk:
         """Return the job that the client's surface makes of a request."""
         passthrough = read_passthrough(body, client)
         parsed = TOY_DIALECTS.choose(client, ROUTE.kind).parse_request(passthrough)
-        TOY_DIALECTS.check(parsed.body, ROUTE, client.operation)
+        TOY_DIALECTS.adapt(parsed.body, ROUTE, client.operation)
         return make_job(
             model=ROUTE.model,
             provider=ROUTE.provider,
