@@ -11,7 +11,7 @@ from domain.cache_key import canonical_body
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.estimate import input_bound, output_bound
-from domain.routing import NO_TEMPERATURE
+from domain.models import model_traits
 
 _encode = msgspec.json.Encoder().encode
 
@@ -115,7 +115,7 @@ class CanonicalRequest(Struct, frozen=True):
             isinstance(request, ChatRequest)
             and request.temperature is None
             and request.top_p is None
-            and NO_TEMPERATURE.fullmatch(upstream_model) is None
+            and model_traits(upstream_model).takes_temperature
         ):
             return CanonicalRequest(replace(request, temperature=DEFAULT_TEMPERATURE))
         return self

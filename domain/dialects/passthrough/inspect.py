@@ -29,7 +29,7 @@ from domain.dialects.passthrough.token_bound import TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
 from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
-from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
+from domain.models import longest_answer, widest_window
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -88,7 +88,7 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
             return TokenBound(input_tokens=0, output_tokens=0, may_lower=False, unbounded_field=unbounded_field)
         input_tokens = self.input_tokens
         if self.has_external_content:
-            input_tokens += context_window or DEFAULT_CONTEXT_WINDOW
+            input_tokens += widest_window(upstream_model, context_window)
         if not self.codec.has_output:
             return TokenBound(
                 input_tokens=input_tokens, output_tokens=0, may_lower=False, unbounded_field=unbounded_field
