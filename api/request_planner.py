@@ -12,6 +12,7 @@ from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
 from api.request_context import CostBound, InferenceRequest, RequestContext
 from domain.cache_key import cache_key
+from domain.dialects.field_rules import in_camel_case
 from domain.dialects.registry import DialectRegistry
 from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within
@@ -65,7 +66,9 @@ class RequestPlanner:
         allowed = caller.settings.models
         if allowed is not None and body.model not in allowed:
             raise Forbidden(f"this key may not use model {body.model!r}; it may use: {', '.join(allowed)}")
-        self._dialects.check(body, route, operation)
+        asked_cap = body.output_cap
+        body, adapted = self._dialects.adapt(body, route, operation)
+        dropped = _dropped(caller, inference_request, adapted)
         if inference_request.has_native_defaults:
             body = body.with_native_defaults(route.upstream_model)
         payload = body.payload(route.upstream_model)
@@ -84,6 +87,7 @@ class RequestPlanner:
                 provider=route.provider,
                 upstream_model=route.upstream_model,
                 metadata=inference_request.metadata,
+                dropped=dropped,
             ),
             caller=caller,
             inference_request=inference_request,
@@ -96,6 +100,7 @@ class RequestPlanner:
             deadline=received_at + timedelta(seconds=self._request_timeout_s),
             needs_own_credential=route.provider in caller.own_credentials,
             is_counted=is_counted,
+            lowered_cap=body.output_cap if body.output_cap != asked_cap else None,
         )
 
     def bound_cost(self, ctx: RequestContext) -> RequestContext:
@@ -133,6 +138,26 @@ class RequestPlanner:
             min_hold_nano_usd=min_hold,
         )
         return replace(ctx, cost=cost)
+
+
+def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of all fields that the request loses, as its client spells them.
+
+    Raises:
+        InvalidRequest: there is one, and the translation is to be strict.
+
+    """
+    if inference_request.has_native_defaults:
+        adapted = tuple(in_camel_case(adapted))
+    dropped = tuple(dict.fromkeys((*inference_request.dropped, *adapted)))
+    is_strict = inference_request.is_strict
+    if dropped and (caller.settings.translation == "strict" if is_strict is None else is_strict):
+        raise InvalidRequest(
+            f"`{dropped[0]}` is not sent to model {inference_request.route.model!r}: leave it out, or ask for "
+            "a lenient translation (the header `x-gateway-translation`, the key's `translation`)",
+            field=dropped[0],
+        )
+    return dropped
 
 
 def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from domain.canonical.chat import ChatRequest, ImagePart
+from domain.canonical.chat import ChatRequest, FilePart, ImagePart, Part, TextPart
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.models import longest_answer
+from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NanoUsd, divide_up
 from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
 
@@ -77,12 +77,27 @@ def _message_bound(message: Any) -> int:
         tokens += utf8_length(content)
     elif content is not None:
         for part in content:
-            tokens += TOKENS_PER_IMAGE if isinstance(part, ImagePart) else utf8_length(part.text)
+            tokens += _part_bound(part)
+    for thought in getattr(message, "reasoning", None) or ():
+        tokens += TOKENS_PER_MESSAGE + sum(
+            utf8_length(text) for text in (thought.text, thought.signature, thought.data)
+        )
     if getattr(message, "tool_calls", None):
         tokens += SCHEMA_FACTOR * _json_bytes(message.tool_calls)
     if getattr(message, "tool_call_id", None):
         tokens += utf8_length(message.tool_call_id)
     return tokens
+
+
+def _part_bound(part: Part) -> int:
+    """Of a file, what is in it is unknown: it may fill a model's window."""
+    match part:
+        case TextPart():
+            return utf8_length(part.text)
+        case ImagePart():
+            return TOKENS_PER_IMAGE
+        case FilePart():
+            return DEFAULT_CONTEXT_WINDOW
 
 
 def _json_bytes(value: Any) -> int:

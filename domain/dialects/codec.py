@@ -13,6 +13,7 @@ from msgspec import Struct
 from domain.canonical.chat import ChatRequest, FinishReason
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk
+from domain.dialects.field_rules import FieldRule
 from domain.dialects.sse import SseEvent
 from domain.events import Operation
 from domain.sanitize import sanitize_identifier
@@ -119,6 +120,16 @@ class TranslatedRequest(Struct, frozen=True, kw_only=True):
     request: ChatRequest | EmbeddingsRequest
     encoding_format: EncodingFormat = "float"
     """The format of vectors."""
+    dropped: tuple[str, ...] = ()
+    """The names of the fields that the canonical form has no place for, and that change nothing."""
+
+
+class AdaptedRequest(Struct, frozen=True, kw_only=True):
+    """A canonical request as a certain model can be asked."""
+
+    request: ChatRequest | EmbeddingsRequest
+    dropped: tuple[str, ...] = ()
+    """The names of the fields that the model does not take, in snake case, and that change nothing."""
 
 
 class RenderOptions(Struct, frozen=True, kw_only=True):
@@ -155,6 +166,10 @@ class Codec:
     """The fields that the vendor documents. At a provider by configuration, any other may have a price of its own."""
     refused_fields: ClassVar[Mapping[str, str]] = {}
     """Fields that are not passed through, each with advice on what to send instead."""
+    client_rules: ClassVar[tuple[FieldRule, ...]] = ()
+    """What becomes of the fields of its clients' requests in the canonical form."""
+    provider_rules: ClassVar[tuple[FieldRule, ...]] = ()
+    """What becomes of the canonical fields (in snake case) on their way to its providers."""
 
     def cap_field(self, upstream_model: str) -> str:
         """The field that limits the output of this model."""
@@ -172,13 +187,15 @@ class Codec:
         """The fields to set in a passed-through request so that the provider's stream has usage."""
         return {}
 
-    def check_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> None:
-        """Refuse what a provider of this dialect cannot be asked, before anything is held.
+    def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
+        """Make a request one that this model can be asked, before anything is held: drop what it does not take, lower
+        what is above its limits. What is returned is what the job has; `render_request` only spells it.
 
         Raises:
-            InvalidRequest: names the field and what is allowed.
+            InvalidRequest: names a field that the answer depends on and that cannot be sent, and what is allowed.
 
         """
+        return AdaptedRequest(request=request)
 
     def parse_request(self, body: bytes) -> TranslatedRequest:
         """Read a client's request.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -11,6 +12,8 @@ from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.estimate import input_bound, output_bound
 from domain.routing import NO_TEMPERATURE
+
+_encode = msgspec.json.Encoder().encode
 
 
 class TokenBound(Struct, frozen=True, kw_only=True):
@@ -57,6 +60,11 @@ class RequestBody(Protocol):
         """The model as the caller named it."""
         ...
 
+    @property
+    def output_cap(self) -> int | None:
+        """The most tokens of output that the caller asks for; None: it sets no cap."""
+        ...
+
     def with_native_defaults(self, upstream_model: str) -> "RequestBody":
         """The body with the native API's defaults for fields that the caller left out."""
         ...
@@ -92,6 +100,11 @@ class CanonicalRequest(Struct, frozen=True):
         """See `RequestBody`."""
         return self.request.model
 
+    @property
+    def output_cap(self) -> int | None:
+        """See `RequestBody`."""
+        return self.request.max_tokens if isinstance(self.request, ChatRequest) else None
+
     def with_native_defaults(self, upstream_model: str) -> "CanonicalRequest":
         """See `RequestBody`: a temperature, if the model accepts one.
 
@@ -108,8 +121,8 @@ class CanonicalRequest(Struct, frozen=True):
         return self
 
     def payload(self, upstream_model: str) -> bytes:
-        """See `RequestBody`."""
-        return canonical_body(self.request)
+        """See `RequestBody`: the members of a schema keep their order, since models answer in it."""
+        return _encode(self.request)
 
     def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
         """See `RequestBody`: every canonical field has a bound."""
@@ -125,8 +138,8 @@ class CanonicalRequest(Struct, frozen=True):
         assert isinstance(self.request, ChatRequest), "embeddings have no output"
         request = replace(self.request, max_tokens=cap)
         body = CanonicalRequest(request)
-        return LoweredRequest(body=body, payload=canonical_body(request), cap=cap, output_tokens=cap)
+        return LoweredRequest(body=body, payload=_encode(request), cap=cap, output_tokens=cap)
 
     def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
         """See `RequestBody`: a stream has the same entry as a response in one piece."""
-        return payload
+        return canonical_body(self.request)

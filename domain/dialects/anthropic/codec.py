@@ -5,7 +5,7 @@ import msgspec
 from domain.canonical.chat import ChatRequest, ChatResponse
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.anthropic.fields import COUNT_TOKENS_FIELDS, MESSAGES_FIELDS
-from domain.dialects.anthropic.request import check_chat_request, parse_chat_request, render_chat_request
+from domain.dialects.anthropic.request import adapt_chat_request, parse_chat_request, render_chat_request
 from domain.dialects.anthropic.response import (
     meter_chat_response,
     meter_token_count,
@@ -13,7 +13,7 @@ from domain.dialects.anthropic.response import (
     render_chat_response,
 )
 from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
-from domain.dialects.codec import Codec, RenderOptions, StreamWriter, TranslatedRequest
+from domain.dialects.codec import AdaptedRequest, Codec, RenderOptions, StreamWriter, TranslatedRequest
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder().encode
@@ -36,10 +36,10 @@ class AnthropicMessages(Codec):
     meter_response = staticmethod(meter_chat_response)
     stream_reader = staticmethod(AnthropicMessagesReader)
 
-    def check_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> None:
+    def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
         """See `Codec`."""
         assert isinstance(request, ChatRequest), "the operation is chat"
-        check_chat_request(request, upstream_model)
+        return adapt_chat_request(request, upstream_model)
 
     def parse_request(self, body: bytes) -> TranslatedRequest:
         """See `Codec`."""
