@@ -60,11 +60,11 @@ async def test_a_packed_body_is_answered_as_one_that_is_not(sender: Sender, path
 
 
 async def test_a_large_packed_body_is_answered(sender: Sender) -> None:
-    large = {"model": "echo", "messages": [{"role": "user", "content": "so long " * 120_000}]}
+    large = {"model": "echo", "messages": [{"role": "user", "content": "so-long " * 100_000}]}
     content = gzip.compress(json.dumps(large).encode())
     status, answer = await sender.send("/api/v1/completions/chat", content, {"content-encoding": "gzip"})
     assert status == 200, answer
-    assert answer["data"]["usage"]["promptTokens"] > 100_000
+    assert answer["data"]["usage"]["promptTokens"] > 90_000
 
 
 @pytest.mark.parametrize("path", CALLS)
