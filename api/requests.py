@@ -167,9 +167,10 @@ def http_message(request: HttpRequest, error: HTTPException) -> str:
     """Return the error text for a refusal by Litestar."""
     match error.status_code:
         case 404:
+            called = request.scope["raw_path"].decode("latin-1")
             return (
-                f"there is no {request.method} {request.url.path} here: the base URL for OpenAI's clients ends in /v1, "
-                "for Anthropic's in the port, and /schema describes the native API"
+                f"there is no {request.method} {called} here: the base URL for OpenAI's clients ends in /v1, for "
+                "Anthropic's in the port; docs/how-to/connect-a-client.md lists the calls, /schema the native API"
             )
         case 413:
             return f"the body may have {services_of(request).settings.max_body_bytes} bytes (GATEWAY_MAX_BODY_BYTES)"
