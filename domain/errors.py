@@ -9,6 +9,7 @@
     ├── InvalidRequest          a field, or the JSON, is wrong
     ├── UnknownModel            no routing rule matches the name
     ├── BodyTooLarge
+    ├── UnsupportedEncoding     the body is packed in a way that is not read here
     ├── RateLimited             a limit of the key
     ├── BudgetExceeded          a window of the key or its project is spent
     ├── ProviderError           a call of a provider failed
@@ -100,6 +101,12 @@ class BodyTooLarge(GatewayError):
     """The request's body is above the limit."""
 
     code = "TOO_LARGE"
+
+
+class UnsupportedEncoding(GatewayError):
+    """The request's body has a `Content-Encoding` that is not read here."""
+
+    code = "UNSUPPORTED_ENCODING"
 
 
 class RateLimited(GatewayError):

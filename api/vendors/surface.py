@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 from litestar import Response
 
@@ -21,8 +22,10 @@ from api.requests import (
     request_id_of,
     services_of,
 )
+from api.vendors.paths import MODEL_SCOPE
 from domain.dialects.codec import Codec, Dialect, RenderOptions, StreamSummary
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
+from domain.dialects.passthrough.json_edit import rewrite
 from domain.dialects.registry import DialectRegistry
 from domain.dialects.translation import ParsedRequest, Translation
 from domain.errors import GatewayError, InvalidRequest
@@ -74,6 +77,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         codec,
         dialects,
         lambda model: services.planner.route(caller, model),
+        model_in_path=request.scope.get(MODEL_SCOPE),
         is_cached=cache.mode != "off",
     )
     options = RenderOptions(
@@ -114,9 +118,17 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
 
 
 def _parse(
-    body: bytes, codec: Codec, dialects: DialectRegistry, route_of: Callable[[str], Route], *, is_cached: bool
+    body: bytes,
+    codec: Codec,
+    dialects: DialectRegistry,
+    route_of: Callable[[str], Route],
+    *,
+    model_in_path: Any,
+    is_cached: bool,
 ) -> tuple[PassthroughRequest, Route, Translation, ParsedRequest]:
     """Read the request, choose its way to the provider, and translate it if that is the way."""
+    if model_in_path is not None:
+        body = rewrite(body, {"model": model_in_path})
     passthrough = read_passthrough(body, codec, is_cached=is_cached)
     route = route_of(passthrough.model)
     translation = dialects.choose(codec, route.kind)
