@@ -25,8 +25,10 @@ TOKENS_PER_IMAGE = 50_000
 by 2000 pixels), Anthropic's width × height ÷ 750 (about 4,800 at its largest size)."""
 MAX_HOLD = NanoUsd(10_000_000_000_000_000)
 """Ten million dollars: no request holds more, so that the sums of many stay within PostgreSQL's bigint."""
-SCHEMA_FACTOR = 3
-"""A schema is rewritten into the provider's own notation, which may be longer than its JSON."""
+HIDDEN, PLAIN, REWRITTEN = 0, 1, 2
+"""How the model is shown a text: not at all, as it stands, or in JSON that the provider may write anew."""
+BYTES_PER_ESCAPE = 3
+"""A character that is not ASCII may be written as its number: six bytes for one of two bytes, at most."""
 
 
 def input_bound(request: ChatRequest | EmbeddingsRequest) -> int:
@@ -38,9 +40,9 @@ def input_bound(request: ChatRequest | EmbeddingsRequest) -> int:
     for message in request.messages:
         tokens += TOKENS_PER_MESSAGE + _message_bound(message)
     if request.tools:
-        tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL * len(request.tools) + SCHEMA_FACTOR * _json_bytes(request.tools)
+        tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL * len(request.tools) + json_tokens(request.tools, REWRITTEN)
     if request.response_format is not None:
-        tokens += TOKENS_WITH_TOOLS + SCHEMA_FACTOR * _json_bytes(request.response_format)
+        tokens += TOKENS_WITH_TOOLS + json_tokens(request.response_format, REWRITTEN)
     return tokens
 
 
@@ -70,6 +72,32 @@ def utf8_length(text: str | None) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+def text_tokens(text: str | None, form: int) -> int:
+    """The most tokens of a text in one of the three forms; None has none."""
+    if not text or not form:
+        return 0
+    return utf8_length(text) if form == PLAIN else rewritten_length(msgspec.json.encode(text))
+
+
+def json_tokens(value: Any, form: int) -> int:
+    """The most tokens of the caller's own data, as JSON, in one of the three forms."""
+    if not form:
+        return 0
+    encoded = msgspec.json.encode(value)
+    return len(encoded) if form == PLAIN else rewritten_length(encoded)
+
+
+def rewritten_length(json: bytes) -> int:
+    """The most tokens of JSON that the provider writes anew, and not all providers say how.
+
+    One for each byte, as for any text; one more for each separator, which may get a space or a longer sign; and
+    characters that are not ASCII as their numbers. Real schemas have a third of it: see `bench/tokens.py`.
+    """
+    separators = json.count(b",") + json.count(b":")
+    escaped = 0 if json.isascii() else len(json) - len(json.decode(errors="ignore").encode("ascii", "ignore"))
+    return len(json) + separators + (BYTES_PER_ESCAPE - 1) * escaped
+
+
 def _message_bound(message: Any) -> int:
     content = message.content
     tokens = utf8_length(message.name) if getattr(message, "name", None) else 0
@@ -79,11 +107,7 @@ def _message_bound(message: Any) -> int:
         for part in content:
             tokens += TOKENS_PER_IMAGE if isinstance(part, ImagePart) else utf8_length(part.text)
     if getattr(message, "tool_calls", None):
-        tokens += SCHEMA_FACTOR * _json_bytes(message.tool_calls)
+        tokens += json_tokens(message.tool_calls, REWRITTEN)
     if getattr(message, "tool_call_id", None):
         tokens += utf8_length(message.tool_call_id)
     return tokens
-
-
-def _json_bytes(value: Any) -> int:
-    return len(msgspec.json.encode(value))

@@ -15,7 +15,7 @@ from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.registry import DIALECTS
 from domain.errors import InvalidRequest
-from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
+from domain.estimate import TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
 from domain.events import Operation
 
 LONG = "x" * 1_000_000
@@ -248,13 +248,13 @@ def test_audio_that_stands_in_the_request_counts_by_its_bytes() -> None:
 @pytest.mark.parametrize("name", ["tools", "functions"])
 def test_functions_count_like_tools(name: str) -> None:
     found = read({name: [{"name": "f", "parameters": {"description": "x" * 1_000}}]})
-    assert found.input_tokens > TOKENS_WITH_TOOLS + SCHEMA_FACTOR * 1_000
+    assert TOKENS_WITH_TOOLS + 1_000 < found.input_tokens < TOKENS_WITH_TOOLS + 1_300
 
 
 @pytest.mark.parametrize("name", ["response_format", "text"])
-def test_schema_counts_with_its_rewritten_length(name: str) -> None:
+def test_schema_counts_by_its_bytes(name: str) -> None:
     found = read({name: {"schema": {"description": "x" * 1_000}}})
-    assert TOKENS_WITH_TOOLS + SCHEMA_FACTOR * 1_000 < found.input_tokens < TOKENS_WITH_TOOLS + 4 * 1_000
+    assert TOKENS_WITH_TOOLS + 1_000 < found.input_tokens < TOKENS_WITH_TOOLS + 1_300
 
 
 def test_a_body_that_is_nested_too_deeply_is_refused() -> None:

@@ -28,7 +28,7 @@ from domain.dialects.passthrough.json_members import EditableObject, decode_memb
 from domain.dialects.passthrough.token_bound import TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
-from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
+from domain.estimate import REWRITTEN, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 
 MAX_CHOICES = 128
@@ -255,7 +255,7 @@ def _visit(fields: dict[str, Any], visitor: TokenBoundVisitor) -> None:
             visitor.visit_tools(_list(fields, name), name)
         elif name in SCHEMA_FIELDS and value:
             visitor.tokens += TOKENS_WITH_TOOLS
-            visitor.count_json(value, SCHEMA_FACTOR)
+            visitor.count_json(value, REWRITTEN)
         elif name in ("metadata", "tool_choice"):  # a chosen tool is declared in `tools`
             visitor.count_json(value)
         elif name == "input" and isinstance(value, list):
