@@ -91,6 +91,8 @@ def stream_headers(response: InferenceResponse | StreamedResponse) -> dict[str, 
     }
     if response.lowered_cap is not None:
         headers["x-gateway-max-tokens"] = str(response.lowered_cap)
+    if response.dropped:
+        headers["x-gateway-dropped"] = ", ".join(response.dropped)
     return headers
 
 

@@ -165,7 +165,13 @@ class InferenceService:
             ctx, _ = await self._admit(ctx, served)
         else:
             await self._log.append(served)
-        return InferenceResponse(body=cached.body, receipt=cached.receipt, cache="HIT", limit_status=ctx.limit_status)
+        return InferenceResponse(
+            body=cached.body,
+            receipt=cached.receipt,
+            cache="HIT",
+            limit_status=ctx.limit_status,
+            dropped=ctx.identity.dropped,
+        )
 
     async def _respond(self, ctx: RequestContext, committed: Committed) -> InferenceResponse:
         body, receipt = committed.body, committed.receipt
@@ -182,4 +188,5 @@ class InferenceService:
             cache="MISS" if ctx.cache_key is not None else "BYPASS",
             limit_status=ctx.limit_status,
             lowered_cap=ctx.lowered_cap,
+            dropped=ctx.identity.dropped,
         )

@@ -20,7 +20,9 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
     cache: Literal["HIT", "MISS", "BYPASS"]
     limit_status: LimitStatus
     lowered_cap: int | None = None
-    """The output cap that the budget had room for, if it was lowered."""
+    """The output cap that the budget had room for or that the model has, if it was lowered."""
+    dropped: tuple[str, ...] = ()
+    """The names of the fields that the request's translation left out."""
 
     @property
     def cost_nano_usd(self) -> NanoUsd | None:
@@ -43,6 +45,7 @@ class StreamedResponse:
         self.route = ctx.route
         self.limit_status = ctx.limit_status
         self.lowered_cap = ctx.lowered_cap
+        self.dropped = ctx.identity.dropped
         self.cache: Literal["MISS", "BYPASS"] = "MISS" if ctx.cache_key is not None else "BYPASS"
         self._first: bytes | None = first
         self._following = following

@@ -49,6 +49,10 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     """Fields that the caller left out have the native API's defaults, not the vendor's."""
     stream: StreamFormat | None = None
     """None: the response is sent in one piece."""
+    dropped: tuple[str, ...] = ()
+    """The names of the fields that reading the request into the canonical form left out."""
+    is_strict: bool | None = None
+    """True: refuse the request rather than lose a field in its translation. None: as its key says."""
     headers: dict[str, str] | None = None
     query: str | None = None
     """The vendor headers and the query that a passthrough request is forwarded with."""
@@ -97,7 +101,7 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     limit_status: LimitStatus = LimitStatus()
     """After the last decision."""
     lowered_cap: int | None = None
-    """The output cap that the budget had room for, if it is lower than the model's own."""
+    """The output cap that the budget had room for or that the model has, if it is lower than the caller's."""
 
     def settled(self, cost_nano_usd: NanoUsd | None) -> "RequestContext":
         """The context after the response: what the request held in the budget has become its cost."""

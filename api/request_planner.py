@@ -12,6 +12,7 @@ from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
 from api.request_context import CostBound, InferenceRequest, RequestContext
 from domain.cache_key import cache_key
+from domain.dialects.field_rules import in_camel_case
 from domain.dialects.registry import DialectRegistry
 from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within
@@ -20,9 +21,6 @@ from domain.request_identity import RequestIdentity
 from domain.routing import Route, resolve_route
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
-
-CAP_FLOOR_TOKENS = 256
-"""A cap that the caller did not set is lowered to no less than this."""
 
 
 class RequestPlanner:
@@ -65,7 +63,9 @@ class RequestPlanner:
         allowed = caller.settings.models
         if allowed is not None and body.model not in allowed:
             raise Forbidden(f"this key may not use model {body.model!r}; it may use: {', '.join(allowed)}")
-        self._dialects.check(body, route, operation)
+        asked_cap = body.output_cap
+        body, adapted = self._dialects.adapt(body, route, operation)
+        dropped = _dropped(caller, inference_request, adapted)
         if inference_request.has_native_defaults:
             body = body.with_native_defaults(route.upstream_model)
         payload = body.payload(route.upstream_model)
@@ -84,6 +84,7 @@ class RequestPlanner:
                 provider=route.provider,
                 upstream_model=route.upstream_model,
                 metadata=inference_request.metadata,
+                dropped=dropped,
             ),
             caller=caller,
             inference_request=inference_request,
@@ -96,6 +97,7 @@ class RequestPlanner:
             deadline=received_at + timedelta(seconds=self._request_timeout_s),
             needs_own_credential=route.provider in caller.own_credentials,
             is_counted=is_counted,
+            lowered_cap=body.output_cap if body.output_cap != asked_cap else None,
         )
 
     def bound_cost(self, ctx: RequestContext) -> RequestContext:
@@ -122,8 +124,8 @@ class RequestPlanner:
                     f"this request may cost ${hold // NANO_PER_USD}; the most that one may hold is "
                     f"${MAX_HOLD // NANO_PER_USD}"
                 )
-            if bounds.may_lower and ctx.caller.settings.output_cap == "lower":
-                min_hold = bound(bounds.input_tokens, min(output_tokens, CAP_FLOOR_TOKENS), price)
+            if ctx.caller.settings.output_cap == "lower":
+                min_hold = bound(bounds.input_tokens, min(output_tokens, bounds.least_output_tokens), price)
         cost = CostBound(
             price=price,
             unbounded_field=bounds.unbounded_field,
@@ -135,6 +137,26 @@ class RequestPlanner:
         return replace(ctx, cost=cost)
 
 
+def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of all fields that the request loses, as its client spells them.
+
+    Raises:
+        InvalidRequest: there is one, and the translation is to be strict.
+
+    """
+    if inference_request.has_native_defaults:
+        adapted = tuple(in_camel_case(adapted))
+    dropped = tuple(dict.fromkeys((*inference_request.dropped, *adapted)))
+    is_strict = inference_request.is_strict
+    if dropped and (caller.settings.translation == "strict" if is_strict is None else is_strict):
+        raise InvalidRequest(
+            f"`{dropped[0]}` is not sent to model {inference_request.route.model!r}: leave it out, or ask for "
+            "a lenient translation (the header `x-gateway-translation`, the key's `translation`)",
+            field=dropped[0],
+        )
+    return dropped
+
+
 def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
     """Lower the output cap to what a hold covers that is less than asked for. Such a response is not shared."""
     cost = ctx.cost
@@ -142,7 +164,7 @@ def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
         return ctx
     assert cost.price is not None, "what is held has a price"
     cap = cap_within(hold_nano_usd, cost.input_tokens, cost.price)
-    lowered = ctx.body.with_output_cap(cap, ctx.route.upstream_model)
+    lowered = ctx.body.with_output_cap(cap, ctx.route.upstream_model, is_builtin=ctx.route.base_url is None)
     return replace(
         ctx,
         body=lowered.body,

@@ -54,6 +54,12 @@ class _CacheHeaders(Struct, frozen=True, rename={"mode": "x-gateway-cache", "ttl
     ttl_s: CacheTtl | UnsetType = UNSET
 
 
+class _TranslationHeader(Struct, frozen=True, rename={"mode": "x-gateway-translation"}):
+    """The header that sets what becomes of fields which a translation would leave out."""
+
+    mode: Literal["lenient", "strict"]
+
+
 class CountedRequest(Request[Any, Any, Any]):
     """A request whose body counts against the process's budget."""
 
@@ -201,6 +207,19 @@ def cache_policy(request: HttpRequest, *, mode: CacheMode, ttl_s: int | None = N
         wanted = convert(given, _CacheHeaders)
         mode, ttl_s = wanted.mode or mode, wanted.ttl_s or ttl_s  # unset is false
     return CachePolicy(mode=mode, ttl_s=ttl_s)
+
+
+def asks_strict_translation(request: HttpRequest) -> bool | None:
+    """Return True if the request asks to be refused rather than lose a field in its translation; None: as its key says.
+
+    Raises:
+        InvalidRequest: the header has a value that is not allowed.
+
+    """
+    given = request.headers.get("x-gateway-translation")
+    if given is None:
+        return None
+    return convert({"x-gateway-translation": given}, _TranslationHeader).mode == "strict"
 
 
 def metadata_of(request: HttpRequest, metadata: dict[str, Any] | None = None) -> dict[str, Any] | None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from domain.canonical.chat import ChatRequest, ImagePart
+from domain.canonical.chat import ChatRequest, FilePart, ImagePart, Part, TextPart
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.models import longest_answer
+from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NanoUsd, divide_up
 from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
 
@@ -23,6 +23,15 @@ TOKENS_PER_TOOL = 64
 TOKENS_PER_IMAGE = 50_000
 """Above every documented formula: OpenAI's tiles in high detail (gpt-4o-mini multiplies them to 48,169 at most for 768
 by 2000 pixels), Anthropic's width × height ÷ 750 (about 4,800 at its largest size)."""
+LEAST_UNSET_CAP = 256
+"""An output cap that the caller did not set is lowered to no less than this."""
+LEAST_SET_CAP = 1_024
+"""One that the caller set is lowered to no less than this, or not at all if it is less."""
+LEAST_THINKING_BUDGET = 1_024
+"""A thinking budget is lowered with the cap that it is a part of: Anthropic refuses a smaller one, and one that is not
+less than the cap."""
+LEAST_ANSWER = 1_024
+"""What a lowered thinking budget leaves of the cap for the answer."""
 MAX_HOLD = NanoUsd(10_000_000_000_000_000)
 """Ten million dollars: no request holds more, so that the sums of many stay within PostgreSQL's bigint."""
 HIDDEN, PLAIN, REWRITTEN = 0, 1, 2
@@ -51,6 +60,19 @@ def output_bound(request: ChatRequest | EmbeddingsRequest, upstream_model: str, 
     if isinstance(request, EmbeddingsRequest):
         return 0
     return request.max_tokens or longest_answer(upstream_model, context_window)
+
+
+def least_cap(cap: int | None, thinking_budget: int | None) -> int:
+    """The least that an output cap may be lowered to. `cap`: the caller's own, None if it set none."""
+    least = LEAST_UNSET_CAP if cap is None else LEAST_SET_CAP
+    if thinking_budget is not None:
+        least = max(least, LEAST_THINKING_BUDGET + LEAST_ANSWER)
+    return least if cap is None else min(cap, least)
+
+
+def thinking_within(cap: int, thinking_budget: int) -> int:
+    """The thinking budget that an output cap has room for: the caller's own, or less."""
+    return min(thinking_budget, max(LEAST_THINKING_BUDGET, cap - LEAST_ANSWER))
 
 
 def cap_within(hold_nano_usd: NanoUsd, input_tokens: int, price: Price) -> int:
@@ -105,9 +127,24 @@ def _message_bound(message: Any) -> int:
         tokens += utf8_length(content)
     elif content is not None:
         for part in content:
-            tokens += TOKENS_PER_IMAGE if isinstance(part, ImagePart) else utf8_length(part.text)
+            tokens += _part_bound(part)
+    for thought in getattr(message, "reasoning", None) or ():
+        tokens += TOKENS_PER_MESSAGE + sum(
+            utf8_length(text) for text in (thought.text, thought.signature, thought.data)
+        )
     if getattr(message, "tool_calls", None):
         tokens += json_tokens(message.tool_calls, REWRITTEN)
     if getattr(message, "tool_call_id", None):
         tokens += utf8_length(message.tool_call_id)
     return tokens
+
+
+def _part_bound(part: Part) -> int:
+    """Of a file, what is in it is unknown: it may fill a model's window."""
+    match part:
+        case TextPart():
+            return utf8_length(part.text)
+        case ImagePart():
+            return TOKENS_PER_IMAGE
+        case FilePart():
+            return DEFAULT_CONTEXT_WINDOW

@@ -114,6 +114,8 @@ class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: datetime | None = None
     output_cap: Literal["lower", "refuse"] = "lower"
     budget_wait_ms: int = DEFAULT_BUDGET_WAIT_MS
+    translation: Literal["lenient", "strict"] = "lenient"
+    """`strict`: a request is refused if its translation would leave out a field."""
 
     def limits(self) -> tuple[int | None, ...]:
         """Return the limits: daily and monthly budget, requests and tokens a minute, requests at a time."""
@@ -161,6 +163,8 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     """As the caller named it."""
     provider: str
     metadata: dict[str, Any] | None = None
+    dropped: tuple[str, ...] = ()
+    """The names of the fields that were left out in its translation, since they change nothing."""
 
 
 class CachedCopy(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,8 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     upstream_model: str
     """The name that the provider is called with."""
     metadata: dict[str, Any] | None = None
+    dropped: tuple[str, ...] = ()
+    """The names of the fields that its translation left out."""
 
     def event_fields(self) -> dict[str, Any]:
         """The fields that every event of the request has."""
@@ -30,6 +32,7 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "model": self.model,
             "provider": self.provider,
             "metadata": self.metadata,
+            "dropped": self.dropped,
         }
 
     def attempt_fields(self, attempt: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from api.requests import (
     CacheTtl,
     HttpRequest,
     Metadata,
+    asks_strict_translation,
     bytes_in_hand,
     cache_policy,
     caller_and_body,
@@ -131,6 +132,7 @@ async def _complete(
         metadata=metadata_of(request, call.metadata),
         received_at=received_at,
         in_hand=bytes_in_hand(request),
+        is_strict=asks_strict_translation(request),
         has_native_defaults=True,
         stream=StreamFormat(surface="native") if getattr(call, "stream", None) else None,
     )

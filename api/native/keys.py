@@ -39,6 +39,7 @@ Concurrency = Annotated[int, Meta(ge=1, le=MAX_CONCURRENCY)]
 Models = Annotated[list[Name], Meta(min_length=1, max_length=MAX_MODELS)]
 Moment = Annotated[datetime, Meta(tz=True)]
 OutputCap = Literal["lower", "refuse"]
+Translation = Literal["lenient", "strict"]
 BudgetWait = Annotated[int, Meta(ge=0, le=MAX_BUDGET_WAIT_MS)]
 
 
@@ -56,6 +57,7 @@ class NewKeyBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
     expires_at: Moment | None = None
     output_cap: OutputCap = "lower"
     budget_wait_ms: BudgetWait = DEFAULT_BUDGET_WAIT_MS
+    translation: Translation = "lenient"
 
 
 class KeyChangeBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -72,6 +74,7 @@ class KeyChangeBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_un
     expires_at: Moment | None | UnsetType = UNSET
     output_cap: OutputCap | UnsetType = UNSET
     budget_wait_ms: BudgetWait | UnsetType = UNSET
+    translation: Translation | UnsetType = UNSET
 
 
 class KeyOut(Struct, kw_only=True, rename="camel"):
@@ -90,6 +93,7 @@ class KeyOut(Struct, kw_only=True, rename="camel"):
     expires_at: datetime | None
     output_cap: OutputCap
     budget_wait_ms: int
+    translation: Translation
     created_at: datetime
     revoked_at: datetime | None
 
@@ -216,6 +220,7 @@ def _key_out(
         "expires_at": settings.expires_at,
         "output_cap": settings.output_cap,
         "budget_wait_ms": settings.budget_wait_ms,
+        "translation": settings.translation,
         "created_at": created_at,
         "revoked_at": revoked_at,
     }

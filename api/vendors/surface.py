@@ -13,6 +13,7 @@ from api.inference_response import InferenceResponse
 from api.request_context import InferenceRequest
 from api.requests import (
     HttpRequest,
+    asks_strict_translation,
     bytes_in_hand,
     cache_policy,
     caller_and_body,
@@ -92,6 +93,8 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         metadata=metadata_of(request),
         received_at=received_at,
         in_hand=bytes_in_hand(request),
+        dropped=parsed.dropped,
+        is_strict=asks_strict_translation(request),
         stream=StreamFormat(surface=endpoint.dialect, with_usage=options.with_usage) if passthrough.is_stream else None,
         headers={name: ", ".join(lines) for name in endpoint.forwarded if (lines := request.headers.getall(name, []))}
         or None,

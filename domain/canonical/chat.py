@@ -3,6 +3,9 @@
 It is spelled as the native API spells it (camelCase, OpenAI's structure), so that a native request needs no
 translation of its own. Delivery (cache, metadata, streaming) is not part of it: requests that differ only in
 delivery have the same canonical form.
+
+It has what one vendor's means can carry to another's: files, cache marks, thinking with its signatures. The members of
+a caller's schema keep their order: models answer in it.
 """
 
 from typing import Annotated, Any, Literal
@@ -40,19 +43,43 @@ class ImageUrl(_Shape, frozen=True, kw_only=True):
     detail: Literal["auto", "low", "high"] | None = None
 
 
+class CacheControl(_Shape, frozen=True, kw_only=True, omit_defaults=False):
+    """Asks the provider to keep everything up to this place in its prompt cache. Anthropic's word."""
+
+    type: Literal["ephemeral"] = "ephemeral"
+    ttl: Literal["5m", "1h"] | UnsetType = UNSET
+
+
 class TextPart(_Shape, frozen=True, kw_only=True, tag_field="type", tag="text"):
     """A piece of text in a message of several parts."""
 
     text: str
+    cache_control: CacheControl | None = None
 
 
 class ImagePart(_Shape, frozen=True, kw_only=True, tag_field="type", tag="image_url"):
     """An image in a message of several parts."""
 
     image_url: ImageUrl
+    cache_control: CacheControl | None = None
 
 
-Content = str | Annotated[list[TextPart | ImagePart], Meta(min_length=1)]
+class File(_Shape, frozen=True, kw_only=True):
+    """A PDF or a plain text: its https URL, or its content as a `data:` URL (base64)."""
+
+    url: Annotated[str, Meta(min_length=1)]
+    filename: str | None = None
+
+
+class FilePart(_Shape, frozen=True, kw_only=True, tag_field="type", tag="file"):
+    """A file in a message of several parts."""
+
+    file: File
+    cache_control: CacheControl | None = None
+
+
+Part = TextPart | ImagePart | FilePart
+Content = str | Annotated[list[Part], Meta(min_length=1)]
 TextContent = str | Annotated[list[TextPart], Meta(min_length=1)]
 
 
@@ -69,6 +96,21 @@ class ToolCall(_Shape, frozen=True, kw_only=True, omit_defaults=False):
     id: Name
     function: FunctionCall
     type: Literal["function"] = "function"
+    extra_content: dict[str, Any] | UnsetType = UNSET
+    """What the provider wants back with the call, unread (Gemini: `{"google": {"thought_signature": …}}`)."""
+
+
+class ReasoningBlock(_Shape, frozen=True, kw_only=True):
+    """A piece of the model's thinking. Its provider wants it back, unchanged, while a turn's tools run."""
+
+    text: str | None = None
+    """None: the model does not show it."""
+    signature: str | None = None
+    """By which Anthropic knows its own thinking. None: thinking of a model that does not sign."""
+    data: str | None = None
+    """Thinking that is encrypted (Anthropic's `redacted_thinking`, OpenAI's `encrypted_content`)."""
+    id: str | None = None
+    """The id of OpenAI's reasoning item."""
 
 
 class SystemMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="system"):
@@ -97,14 +139,18 @@ class AssistantMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag=
 
     content: TextContent | None = None
     tool_calls: Annotated[list[ToolCall], Meta(min_length=1)] | None = None
+    reasoning: Annotated[list[ReasoningBlock], Meta(min_length=1)] | None = None
+    """It came before the content."""
     name: Name | None = None
 
 
 class ToolMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="tool"):
-    """The result of a tool call."""
+    """The result of a tool call: text, images and files."""
 
-    content: TextContent
+    content: Content
     tool_call_id: Name
+    is_error: bool = False
+    """The tool failed; the content says how."""
 
 
 Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
@@ -124,6 +170,7 @@ class Tool(_Shape, frozen=True, kw_only=True):
 
     function: FunctionTool
     type: Literal["function"] = "function"
+    cache_control: CacheControl | None = None
 
 
 class NamedFunction(_Shape, frozen=True, kw_only=True):
@@ -175,14 +222,19 @@ class ChatRequest(_Shape, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: ReasoningEffort | None = None
+    thinking_budget: OutputTokens | None = None
+    """The most tokens of thinking, a part of `max_tokens`. For models that take an effort, it is turned into one."""
+    shows_reasoning: bool | None = None
+    """True: the answer is to have the model's thinking, or its summary, if the model can show it."""
 
 
 class AnswerMessage(Struct, frozen=True, kw_only=True, rename="camel"):
-    """The model's message. `tool_calls` is left out if there are none."""
+    """The model's message. `tool_calls` and `reasoning` are left out if there are none."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    reasoning: list[ReasoningBlock] | UnsetType = UNSET
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]

@@ -5,11 +5,19 @@ not part of it: who ends a stream knows them.
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
+from domain.canonical.chat import (
+    AnswerMessage,
+    ChatResponse,
+    Choice,
+    FinishReason,
+    FunctionCall,
+    ReasoningBlock,
+    ToolCall,
+)
 from domain.tokens import AnswerUsage
 
 MAX_REPLAY_PIECE_CHARS = 1_024
@@ -34,6 +42,18 @@ class ToolCallDelta(_Piece, frozen=True, kw_only=True):
     id: str | None = None
     type: Literal["function"] | None = None
     function: FunctionDelta
+    extra_content: dict[str, Any] | None = None
+    """See `ToolCall`. It may come with any piece."""
+
+
+class ReasoningDelta(_Piece, frozen=True, kw_only=True):
+    """A piece of a block of thinking; `index` tells the blocks apart. `text` and `signature` come in pieces."""
+
+    index: int
+    text: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
 
 
 class Delta(_Piece, frozen=True, kw_only=True):
@@ -42,6 +62,7 @@ class Delta(_Piece, frozen=True, kw_only=True):
     role: Literal["assistant"] | None = None
     content: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
+    reasoning: list[ReasoningDelta] | None = None
 
 
 class ChunkChoice(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -66,32 +87,62 @@ class _Call:
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
+        self.extra_content: dict[str, Any] | UnsetType = UNSET
+
+
+class _Reasoning:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.signatures: list[str] = []
+        self.data: str | None = None
+        self.id: str | None = None
+
+    def add(self, piece: ReasoningDelta) -> None:
+        if piece.text is not None:
+            self.texts.append(piece.text)
+        if piece.signature is not None:
+            self.signatures.append(piece.signature)
+        self.data = piece.data or self.data
+        self.id = piece.id or self.id
+
+    def block(self) -> ReasoningBlock:
+        text, signature = ("".join(pieces) if pieces else None for pieces in (self.texts, self.signatures))
+        return ReasoningBlock(text=text, signature=signature, data=self.data, id=self.id)
 
 
 class _Message:
     def __init__(self) -> None:
         self.texts: list[str] | None = None
         self.calls: dict[int, _Call] = {}
+        self.reasoning: dict[int, _Reasoning] = {}
         self.finish_reason: FinishReason | None = None
 
     def add(self, choice: ChunkChoice) -> None:
         if choice.delta.content is not None:
             self.texts = self.texts or []
             self.texts.append(choice.delta.content)
+        for thought in choice.delta.reasoning or ():
+            self.reasoning.setdefault(thought.index, _Reasoning()).add(thought)
         for piece in choice.delta.tool_calls or ():
             call = self.calls.setdefault(piece.index, _Call())
             call.id = piece.id or call.id
             call.name = piece.function.name or call.name
             call.arguments.append(piece.function.arguments or "")
+            call.extra_content = piece.extra_content or call.extra_content
         self.finish_reason = choice.finish_reason or self.finish_reason
 
     def choice(self, index: int) -> Choice:
         calls = [
-            ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments="".join(call.arguments)))
+            ToolCall(
+                id=call.id,
+                function=FunctionCall(name=call.name, arguments="".join(call.arguments)),
+                extra_content=call.extra_content,
+            )
             for _, call in sorted(self.calls.items())
         ]
         content = "".join(self.texts) if self.texts is not None else None
-        message = AnswerMessage(content=content, tool_calls=calls or UNSET)
+        reasoning = [thought.block() for _, thought in sorted(self.reasoning.items())]
+        message = AnswerMessage(content=content, tool_calls=calls or UNSET, reasoning=reasoning or UNSET)
         return Choice(index=index, message=message, finish_reason=self.finish_reason)
 
 
@@ -122,7 +173,7 @@ class ChatAssembler:
 
 
 def replay_chat(answer: ChatResponse) -> Iterator[ChatChunk]:
-    """A finished answer as a stream: for each choice its role, its text in pieces, its calls, its finish."""
+    """A finished answer as a stream: for each choice its role, thinking and text in pieces, its calls, its finish."""
     for choice in answer.choices:
         for delta in _deltas(choice.message):
             yield ChatChunk(id=answer.id, model=answer.model, choices=[ChunkChoice(index=choice.index, delta=delta)])
@@ -138,12 +189,23 @@ def pieces(text: str) -> Iterator[str]:
 
 def _deltas(message: AnswerMessage) -> Iterator[Delta]:
     yield Delta(role="assistant")
+    for index, thought in enumerate(message.reasoning or ()):
+        for piece in pieces(thought.text) if thought.text is not None else ():
+            yield Delta(reasoning=[ReasoningDelta(index=index, text=piece)])
+        if thought.signature or thought.data or thought.id:
+            end = ReasoningDelta(index=index, signature=thought.signature, data=thought.data, id=thought.id)
+            yield Delta(reasoning=[end])
     if message.content is not None:
         for piece in pieces(message.content):
             yield Delta(content=piece)
     for index, call in enumerate(message.tool_calls or ()):
         first, *more = pieces(call.function.arguments)
         function = FunctionDelta(name=call.function.name, arguments=first)
-        yield Delta(tool_calls=[ToolCallDelta(index=index, id=call.id, type="function", function=function)])
+        extra_content = call.extra_content or None
+        yield Delta(
+            tool_calls=[
+                ToolCallDelta(index=index, id=call.id, type="function", function=function, extra_content=extra_content)
+            ]
+        )
         for piece in more:
             yield Delta(tool_calls=[ToolCallDelta(index=index, function=FunctionDelta(arguments=piece))])

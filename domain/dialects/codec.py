@@ -13,6 +13,7 @@ from msgspec import Struct
 from domain.canonical.chat import ChatRequest, FinishReason
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk
+from domain.dialects.field_rules import FieldRule
 from domain.dialects.sse import SseEvent
 from domain.events import Operation
 from domain.sanitize import sanitize_identifier
@@ -119,6 +120,16 @@ class TranslatedRequest(Struct, frozen=True, kw_only=True):
     request: ChatRequest | EmbeddingsRequest
     encoding_format: EncodingFormat = "float"
     """The format of vectors."""
+    dropped: tuple[str, ...] = ()
+    """The names of the fields that the canonical form has no place for, and that change nothing."""
+
+
+class AdaptedRequest(Struct, frozen=True, kw_only=True):
+    """A canonical request as a certain model can be asked."""
+
+    request: ChatRequest | EmbeddingsRequest
+    dropped: tuple[str, ...] = ()
+    """The names of the fields that the model does not take, in snake case, and that change nothing."""
 
 
 class RenderOptions(Struct, frozen=True, kw_only=True):
@@ -151,14 +162,28 @@ class Codec:
     """False: providers charge nothing for it."""
     output_caps: ClassVar[tuple[str, ...]] = ()
     """The fields by which a client limits the output."""
+    fields_within_cap: ClassVar[tuple[str, ...]] = ()
+    """The fields that the output cap has to leave room for, and so change with it."""
     known_fields: ClassVar[frozenset[str]] = frozenset()
     """The fields that the vendor documents. At a provider by configuration, any other may have a price of its own."""
     refused_fields: ClassVar[Mapping[str, str]] = {}
     """Fields that are not passed through, each with advice on what to send instead."""
+    client_rules: ClassVar[tuple[FieldRule, ...]] = ()
+    """What becomes of the fields of its clients' requests in the canonical form."""
+    provider_rules: ClassVar[tuple[FieldRule, ...]] = ()
+    """What becomes of the canonical fields (in snake case) on their way to its providers."""
 
     def cap_field(self, upstream_model: str) -> str:
         """The field that limits the output of this model."""
         return self.output_caps[0]
+
+    def thinking_budget(self, fields: Mapping[str, Any]) -> int | None:
+        """The part of the output cap that is for thinking, by these `fields_within_cap`; None: no part is."""
+        return None
+
+    def within_cap(self, fields: Mapping[str, Any], cap: int) -> dict[str, Any]:
+        """Those of `fields_within_cap` that have to change for an output cap, with their new values."""
+        return {}
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """True if a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""
@@ -172,13 +197,15 @@ class Codec:
         """The fields to set in a passed-through request so that the provider's stream has usage."""
         return {}
 
-    def check_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> None:
-        """Refuse what a provider of this dialect cannot be asked, before anything is held.
+    def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
+        """Make a request one that this model can be asked, before anything is held: drop what it does not take, lower
+        what is above its limits. What is returned is what the job has; `render_request` only spells it.
 
         Raises:
-            InvalidRequest: names the field and what is allowed.
+            InvalidRequest: names a field that the answer depends on and that cannot be sent, and what is allowed.
 
         """
+        return AdaptedRequest(request=request)
 
     def parse_request(self, body: bytes) -> TranslatedRequest:
         """Read a client's request.

@@ -53,8 +53,10 @@ class DialectRegistry:
         """The codec of a surface's call."""
         return self._codecs[dialect, operation]
 
-    def check(self, body: RequestBody, route: Route, operation: Operation) -> None:
-        """Refuse, before anything is held, what the provider of a route cannot be asked.
+    def adapt(self, body: RequestBody, route: Route, operation: Operation) -> tuple[RequestBody, tuple[str, ...]]:
+        """Make a request one that its provider can be asked; returns it, and the names of the fields that it lost.
+
+        What is passed through stays as it is: that is between its client and its provider.
 
         Raises:
             InvalidRequest: names the field and what is allowed.
@@ -68,8 +70,10 @@ class DialectRegistry:
                 f"{', '.join(able)}",
                 field="model",
             )
-        if isinstance(body, CanonicalRequest):  # what is passed through is between its client and its provider
-            codec.check_request(body.request, route.upstream_model)
+        if not isinstance(body, CanonicalRequest):
+            return body, ()
+        adapted = codec.adapt_request(body.request, route.upstream_model)
+        return CanonicalRequest(adapted.request), adapted.dropped
 
     def choose(self, client: Codec, kind: Kind) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind."""

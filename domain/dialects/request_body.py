@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.cache_key import canonical_body
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.estimate import input_bound, output_bound
+from domain.estimate import input_bound, least_cap, output_bound, thinking_within
 from domain.routing import NO_TEMPERATURE
+
+_encode = msgspec.json.Encoder().encode
 
 
 class TokenBound(Struct, frozen=True, kw_only=True):
@@ -19,8 +22,8 @@ class TokenBound(Struct, frozen=True, kw_only=True):
     input_tokens: int
     output_tokens: int
     """Over all choices."""
-    may_lower: bool
-    """The caller set no output cap, so it may be lowered to what the budget has room for."""
+    least_output_tokens: int
+    """The fewest that the output may be capped at, where a budget has no room for more; over all choices."""
     unbounded_field: str | None
     """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
 
@@ -57,6 +60,11 @@ class RequestBody(Protocol):
         """The model as the caller named it."""
         ...
 
+    @property
+    def output_cap(self) -> int | None:
+        """The most tokens of output that the caller asks for; None: it sets no cap."""
+        ...
+
     def with_native_defaults(self, upstream_model: str) -> "RequestBody":
         """The body with the native API's defaults for fields that the caller left out."""
         ...
@@ -69,8 +77,12 @@ class RequestBody(Protocol):
         """The most that it can be counted as. `is_builtin`: its provider is none by configuration."""
         ...
 
-    def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
-        """The request with no more output than `cap` tokens over all choices."""
+    def cap_name(self, upstream_model: str) -> str:
+        """The field by which the caller limits the output."""
+        ...
+
+    def with_output_cap(self, cap: int, upstream_model: str, *, is_builtin: bool = True) -> LoweredRequest:
+        """The request with no more output than `cap` tokens over all choices, at least `least_output_tokens`."""
         ...
 
     def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
@@ -92,6 +104,11 @@ class CanonicalRequest(Struct, frozen=True):
         """See `RequestBody`."""
         return self.request.model
 
+    @property
+    def output_cap(self) -> int | None:
+        """See `RequestBody`."""
+        return self.request.max_tokens if isinstance(self.request, ChatRequest) else None
+
     def with_native_defaults(self, upstream_model: str) -> "CanonicalRequest":
         """See `RequestBody`: a temperature, if the model accepts one.
 
@@ -108,25 +125,33 @@ class CanonicalRequest(Struct, frozen=True):
         return self
 
     def payload(self, upstream_model: str) -> bytes:
-        """See `RequestBody`."""
-        return canonical_body(self.request)
+        """See `RequestBody`: the members of a schema keep their order, since models answer in it."""
+        return _encode(self.request)
 
     def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
         """See `RequestBody`: every canonical field has a bound."""
+        output_tokens = output_bound(self.request, upstream_model, context_window)
+        thinking_budget = self.request.thinking_budget if isinstance(self.request, ChatRequest) else None
         return TokenBound(
             input_tokens=input_bound(self.request),
-            output_tokens=output_bound(self.request, upstream_model, context_window),
-            may_lower=isinstance(self.request, ChatRequest) and self.request.max_tokens is None,
+            output_tokens=output_tokens,
+            least_output_tokens=min(output_tokens, least_cap(self.output_cap, thinking_budget)),
             unbounded_field=None,
         )
 
-    def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
+    def cap_name(self, upstream_model: str) -> str:
+        """See `RequestBody`."""
+        return "max_tokens"
+
+    def with_output_cap(self, cap: int, upstream_model: str, *, is_builtin: bool = True) -> LoweredRequest:
         """See `RequestBody`."""
         assert isinstance(self.request, ChatRequest), "embeddings have no output"
-        request = replace(self.request, max_tokens=cap)
+        budget = self.request.thinking_budget
+        budget = None if budget is None else thinking_within(cap, budget)
+        request = replace(self.request, max_tokens=cap, thinking_budget=budget)
         body = CanonicalRequest(request)
-        return LoweredRequest(body=body, payload=canonical_body(request), cap=cap, output_tokens=cap)
+        return LoweredRequest(body=body, payload=_encode(request), cap=cap, output_tokens=cap)
 
     def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
         """See `RequestBody`: a stream has the same entry as a response in one piece."""
-        return payload
+        return canonical_body(self.request)

@@ -39,6 +39,8 @@ class ParsedRequest(Struct, frozen=True, kw_only=True):
 
     body: RequestBody
     encoding_format: EncodingFormat = "float"
+    dropped: tuple[str, ...] = ()
+    """The names of the fields that were left out, as the client spells them."""
 
 
 class Translation(Protocol):
@@ -140,7 +142,7 @@ class Translated(Struct, frozen=True):
     keeps_provider_errors: ClassVar[bool] = False
     client: Codec
     provider: Codec | None
-    """None: its dialect lacks the operation; `DialectRegistry.check` refuses such a request."""
+    """None: its dialect lacks the operation; `DialectRegistry.adapt` refuses such a request."""
 
     def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
         """See `Translation`."""
@@ -149,7 +151,11 @@ class Translated(Struct, frozen=True):
                 f"`model` {request.model!r} is no model of a provider that serves this call", field="model"
             )
         translated = self.client.parse_request(request.body)
-        return ParsedRequest(body=CanonicalRequest(translated.request), encoding_format=translated.encoding_format)
+        return ParsedRequest(
+            body=CanonicalRequest(translated.request),
+            encoding_format=translated.encoding_format,
+            dropped=translated.dropped,
+        )
 
     def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:
         """See `Translation`: `body` is the canonical request."""

@@ -24,7 +24,7 @@ from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choi
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
 from domain.dialects.anthropic.codec import AnthropicMessages
-from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, StreamReader, StreamSummary
+from domain.dialects.codec import AdaptedRequest, Codec, ProviderResponse, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.decode import decode_provider_json
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.passthrough.inspect import read_passthrough
@@ -107,10 +107,11 @@ class ToyChat(Codec):
     path = "/speak"
     known_fields = frozenset({"model", "lines", "stream"})
 
-    def check_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> None:
+    def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
         assert isinstance(request, ChatRequest)
         if request.tools:
             raise InvalidRequest(f"`tools` cannot be sent to {upstream_model}: parrots use none", field="tools")
+        return AdaptedRequest(request=request)
 
     def render_request(
         self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_stream: bool
@@ -202,7 +203,7 @@ class Walk:
         """Return the job that the client's surface makes of a request."""
         passthrough = read_passthrough(body, client)
         parsed = TOY_DIALECTS.choose(client, ROUTE.kind).parse_request(passthrough)
-        TOY_DIALECTS.check(parsed.body, ROUTE, client.operation)
+        TOY_DIALECTS.adapt(parsed.body, ROUTE, client.operation)
         return make_job(
             model=ROUTE.model,
             provider=ROUTE.provider,

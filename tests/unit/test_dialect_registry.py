@@ -33,7 +33,7 @@ def test_an_operation_that_is_not_translated_is_refused_for_other_providers() ->
     body = CanonicalRequest(ChatRequest(messages=[UserMessage(content="x")]))
     route = Route(model="echo", provider=ECHO, kind=ECHO, upstream_model="echo")
     with pytest.raises(InvalidRequest, match=r"do: openai$") as refused:
-        DIALECTS.check(body, route, "responses")
+        DIALECTS.adapt(body, route, "responses")
     assert refused.value.field == "model"
 
 

@@ -167,14 +167,14 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
 def test_anthropic_refuses_lossy_fields_by_name(request_: ChatRequest, field: str) -> None:
     to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
-        DIALECTS.check(CanonicalRequest(request_), to, "chat")
+        DIALECTS.adapt(CanonicalRequest(request_), to, "chat")
     assert refused.value.field == field
 
 
 def test_embeddings_of_a_provider_without_them_are_refused() -> None:
     to = resolve_route("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
-        DIALECTS.check(CanonicalRequest(EmbeddingsRequest(input="x")), to, "embeddings")
+        DIALECTS.adapt(CanonicalRequest(EmbeddingsRequest(input="x")), to, "embeddings")
     assert refused.value.field == "model"
 
 

@@ -410,7 +410,7 @@ def test_unsupported_embeddings_fields_are_refused_by_name(fields: dict[str, Any
 )
 def test_lossy_field_is_named_in_the_clients_spelling(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        AnthropicMessages().check_request(parse_chat_request(body(**fields)), "claude-3-haiku-20240307")
+        AnthropicMessages().adapt_request(parse_chat_request(body(**fields)), "claude-3-haiku-20240307")
     error = in_snake_case(refused.value)
     assert error.field == field
     assert f"`{field}`" in error.message

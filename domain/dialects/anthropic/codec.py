@@ -1,11 +1,14 @@
 """Anthropic's codecs."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from domain.canonical.chat import ChatRequest, ChatResponse
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.anthropic.fields import COUNT_TOKENS_FIELDS, MESSAGES_FIELDS
-from domain.dialects.anthropic.request import check_chat_request, parse_chat_request, render_chat_request
+from domain.dialects.anthropic.request import adapt_chat_request, parse_chat_request, render_chat_request
 from domain.dialects.anthropic.response import (
     meter_chat_response,
     meter_token_count,
@@ -13,7 +16,8 @@ from domain.dialects.anthropic.response import (
     render_chat_response,
 )
 from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
-from domain.dialects.codec import Codec, RenderOptions, StreamWriter, TranslatedRequest
+from domain.dialects.codec import AdaptedRequest, Codec, RenderOptions, StreamWriter, TranslatedRequest
+from domain.estimate import thinking_within
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder().encode
@@ -31,15 +35,29 @@ class AnthropicMessages(Codec):
     path = "/v1/messages"
     output_caps = ("max_tokens",)
     known_fields = MESSAGES_FIELDS
+    fields_within_cap = ("thinking",)
     refused_fields = _NO_THREADS
     parse_response = staticmethod(parse_chat_response)
     meter_response = staticmethod(meter_chat_response)
     stream_reader = staticmethod(AnthropicMessagesReader)
 
-    def check_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> None:
+    def thinking_budget(self, fields: Mapping[str, Any]) -> int | None:
+        """See `Codec`."""
+        thinking = fields.get("thinking")
+        budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+        return budget if isinstance(budget, int) else None
+
+    def within_cap(self, fields: Mapping[str, Any], cap: int) -> dict[str, Any]:
+        """See `Codec`: the thinking budget."""
+        budget = self.thinking_budget(fields)
+        if budget is None or (lowered := thinking_within(cap, budget)) == budget:
+            return {}
+        return {"thinking": {**fields["thinking"], "budget_tokens": lowered}}
+
+    def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
         """See `Codec`."""
         assert isinstance(request, ChatRequest), "the operation is chat"
-        check_chat_request(request, upstream_model)
+        return adapt_chat_request(request, upstream_model)
 
     def parse_request(self, body: bytes) -> TranslatedRequest:
         """See `Codec`."""

@@ -33,6 +33,7 @@ from domain.canonical.chat import (
     ImageUrl,
     JsonSchema,
     Message,
+    Part,
     ResponseFormat,
     SystemMessage,
     TextContent,
@@ -49,6 +50,7 @@ from domain.dialects.anthropic.tools import (
     render_tool_choice,
     render_tools,
 )
+from domain.dialects.codec import AdaptedRequest
 from domain.dialects.lossy import DroppableField, decode_translatable, not_translatable, reject_lossy_fields
 from domain.errors import InvalidRequest
 from domain.models import ANTHROPIC_DEFAULT_MAX_OUTPUT, model_limits
@@ -144,7 +146,7 @@ def _parse_user_turn(turn: types.UserTurn, path: str) -> list[Message]:
     if isinstance(turn.content, str):
         return [UserMessage(content=turn.content)]
     messages: list[Message] = []
-    parts: list[TextPart | ImagePart] = []
+    parts: list[Part] = []
     for index, block in enumerate(turn.content):
         match block:
             case types.ToolResultBlock():
@@ -159,7 +161,7 @@ def _parse_user_turn(turn: types.UserTurn, path: str) -> list[Message]:
     return [*messages, _user_message(parts)] if parts else messages
 
 
-def _user_message(parts: list[TextPart | ImagePart]) -> UserMessage:
+def _user_message(parts: list[Part]) -> UserMessage:
     """A single text becomes a plain string: to Anthropic it means the same, and other vendors expect it."""
     first = parts[0]
     return UserMessage(content=first.text if len(parts) == 1 and isinstance(first, TextPart) else parts)
@@ -194,7 +196,7 @@ def _parse_tool_result(block: types.ToolResultBlock, path: str) -> ToolMessage:
     content = _parse_texts(block.content or "", f"{path}.content")
     if block.is_error:
         content = TOOL_ERROR_MARK + content if isinstance(content, str) else [TextPart(text=TOOL_ERROR_MARK), *content]
-    return ToolMessage(content=content, tool_call_id=block.tool_use_id)
+    return ToolMessage(content=content if isinstance(content, str) else [*content], tool_call_id=block.tool_use_id)
 
 
 def _parse_texts(content: str | list[types.TextBlock], path: str) -> TextContent:
@@ -230,8 +232,8 @@ def _parse_response_format(chat: types.MessagesBody) -> ResponseFormat | None:
     return ResponseFormat(type="json_schema", json_schema=schema)
 
 
-def check_chat_request(request: ChatRequest, upstream_model: str) -> None:
-    """Refuse what Anthropic's requests cannot express.
+def adapt_chat_request(request: ChatRequest, upstream_model: str) -> AdaptedRequest:
+    """Make a request one that a model of Anthropic's can be asked.
 
     Raises:
         InvalidRequest: names the field and what is allowed.
@@ -262,6 +264,7 @@ def check_chat_request(request: ChatRequest, upstream_model: str) -> None:
         if given:
             raise InvalidRequest(f"`{field}` cannot be sent to {upstream_model}: {allowed}", field=field)
     render_chat_request(request, upstream_model)
+    return AdaptedRequest(request=request)
 
 
 def render_chat_request(request: ChatRequest, upstream_model: str) -> dict[str, Any]:

@@ -20,10 +20,12 @@ from domain.canonical.chat import (
     ChatRequest,
     Content,
     DeveloperMessage,
+    FilePart,
     FunctionCall,
     ImagePart,
     Message,
     NamedToolChoice,
+    Part,
     ResponseFormat,
     SystemMessage,
     TextContent,
@@ -128,7 +130,8 @@ def _parse_message(
                 content=_parse_assistant_content(message), tool_calls=calls or None, name=message.name
             )
         case types.ToolMessageParam():
-            return ToolMessage(content=_parse_text(message.content), tool_call_id=message.tool_call_id)
+            text = _parse_text(message.content)
+            return ToolMessage(content=text if isinstance(text, str) else [*text], tool_call_id=message.tool_call_id)
 
 
 def _parse_tool_call(call: types.ToolCallParam) -> ToolCall:
@@ -230,9 +233,11 @@ def _render_message(message: Message) -> dict[str, Any]:
     return wire
 
 
-def _render_part(part: TextPart | ImagePart) -> dict[str, Any]:
+def _render_part(part: Part) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
+    if isinstance(part, FilePart):
+        return {"type": "file", "file": {"file_data": part.file.url, "filename": part.file.filename or "file"}}
     image = {"url": part.image_url.url}
     if part.image_url.detail:
         image["detail"] = part.image_url.detail
