@@ -131,6 +131,8 @@ class RequestPlanner:
             unbounded_field=bounds.unbounded_field,
             input_tokens=bounds.input_tokens,
             output_tokens=output_tokens,
+            choices=bounds.choices,
+            media_tokens=bounds.media_tokens,
             hold_nano_usd=hold,
             min_hold_nano_usd=min_hold,
         )

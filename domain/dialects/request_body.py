@@ -24,6 +24,9 @@ class TokenBound(Struct, frozen=True, kw_only=True):
     """Over all choices."""
     least_output_tokens: int
     """The fewest that the output may be capped at, where a budget has no room for more; over all choices."""
+    choices: int = 1
+    media_tokens: int = 0
+    """The part of the input that images and files are."""
     unbounded_field: str | None
     """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
 

@@ -104,6 +104,7 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
             input_tokens=input_tokens,
             output_tokens=self.choices * longest,
             least_output_tokens=self.choices * least,
+            choices=self.choices,
             unbounded_field=unbounded_field,
         )
 
