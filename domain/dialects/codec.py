@@ -162,6 +162,8 @@ class Codec:
     """False: providers charge nothing for it."""
     output_caps: ClassVar[tuple[str, ...]] = ()
     """The fields by which a client limits the output."""
+    fields_within_cap: ClassVar[tuple[str, ...]] = ()
+    """The fields that the output cap has to leave room for, and so change with it."""
     known_fields: ClassVar[frozenset[str]] = frozenset()
     """The fields that the vendor documents. At a provider by configuration, any other may have a price of its own."""
     refused_fields: ClassVar[Mapping[str, str]] = {}
@@ -174,6 +176,14 @@ class Codec:
     def cap_field(self, upstream_model: str) -> str:
         """The field that limits the output of this model."""
         return self.output_caps[0]
+
+    def thinking_budget(self, fields: Mapping[str, Any]) -> int | None:
+        """The part of the output cap that is for thinking, by these `fields_within_cap`; None: no part is."""
+        return None
+
+    def within_cap(self, fields: Mapping[str, Any], cap: int) -> dict[str, Any]:
+        """Those of `fields_within_cap` that have to change for an output cap, with their new values."""
+        return {}
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """True if a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""
