@@ -2,16 +2,18 @@
 
 import ast
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 import msgspec
 
 from api.native.errors import STATUSES
+from docs import models_page
 from domain import errors, events, models
-from domain.model_table import Row, built_in_table
-from domain.models import ModelTraits, model_traits
+from domain.dialects.field_rules import FieldRule
+from domain.dialects.registry import CODECS, DIALECTS
+from domain.dialects.translation import Translated
+from domain.routing import ANTHROPIC, OPENAI
 from infra.settings import SETTINGS
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -20,7 +22,15 @@ _GENERATED = "Written by `make docs` from `{source}`; change it there.\n"
 
 def pages() -> dict[str, str]:
     """Every page's name and text."""
-    return {"settings.md": _settings(), "events.md": _events(), "errors.md": _errors(), "models.md": _models()}
+    return {
+        "settings.md": _settings(),
+        "events.md": _events(),
+        "errors.md": _errors(),
+        "models.md": _page(
+            "Models", "domain/model_table.toml", models_page.lines(_written_fields(models)["ModelTraits"])
+        ),
+        "translation.md": _translation(),
+    }
 
 
 def _settings() -> str:
@@ -63,117 +73,56 @@ def _errors() -> str:
     return _page("Errors", "domain/errors.py", ["| code | HTTP | class | when |", "|---|---|---|---|", *rows])
 
 
-def _models() -> str:
-    table = built_in_table()
-    rows = [_model(row, table.vendors[row.vendor]) for row in table.rows.values()]
-    explained = [
-        f"| `{field}` | {annotation.replace('|', 'or')} | `{_toml(getattr(ModelTraits(), field))}` | {sentence} |"
-        for field, (annotation, sentence) in _written_fields(models)["ModelTraits"].items()
-        if field not in _NOT_SAID
-    ]
-    return _page(
-        "Models",
-        "domain/model_table.toml",
-        [
-            _MODELS_RULES,
-            "",
-            "| model | window | longest answer | efforts | thinking | yes | no | retired: ask instead | sources |",
-            "|---|---|---|---|---|---|---|---|---|",
-            *rows,
-            "",
-            *(f"All of {vendor}: {_common(fields)}." for vendor, fields in table.vendors.items() if fields),
-            "",
-            "## Fields",
-            "",
-            "| field | type | default | |",
-            "|---|---|---|---|",
-            *explained,
-            "",
-            "## Sources",
-            "",
-            "| key | where | seen |",
-            "|---|---|---|",
-            *(f"| {key} | <{source.url}> | {source.seen} |" for key, source in table.sources.items()),
-        ],
-    )
+_TRANSLATION = """\
+A request to a provider of another dialect is translated. There is a section for each pair of dialects, with a row for
+each field that does not simply mean the same in both. Every field is one of three:
+
+- **carried**: the provider is asked for the same by its own means.
+- **dropped**: leaving the field out does not change what is asked. The header `x-gateway-dropped` of the response and
+  the request's record name it. With `x-gateway-translation: strict`, or a key whose `translation` is `strict`, it is
+  refused. A field that no row names and that the vendor's API does not have is dropped as well.
+- **refused**: without it, the answer would not be the one that was asked for. The status is 400, and the message says
+  what to send instead.
+
+The values in brackets say no more than an absent field does: they are neither told nor refused.
+"""
+_CLIENTS = {
+    ("openai", "chat"): "OpenAI's chat completions",
+    ("openai", "responses"): "OpenAI's responses",
+    ("anthropic", "chat"): "Anthropic's messages",
+    ("native", "chat"): "the native API",
+}
+_PROVIDERS = {OPENAI: "a provider with OpenAI's API", ANTHROPIC: "a provider with Anthropic's API"}
 
 
-_MODELS_RULES = """\
-What the gateway knows of a model decides what a translated request to it may have (a temperature, an effort, stops),
-the cap that is sent where one must be and the caller sets none, and the bound of what a request can cost. It has no
-prices.
-
-- A row stands for its name, for the names beside it, and for dated snapshots. Names as other sellers write them mean
-  the same model: `anthropic/claude-sonnet-4.5`, `us.anthropic.claude-sonnet-4-5-20250929-v1:0`, `ft:gpt-4o:…`.
-- A name without a row takes the row of its family: `claude-opus-6` that of the newest Opus, `gpt-7-mini` that of the
-  newest mini. Bounds do not trust a limit that is only the family's: there, such a model answers as long as its window.
-- A name of no known family takes what most models take.
-- An operator knows better: `GATEWAY_MODELS_FILE` names a file of rows, which every process reads when it starts.
-
-```toml
-[models.gpt-7-mini]            # begins with the row of its family
-max_output = 200_000
-efforts = ["none", "low", "high"]
-
-[models.my-azure-deployment]
-like = "gpt-5.2"
-
-[models."claude-opus-4-8"]     # the built-in row, but for one field
-max_output = 64_000
-```
-
-A model that its vendor has retired is asked for all the same. Where the vendor answers that there is none, the error
-names the one to ask instead. `GATEWAY_UPSTREAM_MODELS` lets another model answer the name.
-
-The columns *yes* and *no* have the fields, explained below, in which a model differs from its vendor's others."""
-_NOT_SAID = frozenset({"name", "is_listed", "is_operators"})
-"""Fields that no row says."""
-_IN_COLUMNS = frozenset(
-    {"context_window", "max_output", "efforts", "thinking", "replacement", "retires_on", "max_temperature"} | _NOT_SAID
-)
+def _translation() -> str:
+    lines = [_TRANSLATION]
+    for client in CODECS:
+        name = _CLIENTS.get((client.dialect, client.operation))
+        for kind, provider in _PROVIDERS.items():
+            translation = DIALECTS.choose(client, kind)
+            if name is None or not isinstance(translation, Translated) or translation.provider is None:
+                continue
+            lines += [
+                f"## From {name} to {provider}",
+                "",
+                *_rules("As the client spells it:", client.client_rules),
+                *_rules(
+                    "In the words of the native API, by what the model takes:", translation.provider.provider_rules
+                ),
+            ]
+    return _page("What is translated", "domain/dialects", lines)
 
 
-def _model(row: Row, common: Mapping[str, object]) -> str:
-    traits = model_traits(row.name)
-    lenient = msgspec.convert(common, ModelTraits)
-    differing = {
-        field: getattr(traits, field)
-        for field in ModelTraits.__struct_fields__
-        if field not in _IN_COLUMNS and getattr(traits, field) != getattr(lenient, field)
-    }
-    cells = [
-        "<br>".join(f"`{name}`" for name in (row.name, *row.aliases)),
-        _tokens(traits.context_window),
-        _tokens(traits.max_output),
-        ", ".join(traits.efforts),
-        "" if traits.thinking == "none" else traits.thinking,
-        _common({field: value for field, value in differing.items() if value is not False}),
-        ", ".join(f"`{field}`" for field, value in differing.items() if value is False),
-        f"{traits.retires_on}: `{traits.replacement}`" if traits.replacement else "",
-        ", ".join(row.sources),
-    ]
-    return f"| {' | '.join(cells)} |"
+def _rules(title: str, rules: tuple[FieldRule, ...]) -> list[str]:
+    if not rules:
+        return []
+    return [title, "", "| field | fate | how |", "|---|---|---|", *map(_rule, rules), ""]
 
 
-def _common(fields: Mapping[str, object]) -> str:
-    said = (f"`{field}`" if value is True else f"`{field} = {_toml(value)}`" for field, value in fields.items())
-    return ", ".join(said)
-
-
-def _tokens(count: int | None) -> str:
-    return f"{count:,}" if count is not None else ""
-
-
-def _toml(value: object) -> str:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return str(value).lower()
-        case tuple():
-            return str(list(value))
-        case _:
-            return f"{value:,}".replace(",", "_") if isinstance(value, int) else str(value)
+def _rule(rule: FieldRule) -> str:
+    harmless = ", ".join(f"`{msgspec.json.encode(value).decode()}`" for value in rule.harmless)
+    return f"| `{rule.field}` | {rule.fate} | {_one_line(rule.how)}{f' ({harmless})' if harmless else ''} |"
 
 
 def _page(title: str, source: str, lines: list[str]) -> str:
