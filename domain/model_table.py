@@ -75,7 +75,8 @@ class ModelTable:
         self._by_name: dict[str, Found] = {}
         self._prefixes: list[tuple[str, Row]] = []
         """From aliases that end in `*`, the longest first."""
-        self._families: dict[Family, list[tuple[Version, Row]]] = {}
+        self._versions: list[tuple[Family, Version, Row]] = []
+        """Of chat models, in the table's order."""
         for name in read.models:
             row = _row(name, read)
             self.rows[name] = row
@@ -137,17 +138,17 @@ class ModelTable:
         self._by_name[spelled] = Found(row, is_listed=True)
         family, version = family_of(spelled)
         if version and row.traits.get("serves", "chat") == "chat":
-            self._families.setdefault(family, []).append((version, row))
+            self._versions.append((family, version, row))
 
     def _relative(self, family: Family, version: Version) -> Row | None:
         if not version:
             return None
-        known = self._families.get(family)
-        if known is None:
-            known = [entry for other, rows in self._families.items() if other[:1] == family[:1] for entry in rows]
-            return max(known, key=_version_of)[1] if known else None
+        known = [(one, row) for other, one, row in self._versions if other == family]
         not_newer = [entry for entry in known if entry[0] <= version]
-        return (max(not_newer, key=_version_of) if not_newer else min(known, key=_version_of))[1]
+        if known and not not_newer:
+            return min(known, key=_version_of)[1]
+        alike = not_newer or [(one, row) for other, one, row in self._versions if other[0] == family[0]]
+        return max(alike, key=_version_of)[1] if alike else None
 
 
 def built_in_table() -> ModelTable:
