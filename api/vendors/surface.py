@@ -84,6 +84,8 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         created_s=int(received_at.timestamp()),
         with_usage=codec.wants_usage(passthrough.stream_options),
         encoding_format=parsed.encoding_format,
+        echo=parsed.echo,
+        tool_names=parsed.tool_names,
     )
     request_id = request_id_of(request.scope)
     named = {endpoint.request_id_header: request_id} if endpoint.request_id_header is not None else {}
@@ -99,10 +101,9 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         in_hand=bytes_in_hand(request),
         dropped=parsed.dropped,
         is_strict=asks_strict_translation(request),
-        stream=StreamFormat(surface=endpoint.dialect, with_usage=options.with_usage) if passthrough.is_stream else None,
-        headers={name: ", ".join(lines) for name in endpoint.forwarded if (lines := request.headers.getall(name, []))}
-        or None,
-        query=_query(request) if endpoint.forwards_query else None,
+        stream=_stream_format(endpoint, options) if passthrough.is_stream else None,
+        headers=_forwarded(request, endpoint) if parsed.body.is_passthrough else None,
+        query=_query(request) if endpoint.forwards_query and parsed.body.is_passthrough else None,
     )
     response = await services.inference.infer(caller, inference_request, request.receive)
     if inference_request.stream is not None:
@@ -133,6 +134,18 @@ def _parse(
     route = route_of(passthrough.model)
     translation = dialects.choose(codec, route.kind)
     return passthrough, route, translation, translation.parse_request(passthrough)
+
+
+def _stream_format(endpoint: Endpoint, options: RenderOptions) -> StreamFormat:
+    return StreamFormat(
+        surface=endpoint.dialect, with_usage=options.with_usage, echo=options.echo, tool_names=options.tool_names
+    )
+
+
+def _forwarded(request: HttpRequest, endpoint: Endpoint) -> dict[str, str] | None:
+    """The client's headers that mean something to its own vendor."""
+    found = {name: ", ".join(lines) for name in endpoint.forwarded if (lines := request.headers.getall(name, []))}
+    return found or None
 
 
 def _query(request: HttpRequest) -> str | None:

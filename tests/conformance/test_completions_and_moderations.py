@@ -33,16 +33,18 @@ async def test_every_prompt_is_answered(openai: Any) -> None:
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
 
 
-def test_a_streamed_completion_has_usage_if_it_was_asked_for(sync_sdks: SdkClients) -> None:
+def test_a_streamed_completion_has_usage_if_it_was_asked_for(gateway: Gateway, key: str) -> None:
     prompt = "Say [[tokens=1000/500]]"
-    asked = sync_sdks.openai.completions.create(
+    # Validation is not strict: the SDK's own type of a piece has no `finish_reason: null`, which the vendor sends.
+    client = openai_sdk.OpenAI(base_url=f"{gateway.address}/v1", api_key=key, max_retries=0)
+    *pieces, last = client.completions.create(
         model=INSTRUCT, prompt=prompt, stream=True, stream_options={"include_usage": True}
     )
-    *pieces, last = asked
     assert "".join(piece.choices[0].text for piece in pieces).startswith("answer to")
     assert Decimal(str(last.usage.cost)) == COST
-    plain = list(sync_sdks.openai.completions.create(model=INSTRUCT, prompt=prompt, stream=True))
+    plain = list(client.completions.create(model=INSTRUCT, prompt=prompt, stream=True))
     assert all(piece.choices and piece.usage is None for piece in plain)
+    client.close()
 
 
 async def test_a_moderation_costs_nothing(openai: Any) -> None:
