@@ -48,6 +48,9 @@ _ECHO = Price(
 
 _OWN_PRICES: dict[Kind, Price] = {ECHO: _ECHO}
 """Prices of the providers that are the gateway's own."""
+_FREE = re.compile(r"(omni|text)-moderation-.*")
+_FREE_SOURCE = "https://platform.openai.com/docs/guides/moderation, 2025-11: the moderation endpoint is free to use"
+"""OpenAI's models that cost nothing, which the library does not have."""
 _OWN_CONTEXT_WINDOWS: dict[Kind, int] = {ECHO: ECHO_CONTEXT_WINDOW}
 _LONG_CACHE_FACTORS: dict[Kind, int] = {ANTHROPIC: 2}
 """The price of writing to the one-hour prompt cache, as a multiple of the input price, if the row has none."""
@@ -237,6 +240,9 @@ class PriceBook:
         own = _OWN_PRICES.get(route.kind)
         if own is not None:
             return own
+        if route.base_url is None and route.kind == OPENAI and _FREE.fullmatch(route.upstream_model):
+            model = route.upstream_model
+            return Price(provider=OPENAI, model=model, source=_FREE_SOURCE, prices=ClassPrices(input=0, output=0))
         library = self.library_price(route, at)
         name = route.model.removeprefix(f"{route.provider}/")
         row = _SPECIFICATION.get(name)
