@@ -8,7 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from api.delivery import limit_headers
 from api.requests import HttpRequest
-from api.vendors.errors import openai_error
+from api.vendors.errors import openai_error, responses_error
 from api.vendors.surface import Endpoint, handle
 from domain.dialects.openai.responses_api import error_event, next_sequence_number
 from domain.dialects.sse import sse
@@ -51,7 +51,7 @@ def _stream_error(error: GatewayError, _request_id: str, _sent: bytes) -> bytes:
 
 
 def _responses_error(error: GatewayError, _request_id: str, sent: bytes) -> bytes:
-    return error_event(error.message, error.code.lower(), next_sequence_number(sent))
+    return error_event(*responses_error(error), next_sequence_number(sent))
 
 
 _CHAT = Endpoint(dialect="openai", operation="chat", error=_stream_error, limit_headers=limit_headers)
