@@ -79,6 +79,8 @@ class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The dialect of its events."""
     with_usage: bool = True
     """False for a client of OpenAI's dialect that did not request usage."""
+    echo: bytes | None = None
+    """What the stream repeats of its request: see `TranslatedRequest`."""
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):

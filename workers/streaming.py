@@ -120,7 +120,9 @@ class StreamedAttempts:
 def open_relay(translation: Translation, job: Job) -> Relay:
     """Open the relay of a job's stream."""
     assert job.stream is not None, "a streamed job"
-    options = RenderOptions(created_s=job.admitted_at_ms // 1000, with_usage=job.stream.with_usage)
+    options = RenderOptions(
+        created_s=job.admitted_at_ms // 1000, with_usage=job.stream.with_usage, echo=job.stream.echo
+    )
     return translation.relay(
         model=job.identity.model, provider=job.identity.provider, options=options, is_cached=job.cache_key is not None
     )

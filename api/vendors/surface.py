@@ -80,6 +80,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         created_s=int(received_at.timestamp()),
         with_usage=codec.wants_usage(passthrough.stream_options),
         encoding_format=parsed.encoding_format,
+        echo=parsed.echo,
     )
     request_id = request_id_of(request.scope)
     named = {endpoint.request_id_header: request_id} if endpoint.request_id_header is not None else {}
@@ -95,7 +96,9 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         in_hand=bytes_in_hand(request),
         dropped=parsed.dropped,
         is_strict=asks_strict_translation(request),
-        stream=StreamFormat(surface=endpoint.dialect, with_usage=options.with_usage) if passthrough.is_stream else None,
+        stream=StreamFormat(surface=endpoint.dialect, with_usage=options.with_usage, echo=parsed.echo)
+        if passthrough.is_stream
+        else None,
         headers={name: ", ".join(lines) for name in endpoint.forwarded if (lines := request.headers.getall(name, []))}
         or None,
         query=_query(request) if endpoint.forwards_query else None,

@@ -122,6 +122,8 @@ class TranslatedRequest(Struct, frozen=True, kw_only=True):
     """The format of vectors."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that the canonical form has no place for, and that change nothing."""
+    echo: bytes | None = None
+    """What its response repeats of it, as JSON that only the client's codec reads."""
 
 
 class AdaptedRequest(Struct, frozen=True, kw_only=True):
@@ -140,6 +142,8 @@ class RenderOptions(Struct, frozen=True, kw_only=True):
     with_usage: bool = True
     """The stream shows usage."""
     encoding_format: EncodingFormat = "float"
+    echo: bytes | None = None
+    """See `TranslatedRequest`."""
 
 
 class Codec:
@@ -155,6 +159,8 @@ class Codec:
     """The path at a provider, behind its base address."""
     translates: ClassVar[bool] = True
     """False: requests are passed through to providers of this dialect, and no other provider is asked."""
+    translated_operation: ClassVar[Operation | None] = None
+    """The operation that a provider is asked for if the request is translated; None: the same one."""
     has_streams: ClassVar[bool] = True
     has_output: ClassVar[bool] = True
     """False: providers charge for the input alone."""

@@ -41,6 +41,8 @@ class ParsedRequest(Struct, frozen=True, kw_only=True):
     encoding_format: EncodingFormat = "float"
     dropped: tuple[str, ...] = ()
     """The names of the fields that were left out, as the client spells them."""
+    echo: bytes | None = None
+    """See `TranslatedRequest`."""
 
 
 class Translation(Protocol):
@@ -155,6 +157,7 @@ class Translated(Struct, frozen=True):
             body=CanonicalRequest(translated.request),
             encoding_format=translated.encoding_format,
             dropped=translated.dropped,
+            echo=translated.echo,
         )
 
     def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:

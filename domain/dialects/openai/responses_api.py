@@ -1,7 +1,7 @@
 """OpenAI's Responses API: the usage of responses and streams, and the gateway's errors inside a stream.
 
-https://platform.openai.com/docs/api-reference/responses-streaming. It is never translated: only providers of this
-dialect serve it.
+https://platform.openai.com/docs/api-reference/responses-streaming. This is for what is passed through to a provider
+that serves it; `responses/` has the translation for all others.
 """
 
 from typing import Any
@@ -130,16 +130,30 @@ def next_sequence_number(sent: bytes) -> int:
         return 0
 
 
-def error_event(message: str, code: str, sequence_number: int) -> bytes:
-    """Write an `error` event; `sequence_number` is one more than that of the event before it."""
-    body = {
+def error_events(message: str, code: str, request_id: str, sequence_number: int) -> bytes:
+    """Write how a stream fails: an `error` event, by which SDKs raise, and a `response.failed`, by which agents do.
+
+    `sequence_number` is one more than that of the event before them.
+    """
+    error = {
         "type": "error",
         "sequence_number": sequence_number,
         "code": code,
         "message": message,
         "param": None,
     }
-    return sse(msgspec.json.encode(body), "error")
+    response = {
+        "id": f"resp_{request_id}",
+        "object": "response",
+        "created_at": 0,
+        "status": "failed",
+        "error": {"code": code, "message": message},
+        "incomplete_details": None,
+        "output": [],
+        "usage": None,
+    }
+    failed = {"type": "response.failed", "sequence_number": sequence_number + 1, "response": response}
+    return sse(msgspec.json.encode(error), "error") + sse(msgspec.json.encode(failed), "response.failed")
 
 
 def meter_response(body: bytes) -> ProviderResponse:
