@@ -23,10 +23,10 @@ from api.requests import CountedRequest
 from api.services import Services
 from api.vendors import anthropic, openai
 from api.vendors import models as vendor_models
-from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HANDLERS, by_path_prefix
+from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HANDLERS, for_paths_without_a_route
+from api.vendors.paths import VENDORS_PATH, VendorPaths
 
 API_VERSION = "1"
-_VENDORS_PATH = "/v1"
 _PAGE_PATH = "/schema"
 _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 
@@ -40,7 +40,7 @@ def create_app(services: Services) -> ASGIApp:
             "services": Provide(lambda: services, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
-        exception_handlers=by_path_prefix(f"{_VENDORS_PATH}/", EXCEPTION_HANDLERS),
+        exception_handlers=for_paths_without_a_route(EXCEPTION_HANDLERS),
         request_class=CountedRequest,
         state=State({"services": services}),
         request_max_body_size=services.settings.max_body_bytes,
@@ -49,7 +49,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
     )
     complete(app.openapi_schema, schemas)
-    return RequestLifetime(app, services.metrics)
+    return VendorPaths(RequestLifetime(app, services.metrics))
 
 
 def _native() -> Router:
@@ -107,7 +107,7 @@ def _vendors() -> list[Router]:
         (vendor_models.HANDLERS, EITHER_HANDLERS),
     )
     return [
-        Router(_VENDORS_PATH, route_handlers=routes, exception_handlers=handlers, include_in_schema=False)
+        Router(VENDORS_PATH, route_handlers=routes, exception_handlers=handlers, include_in_schema=False)
         for routes, handlers in surfaces
     ]
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from cachetools import FIFOCache
 from msgspec import Struct
 
-from domain.api_key import is_well_formed
+from domain.api_key import PREFIX, is_well_formed
 from domain.errors import Unauthorized
 from domain.events import INSTALLATION, KeySettings
 from domain.routing import NamedProvider
@@ -23,6 +23,11 @@ from projections.keys import KeyRecord, key_by_hash
 MAX_REMEMBERED = 50_000
 MAX_AGE_S = 0.9
 """Counted from when the look-up began, so that a revocation during it is not remembered longer."""
+
+KEY_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+"""Where a key may stand, in the order of trying: `Authorization: Bearer` (OpenAI's clients), Anthropic's, Azure's and
+Google's header. None of them is forwarded to a provider.
+"""
 
 _BAD_KEY = "the API key is missing, unknown, expired or revoked: send it as 'Authorization: Bearer gw_live_…'"
 
@@ -63,20 +68,25 @@ class Authenticator:
         self._looking_up: dict[bytes, asyncio.Task[_Remembered]] = {}
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller:
-        """Return the caller whose key the headers have.
+        """Return the caller whose key the headers have: of several the first that works.
+
+        A client that is logged in at its vendor sends that login beside the key that was configured for the gateway.
+        A text that is not in the format of our keys is never looked up, each other at most once.
 
         Raises:
             Unauthorized: no key, or none that works.
             Unavailable: the database is away, so that the key cannot be looked up.
 
         """
-        text = presented_key(headers)
-        if text is None:
-            raise Unauthorized(_BAD_KEY)
-        secret_hash = self._vault.api_key_hash(text)
-        if secret_hash not in self._remembered and not is_well_formed(text):
-            raise Unauthorized(_BAD_KEY)
-        return await self.caller_with(secret_hash)
+        for text in presented_keys(headers):
+            secret_hash = self._secret_hash(text)
+            if secret_hash is None:
+                continue
+            try:
+                return await self.caller_with(secret_hash)
+            except Unauthorized:
+                continue
+        raise Unauthorized(_BAD_KEY)
 
     async def caller_with(self, secret_hash: bytes) -> Caller:
         """The caller whose key has this hash, as the database had it no longer ago than `MAX_AGE_S`.
@@ -97,12 +107,12 @@ class Authenticator:
         return caller
 
     def forget_key(self, headers: Mapping[str, str]) -> None:
-        """Drop what is remembered of the key that the headers carry: the next look is at the database."""
-        text = presented_key(headers)
-        if text is not None:
-            secret_hash = self._vault.api_key_hash(text)
-            self._remembered.pop(secret_hash, None)
-            self._looking_up.pop(secret_hash, None)  # one that began earlier may have seen less
+        """Drop what is remembered of the keys that the headers carry: the next look is at the database."""
+        for text in presented_keys(headers):
+            secret_hash = self._secret_hash(text)
+            if secret_hash is not None:
+                self._remembered.pop(secret_hash, None)
+                self._looking_up.pop(secret_hash, None)  # one that began earlier may have seen less
 
     async def reload(self, caller: Caller) -> Caller:
         """Return the caller as the database has its key, whatever is remembered.
@@ -122,6 +132,13 @@ class Authenticator:
             if remembered.project_id in (project_id, None):
                 del self._remembered[secret_hash]
 
+    def _secret_hash(self, text: str) -> bytes | None:
+        """The hash of a key; None: the text is no key of ours."""
+        if not text.startswith(PREFIX):
+            return None
+        secret_hash = self._vault.api_key_hash(text)
+        return secret_hash if secret_hash in self._remembered or is_well_formed(text) else None
+
     async def _look_up(self, secret_hash: bytes) -> _Remembered:
         """Ask the database, once for all who ask at the same time."""
         task = self._looking_up.get(secret_hash)
@@ -139,13 +156,21 @@ class Authenticator:
         return remembered
 
 
-def presented_key(headers: Mapping[str, str]) -> str | None:
-    """The key that a request presents as `Authorization: Bearer` or `x-api-key`; None: neither."""
-    authorization = headers.get("authorization")
-    if authorization is not None:
-        scheme, _, credentials = authorization.partition(" ")
-        return credentials.strip() if scheme.lower() == "bearer" else None
-    return headers.get("x-api-key")
+def presented_keys(headers: Mapping[str, str]) -> list[str]:
+    """The keys that a request presents, each once, in the order of `KEY_HEADERS`."""
+    keys: list[str] = []
+    for name in KEY_HEADERS:
+        text = headers.get(name)
+        if text is None:
+            continue
+        if name == "authorization":
+            scheme, _, text = text.partition(" ")
+            if scheme.lower() != "bearer":
+                continue
+        text = text.strip()
+        if text and text not in keys:
+            keys.append(text)
+    return keys
 
 
 def _caller(record: KeyRecord | None) -> Caller | None:

@@ -170,7 +170,7 @@ class Dispatcher:
             cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
             input_bound=ctx.cost.input_tokens,
             output_bound=ctx.cost.output_tokens,
-            may_think_unseen=inference_request.stream is not None and may_think_unseen(route.upstream_model),
+            may_think_unseen=may_think_unseen(route.upstream_model),
             reply_to=self._inbox.subject(ctx.identity.request_id),
             admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),
             deadline_ms=round(ctx.deadline.timestamp() * 1000),

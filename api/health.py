@@ -1,5 +1,6 @@
-"""`/health/live`, `/health/ready` and `/metrics`: for operators. Health needs no key; its details and the metrics need
-the metrics token, or come from this machine itself if there is none. They show no secret.
+"""`/`, `/health`, `/health/live`, `/health/ready` and `/metrics`: for operators, and for clients that look whether
+anything answers. Health needs no key; its details and the metrics need the metrics token, or come from this machine
+itself if there is none. They show no secret.
 """
 
 from typing import Literal
@@ -48,6 +49,12 @@ _NOT_READY = ResponseSpec(
 )
 
 
+@get(["/", "/health"], include_in_schema=False)
+async def get_reachable() -> LiveOut:
+    """Return `ok`: clients look whether a base URL answers before they use it, Claude Code with HEAD."""
+    return LiveOut()
+
+
 @get("/health/live", summary="Does the process answer?", operation_id="HealthLiveLive")
 async def get_live() -> LiveOut:
     """Return `ok`."""
@@ -85,4 +92,4 @@ async def get_metrics(services: NamedDependency[Services]) -> Response[bytes]:
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
 
 
-HANDLERS = (get_live, get_ready, get_metrics)
+HANDLERS = (get_reachable, get_live, get_ready, get_metrics)

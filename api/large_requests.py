@@ -28,8 +28,12 @@ class LargeRequests:
         """Call `function`, which works on a request of so many bytes: a small one's at once, a large one's in turn."""
         if size_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
+        async with self.turn(project_id):
+            return await asyncio.to_thread(function, *args, **kwargs)
+
+    def turn(self, project_id: str) -> asyncio.Lock:
+        """The turn of a project's large request, to be held while a thread works on it."""
         turn = self._turns.get(project_id)
         if turn is None:
             turn = self._turns[project_id] = asyncio.Lock()
-        async with turn:
-            return await asyncio.to_thread(function, *args, **kwargs)
+        return turn

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from api.authentication import presented_key
+from api.authentication import KEY_HEADERS, presented_keys
 from domain.errors import Forbidden, Unauthorized
 from infra.settings import is_loopback
 
@@ -75,7 +75,7 @@ def authorize_new_project(peer: Peer, *, master_key: str | None, keyless: bool) 
         Forbidden: the request presents no key and did not come from this machine itself.
 
     """
-    if "authorization" in peer.headers or "x-api-key" in peer.headers:
+    if any(name in peer.headers for name in KEY_HEADERS):
         if master_key is None or not _has_token(peer.headers, master_key):
             raise Unauthorized("the key that this request presents is not the master key")
         return True
@@ -106,7 +106,7 @@ def require_metrics_access(peer: Peer, *, token: str | None) -> None:
 
 
 def _has_token(headers: Mapping[str, str], token: str) -> bool:
-    return hmac.compare_digest((presented_key(headers) or "").encode(), token.encode())
+    return any(hmac.compare_digest(key.encode(), token.encode()) for key in presented_keys(headers))
 
 
 def _is_this_machine(peer: Peer) -> bool:

@@ -14,7 +14,9 @@ from api.metrics import REFUSAL_REASONS, Metrics
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
 from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
-from domain.limits import NANO_PER_S
+from domain.estimate import bound, cap_within
+from domain.limits import NANO_PER_S, Window
+from domain.money import NanoUsd, to_usd
 from infra.admission import AdmissionDecision, Outcome
 
 MAX_KEYS = 10_000
@@ -142,7 +144,25 @@ def _unbounded(ctx: RequestContext, _decision: AdmissionDecision) -> GatewayErro
 def _over_budget(ctx: RequestContext, decision: AdmissionDecision) -> GatewayError:
     assert decision.window is not None, "money refuses in a window"
     only_held = decision.outcome == "budget_held"
-    return BudgetExceeded.of(decision.window, ctx.cost.min_hold_nano_usd, only_held=only_held)
+    ways_out = _ways_out(ctx, decision.window, only_held=only_held)
+    return BudgetExceeded.of(decision.window, ctx.cost.min_hold_nano_usd, only_held=only_held, ways_out=ways_out)
+
+
+def _ways_out(ctx: RequestContext, window: Window, *, only_held: bool) -> list[str]:
+    """What the caller can do about a window that has no room, the least first."""
+    cost = ctx.cost
+    assert cost.price is not None, "what is held has a price"
+    room = window.limit_nano_usd - window.taken_nano_usd - (window.held_nano_usd if only_held else 0)
+    cap = cap_within(NanoUsd(max(0, room)), cost.input_tokens, cost.price) // cost.choices
+    ways = ["wait until they have ended"] if only_held else []
+    if cap:
+        ways.append(f"set `{ctx.body.cap_name(ctx.route.upstream_model)}` to {cap} or less")
+    else:
+        alone = to_usd(bound(cost.input_tokens, 0, cost.price))
+        ways.append(f"send less: the input alone, of {cost.input_tokens} tokens at most, may cost ${alone:f}")
+        if cost.media_tokens:
+            ways.append(f"leave out images and files, which count for up to {cost.media_tokens} of them")
+    return [*ways, f"raise the {window.name} budget"]
 
 
 REFUSALS: Mapping[Outcome, Callable[[RequestContext, AdmissionDecision], GatewayError]] = {

@@ -68,6 +68,9 @@ class CostBound(Struct, frozen=True, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     """Over all choices."""
+    choices: int = 1
+    media_tokens: int = 0
+    """The part of the input that images and files are."""
     hold_nano_usd: NanoUsd | None = None
     """None: the cost has no bound."""
     min_hold_nano_usd: NanoUsd = ZERO

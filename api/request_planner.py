@@ -22,9 +22,6 @@ from domain.routing import Route, resolve_route
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
 
-CAP_FLOOR_TOKENS = 256
-"""A cap that the caller did not set is lowered to no less than this."""
-
 
 class RequestPlanner:
     """Plans for one API process."""
@@ -127,13 +124,15 @@ class RequestPlanner:
                     f"this request may cost ${hold // NANO_PER_USD}; the most that one may hold is "
                     f"${MAX_HOLD // NANO_PER_USD}"
                 )
-            if bounds.may_lower and ctx.caller.settings.output_cap == "lower":
-                min_hold = bound(bounds.input_tokens, min(output_tokens, CAP_FLOOR_TOKENS), price)
+            if ctx.caller.settings.output_cap == "lower":
+                min_hold = bound(bounds.input_tokens, min(output_tokens, bounds.least_output_tokens), price)
         cost = CostBound(
             price=price,
             unbounded_field=bounds.unbounded_field,
             input_tokens=bounds.input_tokens,
             output_tokens=output_tokens,
+            choices=bounds.choices,
+            media_tokens=bounds.media_tokens,
             hold_nano_usd=hold,
             min_hold_nano_usd=min_hold,
         )
@@ -167,7 +166,7 @@ def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
         return ctx
     assert cost.price is not None, "what is held has a price"
     cap = cap_within(hold_nano_usd, cost.input_tokens, cost.price)
-    lowered = ctx.body.with_output_cap(cap, ctx.route.upstream_model)
+    lowered = ctx.body.with_output_cap(cap, ctx.route.upstream_model, is_builtin=ctx.route.base_url is None)
     return replace(
         ctx,
         body=lowered.body,

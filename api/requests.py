@@ -1,8 +1,11 @@
 """Reads requests for every route: the caller, the headers, the body and the query, as typed values or a clear refusal.
 
-Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no number.
+Bodies are decoded by msgspec straight from the bytes, strictly: `"3"` is no number. Those that came packed are unpacked
+here, those that are no UTF-8 refused.
 """
 
+import asyncio
+import codecs
 import re
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
@@ -13,9 +16,12 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import MultiDict
 from litestar.exceptions import HTTPException
+from litestar.types import Empty
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.authentication import Caller
+from api.content_encoding import encodings_of, taken, unpacked
+from api.large_requests import LARGE_BYTES
 from api.request_context import CachePolicy
 from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.services import Services
@@ -40,6 +46,10 @@ CacheMode = Literal["on", "off", "refresh"]
 MetadataName = Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_NAME_CHARS, pattern="^[^\\x00]*$")]
 Metadata = Annotated[dict[MetadataName, Any], Meta(max_length=MAX_METADATA_MEMBERS)]
 
+UNPACK_STEP_BYTES = 1024 * 1024
+"""A thread unpacks so much of a large body at a time; between the steps it is counted."""
+
+_UTF16_OR_32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _NUL = "\x00"
 """PostgreSQL's text cannot hold it."""
 _metadata_decoder = msgspec.json.Decoder(Metadata)
@@ -61,7 +71,42 @@ class _TranslationHeader(Struct, frozen=True, rename={"mode": "x-gateway-transla
 
 
 class CountedRequest(Request[Any, Any, Any]):
-    """A request whose body counts against the process's budget."""
+    """A request whose body counts against the process's budget, as it came and as it is unpacked."""
+
+    async def body(self) -> bytes:
+        """The body, unpacked and in UTF-8.
+
+        Raises:
+            UnsupportedEncoding: its `Content-Encoding` is not read here; nothing was read.
+            BodyTooLarge: it is too large when it is unpacked.
+            InvalidRequest: it is not what its `Content-Encoding` says, or no UTF-8.
+            Overloaded, HTTPException: as `stream`.
+
+        """
+        read = self._connection_state.body
+        if read is not Empty:
+            return read
+        encodings = encodings_of(self.headers.getall("content-encoding", []))
+        body = await super().body()
+        if encodings and body:
+            body = await self._unpacked(body, encodings)
+        self._body = self._connection_state.body = _in_utf8(body)
+        return self._body
+
+    async def _unpacked(self, packed: bytes, encodings: tuple[str, ...]) -> bytes:
+        """Unpack a body: the start of a small one at once, the rest in a thread, in the turn of its project."""
+        services, in_hand = services_of(self), bytes_in_hand(self)
+        pieces = unpacked(packed, encodings, services.settings.max_body_bytes)
+        is_small = len(packed) < LARGE_BYTES and len(encodings) == 1  # what comes out of the first may be large
+        parts = [taken(pieces, LARGE_BYTES) if is_small else b""]
+        in_hand.take(len(parts[0]))
+        if not is_small or len(parts[0]) >= LARGE_BYTES:
+            async with services.large_requests.turn(in_hand.owner):
+                while part := await asyncio.to_thread(taken, pieces, UNPACK_STEP_BYTES):
+                    in_hand.take(len(part))
+                    parts.append(part)
+        in_hand.release(len(packed))
+        return b"".join(parts)
 
     def stream(self) -> AsyncGenerator[bytes, None]:
         """The body in pieces; counted before it is read if its length is announced, else as it comes.
@@ -83,6 +128,20 @@ class CountedRequest(Request[Any, Any, Any]):
         async for piece in super().stream():
             in_hand.take(len(piece))
             yield piece
+
+
+def _in_utf8(body: bytes) -> bytes:
+    """JSON without the mark that some editors and .NET write in front.
+
+    Raises:
+        InvalidRequest: it is UTF-16 or UTF-32, by its mark or by the zeros among its first characters.
+
+    """
+    if body.startswith(codecs.BOM_UTF8):
+        return body[len(codecs.BOM_UTF8) :]
+    if body.startswith(_UTF16_OR_32) or b"\x00" in body[:4]:
+        raise InvalidRequest("the body is not UTF-8, which JSON has to be (RFC 8259): it looks like UTF-16 or UTF-32")
+    return body
 
 
 def services_of(request: ASGIConnection[Any, Any, Any, Any]) -> Services:
@@ -108,9 +167,10 @@ def http_message(request: HttpRequest, error: HTTPException) -> str:
     """Return the error text for a refusal by Litestar."""
     match error.status_code:
         case 404:
+            called = request.scope["raw_path"].decode("latin-1")
             return (
-                f"there is no {request.method} {request.url.path} here: the base URL for OpenAI's clients ends in /v1, "
-                "for Anthropic's in the port, and /schema describes the native API"
+                f"there is no {request.method} {called} here: the base URL for OpenAI's clients ends in /v1, for "
+                "Anthropic's in the port; docs/how-to/connect-a-client.md lists the calls, /schema the native API"
             )
         case 413:
             return f"the body may have {services_of(request).settings.max_body_bytes} bytes (GATEWAY_MAX_BODY_BYTES)"

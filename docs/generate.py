@@ -5,8 +5,14 @@ import inspect
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
+
 from api.native.errors import STATUSES
 from domain import errors, events
+from domain.dialects.field_rules import FieldRule
+from domain.dialects.registry import CODECS, DIALECTS
+from domain.dialects.translation import Translated
+from domain.routing import ANTHROPIC, OPENAI
 from infra.settings import SETTINGS
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -15,7 +21,12 @@ _GENERATED = "Written by `make docs` from `{source}`; change it there.\n"
 
 def pages() -> dict[str, str]:
     """Every page's name and text."""
-    return {"settings.md": _settings(), "events.md": _events(), "errors.md": _errors()}
+    return {
+        "settings.md": _settings(),
+        "events.md": _events(),
+        "errors.md": _errors(),
+        "translation.md": _translation(),
+    }
 
 
 def _settings() -> str:
@@ -56,6 +67,58 @@ def _errors() -> str:
         if isinstance(kind, type) and issubclass(kind, errors.GatewayError) and "code" in vars(kind)
     ]
     return _page("Errors", "domain/errors.py", ["| code | HTTP | class | when |", "|---|---|---|---|", *rows])
+
+
+_TRANSLATION = """\
+A request to a provider of another dialect is translated. There is a section for each pair of dialects, with a row for
+each field that does not simply mean the same in both. Every field is one of three:
+
+- **carried**: the provider is asked for the same by its own means.
+- **dropped**: leaving the field out does not change what is asked. The header `x-gateway-dropped` of the response and
+  the request's record name it. With `x-gateway-translation: strict`, or a key whose `translation` is `strict`, it is
+  refused. A field that no row names and that the vendor's API does not have is dropped as well.
+- **refused**: without it, the answer would not be the one that was asked for. The status is 400, and the message says
+  what to send instead.
+
+The values in brackets say no more than an absent field does: they are neither told nor refused.
+"""
+_CLIENTS = {
+    ("openai", "chat"): "OpenAI's chat completions",
+    ("openai", "responses"): "OpenAI's responses",
+    ("anthropic", "chat"): "Anthropic's messages",
+    ("native", "chat"): "the native API",
+}
+_PROVIDERS = {OPENAI: "a provider with OpenAI's API", ANTHROPIC: "a provider with Anthropic's API"}
+
+
+def _translation() -> str:
+    lines = [_TRANSLATION]
+    for client in CODECS:
+        name = _CLIENTS.get((client.dialect, client.operation))
+        for kind, provider in _PROVIDERS.items():
+            translation = DIALECTS.choose(client, kind)
+            if name is None or not isinstance(translation, Translated) or translation.provider is None:
+                continue
+            lines += [
+                f"## From {name} to {provider}",
+                "",
+                *_rules("As the client spells it:", client.client_rules),
+                *_rules(
+                    "In the words of the native API, by what the model takes:", translation.provider.provider_rules
+                ),
+            ]
+    return _page("What is translated", "domain/dialects", lines)
+
+
+def _rules(title: str, rules: tuple[FieldRule, ...]) -> list[str]:
+    if not rules:
+        return []
+    return [title, "", "| field | fate | how |", "|---|---|---|", *map(_rule, rules), ""]
+
+
+def _rule(rule: FieldRule) -> str:
+    harmless = ", ".join(f"`{msgspec.json.encode(value).decode()}`" for value in rule.harmless)
+    return f"| `{rule.field}` | {rule.fate} | {_one_line(rule.how)}{f' ({harmless})' if harmless else ''} |"
 
 
 def _page(title: str, source: str, lines: list[str]) -> str:

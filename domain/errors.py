@@ -9,6 +9,7 @@
     ├── InvalidRequest          a field, or the JSON, is wrong
     ├── UnknownModel            no routing rule matches the name
     ├── BodyTooLarge
+    ├── UnsupportedEncoding     the body is packed in a way that is not read here
     ├── RateLimited             a limit of the key
     ├── BudgetExceeded          a window of the key or its project is spent
     ├── ProviderError           a call of a provider failed
@@ -25,6 +26,7 @@
 HTTP statuses are not here: each surface has its own table (`api/*/errors.py`).
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from domain.limits import INSTALLATION_WINDOW, LimitStatus, Window
@@ -102,6 +104,12 @@ class BodyTooLarge(GatewayError):
     code = "TOO_LARGE"
 
 
+class UnsupportedEncoding(GatewayError):
+    """The request's body has a `Content-Encoding` that is not read here."""
+
+    code = "UNSUPPORTED_ENCODING"
+
+
 class RateLimited(GatewayError):
     """A limit of the key: requests, tokens, or requests at a time."""
 
@@ -114,16 +122,17 @@ class BudgetExceeded(GatewayError):
     code = "BUDGET_EXCEEDED"
 
     @classmethod
-    def of(cls, window: Window, asked: NanoUsd, *, only_held: bool) -> "BudgetExceeded":
-        """Build the error of a window, with its figures.
+    def of(cls, window: Window, asked: NanoUsd, *, only_held: bool, ways_out: Sequence[str] = ()) -> "BudgetExceeded":
+        """Build the error of a window, with its figures and what would help.
 
         `only_held`: the window has room but for the holds of requests in flight, so a retry in a moment may succeed.
         """
         limit, taken, held = window.limit_nano_usd, window.taken_nano_usd, window.held_nano_usd
         way_out = _INSTALLATION_WAY_OUT if window.name == INSTALLATION_WINDOW else ""
+        advice = f"; {', or '.join(ways_out)}" if ways_out else ""
         return cls(
             f"the {window.name} budget of ${to_usd(limit):f} does not cover this request: ${to_usd(taken):f} spent, "
-            f"${to_usd(held):f} held by requests in flight, ${to_usd(asked):f} asked for{way_out}",
+            f"${to_usd(held):f} held by requests in flight, ${to_usd(asked):f} asked for{way_out}{advice}",
             details={
                 "window": window.name,
                 "limit": to_usd(limit),

@@ -23,10 +23,21 @@ TOKENS_PER_TOOL = 64
 TOKENS_PER_IMAGE = 50_000
 """Above every documented formula: OpenAI's tiles in high detail (gpt-4o-mini multiplies them to 48,169 at most for 768
 by 2000 pixels), Anthropic's width × height ÷ 750 (about 4,800 at its largest size)."""
+LEAST_UNSET_CAP = 256
+"""An output cap that the caller did not set is lowered to no less than this."""
+LEAST_SET_CAP = 1_024
+"""One that the caller set is lowered to no less than this, or not at all if it is less."""
+LEAST_THINKING_BUDGET = 1_024
+"""A thinking budget is lowered with the cap that it is a part of: Anthropic refuses a smaller one, and one that is not
+less than the cap."""
+LEAST_ANSWER = 1_024
+"""What a lowered thinking budget leaves of the cap for the answer."""
 MAX_HOLD = NanoUsd(10_000_000_000_000_000)
 """Ten million dollars: no request holds more, so that the sums of many stay within PostgreSQL's bigint."""
-SCHEMA_FACTOR = 3
-"""A schema is rewritten into the provider's own notation, which may be longer than its JSON."""
+HIDDEN, PLAIN, REWRITTEN = 0, 1, 2
+"""How the model is shown a text: not at all, as it stands, or in JSON that the provider may write anew."""
+BYTES_PER_ESCAPE = 3
+"""A character that is not ASCII may be written as its number: six bytes for one of two bytes, at most."""
 
 
 def input_bound(request: ChatRequest | EmbeddingsRequest) -> int:
@@ -38,9 +49,9 @@ def input_bound(request: ChatRequest | EmbeddingsRequest) -> int:
     for message in request.messages:
         tokens += TOKENS_PER_MESSAGE + _message_bound(message)
     if request.tools:
-        tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL * len(request.tools) + SCHEMA_FACTOR * _json_bytes(request.tools)
+        tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL * len(request.tools) + json_tokens(request.tools, REWRITTEN)
     if request.response_format is not None:
-        tokens += TOKENS_WITH_TOOLS + SCHEMA_FACTOR * _json_bytes(request.response_format)
+        tokens += TOKENS_WITH_TOOLS + json_tokens(request.response_format, REWRITTEN)
     return tokens
 
 
@@ -49,6 +60,19 @@ def output_bound(request: ChatRequest | EmbeddingsRequest, upstream_model: str, 
     if isinstance(request, EmbeddingsRequest):
         return 0
     return request.max_tokens or longest_answer(upstream_model, context_window)
+
+
+def least_cap(cap: int | None, thinking_budget: int | None) -> int:
+    """The least that an output cap may be lowered to. `cap`: the caller's own, None if it set none."""
+    least = LEAST_UNSET_CAP if cap is None else LEAST_SET_CAP
+    if thinking_budget is not None:
+        least = max(least, LEAST_THINKING_BUDGET + LEAST_ANSWER)
+    return least if cap is None else min(cap, least)
+
+
+def thinking_within(cap: int, thinking_budget: int) -> int:
+    """The thinking budget that an output cap has room for: the caller's own, or less."""
+    return min(thinking_budget, max(LEAST_THINKING_BUDGET, cap - LEAST_ANSWER))
 
 
 def cap_within(hold_nano_usd: NanoUsd, input_tokens: int, price: Price) -> int:
@@ -70,6 +94,32 @@ def utf8_length(text: str | None) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+def text_tokens(text: str | None, form: int) -> int:
+    """The most tokens of a text in one of the three forms; None has none."""
+    if not text or not form:
+        return 0
+    return utf8_length(text) if form == PLAIN else rewritten_length(msgspec.json.encode(text))
+
+
+def json_tokens(value: Any, form: int) -> int:
+    """The most tokens of the caller's own data, as JSON, in one of the three forms."""
+    if not form:
+        return 0
+    encoded = msgspec.json.encode(value)
+    return len(encoded) if form == PLAIN else rewritten_length(encoded)
+
+
+def rewritten_length(json: bytes) -> int:
+    """The most tokens of JSON that the provider writes anew, and not all providers say how.
+
+    One for each byte, as for any text; one more for each separator, which may get a space or a longer sign; and
+    characters that are not ASCII as their numbers. Real schemas have a third of it: see `bench/tokens.py`.
+    """
+    separators = json.count(b",") + json.count(b":")
+    escaped = 0 if json.isascii() else len(json) - len(json.decode(errors="ignore").encode("ascii", "ignore"))
+    return len(json) + separators + (BYTES_PER_ESCAPE - 1) * escaped
+
+
 def _message_bound(message: Any) -> int:
     content = message.content
     tokens = utf8_length(message.name) if getattr(message, "name", None) else 0
@@ -83,7 +133,7 @@ def _message_bound(message: Any) -> int:
             utf8_length(text) for text in (thought.text, thought.signature, thought.data)
         )
     if getattr(message, "tool_calls", None):
-        tokens += SCHEMA_FACTOR * _json_bytes(message.tool_calls)
+        tokens += json_tokens(message.tool_calls, REWRITTEN)
     if getattr(message, "tool_call_id", None):
         tokens += utf8_length(message.tool_call_id)
     return tokens
@@ -98,7 +148,3 @@ def _part_bound(part: Part) -> int:
             return TOKENS_PER_IMAGE
         case FilePart():
             return DEFAULT_CONTEXT_WINDOW
-
-
-def _json_bytes(value: Any) -> int:
-    return len(msgspec.json.encode(value))

@@ -1,73 +1,172 @@
-"""Documented limits of models: longest answer, context window, hidden thinking. No prices.
+"""What is known of models: their limits, and which fields a request to them may have. No prices.
 
-Used for the bound of a request whose caller sets no output cap, and for the cap that Anthropic insists on. Sources:
-OpenAI's and Anthropic's model pages. A model that no row matches is taken to answer as long as its window is.
+`model_table.toml` has a row for each model, with its source. A model that no row names takes what the newest model of
+its family takes, and one of no known family what `DEFAULTS` say. Used for translation, for the bound of a request whose
+caller sets no output cap, and for the cap that Anthropic insists on.
 """
 
-import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.model_table import built_in_table
+
+Thinking = Literal["none", "budget", "adaptive", "both"]
+"""How a model of Anthropic's is asked to think: not at all, by `thinking.budget_tokens`, by `thinking: adaptive` with
+an effort, or either way."""
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+CapField = Literal["max_tokens", "max_completion_tokens"]
+SystemRole = Literal["system", "developer"]
+ChatTools = Literal["always", "without_effort", "at_effort_none", "never"]
+"""When OpenAI's chat completions take function tools for a model: always, only in a request without a reasoning effort
+(`none` is one, too), only with the effort `none`, or never. Its Responses API always takes them."""
+Serves = Literal["chat", "embeddings", "completions", "images", "audio", "realtime", "moderation"]
+"""What a model is asked for."""
 
 DEFAULT_CONTEXT_WINDOW = 1_050_000
 """For an unknown model: the largest window of a listed model."""
-ANTHROPIC_DEFAULT_MAX_OUTPUT = 4_096
+UNKNOWN_MAX_OUTPUT = 8_192
+"""The cap sent for a model whose longest answer is unknown, where a request must have one."""
+MAX_CACHED_TRAITS = 4_096
 
 
-class ModelLimits(Struct, frozen=True, kw_only=True):
-    """Tokens that a model reads and writes at most."""
+class ModelTraits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model takes and how much. The defaults are lenient: what an unknown model takes."""
 
-    context_window: int
-    max_output: int
+    name: str = ""
+    """The row that says so; empty: none does."""
+    is_listed: bool = False
+    """The model has a row of its own. If False, the traits are those of its family: good to ask by, not to bound by."""
+    serves: Serves = "chat"
+    context_window: int | None = None
+    """Tokens that it reads and writes at most; None: unknown."""
+    long_context_window: int | None = None
+    """The window that the beta `context-1m` opens, at providers that still have it; None: no larger one."""
+    max_output: int | None = None
+    """Tokens that it writes at most; None: unknown."""
+    efforts: tuple[Effort, ...] = ()
+    """The levels of reasoning effort that it takes, from the least to the most; empty: it takes no such field."""
+    default_effort: Effort | None = None
+    """What it does when asked for none; None: unknown, or it takes none."""
+    highest_chat_effort: Effort | None = None
+    """The highest level on OpenAI's chat completions, where that is lower than on its Responses API; None: the same."""
+    thinking: Thinking = "none"
+    min_thinking_budget: int = 1_024
+    """The least `thinking.budget_tokens`. It must be below `max_tokens`, too."""
+    thinks_by_default: bool = False
+    """It thinks in answer to a request that does not say whether to."""
+    takes_thinking_disabled: bool = True
+    """`thinking: {"type": "disabled"}`: some always think, and refuse it."""
+    takes_thinking_between_tools: bool = False
+    """`thinking: {"type": "between_tools"}`, by which some are asked not to think before they answer."""
+    highest_effort_without_thinking: Effort | None = None
+    """The highest effort beside a thinking that is turned off; None: any."""
+    thinks_unseen: bool = True
+    """It may charge for output that it does not show."""
+    takes_temperature: bool = True
+    max_temperature: float = 2.0
+    takes_top_p: bool = True
+    takes_temperature_with_top_p: bool = True
+    takes_top_k: bool = True
+    takes_sampling_at_effort_none: bool = False
+    """Takes a temperature, `top_p` and log probabilities where the effort is `none`, whatever the fields above say."""
+    takes_penalties: bool = True
+    takes_logprobs: bool = True
+    takes_logit_bias: bool = True
+    takes_stop: bool = True
+    max_stop_sequences: int | None = None
+    """None: no documented limit."""
+    takes_tools: bool = True
+    max_tools: int | None = None
+    """None: no documented limit."""
+    chat_tools: ChatTools = "always"
+    takes_forced_tool: bool = True
+    """A tool choice that says that a tool must be called, or which."""
+    takes_parallel_tool_calls: bool = True
+    """The field that allows or forbids several calls at a time."""
+    takes_structured_output: bool = True
+    """A JSON schema for the answer: Anthropic's `output_config.format`, OpenAI's `response_format: json_schema`."""
+    takes_images: bool = True
+    takes_pdf: bool = True
+    takes_audio: bool = True
+    takes_prefill: bool = True
+    """A conversation that ends with the assistant's own words, which the answer continues."""
+    takes_verbosity: bool = False
+    """How long an answer is, by OpenAI's `verbosity`."""
+    takes_web_search: bool = True
+    """The vendor's own web search, as a tool."""
+    takes_several_choices: bool = True
+    """`n` above 1."""
+    cap_must_fit_window: bool = False
+    """A cap that, with the input, is more than the window is refused. Others take it and stop at the window's end."""
+    cap_field: CapField = "max_tokens"
+    """The field of OpenAI's chat completions that limits the answer."""
+    system_role: SystemRole = "system"
+    """The role of instructions in OpenAI's chat completions."""
+    is_responses_only: bool = False
+    """OpenAI serves it on `/v1/responses` alone."""
+    replacement: str | None = None
+    """For a model that its vendor retired, or will: what to ask instead."""
+    retires_on: str | None = None
+    """The day that the vendor announced, YYYY-MM-DD."""
 
 
-def _limits(context_window: int, max_output: int) -> ModelLimits:
-    return ModelLimits(context_window=context_window, max_output=max_output)
+_TABLE = built_in_table()
 
 
-_LIMITS: tuple[tuple[re.Pattern[str], ModelLimits], ...] = tuple(
-    (re.compile(pattern), limits)
-    for pattern, limits in (
-        (r"echo(-.+)?", _limits(128_000, 128_000)),
-        (r"gpt-4o-mini(-\d{4}-.*)?", _limits(128_000, 16_384)),
-        (r"gpt-4o-2024-05-13", _limits(128_000, 4_096)),
-        (r"(chatgpt-4o|gpt-4o)(-.*)?", _limits(128_000, 16_384)),
-        (r"gpt-4-turbo(-.*)?|gpt-4-(1106|0125)-.*", _limits(128_000, 4_096)),
-        (r"gpt-3\.5-turbo(-.*)?", _limits(16_385, 4_096)),
-        (r"gpt-4-32k(-.*)?", _limits(32_768, 32_768)),
-        (r"gpt-4(-0613|-0314)?", _limits(8_192, 8_192)),
-        (r"gpt-4\.1(-.*)?", _limits(1_047_576, 32_768)),
-        (r"gpt-5(-(mini|nano|pro|codex).*|-\d{4}.*)?", _limits(400_000, 272_000)),
-        (r"o1-preview(-.*)?", _limits(128_000, 32_768)),
-        (r"o1-mini(-.*)?", _limits(128_000, 65_536)),
-        (r"(o1|o3|o4-mini|o3-mini|o1-pro|o3-pro)(-.*)?", _limits(200_000, 100_000)),
-        (r"text-embedding-.*", _limits(8_192, 0)),
-        (r"claude-3-(opus|haiku|sonnet)(-.*)?", _limits(200_000, 4_096)),
-        (r"claude-3[.-]5-(sonnet|haiku)(-.*)?", _limits(200_000, 8_192)),
-        (r"claude-3[.-]7-sonnet(-.*)?", _limits(200_000, 128_000)),
-        (r"claude-opus-4(-1)?(-\d{8})?", _limits(200_000, 32_000)),
-        (r"claude-(sonnet|haiku)-4(-5)?(-\d{8})?", _limits(1_000_000, 64_000)),
-    )
-)
+def _traits_of(fields: Mapping[str, Any], name: str = "", *, is_listed: bool = False) -> ModelTraits:
+    return msgspec.convert({**fields, "name": name, "is_listed": is_listed}, ModelTraits)
+
+
+DEFAULTS: dict[str, ModelTraits] = {kind: _traits_of(fields) for kind, fields in _TABLE.unknown.items()}
+"""Of a model that nothing is known of, by the kind of its provider."""
+DEFAULT = ModelTraits()
+"""Of a model that nothing is known of, nor of the kind of its provider."""
+
+
+@lru_cache(maxsize=MAX_CACHED_TRAITS)
+def model_traits(upstream_model: str, kind: str | None = None) -> ModelTraits:
+    """Return what is known of a model, by the provider's name for it. `kind`: of its provider, if it is known.
+
+    Never fails: a model that nothing is known of has the traits that most have. Takes about 0.1 µs.
+    """
+    found = _TABLE.find(upstream_model)
+    if found is None:
+        return DEFAULT if kind is None else DEFAULTS.get(kind, DEFAULT)
+    traits = _traits_of(found.row.traits, found.row.name, is_listed=found.is_listed)
+    return replace(traits, cap_field="max_tokens") if "/" in upstream_model else traits
 
 
 MAX_UNSEEN_TOKENS_PER_S = 1_000
 """Hidden thinking tokens per second: an assumption, since no vendor publishes a bound."""
 
-_SHOWS_ALL = re.compile(r"echo(-.*)?|gpt-(3\.5|4).*|chatgpt-4o.*|claude-3[.-].*")
-"""Models that do not think, or show all of it. Claude's since 4 show a summary, OpenAI's reasoning models nothing."""
-
 
 def may_think_unseen(upstream_model: str) -> bool:
     """Return True if the model may charge for output that it does not show, as an unknown model may."""
-    return _SHOWS_ALL.fullmatch(upstream_model) is None
-
-
-def model_limits(upstream_model: str) -> ModelLimits | None:
-    """Return the documented limits of a model; None if there are none."""
-    return next((limits for pattern, limits in _LIMITS if pattern.fullmatch(upstream_model)), None)
+    return model_traits(upstream_model).thinks_unseen
 
 
 def longest_answer(upstream_model: str, context_window: int | None) -> int:
-    """The most tokens that a model answers with when the caller sets no cap."""
-    limits = model_limits(upstream_model)
-    return limits.max_output if limits is not None else context_window or DEFAULT_CONTEXT_WINDOW
+    """The most tokens that a model answers with when the caller sets no cap. `context_window`: of the price library.
+
+    A limit that is only its family's is none to bound by: a new model may write more than its elders.
+    """
+    traits = model_traits(upstream_model)
+    if traits.is_listed and traits.max_output is not None:
+        return traits.max_output
+    return widest_window(upstream_model, context_window)
+
+
+def widest_window(upstream_model: str, context_window: int | None) -> int:
+    """The most tokens that a model reads: the documented window or the price library's, whichever is wider.
+
+    Of a model that neither has, the largest window of a listed one. With the beta `context-1m`, which a request may ask
+    for, some models have a wider one: that counts.
+    """
+    traits = model_traits(upstream_model)
+    known = max(traits.context_window or 0, traits.long_context_window or 0, context_window or 0)
+    return known if context_window or (traits.is_listed and known) else max(known, DEFAULT_CONTEXT_WINDOW)

@@ -66,11 +66,6 @@ KEYLESS_KINDS: frozenset[Kind] = frozenset({ECHO})
 
 BUILT_IN: dict[str, Kind] = {kind: kind for kind in (OPENAI, ANTHROPIC, ECHO)}
 
-NO_TEMPERATURE = re.compile(
-    r"(o\d|gpt-5|codex-|computer-use-).*|gpt-4o.*-search-.*|claude-(opus|sonnet)-(4-[7-9]|[5-9]).*"
-)
-"""Models that refuse a temperature: OpenAI's reasoning and search models, Anthropic's from Opus 4.7 on."""
-
 
 def resolve_route(
     model: str,

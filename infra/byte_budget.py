@@ -50,22 +50,22 @@ class BytesInHand:
 
     def __init__(self, budget: ByteBudget, owner: str) -> None:
         self._budget = budget
-        self._owner = owner
+        self.owner = owner
         self._taken_bytes = 0
 
     def take(self, size_bytes: int) -> None:
         """Count bytes for this request. Raises as `ByteBudget.take`."""
-        self._budget.take(self._owner, size_bytes)
+        self._budget.take(self.owner, size_bytes)
         self._taken_bytes += size_bytes
 
     def release(self, size_bytes: int) -> None:
         """Count some of the bytes as released."""
-        self._budget.release(self._owner, size_bytes)
+        self._budget.release(self.owner, size_bytes)
         self._taken_bytes -= size_bytes
 
     def close(self) -> None:
         """Count all of the bytes as released."""
-        self._budget.release(self._owner, self._taken_bytes)
+        self._budget.release(self.owner, self._taken_bytes)
         self._taken_bytes = 0
 
 

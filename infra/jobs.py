@@ -81,6 +81,8 @@ class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """False for a client of OpenAI's dialect that did not request usage."""
     echo: bytes | None = None
     """What the stream repeats of its request: see `TranslatedRequest`."""
+    tool_names: dict[str, str] = {}
+    """The client's names of tools, by those that the provider is told."""
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,9 +110,9 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of an answer in one piece: the call is cancelled once nothing waits for the answer."""
     input_bound: int = 0
     output_bound: int = 0
-    """The most tokens that the request may be counted as, for the cost of an answer that is cut."""
+    """The most tokens that the request may be counted as, for the cost of an answer that is cut or has no usage."""
     may_think_unseen: bool = False
-    """Of a stream: the provider may charge for output that it does not show, for the same purpose."""
+    """The provider may charge for output that it does not show, for the same purpose."""
     deliveries_before: int = 0
     """Deliveries of the job as earlier messages. They number its deliveries on: the higher number is the later."""
     reply_to: str

@@ -183,7 +183,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_body_bytes: Annotated[
         int,
         Meta(ge=1_024, le=2**30),
-        Variable("GATEWAY_MAX_BODY_BYTES", "larger requests get 413", "bytes, 1024 to 1073741824"),
+        Variable(
+            "GATEWAY_MAX_BODY_BYTES", "larger requests, as they are unpacked, get 413", "bytes, 1024 to 1073741824"
+        ),
     ] = 32 * 1024 * 1024
     max_bytes_in_hand: Annotated[
         int,

@@ -7,6 +7,7 @@ makes the attempts whose answers are streamed.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
@@ -14,7 +15,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from domain.dialects.codec import FAILED, ProviderResponse
+from domain.dialects.codec import UNSHARED_FINISHES, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
 from infra.admission import BudgetExhausted, Claims
 from infra.cancellations import CancellationListener, client_disconnected
@@ -25,6 +26,7 @@ from infra.reply_sender import ReplySender
 from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
 from workers.calls import ProviderCalls
 from workers.delivery import AttemptsInHand, Delivery
+from workers.estimated_usage import with_usage
 from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
 from workers.resume import MAX_ATTEMPTS, Resumed, attempt_of, resume
@@ -143,19 +145,22 @@ class JobHandler:
             await self._recorder.record_abandoned(ctx, client_disconnected(), was_called=False)
             return
         with self._large_answers.turn(job.identity.project_id, job.identity.key_id) as turn:
+            began_s = time.monotonic()
             call = self._calls.call(ctx.prepared, timeout_s, turn.take)
             try:
                 response = await (ctx.cancellation.or_cancelled(call) if job.cancel_on_disconnect else call)
             except ClientDisconnected as error:
                 await self._recorder.record_abandoned(ctx, error, was_called=True)
                 return
-            await self._record_and_reply(ctx, response)
+            await self._record_and_reply(ctx, response, time.monotonic() - began_s)
 
-    async def _record_and_reply(self, ctx: JobContext, response: ProviderResponse) -> None:
+    async def _record_and_reply(self, ctx: JobContext, response: ProviderResponse, elapsed_s: float) -> None:
         """Write the answer to the log and send it: the commit, and a body that the log keeps, after the append."""
         job, attempt = ctx.job, ctx.claim.attempt
+        response, usage, is_estimated = with_usage(response, job, elapsed_s)
         content = response.body
-        is_kept = job.cache_key is not None and response.finish_reason != FAILED
+        is_shared = response.finish_reason not in UNSHARED_FINISHES and not response.is_empty
+        is_kept = job.cache_key is not None and is_shared
         body = await offload(len(content), RecordedBody.of, content, is_kept=is_kept)
         if not is_kept:  # its frames are all that there is of it
             await self._replies.send_body(job.reply_to, attempt, content)
@@ -163,7 +168,8 @@ class JobHandler:
             answered_by=response.answered_by,
             response_id=response.response_id,
             finish_reason=response.finish_reason,
-            usage=response.usage,
+            usage=usage,
+            is_estimated=is_estimated,
         )
         receipt = await self._recorder.record_response(ctx, result, body)
         if receipt is None:

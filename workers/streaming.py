@@ -6,20 +6,16 @@ its provider or because nothing waits for it any more, is costed by what was rec
 
 import asyncio
 import hashlib
-import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from msgspec.structs import replace
-
-from domain.dialects.codec import RenderOptions, StreamReader, StreamSummary
+from domain.dialects.codec import UNSHARED_FINISHES, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.relay import Relay
 from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
-from domain.models import MAX_UNSEEN_TOKENS_PER_S
 from domain.money import to_usd
 from domain.tokens import TokenUsage
 from infra.admission import Claim
@@ -30,13 +26,10 @@ from infra.reply_sender import ReplySender
 from workers import outcome
 from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
 from workers.calls import ProviderCalls
+from workers.estimated_usage import estimated_usage
 from workers.job_context import JobContext
 
 ERROR_DRAIN_S = 1.0
-UNDER_WAY_TOKENS = 16
-"""Tokens that a provider may have charged for and that had not arrived when its stream was cut. Text that has arrived
-leaves room for more: it has several bytes a token.
-"""
 
 
 class StreamedAttempts:
@@ -112,8 +105,8 @@ class StreamedAttempts:
                 raise
             return error
         reader = relay.reader
-        if reader.finish_reason is not None and reader.usage is not None:
-            reader.is_ended = True  # without its vendor's last event, which not every provider that speaks alike sends
+        if reader.finish_reason is not None:  # without its vendor's last event, which not every provider sends
+            reader.is_ended = True
         return None if reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
 
 
@@ -121,7 +114,10 @@ def open_relay(translation: Translation, job: Job) -> Relay:
     """Open the relay of a job's stream."""
     assert job.stream is not None, "a streamed job"
     options = RenderOptions(
-        created_s=job.admitted_at_ms // 1000, with_usage=job.stream.with_usage, echo=job.stream.echo
+        created_s=job.admitted_at_ms // 1000,
+        with_usage=job.stream.with_usage,
+        echo=job.stream.echo,
+        tool_names=job.stream.tool_names,
     )
     return translation.relay(
         model=job.identity.model, provider=job.identity.provider, options=options, is_cached=job.cache_key is not None
@@ -134,22 +130,16 @@ def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptR
         answered_by=reader.answered_by,
         response_id=reader.response_id,
         finish_reason=reader.finish_reason,
-        usage=reader.usage if reader.is_ended and reader.usage is not None else _estimated(reader, job, elapsed_s),
+        usage=reader.usage
+        if reader.is_ended and reader.usage is not None
+        else estimated_usage(reader, job, elapsed_s, is_whole=reader.is_ended),
         is_estimated=not reader.is_ended or reader.usage is None,
     )
 
 
-def _estimated(reader: StreamReader, job: Job, elapsed_s: float) -> TokenUsage:
-    """The least of three bounds: a text has no more tokens than bytes, a model thinks no faster than
-    `MAX_UNSEEN_TOKENS_PER_S`, and a response is no longer than its cap.
-    """
-    known = reader.usage or TokenUsage()
-    unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) if job.may_think_unseen else 0
-    under_way = 0 if reader.is_ended else UNDER_WAY_TOKENS
-    output = max(known.output, min(reader.received_output_bytes + under_way + unseen, job.output_bound))
-    if reader.input_usage is not None:
-        return replace(reader.input_usage, output=output)
-    return TokenUsage(input=job.input_bound, output=output)
+def _is_shared(reader: StreamReader) -> bool:
+    """True if the response may be cached: it is neither cut, nor filtered, nor empty."""
+    return reader.finish_reason not in UNSHARED_FINISHES and reader.received_output_bytes > 0
 
 
 async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:
@@ -195,7 +185,8 @@ class _Outgoing:
 
     def body(self, relay: Relay, usage: TokenUsage) -> RecordedBody:
         """Return the body that the cache keeps, or else the size and digest of the parts sent so far."""
-        body = relay.cached_body(usage) if self._job.cache_key is not None else None
+        is_kept = self._job.cache_key is not None and _is_shared(relay.reader)
+        body = relay.cached_body(usage) if is_kept else None
         if body is not None:
             return RecordedBody.of(body, is_kept=True)
         return RecordedBody(size=self.size_bytes, digest=self._hash.digest(), kept=None)

@@ -32,6 +32,7 @@ from domain.errors import (
     Unauthorized,
     Unavailable,
     UnknownModel,
+    UnsupportedEncoding,
 )
 from domain.limits import LimitStatus
 
@@ -42,6 +43,7 @@ STATUSES: dict[type[GatewayError], int] = {
     InvalidRequest: 400,
     UnknownModel: 404,
     BodyTooLarge: 413,
+    UnsupportedEncoding: 415,
     RateLimited: 429,
     BudgetExceeded: 402,
     ProviderRejected: 400,  # or the provider's own

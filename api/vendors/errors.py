@@ -32,6 +32,7 @@ from domain.errors import (
     Unauthorized,
     Unavailable,
     UnknownModel,
+    UnsupportedEncoding,
 )
 from domain.limits import LimitStatus
 
@@ -73,6 +74,7 @@ _OPENAI: dict[type[GatewayError], _OpenAI] = {
     InvalidRequest: _OpenAI(400, "invalid_request_error"),
     UnknownModel: _OpenAI(404, "invalid_request_error", "model_not_found"),
     BodyTooLarge: _OpenAI(413, "invalid_request_error"),
+    UnsupportedEncoding: _OpenAI(415, "invalid_request_error"),
     RateLimited: _OpenAI(429, "rate_limit_exceeded", "rate_limit_exceeded"),
     BudgetExceeded: _OpenAI(429, "insufficient_quota", "insufficient_quota"),
     ProviderRejected: _OpenAI(400, "invalid_request_error"),  # or the provider's own status
@@ -93,6 +95,7 @@ _ANTHROPIC: dict[type[GatewayError], _Anthropic] = {
     InvalidRequest: _Anthropic(400, "invalid_request_error"),
     UnknownModel: _Anthropic(404, "not_found_error"),
     BodyTooLarge: _Anthropic(413, "request_too_large"),
+    UnsupportedEncoding: _Anthropic(415, "invalid_request_error"),
     RateLimited: _Anthropic(429, "rate_limit_error"),
     BudgetExceeded: _Anthropic(402, "billing_error"),
     ProviderRejected: _Anthropic(400, "invalid_request_error"),  # or the provider's own status, and its type

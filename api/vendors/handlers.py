@@ -19,6 +19,7 @@ from api.vendors.errors import (
     openai_error,
     openai_http_error,
 )
+from api.vendors.paths import is_vendors
 from domain.dialects.openai.request import in_snake_case
 from domain.errors import BodyTooLarge, GatewayError, InvalidRequest
 
@@ -75,12 +76,13 @@ EITHER_HANDLERS: ExceptionHandlersMap = {kind: _either(kind) for kind in _KINDS}
 """Of routes that both vendors' clients call."""
 
 
-def by_path_prefix(path: str, elsewhere: ExceptionHandlersMap) -> ExceptionHandlersMap:
-    """Handlers for paths without a route: in the vendors' form below their path, as before elsewhere."""
+def for_paths_without_a_route(elsewhere: ExceptionHandlersMap) -> ExceptionHandlersMap:
+    """Handlers for paths without a route: in the vendors' form for their clients, as `elsewhere` for others."""
 
     def choose(kind: type[Exception]) -> Callable[[HttpRequest, Any], Response[bytes]]:
         def render(request: HttpRequest, error: Any) -> Response[bytes]:
-            handlers: Any = EITHER_HANDLERS if request.url.path.startswith(path) else elsewhere
+            of_vendors = is_vendors(request.scope["path"], request.scope["headers"])
+            handlers: Any = EITHER_HANDLERS if of_vendors else elsewhere
             answer: Response[bytes] = handlers[kind](request, error)
             return answer
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 from litestar import Response
 
@@ -21,8 +22,10 @@ from api.requests import (
     request_id_of,
     services_of,
 )
+from api.vendors.paths import MODEL_SCOPE
 from domain.dialects.codec import Codec, Dialect, RenderOptions, StreamSummary
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
+from domain.dialects.passthrough.json_edit import rewrite
 from domain.dialects.registry import DialectRegistry
 from domain.dialects.translation import ParsedRequest, Translation
 from domain.errors import GatewayError, InvalidRequest
@@ -74,6 +77,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         codec,
         dialects,
         lambda model: services.planner.route(caller, model),
+        model_in_path=request.scope.get(MODEL_SCOPE),
         is_cached=cache.mode != "off",
     )
     options = RenderOptions(
@@ -81,6 +85,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         with_usage=codec.wants_usage(passthrough.stream_options),
         encoding_format=parsed.encoding_format,
         echo=parsed.echo,
+        tool_names=parsed.tool_names,
     )
     request_id = request_id_of(request.scope)
     named = {endpoint.request_id_header: request_id} if endpoint.request_id_header is not None else {}
@@ -96,12 +101,9 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         in_hand=bytes_in_hand(request),
         dropped=parsed.dropped,
         is_strict=asks_strict_translation(request),
-        stream=StreamFormat(surface=endpoint.dialect, with_usage=options.with_usage, echo=parsed.echo)
-        if passthrough.is_stream
-        else None,
-        headers={name: ", ".join(lines) for name in endpoint.forwarded if (lines := request.headers.getall(name, []))}
-        or None,
-        query=_query(request) if endpoint.forwards_query else None,
+        stream=_stream_format(endpoint, options) if passthrough.is_stream else None,
+        headers=_forwarded(request, endpoint) if parsed.body.is_passthrough else None,
+        query=_query(request) if endpoint.forwards_query and parsed.body.is_passthrough else None,
     )
     response = await services.inference.infer(caller, inference_request, request.receive)
     if inference_request.stream is not None:
@@ -117,13 +119,33 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
 
 
 def _parse(
-    body: bytes, codec: Codec, dialects: DialectRegistry, route_of: Callable[[str], Route], *, is_cached: bool
+    body: bytes,
+    codec: Codec,
+    dialects: DialectRegistry,
+    route_of: Callable[[str], Route],
+    *,
+    model_in_path: Any,
+    is_cached: bool,
 ) -> tuple[PassthroughRequest, Route, Translation, ParsedRequest]:
     """Read the request, choose its way to the provider, and translate it if that is the way."""
+    if model_in_path is not None:
+        body = rewrite(body, {"model": model_in_path})
     passthrough = read_passthrough(body, codec, is_cached=is_cached)
     route = route_of(passthrough.model)
     translation = dialects.choose(codec, route.kind)
     return passthrough, route, translation, translation.parse_request(passthrough)
+
+
+def _stream_format(endpoint: Endpoint, options: RenderOptions) -> StreamFormat:
+    return StreamFormat(
+        surface=endpoint.dialect, with_usage=options.with_usage, echo=options.echo, tool_names=options.tool_names
+    )
+
+
+def _forwarded(request: HttpRequest, endpoint: Endpoint) -> dict[str, str] | None:
+    """The client's headers that mean something to its own vendor."""
+    found = {name: ", ".join(lines) for name in endpoint.forwarded if (lines := request.headers.getall(name, []))}
+    return found or None
 
 
 def _query(request: HttpRequest) -> str | None:

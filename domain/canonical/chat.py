@@ -31,6 +31,9 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "
 
 DEFAULT_TEMPERATURE = 0.7
 
+TOOL_ERROR_MARK = "Error: the tool call failed.\n"
+"""Opens the result of a tool that failed, for a provider that has no flag for it."""
+
 
 class _Shape(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """A part of a request: an unknown field is refused by name, an absent one stays absent."""

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from msgspec import Struct
 
-from domain.canonical.chat import ChatRequest, FinishReason
+from domain.canonical.chat import MAX_NAME_CHARS, ChatRequest, FinishReason
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk
+from domain.dialects.errors import UnreadableResponse
 from domain.dialects.field_rules import FieldRule
 from domain.dialects.sse import SseEvent
 from domain.events import Operation
@@ -32,15 +33,34 @@ class ProviderResponse(Struct, frozen=True, kw_only=True):
 
     body: bytes
     """JSON: as the provider wrote it if the request was passed through, else the canonical response."""
-    usage: TokenUsage
+    usage: TokenUsage | None
+    """None: the provider did not say, or not so that it can be read. Then it is estimated."""
+    input_usage: TokenUsage | None = None
+    """The input's tokens, if the provider sent those alone; `output` is 0."""
+    received_output_bytes: int = 0
+    """As a `StreamReader` has them. Counted for an estimate only: 0 if there is usage."""
     answered_by: str
-    """The model that the provider says it used."""
+    """The model that the provider says it used; empty if it does not."""
     response_id: str
     finish_reason: str | None = None
+    is_empty: bool = False
+    """It has neither text nor a call nor anything else that a client could use."""
+
+
+UNSHARED_FINISHES = frozenset({FAILED, "length", "content_filter"})
+"""Finish reasons of responses that are not cached: asked again, the model might give a whole answer."""
 
 
 def passed_through(
-    body: bytes, *, usage: TokenUsage, model: str, response_id: str, finish_reason: str | None = None
+    body: bytes,
+    *,
+    usage: TokenUsage | None,
+    model: str,
+    response_id: str,
+    finish_reason: str | None = None,
+    input_usage: TokenUsage | None = None,
+    received_output_bytes: int = 0,
+    is_empty: bool = False,
 ) -> ProviderResponse:
     """A response that its caller gets as the provider wrote it."""
     return ProviderResponse(
@@ -49,6 +69,9 @@ def passed_through(
         answered_by=sanitize_identifier(model),
         response_id=sanitize_identifier(response_id),
         finish_reason=finish_reason,
+        input_usage=input_usage,
+        received_output_bytes=received_output_bytes,
+        is_empty=is_empty,
     )
 
 
@@ -144,6 +167,8 @@ class RenderOptions(Struct, frozen=True, kw_only=True):
     encoding_format: EncodingFormat = "float"
     echo: bytes | None = None
     """See `TranslatedRequest`."""
+    tool_names: dict[str, str] = {}
+    """The client's names of tools, by those that the provider is told."""
 
 
 class Codec:
@@ -168,6 +193,8 @@ class Codec:
     """False: providers charge nothing for it."""
     output_caps: ClassVar[tuple[str, ...]] = ()
     """The fields by which a client limits the output."""
+    fields_within_cap: ClassVar[tuple[str, ...]] = ()
+    """The fields that the output cap has to leave room for, and so change with it."""
     known_fields: ClassVar[frozenset[str]] = frozenset()
     """The fields that the vendor documents. At a provider by configuration, any other may have a price of its own."""
     refused_fields: ClassVar[Mapping[str, str]] = {}
@@ -176,10 +203,20 @@ class Codec:
     """What becomes of the fields of its clients' requests in the canonical form."""
     provider_rules: ClassVar[tuple[FieldRule, ...]] = ()
     """What becomes of the canonical fields (in snake case) on their way to its providers."""
+    max_tool_name_chars: ClassVar[int] = MAX_NAME_CHARS
+    """The longest name of a tool that its providers take."""
 
     def cap_field(self, upstream_model: str) -> str:
         """The field that limits the output of this model."""
         return self.output_caps[0]
+
+    def thinking_budget(self, fields: Mapping[str, Any]) -> int | None:
+        """The part of the output cap that is for thinking, by these `fields_within_cap`; None: no part is."""
+        return None
+
+    def within_cap(self, fields: Mapping[str, Any], cap: int) -> dict[str, Any]:
+        """Those of `fields_within_cap` that have to change for an output cap, with their new values."""
+        return {}
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """True if a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""
@@ -222,7 +259,8 @@ class Codec:
         """Read a provider's response into the canonical one; `model` is the caller's name for the model.
 
         Raises:
-            UnreadableResponse: it is no response, or has no usage.
+            UnreadableResponse: it is no response.
+            StreamFailed: it is the provider's report of a failure.
 
         """
         raise AssertionError(f"{self.dialect} {self.operation} is not translated")
@@ -230,6 +268,12 @@ class Codec:
     def meter_response(self, body: bytes) -> ProviderResponse:
         """Read the usage of a response that is passed through. Raises as `parse_response`."""
         raise AssertionError(f"no provider speaks {self.dialect}")
+
+    def events_of_response(self, body: bytes) -> list[SseEvent]:
+        """The stream that a response in one piece amounts to: some providers answer so although a stream was asked
+        for. Raises as `parse_response`.
+        """
+        raise UnreadableResponse("this is no stream of events")
 
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """Write a canonical response, which comes as JSON, to a client."""

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from domain.cache_key import canonical_body
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.estimate import input_bound, output_bound
-from domain.routing import NO_TEMPERATURE
+from domain.estimate import input_bound, least_cap, output_bound, thinking_within
+from domain.models import model_traits
 
 _encode = msgspec.json.Encoder().encode
 
@@ -22,8 +22,11 @@ class TokenBound(Struct, frozen=True, kw_only=True):
     input_tokens: int
     output_tokens: int
     """Over all choices."""
-    may_lower: bool
-    """The caller set no output cap, so it may be lowered to what the budget has room for."""
+    least_output_tokens: int
+    """The fewest that the output may be capped at, where a budget has no room for more; over all choices."""
+    choices: int = 1
+    media_tokens: int = 0
+    """The part of the input that images and files are."""
     unbounded_field: str | None
     """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
 
@@ -77,8 +80,12 @@ class RequestBody(Protocol):
         """The most that it can be counted as. `is_builtin`: its provider is none by configuration."""
         ...
 
-    def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
-        """The request with no more output than `cap` tokens over all choices."""
+    def cap_name(self, upstream_model: str) -> str:
+        """The field by which the caller limits the output."""
+        ...
+
+    def with_output_cap(self, cap: int, upstream_model: str, *, is_builtin: bool = True) -> LoweredRequest:
+        """The request with no more output than `cap` tokens over all choices, at least `least_output_tokens`."""
         ...
 
     def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
@@ -115,7 +122,7 @@ class CanonicalRequest(Struct, frozen=True):
             isinstance(request, ChatRequest)
             and request.temperature is None
             and request.top_p is None
-            and NO_TEMPERATURE.fullmatch(upstream_model) is None
+            and model_traits(upstream_model).takes_temperature
         ):
             return CanonicalRequest(replace(request, temperature=DEFAULT_TEMPERATURE))
         return self
@@ -126,17 +133,25 @@ class CanonicalRequest(Struct, frozen=True):
 
     def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
         """See `RequestBody`: every canonical field has a bound."""
+        output_tokens = output_bound(self.request, upstream_model, context_window)
+        thinking_budget = self.request.thinking_budget if isinstance(self.request, ChatRequest) else None
         return TokenBound(
             input_tokens=input_bound(self.request),
-            output_tokens=output_bound(self.request, upstream_model, context_window),
-            may_lower=isinstance(self.request, ChatRequest) and self.request.max_tokens is None,
+            output_tokens=output_tokens,
+            least_output_tokens=min(output_tokens, least_cap(self.output_cap, thinking_budget)),
             unbounded_field=None,
         )
 
-    def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
+    def cap_name(self, upstream_model: str) -> str:
+        """See `RequestBody`."""
+        return "max_tokens"
+
+    def with_output_cap(self, cap: int, upstream_model: str, *, is_builtin: bool = True) -> LoweredRequest:
         """See `RequestBody`."""
         assert isinstance(self.request, ChatRequest), "embeddings have no output"
-        request = replace(self.request, max_tokens=cap)
+        budget = self.request.thinking_budget
+        budget = None if budget is None else thinking_within(cap, budget)
+        request = replace(self.request, max_tokens=cap, thinking_budget=budget)
         body = CanonicalRequest(request)
         return LoweredRequest(body=body, payload=_encode(request), cap=cap, output_tokens=cap)
 

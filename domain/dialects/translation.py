@@ -20,15 +20,18 @@ from domain.dialects.codec import (
     ProviderResponse,
     RenderOptions,
     StreamSummary,
+    StreamWriter,
 )
 from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.dialects.passthrough.json_edit import with_cost
 from domain.dialects.passthrough.stream import replay_stream
 from domain.dialects.relay import PassthroughRelay, Relay, TranslatingRelay
 from domain.dialects.request_body import CanonicalRequest, RequestBody
+from domain.dialects.tool_names import NamingWriter, with_client_names, with_tool_names
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage
 
+_encode = msgspec.json.Encoder().encode
 _decode_chat_request = msgspec.json.Decoder(ChatRequest).decode
 _decode_embeddings_request = msgspec.json.Decoder(EmbeddingsRequest).decode
 _decode_chat_response = msgspec.json.Decoder(ChatResponse).decode
@@ -43,6 +46,8 @@ class ParsedRequest(Struct, frozen=True, kw_only=True):
     """The names of the fields that were left out, as the client spells them."""
     echo: bytes | None = None
     """See `TranslatedRequest`."""
+    tool_names: dict[str, str] = {}
+    """The client's names of tools, by those that the provider is told."""
 
 
 class Translation(Protocol):
@@ -73,7 +78,8 @@ class Translation(Protocol):
         """Read the provider's response; `model` is the caller's name for the model.
 
         Raises:
-            UnreadableResponse: it is no response, or has no usage.
+            UnreadableResponse: it is no response.
+            StreamFailed: it is the provider's report of a failure.
 
         """
         ...
@@ -153,11 +159,16 @@ class Translated(Struct, frozen=True):
                 f"`model` {request.model!r} is no model of a provider that serves this call", field="model"
             )
         translated = self.client.parse_request(request.body)
+        canonical = translated.request
+        tool_names: dict[str, str] = {}
+        if isinstance(canonical, ChatRequest) and self.provider is not None:
+            canonical, tool_names = with_tool_names(canonical, self.provider.max_tool_name_chars)
         return ParsedRequest(
-            body=CanonicalRequest(translated.request),
+            body=CanonicalRequest(canonical),
             encoding_format=translated.encoding_format,
             dropped=translated.dropped,
             echo=translated.echo,
+            tool_names=tool_names,
         )
 
     def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:
@@ -175,6 +186,8 @@ class Translated(Struct, frozen=True):
         self, body: bytes, usage: TokenUsage, cost_usd: Decimal | None, options: RenderOptions
     ) -> bytes:
         """See `Translation`: `body` is the canonical response."""
+        if options.tool_names:
+            body = _encode(with_client_names(_decode_chat_response(body), options.tool_names))
         return with_cost(self.client.render_response(body, usage, options), cost_usd)
 
     def relay(self, *, model: str, provider: str, options: RenderOptions, is_cached: bool) -> TranslatingRelay:
@@ -182,11 +195,15 @@ class Translated(Struct, frozen=True):
         assert self.provider is not None, "the request was checked"
         assembler = ChatAssembler(provider=provider, model=model) if is_cached else None
         reader = self.provider.stream_reader(model=model)
-        return TranslatingRelay(reader, self.client.stream_writer(options), assembler)
+        return TranslatingRelay(reader, self._writer(options), assembler)
 
     def replay(self, body: bytes, summary: StreamSummary, options: RenderOptions) -> Iterable[bytes]:
         """See `Translation`: the canonical response in pieces."""
-        writer = self.client.stream_writer(options)
+        writer = self._writer(options)
         for chunk in replay_chat(_decode_chat_response(body)):
             yield writer.write(chunk)
         yield writer.end(summary)
+
+    def _writer(self, options: RenderOptions) -> StreamWriter:
+        writer = self.client.stream_writer(options)
+        return NamingWriter(writer, options.tool_names) if options.tool_names else writer

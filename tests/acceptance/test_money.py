@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -120,9 +121,32 @@ async def test_unset_cap_is_lowered_to_the_budget(
     refusing = await limited(client, gateway, session, dailyBudget=0.001, outputCap="refuse")
     status, answer, _ = await refusing.chat("short [[tokens=5/5]]")
     assert (status, answer["error"]["code"]) == (402, "BUDGET_EXCEEDED")
+
+
+async def test_a_cap_that_the_caller_set_is_lowered_to_the_budget(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    lowering = await limited(client, gateway, session, dailyBudget=0.001)
     status, _, headers = await lowering.chat("capped [[tokens=5/5]]", maxTokens=5_000)
+    assert status == 200
+    assert 1_024 <= int(headers["x-gateway-max-tokens"]) < 5_000
+    poor = await limited(client, gateway, session, dailyBudget=0.0005)
+    status, answer, headers = await poor.chat("capped [[tokens=5/5]]", maxTokens=5_000)
+    assert (status, "x-gateway-max-tokens" in headers) == (402, False)
+    advised = re.search(r"set `max_tokens` to (\d+) or less, or raise the daily budget", answer["error"]["message"])
+    assert advised is not None, answer
+    status, _, headers = await poor.chat("capped [[tokens=5/5]]", maxTokens=int(advised[1]))
+    assert (status, "x-gateway-max-tokens" in headers) == (200, False)
+
+
+async def test_a_budget_that_has_no_room_for_the_input_says_so(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    poor = await limited(client, gateway, session, dailyBudget=0.0001)
+    status, answer, _ = await poor.chat("long " * 1_000)
     assert status == 402
-    assert "x-gateway-max-tokens" not in headers
+    assert "send less: the input alone, of 5" in answer["error"]["message"]
+    assert "or raise the daily budget" in answer["error"]["message"]
 
 
 async def test_a_refusal_is_logged_with_its_figures(

@@ -160,7 +160,7 @@ async def test_a_key_may_be_held_to_models(client: Client, gateway: Gateway, ses
     assert status == 200
 
 
-@pytest.mark.parametrize("path", ["/chat/completions", "/v1/v1/messages", "/nothing"])
+@pytest.mark.parametrize("path", ["/chat/completion", "/v1/v1/message", "/nothing"])
 async def test_wrong_base_url_error_names_the_right_ones(
     gateway: Gateway, session: aiohttp.ClientSession, path: str
 ) -> None:

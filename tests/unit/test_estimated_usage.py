@@ -1,8 +1,10 @@
 """The usage of a cut stream is estimated at its maximum, so it is never below the provider's charge."""
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
+from domain.dialects.codec import ProviderResponse
 from domain.dialects.registry import DIALECTS
 from domain.dialects.relay import Relay
 from domain.models import MAX_UNSEEN_TOKENS_PER_S, may_think_unseen
@@ -10,7 +12,8 @@ from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
 from tests.support.jobs import make_job
 from tests.support.sdk_streams import events_of
-from workers.streaming import UNDER_WAY_TOKENS, attempt_result, open_relay
+from workers.estimated_usage import UNDER_WAY_TOKENS, with_usage
+from workers.streaming import attempt_result, open_relay
 
 JOB = make_job(
     model="m",
@@ -78,3 +81,18 @@ def test_no_answer_counts_as_longer_than_its_cap() -> None:
 )
 def test_a_model_of_which_nothing_is_known_may_think_unseen(model: str, may: bool) -> None:
     assert may_think_unseen(model) is may
+
+
+def test_an_answer_without_usage_counts_as_many_tokens_as_it_has_bytes_and_shows_them() -> None:
+    given = ProviderResponse(
+        body=b'{"id":"x","usage":{}}', usage=None, received_output_bytes=7, answered_by="m", response_id="x"
+    )
+    response, usage, is_estimated = with_usage(given, replace(JOB, is_passthrough=False), 60)
+    assert is_estimated
+    assert usage == TokenUsage(input=100, output=7)
+    assert msgspec.json.decode(response.body)["usage"]["totalTokens"] == 107
+
+
+def test_a_passed_through_answer_without_usage_stays_as_it_came() -> None:
+    given = ProviderResponse(body=b'{"id":"x"}', usage=None, answered_by="m", response_id="x")
+    assert with_usage(given, JOB, 0)[0].body == b'{"id":"x"}'

@@ -20,6 +20,7 @@ def bearer(key: str) -> dict[str, str]:
 def test_the_master_key_is_the_operator() -> None:
     require_operator(bearer(MASTER_KEY), master_key=MASTER_KEY)
     require_operator({"x-api-key": MASTER_KEY}, master_key=MASTER_KEY)
+    require_operator(bearer("a-login-elsewhere") | {"x-api-key": MASTER_KEY}, master_key=MASTER_KEY)
 
 
 @pytest.mark.parametrize("headers", [{}, LOCAL, bearer("other"), {"authorization": f"Basic {MASTER_KEY}"}, bearer("é")])

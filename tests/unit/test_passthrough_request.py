@@ -11,11 +11,13 @@ from openai.types import embedding_create_params
 from openai.types.chat import completion_create_params
 from openai.types.responses import response_create_params
 
+from domain.canonical.chat import ChatRequest, UserMessage
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.registry import DIALECTS
+from domain.dialects.request_body import CanonicalRequest
 from domain.errors import InvalidRequest
-from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
+from domain.estimate import TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
 from domain.events import Operation
 
 LONG = "x" * 1_000_000
@@ -248,13 +250,13 @@ def test_audio_that_stands_in_the_request_counts_by_its_bytes() -> None:
 @pytest.mark.parametrize("name", ["tools", "functions"])
 def test_functions_count_like_tools(name: str) -> None:
     found = read({name: [{"name": "f", "parameters": {"description": "x" * 1_000}}]})
-    assert found.input_tokens > TOKENS_WITH_TOOLS + SCHEMA_FACTOR * 1_000
+    assert TOKENS_WITH_TOOLS + 1_000 < found.input_tokens < TOKENS_WITH_TOOLS + 1_300
 
 
 @pytest.mark.parametrize("name", ["response_format", "text"])
-def test_schema_counts_with_its_rewritten_length(name: str) -> None:
+def test_schema_counts_by_its_bytes(name: str) -> None:
     found = read({name: {"schema": {"description": "x" * 1_000}}})
-    assert TOKENS_WITH_TOOLS + SCHEMA_FACTOR * 1_000 < found.input_tokens < TOKENS_WITH_TOOLS + 4 * 1_000
+    assert TOKENS_WITH_TOOLS + 1_000 < found.input_tokens < TOKENS_WITH_TOOLS + 1_300
 
 
 def test_a_body_that_is_nested_too_deeply_is_refused() -> None:
@@ -388,6 +390,57 @@ def test_a_lowered_cap_joins_the_payload(body: bytes, expected: bytes) -> None:
     request = read_passthrough(body, OpenAiChat())
     lowered = request.with_output_cap(7 * request.choices, "m")
     assert (lowered.payload, lowered.cap, lowered.output_tokens) == (expected, 7, 7 * request.choices)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"model":"m", "max_tokens" : 64000, "z":1}', b'{"model":"m", "max_tokens" : 7, "z":1}'),
+        (b'{"model":"m","max_completion_tokens":64000}', b'{"model":"m","max_completion_tokens":7}'),
+    ],
+)
+def test_a_cap_that_the_caller_set_is_lowered_where_it_stands(body: bytes, expected: bytes) -> None:
+    assert read_passthrough(body, OpenAiChat()).with_output_cap(7, "m").payload == expected
+
+
+def test_a_provider_that_reads_no_newer_cap_is_sent_the_older_one_too() -> None:
+    request = read_passthrough(b'{"model":"m","max_completion_tokens":64000}', OpenAiChat())
+    lowered = request.with_output_cap(7, "m", is_builtin=False)
+    assert lowered.payload == b'{"model":"m","max_completion_tokens":64000,"max_tokens":7}'
+
+
+@pytest.mark.parametrize(
+    ("cap", "budget", "lowered_to", "thinks"),
+    [(64_000, 30_000, 8_000, 6_976), (64_000, 30_000, 2_048, 1_024), (64_000, 2_000, 8_000, 2_000)],
+)
+def test_a_thinking_budget_is_lowered_with_its_cap(cap: int, budget: int, lowered_to: int, thinks: int) -> None:
+    thinking = {"type": "enabled", "budget_tokens": budget}
+    request = message(max_tokens=cap, thinking=thinking)
+    sent = msgspec.json.decode(request.with_output_cap(lowered_to, "m").payload)
+    assert (sent["max_tokens"], sent["thinking"]) == (lowered_to, thinking | {"budget_tokens": thinks})
+    assert request.token_bound("m", None, is_builtin=True).least_output_tokens == 2_048
+
+
+@pytest.mark.parametrize(
+    ("fields", "least"),
+    [
+        ({}, 256),
+        ({"max_tokens": 64_000}, 1_024),
+        ({"max_tokens": 64_000, "n": 3}, 3 * 1_024),
+        ({"max_tokens": 50}, 50),
+        ({"max_completion_tokens": 2_000}, 1_024),
+    ],
+)
+def test_a_cap_is_lowered_to_no_less_than_is_of_use(fields: dict[str, Any], least: int) -> None:
+    assert chat(**fields).token_bound("gpt-4o", None, is_builtin=True).least_output_tokens == least
+
+
+def test_a_thinking_budget_of_a_translated_request_is_lowered_with_its_cap() -> None:
+    request = ChatRequest(messages=[UserMessage(content="x")], max_tokens=64_000, thinking_budget=30_000)
+    body = CanonicalRequest(request)
+    assert body.token_bound("m", None, is_builtin=True).least_output_tokens == 2_048
+    sent = msgspec.json.decode(body.with_output_cap(2_500, "m").payload)
+    assert (sent["maxTokens"], sent["thinkingBudget"]) == (2_500, 1_476)
 
 
 def test_a_lowered_stream_still_asks_for_usage() -> None:

@@ -36,6 +36,7 @@ from domain.errors import (
     Unauthorized,
     Unavailable,
     UnknownModel,
+    UnsupportedEncoding,
 )
 from domain.limits import LimitStatus, Meter
 from tests.support.canonical import anthropic_client, openai_client
@@ -52,6 +53,7 @@ ROWS: list[tuple[GatewayError, tuple[int, str, str | None], tuple[int, str]]] = 
     (InvalidRequest("m", field="n"), (400, INVALID, None), (400, INVALID)),
     (UnknownModel("x"), (404, INVALID, "model_not_found"), (404, "not_found_error")),
     (BodyTooLarge("m"), (413, INVALID, None), (413, "request_too_large")),
+    (UnsupportedEncoding("m"), (415, INVALID, None), (415, INVALID)),
     (RateLimited("m"), (429, LIMITED, LIMITED), (429, "rate_limit_error")),
     (SPENT, (429, "insufficient_quota", "insufficient_quota"), (402, "billing_error")),
     (HELD, (429, "insufficient_quota", "insufficient_quota"), (402, "billing_error")),

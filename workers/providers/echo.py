@@ -25,7 +25,8 @@ from domain.dialects.openai.response import render_chat_response
 from domain.dialects.openai.stream import OpenAiChatWriter
 from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import ProviderRejected
-from domain.models import model_limits
+from domain.models import model_traits
+from domain.routing import ECHO
 from domain.tokens import TokenUsage, answer_usage
 from infra.offload import offload
 from workers.providers.provider import ProviderCall
@@ -152,9 +153,9 @@ def _count_words(texts: Sequence[str], field: str, call: ProviderCall) -> int:
     if sum(map(len, texts)) > MAX_INPUT_CHARS:
         raise _rejected(f"`{field}` may have {MAX_INPUT_CHARS} characters at most", call)
     words = sum(len(text.split()) for text in texts)
-    limits = model_limits(call.identity.upstream_model)
-    if limits is not None and words > limits.context_window:
-        raise _rejected(f"`{field}` has {words} words; {limits.context_window} is the most", call)
+    window = model_traits(call.identity.upstream_model, ECHO).context_window
+    if window is not None and words > window:
+        raise _rejected(f"`{field}` has {words} words; {window} is the most", call)
     return words
 
 

@@ -1,5 +1,8 @@
 """Anthropic's codecs."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from domain.canonical.chat import ChatRequest, ChatResponse
@@ -14,6 +17,7 @@ from domain.dialects.anthropic.response import (
 )
 from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
 from domain.dialects.codec import AdaptedRequest, Codec, RenderOptions, StreamWriter, TranslatedRequest
+from domain.estimate import thinking_within
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder().encode
@@ -31,10 +35,24 @@ class AnthropicMessages(Codec):
     path = "/v1/messages"
     output_caps = ("max_tokens",)
     known_fields = MESSAGES_FIELDS
+    fields_within_cap = ("thinking",)
     refused_fields = _NO_THREADS
     parse_response = staticmethod(parse_chat_response)
     meter_response = staticmethod(meter_chat_response)
     stream_reader = staticmethod(AnthropicMessagesReader)
+
+    def thinking_budget(self, fields: Mapping[str, Any]) -> int | None:
+        """See `Codec`."""
+        thinking = fields.get("thinking")
+        budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+        return budget if isinstance(budget, int) else None
+
+    def within_cap(self, fields: Mapping[str, Any], cap: int) -> dict[str, Any]:
+        """See `Codec`: the thinking budget."""
+        budget = self.thinking_budget(fields)
+        if budget is None or (lowered := thinking_within(cap, budget)) == budget:
+            return {}
+        return {"thinking": {**fields["thinking"], "budget_tokens": lowered}}
 
     def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
         """See `Codec`."""

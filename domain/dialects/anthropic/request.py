@@ -53,7 +53,7 @@ from domain.dialects.anthropic.tools import (
 from domain.dialects.codec import AdaptedRequest
 from domain.dialects.lossy import DroppableField, decode_translatable, not_translatable, reject_lossy_fields
 from domain.errors import InvalidRequest
-from domain.models import ANTHROPIC_DEFAULT_MAX_OUTPUT, model_limits
+from domain.models import UNKNOWN_MAX_OUTPUT, model_traits
 
 TOOL_ERROR_MARK = "Error: the tool call failed.\n"
 ANSWER_SCHEMA_NAME = "answer"
@@ -293,10 +293,9 @@ def render_chat_request(request: ChatRequest, upstream_model: str) -> dict[str, 
             turns[-1]["content"] += blocks
         else:
             turns.append({"role": role, "content": blocks})
-    limits = model_limits(upstream_model)
     wire: dict[str, Any] = {
         "model": upstream_model,
-        "max_tokens": request.max_tokens or (limits.max_output if limits is not None else ANTHROPIC_DEFAULT_MAX_OUTPUT),
+        "max_tokens": request.max_tokens or model_traits(upstream_model).max_output or UNKNOWN_MAX_OUTPUT,
         "messages": turns,
         "system": "\n\n".join(system) or None,
         "temperature": request.temperature,

@@ -38,6 +38,7 @@ from domain.canonical.chat import (
 from domain.dialects.lossy import DroppableField, decode_translatable, reject_lossy_fields
 from domain.dialects.openai import types
 from domain.errors import InvalidRequest
+from domain.models import model_traits
 
 DROPPABLE: dict[str, DroppableField] = {
     "n": DroppableField((1,), "ask again for another answer"),
@@ -68,7 +69,6 @@ DROPPABLE_IN_ASSISTANT: dict[str, DroppableField] = {
 }
 
 _decoder = msgspec.json.Decoder(types.ChatCompletionsBody)
-_TAKES_NEWER_CAP = re.compile(r"(o\d|gpt-5|codex-).*")
 _HUMP = re.compile(r"(?<=[a-z])[A-Z]")
 
 
@@ -185,7 +185,7 @@ def _parse_response_format(
 
 def cap_field(upstream_model: str) -> str:
     """The field that limits a model's output: reasoning models refuse the older one, many other providers the newer."""
-    return "max_completion_tokens" if _TAKES_NEWER_CAP.fullmatch(upstream_model) else "max_tokens"
+    return model_traits(upstream_model).cap_field
 
 
 def render_chat_request(request: ChatRequest, upstream_model: str) -> dict[str, Any]:

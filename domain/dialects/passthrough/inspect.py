@@ -28,8 +28,8 @@ from domain.dialects.passthrough.json_members import EditableObject, decode_memb
 from domain.dialects.passthrough.token_bound import TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
-from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS
-from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
+from domain.estimate import REWRITTEN, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS, least_cap
+from domain.models import longest_answer, widest_window
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -51,6 +51,8 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """None: the caller sets none."""
     cap_fields: tuple[str, ...]
     """The fields by which the caller sets it. A provider may know only some of the fields that its dialect has."""
+    fields_within_cap: dict[str, Any]
+    """The fields that change with the output cap: those of the codec's that the request has."""
     choices: int
     input_tokens: int
     """The most tokens that its input is counted as, without external content."""
@@ -85,28 +87,39 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         """See `RequestBody`."""
         unbounded_field = self.unbounded or (None if is_builtin else self.unknown)
         if not self.codec.is_charged:
-            return TokenBound(input_tokens=0, output_tokens=0, may_lower=False, unbounded_field=unbounded_field)
+            return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=unbounded_field)
         input_tokens = self.input_tokens
         if self.has_external_content:
-            input_tokens += context_window or DEFAULT_CONTEXT_WINDOW
+            input_tokens += widest_window(upstream_model, context_window)
         if not self.codec.has_output:
             return TokenBound(
-                input_tokens=input_tokens, output_tokens=0, may_lower=False, unbounded_field=unbounded_field
+                input_tokens=input_tokens, output_tokens=0, least_output_tokens=0, unbounded_field=unbounded_field
             )
         reads_cap = self.codec.reads_cap(self.cap_fields, upstream_model, is_builtin=is_builtin)
         cap = self.output_cap if reads_cap else None
-        output_tokens = self.choices * (cap or longest_answer(upstream_model, context_window))
+        longest = least = cap or longest_answer(upstream_model, context_window)
+        if self.codec.output_caps:
+            least = min(longest, least_cap(cap, self.codec.thinking_budget(self.fields_within_cap)))
         return TokenBound(
             input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            may_lower=cap is None and bool(self.codec.output_caps),
+            output_tokens=self.choices * longest,
+            least_output_tokens=self.choices * least,
+            choices=self.choices,
             unbounded_field=unbounded_field,
         )
 
-    def with_output_cap(self, cap: int, upstream_model: str) -> LoweredRequest:
+    def cap_name(self, upstream_model: str) -> str:
         """See `RequestBody`."""
+        return self.cap_fields[0] if self.cap_fields else self.codec.cap_field(upstream_model)
+
+    def with_output_cap(self, cap: int, upstream_model: str, *, is_builtin: bool = True) -> LoweredRequest:
+        """See `RequestBody`: the caller's own cap is lowered; where its provider does not read that, one is added."""
         cap //= self.choices
-        changes = self._changes(upstream_model) | {self.codec.cap_field(upstream_model): cap}
+        names = self.cap_fields
+        if not names or not self.codec.reads_cap(names, upstream_model, is_builtin=is_builtin):
+            names = (self.codec.cap_field(upstream_model),)
+        changes = self._changes(upstream_model) | dict.fromkeys(names, cap)
+        changes |= self.codec.within_cap(self.fields_within_cap, cap)
         return LoweredRequest(
             body=self, payload=self.editable.with_members(changes), cap=cap, output_tokens=cap * self.choices
         )
@@ -160,7 +173,9 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
     stream_options = options if isinstance(options, dict) else {}
     return PassthroughRequest(
         codec=codec,
-        editable=EditableObject.of(body, spans, ("model", "stream_options", *codec.output_caps)),
+        editable=EditableObject.of(
+            body, spans, ("model", "stream_options", *codec.output_caps, *codec.fields_within_cap)
+        ),
         content_digest=_content_digest(fields, codec.stream_changes(stream_options) if is_stream else None)
         if is_cached
         else None,
@@ -169,6 +184,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         stream_options=stream_options,
         output_cap=max(caps.values(), default=None),
         cap_fields=tuple(caps),
+        fields_within_cap={name: fields[name] for name in codec.fields_within_cap if name in fields},
         choices=_integer(fields, "n", MAX_CHOICES) or 1,
         input_tokens=visitor.tokens,
         has_external_content=visitor.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
@@ -255,7 +271,7 @@ def _visit(fields: dict[str, Any], visitor: TokenBoundVisitor) -> None:
             visitor.visit_tools(_list(fields, name), name)
         elif name in SCHEMA_FIELDS and value:
             visitor.tokens += TOKENS_WITH_TOOLS
-            visitor.count_json(value, SCHEMA_FACTOR)
+            visitor.count_json(value, REWRITTEN)
         elif name in ("metadata", "tool_choice"):  # a chosen tool is declared in `tools`
             visitor.count_json(value)
         elif name == "input" and isinstance(value, list):

@@ -9,7 +9,16 @@ from typing import Any
 
 import msgspec
 
-from domain.estimate import SCHEMA_FACTOR, TOKENS_PER_IMAGE, TOKENS_PER_TOOL, TOKENS_WITH_TOOLS, utf8_length
+from domain.estimate import (
+    HIDDEN,
+    PLAIN,
+    REWRITTEN,
+    TOKENS_PER_IMAGE,
+    TOKENS_PER_TOOL,
+    TOKENS_WITH_TOOLS,
+    json_tokens,
+    text_tokens,
+)
 
 MANY_NUMBERS = 32
 """A list of so many numbers is counted at once: one by one, a large embeddings request takes a quarter of a second."""
@@ -68,20 +77,20 @@ class TokenBoundVisitor:
         self.extra_cost_field: str | None = None
         """The first tool or step that has a price of its own."""
 
-    def visit(self, value: Any, path: str, factor: int = 1) -> None:
-        """Count a value and all values in it, `factor` times. `path` names it in a refusal."""
+    def visit(self, value: Any, path: str, form: int = PLAIN) -> None:
+        """Count a value and all values in it, in a form of `domain/estimate.py`. `path` names it in a refusal."""
         if isinstance(value, str):
-            self.tokens += factor * utf8_length(value)
+            self.tokens += text_tokens(value, form)
         elif isinstance(value, dict):
-            self._visit_object(value, path, factor)
+            self._visit_object(value, path, form)
         elif isinstance(value, list):
             if len(value) >= MANY_NUMBERS and set(map(type, value)) == {int}:  # a text as its tokens' numbers
-                self.tokens += factor * (len(msgspec.json.encode(value)) - len(value) - 1)
+                self.tokens += len(msgspec.json.encode(value)) - len(value) - 1 if form else 0
                 return
             for index, item in enumerate(value):
-                self.visit(item, f"{path}[{index}]", factor)
+                self.visit(item, f"{path}[{index}]", form)
         else:
-            self.tokens += factor * len(msgspec.json.encode(value))
+            self.tokens += json_tokens(value, form)
 
     def visit_items(self, items: list[Any], path: str) -> None:
         """Count the input items of a response. An item with nothing but an id refers to an earlier one."""
@@ -90,17 +99,16 @@ class TokenBoundVisitor:
                 self._record_reference(f"{path}[{index}].id")
         self.visit(items, path)
 
-    def count_json(self, value: Any, factor: int = 1) -> None:
+    def count_json(self, value: Any, form: int = PLAIN) -> None:
         """Count the caller's own data as JSON. It has no meaning to the provider."""
-        if factor:
-            self.tokens += factor * len(msgspec.json.encode(value))
+        self.tokens += json_tokens(value, form)
 
     def visit_tools(self, tools: list[Any], path: str) -> None:
         """Count tools, and record those that the provider charges for."""
         if not tools:
             return
         self.tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL * len(tools)
-        self.count_json(tools, SCHEMA_FACTOR)
+        self.count_json(tools, REWRITTEN)
         for index, tool in enumerate(tools):
             self._visit_tool(tool, f"{path}[{index}]")
 
@@ -108,14 +116,14 @@ class TokenBoundVisitor:
         kind = tool.get("type") if isinstance(tool, dict) else None
         if kind is not None and not _is_run_by_caller(str(kind), tool):
             self._record_extra_cost(f"{path} ({kind})")
-        self.visit(tool, path, 0)
+        self.visit(tool, path, HIDDEN)
 
-    def _visit_object(self, value: dict[str, Any], path: str, factor: int) -> None:
+    def _visit_object(self, value: dict[str, Any], path: str, form: int) -> None:
         kind = value.get("type")
         if not isinstance(kind, str):
             kind = ""
         elif kind.endswith(_CALL_TYPE_SUFFIXES):
-            factor = max(factor, SCHEMA_FACTOR) if factor else 0
+            form = REWRITTEN if form else HIDDEN
         if kind in _CHECKED_TYPES:
             self._check_type(kind, value, path)
         is_image = (
@@ -127,38 +135,38 @@ class TokenBoundVisitor:
         if is_file:
             self.has_external_content = True
         if is_image or is_file:
-            self._visit_media(value, path, factor)
+            self._visit_media(value, path, form)
         else:
             for name, member in value.items():
-                self._visit_member(name, member, kind, path, factor)
+                self._visit_member(name, member, kind, path, form)
 
-    def _visit_media(self, value: dict[str, Any], path: str, factor: int) -> None:
+    def _visit_media(self, value: dict[str, Any], path: str, form: int) -> None:
         """Count the members of an image or a file but for its content, which counts as a whole."""
         kind = value.get("type")
         for name, member in value.items():
             if isinstance(member, str) and _is_content(name, member, kind):
                 continue
             if isinstance(member, dict) and name in _NESTED_FIELDS and member.get("type") != "content":
-                self._visit_media(member, f"{path}.{name}", factor)
+                self._visit_media(member, f"{path}.{name}", form)
             else:
-                self._visit_member(name, member, "", path, factor)
+                self._visit_member(name, member, "", path, form)
 
-    def _visit_member(self, name: str, member: Any, kind: str, path: str, factor: int) -> None:
-        self.tokens += factor * (utf8_length(name) + TOKENS_PER_MEMBER)
+    def _visit_member(self, name: str, member: Any, kind: str, path: str, form: int) -> None:
+        self.tokens += text_tokens(name, form) + TOKENS_PER_MEMBER if form else 0
         if name in _SPECIAL_FIELDS:
-            self._visit_special_field(name, member, kind, f"{path}.{name}", factor)
+            self._visit_special_field(name, member, kind, f"{path}.{name}", form)
         elif isinstance(member, str):
-            self.tokens += factor * utf8_length(member)
+            self.tokens += text_tokens(member, form)
         elif member is not None:
-            self.visit(member, f"{path}.{name}", factor)
+            self.visit(member, f"{path}.{name}", form)
 
-    def _visit_special_field(self, name: str, member: Any, kind: str, path: str, factor: int) -> None:
+    def _visit_special_field(self, name: str, member: Any, kind: str, path: str, form: int) -> None:
         if _is_data(name, kind):
-            self.count_json(member, max(factor, SCHEMA_FACTOR) if factor and name in _SCHEMA_FIELDS else factor)
+            self.count_json(member, REWRITTEN if form and name in _SCHEMA_FIELDS else form)
         elif name == "tools" and isinstance(member, list):
             self.visit_tools(member, path)
         elif name == "definition" and isinstance(member, dict):
-            self.count_json(member, SCHEMA_FACTOR)
+            self.count_json(member, REWRITTEN)
             self.tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL
             self._visit_tool(member, path)
         else:
@@ -166,7 +174,7 @@ class TokenBoundVisitor:
                 self._record_reference(path)
             elif name in _OBJECT_FIELDS and isinstance(member, dict) and member.get("id"):
                 self._record_reference(f"{path}.id")
-            self.visit(member, path, factor)
+            self.visit(member, path, form)
 
     def _check_type(self, kind: str, value: dict[str, Any], path: str) -> None:
         match kind:

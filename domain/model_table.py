@@ -1,0 +1,210 @@
+"""The table of models: its rows, and which of them a name means. What a field is for stands in `models.py`."""
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+MAX_LIKENESSES = 16
+"""Rows that a row may refer through."""
+_ABOUT_THE_ROW = frozenset({"like", "vendor", "aliases", "sources"})
+_SNAPSHOT = re.compile(r"-(latest|\d{8}|\d{4}-\d{2}-\d{2}|\d{4})$")
+_VERSION = re.compile(r"\d{1,2}(\.\d{1,2})?")
+_SERIES = re.compile(r"o\d{1,2}")
+_FINE_TUNED = re.compile(r"ft:([^:]+).*")
+_ON_BEDROCK = re.compile(r"(?:[a-z-]+\.)?anthropic\.(.+?)(-v\d+(:\d+)?)?")
+
+Family = tuple[str, ...]
+"""The words of a model's name, without its version: `("claude", "opus")`, `("gpt", "mini")`."""
+Version = tuple[int, ...]
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a fact was read."""
+
+    url: str
+    seen: str
+    """The month, or the version of a package and the place in it."""
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A row of the table, with what it takes from other rows."""
+
+    name: str
+    traits: Mapping[str, Any]
+    """By the fields of `ModelTraits`. A field that is missing has its default."""
+    aliases: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+class Found(Struct, frozen=True):
+    """The row of a model."""
+
+    row: Row
+    is_listed: bool
+    """The row is the model's own, not that of its family."""
+
+
+class _Document(Struct, forbid_unknown_fields=True):
+    models: dict[str, dict[str, Any]]
+    sources: dict[str, Source] = {}
+    vendors: dict[str, dict[str, Any]] = {}
+    unknown: dict[str, dict[str, Any]] = {}
+
+
+class ModelTable:
+    """Rows by name and by family."""
+
+    def __init__(self, document: bytes) -> None:
+        read = msgspec.toml.decode(document, type=_Document)
+        self.sources = read.sources
+        self.unknown = read.unknown
+        """Traits of models without a row, by the kind of their provider."""
+        self.rows: dict[str, Row] = {}
+        self._by_name: dict[str, Found] = {}
+        self._prefixes: list[tuple[str, Row]] = []
+        """From aliases that end in `*`, the longest first."""
+        self._families: dict[Family, list[tuple[Version, Row]]] = {}
+        for name in read.models:
+            row = _row(name, read)
+            self.rows[name] = row
+            for alias in (name, *row.aliases):
+                self._add(alias, row)
+        self._prefixes.sort(key=lambda prefix: len(prefix[0]), reverse=True)
+
+    def find(self, model: str) -> Found | None:
+        """The row that a model's name means; None if no row fits.
+
+        A name that no row has means the row of its family that is the newest of those not newer than the name, else
+        the family's oldest. A name of no family means the newest row of all families that begin alike.
+        """
+        name = base_name(model)
+        without_date = _SNAPSHOT.sub("", name)
+        found = self._by_name.get(name) or self._by_name.get(without_date)
+        if found is not None:
+            return found
+        for prefix, row in self._prefixes:
+            if name.startswith(prefix):
+                return Found(row, is_listed=False)
+        relative = self._relative(*family_of(without_date))
+        return Found(relative, is_listed=False) if relative is not None else None
+
+    def override(self, document: bytes) -> None:
+        """Give models other traits: those that a document of the same form says, beside those that they have.
+
+        A row stands for its name alone, and its snapshots. It may be `like` any row of the table; without that, it
+        begins with what the table has for the name.
+
+        Raises:
+            ValueError: the document is not one, or a row is like none that there is.
+
+        """
+        for name, fields in msgspec.toml.decode(document, type=_Document).models.items():
+            like = fields.get("like")
+            found = self.find(like if isinstance(like, str) else name)
+            if isinstance(like, str) and (found is None or not found.is_listed):
+                raise ValueError(f"{name} is like {like}, which the table does not have")
+            traits = _cleared({**(found.row.traits if found is not None else {}), **fields})
+            row = Row(name=name, traits=traits)
+            self.rows[name] = row
+            is_listed = found is None or found.is_listed or "max_output" in fields
+            self._by_name[_spelled(name.lower())] = Found(row, is_listed=is_listed)
+
+    def _add(self, alias: str, row: Row) -> None:
+        spelled = _spelled(alias)
+        if spelled.endswith("*"):
+            self._prefixes.append((spelled[:-1], row))
+            return
+        self._by_name[spelled] = Found(row, is_listed=True)
+        family, version = family_of(spelled)
+        if version and row.traits.get("serves", "chat") == "chat":
+            self._families.setdefault(family, []).append((version, row))
+
+    def _relative(self, family: Family, version: Version) -> Row | None:
+        if not version:
+            return None
+        known = self._families.get(family)
+        if known is None:
+            known = [entry for other, rows in self._families.items() if other[:1] == family[:1] for entry in rows]
+            return max(known, key=_version_of)[1] if known else None
+        not_newer = [entry for entry in known if entry[0] <= version]
+        return (max(not_newer, key=_version_of) if not_newer else min(known, key=_version_of))[1]
+
+
+def built_in_table() -> ModelTable:
+    """The table that the gateway comes with."""
+    return ModelTable((files("domain") / "model_table.toml").read_bytes())
+
+
+def base_name(model: str) -> str:
+    """A model's name without the vendor, the region, the fine-tuning or the variant that sellers put around it.
+
+    `us.anthropic.claude-sonnet-4-5-20250929-v1:0`, `anthropic/claude-sonnet-4.5:beta` and
+    `claude-sonnet-4-5@20250929` are all one model; `ft:gpt-4o:acme::id` is gpt-4o.
+    """
+    name = model.strip().lower()
+    fine_tuned = _FINE_TUNED.fullmatch(name)
+    if fine_tuned is not None:
+        name = fine_tuned[1]
+    name = name.rpartition("/")[2]
+    on_bedrock = _ON_BEDROCK.fullmatch(name)
+    if on_bedrock is not None:
+        name = on_bedrock[1]
+    return _spelled(name.partition(":")[0].replace("@", "-").rstrip("-"))
+
+
+def family_of(name: str) -> tuple[Family, Version]:
+    """The words of a name, and the numbers of its version; no numbers if it has none."""
+    words: list[str] = []
+    version: list[int] = []
+    for token in name.split("-"):
+        if _VERSION.fullmatch(token):
+            version += [int(number) for number in token.split(".")]
+        elif _SERIES.fullmatch(token):
+            words.append("o")
+            version.append(int(token[1:]))
+        else:
+            words.append(token)
+    return tuple(words), tuple(version)
+
+
+def _version_of(entry: tuple[Version, Row]) -> Version:
+    return entry[0]
+
+
+def _spelled(name: str) -> str:
+    """Anthropic's names as Anthropic writes them; others write `claude-3.5-sonnet`."""
+    return name.replace(".", "-") if name.startswith("claude") else name
+
+
+def _row(name: str, document: _Document) -> Row:
+    chain = list(_likenesses(name, document))
+    traits: dict[str, Any] = {}
+    for fields in (document.vendors[chain[-1]["vendor"]], *reversed(chain)):
+        traits |= fields
+    own = document.models[name]
+    return Row(
+        name=name,
+        traits=_cleared(traits),
+        aliases=tuple(own.get("aliases", ())),
+        sources=tuple(own.get("sources", ())),
+    )
+
+
+def _cleared(traits: Mapping[str, Any]) -> dict[str, Any]:
+    """The traits alone. An empty text takes back what a row has from another."""
+    return {field: value for field, value in traits.items() if field not in _ABOUT_THE_ROW and value != ""}
+
+
+def _likenesses(name: str, document: _Document) -> Iterator[dict[str, Any]]:
+    """The rows from `name` to the one that is like no other."""
+    for _ in range(MAX_LIKENESSES):
+        fields = document.models[name]
+        yield fields
+        if "like" not in fields:
+            return
+        name = fields["like"]
+    raise ValueError(f"{name} is like too many rows")
