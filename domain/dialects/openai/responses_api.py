@@ -14,6 +14,8 @@ from domain.canonical.stream import ChatChunk
 from domain.dialects.codec import FAILED, ProviderResponse, passed_through
 from domain.dialects.decode import decode_known_event, decode_provider_json, stream_failure
 from domain.dialects.errors import UnreadableResponse
+from domain.dialects.openai.responses.echo import Echo
+from domain.dialects.openai.responses.output import response_object
 from domain.dialects.openai.usage import ResponsesUsage, parse_responses_usage
 from domain.dialects.sse import DONE, SseEvent, SseParser, sse
 from domain.estimate import utf8_length
@@ -142,15 +144,9 @@ def error_events(message: str, code: str, request_id: str, sequence_number: int)
         "message": message,
         "param": None,
     }
-    response = {
-        "id": f"resp_{request_id}",
-        "object": "response",
-        "created_at": 0,
+    response = response_object(request_id, "", Echo(), created_s=0) | {
         "status": "failed",
         "error": {"code": code, "message": message},
-        "incomplete_details": None,
-        "output": [],
-        "usage": None,
     }
     failed = {"type": "response.failed", "sequence_number": sequence_number + 1, "response": response}
     return sse(msgspec.json.encode(error), "error") + sse(msgspec.json.encode(failed), "response.failed")

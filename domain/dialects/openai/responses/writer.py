@@ -30,7 +30,7 @@ from domain.dialects.openai.responses.output import (
 from domain.dialects.openai.responses.tools import CALL_TYPES, ToolKind
 from domain.dialects.sse import sse
 
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 Events = Iterator[tuple[str, dict[str, Any]]]
 """Types of events without `response.`, and their members."""
