@@ -1,4 +1,7 @@
-"""OpenAI's surface, `/v1`: chat completions, embeddings, responses. https://platform.openai.com/docs/api-reference"""
+"""OpenAI's surface, `/v1`: chat completions, embeddings, responses, completions, moderations.
+
+https://platform.openai.com/docs/api-reference
+"""
 
 import math
 
@@ -45,7 +48,17 @@ def routes() -> list[HTTPRouteHandler]:
         """Make a response."""
         return await handle(request, _RESPONSES)
 
-    return [chat, embeddings, responses]
+    @post("/completions", status_code=200)
+    async def completions(request: HttpRequest) -> Response[bytes]:
+        """Have a text completed, by the vendor's older call."""
+        return await handle(request, _COMPLETIONS)
+
+    @post("/moderations", status_code=200)
+    async def moderations(request: HttpRequest) -> Response[bytes]:
+        """Have texts and images looked at for what may not be said or shown."""
+        return await handle(request, _MODERATIONS)
+
+    return [chat, embeddings, responses, completions, moderations]
 
 
 def _stream_error(error: GatewayError, _request_id: str, _sent: bytes) -> bytes:
@@ -63,4 +76,6 @@ def _responses_error(error: GatewayError, request_id: str, sent: bytes) -> bytes
 
 _CHAT = Endpoint(dialect="openai", operation="chat", error=_stream_error, limit_headers=limit_headers)
 _EMBEDDINGS = Endpoint(dialect="openai", operation="embeddings", error=_stream_error, limit_headers=limit_headers)
+_COMPLETIONS = Endpoint(dialect="openai", operation="completions", error=_stream_error, limit_headers=limit_headers)
+_MODERATIONS = Endpoint(dialect="openai", operation="moderations", error=_stream_error, limit_headers=limit_headers)
 _RESPONSES = Endpoint(dialect="openai", operation="responses", error=_responses_error, limit_headers=limit_headers)

@@ -8,6 +8,7 @@ from domain.dialects.anthropic.codec import AnthropicMessages, AnthropicTokenCou
 from domain.dialects.codec import Codec, Dialect
 from domain.dialects.native.codec import NativeChat, NativeEmbeddings
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses
+from domain.dialects.openai.completions import OpenAiCompletions, OpenAiModerations
 from domain.dialects.request_body import CanonicalRequest, RequestBody
 from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
@@ -105,6 +106,8 @@ CODECS = (
     OpenAiChat(),
     OpenAiEmbeddings(),
     OpenAiResponses(),
+    OpenAiCompletions(),
+    OpenAiModerations(),
     AnthropicMessages(),
     AnthropicTokenCount(),
     NativeChat(),
