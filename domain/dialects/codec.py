@@ -186,6 +186,8 @@ class Codec:
     """The path at a provider, behind its base address."""
     translates: ClassVar[bool] = True
     """False: requests are passed through to providers of this dialect, and no other provider is asked."""
+    translated_operation: ClassVar[Operation | None] = None
+    """The operation that a provider is asked for if the request is translated; None: the same one."""
     has_streams: ClassVar[bool] = True
     has_output: ClassVar[bool] = True
     """False: providers charge for the input alone."""
