@@ -237,7 +237,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         fields_within_cap={name: fields[name] for name in codec.fields_within_cap if name in fields},
         input_tokens=visitor.tokens,
         images=tuple(visitor.images),
-        item_tokens=tuple(visitor.item_tokens) if _counts_alone(fields, visitor) else None,
+        item_tokens=tuple(visitor.item_tokens) if _counts_alone(fields, visitor, codec) else None,
         marks_cache=visitor.marks_cache,
         marks_cache_longer=visitor.marks_cache_longer,
         file_items=tuple(visitor.file_items),
@@ -306,13 +306,13 @@ def _only_clears(management: Any) -> bool:
     )
 
 
-def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor) -> bool:
+def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor, codec: Codec) -> bool:
     """Return True if the provider counts what the request has, once: it adds nothing, and takes nothing away."""
     return (
         visitor.is_self_contained
         and fields.get("truncation") in (None, "disabled")
         and _keeps_all(fields.get("context_management"))
-        and not any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS)
+        and not any(fields.get(name) for name in codec.context_fields)
         and all(fields.get(name) in (None, [], False) for name in EXTRA_COST_FIELDS)
     )
 
