@@ -18,7 +18,6 @@ from domain.dialects.codec import Codec
 from domain.dialects.passthrough.fields import (
     ALLOWED_VALUES,
     CONTENT_FIELDS,
-    EXTERNAL_CONTEXT_FIELDS,
     EXTRA_COST_FIELDS,
     SCHEMA_FIELDS,
     TOOL_FIELDS,
@@ -202,6 +201,8 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         if fields.get(name) is not None:
             raise InvalidRequest(f"`{name}` is not served here: {advice}", field=name)
     model, options = fields.get("model"), fields.get("stream_options")
+    if model is None:
+        model = codec.default_model
     if not isinstance(model, str) or not _is_name(model):
         raise InvalidRequest("`model` must be the name of a model", field="model")
     response_id = fields.get("previous_response_id")
@@ -215,7 +216,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
     )  # an empty object turns the feature on as well
     if extra_cost_field is None and not _only_clears(fields.get("context_management")):
         extra_cost_field = "context_management"
-    named = next((name for name in EXTERNAL_CONTEXT_FIELDS[1:] if fields.get(name)), None)
+    named = next((name for name in codec.context_fields[1:] if fields.get(name)), None)
     caps = _caps(fields, codec.output_caps)
     is_stream = codec.has_streams and fields.get("stream") is True
     stream_options = options if isinstance(options, dict) else {}
@@ -230,17 +231,17 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         model=model,
         is_stream=is_stream,
         stream_options=stream_options,
-        output_cap=max(caps.values(), default=None),
+        output_cap=max(caps.values(), default=codec.default_cap),
         cap_fields=tuple(caps),
+        choices=max(_integer(fields, name, MAX_CHOICES) or 1 for name in codec.choice_fields) * codec.prompts(fields),
         fields_within_cap={name: fields[name] for name in codec.fields_within_cap if name in fields},
-        choices=_integer(fields, "n", MAX_CHOICES) or 1,
         input_tokens=visitor.tokens,
         images=tuple(visitor.images),
-        item_tokens=tuple(visitor.item_tokens) if _counts_alone(fields, visitor) else None,
+        item_tokens=tuple(visitor.item_tokens) if _counts_alone(fields, visitor, codec) else None,
         marks_cache=visitor.marks_cache,
         marks_cache_longer=visitor.marks_cache_longer,
         file_items=tuple(visitor.file_items),
-        has_external_content=visitor.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
+        has_external_content=visitor.has_external_content or any(fields.get(name) for name in codec.context_fields),
         unbounded=extra_cost_field or visitor.extra_cost_field,
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
@@ -305,13 +306,13 @@ def _only_clears(management: Any) -> bool:
     )
 
 
-def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor) -> bool:
+def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor, codec: Codec) -> bool:
     """Return True if the provider counts what the request has, once: it adds nothing, and takes nothing away."""
     return (
         visitor.is_self_contained
         and fields.get("truncation") in (None, "disabled")
         and _keeps_all(fields.get("context_management"))
-        and not any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS)
+        and not any(fields.get(name) for name in codec.context_fields)
         and all(fields.get(name) in (None, [], False) for name in EXTRA_COST_FIELDS)
     )
 
