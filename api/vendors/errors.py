@@ -138,15 +138,6 @@ def openai_error(error: GatewayError) -> VendorError:
     return VendorError(status=status, body=body, headers=_headers(error, status, limit_headers))
 
 
-def responses_error(error: GatewayError) -> tuple[str, str]:
-    """The message and the code of an error inside a stream of OpenAI's Responses API."""
-    refusal = _recognised(error)
-    if refusal is None:
-        return error.message, error.code.lower()
-    words = OPENAI_WORDS[refusal.reason]
-    return words.message(refusal, error.message), words.code or error.code.lower()
-
-
 def anthropic_error(error: GatewayError, request_id: str) -> VendorError:
     """A refusal or failure as Anthropic's clients know it: `{"type": "error", "error": {"type", "message"}, …}`."""
     row = next(_ANTHROPIC[kind] for kind in type(error).__mro__ if kind in _ANTHROPIC)

@@ -3,16 +3,32 @@
 https://platform.openai.com/docs/api-reference
 """
 
+import math
+
+import msgspec
 from litestar import Response, post
 from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
 
 from api.delivery import limit_headers
 from api.requests import HttpRequest
-from api.vendors.errors import openai_error, responses_error
+from api.vendors.errors import openai_error
 from api.vendors.surface import Endpoint, handle
-from domain.dialects.openai.responses_api import error_event, next_sequence_number
+from domain.dialects.openai.responses_api import error_events, next_sequence_number
 from domain.dialects.sse import sse
-from domain.errors import GatewayError
+from domain.errors import GatewayError, ProviderRateLimited, RateLimited
+
+SERVER_ERROR = "server_error"
+"""OpenAI's code for a failure that has no other."""
+
+
+class _Error(Struct, frozen=True):
+    message: str
+    code: str | None = None
+
+
+class _ErrorBody(Struct, frozen=True):
+    error: _Error
 
 
 def routes() -> list[HTTPRouteHandler]:
@@ -50,8 +66,13 @@ def _stream_error(error: GatewayError, _request_id: str, _sent: bytes) -> bytes:
     return sse(openai_error(error).body)
 
 
-def _responses_error(error: GatewayError, _request_id: str, sent: bytes) -> bytes:
-    return error_event(*responses_error(error), next_sequence_number(sent))
+def _responses_error(error: GatewayError, request_id: str, sent: bytes) -> bytes:
+    """Codex reads when to try again from the words of a rate limit's message."""
+    said = msgspec.json.decode(openai_error(error).body, type=_ErrorBody).error
+    message = said.message
+    if error.retry_after_s is not None and isinstance(error, ProviderRateLimited | RateLimited):
+        message = f"{message} Please try again in {math.ceil(error.retry_after_s)}s."
+    return error_events(message, said.code or SERVER_ERROR, request_id, next_sequence_number(sent))
 
 
 _CHAT = Endpoint(dialect="openai", operation="chat", error=_stream_error, limit_headers=limit_headers)

@@ -18,6 +18,7 @@ from domain.dialects.field_rules import FieldRule
 from domain.dialects.passthrough.fields import EXTERNAL_CONTEXT_FIELDS
 from domain.dialects.sse import SseEvent
 from domain.events import Operation
+from domain.image_size import Image, largest
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
@@ -156,6 +157,8 @@ class AdaptedRequest(Struct, frozen=True, kw_only=True):
     request: ChatRequest | EmbeddingsRequest
     dropped: tuple[str, ...] = ()
     """The names of the fields that the model does not take, in snake case, and that change nothing."""
+    calls: int = 1
+    """How often the provider is called, each time for one of the answers that the request asks for."""
 
 
 class RenderOptions(Struct, frozen=True, kw_only=True):
@@ -185,6 +188,8 @@ class Codec:
     """The path at a provider, behind its base address."""
     translates: ClassVar[bool] = True
     """False: requests are passed through to providers of this dialect, and no other provider is asked."""
+    translated_operation: ClassVar[Operation | None] = None
+    """The operation that a provider is asked for if the request is translated; None: the same one."""
     has_streams: ClassVar[bool] = True
     has_output: ClassVar[bool] = True
     """False: providers charge for the input alone."""
@@ -200,6 +205,9 @@ class Codec:
     """The model of a request that names none; None: it must name one."""
     context_fields: ClassVar[tuple[str, ...]] = EXTERNAL_CONTEXT_FIELDS
     """The fields that name context which is stored at the provider."""
+    has_cache_marks: ClassVar[bool] = False
+    """The vendor writes a prompt to its cache only where the request has a `cache_control`, and for as long as it says.
+    """
     fields_within_cap: ClassVar[tuple[str, ...]] = ()
     """The fields that the output cap has to leave room for, and so change with it."""
     known_fields: ClassVar[frozenset[str]] = frozenset()
@@ -224,6 +232,10 @@ class Codec:
     def within_cap(self, fields: Mapping[str, Any], cap: int) -> dict[str, Any]:
         """Those of `fields_within_cap` that have to change for an output cap, with their new values."""
         return {}
+
+    def image_tokens(self, image: Image, upstream_model: str) -> int:
+        """The most tokens that the dialect's own vendor counts an image as."""
+        return largest(image)
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """True if a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""
