@@ -1,7 +1,7 @@
 """Ownership of objects that are stored at a provider and that requests name: responses, conversations, files.
 
 Projects that share a credential could name each other's objects. So a project may name only a response that it made
-through the gateway, which the log proves.
+through the gateway, and items of those, which the log proves.
 """
 
 from datetime import timedelta
@@ -28,6 +28,17 @@ LIMIT 1
 """Finds a response of the project. If the project once had its own credential for a provider of this name, only
 requests after its removal count: before, the project's own server may have answered, with any ids it liked.
 """
+_ITEMS = """
+SELECT DISTINCT item FROM events, json_array_elements_text(data -> 'item_ids') AS item
+WHERE (data -> 'item_ids')::jsonb ?| $1::text[] AND (data -> 'item_ids') IS NOT NULL AND type = 'RequestCompleted'
+    AND item = ANY ($1::text[]) AND project_id = $2 AND data ->> 'provider' = $3
+    AND at - (data ->> 'latency_ms')::bigint * interval '1 millisecond' > coalesce($6 + (
+        SELECT max(at) FROM events
+        WHERE (stream = $4 AND type = 'ProviderRemoved')
+            OR (stream = $5 AND type = 'ProviderKeySet' AND data ->> 'provider' = $3)
+    ), '-infinity')
+"""
+"""Finds those of some items that came with answers to the project, in the same way."""
 
 
 class ProviderObjectOwnership:
@@ -42,7 +53,7 @@ class ProviderObjectOwnership:
         Returns True if the request is allowed only because the project uses its own credential.
 
         Raises:
-            NotFound: the project has made no such response.
+            NotFound: the project has made no such response, or has been given no such item.
             Forbidden: the request names an object that was not made through the gateway, under a shared credential.
             Unavailable: the database cannot be reached.
 
@@ -58,15 +69,20 @@ class ProviderObjectOwnership:
                     f"`{request.provider_object_ref}` names an object at {provider}, whose credential several projects "
                     "share: set a provider key of the project's own"
                 )
-            has_made = await self._pool.fetchval(
-                _HAS_MADE,
-                request.response_id,
+            owner = (
                 project_id,
                 provider,
                 provider_stream(project_id, provider),
                 project_stream(project_id),
                 OWN_CREDENTIAL_LINGERS,
             )
-        if not has_made:
-            raise NotFound(f"`previous_response_id` {request.response_id!r} is not a response of this project")
+            if request.response_id is not None and not await self._pool.fetchval(
+                _HAS_MADE, request.response_id, *owner
+            ):
+                raise NotFound(f"`previous_response_id` {request.response_id!r} is not a response of this project")
+            if request.item_ids:
+                found = {row["item"] for row in await self._pool.fetch(_ITEMS, list(request.item_ids), *owner)}
+                unknown = next((item_id for item_id in request.item_ids if item_id not in found), None)
+                if unknown is not None:
+                    raise NotFound(f"item {unknown!r} did not come with an answer to this project")
         return False

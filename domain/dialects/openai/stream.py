@@ -54,6 +54,7 @@ class OpenAiChatReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.item_ids: tuple[str, ...] = ()
         self._answering: set[int] = set()
         self._refusing: set[int] = set()
         self._open: set[int] = set()
