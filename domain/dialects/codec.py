@@ -18,6 +18,7 @@ from domain.dialects.field_rules import FieldRule
 from domain.dialects.passthrough.fields import EXTERNAL_CONTEXT_FIELDS
 from domain.dialects.sse import SseEvent
 from domain.events import Operation
+from domain.image_size import Image, largest
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
@@ -208,6 +209,9 @@ class Codec:
     """The model of a request that names none; None: it must name one."""
     context_fields: ClassVar[tuple[str, ...]] = EXTERNAL_CONTEXT_FIELDS
     """The fields that name context which is stored at the provider."""
+    has_cache_marks: ClassVar[bool] = False
+    """The vendor writes a prompt to its cache only where the request has a `cache_control`, and for as long as it says.
+    """
     fields_within_cap: ClassVar[tuple[str, ...]] = ()
     """The fields that the output cap has to leave room for, and so change with it."""
     known_fields: ClassVar[frozenset[str]] = frozenset()
@@ -232,6 +236,10 @@ class Codec:
     def within_cap(self, fields: Mapping[str, Any], cap: int) -> dict[str, Any]:
         """Those of `fields_within_cap` that have to change for an output cap, with their new values."""
         return {}
+
+    def image_tokens(self, image: Image, upstream_model: str) -> int:
+        """The most tokens that the dialect's own vendor counts an image as."""
+        return largest(image)
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """True if a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""

@@ -1,6 +1,7 @@
 """Every codec, the dialect of every kind of provider, and the choice between passing through and translating."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from functools import partial
 
 from msgspec import Struct
 
@@ -13,6 +14,7 @@ from domain.dialects.request_body import CanonicalRequest, RequestBody
 from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
 from domain.events import Operation
+from domain.image_size import Image, largest
 from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route
 
 NATIVE: Dialect = "native"
@@ -78,6 +80,13 @@ class DialectRegistry:
             return body, ()
         adapted = codec.adapt_request(body.request, route.upstream_model)
         return CanonicalRequest(adapted.request), adapted.dropped
+
+    def image_tokens(self, route: Route, operation: Operation) -> Callable[[Image], int]:
+        """The most tokens that the provider of a route counts an image as."""
+        codec = self._provider_codecs.get((route.kind, operation))
+        if codec is None or route.base_url is not None:  # by configuration: its models may count otherwise
+            return largest
+        return partial(codec.image_tokens, upstream_model=route.upstream_model)
 
     def choose(self, client: Codec, kind: Kind) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind."""

@@ -16,6 +16,7 @@ from domain.dialects.openai.embeddings import (
     render_embeddings_response,
 )
 from domain.dialects.openai.fields import CHAT_FIELDS, EMBEDDINGS_FIELDS, RESPONSES_FIELDS
+from domain.dialects.openai.images import image_tokens
 from domain.dialects.openai.request import cap_field, parse_chat_request, render_chat_request
 from domain.dialects.openai.response import meter_chat_response, parse_chat_response, render_chat_response
 from domain.dialects.openai.responses.output import render_responses_response
@@ -43,6 +44,7 @@ class OpenAiChat(Codec):
     meter_response = staticmethod(meter_chat_response)
     stream_reader = staticmethod(OpenAiChatReader)
     cap_field = staticmethod(cap_field)
+    image_tokens = staticmethod(image_tokens)
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """See `Codec`: many other providers ignore the newer field."""
@@ -117,6 +119,7 @@ class OpenAiResponses(Codec):
     translated_operation = "chat"
     client_rules = RESPONSES_RULES
     output_caps = ("max_output_tokens",)
+    image_tokens = staticmethod(image_tokens)
     known_fields = RESPONSES_FIELDS
     meter_response = staticmethod(meter_response)
 
