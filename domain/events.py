@@ -29,7 +29,9 @@ from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routing import NamedKind
 from domain.tokens import TokenUsage
 
-Operation = Literal["chat", "embeddings", "responses", "count_tokens", "completions", "moderations"]
+Operation = Literal[
+    "chat", "embeddings", "responses", "count_tokens", "completions", "moderations", "stored_responses", "compact"
+]
 Role = Literal["member", "admin"]
 
 INSTALLATION = "installation"

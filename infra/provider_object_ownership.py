@@ -6,6 +6,8 @@ through the gateway, and items of those, which the log proves.
 
 from datetime import timedelta
 
+from msgspec import Struct
+
 from domain.dialects.request_body import RequestBody
 from domain.errors import Forbidden, NotFound
 from domain.events import project_stream, provider_stream
@@ -41,11 +43,41 @@ WHERE (data -> 'item_ids')::jsonb ?| $1::text[] AND (data -> 'item_ids') IS NOT 
 """Finds those of some items that came with answers to the project, in the same way."""
 
 
+_MADE_BY = """
+SELECT data ->> 'provider' AS provider, data ->> 'model' AS model FROM events
+WHERE data ->> 'response_id' = $1 AND data ->> 'operation' = 'responses' AND type = 'RequestCompleted'
+    AND project_id = $2
+ORDER BY position DESC LIMIT 1
+"""
+
+
+class MadeBy(Struct, frozen=True, kw_only=True):
+    """Where a response of a project was made."""
+
+    provider: str
+    model: str
+    """As the caller named it."""
+
+
 class ProviderObjectOwnership:
     """Checks that a project owns the provider objects that its requests name."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    async def made_by(self, project_id: str, response_id: str) -> MadeBy:
+        """Return where a project made a response.
+
+        Raises:
+            NotFound: it has made none of this id.
+            Unavailable: the database cannot be reached.
+
+        """
+        async with database_errors():
+            row = await self._pool.fetchrow(_MADE_BY, response_id, project_id)
+        if row is None:
+            raise NotFound(f"this project has no response {response_id!r} at a provider that keeps responses")
+        return MadeBy(provider=row["provider"], model=row["model"])
 
     async def check(self, project_id: str, provider: str, request: RequestBody) -> bool:
         """Refuse a request that names an object if that is another project's, or may be.

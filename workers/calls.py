@@ -78,7 +78,8 @@ class ProviderCalls:
             request_bytes=len(body),
             call=ProviderCall(
                 identity=identity,
-                path=translation.provider.path,
+                method=job.method,
+                path=job.path or translation.provider.path,
                 credential=await self._credential(job),
                 timeout_s=0,
                 headers=job.headers or {},
