@@ -19,7 +19,7 @@ BYTES_PER_TOKEN = 4
 """Of English and of code, by OpenAI's own rule of thumb; other languages have fewer characters and more bytes."""
 TOKENS_PER_MESSAGE = 4
 TOKENS_PER_IMAGE = 1_600
-"""What Anthropic's formula gives for the largest image that it does not scale down; OpenAI's tiles give about as many."""
+"""What Anthropic's formula gives for the largest image that is not scaled down; OpenAI's tiles give about as many."""
 TOKENS_PER_FILE = 3_000
 """A page or two."""
 
