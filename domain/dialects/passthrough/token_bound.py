@@ -18,6 +18,7 @@ from domain.estimate import (
     TOKENS_WITH_TOOLS,
     json_tokens,
     text_tokens,
+    utf8_length,
 )
 from domain.image_size import TOKENS_PER_IMAGE, Image, image_of
 from domain.pdf_size import UNKNOWN, Pdf, pdf_of
@@ -202,11 +203,12 @@ class TokenBoundVisitor:
                 self._visit_member(name, member, "", path, form)
 
     def _visit_member(self, name: str, member: Any, kind: str, path: str, form: int) -> None:
-        self.tokens += text_tokens(name, form) + TOKENS_PER_MEMBER if form else 0
+        if form:
+            self.tokens += (utf8_length(name) if form == PLAIN else text_tokens(name, form)) + TOKENS_PER_MEMBER
         if name in _SPECIAL_FIELDS:
             self._visit_special_field(name, member, kind, f"{path}.{name}", form)
         elif isinstance(member, str):
-            self.tokens += text_tokens(member, form)
+            self.tokens += utf8_length(member) if form == PLAIN else text_tokens(member, form)
         elif member is not None:
             self.visit(member, f"{path}.{name}", form)
 
