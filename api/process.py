@@ -172,6 +172,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
             large_requests=large_requests,
             rate_refusals=rate_refusals,
         ),
+        objects=ProviderObjectOwnership(pool),
         planner=planner,
         large_requests=large_requests,
         metrics=metrics,

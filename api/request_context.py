@@ -21,7 +21,7 @@ from domain.prompt_prefix import PromptChain
 from domain.request_identity import RequestIdentity
 from domain.routing import Route
 from infra.byte_budget import BytesInHand
-from infra.jobs import StreamFormat
+from infra.jobs import HttpMethod, StreamFormat
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True):
@@ -57,6 +57,9 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] | None = None
     query: str | None = None
     """The vendor headers and the query that a passthrough request is forwarded with."""
+    method: HttpMethod = "POST"
+    path: str | None = None
+    """At the provider; None: its codec's."""
 
 
 class CostBound(Struct, frozen=True, kw_only=True):

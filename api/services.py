@@ -19,6 +19,7 @@ from infra.byte_budget import ByteBudget
 from infra.database import Pool
 from infra.event_log import EventLog
 from infra.price_book import PriceBook
+from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.settings import Settings
 from infra.vault import Vault
 
@@ -38,6 +39,7 @@ class Services:
     authenticator: Authenticator
     dialects: DialectRegistry
     inference: InferenceService
+    objects: ProviderObjectOwnership
     planner: RequestPlanner
     large_requests: LargeRequests
     metrics: Metrics

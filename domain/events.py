@@ -29,7 +29,9 @@ from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routing import NamedKind
 from domain.tokens import TokenUsage
 
-Operation = Literal["chat", "embeddings", "responses", "count_tokens", "completions", "moderations"]
+Operation = Literal[
+    "chat", "embeddings", "responses", "count_tokens", "completions", "moderations", "stored_responses", "compact"
+]
 Role = Literal["member", "admin"]
 
 INSTALLATION = "installation"
@@ -194,6 +196,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     answer_digest: str
     """SHA-256, hexadecimal, of the response body; of a stream that is not cached, of its parts as they were sent."""
     cached_copy: CachedCopy | None = None
+    item_ids: tuple[str, ...] = ()
+    """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):

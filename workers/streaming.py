@@ -135,6 +135,7 @@ def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptR
         if reader.is_ended and reader.usage is not None
         else estimated_usage(reader, job, elapsed_s, is_whole=reader.is_ended),
         is_estimated=not reader.is_ended or reader.usage is None,
+        item_ids=reader.item_ids,
     )
 
 

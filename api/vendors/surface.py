@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 from litestar import Response
 
@@ -18,6 +19,7 @@ from api.requests import (
     bytes_in_hand,
     cache_policy,
     caller_and_body,
+    id_in_path,
     metadata_of,
     request_id_of,
     services_of,
@@ -26,14 +28,15 @@ from api.vendors.paths import MODEL_SCOPE
 from domain.dialects.codec import Codec, Dialect, RenderOptions, StreamSummary
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.passthrough.json_edit import rewrite
+from domain.dialects.passthrough.object_request import ObjectRequest
 from domain.dialects.registry import DialectRegistry
 from domain.dialects.translation import ParsedRequest, Translation
-from domain.errors import GatewayError, InvalidRequest
+from domain.errors import GatewayError, InvalidRequest, NotFound
 from domain.events import Operation
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.routing import Route
-from infra.jobs import StreamFormat
+from infra.jobs import HttpMethod, StreamFormat
 from infra.offload import offload
 
 MAX_QUERY_CHARS = 1_000
@@ -116,6 +119,44 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     )
     headers = named | answer_headers(response) | endpoint.limit_headers(response.limit_status)
     return Response(content, media_type=JSON, headers=headers)
+
+
+async def handle_object(
+    request: HttpRequest, endpoint: Endpoint, response_id: str, *, method: HttpMethod, below: str = ""
+) -> Response[bytes]:
+    """Pass on a call about a response that the project has made. `below` is the path behind the response's own.
+
+    Raises:
+        NotFound: the project has made no such response.
+        GatewayError: as `handle`.
+
+    """
+    received_at = datetime.now(UTC)
+    caller, body = await caller_and_body(request)
+    services = services_of(request)
+    made = await services.objects.made_by(caller.project_id, id_in_path(response_id))
+    route = services.planner.route(caller, made.model)
+    if route.provider != made.provider:
+        raise NotFound(f"response {response_id!r} is kept at {made.provider}, which no longer serves {made.model!r}")
+    codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
+    inference_request = InferenceRequest(
+        request_id=request_id_of(request.scope),
+        operation=endpoint.operation,
+        body=ObjectRequest(model=made.model, response_id=response_id),
+        route=route,
+        size_bytes=len(body),
+        cache=cache_policy(request, mode="off"),
+        metadata=metadata_of(request),
+        received_at=received_at,
+        in_hand=bytes_in_hand(request),
+        query=_query(request),
+        method=method,
+        path=f"{codec.path}/{quote(response_id, safe='')}{below}",
+    )
+    response = await services.inference.infer(caller, inference_request, request.receive)
+    assert isinstance(response, InferenceResponse), "not asked to be streamed"
+    headers = answer_headers(response) | endpoint.limit_headers(response.limit_status)
+    return Response(response.body, media_type=JSON, headers=headers)
 
 
 def _parse(

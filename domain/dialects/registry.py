@@ -10,6 +10,7 @@ from domain.dialects.codec import Codec, Dialect
 from domain.dialects.native.codec import NativeChat, NativeEmbeddings
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses
 from domain.dialects.openai.completions import OpenAiCompletions, OpenAiModerations
+from domain.dialects.openai.stored_responses import OpenAiCompact, OpenAiStoredResponses
 from domain.dialects.request_body import CanonicalRequest, RequestBody
 from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
@@ -83,7 +84,8 @@ class DialectRegistry:
 
     def image_tokens(self, route: Route, operation: Operation) -> Callable[[Image], int]:
         """The most tokens that the provider of a route counts an image as."""
-        codec = self._provider_codecs.get((route.kind, operation))
+        asked = (operation, self._translated[operation])
+        codec = next((one for name in asked if (one := self._provider_codecs.get((route.kind, name)))), None)
         if codec is None or route.base_url is not None:  # by configuration: its models may count otherwise
             return largest
         return partial(codec.image_tokens, upstream_model=route.upstream_model)
@@ -115,6 +117,8 @@ CODECS = (
     OpenAiChat(),
     OpenAiEmbeddings(),
     OpenAiResponses(),
+    OpenAiStoredResponses(),
+    OpenAiCompact(),
     OpenAiCompletions(),
     OpenAiModerations(),
     AnthropicMessages(),

@@ -71,6 +71,11 @@ class RequestBody(Protocol):
         ...
 
     @property
+    def item_ids(self) -> tuple[str, ...]:
+        """The items of earlier responses that it names."""
+        ...
+
+    @property
     def model(self) -> str:
         """The model as the caller named it."""
         ...
@@ -124,6 +129,7 @@ class CanonicalRequest(Struct, frozen=True):
     is_passthrough: ClassVar[bool] = False
     response_id: ClassVar[None] = None
     provider_object_ref: ClassVar[None] = None
+    item_ids: ClassVar[tuple[str, ...]] = ()
 
     @property
     def model(self) -> str:

@@ -124,8 +124,8 @@ class Passthrough(Struct, frozen=True):
         cost_usd: Decimal | None,
         options: RenderOptions,
     ) -> bytes:
-        """See `Translation`: as it came, with its cost."""
-        return with_cost(body, cost_usd)
+        """See `Translation`: as it came, with its cost. The usage in what is free is another response's."""
+        return with_cost(body, cost_usd) if self.provider.is_charged else body
 
     def relay(
         self,

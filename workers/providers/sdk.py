@@ -150,8 +150,13 @@ class SdkProvider:
         session = self._sessions.callers if call.credential.is_callers else self._sessions.operators
         url = to.base_url + call.path + (f"?{call.query}" if call.query else "")
         try:
-            async with session.post(
-                URL(url, encoded=True), data=content, headers=headers, timeout=timeout, allow_redirects=False
+            async with session.request(
+                call.method,
+                URL(url, encoded=True),
+                data=content or None,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
             ) as response:
                 if response.status != 200:
                     body = _without(call.credential.api_key, await _read_refusal(response))

@@ -62,6 +62,7 @@ class AnthropicMessagesReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.item_ids: tuple[str, ...] = ()
         self._counted: dict[str, Any] = {}
         self._model = model
         self._tools: dict[int, _ToolUse] = {}

@@ -85,6 +85,8 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """The earlier response that it continues."""
     provider_object_ref: str | None
     """The field, if any, that names an object at the provider, such as a file."""
+    item_ids: tuple[str, ...] = ()
+    """The items of earlier responses that it names."""
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
@@ -254,6 +256,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
         provider_object_ref=named or visitor.provider_object_ref,
+        item_ids=tuple(dict.fromkeys(visitor.item_ids)),
     )
 
 

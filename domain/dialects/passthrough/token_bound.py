@@ -99,6 +99,8 @@ class TokenBoundVisitor:
         """Something of unknown length belongs to the request: a file, or context that is stored at the provider."""
         self.provider_object_ref: str | None = None
         """The first member that names an object at the provider."""
+        self.item_ids: list[str] = []
+        """The items of earlier responses that it names."""
         self.extra_cost_field: str | None = None
         """The first tool or step that has a price of its own."""
 
@@ -126,7 +128,7 @@ class TokenBoundVisitor:
         """Count the items of a conversation. An item with nothing but an id refers to an earlier one."""
         for index, item in enumerate(items):
             if isinstance(item, dict) and item.get("id") and not item.get("type") and not item.get("content"):
-                self._record_reference(f"{path}[{index}].id")
+                self._record_item(item["id"], f"{path}[{index}].id")
             before = self.tokens
             self.tokens += TOKENS_PER_MESSAGE
             self._item = index
@@ -234,15 +236,22 @@ class TokenBoundVisitor:
     def _check_type(self, kind: str, value: dict[str, Any], path: str) -> None:
         match kind:
             case "item_reference":
-                self._record_reference(f"{path}.id")
+                self._record_item(value.get("id"), f"{path}.id")
             case "image_generation_call" if not value.get("result"):
-                self._record_reference(f"{path}.id")
+                self._record_item(value.get("id"), f"{path}.id")
             case "reasoning" if value.get("id") and not value.get("encrypted_content"):
                 self._record_stored_content()
             case "compaction_trigger":
                 self._record_extra_cost(f"{path} ({kind})")
             case _:
                 pass
+
+    def _record_item(self, item_id: Any, path: str) -> None:
+        if not isinstance(item_id, str) or "\x00" in item_id:
+            self._record_reference(path)
+            return
+        self.has_external_content = True
+        self.item_ids.append(item_id)
 
     def _record_reference(self, path: str) -> None:
         self._record_stored_content()
