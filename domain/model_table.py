@@ -88,7 +88,7 @@ class ModelTable:
         """The row that a model's name means; None if no row fits.
 
         A name that no row has means the row of its family that is the newest of those not newer than the name, else
-        the family's oldest. A name of no family means the model that it is a variant of (`gpt-5.4-turbo`), else the
+        the family's oldest. A name of no family means the model that it is a variant of (`gpt-5.4-quick`), else the
         newest row of all families that begin alike.
         """
         name = base_name(model)
