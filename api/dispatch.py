@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 from api.inference_response import StreamedResponse
+from api.prompt_memory import PromptMemory
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
 from api.response_cache import ResponseCache
@@ -43,6 +44,7 @@ class Dispatcher:
         inbox: ReplyInbox,
         blobs: Blobs,
         cache: ResponseCache,
+        prompts: PromptMemory,
         now: Callable[[], datetime],
     ) -> None:
         self._admission = admission
@@ -52,6 +54,7 @@ class Dispatcher:
         self._inbox = inbox
         self._blobs = blobs
         self._cache = cache
+        self._prompts = prompts
         self._now = now
         self._by_project: Counter[str] = Counter()
         self._by_key: Counter[str] = Counter()
@@ -80,6 +83,7 @@ class Dispatcher:
                 raise
         if isinstance(outcome, Failed):
             raise error_of(outcome.failure)
+        await self._remember_prompt(ctx, outcome)
         return outcome
 
     async def stream(self, ctx: RequestContext) -> StreamedResponse:
@@ -119,7 +123,17 @@ class Dispatcher:
             raise error from None
         if isinstance(came, Failed):
             raise error_of(came.failure)
-        return None if isinstance(came, Committed) else came
+        if isinstance(came, Committed):
+            await self._remember_prompt(ctx, came)
+            return None
+        return came
+
+    async def _remember_prompt(self, ctx: RequestContext, committed: Committed) -> None:
+        """Remember what the provider counted a long prompt as."""
+        prompt, receipt = ctx.prompt, committed.receipt
+        is_from_it = (receipt.provider, receipt.upstream_model) == (ctx.route.provider, ctx.route.upstream_model)
+        if prompt is not None and is_from_it and not receipt.is_estimated:
+            await self._prompts.remember(prompt.chain, receipt.usage.prompt_tokens, text_bound=prompt.text_bound)
 
     async def _committed_late(self, ctx: RequestContext) -> Committed:
         """The response that the log has at the deadline, though it did not arrive."""

@@ -12,6 +12,8 @@ _GROUPS = (
     ("/v1/chat/completions", "openai-chat"),
     ("/v1/embeddings", "openai-embeddings"),
     ("/v1/responses", "openai-responses"),
+    ("/v1/completions", "openai-completions"),
+    ("/v1/moderations", "openai-moderations"),
     ("/v1/messages", "anthropic-messages"),
     ("/v1/models", "vendor-models"),
     ("/health", "health"),

@@ -21,6 +21,7 @@ from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.pricing import PriceAdmin, refresh_prices
+from api.prompt_memory import PromptMemory
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals, Refusals
@@ -39,7 +40,7 @@ from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.ids import new_id
 from infra.jobs import JobQueue
-from infra.notifications import KEYS_CHANGED, PRICES_CHANGED, Notifications
+from infra.notifications import KEYS_CHANGED, PRICES_CHANGED, PROMPTS_COUNTED, Notifications
 from infra.price_book import PriceBook
 from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.replies import ReplyInbox
@@ -80,7 +81,8 @@ async def run(
 ) -> None:
     """Serve on `listener` until `stop`."""
     backends = await _connect(settings)
-    services = _services(settings, backends, dialects)
+    prompts = PromptMemory(backends.notifications.prompt_counted)
+    services = _services(settings, backends, dialects, prompts)
     recovery = ReplyRecovery(
         event_log=backends.event_log,
         admission=backends.admission,
@@ -92,6 +94,7 @@ async def run(
     prices_changed = asyncio.Event()
     await backends.notifications.on_change(KEYS_CHANGED, services.authenticator.forget)
     await backends.notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
+    await backends.notifications.on_change(PROMPTS_COUNTED, prompts.take)
     services.prices.set_overrides(await price_overrides(backends.pool))
     log.info("api_ready")
     async with asyncio.TaskGroup() as tasks:
@@ -132,7 +135,7 @@ async def _connect(settings: Settings) -> _Backends:
     )
 
 
-def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry) -> Services:
+def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry, prompts: PromptMemory) -> Services:
     assert settings.encryption_key is not None, "checked by the command"
     vault = Vault(settings.encryption_key)
     pool, event_log, announce = backends.pool, backends.event_log, backends.notifications.keys_changed
@@ -143,6 +146,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         dialects=dialects,
         upstream_models=settings.upstream_models,
         request_timeout_s=settings.request_timeout_s,
+        prompts=prompts,
     )
     return Services(
         settings=settings,
@@ -164,6 +168,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
             planner=planner,
             blobs=Blobs(pool, event_log, vault),
             metrics=metrics,
+            prompts=prompts,
             large_requests=large_requests,
             rate_refusals=rate_refusals,
         ),
@@ -190,6 +195,7 @@ def _inference(
     planner: RequestPlanner,
     blobs: Blobs,
     metrics: Metrics,
+    prompts: PromptMemory,
     large_requests: LargeRequests,
     rate_refusals: RateRefusals,
 ) -> InferenceService:
@@ -215,6 +221,7 @@ def _inference(
             inbox=inbox,
             blobs=blobs,
             cache=cache,
+            prompts=prompts,
             now=now,
         ),
         recorder=recorder,

@@ -151,14 +151,14 @@ def _over_budget(ctx: RequestContext, decision: AdmissionDecision) -> GatewayErr
 def _ways_out(ctx: RequestContext, window: Window, *, only_held: bool) -> list[str]:
     """What the caller can do about a window that has no room, the least first."""
     cost = ctx.cost
-    assert cost.price is not None, "what is held has a price"
+    assert cost.hold_price is not None, "what is held has a price"
     room = window.limit_nano_usd - window.taken_nano_usd - (window.held_nano_usd if only_held else 0)
-    cap = cap_within(NanoUsd(max(0, room)), cost.input_tokens, cost.price) // cost.choices
+    cap = cap_within(NanoUsd(max(0, room)), cost.input_tokens, cost.hold_price) // cost.choices
     ways = ["wait until they have ended"] if only_held else []
     if cap:
         ways.append(f"set `{ctx.body.cap_name(ctx.route.upstream_model)}` to {cap} or less")
     else:
-        alone = to_usd(bound(cost.input_tokens, 0, cost.price))
+        alone = to_usd(bound(cost.input_tokens, 0, cost.hold_price))
         ways.append(f"send less: the input alone, of {cost.input_tokens} tokens at most, may cost ${alone:f}")
         if cost.media_tokens:
             ways.append(f"leave out images and files, which count for up to {cost.media_tokens} of them")

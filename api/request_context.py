@@ -17,6 +17,7 @@ from domain.events import Operation
 from domain.limits import LimitStatus
 from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
+from domain.prompt_prefix import PromptChain
 from domain.request_identity import RequestIdentity
 from domain.routing import Route
 from infra.byte_budget import BytesInHand
@@ -63,6 +64,8 @@ class CostBound(Struct, frozen=True, kw_only=True):
 
     price: Price | None = None
     """None: the model has no known price."""
+    hold_price: Price | None = None
+    """The prices that the request can be charged at: those of `price` that are in reach of its input."""
     unbounded_field: str | None = None
     """A field of the request whose cost has no bound."""
     input_tokens: int = 0
@@ -75,6 +78,14 @@ class CostBound(Struct, frozen=True, kw_only=True):
     """None: the cost has no bound."""
     min_hold_nano_usd: NanoUsd = ZERO
     """The least hold that is of use: less than the hold if the output cap may be lowered."""
+
+
+class Prompt(Struct, frozen=True, kw_only=True):
+    """A long prompt, which its provider may have counted in part."""
+
+    chain: PromptChain
+    text_bound: int
+    """The most tokens of its texts, by their bytes."""
 
 
 class RequestContext(Struct, frozen=True, kw_only=True):
@@ -101,6 +112,8 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     is_counted: bool
     """The request has been counted toward the rate limit."""
     cost: CostBound = CostBound()
+    prompt: Prompt | None = None
+    """None: it is short, or the provider's count of it would say nothing about another."""
     limit_status: LimitStatus = LimitStatus()
     """After the last decision."""
     lowered_cap: int | None = None

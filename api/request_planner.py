@@ -10,13 +10,17 @@ from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
-from api.request_context import CostBound, InferenceRequest, RequestContext
+from api.prompt_memory import PromptMemory
+from api.request_context import CostBound, InferenceRequest, Prompt, RequestContext
 from domain.cache_key import cache_key
 from domain.dialects.field_rules import in_camel_case
 from domain.dialects.registry import DialectRegistry
+from domain.dialects.request_body import TokenBound
 from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within
 from domain.money import NANO_PER_USD, ZERO, NanoUsd
+from domain.pricing import reachable
+from domain.prompt_prefix import LEAST_TOKENS, prompt_chain
 from domain.request_identity import RequestIdentity
 from domain.routing import Route, resolve_route
 from domain.tokens import MAX_TOKENS
@@ -33,12 +37,15 @@ class RequestPlanner:
         dialects: DialectRegistry,
         upstream_models: Mapping[str, str],
         request_timeout_s: float,
+        prompts: PromptMemory | None = None,
     ) -> None:
         self._prices = prices
         self._dialects = dialects
         self._kinds = dialects.kinds
         self._upstream_models = upstream_models
         self._request_timeout_s = request_timeout_s
+        self._prompts = prompts
+        """None: every prompt is bounded by its bytes."""
 
     def route(self, caller: Caller, model: str) -> Route:
         """Route a model's name.
@@ -109,25 +116,33 @@ class RequestPlanner:
         """
         route = ctx.route
         price, window = self._prices.look_up(route, ctx.inference_request.received_at)
-        bounds = ctx.body.token_bound(route.upstream_model, window, is_builtin=route.base_url is None)
+        bounds = ctx.body.token_bound(
+            route.upstream_model,
+            window,
+            is_builtin=route.base_url is None,
+            image_tokens=self._dialects.image_tokens(route, ctx.inference_request.operation),
+        )
+        bounds, prompt = self._with_known_prefix(ctx, bounds)
         if bounds.input_tokens > MAX_TOKENS:
             raise InvalidRequest(
                 f"this request may be counted as {bounds.input_tokens} tokens, of which {MAX_TOKENS} are allowed: "
                 "every image counts as its largest size"
             )
         output_tokens = min(bounds.output_tokens, MAX_TOKENS)  # no usage figure that is counted or charged is larger
-        hold, min_hold = None, ZERO
+        hold, min_hold, hold_price = None, ZERO, price
         if price is not None and bounds.unbounded_field is None:
-            hold = min_hold = bound(bounds.input_tokens, output_tokens, price)
+            hold_price = reachable(price, bounds.input_tokens, writes_5m=bounds.writes_5m, writes_1h=bounds.writes_1h)
+            hold = min_hold = bound(bounds.input_tokens, output_tokens, hold_price)
             if hold > MAX_HOLD:
                 raise InvalidRequest(
                     f"this request may cost ${hold // NANO_PER_USD}; the most that one may hold is "
                     f"${MAX_HOLD // NANO_PER_USD}"
                 )
             if ctx.caller.settings.output_cap == "lower":
-                min_hold = bound(bounds.input_tokens, min(output_tokens, bounds.least_output_tokens), price)
+                min_hold = bound(bounds.input_tokens, min(output_tokens, bounds.least_output_tokens), hold_price)
         cost = CostBound(
             price=price,
+            hold_price=hold_price,
             unbounded_field=bounds.unbounded_field,
             input_tokens=bounds.input_tokens,
             output_tokens=output_tokens,
@@ -136,7 +151,31 @@ class RequestPlanner:
             hold_nano_usd=hold,
             min_hold_nano_usd=min_hold,
         )
-        return replace(ctx, cost=cost)
+        return replace(ctx, cost=cost, prompt=prompt)
+
+    def _with_known_prefix(self, ctx: RequestContext, bounds: TokenBound) -> tuple[TokenBound, Prompt | None]:
+        """Lower the bound of a long input that begins as one that its provider has counted."""
+        if self._prompts is None or bounds.item_tokens is None or bounds.input_tokens < LEAST_TOKENS:
+            return bounds, None
+        identity, request = ctx.identity, ctx.inference_request
+        scope = (
+            identity.project_id,
+            identity.operation,
+            identity.provider,
+            ctx.route.base_url,
+            identity.upstream_model,
+            ctx.body.is_passthrough,
+            sorted((request.headers or {}).items()),
+            request.query,
+        )
+        chain = prompt_chain(scope, ctx.payload)
+        if chain is None:
+            return bounds, None
+        known = self._prompts.bound(chain, bounds.item_tokens)
+        prompt = Prompt(chain=chain, text_bound=bounds.input_tokens - bounds.media_tokens)
+        if known is not None and known < bounds.input_tokens:
+            bounds = replace(bounds, input_tokens=known, media_tokens=min(bounds.media_tokens, known))
+        return bounds, prompt
 
 
 def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple[str, ...]) -> tuple[str, ...]:
@@ -164,8 +203,8 @@ def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
     cost = ctx.cost
     if cost.hold_nano_usd is None or hold_nano_usd >= cost.hold_nano_usd:
         return ctx
-    assert cost.price is not None, "what is held has a price"
-    cap = cap_within(hold_nano_usd, cost.input_tokens, cost.price)
+    assert cost.hold_price is not None, "what is held has a price"
+    cap = cap_within(hold_nano_usd, cost.input_tokens, cost.hold_price)
     lowered = ctx.body.with_output_cap(cap, ctx.route.upstream_model, is_builtin=ctx.route.base_url is None)
     return replace(
         ctx,

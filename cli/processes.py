@@ -17,6 +17,7 @@ import psutil
 import uvloop
 from msgspec import Struct
 
+from domain.models import use_operators_models
 from infra.logging import configure_logging
 from infra.settings import Settings, SettingsError, environment, load_settings, require_servers
 
@@ -46,9 +47,15 @@ def fail(message: str) -> NoReturn:
 def read_settings(**flags: object) -> Settings:
     """Read the settings of this process. Print one line and exit with code 2 if one is wrong."""
     try:
-        return load_settings(environment(os.environ, Path.cwd()), flags=flags, on_terminal=sys.stderr.isatty())
+        settings = load_settings(environment(os.environ, Path.cwd()), flags=flags, on_terminal=sys.stderr.isatty())
     except SettingsError as error:
         fail(str(error))
+    if settings.models_file is not None:
+        try:
+            use_operators_models(settings.models_file.read_bytes())
+        except (ValueError, OSError) as error:
+            fail(f"GATEWAY_MODELS_FILE is {str(settings.models_file)!r}: {error}")
+    return settings
 
 
 def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:

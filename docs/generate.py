@@ -8,7 +8,8 @@ from types import ModuleType
 import msgspec
 
 from api.native.errors import STATUSES
-from domain import errors, events
+from docs import models_page
+from domain import errors, events, models
 from domain.dialects.field_rules import FieldRule
 from domain.dialects.registry import CODECS, DIALECTS
 from domain.dialects.translation import Translated
@@ -25,6 +26,9 @@ def pages() -> dict[str, str]:
         "settings.md": _settings(),
         "events.md": _events(),
         "errors.md": _errors(),
+        "models.md": _page(
+            "Models", "domain/model_table.toml", models_page.lines(_written_fields(models)["ModelTraits"])
+        ),
         "translation.md": _translation(),
     }
 

@@ -4,12 +4,15 @@ Never below what the provider will bill. Byte-level tokenizers never make more t
 the provider adds around each message, tool and image is bounded by constants.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
-from domain.canonical.chat import ChatRequest, FilePart, ImagePart, Part, TextPart
+from domain.canonical.chat import ChatRequest, File, FilePart, ImagePart, ImageUrl, Part, TextPart
 from domain.canonical.embeddings import EmbeddingsRequest
+from domain.image_size import Image, image_of, largest
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NanoUsd, divide_up
 from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
@@ -20,9 +23,6 @@ TOKENS_PER_MESSAGE = 16
 TOKENS_WITH_TOOLS = 1_024
 """Added by providers if a request has tools (Anthropic documents up to 530 tokens)."""
 TOKENS_PER_TOOL = 64
-TOKENS_PER_IMAGE = 50_000
-"""Above every documented formula: OpenAI's tiles in high detail (gpt-4o-mini multiplies them to 48,169 at most for 768
-by 2000 pixels), Anthropic's width × height ÷ 750 (about 4,800 at its largest size)."""
 LEAST_UNSET_CAP = 256
 """An output cap that the caller did not set is lowered to no less than this."""
 LEAST_SET_CAP = 1_024
@@ -40,19 +40,42 @@ BYTES_PER_ESCAPE = 3
 """A character that is not ASCII may be written as its number: six bytes for one of two bytes, at most."""
 
 
+class InputBound(Struct, frozen=True, kw_only=True):
+    """The most input tokens of a canonical request."""
+
+    tokens: int
+    media_tokens: int = 0
+    """The part that images and files are."""
+    item_tokens: tuple[int, ...] | None = None
+    """The part that each message is. None: something of it has an address, or no length that can be told."""
+
+
 def input_bound(request: ChatRequest | EmbeddingsRequest) -> int:
     """The most input tokens that the provider can count. `passthrough/inspect.py` bounds passthrough requests."""
+    return bound_input(request).tokens
+
+
+def bound_input(
+    request: ChatRequest | EmbeddingsRequest,
+    image_tokens: Callable[[Image], int] = largest,
+    context_window: int | None = None,
+) -> InputBound:
+    """As `input_bound`, with its parts. `image_tokens`: the most tokens of an image."""
     if isinstance(request, EmbeddingsRequest):
         texts = [request.input] if isinstance(request.input, str) else request.input
-        return sum(utf8_length(text) for text in texts) + TOKENS_PER_REQUEST
-    tokens = TOKENS_PER_REQUEST
-    for message in request.messages:
-        tokens += TOKENS_PER_MESSAGE + _message_bound(message)
+        return InputBound(tokens=sum(utf8_length(text) for text in texts) + TOKENS_PER_REQUEST)
+    media = _Media(image_tokens, context_window or DEFAULT_CONTEXT_WINDOW)
+    items = tuple(TOKENS_PER_MESSAGE + _message_bound(message, media) for message in request.messages)
+    tokens = TOKENS_PER_REQUEST + sum(items) - media.file_tokens_counted_twice
     if request.tools:
         tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL * len(request.tools) + json_tokens(request.tools, REWRITTEN)
     if request.response_format is not None:
         tokens += TOKENS_WITH_TOOLS + json_tokens(request.response_format, REWRITTEN)
-    return tokens
+    return InputBound(
+        tokens=tokens,
+        media_tokens=media.image_tokens + media.file_tokens,
+        item_tokens=items if media.is_self_contained else None,
+    )
 
 
 def output_bound(request: ChatRequest | EmbeddingsRequest, upstream_model: str, context_window: int | None) -> int:
@@ -120,14 +143,42 @@ def rewritten_length(json: bytes) -> int:
     return len(json) + separators + (BYTES_PER_ESCAPE - 1) * escaped
 
 
-def _message_bound(message: Any) -> int:
+class _Media:
+    """Counts the images and files of a request."""
+
+    def __init__(self, tokens_of: Callable[[Image], int], context_window: int) -> None:
+        self._tokens_of = tokens_of
+        self._context_window = context_window
+        self.image_tokens = 0
+        self.file_tokens = 0
+        """Of files whose length cannot be told, all together: they fit into the model's window, or are refused."""
+        self.file_tokens_counted_twice = 0
+        self.is_self_contained = True
+
+    def image(self, image: ImageUrl) -> int:
+        tokens = self._tokens_of(image_of(image.url, image.detail))
+        self.image_tokens += tokens
+        self.is_self_contained &= image.url.startswith("data:")
+        return tokens
+
+    def file(self, file: File) -> int:
+        if file.url.startswith("data:text/"):
+            return utf8_length(file.url)
+        if self.file_tokens:
+            self.file_tokens_counted_twice += self._context_window
+        self.file_tokens = self._context_window
+        self.is_self_contained &= file.url.startswith("data:")
+        return self._context_window + utf8_length(file.filename)
+
+
+def _message_bound(message: Any, media: _Media) -> int:
     content = message.content
     tokens = utf8_length(message.name) if getattr(message, "name", None) else 0
     if isinstance(content, str):
         tokens += utf8_length(content)
     elif content is not None:
         for part in content:
-            tokens += _part_bound(part)
+            tokens += _part_bound(part, media)
     for thought in getattr(message, "reasoning", None) or ():
         tokens += TOKENS_PER_MESSAGE + sum(
             utf8_length(text) for text in (thought.text, thought.signature, thought.data)
@@ -139,12 +190,11 @@ def _message_bound(message: Any) -> int:
     return tokens
 
 
-def _part_bound(part: Part) -> int:
-    """Of a file, what is in it is unknown: it may fill a model's window."""
+def _part_bound(part: Part, media: _Media) -> int:
     match part:
         case TextPart():
             return utf8_length(part.text)
         case ImagePart():
-            return TOKENS_PER_IMAGE
+            return media.image(part.image_url)
         case FilePart():
-            return DEFAULT_CONTEXT_WINDOW
+            return media.file(part.file)

@@ -29,7 +29,7 @@ from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routing import NamedKind
 from domain.tokens import TokenUsage
 
-Operation = Literal["chat", "embeddings", "responses", "count_tokens"]
+Operation = Literal["chat", "embeddings", "responses", "count_tokens", "completions", "moderations"]
 Role = Literal["member", "admin"]
 
 INSTALLATION = "installation"

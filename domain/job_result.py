@@ -33,6 +33,8 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     answered_at: datetime
     is_kept: bool = False
     """The response is in the cache."""
+    is_estimated: bool = False
+    """The provider did not report the usage: it is an upper bound."""
 
 
 class JobFailure(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,6 +72,7 @@ def receipt_of(completed: RequestCompleted, cost: CostIncurred, answered_at: dat
         cost_nano_usd=cost.cost_nano_usd,
         answered_at=answered_at,
         is_kept=completed.cached_copy is not None,
+        is_estimated=cost.estimated,
     )
 
 

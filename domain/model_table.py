@@ -34,6 +34,8 @@ class Row(Struct, frozen=True, kw_only=True):
     """A row of the table, with what it takes from other rows."""
 
     name: str
+    vendor: str
+    """A key of the table's vendors; empty: the row is the operator's."""
     traits: Mapping[str, Any]
     """By the fields of `ModelTraits`. A field that is missing has its default."""
     aliases: tuple[str, ...] = ()
@@ -55,19 +57,26 @@ class _Document(Struct, forbid_unknown_fields=True):
     unknown: dict[str, dict[str, Any]] = {}
 
 
+class _Operators(Struct, forbid_unknown_fields=True):
+    models: dict[str, dict[str, Any]]
+
+
 class ModelTable:
     """Rows by name and by family."""
 
     def __init__(self, document: bytes) -> None:
         read = msgspec.toml.decode(document, type=_Document)
         self.sources = read.sources
+        self.vendors = read.vendors
+        """What all models of a vendor have in common."""
         self.unknown = read.unknown
         """Traits of models without a row, by the kind of their provider."""
         self.rows: dict[str, Row] = {}
         self._by_name: dict[str, Found] = {}
         self._prefixes: list[tuple[str, Row]] = []
         """From aliases that end in `*`, the longest first."""
-        self._families: dict[Family, list[tuple[Version, Row]]] = {}
+        self._versions: list[tuple[Family, Version, Row]] = []
+        """Of chat models, in the table's order."""
         for name in read.models:
             row = _row(name, read)
             self.rows[name] = row
@@ -92,26 +101,34 @@ class ModelTable:
         relative = self._relative(*family_of(without_date))
         return Found(relative, is_listed=False) if relative is not None else None
 
-    def override(self, document: bytes) -> None:
+    def override(self, document: bytes) -> list[Row]:
         """Give models other traits: those that a document of the same form says, beside those that they have.
 
-        A row stands for its name alone, and its snapshots. It may be `like` any row of the table; without that, it
-        begins with what the table has for the name.
+        A row may be `like` any model that the table has; without that, it begins with what the table has for its name.
+        The rows that are like it do not change. Returns the new rows.
 
         Raises:
-            ValueError: the document is not one, or a row is like none that there is.
+            ValueError: the document is not one, or a row is like a model that the table does not have.
 
         """
-        for name, fields in msgspec.toml.decode(document, type=_Document).models.items():
-            like = fields.get("like")
-            found = self.find(like if isinstance(like, str) else name)
-            if isinstance(like, str) and (found is None or not found.is_listed):
-                raise ValueError(f"{name} is like {like}, which the table does not have")
-            traits = _cleared({**(found.row.traits if found is not None else {}), **fields})
-            row = Row(name=name, traits=traits)
-            self.rows[name] = row
-            is_listed = found is None or found.is_listed or "max_output" in fields
-            self._by_name[_spelled(name.lower())] = Found(row, is_listed=is_listed)
+        try:
+            given = msgspec.toml.decode(document, type=_Operators).models
+            return [self._override(name, fields) for name, fields in given.items()]
+        except msgspec.DecodeError as error:
+            raise ValueError(str(error)) from error
+
+    def _override(self, name: str, fields: dict[str, Any]) -> Row:
+        like = fields.get("like")
+        found = self.find(name if like is None else str(like))
+        if like is not None and (found is None or not found.is_listed):
+            raise ValueError(f"{name} is like {like}, which is no model of the table")
+        traits = found.row.traits if found is not None else {}
+        aliases = msgspec.convert(fields.get("aliases", ()), tuple[str, ...])
+        row = Row(name=name, traits=_cleared({**traits, **fields}), aliases=aliases, vendor="")
+        is_listed = found is None or found.is_listed or "max_output" in fields
+        for alias in (name, *aliases):
+            self._by_name[base_name(alias)] = Found(row, is_listed=is_listed)
+        return row
 
     def _add(self, alias: str, row: Row) -> None:
         spelled = _spelled(alias)
@@ -121,17 +138,17 @@ class ModelTable:
         self._by_name[spelled] = Found(row, is_listed=True)
         family, version = family_of(spelled)
         if version and row.traits.get("serves", "chat") == "chat":
-            self._families.setdefault(family, []).append((version, row))
+            self._versions.append((family, version, row))
 
     def _relative(self, family: Family, version: Version) -> Row | None:
         if not version:
             return None
-        known = self._families.get(family)
-        if known is None:
-            known = [entry for other, rows in self._families.items() if other[:1] == family[:1] for entry in rows]
-            return max(known, key=_version_of)[1] if known else None
+        known = [(one, row) for other, one, row in self._versions if other == family]
         not_newer = [entry for entry in known if entry[0] <= version]
-        return (max(not_newer, key=_version_of) if not_newer else min(known, key=_version_of))[1]
+        if known and not not_newer:
+            return min(known, key=_version_of)[1]
+        alike = not_newer or [(one, row) for other, one, row in self._versions if other[0] == family[0]]
+        return max(alike, key=_version_of)[1] if alike else None
 
 
 def built_in_table() -> ModelTable:
@@ -188,6 +205,7 @@ def _row(name: str, document: _Document) -> Row:
     own = document.models[name]
     return Row(
         name=name,
+        vendor=chain[-1]["vendor"],
         traits=_cleared(traits),
         aliases=tuple(own.get("aliases", ())),
         sources=tuple(own.get("sources", ())),

@@ -5,21 +5,22 @@ its family takes, and one of no known family what `DEFAULTS` say. Used for trans
 caller sets no output cap, and for the cap that Anthropic insists on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from domain.model_table import built_in_table
+from domain.model_table import Row, built_in_table
 
 Thinking = Literal["none", "budget", "adaptive", "both"]
 """How a model of Anthropic's is asked to think: not at all, by `thinking.budget_tokens`, by `thinking: adaptive` with
 an effort, or either way."""
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 CapField = Literal["max_tokens", "max_completion_tokens"]
+Count = Annotated[int, Meta(ge=0)]
 SystemRole = Literal["system", "developer"]
 ChatTools = Literal["always", "without_effort", "at_effort_none", "never"]
 """When OpenAI's chat completions take function tools for a model: always, only in a request without a reasoning effort
@@ -31,6 +32,8 @@ DEFAULT_CONTEXT_WINDOW = 1_050_000
 """For an unknown model: the largest window of a listed model."""
 UNKNOWN_MAX_OUTPUT = 8_192
 """The cap sent for a model whose longest answer is unknown, where a request must have one."""
+LEAST_CAP = 4_096
+"""A cap that leaves room for nearly every input in the windows of the models that mind."""
 MAX_CACHED_TRAITS = 4_096
 
 
@@ -41,12 +44,14 @@ class ModelTraits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The row that says so; empty: none does."""
     is_listed: bool = False
     """The model has a row of its own. If False, the traits are those of its family: good to ask by, not to bound by."""
+    is_operators: bool = False
+    """The row is the operator's."""
     serves: Serves = "chat"
-    context_window: int | None = None
+    context_window: Count | None = None
     """Tokens that it reads and writes at most; None: unknown."""
-    long_context_window: int | None = None
+    long_context_window: Count | None = None
     """The window that the beta `context-1m` opens, at providers that still have it; None: no larger one."""
-    max_output: int | None = None
+    max_output: Count | None = None
     """Tokens that it writes at most; None: unknown."""
     efforts: tuple[Effort, ...] = ()
     """The levels of reasoning effort that it takes, from the least to the most; empty: it takes no such field."""
@@ -55,7 +60,7 @@ class ModelTraits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     highest_chat_effort: Effort | None = None
     """The highest level on OpenAI's chat completions, where that is lower than on its Responses API; None: the same."""
     thinking: Thinking = "none"
-    min_thinking_budget: int = 1_024
+    min_thinking_budget: Count = 1_024
     """The least `thinking.budget_tokens`. It must be below `max_tokens`, too."""
     thinks_by_default: bool = False
     """It thinks in answer to a request that does not say whether to."""
@@ -68,7 +73,7 @@ class ModelTraits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     thinks_unseen: bool = True
     """It may charge for output that it does not show."""
     takes_temperature: bool = True
-    max_temperature: float = 2.0
+    max_temperature: Annotated[float, Meta(ge=0)] = 2.0
     takes_top_p: bool = True
     takes_temperature_with_top_p: bool = True
     takes_top_k: bool = True
@@ -78,10 +83,10 @@ class ModelTraits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     takes_logprobs: bool = True
     takes_logit_bias: bool = True
     takes_stop: bool = True
-    max_stop_sequences: int | None = None
+    max_stop_sequences: Count | None = None
     """None: no documented limit."""
     takes_tools: bool = True
-    max_tools: int | None = None
+    max_tools: Count | None = None
     """None: no documented limit."""
     chat_tools: ChatTools = "always"
     takes_forced_tool: bool = True
@@ -116,13 +121,19 @@ class ModelTraits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 _TABLE = built_in_table()
+"""What a process knows of models. The one thing in it that changes, once, before its first request: an operator knows
+what the table does not (`use_operators_models`)."""
 
 
-def _traits_of(fields: Mapping[str, Any], name: str = "", *, is_listed: bool = False) -> ModelTraits:
-    return msgspec.convert({**fields, "name": name, "is_listed": is_listed}, ModelTraits)
+def _traits_of(row: Row, *, is_listed: bool = False) -> ModelTraits:
+    return msgspec.convert(
+        {**row.traits, "name": row.name, "is_operators": not row.vendor, "is_listed": is_listed}, ModelTraits
+    )
 
 
-DEFAULTS: dict[str, ModelTraits] = {kind: _traits_of(fields) for kind, fields in _TABLE.unknown.items()}
+DEFAULTS: dict[str, ModelTraits] = {
+    kind: msgspec.convert(fields, ModelTraits) for kind, fields in _TABLE.unknown.items()
+}
 """Of a model that nothing is known of, by the kind of its provider."""
 DEFAULT = ModelTraits()
 """Of a model that nothing is known of, nor of the kind of its provider."""
@@ -137,8 +148,50 @@ def model_traits(upstream_model: str, kind: str | None = None) -> ModelTraits:
     found = _TABLE.find(upstream_model)
     if found is None:
         return DEFAULT if kind is None else DEFAULTS.get(kind, DEFAULT)
-    traits = _traits_of(found.row.traits, found.row.name, is_listed=found.is_listed)
+    traits = _traits_of(found.row, is_listed=found.is_listed)
     return replace(traits, cap_field="max_tokens") if "/" in upstream_model else traits
+
+
+def use_operators_models(document: bytes) -> None:
+    """Let an operator's rows, in the form of `model_table.toml`, stand before the built-in ones in this process.
+
+    Called once, when a process starts: every process of an installation reads the same file.
+
+    Raises:
+        ValueError: says in a line what is wrong with the document. Nothing has changed then.
+
+    """
+    global _TABLE  # noqa: PLW0603  # see there
+    table = built_in_table()
+    for row in table.override(document):
+        try:
+            _traits_of(row)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{row.name}: {error}") from error
+    _TABLE = table
+    model_traits.cache_clear()
+
+
+def retirement_notice(upstream_model: str) -> str | None:
+    """What to ask instead of a model that its vendor retires, in a sentence; None for any other model."""
+    traits = model_traits(upstream_model)
+    if not traits.is_listed or traits.replacement is None:
+        return None
+    day = f" ({traits.retires_on})" if traits.retires_on else ""
+    return f"`{upstream_model}` is retired by its vendor{day}: ask for `{traits.replacement}` instead"
+
+
+def cap_when_unset(upstream_model: str, input_bound: Callable[[], int]) -> int:
+    """The cap of a request that must have one and whose caller set none: the model's own limit, in tokens.
+
+    Older models of Anthropic's refuse a cap that, with the input, is more than their window. Only they call
+    `input_bound`; where even the bound leaves little room, the cap is what such models were once asked for by default.
+    """
+    traits = model_traits(upstream_model)
+    cap = traits.max_output or UNKNOWN_MAX_OUTPUT
+    if traits.cap_must_fit_window and traits.context_window is not None:
+        return min(cap, max(traits.context_window - input_bound(), LEAST_CAP))
+    return cap
 
 
 MAX_UNSEEN_TOKENS_PER_S = 1_000

@@ -111,6 +111,26 @@ def cost(usage: TokenUsage, price: Price) -> CostBreakdown:
     return CostBreakdown(items=items, total_nano_usd=NanoUsd(divide_half_even(exact, TOKENS_PER_PRICE)))
 
 
+def reachable(price: Price, prompt_tokens: int, *, writes_5m: bool = True, writes_1h: bool = True) -> Price:
+    """The prices that a prompt of so many tokens at most can be charged at, for its bound.
+
+    `writes_5m`, `writes_1h`: it may be written to the provider's cache, for that long.
+    """
+    tiers = tuple(
+        replace(tier, prices=_without_writes(tier.prices, writes_5m=writes_5m, writes_1h=writes_1h))
+        for tier in price.tiers
+        if tier.above_tokens < prompt_tokens
+    )
+    return replace(price, prices=_without_writes(price.prices, writes_5m=writes_5m, writes_1h=writes_1h), tiers=tiers)
+
+
+def _without_writes(prices: ClassPrices, *, writes_5m: bool, writes_1h: bool) -> ClassPrices:
+    """The prices, with that of the input for what is not written."""
+    if not writes_5m:
+        prices = replace(prices, cache_write=prices.input)
+    return prices if writes_1h else replace(prices, cache_write_1h=prices.cache_write)
+
+
 def dearest(price: Price, classes: tuple[str, ...]) -> int:
     """The highest price of these classes over every context tier."""
     rows = (price.prices, *(tier.prices for tier in price.tiers))

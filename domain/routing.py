@@ -58,7 +58,12 @@ UPSTREAM_MODELS: dict[str, str] = {
 _RULES: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"echo(-.+)?"), ECHO),
     (re.compile(r"claude-.+"), ANTHROPIC),
-    (re.compile(r"(gpt-|chatgpt-|o\d|text-embedding-|codex-|computer-use-|ft:).*"), OPENAI),
+    (
+        re.compile(
+            r"(gpt-|chatgpt-|o\d|text-embedding-|codex-|computer-use-|ft:|davinci-|babbage-|(omni|text)-moderation-).*"
+        ),
+        OPENAI,
+    ),
 )
 
 KEYLESS_KINDS: frozenset[Kind] = frozenset({ECHO})

@@ -16,6 +16,8 @@ KEYS_CHANGED = "keys.changed"
 
 PRICES_CHANGED = "prices.changed"
 """The operator has set a price."""
+PROMPTS_COUNTED = "prompts.counted"
+"""A provider has counted a prompt's tokens. The payload is of `api/prompt_memory.py`."""
 
 QUIET_S = 0.01
 """The shortest time between two notifications of new events. Shorter than the projector's pause between two folds."""
@@ -49,6 +51,12 @@ class Notifications:
     async def prices_changed(self) -> None:
         """Notify every process that the operator's prices changed."""
         await self._send(PRICES_CHANGED, b"")
+
+    async def prompt_counted(self, counted: bytes) -> None:
+        """Tell every process what a prompt was counted as. Unknown, it is bounded more loosely."""
+        if self._client.is_connected:
+            with suppress(*BrokerErrors):
+                await self._client.publish(PROMPTS_COUNTED, counted)
 
     async def _send(self, subject: str, payload: bytes) -> None:
         """Publish a notification and flush it. The change itself is committed already, so an error is only logged."""

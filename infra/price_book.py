@@ -19,6 +19,7 @@ from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, Tiere
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.models import ModelTraits, model_traits
 from domain.money import NANO_PER_USD
 from domain.pricing import ClassPrices, ContextTier, Price, PriceOverride, scaled
 from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, UPSTREAM_MODELS, Kind, NamedProvider, Route, resolve_route
@@ -47,6 +48,9 @@ _ECHO = Price(
 
 _OWN_PRICES: dict[Kind, Price] = {ECHO: _ECHO}
 """Prices of the providers that are the gateway's own."""
+_FREE = re.compile(r"(omni|text)-moderation-.*")
+_FREE_SOURCE = "https://platform.openai.com/docs/guides/moderation, 2025-11: the moderation endpoint is free to use"
+"""OpenAI's models that cost nothing, which the library does not have."""
 _OWN_CONTEXT_WINDOWS: dict[Kind, int] = {ECHO: ECHO_CONTEXT_WINDOW}
 _LONG_CACHE_FACTORS: dict[Kind, int] = {ANTHROPIC: 2}
 """The price of writing to the one-hour prompt cache, as a multiple of the input price, if the row has none."""
@@ -81,6 +85,7 @@ class ListedModel(Struct, frozen=True, kw_only=True):
     price: Price | None
     provider: str
     context_window: int | None
+    traits: ModelTraits
 
 
 class ComparedPrice(Struct, frozen=True, kw_only=True):
@@ -211,10 +216,12 @@ class PriceBook:
         row = _SPECIFICATION.get(route.model) if route.base_url is None else None
         if row is not None and row[0] == route.provider:
             window = row[3]
+        traits = model_traits(route.upstream_model, route.kind)
         return ListedModel(
             name=route.model,
             provider=route.provider,
-            context_window=_OWN_CONTEXT_WINDOWS.get(route.kind, window),
+            context_window=_shown_window(traits, _OWN_CONTEXT_WINDOWS.get(route.kind, window)),
+            traits=traits,
             price=price,
         )
 
@@ -233,6 +240,9 @@ class PriceBook:
         own = _OWN_PRICES.get(route.kind)
         if own is not None:
             return own
+        if route.base_url is None and route.kind == OPENAI and _FREE.fullmatch(route.upstream_model):
+            model = route.upstream_model
+            return Price(provider=OPENAI, model=model, source=_FREE_SOURCE, prices=ClassPrices(input=0, output=0))
         library = self.library_price(route, at)
         name = route.model.removeprefix(f"{route.provider}/")
         row = _SPECIFICATION.get(name)
@@ -243,6 +253,11 @@ class PriceBook:
             prices = scaled(prices, library.prices)
         prices = _with_long_cache(prices, route.kind)
         return Price(provider=route.provider, model=name, source="specification", prices=prices)
+
+
+def _shown_window(traits: ModelTraits, window: int | None) -> int | None:
+    """The operator's number, else the specification's or the library's, else the table's."""
+    return traits.context_window if traits.is_operators or window is None else window
 
 
 def _built_in(kind: Kind, name: str) -> Route:

@@ -175,6 +175,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = {}
     """The provider's name for a model, by the name that callers use. Looked up before the built-in table."""
+    models_file: Annotated[
+        Path | None,
+        Variable(
+            "GATEWAY_MODELS_FILE",
+            "what is known of models beside, or instead of, the built-in table (docs/reference/models.md): limits, "
+            "efforts, sampling",
+            "a TOML file that can be read, with tables [models.NAME]",
+            parse=readable_file,
+        ),
+    ] = None
     request_timeout_s: Annotated[
         float,
         Meta(ge=1, le=86_400),

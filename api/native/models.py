@@ -17,13 +17,14 @@ from infra.price_book import ListedModel, PriceBook
 
 
 class ModelOut(Struct, kw_only=True, rename="camel"):
-    """A model; prices in US dollars per 1,000 tokens, null if it has no price."""
+    """A model; prices in US dollars per 1,000 tokens, null if it has no price. Window and longest answer in tokens."""
 
     name: str
     provider: str
     input_price_per_1k: Decimal | None
     output_price_per_1k: Decimal | None
     context_window: int | None
+    max_output: int | None
     price_source: str | None
 
 
@@ -56,5 +57,6 @@ def _model_out(model: ListedModel) -> ModelOut:
         input_price_per_1k=per_1k(price.prices.input) if price is not None else None,
         output_price_per_1k=per_1k(price.prices.output) if price is not None else None,
         context_window=model.context_window,
+        max_output=model.traits.max_output,
         price_source=price.source if price is not None else None,
     )

@@ -111,6 +111,7 @@ def _for_anthropic(model: ListedModel) -> dict[str, Any]:
         "created_at": CREATED_AT,
         "lifecycle": "active",
         "max_input_tokens": model.context_window,
+        "max_tokens": model.traits.max_output,
     }
 
 

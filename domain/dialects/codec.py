@@ -15,8 +15,10 @@ from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.field_rules import FieldRule
+from domain.dialects.passthrough.fields import EXTERNAL_CONTEXT_FIELDS
 from domain.dialects.sse import SseEvent
 from domain.events import Operation
+from domain.image_size import Image, largest
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
@@ -184,6 +186,8 @@ class Codec:
     """The path at a provider, behind its base address."""
     translates: ClassVar[bool] = True
     """False: requests are passed through to providers of this dialect, and no other provider is asked."""
+    translated_operation: ClassVar[Operation | None] = None
+    """The operation that a provider is asked for if the request is translated; None: the same one."""
     has_streams: ClassVar[bool] = True
     has_output: ClassVar[bool] = True
     """False: providers charge for the input alone."""
@@ -191,6 +195,17 @@ class Codec:
     """False: providers charge nothing for it."""
     output_caps: ClassVar[tuple[str, ...]] = ()
     """The fields by which a client limits the output."""
+    default_cap: ClassVar[int | None] = None
+    """The output cap of a request that sets none, if the vendor documents one; None: the model's own limit."""
+    choice_fields: ClassVar[tuple[str, ...]] = ("n",)
+    """The fields by which a client asks for several answers. Those of the largest are charged."""
+    default_model: ClassVar[str | None] = None
+    """The model of a request that names none; None: it must name one."""
+    context_fields: ClassVar[tuple[str, ...]] = EXTERNAL_CONTEXT_FIELDS
+    """The fields that name context which is stored at the provider."""
+    has_cache_marks: ClassVar[bool] = False
+    """The vendor writes a prompt to its cache only where the request has a `cache_control`, and for as long as it says.
+    """
     fields_within_cap: ClassVar[tuple[str, ...]] = ()
     """The fields that the output cap has to leave room for, and so change with it."""
     known_fields: ClassVar[frozenset[str]] = frozenset()
@@ -216,9 +231,17 @@ class Codec:
         """Those of `fields_within_cap` that have to change for an output cap, with their new values."""
         return {}
 
+    def image_tokens(self, image: Image, upstream_model: str) -> int:
+        """The most tokens that the dialect's own vendor counts an image as."""
+        return largest(image)
+
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """True if a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""
         return True
+
+    def prompts(self, fields: Mapping[str, Any]) -> int:
+        """The prompts in a request, each of which gets its answers."""
+        return 1
 
     def wants_usage(self, stream_options: Mapping[str, Any]) -> bool:
         """True if a client with these options expects usage in its stream."""

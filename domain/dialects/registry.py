@@ -1,6 +1,7 @@
 """Every codec, the dialect of every kind of provider, and the choice between passing through and translating."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from functools import partial
 
 from msgspec import Struct
 
@@ -8,10 +9,12 @@ from domain.dialects.anthropic.codec import AnthropicMessages, AnthropicTokenCou
 from domain.dialects.codec import Codec, Dialect
 from domain.dialects.native.codec import NativeChat, NativeEmbeddings
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses
+from domain.dialects.openai.completions import OpenAiCompletions, OpenAiModerations
 from domain.dialects.request_body import CanonicalRequest, RequestBody
 from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
 from domain.events import Operation
+from domain.image_size import Image, largest
 from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route
 
 NATIVE: Dialect = "native"
@@ -37,8 +40,9 @@ class DialectRegistry:
             (kind, codec.operation): codec
             for kind, provider in self._kinds.items()
             for codec in listed
-            if codec.dialect == provider.dialect and (provider.passes_through or codec.translates)
+            if codec.dialect == provider.dialect and (provider.passes_through or _is_translated_to(codec))
         }
+        self._translated = {codec.operation: codec.translated_operation or codec.operation for codec in listed}
 
     def with_dialect(self, codecs: Iterable[Codec], kinds: Mapping[Kind, ProviderKind]) -> "DialectRegistry":
         """A registry that also has these."""
@@ -62,9 +66,11 @@ class DialectRegistry:
             InvalidRequest: names the field and what is allowed.
 
         """
-        codec = self._provider_codecs.get((route.kind, operation))
+        is_translated = isinstance(body, CanonicalRequest)
+        asked = self._translated[operation] if is_translated else operation
+        codec = self._provider_codecs.get((route.kind, asked))
         if codec is None:
-            able = sorted(kind for kind in self._kinds if (kind, operation) in self._provider_codecs)
+            able = sorted(kind for kind in self._kinds if (kind, asked) in self._provider_codecs)
             raise InvalidRequest(
                 f"`model` {route.model!r} does no {operation}; models of providers of these kinds do: "
                 f"{', '.join(able)}",
@@ -75,23 +81,42 @@ class DialectRegistry:
         adapted = codec.adapt_request(body.request, route.upstream_model)
         return CanonicalRequest(adapted.request), adapted.dropped
 
+    def image_tokens(self, route: Route, operation: Operation) -> Callable[[Image], int]:
+        """The most tokens that the provider of a route counts an image as."""
+        codec = self._provider_codecs.get((route.kind, operation))
+        if codec is None or route.base_url is not None:  # by configuration: its models may count otherwise
+            return largest
+        return partial(codec.image_tokens, upstream_model=route.upstream_model)
+
     def choose(self, client: Codec, kind: Kind) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind."""
         provider = self._kinds[kind]
         if provider.passes_through and provider.dialect == client.dialect:
             return Passthrough(client)
-        return Translated(client, self._provider_codecs.get((kind, client.operation)))
+        return Translated(client, self._provider_codecs.get((kind, self._translated[client.operation])))
 
     def chosen(self, dialect: Dialect, operation: Operation, kind: Kind, *, is_passthrough: bool) -> Translation:
-        """The way that was chosen when a request was admitted, for its job."""
-        provider = self._provider_codecs[kind, operation]
-        return Passthrough(provider) if is_passthrough else Translated(self._codecs[dialect, operation], provider)
+        """The way that was chosen when a request was admitted, for its job.
+
+        `dialect` is that of the client's stream. A response in one piece is written elsewhere: it may be any.
+        """
+        if is_passthrough:
+            return Passthrough(self._provider_codecs[kind, operation])
+        provider = self._provider_codecs[kind, self._translated[operation]]
+        return Translated(self._codecs.get((dialect, operation), provider), provider)
+
+
+def _is_translated_to(codec: Codec) -> bool:
+    """True if canonical requests can be written in it."""
+    return codec.translates and codec.translated_operation is None
 
 
 CODECS = (
     OpenAiChat(),
     OpenAiEmbeddings(),
     OpenAiResponses(),
+    OpenAiCompletions(),
+    OpenAiModerations(),
     AnthropicMessages(),
     AnthropicTokenCount(),
     NativeChat(),

@@ -1,6 +1,6 @@
 """A request's body on its way to its provider: canonical, or in the dialect that its client and its provider share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol
 
 import msgspec
@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from domain.cache_key import canonical_body
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.estimate import input_bound, least_cap, output_bound, thinking_within
-from domain.models import model_traits
+from domain.estimate import bound_input, least_cap, output_bound, thinking_within
+from domain.image_size import Image, largest
+from domain.models import model_traits, widest_window
 
 _encode = msgspec.json.Encoder().encode
 
@@ -27,6 +28,12 @@ class TokenBound(Struct, frozen=True, kw_only=True):
     choices: int = 1
     media_tokens: int = 0
     """The part of the input that images and files are."""
+    writes_5m: bool = True
+    writes_1h: bool = True
+    """The provider may write the input to its cache for so long, and charge more for that."""
+    item_tokens: tuple[int, ...] | None = None
+    """The part of the input that each item of the conversation is. None: the provider counts more than the body has,
+    or less, so that `domain/prompt_prefix.py` can tell nothing from an equal beginning."""
     unbounded_field: str | None
     """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
 
@@ -76,8 +83,17 @@ class RequestBody(Protocol):
         """The body as JSON, for the job."""
         ...
 
-    def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
-        """The most that it can be counted as. `is_builtin`: its provider is none by configuration."""
+    def token_bound(
+        self,
+        upstream_model: str,
+        context_window: int | None,
+        *,
+        is_builtin: bool,
+        image_tokens: Callable[[Image], int] = largest,
+    ) -> TokenBound:
+        """The most that it can be counted as. `is_builtin`: its provider is none by configuration. `image_tokens`: the
+        most of an image, for a body that does not know its provider's dialect.
+        """
         ...
 
     def cap_name(self, upstream_model: str) -> str:
@@ -131,14 +147,24 @@ class CanonicalRequest(Struct, frozen=True):
         """See `RequestBody`: the members of a schema keep their order, since models answer in it."""
         return _encode(self.request)
 
-    def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
+    def token_bound(
+        self,
+        upstream_model: str,
+        context_window: int | None,
+        *,
+        is_builtin: bool,
+        image_tokens: Callable[[Image], int] = largest,
+    ) -> TokenBound:
         """See `RequestBody`: every canonical field has a bound."""
+        parts = bound_input(self.request, image_tokens, widest_window(upstream_model, context_window))
         output_tokens = output_bound(self.request, upstream_model, context_window)
         thinking_budget = self.request.thinking_budget if isinstance(self.request, ChatRequest) else None
         return TokenBound(
-            input_tokens=input_bound(self.request),
+            input_tokens=parts.tokens,
             output_tokens=output_tokens,
             least_output_tokens=min(output_tokens, least_cap(self.output_cap, thinking_budget)),
+            media_tokens=parts.media_tokens,
+            item_tokens=parts.item_tokens,
             unbounded_field=None,
         )
 

@@ -21,6 +21,7 @@ PRICES_PER_MILLION = {  # dollars for input, output, cache reads, cache writes f
     "claude-3-5-sonnet-20241022": ("3", "15", "0.3", "3.75", "6"),
     "claude-3-opus-20240229": ("15", "75", "1.5", "18.75", "30"),
     "claude-3-haiku-20240307": ("0.25", "1.25", "0.03", "0.3", "0.5"),
+    "gpt-3.5-turbo-instruct": ("1.5", "2", "1.5", "1.5", "1.5"),
     "text-embedding-3-small": ("0.02", "0", "0.02", "0.02", "0.02"),
 }
 _UNPRICED = ("0", "0", "0", "0", "0")

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tests.provider import bill
+from tests.provider.counting import input_tokens
 from tests.provider.future_fields import add_unknown_frames, add_unknown_member
 from tests.provider.recorded import Recording, Recordings
 from tests.provider.request_model import Answer, Frame, ModelRequest, plan
@@ -68,6 +69,8 @@ class Exchange:
         self._deltas = planned.deltas
         counted = self._deltas if self.model_request.stream else words.chunks
         usage = bill.usage_of(self.model_request.prompt, words, counted)
+        if words.count:
+            usage = replace(usage, tokens_in=input_tokens(body, words.count))
         self._usage = usage if wire.counts_output else replace(usage, tokens_out=0)
         reported = bill.reported(self._usage, words)
         self._answer = Answer(body=body, request=self.model_request, plan=planned, usage=reported)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from tests.provider import anthropic_wire, models, openai_wire, responses_wire
+from tests.provider import anthropic_wire, completions_wire, models, openai_wire, responses_wire
 from tests.provider.exchange import Exchange, Provider, Wire, has_wrong_key, refusal
 from tests.provider.recorded import MAX_RECORDED
 
@@ -38,6 +38,17 @@ WIRES = {
     ),
     "/v1/embeddings": Wire(
         parse_request=openai_wire.parse_embeddings_request, whole=openai_wire.embeddings, counts_output=False
+    ),
+    "/v1/completions": Wire(
+        parse_request=completions_wire.parse_completion_request,
+        whole=completions_wire.completion,
+        frames=completions_wire.completion_frames,
+        stream_error=openai_wire.stream_error,
+    ),
+    "/v1/moderations": Wire(
+        parse_request=completions_wire.parse_moderation_request,
+        whole=completions_wire.moderation,
+        is_charged=False,
     ),
     "/v1/messages": Wire(
         parse_request=anthropic_wire.parse_request,

@@ -9,6 +9,7 @@ A test that cannot choose its prompt puts the words into the name of the end use
     [[reset]]             charge, then break the connection
     [[garbage]]           charge, then answer 200 with a body that is not JSON
     [[tokens=10/5]]       count 10 input and 5 output tokens
+    [[count=4]]           count everything that the model is shown, four bytes a token; [[count=1]]: the worst case
     [[cached=8]]          8 of the input tokens were read from the provider's cache
     [[cachewrite=9]]      9 of the input tokens were written to it; [[cachewrite=9/4]]: 9 for 5 minutes, 4 for an hour
     [[reasoning=7]]       7 of the output tokens were reasoning; without `tokens` they are added to the count
@@ -61,6 +62,7 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     reset: bool = False
     garbage: bool = False
     tokens: str | UnsetType = UNSET
+    count: int = 0
     cached: int = 0
     cachewrite: str = "0"
     reasoning: int = 0

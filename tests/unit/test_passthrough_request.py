@@ -17,8 +17,9 @@ from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthr
 from domain.dialects.registry import DIALECTS
 from domain.dialects.request_body import CanonicalRequest
 from domain.errors import InvalidRequest
-from domain.estimate import TOKENS_PER_IMAGE, TOKENS_WITH_TOOLS
+from domain.estimate import TOKENS_WITH_TOOLS
 from domain.events import Operation
+from domain.image_size import TOKENS_PER_IMAGE
 
 LONG = "x" * 1_000_000
 SEARCH = {"type": "web_search"}

@@ -7,7 +7,7 @@ import pytest
 
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.openai.codec import OpenAiResponses
-from domain.dialects.openai.responses_api import ResponsesReader, error_event
+from domain.dialects.openai.responses_api import ResponsesReader, error_events
 from domain.dialects.sse import sse
 from domain.tokens import TokenUsage
 from tests.support.sdk_streams import events_of, openai_client, read_all
@@ -131,12 +131,17 @@ def test_events_to_come_are_passed_over() -> None:
     assert read_all(reader, CREATED + event("response.weather.delta", 1, delta=7) + b"data: [DONE]\n\n") == []
 
 
-def test_our_own_error_is_one_that_the_sdk_reads() -> None:
-    stream = openai_client(CREATED, error_event("away", "server_error", 1)).responses.create(
+def test_our_own_error_is_one_that_the_sdk_reads_and_that_agents_do() -> None:
+    stream = openai_client(CREATED, error_events("away", "server_error", "req_1", 1)).responses.create(
         model="m", input="x", stream=True
     )
-    last = list(stream)[-1].to_dict()
+    error, failed = list(stream)[-2:]
     expected = {"type": "error", "sequence_number": 1, "code": "server_error", "message": "away", "param": None}
-    assert last == expected
-    (only,) = events_of(error_event("away", "server_error", 1))
-    assert only.name == "error"
+    assert error.to_dict() == expected
+    assert failed.type == "response.failed"
+    assert failed.response.error is not None
+    assert (failed.sequence_number, failed.response.status, failed.response.error.code) == (2, "failed", "server_error")
+    assert [event.name for event in events_of(error_events("away", "server_error", "req_1", 1))] == [
+        "error",
+        "response.failed",
+    ]

@@ -27,6 +27,7 @@ from domain.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from domain.models import retirement_notice
 from domain.sanitize import sanitize_message
 from infra.outbound import AddressRefused, ConnectorLimits, check_url, open_session
 from workers.large_answers import LARGE_ANSWER_BYTES
@@ -153,6 +154,7 @@ class SdkProvider:
             ) as response:
                 if response.status != 200:
                     body = _without(call.credential.api_key, await _read_refusal(response))
+                    body = _with_notice(response.status, body, call.identity.upstream_model)
                     error = _refusal(response.status, response.headers, body, provider)
                     if call.keeps_error_body and isinstance(error, ProviderRejected):
                         error.own_body = _own_body(body)
@@ -270,11 +272,28 @@ _KIND_BY_STATUS: dict[int, type[ProviderError]] = {
     408: ProviderTimeout,
     429: ProviderRateLimited,
 }
+_NOT_FOUND = frozenset({404, 410})
 
 
 def _without(key: str, body: bytes) -> bytes:
     """The refusal without the key. A key that is as short as a word is no secret."""
     return body.replace(key.encode(), _HIDDEN) if len(key) >= MIN_SECRET_CHARS else body
+
+
+def _with_notice(status: int, body: bytes, upstream_model: str) -> bytes:
+    """The refusal; if it says that there is no such model, with what to ask instead of a retired one."""
+    notice = retirement_notice(upstream_model) if status in _NOT_FOUND else None
+    if notice is None or len(body) > MAX_OWN_BODY_BYTES:
+        return body
+    try:
+        refusal = msgspec.json.decode(body)
+        error = refusal["error"]
+        if error.get("code") != "model_not_found" and upstream_model not in error["message"]:
+            return body
+        error["message"] = f"{error['message'].rstrip('. ')}. {notice}"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
+        return body
+    return msgspec.json.encode(refusal)
 
 
 def _own_body(body: bytes) -> bytes | None:

@@ -8,6 +8,7 @@ import msgspec
 from domain.canonical.chat import ChatRequest, ChatResponse
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.anthropic.fields import COUNT_TOKENS_FIELDS, MESSAGES_FIELDS
+from domain.dialects.anthropic.images import image_tokens
 from domain.dialects.anthropic.request import adapt_chat_request, parse_chat_request, render_chat_request
 from domain.dialects.anthropic.response import (
     meter_chat_response,
@@ -35,7 +36,9 @@ class AnthropicMessages(Codec):
     path = "/v1/messages"
     output_caps = ("max_tokens",)
     known_fields = MESSAGES_FIELDS
+    has_cache_marks = True
     fields_within_cap = ("thinking",)
+    image_tokens = staticmethod(image_tokens)
     refused_fields = _NO_THREADS
     parse_response = staticmethod(parse_chat_response)
     meter_response = staticmethod(meter_chat_response)

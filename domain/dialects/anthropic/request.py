@@ -53,7 +53,8 @@ from domain.dialects.anthropic.tools import (
 from domain.dialects.codec import AdaptedRequest
 from domain.dialects.lossy import DroppableField, decode_translatable, not_translatable, reject_lossy_fields
 from domain.errors import InvalidRequest
-from domain.models import UNKNOWN_MAX_OUTPUT, model_traits
+from domain.estimate import input_bound
+from domain.models import cap_when_unset
 
 TOOL_ERROR_MARK = "Error: the tool call failed.\n"
 ANSWER_SCHEMA_NAME = "answer"
@@ -295,7 +296,7 @@ def render_chat_request(request: ChatRequest, upstream_model: str) -> dict[str, 
             turns.append({"role": role, "content": blocks})
     wire: dict[str, Any] = {
         "model": upstream_model,
-        "max_tokens": request.max_tokens or model_traits(upstream_model).max_output or UNKNOWN_MAX_OUTPUT,
+        "max_tokens": request.max_tokens or cap_when_unset(upstream_model, lambda: input_bound(request)),
         "messages": turns,
         "system": "\n\n".join(system) or None,
         "temperature": request.temperature,

@@ -15,6 +15,7 @@ from domain.dialects.codec import (
     RenderOptions,
     StreamReader,
     StreamWriter,
+    TranslatedRequest,
 )
 from domain.dialects.openai.adapt import adapt_chat_request
 from domain.dialects.openai.embeddings import (
@@ -25,9 +26,14 @@ from domain.dialects.openai.embeddings import (
     render_embeddings_response,
 )
 from domain.dialects.openai.fields import CHAT_FIELDS, EMBEDDINGS_FIELDS, RESPONSES_FIELDS
+from domain.dialects.openai.images import image_tokens
 from domain.dialects.openai.render import cap_field, render_chat_request
 from domain.dialects.openai.request import parse_chat_request
 from domain.dialects.openai.response import NO_ECHO, meter_chat_response, parse_chat_response, render_chat_response
+from domain.dialects.openai.responses.output import render_responses_response
+from domain.dialects.openai.responses.request import parse_responses_request
+from domain.dialects.openai.responses.rules import RESPONSES_RULES
+from domain.dialects.openai.responses.writer import ResponsesWriter
 from domain.dialects.openai.responses_api import ResponsesReader, meter_response
 from domain.dialects.openai.rules import CHAT_CLIENT_RULES, CHAT_PROVIDER_RULES, EMBEDDINGS_CLIENT_RULES
 from domain.dialects.openai.stream import OpenAiChatReader
@@ -57,6 +63,7 @@ class OpenAiChat(Codec):
     events_of_response = staticmethod(response_as_events)
     stream_reader = staticmethod(OpenAiChatReader)
     cap_field = staticmethod(cap_field)
+    image_tokens = staticmethod(image_tokens)
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """See `Codec`: many other providers ignore the newer field."""
@@ -148,12 +155,26 @@ class OpenAiResponses(Codec):
     dialect = "openai"
     operation = "responses"
     path = "/responses"
-    translates = False
+    translated_operation = "chat"
+    client_rules = RESPONSES_RULES
     output_caps = ("max_output_tokens",)
+    image_tokens = staticmethod(image_tokens)
     known_fields = RESPONSES_FIELDS
     meter_response = staticmethod(meter_response)
 
     def stream_reader(self, *, model: str | None = None) -> StreamReader:
         """See `Codec`."""
-        assert model is None, "it is not translated"
+        assert model is None, "no canonical request is written in it"
         return ResponsesReader()
+
+    def parse_request(self, body: bytes) -> TranslatedRequest:
+        """See `Codec`."""
+        return parse_responses_request(body)
+
+    def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
+        """See `Codec`."""
+        return render_responses_response(_decode_chat(body), usage, created_s=options.created_s, echo=options.echo)
+
+    def stream_writer(self, options: RenderOptions) -> StreamWriter:
+        """See `Codec`."""
+        return ResponsesWriter(created_s=options.created_s, echo=options.echo)

@@ -18,4 +18,9 @@ RESPONSES_FIELDS = _SHARED | _names(
     "access_programs background background_options context_management conversation image include input "
     "instructions max_output_tokens max_tool_calls previous_response_id prompt reasoning text truncation"
 )
+COMPLETIONS_FIELDS = _names(
+    "best_of echo frequency_penalty logit_bias logprobs max_tokens model n presence_penalty prompt seed stop stream "
+    "stream_options suffix temperature top_p user"
+)
+MODERATIONS_FIELDS = _names("input model")
 EMBEDDINGS_FIELDS = _names("dimensions encoding_format input model user")

@@ -162,7 +162,7 @@ def _parse_response_format(wanted: types.ResponseFormatParam | None) -> Response
             return ResponseFormat(type="text")
         case "json_object" | "json_schema":
             given = wanted.json_schema or types.JsonSchemaParam()
-            schema = given.schema or wanted.schema
+            schema = given.schema if given.schema is not None else wanted.schema
             if schema is None:
                 return ResponseFormat(type="json_object")
             return ResponseFormat(

@@ -1,7 +1,7 @@
 """OpenAI's Responses API: the usage of responses and streams, and the gateway's errors inside a stream.
 
-https://platform.openai.com/docs/api-reference/responses-streaming. It is never translated: only providers of this
-dialect serve it.
+https://platform.openai.com/docs/api-reference/responses-streaming. This is for what is passed through to a provider
+that serves it; `responses/` has the translation for all others.
 """
 
 from typing import Any
@@ -14,6 +14,8 @@ from domain.canonical.stream import ChatChunk
 from domain.dialects.codec import FAILED, ProviderResponse, passed_through
 from domain.dialects.decode import decode_known_event, decode_provider_json, stream_failure
 from domain.dialects.errors import UnreadableResponse
+from domain.dialects.openai.responses.echo import Echo
+from domain.dialects.openai.responses.output import response_object
 from domain.dialects.openai.usage import ResponsesUsage, parse_responses_usage
 from domain.dialects.sse import DONE, SseEvent, SseParser, sse
 from domain.estimate import utf8_length
@@ -130,16 +132,24 @@ def next_sequence_number(sent: bytes) -> int:
         return 0
 
 
-def error_event(message: str, code: str, sequence_number: int) -> bytes:
-    """Write an `error` event; `sequence_number` is one more than that of the event before it."""
-    body = {
+def error_events(message: str, code: str, request_id: str, sequence_number: int) -> bytes:
+    """Write how a stream fails: an `error` event, by which SDKs raise, and a `response.failed`, by which agents do.
+
+    `sequence_number` is one more than that of the event before them.
+    """
+    error = {
         "type": "error",
         "sequence_number": sequence_number,
         "code": code,
         "message": message,
         "param": None,
     }
-    return sse(msgspec.json.encode(body), "error")
+    response = response_object(request_id, "", Echo(), created_s=0) | {
+        "status": "failed",
+        "error": {"code": code, "message": message},
+    }
+    failed = {"type": "response.failed", "sequence_number": sequence_number + 1, "response": response}
+    return sse(msgspec.json.encode(error), "error") + sse(msgspec.json.encode(failed), "response.failed")
 
 
 def meter_response(body: bytes) -> ProviderResponse:

@@ -5,7 +5,7 @@ a vendor adds tomorrow is not lost. Field names are the vendors' own.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -18,17 +18,23 @@ from domain.dialects.codec import Codec
 from domain.dialects.passthrough.fields import (
     ALLOWED_VALUES,
     CONTENT_FIELDS,
-    EXTERNAL_CONTEXT_FIELDS,
     EXTRA_COST_FIELDS,
     SCHEMA_FIELDS,
     TOOL_FIELDS,
     check_names,
 )
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
-from domain.dialects.passthrough.token_bound import TokenBoundVisitor
+from domain.dialects.passthrough.token_bound import CACHE_MARK, NO_ITEM, TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
-from domain.estimate import REWRITTEN, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, TOKENS_WITH_TOOLS, least_cap
+from domain.estimate import (
+    REWRITTEN,
+    TOKENS_PER_MESSAGE,
+    TOKENS_PER_REQUEST,
+    TOKENS_WITH_TOOLS,
+    least_cap,
+)
+from domain.image_size import TOKENS_PER_IMAGE, Image, largest
 from domain.models import longest_answer, widest_window
 
 MAX_CHOICES = 128
@@ -56,6 +62,16 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     choices: int
     input_tokens: int
     """The most tokens that its input is counted as, without external content."""
+    images: tuple[tuple[int, Image], ...]
+    """Each with the number of its item of the conversation. `input_tokens` has the largest size of each."""
+    item_tokens: tuple[int, ...] | None
+    """The part of `input_tokens` that each item of the conversation is. None: the provider may count more than the
+    request has, or less."""
+    marks_cache: bool
+    marks_cache_longer: bool
+    """It has a `cache_control`; it has one for longer than five minutes."""
+    file_items: tuple[int, ...]
+    """The items of the conversation that have files in them."""
     has_external_content: bool
     """It has files, or context that is stored at the provider: as long as the model's window allows."""
     unbounded: str | None
@@ -83,20 +99,30 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         changes = self._changes(upstream_model)
         return self.editable.with_members(changes) if changes else self.body
 
-    def token_bound(self, upstream_model: str, context_window: int | None, *, is_builtin: bool) -> TokenBound:
+    def token_bound(
+        self,
+        upstream_model: str,
+        context_window: int | None,
+        *,
+        is_builtin: bool,
+        image_tokens: Callable[[Image], int] = largest,
+    ) -> TokenBound:
         """See `RequestBody`."""
         unbounded_field = self.unbounded or (None if is_builtin else self.unknown)
         if not self.codec.is_charged:
             return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=unbounded_field)
-        input_tokens = self.input_tokens
+        window = widest_window(upstream_model, context_window)
+        media_tokens, item_tokens = self._with_media(upstream_model, window, is_builtin=is_builtin)
         if self.has_external_content:
-            input_tokens += widest_window(upstream_model, context_window)
+            media_tokens += window
+        input_tokens = self.input_tokens - TOKENS_PER_IMAGE * len(self.images) + media_tokens
         if not self.codec.has_output:
             return TokenBound(
                 input_tokens=input_tokens, output_tokens=0, least_output_tokens=0, unbounded_field=unbounded_field
             )
         reads_cap = self.codec.reads_cap(self.cap_fields, upstream_model, is_builtin=is_builtin)
         cap = self.output_cap if reads_cap else None
+        has_marks = is_builtin and self.codec.has_cache_marks
         longest = least = cap or longest_answer(upstream_model, context_window)
         if self.codec.output_caps:
             least = min(longest, least_cap(cap, self.codec.thinking_budget(self.fields_within_cap)))
@@ -105,8 +131,29 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
             output_tokens=self.choices * longest,
             least_output_tokens=self.choices * least,
             choices=self.choices,
+            media_tokens=media_tokens,
+            item_tokens=item_tokens,
+            writes_5m=self.marks_cache or not has_marks,
+            writes_1h=self.marks_cache_longer or not has_marks,
             unbounded_field=unbounded_field,
         )
+
+    def _with_media(
+        self, upstream_model: str, context_window: int, *, is_builtin: bool
+    ) -> tuple[int, tuple[int, ...] | None]:
+        """The tokens of all images for a model, and those of each item of the conversation, files included."""
+        if not self.images and not self.file_items:
+            return 0, self.item_tokens
+        items, total = list(self.item_tokens or ()), 0
+        for number in self.file_items:
+            if items and number != NO_ITEM:
+                items[number] += context_window
+        for number, image in self.images:
+            tokens = self.codec.image_tokens(image, upstream_model) if is_builtin else TOKENS_PER_IMAGE
+            total += tokens
+            if items and number != NO_ITEM:
+                items[number] += tokens - TOKENS_PER_IMAGE
+        return total, None if self.item_tokens is None else tuple(items)
 
     def cap_name(self, upstream_model: str) -> str:
         """See `RequestBody`."""
@@ -154,6 +201,8 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         if fields.get(name) is not None:
             raise InvalidRequest(f"`{name}` is not served here: {advice}", field=name)
     model, options = fields.get("model"), fields.get("stream_options")
+    if model is None:
+        model = codec.default_model
     if not isinstance(model, str) or not _is_name(model):
         raise InvalidRequest("`model` must be the name of a model", field="model")
     response_id = fields.get("previous_response_id")
@@ -167,7 +216,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
     )  # an empty object turns the feature on as well
     if extra_cost_field is None and not _only_clears(fields.get("context_management")):
         extra_cost_field = "context_management"
-    named = next((name for name in EXTERNAL_CONTEXT_FIELDS[1:] if fields.get(name)), None)
+    named = next((name for name in codec.context_fields[1:] if fields.get(name)), None)
     caps = _caps(fields, codec.output_caps)
     is_stream = codec.has_streams and fields.get("stream") is True
     stream_options = options if isinstance(options, dict) else {}
@@ -182,12 +231,17 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         model=model,
         is_stream=is_stream,
         stream_options=stream_options,
-        output_cap=max(caps.values(), default=None),
+        output_cap=max(caps.values(), default=codec.default_cap),
         cap_fields=tuple(caps),
+        choices=max(_integer(fields, name, MAX_CHOICES) or 1 for name in codec.choice_fields) * codec.prompts(fields),
         fields_within_cap={name: fields[name] for name in codec.fields_within_cap if name in fields},
-        choices=_integer(fields, "n", MAX_CHOICES) or 1,
         input_tokens=visitor.tokens,
-        has_external_content=visitor.has_external_content or any(fields.get(name) for name in EXTERNAL_CONTEXT_FIELDS),
+        images=tuple(visitor.images),
+        item_tokens=tuple(visitor.item_tokens) if _counts_alone(fields, visitor, codec) else None,
+        marks_cache=visitor.marks_cache,
+        marks_cache_longer=visitor.marks_cache_longer,
+        file_items=tuple(visitor.file_items),
+        has_external_content=visitor.has_external_content or any(fields.get(name) for name in codec.context_fields),
         unbounded=extra_cost_field or visitor.extra_cost_field,
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
@@ -252,6 +306,24 @@ def _only_clears(management: Any) -> bool:
     )
 
 
+def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor, codec: Codec) -> bool:
+    """Return True if the provider counts what the request has, once: it adds nothing, and takes nothing away."""
+    return (
+        visitor.is_self_contained
+        and fields.get("truncation") in (None, "disabled")
+        and _keeps_all(fields.get("context_management"))
+        and not any(fields.get(name) for name in codec.context_fields)
+        and all(fields.get(name) in (None, [], False) for name in EXTRA_COST_FIELDS)
+    )
+
+
+def _keeps_all(management: Any) -> bool:
+    edits = management.get("edits") if isinstance(management, dict) else management
+    return not edits or (
+        isinstance(edits, list) and all(isinstance(edit, dict) and edit.get("keep") == "all" for edit in edits)
+    )
+
+
 def _visited(fields: dict[str, Any]) -> TokenBoundVisitor:
     """Visit everything that the model may be shown, and count what the provider adds."""
     visitor = TokenBoundVisitor()
@@ -264,17 +336,19 @@ def _visited(fields: dict[str, Any]) -> TokenBoundVisitor:
 
 def _visit(fields: dict[str, Any], visitor: TokenBoundVisitor) -> None:
     visitor.tokens = TOKENS_PER_REQUEST
+    visitor.visit_cache_mark(fields.get(CACHE_MARK))
     for name, value in fields.items():
-        if name in CONTENT_FIELDS and isinstance(value, list):
+        if name in CONTENT_FIELDS and isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            visitor.visit_items(value, name)
+        elif name in CONTENT_FIELDS and isinstance(value, list):
             visitor.tokens += TOKENS_PER_MESSAGE * len(value)
-        if name in TOOL_FIELDS:
+            visitor.visit(value, name)
+        elif name in TOOL_FIELDS:
             visitor.visit_tools(_list(fields, name), name)
         elif name in SCHEMA_FIELDS and value:
             visitor.tokens += TOKENS_WITH_TOOLS
             visitor.count_json(value, REWRITTEN)
         elif name in ("metadata", "tool_choice"):  # a chosen tool is declared in `tools`
             visitor.count_json(value)
-        elif name == "input" and isinstance(value, list):
-            visitor.visit_items(value, name)
         elif name not in ("model", "stream_options"):
             visitor.visit(value, name)

@@ -13,15 +13,18 @@ from domain.estimate import (
     HIDDEN,
     PLAIN,
     REWRITTEN,
-    TOKENS_PER_IMAGE,
+    TOKENS_PER_MESSAGE,
     TOKENS_PER_TOOL,
     TOKENS_WITH_TOOLS,
     json_tokens,
     text_tokens,
 )
+from domain.image_size import TOKENS_PER_IMAGE, Image, image_of
 
 MANY_NUMBERS = 32
 """A list of so many numbers is counted at once: one by one, a large embeddings request takes a quarter of a second."""
+NO_ITEM = -1
+CACHE_MARK = "cache_control"
 TOKENS_PER_MEMBER = 4
 """The punctuation around a member's name, if a provider shows JSON to its model."""
 
@@ -37,7 +40,8 @@ _CONTENT_FIELDS = frozenset({"data", "file_data"})
 """Members of an image or a file that are its content."""
 _URL_FIELDS = frozenset({"url", "image_url", "image", "file_url", "source"}) | _FILE_FIELDS - {"file_data"}
 """Members of an image or a file that are its address, or a data: URL of its content."""
-_URL_PREFIXES = ("data:", "http://", "https://")
+_ADDRESS_PREFIXES = ("http://", "https://")
+_URL_PREFIXES = ("data:", *_ADDRESS_PREFIXES)
 _NESTED_FIELDS = frozenset({"source", "image_url", "image"}) | _FILE_FIELDS
 """Members of an image or a file that are an object which has its content."""
 _INLINE_AUDIO_FIELDS = frozenset({"data", "format"})
@@ -61,7 +65,10 @@ _OBJECT_FIELDS = frozenset({"audio", "voice", "container"})
 """Members that may be an object with the `id` of something at the provider."""
 _SCHEMA_FIELDS = frozenset({"parameters", "input_schema", "schema"})
 _SPECIAL_FIELDS = (
-    _REFERENCE_FIELDS | _OBJECT_FIELDS | _SCHEMA_FIELDS | {"tools", "definition", "metadata", "input", "arguments"}
+    _REFERENCE_FIELDS
+    | _OBJECT_FIELDS
+    | _SCHEMA_FIELDS
+    | {CACHE_MARK, "tools", "definition", "metadata", "input", "arguments"}
 )
 
 
@@ -70,6 +77,20 @@ class TokenBoundVisitor:
 
     def __init__(self) -> None:
         self.tokens = 0
+        self._item = NO_ITEM
+        self._contents: list[str] = []
+        """Of the image or file that is being visited."""
+        self.images: list[tuple[int, Image]] = []
+        """Each with the number of its item of the conversation; -1: it is in none. `tokens` has their largest size."""
+        self.marks_cache = False
+        self.marks_cache_longer = False
+        """It has a `cache_control`; it has one for longer than five minutes."""
+        self.item_tokens: list[int] = []
+        """The part of `tokens` that each item of the conversation is."""
+        self.file_items: set[int] = set()
+        """The items of the conversation that have files in them."""
+        self.is_self_contained = True
+        """What the model is shown is in the request: nothing has an address, and the provider runs no tool."""
         self.has_external_content = False
         """Something of unknown length belongs to the request: a file, or context that is stored at the provider."""
         self.provider_object_ref: str | None = None
@@ -92,12 +113,22 @@ class TokenBoundVisitor:
         else:
             self.tokens += json_tokens(value, form)
 
+    def visit_cache_mark(self, mark: Any) -> None:
+        """Record a `cache_control`."""
+        self.marks_cache |= mark is not None
+        self.marks_cache_longer |= isinstance(mark, dict) and mark.get("ttl") not in (None, "5m")
+
     def visit_items(self, items: list[Any], path: str) -> None:
-        """Count the input items of a response. An item with nothing but an id refers to an earlier one."""
+        """Count the items of a conversation. An item with nothing but an id refers to an earlier one."""
         for index, item in enumerate(items):
             if isinstance(item, dict) and item.get("id") and not item.get("type") and not item.get("content"):
                 self._record_reference(f"{path}[{index}].id")
-        self.visit(items, path)
+            before = self.tokens
+            self.tokens += TOKENS_PER_MESSAGE
+            self._item = index
+            self.visit(item, f"{path}[{index}]")
+            self.item_tokens.append(self.tokens - before)
+        self._item = NO_ITEM
 
     def count_json(self, value: Any, form: int = PLAIN) -> None:
         """Count the caller's own data as JSON. It has no meaning to the provider."""
@@ -130,21 +161,36 @@ class TokenBoundVisitor:
             kind in _IMAGE_TYPES or "image_url" in value or (kind == "image_generation_call" and value.get("result"))
         )
         is_file = (kind in _FILE_TYPES or not _FILE_FIELDS.isdisjoint(value)) and _is_file(value)
-        if is_image:
-            self.tokens += TOKENS_PER_IMAGE
         if is_file:
             self.has_external_content = True
+            self.file_items.add(self._item)
         if is_image or is_file:
+            outer, self._contents = self._contents, []
             self._visit_media(value, path, form)
+            contents, self._contents = self._contents, outer
+            if is_image:
+                self._record_image(value, contents)
+            if not contents or self._item == NO_ITEM:
+                self.is_self_contained = False
         else:
             for name, member in value.items():
                 self._visit_member(name, member, kind, path, form)
+
+    def _record_image(self, value: dict[str, Any], contents: list[str]) -> None:
+        """Count an image; more than one, if its part has more than one content."""
+        nested = value.get("image_url")
+        detail = value.get("detail") or (nested.get("detail") if isinstance(nested, dict) else None)
+        self.tokens += TOKENS_PER_IMAGE * max(1, len(contents))
+        self.images += [(self._item, image_of(content, detail)) for content in contents or (None,)]
 
     def _visit_media(self, value: dict[str, Any], path: str, form: int) -> None:
         """Count the members of an image or a file but for its content, which counts as a whole."""
         kind = value.get("type")
         for name, member in value.items():
             if isinstance(member, str) and _is_content(name, member, kind):
+                self._contents.append(member)
+                if member.startswith(_ADDRESS_PREFIXES):
+                    self.is_self_contained = False
                 continue
             if isinstance(member, dict) and name in _NESTED_FIELDS and member.get("type") != "content":
                 self._visit_media(member, f"{path}.{name}", form)
@@ -169,6 +215,9 @@ class TokenBoundVisitor:
             self.count_json(member, REWRITTEN)
             self.tokens += TOKENS_WITH_TOOLS + TOKENS_PER_TOOL
             self._visit_tool(member, path)
+        elif name == CACHE_MARK:
+            self.visit_cache_mark(member)
+            self.visit(member, path, form)
         else:
             if member and (name in _REFERENCE_FIELDS or name == "container") and isinstance(member, str | list):
                 self._record_reference(path)
@@ -184,6 +233,7 @@ class TokenBoundVisitor:
                 self._record_reference(f"{path}.id")
             case "reasoning" if value.get("id") and not value.get("encrypted_content"):
                 self.has_external_content = True
+                self.is_self_contained = False
             case "compaction_trigger":
                 self._record_extra_cost(f"{path} ({kind})")
             case _:
@@ -191,9 +241,11 @@ class TokenBoundVisitor:
 
     def _record_reference(self, path: str) -> None:
         self.has_external_content = True
+        self.is_self_contained = False
         self.provider_object_ref = self.provider_object_ref or path
 
     def _record_extra_cost(self, what: str) -> None:
+        self.is_self_contained = False
         self.extra_cost_field = self.extra_cost_field or what
 
 

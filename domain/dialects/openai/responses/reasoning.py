@@ -1,0 +1,59 @@
+"""A model's thinking as reasoning items, and back: with its signatures, which its provider wants to see again.
+
+An item's `encrypted_content` is opaque to its client. Ours is a mark, a version and the block as JSON in base64: it
+is not secret, since a provider that cares signs or encrypts its thinking itself.
+"""
+
+import base64
+import binascii
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from domain.canonical.chat import ReasoningBlock
+
+_MARK = "gw1."
+MAX_ENCODED_CHARS = 8 * 1024 * 1024
+
+
+class KeptReasoning(Struct, frozen=True, array_like=True):
+    """What goes round: a block of thinking, or what the provider wants back with its calls."""
+
+    text: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    extra_content: dict[str, dict[str, Any]] | None = None
+    """By the id of the call. See `ToolCall`."""
+
+    @property
+    def block(self) -> ReasoningBlock | None:
+        """The block; None if it has none."""
+        if self.text is None and self.signature is None and self.data is None:
+            return None
+        return ReasoningBlock(text=self.text, signature=self.signature, data=self.data, id=self.id)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(KeptReasoning).decode
+
+
+def encode_reasoning(kept: KeptReasoning) -> str:
+    """The `encrypted_content` of an item."""
+    return _MARK + base64.urlsafe_b64encode(_encode(kept)).decode()
+
+
+def kept_of(block: ReasoningBlock) -> KeptReasoning:
+    """What goes round of a block."""
+    return KeptReasoning(block.text, block.signature, block.data, block.id)
+
+
+def decode_reasoning(encrypted_content: str) -> KeptReasoning | None:
+    """What an item's `encrypted_content` has; None if it was not made here."""
+    if not encrypted_content.startswith(_MARK) or len(encrypted_content) > MAX_ENCODED_CHARS:
+        return None
+    try:
+        return _decode(base64.urlsafe_b64decode(encrypted_content[len(_MARK) :]))
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        return None

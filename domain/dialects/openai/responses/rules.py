@@ -1,0 +1,75 @@
+"""What becomes of each field of a Responses request on its way to a model that has chat alone."""
+
+from domain.dialects.field_rules import FieldRule, rules_by_name
+
+WHOLE_INPUT = "nothing is kept of an answer of this model: send the whole conversation as `input`, with `store: false`"
+
+
+def _carried(field: str, how: str) -> FieldRule:
+    return FieldRule(field=field, fate="carried", how=how)
+
+
+def _dropped(field: str, how: str, *harmless: object) -> FieldRule:
+    return FieldRule(field=field, fate="dropped", how=how, harmless=harmless)
+
+
+def _refused(field: str, how: str, *harmless: object) -> FieldRule:
+    return FieldRule(field=field, fate="refused", how=how, harmless=harmless)
+
+
+RESPONSES_RULES: tuple[FieldRule, ...] = (
+    _carried("model", "as the model's name"),
+    _carried("input", "as messages: text, images, files, calls and their results, thinking"),
+    _carried("instructions", "as a system message in front"),
+    _carried(
+        "tools", "functions as they are, custom, local and name-spaced tools as functions, and back in the answer"
+    ),
+    _carried("tool_choice", "`allowed_tools` by sending only those"),
+    _carried("parallel_tool_calls", "as it is"),
+    _carried("text.format", "as the response format"),
+    _carried("reasoning.effort", "as the effort, or as a thinking budget"),
+    _carried("reasoning.summary", "the model's thinking is the summary"),
+    _carried("max_output_tokens", "as the output cap"),
+    _carried("temperature", "as it is"),
+    _carried("top_p", "as it is"),
+    _carried("user", "as the end user"),
+    _carried("safety_identifier", "as the end user"),
+    _carried("stream", "the events of the Responses API"),
+    _carried("metadata", "repeated in the answer"),
+    _carried(
+        "include[] (reasoning.encrypted_content)", "thinking with its signatures, in a form that this gateway reads"
+    ),
+    _dropped("include", "other details belong to tools that OpenAI runs", []),
+    _dropped("store", "nothing is kept; the answer says `store: false`", False),
+    _dropped("text.verbosity", "a wish", "medium"),
+    _dropped("truncation", "a conversation that is too long is refused", "disabled"),
+    _dropped("max_tool_calls", "it counts calls of tools that OpenAI runs"),
+    _dropped("top_logprobs", "only OpenAI's models tell them", 0),
+    _dropped("service_tier", "only OpenAI sells its tiers", "auto", "default"),
+    _dropped("prompt_cache_key", "other prompt caches have no such setting"),
+    _dropped("prompt_cache_options", "other prompt caches have no such setting"),
+    _dropped("prompt_cache_retention", "other prompt caches have no such setting"),
+    _dropped("context_management", "the whole conversation is sent", []),
+    _dropped("moderation", "only OpenAI moderates on the way"),
+    _dropped("access_programs", "OpenAI's own"),
+    _dropped("background_options", "OpenAI's own"),
+    _dropped("image", "OpenAI's own"),
+    _dropped("stream_options.include_obfuscation", "chunks are not padded here", False),
+    _dropped("input[].status", "it says nothing to the model"),
+    _dropped("input[] (reasoning of another vendor)", "no other model can read it"),
+    _dropped("input[] (mcp_list_tools, mcp_approval_…, tool_search_…)", "bookkeeping of tools that OpenAI runs"),
+    _carried("input[] (web_search_call, file_search_call, …)", "what OpenAI's own tools did, as text"),
+    _dropped("tools[] (web_search, file_search, code_interpreter, mcp, …)", "only OpenAI runs them"),
+    _refused("tool_choice (a tool that OpenAI runs)", "only OpenAI runs it: give the model a function"),
+    _refused("previous_response_id", WHOLE_INPUT),
+    _refused("conversation", WHOLE_INPUT),
+    _refused("input[] (item_reference)", WHOLE_INPUT),
+    _refused("input[] (compaction)", "only OpenAI's models read it: send the conversation itself"),
+    _refused("input[].content[].file_id", "the file is kept at OpenAI: send its content as `file_data` or `image_url`"),
+    _refused("input[] (computer_call, computer_call_output)", "the tool is for OpenAI's models only"),
+    _refused("prompt", "the prompt is kept at OpenAI: send its text as `instructions` and `input`"),
+    _refused("background", "the answer comes at once, or as a stream: leave it out", False),
+)
+TOP_LEVEL_RULES = rules_by_name(RESPONSES_RULES)
+TEXT_RULES = rules_by_name(RESPONSES_RULES, "text")
+STREAM_OPTIONS_RULES = rules_by_name(RESPONSES_RULES, "stream_options")
