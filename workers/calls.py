@@ -1,5 +1,6 @@
 """Calls the provider of a job: finds its body, its translation, its credential and its adapter. Does not retry."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -7,6 +8,7 @@ from cachetools import LRUCache
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.dialects.choices import join_choices
 from domain.dialects.codec import ProviderResponse
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.passthrough.json_edit import without_member
@@ -43,6 +45,8 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     """The bytes sent to the provider."""
     request_bytes: int
     """The size of the job's body."""
+    calls: int = 1
+    """How often an attempt calls the provider, each time for one of the answers that the request asks for."""
     call: ProviderCall
     """Each attempt sets its own timeout and turn."""
     asks_usage: bool = False
@@ -96,6 +100,7 @@ class ProviderCalls:
             content=content,
             asks_usage=is_ours and bool(translation.provider.stream_changes({})),
             request_bytes=len(body),
+            calls=job.calls,
             call=ProviderCall(
                 identity=identity,
                 path=translation.provider.path,
@@ -110,13 +115,38 @@ class ProviderCalls:
     async def call(
         self, prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]
     ) -> ProviderResponse:
-        """Call the job's provider once. A large answer waits for its turn.
+        """Call the job's provider. A large answer waits for its turn.
+
+        If it is called several times and some of the calls fail, the answers that came are given: they are charged. If
+        the outcome of one is unknown, so is that of the attempt.
 
         Raises:
             ProviderError: as the class says.
 
         """
         call = replace(prepared.call, timeout_s=timeout_s, take_turn=take_turn)
+        if prepared.calls == 1:
+            return await self._call_once(prepared, call)
+        turns = asyncio.Lock()
+
+        async def take_turn_alone() -> None:
+            async with turns:
+                await take_turn()
+
+        call = replace(call, take_turn=take_turn_alone)
+        outcomes = await asyncio.gather(
+            *(self._call_once(prepared, call) for _ in range(prepared.calls)), return_exceptions=True
+        )
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, ProviderError) or not failure.outcome_known:
+                raise failure
+        responses = [outcome for outcome in outcomes if isinstance(outcome, ProviderResponse)]
+        if not responses:
+            raise failures[0]
+        return await offload(sum(len(response.body) for response in responses), join_choices, responses)
+
+    async def _call_once(self, prepared: PreparedCall, call: ProviderCall) -> ProviderResponse:
         body = await self._providers[prepared.kind].send(prepared.content, call)
         return await read_response(prepared.translation, body, call.identity)
 

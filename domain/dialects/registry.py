@@ -79,7 +79,7 @@ class DialectRegistry:
         if not isinstance(body, CanonicalRequest):
             return body, ()
         adapted = codec.adapt_request(body.request, route.upstream_model)
-        return CanonicalRequest(adapted.request), adapted.dropped
+        return CanonicalRequest(adapted.request, adapted.calls), adapted.dropped
 
     def image_tokens(self, route: Route, operation: Operation) -> Callable[[Image], int]:
         """The most tokens that the provider of a route counts an image as."""
