@@ -97,7 +97,8 @@ def adapt_chat_request(request: ChatRequest, upstream_model: str) -> AdaptedRequ
         thinking_budget=None,
         shows_reasoning=None,
     )
-    return AdaptedRequest(request=adapted, dropped=dropped.names)
+    calls = 1 if traits.takes_several_choices else request.n or 1
+    return AdaptedRequest(request=adapted, dropped=dropped.names, calls=calls)
 
 
 def _kept(field: str, value: Any, is_taken: bool, dropped: DroppedFields) -> Any:

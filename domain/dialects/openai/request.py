@@ -71,6 +71,7 @@ def parse_chat_request(body: bytes) -> TranslatedRequest:
         max_tokens=_smaller(chat.max_tokens, chat.max_completion_tokens),
         top_p=chat.top_p,
         stop=_parse_stop(chat.stop, dropped),
+        n=chat.n if chat.n != 1 else None,
         seed=chat.seed,
         user=_parse_user(chat),
         tools=given.tools,
