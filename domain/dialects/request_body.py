@@ -118,6 +118,8 @@ class CanonicalRequest(Struct, frozen=True):
     """A body that is translated for its provider."""
 
     request: ChatRequest | EmbeddingsRequest
+    is_charged: bool = True
+    """False: providers charge nothing for it."""
 
     is_passthrough: ClassVar[bool] = False
     response_id: ClassVar[None] = None
@@ -162,6 +164,8 @@ class CanonicalRequest(Struct, frozen=True):
         image_tokens: Callable[[Image], int] = largest,
     ) -> TokenBound:
         """See `RequestBody`: every canonical field has a bound."""
+        if not self.is_charged:
+            return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=None)
         parts = bound_input(self.request, image_tokens, widest_window(upstream_model, context_window))
         output_tokens = output_bound(self.request, upstream_model, context_window)
         thinking_budget = self.request.thinking_budget if isinstance(self.request, ChatRequest) else None
