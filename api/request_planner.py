@@ -73,6 +73,11 @@ class RequestPlanner:
         asked_cap = body.output_cap
         body, adapted = self._dialects.adapt(body, route, operation)
         dropped = _dropped(caller, inference_request, adapted)
+        if body.calls > 1 and inference_request.stream is not None:
+            raise InvalidRequest(
+                f"`n` must be 1 in a stream of model {route.model!r}: leave `stream` out, or send several requests",
+                field="n",
+            )
         if inference_request.has_native_defaults:
             body = body.with_native_defaults(route.upstream_model)
         payload = body.payload(route.upstream_model)
@@ -104,7 +109,7 @@ class RequestPlanner:
             deadline=received_at + timedelta(seconds=self._request_timeout_s),
             needs_own_credential=route.provider in caller.own_credentials,
             is_counted=is_counted,
-            lowered_cap=body.output_cap if body.output_cap != asked_cap else None,
+            lowered_cap=body.output_cap if asked_cap is not None and body.output_cap != asked_cap else None,
         )
 
     def bound_cost(self, ctx: RequestContext) -> RequestContext:

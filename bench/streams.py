@@ -10,7 +10,8 @@ import msgspec
 from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
 from domain.dialects.native.stream import NativeWriter
 from domain.dialects.openai.responses_api import ResponsesReader
-from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
+from domain.dialects.openai.stream import OpenAiChatReader
+from domain.dialects.openai.stream_writer import OpenAiChatWriter
 from domain.dialects.passthrough.json_edit import without_usage
 from domain.dialects.sse import SseEvent, SseParser, sse
 

@@ -147,7 +147,7 @@ class ModelTable:
         not_newer = [entry for entry in known if entry[0] <= version]
         if known and not not_newer:
             return min(known, key=_version_of)[1]
-        alike = not_newer or [(one, row) for other, one, row in self._versions if other[0] == family[0]]
+        alike = not_newer or [(one, row) for other, one, row in self._versions if other[:1] == family[:1]]
         return max(alike, key=_version_of)[1] if alike else None
 
 

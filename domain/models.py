@@ -172,13 +172,19 @@ def use_operators_models(document: bytes) -> None:
     model_traits.cache_clear()
 
 
-def retirement_notice(upstream_model: str) -> str | None:
-    """What to ask instead of a model that its vendor retires, in a sentence; None for any other model."""
+def retirement_notice(upstream_model: str, asked_as: str | None = None) -> str | None:
+    """What to ask, or to set, instead of a model that its vendor retires, in a sentence; None for any other model.
+
+    `asked_as`: the name that the caller knows it by, if the operator can let another model answer that name.
+    """
     traits = model_traits(upstream_model)
     if not traits.is_listed or traits.replacement is None:
         return None
     day = f" ({traits.retires_on})" if traits.retires_on else ""
-    return f"`{upstream_model}` is retired by its vendor{day}: ask for `{traits.replacement}` instead"
+    notice = f"`{upstream_model}` is retired by its vendor{day}: ask for `{traits.replacement}` instead"
+    if asked_as is None:
+        return notice
+    return f"{notice}, or have it answer the name: GATEWAY_UPSTREAM_MODELS={asked_as}={traits.replacement}"
 
 
 def cap_when_unset(upstream_model: str, input_bound: Callable[[], int]) -> int:

@@ -32,6 +32,10 @@ class TokenUsage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasoning: int = 0
     """The part of `output` that was thinking. Priced as output."""
 
+    def __add__(self, other: "TokenUsage") -> "TokenUsage":
+        """The tokens of two answers together, class by class."""
+        return TokenUsage(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
     @property
     def prompt_tokens(self) -> int:
         """Every token that went in, whatever its price."""

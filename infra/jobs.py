@@ -100,6 +100,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     body_blob_id: str | None = None
     is_passthrough: bool = False
     """True: the body is in the provider's own dialect and is forwarded as it is. False: it is canonical."""
+    calls: int = 1
+    """How often the provider is called, each time for one of the answers that the request asks for."""
     needs_own_credential: bool = False
     """The call may be made under a credential of the project's own only: it was admitted as such a call."""
     headers: dict[str, str] | None = None

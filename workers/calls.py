@@ -1,17 +1,29 @@
 """Calls the provider of a job: finds its body, its translation, its credential and its adapter. Does not retry."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+from cachetools import LRUCache
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.dialects.choices import join_choices
 from domain.dialects.codec import ProviderResponse
-from domain.dialects.errors import UnreadableResponse
+from domain.dialects.errors import StreamFailed, UnreadableResponse
+from domain.dialects.passthrough.json_edit import without_member
 from domain.dialects.registry import NATIVE, DialectRegistry
 from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
-from domain.errors import ProviderLost, Unavailable
+from domain.errors import (
+    ProviderCredentials,
+    ProviderError,
+    ProviderLost,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderUnavailable,
+    Unavailable,
+)
 from domain.request_identity import RequestIdentity
 from domain.routing import Kind
 from infra.blobs import Blobs
@@ -19,6 +31,9 @@ from infra.jobs import Job
 from infra.offload import offload
 from infra.provider_keys import ProviderKeys
 from workers.providers.provider import Credential, Provider, ProviderCall
+
+MAX_REMEMBERED = 1_024
+STATUS_DIGITS = 3
 
 
 class PreparedCall(Struct, frozen=True, kw_only=True):
@@ -30,8 +45,12 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     """The bytes sent to the provider."""
     request_bytes: int
     """The size of the job's body."""
+    calls: int = 1
+    """How often an attempt calls the provider, each time for one of the answers that the request asks for."""
     call: ProviderCall
     """Each attempt sets its own timeout and turn."""
+    asks_usage: bool = False
+    """Of a stream: we ask for its usage, the caller does not. A provider may not know how."""
 
 
 class ProviderCalls:
@@ -52,6 +71,8 @@ class ProviderCalls:
         self._keys = keys
         self._base_urls = base_urls
         self._blobs = blobs
+        self._without_usage: LRUCache[tuple[str, str | None, str], bool] = LRUCache(MAX_REMEMBERED)
+        """The models, by provider and address, whose streams are not asked for usage: they refused to be."""
 
     async def prepare(self, job: Job) -> PreparedCall:
         """Read what the job's calls need. Done before an attempt is claimed, so that a failure here costs no attempt.
@@ -71,11 +92,15 @@ class ProviderCalls:
         translation = self._dialects.chosen(client, identity.operation, job.kind, is_passthrough=job.is_passthrough)
         assert translation.provider is not None, "the request was checked"
         render = translation.render_request
+        content = await offload(len(body), render, body, identity.upstream_model, is_stream=is_stream)
+        is_ours = job.stream is not None and not (job.is_passthrough and job.stream.with_usage)
         return PreparedCall(
             kind=job.kind,
             translation=translation,
-            content=await offload(len(body), render, body, identity.upstream_model, is_stream=is_stream),
+            content=content,
+            asks_usage=is_ours and bool(translation.provider.stream_changes({})),
             request_bytes=len(body),
+            calls=job.calls,
             call=ProviderCall(
                 identity=identity,
                 method=job.method,
@@ -91,22 +116,64 @@ class ProviderCalls:
     async def call(
         self, prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]
     ) -> ProviderResponse:
-        """Call the job's provider once. A large answer waits for its turn.
+        """Call the job's provider. A large answer waits for its turn.
+
+        If it is called several times and some of the calls fail, the answers that came are given: they are charged. If
+        the outcome of one is unknown, so is that of the attempt.
 
         Raises:
             ProviderError: as the class says.
 
         """
         call = replace(prepared.call, timeout_s=timeout_s, take_turn=take_turn)
+        if prepared.calls == 1:
+            return await self._call_once(prepared, call)
+        turns = asyncio.Lock()
+
+        async def take_turn_alone() -> None:
+            async with turns:
+                await take_turn()
+
+        call = replace(call, take_turn=take_turn_alone)
+        outcomes = await asyncio.gather(
+            *(self._call_once(prepared, call) for _ in range(prepared.calls)), return_exceptions=True
+        )
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, ProviderError) or not failure.outcome_known:
+                raise failure
+        responses = [outcome for outcome in outcomes if isinstance(outcome, ProviderResponse)]
+        if not responses:
+            raise failures[0]
+        return await offload(sum(len(response.body) for response in responses), join_choices, responses)
+
+    async def _call_once(self, prepared: PreparedCall, call: ProviderCall) -> ProviderResponse:
         body = await self._providers[prepared.kind].send(prepared.content, call)
         return await read_response(prepared.translation, body, call.identity)
 
-    def stream(
-        self, prepared: PreparedCall, timeout_s: float
-    ) -> AbstractAsyncContextManager[AsyncIterator[list[SseEvent]]]:
-        """Call the job's provider once, for a stream. Raises as the provider's `stream`."""
+    @asynccontextmanager
+    async def stream(self, prepared: PreparedCall, timeout_s: float) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+        """Call the job's provider once, for a stream. Raises as the provider's `stream`.
+
+        A provider that refuses to be asked for usage, which is not the caller's doing, is called again without.
+        """
         call = replace(prepared.call, timeout_s=timeout_s)
-        return self._providers[prepared.kind].stream(prepared.content, call)
+        provider, content = self._providers[prepared.kind], prepared.content
+        base_url = call.credential.base_url if call.credential is not None else None
+        place = (call.identity.provider, base_url, call.identity.upstream_model)
+        is_known = prepared.asks_usage and place in self._without_usage
+        if is_known:
+            content = without_member(content, "stream_options")
+        async with AsyncExitStack() as stack:
+            try:
+                events = await stack.enter_async_context(provider.stream(content, call))
+            except ProviderRejected as error:
+                if is_known or not prepared.asks_usage or not _blames_stream_options(error):
+                    raise
+                content = without_member(content, "stream_options")
+                events = await stack.enter_async_context(provider.stream(content, call))
+                self._without_usage[place] = True
+            yield events
 
     async def _credential(self, job: Job) -> Credential | None:
         """Return None if there is no key, or if the provider has been changed since the job was admitted."""
@@ -121,17 +188,55 @@ class ProviderCalls:
         return Credential(access.key, access.base_url, is_callers=True)
 
 
+def _blames_stream_options(error: ProviderRejected) -> bool:
+    said = error.message.encode() + (error.own_body or b"")
+    return b"stream_options" in said or b"include_usage" in said
+
+
+_FAILURES: dict[str, type[ProviderError]] = {
+    "400": ProviderRejected,
+    "404": ProviderRejected,
+    "413": ProviderRejected,
+    "422": ProviderRejected,
+    "invalid_request_error": ProviderRejected,
+    "context_length_exceeded": ProviderRejected,
+    "invalid_prompt": ProviderRejected,
+    "content_policy_violation": ProviderRejected,
+    "401": ProviderCredentials,
+    "402": ProviderCredentials,
+    "403": ProviderCredentials,
+    "authentication_error": ProviderCredentials,
+    "invalid_api_key": ProviderCredentials,
+    "429": ProviderRateLimited,
+    "rate_limit_error": ProviderRateLimited,
+    "rate_limit_exceeded": ProviderRateLimited,
+    "insufficient_quota": ProviderRateLimited,
+}
+"""By the code or the type of an error that comes with status 200, as OpenRouter and proxies send it."""
+
+
+def reported_failure(error: StreamFailed, provider: str) -> ProviderError:
+    """The error of a response that is a provider's report of its failure: nothing was charged."""
+    kind = _FAILURES.get(error.kind.lower(), ProviderUnavailable)
+    status = int(error.kind) if error.kind.isdecimal() and len(error.kind) == STATUS_DIGITS else None
+    message = f"{provider} refuses the key that it was called with" if kind is ProviderCredentials else error.message
+    return kind(message, provider=provider, status=status)
+
+
 async def read_response(translation: Translation, body: bytes, identity: RequestIdentity) -> ProviderResponse:
     """Read a provider's response.
 
     Raises:
         ProviderLost: it is no response; the provider may have charged for it.
+        ProviderError: it is the provider's report of a failure.
 
     """
     try:
         return await offload(
             len(body), translation.parse_response, body, model=identity.model, provider=identity.provider
         )
+    except StreamFailed as error:
+        raise reported_failure(error, identity.provider) from error
     except UnreadableResponse as error:
         message = f"{identity.provider} sent an answer that cannot be read: {error}"
         raise ProviderLost(message, provider=identity.provider) from error

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from domain.dialects.codec import UNSHARED_FINISHES, RenderOptions, StreamReader, StreamSummary
+from domain.dialects.codec import UNSHARED_FINISHES, Codec, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.relay import Relay
 from domain.dialects.sse import SseEvent
@@ -92,7 +92,8 @@ class StreamedAttempts:
             async with self._calls.stream(ctx.prepared, timeout_s) as batches:
                 has_opened = True
                 try:
-                    await _send_batches(relay, batches, outgoing)
+                    codec = ctx.prepared.translation.provider
+                    await _send_batches(relay, _as_events(batches, codec), outgoing)
                 except StreamFailed:
                     await _drain_error(relay, batches)
                     raise
@@ -141,6 +142,21 @@ def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptR
 def _is_shared(reader: StreamReader) -> bool:
     """True if the response may be cached: it is neither cut, nor filtered, nor empty."""
     return reader.finish_reason not in UNSHARED_FINISHES and reader.received_output_bytes > 0
+
+
+async def _as_events(batches: AsyncIterator[list[SseEvent]], codec: Codec | None) -> AsyncIterator[list[SseEvent]]:
+    """The batches, or the events of a response in one piece that came in place of a stream."""
+    pieces: list[bytes] = []
+    is_first = True
+    async for batch in batches:
+        if pieces or (is_first and batch[0].raw.lstrip().startswith(b"{")):
+            pieces += (event.raw for event in batch)
+        else:
+            yield batch
+        is_first = False
+    if pieces:
+        assert codec is not None, "the request was checked"
+        yield codec.events_of_response(b"".join(pieces))
 
 
 async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:

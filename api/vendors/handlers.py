@@ -20,8 +20,7 @@ from api.vendors.errors import (
     openai_http_error,
 )
 from api.vendors.paths import is_vendors
-from domain.dialects.openai.request import in_snake_case
-from domain.errors import BodyTooLarge, GatewayError, InvalidRequest
+from domain.errors import BodyTooLarge, GatewayError
 
 TOO_LARGE = 413
 
@@ -55,7 +54,7 @@ def _response(error: VendorError) -> Response[Any]:
 
 
 OPENAI_HANDLERS = _handlers(
-    lambda error, _request_id: openai_error(in_snake_case(error) if isinstance(error, InvalidRequest) else error),
+    lambda error, _request_id: openai_error(error),
     lambda status, message, _request_id: openai_http_error(status, message),
 )
 ANTHROPIC_HANDLERS = _handlers(anthropic_error, anthropic_http_error)

@@ -19,6 +19,7 @@ MAX_TOOLS = 512
 MAX_STOP_SEQUENCES = 16
 MAX_OUTPUT_TOKENS = 10_000_000
 MAX_NAME_CHARS = 256
+MAX_CHOICES = 128
 
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]*$")]
 """No text of PostgreSQL's has the character U+0000."""
@@ -218,6 +219,8 @@ class ChatRequest(_Shape, frozen=True, kw_only=True):
     max_tokens: OutputTokens | None = None
     top_p: Probability | None = None
     stop: str | Annotated[list[str], Meta(min_length=1, max_length=MAX_STOP_SEQUENCES)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    """The number of answers. A stream has one."""
     seed: Seed | None = None
     user: User | None = None
     tools: Annotated[list[Tool], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None

@@ -163,6 +163,8 @@ class AdaptedRequest(Struct, frozen=True, kw_only=True):
     request: ChatRequest | EmbeddingsRequest
     dropped: tuple[str, ...] = ()
     """The names of the fields that the model does not take, in snake case, and that change nothing."""
+    calls: int = 1
+    """How often the provider is called, each time for one of the answers that the request asks for."""
 
 
 class RenderOptions(Struct, frozen=True, kw_only=True):

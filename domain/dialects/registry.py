@@ -82,7 +82,7 @@ class DialectRegistry:
         if not isinstance(body, CanonicalRequest):
             return body, ()
         adapted = codec.adapt_request(body.request, route.upstream_model)
-        return CanonicalRequest(adapted.request, is_charged=body.is_charged), adapted.dropped
+        return CanonicalRequest(adapted.request, adapted.calls, is_charged=body.is_charged), adapted.dropped
 
     def image_tokens(self, route: Route, operation: Operation) -> Callable[[Image], int]:
         """The most tokens that the provider of a route counts an image as."""

@@ -56,6 +56,11 @@ class RequestBody(Protocol):
     """The flag of its job."""
 
     @property
+    def calls(self) -> int:
+        """How often the provider is called for it, each time for one of its answers."""
+        ...
+
+    @property
     def response_id(self) -> str | None:
         """An earlier response that the request continues."""
         ...
@@ -118,6 +123,8 @@ class CanonicalRequest(Struct, frozen=True):
     """A body that is translated for its provider."""
 
     request: ChatRequest | EmbeddingsRequest
+    calls: int = 1
+    """Each of them reads the whole input."""
     is_charged: bool = True
     """False: providers charge nothing for it."""
 
@@ -148,8 +155,12 @@ class CanonicalRequest(Struct, frozen=True):
             and request.top_p is None
             and model_traits(upstream_model).takes_temperature
         ):
-            return CanonicalRequest(replace(request, temperature=DEFAULT_TEMPERATURE))
+            return replace(self, request=replace(request, temperature=DEFAULT_TEMPERATURE))
         return self
+
+    @property
+    def _choices(self) -> int:
+        return (self.request.n or 1) if isinstance(self.request, ChatRequest) else 1
 
     def payload(self, upstream_model: str) -> bytes:
         """See `RequestBody`: the members of a schema keep their order, since models answer in it."""
@@ -167,14 +178,16 @@ class CanonicalRequest(Struct, frozen=True):
         if not self.is_charged:
             return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=None)
         parts = bound_input(self.request, image_tokens, widest_window(upstream_model, context_window))
-        output_tokens = output_bound(self.request, upstream_model, context_window)
+        choices = self._choices
+        output_tokens = choices * output_bound(self.request, upstream_model, context_window)
         thinking_budget = self.request.thinking_budget if isinstance(self.request, ChatRequest) else None
         return TokenBound(
-            input_tokens=parts.tokens,
+            input_tokens=self.calls * parts.tokens,
             output_tokens=output_tokens,
-            least_output_tokens=min(output_tokens, least_cap(self.output_cap, thinking_budget)),
-            media_tokens=parts.media_tokens,
-            item_tokens=parts.item_tokens,
+            least_output_tokens=min(output_tokens, choices * least_cap(self.output_cap, thinking_budget)),
+            choices=choices,
+            media_tokens=self.calls * parts.media_tokens,
+            item_tokens=parts.item_tokens if self.calls == 1 else None,
             unbounded_field=None,
         )
 
@@ -185,11 +198,13 @@ class CanonicalRequest(Struct, frozen=True):
     def with_output_cap(self, cap: int, upstream_model: str, *, is_builtin: bool = True) -> LoweredRequest:
         """See `RequestBody`."""
         assert isinstance(self.request, ChatRequest), "embeddings have no output"
+        choices = self._choices
+        each = cap // choices
         budget = self.request.thinking_budget
-        budget = None if budget is None else thinking_within(cap, budget)
-        request = replace(self.request, max_tokens=cap, thinking_budget=budget)
-        body = CanonicalRequest(request)
-        return LoweredRequest(body=body, payload=_encode(request), cap=cap, output_tokens=cap)
+        budget = None if budget is None else thinking_within(each, budget)
+        request = replace(self.request, max_tokens=each, thinking_budget=budget)
+        body = replace(self, request=request)
+        return LoweredRequest(body=body, payload=_encode(request), cap=each, output_tokens=choices * each)
 
     def cache_body(self, payload: bytes, *, headers: Mapping[str, str] | None, query: str | None) -> bytes:
         """See `RequestBody`: a stream has the same entry as a response in one piece."""

@@ -13,6 +13,8 @@ from domain.dialects.errors import UnreadableResponse
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 """One `response.completed` repeats the whole answer, images in base64 included; callers may set less."""
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Some servers put it before everything."""
 DONE = b"[DONE]"
 """The data of the last event of OpenAI's streams, and of those that speak alike."""
 DONE_EVENT = b"data: [DONE]\n\n"
@@ -38,6 +40,7 @@ class SseParser:
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
         self._pending = bytearray()
+        self._has_begun = False
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """The events that these bytes complete.
@@ -46,6 +49,9 @@ class SseParser:
             UnreadableResponse: an event is longer than `max_event_bytes`.
 
         """
+        if not self._has_begun and data:
+            self._has_begun = True
+            data = data.removeprefix(BYTE_ORDER_MARK)
         whole: bytes | bytearray = data
         searched = 0
         if self._pending:

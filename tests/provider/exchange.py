@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 from aiohttp import ClientConnectionResetError, web
 from msgspec import Struct
@@ -145,7 +146,10 @@ class Exchange:
         if not status:
             return None
         self._is_settled = True
-        return self._recording.whole(refusal(status, self._words.after, is_anthropic=self._wire.is_anthropic))
+        words, is_anthropic = self._words, self._wire.is_anthropic
+        return self._recording.whole(
+            refusal(status, words.after, is_anthropic=is_anthropic, message=unquote(words.message))
+        )
 
     def _refused(self) -> int:
         """Return the status of the refusal; 0 if the request is answered."""
@@ -242,9 +246,9 @@ def has_wrong_key(request: web.Request) -> bool:
     return "sk-wrong" in request.headers.get("authorization", request.headers.get("x-api-key", ""))
 
 
-def refusal(status: int, after: str, *, is_anthropic: bool) -> web.Response:
+def refusal(status: int, after: str, *, is_anthropic: bool, message: str = "") -> web.Response:
     """Return a refusal in the vendor's shape. `after` is the Retry-After of a 429, in seconds."""
-    message = f"refused with {status}"
+    message = message or f"refused with {status}"
     if status == 401:
         message += ": Incorrect API key provided: sk-wrong-canary"
     kind = "invalid_request_error" if status < 500 else "server_error"

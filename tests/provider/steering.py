@@ -30,7 +30,7 @@ Only for streams. A delta is a piece of text, of a tool call's arguments, or of 
     [[cut=5]]             break the connection after 5 deltas
     [[stall=5]]           send nothing more after 5 deltas, but keep the connection
     [[streamerror=3]]     after 3 deltas send the vendor's error inside the stream, and end it
-    [[message=text]]      the message of `streamerror` (URL-encoded, UTF-8)
+    [[message=text]]      the message of `streamerror`, or of `status` (URL-encoded, UTF-8)
     [[nousage]]           send no usage at the end, even if it was requested
     [[lateusage]]         send the usage in the finish chunk instead of its own chunk (chat completions)
     [[nolast]]            leave out the vendor's last event, as some compatible servers do

@@ -17,7 +17,7 @@ from domain.dialects.anthropic.request import TOOL_ERROR_MARK, parse_chat_reques
 from domain.dialects.anthropic.request import render_chat_request as render_anthropic
 from domain.dialects.anthropic.response import render_chat_response
 from domain.dialects.anthropic.types import CustomTool, MessagesBody
-from domain.dialects.openai.request import render_chat_request as render_openai
+from domain.dialects.openai.render import render_chat_request as render_openai
 from domain.errors import InvalidRequest
 from domain.tokens import TokenUsage, answer_usage
 from tests.support.canonical import anthropic_client, is_valid, objects, requests_in_anthropics_words

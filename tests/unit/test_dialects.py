@@ -9,7 +9,7 @@ from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.anthropic.request import render_chat_request as render_anthropic
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings
-from domain.dialects.openai.request import render_chat_request as render_openai
+from domain.dialects.openai.render import render_chat_request as render_openai
 from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.registry import DIALECTS
 from domain.dialects.request_body import CanonicalRequest
@@ -245,7 +245,7 @@ def test_anthropics_input_tokens_exclude_the_cached_ones() -> None:
     assert shown["message"]["toolCalls"] == [call]
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"id":"x","choices":[]}', b'{"error":{"message":"no"}}'])
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"id":"x","choices":[]}', b'{"id":"x"}', b"[]"])
 def test_non_response_is_unreadable(body: bytes) -> None:
     with pytest.raises(UnreadableResponse):
         OpenAiChat().parse_response(body, model=request(user("x")).model, provider="openai")

@@ -135,7 +135,7 @@ def wires(*counts: tuple[Any, Any]) -> Any:
     return pytest.mark.parametrize(("says", "read", "count"), cases)
 
 
-@pytest.mark.parametrize("number", [-1, MAX_TOKENS + 1, 2**62, 10**25])
+@pytest.mark.parametrize("number", [-1, MAX_TOKENS + 1, 2**62, 10**25, "many", None, True])
 @wires(
     (
         OPENAI_CHAT,
@@ -151,6 +151,14 @@ def wires(*counts: tuple[Any, Any]) -> Any:
         ],
     ),
     (EMBEDDINGS, [lambda number: {"prompt_tokens": number}]),
+)
+def test_a_count_that_no_answer_can_have_is_not_said(says: Any, read: Any, count: Any, number: Any) -> None:
+    usage = read(says(**count(number))).usage
+    assert usage is None or max(msgspec.structs.astuple(usage)) <= 10
+
+
+@pytest.mark.parametrize("number", [-1, MAX_TOKENS + 1, 2**62, 10**25])
+@wires(
     (
         RESPONSES,
         [

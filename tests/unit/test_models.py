@@ -230,6 +230,9 @@ def test_a_retired_model_names_the_one_to_ask_instead() -> None:
     assert retirement_notice("claude-3-opus-20240229") == (
         "`claude-3-opus-20240229` is retired by its vendor (2026-01-05): ask for `claude-opus-5-5` instead"
     )
+    assert (retirement_notice("gpt-4-32k", "gpt-4-32k") or "").endswith(
+        ", or have it answer the name: GATEWAY_UPSTREAM_MODELS=gpt-4-32k=gpt-6.1-sol"
+    )
     assert "gpt-6.1-sol" in (retirement_notice("gpt-4-32k") or "")
     assert "claude-sonnet-5-5" in (retirement_notice("claude-2.1") or "")
     assert "gpt-6-luna" in (retirement_notice("text-davinci-003") or "")

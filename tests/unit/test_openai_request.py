@@ -20,8 +20,8 @@ from domain.canonical.embeddings import Embedding, EmbeddingsResponse
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.embeddings import OpenAIEmbeddingsBody, parse_embeddings_request, render_embeddings_response
+from domain.dialects.openai.render import render_chat_request as render_openai
 from domain.dialects.openai.request import DROPPABLE, in_snake_case, parse_chat_request
-from domain.dialects.openai.request import render_chat_request as render_openai
 from domain.dialects.openai.response import render_chat_response
 from domain.dialects.openai.types import ChatCompletionsBody
 from domain.errors import InvalidRequest

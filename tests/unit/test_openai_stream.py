@@ -212,7 +212,7 @@ def test_content_parts_translate_text_without_thinking() -> None:
     assert (choice_.message.content, choice_.finish_reason) == ("it is four.", "stop")
 
 
-@pytest.mark.parametrize("content", [[thought("hm, so")], {"a": "hm, so"}, 7, [["x"], 1, None, {"type": "text"}]])
+@pytest.mark.parametrize("content", [{"a": "hm, so"}, 7, [["x"], 1, None, {"type": "text"}]])
 def test_a_content_of_any_shape_is_counted_by_its_bytes(content: Any) -> None:
     reader = OpenAiChatReader(model="mine")
     assert read_all(reader, chunk(choice({"content": content}))) == []

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from domain.canonical.chat import ChatRequest, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.estimate import bound, input_bound, output_bound
-from domain.pricing import INPUT_CLASSES, ClassPrices, ContextTier, Price, PriceOverride, cost
+from domain.pricing import (
+    INPUT_CLASSES,
+    ClassPrices,
+    ContextTier,
+    Price,
+    PriceOverride,
+    cost,
+    dearest,
+    reachable,
+)
 from domain.routing import NamedProvider, Route, resolve_route
 from domain.tokens import TokenUsage
 from infra.price_book import PriceBook
@@ -70,6 +79,39 @@ def test_the_bound_is_never_below_the_largest_bill(text: str, cap: int, data: st
     usage = TokenUsage(input=tokens - cached - written, cache_read=cached, cache_write_1h=written, output=cap)
     held = bound(input_bound(request), output_bound(request, price.model, None), price)
     assert held >= cost(usage, price).total_nano_usd
+
+
+@settings(max_examples=300)
+@given(
+    st.integers(1, 400_000), st.integers(1, 1_000), st.data(), st.sampled_from(EVERY_PRICE), st.sampled_from([0, 5, 60])
+)
+def test_the_bound_at_the_prices_in_reach_is_never_below_the_largest_bill(
+    tokens: int, answer: int, data: st.DataObject, price: Price, written_for_minutes: int
+) -> None:
+    true = data.draw(st.integers(0, tokens))
+    cached = data.draw(st.integers(0, true))
+    written = data.draw(st.integers(0, true - cached)) if written_for_minutes else 0
+    usage = TokenUsage(
+        input=true - cached - written,
+        cache_read=cached,
+        cache_write=written if written_for_minutes == 5 else 0,
+        cache_write_1h=written if written_for_minutes == 60 else 0,
+        output=answer,
+    )
+    prices = reachable(price, tokens, writes_5m=written_for_minutes > 0, writes_1h=written_for_minutes == 60)
+    assert bound(tokens, answer, prices) >= cost(usage, price).total_nano_usd
+
+
+def test_a_hold_leaves_out_what_no_request_of_its_kind_is_charged() -> None:
+    tier = ContextTier(above_tokens=200_000, prices=ClassPrices(input=6, output=22, cache_write=7, cache_write_1h=12))
+    prices = ClassPrices(input=3, output=15, cache_write=4, cache_write_1h=6)
+    price = Price(provider="p", model="m", source="s", prices=prices, tiers=(tier,))
+    found = [
+        dearest(reachable(price, tokens, writes_5m=minutes > 0, writes_1h=minutes == 60), INPUT_CLASSES)
+        for tokens in (200_000, 200_001)
+        for minutes in (0, 5, 60)
+    ]
+    assert found == [3, 4, 6, 6, 7, 12]
 
 
 def test_embeddings_hold_their_input_only() -> None:

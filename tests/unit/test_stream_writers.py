@@ -23,7 +23,8 @@ from domain.dialects.codec import StreamSummary
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.native import stream as native_stream
 from domain.dialects.native.stream import NativeWriter
-from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
+from domain.dialects.openai.stream import OpenAiChatReader
+from domain.dialects.openai.stream_writer import OpenAiChatWriter
 from domain.tokens import TokenUsage, answer_usage
 from tests.support.sdk_streams import (
     CONTENT_FIELDS,

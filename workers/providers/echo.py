@@ -22,7 +22,7 @@ from domain.canonical.stream import ChatChunk, ChunkChoice, Delta
 from domain.dialects.codec import StreamSummary
 from domain.dialects.openai.embeddings import render_embeddings_response
 from domain.dialects.openai.response import render_chat_response
-from domain.dialects.openai.stream import OpenAiChatWriter
+from domain.dialects.openai.stream_writer import OpenAiChatWriter
 from domain.dialects.sse import SseEvent, SseParser
 from domain.dialects.token_count import encode_count
 from domain.errors import ProviderRejected

@@ -28,6 +28,7 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.models import retirement_notice
+from domain.routing import BUILT_IN
 from domain.sanitize import sanitize_message
 from infra.outbound import AddressRefused, ConnectorLimits, check_url, open_session
 from workers.large_answers import LARGE_ANSWER_BYTES
@@ -159,7 +160,7 @@ class SdkProvider:
             ) as response:
                 if response.status != 200:
                     body = _without(call.credential.api_key, await _read_refusal(response))
-                    body = _with_notice(response.status, body, call.identity.upstream_model)
+                    body = _with_notice(response.status, body, call)
                     error = _refusal(response.status, response.headers, body, provider)
                     if call.keeps_error_body and isinstance(error, ProviderRejected):
                         error.own_body = _own_body(body)
@@ -285,10 +286,14 @@ def _without(key: str, body: bytes) -> bytes:
     return body.replace(key.encode(), _HIDDEN) if len(key) >= MIN_SECRET_CHARS else body
 
 
-def _with_notice(status: int, body: bytes, upstream_model: str) -> bytes:
+def _with_notice(status: int, body: bytes, call: ProviderCall) -> bytes:
     """The refusal; if it says that there is no such model, with what to ask instead of a retired one."""
-    notice = retirement_notice(upstream_model) if status in _NOT_FOUND else None
-    if notice is None or len(body) > MAX_OWN_BODY_BYTES:
+    if status not in _NOT_FOUND or len(body) > MAX_OWN_BODY_BYTES:
+        return body
+    upstream_model, is_built_in = call.identity.upstream_model, call.identity.provider in BUILT_IN
+    asked_as = call.identity.model.removeprefix(f"{call.identity.provider}/") if is_built_in else None
+    notice = retirement_notice(upstream_model, asked_as)
+    if notice is None:
         return body
     try:
         refusal = msgspec.json.decode(body)

@@ -4,10 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from domain.canonical.chat import ChatRequest, ChatResponse
 from domain.canonical.embeddings import EmbeddingsRequest, EmbeddingsResponse
-from domain.dialects.codec import Codec, RenderOptions, StreamReader, StreamWriter, TranslatedRequest
+from domain.dialects.codec import (
+    AdaptedRequest,
+    Codec,
+    ProviderResponse,
+    RenderOptions,
+    StreamReader,
+    StreamWriter,
+    TranslatedRequest,
+)
+from domain.dialects.openai.adapt import adapt_chat_request
 from domain.dialects.openai.embeddings import (
     meter_embeddings_response,
     parse_embeddings_request,
@@ -17,18 +27,24 @@ from domain.dialects.openai.embeddings import (
 )
 from domain.dialects.openai.fields import CHAT_FIELDS, EMBEDDINGS_FIELDS, RESPONSES_FIELDS
 from domain.dialects.openai.images import image_tokens
-from domain.dialects.openai.request import cap_field, parse_chat_request, render_chat_request
-from domain.dialects.openai.response import meter_chat_response, parse_chat_response, render_chat_response
+from domain.dialects.openai.render import cap_field, render_chat_request
+from domain.dialects.openai.request import parse_chat_request
+from domain.dialects.openai.response import NO_ECHO, meter_chat_response, parse_chat_response, render_chat_response
 from domain.dialects.openai.responses.output import render_responses_response
 from domain.dialects.openai.responses.request import parse_responses_request
 from domain.dialects.openai.responses.rules import RESPONSES_RULES
 from domain.dialects.openai.responses.writer import ResponsesWriter
 from domain.dialects.openai.responses_api import ResponsesReader, meter_response
-from domain.dialects.openai.stream import OpenAiChatReader, OpenAiChatWriter
+from domain.dialects.openai.rules import CHAT_CLIENT_RULES, CHAT_PROVIDER_RULES, EMBEDDINGS_CLIENT_RULES
+from domain.dialects.openai.stream import OpenAiChatReader
+from domain.dialects.openai.stream_writer import OpenAiChatWriter
+from domain.dialects.openai.tools import ToolEcho
+from domain.dialects.openai.whole_answers import is_stream, read_stream_as_response, response_as_events
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder().encode
 _decode_chat = msgspec.json.Decoder(ChatResponse).decode
+_decode_echo = msgspec.json.Decoder(ToolEcho).decode
 _decode_embeddings = msgspec.json.Decoder(EmbeddingsResponse).decode
 
 
@@ -40,8 +56,11 @@ class OpenAiChat(Codec):
     path = "/chat/completions"
     output_caps = ("max_completion_tokens", "max_tokens")
     known_fields = CHAT_FIELDS
-    parse_response = staticmethod(parse_chat_response)
-    meter_response = staticmethod(meter_chat_response)
+    client_rules = CHAT_CLIENT_RULES
+    provider_rules = CHAT_PROVIDER_RULES
+    max_tool_name_chars = 64
+    parse_request = staticmethod(parse_chat_request)
+    events_of_response = staticmethod(response_as_events)
     stream_reader = staticmethod(OpenAiChatReader)
     cap_field = staticmethod(cap_field)
     image_tokens = staticmethod(image_tokens)
@@ -58,9 +77,10 @@ class OpenAiChat(Codec):
         """See `Codec`."""
         return {"stream_options": {**stream_options, "include_usage": True}}
 
-    def parse_request(self, body: bytes) -> TranslatedRequest:
+    def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
         """See `Codec`."""
-        return TranslatedRequest(request=parse_chat_request(body))
+        assert isinstance(request, ChatRequest), "the operation is chat"
+        return adapt_chat_request(request, upstream_model)
 
     def render_request(
         self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_stream: bool
@@ -72,13 +92,31 @@ class OpenAiChat(Codec):
             rendered |= {"stream": True, "stream_options": {"include_usage": True}}
         return _encode(rendered)
 
+    def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
+        """See `Codec`: some providers stream, asked or not."""
+        if is_stream(body):
+            return read_stream_as_response(body, model=model, provider=provider)
+        return parse_chat_response(body, model=model, provider=provider)
+
+    def meter_response(self, body: bytes) -> ProviderResponse:
+        """See `Codec`. A stream that nobody asked for is put together, for a client that waits for one piece."""
+        if not is_stream(body):
+            return meter_chat_response(body)
+        read = read_stream_as_response(body, model=None, provider="")
+        response = _decode_chat(read.body)
+        return replace(read, body=render_chat_response(response, read.usage or TokenUsage(), created_s=0))
+
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """See `Codec`."""
-        return render_chat_response(_decode_chat(body), usage, created_s=options.created_s)
+        return render_chat_response(_decode_chat(body), usage, created_s=options.created_s, echo=_echo(options))
 
     def stream_writer(self, options: RenderOptions) -> StreamWriter:
         """See `Codec`."""
-        return OpenAiChatWriter(created_s=options.created_s, include_usage=options.with_usage)
+        return OpenAiChatWriter(created_s=options.created_s, include_usage=options.with_usage, echo=_echo(options))
+
+
+def _echo(options: RenderOptions) -> ToolEcho:
+    return _decode_echo(options.echo) if options.echo is not None else NO_ECHO
 
 
 class OpenAiEmbeddings(Codec):
@@ -90,6 +128,7 @@ class OpenAiEmbeddings(Codec):
     has_streams = False
     has_output = False
     known_fields = EMBEDDINGS_FIELDS
+    client_rules = EMBEDDINGS_CLIENT_RULES
     parse_request = staticmethod(parse_embeddings_request)
     parse_response = staticmethod(parse_embeddings_response)
     meter_response = staticmethod(meter_embeddings_response)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.canonical.stream import ChatChunk
 from domain.dialects.codec import Codec, ProviderResponse, StreamReader, passed_through
@@ -15,7 +16,7 @@ from domain.dialects.decode import decode_provider_json
 from domain.dialects.openai.fields import COMPLETIONS_FIELDS, MODERATIONS_FIELDS
 from domain.dialects.openai.response import meter_chat_response
 from domain.dialects.openai.stream import OpenAiChatReader
-from domain.dialects.openai.usage import CompletionUsage, parse_usage
+from domain.dialects.openai.usage import parse_embeddings_usage
 from domain.dialects.sse import DONE, SseEvent
 from domain.estimate import utf8_length
 from domain.tokens import TokenUsage
@@ -35,7 +36,7 @@ class _TextChunk(Struct, frozen=True, gc=False):
 class _Moderation(Struct, frozen=True):
     id: str = "moderation"
     model: str = ""
-    usage: CompletionUsage | None = None
+    usage: Any = None
     """OpenAI charges nothing and counts nothing; others (Mistral) do."""
 
 
@@ -67,7 +68,10 @@ class OpenAiCompletions(Codec):
     choice_fields = ("n", "best_of")
     context_fields = ("previous_response_id",)
     known_fields = COMPLETIONS_FIELDS
-    meter_response = staticmethod(meter_chat_response)
+
+    def meter_response(self, body: bytes) -> ProviderResponse:
+        """See `Codec`: as a chat completion, but for the place of a choice's text."""
+        return replace(meter_chat_response(body), is_empty=False)
 
     def prompts(self, fields: Mapping[str, Any]) -> int:
         """See `Codec`: `prompt` is a text or its tokens' numbers, or a list of either."""
@@ -109,5 +113,5 @@ class OpenAiModerations(Codec):
     def meter_response(self, body: bytes) -> ProviderResponse:
         """See `Codec`."""
         moderation = decode_provider_json(_decode_moderation, body)
-        usage = parse_usage(moderation.usage) if moderation.usage is not None else TokenUsage()
+        usage = parse_embeddings_usage(moderation.usage).usage or TokenUsage()
         return passed_through(body, usage=usage, model=moderation.model, response_id=moderation.id)

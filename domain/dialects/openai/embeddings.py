@@ -17,16 +17,18 @@ from domain.canonical.embeddings import MAX_INPUTS, Dimensions, EmbeddingsReques
 from domain.dialects.codec import EncodingFormat, ProviderResponse, TranslatedRequest, passed_through
 from domain.dialects.decode import decode_provider_json
 from domain.dialects.errors import UnreadableResponse
-from domain.dialects.lossy import RequestStruct, decode_translatable, not_translatable
-from domain.dialects.openai.usage import CompletionUsage, parse_embeddings_usage
-from domain.sanitize import sanitize_identifier
+from domain.dialects.field_rules import DroppedFields, decode_translatable, drop_unknown, not_translatable
+from domain.dialects.openai.request_types import RequestPart
+from domain.dialects.openai.response import identifier
+from domain.dialects.openai.usage import parse_embeddings_usage
+from domain.dialects.sse import BYTE_ORDER_MARK
 from domain.tokens import AnswerUsage, TokenUsage, answer_usage
 
 MAX_OTHER_ARRAYS = 16
 """Arrays in a response beside the vectors: `data`, and others that the vendor may add."""
 
 
-class OpenAIEmbeddingsBody(RequestStruct, frozen=True, kw_only=True):
+class OpenAIEmbeddingsBody(RequestPart, frozen=True, kw_only=True):
     """The body of `POST /embeddings`; OpenAI takes tokens for texts."""
 
     model: Name
@@ -48,15 +50,15 @@ class EmbeddingsList(Struct, frozen=True):
     """A provider's response."""
 
     data: list[EmbeddingObject]
-    usage: CompletionUsage
-    model: str = ""
+    usage: Any = None
+    model: Any = None
 
 
 class MeteredEmbeddings(Struct, frozen=True):
     """As much of a passed-through response as its costs depend on."""
 
-    usage: CompletionUsage
-    model: str = ""
+    usage: Any = None
+    model: Any = None
 
 
 class _CanonicalEmbeddings(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -92,7 +94,9 @@ def parse_embeddings_request(body: bytes) -> TranslatedRequest:
         dimensions=given.dimensions,
         user=given.user,
     )
-    return TranslatedRequest(request=request, encoding_format=given.encoding_format or "float")
+    dropped = DroppedFields()
+    drop_unknown(given, msgspec.json.decode(body), dropped)
+    return TranslatedRequest(request=request, encoding_format=given.encoding_format or "float", dropped=dropped.names)
 
 
 def render_embeddings_request(request: EmbeddingsRequest, upstream_model: str) -> dict[str, Any]:
@@ -111,22 +115,22 @@ def parse_embeddings_response(body: bytes, *, model: str, provider: str) -> Prov
     """Read the vectors. A response has no id: its digest stands for one. `model` is the name that the caller used.
 
     Raises:
-        UnreadableResponse: it is none, or has no usage.
+        UnreadableResponse: it is none.
 
     """
     if body.count(b"[") > MAX_INPUTS + MAX_OTHER_ARRAYS:
         raise UnreadableResponse("it has more arrays than there can be vectors")
-    embeddings = decode_provider_json(_decode_list, body)
+    embeddings = decode_provider_json(_decode_list, body.removeprefix(BYTE_ORDER_MARK))
     for vector in embeddings.data:
         decode_provider_json(_decode_numbers, vector.embedding)
-    usage = parse_embeddings_usage(embeddings.usage)
+    usage = parse_embeddings_usage(embeddings.usage).usage
     response = _CanonicalEmbeddings(
-        model=model, provider=provider, embeddings=embeddings.data, usage=answer_usage(usage)
+        model=model, provider=provider, embeddings=embeddings.data, usage=answer_usage(usage or TokenUsage())
     )
     return ProviderResponse(
         body=_encode(response),
         usage=usage,
-        answered_by=sanitize_identifier(embeddings.model),
+        answered_by=identifier(embeddings.model),
         response_id=_digest_id(body),
     )
 
@@ -161,11 +165,12 @@ def _base64(vector: list[float]) -> str:
 
 def meter_embeddings_response(body: bytes) -> ProviderResponse:
     """Read the usage of a passed-through response. Raises as `parse_embeddings_response`."""
+    body = body.removeprefix(BYTE_ORDER_MARK)
     embeddings = decode_provider_json(_decode_metered, body)
     return passed_through(
         body,
-        usage=parse_embeddings_usage(embeddings.usage),
-        model=embeddings.model,
+        usage=parse_embeddings_usage(embeddings.usage).usage,
+        model=identifier(embeddings.model),
         response_id=_digest_id(body),
     )
 

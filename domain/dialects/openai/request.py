@@ -1,78 +1,52 @@
-"""OpenAI's chat requests: a client's into the canonical request, and the canonical request into a provider's.
+"""OpenAI's chat requests of clients, into the canonical request.
 
 https://platform.openai.com/docs/api-reference/chat/create. A request that goes to a provider of the same dialect is
-passed through and is not read here. What cannot be translated is refused by name. Dropped without loss, because only
-the price or the speed depends on it, or because it repeats what another field says:
-
-- `prompt_cache_key`, `prompt_cache_options`, `prompt_cache_retention`, `prompt_cache_breakpoint`: other vendors' prompt
-  caches have no such settings.
-- the `name` of a tool message: its `tool_call_id` says the same.
-- `parsed`, `parsed_arguments` and the `index` of a call: OpenAI's SDK adds them to a response and sends them back.
+passed through and is not read here. `rules.py` says what becomes of its fields. Members that are neither told nor
+carried repeat what others say: `parsed`, `parsed_arguments` and the `index` of a call, which OpenAI's SDK adds to a
+response and sends back, and the `name` of a tool's result.
 """
 
-import re
-from typing import Any
+import hashlib
+from typing import Literal, get_args
 
 import msgspec
 
 from domain.canonical.chat import (
-    AssistantMessage,
+    MAX_NAME_CHARS,
     ChatRequest,
-    Content,
-    DeveloperMessage,
-    FilePart,
-    FunctionCall,
-    ImagePart,
-    Message,
-    NamedToolChoice,
-    Part,
+    JsonSchema,
+    ReasoningEffort,
     ResponseFormat,
-    SystemMessage,
-    TextContent,
-    TextPart,
-    Tool,
-    ToolCall,
-    ToolMessage,
-    UserMessage,
 )
-from domain.dialects.lossy import DroppableField, decode_translatable, reject_lossy_fields
-from domain.dialects.openai import types
-from domain.errors import InvalidRequest
-from domain.models import model_traits
+from domain.dialects.codec import TranslatedRequest
+from domain.dialects.field_rules import (
+    DroppedFields,
+    FieldRule,
+    apply_rules,
+    decode_translatable,
+    drop_unknown,
+    not_translatable,
+    rules_by_name,
+)
+from domain.dialects.openai import request_types as types
+from domain.dialects.openai.messages import MessageReader
+from domain.dialects.openai.rules import CHAT_CLIENT_RULES
+from domain.dialects.openai.tools import ToolEcho, parse_tools
 
-DROPPABLE: dict[str, DroppableField] = {
-    "n": DroppableField((1,), "ask again for another answer"),
-    "logprobs": DroppableField((False,), "only OpenAI's models tell them"),
-    "top_logprobs": DroppableField((0,), "only OpenAI's models tell them"),
-    "presence_penalty": DroppableField((0,), "only OpenAI's models take it"),
-    "frequency_penalty": DroppableField((0,), "only OpenAI's models take it"),
-    "logit_bias": DroppableField(({},), "its tokens are those of OpenAI's models"),
-    "modalities": DroppableField((["text"],), "text is what can be answered"),
-    "store": DroppableField((False,), "nothing is kept for OpenAI's dashboard"),
-    "metadata": DroppableField(({},), "send the header `x-gateway-metadata`, by which usage can be grouped"),
-    "service_tier": DroppableField(("auto", "default"), "only OpenAI sells its tiers"),
-    "verbosity": DroppableField(("medium",), "say in a message how long the answer may be"),
-    "functions": DroppableField((), "it is deprecated, send `tools`"),
-    "function_call": DroppableField((), "it is deprecated, send `tool_choice`"),
-    "audio": DroppableField((), "text is what can be answered"),
-    "prediction": DroppableField((), "only OpenAI's models take one"),
-    "moderation": DroppableField((), "only OpenAI moderates on the way"),
-    "web_search_options": DroppableField((), "only OpenAI's models search"),
-}
-DROPPABLE_IN_STREAM_OPTIONS: dict[str, DroppableField] = {
-    "include_obfuscation": DroppableField((False,), "chunks are not padded here"),
-}
-DROPPABLE_IN_ASSISTANT: dict[str, DroppableField] = {
-    "audio": DroppableField((), "send what was said as `content`"),
-    "annotations": DroppableField(([],), "leave them out"),
-    "function_call": DroppableField((), "it is deprecated, send `tool_calls`"),
-}
+ANSWER_SCHEMA_NAME = "answer"
 
 _decoder = msgspec.json.Decoder(types.ChatCompletionsBody)
-_HUMP = re.compile(r"(?<=[a-z])[A-Z]")
+_encode = msgspec.json.Encoder().encode
+_EFFORTS: dict[str, ReasoningEffort] = {effort: effort for effort in get_args(ReasoningEffort)}
+_RULES: dict[str, FieldRule] = {
+    name: rule
+    for name, rule in rules_by_name(CHAT_CLIENT_RULES).items()
+    if name not in ("tool_choice", "parallel_tool_calls")  # by whether there are tools
+}
+_STREAM_RULES: dict[str, FieldRule] = rules_by_name(CHAT_CLIENT_RULES, "stream_options")
 
 
-def parse_chat_request(body: bytes) -> ChatRequest:
+def parse_chat_request(body: bytes) -> TranslatedRequest:
     """Read the body of `POST /chat/completions`.
 
     Raises:
@@ -80,192 +54,125 @@ def parse_chat_request(body: bytes) -> ChatRequest:
 
     """
     chat = decode_translatable(body, _decoder)
-    reject_lossy_fields(DROPPABLE, chat)
+    dropped = DroppedFields()
+    apply_rules(_RULES, chat, dropped)
     if chat.stream_options is not None:
-        reject_lossy_fields(DROPPABLE_IN_STREAM_OPTIONS, chat.stream_options, inside="stream_options")
-    return ChatRequest(
+        apply_rules(_STREAM_RULES, chat.stream_options, dropped, inside="stream_options")
+    reader = MessageReader(dropped)
+    messages = [reader.read(message, f"messages[{index}]") for index, message in enumerate(chat.messages)]
+    given = parse_tools(chat, dropped)
+    if given.tools is None and chat.parallel_tool_calls is not None:
+        dropped.add("parallel_tool_calls")
+    thinking = _parse_thinking(chat, dropped)
+    request = ChatRequest(
         model=chat.model,
-        messages=[_parse_message(message, f"messages[{index}]") for index, message in enumerate(chat.messages)],
+        messages=messages,
         temperature=chat.temperature,
-        max_tokens=_same_value(chat, "max_tokens", "max_completion_tokens"),
+        max_tokens=_smaller(chat.max_tokens, chat.max_completion_tokens),
         top_p=chat.top_p,
-        stop=chat.stop or None,
+        stop=_parse_stop(chat.stop, dropped),
         seed=chat.seed,
-        user=_same_value(chat, "user", "safety_identifier"),  # both identify the end user, against misuse
-        tools=chat.tools,
-        tool_choice=chat.tool_choice,
-        parallel_tool_calls=chat.parallel_tool_calls,
+        user=_parse_user(chat),
+        tools=given.tools,
+        tool_choice=given.choice,
+        parallel_tool_calls=chat.parallel_tool_calls if given.tools is not None else None,
         response_format=_parse_response_format(chat.response_format),
-        reasoning_effort=chat.reasoning_effort,
+        reasoning_effort=thinking.effort,
+        thinking_budget=thinking.budget,
+        shows_reasoning=thinking.is_shown,
     )
+    drop_unknown(chat, msgspec.json.decode(body), dropped)
+    echo = _encode(given.echo) if given.echo != ToolEcho() else None
+    return TranslatedRequest(request=request, dropped=dropped.names, echo=echo)
 
 
-def _same_value(chat: types.ChatCompletionsBody, older: str, newer: str) -> Any:
-    """The value of two fields with one meaning. A request has one of them, or both with one value."""
-    values = [value for value in (getattr(chat, newer), getattr(chat, older)) if value is not None]
-    if len(values) > 1 and values[0] != values[1]:
-        raise InvalidRequest(f"`{older}` and `{newer}` say different things: send one", field=older)
-    return values[0] if values else None
+def _smaller(one: int | None, other: int | None) -> int | None:
+    """The cap that both fields allow: some frameworks send both."""
+    return min((cap for cap in (one, other) if cap is not None), default=None)
 
 
-def _parse_message(
-    message: types.SystemMessageParam
-    | types.DeveloperMessageParam
-    | types.UserMessageParam
-    | types.AssistantMessageParam
-    | types.ToolMessageParam,
-    path: str,
-) -> Message:
-    match message:
-        case types.SystemMessageParam():
-            return SystemMessage(content=_parse_text(message.content), name=message.name)
-        case types.DeveloperMessageParam():
-            return DeveloperMessage(content=_parse_text(message.content), name=message.name)
-        case types.UserMessageParam():
-            return UserMessage(content=_parse_content(message.content), name=message.name)
-        case types.AssistantMessageParam():
-            reject_lossy_fields(DROPPABLE_IN_ASSISTANT, message, inside=path)
-            calls = [_parse_tool_call(call) for call in message.tool_calls or ()]
-            return AssistantMessage(
-                content=_parse_assistant_content(message), tool_calls=calls or None, name=message.name
-            )
-        case types.ToolMessageParam():
-            text = _parse_text(message.content)
-            return ToolMessage(content=text if isinstance(text, str) else [*text], tool_call_id=message.tool_call_id)
+def _parse_stop(stop: str | list[str] | None, dropped: DroppedFields) -> str | list[str] | None:
+    """The stop sequences; empty ones stop nothing."""
+    if isinstance(stop, list):
+        kept = [one for one in stop if one]
+        if len(kept) != len(stop):
+            dropped.add("stop")
+        return kept or None
+    return stop or None
 
 
-def _parse_tool_call(call: types.ToolCallParam) -> ToolCall:
-    return ToolCall(id=call.id, function=FunctionCall(name=call.function.name, arguments=call.function.arguments))
+def _parse_user(chat: types.ChatCompletionsBody) -> str | None:
+    """Both fields identify the end user, against misuse. A longer name is its digest."""
+    user = chat.safety_identifier or chat.user or None
+    if user is not None and len(user) > MAX_NAME_CHARS:
+        return hashlib.sha256(user.encode()).hexdigest()
+    return user
 
 
-def _parse_text(content: str | list[types.TextContentPart]) -> TextContent:
-    return content if isinstance(content, str) else [TextPart(text=part.text) for part in content]
+class _Thinking(msgspec.Struct, kw_only=True):
+    effort: ReasoningEffort | None = None
+    budget: int | None = None
+    is_shown: bool | None = None
 
 
-def _parse_content(content: str | list[types.TextContentPart | types.ImageContentPart]) -> Content:
-    if isinstance(content, str):
-        return content
-    return [
-        TextPart(text=part.text) if isinstance(part, types.TextContentPart) else ImagePart(image_url=part.image_url)
-        for part in content
+def _parse_thinking(chat: types.ChatCompletionsBody, dropped: DroppedFields) -> _Thinking:
+    """What is said of thinking, in OpenAI's words, else in OpenRouter's, else in Anthropic's."""
+    found = _Thinking(is_shown=chat.include_reasoning)
+    said: list[tuple[Literal["reasoning_effort", "reasoning"], str | None]] = [
+        ("reasoning_effort", chat.reasoning_effort)
     ]
+    settings = chat.reasoning
+    if settings is not None:
+        said.append(("reasoning", settings.effort))
+        found.budget = settings.max_tokens
+        if settings.enabled is False:
+            found.effort = "none"
+        elif settings.enabled and settings.effort is None and settings.max_tokens is None:
+            found.effort = "medium"
+        if settings.exclude is not None:
+            found.is_shown = not settings.exclude
+    thinking = chat.thinking
+    if thinking is not None:
+        if thinking.type == "disabled":
+            found.effort = "none"
+        else:
+            found.budget = found.budget or thinking.budget_tokens
+            found.is_shown = True if found.is_shown is None else found.is_shown
+        if thinking.display is not None:
+            found.is_shown = thinking.display != "omitted"
+    for field, effort in reversed(said):
+        if effort in _EFFORTS:
+            found.effort = _EFFORTS[effort]
+        elif effort is not None:
+            dropped.add(field)
+    return found
 
 
-def _parse_assistant_content(message: types.AssistantMessageParam) -> TextContent | None:
-    """The text of an earlier answer. A refusal is text of the model, too: it takes the place of the content."""
-    content: TextContent | None
-    if message.content is None or isinstance(message.content, str):
-        content = message.content
-    else:
-        content = [
-            TextPart(text=part.text if isinstance(part, types.TextContentPart) else part.refusal)
-            for part in message.content
-        ]
-    if not message.refusal:
-        return content
-    if not content:
-        return message.refusal
-    said = [TextPart(text=content)] if isinstance(content, str) else content
-    return [*said, TextPart(text=message.refusal)]
+def _parse_response_format(wanted: types.ResponseFormatParam | None) -> ResponseFormat | None:
+    """The format of the answer. A schema that is missing leaves any JSON object.
 
+    Raises:
+        InvalidRequest: it is none that a model of another vendor can be held to.
 
-def _parse_response_format(
-    wanted: types.ResponseFormatText | types.ResponseFormatJsonObject | types.ResponseFormatJsonSchema | None,
-) -> ResponseFormat | None:
-    match wanted:
-        case None:
-            return None
-        case types.ResponseFormatText():
-            return ResponseFormat(type="text")
-        case types.ResponseFormatJsonObject():
-            return ResponseFormat(type="json_object")
-        case types.ResponseFormatJsonSchema():
-            return ResponseFormat(type="json_schema", json_schema=wanted.json_schema)
-
-
-def cap_field(upstream_model: str) -> str:
-    """The field that limits a model's output: reasoning models refuse the older one, many other providers the newer."""
-    return model_traits(upstream_model).cap_field
-
-
-def render_chat_request(request: ChatRequest, upstream_model: str) -> dict[str, Any]:
-    """The body of `POST /chat/completions`. Fields that the caller left out are left out."""
-    choice = request.tool_choice
-    wire = {
-        "model": upstream_model,
-        "messages": [_render_message(message) for message in request.messages],
-        "temperature": request.temperature,
-        cap_field(upstream_model): request.max_tokens,
-        "top_p": request.top_p,
-        "stop": request.stop,
-        "seed": request.seed,
-        "user": request.user,
-        "tools": [_render_tool(tool) for tool in request.tools] if request.tools else None,
-        "tool_choice": {"type": "function", "function": {"name": choice.function.name}}
-        if isinstance(choice, NamedToolChoice)
-        else choice,
-        "parallel_tool_calls": request.parallel_tool_calls,
-        "response_format": _render_response_format(request.response_format) if request.response_format else None,
-        "reasoning_effort": request.reasoning_effort,
-    }
-    return {name: value for name, value in wire.items() if value is not None}
-
-
-def _render_message(message: Message) -> dict[str, Any]:
-    content = message.content
-    wire: dict[str, Any] = {
-        "role": message.__struct_config__.tag,
-        "content": [_render_part(part) for part in content] if isinstance(content, list) else content,
-    }
-    if isinstance(message, ToolMessage):
-        wire["tool_call_id"] = message.tool_call_id
-    elif message.name is not None:
-        wire["name"] = message.name
-    if isinstance(message, AssistantMessage) and message.tool_calls:
-        wire["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.function.name, "arguments": call.function.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    return wire
-
-
-def _render_part(part: Part) -> dict[str, Any]:
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
-    if isinstance(part, FilePart):
-        return {"type": "file", "file": {"file_data": part.file.url, "filename": part.file.filename or "file"}}
-    image = {"url": part.image_url.url}
-    if part.image_url.detail:
-        image["detail"] = part.image_url.detail
-    return {"type": "image_url", "image_url": image}
-
-
-def _render_tool(tool: Tool) -> dict[str, Any]:
-    return {"type": "function", "function": _present(msgspec.structs.asdict(tool.function))}
-
-
-def _render_response_format(wanted: ResponseFormat) -> dict[str, Any]:
-    if wanted.json_schema is None:
-        return {"type": wanted.type}
-    return {"type": wanted.type, "json_schema": _present(msgspec.structs.asdict(wanted.json_schema))}
-
-
-def _present(members: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def in_snake_case(error: InvalidRequest) -> InvalidRequest:
-    """The same refusal with the field as OpenAI's clients write it: their requests have the canonical structure.
-
-    The name of an unknown field is the client's own and stays as it is.
     """
-    if error.field is None or "unknown field" in error.message:
-        return error
-    field = _HUMP.sub(lambda hump: f"_{hump[0].lower()}", error.field)
-    respelled = InvalidRequest(error.message.replace(f"`{error.field}`", f"`{field}`"), field=field)
-    respelled.limit_status = error.limit_status
-    return respelled
+    if wanted is None:
+        return None
+    match wanted.type:
+        case "text":
+            return ResponseFormat(type="text")
+        case "json_object" | "json_schema":
+            given = wanted.json_schema or types.JsonSchemaParam()
+            schema = given.schema or wanted.schema
+            if schema is None:
+                return ResponseFormat(type="json_object")
+            return ResponseFormat(
+                type="json_schema",
+                json_schema=JsonSchema(
+                    name=(given.name or ANSWER_SCHEMA_NAME)[:MAX_NAME_CHARS],
+                    schema=schema,
+                    description=given.description,
+                    strict=given.strict,
+                ),
+            )
+        case _:
+            raise not_translatable("response_format.type", "send `json_schema`, `json_object` or `text`")

@@ -1,20 +1,36 @@
 """OpenAI's chat completions: a provider's into the canonical response, and the canonical response into a client's."""
 
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Raw, UnsetType
 
-from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
+from domain.canonical.chat import (
+    AnswerMessage,
+    ChatResponse,
+    Choice,
+    FinishReason,
+    FunctionCall,
+    ReasoningBlock,
+    ToolCall,
+)
 from domain.dialects.codec import ProviderResponse, passed_through
-from domain.dialects.decode import decode_provider_json
+from domain.dialects.decode import decode_provider_json, stream_failure
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.openai import types
+from domain.dialects.openai.reasoning import parse_reasoning, render_reasoning, thinking_text
+from domain.dialects.openai.tools import ToolEcho, custom_arguments, custom_input
 from domain.dialects.openai.usage import parse_usage, render_usage
+from domain.dialects.sse import BYTE_ORDER_MARK
+from domain.estimate import utf8_length
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage, answer_usage
 
 MAX_CHOICES_BYTES = 1024 * 1024
+MADE_ID_CHARS = 24
+NO_ECHO = ToolEcho()
 
 _decode = msgspec.json.Decoder(types.ChatCompletion).decode
 _decode_metered = msgspec.json.Decoder(types.MeteredChatCompletion).decode
@@ -22,58 +38,153 @@ _decode_choices = msgspec.json.Decoder(list[types.MeteredChoice]).decode
 _decode_only_choice = msgspec.json.Decoder(tuple[types.MeteredChoice]).decode
 _encode = msgspec.json.encode
 
-FINISH_REASONS: dict[str | None, FinishReason | None] = {
-    "stop": "stop",
+_FINISH_REASONS: dict[str, FinishReason] = {
     "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
     "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
-    None: None,
+    "refusal": "content_filter",
+    "safety": "content_filter",
+    "sensitive": "content_filter",
 }
+"""OpenAI's words, and those of providers that speak alike, in lower case. Any other is `stop`."""
+_NOTHING = frozenset({b"null", b'""', b"[]", b"{}"})
+
+
+def finish_reason(said: Any, *, has_calls: bool = False) -> FinishReason | None:
+    """Why an answer ended; None: the provider did not say. Some say that it stopped when it wants to call a tool."""
+    if said is None or said == "":
+        return None
+    found = _FINISH_REASONS.get(said.lower(), "stop") if isinstance(said, str) else "stop"
+    return "tool_calls" if has_calls and found == "stop" else found
+
+
+def identifier(said: Any) -> str:
+    """An id or a model's name as the provider wrote it; empty if it wrote none."""
+    return sanitize_identifier(str(said)) if isinstance(said, str | int) else ""
+
+
+def made_id(prefix: str, *parts: object) -> str:
+    """An id for what has none: other in other answers, and the same whenever this one is read."""
+    digest = hashlib.sha256(b"\x00".join(str(part).encode() if not isinstance(part, bytes) else part for part in parts))
+    return f"{prefix}{digest.hexdigest()[:MADE_ID_CHARS]}"
 
 
 def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderResponse:
     """Read a chat completion. `model` is the name that the caller used.
 
     Raises:
-        UnreadableResponse: it is none, or has no usage.
+        UnreadableResponse: it is none.
+        StreamFailed: it is the provider's report of a failure.
 
     """
+    body = body.removeprefix(BYTE_ORDER_MARK)
     completion = decode_provider_json(_decode, body)
-    usage = parse_usage(completion.usage)
-    response_id = sanitize_identifier(completion.id)
-    choices = [_parse_choice(choice) for choice in completion.choices]
-    response = ChatResponse(id=response_id, model=model, provider=provider, choices=choices, usage=answer_usage(usage))
+    if completion.error and not completion.choices:
+        raise stream_failure(completion.error)
+    if not completion.choices and completion.usage is None:
+        raise UnreadableResponse("it has neither an answer nor a usage")
+    choices = [_parse_choice(choice, place, body) for place, choice in enumerate(completion.choices or ())]
+    choices = choices or [Choice(index=0, message=AnswerMessage(content=None), finish_reason="stop")]
+    return canonical_response(
+        ChatResponse(
+            id=identifier(completion.id) or made_id("chatcmpl-", body),
+            model=model,
+            provider=provider,
+            choices=choices,
+            usage=answer_usage(TokenUsage()),
+        ),
+        said_usage=completion.usage,
+        answered_by=identifier(completion.model),
+    )
+
+
+def canonical_response(response: ChatResponse, *, said_usage: Any, answered_by: str) -> ProviderResponse:
+    """The response of a provider, with the usage as it said it."""
+    said = parse_usage(said_usage)
+    if said.usage is not None:
+        response = msgspec.structs.replace(response, usage=answer_usage(said.usage))
+    messages = [choice.message for choice in response.choices]
     return ProviderResponse(
         body=_encode(response),
-        usage=usage,
-        answered_by=sanitize_identifier(completion.model),
-        response_id=response_id,
-        finish_reason=choices[0].finish_reason if choices else None,
+        usage=said.usage,
+        input_usage=said.input_usage,
+        received_output_bytes=sum(map(_output_bytes, messages)) if said.usage is None else 0,
+        answered_by=answered_by,
+        response_id=response.id,
+        finish_reason=response.choices[0].finish_reason if response.choices else None,
+        is_empty=not any(message.content or message.tool_calls for message in messages),
     )
 
 
-def _parse_choice(choice: types.CompletionChoice) -> Choice:
+def _output_bytes(message: AnswerMessage) -> int:
+    texts = [message.content, *(text for one in message.reasoning or () for text in (one.text, one.data))]
+    for call in message.tool_calls or ():
+        texts += (call.function.name, call.function.arguments)
+    return sum(map(utf8_length, texts))
+
+
+def _parse_choice(choice: types.CompletionChoice, place: int, body: bytes) -> Choice:
     """Read a choice. An answer that is only a refusal counts as filtered, whatever its finish reason."""
-    message = choice.message
+    message = choice.message or choice.delta or types.CompletionMessage()
     text = text_of(message.content)
-    calls = [
-        ToolCall(id=call.id, function=FunctionCall(name=call.function.name, arguments=call.function.arguments))
-        for call in message.tool_calls or ()
-    ]
-    is_refusal = message.refusal and not text
+    calls = _parse_calls(message, lambda index: made_id("call_", body, place, index))
+    thoughts = parse_reasoning(message.reasoning_details) or thoughts_of(message.content)
+    thoughts = thoughts or parse_reasoning(None, message.reasoning_content, message.reasoning)
+    ended = finish_reason(choice.finish_reason, has_calls=bool(calls)) or ("tool_calls" if calls else "stop")
     return Choice(
-        index=choice.index,
-        message=AnswerMessage(content=text or message.refusal, tool_calls=calls or UNSET),
-        finish_reason="content_filter" if is_refusal else FINISH_REASONS.get(choice.finish_reason, "stop"),
+        index=place if choice.index is None else choice.index,
+        message=AnswerMessage(
+            content=text or message.refusal or text, tool_calls=calls or UNSET, reasoning=thoughts or UNSET
+        ),
+        finish_reason="content_filter" if message.refusal and not text else ended,
     )
+
+
+def _parse_calls(message: types.CompletionMessage, make_id: Callable[[int], str]) -> list[ToolCall]:
+    calls = [
+        ToolCall(
+            id=identifier(call.id) or make_id(index), function=function, extra_content=extra_content(call) or UNSET
+        )
+        for index, call in enumerate(message.tool_calls or ())
+        if (function := _parse_function(call)) is not None
+    ]
+    if not calls and message.function_call is not None and message.function_call.name:
+        function = FunctionCall(
+            name=message.function_call.name, arguments=arguments_of(message.function_call.arguments) or "{}"
+        )
+        calls = [ToolCall(id=make_id(0), function=function)]
+    return calls
+
+
+def _parse_function(call: types.CompletionToolCall) -> FunctionCall | None:
+    if call.function is not None and call.function.name:
+        return FunctionCall(name=call.function.name, arguments=arguments_of(call.function.arguments) or "{}")
+    if isinstance(call.custom, dict) and isinstance(call.custom.get("name"), str):
+        return FunctionCall(name=call.custom["name"], arguments=custom_arguments(str(call.custom.get("input") or "")))
+    return None
+
+
+def arguments_of(said: Any) -> str | None:
+    """A call's arguments, or a piece of them, as text. Some providers write the object itself."""
+    if said is None or isinstance(said, str):
+        return said or None
+    return _encode(said).decode()
+
+
+def extra_content(call: types.CompletionToolCall) -> dict[str, Any] | None:
+    """What the provider wants back with a call. Some write Gemini's signature beside the function's name."""
+    if isinstance(call.extra_content, dict) and call.extra_content:
+        return call.extra_content
+    signature = call.function.thought_signature if call.function is not None else None
+    return {"google": {"thought_signature": signature}} if signature else None
 
 
 def text_of(content: Any) -> str | None:
-    """The text of a message or a delta: a string, or (Mistral's thinking models) the text parts of a list.
-
-    Thinking has no place in the canonical answer, nor have parts of kinds to come.
-    """
+    """The text of a message or a delta: a string, or (Mistral's thinking models) the text parts of a list."""
     if content is None or isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else ()
@@ -82,11 +193,26 @@ def text_of(content: Any) -> str | None:
 
 
 def _text_of_part(part: Any) -> str | None:
-    text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+    if isinstance(part, str):
+        return part
+    text = part.get("text") if isinstance(part, dict) and part.get("type") in ("text", "output_text", None) else None
     return text if isinstance(text, str) else None
 
 
-def render_chat_response(response: ChatResponse, usage: TokenUsage, *, created_s: int) -> bytes:
+def thoughts_of(content: Any) -> list[ReasoningBlock]:
+    """The parts of a content that are thinking."""
+    parts = content if isinstance(content, list) else ()
+    texts = [
+        text
+        for part in parts
+        if isinstance(part, dict) and part.get("type") == "thinking" and (text := thinking_text(part.get("thinking")))
+    ]
+    return [ReasoningBlock(text=text) for text in texts]
+
+
+def render_chat_response(
+    response: ChatResponse, usage: TokenUsage, *, created_s: int, echo: ToolEcho = NO_ECHO
+) -> bytes:
     """Write a chat completion; `created_s` is a Unix time."""
     return _encode(
         {
@@ -97,51 +223,85 @@ def render_chat_response(response: ChatResponse, usage: TokenUsage, *, created_s
             "choices": [
                 {
                     "index": choice.index,
-                    "message": _render_message(choice.message),
+                    "message": _render_message(choice.message, echo),
                     "logprobs": None,
-                    "finish_reason": choice.finish_reason or "stop",  # clients expect one
+                    "finish_reason": written_finish(choice.finish_reason, echo) or "stop",  # clients expect one
                 }
                 for choice in response.choices
             ],
             "usage": render_usage(usage),
+            "system_fingerprint": None,
         }
     )
 
 
-def _render_message(message: AnswerMessage) -> dict[str, Any]:
+def written_finish(reason: FinishReason | None, echo: ToolEcho) -> str | None:
+    """The finish reason as the client knows it."""
+    return "function_call" if reason == "tool_calls" and echo.are_functions else reason
+
+
+def _render_message(message: AnswerMessage, echo: ToolEcho) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": message.content, "refusal": None}
-    if message.tool_calls is not UNSET and message.tool_calls:
-        wire["tool_calls"] = message.tool_calls
+    if message.reasoning:
+        wire |= render_reasoning(message.reasoning)
+    if message.tool_calls and echo.are_functions:
+        wire["function_call"] = message.tool_calls[0].function
+    elif message.tool_calls:
+        wire["tool_calls"] = [_render_call(call, echo) for call in message.tool_calls]
     return wire
 
 
+def _render_call(call: ToolCall, echo: ToolEcho) -> ToolCall | dict[str, Any]:
+    if call.function.name in echo.custom:
+        custom = {"name": call.function.name, "input": custom_input(call.function.arguments)}
+        return {"id": call.id, "type": "custom", "custom": custom}
+    wire: dict[str, Any] = {"id": call.id, "function": call.function, "type": call.type}
+    return wire | ({"extra_content": call.extra_content} if call.extra_content else {})
+
+
 def meter_chat_response(body: bytes) -> ProviderResponse:
-    """Read the usage of a passed-through chat completion.
-
-    Raises:
-        UnreadableResponse: it is none, or has no usage.
-
-    """
+    """Read the usage of a passed-through chat completion. Raises as `parse_chat_response`."""
+    body = body.removeprefix(BYTE_ORDER_MARK)
     completion = decode_provider_json(_decode_metered, body)
+    choices = _metered_choices(completion.choices)
+    if completion.error and not choices:
+        raise stream_failure(completion.error)
+    if not choices and completion.usage is None:
+        raise UnreadableResponse("it has neither an answer nor a usage")
+    said = parse_usage(completion.usage)
     return passed_through(
         body,
-        usage=parse_usage(completion.usage),
-        model=completion.model,
-        response_id=completion.id,
-        finish_reason=FINISH_REASONS.get(_first_finish_reason(completion.choices), "stop"),
+        usage=said.usage,
+        input_usage=said.input_usage,
+        received_output_bytes=len(completion.choices) if said.usage is None else 0,
+        model=identifier(completion.model),
+        response_id=identifier(completion.id) or made_id("chatcmpl-", body),
+        finish_reason=finish_reason(choices[0].finish_reason) if choices else None,
+        is_empty=all(map(_is_empty, choices)),
     )
 
 
-def _first_finish_reason(choices: msgspec.Raw) -> str | None:
-    """None if there is no choice, or if there are several long ones: decoding those would take far more memory than
-    the response.
+def _metered_choices(choices: Raw) -> Sequence[types.MeteredChoice]:
+    """The choices. One that says nothing if there are several long ones: decoding those would take far more memory
+    than the response.
     """
+    if bytes(choices) == b"null":
+        return ()
     try:
         if len(choices) <= MAX_CHOICES_BYTES:
-            found = decode_provider_json(_decode_choices, choices)
-            return found[0].finish_reason if found else None
-        return decode_provider_json(_decode_only_choice, choices)[0].finish_reason
+            return decode_provider_json(_decode_choices, choices)
+        return decode_provider_json(_decode_only_choice, choices)
     except UnreadableResponse:
         if len(choices) <= MAX_CHOICES_BYTES:
             raise
-        return None
+        return (types.MeteredChoice(message=types.MeteredMessage(content=choices)),)
+
+
+def _is_empty(choice: types.MeteredChoice) -> bool:
+    message = choice.message
+    if message is None:
+        return True
+    said: tuple[Raw | UnsetType, ...] = (
+        message.content, message.refusal, message.tool_calls, message.function_call, message.audio
+    )  # fmt: skip
+    return all(one is UNSET or bytes(one) in _NOTHING for one in said)

@@ -1,4 +1,4 @@
-"""OpenAI's streams of chat completion chunks: a provider's into canonical chunks, and canonical chunks into a client's.
+"""OpenAI's streams of chat completion chunks, of a provider: into canonical chunks.
 
 https://platform.openai.com/docs/api-reference/chat/streaming. Providers of this dialect send usage in different places:
 in a chunk of its own without choices (OpenAI), beside the finish reason, or in every chunk as the sum so far.
@@ -7,36 +7,54 @@ in a chunk of its own without choices (OpenAI), beside the finish reason, or in 
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from domain.canonical.chat import FinishReason
-from domain.canonical.stream import ChatChunk, Delta, FunctionDelta, ToolCallDelta
+from domain.canonical.stream import ChatChunk, Delta, FunctionDelta, ReasoningDelta, ToolCallDelta
 from domain.canonical.stream import ChunkChoice as CanonicalChoice
-from domain.dialects.codec import StreamSummary
 from domain.dialects.decode import decode_provider_json, stream_failure
-from domain.dialects.openai.response import FINISH_REASONS, text_of
-from domain.dialects.openai.tool_call_index import ToolCallIndex
-from domain.dialects.openai.types import (
-    ChatCompletionChunk,
-    ChoiceDelta,
-    ChoiceDeltaFunction,
-    ChoiceDeltaToolCall,
-    ChunkChoice,
-    WrittenChoice,
-    WrittenChunk,
-    WrittenDelta,
-    WrittenToolCall,
+from domain.dialects.openai.reasoning import parse_detail
+from domain.dialects.openai.response import (
+    arguments_of,
+    extra_content,
+    finish_reason,
+    identifier,
+    made_id,
+    text_of,
+    thoughts_of,
 )
-from domain.dialects.openai.usage import parse_usage, render_usage
-from domain.dialects.sse import DONE, DONE_EVENT, SseEvent
+from domain.dialects.openai.tool_call_index import ToolCallIndex
+from domain.dialects.openai.tools import custom_arguments
+from domain.dialects.openai.types import (
+    ChatCompletion,
+    CompletionChoice,
+    CompletionFunction,
+    CompletionMessage,
+    CompletionToolCall,
+)
+from domain.dialects.openai.usage import parse_usage
+from domain.dialects.sse import DONE, SseEvent
 from domain.estimate import utf8_length
-from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
-_decode = msgspec.json.Decoder(ChatCompletionChunk).decode
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-_NO_DELTA = ChoiceDelta()
+_decode = msgspec.json.Decoder(ChatCompletion).decode
+_NO_DELTA = CompletionMessage()
 _NO_CANONICAL_DELTA = Delta()
+
+
+class _Message:
+    """One of the choices so far."""
+
+    def __init__(self) -> None:
+        self.has_answered = False
+        self.has_refused = False
+        self.is_open = False
+        """It has begun and has not finished."""
+        self.order = ToolCallIndex()
+        self.begun: set[int] = set()
+        """Calls that have their id."""
+        self.without_arguments: set[int] = set()
+        self.thought_index = 0
+        self.has_thought = False
 
 
 class OpenAiChatReader:
@@ -55,11 +73,7 @@ class OpenAiChatReader:
         self.is_tail = False
         self.received_output_bytes = 0
         self.item_ids: tuple[str, ...] = ()
-        self._answering: set[int] = set()
-        self._refusing: set[int] = set()
-        self._open: set[int] = set()
-        """Choices that have begun and have not finished."""
-        self._calls: dict[int, ToolCallIndex] = {}
+        self._messages: dict[int, _Message] = {}
         """By choice."""
         self._model = model
 
@@ -68,86 +82,170 @@ class OpenAiChatReader:
         data = event.data
         if not data:
             return []
-        if data == DONE:
+        if data == DONE or data.strip() == DONE:
             self.is_ended = self.is_tail = True
             return []
         chunk = decode_provider_json(_decode, data)
-        if chunk.error:
+        if chunk.error and not chunk.choices:
             raise stream_failure(chunk.error)
+        choices = chunk.choices or []
         if not self.response_id:
-            self.response_id = sanitize_identifier(chunk.id or "")
+            self.response_id = identifier(chunk.id) or (made_id("chatcmpl-", data) if choices else "")
         if not self.answered_by:
-            self.answered_by = sanitize_identifier(chunk.model or "")
-        choices = chunk.choices or ()
+            self.answered_by = identifier(chunk.model)
         for choice in choices:
             self._account(choice)
-        if chunk.usage is not None:
-            self.usage = parse_usage(chunk.usage)
-        if choices and (self._open or all(choice.finish_reason is None for choice in choices)):
+        said_usage = self._account_usage(chunk.usage) if chunk.usage is not None else False
+        if choices and (
+            any(message.is_open for message in self._messages.values())
+            or all(choice.finish_reason is None for choice in choices)
+        ):
             self.is_tail = self.is_ended
-        elif chunk.usage is not None:
+        elif said_usage:
             self.is_tail = True
-        return self._canonical(self._model, choices) if self._model is not None else []
+        return self._canonical(self._model, choices, data) if self._model is not None else []
 
-    def _account(self, choice: ChunkChoice) -> None:
-        delta = choice.delta
-        if delta is not None:
-            self.received_output_bytes += _output_bytes(delta)
-            if text_of(delta.content):
-                self._answering.add(choice.index)
-            elif delta.refusal:
-                self._refusing.add(choice.index)
-        if choice.finish_reason is None:
-            self._open.add(choice.index)
-            return
-        self._open.discard(choice.index)
-        if choice.index == 0:
-            self.finish_reason = self._finish(choice)
+    def _account_usage(self, usage: Any) -> bool:
+        said = parse_usage(usage)
+        self.usage = said.usage or self.usage
+        self.input_usage = said.input_usage or self.input_usage
+        return said.usage is not None
 
-    def _finish(self, choice: ChunkChoice) -> FinishReason | None:
+    def _account(self, choice: CompletionChoice) -> None:
+        index, delta = choice.index or 0, _delta(choice)
+        message = self._messages.get(index)
+        if message is None:
+            message = self._messages[index] = _Message()
+        self.received_output_bytes += _output_bytes(delta)
+        if text_of(delta.content):
+            message.has_answered = True
+        elif delta.refusal:
+            message.has_refused = True
+        message.is_open = choice.finish_reason is None
+        if choice.finish_reason is not None and index == 0:
+            self.finish_reason = self._finish(choice, message)
+
+    def _finish(self, choice: CompletionChoice, message: _Message) -> FinishReason | None:
         """As in a response in one piece: an answer that is only a refusal was filtered."""
-        if choice.finish_reason is not None and choice.index in self._refusing - self._answering:
+        if choice.finish_reason is not None and message.has_refused and not message.has_answered:
             return "content_filter"
-        return FINISH_REASONS.get(choice.finish_reason, "stop")
+        has_calls = bool(message.begun or _delta(choice).tool_calls)
+        return finish_reason(choice.finish_reason, has_calls=has_calls)
 
-    def _canonical(self, model: str, choices: "list[ChunkChoice] | tuple[()]") -> list[ChatChunk]:
+    def _canonical(self, model: str, choices: list[CompletionChoice], data: bytes) -> list[ChatChunk]:
         pieces = [
             piece
             for choice in choices
-            if (piece := self._piece(choice)).delta != _NO_CANONICAL_DELTA or piece.finish_reason is not None
+            if (piece := self._piece(choice, data)).delta != _NO_CANONICAL_DELTA or piece.finish_reason is not None
         ]
         return [ChatChunk(id=self.response_id, model=model, choices=pieces)] if pieces else []
 
-    def _piece(self, choice: ChunkChoice) -> CanonicalChoice:
-        delta = choice.delta or _NO_DELTA
+    def _piece(self, choice: CompletionChoice, data: bytes) -> CanonicalChoice:
+        delta, index = _delta(choice), choice.index or 0
+        message = self._messages[index]
+        calls = _calls(delta)
+        pieces = self._tool_calls(message, calls, made_id("call_", data, index)) if calls else []
+        if choice.finish_reason is not None:
+            pieces += _empty_arguments(message)
         return CanonicalChoice(
-            index=choice.index,
+            index=index,
             delta=Delta(
                 role="assistant" if delta.role else None,
                 content=text_of(delta.content) or delta.refusal or None,
-                tool_calls=self._tool_calls(choice.index, delta.tool_calls) if delta.tool_calls else None,
+                tool_calls=pieces or None,
+                reasoning=_thoughts(delta, message) or None,
             ),
-            finish_reason=self._finish(choice),
+            finish_reason=self._finish(choice, message),
         )
 
-    def _tool_calls(self, choice_index: int, calls: list[ChoiceDeltaToolCall]) -> list[ToolCallDelta]:
-        order = self._calls.setdefault(choice_index, ToolCallIndex())
-        return [
-            ToolCallDelta(
-                index=order.index_of(call.index, call.id, is_named=call.is_named),
-                id=call.id,
-                type="function" if call.id else None,
-                function=FunctionDelta(name=call.function.name, arguments=call.function.arguments)
-                if call.function is not None
-                else FunctionDelta(),
+    def _tool_calls(self, message: _Message, calls: list[CompletionToolCall], base_id: str) -> list[ToolCallDelta]:
+        pieces: list[ToolCallDelta] = []
+        for call in calls:
+            index = message.order.index_of(call.index, call.id, is_named=call.is_named)
+            is_first = index not in message.begun
+            call_id = identifier(call.id) or (f"{base_id}_{index}" if is_first else None)
+            function = _function(call)
+            if is_first:
+                message.begun.add(index)
+                message.without_arguments.add(index)
+            if function.arguments:
+                message.without_arguments.discard(index)
+            pieces.append(
+                ToolCallDelta(
+                    index=index,
+                    id=call_id,
+                    type="function" if call_id else None,
+                    function=function,
+                    extra_content=extra_content(call),
+                )
             )
-            for call in calls
-        ]
+        return pieces
 
 
-def _output_bytes(delta: ChoiceDelta) -> int:
+def _delta(choice: CompletionChoice) -> CompletionMessage:
+    """What a chunk adds. Some providers call it `message`, as in a response in one piece."""
+    return choice.delta or choice.message or _NO_DELTA
+
+
+def _calls(delta: CompletionMessage) -> list[CompletionToolCall] | None:
+    if delta.tool_calls or delta.function_call is None:
+        return delta.tool_calls
+    return [CompletionToolCall(index=0, function=delta.function_call)]
+
+
+def _function(call: CompletionToolCall) -> FunctionDelta:
+    if call.function is not None:
+        return FunctionDelta(name=call.function.name or None, arguments=arguments_of(call.function.arguments))
+    if isinstance(call.custom, dict) and call.custom.get("name"):
+        arguments = custom_arguments(str(call.custom.get("input") or ""))
+        return FunctionDelta(name=str(call.custom["name"]), arguments=arguments)
+    return FunctionDelta()
+
+
+def _empty_arguments(message: _Message) -> list[ToolCallDelta]:
+    """Of calls that ended without arguments: a client expects JSON."""
+    ended, message.without_arguments = sorted(message.without_arguments), set()
+    return [ToolCallDelta(index=index, function=FunctionDelta(arguments="{}")) for index in ended]
+
+
+def _thoughts(delta: CompletionMessage, message: _Message) -> list[ReasoningDelta]:
+    """Pieces of thinking. Details tell their blocks apart; a text alone goes on with the block before it."""
+    found: list[ReasoningDelta] = []
+    details = delta.reasoning_details if isinstance(delta.reasoning_details, list) else ()
+    for detail in details:
+        if not isinstance(detail, dict):
+            continue
+        block, said = parse_detail(detail), detail.get("index")
+        if isinstance(said, int):
+            message.thought_index = said
+        elif block.data is not None and message.has_thought:
+            message.thought_index += 1
+        message.has_thought = True
+        piece = ReasoningDelta(
+            index=message.thought_index, text=block.text, signature=block.signature, data=block.data, id=block.id
+        )
+        if piece != ReasoningDelta(index=message.thought_index):
+            found.append(piece)
+    if found:
+        return found
+    texts = [block.text for block in thoughts_of(delta.content)]
+    text = "".join(filter(None, texts)) or _text(delta.reasoning_content) or _text(delta.reasoning)
+    if not text:
+        return []
+    message.has_thought = True
+    return [ReasoningDelta(index=message.thought_index, text=text)]
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _output_bytes(delta: CompletionMessage) -> int:
     count = _any_bytes(delta.content) + utf8_length(delta.refusal)
-    count += utf8_length(delta.reasoning_content) + utf8_length(delta.reasoning)
+    if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
+        count += max(
+            _any_bytes(delta.reasoning_content), _any_bytes(delta.reasoning), _any_bytes(delta.reasoning_details)
+        )
     if delta.tool_calls:
         count += sum(_call_bytes(call.function) + _any_bytes(call.custom) for call in delta.tool_calls)
     if delta.function_call is not None:
@@ -157,8 +255,8 @@ def _output_bytes(delta: ChoiceDelta) -> int:
     return count
 
 
-def _call_bytes(function: ChoiceDeltaFunction | None) -> int:
-    return utf8_length(function.name) + utf8_length(function.arguments) if function is not None else 0
+def _call_bytes(function: CompletionFunction | None) -> int:
+    return utf8_length(function.name) + _any_bytes(function.arguments) if function is not None else 0
 
 
 def _any_bytes(said: Any) -> int:
@@ -166,50 +264,3 @@ def _any_bytes(said: Any) -> int:
     if said is None or isinstance(said, str):
         return utf8_length(said)
     return len(msgspec.json.encode(said))
-
-
-class OpenAiChatWriter:
-    """Writes one stream. `include_usage` is the option of that name in the client's `stream_options`."""
-
-    def __init__(self, *, created_s: int, include_usage: bool = False) -> None:
-        self._created_s = created_s
-        self._include_usage = include_usage
-        self._finished: dict[int, bool] = {}
-        self._id = ""
-        self._model = ""
-
-    def write(self, chunk: ChatChunk) -> bytes:
-        """The event of a chunk."""
-        self._id, self._model = chunk.id, chunk.model
-        for choice in chunk.choices:
-            self._finished[choice.index] = choice.finish_reason is not None
-        return self._event([_render_choice(choice) for choice in chunk.choices])
-
-    def end(self, summary: StreamSummary) -> bytes:
-        """The last events: a finish for choices that had none, since clients expect one; the usage with
-        `usage.cost`, if the client asked for it; and `[DONE]`.
-        """
-        unfinished = [
-            WrittenChoice(index, WrittenDelta(), "stop")
-            for index, is_finished in self._finished.items()
-            if not is_finished
-        ]
-        finish = self._event(unfinished) if unfinished else b""
-        if not self._include_usage:
-            return finish + DONE_EVENT
-        return finish + self._event([], render_usage(summary.usage) | {"cost": summary.cost_usd}) + DONE_EVENT
-
-    def _event(self, choices: list[WrittenChoice], usage: dict[str, Any] | None = None) -> bytes:
-        said = usage if self._include_usage else UNSET
-        chunk = WrittenChunk(id=self._id, created=self._created_s, model=self._model, choices=choices, usage=said)
-        return b"data: " + _encode(chunk) + b"\n\n"
-
-
-def _render_choice(choice: CanonicalChoice) -> WrittenChoice:
-    delta = choice.delta
-    calls = [_render_tool_call(call) for call in delta.tool_calls] if delta.tool_calls else None
-    return WrittenChoice(choice.index, WrittenDelta(delta.role, delta.content, calls), choice.finish_reason)
-
-
-def _render_tool_call(call: ToolCallDelta) -> WrittenToolCall:
-    return WrittenToolCall(call.index, call.function, call.id, call.type)

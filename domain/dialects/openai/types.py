@@ -1,238 +1,33 @@
-"""OpenAI's chat completions as JSON: requests of clients, responses and stream chunks of providers, chunks for clients.
+"""OpenAI's chat completions as JSON: responses and stream chunks of providers, and chunks for clients.
 
-https://platform.openai.com/docs/api-reference/chat/object. Requests are read strictly, so that nothing gets lost in a
-translation. Responses are read leniently: providers that speak alike leave things out and add their own.
+https://platform.openai.com/docs/api-reference/chat/object. They are read leniently: providers that speak alike leave
+things out, send null or numbers of other kinds, and add their own. What comes in several shapes is `Any`. The requests
+of clients are in `request_types.py`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from domain.canonical.chat import (
-    MAX_MESSAGES,
-    MAX_STOP_SEQUENCES,
-    MAX_TOOLS,
-    ImageUrl,
-    JsonSchema,
-    Name,
-    NamedToolChoice,
-    OutputTokens,
-    Probability,
-    ReasoningEffort,
-    Seed,
-    Temperature,
-    Tool,
-    User,
-)
 from domain.canonical.stream import FunctionDelta
-from domain.dialects.lossy import RequestStruct
-from domain.dialects.openai.usage import CompletionUsage
 
 
-class TextContentPart(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="text"):
-    """A piece of text."""
-
-    text: str
-    prompt_cache_breakpoint: Any = None
-
-
-class RefusalContentPart(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="refusal"):
-    """The model's refusal, in place of an answer."""
-
-    refusal: str
-
-
-class ImageContentPart(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="image_url"):
-    """An image."""
-
-    image_url: ImageUrl
-    prompt_cache_breakpoint: Any = None
-
-
-TextContent = str | Annotated[list[TextContentPart], Meta(min_length=1)]
-
-
-class SystemMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="system"):
-    """Instructions for the model."""
-
-    content: TextContent
-    name: Name | None = None
-
-
-class DeveloperMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="developer"):
-    """OpenAI's newer word for a system message."""
-
-    content: TextContent
-    name: Name | None = None
-
-
-class UserMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="user"):
-    """Text and images of the user."""
-
-    content: str | Annotated[list[TextContentPart | ImageContentPart], Meta(min_length=1)]
-    name: Name | None = None
-
-
-class FunctionParam(RequestStruct, frozen=True, kw_only=True):
-    """The function of an earlier call."""
-
-    name: Name
-    arguments: str
-    parsed_arguments: Any = None
-
-
-class ToolCallParam(RequestStruct, frozen=True, kw_only=True):
-    """An earlier call of the model."""
-
-    id: Name
-    function: FunctionParam
-    type: Literal["function"] = "function"
-    index: int | None = None
-
-
-class AssistantMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="assistant"):
-    """An earlier answer of the model. SDKs send an answer back with every field that it had."""
-
-    content: str | Annotated[list[TextContentPart | RefusalContentPart], Meta(min_length=1)] | None = None
-    refusal: str | None = None
-    tool_calls: list[ToolCallParam] | None = None
-    name: Name | None = None
-    parsed: Any = None
-    audio: Any = None
-    annotations: Any = None
-    function_call: Any = None
-
-
-class ToolMessageParam(RequestStruct, frozen=True, kw_only=True, tag_field="role", tag="tool"):
-    """The result of a tool call."""
-
-    content: TextContent
-    tool_call_id: Name
-    name: str | None = None
-
-
-class ResponseFormatText(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="text"):
-    """An answer in free text."""
-
-
-class ResponseFormatJsonObject(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="json_object"):
-    """An answer that is some JSON object."""
-
-
-class ResponseFormatJsonSchema(RequestStruct, frozen=True, kw_only=True, tag_field="type", tag="json_schema"):
-    """An answer that is JSON of a schema."""
-
-    json_schema: JsonSchema
-
-
-class StreamOptions(RequestStruct, frozen=True, kw_only=True):
-    """Options of a stream."""
-
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
-
-
-class ChatCompletionsBody(RequestStruct, frozen=True, kw_only=True):
-    """The body of `POST /chat/completions`."""
-
-    model: Name
-    messages: Annotated[
-        list[SystemMessageParam | DeveloperMessageParam | UserMessageParam | AssistantMessageParam | ToolMessageParam],
-        Meta(min_length=1, max_length=MAX_MESSAGES),
-    ]
-    temperature: Temperature | None = None
-    max_tokens: OutputTokens | None = None
-    max_completion_tokens: OutputTokens | None = None
-    top_p: Probability | None = None
-    stop: str | Annotated[list[str], Meta(max_length=MAX_STOP_SEQUENCES)] | None = None
-    seed: Seed | None = None
-    user: User | None = None
-    safety_identifier: User | None = None
-    tools: Annotated[list[Tool], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: ResponseFormatText | ResponseFormatJsonObject | ResponseFormatJsonSchema | None = None
-    reasoning_effort: ReasoningEffort | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    # Carried nowhere: see the module's docstring.
-    prompt_cache_key: Any = None
-    prompt_cache_options: Any = None
-    prompt_cache_retention: Any = None
-    # Carried nowhere, and refused unless `DROPPABLE` has the value.
-    n: int | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: dict[str, Any] | None = None
-    modalities: list[str] | None = None
-    store: bool | None = None
-    metadata: dict[str, Any] | None = None
-    service_tier: str | None = None
-    verbosity: str | None = None
-    functions: Any = None
-    function_call: Any = None
-    audio: Any = None
-    prediction: Any = None
-    moderation: Any = None
-    web_search_options: Any = None
-
-
-class CompletionFunction(Struct, frozen=True):
-    """The function that a provider's model calls; `arguments` is JSON as the model wrote it."""
-
-    name: str
-    arguments: str
-
-
-class CompletionToolCall(Struct, frozen=True):
-    """One call in a provider's response."""
-
-    id: str
-    function: CompletionFunction
-
-
-class CompletionMessage(Struct, frozen=True):
-    """The message of a provider's response."""
-
-    content: Any = None
-    """See `text_of`."""
-    refusal: str | None = None
-    tool_calls: list[CompletionToolCall] | None = None
-
-
-class CompletionChoice(Struct, frozen=True):
-    """One of the choices of a provider's response."""
-
-    message: CompletionMessage
-    index: int = 0
-    finish_reason: str | None = None
-
-
-class ChatCompletion(Struct, frozen=True):
-    """A provider's response."""
-
-    id: str
-    choices: list[CompletionChoice]
-    usage: CompletionUsage
-    model: str = ""
-
-
-class ChoiceDeltaFunction(Struct, frozen=True, gc=False):
-    """A piece of a function call."""
+class CompletionFunction(Struct, frozen=True, gc=False):
+    """The function that a provider's model calls. `arguments` is JSON, as text or (some) not, whole or a piece."""
 
     name: str | None = None
-    arguments: str | None = None
+    arguments: Any = None
+    thought_signature: Any = None
 
 
-class ChoiceDeltaToolCall(Struct, frozen=True, gc=False):
-    """A piece of a tool call in a provider's stream."""
+class CompletionToolCall(Struct, frozen=True, gc=False):
+    """A call in a provider's response, or a piece of one in its stream."""
 
     index: int | None = None
     id: str | None = None
-    function: ChoiceDeltaFunction | None = None
+    function: CompletionFunction | None = None
     custom: Any = None
+    extra_content: Any = None
 
     @property
     def is_named(self) -> bool:
@@ -240,52 +35,63 @@ class ChoiceDeltaToolCall(Struct, frozen=True, gc=False):
         return bool(self.custom or (self.function is not None and self.function.name))
 
 
-class ChoiceDeltaAudio(Struct, frozen=True, gc=False):
-    """A piece of spoken output."""
+class SpokenAnswer(Struct, frozen=True, gc=False):
+    """Spoken output, or a piece of it."""
 
     data: str | None = None
     transcript: str | None = None
 
 
-class ChoiceDelta(Struct, frozen=True, gc=False):
-    """The part of a message that a provider's chunk adds."""
+class CompletionMessage(Struct, frozen=True, gc=False):
+    """The message of a provider's response, or the part of one that a chunk of its stream adds."""
 
     role: str | None = None
     content: Any = None
     """Text, or (Mistral's thinking models) a list of parts."""
     refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[ChoiceDeltaToolCall] | None = None
-    function_call: ChoiceDeltaFunction | None = None
-    audio: ChoiceDeltaAudio | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_details: Any = None
+    tool_calls: list[CompletionToolCall] | None = None
+    function_call: CompletionFunction | None = None
+    audio: SpokenAnswer | None = None
 
 
-class ChunkChoice(Struct, frozen=True, gc=False):
-    """A piece of one of the choices in a provider's stream."""
+class CompletionChoice(Struct, frozen=True, gc=False):
+    """One of the choices of a provider's response, or a piece of one in its stream."""
 
-    index: int = 0
-    delta: ChoiceDelta | None = None
-    finish_reason: str | None = None
+    index: int | None = 0
+    message: CompletionMessage | None = None
+    delta: CompletionMessage | None = None
+    finish_reason: Any = None
 
 
-class ChatCompletionChunk(Struct, frozen=True, gc=False):
-    """A chunk of a provider's stream, or an error in its place."""
+class ChatCompletion(Struct, frozen=True, gc=False):
+    """A provider's response, a chunk of its stream, or an error in the place of either."""
 
-    id: str | None = None
-    model: str | None = None
-    choices: list[ChunkChoice] | None = None
-    usage: CompletionUsage | None = None
+    id: Any = None
+    model: Any = None
+    choices: list[CompletionChoice] | None = None
+    usage: Any = None
     error: Any = None
+
+
+class WrittenCustom(Struct, omit_defaults=True, gc=False):
+    """A call of a custom tool in a stream to a client."""
+
+    name: str | None = None
+    input: str | None = None
 
 
 class WrittenToolCall(Struct, omit_defaults=True, gc=False):
     """A piece of a tool call in a stream to a client."""
 
     index: int
-    function: FunctionDelta
+    function: FunctionDelta | None = None
     id: str | None = None
     type: str | None = None
+    extra_content: dict[str, Any] | None = None
+    custom: WrittenCustom | None = None
 
 
 class WrittenDelta(Struct, omit_defaults=True, gc=False):
@@ -293,7 +99,10 @@ class WrittenDelta(Struct, omit_defaults=True, gc=False):
 
     role: str | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
     tool_calls: list[WrittenToolCall] | None = None
+    function_call: FunctionDelta | None = None
 
 
 class WrittenChoice(Struct, gc=False):
@@ -314,18 +123,31 @@ class WrittenChunk(Struct, gc=False):
     choices: list[WrittenChoice]
     usage: dict[str, Any] | None | UnsetType = UNSET
     object: str = "chat.completion.chunk"
+    system_fingerprint: None = None
+
+
+class MeteredMessage(Struct, frozen=True):
+    """As much of a passed-through message as is read, undecoded."""
+
+    content: Raw | UnsetType = UNSET
+    refusal: Raw | UnsetType = UNSET
+    tool_calls: Raw | UnsetType = UNSET
+    function_call: Raw | UnsetType = UNSET
+    audio: Raw | UnsetType = UNSET
 
 
 class MeteredChoice(Struct, frozen=True):
     """As much of a passed-through choice as is read."""
 
-    finish_reason: str | None = None
+    finish_reason: Any = None
+    message: MeteredMessage | None = None
 
 
 class MeteredChatCompletion(Struct, frozen=True):
     """As much of a passed-through response as its costs and its record depend on."""
 
-    id: str
-    usage: CompletionUsage
+    id: Any = None
+    usage: Any = None
     choices: Raw = Raw(b"[]")
-    model: str = ""
+    model: Any = None
+    error: Any = None

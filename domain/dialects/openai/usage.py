@@ -1,36 +1,26 @@
 """OpenAI's token counts, of chat completions and embeddings and of the Responses API, and our classes of tokens."""
 
+import math
 from typing import Any
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from domain.tokens import TokenCount, TokenUsage
+from domain.tokens import MAX_TOKENS, TokenCount, TokenUsage
 
-
-class PromptTokensDetails(Struct, frozen=True):
-    """Parts of `prompt_tokens`."""
-
-    cached_tokens: TokenCount | None = None
-    cache_write_tokens: TokenCount | None = None
-    audio_tokens: TokenCount | None = None
+MAX_DIGITS = 12
 
 
-class CompletionTokensDetails(Struct, frozen=True):
-    """Parts of `completion_tokens`."""
+class SaidUsage(Struct, frozen=True, kw_only=True):
+    """Tokens, as far as a provider said."""
 
-    reasoning_tokens: TokenCount | None = None
-    audio_tokens: TokenCount | None = None
+    usage: TokenUsage | None = None
+    """None: what came in or what went out is missing."""
+    input_usage: TokenUsage | None = None
+    """What came in, if no more was said."""
 
 
-class CompletionUsage(Struct, frozen=True, kw_only=True):
-    """Tokens as the vendor counts them."""
-
-    prompt_tokens: TokenCount
-    completion_tokens: TokenCount = 0
-    total_tokens: TokenCount | None = None
-    prompt_tokens_details: PromptTokensDetails | None = None
-    completion_tokens_details: CompletionTokensDetails | None = None
+NOTHING_SAID = SaidUsage()
 
 
 class InputTokensDetails(Struct, frozen=True):
@@ -55,33 +45,61 @@ class ResponsesUsage(Struct, frozen=True, kw_only=True):
     output_tokens_details: OutputTokensDetails | None = None
 
 
-def parse_usage(usage: CompletionUsage) -> TokenUsage:
+def parse_usage(said: Any) -> SaidUsage:
     """Split OpenAI's sums: its prompt tokens include the cached and the audio ones, its completion tokens the audio.
 
     Some providers that speak alike (Gemini's endpoint, xAI) leave thinking out of the completion tokens: what the total
-    has beyond the two sums was thinking. No part is counted as more than is left of its sum.
+    has beyond the two sums was thinking. No part is counted as more than is left of its sum. Others say nothing, or
+    say numbers that can be none: those are not said. A sum that is missing is the difference of the other two.
     """
-    prompt = usage.prompt_tokens_details or PromptTokensDetails()
-    completion = usage.completion_tokens_details or CompletionTokensDetails()
-    rest, cached = _split(usage.prompt_tokens, prompt.cached_tokens)
-    rest, written = _split(rest, prompt.cache_write_tokens)
-    rest, audio_in = _split(rest, prompt.audio_tokens)
-    unsaid = max(0, (usage.total_tokens or 0) - usage.prompt_tokens - usage.completion_tokens)
-    output, audio_out = _split(usage.completion_tokens + unsaid, completion.audio_tokens)
-    return TokenUsage(
-        input=rest,
-        cache_read=cached,
-        cache_write=written,
-        input_audio=audio_in,
-        output=output,
-        output_audio=audio_out,
-        reasoning=min(max(completion.reasoning_tokens or 0, unsaid), output),
-    )
+    if not isinstance(said, dict):
+        return NOTHING_SAID
+    prompt, completion, total = (_count(said.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if prompt is None and completion is not None and total is not None:
+        prompt = max(0, total - completion)
+    if completion is None and total is not None:
+        completion = 0  # Gemini's endpoint leaves out what is zero
+    if prompt is None or not (prompt or completion):  # no request has an empty prompt
+        return NOTHING_SAID
+    came_in = _parse_input(prompt, _details(said, "prompt_tokens_details"))
+    if completion is None:
+        return SaidUsage(input_usage=came_in)
+    details = _details(said, "completion_tokens_details")
+    unsaid = max(0, (total or 0) - prompt - completion)
+    output, audio_out = _split(min(completion + unsaid, MAX_TOKENS), details.get("audio_tokens"))
+    reasoning = min(max(details.get("reasoning_tokens") or 0, unsaid), output)
+    return SaidUsage(usage=replace(came_in, output=output, output_audio=audio_out, reasoning=reasoning))
 
 
-def parse_embeddings_usage(usage: CompletionUsage) -> TokenUsage:
+def parse_embeddings_usage(said: Any) -> SaidUsage:
     """Count the input only: the output of embeddings has no price, even if `total_tokens` is higher."""
-    return parse_usage(msgspec.structs.replace(usage, total_tokens=None))
+    if not isinstance(said, dict):
+        return NOTHING_SAID
+    prompt = _count(said.get("prompt_tokens"))
+    if prompt is None:
+        prompt = _count(said.get("total_tokens"))
+    return parse_usage({**said, "prompt_tokens": prompt, "completion_tokens": 0, "total_tokens": None})
+
+
+def _parse_input(prompt: int, details: dict[str, int | None]) -> TokenUsage:
+    rest, cached = _split(prompt, details.get("cached_tokens"))
+    rest, written = _split(rest, details.get("cache_write_tokens"))
+    rest, audio_in = _split(rest, details.get("audio_tokens"))
+    return TokenUsage(input=rest, cache_read=cached, cache_write=written, input_audio=audio_in)
+
+
+def _details(said: dict[str, Any], name: str) -> dict[str, int | None]:
+    details = said.get(name)
+    return {part: _count(value) for part, value in details.items()} if isinstance(details, dict) else {}
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; None if it can be none. Some providers write whole numbers as fractions or as texts."""
+    if isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TOKENS:
+        return None
+    return math.ceil(value)
 
 
 def parse_responses_usage(usage: ResponsesUsage) -> TokenUsage:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.cache_key import canonical_body
-from domain.canonical.chat import MAX_NAME_CHARS
+from domain.canonical.chat import MAX_CHOICES, MAX_NAME_CHARS
 from domain.decoding import check_values
 from domain.dialects.codec import Codec
 from domain.dialects.passthrough.fields import (
@@ -37,7 +37,6 @@ from domain.estimate import (
 from domain.image_size import TOKENS_PER_IMAGE, Image, largest
 from domain.models import longest_answer, widest_window
 
-MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
 
 
@@ -86,6 +85,7 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """The items of earlier responses that it names."""
 
     is_passthrough: ClassVar[bool] = True
+    calls: ClassVar[int] = 1
 
     @property
     def body(self) -> bytes:

@@ -45,6 +45,17 @@ def rewrite(body: bytes, changes: Mapping[str, Any]) -> bytes:
     return editable.with_members(editable.differing(changes))
 
 
+def without_member(body: bytes, name: str) -> bytes:
+    """A JSON object without one of its members; all other bytes stay.
+
+    Raises:
+        UnreadableResponse: it is no JSON object.
+
+    """
+    members = decode_provider_json(decode_members, body)
+    return _without(body, members, name) if name in members else body
+
+
 def with_cost(body: bytes, cost_usd: Decimal | None) -> bytes:
     """Add `usage.cost` to a response or to the data of an event: to its own `usage`, or to that of its `response`.
 

@@ -1,0 +1,119 @@
+"""A model's thinking in OpenAI's chat completions, of which OpenAI's own API has none. Others have, in three ways.
+
+- `reasoning_content`, a text (DeepSeek, Kimi, Qwen, vLLM), which some call `reasoning` (OpenRouter, Ollama).
+- `reasoning_details`, a list with signatures (OpenRouter):
+  https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning
+- parts of the content of type `thinking` (Mistral).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from domain.canonical.chat import ReasoningBlock
+
+_TEXT, _SUMMARY, _ENCRYPTED = "reasoning.text", "reasoning.summary", "reasoning.encrypted"
+_ANTHROPIC, _OPENAI, _UNKNOWN = "anthropic-claude-v1", "openai-responses-v1", "unknown"
+
+
+def parse_reasoning(details: Any, *texts: Any) -> list[ReasoningBlock]:
+    """Read the thinking of a message: its details if it has some, else the first of the texts that is one."""
+    blocks = list(_merged(_listed(details)))
+    if blocks:
+        return blocks
+    text = next((text for text in texts if isinstance(text, str) and text), None)
+    return [ReasoningBlock(text=text)] if text is not None else []
+
+
+def parse_thinking_blocks(blocks: Any) -> list[ReasoningBlock]:
+    """Read thinking as Anthropic's API has it, which LiteLLM's clients send along as `thinking_blocks`."""
+    found = []
+    for block in _listed(blocks):
+        if block.get("type") == "redacted_thinking":
+            found.append(ReasoningBlock(data=_text(block.get("data"))))
+        else:
+            found.append(ReasoningBlock(text=_text(block.get("thinking")), signature=_text(block.get("signature"))))
+    return [block for block in found if block != ReasoningBlock()]
+
+
+def thinking_text(thinking: Any) -> str | None:
+    """The text of a part of type `thinking`: a text, or a list of text parts."""
+    if isinstance(thinking, list):
+        thinking = "".join(_text(part.get("text")) or "" for part in _listed(thinking))
+    return _text(thinking)
+
+
+def _listed(values: Any) -> list[dict[str, Any]]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def parse_detail(detail: dict[str, Any]) -> ReasoningBlock:
+    """Read one entry of `reasoning_details`, which may be a piece of a block."""
+    if detail.get("type") == _ENCRYPTED:
+        return ReasoningBlock(data=_text(detail.get("data")), id=_text(detail.get("id")))
+    text = _text(detail.get("text")) or _text(detail.get("summary"))
+    return ReasoningBlock(text=text, signature=_text(detail.get("signature")), id=_text(detail.get("id")))
+
+
+def _merged(details: Iterable[dict[str, Any]]) -> Iterator[ReasoningBlock]:
+    """The blocks of a list. A client that keeps the pieces of a stream has several entries with one index."""
+    last: ReasoningBlock | None = None
+    last_index: Any = None
+    for detail in details:
+        block, index = parse_detail(detail), detail.get("index")
+        if block == ReasoningBlock():
+            continue
+        is_piece = index is not None and index == last_index and last is not None
+        if is_piece and last is not None and last.data is None and block.data is None:
+            last = ReasoningBlock(
+                text=_joined(last.text, block.text),
+                signature=_joined(last.signature, block.signature),
+                id=last.id or block.id,
+            )
+            continue
+        if last is not None:
+            yield last
+        last, last_index = block, index
+    if last is not None:
+        yield last
+
+
+def _joined(one: str | None, other: str | None) -> str | None:
+    return (one or "") + (other or "") or None
+
+
+def render_detail(
+    index: int, *, text: str | None, signature: str | None, data: str | None, block_id: str | None
+) -> dict[str, Any]:
+    """Write a block, or a piece of one, as an entry of `reasoning_details`."""
+    if data is not None:
+        made_by = _OPENAI if block_id is not None else _ANTHROPIC
+        return {"type": _ENCRYPTED, "data": data, "id": block_id, "format": made_by, "index": index}
+    detail: dict[str, Any] = {"type": _TEXT}
+    if text is not None:
+        detail["text"] = text
+    if signature is not None:
+        detail["signature"] = signature
+    if block_id is not None:
+        detail["id"] = block_id
+    return detail | {"format": _ANTHROPIC if signature is not None else _UNKNOWN, "index": index}
+
+
+def render_reasoning(blocks: list[ReasoningBlock]) -> dict[str, Any]:
+    """Write a message's thinking as members of the message."""
+    texts = [block.text for block in blocks if block.text]
+    details = [
+        render_detail(
+            index,
+            text=block.text or "" if block.data is None else None,
+            signature=block.signature,
+            data=block.data,
+            block_id=block.id,
+        )
+        for index, block in enumerate(blocks)
+    ]
+    wire: dict[str, Any] = {"reasoning_content": "\n\n".join(texts)} if texts else {}
+    return wire | {"reasoning_details": details}
