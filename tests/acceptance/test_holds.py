@@ -14,6 +14,7 @@ import pytest
 from tests.provider.running import RunningProvider
 from tests.support.agent_session import CAP, requests
 from tests.support.gateway import Client, Gateway
+from tests.unit.test_pdf_size import ONE_PAGE
 
 OUTPUT_PRICE = Decimal("0.000015")
 INPUT_PRICE = Decimal("0.000003")
@@ -127,6 +128,21 @@ async def test_a_lowered_cap_leaves_room_for_thinking_and_an_answer(
     sent = json.loads(upstream.requests(last=1)[0].body)
     assert sent["max_tokens"] == int(headers["x-gateway-max-tokens"]) >= 2_048
     assert 1_024 <= sent["thinking"]["budget_tokens"] == sent["max_tokens"] - 1_024
+
+
+async def test_a_pdf_of_a_page_needs_no_budget_for_a_whole_window(
+    client: Client, session: aiohttp.ClientSession, gateway: Gateway
+) -> None:
+    source = {"type": "base64", "media_type": "application/pdf", "data": ONE_PAGE}
+    parts = [{"type": "document", "source": source}, {"type": "text", "text": "sum it up [[tokens=2300/50]]"}]
+    body = {"model": "claude-sonnet-4-5", "max_tokens": 500, "messages": [{"role": "user", "content": parts}]}
+    agent = await Agent.with_budget(client, session, gateway, 0.05)
+    status, answer, _ = await agent.ask(body)
+    assert status == 200, answer
+    address = {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}
+    status, answer, _ = await agent.ask(body | {"messages": [{"role": "user", "content": [address]}]})
+    assert status == 402
+    assert "leave out images and files" in answer
 
 
 async def test_an_image_of_a_megapixel_needs_no_budget_of_a_quarter_dollar(

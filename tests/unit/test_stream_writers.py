@@ -60,9 +60,11 @@ ANSWER = ChatResponse(
     usage=USAGE,
 )
 OBJECTS = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
+IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=5)
+"""Control characters and spaces are taken out of ids."""
 CALLS = st.builds(
     ToolCall,
-    id=st.text(min_size=1, max_size=5),
+    id=IDS,
     function=st.builds(
         FunctionCall,
         name=st.text(min_size=1, max_size=5),
