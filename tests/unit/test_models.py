@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.canonical.chat import ChatRequest, UserMessage
-from domain.dialects.anthropic.request import render_chat_request
+from domain.dialects.anthropic.render_request import render_chat_request
 from domain.errors import UnknownModel
 from domain.estimate import output_bound
 from domain.model_table import Row, base_name, built_in_table
