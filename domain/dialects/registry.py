@@ -90,6 +90,11 @@ class DialectRegistry:
             return largest
         return partial(codec.image_tokens, upstream_model=route.upstream_model)
 
+    def has_cache_marks(self, route: Route, operation: Operation) -> bool:
+        """True if the provider of a route caches, and charges for that, only where a request says so."""
+        codec = self._provider_codecs.get((route.kind, operation))
+        return codec is not None and codec.has_cache_marks and route.base_url is None
+
     def choose(self, client: Codec, kind: Kind) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind."""
         provider = self._kinds[kind]
