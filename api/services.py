@@ -8,6 +8,7 @@ from api.connections import Connections
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
+from api.missing_calls import MissingCalls
 from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
@@ -40,6 +41,7 @@ class Services:
     dialects: DialectRegistry
     inference: InferenceService
     objects: ProviderObjectOwnership
+    missing_calls: MissingCalls
     planner: RequestPlanner
     large_requests: LargeRequests
     metrics: Metrics

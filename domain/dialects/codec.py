@@ -201,6 +201,8 @@ class Codec:
     """False: providers charge for the input alone."""
     is_charged: ClassVar[bool] = True
     """False: providers charge nothing for it."""
+    is_estimable: ClassVar[bool] = False
+    """True: `estimate_response` answers where a provider does not have the call."""
     output_caps: ClassVar[tuple[str, ...]] = ()
     """The fields by which a client limits the output."""
     default_cap: ClassVar[int | None] = None
@@ -303,6 +305,10 @@ class Codec:
         for. Raises as `parse_response`.
         """
         raise UnreadableResponse("this is no stream of events")
+
+    def estimate_response(self, body: bytes) -> bytes:
+        """Answer a client's request without a provider. Raises as `parse_request`."""
+        raise AssertionError(f"{self.dialect} {self.operation} needs a provider")
 
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """Write a canonical response, which comes as JSON, to a client."""

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.canonical.chat import ChatRequest, ImagePart, TextPart
+from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.codec import ProviderResponse, passed_through
 from domain.dialects.decode import decode_provider_json
 from domain.estimate import utf8_length
@@ -53,8 +54,9 @@ def meter_count(body: bytes) -> ProviderResponse:
     return passed_through(body, usage=TokenUsage(), model="", response_id=identity)
 
 
-def estimate_tokens(request: ChatRequest) -> int:
+def estimate_tokens(request: ChatRequest | EmbeddingsRequest) -> int:
     """About how many tokens a request has, for a model that nobody can be asked about."""
+    assert isinstance(request, ChatRequest), "a conversation is counted"
     sizes = tokens = 0
     for message in request.messages:
         tokens += TOKENS_PER_MESSAGE

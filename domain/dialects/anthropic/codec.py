@@ -7,12 +7,11 @@ import msgspec
 
 from domain.canonical.chat import ChatRequest, ChatResponse
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.anthropic.fields import COUNT_TOKENS_FIELDS, MESSAGES_FIELDS
+from domain.dialects.anthropic.fields import MESSAGES_FIELDS
 from domain.dialects.anthropic.images import image_tokens
 from domain.dialects.anthropic.request import adapt_chat_request, parse_chat_request, render_chat_request
 from domain.dialects.anthropic.response import (
     meter_chat_response,
-    meter_token_count,
     parse_chat_response,
     render_chat_response,
 )
@@ -83,17 +82,3 @@ class AnthropicMessages(Codec):
     def stream_writer(self, options: RenderOptions) -> StreamWriter:
         """See `Codec`."""
         return AnthropicMessagesWriter()
-
-
-class AnthropicTokenCount(Codec):
-    """`POST /v1/messages/count_tokens`."""
-
-    dialect = "anthropic"
-    operation = "count_tokens"
-    path = "/v1/messages/count_tokens"
-    translates = False
-    has_streams = False
-    is_charged = False
-    known_fields = COUNT_TOKENS_FIELDS
-    refused_fields = _NO_THREADS
-    meter_response = staticmethod(meter_token_count)

@@ -8,7 +8,7 @@ from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, Transl
 from domain.dialects.openai.fields import RESPONSES_FIELDS
 from domain.dialects.openai.responses.render import render_count_request
 from domain.dialects.openai.responses.request import parse_responses_request
-from domain.dialects.token_count import decode_count, encode_count, meter_count
+from domain.dialects.token_count import decode_count, encode_count, estimate_tokens, meter_count
 from domain.tokens import TokenUsage
 
 
@@ -21,6 +21,7 @@ class OpenAiTokenCount(Codec):
     has_streams = False
     has_output = False
     is_charged = False
+    is_estimable = True
     known_fields = RESPONSES_FIELDS
     meter_response = staticmethod(meter_count)
 
@@ -38,6 +39,11 @@ class OpenAiTokenCount(Codec):
     def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
         """See `Codec`."""
         return meter_count(encode_count(decode_count(body)))
+
+    def estimate_response(self, body: bytes) -> bytes:
+        """See `Codec`."""
+        counted = estimate_tokens(parse_responses_request(body).request)
+        return msgspec.json.encode({"object": "response.input_tokens", "input_tokens": counted, "estimated": True})
 
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """See `Codec`."""
