@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from domain.model_table import Row, built_in_table
+from domain.model_table import Row, base_name, built_in_table
 
 Thinking = Literal["none", "budget", "adaptive", "both"]
 """How a model of Anthropic's is asked to think: not at all, by `thinking.budget_tokens`, by `thinking: adaptive` with
@@ -150,6 +150,13 @@ def model_traits(upstream_model: str, kind: str | None = None) -> ModelTraits:
         return DEFAULT if kind is None else DEFAULTS.get(kind, DEFAULT)
     traits = _traits_of(found.row, is_listed=found.is_listed)
     return replace(traits, cap_field="max_tokens") if "/" in upstream_model else traits
+
+
+def listed_vendor(model: str) -> str | None:
+    """The vendor of a model that the built-in table lists by this very name; None if there is none."""
+    found = _TABLE.find(model)
+    is_plain = found is not None and found.is_listed and base_name(model) == model
+    return found.row.vendor or None if found is not None and is_plain else None
 
 
 def use_operators_models(document: bytes) -> None:

@@ -17,6 +17,7 @@ from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.money import to_usd
+from domain.provider_refusals import recognise
 from domain.tokens import TokenUsage
 from infra.admission import Claim
 from infra.cancellations import client_disconnected
@@ -100,6 +101,8 @@ class StreamedAttempts:
         except (StreamFailed, UnreadableResponse) as error:
             lost = ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
             lost.in_stream = relay.error_events()
+            if isinstance(error, StreamFailed):
+                lost.refusal = recognise(error.message, error.kind)
             return lost
         except ProviderError as error:
             if not has_opened:

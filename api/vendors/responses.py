@@ -25,6 +25,7 @@ UPGRADE_REQUIRED = 426
 
 
 class _Error(Struct, frozen=True):
+    message: str
     code: str | None = None
 
 
@@ -95,11 +96,11 @@ def _stream_error(error: GatewayError, _request_id: str, _sent: bytes) -> bytes:
 
 def _responses_error(error: GatewayError, request_id: str, sent: bytes) -> bytes:
     """Codex reads when to try again from the words of a rate limit's message."""
-    code = msgspec.json.decode(openai_error(error).body, type=_ErrorBody).error.code
-    message = error.message
+    said = msgspec.json.decode(openai_error(error).body, type=_ErrorBody).error
+    message = said.message
     if error.retry_after_s is not None and isinstance(error, ProviderRateLimited | RateLimited):
         message = f"{message} Please try again in {math.ceil(error.retry_after_s)}s."
-    return error_events(message, code or SERVER_ERROR, request_id, next_sequence_number(sent))
+    return error_events(message, said.code or SERVER_ERROR, request_id, next_sequence_number(sent))
 
 
 _RESPONSES = Endpoint(dialect="openai", operation="responses", error=_responses_error, limit_headers=limit_headers)

@@ -10,8 +10,9 @@ import pytest
 from api.native.prices import MAX_USD_PER_1K
 from domain.canonical.chat import ChatRequest, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.anthropic.codec import AnthropicMessages, AnthropicTokenCount
+from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.anthropic.stream import AnthropicMessagesReader
+from domain.dialects.anthropic.token_count import AnthropicTokenCount
 from domain.dialects.codec import ProviderResponse
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses

@@ -97,7 +97,8 @@ def adapt_chat_request(request: ChatRequest, upstream_model: str) -> AdaptedRequ
         thinking_budget=None,
         shows_reasoning=None,
     )
-    return AdaptedRequest(request=adapted, dropped=dropped.names)
+    calls = 1 if traits.takes_several_choices else request.n or 1
+    return AdaptedRequest(request=adapted, dropped=dropped.names, calls=calls)
 
 
 def _kept(field: str, value: Any, is_taken: bool, dropped: DroppedFields) -> Any:
@@ -109,8 +110,8 @@ def _kept(field: str, value: Any, is_taken: bool, dropped: DroppedFields) -> Any
 
 def _adapt_user(user: str | None) -> str | None:
     """OpenAI refuses a longer one. Its digest identifies the user as well."""
-    if user is None or len(user) <= MAX_USER_CHARS:
-        return user
+    if not user or len(user) <= MAX_USER_CHARS:
+        return user or None
     return hashlib.sha256(user.encode()).hexdigest()
 
 
@@ -178,7 +179,7 @@ def _adapt_tools(request: ChatRequest, traits: ModelTraits, upstream_model: str)
 def _adapt_tool(tool: Tool) -> Tool:
     function = tool.function
     parameters, words = function_parameters(function.parameters)
-    description = "\n\n".join(said for said in (function.description, words) if said) or None
+    description = f"{function.description or ''}\n\n{words}".strip() if words else function.description
     strict = function.strict
     if strict and not may_be_strict(parameters):
         strict = None
@@ -225,7 +226,7 @@ class _MessageAdapter:
             InvalidRequest: one has something that the model cannot be shown.
 
         """
-        ordered = in_order(self._messages)
+        ordered = in_order(self._messages) or [UserMessage(content="")]
         last_user = max((at for at, message in enumerate(ordered) if isinstance(message, UserMessage)), default=-1)
         return [self._message(message, is_open=at > last_user) for at, message in enumerate(ordered)]
 

@@ -71,6 +71,7 @@ def parse_chat_request(body: bytes) -> TranslatedRequest:
         max_tokens=_smaller(chat.max_tokens, chat.max_completion_tokens),
         top_p=chat.top_p,
         stop=_parse_stop(chat.stop, dropped),
+        n=chat.n if chat.n != 1 else None,
         seed=chat.seed,
         user=_parse_user(chat),
         tools=given.tools,
@@ -162,7 +163,7 @@ def _parse_response_format(wanted: types.ResponseFormatParam | None) -> Response
             return ResponseFormat(type="text")
         case "json_object" | "json_schema":
             given = wanted.json_schema or types.JsonSchemaParam()
-            schema = given.schema or wanted.schema
+            schema = given.schema if given.schema is not None else wanted.schema
             if schema is None:
                 return ResponseFormat(type="json_object")
             return ResponseFormat(

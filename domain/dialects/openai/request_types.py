@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from domain.canonical.chat import (
+    MAX_CHOICES,
     MAX_MESSAGES,
     MAX_STOP_SEQUENCES,
     MAX_TOOLS,
@@ -235,6 +236,7 @@ class ChatCompletionsBody(RequestPart, frozen=True, kw_only=True):
 
     model: Name
     messages: Annotated[list[MessageParam], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     temperature: Temperature | None = None
     max_tokens: OutputTokens | None = None
     max_completion_tokens: OutputTokens | None = None
@@ -256,7 +258,6 @@ class ChatCompletionsBody(RequestPart, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # Dropped or refused: see `CHAT_CLIENT_RULES`.
-    n: Any = None
     logprobs: Any = None
     top_logprobs: Any = None
     presence_penalty: Any = None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from domain.canonical.chat import (
     AnswerMessage,
@@ -146,9 +146,7 @@ def _parse_choice(choice: types.CompletionChoice, place: int, body: bytes) -> Ch
 
 def _parse_calls(message: types.CompletionMessage, make_id: Callable[[int], str]) -> list[ToolCall]:
     calls = [
-        ToolCall(
-            id=identifier(call.id) or make_id(index), function=function, extra_content=extra_content(call) or UNSET
-        )
+        ToolCall(id=call.call_id or make_id(index), function=function, extra_content=extra_content(call) or UNSET)
         for index, call in enumerate(message.tool_calls or ())
         if (function := _parse_function(call)) is not None
     ]
@@ -298,10 +296,7 @@ def _metered_choices(choices: Raw) -> Sequence[types.MeteredChoice]:
 
 
 def _is_empty(choice: types.MeteredChoice) -> bool:
-    message = choice.message
-    if message is None:
-        return True
-    said: tuple[Raw | UnsetType, ...] = (
-        message.content, message.refusal, message.tool_calls, message.function_call, message.audio
-    )  # fmt: skip
-    return all(one is UNSET or bytes(one) in _NOTHING for one in said)
+    message = choice.message or types.MeteredMessage()
+    spoken = (message.audio, message.refusal, message.content)
+    called = (message.tool_calls, message.function_call)
+    return all(one is UNSET or bytes(one) in _NOTHING for one in (choice.text, *spoken, *called))

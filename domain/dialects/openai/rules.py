@@ -18,6 +18,7 @@ def _refused(field: str, how: str, *harmless: object) -> FieldRule:
 CHAT_CLIENT_RULES = (
     _carried("max_completion_tokens", "the same as `max_tokens`; of two that differ, the smaller counts"),
     _carried("safety_identifier", "the same as `user`, and before it"),
+    _carried("n", "a call for each answer, where a model gives one; a stream then has one"),
     _carried("functions", "deprecated: as `tools`; the calls come back as `function_call`"),
     _carried("function_call", "deprecated: as `tool_choice`"),
     _carried("tools[].custom", "a function with one text, `input`; its grammar stands in the description"),
@@ -53,7 +54,6 @@ CHAT_CLIENT_RULES = (
     _dropped("stream_options.include_obfuscation", "chunks are not padded here", False),
     _dropped("messages[].annotations", "what they cite stands in the text", []),
     _dropped("messages[].content[].prompt_cache_breakpoint", "other vendors' prompt caches have no such setting"),
-    _refused("n", "ask again for another answer", 1),
     _refused("logprobs", "only OpenAI's models tell them; leave it out", False),
     _refused("modalities", 'text is what can be answered; send `["text"]`', ["text"], []),
     _refused("audio", "text is what can be answered; leave it out"),

@@ -161,9 +161,9 @@ class OpenAiChatReader:
     def _tool_calls(self, message: _Message, calls: list[CompletionToolCall], base_id: str) -> list[ToolCallDelta]:
         pieces: list[ToolCallDelta] = []
         for call in calls:
-            index = message.order.index_of(call.index, call.id, is_named=call.is_named)
+            index = message.order.index_of(call.index, call.call_id, is_named=call.is_named)
             is_first = index not in message.begun
-            call_id = identifier(call.id) or (f"{base_id}_{index}" if is_first else None)
+            call_id = call.call_id or (f"{base_id}_{index}" if is_first else None)
             function = _function(call)
             if is_first:
                 message.begun.add(index)

@@ -117,7 +117,7 @@ def _parse_tool(given: dict[str, Any], path: str, custom: list[str], dropped: Dr
         raise InvalidRequest(f"`{path}.function.parameters` must be a JSON Schema", field=f"{path}.function.parameters")
     function = FunctionTool(
         name=_name(settings, f"{path}.function.name"),
-        description=str(settings["description"]) if settings.get("description") else None,
+        description=str(settings["description"]) if settings.get("description") is not None else None,
         parameters=parameters,
         strict=strict if isinstance(strict, bool) else None,
     )

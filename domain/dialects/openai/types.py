@@ -24,10 +24,15 @@ class CompletionToolCall(Struct, frozen=True, gc=False):
     """A call in a provider's response, or a piece of one in its stream."""
 
     index: int | None = None
-    id: str | None = None
+    id: Any = None
     function: CompletionFunction | None = None
     custom: Any = None
     extra_content: Any = None
+
+    @property
+    def call_id(self) -> str | None:
+        """Its id, if it has one."""
+        return str(self.id) if self.id is not None and self.id != "" else None
 
     @property
     def is_named(self) -> bool:
@@ -141,6 +146,8 @@ class MeteredChoice(Struct, frozen=True):
 
     finish_reason: Any = None
     message: MeteredMessage | None = None
+    text: Raw | UnsetType = UNSET
+    """Of a text completion."""
 
 
 class MeteredChatCompletion(Struct, frozen=True):

@@ -17,10 +17,10 @@ class ObjectRequest(Struct, frozen=True, kw_only=True):
     response_id: str
 
     is_passthrough: ClassVar[bool] = True
+    calls: ClassVar[int] = 1
     provider_object_ref: ClassVar[None] = None
     item_ids: ClassVar[tuple[str, ...]] = ()
     output_cap: ClassVar[None] = None
-    calls: ClassVar[int] = 1
 
     def with_native_defaults(self, upstream_model: str) -> "ObjectRequest":
         """See `RequestBody`."""
