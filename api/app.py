@@ -21,7 +21,7 @@ from api.native.validation import StrictBody
 from api.request_lifetime import RequestLifetime
 from api.requests import CountedRequest
 from api.services import Services
-from api.vendors import anthropic, openai
+from api.vendors import anthropic, openai, responses
 from api.vendors import models as vendor_models
 from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HANDLERS, for_paths_without_a_route
 from api.vendors.paths import VENDORS_PATH, VendorPaths
@@ -102,7 +102,7 @@ def _without_options(router: Router) -> Router:
 def _vendors() -> list[Router]:
     """The vendors' surfaces, each with its own words for what goes wrong."""
     surfaces = (
-        (openai.routes(), OPENAI_HANDLERS),
+        ((*openai.routes(), *responses.routes()), OPENAI_HANDLERS),
         (anthropic.routes(), ANTHROPIC_HANDLERS),
         (vendor_models.HANDLERS, EITHER_HANDLERS),
     )

@@ -181,6 +181,8 @@ class Dispatcher:
             needs_own_credential=ctx.needs_own_credential,
             headers=inference_request.headers,
             query=inference_request.query,
+            method=inference_request.method,
+            path=inference_request.path,
             stream=inference_request.stream,
             cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
             input_bound=ctx.cost.input_tokens,

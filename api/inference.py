@@ -89,7 +89,7 @@ class InferenceService:
                     disconnect,
                     is_counted=is_counted,
                 )
-                if ctx.body.response_id is not None or ctx.body.provider_object_ref is not None:
+                if ctx.body.response_id is not None or ctx.body.provider_object_ref is not None or ctx.body.item_ids:
                     names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
                     ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
                 try:

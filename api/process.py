@@ -20,6 +20,7 @@ from api.http_protocol import limited_protocol
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
+from api.missing_calls import MissingCalls
 from api.pricing import PriceAdmin, refresh_prices
 from api.prompt_memory import PromptMemory
 from api.provider_settings import ProviderSettings
@@ -172,6 +173,8 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
             large_requests=large_requests,
             rate_refusals=rate_refusals,
         ),
+        objects=ProviderObjectOwnership(pool),
+        missing_calls=MissingCalls(),
         planner=planner,
         large_requests=large_requests,
         metrics=metrics,

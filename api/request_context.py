@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
+from domain.call_origin import Origin
 from domain.dialects.request_body import RequestBody
 from domain.errors import ProviderTimeout
 from domain.events import Operation
@@ -21,7 +22,7 @@ from domain.prompt_prefix import PromptChain
 from domain.request_identity import RequestIdentity
 from domain.routing import Route
 from infra.byte_budget import BytesInHand
-from infra.jobs import StreamFormat
+from infra.jobs import HttpMethod, StreamFormat
 
 
 class CachePolicy(Struct, frozen=True, kw_only=True):
@@ -43,6 +44,8 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     """Of the HTTP request's body."""
     cache: CachePolicy
     metadata: dict[str, Any] | None
+    origin: Origin | None = None
+    """Where it comes from, as its client says."""
     received_at: datetime
     in_hand: BytesInHand
     """The bytes of the request and its response, counted against the budget of the process."""
@@ -57,6 +60,9 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] | None = None
     query: str | None = None
     """The vendor headers and the query that a passthrough request is forwarded with."""
+    method: HttpMethod = "POST"
+    path: str | None = None
+    """At the provider; None: its codec's."""
 
 
 class CostBound(Struct, frozen=True, kw_only=True):

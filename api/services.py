@@ -8,6 +8,7 @@ from api.connections import Connections
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
+from api.missing_calls import MissingCalls
 from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
@@ -19,6 +20,7 @@ from infra.byte_budget import ByteBudget
 from infra.database import Pool
 from infra.event_log import EventLog
 from infra.price_book import PriceBook
+from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.settings import Settings
 from infra.vault import Vault
 
@@ -38,6 +40,8 @@ class Services:
     authenticator: Authenticator
     dialects: DialectRegistry
     inference: InferenceService
+    objects: ProviderObjectOwnership
+    missing_calls: MissingCalls
     planner: RequestPlanner
     large_requests: LargeRequests
     metrics: Metrics

@@ -31,6 +31,7 @@ from typing import Any, ClassVar
 
 from domain.limits import INSTALLATION_WINDOW, LimitStatus, Window
 from domain.money import NanoUsd, to_usd
+from domain.provider_refusals import Refusal
 
 _INSTALLATION_WAY_OUT = (
     " (a provider key of the project's own is not held to it; the operator can change it with the master key)"
@@ -162,6 +163,8 @@ class ProviderError(GatewayError):
         self.provider = provider
         self.status = status
         """The provider's HTTP status; None if it did not respond."""
+        self.refusal: Refusal | None = None
+        """Why it refused, if that concerns the client."""
 
 
 class ProviderRejected(ProviderError):

@@ -12,9 +12,10 @@ from msgspec import Struct
 
 from domain.canonical.chat import ChatRequest, File, FilePart, ImagePart, ImageUrl, Part, TextPart
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.image_size import Image, image_of, largest
+from domain.image_size import TOKENS_PER_IMAGE, Image, image_of, largest
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
 from domain.money import NanoUsd, divide_up
+from domain.pdf_size import UNKNOWN, pdf_of, pdf_tokens
 from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
 
 TOKENS_PER_REQUEST = 64
@@ -164,11 +165,12 @@ class _Media:
     def file(self, file: File) -> int:
         if file.url.startswith("data:text/"):
             return utf8_length(file.url)
-        if self.file_tokens:
-            self.file_tokens_counted_twice += self._context_window
-        self.file_tokens = self._context_window
+        page = self._tokens_of(Image(width=0, height=0))
+        tokens = pdf_tokens(pdf_of(file.url) if page < TOKENS_PER_IMAGE else UNKNOWN, page, self._context_window)
+        self.file_tokens_counted_twice += max(0, self.file_tokens + tokens - self._context_window)
+        self.file_tokens = min(self._context_window, self.file_tokens + tokens)
         self.is_self_contained &= file.url.startswith("data:")
-        return self._context_window + utf8_length(file.filename)
+        return tokens + utf8_length(file.filename)
 
 
 def _message_bound(message: Any, media: _Media) -> int:

@@ -24,12 +24,15 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from domain.budget import Period, Scope
+from domain.call_origin import Origin
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routing import NamedKind
 from domain.tokens import TokenUsage
 
-Operation = Literal["chat", "embeddings", "responses", "count_tokens", "completions", "moderations"]
+Operation = Literal[
+    "chat", "embeddings", "responses", "count_tokens", "completions", "moderations", "stored_responses", "compact"
+]
 Role = Literal["member", "admin"]
 
 INSTALLATION = "installation"
@@ -163,6 +166,8 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     """As the caller named it."""
     provider: str
     metadata: dict[str, Any] | None = None
+    origin: Origin | None = None
+    """The session, the agent and the program that it came from, as its client says. None: it says nothing."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that were left out in its translation, since they change nothing."""
 
@@ -194,6 +199,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     answer_digest: str
     """SHA-256, hexadecimal, of the response body; of a stream that is not cached, of its parts as they were sent."""
     cached_copy: CachedCopy | None = None
+    item_ids: tuple[str, ...] = ()
+    """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from domain.errors import (
 )
 from domain.events import CostIncurred, RequestCompleted, RequestFailed
 from domain.money import NanoUsd
+from domain.provider_refusals import Refusal, recognise
 from domain.sanitize import sanitize_message
 from domain.tokens import TokenUsage
 
@@ -48,6 +49,7 @@ class JobFailure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     in_stream: bytes | None = None
     own_body: bytes | None = None
     """`in_stream` and `own_body`: see `GatewayError`."""
+    refusal: Refusal | None = None
 
 
 _PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
@@ -86,12 +88,19 @@ def failure_of(error: GatewayError, provider: str) -> JobFailure:
         retry_after_s=error.retry_after_s,
         in_stream=error.in_stream,
         own_body=error.own_body,
+        refusal=error.refusal if isinstance(error, ProviderError) else None,
     )
 
 
 def failure_in_log(failed: RequestFailed) -> JobFailure:
     """Build the failure from the event of a failed request. The log does not have the provider's own body."""
-    return JobFailure(code=failed.code, message=failed.message, provider=failed.provider, status=failed.status)
+    return JobFailure(
+        code=failed.code,
+        message=failed.message,
+        provider=failed.provider,
+        status=failed.status,
+        refusal=recognise(failed.message) if failed.code == ProviderRejected.code else None,
+    )
 
 
 def error_of(failure: JobFailure) -> GatewayError:
@@ -101,5 +110,5 @@ def error_of(failure: JobFailure) -> GatewayError:
     kind = _PROVIDER_ERRORS.get(failure.code, ProviderUnavailable)
     arguments: dict[str, Any] = {"provider": failure.provider, "status": failure.status}
     error = kind(failure.message, retry_after_s=failure.retry_after_s, **arguments)
-    error.in_stream, error.own_body = failure.in_stream, failure.own_body
+    error.in_stream, error.own_body, error.refusal = failure.in_stream, failure.own_body, failure.refusal
     return error

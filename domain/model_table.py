@@ -88,7 +88,8 @@ class ModelTable:
         """The row that a model's name means; None if no row fits.
 
         A name that no row has means the row of its family that is the newest of those not newer than the name, else
-        the family's oldest. A name of no family means the newest row of all families that begin alike.
+        the family's oldest. A name of no family means the model that it is a variant of (`gpt-5.4-quick`), else the
+        newest row of all families that begin alike.
         """
         name = base_name(model)
         without_date = _SNAPSHOT.sub("", name)
@@ -141,14 +142,20 @@ class ModelTable:
             self._versions.append((family, version, row))
 
     def _relative(self, family: Family, version: Version) -> Row | None:
-        if not version:
+        if not version or not family:
             return None
         known = [(one, row) for other, one, row in self._versions if other == family]
-        not_newer = [entry for entry in known if entry[0] <= version]
-        if known and not not_newer:
+        elders = [entry for entry in known if entry[0] <= version]
+        if known and not elders:
             return min(known, key=_version_of)[1]
-        alike = not_newer or [(one, row) for other, one, row in self._versions if other[:1] == family[:1]]
-        return max(alike, key=_version_of)[1] if alike else None
+        for words in range(len(family) - 1, 0, -1):  # an unknown variant of a known version
+            elders = elders or [
+                (one, row)
+                for other, one, row in self._versions
+                if other == family[:words] and one[0] == version[0] and one <= version
+            ]
+        elders = elders or [(one, row) for other, one, row in self._versions if other[0] == family[0]]
+        return max(elders, key=_version_of)[1] if elders else None
 
 
 def built_in_table() -> ModelTable:

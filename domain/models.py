@@ -7,13 +7,13 @@ caller sets no output cap, and for the cap that Anthropic insists on.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from domain.model_table import Row, built_in_table
+from domain.model_table import Row, base_name, built_in_table
 
 Thinking = Literal["none", "budget", "adaptive", "both"]
 """How a model of Anthropic's is asked to think: not at all, by `thinking.budget_tokens`, by `thinking: adaptive` with
@@ -139,6 +139,15 @@ DEFAULT = ModelTraits()
 """Of a model that nothing is known of, nor of the kind of its provider."""
 
 
+_AT_OTHER_SELLERS: dict[str, Any] = {
+    "cap_field": "max_tokens",
+    "chat_tools": "always",
+    "highest_chat_effort": None,
+    "is_responses_only": False,
+}
+"""Of a model whose name has its vendor before it, `openai/gpt-5`: they sell all on chat completions."""
+
+
 @lru_cache(maxsize=MAX_CACHED_TRAITS)
 def model_traits(upstream_model: str, kind: str | None = None) -> ModelTraits:
     """Return what is known of a model, by the provider's name for it. `kind`: of its provider, if it is known.
@@ -149,7 +158,14 @@ def model_traits(upstream_model: str, kind: str | None = None) -> ModelTraits:
     if found is None:
         return DEFAULT if kind is None else DEFAULTS.get(kind, DEFAULT)
     traits = _traits_of(found.row, is_listed=found.is_listed)
-    return replace(traits, cap_field="max_tokens") if "/" in upstream_model else traits
+    return replace(traits, **_AT_OTHER_SELLERS) if "/" in upstream_model else traits
+
+
+def listed_vendor(model: str) -> str | None:
+    """The vendor of a model that the built-in table lists by this very name; None if there is none."""
+    found = _TABLE.find(model)
+    is_plain = found is not None and found.is_listed and base_name(model) == model
+    return found.row.vendor or None if found is not None and is_plain else None
 
 
 def use_operators_models(document: bytes) -> None:

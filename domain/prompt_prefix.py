@@ -59,11 +59,11 @@ _SILENT_FIELDS = frozenset(
     }
 )
 """Fields that add nothing to the prompt. Every other one has to be equal: a tool choice or a thinking budget may."""
-_CACHE_MARK = b'"cache_control"'
-_cache_marks = re.compile(
-    rb',?\s*"cache_?[cC]ontrol"\s*:\s*(?:null|\{\s*"type"\s*:\s*"ephemeral"\s*(?:,\s*"ttl"\s*:\s*"(?:5m|1h)"\s*)?\})'
-)
-"""Clients move these from item to item. In a text they do not match: there a quotation mark has a backslash."""
+_MARK_NAMES = (b'"cache_control"', b'"cacheControl"')
+_mark = re.compile(
+    rb'"cache_?[cC]ontrol"\s*:\s*(?:null|\{\s*"type"\s*:\s*"ephemeral"\s*(?:,\s*"ttl"\s*:\s*"(?:5m|1h)"\s*)?\})'
+).match
+"""Clients move these from item to item. In a text there is none: there a quotation mark has a backslash before it."""
 
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_items = msgspec.json.Decoder(list[Raw]).decode
@@ -160,19 +160,20 @@ class _Reading:
         self.unmarked_bytes = 0
 
     def digest(self, *parts: bytes) -> bytes:
-        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        digest = hashlib.sha256()
         for part in parts:
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
-        return digest.digest()
+        return digest.digest()[:DIGEST_BYTES]
 
     def unmarked(self, value: Raw) -> bytes:
         written = bytes(value)
-        if _CACHE_MARK not in written and b'"cacheControl"' not in written:
-            return written
-        unmarked = _cache_marks.sub(b"", written)
-        self.unmarked_bytes += len(written) - len(unmarked)
-        return unmarked
+        for name in _MARK_NAMES:
+            if name in written:
+                unmarked = _without_marks(written, name)
+                self.unmarked_bytes += len(written) - len(unmarked)
+                written = unmarked
+        return written
 
     def instructions(self, members: Mapping[str, Raw]) -> tuple[tuple[bytes, int], ...]:
         found = []
@@ -182,3 +183,14 @@ class _Reading:
                 parts = _decode_items(written) if written.startswith(b"[") else [members[name]]
                 found += [self.unmarked(part) for part in parts]
         return tuple((self.digest(part), len(part) + TOKENS_PER_INSTRUCTION) for part in found)
+
+
+def _without_marks(written: bytes, name: bytes) -> bytes:
+    pieces, position, at = [], 0, written.find(name)
+    while at >= 0:
+        mark = _mark(written, at)
+        if mark is not None:
+            pieces.append(written[position:at].rstrip().removesuffix(b","))
+            position = mark.end()
+        at = written.find(name, at + len(name))
+    return b"".join((*pieces, written[position:]))

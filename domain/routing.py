@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from domain.errors import UnknownModel
+from domain.models import listed_vendor
 
 Kind = str
 """The dialect and the adapter of a provider. A built-in provider has the name of its kind."""
@@ -80,7 +81,8 @@ def resolve_route(
 ) -> Route:
     """Return the route of a request for `model`.
 
-    A provider's name and a slash in front settle it; then the models that the named providers list, then the rules.
+    A provider's name and a slash in front settle it; then the models that the named providers list, then the rules,
+    then the table of models, which knows names that no rule fits (`chat-latest`, `text-davinci-003`).
     A name that the rules know leads to a named provider only if that one replaces the built-in one.
     `upstream_models` are the installation's names before `UPSTREAM_MODELS`, for built-in providers. Of `named`, the
     first that fits counts: a project's own stand before the installation's. `built_in` has the built-in providers.
@@ -105,7 +107,8 @@ def resolve_route(
         for one in named:
             if one.models is not None and model in one.models and (kind is None or one.replaces_builtin):
                 return _to(one, model, model)
-    if kind is None:
+        kind = kind or listed_vendor(model)
+    if kind is None or kind not in built_in:
         raise UnknownModel(model)
     upstream_model = upstream_models.get(name) or UPSTREAM_MODELS.get(name, name)
     return Route(model=model, provider=kind, kind=kind, upstream_model=upstream_model)

@@ -30,6 +30,7 @@ from domain.routing import Kind
 from infra.broker import Broker, BrokerErrors
 
 STREAM = "JOBS"
+HttpMethod = Literal["GET", "POST", "DELETE"]
 Lane = Literal["sync", "bulk", "async"]
 """`sync` has the jobs of callers that wait. `bulk` has those of callers with many requests in flight already, so that
 the jobs of others do not queue behind a flood. `async` has jobs without a waiting caller: their backlog delays no one.
@@ -106,6 +107,9 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: dict[str, str] | None = None
     query: str | None = None
     """The caller's vendor headers and query (`anthropic-beta`, `beta=true`), forwarded with a passed-through body."""
+    method: HttpMethod = "POST"
+    path: str | None = None
+    """At the provider, behind its base address; None: its codec's."""
     stream: StreamFormat | None = None
     """None: the answer is given in one piece."""
     cancel_on_disconnect: bool = False

@@ -38,6 +38,8 @@ _SPECIFICATION: dict[str, tuple[Kind, str, str, int]] = {
     "claude-3-haiku": (ANTHROPIC, "0.00025", "0.00125", 200_000),
 }
 """The product specification's table."""
+SPECIFIED_MODELS = frozenset(_SPECIFICATION)
+"""They are listed whatever their vendors say of them: an operator may have other models answer these names."""
 
 _ECHO = Price(
     provider=ECHO,

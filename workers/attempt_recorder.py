@@ -39,6 +39,8 @@ class AttemptResult(Struct, frozen=True, kw_only=True):
     usage: TokenUsage
     is_estimated: bool = False
     """True if the provider did not report the usage: it is an upper bound of what was received."""
+    item_ids: tuple[str, ...] = ()
+    """See `RequestCompleted`."""
 
 
 class RecordedBody(Struct, frozen=True, kw_only=True):
@@ -84,6 +86,7 @@ class AttemptRecorder:
             answer_digest=body.digest,
             cached_copy=cached_copy,
             latency_ms=outcome.latency_ms(ctx.job, now),
+            item_ids=result.item_ids,
         )
         cost = outcome.cost_incurred(
             job.identity, ctx.claim, usage=result.usage, price=job.price, estimated=result.is_estimated

@@ -103,7 +103,8 @@ class ProviderCalls:
             calls=job.calls,
             call=ProviderCall(
                 identity=identity,
-                path=translation.provider.path,
+                method=job.method,
+                path=job.path or translation.provider.path,
                 credential=await self._credential(job),
                 timeout_s=0,
                 headers=job.headers or {},

@@ -37,6 +37,7 @@ def completed(
     answer_digest: bytes,
     cached_copy: CachedCopy | None,
     latency_ms: int,
+    item_ids: tuple[str, ...] = (),
 ) -> RequestCompleted:
     """Make the event of an answer."""
     return RequestCompleted(
@@ -50,6 +51,7 @@ def completed(
         answer_bytes=answer_bytes,
         answer_digest=answer_digest.hex(),
         cached_copy=cached_copy,
+        item_ids=tuple(map(sanitize_identifier, item_ids)),
     )
 
 

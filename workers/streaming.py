@@ -17,6 +17,7 @@ from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.money import to_usd
+from domain.provider_refusals import recognise
 from domain.tokens import TokenUsage
 from infra.admission import Claim
 from infra.cancellations import client_disconnected
@@ -100,6 +101,8 @@ class StreamedAttempts:
         except (StreamFailed, UnreadableResponse) as error:
             lost = ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
             lost.in_stream = relay.error_events()
+            if isinstance(error, StreamFailed):
+                lost.refusal = recognise(error.message, error.kind)
             return lost
         except ProviderError as error:
             if not has_opened:
@@ -135,6 +138,7 @@ def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptR
         if reader.is_ended and reader.usage is not None
         else estimated_usage(reader, job, elapsed_s, is_whole=reader.is_ended),
         is_estimated=not reader.is_ended or reader.usage is None,
+        item_ids=reader.item_ids,
     )
 
 

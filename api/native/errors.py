@@ -23,6 +23,7 @@ from domain.errors import (
     NotFound,
     Overloaded,
     ProviderCredentials,
+    ProviderError,
     ProviderLost,
     ProviderRateLimited,
     ProviderRejected,
@@ -35,6 +36,7 @@ from domain.errors import (
     UnsupportedEncoding,
 )
 from domain.limits import LimitStatus
+from domain.provider_refusals import Reason
 
 STATUSES: dict[type[GatewayError], int] = {
     Unauthorized: 401,
@@ -57,6 +59,8 @@ STATUSES: dict[type[GatewayError], int] = {
     Unavailable: 503,
 }
 
+_STATUS_OF_REASON: dict[Reason, int] = {"billing": 402}
+"""Some providers answer 429 for an empty account, which no waiting fills."""
 _CODES = {400: InvalidRequest.code, 404: NotFound.code, 405: "METHOD_NOT_ALLOWED", 413: BodyTooLarge.code}
 DEFAULT_RETRY_AFTER_S = 1.0
 _RETRY_STATUSES = frozenset({429, 503})
@@ -67,8 +71,11 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 def status_of(error: GatewayError) -> int:
     """The HTTP status of an error: its class's, or that of the nearest class above it."""
-    if isinstance(error, ProviderRejected) and error.status is not None and 400 <= error.status < 500:
-        return error.status  # a redirection is no answer to give to a caller
+    if isinstance(error, ProviderRejected):
+        if error.refusal is not None and error.refusal.reason in _STATUS_OF_REASON:
+            return _STATUS_OF_REASON[error.refusal.reason]
+        if error.status is not None and 400 <= error.status < 500:
+            return error.status  # a redirection is no answer to give to a caller
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
@@ -93,7 +100,10 @@ def _render(
 
 
 def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]:
-    shown = {"code": error.code, "message": error.message, "details": error.details}
+    details = error.details
+    if isinstance(error, ProviderError) and error.refusal is not None:
+        details = (details or {}) | {"reason": error.refusal.reason}
+    shown = {"code": error.code, "message": error.message, "details": details}
     return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, limit_status=error.limit_status)
 
 

@@ -1,19 +1,19 @@
-"""`GET /models`: what the key may use, and what it costs."""
+"""`GET /models`: what the key can ask, and what it costs."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 
 from litestar import get
 from litestar.di import NamedDependency
 from msgspec import Struct
 
+from api.askable_models import askable_models
 from api.authentication import Caller
 from api.guards import requires_key
 from api.native.envelope import Success
 from api.native.prices import per_1k
 from api.native.validation import declared_query
 from api.services import Services
-from infra.price_book import ListedModel, PriceBook
+from infra.price_book import ListedModel
 
 
 class ModelOut(Struct, kw_only=True, rename="camel"):
@@ -35,18 +35,11 @@ class ModelOut(Struct, kw_only=True, rename="camel"):
     guards=[requires_key, declared_query],
 )
 async def list_models(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[list[ModelOut]]:
-    """List the models that the key may use."""
-    return Success(data=[_model_out(model) for model in usable_models(services.prices, caller)])
+    """List the models that the key can ask."""
+    return Success(data=[_model_out(model) for model in askable_models(services, caller)])
 
 
 HANDLERS = (list_models,)
-
-
-def usable_models(prices: PriceBook, caller: Caller) -> list[ListedModel]:
-    """The listed models that a caller may use."""
-    allowed = caller.settings.models
-    listed = prices.listed(datetime.now(UTC), caller.providers)
-    return [model for model in listed if allowed is None or model.name in allowed]
 
 
 def _model_out(model: ListedModel) -> ModelOut:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from api.delivery import anthropic_limit_headers, limit_headers
+from api.vendors.refusal_words import ANTHROPIC_WORDS, OPENAI_WORDS
 from domain.dialects.passthrough.json_edit import rewrite
 from domain.errors import (
     BodyTooLarge,
@@ -23,6 +24,7 @@ from domain.errors import (
     NotFound,
     Overloaded,
     ProviderCredentials,
+    ProviderError,
     ProviderLost,
     ProviderRateLimited,
     ProviderRejected,
@@ -35,6 +37,7 @@ from domain.errors import (
     UnsupportedEncoding,
 )
 from domain.limits import LimitStatus
+from domain.provider_refusals import Refusal
 
 DEFAULT_RETRY_AFTER_S = 1.0
 REQUEST_ID_HEADER = "request-id"
@@ -124,8 +127,14 @@ _ANTHROPIC_TYPES: dict[int, str] = {
 def openai_error(error: GatewayError) -> VendorError:
     """A refusal or failure as OpenAI's clients know it: `{"error": {"message", "type", "param", "code"}}`."""
     row = next(_OPENAI[kind] for kind in type(error).__mro__ if kind in _OPENAI)
-    status = _own_status(error) or row.status
-    body = error.own_body or _openai_body(error.message, row.type, param=_param(error), code=row.code)
+    refusal = _recognised(error)
+    if refusal is None:
+        status = _own_status(error) or row.status
+        body = error.own_body or _openai_body(error.message, row.type, param=_param(error), code=row.code)
+    else:
+        words = OPENAI_WORDS[refusal.reason]
+        status, message = words.status, words.message(refusal, error.message)
+        body = _openai_body(message, words.type, param=words.param, code=words.code)
     return VendorError(status=status, body=body, headers=_headers(error, status, limit_headers))
 
 
@@ -134,9 +143,13 @@ def anthropic_error(error: GatewayError, request_id: str) -> VendorError:
     row = next(_ANTHROPIC[kind] for kind in type(error).__mro__ if kind in _ANTHROPIC)
     own = _own_status(error)
     status = own or row.status
-    kind = _ANTHROPIC_TYPES.get(own, row.type) if own is not None else row.type
+    kind, message = _ANTHROPIC_TYPES.get(own, row.type) if own is not None else row.type, error.message
     details = _DETAILS.get(error.field or "") if isinstance(error, InvalidRequest) else None
-    body = _anthropic_body(error.message, kind, request_id, details)
+    refusal = _recognised(error)
+    if refusal is not None:
+        words = ANTHROPIC_WORDS[refusal.reason]
+        status, kind, message = words.status, words.type, words.message(refusal, message)
+    body = _anthropic_body(message, kind, request_id, details)
     if error.own_body is not None:
         body = rewrite(error.own_body, {"request_id": request_id})
     headers = {REQUEST_ID_HEADER: request_id} | _headers(error, status, _limits)
@@ -171,6 +184,11 @@ def _param(error: GatewayError) -> str | None:
     return "model" if isinstance(error, UnknownModel) else None
 
 
+def _recognised(error: GatewayError) -> Refusal | None:
+    """Why a provider refused, if the client is not given that as the provider wrote it."""
+    return error.refusal if isinstance(error, ProviderError) and error.own_body is None else None
+
+
 def _own_status(error: GatewayError) -> int | None:
     """The provider's status if it refused the request; None for a redirection, which is of no use to a client."""
     own = error.status if isinstance(error, ProviderRejected) else None
@@ -189,7 +207,7 @@ def _headers(error: GatewayError, status: int, limits: Callable[[LimitStatus], d
     """
     headers: dict[str, str] = {}
     retry_after_s = error.retry_after_s
-    if isinstance(error, ProviderCredentials):
+    if isinstance(error, ProviderCredentials) or (isinstance(error, ProviderError) and error.refusal is not None):
         headers["x-should-retry"] = "false"
     elif isinstance(error, BudgetExceeded):
         headers["x-should-retry"] = "false" if retry_after_s is None else "true"

@@ -9,14 +9,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
+from api.askable_models import askable_model, askable_models
 from api.authentication import Caller
 from api.delivery import JSON
 from api.guards import requires_key
-from api.native.models import usable_models
 from api.requests import HttpRequest, query_of, request_id_of
 from api.services import Services
 from api.vendors.errors import REQUEST_ID_HEADER
-from domain.errors import UnknownModel
 from infra.price_book import ListedModel
 
 DEFAULT_PAGE = 20
@@ -44,8 +43,8 @@ def is_anthropics(request: HttpRequest) -> bool:
 async def list_models(
     request: HttpRequest, caller: NamedDependency[Caller], services: NamedDependency[Services]
 ) -> Response[bytes]:
-    """List the models that the key may use."""
-    models = usable_models(services.prices, caller)
+    """List the models that the key can ask."""
+    models = askable_models(services, caller)
     if is_anthropics(request):
         return _for_anthropics(request, _anthropic_page(models, query_of(request, _Page)))
     return _response({"object": "list", "data": [_for_openai(model) for model in models]})
@@ -56,24 +55,13 @@ async def get_model(
     request: HttpRequest, model: FromPath[str], caller: NamedDependency[Caller], services: NamedDependency[Services]
 ) -> Response[bytes]:
     """Show one model."""
-    listed = _listed(services, caller, model.removeprefix("/"))
+    listed = askable_model(services, caller, model.removeprefix("/"))
     if is_anthropics(request):
         return _for_anthropics(request, _for_anthropic(listed))
     return _response(_for_openai(listed))
 
 
 HANDLERS = (list_models, get_model)
-
-
-def _listed(services: Services, caller: Caller, name: str) -> ListedModel:
-    """A model by the name that calls are made with: a provider by configuration may have more than are listed."""
-    listed = next((model for model in usable_models(services.prices, caller) if model.name == name), None)
-    if listed is not None:
-        return listed
-    route = services.planner.route(caller, name)
-    if route.base_url is None or (caller.settings.models is not None and name not in caller.settings.models):
-        raise UnknownModel(name)
-    return services.prices.listing(route, datetime.now(UTC))
 
 
 def _anthropic_page(models: list[ListedModel], page: _Page) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 from litestar import Response
 
+from api.authentication import Caller
 from api.delivery import JSON, EventStream, answer_headers, stream_headers
 from api.inference_response import InferenceResponse
+from api.missing_calls import may_lack_call
 from api.request_context import InferenceRequest
 from api.requests import (
     HttpRequest,
@@ -18,22 +21,25 @@ from api.requests import (
     bytes_in_hand,
     cache_policy,
     caller_and_body,
+    id_in_path,
     metadata_of,
     request_id_of,
     services_of,
 )
 from api.vendors.paths import MODEL_SCOPE
+from domain.call_origin import origin_of
 from domain.dialects.codec import Codec, Dialect, RenderOptions, StreamSummary
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.passthrough.json_edit import rewrite
-from domain.dialects.registry import DialectRegistry
+from domain.dialects.passthrough.object_request import ObjectRequest
 from domain.dialects.translation import ParsedRequest, Translation
-from domain.errors import GatewayError, InvalidRequest
+from domain.errors import GatewayError, InvalidRequest, NotFound, ProviderRejected
 from domain.events import Operation
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.routing import Route
-from infra.jobs import StreamFormat
+from infra.ids import new_id
+from infra.jobs import HttpMethod, StreamFormat
 from infra.offload import offload
 
 MAX_QUERY_CHARS = 1_000
@@ -66,74 +72,156 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     received_at = datetime.now(UTC)
     caller, body = await caller_and_body(request)
     services = services_of(request)
-    dialects = services.dialects
-    cache = cache_policy(request, mode="off")
-    codec = dialects.codec(endpoint.dialect, endpoint.operation)
-    passthrough, route, translation, parsed = await services.large_requests.run(
-        caller.project_id,
-        len(body),
-        _parse,
-        body,
-        codec,
-        dialects,
-        lambda model: services.planner.route(caller, model),
-        model_in_path=request.scope.get(MODEL_SCOPE),
-        is_cached=cache.mode != "off",
-    )
+    codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
+    read = await _read(request, caller, body, codec)
+    call = _Call(request=request, endpoint=endpoint, caller=caller, size_bytes=len(body), received_at=received_at)
+    if codec.is_estimable and not read.parsed.body.is_passthrough and read.translation.provider is None:
+        return await _estimate(codec, read, call)
+    try:
+        return await _serve(call, read, request_id_of(request.scope))
+    except ProviderRejected as error:
+        if not may_lack_call(read.route, error):
+            raise
+        if codec.is_estimable:
+            return await _estimate(codec, read, call)
+        if codec.translated_operation is None or not read.parsed.body.is_passthrough:
+            raise
+        try:
+            translated = await _read(request, caller, body, codec, has_call=False)
+            response = await _serve(call, translated, new_id("req"))
+        except GatewayError:
+            raise error from None  # what it lacks was not the call
+        services.missing_calls.add(read.route, endpoint.operation)
+        return response
+
+
+async def _serve(call: "_Call", read: "_Read", request_id: str) -> Response[bytes]:
+    """Have a request answered. `request_id` is that of its record."""
+    request, endpoint, parsed = call.request, call.endpoint, read.parsed
     options = RenderOptions(
-        created_s=int(received_at.timestamp()),
-        with_usage=codec.wants_usage(passthrough.stream_options),
+        created_s=int(call.received_at.timestamp()),
+        with_usage=read.passthrough.codec.wants_usage(read.passthrough.stream_options),
         encoding_format=parsed.encoding_format,
         echo=parsed.echo,
         tool_names=parsed.tool_names,
     )
-    request_id = request_id_of(request.scope)
-    named = {endpoint.request_id_header: request_id} if endpoint.request_id_header is not None else {}
+    is_passthrough = parsed.body.is_passthrough
     inference_request = InferenceRequest(
         request_id=request_id,
         operation=endpoint.operation,
         body=parsed.body,
-        route=route,
-        size_bytes=len(body),
-        cache=cache,
+        route=read.route,
+        size_bytes=call.size_bytes,
+        cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
-        received_at=received_at,
+        origin=origin_of(request.scope["headers"], read.passthrough.session),
+        received_at=call.received_at,
         in_hand=bytes_in_hand(request),
         dropped=parsed.dropped,
         is_strict=asks_strict_translation(request),
-        stream=_stream_format(endpoint, options) if passthrough.is_stream else None,
-        headers=_forwarded(request, endpoint) if parsed.body.is_passthrough else None,
-        query=_query(request) if endpoint.forwards_query and parsed.body.is_passthrough else None,
+        stream=_stream_format(endpoint, options) if read.passthrough.is_stream else None,
+        headers=_forwarded(request, endpoint) if is_passthrough else None,
+        query=_query(request) if endpoint.forwards_query and is_passthrough else None,
     )
-    response = await services.inference.infer(caller, inference_request, request.receive)
+    response = await services_of(request).inference.infer(call.caller, inference_request, request.receive)
     if inference_request.stream is not None:
-        stream = VendorStream(endpoint, translation, options, request_id)
-        headers = named | stream_headers(response) | endpoint.limit_headers(response.limit_status)
+        stream = VendorStream(endpoint, read.translation, options, request_id)
+        headers = call.named() | stream_headers(response) | endpoint.limit_headers(response.limit_status)
         return EventStream(response, stream, headers)
     assert isinstance(response, InferenceResponse), "not asked to be streamed"
-    content = await offload(
-        len(response.body), translation.render_response, response.body, response.receipt.usage, _cost(response), options
-    )
-    headers = named | answer_headers(response) | endpoint.limit_headers(response.limit_status)
+    render = read.translation.render_response
+    content = await offload(len(response.body), render, response.body, response.receipt.usage, _cost(response), options)
+    headers = call.named() | answer_headers(response) | endpoint.limit_headers(response.limit_status)
     return Response(content, media_type=JSON, headers=headers)
 
 
-def _parse(
-    body: bytes,
-    codec: Codec,
-    dialects: DialectRegistry,
-    route_of: Callable[[str], Route],
-    *,
-    model_in_path: Any,
-    is_cached: bool,
-) -> tuple[PassthroughRequest, Route, Translation, ParsedRequest]:
+async def _estimate(codec: Codec, read: "_Read", call: "_Call") -> Response[bytes]:
+    """Answer a call that the provider does not have."""
+    content = await offload(call.size_bytes, codec.estimate_response, read.passthrough.body)
+    return Response(content, media_type=JSON, headers=call.named() | {"x-gateway-estimated": "true"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One call, before it was read."""
+
+    request: HttpRequest
+    endpoint: Endpoint
+    caller: Caller
+    size_bytes: int
+    received_at: datetime
+
+    def named(self) -> dict[str, str]:
+        """The header in which the endpoint's clients look for the request's id."""
+        header = self.endpoint.request_id_header
+        return {header: request_id_of(self.request.scope)} if header is not None else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """A request, and its way to its provider."""
+
+    passthrough: PassthroughRequest
+    route: Route
+    translation: Translation
+    parsed: ParsedRequest
+
+
+async def _read(request: HttpRequest, caller: Caller, body: bytes, codec: Codec, *, has_call: bool = True) -> _Read:
     """Read the request, choose its way to the provider, and translate it if that is the way."""
-    if model_in_path is not None:
-        body = rewrite(body, {"model": model_in_path})
-    passthrough = read_passthrough(body, codec, is_cached=is_cached)
-    route = route_of(passthrough.model)
-    translation = dialects.choose(codec, route.kind)
-    return passthrough, route, translation, translation.parse_request(passthrough)
+    services = services_of(request)
+    is_cached = cache_policy(request, mode="off").mode != "off"
+    model_in_path: Any = request.scope.get(MODEL_SCOPE)
+
+    def parse() -> _Read:
+        given = body if model_in_path is None else rewrite(body, {"model": model_in_path})
+        passthrough = read_passthrough(given, codec, is_cached=is_cached)
+        route = services.planner.route(caller, passthrough.model)
+        has = has_call and services.missing_calls.has(route, codec.operation)
+        translation = services.dialects.choose(codec, route.kind, has_call=has)
+        parsed = translation.parse_request(passthrough)
+        return _Read(passthrough=passthrough, route=route, translation=translation, parsed=parsed)
+
+    return await services.large_requests.run(caller.project_id, len(body), parse)
+
+
+async def handle_object(
+    request: HttpRequest, endpoint: Endpoint, response_id: str, *, method: HttpMethod, below: str = ""
+) -> Response[bytes]:
+    """Pass on a call about a response that the project has made. `below` is the path behind the response's own.
+
+    Raises:
+        NotFound: the project has made no such response.
+        GatewayError: as `handle`.
+
+    """
+    received_at = datetime.now(UTC)
+    caller, body = await caller_and_body(request)
+    services = services_of(request)
+    made = await services.objects.made_by(caller.project_id, id_in_path(response_id))
+    route = services.planner.route(caller, made.model)
+    if route.provider != made.provider:
+        raise NotFound(f"response {response_id!r} is kept at {made.provider}, which no longer serves {made.model!r}")
+    codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
+    inference_request = InferenceRequest(
+        request_id=request_id_of(request.scope),
+        operation=endpoint.operation,
+        body=ObjectRequest(model=made.model, response_id=response_id),
+        route=route,
+        size_bytes=len(body),
+        cache=cache_policy(request, mode="off"),
+        metadata=metadata_of(request),
+        origin=origin_of(request.scope["headers"]),
+        received_at=received_at,
+        in_hand=bytes_in_hand(request),
+        query=_query(request),
+        method=method,
+        path=f"{codec.path}/{quote(response_id, safe='')}{below}",
+    )
+    response = await services.inference.infer(caller, inference_request, request.receive)
+    assert isinstance(response, InferenceResponse), "not asked to be streamed"
+    headers = answer_headers(response) | endpoint.limit_headers(response.limit_status)
+    return Response(response.body, media_type=JSON, headers=headers)
 
 
 def _stream_format(endpoint: Endpoint, options: RenderOptions) -> StreamFormat:

@@ -47,6 +47,8 @@ class ProviderResponse(Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     is_empty: bool = False
     """It has neither text nor a call nor anything else that a client could use."""
+    item_ids: tuple[str, ...] = ()
+    """The ids by which later requests may name parts of it, if it is passed through."""
 
 
 UNSHARED_FINISHES = frozenset({FAILED, "length", "content_filter"})
@@ -63,6 +65,7 @@ def passed_through(
     input_usage: TokenUsage | None = None,
     received_output_bytes: int = 0,
     is_empty: bool = False,
+    item_ids: tuple[str, ...] = (),
 ) -> ProviderResponse:
     """A response that its caller gets as the provider wrote it."""
     return ProviderResponse(
@@ -74,6 +77,7 @@ def passed_through(
         input_usage=input_usage,
         received_output_bytes=received_output_bytes,
         is_empty=is_empty,
+        item_ids=item_ids,
     )
 
 
@@ -100,6 +104,8 @@ class StreamReader(Protocol):
     """
     received_output_bytes: int
     """UTF-8 bytes of text, tool calls and thinking so far: no fewer than the tokens that were shown."""
+    item_ids: tuple[str, ...]
+    """See `ProviderResponse`."""
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
         """Read the next event; returns its canonical chunks, if the reader gives them.
@@ -195,6 +201,8 @@ class Codec:
     """False: providers charge for the input alone."""
     is_charged: ClassVar[bool] = True
     """False: providers charge nothing for it."""
+    is_estimable: ClassVar[bool] = False
+    """True: `estimate_response` answers where a provider does not have the call."""
     output_caps: ClassVar[tuple[str, ...]] = ()
     """The fields by which a client limits the output."""
     default_cap: ClassVar[int | None] = None
@@ -297,6 +305,10 @@ class Codec:
         for. Raises as `parse_response`.
         """
         raise UnreadableResponse("this is no stream of events")
+
+    def estimate_response(self, body: bytes) -> bytes:
+        """Answer a client's request without a provider. Raises as `parse_request`."""
+        raise AssertionError(f"{self.dialect} {self.operation} needs a provider")
 
     def render_response(self, body: bytes, usage: TokenUsage, options: RenderOptions) -> bytes:
         """Write a canonical response, which comes as JSON, to a client."""

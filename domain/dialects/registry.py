@@ -5,11 +5,14 @@ from functools import partial
 
 from msgspec import Struct
 
-from domain.dialects.anthropic.codec import AnthropicMessages, AnthropicTokenCount
+from domain.dialects.anthropic.codec import AnthropicMessages
+from domain.dialects.anthropic.token_count import AnthropicTokenCount
 from domain.dialects.codec import Codec, Dialect
 from domain.dialects.native.codec import NativeChat, NativeEmbeddings
 from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiResponses
 from domain.dialects.openai.completions import OpenAiCompletions, OpenAiModerations
+from domain.dialects.openai.stored_responses import OpenAiCompact, OpenAiStoredResponses
+from domain.dialects.openai.token_count import OpenAiTokenCount
 from domain.dialects.request_body import CanonicalRequest, RequestBody
 from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
@@ -79,19 +82,32 @@ class DialectRegistry:
         if not isinstance(body, CanonicalRequest):
             return body, ()
         adapted = codec.adapt_request(body.request, route.upstream_model)
-        return CanonicalRequest(adapted.request, adapted.calls), adapted.dropped
+        return CanonicalRequest(adapted.request, adapted.calls, is_charged=body.is_charged), adapted.dropped
 
     def image_tokens(self, route: Route, operation: Operation) -> Callable[[Image], int]:
         """The most tokens that the provider of a route counts an image as."""
-        codec = self._provider_codecs.get((route.kind, operation))
-        if codec is None or route.base_url is not None:  # by configuration: its models may count otherwise
-            return largest
-        return partial(codec.image_tokens, upstream_model=route.upstream_model)
+        vendor = self._vendor(route, operation)
+        return largest if vendor is None else partial(vendor.image_tokens, upstream_model=route.upstream_model)
 
-    def choose(self, client: Codec, kind: Kind) -> Translation:
-        """The way of a request from a client of this codec to a provider of this kind."""
+    def has_cache_marks(self, route: Route, operation: Operation) -> bool:
+        """True if the provider of a route caches, and charges for that, only where a request says so."""
+        vendor = self._vendor(route, operation)
+        return vendor is not None and vendor.has_cache_marks
+
+    def _vendor(self, route: Route, operation: Operation) -> Codec | None:
+        """The codec of a route's provider; None if it is one by configuration, whose models may count otherwise."""
+        asked = (operation, self._translated[operation]) if route.base_url is None else ()
+        return next((one for name in asked if (one := self._provider_codecs.get((route.kind, name)))), None)
+
+    def choose(self, client: Codec, kind: Kind, *, has_call: bool = True) -> Translation:
+        """The way of a request from a client of this codec to a provider of this kind.
+
+        `has_call`: False for a provider by configuration that is known not to have the codec's call. Then the one that
+        the codec can be translated to is asked for, if there is such a one.
+        """
         provider = self._kinds[kind]
-        if provider.passes_through and provider.dialect == client.dialect:
+        has_call = has_call or client.translated_operation is None
+        if provider.passes_through and provider.dialect == client.dialect and has_call:
             return Passthrough(client)
         return Translated(client, self._provider_codecs.get((kind, self._translated[client.operation])))
 
@@ -115,6 +131,9 @@ CODECS = (
     OpenAiChat(),
     OpenAiEmbeddings(),
     OpenAiResponses(),
+    OpenAiStoredResponses(),
+    OpenAiCompact(),
+    OpenAiTokenCount(),
     OpenAiCompletions(),
     OpenAiModerations(),
     AnthropicMessages(),

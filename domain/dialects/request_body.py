@@ -71,6 +71,11 @@ class RequestBody(Protocol):
         ...
 
     @property
+    def item_ids(self) -> tuple[str, ...]:
+        """The items of earlier responses that it names."""
+        ...
+
+    @property
     def model(self) -> str:
         """The model as the caller named it."""
         ...
@@ -120,10 +125,13 @@ class CanonicalRequest(Struct, frozen=True):
     request: ChatRequest | EmbeddingsRequest
     calls: int = 1
     """Each of them reads the whole input."""
+    is_charged: bool = True
+    """False: providers charge nothing for it."""
 
     is_passthrough: ClassVar[bool] = False
     response_id: ClassVar[None] = None
     provider_object_ref: ClassVar[None] = None
+    item_ids: ClassVar[tuple[str, ...]] = ()
 
     @property
     def model(self) -> str:
@@ -167,6 +175,8 @@ class CanonicalRequest(Struct, frozen=True):
         image_tokens: Callable[[Image], int] = largest,
     ) -> TokenBound:
         """See `RequestBody`: every canonical field has a bound."""
+        if not self.is_charged:
+            return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=None)
         parts = bound_input(self.request, image_tokens, widest_window(upstream_model, context_window))
         choices = self._choices
         output_tokens = choices * output_bound(self.request, upstream_model, context_window)

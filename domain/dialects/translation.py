@@ -124,8 +124,8 @@ class Passthrough(Struct, frozen=True):
         cost_usd: Decimal | None,
         options: RenderOptions,
     ) -> bytes:
-        """See `Translation`: as it came, with its cost."""
-        return with_cost(body, cost_usd)
+        """See `Translation`: as it came, with its cost. The usage in what is free is another response's."""
+        return with_cost(body, cost_usd) if self.provider.is_charged else body
 
     def relay(
         self,
@@ -164,7 +164,7 @@ class Translated(Struct, frozen=True):
         if isinstance(canonical, ChatRequest) and self.provider is not None:
             canonical, tool_names = with_tool_names(canonical, self.provider.max_tool_name_chars)
         return ParsedRequest(
-            body=CanonicalRequest(canonical),
+            body=CanonicalRequest(canonical, is_charged=self.client.is_charged),
             encoding_format=translated.encoding_format,
             dropped=translated.dropped,
             echo=translated.echo,
@@ -186,7 +186,7 @@ class Translated(Struct, frozen=True):
         self, body: bytes, usage: TokenUsage, cost_usd: Decimal | None, options: RenderOptions
     ) -> bytes:
         """See `Translation`: `body` is the canonical response."""
-        if options.tool_names:
+        if options.tool_names and self.client.has_output:
             body = _encode(with_client_names(_decode_chat_response(body), options.tool_names))
         return with_cost(self.client.render_response(body, usage, options), cost_usd)
 

@@ -263,3 +263,38 @@ async def test_one_of_many_concurrent_adds_wins(client: Client, upstream: Runnin
     (added,) = [answer["data"]["apiKey"] for status, answer, _ in answers if status == 201]
     _, listed, _ = await client.call("GET", "/projects/providers")
     assert [one["apiKey"] for one in listed["data"]] == [added]
+
+
+async def test_a_provider_without_the_responses_api_serves_it_by_chat(
+    client: Client, openai: AsyncOpenAI, upstream: RunningProvider
+) -> None:
+    base_url = upstream.openai_base_url.replace("/v1", "/chat-only/v1")
+    await add(client, named(upstream, baseUrl=base_url))
+    for word in ("one", "two"):
+        found = await openai.responses.create(model="mine/some-model", input=f"[[say={word}]]")
+        assert (found.object, found.output_text) == ("response", word)
+    events = [
+        event async for event in await openai.responses.create(model="mine/some-model", input="three", stream=True)
+    ]
+    assert events[-1].type == "response.completed"
+    paths = [request.path for request in upstream.requests(3)]
+    assert paths == ["/chat-only/v1/chat/completions"] * 3
+    _, stats, _ = await client.call("GET", "/usage/stats")
+    assert stats["data"]["totals"]["failedRequests"] == 1
+
+
+async def test_a_count_that_a_provider_does_not_make_is_estimated_and_marked(
+    client: Client, openai: AsyncOpenAI, anthropic: AsyncAnthropic, upstream: RunningProvider
+) -> None:
+    base_url = upstream.openai_base_url.replace("/v1", "/chat-only/v1")
+    await add(client, named(upstream, baseUrl=base_url))
+    model, text = "mine/some-model", "four bytes a token, " * 100
+    counted = await openai.responses.input_tokens.with_raw_response.count(model=model, input=text)
+    message = await anthropic.messages.with_raw_response.count_tokens(
+        model=model, messages=[{"role": "user", "content": text}]
+    )
+    for raw in (counted, message):
+        found = json.loads(raw.content)
+        assert raw.headers["x-gateway-estimated"] == "true"
+        assert found["estimated"] is True
+        assert 500 <= found["input_tokens"] <= 600

@@ -84,6 +84,7 @@ class ToyReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.item_ids: tuple[str, ...] = ()
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
         read = decode_provider_json(msgspec.json.Decoder(Event).decode, event.data)

@@ -31,7 +31,14 @@ async def append(ledger: RealLedger, stream: str, at: datetime, *events: Event) 
     await ledger.log.append(Commit(stream=stream, expected_version=0, project_id="prj_1", at=at, events=events))
 
 
-async def answered(ledger: RealLedger, provider: str, *, admitted_at: datetime = AT, took: timedelta) -> None:
+async def answered(
+    ledger: RealLedger,
+    provider: str,
+    *,
+    admitted_at: datetime = AT,
+    took: timedelta,
+    item_ids: tuple[str, ...] = (),
+) -> None:
     completed = RequestCompleted(
         request_id="req_1",
         key_id="key_1",
@@ -47,6 +54,7 @@ async def answered(ledger: RealLedger, provider: str, *, admitted_at: datetime =
         request_bytes=1,
         answer_bytes=1,
         answer_digest="00",
+        item_ids=item_ids,
     )
     await append(ledger, request_stream("req_1"), admitted_at + took, completed)
 
@@ -87,3 +95,25 @@ async def test_responses_after_the_own_key_was_removed_count(ledger: RealLedger)
     since = AT + timedelta(minutes=2)
     await answered(ledger, "corp", admitted_at=since, took=timedelta(seconds=1))
     await ProviderObjectOwnership(ledger.pool).check("prj_1", "corp", GOES_ON)
+
+
+NAMES_ITEMS = read_passthrough(
+    b'{"model":"m","input":[{"type":"item_reference","id":"msg_1"},{"id":"fc_1"},{"role":"user","content":"x"}]}',
+    OpenAiResponses(),
+)
+
+
+async def test_items_of_answers_belong_to_the_project(ledger: RealLedger) -> None:
+    await answered(ledger, "openai", took=timedelta(seconds=1), item_ids=("msg_1", "fc_1", "rs_1"))
+    objects = ProviderObjectOwnership(ledger.pool)
+    assert not await objects.check("prj_1", "openai", NAMES_ITEMS)
+    with pytest.raises(NotFound, match="did not come with an answer"):
+        await objects.check("prj_2", "openai", NAMES_ITEMS)
+    with pytest.raises(NotFound, match="did not come with an answer"):
+        await objects.check("prj_1", "corp", NAMES_ITEMS)
+
+
+async def test_an_item_that_no_answer_had_is_refused(ledger: RealLedger) -> None:
+    await answered(ledger, "openai", took=timedelta(seconds=1), item_ids=("msg_1",))
+    with pytest.raises(NotFound, match="'fc_1'"):
+        await ProviderObjectOwnership(ledger.pool).check("prj_1", "openai", NAMES_ITEMS)

@@ -146,9 +146,10 @@ class Exchange:
         if not status:
             return None
         self._is_settled = True
-        words, is_anthropic = self._words, self._wire.is_anthropic
+        words = self._words
+        message, code, is_anthropic = unquote(words.message), words.code, self._wire.is_anthropic
         return self._recording.whole(
-            refusal(status, words.after, is_anthropic=is_anthropic, message=unquote(words.message))
+            refusal(status, words.after, is_anthropic=is_anthropic, message=message, code=code)
         )
 
     def _refused(self) -> int:
@@ -246,13 +247,13 @@ def has_wrong_key(request: web.Request) -> bool:
     return "sk-wrong" in request.headers.get("authorization", request.headers.get("x-api-key", ""))
 
 
-def refusal(status: int, after: str, *, is_anthropic: bool, message: str = "") -> web.Response:
+def refusal(status: int, after: str, *, is_anthropic: bool, message: str = "", code: str = "") -> web.Response:
     """Return a refusal in the vendor's shape. `after` is the Retry-After of a 429, in seconds."""
     message = message or f"refused with {status}"
     if status == 401:
         message += ": Incorrect API key provided: sk-wrong-canary"
     kind = "invalid_request_error" if status < 500 else "server_error"
-    error: dict[str, Any] = {"message": message, "type": kind, "code": f"code_{status}", "param": "messages"}
+    error: dict[str, Any] = {"message": message, "type": kind, "code": code or f"code_{status}", "param": "messages"}
     body = {"type": "error", "error": error} if is_anthropic else {"error": error}
     return web.json_response(body, status=status, headers={"retry-after": after} if status == 429 else {})
 

@@ -77,6 +77,46 @@ def whole(answer: Answer) -> dict[str, Any]:
     return _response(answer, status, _items(answer, status), usage_json(answer.usage))
 
 
+def count_tokens(answer: Answer) -> dict[str, Any]:
+    """Return the number of tokens that the request would be charged for."""
+    return {"object": "response.input_tokens", "input_tokens": answer.usage.tokens_in}
+
+
+def compact(answer: Answer) -> dict[str, Any]:
+    """Return the conversation, compacted."""
+    item = {"id": f"cmp_{answer.plan.digest[:24]}", "type": "compaction", "encrypted_content": answer.plan.digest}
+    return {
+        "id": f"resp_{answer.plan.digest[:24]}",
+        "object": "response.compaction",
+        "created_at": CREATED_S,
+        "output": [item],
+        "usage": usage_json(answer.usage),
+    }
+
+
+def stored(response_id: str, method: str, below: str) -> dict[str, Any]:
+    """Return what a call about a stored response returns. `below` is the path behind the response's own."""
+    match (method, below):
+        case ("DELETE", ""):
+            return {"id": response_id, "object": "response", "deleted": True}
+        case ("GET", "input_items"):
+            part = {"type": "input_text", "text": "hello"}
+            item = {"id": "msg_in", "type": "message", "role": "user", "status": "completed", "content": [part]}
+            return {"object": "list", "data": [item], "first_id": "msg_in", "last_id": "msg_in", "has_more": False}
+        case _:
+            return _ECHOED | {
+                "id": response_id,
+                "object": "response",
+                "created_at": CREATED_S,
+                "status": "cancelled" if below else "completed",
+                "error": None,
+                "incomplete_details": None,
+                "model": "gpt-4o-mini-2024-07-18",
+                "output": [],
+                "usage": None if below else usage_json(Usage(tokens_in=10, tokens_out=5)),
+            }
+
+
 def frames(answer: Answer) -> Iterator[Frame]:
     """Yield the response as a stream of numbered events: each item and part with its start, deltas and end."""
     numbers = count()

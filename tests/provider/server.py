@@ -36,6 +36,10 @@ WIRES = {
         stream_error=responses_wire.stream_error,
         names_events=True,
     ),
+    "/v1/responses/input_tokens": Wire(
+        parse_request=responses_wire.parse_request, whole=responses_wire.count_tokens, is_charged=False
+    ),
+    "/v1/responses/compact": Wire(parse_request=responses_wire.parse_request, whole=responses_wire.compact),
     "/v1/embeddings": Wire(
         parse_request=openai_wire.parse_embeddings_request, whole=openai_wire.embeddings, counts_output=False
     ),
@@ -65,6 +69,9 @@ WIRES = {
         is_charged=False,
     ),
 }
+
+CHAT_ONLY = "/chat-only"
+"""Below this path stands a provider that has chat completions alone."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -102,6 +109,16 @@ def _described(request: web.Request, found: object) -> web.Response:
     return recording.whole(web.json_response(found, headers={"x-request-id": "upstream"}))
 
 
+async def stored_response(request: web.Request) -> web.Response:
+    """Answer a call about a stored response, whichever it is."""
+    recording = request.app[PROVIDER].recordings.begin(request, await request.read())
+    if has_wrong_key(request):
+        return recording.whole(refusal(401, "", is_anthropic=False))
+    below = request.match_info.get("below", "")
+    found = responses_wire.stored(request.match_info["id"], request.method, below)
+    return recording.whole(web.json_response(found, headers={"x-request-id": "upstream"}))
+
+
 async def show_bill(request: web.Request) -> web.Response:
     """Return the charges so far, and the numbers of calls."""
     provider = request.app[PROVIDER]
@@ -135,6 +152,9 @@ def make_app() -> web.Application:
     app[PROVIDER] = Provider()
     for path, wire in WIRES.items():
         app.router.add_post(path, _handler(wire))
+    app.router.add_post(f"{CHAT_ONLY}/v1/chat/completions", _handler(WIRES["/v1/chat/completions"]))
+    for method, below in (("GET", ""), ("DELETE", ""), ("POST", "/{below:cancel}"), ("GET", "/{below:input_items}")):
+        app.router.add_route(method, "/v1/responses/{id}" + below, stored_response)
     app.router.add_get("/v1/models", list_models)
     app.router.add_get("/v1/models/{name}", one_model)
     app.router.add_get("/_bill", show_bill)

@@ -5,7 +5,9 @@ A test that cannot choose its prompt puts the words into the name of the end use
     [[delay=50]]          answer after 50 ms
     [[status=429]]        refuse with this status, streams too: before their first byte
     [[after=7]]           the refusal's Retry-After, in seconds
+    [[code=text]]         the refusal's code
     [[once=500]]          refuse this prompt the first time, then answer it
+    [[message=text]]      the message of a refusal or of `streamerror` (URL-encoded, UTF-8)
     [[reset]]             charge, then break the connection
     [[garbage]]           charge, then answer 200 with a body that is not JSON
     [[tokens=10/5]]       count 10 input and 5 output tokens
@@ -30,7 +32,6 @@ Only for streams. A delta is a piece of text, of a tool call's arguments, or of 
     [[cut=5]]             break the connection after 5 deltas
     [[stall=5]]           send nothing more after 5 deltas, but keep the connection
     [[streamerror=3]]     after 3 deltas send the vendor's error inside the stream, and end it
-    [[message=text]]      the message of `streamerror`, or of `status` (URL-encoded, UTF-8)
     [[nousage]]           send no usage at the end, even if it was requested
     [[lateusage]]         send the usage in the finish chunk instead of its own chunk (chat completions)
     [[nolast]]            leave out the vendor's last event, as some compatible servers do
@@ -80,6 +81,7 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     stall: int | UnsetType = UNSET
     streamerror: int | UnsetType = UNSET
     message: str = ""
+    code: str = ""
     nousage: bool = False
     nolast: bool = False
     lateusage: bool = False

@@ -1,17 +1,14 @@
 """A coding agent's session as its provider sees it: tools, instructions, and a history that grows with each request.
 
 The sizes are those of Claude Code's requests: 64 KB of tools, 14 KB of instructions of which a line changes each time,
-marks for the cache that move along, a cap of 64,000 tokens. The files that it reads are this repository's.
+marks for the cache that move along, a cap of 64,000 tokens. Every run has the same bytes.
 """
 
 import json
 import random
 from collections.abc import Iterator
-from itertools import cycle
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
 TURNS = 30
 CAP = 64_000
 MODEL = "claude-sonnet-4-5"
@@ -89,5 +86,11 @@ def _marked(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source() -> Iterator[str]:
-    files = sorted(ROOT.glob("domain/**/*.py"))
-    return cycle([text for file in files if len(text := file.read_text()) > max(_READ_BYTES) // 2])
+    """Yield the texts of files, each as long as the longest read."""
+    chance = random.Random(11)
+    while True:
+        lines: list[str] = []
+        while sum(map(len, lines)) < max(_READ_BYTES):
+            name, *words = chance.choices(_WORDS.split(), k=chance.randint(3, 12))
+            lines.append(f"{'    ' * chance.randint(0, 3)}{name.strip('.,').lower()} = {' + '.join(words)!r}\n")
+        yield "".join(lines)

@@ -32,8 +32,8 @@ def test_a_request_is_passed_through_to_a_provider_of_its_dialect_alone(dialect:
 def test_an_operation_that_is_not_translated_is_refused_for_other_providers() -> None:
     body = CanonicalRequest(ChatRequest(messages=[UserMessage(content="x")]))
     route = Route(model="echo", provider=ECHO, kind=ECHO, upstream_model="echo")
-    with pytest.raises(InvalidRequest, match=r"do: anthropic$") as refused:
-        DIALECTS.adapt(body, route, "count_tokens")
+    with pytest.raises(InvalidRequest, match=r"do: openai$") as refused:
+        DIALECTS.adapt(body, route, "moderations")
     assert refused.value.field == "model"
 
 

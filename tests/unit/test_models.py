@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.canonical.chat import ChatRequest, UserMessage
-from domain.dialects.anthropic.request import render_chat_request
+from domain.dialects.anthropic.render_request import render_chat_request
+from domain.errors import UnknownModel
 from domain.estimate import output_bound
-from domain.model_table import Row, base_name, built_in_table
+from domain.model_table import Row, built_in_table
 from domain.models import (
     DEFAULT_CONTEXT_WINDOW,
     LEAST_CAP,
@@ -25,7 +26,7 @@ from domain.models import (
     use_operators_models,
     widest_window,
 )
-from domain.routing import BUILT_IN, UPSTREAM_MODELS, resolve_route
+from domain.routing import BUILT_IN, UPSTREAM_MODELS, NamedProvider, resolve_route
 from infra.settings import SettingsError, load_settings
 from tests.unit.test_docs import ROOT
 
@@ -113,11 +114,14 @@ def test_what_the_vendors_document(model: str, truth: dict[str, object]) -> None
         ("claude-opus-6-1", "claude-opus-5-5"),
         ("claude-opus-5-1", "claude-opus-5"),
         ("claude-haiku-7-20280101", "claude-haiku-5-5"),
-        ("claude-zephyr-1", "claude-opus-5-5"),
+        ("claude-zephyr-6", "claude-opus-5-5"),
         ("gpt-7-mini", "gpt-5.4-mini"),
         ("gpt-6.3-sol", "gpt-6.2-astra"),
         ("gpt-7", "gpt-5.6"),
         ("o5-mini", "o4-mini"),
+        ("gpt-5.4-quick", "gpt-5.4"),
+        ("gpt-7-quark", "gpt-6.2-astra"),
+        ("gpt-4o-tomorrow", "gpt-4o"),
         ("text-embedding-4-large", ""),
         ("gpt-audio-2", "gpt-audio"),
     ],
@@ -148,9 +152,11 @@ def test_a_model_is_known_by_the_names_that_sellers_give_it(spelled: str, row: s
     assert model_traits(spelled).name == row
 
 
-def test_a_cap_goes_by_the_older_name_to_sellers_who_put_a_vendor_before_the_model() -> None:
-    assert model_traits("openai/gpt-5").cap_field == "max_tokens"
+def test_sellers_who_put_a_vendor_before_the_model_sell_all_on_chat_completions() -> None:
     assert model_traits("gpt-5").cap_field == "max_completion_tokens"
+    assert model_traits("openai/gpt-5").cap_field == "max_tokens"
+    assert model_traits("openai/gpt-6.1-sol").chat_tools == "always"
+    assert model_traits("openai/gpt-5-pro").is_responses_only is False
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "echo", None, "unheard-of"])
@@ -166,11 +172,6 @@ def test_a_model_that_nothing_is_known_of_has_lenient_traits(kind: str | None) -
 @given(st.text(max_size=60), st.sampled_from(["openai", "anthropic", None]))
 def test_any_name_has_traits(name: str, kind: str | None) -> None:
     assert isinstance(model_traits(name, kind), ModelTraits)
-
-
-@given(st.text(max_size=40))
-def test_a_name_is_stripped_to_one_form(name: str) -> None:
-    assert base_name(base_name(name)) == base_name(name)
 
 
 @given(
@@ -296,3 +297,19 @@ class TestOperatorsFile:
     def test_a_file_that_cannot_be_read_stops_the_start(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"GATEWAY_MODELS_FILE is .* a TOML file that can be read"):
             load_settings({"GATEWAY_MODELS_FILE": str(tmp_path / "absent.toml")})
+
+
+@pytest.mark.parametrize("model", ["text-davinci-003", "chat-latest", "daybreak-red-latest", "omni-moderation-latest"])
+def test_a_listed_model_is_routed_to_its_vendor_though_no_rule_fits_its_name(model: str) -> None:
+    assert resolve_route(model, {}).provider == "openai"
+
+
+@pytest.mark.parametrize("model", ["us.anthropic.claude-opus-4-8", "@cf/meta/llama", "Chat-Latest", "llama-3"])
+def test_a_name_that_only_sellers_use_is_routed_to_no_vendor(model: str) -> None:
+    with pytest.raises(UnknownModel):
+        resolve_route(model, {})
+
+
+def test_a_provider_that_lists_a_name_comes_before_the_table() -> None:
+    mine = NamedProvider(name="mine", kind="openai", base_url="https://example.com", models=("chat-latest",))
+    assert resolve_route("chat-latest", {}, [mine]).provider == "mine"

@@ -44,13 +44,24 @@ def chat(*parts: Any, **fields: Any) -> PassthroughRequest:
 
 
 @pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "item_reference", "id": "item_1"},
+        {"id": "item_1"},
+        {"id": "item_1", "type": None},
+        {"type": "image_generation_call", "id": "item_1"},
+        {"type": "image_generation_call", "id": "item_1", "result": None},
+    ],
+)
+def test_items_of_earlier_responses_are_found(item: dict[str, Any]) -> None:
+    found = response(input=[item])
+    assert (found.item_ids, found.provider_object_ref, found.has_external_content) == (("item_1",), None, True)
+
+
+@pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (response(input=[{"type": "item_reference", "id": "msg_1"}]), "input[0].id"),
-        (response(input=[{"id": "msg_1"}]), "input[0].id"),
-        (response(input=[{"id": "msg_1", "type": None}]), "input[0].id"),
-        (response(input=[{"type": "image_generation_call", "id": "ig_1"}]), "input[0].id"),
-        (response(input=[{"type": "image_generation_call", "id": "ig_1", "result": None}]), "input[0].id"),
+        (response(input=[{"type": "item_reference", "id": 7}]), "input[0].id"),
         (response(input=[{"type": "code_interpreter_call", "container_id": "c"}]), "input[0].container_id"),
         (response(tools=[{"type": "file_search", "vector_store_ids": ["v"]}]), "tools[0].vector_store_ids"),
         (response(tools=[{"type": "code_interpreter", "container": "cntr_1"}]), "tools[0].container"),

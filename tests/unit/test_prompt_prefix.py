@@ -58,11 +58,11 @@ def body(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"model": "m", "max_tokens": 9, "messages": list(messages)} | fields
 
 
-async def test_an_agents_session_is_bounded_within_two_fifths() -> None:
+async def test_an_agents_session_is_bounded_within_a_ninth_at_the_median_and_half_at_most() -> None:
     found = await steps(requests())
     tokens = list(ratios(found, "bound_tokens", "counted_tokens"))
     assert statistics.median(tokens) < 1.15
-    assert max(tokens[1:]) < 1.4
+    assert max(tokens[1:]) < 1.5
     assert min(tokens) >= 1
 
 

@@ -77,8 +77,14 @@ def test_response_may_have_failed() -> None:
     assert (found.usage, found.finish_reason) == (COUNTED, "failed")
 
 
-@pytest.mark.parametrize("final", [response("completed", usage=None), {"usage": USAGE}, {}])
-def test_response_needs_an_id_and_usage(final: dict[str, Any]) -> None:
+def test_a_response_without_usage_is_given_for_its_bytes() -> None:
+    body = msgspec.json.encode(response("completed", usage=None, output=[{"type": "message", "id": "msg_1"}]))
+    found = OpenAiResponses().meter_response(body)
+    assert (found.usage, found.received_output_bytes, found.item_ids) == (None, len(body), ("msg_1",))
+
+
+@pytest.mark.parametrize("final", [{"id": "resp_1"}, {}])
+def test_what_has_neither_output_nor_usage_is_no_response(final: dict[str, Any]) -> None:
     with pytest.raises(UnreadableResponse):
         OpenAiResponses().meter_response(msgspec.json.encode(final))
 

@@ -18,7 +18,8 @@ from domain.canonical.stream import (
     ToolCallDelta,
     replay_chat,
 )
-from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
+from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
+from domain.dialects.anthropic.stream_writer import AnthropicMessagesWriter
 from domain.dialects.codec import StreamSummary
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.native import stream as native_stream
@@ -60,9 +61,11 @@ ANSWER = ChatResponse(
     usage=USAGE,
 )
 OBJECTS = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
+IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=5)
+"""Control characters and spaces are taken out of ids."""
 CALLS = st.builds(
     ToolCall,
-    id=st.text(min_size=1, max_size=5),
+    id=st.from_regex(r"[a-wyz0-9-]{1,5}", fullmatch=True),
     function=st.builds(
         FunctionCall,
         name=st.text(min_size=1, max_size=5),

@@ -1,7 +1,7 @@
 """Every error has a row for both vendors' surfaces, and the SDKs raise the same classes as for the vendor's own."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import anthropic
 import httpx2
@@ -16,6 +16,7 @@ from api.vendors.errors import (
     openai_error,
     openai_http_error,
 )
+from api.vendors.refusal_words import ANTHROPIC_WORDS, OPENAI_WORDS
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
@@ -39,6 +40,7 @@ from domain.errors import (
     UnsupportedEncoding,
 )
 from domain.limits import LimitStatus, Meter
+from domain.provider_refusals import Reason, Refusal
 from tests.support.canonical import anthropic_client, openai_client
 
 INVALID = "invalid_request_error"
@@ -210,3 +212,66 @@ def test_framework_errors_have_the_vendors_shape(status: int, openai_type: str, 
         "error": {"type": anthropic_type, "message": "m"},
         "request_id": "r",
     }
+
+
+LONG = Refusal(reason="context_length", asked=9, limit=8)
+BLANK = Refusal(reason="context_length")
+WORDS: list[tuple[Refusal, tuple[int, str, str | None, str], tuple[int, str, str]]] = [
+    (
+        LONG,
+        (400, INVALID, "context_length_exceeded", "maximum context length is 8 tokens"),
+        (400, INVALID, "prompt is too long: 9 tokens > 8 maximum"),
+    ),
+    (
+        BLANK,
+        (400, INVALID, "context_length_exceeded", "exceeds the context window of this model"),
+        (400, INVALID, "prompt is too long: the provider's words"),
+    ),
+    (
+        Refusal(reason="output_cap", asked=9, limit=8),
+        (400, INVALID, "invalid_value", "max_tokens is too large: 9"),
+        (400, INVALID, "max_tokens: 9 > 8, which is the maximum allowed number of output tokens"),
+    ),
+    (
+        Refusal(reason="content_filter"),
+        (400, INVALID, "content_policy_violation", "the provider's words"),
+        (400, INVALID, "Output blocked by content filtering policy"),
+    ),
+    (
+        Refusal(reason="model_not_found"),
+        (404, INVALID, "model_not_found", "The model does not exist"),
+        (404, "not_found_error", "model: "),
+    ),
+    (
+        Refusal(reason="billing"),
+        (429, "insufficient_quota", "insufficient_quota", "no credit left"),
+        (402, "billing_error", "Your credit balance is too low"),
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", [ProviderRejected, ProviderLost])
+@pytest.mark.parametrize(("refusal", "for_openai", "for_anthropic"), WORDS)
+def test_a_refusal_is_said_in_the_clients_own_words(
+    kind: type[ProviderError], refusal: Refusal, for_openai: tuple[Any, ...], for_anthropic: tuple[Any, ...]
+) -> None:
+    error = kind("the provider's words", provider="p", status=418)
+    error.refusal = refusal
+    raised, calls = ask_openai(openai_error(error), max_retries=2)
+    assert (raised.status_code, raised.type, raised.code, calls) == (*for_openai[:3], 1)
+    assert for_openai[3] in str(raised.body)
+    denied, calls = ask_anthropic(anthropic_error(error, "req_1"), max_retries=2)
+    body: Any = denied.body
+    assert (denied.status_code, body["error"]["type"], calls) == (*for_anthropic[:2], 1)
+    assert body["error"]["message"].startswith(for_anthropic[2])
+
+
+def test_a_refusal_that_is_passed_through_stays_the_providers_own() -> None:
+    error = ProviderRejected("m", provider="p", status=400)
+    error.refusal, error.own_body = LONG, b'{"error": {"message": "its own"}}'
+    assert (openai_error(error).status, openai_error(error).body) == (400, error.own_body)
+    assert b'"its own"' in anthropic_error(error, "req_1").body
+
+
+def test_every_reason_has_words_for_both_vendors() -> None:
+    assert set(OPENAI_WORDS) == set(ANTHROPIC_WORDS) == set(get_args(Reason))

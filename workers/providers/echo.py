@@ -24,6 +24,7 @@ from domain.dialects.openai.embeddings import render_embeddings_response
 from domain.dialects.openai.response import render_chat_response
 from domain.dialects.openai.stream_writer import OpenAiChatWriter
 from domain.dialects.sse import SseEvent, SseParser
+from domain.dialects.token_count import encode_count
 from domain.errors import ProviderRejected
 from domain.models import model_traits
 from domain.routing import ECHO
@@ -61,6 +62,17 @@ class _ChatBody(Struct, frozen=True, kw_only=True):
     max_completion_tokens: OutputTokens | None = None
 
 
+class _CountItem(Struct, frozen=True):
+    content: str | list[_Part] | None = None
+    output: str | list[_Part] | None = None
+
+
+class _CountBody(Struct, frozen=True, kw_only=True):
+    """The fields of `POST /responses/input_tokens` that the count depends on."""
+
+    input: Annotated[list[_CountItem], Meta(max_length=MAX_MESSAGES)]
+
+
 class _EmbeddingsBody(Struct, frozen=True, kw_only=True):
     """The fields of `POST /embeddings` that the vectors depend on."""
 
@@ -70,6 +82,7 @@ class _EmbeddingsBody(Struct, frozen=True, kw_only=True):
 
 
 _chat_body = msgspec.json.Decoder(_ChatBody)
+_count_body = msgspec.json.Decoder(_CountBody)
 _embeddings_body = msgspec.json.Decoder(_EmbeddingsBody)
 
 
@@ -83,6 +96,8 @@ class EchoProvider:
             ProviderRejected: the request is larger than the limits above, or cannot be read.
 
         """
+        if call.identity.operation == "count_tokens":
+            return await offload(len(content), _count, content, call)
         if call.identity.operation == "embeddings":
             embeddings, usage = await offload(len(content), _embed, content, call)
             return render_embeddings_response(embeddings, usage, "float")
@@ -121,6 +136,12 @@ def _chat(content: bytes, call: ProviderCall) -> tuple[ChatResponse, TokenUsage]
         usage=answer_usage(usage),
     )
     return response, usage
+
+
+def _count(content: bytes, call: ProviderCall) -> bytes:
+    request = _decode(_count_body, content, call)
+    texts = [_text(item.content if item.content is not None else item.output) for item in request.input]
+    return encode_count(_count_words(texts, "input", call))
 
 
 def _embed(content: bytes, call: ProviderCall) -> tuple[EmbeddingsResponse, TokenUsage]:

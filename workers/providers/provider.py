@@ -33,6 +33,7 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
     identity: RequestIdentity
     path: str
     """Behind the base address."""
+    method: str = "POST"
     credential: Credential | None
     """None: there is none for this provider."""
     timeout_s: float

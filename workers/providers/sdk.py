@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import msgspec
 from cachetools import LRUCache
+from msgspec import Struct
 from yarl import URL
 
 from domain.dialects.sse import SseEvent, SseParser
@@ -28,6 +29,7 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.models import retirement_notice
+from domain.provider_refusals import recognise
 from domain.routing import BUILT_IN
 from domain.sanitize import sanitize_message
 from infra.outbound import AddressRefused, ConnectorLimits, check_url, open_session
@@ -150,8 +152,13 @@ class SdkProvider:
         session = self._sessions.callers if call.credential.is_callers else self._sessions.operators
         url = to.base_url + call.path + (f"?{call.query}" if call.query else "")
         try:
-            async with session.post(
-                URL(url, encoded=True), data=content, headers=headers, timeout=timeout, allow_redirects=False
+            async with session.request(
+                call.method,
+                URL(url, encoded=True),
+                data=content or None,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
             ) as response:
                 if response.status != 200:
                     body = _without(call.credential.api_key, await _read_refusal(response))
@@ -311,23 +318,40 @@ def _own_body(body: bytes) -> bytes | None:
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str) -> ProviderError:
-    kind = _KIND_BY_STATUS.get(status) or (ProviderRejected if 400 <= status < 500 else ProviderUnavailable)
+    said = _said(body)
+    refusal = recognise(said.message, said.code, status)
+    kind: type[ProviderError] = ProviderRejected if 400 <= status < 500 or refusal is not None else ProviderUnavailable
+    if refusal is None:
+        kind = _KIND_BY_STATUS.get(status, kind)
     if kind is ProviderCredentials:  # providers repeat the key in this message
         message = f"{provider} refuses the key that it was called with"
     elif status < 400:
         message = f"{provider} answered with status {status}: redirections are not followed"
     else:
-        message = _message(body, provider, status)
-    return kind(message, provider=provider, status=status, retry_after_s=_retry_after_s(headers))
+        message = said.message or f"{provider} answered with status {status}: {body.decode(errors='replace')}"
+    error = kind(sanitize_message(message), provider=provider, status=status, retry_after_s=_retry_after_s(headers))
+    error.refusal = refusal
+    return error
 
 
-def _message(body: bytes, provider: str, status: int) -> str:
-    """Both vendors write `{"error": {"message"}}`. Anything else is shown as it is, cut."""
+class _Said(Struct, frozen=True):
+    """The provider's own words; empty: it has none in a shape that is known."""
+
+    message: str = ""
+    code: str = ""
+
+
+def _said(body: bytes) -> _Said:
+    """Both vendors write `{"error": {"message", "type", "code"?}}`; some of OpenAI's kind leave `error` out."""
     try:
-        message = msgspec.json.decode(body)["error"]["message"]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
-        message = f"{provider} answered with status {status}: {body.decode(errors='replace')}"
-    return sanitize_message(str(message))
+        found = msgspec.json.decode(body)
+        error = found.get("error", found)
+        if not isinstance(error, dict):
+            return _Said(message=str(error))
+        code = error.get("code") if isinstance(error.get("code"), str) else error.get("type")
+        return _Said(message=str(error.get("message") or ""), code=str(code or ""))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
+        return _Said()
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

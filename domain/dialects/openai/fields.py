@@ -24,3 +24,7 @@ COMPLETIONS_FIELDS = _names(
 )
 MODERATIONS_FIELDS = _names("input model")
 EMBEDDINGS_FIELDS = _names("dimensions encoding_format input model user")
+COMPACT_FIELDS = _names(
+    "input instructions model previous_response_id prompt_cache_key prompt_cache_options prompt_cache_retention "
+    "reasoning service_tier text tools parallel_tool_calls"
+)

@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/responses-streaming. This is for 
 that serves it; `responses/` has the translation for all others.
 """
 
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -24,6 +25,8 @@ from domain.tokens import TokenUsage
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """The events that carry the final response."""
+MAX_ITEM_IDS = 256
+"""Of one response: the log keeps no more."""
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 """Output that waits for the caller to run something."""
 _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -31,6 +34,7 @@ _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_
 
 class _Item(Struct, frozen=True, gc=False):
     type: str = ""
+    id: str | None = None
     name: str | None = None
 
 
@@ -81,6 +85,7 @@ class ResponsesReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.item_ids: tuple[str, ...] = ()
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
         """See `StreamReader.take`."""
@@ -109,6 +114,7 @@ class ResponsesReader:
         if kind not in ENDS:
             return
         self.is_ended = self.is_tail = True
+        self.item_ids = item_ids(response)
         if response.usage is not None:
             self.usage = parse_responses_usage(response.usage)
         if kind == "response.failed":
@@ -121,6 +127,12 @@ def finish_reason(response: Response) -> FinishReason:
     if response.incomplete_details is not None:
         return _INCOMPLETE.get(response.incomplete_details.reason or "", "stop")
     return "tool_calls" if any(item.type in _CALLS for item in response.output or ()) else "stop"
+
+
+def item_ids(response: Response) -> tuple[str, ...]:
+    """The ids of the output's items, by which later requests may name them."""
+    ids = (sanitize_identifier(item.id) for item in response.output or () if item.id)
+    return tuple(islice(ids, MAX_ITEM_IDS))
 
 
 def next_sequence_number(sent: bytes) -> int:
@@ -156,16 +168,19 @@ def meter_response(body: bytes) -> ProviderResponse:
     """Read the usage of a passed-through response.
 
     Raises:
-        UnreadableResponse: it is none, or has no usage.
+        UnreadableResponse: it is no response.
 
     """
     response = decode_provider_json(decode_response, body)
-    if response.usage is None or not response.id:
-        raise UnreadableResponse("it is no response, or has no usage")
+    if response.usage is None and response.output is None:
+        raise UnreadableResponse("it is no response")
     return passed_through(
         body,
-        usage=parse_responses_usage(response.usage),
+        usage=parse_responses_usage(response.usage) if response.usage is not None else None,
         model=response.model,
         response_id=response.id,
         finish_reason=finish_reason(response) if response.error is None else FAILED,
+        received_output_bytes=0 if response.usage is not None else len(body),
+        is_empty=not response.output,
+        item_ids=item_ids(response),
     )

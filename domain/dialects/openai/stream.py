@@ -72,6 +72,7 @@ class OpenAiChatReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.item_ids: tuple[str, ...] = ()
         self._messages: dict[int, _Message] = {}
         """By choice."""
         self._model = model

@@ -6,12 +6,14 @@ a vendor adds tomorrow is not lost. Field names are the vendors' own.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
 
 from domain.cache_key import canonical_body
+from domain.call_origin import session_in
 from domain.canonical.chat import MAX_CHOICES, MAX_NAME_CHARS
 from domain.decoding import check_values
 from domain.dialects.codec import Codec
@@ -36,6 +38,7 @@ from domain.estimate import (
 )
 from domain.image_size import TOKENS_PER_IMAGE, Image, largest
 from domain.models import longest_answer, widest_window
+from domain.pdf_size import UNKNOWN, Pdf, pdf_tokens
 
 MAX_OUTPUT_TOKENS = 10_000_000
 
@@ -69,8 +72,10 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     marks_cache: bool
     marks_cache_longer: bool
     """It has a `cache_control`; it has one for longer than five minutes."""
-    file_items: tuple[int, ...]
-    """The items of the conversation that have files in them."""
+    files: tuple[tuple[int, Pdf], ...]
+    """Each with the number of its item of the conversation."""
+    has_stored_content: bool
+    """Context that is stored at the provider belongs to it."""
     has_external_content: bool
     """It has files, or context that is stored at the provider: as long as the model's window allows."""
     unbounded: str | None
@@ -81,6 +86,10 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """The earlier response that it continues."""
     provider_object_ref: str | None
     """The field, if any, that names an object at the provider, such as a file."""
+    session: str | None
+    """The session that it belongs to, if it says so."""
+    item_ids: tuple[str, ...] = ()
+    """The items of earlier responses that it names."""
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
@@ -113,8 +122,6 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
             return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=unbounded_field)
         window = widest_window(upstream_model, context_window)
         media_tokens, item_tokens = self._with_media(upstream_model, window, is_builtin=is_builtin)
-        if self.has_external_content:
-            media_tokens += window
         input_tokens = self.input_tokens - TOKENS_PER_IMAGE * len(self.images) + media_tokens
         if not self.codec.has_output:
             return TokenBound(
@@ -141,19 +148,23 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     def _with_media(
         self, upstream_model: str, context_window: int, *, is_builtin: bool
     ) -> tuple[int, tuple[int, ...] | None]:
-        """The tokens of all images for a model, and those of each item of the conversation, files included."""
-        if not self.images and not self.file_items:
+        """The tokens of all images and files for a model, and those of each item of the conversation with them."""
+        if not self.images and not self.has_external_content:
             return 0, self.item_tokens
-        items, total = list(self.item_tokens or ()), 0
-        for number in self.file_items:
-            if items and number != NO_ITEM:
-                items[number] += context_window
-        for number, image in self.images:
-            tokens = self.codec.image_tokens(image, upstream_model) if is_builtin else TOKENS_PER_IMAGE
-            total += tokens
-            if items and number != NO_ITEM:
-                items[number] += tokens - TOKENS_PER_IMAGE
-        return total, None if self.item_tokens is None else tuple(items)
+        tokens_of = partial(self.codec.image_tokens, upstream_model=upstream_model) if is_builtin else largest
+        images = [(number, tokens_of(image)) for number, image in self.images]
+        page = tokens_of(Image(width=0, height=0))
+        known = self.files if is_builtin else tuple((number, UNKNOWN) for number, _ in self.files)
+        files = [(number, pdf_tokens(pdf, page, context_window)) for number, pdf in known]
+        outside = sum(tokens for _, tokens in files) + (context_window if self.has_stored_content else 0)
+        total = sum(tokens for _, tokens in images) + min(outside, context_window)
+        if self.item_tokens is None:
+            return total, None
+        items = list(self.item_tokens)
+        for number, tokens in (*files, *((number, tokens - TOKENS_PER_IMAGE) for number, tokens in images)):
+            if number != NO_ITEM:
+                items[number] += tokens
+        return total, tuple(items)
 
     def cap_name(self, upstream_model: str) -> str:
         """See `RequestBody`."""
@@ -220,6 +231,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
     caps = _caps(fields, codec.output_caps)
     is_stream = codec.has_streams and fields.get("stream") is True
     stream_options = options if isinstance(options, dict) else {}
+    has_context = any(fields.get(name) for name in codec.context_fields)
     return PassthroughRequest(
         codec=codec,
         editable=EditableObject.of(
@@ -240,12 +252,15 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         item_tokens=tuple(visitor.item_tokens) if _counts_alone(fields, visitor, codec) else None,
         marks_cache=visitor.marks_cache,
         marks_cache_longer=visitor.marks_cache_longer,
-        file_items=tuple(visitor.file_items),
-        has_external_content=visitor.has_external_content or any(fields.get(name) for name in codec.context_fields),
+        files=tuple(visitor.files),
+        has_external_content=visitor.has_external_content or has_context,
+        has_stored_content=visitor.has_stored_content or has_context,
         unbounded=extra_cost_field or visitor.extra_cost_field,
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
         provider_object_ref=named or visitor.provider_object_ref,
+        session=session_in(fields),
+        item_ids=tuple(dict.fromkeys(visitor.item_ids)),
     )
 
 

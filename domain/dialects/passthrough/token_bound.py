@@ -18,8 +18,10 @@ from domain.estimate import (
     TOKENS_WITH_TOOLS,
     json_tokens,
     text_tokens,
+    utf8_length,
 )
 from domain.image_size import TOKENS_PER_IMAGE, Image, image_of
+from domain.pdf_size import UNKNOWN, Pdf, pdf_of
 
 MANY_NUMBERS = 32
 """A list of so many numbers is counted at once: one by one, a large embeddings request takes a quarter of a second."""
@@ -87,14 +89,18 @@ class TokenBoundVisitor:
         """It has a `cache_control`; it has one for longer than five minutes."""
         self.item_tokens: list[int] = []
         """The part of `tokens` that each item of the conversation is."""
-        self.file_items: set[int] = set()
-        """The items of the conversation that have files in them."""
+        self.files: list[tuple[int, Pdf]] = []
+        """Each with the number of its item."""
+        self.has_stored_content = False
+        """Something that is kept at the provider belongs to the request."""
         self.is_self_contained = True
         """What the model is shown is in the request: nothing has an address, and the provider runs no tool."""
         self.has_external_content = False
         """Something of unknown length belongs to the request: a file, or context that is stored at the provider."""
         self.provider_object_ref: str | None = None
         """The first member that names an object at the provider."""
+        self.item_ids: list[str] = []
+        """The items of earlier responses that it names."""
         self.extra_cost_field: str | None = None
         """The first tool or step that has a price of its own."""
 
@@ -122,7 +128,7 @@ class TokenBoundVisitor:
         """Count the items of a conversation. An item with nothing but an id refers to an earlier one."""
         for index, item in enumerate(items):
             if isinstance(item, dict) and item.get("id") and not item.get("type") and not item.get("content"):
-                self._record_reference(f"{path}[{index}].id")
+                self._record_item(item["id"], f"{path}[{index}].id")
             before = self.tokens
             self.tokens += TOKENS_PER_MESSAGE
             self._item = index
@@ -163,13 +169,14 @@ class TokenBoundVisitor:
         is_file = (kind in _FILE_TYPES or not _FILE_FIELDS.isdisjoint(value)) and _is_file(value)
         if is_file:
             self.has_external_content = True
-            self.file_items.add(self._item)
         if is_image or is_file:
             outer, self._contents = self._contents, []
             self._visit_media(value, path, form)
             contents, self._contents = self._contents, outer
             if is_image:
                 self._record_image(value, contents)
+            if is_file:
+                self.files += [(self._item, pdf_of(content)) for content in contents] or [(self._item, UNKNOWN)]
             if not contents or self._item == NO_ITEM:
                 self.is_self_contained = False
         else:
@@ -198,11 +205,12 @@ class TokenBoundVisitor:
                 self._visit_member(name, member, "", path, form)
 
     def _visit_member(self, name: str, member: Any, kind: str, path: str, form: int) -> None:
-        self.tokens += text_tokens(name, form) + TOKENS_PER_MEMBER if form else 0
+        if form:
+            self.tokens += (utf8_length(name) if form == PLAIN else text_tokens(name, form)) + TOKENS_PER_MEMBER
         if name in _SPECIAL_FIELDS:
             self._visit_special_field(name, member, kind, f"{path}.{name}", form)
         elif isinstance(member, str):
-            self.tokens += text_tokens(member, form)
+            self.tokens += utf8_length(member) if form == PLAIN else text_tokens(member, form)
         elif member is not None:
             self.visit(member, f"{path}.{name}", form)
 
@@ -228,21 +236,30 @@ class TokenBoundVisitor:
     def _check_type(self, kind: str, value: dict[str, Any], path: str) -> None:
         match kind:
             case "item_reference":
-                self._record_reference(f"{path}.id")
+                self._record_item(value.get("id"), f"{path}.id")
             case "image_generation_call" if not value.get("result"):
-                self._record_reference(f"{path}.id")
+                self._record_item(value.get("id"), f"{path}.id")
             case "reasoning" if value.get("id") and not value.get("encrypted_content"):
-                self.has_external_content = True
-                self.is_self_contained = False
+                self._record_stored_content()
             case "compaction_trigger":
                 self._record_extra_cost(f"{path} ({kind})")
             case _:
                 pass
 
-    def _record_reference(self, path: str) -> None:
+    def _record_item(self, item_id: Any, path: str) -> None:
+        if not isinstance(item_id, str) or "\x00" in item_id:
+            self._record_reference(path)
+            return
         self.has_external_content = True
-        self.is_self_contained = False
+        self.item_ids.append(item_id)
+
+    def _record_reference(self, path: str) -> None:
+        self._record_stored_content()
         self.provider_object_ref = self.provider_object_ref or path
+
+    def _record_stored_content(self) -> None:
+        self.has_external_content = self.has_stored_content = True
+        self.is_self_contained = False
 
     def _record_extra_cost(self, what: str) -> None:
         self.is_self_contained = False

@@ -1,0 +1,84 @@
+"""The models that a key can ask, for every surface that lists them. A name that is not here is refused, or its provider
+would refuse it.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from api.authentication import Caller
+from api.services import Services
+from domain.errors import UnknownModel
+from domain.models import Serves
+from domain.routing import KEYLESS_KINDS, Route
+from infra.price_book import SPECIFIED_MODELS, ListedModel
+
+_SERVED: frozenset[Serves] = frozenset({"chat", "embeddings", "completions", "moderation"})
+"""What the gateway has calls for."""
+_PLACEHOLDER_END = "-"
+"""The library prices every fine-tune of a model by one name, which ends so: `ft:gpt-3.5-turbo-`."""
+
+
+def askable_models(services: Services, caller: Caller) -> list[ListedModel]:
+    """The models that a caller can ask, each by the names that calls are made with.
+
+    Beside the price book's there are the names that the operator gave to other models (GATEWAY_UPSTREAM_MODELS), and
+    those that the key is held to.
+    """
+    now = datetime.now(UTC)
+    listed = {model.name: model for model in services.prices.listed(now, caller.providers)}
+    for name in (*services.settings.upstream_models, *(caller.settings.models or ())):
+        route = _route(services, caller, name)
+        if route is not None and (name not in listed or route.base_url is None):
+            listed[name] = services.prices.listing(route, now)
+    is_askable = _filter(services, caller, now)
+    return [model for model in listed.values() if is_askable(model)]
+
+
+def askable_model(services: Services, caller: Caller, name: str) -> ListedModel:
+    """One model by a name that calls are made with. There are more of them than are listed: dated names, and all of a
+    provider by configuration.
+
+    Raises:
+        UnknownModel: the caller cannot ask it.
+
+    """
+    now = datetime.now(UTC)
+    route = services.planner.route(caller, name)
+    model = services.prices.listing(route, now)
+    is_known = route.base_url is not None or model.price is not None or model.traits.is_listed
+    if not is_known or not _filter(services, caller, now)(model):
+        raise UnknownModel(name)
+    return model
+
+
+def _filter(services: Services, caller: Caller, now: datetime) -> Callable[[ListedModel], bool]:
+    allowed, today = caller.settings.models, now.date().isoformat()
+    with_credential = KEYLESS_KINDS | caller.own_credentials | services.settings.provider_keys.keys()
+    by_configuration = {provider.name for provider in caller.providers}
+
+    def is_askable(model: ListedModel) -> bool:
+        if allowed is not None and model.name not in allowed:
+            return False
+        if model.provider in by_configuration:
+            return True
+        if model.provider not in with_credential or model.name.endswith(_PLACEHOLDER_END):
+            return False
+        if model.name in SPECIFIED_MODELS:
+            return True
+        is_routed = _route(services, caller, model.name) is not None
+        return is_routed and model.traits.serves in _SERVED and not _is_retired(model, today)
+
+    return is_askable
+
+
+def _route(services: Services, caller: Caller, name: str) -> Route | None:
+    try:
+        return services.planner.route(caller, name)
+    except UnknownModel:
+        return None
+
+
+def _is_retired(model: ListedModel, today: str) -> bool:
+    """True if its vendor no longer serves it. `today` is an ISO date, as those of the table are."""
+    retires_on = model.traits.retires_on
+    return retires_on is not None and retires_on <= today
