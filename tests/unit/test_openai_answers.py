@@ -67,7 +67,11 @@ def chunk(delta: Any, finish: Any = None, **members: Any) -> dict[str, Any]:
 )
 def test_usage_is_what_can_be_read_of_it(said: Any, usage: Any, input_usage: Any) -> None:
     body = completion({"content": "hello"}) | {"usage": said}
-    for found in (read(body)[0], OpenAiChat().meter_response(encoded(body)), streamed(chunk({"content": "hello"}, usage=said))[0]):
+    for found in (
+        read(body)[0],
+        OpenAiChat().meter_response(encoded(body)),
+        streamed(chunk({"content": "hello"}, usage=said))[0],
+    ):
         assert (found.usage, found.input_usage) == (usage, input_usage)
         assert found.usage is not None or isinstance(found, OpenAiChatReader) or found.received_output_bytes >= 5
 
