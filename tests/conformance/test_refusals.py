@@ -97,14 +97,6 @@ def test_message_names_fields_that_openai_lacks(
     assert upstream.calls == before
 
 
-@pytest.mark.parametrize("model", [CLAUDE, ECHO])
-@pytest.mark.parametrize("stream", [False, True])
-def test_responses_are_of_openais_models_alone(sync_sdks: SdkClients, model: str, stream: bool) -> None:
-    with pytest.raises(OpenAIBadRequest) as refused:
-        sync_sdks.openai.responses.create(model=model, input="hello", stream=stream)
-    assert refused.value.param == "model"
-
-
 def test_embeddings_are_of_models_that_make_them(sync_sdks: SdkClients) -> None:
     with pytest.raises(OpenAIBadRequest) as refused:
         sync_sdks.openai.embeddings.create(model=CLAUDE, input="hello")
@@ -112,10 +104,3 @@ def test_embeddings_are_of_models_that_make_them(sync_sdks: SdkClients) -> None:
     with pytest.raises(OpenAIBadRequest) as unread:
         sync_sdks.openai.embeddings.create(model=ECHO, input=[1, 2, 3])
     assert unread.value.param == "input"
-
-
-@pytest.mark.parametrize("model", [GPT, ECHO])
-def test_only_anthropic_counts_the_tokens_of_a_message(sync_sdks: SdkClients, model: str) -> None:
-    with pytest.raises(AnthropicBadRequest) as refused:
-        sync_sdks.anthropic.messages.count_tokens(model=model, messages=user("hello"))
-    assert "`model`" in str(refused.value.api_message)
