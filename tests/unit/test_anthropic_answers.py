@@ -24,7 +24,9 @@ from domain.dialects.anthropic.structured import ANSWER_TOOL
 from domain.dialects.anthropic.tool_ids import claude_id, read_id, written_id
 from domain.dialects.codec import RenderOptions, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
+from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.sse import sse
+from domain.dialects.translation import Passthrough
 from domain.tokens import TokenUsage, answer_usage
 from tests.support.sdk_streams import anthropic_final, events_of, read_all
 
@@ -318,3 +320,28 @@ def test_no_member_of_an_answer_is_null_but_the_stop_sequence() -> None:
     answer = answer_of(AnswerMessage(content="well", tool_calls=[CALL], reasoning=THOUGHTS))
     rendered = AnthropicMessages().render_response(msgspec.json.encode(answer), USAGE, RenderOptions(created_s=1))
     assert rendered.count(b"null") == rendered.count(b'"stop_sequence":null') == 1
+
+
+def test_a_conversation_goes_on_with_claude_without_what_others_thought() -> None:
+    answer = answer_of(AnswerMessage(content="well", tool_calls=[CALL], reasoning=THOUGHTS))
+    own = {"type": "thinking", "thinking": "hm", "signature": "EqQBCgIYAhIM"}
+    blocks = shown(answer, SHOWN)[0]
+    result = {"type": "tool_result", "tool_use_id": blocks[-1]["id"], "content": "gw1. is a text"}
+    turns = [
+        HELLO,
+        {"role": "assistant", "content": [own, *blocks]},
+        {"role": "user", "content": [result]},
+        {"role": "assistant", "content": blocks[:1]},
+    ]
+    body = b'{"model": "claude-x", "messages": %s, "temperature": 0.50}' % msgspec.json.encode(turns)
+    passed = Passthrough(AnthropicMessages()).parse_request(read_passthrough(body, AnthropicMessages())).body
+    assert isinstance(passed, PassthroughRequest)
+    left = msgspec.json.decode(passed.body)["messages"]
+    assert [block["type"] for block in left[1]["content"]] == ["thinking", "text", "tool_use"]
+    assert (left[1]["content"][0], left[2], len(left)) == (own, turns[2], 3)
+    assert passed.body.endswith(b', "temperature": 0.50}')
+
+
+@pytest.mark.parametrize("body", [b'{"messages":[],"x":"gw1."}', b'{"messages":[{"role":"user","content":"\\"gw1."}]}'])
+def test_a_request_that_has_none_of_ours_keeps_its_bytes(body: bytes) -> None:
+    assert AnthropicMessages().without_foreign_thinking(body) is body
