@@ -26,6 +26,9 @@ from domain.routing import Route, resolve_route
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
 
+_CACHE_MARK, _LONG_CACHE_MARK = b'"cacheControl"', b'"1h"'
+"""In a canonical body. In its texts every quotation mark has a backslash before it."""
+
 
 class RequestPlanner:
     """Plans for one API process."""
@@ -122,13 +125,7 @@ class RequestPlanner:
         """
         route = ctx.route
         price, window = self._prices.look_up(route, ctx.inference_request.received_at)
-        bounds = ctx.body.token_bound(
-            route.upstream_model,
-            window,
-            is_builtin=route.base_url is None,
-            image_tokens=self._dialects.image_tokens(route, ctx.inference_request.operation),
-        )
-        bounds, prompt = self._with_known_prefix(ctx, bounds)
+        bounds, prompt = self._with_known_prefix(ctx, self._token_bound(ctx, window))
         if bounds.input_tokens > MAX_TOKENS:
             raise InvalidRequest(
                 f"this request may be counted as {bounds.input_tokens} tokens, of which {MAX_TOKENS} are allowed: "
@@ -137,7 +134,9 @@ class RequestPlanner:
         output_tokens = min(bounds.output_tokens, MAX_TOKENS)  # no usage figure that is counted or charged is larger
         hold, min_hold, hold_price = None, ZERO, price
         if price is not None and bounds.unbounded_field is None:
-            hold_price = reachable(price, bounds.input_tokens, writes_5m=bounds.writes_5m, writes_1h=bounds.writes_1h)
+            is_read_once = bounds.item_tokens is not None  # else the provider may count more than one reading
+            prompt_tokens = bounds.input_tokens if is_read_once else MAX_TOKENS
+            hold_price = reachable(price, prompt_tokens, writes_5m=bounds.writes_5m, writes_1h=bounds.writes_1h)
             hold = min_hold = bound(bounds.input_tokens, output_tokens, hold_price)
             if hold > MAX_HOLD:
                 raise InvalidRequest(
@@ -158,6 +157,19 @@ class RequestPlanner:
             min_hold_nano_usd=min_hold,
         )
         return replace(ctx, cost=cost, prompt=prompt)
+
+    def _token_bound(self, ctx: RequestContext, context_window: int | None) -> TokenBound:
+        route, operation = ctx.route, ctx.inference_request.operation
+        bounds = ctx.body.token_bound(
+            route.upstream_model,
+            context_window,
+            is_builtin=route.base_url is None,
+            image_tokens=self._dialects.image_tokens(route, operation),
+        )
+        if not ctx.body.is_passthrough and self._dialects.has_cache_marks(route, operation):
+            is_marked = _CACHE_MARK in ctx.payload
+            bounds = replace(bounds, writes_5m=is_marked, writes_1h=is_marked and _LONG_CACHE_MARK in ctx.payload)
+        return bounds
 
     def _with_known_prefix(self, ctx: RequestContext, bounds: TokenBound) -> tuple[TokenBound, Prompt | None]:
         """Lower the bound of a long input that begins as one that its provider has counted."""
