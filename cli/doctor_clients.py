@@ -224,7 +224,9 @@ CLIENTS: dict[str, DoctorClient] = {
     "codex": DoctorClient(
         name="Codex",
         prefers=("gpt-5", "gpt-", "o"),
-        headers=lambda key: _bearer(key) | {"user-agent": "codex_cli_rs/0.60 (gateway doctor)", "originator": "codex_cli_rs"},
+        headers=lambda key: (
+            _bearer(key) | {"user-agent": "codex_cli_rs/0.60 (gateway doctor)", "originator": "codex_cli_rs"}
+        ),
         settings=lambda address, _key, model: (
             "in ~/.codex/config.toml:",
             f'model = "{model}"',
