@@ -99,6 +99,7 @@ class RequestPlanner:
                 provider=route.provider,
                 upstream_model=route.upstream_model,
                 metadata=inference_request.metadata,
+                origin=inference_request.origin,
                 dropped=dropped,
             ),
             caller=caller,

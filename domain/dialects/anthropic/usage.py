@@ -61,6 +61,24 @@ class PartialUsage(Struct, frozen=True, gc=False):
     iterations: Iterations | None = None
 
 
+def read_usage(said: Any) -> tuple[TokenUsage | None, TokenUsage | None]:
+    """The tokens of a response; or those of its input alone, if no more was said. None: not said, or not readable."""
+    try:
+        usage = msgspec.convert(said, PartialUsage | None)
+    except msgspec.ValidationError:
+        return None, None
+    return counted_usage(msgspec.structs.asdict(usage)) if usage is not None else (None, None)
+
+
+def counted_usage(counts: dict[str, Any]) -> tuple[TokenUsage | None, TokenUsage | None]:
+    """As `read_usage`, of the fields of `PartialUsage`."""
+    if counts.get("input_tokens") is None:
+        return None, None
+    if counts.get("output_tokens") is None:
+        return None, parse_usage(MessageUsage(**{**counts, "output_tokens": 0, "output_tokens_details": None}))
+    return parse_usage(MessageUsage(**counts)), None
+
+
 def parse_usage(usage: MessageUsage) -> TokenUsage:
     """Anthropic's input tokens exclude the cache; tokens written to it are split by lifetime if the response does so.
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.cache_key import canonical_body
+from domain.call_origin import session_in
 from domain.canonical.chat import MAX_CHOICES, MAX_NAME_CHARS
 from domain.decoding import check_values
 from domain.dialects.codec import Codec
@@ -85,6 +86,8 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """The earlier response that it continues."""
     provider_object_ref: str | None
     """The field, if any, that names an object at the provider, such as a file."""
+    session: str | None
+    """The session that it belongs to, if it says so."""
     item_ids: tuple[str, ...] = ()
     """The items of earlier responses that it names."""
 
@@ -256,6 +259,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
         provider_object_ref=named or visitor.provider_object_ref,
+        session=session_in(fields),
         item_ids=tuple(dict.fromkeys(visitor.item_ids)),
     )
 
