@@ -189,7 +189,8 @@ class RequestPlanner:
         chain = prompt_chain(scope, ctx.payload)
         if chain is None:
             return bounds, None
-        known = self._prompts.bound(chain, bounds.item_tokens)
+        is_vendor = ctx.route.base_url is None
+        known = self._prompts.bound(chain, bounds.item_tokens, is_same_tokenizer=is_vendor)
         prompt = Prompt(chain=chain, text_bound=bounds.input_tokens - bounds.media_tokens)
         if known is not None and known < bounds.input_tokens:
             bounds = replace(bounds, input_tokens=known, media_tokens=min(bounds.media_tokens, known))
