@@ -9,6 +9,7 @@ from domain.canonical.chat import ChatRequest, ChatResponse
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.anthropic.fields import MESSAGES_FIELDS
 from domain.dialects.anthropic.images import image_tokens
+from domain.dialects.anthropic.kept_thinking import without_kept
 from domain.dialects.anthropic.parse_request import Echo, parse_chat_request
 from domain.dialects.anthropic.render_request import adapt_chat_request, render_chat_request
 from domain.dialects.anthropic.response import (
@@ -54,6 +55,7 @@ class AnthropicMessages(Codec):
     parse_request = staticmethod(parse_chat_request)
     parse_response = staticmethod(parse_chat_response)
     meter_response = staticmethod(meter_chat_response)
+    without_foreign_thinking = staticmethod(without_kept)
     stream_reader = staticmethod(AnthropicMessagesReader)
     events_of_response = staticmethod(events_of_message)
 

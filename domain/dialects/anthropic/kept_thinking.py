@@ -12,11 +12,20 @@ import msgspec
 from msgspec import Struct
 
 from domain.canonical.chat import ReasoningBlock
+from domain.dialects.passthrough.json_edit import rewrite
 
 MARK = "gw1."
 """Opens a value of ours, in its first version. No signature of Anthropic's has a dot."""
 
+_MARKED = f'"{MARK}'.encode()
 _encode = msgspec.json.Encoder().encode
+
+
+class _Messages(Struct, frozen=True):
+    messages: list[Any]
+
+
+_decode_messages = msgspec.json.Decoder(_Messages).decode
 
 
 class KeptThinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,6 +47,38 @@ class KeptThinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _decode = msgspec.json.Decoder(KeptThinking).decode
+
+
+def without_kept(body: bytes) -> bytes:
+    """A request to Anthropic without the blocks that hold values of ours, which it would refuse as forged: its client
+    has gone on with a conversation that a model of another vendor began. The same bytes if there are none.
+    """
+    if _MARKED not in body:
+        return body
+    try:
+        messages = _decode_messages(body).messages
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    kept = [turn for turn in map(_without_kept, messages) if turn is not None]
+    return rewrite(body, {"messages": kept}) if kept != messages else body
+
+
+def _without_kept(turn: Any) -> Any:
+    """The turn; None if nothing of it is left."""
+    content = turn.get("content") if isinstance(turn, dict) else None
+    if not isinstance(content, list):
+        return turn
+    others = [block for block in content if not _is_kept(block)]
+    if not others and content:
+        return None
+    return {**turn, "content": others}
+
+
+def _is_kept(block: Any) -> bool:
+    if not isinstance(block, dict):
+        return False
+    value = {"thinking": block.get("signature"), "redacted_thinking": block.get("data")}.get(str(block.get("type")))
+    return isinstance(value, str) and value.startswith(MARK)
 
 
 def write_kept(kept: KeptThinking) -> str:

@@ -45,7 +45,6 @@ CLIENT_RULES: tuple[FieldRule, ...] = (
     _carried("thinking.budget_tokens", "as a budget, or as the effort that it amounts to"),
     _carried("thinking.type", "`disabled` as the effort `none`"),
     _carried("thinking.display", "`omitted`: the answer shows no thinking"),
-    _carried("cache_control", "to providers that have it, anywhere in the request; others cache by themselves"),
     _carried("messages[].content[text]", "as text"),
     _carried("messages[].content[image]", "as `image_url`, in results of tools as well"),
     _carried("messages[].content[document]", "a PDF as a file, a text as text with its title, in results as well"),

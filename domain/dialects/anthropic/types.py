@@ -13,6 +13,7 @@ from domain.canonical.chat import MAX_MESSAGES, MAX_TOOLS, Name, OutputTokens, P
 class TextBlock(Struct, frozen=True, kw_only=True):
     """A piece of text."""
 
+    type: Literal["text"] = "text"
     text: str
     cache_control: Any = None
     citations: Any = None
