@@ -10,6 +10,7 @@ A test that cannot choose its prompt puts the words into the name of the end use
     [[message=text]]      the message of a refusal or of `streamerror` (URL-encoded, UTF-8)
     [[reset]]             charge, then break the connection
     [[garbage]]           charge, then answer 200 with a body that is not JSON
+    [[exactly=text]]      charge, then answer 200 with exactly this body (URL-encoded), stream or not
     [[tokens=10/5]]       count 10 input and 5 output tokens
     [[count=4]]           count everything that the model is shown, four bytes a token; [[count=1]]: the worst case
     [[cached=8]]          8 of the input tokens were read from the provider's cache
@@ -62,6 +63,7 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     once: int = 0
     reset: bool = False
     garbage: bool = False
+    exactly: str | UnsetType = UNSET
     tokens: str | UnsetType = UNSET
     count: int = 0
     cached: int = 0
@@ -93,6 +95,13 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     def text(self) -> str | None:
         """Return the text to answer with; None if the prompt does not set it."""
         return None if self.say is UNSET else unquote(self.say)
+
+    @property
+    def body(self) -> str | None:
+        """Return the body to answer with; None if the prompt does not set it."""
+        if self.garbage:
+            return "<html>oops</html>"
+        return None if self.exactly is UNSET else unquote(self.exactly)
 
     @property
     def stops_after(self) -> int | None:

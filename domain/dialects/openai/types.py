@@ -128,7 +128,6 @@ class WrittenChunk(Struct, gc=False):
     choices: list[WrittenChoice]
     usage: dict[str, Any] | None | UnsetType = UNSET
     object: str = "chat.completion.chunk"
-    system_fingerprint: None = None
 
 
 class MeteredMessage(Struct, frozen=True):
