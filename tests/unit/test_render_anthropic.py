@@ -440,6 +440,12 @@ def test_several_answers_are_several_calls() -> None:
     assert adapted.request == request()
 
 
+def test_requests_that_differ_in_what_is_dropped_are_one() -> None:
+    one = adapt_chat_request(request(user("x", name="a"), seed=1, topP=0.5, temperature=0.5, stop=" "), NEWEST)
+    other = adapt_chat_request(request(user("x", name="b"), seed=2), NEWEST)
+    assert one.request == other.request == request(user("x"))
+
+
 def test_what_no_model_of_anthropics_takes_is_dropped_and_told() -> None:
     image = {"type": "image_url", "imageUrl": {"url": "https://x/y.png", "detail": "low"}}
     wire, dropped = asked(PLAIN, user([image], name="me"), user("\n"), seed=1)
