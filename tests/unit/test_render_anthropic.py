@@ -278,7 +278,7 @@ def test_an_image_is_shown_as_what_it_is(url: str, source: Any) -> None:
 )
 def test_an_image_that_cannot_be_shown_is_refused_with_the_way_out(url: str, advice: str) -> None:
     error = refusal(user([{"type": "image_url", "imageUrl": {"url": url}}]))
-    assert error.field == "messages[0].content[0].imageUrl.url"
+    assert error.field == "messages[0].content[0].image_url.url"
     assert advice in error.message
 
 
@@ -623,4 +623,4 @@ def test_a_json_object_is_an_instruction() -> None:
 
 
 def test_a_format_by_schema_without_a_schema_is_refused() -> None:
-    assert refusal(responseFormat={"type": "json_schema"}).field == "responseFormat.jsonSchema"
+    assert refusal(responseFormat={"type": "json_schema"}).field == "response_format.json_schema"
