@@ -15,7 +15,7 @@ from api.request_context import CostBound, InferenceRequest, Prompt, RequestCont
 from domain.cache_key import cache_key
 from domain.dialects.field_rules import in_camel_case
 from domain.dialects.registry import DialectRegistry
-from domain.dialects.request_body import TokenBound
+from domain.dialects.request_body import RequestBody, TokenBound
 from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD, bound, cap_within
 from domain.money import NANO_PER_USD, ZERO, NanoUsd
@@ -74,7 +74,7 @@ class RequestPlanner:
         if allowed is not None and body.model not in allowed:
             raise Forbidden(f"this key may not use model {body.model!r}; it may use: {', '.join(allowed)}")
         asked_cap = body.output_cap
-        body, adapted = self._dialects.adapt(body, route, operation)
+        body, adapted = self._adapt(inference_request)
         dropped = _dropped(caller, inference_request, adapted)
         if body.calls > 1 and inference_request.stream is not None:
             raise InvalidRequest(
@@ -115,6 +115,17 @@ class RequestPlanner:
             is_counted=is_counted,
             lowered_cap=body.output_cap if asked_cap is not None and body.output_cap != asked_cap else None,
         )
+
+    def _adapt(self, inference_request: InferenceRequest) -> tuple[RequestBody, tuple[str, ...]]:
+        """As `DialectRegistry.adapt`, with refusals as the native API spells its fields, if that is the surface."""
+        asked = inference_request
+        try:
+            return self._dialects.adapt(asked.body, asked.route, asked.operation)
+        except InvalidRequest as error:
+            if not asked.has_native_defaults or error.field is None:
+                raise
+            (field,) = in_camel_case([error.field])
+            raise InvalidRequest(error.message.replace(f"`{error.field}`", f"`{field}`"), field=field) from None
 
     def bound_cost(self, ctx: RequestContext) -> RequestContext:
         """Bound what a request can cost: what it has to hold.

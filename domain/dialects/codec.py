@@ -272,7 +272,8 @@ class Codec:
         what is above its limits. What is returned is what the job has; `render_request` only spells it.
 
         Raises:
-            InvalidRequest: names a field that the answer depends on and that cannot be sent, and what is allowed.
+            InvalidRequest: names a field, in snake case, that the answer depends on and that cannot be sent, and what
+                is allowed.
 
         """
         return AdaptedRequest(request=request)

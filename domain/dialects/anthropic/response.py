@@ -68,12 +68,14 @@ class _Answer:
         self.texts: list[str] = []
         self.calls: list[ToolCall] = []
         self.reasoning: list[ReasoningBlock] = []
+        self._is_by_tool = any(block.name == ANSWER_TOOL for block in blocks)
+        """The answer is JSON, so that what is said around it is none of it."""
         for index, block in enumerate(blocks):
             self._add(index, block, response_id)
 
     def _add(self, index: int, block: types.ContentBlock, response_id: str) -> None:
         match block.type:
-            case "text":
+            case "text" if not self._is_by_tool:
                 self.texts.append(block.text or "")
             case "thinking" if block.thinking or block.signature:
                 thought = ReasoningBlock(text=block.thinking or None, signature=block.signature or None)
