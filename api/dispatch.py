@@ -187,6 +187,8 @@ class Dispatcher:
             cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
             input_bound=ctx.cost.input_tokens,
             output_bound=ctx.cost.output_tokens,
+            choices=ctx.cost.choices,
+            asked_terms=ctx.cost.terms,
             may_think_unseen=may_think_unseen(route.upstream_model),
             reply_to=self._inbox.subject(ctx.identity.request_id),
             admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),

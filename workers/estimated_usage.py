@@ -39,11 +39,12 @@ class Received(Protocol):
 
 def estimated_usage(received: Received, job: Job, elapsed_s: float, *, is_whole: bool) -> TokenUsage:
     """The least of three bounds: a text has no more tokens than bytes, a model thinks no faster than
-    `MAX_UNSEEN_TOKENS_PER_S`, and a response is no longer than its cap. `is_whole`: nothing more was to come.
+    `MAX_UNSEEN_TOKENS_PER_S` in each of its choices, and a response is no longer than its cap. `is_whole`: nothing more
+    was to come.
     """
     known = received.usage or TokenUsage()
-    unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) if job.may_think_unseen else 0
-    under_way = 0 if is_whole else UNDER_WAY_TOKENS
+    unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) * job.choices if job.may_think_unseen else 0
+    under_way = 0 if is_whole else UNDER_WAY_TOKENS * job.choices
     output = max(known.output, min(received.received_output_bytes + under_way + unseen, job.output_bound))
     if received.input_usage is not None:
         return replace(received.input_usage, output=output)

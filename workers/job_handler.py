@@ -170,6 +170,7 @@ class JobHandler:
             finish_reason=response.finish_reason,
             usage=usage,
             is_estimated=is_estimated,
+            extras=response.extras,
             item_ids=response.item_ids,
         )
         receipt = await self._recorder.record_response(ctx, result, body)

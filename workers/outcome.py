@@ -16,7 +16,8 @@ from domain.events import (
     RequestCompleted,
     RequestFailed,
 )
-from domain.pricing import Price, cost
+from domain.extras import NO_EXTRAS, Extras
+from domain.pricing import PROVIDER, ClassPrices, Price, charge
 from domain.request_identity import RequestIdentity
 from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.tokens import TokenUsage
@@ -61,18 +62,34 @@ def cost_incurred(
     *,
     usage: TokenUsage,
     price: Price | None,
+    extras: Extras = NO_EXTRAS,
     estimated: bool = False,
+    is_cut: bool = False,
 ) -> CostIncurred:
-    """Make the event of an answer's cost at `price`. Without a price the cost is unknown (None), not zero."""
-    breakdown = cost(usage, price) if price is not None else None
+    """Make the event of an answer's cost at `price`. If nothing of it has one, the cost is unknown (None), not zero.
+
+    `is_cut`: the answer did not come to its end.
+    """
+    applied, breakdown = charge(usage, price, extras)
+    if applied is None and breakdown is not None:
+        applied = Price(
+            provider=identity.provider,
+            model=identity.upstream_model,
+            source=PROVIDER,
+            prices=ClassPrices(input=0),
+        )
+    is_known = breakdown is not None and bool(breakdown.items or not breakdown.unpriced)
     return CostIncurred(
         **identity.attempt_fields(claim.attempt),
-        cost_nano_usd=breakdown.total_nano_usd if breakdown is not None else None,
-        price=price,
+        cost_nano_usd=breakdown.total_nano_usd if breakdown is not None and is_known else None,
+        price=applied,
         breakdown=breakdown,
         hold_nano_usd=claim.hold_nano_usd,
         budget_day=claim.budget_day,
         estimated=estimated,
+        usage=usage if is_cut and usage.total_tokens else None,
+        is_lower_bound=breakdown is not None and is_known and bool(breakdown.unpriced),
+        provider_cost_nano_usd=extras.provider_cost_nano_usd,
     )
 
 

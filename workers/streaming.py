@@ -60,7 +60,7 @@ class StreamedAttempts:
             error = disconnected
         result = attempt_result(relay.reader, job, time.monotonic() - began_s)
         if error is not None:
-            await self._recorder.record_partial(ctx, result.usage, error)
+            await self._recorder.record_partial(ctx, result.usage, error, result.extras)
             return
         body = await offload(outgoing.size_bytes, outgoing.body, relay, result.usage)
         receipt = await self._recorder.record_response(ctx, result, body)
@@ -71,6 +71,7 @@ class StreamedAttempts:
             usage=result.usage,
             cost_usd=to_usd(cost) if cost is not None else None,
             latency_ms=outcome.latency_ms(job, receipt.answered_at),
+            is_lower_bound=receipt.is_lower_bound,
         )
         await outgoing.send(relay.final_events(summary))
         await self._replies.send_commit(
@@ -138,6 +139,7 @@ def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptR
         if reader.is_ended and reader.usage is not None
         else estimated_usage(reader, job, elapsed_s, is_whole=reader.is_ended),
         is_estimated=not reader.is_ended or reader.usage is None,
+        extras=reader.extras,
         item_ids=reader.item_ids,
     )
 

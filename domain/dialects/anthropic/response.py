@@ -9,7 +9,7 @@ from msgspec import UNSET
 from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FinishReason, FunctionCall, ToolCall
 from domain.dialects.anthropic import types
 from domain.dialects.anthropic.tools import render_tool_input
-from domain.dialects.anthropic.usage import parse_usage, render_usage
+from domain.dialects.anthropic.usage import parse_extras, parse_usage, render_usage
 from domain.dialects.codec import ProviderResponse, passed_through
 from domain.dialects.decode import decode_provider_json
 from domain.sanitize import sanitize_identifier
@@ -72,6 +72,7 @@ def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderRe
         answered_by=sanitize_identifier(message.model),
         response_id=response_id,
         finish_reason=finish_reason,
+        extras=parse_extras(message.usage, message.container),
     )
 
 
@@ -125,6 +126,7 @@ def meter_chat_response(body: bytes) -> ProviderResponse:
         model=message.model,
         response_id=message.id,
         finish_reason=FINISH_REASONS.get(message.stop_reason, "stop"),
+        extras=parse_extras(message.usage, message.container),
     )
 
 

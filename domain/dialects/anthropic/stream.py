@@ -13,12 +13,13 @@ from domain.canonical.chat import FinishReason
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
 from domain.dialects.anthropic.response import FINISH_REASONS, stop_reason
 from domain.dialects.anthropic.types import EventBlock, EventDelta, StreamEvent
-from domain.dialects.anthropic.usage import MessageUsage, PartialUsage, parse_usage, render_usage
+from domain.dialects.anthropic.usage import MessageUsage, PartialUsage, parse_extras, parse_usage, render_usage
 from domain.dialects.codec import StreamSummary
 from domain.dialects.decode import decode_known_event, stream_failure
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.sse import SseEvent, sse
 from domain.estimate import utf8_length
+from domain.extras import NO_EXTRAS
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
@@ -56,6 +57,7 @@ class AnthropicMessagesReader:
     def __init__(self, *, model: str | None = None) -> None:
         self.usage: TokenUsage | None = None
         self.input_usage: TokenUsage | None = None
+        self.extras = NO_EXTRAS
         self.answered_by = ""
         self.response_id = ""
         self.finish_reason: FinishReason | None = None
@@ -64,6 +66,7 @@ class AnthropicMessagesReader:
         self.received_output_bytes = 0
         self.item_ids: tuple[str, ...] = ()
         self._counted: dict[str, Any] = {}
+        self._container: Any = None
         self._model = model
         self._tools: dict[int, _ToolUse] = {}
 
@@ -103,6 +106,8 @@ class AnthropicMessagesReader:
                 )
             case "message_delta":
                 self.is_tail = True
+                if event.delta is not None and event.delta.container is not None:
+                    self._container = event.delta.container
                 if event.usage is not None and event.usage.output_tokens is not None:
                     self.usage = self._count(event.usage)
                 if event.delta is not None and event.delta.stop_reason is not None:
@@ -117,6 +122,7 @@ class AnthropicMessagesReader:
         if usage is not None:
             said = msgspec.structs.asdict(usage)
             self._counted.update({name: value for name, value in said.items() if value is not None})
+            self.extras = parse_extras(PartialUsage(**self._counted), self._container)
         if "input_tokens" not in self._counted or "output_tokens" not in self._counted:
             return None
         return parse_usage(MessageUsage(**self._counted))

@@ -227,6 +227,7 @@ class Message(Struct, frozen=True):
     usage: MessageUsage
     model: str = ""
     stop_reason: str | None = None
+    container: Any = None
 
 
 class EventDelta(Struct, frozen=True, gc=False):
@@ -237,6 +238,7 @@ class EventDelta(Struct, frozen=True, gc=False):
     thinking: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
+    container: Any = None
 
 
 class EventBlock(Struct, frozen=True, gc=False):
@@ -277,6 +279,7 @@ class MeteredMessage(Struct, frozen=True):
     usage: MessageUsage
     model: str = ""
     stop_reason: str | None = None
+    container: Any = None
 
 
 class MessageTokensCount(Struct, frozen=True):

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from domain.extras import Extras, count_of, served_terms, stated_cost
 from domain.tokens import TokenCount, TokenUsage
 
 MAX_ITERATIONS = 1_000
@@ -47,6 +48,12 @@ class MessageUsage(Struct, frozen=True, kw_only=True):
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputTokensDetails | None = None
     iterations: Iterations | None = None
+    server_tool_use: Any = None
+    service_tier: Any = None
+    speed: Any = None
+    inference_geo: Any = None
+    cost: Any = None
+    """Of sellers that speak alike."""
 
 
 class PartialUsage(Struct, frozen=True, gc=False):
@@ -59,6 +66,31 @@ class PartialUsage(Struct, frozen=True, gc=False):
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputTokensDetails | None = None
     iterations: Iterations | None = None
+    server_tool_use: Any = None
+    service_tier: Any = None
+    speed: Any = None
+    inference_geo: Any = None
+    cost: Any = None
+
+
+OTHER_MODELS = ("advisor_message", "fallback_message")
+"""The iterations that another model made, at its own price."""
+
+
+def parse_extras(usage: MessageUsage | PartialUsage, container: Any) -> Extras:
+    """Read what an answer says beside its tokens. `container`: of the message; null if no code was run."""
+    tools = usage.server_tool_use if isinstance(usage.server_tool_use, dict) else {}
+    uses = {"web_search": count_of(tools.get("web_search_requests")), "code_execution": int(container is not None)}
+    stated = (("service_tier", usage.service_tier), ("speed", usage.speed), ("inference_geo", usage.inference_geo))
+    terms, names = served_terms(stated)
+    others = dict.fromkeys(one.type for one in usage.iterations or () if one.type in OTHER_MODELS)
+    return Extras(
+        uses={tool: count for tool, count in uses.items() if count},
+        terms=terms,
+        stated=names,
+        unpriced=tuple(others),
+        provider_cost_nano_usd=stated_cost(usage.cost),
+    )
 
 
 def parse_usage(usage: MessageUsage) -> TokenUsage:

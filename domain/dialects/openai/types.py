@@ -79,6 +79,7 @@ class ChatCompletion(Struct, frozen=True, gc=False):
     choices: list[CompletionChoice] | None = None
     usage: Any = None
     error: Any = None
+    service_tier: Any = None
 
 
 class WrittenCustom(Struct, omit_defaults=True, gc=False):
@@ -158,3 +159,4 @@ class MeteredChatCompletion(Struct, frozen=True):
     choices: Raw = Raw(b"[]")
     model: Any = None
     error: Any = None
+    service_tier: Any = None
