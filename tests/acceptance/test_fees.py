@@ -125,7 +125,7 @@ async def test_hosted_tools_are_limited_to_what_the_budget_has_room_for(
 async def test_each_tool_of_claude_is_limited_in_place(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
 ) -> None:
-    key = await keyed(client, gateway, session, dailyBudget=15.2)
+    key = await keyed(client, gateway, session, dailyBudget=6)
     tools = [{"name": "f", "input_schema": {"type": "object"}}, CLAUDES_SEARCH]
     status, _, headers = await ask(key, gateway, session, "messages", "hi", model="claude-opus-4-8", tools=tools)
     assert (status, headers["x-gateway-max-tool-calls"]) == (200, "1")
