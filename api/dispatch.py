@@ -189,6 +189,7 @@ class Dispatcher:
             output_bound=ctx.cost.output_tokens,
             choices=ctx.cost.choices,
             asked_terms=ctx.cost.terms,
+            context_window=ctx.cost.context_window,
             may_think_unseen=may_think_unseen(route.upstream_model),
             reply_to=self._inbox.subject(ctx.identity.request_id),
             admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),

@@ -76,6 +76,8 @@ class CostBound(Struct, frozen=True, kw_only=True):
     choices: int = 1
     terms: dict[str, str] | None = None
     """The terms that it asks for, other than the standard ones."""
+    context_window: int = 0
+    """What its model may read again for each call of a hosted tool; 0: it has no such tools."""
     basis: Hold | None = None
     """What the hold is computed from; None: the cost has no bound."""
     media_tokens: int = 0

@@ -143,6 +143,7 @@ class RequestPlanner:
             output_tokens=output_tokens,
             choices=bounds.choices,
             terms=bounds.terms or None,
+            context_window=bounds.context_window if bounds.tools.tools else 0,
             media_tokens=bounds.media_tokens,
         )
         if cost.price is not None and cost.unbounded_field is None:

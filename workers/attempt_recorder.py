@@ -27,6 +27,7 @@ from infra.jobs import Job
 from infra.reply_sender import ReplySender
 from infra.request_log import Recorded, record
 from workers import outcome
+from workers.estimated_usage import assumed_cost
 from workers.job_context import JobContext
 
 log = structlog.get_logger(__name__)
@@ -139,10 +140,16 @@ class AttemptRecorder:
         await self._replies.send_failed(job.reply_to, failure_of(error, job.identity.provider))
         await self._replies.notify_followers(job)
 
-    async def record_failure(self, ctx: JobContext, error: ProviderError, *, ends_request: bool) -> History:
-        """Write that an attempt failed, and end its request if there will be no other. Returns the stream then."""
+    async def record_failure(
+        self, ctx: JobContext, error: ProviderError, *, ends_request: bool, elapsed_s: float
+    ) -> History:
+        """Write that an attempt failed after so long, and end its request if there will be no other.
+
+        Returns the request's stream after that.
+        """
         job, now = ctx.job, self._now()
-        ended = outcome.attempt_ended(job.identity, ctx.claim, error)
+        assumed = assumed_cost(job, ctx.claim.hold_nano_usd, elapsed_s)
+        ended = outcome.attempt_ended(job.identity, ctx.claim, error, assumed)
         failed = _failed(ctx, error, now)
         recorded = await self._record(
             ctx, now, lambda history: decide_failed(history, ended, failed if ends_request else None)

@@ -17,6 +17,7 @@ from domain.events import (
     RequestFailed,
 )
 from domain.extras import NO_EXTRAS, Extras
+from domain.money import NanoUsd
 from domain.pricing import PROVIDER, ClassPrices, Price, charge
 from domain.request_identity import RequestIdentity
 from domain.sanitize import sanitize_identifier, sanitize_message
@@ -93,8 +94,12 @@ def cost_incurred(
     )
 
 
-def attempt_ended(identity: RequestIdentity, claim: Claim, error: ProviderError) -> AttemptFailed | AttemptLost:
-    """Make the event of a failed attempt: its hold is released, or assumed to be spent if the outcome is not known."""
+def attempt_ended(
+    identity: RequestIdentity, claim: Claim, error: ProviderError, assumed_nano_usd: NanoUsd
+) -> AttemptFailed | AttemptLost:
+    """Make the event of a failed attempt: its hold is released, or so much assumed to be spent if the outcome is not
+    known.
+    """
     if error.outcome_known:
         return AttemptFailed(
             **identity.attempt_fields(claim.attempt),
@@ -104,7 +109,10 @@ def attempt_ended(identity: RequestIdentity, claim: Claim, error: ProviderError)
             hold_nano_usd=claim.hold_nano_usd,
             budget_day=claim.budget_day,
         )
-    return attempt_lost(identity, claim, "timeout" if isinstance(error, ProviderTimeout) else "connection_lost")
+    reason: Literal["timeout", "connection_lost"] = (
+        "timeout" if isinstance(error, ProviderTimeout) else "connection_lost"
+    )
+    return attempt_lost(identity, claim, reason, assumed_nano_usd)
 
 
 def attempt_not_made(identity: RequestIdentity, claim: Claim, error: GatewayError) -> AttemptFailed:
@@ -122,12 +130,13 @@ def attempt_lost(
     identity: RequestIdentity,
     claim: Claim,
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"],
+    assumed_nano_usd: NanoUsd | None = None,
 ) -> AttemptLost:
-    """Make the event of an attempt whose outcome is not known: its hold is assumed to be spent."""
+    """Make the event of an attempt whose outcome is not known: so much is assumed to be spent; None: its hold."""
     return AttemptLost(
         **identity.attempt_fields(claim.attempt),
         reason=reason,
-        assumed_nano_usd=claim.hold_nano_usd,
+        assumed_nano_usd=assumed_nano_usd if assumed_nano_usd is not None else claim.hold_nano_usd,
         budget_day=claim.budget_day,
     )
 

@@ -27,7 +27,7 @@ from infra.reply_sender import ReplySender
 from workers import outcome
 from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
 from workers.calls import ProviderCalls
-from workers.estimated_usage import estimated_usage
+from workers.estimated_usage import UnseenTime, estimated_usage
 from workers.job_context import JobContext
 
 ERROR_DRAIN_S = 1.0
@@ -58,7 +58,8 @@ class StreamedAttempts:
             error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, timeout_s))
         except ClientDisconnected as disconnected:
             error = disconnected
-        result = attempt_result(relay.reader, job, time.monotonic() - began_s)
+        unseen = outgoing.unseen if job.choices == 1 else UnseenTime(began_s)
+        result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))
         if error is not None:
             await self._recorder.record_partial(ctx, result.usage, error, result.extras)
             return
@@ -171,6 +172,7 @@ async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], ou
         try:
             relay.take(batch, sent)
         finally:
+            outgoing.unseen.saw(time.monotonic(), relay.reader.writing_run)
             await outgoing.send(sent[0] if len(sent) == 1 else b"".join(sent))
 
 
@@ -192,6 +194,7 @@ class _Outgoing:
         self._hash = hashlib.sha256()
         self.size_bytes = 0
         self.parts = 0
+        self.unseen = UnseenTime(time.monotonic())
 
     async def send(self, part: bytes) -> None:
         """Send the next part, unless it is empty."""

@@ -109,6 +109,10 @@ class StreamReader(Protocol):
     """Hold back the event that was taken last, and those after it, until the log has committed: only the end seems to
     follow. False again if more did (another choice of a provider that sends usage in every chunk); then send them.
     """
+    writing_run: int | None
+    """The number of the run of answer text, or of calls' arguments, that came last without anything between; None: the
+    last that came was something else. Between the pieces of one run no model thinks.
+    """
     received_output_bytes: int
     """UTF-8 bytes of text, tool calls and thinking so far: no fewer than the tokens that were shown."""
     item_ids: tuple[str, ...]

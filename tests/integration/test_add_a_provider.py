@@ -86,6 +86,7 @@ class ToyReader:
         self.is_tail = False
         self.received_output_bytes = 0
         self.extras = NO_EXTRAS
+        self.writing_run: int | None = None
         self.item_ids: tuple[str, ...] = ()
 
     def take(self, event: SseEvent) -> list[ChatChunk]:

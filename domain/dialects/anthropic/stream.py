@@ -8,6 +8,7 @@ until its arguments are valid JSON, to which nothing could be added.
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from domain.canonical.chat import FinishReason
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta
@@ -64,6 +65,8 @@ class AnthropicMessagesReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.writing_run: int | None = None
+        self._searches = 0
         self.item_ids: tuple[str, ...] = ()
         self._counted: dict[str, Any] = {}
         self._container: Any = None
@@ -80,6 +83,7 @@ class AnthropicMessagesReader:
         if read.type == "content_block_delta":
             delta = read.delta
             if delta is not None:
+                self.writing_run = read.index if delta.text or delta.partial_json else None
                 self.received_output_bytes += (
                     utf8_length(delta.text) + utf8_length(delta.thinking) + utf8_length(delta.partial_json)
                 )
@@ -100,7 +104,10 @@ class AnthropicMessagesReader:
                 if counted is not None:
                     self.input_usage = msgspec.structs.replace(counted, output=0, reasoning=0)
             case "content_block_start" if event.content_block is not None:
-                block = event.content_block
+                block, self.writing_run = event.content_block, None
+                if block.type == "server_tool_use" and block.name == "web_search":
+                    self._searches += 1
+                    self.extras = replace(self.extras, uses={"web_search": self._searches})
                 self.received_output_bytes += (
                     utf8_length(block.text) + utf8_length(block.thinking) + utf8_length(block.name)
                 )

@@ -34,6 +34,15 @@ _CALLS = frozenset({"function_call", "custom_tool_call"})
 _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
+_WRITING = frozenset(
+    {
+        "response.output_text.delta",
+        "response.refusal.delta",
+        "response.function_call_arguments.delta",
+        "response.custom_tool_call_input.delta",
+    }
+)
+"""The events with which a model writes its answer."""
 _FEES = {"web_search_call": "web_search", "file_search_call": "file_search"}
 _SHELL_CALL = "shell_call"
 _CONTAINER_CALLS = frozenset({"code_interpreter_call", _SHELL_CALL})
@@ -105,6 +114,8 @@ class ResponsesReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.writing_run: int | None = None
+        self._runs = 0
         self._done: list[_Item] = []
         """The calls of hosted tools so far."""
         self.item_ids: tuple[str, ...] = ()
@@ -116,6 +127,11 @@ class ResponsesReader:
         read = decode_known_event(_decode, event.data, _KNOWN)
         if read is None:
             return []
+        if read.type not in _WRITING:
+            self.writing_run = None
+        elif self.writing_run is None:
+            self._runs += 1
+            self.writing_run = self._runs
         if isinstance(read.delta, str):
             self.received_output_bytes += utf8_length(read.delta)
         elif read.response is not UNSET:

@@ -74,6 +74,8 @@ class OpenAiChatReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.writing_run: int | None = None
+        self._runs = 0
         self.item_ids: tuple[str, ...] = ()
         self._messages: dict[int, _Message] = {}
         """By choice."""
@@ -132,6 +134,11 @@ class OpenAiChatReader:
         if message is None:
             message = self._messages[index] = _Message()
         self.received_output_bytes += _output_bytes(delta)
+        if delta.reasoning_content or delta.reasoning or isinstance(delta.content, list):
+            self.writing_run = None
+        elif self.writing_run is None and (text_of(delta.content) or delta.tool_calls):
+            self._runs += 1
+            self.writing_run = self._runs
         if text_of(delta.content):
             message.has_answered = True
         elif delta.refusal:
