@@ -109,6 +109,8 @@ class ComparedPrice(Struct, frozen=True, kw_only=True):
     override: Price | None
     specification: Price | None
     library: Price | None
+    applied: Price | None = None
+    """The price that applies, with its fees and its variants; None: the provider's address says nothing of them."""
 
     @property
     def used(self) -> Price | None:
@@ -269,6 +271,7 @@ class PriceBook:
             override=self.override(route, at),
             specification=book if book is not None and book != library else None,
             library=library,
+            applied=self.look_up(route, at)[0],
         )
 
     def _book_price(self, route: Route, at: datetime) -> Price | None:
