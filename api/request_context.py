@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
+from domain.call_origin import Origin
 from domain.dialects.request_body import RequestBody
 from domain.errors import ProviderTimeout
 from domain.events import Operation
@@ -44,6 +45,8 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     """Of the HTTP request's body."""
     cache: CachePolicy
     metadata: dict[str, Any] | None
+    origin: Origin | None = None
+    """Where it comes from, as its client says."""
     received_at: datetime
     in_hand: BytesInHand
     """The bytes of the request and its response, counted against the budget of the process."""

@@ -27,6 +27,9 @@ from domain.routing import Route, resolve_route
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
 
+_CACHE_MARK, _LONG_CACHE_MARK = b'"cacheControl"', b'"1h"'
+"""In a canonical body. In its texts every quotation mark has a backslash before it."""
+
 
 class RequestPlanner:
     """Plans for one API process."""
@@ -97,6 +100,7 @@ class RequestPlanner:
                 provider=route.provider,
                 upstream_model=route.upstream_model,
                 metadata=inference_request.metadata,
+                origin=inference_request.origin,
                 dropped=dropped,
             ),
             caller=caller,
@@ -122,14 +126,7 @@ class RequestPlanner:
         """
         route, inference_request = ctx.route, ctx.inference_request
         price, window = self._prices.look_up(route, inference_request.received_at)
-        bounds = ctx.body.token_bound(
-            route.upstream_model,
-            window,
-            is_builtin=route.base_url is None,
-            headers=inference_request.headers,
-            image_tokens=self._dialects.image_tokens(route, inference_request.operation),
-        )
-        bounds, prompt = self._with_known_prefix(ctx, bounds)
+        bounds, prompt = self._with_known_prefix(ctx, self._token_bound(ctx, window))
         if bounds.input_tokens > MAX_TOKENS:
             raise InvalidRequest(
                 f"this request may be counted as {bounds.input_tokens} tokens, of which {MAX_TOKENS} are allowed: "
@@ -149,6 +146,20 @@ class RequestPlanner:
         if cost.price is not None and cost.unbounded_field is None:
             cost = _held(cost, bounds, lowers=ctx.caller.settings.output_cap == "lower")
         return replace(ctx, cost=cost, prompt=prompt)
+
+    def _token_bound(self, ctx: RequestContext, context_window: int | None) -> TokenBound:
+        route, operation = ctx.route, ctx.inference_request.operation
+        bounds = ctx.body.token_bound(
+            route.upstream_model,
+            context_window,
+            is_builtin=route.base_url is None,
+            headers=ctx.inference_request.headers,
+            image_tokens=self._dialects.image_tokens(route, operation),
+        )
+        if not ctx.body.is_passthrough and self._dialects.has_cache_marks(route, operation):
+            is_marked = _CACHE_MARK in ctx.payload
+            bounds = replace(bounds, writes_5m=is_marked, writes_1h=is_marked and _LONG_CACHE_MARK in ctx.payload)
+        return bounds
 
     def _with_known_prefix(self, ctx: RequestContext, bounds: TokenBound) -> tuple[TokenBound, Prompt | None]:
         """Lower the bound of a long input that begins as one that its provider has counted."""
@@ -185,7 +196,8 @@ def _held(cost: CostBound, bounds: TokenBound, *, lowers: bool) -> CostBound:
     assert cost.price is not None, "what is held has a price"
     price, unpriced = on_asked_terms(cost.price, bounds.terms)
     calls = bounds.tools.most_calls
-    longest = bounds.input_tokens + bounds.tools.readings(calls) * bounds.context_window
+    is_read_once = bounds.item_tokens is not None  # else the provider may count more than one reading
+    longest = bounds.input_tokens if is_read_once else MAX_TOKENS
     basis = Hold(
         price=reachable(price, longest, writes_5m=bounds.writes_5m, writes_1h=bounds.writes_1h),
         input_tokens=bounds.input_tokens,

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
+from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
+from domain.dialects.anthropic.stream_writer import AnthropicMessagesWriter
 from domain.dialects.native.stream import NativeWriter
 from domain.dialects.openai.responses_api import ResponsesReader
 from domain.dialects.openai.stream import OpenAiChatReader

@@ -9,7 +9,7 @@ from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from domain.budget import day_of
 from projections.freshness import wait_until_folded
-from projections.usage_reports import GROUPS, METADATA_PREFIX, cost_report
+from projections.usage_reports import GROUPS, METADATA_PREFIX, ORIGINS, cost_report
 
 MAX_DAYS = 3_660
 
@@ -22,13 +22,15 @@ MAX_DAYS = 3_660
     show_default=True,
     help="Number of UTC days, including today.",
 )
-@click.option("--group-by", default="model", show_default=True, help=f"One of {', '.join(GROUPS)}, metadata.NAME.")
+@click.option(
+    "--group-by", default="model", show_default=True, help=f"One of {', '.join([*GROUPS, *ORIGINS])}, metadata.NAME."
+)
 @click.option("--project", help="Id of the project. Needed if there are several.")
 @DATA_DIR
 def usage(days: int, group_by: str, project: str | None, data_dir: Path | None) -> None:
     """Show the requests, tokens and costs of a project."""
-    if group_by not in GROUPS and not group_by.startswith(METADATA_PREFIX):
-        fail(f"--group-by is {group_by!r}: it must be one of {', '.join(GROUPS)}, metadata.NAME")
+    if group_by not in GROUPS and group_by not in ORIGINS and not group_by.startswith(METADATA_PREFIX):
+        fail(f"--group-by is {group_by!r}: it must be one of {', '.join([*GROUPS, *ORIGINS])}, metadata.NAME")
 
     async def run(session: AdminSession) -> None:
         project_id = await session.project_id(project)

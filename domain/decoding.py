@@ -1,7 +1,7 @@
 """Decodes JSON from callers into types. An error names the field's path in the caller's spelling."""
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -36,6 +36,19 @@ def decoded(body: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[Shape]", *
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     except RecursionError:
         raise InvalidRequest("the body is nested too deeply") from None
+
+
+def converted(value: Any, shape: type[Shape], *, inside: str = "") -> Shape:
+    """Turn a part of decoded JSON, which stands at the path `inside`, into a type.
+
+    Raises:
+        InvalidRequest: names the field and what is wrong with it.
+
+    """
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        raise invalid(error, inside=inside) from None
 
 
 def check_values(body: bytes) -> None:

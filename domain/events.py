@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from domain.budget import Period, Scope
+from domain.call_origin import Origin
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routing import NamedKind
@@ -165,6 +166,8 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     """As the caller named it."""
     provider: str
     metadata: dict[str, Any] | None = None
+    origin: Origin | None = None
+    """The session, the agent and the program that it came from, as its client says. None: it says nothing."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that were left out in its translation, since they change nothing."""
 

@@ -7,7 +7,7 @@ caller sets no output cap, and for the cap that Anthropic insists on.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -139,6 +139,15 @@ DEFAULT = ModelTraits()
 """Of a model that nothing is known of, nor of the kind of its provider."""
 
 
+_AT_OTHER_SELLERS: dict[str, Any] = {
+    "cap_field": "max_tokens",
+    "chat_tools": "always",
+    "highest_chat_effort": None,
+    "is_responses_only": False,
+}
+"""Of a model whose name has its vendor before it, `openai/gpt-5`: they sell all on chat completions."""
+
+
 @lru_cache(maxsize=MAX_CACHED_TRAITS)
 def model_traits(upstream_model: str, kind: str | None = None) -> ModelTraits:
     """Return what is known of a model, by the provider's name for it. `kind`: of its provider, if it is known.
@@ -149,7 +158,7 @@ def model_traits(upstream_model: str, kind: str | None = None) -> ModelTraits:
     if found is None:
         return DEFAULT if kind is None else DEFAULTS.get(kind, DEFAULT)
     traits = _traits_of(found.row, is_listed=found.is_listed)
-    return replace(traits, cap_field="max_tokens") if "/" in upstream_model else traits
+    return replace(traits, **_AT_OTHER_SELLERS) if "/" in upstream_model else traits
 
 
 def listed_vendor(model: str) -> str | None:

@@ -91,6 +91,7 @@ def decide_reconciled(history: History, attempt: AttemptLost, cost_nano_usd: Nan
             model=attempt.model,
             provider=attempt.provider,
             metadata=attempt.metadata,
+            origin=attempt.origin,
             attempt=attempt.attempt,
             upstream_model=attempt.upstream_model,
             cost_nano_usd=cost_nano_usd,

@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from domain.call_origin import Origin
 from domain.events import Operation
 
 
@@ -20,6 +21,7 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     upstream_model: str
     """The name that the provider is called with."""
     metadata: dict[str, Any] | None = None
+    origin: Origin | None = None
     dropped: tuple[str, ...] = ()
     """The names of the fields that its translation left out."""
 
@@ -32,6 +34,7 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "model": self.model,
             "provider": self.provider,
             "metadata": self.metadata,
+            "origin": self.origin,
             "dropped": self.dropped,
         }
 

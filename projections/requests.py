@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from domain.call_origin import Origin
 from domain.errors import BudgetExceeded
 from domain.events import (
     AttemptFailed,
@@ -57,6 +58,9 @@ _TYPES = {
     "error_message": "text",
     "origin_request_id": "text",
     "metadata": "text",
+    "session": "text",
+    "agent": "text",
+    "client": "text",
 }
 _JSON = ("price", "metadata")
 
@@ -111,6 +115,10 @@ class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
     origin_request_id: str | None
     """The request whose response was served from the cache."""
     metadata: dict[str, Any] | None
+    session: str | None
+    """This and what follows: where it came from, as its client says."""
+    agent: str | None
+    client: str | None
 
 
 class Requests:
@@ -145,6 +153,7 @@ class Search(Struct, frozen=True, kw_only=True):
     key_id: str | None = None
     status: Status | None = None
     model: str | None = None
+    session: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     """Exclusive."""
@@ -161,7 +170,7 @@ async def search(pool: Pool, filter_: Search) -> list[RequestView]:
             "AND ($2::text IS NULL OR key_id = $2) AND ($3::text IS NULL OR status = $3) "
             "AND ($4::text IS NULL OR model = $4) AND ($5::timestamptz IS NULL OR at >= $5) "
             "AND ($6::timestamptz IS NULL OR at < $6) AND ($7::text IS NULL OR request_id < $7) "
-            "ORDER BY request_id DESC LIMIT $8",
+            "AND ($8::text IS NULL OR session = $8) ORDER BY request_id DESC LIMIT $9",
             filter_.project_id,
             filter_.key_id,
             filter_.status,
@@ -169,6 +178,7 @@ async def search(pool: Pool, filter_: Search) -> list[RequestView]:
             filter_.since,
             filter_.until,
             filter_.before,
+            filter_.session,
             filter_.limit,
         )
     return [_view(row) for row in rows]
@@ -261,6 +271,8 @@ def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, changes: dict[s
             "cost_is_lower_bound": False,
             "metadata": _encode(event.metadata).decode() if event.metadata is not None else None,
         }
+        if event.origin is not None:
+            row |= {name: getattr(event.origin, name) for name in Origin.__struct_fields__}
     for name, value in changes.items():
         if value is None:
             continue

@@ -1,7 +1,7 @@
 """Reports from the usage tables, in the shapes of the native API. Sums stay integers until they are shown."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from domain.call_origin import Origin
 from domain.latency import percentile_ms
 from domain.money import NanoUsd, to_usd
 from infra.database import Pool, database_errors
@@ -23,6 +24,12 @@ GROUPS: dict[str, str] = {
 }
 """The columns that costs can be grouped by, by their names in the API. `metadata.NAME` is possible too."""
 
+ORIGINS: dict[str, str] = {name: f"CASE $5::text WHEN '{name}' THEN {name} END" for name in Origin.__struct_fields__}
+"""The origins of requests that costs can be grouped by, see `domain/call_origin.py`."""
+MAX_ORIGINS = 1_000
+"""Lines of such a report; the rest is one line, `OTHERS`."""
+OTHERS = "(others)"
+"""No origin has parentheses."""
 METADATA_PREFIX = "metadata."
 
 
@@ -82,6 +89,10 @@ class CostLine(Struct, kw_only=True, rename="camel", omit_defaults=True):
     key: str | msgspec.UnsetType = msgspec.UNSET
     day: str | msgspec.UnsetType = msgspec.UNSET
     operation: str | msgspec.UnsetType = msgspec.UNSET
+    session: str | None | msgspec.UnsetType = msgspec.UNSET
+    """As `agent` and `client`: null for requests that do not say it."""
+    agent: str | None | msgspec.UnsetType = msgspec.UNSET
+    client: str | None | msgspec.UnsetType = msgspec.UNSET
     metadata: Any = msgspec.UNSET
     """The metadata's value; null for requests without it."""
     requests: int
@@ -151,9 +162,13 @@ async def usage_stats(pool: Pool, project_id: str, key_id: str | None, first: da
 async def cost_report(
     pool: Pool, project_id: str, key_id: str | None, first: date, last: date, group_by: str
 ) -> CostReport:
-    """Return the costs, grouped by one of `GROUPS` or by `metadata.NAME`, highest first."""
+    """Return the costs, grouped by one of `GROUPS` or `ORIGINS`, or by `metadata.NAME`, highest first."""
     if group_by.startswith(METADATA_PREFIX):
-        return await _by_metadata(pool, project_id, key_id, first, last, group_by.removeprefix(METADATA_PREFIX))
+        group = ("(metadata -> $5)::text", group_by.removeprefix(METADATA_PREFIX))
+        return _report(await _of_requests(pool, project_id, key_id, first, last, group), "metadata")
+    if group_by in ORIGINS:
+        group = (ORIGINS[group_by], group_by)
+        return _report(_first_lines(await _of_requests(pool, project_id, key_id, first, last, group)), group_by)
     async with database_errors():
         rows = await pool.fetch(
             f"SELECT {GROUPS[group_by]} AS name, {_SUMS} FROM usage_daily {_WHERE} "  # noqa: S608 - from the table above
@@ -166,33 +181,44 @@ async def cost_report(
     return _report(rows, group_by)
 
 
-async def _by_metadata(
-    pool: Pool, project_id: str, key_id: str | None, first: date, last: date, name: str
-) -> CostReport:
+async def _of_requests(
+    pool: Pool, project_id: str, key_id: str | None, first: date, last: date, group: tuple[str, str]
+) -> list[asyncpg.Record]:
+    """The sums of requests by a group: an expression over $5, and the value of $5."""
+    expression, value = group
     async with database_errors():
-        rows = await pool.fetch(
-            "SELECT (metadata -> $5)::text AS name, "
-            "count(*) FILTER (WHERE status = 'completed') AS completed, "
-            "count(*) FILTER (WHERE status = 'cached') AS cached, "
-            "count(*) FILTER (WHERE status = 'failed') AS failed, sum(prompt_tokens)::bigint AS prompt, "
-            "sum(completion_tokens)::bigint AS completion, coalesce(sum(cost_nano_usd), 0) AS cost, "
-            "sum(assumed_nano_usd) AS assumed, sum(saved_nano_usd) AS saved, "
-            "count(*) FILTER (WHERE status = 'completed' AND cost_nano_usd IS NULL) AS unpriced, "
-            "count(*) FILTER (WHERE tokens_estimated) AS estimated, "
-            "count(*) FILTER (WHERE cost_is_lower_bound) AS lower_bound "
-            "FROM requests WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) "
-            "AND (at AT TIME ZONE 'UTC')::date BETWEEN $3 AND $4 GROUP BY 1 ORDER BY cost DESC, 1",
-            project_id,
-            key_id,
-            first,
-            last,
-            name,
+        return list(
+            await pool.fetch(
+                f"SELECT {expression} AS name, "  # noqa: S608 - a constant of this module
+                "count(*) FILTER (WHERE status = 'completed') AS completed, "
+                "count(*) FILTER (WHERE status = 'cached') AS cached, "
+                "count(*) FILTER (WHERE status = 'failed') AS failed, sum(prompt_tokens)::bigint AS prompt, "
+                "sum(completion_tokens)::bigint AS completion, coalesce(sum(cost_nano_usd), 0) AS cost, "
+                "sum(assumed_nano_usd) AS assumed, sum(saved_nano_usd) AS saved, "
+                "count(*) FILTER (WHERE status = 'completed' AND cost_nano_usd IS NULL) AS unpriced, "
+                "count(*) FILTER (WHERE tokens_estimated) AS estimated, "
+                "count(*) FILTER (WHERE cost_is_lower_bound) AS lower_bound "
+                "FROM requests WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) "
+                "AND (at AT TIME ZONE 'UTC')::date BETWEEN $3 AND $4 GROUP BY 1 ORDER BY cost DESC, 1",
+                project_id,
+                key_id,
+                first,
+                last,
+                value,
+            )
         )
-    return _report(rows, "metadata")
 
 
-def _report(rows: Iterable[asyncpg.Record], field: str) -> CostReport:
-    rows = list(rows)
+def _first_lines(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The lines of a report that names may be invented for: the first `MAX_ORIGINS`, and the rest as one."""
+    rest = rows[MAX_ORIGINS:]
+    if not rest:
+        return list(rows)
+    sums = {name: sum(row[name] for row in rest) for name in rest[0].keys() - {"name"}}
+    return [*rows[:MAX_ORIGINS], {**sums, "name": OTHERS}]
+
+
+def _report(rows: Sequence[Mapping[str, Any]], field: str) -> CostReport:
     return CostReport(
         total_cost=_dollars(sum(row["cost"] for row in rows)),
         cost_is_lower_bound=any(map(_is_lower_bound, rows)),

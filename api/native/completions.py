@@ -25,6 +25,7 @@ from api.requests import (
     request_id_of,
     services_of,
 )
+from domain.call_origin import origin_of
 from domain.canonical.chat import ChatRequest, Choice
 from domain.canonical.embeddings import Embedding, EmbeddingsRequest
 from domain.decoding import decoded
@@ -132,6 +133,7 @@ async def _complete(
         size_bytes=len(body),
         cache=cache_policy(request, mode="off" if call.cache is False else "on", ttl_s=call.cache_ttl),
         metadata=metadata_of(request, call.metadata),
+        origin=origin_of(request.scope["headers"]),
         received_at=received_at,
         in_hand=bytes_in_hand(request),
         is_strict=asks_strict_translation(request),

@@ -33,6 +33,7 @@ class RequestsQuery(Struct, frozen=True, kw_only=True):
     key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
     status: FromQuery[Status | None] = None
     model: FromQuery[str | None] = None
+    session: FromQuery[str | None] = None
     since: Moment = None
     until: Moment = None
     before: FromQuery[str | None] = None
@@ -87,6 +88,7 @@ async def list_requests(
             key_id=visible_key(caller, wanted.key_id),
             status=wanted.status,
             model=wanted.model,
+            session=wanted.session,
             since=_moment(wanted.since, "since"),
             until=_moment(wanted.until, "until"),
             before=wanted.before,

@@ -20,10 +20,10 @@ from infra.database import Pool
 from projections import keys
 from projections.budgets import BudgetStatus, balance_of, status
 from projections.freshness import wait_until_folded
-from projections.usage_reports import GROUPS, METADATA_PREFIX, CostReport, UsageStats, cost_report, usage_stats
+from projections.usage_reports import GROUPS, METADATA_PREFIX, ORIGINS, CostReport, UsageStats, cost_report, usage_stats
 
 MAX_DAYS = 3_660
-_GROUP_BY = f"^({'|'.join(GROUPS)}|metadata\\.[^\\x00]+)$"
+_GROUP_BY = f"^({'|'.join([*GROUPS, *ORIGINS])}|metadata\\.[^\\x00]+)$"
 
 
 class StatsQuery(Struct, frozen=True, kw_only=True):
@@ -86,13 +86,12 @@ async def get_usage(
 async def get_costs(
     period: NamedDependency[CostsQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
 ) -> Success[CostReport]:
-    """Show costs by model, provider, key, day, operation or a name in the metadata."""
+    """Show costs by model, provider, key, day, operation, session, agent, client or a name in the metadata."""
     group_by = period.group_by
     by_metadata = group_by.startswith(METADATA_PREFIX) and len(group_by) > len(METADATA_PREFIX)
-    if group_by not in GROUPS and not by_metadata:
-        raise InvalidRequest(
-            f"`groupBy` is {group_by!r}: allowed are {', '.join(GROUPS)} and metadata.NAME", field="groupBy"
-        )
+    if group_by not in GROUPS and group_by not in ORIGINS and not by_metadata:
+        allowed = ", ".join([*GROUPS, *ORIGINS])
+        raise InvalidRequest(f"`groupBy` is {group_by!r}: allowed are {allowed} and metadata.NAME", field="groupBy")
     await wait_until_folded(services.pool, "usage", "requests", project_id=caller.project_id)
     first, last = _span(period)
     key_id = visible_key(caller, period.key_id)

@@ -59,6 +59,13 @@ class VendorError(Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
 
 
+PAYMENT_REQUIRED = 402
+REPEATS_429 = frozenset({"opencode", "QwenCode", "Cline", "ai"})
+"""Programs that repeat a 429 for minutes or for ever, whatever its code and `x-should-retry` say, and stop at a 402:
+opencode 1.18, Qwen Code 0.24, Cline 3.0 and what is built on the Vercel AI SDK, as they behaved in November 2026.
+"""
+
+
 class _OpenAI(Struct, frozen=True):
     status: int
     type: str
@@ -124,12 +131,17 @@ _ANTHROPIC_TYPES: dict[int, str] = {
 }
 
 
-def openai_error(error: GatewayError) -> VendorError:
-    """A refusal or failure as OpenAI's clients know it: `{"error": {"message", "type", "param", "code"}}`."""
+def openai_error(error: GatewayError, client: str | None = None) -> VendorError:
+    """A refusal or failure as OpenAI's clients know it: `{"error": {"message", "type", "param", "code"}}`.
+
+    `client` is the program that is told, as `Origin` names it.
+    """
     row = next(_OPENAI[kind] for kind in type(error).__mro__ if kind in _OPENAI)
     refusal = _recognised(error)
     if refusal is None:
         status = _own_status(error) or row.status
+        if client in REPEATS_429 and isinstance(error, BudgetExceeded) and error.retry_after_s is None:
+            status = PAYMENT_REQUIRED
         body = error.own_body or _openai_body(error.message, row.type, param=_param(error), code=row.code)
     else:
         words = OPENAI_WORDS[refusal.reason]

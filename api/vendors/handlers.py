@@ -20,24 +20,25 @@ from api.vendors.errors import (
     openai_http_error,
 )
 from api.vendors.paths import is_vendors
+from domain.call_origin import origin_of
 from domain.errors import BodyTooLarge, GatewayError
 
 TOO_LARGE = 413
 
 log = structlog.get_logger(__name__)
 
-ErrorRenderer = Callable[[GatewayError, str], VendorError]
+ErrorRenderer = Callable[[GatewayError, HttpRequest], VendorError]
 StatusRenderer = Callable[[int, str, str], VendorError]
 
 
 def _handlers(render: ErrorRenderer, render_status: StatusRenderer) -> ExceptionHandlersMap:
     def gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]:
-        return _response(render(error, request_id_of(request.scope)))
+        return _response(render(error, request))
 
     def http_error(request: HttpRequest, error: HTTPException) -> Response[bytes]:
         request_id = request_id_of(request.scope)
         if error.status_code == TOO_LARGE:
-            return _response(render(BodyTooLarge(http_message(request, error)), request_id))
+            return _response(render(BodyTooLarge(http_message(request, error)), request))
         rendered = render_status(error.status_code, http_message(request, error), request_id)
         return _response(replace(rendered, headers=rendered.headers | (error.headers or {})))
 
@@ -53,11 +54,18 @@ def _response(error: VendorError) -> Response[Any]:
     return Response(error.body, status_code=error.status, media_type=JSON, headers=error.headers)
 
 
+def _openai(error: GatewayError, request: HttpRequest) -> VendorError:
+    origin = origin_of(request.scope["headers"])
+    return openai_error(error, origin.client if origin is not None else None)
+
+
 OPENAI_HANDLERS = _handlers(
-    lambda error, _request_id: openai_error(error),
+    _openai,
     lambda status, message, _request_id: openai_http_error(status, message),
 )
-ANTHROPIC_HANDLERS = _handlers(anthropic_error, anthropic_http_error)
+ANTHROPIC_HANDLERS = _handlers(
+    lambda error, request: anthropic_error(error, request_id_of(request.scope)), anthropic_http_error
+)
 
 
 def _either(kind: type[Exception]) -> Callable[[HttpRequest, Any], Response[bytes]]:

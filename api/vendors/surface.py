@@ -27,6 +27,7 @@ from api.requests import (
     services_of,
 )
 from api.vendors.paths import MODEL_SCOPE
+from domain.call_origin import origin_of
 from domain.dialects.codec import Codec, Dialect, RenderOptions, StreamSummary
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.passthrough.json_edit import rewrite
@@ -113,6 +114,7 @@ async def _serve(call: "_Call", read: "_Read", request_id: str) -> Response[byte
         size_bytes=call.size_bytes,
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
+        origin=origin_of(request.scope["headers"], read.passthrough.session),
         received_at=call.received_at,
         in_hand=bytes_in_hand(request),
         dropped=parsed.dropped,
@@ -209,6 +211,7 @@ async def handle_object(
         size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
+        origin=origin_of(request.scope["headers"]),
         received_at=received_at,
         in_hand=bytes_in_hand(request),
         query=_query(request),

@@ -19,6 +19,7 @@ MAX_TOOLS = 512
 MAX_STOP_SEQUENCES = 16
 MAX_OUTPUT_TOKENS = 10_000_000
 MAX_NAME_CHARS = 256
+MAX_USER_CHARS = 1_024
 MAX_CHOICES = 128
 
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]*$")]
@@ -27,7 +28,7 @@ Temperature = Annotated[float, Meta(ge=0, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 OutputTokens = Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-User = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
+User = Annotated[str, Meta(max_length=MAX_USER_CHARS)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 DEFAULT_TEMPERATURE = 0.7

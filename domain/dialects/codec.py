@@ -278,6 +278,12 @@ class Codec:
         """The fields to set in a passed-through request so that the provider's stream has usage."""
         return {}
 
+    def without_foreign_thinking(self, body: bytes) -> bytes:
+        """A request that is passed through, without what this gateway gave its client to keep for other vendors'
+        models; the same bytes if there is none.
+        """
+        return body
+
     def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
         """Make a request one that this model can be asked, before anything is held: drop what it does not take, lower
         what is above its limits. What is returned is what the job has; `render_request` only spells it.

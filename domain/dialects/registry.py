@@ -86,11 +86,18 @@ class DialectRegistry:
 
     def image_tokens(self, route: Route, operation: Operation) -> Callable[[Image], int]:
         """The most tokens that the provider of a route counts an image as."""
-        asked = (operation, self._translated[operation])
-        codec = next((one for name in asked if (one := self._provider_codecs.get((route.kind, name)))), None)
-        if codec is None or route.base_url is not None:  # by configuration: its models may count otherwise
-            return largest
-        return partial(codec.image_tokens, upstream_model=route.upstream_model)
+        vendor = self._vendor(route, operation)
+        return largest if vendor is None else partial(vendor.image_tokens, upstream_model=route.upstream_model)
+
+    def has_cache_marks(self, route: Route, operation: Operation) -> bool:
+        """True if the provider of a route caches, and charges for that, only where a request says so."""
+        vendor = self._vendor(route, operation)
+        return vendor is not None and vendor.has_cache_marks
+
+    def _vendor(self, route: Route, operation: Operation) -> Codec | None:
+        """The codec of a route's provider; None if it is one by configuration, whose models may count otherwise."""
+        asked = (operation, self._translated[operation]) if route.base_url is None else ()
+        return next((one for name in asked if (one := self._provider_codecs.get((route.kind, name)))), None)
 
     def choose(self, client: Codec, kind: Kind, *, has_call: bool = True) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind.

@@ -22,7 +22,7 @@ from domain.dialects.codec import (
     StreamSummary,
     StreamWriter,
 )
-from domain.dialects.passthrough.inspect import PassthroughRequest
+from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.passthrough.json_edit import with_cost
 from domain.dialects.passthrough.stream import replay_stream
 from domain.dialects.relay import PassthroughRelay, Relay, TranslatingRelay
@@ -106,7 +106,10 @@ class Passthrough(Struct, frozen=True):
     provider: Codec
 
     def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
-        """See `Translation`: as it came."""
+        """See `Translation`: as it came, but for what a model of another vendor thought in an earlier turn."""
+        body = self.provider.without_foreign_thinking(request.body)
+        if body is not request.body:
+            request = read_passthrough(body, request.codec, is_cached=request.content_digest is not None)
         return ParsedRequest(body=request)
 
     def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:

@@ -157,3 +157,26 @@ async def test_an_image_of_a_megapixel_needs_no_budget_of_a_quarter_dollar(
     async with session.post(f"{gateway.address}/v1/chat/completions", json=body, headers=headers) as answer:
         assert answer.status == 200, await answer.text()
     assert 0 < await agent.spent() < Decimal("0.02")
+
+
+@pytest.mark.parametrize(
+    ("mark", "dollars_per_million"),
+    [({}, 3), ({"cache_control": {"type": "ephemeral"}}, Decimal("3.75"))],
+)
+async def test_a_translated_prompt_holds_the_price_of_the_cache_only_if_it_asks_for_it(
+    client: Client,
+    session: aiohttp.ClientSession,
+    gateway: Gateway,
+    mark: dict[str, Any],
+    dollars_per_million: Decimal,
+) -> None:
+    agent = await Agent.with_budget(client, session, gateway, 10)
+    text = {"type": "text", "text": "a long text, of which every byte may be a token. " * 1_000} | mark
+    body = {"model": "claude-sonnet-4-5", "max_tokens": 1, "messages": [{"role": "user", "content": [text]}]}
+    headers = {"Authorization": f"Bearer {agent.native.key}"}
+    url = f"{gateway.address}/v1/chat/completions"
+    async with session.post(url, json=body | {"stream": True}, headers=headers) as answer:
+        held = 10 - Decimal(answer.headers["x-gateway-budget-remaining-usd"])
+        assert answer.status == 200, await answer.text()
+    tokens = len(str(text["text"]))
+    assert tokens * dollars_per_million <= held * 1_000_000 < (tokens + 200) * dollars_per_million

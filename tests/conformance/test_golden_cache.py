@@ -50,8 +50,13 @@ EVERY: dict[str, tuple[str, dict[str, Any]]] = {
     "native-of-echo": (NATIVE, native("Hello, echo!", model="echo")),
 }
 
-CANONICAL = [name for name in EVERY if "-of-" in name]
-PASSED_THROUGH = [name for name in EVERY if "-of-" not in name]
+CUT_OR_FILTERED = [
+    name
+    for name in EVERY
+    if name.endswith(("-length", "-incomplete")) or name in ("chat-refusal", "messages-of-gpt-refusal")
+]
+CANONICAL = [name for name in EVERY if "-of-" in name and name not in CUT_OR_FILTERED]
+PASSED_THROUGH = [name for name in EVERY if "-of-" not in name and name not in CUT_OR_FILTERED]
 
 
 @pytest.fixture
@@ -97,6 +102,18 @@ async def test_a_stream_and_an_answer_in_one_piece_are_different_entries(
     assert [one.headers["x-gateway-cache"] for one in seen] == ["MISS", "MISS", "HIT", "HIT"]
     assert [one.content_type for one in seen] == ["text/event-stream", "application/json"] * 2
     assert upstream.calls == calls + 2
+
+
+@pytest.mark.parametrize("name", CUT_OR_FILTERED)
+async def test_an_answer_that_is_cut_or_filtered_is_not_cached(
+    comparison: Comparison, upstream: RunningProvider, name: str
+) -> None:
+    path, request_body = EVERY[name]
+    calls = upstream.calls
+    for body in (written(request_body | {"stream": True}), written(without_options(request_body))):
+        seen = [await comparison.through(path, body, **CACHE) for _ in range(2)]
+        assert [one.headers["x-gateway-cache"] for one in seen] == ["MISS", "MISS"]
+    assert upstream.calls == calls + 4
 
 
 @pytest.mark.parametrize("name", CANONICAL)

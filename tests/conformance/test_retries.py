@@ -58,6 +58,14 @@ def test_spent_budget_refusal_has_no_retry_after(gateway: Gateway, project: Proj
     assert clients.statuses == [429, 429, 402]
 
 
+def test_an_agent_that_repeats_every_429_gets_another_status(gateway: Gateway, project: Project) -> None:
+    headers = {"user-agent": "opencode/1.18.33 ai-sdk/provider-utils/4.0.23 runtime/bun/1.3.14"}
+    clients = SdkClients(gateway, project.issue(dailyBudget=0)["apiKey"], max_retries=3)
+    with pytest.raises(openai.APIStatusError, match="budget"):
+        clients.openai.chat.completions.create(model=GPT, extra_headers=headers, **CONTENT_FIELDS)
+    assert clients.statuses == [402]
+
+
 @pytest.mark.parametrize("status", [400, 404, 422])
 def test_refused_request_is_not_retried(gateway: Gateway, key: str, status: int) -> None:
     clients = SdkClients(gateway, key, max_retries=3)

@@ -142,8 +142,9 @@ async def test_the_message_stream_helper_raises_it_too(anthropic: Any, model: st
             await resolved(stream.get_final_message())
 
 
-@pytest.mark.parametrize(("word", "end"), [(FAILS, ["error", "response.failed"]), (CUT, ["error"])])
-async def test_broken_response_stream_ends_with_its_error(openai: Any, word: str, end: list[str]) -> None:
+@pytest.mark.parametrize("word", MIDDLE)
+async def test_broken_response_stream_ends_with_its_error(openai: Any, word: str) -> None:
+    end = ["error", "response.failed"]
     seen: list[Any] = []
     await taken(openai.responses.create(model=GPT, input=f"{word} broken", stream=True), seen)
     assert 1 <= [event.type for event in seen].count("response.output_text.delta") <= 3

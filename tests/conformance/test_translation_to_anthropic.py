@@ -11,6 +11,7 @@ from tests.support.samples import COUNTED, OPENAI_TOOLS, PIXEL, SCHEMA, Lookup, 
 from tests.support.sdk_clients import CLAUDE, UPSTREAM_CLAUDE, SdkClients, collected, resolved, user
 
 HELLO = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
+THINKER = "claude-opus-4-8"
 
 
 @pytest.fixture
@@ -32,17 +33,22 @@ def test_plain_request_stays_plain(translate: Any) -> None:
 
 def test_every_setting_has_its_word(translate: Any) -> None:
     assert translate(
-        max_completion_tokens=77, temperature=0.5, top_p=0.9, stop=["END", "STOP"], user="u-1", reasoning_effort="low"
+        model=THINKER, max_completion_tokens=77, stop=["END", "STOP"], user="u-1", reasoning_effort="low"
     ) == {
-        "model": UPSTREAM_CLAUDE,
+        "model": THINKER,
         "max_tokens": 77,
         "messages": HELLO,
-        "temperature": 0.5,
-        "top_p": 0.9,
         "stop_sequences": ["END", "STOP"],
         "metadata": {"user_id": "u-1"},
+        "thinking": {"type": "adaptive"},
         "output_config": {"effort": "low"},
     }
+
+
+def test_sampling_is_carried_to_models_that_take_it(translate: Any) -> None:
+    sampled = translate(temperature=0.5, top_p=0.9)
+    assert (sampled["temperature"], sampled["top_p"]) == (0.5, 0.9)
+    assert translate(model=THINKER, temperature=0.5, top_p=0.9).keys() == {"model", "max_tokens", "messages"}
 
 
 def test_one_stop_is_a_list_of_one(translate: Any) -> None:
@@ -109,7 +115,7 @@ def test_tools_are_tools(translate: Any) -> None:
     found = translate(tools=[*OPENAI_TOOLS, strict, bare])
     assert found["tools"] == [
         {"name": "Lookup", "description": "Looks it up.", "input_schema": SCHEMA},
-        {"name": "now", "input_schema": SCHEMA, "strict": True},
+        {"name": "now", "input_schema": SCHEMA},
         {"name": "bare", "input_schema": {"type": "object", "properties": {}}},
     ]
     assert "tool_choice" not in found
@@ -173,7 +179,7 @@ def test_calls_and_their_results_stand_where_anthropic_has_them(translate: Any) 
 
 def test_the_sdks_schemas_reach_the_provider(sync_sdks: SdkClients, upstream: RunningProvider) -> None:
     sync_sdks.openai.chat.completions.parse(
-        model=CLAUDE, messages=user("order"), response_format=Order, tools=[pydantic_function_tool(Lookup)]
+        model=THINKER, messages=user("order"), response_format=Order, tools=[pydantic_function_tool(Lookup)]
     )
     received = json.loads(upstream.requests(last=1)[0].body)
     wanted = received["output_config"]["format"]
@@ -181,6 +187,17 @@ def test_the_sdks_schemas_reach_the_provider(sync_sdks: SdkClients, upstream: Ru
     assert set(wanted["schema"]["properties"]) == {"kind", "note", "items"}
     assert received["tools"][0]["strict"] is True
     assert set(received["tools"][0]["input_schema"]["properties"]) == {"city", "days"}
+
+
+def test_a_model_without_structured_output_gives_the_sdks_object_all_the_same(sync_sdks: SdkClients) -> None:
+    answer = sync_sdks.openai.chat.completions.parse(model=CLAUDE, messages=user("order"), response_format=Order)
+    (choice,) = answer.choices
+    assert isinstance(choice.message.parsed, Order)
+    assert (choice.finish_reason, choice.message.tool_calls) == ("stop", None)
+    with sync_sdks.openai.chat.completions.stream(
+        model=CLAUDE, messages=user("order"), response_format=Order
+    ) as events:
+        assert events.get_final_completion().choices[0].message.parsed == choice.message.parsed
 
 
 @pytest.mark.parametrize(

@@ -379,7 +379,7 @@ async def test_both_vendors_clients_reach_the_toy_through_the_gateway(
             "tools",
             id="by the toy",
         ),
-        pytest.param(OpenAiChat(), openai_body(logit_bias={"1": 2}), "logit_bias", id="by the client's codec"),
+        pytest.param(OpenAiChat(), openai_body(logprobs=True), "logprobs", id="by the client's codec"),
         pytest.param(AnthropicMessages(), anthropic_body(top_k=5), "top_k", id="by the other client's codec"),
     ],
 )

@@ -7,6 +7,7 @@ import httpx2
 import msgspec
 from anthropic import Anthropic
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from openai import OpenAI
 
 from domain.canonical.chat import (
@@ -50,7 +51,7 @@ def is_valid(request: ChatRequest) -> bool:
 
 
 texts = st.text(max_size=20)
-said = st.text(min_size=1, max_size=20)
+said = st.text(min_size=1, max_size=20).filter(lambda text: bool(text.strip()))
 names = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -134,25 +135,47 @@ _shown = st.builds(
     UserMessage,
     content=said | st.lists(st.builds(TextPart, text=said) | _images_of_no_detail, min_size=2, max_size=3),
 )
-_results = st.lists(st.builds(ToolMessage, content=texts, tool_call_id=names), min_size=1, max_size=2)
-_turns = st.tuples(
-    st.builds(
-        AssistantMessage,
-        content=st.none() | said,
-        tool_calls=st.lists(_calls_of_objects, min_size=1, max_size=2),
-    )
-    | st.builds(AssistantMessage, content=said | st.lists(st.builds(TextPart, text=said), min_size=2, max_size=3)),
-    _results,
-    st.none() | _shown,
-).map(lambda turn: [turn[0], *turn[1], *([turn[2]] if turn[2] is not None else [])])
+_result_texts = said | st.just("")
+
+
+def _answered(calls: list[ToolCall], texts: list[str], content: str | None) -> list[Any]:
+    """Return a turn of calls, and a result of each."""
+    results = [ToolMessage(content=text, tool_call_id=call.id) for call, text in zip(calls, texts, strict=True)]
+    return [AssistantMessage(content=content, tool_calls=calls), *results]
+
+
+def _with_own_ids(messages: list[Any]) -> list[Any]:
+    """Return the conversation with an id of its own for each call. The results of a turn stand in its calls' order."""
+    numbered: list[Any] = []
+    ids: list[str] = []
+    for number, message in enumerate(messages):
+        if isinstance(message, AssistantMessage) and message.tool_calls:
+            ids = [f"call-{number}-{n}" for n in range(len(message.tool_calls))]
+            calls = [replace(call, id=own) for call, own in zip(message.tool_calls, ids, strict=True)]
+            numbered.append(replace(message, tool_calls=calls))
+        elif isinstance(message, ToolMessage):
+            numbered.append(replace(message, tool_call_id=ids.pop(0)))
+        else:
+            numbered.append(message)
+    return numbered
+
+
+_calling_turns = st.integers(1, 2).flatmap(
+    lambda count: st.tuples(
+        st.lists(_calls_of_objects, min_size=count, max_size=count),
+        st.lists(_result_texts, min_size=count, max_size=count),
+        st.none() | said,
+        st.none() | _shown,
+    ).map(lambda turn: [*_answered(turn[0], turn[1], turn[2]), *([turn[3]] if turn[3] is not None else [])])
+)
+_talking_turns = st.tuples(
+    st.builds(AssistantMessage, content=said | st.lists(st.builds(TextPart, text=said), min_size=2, max_size=3)),
+    _shown,
+).map(list)
+_turns = _calling_turns | _talking_turns
 _conversations = st.tuples(
     st.lists(st.builds(SystemMessage, content=said), max_size=1), _shown, st.lists(_turns, max_size=3)
-).map(lambda told: [*told[0], told[1], *(message for turn in told[2] for message in turn)])
-_strict_schemas = st.builds(
-    ResponseFormat,
-    type=st.just("json_schema"),
-    json_schema=st.builds(JsonSchema, name=st.just("answer"), schema=schemas, strict=st.just(True)),
-)
+).map(lambda told: _with_own_ids([*told[0], told[1], *(message for turn in told[2] for message in turn)]))
 requests_in_anthropics_words = st.builds(
     ChatRequest,
     model=st.just("claude-3-haiku-20240307"),
@@ -160,8 +183,8 @@ requests_in_anthropics_words = st.builds(
     temperature=st.none() | st.floats(0, 1),
     max_tokens=st.integers(1, 10_000_000),
     top_p=st.none() | st.floats(0, 1),
-    stop=st.none() | st.lists(texts, min_size=1, max_size=4),
-    user=st.none() | said,
+    stop=st.none() | st.lists(said, min_size=1, max_size=4, unique=True),
+    user=st.sampled_from([None, "u-1"]),
     tools=st.lists(
         st.builds(
             Tool,
@@ -169,14 +192,11 @@ requests_in_anthropics_words = st.builds(
                 FunctionTool,
                 name=names,
                 description=st.none() | said,
-                parameters=schemas,
-                strict=st.none() | st.booleans(),
+                parameters=objects.map(lambda members: {"type": "object", "properties": {}} | members),
             ),
         ),
         min_size=1,
         max_size=2,
     ),
     tool_choice=st.none() | tool_choices,
-    response_format=st.none() | _strict_schemas,
-    reasoning_effort=st.sampled_from([None, "low", "medium", "high", "xhigh", "max"]),
 )

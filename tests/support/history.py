@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from domain.call_origin import Origin
 from domain.events import (
     INSTALLATION,
     AlertTold,
@@ -105,6 +106,7 @@ class Past:
             "model": model,
             "provider": provider,
             "metadata": metadata,
+            "origin": choose.choice([None, Origin(session="s", client="c"), Origin(agent="a")]),
         }
         stream, latency_ms = request_stream(request), choose.randrange(40_000)
         usage = TokenUsage(input=choose.randrange(3_000), output=choose.randrange(900), cache_read=choose.randrange(9))

@@ -8,7 +8,7 @@ import pytest
 from domain.canonical.chat import ChatResponse
 from domain.canonical.stream import ChatAssembler
 from domain.dialects.anthropic.codec import AnthropicMessages
-from domain.dialects.anthropic.stream import AnthropicMessagesReader
+from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
 from domain.dialects.anthropic.usage import MAX_ITERATIONS
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.sse import sse
@@ -161,13 +161,13 @@ def test_compaction_usage_counts_in_a_response() -> None:
     assert AnthropicMessages().meter_response(body).usage == WITH_SUMMARIES
 
 
-def test_more_turns_than_are_believed_are_read_in_neither_shape() -> None:
+def test_usage_of_more_turns_than_are_believed_is_estimated_in_both_shapes() -> None:
     turns = [SAMPLED] * (MAX_ITERATIONS + 1)
-    with pytest.raises(UnreadableResponse, match="iterations"):
-        read_all(AnthropicMessagesReader(), start() + end("end_turn", iterations=turns))
+    reader = AnthropicMessagesReader()
+    read_all(reader, start() + end("end_turn", iterations=turns))
+    assert (reader.usage, reader.is_ended) == (None, True)
     body = msgspec.json.encode({"id": "msg_1", "content": [], "usage": STARTED | {"iterations": turns}})
-    with pytest.raises(UnreadableResponse, match="iterations"):
-        AnthropicMessages().meter_response(body)
+    assert AnthropicMessages().meter_response(body).usage is None
 
 
 def test_a_stream_without_its_last_usage_has_none() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.dialects.anthropic.response import meter_chat_response as meter_message
-from domain.dialects.anthropic.stream import AnthropicMessagesReader
+from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
 from domain.dialects.openai.response import meter_chat_response
 from domain.dialects.openai.responses_api import ResponsesReader, meter_response
 from domain.extras import NO_EXTRAS, Extras, with_asked
@@ -140,7 +140,7 @@ def test_the_log_keeps_the_price_without_the_fees_that_did_not_apply() -> None:
 
 def test_anthropics_searches_are_read_from_the_usage() -> None:
     body = (
-        b'{"id":"m","model":"c","stop_reason":"end_turn","usage":{"input_tokens":5,"output_tokens":3,"service_tier":'
+        b'{"id":"m","content":[],"model":"c","stop_reason":"end_turn","usage":{"input_tokens":5,"output_tokens":3,"service_tier":'
         b'"priority","inference_geo":"us","server_tool_use":{"web_search_requests":2,"web_fetch_requests":7}}}'
     )
     extras = meter_message(body).extras
@@ -164,7 +164,7 @@ def test_the_end_of_anthropics_stream_has_the_searches() -> None:
 
 def test_another_models_part_in_an_answer_is_not_free() -> None:
     body = (
-        b'{"id":"m","usage":{"input_tokens":5,"output_tokens":3,"iterations":'
+        b'{"id":"m","content":[],"usage":{"input_tokens":5,"output_tokens":3,"iterations":'
         b'[{"type":"message"},{"type":"advisor_message","model":"x"}]}}'
     )
     assert meter_message(body).extras.unpriced == ("advisor_message",)

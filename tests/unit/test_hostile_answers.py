@@ -11,7 +11,7 @@ from api.native.prices import MAX_USD_PER_1K
 from domain.canonical.chat import ChatRequest, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.anthropic.codec import AnthropicMessages
-from domain.dialects.anthropic.stream import AnthropicMessagesReader
+from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
 from domain.dialects.anthropic.token_count import AnthropicTokenCount
 from domain.dialects.codec import ProviderResponse
 from domain.dialects.errors import StreamFailed, UnreadableResponse
@@ -170,6 +170,14 @@ def test_a_count_that_no_answer_can_have_is_not_said(says: Any, read: Any, count
             lambda number: {"output_tokens_details": {"reasoning_tokens": number}},
         ],
     ),
+)
+def test_a_count_that_no_answer_can_have_is_unreadable(says: Any, read: Any, count: Any, number: int) -> None:
+    with pytest.raises(UnreadableResponse):
+        read(says(**count(number)))
+
+
+@pytest.mark.parametrize("number", [-1, MAX_TOKENS + 1, 2**62, 10**25])
+@wires(
     (
         MESSAGES,
         [
@@ -183,9 +191,10 @@ def test_a_count_that_no_answer_can_have_is_not_said(says: Any, read: Any, count
         ],
     ),
 )
-def test_a_count_that_no_answer_can_have_is_unreadable(says: Any, read: Any, count: Any, number: int) -> None:
-    with pytest.raises(UnreadableResponse):
-        read(says(**count(number)))
+def test_a_count_that_no_message_can_have_is_not_believed(says: Any, read: Any, count: Any, number: int) -> None:
+    found = read(says(**count(number)))
+    assert found.usage is None
+    assert found.input_usage in (None, TokenUsage(input=10))
 
 
 def test_impossible_token_count_is_unreadable() -> None:

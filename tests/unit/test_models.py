@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.canonical.chat import ChatRequest, UserMessage
-from domain.dialects.anthropic.request import render_chat_request
+from domain.dialects.anthropic.render_request import render_chat_request
 from domain.errors import UnknownModel
 from domain.estimate import output_bound
-from domain.model_table import Row, base_name, built_in_table
+from domain.model_table import Row, built_in_table
 from domain.models import (
     DEFAULT_CONTEXT_WINDOW,
     LEAST_CAP,
@@ -152,9 +152,11 @@ def test_a_model_is_known_by_the_names_that_sellers_give_it(spelled: str, row: s
     assert model_traits(spelled).name == row
 
 
-def test_a_cap_goes_by_the_older_name_to_sellers_who_put_a_vendor_before_the_model() -> None:
-    assert model_traits("openai/gpt-5").cap_field == "max_tokens"
+def test_sellers_who_put_a_vendor_before_the_model_sell_all_on_chat_completions() -> None:
     assert model_traits("gpt-5").cap_field == "max_completion_tokens"
+    assert model_traits("openai/gpt-5").cap_field == "max_tokens"
+    assert model_traits("openai/gpt-6.1-sol").chat_tools == "always"
+    assert model_traits("openai/gpt-5-pro").is_responses_only is False
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "echo", None, "unheard-of"])
@@ -170,11 +172,6 @@ def test_a_model_that_nothing_is_known_of_has_lenient_traits(kind: str | None) -
 @given(st.text(max_size=60), st.sampled_from(["openai", "anthropic", None]))
 def test_any_name_has_traits(name: str, kind: str | None) -> None:
     assert isinstance(model_traits(name, kind), ModelTraits)
-
-
-@given(st.text(max_size=40))
-def test_a_name_is_stripped_to_one_form(name: str) -> None:
-    assert base_name(base_name(name)) == base_name(name)
 
 
 @given(

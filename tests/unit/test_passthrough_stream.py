@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from domain.dialects.anthropic.stream import AnthropicMessagesReader
+from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
 from domain.dialects.codec import StreamReader, StreamSummary
 from domain.dialects.openai.responses_api import ResponsesReader
 from domain.dialects.openai.stream import OpenAiChatReader

@@ -7,8 +7,11 @@ import pytest
 
 from domain.canonical.chat import ChatRequest
 from domain.dialects.codec import TranslatedRequest
+from domain.dialects.field_rules import FieldRule
 from domain.dialects.openai.codec import OpenAiResponses
 from domain.dialects.openai.responses.reasoning import KeptReasoning, encode_reasoning
+from domain.dialects.openai.responses.rules import RESPONSES_RULES
+from domain.dialects.openai.responses.types import ResponsesBody
 from domain.errors import InvalidRequest
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -278,3 +281,33 @@ def test_members_of_a_schema_keep_their_order() -> None:
     assert request.tools is not None
     assert request.tools[0].function.parameters is not None
     assert list(request.tools[0].function.parameters["properties"]) == ["z", "a"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rule
+        for rule in RESPONSES_RULES
+        if rule.fate != "carried" and "[" not in rule.field and " " not in rule.field and "." not in rule.field
+    ],
+    ids=lambda rule: rule.field,
+)
+def test_every_field_meets_its_fate(rule: FieldRule) -> None:
+    value: Any = next((value for value in (True, ["x"], {"a": 1}, 3, "x") if _is_read(rule, value)), None)
+    assert value is not None
+    if rule.fate == "refused":
+        with pytest.raises(InvalidRequest) as refused:
+            parse(**{rule.field: value})
+        assert refused.value.field == rule.field
+    else:
+        assert parse(**{rule.field: value}).dropped == (rule.field,)
+
+
+def _is_read(rule: FieldRule, value: Any) -> bool:
+    """Return whether the field takes a value of this type, which is not one that says nothing."""
+    declared = ResponsesBody.__annotations__[rule.field]
+    try:
+        msgspec.convert(value, declared)
+    except msgspec.ValidationError:
+        return False
+    return value not in rule.harmless

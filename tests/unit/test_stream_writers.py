@@ -18,7 +18,8 @@ from domain.canonical.stream import (
     ToolCallDelta,
     replay_chat,
 )
-from domain.dialects.anthropic.stream import AnthropicMessagesReader, AnthropicMessagesWriter
+from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
+from domain.dialects.anthropic.stream_writer import AnthropicMessagesWriter
 from domain.dialects.codec import StreamSummary
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.native import stream as native_stream
@@ -64,7 +65,7 @@ IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size
 """Control characters and spaces are taken out of ids."""
 CALLS = st.builds(
     ToolCall,
-    id=IDS,
+    id=st.from_regex(r"[a-wyz0-9-]{1,5}", fullmatch=True),
     function=st.builds(
         FunctionCall,
         name=st.text(min_size=1, max_size=5),

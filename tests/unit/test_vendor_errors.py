@@ -277,3 +277,16 @@ def test_a_refusal_that_is_passed_through_stays_the_providers_own() -> None:
 
 def test_every_reason_has_words_for_both_vendors() -> None:
     assert set(OPENAI_WORDS) == set(ANTHROPIC_WORDS) == set(get_args(Reason))
+
+
+@pytest.mark.parametrize("client", ["opencode", "QwenCode", "Cline", "ai"])
+def test_a_client_that_repeats_every_429_is_told_to_pay(client: str) -> None:
+    told = openai_error(SPENT, client)
+    assert told.status == 402
+    assert msgspec.json.decode(told.body)["error"]["code"] == "insufficient_quota"
+    assert openai_error(HELD, client).status == 429  # it is to be repeated in a moment
+
+
+@pytest.mark.parametrize("client", [None, "OpenAI/Python", "OpenAI/JS", "codex_cli_rs"])
+def test_a_spent_budget_is_a_429_as_openais_own(client: str | None) -> None:
+    assert openai_error(SPENT, client).status == 429

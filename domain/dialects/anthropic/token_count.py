@@ -29,6 +29,7 @@ class AnthropicTokenCount(Codec):
     known_fields = COUNT_TOKENS_FIELDS
     refused_fields = AnthropicMessages.refused_fields
     meter_response = staticmethod(meter_count)
+    without_foreign_thinking = staticmethod(AnthropicMessages.without_foreign_thinking)
     messages = AnthropicMessages()
 
     def parse_request(self, body: bytes) -> TranslatedRequest:

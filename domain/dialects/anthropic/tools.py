@@ -1,107 +1,98 @@
-"""Tools in Anthropic's requests and responses: their definitions, the choice among them, and the input of a call."""
+"""Tools in requests to Anthropic's models, and the input of a call in both directions."""
 
 from typing import Any
 
 import msgspec
 
-from domain.canonical.chat import ChatRequest, FunctionTool, NamedFunction, NamedToolChoice, Tool, ToolChoice
-from domain.dialects.anthropic import types
-from domain.dialects.lossy import DroppableField, decode_translatable, not_translatable, reject_lossy_fields
+from domain.canonical.chat import CacheControl, ChatRequest, NamedToolChoice, Tool
+from domain.dialects.anthropic.schemas import NotExpressible, answer_schema, input_schema
+from domain.dialects.field_rules import DroppedFields
+from domain.models import ModelTraits
 
 UNPARSED_ARGUMENTS = "unparsed_arguments"
 """The member that holds a call's arguments if they are no JSON object. It is read back as it was."""
+MAX_STRICT_TOOLS = 20
+"""https://platform.claude.com/docs/en/build-with-claude/structured-outputs#schema-complexity-limits"""
+CALL_SOMETHING = "Call at least one of the tools in your answer."
+CALL_THIS = "Call the tool `{name}` in your answer."
 
-DROPPABLE_IN_TOOL = {
-    "allowed_callers": DroppableField((["direct"],), "only Anthropic's own tools call others"),
-    "defer_loading": DroppableField((False,), "only Anthropic searches for tools"),
-    "input_examples": DroppableField(([],), "put them into the `description`"),
-}
-
-_tool_decoder = msgspec.json.Decoder(types.CustomTool)
-_type_decoder = msgspec.json.Decoder(types.ToolType)
 _encode = msgspec.json.encode
 
 
-def parse_tool(raw: msgspec.Raw, path: str) -> Tool:
-    """Read a tool of a client's request, which stands at `path`.
-
-    Raises:
-        InvalidRequest: it is one that Anthropic runs, or it has a field that would be lost.
-
-    """
-    kind = decode_translatable(raw, _type_decoder, inside=path).type
-    if kind not in (None, "custom"):
-        raise not_translatable(
-            f"{path}.type", f"{kind!r} is a tool of Anthropic's, only tools of type 'custom' can be carried"
-        )
-    tool = decode_translatable(raw, _tool_decoder, inside=path)
-    reject_lossy_fields(DROPPABLE_IN_TOOL, tool, inside=path)
-    return Tool(
-        function=FunctionTool(
-            name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
-        )
-    )
+def written_arguments(given: Any) -> str:
+    """The arguments of a call as JSON: from an object, from JSON in a string, or from nothing at all."""
+    if given is None or given == "":
+        return "{}"
+    if isinstance(given, str):
+        return given
+    if isinstance(given, dict) and len(given) == 1 and isinstance(given.get(UNPARSED_ARGUMENTS), str):
+        return str(given[UNPARSED_ARGUMENTS])
+    return _encode(given).decode()
 
 
-def parse_tool_choice(
-    choice: types.ToolChoiceAuto | types.ToolChoiceAny | types.ToolChoiceTool | types.ToolChoiceNone | None,
-) -> ToolChoice | None:
-    """The canonical word for a client's choice."""
-    match choice:
-        case None:
-            return None
-        case types.ToolChoiceAuto():
-            return "auto"
-        case types.ToolChoiceAny():
-            return "required"
-        case types.ToolChoiceNone():
-            return "none"
-        case types.ToolChoiceTool():
-            return NamedToolChoice(function=NamedFunction(name=choice.name))
-
-
-def parse_tool_input(block: types.ToolUseBlock) -> str:
-    """The arguments of a call in a client's request, as JSON; see `UNPARSED_ARGUMENTS`."""
-    unparsed = block.input.get(UNPARSED_ARGUMENTS)
-    return unparsed if isinstance(unparsed, str) and len(block.input) == 1 else _encode(block.input).decode()
-
-
-def render_tool_input(arguments: str) -> dict[str, Any]:
-    """The arguments of a call as the object that Anthropic's clients expect; see `UNPARSED_ARGUMENTS`."""
+def parsed_arguments(arguments: str) -> dict[str, Any]:
+    """The arguments of a call as the object that Anthropic wants; see `UNPARSED_ARGUMENTS`."""
     try:
-        return msgspec.json.decode(arguments or "{}", type=dict[str, Any])
+        return msgspec.json.decode(arguments.strip() or "{}", type=dict[str, Any] | None) or {}
     except (msgspec.DecodeError, RecursionError):
         return {UNPARSED_ARGUMENTS: arguments}
 
 
-def render_tools(request: ChatRequest) -> list[dict[str, Any]] | None:
-    """The request's tools as Anthropic defines them; None if it has none."""
-    if not request.tools:
-        return None
-    return [
-        {"name": tool.function.name, "input_schema": tool.function.parameters or {"type": "object", "properties": {}}}
-        | ({"description": tool.function.description} if tool.function.description else {})
-        | ({"strict": tool.function.strict} if tool.function.strict is not None else {})
-        for tool in request.tools
-    ]
+def render_tools(request: ChatRequest, traits: ModelTraits, dropped: DroppedFields) -> list[dict[str, Any]]:
+    """The request's tools as Anthropic defines them."""
+    strict = 0
+    rendered = []
+    for tool in request.tools or ():
+        wire = _render_tool(tool, traits, dropped, may_be_strict=strict < MAX_STRICT_TOOLS)
+        strict += "strict" in wire
+        rendered.append(wire)
+    return rendered
 
 
-def render_tool_choice(request: ChatRequest) -> dict[str, Any] | None:
-    """Anthropic's word for the request's choice; None to leave it out."""
-    if not request.tools:
-        return None
-    choice: dict[str, Any] | None
+def _render_tool(tool: Tool, traits: ModelTraits, dropped: DroppedFields, *, may_be_strict: bool) -> dict[str, Any]:
+    function = tool.function
+    wire: dict[str, Any] = {"name": function.name}
+    if function.description:
+        wire["description"] = function.description
+    wire["input_schema"] = input_schema(function.parameters)
+    if function.strict:
+        try:
+            if not (traits.takes_structured_output and may_be_strict):
+                raise NotExpressible("this model does not take it")  # noqa: TRY301 - one way out for both
+            wire |= {"input_schema": answer_schema(wire["input_schema"]), "strict": True}
+        except NotExpressible:
+            dropped.add("strict")
+    return with_cache_control(wire, tool.cache_control)
+
+
+def render_tool_choice(
+    request: ChatRequest, traits: ModelTraits, dropped: DroppedFields
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Anthropic's word for the request's choice (None: left out), and an instruction for a model that has no word."""
+    choice: dict[str, Any] | None = None
+    instruction: str | None = None
     match request.tool_choice:
         case NamedToolChoice() as named:
             choice = {"type": "tool", "name": named.function.name}
+            instruction = CALL_THIS.format(name=named.function.name)
         case "required":
-            choice = {"type": "any"}
+            choice, instruction = {"type": "any"}, CALL_SOMETHING
         case "none":
-            return {"type": "none"}
+            return {"type": "none"}, None
         case "auto":
             choice = {"type": "auto"}
         case None:
-            choice = None
+            pass
+    if instruction is not None and not traits.takes_forced_tool:
+        dropped.add("tool_choice")
+        choice = {"type": "auto"}
+    else:
+        instruction = None
     if request.parallel_tool_calls is not None:
         choice = (choice or {"type": "auto"}) | {"disable_parallel_tool_use": not request.parallel_tool_calls}
-    return choice
+    return choice, instruction
+
+
+def with_cache_control(block: dict[str, Any], mark: CacheControl | None) -> dict[str, Any]:
+    """The block, marked as the end of what is to be cached."""
+    return block if mark is None else block | {"cache_control": msgspec.to_builtins(mark)}

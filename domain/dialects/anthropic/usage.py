@@ -48,12 +48,6 @@ class MessageUsage(Struct, frozen=True, kw_only=True):
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputTokensDetails | None = None
     iterations: Iterations | None = None
-    server_tool_use: Any = None
-    service_tier: Any = None
-    speed: Any = None
-    inference_geo: Any = None
-    cost: Any = None
-    """Of sellers that speak alike."""
 
 
 class PartialUsage(Struct, frozen=True, gc=False):
@@ -66,31 +60,49 @@ class PartialUsage(Struct, frozen=True, gc=False):
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputTokensDetails | None = None
     iterations: Iterations | None = None
-    server_tool_use: Any = None
-    service_tier: Any = None
-    speed: Any = None
-    inference_geo: Any = None
-    cost: Any = None
 
 
 OTHER_MODELS = ("advisor_message", "fallback_message")
 """The iterations that another model made, at its own price."""
 
 
-def parse_extras(usage: MessageUsage | PartialUsage, container: Any) -> Extras:
-    """Read what an answer says beside its tokens. `container`: of the message; null if no code was run."""
-    tools = usage.server_tool_use if isinstance(usage.server_tool_use, dict) else {}
-    uses = {"web_search": count_of(tools.get("web_search_requests")), "code_execution": int(container is not None)}
-    stated = (("service_tier", usage.service_tier), ("speed", usage.speed), ("inference_geo", usage.inference_geo))
-    terms, names = served_terms(stated)
-    others = dict.fromkeys(one.type for one in usage.iterations or () if one.type in OTHER_MODELS)
+def parse_extras(said: Any, container: Any) -> Extras:
+    """Read what an answer says beside its tokens. `said`: its usage; `container`: null if no code was run.
+
+    Some sellers that speak alike state the cost in the usage.
+    """
+    usage = said if isinstance(said, dict) else {}
+    tools = usage.get("server_tool_use")
+    searches = count_of(tools.get("web_search_requests")) if isinstance(tools, dict) else 0
+    uses = {"web_search": searches, "code_execution": int(container is not None)}
+    terms, names = served_terms((name, usage.get(name)) for name in ("service_tier", "speed", "inference_geo"))
+    turns = usage.get("iterations")
+    kinds = [turn.get("type") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
     return Extras(
         uses={tool: count for tool, count in uses.items() if count},
         terms=terms,
         stated=names,
-        unpriced=tuple(others),
-        provider_cost_nano_usd=stated_cost(usage.cost),
+        unpriced=tuple(kind for kind in OTHER_MODELS if kind in kinds),
+        provider_cost_nano_usd=stated_cost(usage.get("cost")),
     )
+
+
+def read_usage(said: Any) -> tuple[TokenUsage | None, TokenUsage | None]:
+    """The tokens of a response; or those of its input alone, if no more was said. None: not said, or not readable."""
+    try:
+        usage = msgspec.convert(said, PartialUsage | None)
+    except msgspec.ValidationError:
+        return None, None
+    return counted_usage(msgspec.structs.asdict(usage)) if usage is not None else (None, None)
+
+
+def counted_usage(counts: dict[str, Any]) -> tuple[TokenUsage | None, TokenUsage | None]:
+    """As `read_usage`, of the fields of `PartialUsage`."""
+    if counts.get("input_tokens") is None:
+        return None, None
+    if counts.get("output_tokens") is None:
+        return None, parse_usage(MessageUsage(**{**counts, "output_tokens": 0, "output_tokens_details": None}))
+    return parse_usage(MessageUsage(**counts)), None
 
 
 def parse_usage(usage: MessageUsage) -> TokenUsage:

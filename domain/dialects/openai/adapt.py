@@ -150,7 +150,8 @@ def _adapt_effort(
         highest = _LEVELS.index(traits.highest_chat_effort)
         levels = tuple(level for level in levels if _LEVELS.index(level) <= highest)
     if not levels or (wanted == "none" and wanted not in levels and not traits.name):
-        dropped.add(field)
+        if levels or wanted != "none":  # a model that knows no effort makes none
+            dropped.add(field)
         return None
     place = _LEVELS.index(wanted)
     return min(levels, key=lambda level: (abs(_LEVELS.index(level) - place), _LEVELS.index(level)))

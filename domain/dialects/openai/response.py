@@ -279,10 +279,18 @@ def meter_chat_response(body: bytes) -> ProviderResponse:
         received_output_bytes=len(completion.choices) if said.usage is None else 0,
         model=identifier(completion.model),
         response_id=identifier(completion.id) or made_id("chatcmpl-", body),
-        finish_reason=finish_reason(choices[0].finish_reason) if choices else None,
+        finish_reason=_metered_finish(choices[0]) if choices else None,
         is_empty=all(map(_is_empty, choices)),
         extras=parse_extras(completion.usage, completion.service_tier, has_citations=CITATION in body),
     )
+
+
+def _metered_finish(choice: types.MeteredChoice) -> FinishReason | None:
+    """As in a canonical response: an answer that is only a refusal was filtered."""
+    message = choice.message or types.MeteredMessage()
+    has_refused = message.refusal is not UNSET and bytes(message.refusal) not in _NOTHING
+    has_answered = message.content is not UNSET and bytes(message.content) not in _NOTHING
+    return "content_filter" if has_refused and not has_answered else finish_reason(choice.finish_reason)
 
 
 def _metered_choices(choices: Raw) -> Sequence[types.MeteredChoice]:

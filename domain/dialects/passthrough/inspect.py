@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.cache_key import canonical_body
+from domain.call_origin import session_in
 from domain.canonical.chat import MAX_CHOICES, MAX_NAME_CHARS
 from domain.decoding import check_values
 from domain.dialects.codec import Codec
@@ -93,6 +94,8 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """The earlier response that it continues."""
     provider_object_ref: str | None
     """The field, if any, that names an object at the provider, such as a file."""
+    session: str | None
+    """The session that it belongs to, if it says so."""
     tools: HostedTools = NO_TOOLS
     """Those that the provider runs."""
     tool_calls: int | None = None
@@ -292,6 +295,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
         provider_object_ref=named or visitor.provider_object_ref,
+        session=session_in(fields),
         item_ids=tuple(dict.fromkeys(visitor.item_ids)),
     )
 

@@ -33,7 +33,7 @@ from domain.canonical.chat import (
 from domain.dialects.field_rules import DroppedFields, decode_translatable, not_translatable
 from domain.dialects.openai.responses import types
 from domain.dialects.openai.responses.reasoning import decode_reasoning
-from domain.dialects.openai.responses.rules import WHOLE_INPUT
+from domain.dialects.openai.responses.rules import WHOLE_ITEMS
 from domain.dialects.openai.responses.tools import qualified
 from domain.errors import InvalidRequest
 
@@ -59,7 +59,7 @@ _TOLD_AS_TEXT = frozenset({"web_search_call", "file_search_call", "code_interpre
 """What OpenAI's own tools did."""
 _BOOKKEEPING = ("id", "status", "type", "container_id", "created_by")
 _REFUSED = {
-    "item_reference": WHOLE_INPUT,
+    "item_reference": WHOLE_ITEMS,
     "compaction": "only OpenAI's models read it, send the conversation itself",
     "compaction_summary": "only OpenAI's models read it, send the conversation itself",
     "computer_call": "the tool is for OpenAI's models only",

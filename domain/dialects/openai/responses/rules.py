@@ -4,6 +4,11 @@ from domain.dialects.field_rules import FieldRule, rules_by_name
 
 WHOLE_INPUT = "nothing is kept of an answer of this model: send the whole conversation as `input`, with `store: false`"
 
+WHOLE_ITEMS = (
+    "nothing is kept of an answer of this model: send its items themselves, with `store: false` (the AI SDK does with "
+    "`providerOptions: {openai: {store: false}}`)"
+)
+
 
 def _carried(field: str, how: str) -> FieldRule:
     return FieldRule(field=field, fate="carried", how=how)
@@ -63,7 +68,7 @@ RESPONSES_RULES: tuple[FieldRule, ...] = (
     _refused("tool_choice (a tool that OpenAI runs)", "only OpenAI runs it: give the model a function"),
     _refused("previous_response_id", WHOLE_INPUT),
     _refused("conversation", WHOLE_INPUT),
-    _refused("input[] (item_reference)", WHOLE_INPUT),
+    _refused("input[] (item_reference)", WHOLE_ITEMS),
     _refused("input[] (compaction)", "only OpenAI's models read it: send the conversation itself"),
     _refused("input[].content[].file_id", "the file is kept at OpenAI: send its content as `file_data` or `image_url`"),
     _refused("input[] (computer_call, computer_call_output)", "the tool is for OpenAI's models only"),
