@@ -23,7 +23,7 @@ from domain.dialects.anthropic.kept_thinking import KeptThinking, write_kept
 from domain.dialects.anthropic.structured import ANSWER_TOOL
 from domain.dialects.anthropic.tool_ids import made_id, written_id
 from domain.dialects.anthropic.tools import parsed_arguments, written_arguments
-from domain.dialects.anthropic.usage import read_usage, render_usage
+from domain.dialects.anthropic.usage import parse_extras, read_usage, render_usage
 from domain.dialects.anthropic.whole_answers import whole_message
 from domain.dialects.codec import ProviderResponse, passed_through
 from domain.dialects.decode import decode_provider_json, stream_failure
@@ -137,6 +137,7 @@ def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderRe
         response_id=response_id,
         finish_reason=finish_reason,
         is_empty=_is_empty(blocks),
+        extras=parse_extras(message.usage, message.container),
     )
 
 
@@ -260,4 +261,5 @@ def meter_chat_response(body: bytes) -> ProviderResponse:
         response_id=message.id or _made_message_id(body),
         finish_reason=FINISH_REASONS.get(message.stop_reason, "stop"),
         is_empty=blocks is not None and _is_empty(blocks),
+        extras=parse_extras(message.usage, message.container),
     )
