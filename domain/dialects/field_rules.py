@@ -75,8 +75,9 @@ def apply_rules(
         InvalidRequest: names a member that is refused, and what to send instead.
 
     """
+    is_mapping = not isinstance(given, Struct)
     for name, rule in rules.items():
-        value = given.get(name) if isinstance(given, Mapping) else getattr(given, name, None)
+        value = given.get(name) if is_mapping else getattr(given, name, None)  # type: ignore[union-attr]
         if value is None or value in rule.harmless:
             continue
         path = f"{inside}.{name}" if inside else name

@@ -169,14 +169,8 @@ class TestChatOpenAiWithGpt(OpenAiClient):
 class TestChatOpenAiWithClaude(OpenAiClient):
     model_name = CLAUDE
     others_name = "claude-3-haiku"
-
-    @pytest.mark.xfail(strict=True, reason="a message's name is refused by name: Anthropic has no field for it")
-    def test_message_with_name(self, model: BaseChatModel) -> None:
-        super().test_message_with_name(model)
-
-    @pytest.mark.xfail(strict=True, reason="`cache_control` is refused by name: OpenAI's messages have no such field")
-    def test_anthropic_inputs(self, model: BaseChatModel) -> None:
-        super().test_anthropic_inputs(model)
+    supports_image_tool_message = True
+    supports_pdf_tool_message = True
 
 
 class TestChatOpenAiWithResponses(OpenAiClient):
@@ -203,6 +197,9 @@ class TestChatAnthropicWithClaude(AnthropicClient):
 class TestChatAnthropicWithGpt(AnthropicClient):
     model_name = GPT
     others_name = "gpt-4o"
+    supports_pdf_inputs = True
+    supports_image_tool_message = True
+    supports_pdf_tool_message = True
 
 
 class TestOpenAiEmbeddings(EmbeddingsIntegrationTests):

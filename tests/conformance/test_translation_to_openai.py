@@ -34,7 +34,6 @@ def test_every_setting_has_its_word(translate: Any) -> None:
     assert translate(
         stop_sequences=["END", "STOP"],
         metadata={"user_id": "u-1"},
-        output_config={"effort": "low"},
         extra_body={"temperature": 0.5, "top_p": 0.9},
     ) == {
         "model": GPT,
@@ -44,12 +43,95 @@ def test_every_setting_has_its_word(translate: Any) -> None:
         "top_p": 0.9,
         "stop": ["END", "STOP"],
         "user": "u-1",
-        "reasoning_effort": "low",
     }
 
 
 def test_a_reasoning_model_has_its_own_word_for_the_cap(translate: Any) -> None:
     assert translate(model="gpt-5-mini") == {"model": "gpt-5-mini", "max_completion_tokens": 50, "messages": HELLO}
+
+
+CLAUDE_CODE: dict[str, Any] = {
+    "max_tokens": 32_000,
+    "system": [
+        {"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}},
+    ],
+    "metadata": {"user_id": "user_" + "a" * 145},
+    "tools": [{"name": "now", "description": "the time", "input_schema": {"type": "object"}}],
+    "output_config": {"effort": "high"},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "now", "input": {}}]},
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "toolu_1",
+                    "content": [
+                        {"type": "text", "text": "a clock:"},
+                        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
+                    ],
+                }
+            ],
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_coding_agents_request_is_one_that_gpt_4o_takes(
+    session: Any, gateway: Any, client: Any, upstream: RunningProvider, is_stream: bool
+) -> None:
+    body = CLAUDE_CODE | {"model": "gpt-4o", "stream": is_stream}
+    headers = {
+        "x-api-key": client.key,
+        "anthropic-version": "2023-06-01",
+        "anthropic-beta": "context-management-2025-06-27",
+    }
+    async with session.post(f"{gateway.address}/v1/messages?beta=true", json=body, headers=headers) as response:
+        text = await response.text()
+        assert response.status == 200, text
+        dropped = set(response.headers["x-gateway-dropped"].split(", "))
+        assert response.headers["x-gateway-max-tokens"] == "16384"
+    assert {"context_management", "cache_control", "reasoning_effort"} <= dropped
+    received = upstream.requests(last=1)[0]
+    sent = json.loads(received.body)
+    assert "beta" not in received.path
+    assert not [name for name, _ in received.headers if name.lower().startswith("anthropic")]
+    assert (sent["max_tokens"], len(sent["user"]), "reasoning_effort" in sent) == (16_384, 64, False)
+    assert sent["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}
+    assert [message["role"] for message in sent["messages"]] == ["system", "user", "assistant", "tool", "user"]
+    assert [part["type"] for part in sent["messages"][-1]["content"]] == ["text", "image_url"]
+
+
+def test_an_effort_reaches_a_model_that_takes_one(translate: Any) -> None:
+    found = translate(model="gpt-5", output_config={"effort": "max"}, stop_sequences=["END"])
+    assert (found["reasoning_effort"], "stop" in found) == ("high", False)
+
+
+def test_a_schema_with_an_optional_member_is_not_strict(translate: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"b": {"type": "string"}, "a": {"type": "string"}},
+        "required": ["b"],
+        "additionalProperties": False,
+    }
+    found = translate(output_config={"format": {"type": "json_schema", "schema": schema}})
+    wanted = found["response_format"]["json_schema"]
+    assert (wanted.get("strict"), list(wanted["schema"]["properties"])) == (False, ["b", "a"])
+
+
+async def test_a_tool_with_a_long_name_is_called_by_it(anthropic: Any) -> None:
+    name = "mcp__a_server_whose_name_is_long__and_a_tool_whose_name_is_long_as_well"
+    tools = [{"name": name, "input_schema": {"type": "object", "properties": {"days": {"type": "integer"}}}}]
+    asked: Any = {"model": GPT, "max_tokens": 50, "messages": user("[[calls=1]]"), "tools": tools}
+    whole = await resolved(anthropic.messages.create(**asked))
+    events = await collected(anthropic.messages.create(**asked, stream=True))
+    begun = [event.content_block for event in events if event.type == "content_block_start"]
+    assert [block.name for block in whole.content if block.type == "tool_use"] == [name]
+    assert [block.name for block in begun if block.type == "tool_use"] == [name]
 
 
 def test_hints_about_the_price_change_nothing(translate: Any) -> None:

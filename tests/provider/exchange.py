@@ -92,8 +92,8 @@ class Exchange:
             if self._words.reset:
                 self._break()
                 return web.Response()
-            if self._words.garbage:
-                return self._recording.whole(web.Response(text="<html>oops</html>"))
+            if self._words.body is not None:
+                return self._recording.whole(web.Response(text=self._words.body))
             body = _dumps(self._wire.whole(self._answer)).encode()
             body = add_unknown_member(body) if self._words.tomorrow else body
             answer = web.Response(body=body, content_type="application/json", headers=self._headers())
@@ -108,9 +108,9 @@ class Exchange:
             refusal = await self._delayed_refusal()
             if refusal is not None:
                 return refusal
-            if self._words.garbage:
+            if self._words.body is not None:
                 self._charge("whole")
-                return self._recording.whole(web.Response(text="<html>oops</html>"))
+                return self._recording.whole(web.Response(text=self._words.body))
             if self._words.reset:
                 self._cut()
                 return web.Response()

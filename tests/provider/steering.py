@@ -10,11 +10,17 @@ A test that cannot choose its prompt puts the words into the name of the end use
     [[message=text]]      the message of a refusal or of `streamerror` (URL-encoded, UTF-8)
     [[reset]]             charge, then break the connection
     [[garbage]]           charge, then answer 200 with a body that is not JSON
+    [[exactly=text]]      charge, then answer 200 with exactly this body (URL-encoded), stream or not
     [[tokens=10/5]]       count 10 input and 5 output tokens
     [[count=4]]           count everything that the model is shown, four bytes a token; [[count=1]]: the worst case
     [[cached=8]]          8 of the input tokens were read from the provider's cache
     [[cachewrite=9]]      9 of the input tokens were written to it; [[cachewrite=9/4]]: 9 for 5 minutes, 4 for an hour
     [[reasoning=7]]       7 of the output tokens were reasoning; without `tokens` they are added to the count
+    [[searches=2]]        two web searches were made; [[preview]]: at the price of the preview
+    [[files=1]]           one file search was made
+    [[containers=1]]      code ran in one container
+    [[tier=priority]]     this service tier served it; [[speed=fast]] and [[geo=us]] likewise
+    [[cost=0.01]]         the usage states this cost, as some sellers' does
     [[usage=wrong]]       report ten output tokens more than are charged
     [[usage=huge]]        report 2⁶² output tokens
     [[id=text]]           give the response this id (URL-encoded, UTF-8)
@@ -62,11 +68,20 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     once: int = 0
     reset: bool = False
     garbage: bool = False
+    exactly: str | UnsetType = UNSET
     tokens: str | UnsetType = UNSET
     count: int = 0
     cached: int = 0
     cachewrite: str = "0"
     reasoning: int = 0
+    searches: int = 0
+    preview: bool = False
+    files: int = 0
+    containers: int = 0
+    tier: str = ""
+    speed: str = ""
+    geo: str = ""
+    cost: float | None = None
     usage: str | UnsetType = UNSET
     id: str = ""
     big: int = 0
@@ -93,6 +108,13 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     def text(self) -> str | None:
         """Return the text to answer with; None if the prompt does not set it."""
         return None if self.say is UNSET else unquote(self.say)
+
+    @property
+    def body(self) -> str | None:
+        """Return the body to answer with; None if the prompt does not set it."""
+        if self.garbage:
+            return "<html>oops</html>"
+        return None if self.exactly is UNSET else unquote(self.exactly)
 
     @property
     def stops_after(self) -> int | None:
