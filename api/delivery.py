@@ -78,6 +78,8 @@ def answer_headers(response: InferenceResponse) -> dict[str, str]:
     else:
         name = f"{response.receipt.provider}/{response.receipt.upstream_model}"
         headers["x-gateway-warning"] = f"{name} has no known price: its cost is unknown"
+    if response.cost_is_lower_bound:
+        headers["x-gateway-cost-is-lower-bound"] = "true"
     return headers
 
 
@@ -91,6 +93,8 @@ def stream_headers(response: InferenceResponse | StreamedResponse) -> dict[str, 
     }
     if response.lowered_cap is not None:
         headers["x-gateway-max-tokens"] = str(response.lowered_cap)
+    if response.lowered_tool_calls is not None:
+        headers["x-gateway-max-tool-calls"] = str(response.lowered_tool_calls)
     if response.dropped:
         headers["x-gateway-dropped"] = ", ".join(response.dropped)
     return headers

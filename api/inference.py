@@ -20,7 +20,7 @@ from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.refusals import REFUSALS, Refusals
 from api.request_context import InferenceRequest, RequestContext
-from api.request_planner import RequestPlanner, lower_cap
+from api.request_planner import RequestPlanner, within_budget
 from api.request_recorder import RequestRecorder
 from api.response_cache import CachedResponse, ResponseCache
 from domain.errors import GatewayError, Overloaded, Unavailable
@@ -115,7 +115,8 @@ class InferenceService:
                 ctx, decision = await self._admit(ctx)
                 match decision.outcome:
                     case "admitted":
-                        ctx = lower_cap(ctx, decision.hold_nano_usd)
+                        if decision.limit_status.budget_left_nano_usd is not None:
+                            ctx = within_budget(ctx, decision.hold_nano_usd)
                         if ctx.inference_request.stream is not None:
                             return await self._dispatcher.stream(ctx)
                         committed = await self._dispatcher.call(ctx)
@@ -188,5 +189,6 @@ class InferenceService:
             cache="MISS" if ctx.cache_key is not None else "BYPASS",
             limit_status=ctx.limit_status,
             lowered_cap=ctx.lowered_cap,
+            lowered_tool_calls=ctx.lowered_tool_calls,
             dropped=ctx.identity.dropped,
         )

@@ -21,6 +21,8 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
     limit_status: LimitStatus
     lowered_cap: int | None = None
     """The output cap that the budget had room for or that the model has, if it was lowered."""
+    lowered_tool_calls: int | None = None
+    """The limit that the budget set to the calls of hosted tools."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that the request's translation left out."""
 
@@ -28,6 +30,11 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
     def cost_nano_usd(self) -> NanoUsd | None:
         """The charge to the caller: 0 for a cached response; None if the model has no known price."""
         return ZERO if self.cache == "HIT" else self.receipt.cost_nano_usd
+
+    @property
+    def cost_is_lower_bound(self) -> bool:
+        """The charge is without something that has no known price."""
+        return self.cache != "HIT" and self.receipt.is_lower_bound
 
 
 class StreamedResponse:
@@ -45,6 +52,7 @@ class StreamedResponse:
         self.route = ctx.route
         self.limit_status = ctx.limit_status
         self.lowered_cap = ctx.lowered_cap
+        self.lowered_tool_calls = ctx.lowered_tool_calls
         self.dropped = ctx.identity.dropped
         self.cache: Literal["MISS", "BYPASS"] = "MISS" if ctx.cache_key is not None else "BYPASS"
         self._first: bytes | None = first

@@ -49,11 +49,14 @@ class PromptMemory:
         self._known: TTLCache[bytes, KnownPrefix] = TTLCache(MAX_PREFIXES, TTL_S, timer=timer)
         self._lock = threading.Lock()
 
-    def bound(self, chain: PromptChain, item_tokens: Sequence[int]) -> int | None:
-        """The most tokens of a prompt by what is known; None if nothing is. `item_tokens`: of each of its items."""
+    def bound(self, chain: PromptChain, item_tokens: Sequence[int], *, is_same_tokenizer: bool = True) -> int | None:
+        """The most tokens of a prompt by what is known; None if nothing is. `item_tokens`: of each of its items.
+
+        `is_same_tokenizer`: as `bound_after`.
+        """
         with self._lock:
             known = {digest: prefix for digest in chain.digests if (prefix := self._known.get(digest)) is not None}
-        return bound_after(chain, known, item_tokens)
+        return bound_after(chain, known, item_tokens, is_same_tokenizer=is_same_tokenizer)
 
     async def remember(self, chain: PromptChain, tokens: int, *, text_bound: int) -> None:
         """Remember that a provider has counted a prompt as so many tokens. `text_bound`: the most of its texts."""

@@ -13,8 +13,7 @@ from api.authentication import Caller
 from api.metrics import REFUSAL_REASONS, Metrics
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
-from domain.errors import BudgetExceeded, Forbidden, GatewayError, RateLimited
-from domain.estimate import bound, cap_within
+from domain.errors import BudgetExceeded, CostUnknown, GatewayError, RateLimited
 from domain.limits import NANO_PER_S, Window
 from domain.money import NanoUsd, to_usd
 from infra.admission import AdmissionDecision, Outcome
@@ -77,14 +76,13 @@ class Refusals:
     async def record(self, ctx: RequestContext, decision: AdmissionDecision, asked_at_s: float) -> GatewayError:
         """Record a decision that is one of `REFUSALS`. `asked_at_s`: time.monotonic() before the decision.
 
-        Returns the error to raise: RateLimited or BudgetExceeded if a limit refuses the request, Forbidden if its cost
-        has no bound and there is a budget.
+        Returns the error to raise: RateLimited or BudgetExceeded if a limit refuses the request, CostUnknown if nobody
+        knows what it costs and there is a budget.
         """
         error = REFUSALS[decision.outcome](ctx, decision)
         error.limit_status = decision.limit_status
         self._metrics.refusals.labels(REFUSAL_REASONS[decision.outcome]).inc()
-        if isinstance(error, BudgetExceeded):
-            assert decision.window is not None, "money refuses in a window"
+        if isinstance(error, BudgetExceeded) and decision.window is not None:
             await self._recorder.record_rejected(ctx, decision.window)
         if decision.outcome == "rate_limit" and isinstance(error, RateLimited):
             self._rate_refusals.note(ctx.caller, error, asked_at_s)
@@ -130,12 +128,12 @@ def _too_many(ctx: RequestContext, _decision: AdmissionDecision) -> GatewayError
 
 def _unbounded(ctx: RequestContext, _decision: AdmissionDecision) -> GatewayError:
     if ctx.cost.price is not None and ctx.cost.unbounded_field is not None:
-        return Forbidden(
-            f"the cost of `{ctx.cost.unbounded_field}` has no bound, and this key or its project has a budget: "
-            "leave it out"
+        return CostUnknown(
+            f"nobody knows what `{ctx.cost.unbounded_field}` costs with this model, and this key or its project has a "
+            "budget: leave it out, or use a key and a project without one"
         )
     name = f"{ctx.route.provider}/{ctx.route.upstream_model}"
-    return Forbidden(
+    return CostUnknown(
         f"{name} has no known price, and this key or its project has a budget: "
         f"an operator can set one with `gateway price set {name} --input … --output …`"
     )
@@ -151,15 +149,18 @@ def _over_budget(ctx: RequestContext, decision: AdmissionDecision) -> GatewayErr
 def _ways_out(ctx: RequestContext, window: Window, *, only_held: bool) -> list[str]:
     """What the caller can do about a window that has no room, the least first."""
     cost = ctx.cost
-    assert cost.hold_price is not None, "what is held has a price"
+    assert cost.basis is not None, "what is held has a price"
+    calls = min(1, cost.basis.tools.most_calls)
     room = window.limit_nano_usd - window.taken_nano_usd - (window.held_nano_usd if only_held else 0)
-    cap = cap_within(NanoUsd(max(0, room)), cost.input_tokens, cost.hold_price) // cost.choices
+    cap = cost.basis.output_within(NanoUsd(max(0, room)), calls) // cost.choices
     ways = ["wait until they have ended"] if only_held else []
     if cap:
         ways.append(f"set `{ctx.body.cap_name(ctx.route.upstream_model)}` to {cap} or less")
     else:
-        alone = to_usd(bound(cost.input_tokens, 0, cost.hold_price))
+        alone = to_usd(cost.basis.nano_usd(0, 0))
         ways.append(f"send less: the input alone, of {cost.input_tokens} tokens at most, may cost ${alone:f}")
+        if calls:
+            ways.append("leave out the tools that the provider runs: each call may read the whole context again")
         if cost.media_tokens:
             ways.append(f"leave out images and files, which count for up to {cost.media_tokens} of them")
     return [*ways, f"raise the {window.name} budget"]

@@ -15,6 +15,7 @@ from domain.call_origin import Origin
 from domain.dialects.request_body import RequestBody
 from domain.errors import ProviderTimeout
 from domain.events import Operation
+from domain.holds import Hold
 from domain.limits import LimitStatus
 from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
@@ -70,20 +71,24 @@ class CostBound(Struct, frozen=True, kw_only=True):
 
     price: Price | None = None
     """None: the model has no known price."""
-    hold_price: Price | None = None
-    """The prices that the request can be charged at: those of `price` that are in reach of its input."""
     unbounded_field: str | None = None
     """A field of the request whose cost has no bound."""
     input_tokens: int = 0
     output_tokens: int = 0
     """Over all choices."""
     choices: int = 1
+    terms: dict[str, str] | None = None
+    """The terms that it asks for, other than the standard ones."""
+    context_window: int = 0
+    """What its model may read again for each call of a hosted tool; 0: it has no such tools."""
+    basis: Hold | None = None
+    """What the hold is computed from; None: the cost has no bound."""
     media_tokens: int = 0
     """The part of the input that images and files are."""
     hold_nano_usd: NanoUsd | None = None
     """None: the cost has no bound."""
     min_hold_nano_usd: NanoUsd = ZERO
-    """The least hold that is of use: less than the hold if the output cap may be lowered."""
+    """The least hold that is of use: less than the hold if the output cap, or the calls of tools, may be lowered."""
 
 
 class Prompt(Struct, frozen=True, kw_only=True):
@@ -124,6 +129,8 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     """After the last decision."""
     lowered_cap: int | None = None
     """The output cap that the budget had room for or that the model has, if it is lower than the caller's."""
+    lowered_tool_calls: int | None = None
+    """The limit that the budget set to the calls of hosted tools."""
 
     def settled(self, cost_nano_usd: NanoUsd | None) -> "RequestContext":
         """The context after the response: what the request held in the budget has become its cost."""

@@ -15,10 +15,11 @@ from api.request_context import CostBound, InferenceRequest, Prompt, RequestCont
 from domain.cache_key import cache_key
 from domain.dialects.field_rules import in_camel_case
 from domain.dialects.registry import DialectRegistry
-from domain.dialects.request_body import TokenBound
+from domain.dialects.request_body import RequestBody, TokenBound
 from domain.errors import Forbidden, InvalidRequest
-from domain.estimate import MAX_HOLD, bound, cap_within
-from domain.money import NANO_PER_USD, ZERO, NanoUsd
+from domain.estimate import MAX_HOLD
+from domain.holds import Hold, on_asked_terms
+from domain.money import NANO_PER_USD, NanoUsd
 from domain.pricing import reachable
 from domain.prompt_prefix import LEAST_TOKENS, prompt_chain
 from domain.request_identity import RequestIdentity
@@ -74,7 +75,7 @@ class RequestPlanner:
         if allowed is not None and body.model not in allowed:
             raise Forbidden(f"this key may not use model {body.model!r}; it may use: {', '.join(allowed)}")
         asked_cap = body.output_cap
-        body, adapted = self._dialects.adapt(body, route, operation)
+        body, adapted = self._adapt(inference_request)
         dropped = _dropped(caller, inference_request, adapted)
         if body.calls > 1 and inference_request.stream is not None:
             raise InvalidRequest(
@@ -116,6 +117,17 @@ class RequestPlanner:
             lowered_cap=body.output_cap if asked_cap is not None and body.output_cap != asked_cap else None,
         )
 
+    def _adapt(self, inference_request: InferenceRequest) -> tuple[RequestBody, tuple[str, ...]]:
+        """As `DialectRegistry.adapt`, with refusals as the native API spells its fields, if that is the surface."""
+        asked = inference_request
+        try:
+            return self._dialects.adapt(asked.body, asked.route, asked.operation)
+        except InvalidRequest as error:
+            if not asked.has_native_defaults or error.field is None:
+                raise
+            (field,) = in_camel_case([error.field])
+            raise InvalidRequest(error.message.replace(f"`{error.field}`", f"`{field}`"), field=field) from None
+
     def bound_cost(self, ctx: RequestContext) -> RequestContext:
         """Bound what a request can cost: what it has to hold.
 
@@ -123,8 +135,8 @@ class RequestPlanner:
             InvalidRequest: it may be counted, or charged, as more than is allowed.
 
         """
-        route = ctx.route
-        price, window = self._prices.look_up(route, ctx.inference_request.received_at)
+        route, inference_request = ctx.route, ctx.inference_request
+        price, window = self._prices.look_up(route, inference_request.received_at)
         bounds, prompt = self._with_known_prefix(ctx, self._token_bound(ctx, window))
         if bounds.input_tokens > MAX_TOKENS:
             raise InvalidRequest(
@@ -132,30 +144,18 @@ class RequestPlanner:
                 "every image counts as its largest size"
             )
         output_tokens = min(bounds.output_tokens, MAX_TOKENS)  # no usage figure that is counted or charged is larger
-        hold, min_hold, hold_price = None, ZERO, price
-        if price is not None and bounds.unbounded_field is None:
-            is_read_once = bounds.item_tokens is not None  # else the provider may count more than one reading
-            prompt_tokens = bounds.input_tokens if is_read_once else MAX_TOKENS
-            hold_price = reachable(price, prompt_tokens, writes_5m=bounds.writes_5m, writes_1h=bounds.writes_1h)
-            hold = min_hold = bound(bounds.input_tokens, output_tokens, hold_price)
-            if hold > MAX_HOLD:
-                raise InvalidRequest(
-                    f"this request may cost ${hold // NANO_PER_USD}; the most that one may hold is "
-                    f"${MAX_HOLD // NANO_PER_USD}"
-                )
-            if ctx.caller.settings.output_cap == "lower":
-                min_hold = bound(bounds.input_tokens, min(output_tokens, bounds.least_output_tokens), hold_price)
         cost = CostBound(
-            price=price,
-            hold_price=hold_price,
+            price=bounds.tools.priced(price) if price is not None else None,
             unbounded_field=bounds.unbounded_field,
             input_tokens=bounds.input_tokens,
             output_tokens=output_tokens,
             choices=bounds.choices,
+            terms=bounds.terms or None,
+            context_window=bounds.context_window if bounds.tools.tools else 0,
             media_tokens=bounds.media_tokens,
-            hold_nano_usd=hold,
-            min_hold_nano_usd=min_hold,
         )
+        if cost.price is not None and cost.unbounded_field is None:
+            cost = _held(cost, bounds, lowers=ctx.caller.settings.output_cap == "lower")
         return replace(ctx, cost=cost, prompt=prompt)
 
     def _token_bound(self, ctx: RequestContext, context_window: int | None) -> TokenBound:
@@ -164,6 +164,7 @@ class RequestPlanner:
             route.upstream_model,
             context_window,
             is_builtin=route.base_url is None,
+            headers=ctx.inference_request.headers,
             image_tokens=self._dialects.image_tokens(route, operation),
         )
         if not ctx.body.is_passthrough and self._dialects.has_cache_marks(route, operation):
@@ -189,11 +190,45 @@ class RequestPlanner:
         chain = prompt_chain(scope, ctx.payload)
         if chain is None:
             return bounds, None
-        known = self._prompts.bound(chain, bounds.item_tokens)
+        is_vendor = ctx.route.base_url is None
+        known = self._prompts.bound(chain, bounds.item_tokens, is_same_tokenizer=is_vendor)
         prompt = Prompt(chain=chain, text_bound=bounds.input_tokens - bounds.media_tokens)
         if known is not None and known < bounds.input_tokens:
             bounds = replace(bounds, input_tokens=known, media_tokens=min(bounds.media_tokens, known))
         return bounds, prompt
+
+
+def _held(cost: CostBound, bounds: TokenBound, *, lowers: bool) -> CostBound:
+    """Add what the request has to hold, unless a part of it has no known price.
+
+    Raises:
+        InvalidRequest: it may cost more than is allowed.
+
+    """
+    assert cost.price is not None, "what is held has a price"
+    price, unpriced = on_asked_terms(cost.price, bounds.terms)
+    calls = bounds.tools.most_calls
+    is_read_once = bounds.item_tokens is not None  # else the provider may count more than one reading
+    longest = bounds.input_tokens if is_read_once else MAX_TOKENS
+    basis = Hold(
+        price=reachable(price, longest, writes_5m=bounds.writes_5m, writes_1h=bounds.writes_1h),
+        input_tokens=bounds.input_tokens,
+        audio_tokens=min(bounds.audio_tokens, bounds.input_tokens),
+        writes_audio=bounds.writes_audio,
+        context_window=bounds.context_window,
+        tools=bounds.tools,
+    )
+    unpriced = unpriced or basis.unpriced
+    if unpriced is not None:
+        return replace(cost, unbounded_field=unpriced)
+    hold = min_hold = basis.nano_usd(cost.output_tokens, calls)
+    if hold > MAX_HOLD:
+        raise InvalidRequest(
+            f"this request may cost ${hold // NANO_PER_USD}; the most that one may hold is ${MAX_HOLD // NANO_PER_USD}"
+        )
+    if lowers:
+        min_hold = basis.nano_usd(min(cost.output_tokens, bounds.least_output_tokens), min(1, calls))
+    return replace(cost, basis=basis, hold_nano_usd=hold, min_hold_nano_usd=min_hold)
 
 
 def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple[str, ...]) -> tuple[str, ...]:
@@ -216,19 +251,32 @@ def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple
     return dropped
 
 
-def lower_cap(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
-    """Lower the output cap to what a hold covers that is less than asked for. Such a response is not shared."""
+def within_budget(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:
+    """Have a request cost no more than the hold that a budget gave it.
+
+    Its hosted tools are called no more often than was held for: the calls are lowered first, then the output cap. A
+    response under a hold that is less than asked for is not shared.
+    """
     cost = ctx.cost
-    if cost.hold_nano_usd is None or hold_nano_usd >= cost.hold_nano_usd:
+    if cost.basis is None or cost.hold_nano_usd is None:
         return ctx
-    assert cost.hold_price is not None, "what is held has a price"
-    cap = cap_within(hold_nano_usd, cost.input_tokens, cost.hold_price)
+    calls = cost.basis.calls_within(hold_nano_usd, cost.output_tokens)
+    if calls:
+        body = ctx.body.with_tool_calls(calls)
+        payload = body.payload(ctx.route.upstream_model)
+        told = calls if payload != ctx.payload else None
+        ctx = replace(ctx, body=body, payload=payload, lowered_tool_calls=told)
+    if hold_nano_usd >= cost.hold_nano_usd:
+        return ctx
+    ctx = replace(ctx, cache_key=None, cost=replace(cost, hold_nano_usd=hold_nano_usd))
+    cap = cost.basis.output_within(hold_nano_usd, calls)
+    if cap >= cost.output_tokens:
+        return ctx
     lowered = ctx.body.with_output_cap(cap, ctx.route.upstream_model, is_builtin=ctx.route.base_url is None)
     return replace(
         ctx,
         body=lowered.body,
         payload=lowered.payload,
-        cache_key=None,
         lowered_cap=lowered.cap,
-        cost=replace(cost, hold_nano_usd=hold_nano_usd, output_tokens=lowered.output_tokens),
+        cost=replace(ctx.cost, output_tokens=lowered.output_tokens),
     )

@@ -34,6 +34,8 @@ def price() -> None:
     "cache_write_per_1k",
     help="US dollars per 1,000 input tokens that the provider wrote to its cache.",
 )
+@click.option("--audio-input", "audio_input_per_1k", help="US dollars per 1,000 audio tokens that go in.")
+@click.option("--audio-output", "audio_output_per_1k", help="US dollars per 1,000 audio tokens that come out.")
 @click.option("--from", "from_", help="When the price starts: an ISO 8601 time with a time zone. [default: now]")
 @DATA_DIR
 def set_price(data_dir: Path | None, **given: str | None) -> None:

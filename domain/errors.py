@@ -12,6 +12,7 @@
     ├── UnsupportedEncoding     the body is packed in a way that is not read here
     ├── RateLimited             a limit of the key
     ├── BudgetExceeded          a window of the key or its project is spent
+    │   └── CostUnknown             nobody knows what it may cost, and there is a budget
     ├── ProviderError           a call of a provider failed
     │   ├── ProviderRejected        it refuses the request
     │   ├── ProviderCredentials     it refuses our credential
@@ -143,6 +144,10 @@ class BudgetExceeded(GatewayError):
             },
             retry_after_s=1 if only_held else None,
         )
+
+
+class CostUnknown(BudgetExceeded):
+    """Nobody knows what the request may cost, and its key or project has a budget."""
 
 
 class ProviderError(GatewayError):

@@ -1,4 +1,4 @@
-"""The upper bound of what a request can cost: what an attempt holds before its provider is called.
+"""The upper bound of a request's tokens. `domain/holds.py` makes of it what an attempt holds.
 
 Never below what the provider will bill. Byte-level tokenizers never make more tokens than a text has UTF-8 bytes; what
 the provider adds around each message, tool and image is bounded by constants.
@@ -14,9 +14,8 @@ from domain.canonical.chat import ChatRequest, File, FilePart, ImagePart, ImageU
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.image_size import TOKENS_PER_IMAGE, Image, image_of, largest
 from domain.models import DEFAULT_CONTEXT_WINDOW, longest_answer
-from domain.money import NanoUsd, divide_up
+from domain.money import NanoUsd
 from domain.pdf_size import UNKNOWN, pdf_of, pdf_tokens
-from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, TOKENS_PER_PRICE, Price, dearest
 
 TOKENS_PER_REQUEST = 64
 """The provider's own prompt around a conversation: turn markers, the start of the answer."""
@@ -97,18 +96,6 @@ def least_cap(cap: int | None, thinking_budget: int | None) -> int:
 def thinking_within(cap: int, thinking_budget: int) -> int:
     """The thinking budget that an output cap has room for: the caller's own, or less."""
     return min(thinking_budget, max(LEAST_THINKING_BUDGET, cap - LEAST_ANSWER))
-
-
-def cap_within(hold_nano_usd: NanoUsd, input_tokens: int, price: Price) -> int:
-    """The longest answer that a hold covers, in tokens: `bound` of it is at most the hold."""
-    exact = hold_nano_usd * TOKENS_PER_PRICE - input_tokens * dearest(price, INPUT_CLASSES)
-    return max(0, exact // max(1, dearest(price, OUTPUT_CLASSES)))
-
-
-def bound(input_tokens: int, output_tokens: int, price: Price) -> NanoUsd:
-    """The most that so many tokens can cost: the dearest class of each, rounded up."""
-    exact = input_tokens * dearest(price, INPUT_CLASSES) + output_tokens * dearest(price, OUTPUT_CLASSES)
-    return NanoUsd(divide_up(exact, TOKENS_PER_PRICE))
 
 
 def utf8_length(text: str | None) -> int:

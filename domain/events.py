@@ -219,6 +219,12 @@ class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
     """The stream was cut, or the provider reported no usage: the cost is an upper bound for what was received."""
     replaces_assumed_nano_usd: NanoUsd = NanoUsd(0)
     """The cost that AttemptLost assumed for this attempt, and that this event replaces."""
+    usage: TokenUsage | None = None
+    """Of a response that was cut: its tokens so far, estimated. Those of a complete one are in RequestCompleted."""
+    is_lower_bound: bool = False
+    """Something was used that has no known price: the breakdown's `unpriced` names it."""
+    provider_cost_nano_usd: NanoUsd | None = None
+    """The cost that the provider's answer states. It counts only where we have no price."""
 
 
 class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):

@@ -32,6 +32,8 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_nano_usd: NanoUsd | None
     """None: the model has no price."""
     answered_at: datetime
+    is_lower_bound: bool = False
+    """The cost is without something that has no known price."""
     is_kept: bool = False
     """The response is in the cache."""
     is_estimated: bool = False
@@ -73,6 +75,7 @@ def receipt_of(completed: RequestCompleted, cost: CostIncurred, answered_at: dat
         usage=completed.usage,
         cost_nano_usd=cost.cost_nano_usd,
         answered_at=answered_at,
+        is_lower_bound=cost.is_lower_bound,
         is_kept=completed.cached_copy is not None,
         is_estimated=cost.estimated,
     )

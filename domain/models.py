@@ -236,6 +236,13 @@ def longest_answer(upstream_model: str, context_window: int | None) -> int:
     return widest_window(upstream_model, context_window)
 
 
+def usual_window(upstream_model: str, context_window: int | None) -> int:
+    """The most tokens that a model reads of a request that asks for no longer window: as `widest_window` without it."""
+    traits = model_traits(upstream_model)
+    known = max(traits.context_window or 0, context_window or 0)
+    return known if context_window or (traits.is_listed and known) else max(known, DEFAULT_CONTEXT_WINDOW)
+
+
 def widest_window(upstream_model: str, context_window: int | None) -> int:
     """The most tokens that a model reads: the documented window or the price library's, whichever is wider.
 

@@ -1,13 +1,17 @@
-"""The cost of a response: one price for each class of token, integers throughout, rounded once.
+"""The cost of a response: a price for each class of token and a fee for each use of a hosted tool, rounded once.
 
-Prices come from `infra/price_book.py`; `domain/estimate.py` bounds the cost of a request.
+Prices come from `infra/price_book.py`; `domain/holds.py` bounds the cost of a request. What nobody prices is never
+counted as free: the breakdown names it, and the cost is a lower bound.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.extras import NO_EXTRAS, Extras
 from domain.money import NanoUsd, divide_half_even
 from domain.tokens import TokenUsage
 
@@ -15,7 +19,7 @@ TOKENS_PER_PRICE = 1_000_000
 
 
 class ClassPrices(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Nano-dollars per million tokens, by class. None: the class costs what `FALLBACKS` says.
+    """Nano-dollars per million tokens, by class. None: the class costs what `FALLBACKS` says, or has no price.
 
     $1 per million tokens is 1 000 000 000.
     """
@@ -37,6 +41,33 @@ class ContextTier(Struct, frozen=True, kw_only=True):
     prices: ClassPrices
 
 
+class Fee(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The price of one use of a hosted tool, beside its tokens."""
+
+    tool: str
+    """As `Extras.uses` and `domain/hosted_tools.py` name it."""
+    nano_usd: NanoUsd
+    """The least that a use costs."""
+    most_nano_usd: NanoUsd | None = None
+    """The most, if the answer does not say how much it was (a container's time); None: `nano_usd`."""
+    source: str
+    """The price list, with its date."""
+    is_of_each_request: bool = False
+    """Every answer of the model has one use: it always searches."""
+
+
+class Variant(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model's prices on other terms than the standard ones."""
+
+    term: str
+    """Such as `service_tier=priority`."""
+    source: str
+    prices: ClassPrices | None = None
+    """None: the standard prices, times `percent`."""
+    tiers: tuple[ContextTier, ...] = ()
+    percent: int = 100
+
+
 class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A row of the price book, as CostIncurred keeps it."""
 
@@ -44,12 +75,19 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str
     """The name of the row, which may stand for several models."""
     source: str
-    """`override`, `specification`, `builtin`, or the price library's name and version."""
+    """`override`, `specification`, `builtin`, the price library's name and version, or `provider`: there is no row, and
+    the cost is the one that the provider's answer states.
+    """
     prices: ClassPrices
     tiers: tuple[ContextTier, ...] = ()
     """In ascending order."""
     effective_from: str | None = None
     """The ISO date from which the row is valid, if its source has one."""
+    terms: tuple[str, ...] = ()
+    """The terms that these prices are for, if they are not the standard ones."""
+    fees: tuple[Fee, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    """`fees` and `variants` are in no event: the breakdown has those that applied."""
 
 
 class PriceOverride(Struct, frozen=True, kw_only=True):
@@ -61,54 +99,153 @@ class PriceOverride(Struct, frozen=True, kw_only=True):
     prices: ClassPrices
 
 
-class CostItem(Struct, frozen=True, kw_only=True):
-    """One class's part of a cost: `tokens` × `nano_usd_per_million`, in millionths of nano-dollars."""
+class CostItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One part of a cost: `tokens` × `nano_usd_per_million`, in millionths of nano-dollars."""
 
     token_class: str
+    """Or the hosted tool, or `answer` for a cost that the provider states."""
     tokens: int
+    """Or the number of uses."""
     nano_usd_per_million: int
+    unit: Literal["token", "use"] = "token"
+    source: str | None = None
+    """The price list of a fee; None: the row's own source."""
 
 
-class CostBreakdown(Struct, frozen=True, kw_only=True):
+class CostBreakdown(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A cost and its reasons: the items' exact sum, rounded half-even once, is the total."""
 
     items: tuple[CostItem, ...]
     total_nano_usd: NanoUsd
+    unpriced: tuple[str, ...] = ()
+    """What was used and has no known price. The total is without it: a lower bound."""
 
 
-INPUT_CLASSES = ("input", "cache_read", "cache_write", "cache_write_1h", "input_audio", "cache_audio_read")
+TEXT_CLASSES = ("input", "cache_read", "cache_write", "cache_write_1h")
+AUDIO_CLASSES = ("input_audio", "cache_audio_read")
+INPUT_CLASSES = TEXT_CLASSES + AUDIO_CLASSES
 OUTPUT_CLASSES = ("output", "output_audio")
+
+PROVIDER = "provider"
+"""The source of a cost that the provider's answer states."""
+_WHOLE_ANSWER = "answer"
 
 FALLBACKS: dict[str, str] = {
     "cache_read": "input",
     "cache_write": "input",
     "cache_write_1h": "cache_write",
-    "input_audio": "input",
     "cache_audio_read": "input_audio",
-    "output_audio": "output",
 }
-"""The class whose price holds for one that has none of its own: never a cheaper one."""
+"""The class whose price holds for one that has none of its own: never a cheaper one. Audio costs many times what text
+does, so that without a price of its own it has none.
+"""
 
 
-def class_price(prices: ClassPrices, token_class: str) -> int:
-    """Nano-dollars per million tokens of a class."""
+def class_price(prices: ClassPrices, token_class: str) -> int | None:
+    """Nano-dollars per million tokens of a class; None if it has no price."""
     price: int | None = getattr(prices, token_class)
-    return price if price is not None else class_price(prices, FALLBACKS[token_class])
+    if price is None and (other := FALLBACKS.get(token_class)) is not None:
+        return class_price(prices, other)
+    return price
 
 
-def cost(usage: TokenUsage, price: Price) -> CostBreakdown:
-    """Return the cost of `usage` at `price`, item by item."""
+def cost(usage: TokenUsage, price: Price, extras: Extras = NO_EXTRAS) -> CostBreakdown:
+    """Return the cost of an answer at the prices of `price`, item by item. `on_terms` gives those of other terms."""
     prices, prompt_tokens = price.prices, usage.prompt_tokens
     for tier in price.tiers:
         if prompt_tokens > tier.above_tokens:
             prices = tier.prices
-    items = tuple(
-        CostItem(token_class=name, tokens=tokens, nano_usd_per_million=class_price(prices, name))
-        for name in (*INPUT_CLASSES, *OUTPUT_CLASSES)
-        if (tokens := getattr(usage, name))
-    )
+    items: list[CostItem] = []
+    unpriced = list(extras.unpriced)
+    for name in (*INPUT_CLASSES, *OUTPUT_CLASSES):
+        tokens = getattr(usage, name)
+        if not tokens:
+            continue
+        per_million = class_price(prices, name)
+        if per_million is None:
+            unpriced.append(name)
+        else:
+            items.append(CostItem(token_class=name, tokens=tokens, nano_usd_per_million=per_million))
+    _add_fees(price, extras.uses, items, unpriced)
     exact = sum(item.tokens * item.nano_usd_per_million for item in items)
-    return CostBreakdown(items=items, total_nano_usd=NanoUsd(divide_half_even(exact, TOKENS_PER_PRICE)))
+    return CostBreakdown(
+        items=tuple(items),
+        total_nano_usd=NanoUsd(divide_half_even(exact, TOKENS_PER_PRICE)),
+        unpriced=tuple(unpriced),
+    )
+
+
+def _add_fees(price: Price, uses: Mapping[str, int], items: list[CostItem], unpriced: list[str]) -> None:
+    if not uses and not price.fees:
+        return
+    fees = {fee.tool: fee for fee in price.fees}
+    counted = {tool: 1 for tool, fee in fees.items() if fee.is_of_each_request} | {
+        tool: 1 if tool in fees and fees[tool].is_of_each_request else count for tool, count in uses.items()
+    }
+    for tool, count in counted.items():
+        fee = fees.get(tool)
+        if fee is None:
+            unpriced.append(tool)
+            continue
+        if fee.most_nano_usd is not None:
+            unpriced.append(f"{tool}: its time")
+        per_million = fee.nano_usd * TOKENS_PER_PRICE
+        items.append(
+            CostItem(token_class=tool, tokens=count, nano_usd_per_million=per_million, unit="use", source=fee.source)
+        )
+
+
+def charge(usage: TokenUsage, price: Price | None, extras: Extras) -> tuple[Price | None, CostBreakdown | None]:
+    """Return the cost of an answer, and the price that it is computed at, as the log keeps both.
+
+    If there is no price, it is the cost that the provider's answer states; None if it states none.
+    """
+    if price is not None:
+        applied, unknown = on_terms(price, extras.terms)
+        breakdown = cost(usage, applied, extras)
+        return in_log(applied), replace(breakdown, unpriced=(*breakdown.unpriced, *unknown)) if unknown else breakdown
+    stated = extras.provider_cost_nano_usd
+    if stated is None:
+        return None, None
+    item = CostItem(
+        token_class=_WHOLE_ANSWER, tokens=1, nano_usd_per_million=stated * TOKENS_PER_PRICE, unit="use", source=PROVIDER
+    )
+    return None, CostBreakdown(items=(item,), total_nano_usd=stated)
+
+
+def on_terms(price: Price, terms: Mapping[str, str]) -> tuple[Price, tuple[str, ...]]:
+    """Return the price on these terms, and the terms for which no price is known: there the others' price stays.
+
+    Rows for a term replace the prices (a service tier), a percentage multiplies whatever they are (a region).
+    """
+    if not terms:
+        return price, ()
+    known = {variant.term: variant for variant in price.variants}
+    asked = [f"{name}={value}" for name, value in sorted(terms.items())]
+    found = [known[term] for term in asked if term in known]
+    for variant in sorted(found, key=lambda variant: variant.prices is None):
+        if variant.prices is not None:
+            price = replace(price, prices=variant.prices, tiers=variant.tiers)
+        price = replace(price, prices=_times(price.prices, variant.percent), tiers=_tiers_times(price, variant.percent))
+    unknown = tuple(term for term in asked if term not in known)
+    return replace(price, terms=tuple(variant.term for variant in found)), unknown
+
+
+def _tiers_times(price: Price, percent: int) -> tuple[ContextTier, ...]:
+    return tuple(replace(tier, prices=_times(tier.prices, percent)) for tier in price.tiers)
+
+
+def _times(prices: ClassPrices, percent: int) -> ClassPrices:
+    """Multiply, rounding up."""
+    if percent == 100:
+        return prices
+    values = {name: getattr(prices, name) for name in (*INPUT_CLASSES, *OUTPUT_CLASSES)}
+    return ClassPrices(**{name: -(-value * percent // 100) for name, value in values.items() if value is not None})
+
+
+def in_log(price: Price) -> Price:
+    """Return the price as an event keeps it."""
+    return replace(price, fees=(), variants=()) if price.fees or price.variants else price
 
 
 def reachable(price: Price, prompt_tokens: int, *, writes_5m: bool = True, writes_1h: bool = True) -> Price:
@@ -131,20 +268,21 @@ def _without_writes(prices: ClassPrices, *, writes_5m: bool, writes_1h: bool) ->
     return prices if writes_1h else replace(prices, cache_write_1h=prices.cache_write)
 
 
-def dearest(price: Price, classes: tuple[str, ...]) -> int:
-    """The highest price of these classes over every context tier."""
+def dearest(price: Price, classes: tuple[str, ...]) -> int | None:
+    """The highest price of these classes over every context tier; None if one of them has none in some tier."""
     rows = (price.prices, *(tier.prices for tier in price.tiers))
-    return max(class_price(row, name) for row in rows for name in classes)
+    found = [class_price(row, name) for row in rows for name in classes]
+    return None if None in found else max(value for value in found if value is not None)
 
 
-def scaled(prices: ClassPrices, library: ClassPrices) -> ClassPrices:
+def scaled(prices: ClassPrices, library: ClassPrices, names: tuple[str, ...] = INPUT_CLASSES[1:]) -> ClassPrices:
     """Give `prices`, which name input and output only, the other classes in the ratio that `library` has to its input.
 
     The specification's rows name no cached price; the provider's discount is the library's.
     """
     ratios = {
         name: -(-prices.input * value // library.input)
-        for name in INPUT_CLASSES[1:]
+        for name in names
         if (value := getattr(library, name)) is not None and library.input
     }
     return replace(prices, **ratios)

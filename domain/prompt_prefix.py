@@ -19,6 +19,9 @@ MARGIN_TOKENS = 256
 """For what a provider may count otherwise in a longer prompt: where two texts meet, what it says about the window."""
 MARGIN_TOKENS_PER_ITEM = 32
 TOKENS_PER_INSTRUCTION = 64
+OTHER_TOKENIZER_PERCENT = 160
+"""Of what one tokenizer counts, for another: of code and European texts they differ by 1.35 times (`bench/tokens.py`).
+"""
 MOST_BYTES_PER_TOKEN = 32
 """No prompt has fewer tokens than one in so many bytes. A provider that reports less reported no true number."""
 KNOWN_ITEMS = 4
@@ -121,11 +124,14 @@ def is_plausible(tokens: int, text_bound: int) -> bool:
     return tokens * MOST_BYTES_PER_TOKEN >= text_bound
 
 
-def bound_after(chain: PromptChain, known: Mapping[bytes, KnownPrefix], item_tokens: Sequence[int]) -> int | None:
+def bound_after(
+    chain: PromptChain, known: Mapping[bytes, KnownPrefix], item_tokens: Sequence[int], *, is_same_tokenizer: bool
+) -> int | None:
     """The most tokens of a prompt by the longest of its prefixes that is known; None if none is.
 
     `item_tokens`: the most tokens of each item, for those that were added. An item that the known prompt had and this
-    one has not only makes the bound higher.
+    one has not only makes the bound higher. `is_same_tokenizer`: False for a provider that may have another model, or
+    another seller, answer each time.
     """
     for position in range(len(chain.digests) - 1, -1, -1):
         prefix = known.get(chain.digests[position])
@@ -133,7 +139,9 @@ def bound_after(chain: PromptChain, known: Mapping[bytes, KnownPrefix], item_tok
             added = item_tokens[position:]
             new = _new_instructions(chain, prefix)
             margin = MARGIN_TOKENS + MARGIN_TOKENS_PER_ITEM * len(added)
-            return prefix.tokens + sum(added) + new + chain.unmarked_bytes + margin
+            counted_by_another = -(-prefix.tokens * OTHER_TOKENIZER_PERCENT // 100)
+            prefix_tokens = prefix.tokens if is_same_tokenizer else counted_by_another
+            return prefix_tokens + sum(added) + new + chain.unmarked_bytes + margin
     return None
 
 

@@ -21,8 +21,9 @@ from msgspec.structs import replace
 
 from domain.models import ModelTraits, model_traits
 from domain.money import NANO_PER_USD
-from domain.pricing import ClassPrices, ContextTier, Price, PriceOverride, scaled
+from domain.pricing import ClassPrices, ContextTier, Fee, Price, PriceOverride, Variant, scaled
 from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, UPSTREAM_MODELS, Kind, NamedProvider, Route, resolve_route
+from infra.price_terms import factors_of, fees_of, in_ratio, library_terms
 
 MAX_CACHED_PRICES = 4_096
 ECHO_CONTEXT_WINDOW = 128_000
@@ -69,15 +70,25 @@ _CLASS_OF_KEY = {
 }
 """The library's keys that price a class of tokens, each with our name of the class."""
 _KEYS_OF_TOOLS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
-"""The library's keys for tools. Only a request that enables such a tool pays for it, and its cost has no bound. A row
-with any other key prices something that we do not count (requests, citations, thinking, images, pages, hours), so we do
-not use the row.
+"""The library's keys for tools, which `infra/price_terms.py` reads. A row with any other key prices something that we
+do not count (requests, citations, thinking, images, pages, hours), so we do not use the row.
 """
 _ALWAYS_SEARCHES = re.compile(r".*(sonar|-online|deep-research|gpt-[^/]*-search).*|.*:online", re.IGNORECASE)
-"""Models that search the web without a tool. The search costs extra, beside the tokens."""
+"""Models that search the web without a tool. The search costs extra, beside the tokens. OpenAI's have a fee."""
 _OPENROUTER = "openrouter"
 _MOONSHOT = re.compile(r"https://api\.moonshot\.(ai|cn)(/|$)")
 """The library's own pattern for Moonshot ends before the end of the host."""
+
+
+class _Entry(Struct, frozen=True, kw_only=True):
+    """What is known of a route at a moment, but for the operator's price."""
+
+    price: Price | None
+    context_window: int | None
+    fees: tuple[Fee, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    """Of the library's price, and those that are a factor of any."""
+    library: ClassPrices | None = None
 
 
 class ListedModel(Struct, frozen=True, kw_only=True):
@@ -98,6 +109,8 @@ class ComparedPrice(Struct, frozen=True, kw_only=True):
     override: Price | None
     specification: Price | None
     library: Price | None
+    applied: Price | None = None
+    """The price that applies, with its fees and its variants; None: the provider's address says nothing of them."""
 
     @property
     def used(self) -> Price | None:
@@ -115,7 +128,7 @@ class PriceBook:
     """Looks prices up by route and moment, and caches them for the hot path."""
 
     def __init__(self) -> None:
-        self._cached: LRUCache[tuple[Route, int], tuple[Price | None, int | None]] = LRUCache(MAX_CACHED_PRICES)
+        self._cached: LRUCache[tuple[Route, int], _Entry] = LRUCache(MAX_CACHED_PRICES)
         """By route and hour."""
         self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}
         self._lock = Lock()
@@ -137,13 +150,33 @@ class PriceBook:
         """
         key = (route, int(at.timestamp()) // 3600)
         with self._lock:
-            cached = self._cached.get(key)
-            if cached is None:
-                model = _library_model(route)
-                window = model.context_window if model is not None else None
-                cached = self._cached[key] = self._book_price(route, at), window
+            entry = self._cached.get(key)
+            if entry is None:
+                entry = self._cached[key] = self._entry(route, at)
         override = self.override(route, at) if self._overrides else None
-        return cached if override is None else (override, cached[1])
+        if override is None:
+            return entry.price, entry.context_window
+        return _with_terms(override, entry), entry.context_window
+
+    def _entry(self, route: Route, at: datetime) -> _Entry:
+        model, vendor = _library_model(route), _library_vendor(route)
+        moment, source = at.astimezone(UTC), f"genai-prices {library_version}"
+        price = self._book_price(route, at)
+        listed = model.get_prices(moment) if model is not None else None
+        variants: list[Variant] = []
+        for term, prices in library_terms(model, moment).items() if model is not None else ():
+            classes = _class_prices(prices, route.kind, above_tokens=0)
+            if classes is not None:
+                tiers = _context_tiers(prices, route.kind)
+                variants.append(Variant(term=term, source=source, prices=classes, tiers=tiers))
+        entry = _Entry(
+            price=None,
+            context_window=model.context_window if model is not None else None,
+            fees=fees_of(vendor.id, route.upstream_model, listed, source) if vendor is not None else (),
+            variants=(*variants, *factors_of(vendor.id, route.upstream_model)) if vendor is not None else (),
+            library=_class_prices(listed, route.kind, above_tokens=0) if listed is not None else None,
+        )
+        return replace(entry, price=_with_terms(price, entry) if price is not None else None)
 
     def override(self, route: Route, at: datetime) -> Price | None:
         """Return the operator's price at a moment; None if there is none."""
@@ -178,8 +211,11 @@ class PriceBook:
 
     def library_price(self, route: Route, at: datetime) -> Price | None:
         """Return the library's price alone; None if it has none that we can use."""
-        model = _library_model(route)
-        if model is None or _ALWAYS_SEARCHES.fullmatch(model.id) or _ALWAYS_SEARCHES.fullmatch(route.upstream_model):
+        model, vendor = _library_model(route), _library_vendor(route)
+        if model is None or vendor is None:
+            return None
+        names = (model.id, route.upstream_model)
+        if vendor.id != OPENAI and any(_ALWAYS_SEARCHES.fullmatch(name) for name in names):
             return None
         return _library_price(route, model, at)
 
@@ -235,6 +271,7 @@ class PriceBook:
             override=self.override(route, at),
             specification=book if book is not None and book != library else None,
             library=library,
+            applied=self.look_up(route, at)[0],
         )
 
     def _book_price(self, route: Route, at: datetime) -> Price | None:
@@ -313,10 +350,15 @@ def _vendor_at(base_url: str) -> Any:
     return None
 
 
-def _library_model(route: Route) -> ModelInfo | None:
+def _library_vendor(route: Route) -> Any:
+    """Return the library's provider that a route leads to; None if it has none."""
     if route.kind in _OWN_PRICES:
         return None
-    vendor = _library_provider(route.kind) if route.base_url is None else _vendor_at(route.base_url)
+    return _library_provider(route.kind) if route.base_url is None else _vendor_at(route.base_url)
+
+
+def _library_model(route: Route) -> ModelInfo | None:
+    vendor = _library_vendor(route)
     model: ModelInfo | None = None
     if vendor is not None:
         model = vendor.find_model(route.upstream_model, all_providers=get_snapshot().providers)
@@ -342,12 +384,29 @@ def _library_price(route: Route, model: ModelInfo, at: datetime) -> Price | None
         model=model.id,
         source=f"genai-prices {library_version}",
         prices=prices,
-        tiers=tuple(
-            ContextTier(above_tokens=start, prices=tier)
-            for start in _tier_starts(listed)
-            if (tier := _class_prices(listed, route.kind, above_tokens=start)) is not None
-        ),
+        tiers=_context_tiers(listed, route.kind),
         effective_from=_effective_from(model, moment),
+    )
+
+
+def _with_terms(price: Price, entry: _Entry) -> Price:
+    """Return the price with its fees and its variants: those of a price that is not the library's in the same ratio."""
+    if entry.library is None or price.source.startswith("genai-prices"):
+        return replace(price, fees=entry.fees, variants=entry.variants)
+    variants = tuple(
+        variant
+        if variant.prices is None
+        else replace(variant, prices=in_ratio(price.prices, entry.library, variant.prices), tiers=())
+        for variant in entry.variants
+    )
+    return replace(price, fees=entry.fees, variants=variants)
+
+
+def _context_tiers(listed: ModelPrice, kind: Kind) -> tuple[ContextTier, ...]:
+    return tuple(
+        ContextTier(above_tokens=start, prices=tier)
+        for start in _tier_starts(listed)
+        if (tier := _class_prices(listed, kind, above_tokens=start)) is not None
     )
 
 

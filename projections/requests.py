@@ -51,6 +51,8 @@ _TYPES = {
     "cost_nano_usd": "bigint",
     "assumed_nano_usd": "bigint",
     "saved_nano_usd": "bigint",
+    "tokens_estimated": "boolean",
+    "cost_is_lower_bound": "boolean",
     "price": "text",
     "error_code": "text",
     "error_message": "text",
@@ -72,6 +74,8 @@ _MERGE = ", ".join(
         "cost_nano_usd = CASE WHEN excluded.cost_nano_usd IS NULL THEN r.cost_nano_usd "
         "ELSE coalesce(r.cost_nano_usd, 0) + excluded.cost_nano_usd END",
         "assumed_nano_usd = r.assumed_nano_usd + excluded.assumed_nano_usd",
+        "tokens_estimated = r.tokens_estimated OR excluded.tokens_estimated",
+        "cost_is_lower_bound = r.cost_is_lower_bound OR excluded.cost_is_lower_bound",
         *(
             f"{name} = coalesce(excluded.{name}, r.{name})"
             for name in ("latency_ms", "finish_reason", "price", "error_code", "error_message")
@@ -97,8 +101,12 @@ class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
     prompt_tokens: int
     completion_tokens: int
     cached_prompt_tokens: int
+    tokens_estimated: bool
+    """The provider did not report them: the answer was cut, or came without its usage."""
     cost: Decimal | None
     """None: no cost has been recorded, or the model has no price."""
+    cost_is_lower_bound: bool
+    """Something was used that has no known price, and the cost is without it."""
     assumed_cost: Decimal
     saved_cost: Decimal
     price: Price | None
@@ -205,6 +213,9 @@ def _changes(stored: StoredEvent) -> dict[str, Any] | None:
                 "cost_nano_usd": event.cost_nano_usd,
                 "assumed_nano_usd": -event.replaces_assumed_nano_usd,
                 "price": _encode(event.price).decode() if event.price is not None else None,
+                "tokens_estimated": event.estimated or None,
+                "cost_is_lower_bound": event.is_lower_bound or None,
+                **(_tokens(event.usage) if event.usage is not None else {}),
             }
         case CostReconciled() as event:
             return {"cost_nano_usd": event.cost_nano_usd, "assumed_nano_usd": -event.replaces_assumed_nano_usd}
@@ -256,6 +267,8 @@ def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, changes: dict[s
             "cached_prompt_tokens": 0,
             "assumed_nano_usd": 0,
             "saved_nano_usd": 0,
+            "tokens_estimated": False,
+            "cost_is_lower_bound": False,
             "metadata": _encode(event.metadata).decode() if event.metadata is not None else None,
         }
         if event.origin is not None:

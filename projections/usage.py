@@ -35,6 +35,8 @@ _SUMS = (
     "saved_nano_usd",
     "latency_sum_ms",
     "unpriced_requests",
+    "estimated_requests",
+    "lower_bound_requests",
 )
 
 
@@ -95,7 +97,9 @@ def _sums_of(stored: StoredEvent) -> dict[str, int] | None:
             return {"cost_nano_usd": event.cost_nano_usd, "assumed_nano_usd": -event.replaces_assumed_nano_usd}
         case CostIncurred() as cost:
             charge = {"unpriced_requests": 1} if cost.cost_nano_usd is None else {"cost_nano_usd": cost.cost_nano_usd}
-            return {"assumed_nano_usd": -cost.replaces_assumed_nano_usd, **charge}
+            marks = {"estimated_requests": int(cost.estimated), "lower_bound_requests": int(cost.is_lower_bound)}
+            tokens = _tokens(cost.usage) if cost.usage is not None else {}
+            return {"assumed_nano_usd": -cost.replaces_assumed_nano_usd, **charge, **marks, **tokens}
         case AttemptLost() as lost:
             return {"assumed_nano_usd": lost.assumed_nano_usd}
         case RequestFailed():

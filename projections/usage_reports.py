@@ -43,7 +43,11 @@ class Figures(Struct, kw_only=True, rename="camel"):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    tokens_estimated: bool
+    """The tokens of some requests are estimated: an answer was cut, or came without its usage."""
     cost: Decimal
+    cost_is_lower_bound: bool
+    """Some requests used something that has no known price, and the cost is without it."""
     assumed_cost: Decimal
     saved_cost: Decimal
     unpriced_requests: int
@@ -95,7 +99,9 @@ class CostLine(Struct, kw_only=True, rename="camel", omit_defaults=True):
     cached_requests: int
     prompt_tokens: int
     completion_tokens: int
+    tokens_estimated: bool
     cost: Decimal
+    cost_is_lower_bound: bool
     assumed_cost: Decimal
     unpriced_requests: int
 
@@ -104,6 +110,8 @@ class CostReport(Struct, kw_only=True, rename="camel"):
     """Costs over a span of days. The costs of the lines add up exactly to the total."""
 
     total_cost: Decimal
+    cost_is_lower_bound: bool
+    """Some requests used something that has no known price, and the costs are without it."""
     assumed_cost: Decimal
     saved_cost: Decimal
     breakdown: list[CostLine]
@@ -114,7 +122,8 @@ _SUMS = (
     "sum(failed_requests)::bigint AS failed, sum(prompt_tokens)::bigint AS prompt, "
     "sum(completion_tokens)::bigint AS completion, sum(cost_nano_usd) AS cost, "
     "sum(assumed_nano_usd) AS assumed, sum(saved_nano_usd) AS saved, "
-    "sum(latency_sum_ms)::bigint AS latency, sum(unpriced_requests)::bigint AS unpriced "
+    "sum(latency_sum_ms)::bigint AS latency, sum(unpriced_requests)::bigint AS unpriced, "
+    "sum(estimated_requests)::bigint AS estimated, sum(lower_bound_requests)::bigint AS lower_bound "
 )
 _WHERE = "WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) AND day BETWEEN $3 AND $4 "
 
@@ -186,7 +195,9 @@ async def _of_requests(
                 "count(*) FILTER (WHERE status = 'failed') AS failed, sum(prompt_tokens)::bigint AS prompt, "
                 "sum(completion_tokens)::bigint AS completion, coalesce(sum(cost_nano_usd), 0) AS cost, "
                 "sum(assumed_nano_usd) AS assumed, sum(saved_nano_usd) AS saved, "
-                "count(*) FILTER (WHERE status = 'completed' AND cost_nano_usd IS NULL) AS unpriced "
+                "count(*) FILTER (WHERE status = 'completed' AND cost_nano_usd IS NULL) AS unpriced, "
+                "count(*) FILTER (WHERE tokens_estimated) AS estimated, "
+                "count(*) FILTER (WHERE cost_is_lower_bound) AS lower_bound "
                 "FROM requests WHERE project_id = $1 AND ($2::text IS NULL OR key_id = $2) "
                 "AND (at AT TIME ZONE 'UTC')::date BETWEEN $3 AND $4 GROUP BY 1 ORDER BY cost DESC, 1",
                 project_id,
@@ -210,6 +221,7 @@ def _first_lines(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _report(rows: Sequence[Mapping[str, Any]], field: str) -> CostReport:
     return CostReport(
         total_cost=_dollars(sum(row["cost"] for row in rows)),
+        cost_is_lower_bound=any(map(_is_lower_bound, rows)),
         assumed_cost=_dollars(sum(row["assumed"] for row in rows)),
         saved_cost=_dollars(sum(row["saved"] for row in rows)),
         breakdown=[
@@ -219,13 +231,19 @@ def _report(rows: Sequence[Mapping[str, Any]], field: str) -> CostReport:
                 cached_requests=row["cached"],
                 prompt_tokens=row["prompt"],
                 completion_tokens=row["completion"],
+                tokens_estimated=row["estimated"] > 0,
                 cost=_dollars(row["cost"]),
+                cost_is_lower_bound=_is_lower_bound(row),
                 assumed_cost=_dollars(row["assumed"]),
                 unpriced_requests=row["unpriced"],
             )
             for row in rows
         ],
     )
+
+
+def _is_lower_bound(row: Any) -> bool:
+    return bool(row["lower_bound"] or row["unpriced"])
 
 
 def _value(text: str | None) -> Any:
@@ -246,7 +264,9 @@ def _figures(row: Any, histogram: Counter[int]) -> dict[str, Any]:
         "prompt_tokens": row["prompt"],
         "completion_tokens": row["completion"],
         "total_tokens": row["prompt"] + row["completion"],
+        "tokens_estimated": row["estimated"] > 0,
         "cost": _dollars(row["cost"]),
+        "cost_is_lower_bound": _is_lower_bound(row),
         "assumed_cost": _dollars(row["assumed"]),
         "saved_cost": _dollars(row["saved"]),
         "unpriced_requests": row["unpriced"],

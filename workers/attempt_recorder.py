@@ -14,8 +14,10 @@ from domain.events import (
     RequestCompleted,
     RequestFailed,
 )
+from domain.extras import NO_EXTRAS, Extras, with_asked
 from domain.job_result import Receipt, failure_in_log, failure_of, receipt_of
 from domain.money import ZERO
+from domain.pricing import in_log
 from domain.request_decider import History, cost_of, decide_completed, decide_failed, decide_partial, ending
 from domain.tokens import TokenUsage
 from infra.blobs import Blobs
@@ -25,6 +27,7 @@ from infra.jobs import Job
 from infra.reply_sender import ReplySender
 from infra.request_log import Recorded, record
 from workers import outcome
+from workers.estimated_usage import assumed_cost
 from workers.job_context import JobContext
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,7 @@ class AttemptResult(Struct, frozen=True, kw_only=True):
     usage: TokenUsage
     is_estimated: bool = False
     """True if the provider did not report the usage: it is an upper bound of what was received."""
+    extras: Extras = NO_EXTRAS
     item_ids: tuple[str, ...] = ()
     """See `RequestCompleted`."""
 
@@ -89,7 +93,12 @@ class AttemptRecorder:
             item_ids=result.item_ids,
         )
         cost = outcome.cost_incurred(
-            job.identity, ctx.claim, usage=result.usage, price=job.price, estimated=result.is_estimated
+            job.identity,
+            ctx.claim,
+            usage=result.usage,
+            price=job.price,
+            extras=with_asked(result.extras, job.asked_terms),
+            estimated=result.is_estimated,
         )
         if cost.cost_nano_usd is None:
             log.warning(
@@ -104,10 +113,20 @@ class AttemptRecorder:
             return None
         return receipt_of(completed, cost, now)
 
-    async def record_partial(self, ctx: JobContext, usage: TokenUsage, error: GatewayError) -> None:
+    async def record_partial(
+        self, ctx: JobContext, usage: TokenUsage, error: GatewayError, extras: Extras = NO_EXTRAS
+    ) -> None:
         """Write what a stream that was cut has cost, and end its request with `error`."""
         job, now = ctx.job, self._now()
-        cost = outcome.cost_incurred(job.identity, ctx.claim, usage=usage, price=job.price, estimated=True)
+        cost = outcome.cost_incurred(
+            job.identity,
+            ctx.claim,
+            usage=usage,
+            price=job.price if usage.total_tokens or job.price is None else in_log(job.price),
+            extras=with_asked(extras, job.asked_terms) if usage.total_tokens else extras,
+            estimated=True,
+            is_cut=True,
+        )
         failed = _failed(ctx, error, now)
         await self._record(ctx, now, lambda history: decide_partial(history, cost, failed))
         log.warning(
@@ -121,10 +140,16 @@ class AttemptRecorder:
         await self._replies.send_failed(job.reply_to, failure_of(error, job.identity.provider))
         await self._replies.notify_followers(job)
 
-    async def record_failure(self, ctx: JobContext, error: ProviderError, *, ends_request: bool) -> History:
-        """Write that an attempt failed, and end its request if there will be no other. Returns the stream then."""
+    async def record_failure(
+        self, ctx: JobContext, error: ProviderError, *, ends_request: bool, elapsed_s: float
+    ) -> History:
+        """Write that an attempt failed after so long, and end its request if there will be no other.
+
+        Returns the request's stream after that.
+        """
         job, now = ctx.job, self._now()
-        ended = outcome.attempt_ended(job.identity, ctx.claim, error)
+        assumed = assumed_cost(job, ctx.claim.hold_nano_usd, elapsed_s)
+        ended = outcome.attempt_ended(job.identity, ctx.claim, error, assumed)
         failed = _failed(ctx, error, now)
         recorded = await self._record(
             ctx, now, lambda history: decide_failed(history, ended, failed if ends_request else None)
@@ -176,6 +201,7 @@ class AttemptRecorder:
                 upstream_model=end.upstream_model,
                 usage=end.usage,
                 cost_nano_usd=cost.cost_nano_usd if cost is not None else ZERO,
+                is_lower_bound=cost is not None and cost.is_lower_bound,
                 answered_at=self._now(),
                 is_kept=end.cached_copy is not None,
             )

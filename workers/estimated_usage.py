@@ -8,7 +8,10 @@ from msgspec.structs import replace
 
 from domain.dialects.codec import ProviderResponse
 from domain.dialects.passthrough.json_edit import rewrite
+from domain.extras import NO_EXTRAS, Extras, with_asked
 from domain.models import MAX_UNSEEN_TOKENS_PER_S
+from domain.money import NanoUsd
+from domain.pricing import charge
 from domain.tokens import TokenUsage, answer_usage
 from infra.jobs import Job
 
@@ -32,6 +35,11 @@ class Received(Protocol):
         ...
 
     @property
+    def extras(self) -> Extras:
+        """What was said beside the tokens."""
+        ...
+
+    @property
     def received_output_bytes(self) -> int:
         """UTF-8 bytes of text, tool calls and thinking."""
         ...
@@ -39,15 +47,54 @@ class Received(Protocol):
 
 def estimated_usage(received: Received, job: Job, elapsed_s: float, *, is_whole: bool) -> TokenUsage:
     """The least of three bounds: a text has no more tokens than bytes, a model thinks no faster than
-    `MAX_UNSEEN_TOKENS_PER_S`, and a response is no longer than its cap. `is_whole`: nothing more was to come.
+    `MAX_UNSEEN_TOKENS_PER_S` in each of its choices, and a response is no longer than its cap. `is_whole`: nothing more
+    was to come.
     """
     known = received.usage or TokenUsage()
-    unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) if job.may_think_unseen else 0
-    under_way = 0 if is_whole else UNDER_WAY_TOKENS
+    unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) * job.choices if job.may_think_unseen else 0
+    under_way = 0 if is_whole else UNDER_WAY_TOKENS * job.choices
     output = max(known.output, min(received.received_output_bytes + under_way + unseen, job.output_bound))
-    if received.input_usage is not None:
-        return replace(received.input_usage, output=output)
-    return TokenUsage(input=job.input_bound, output=output)
+    known_input = received.input_usage or TokenUsage(input=job.input_bound)
+    read_again = sum(received.extras.uses.values()) * job.context_window
+    return replace(known_input, input=known_input.input + read_again, output=output)
+
+
+def assumed_cost(job: Job, hold_nano_usd: NanoUsd, elapsed_s: float) -> NanoUsd:
+    """The most that a stream can have cost of which nothing came: its prompt, and what was written in the time since.
+
+    The hold, if that is less, or if what it can have cost is not known: an answer in one piece is written to its end,
+    and hosted tools may have been called.
+    """
+    if job.stream is None or job.price is None or job.context_window:
+        return hold_nano_usd
+    written = (math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) + UNDER_WAY_TOKENS) * job.choices
+    usage = TokenUsage(input=job.input_bound, output=min(written, job.output_bound))
+    _, breakdown = charge(usage, job.price, with_asked(NO_EXTRAS, job.asked_terms))
+    if breakdown is None or breakdown.unpriced:
+        return hold_nano_usd
+    return min(hold_nano_usd, breakdown.total_nano_usd)
+
+
+class UnseenTime:
+    """The time of an attempt in which its model may have thought without showing it.
+
+    That is all of it but for what lies between two pieces of the answer that came one after the other.
+    """
+
+    def __init__(self, began_s: float) -> None:
+        self._last_s = began_s
+        self._run: int | None = None
+        self._total_s = 0.0
+
+    def saw(self, now_s: float, writing_run: int | None) -> None:
+        """Something came. `writing_run`: that of the reader after it."""
+        if writing_run is None or writing_run != self._run:
+            self._total_s += now_s - self._last_s
+        self._last_s, self._run = now_s, writing_run
+
+    def until(self, now_s: float) -> float:
+        """Seconds until now: of what has not come, nothing is known."""
+        return self._total_s + now_s - self._last_s
 
 
 def with_usage(response: ProviderResponse, job: Job, elapsed_s: float) -> tuple[ProviderResponse, TokenUsage, bool]:

@@ -120,6 +120,7 @@ class JobHandler:
             await self._recorder.record_abandoned(ctx, error, was_called=False)  # no second answer behind a part of one
             return
         for _ in range(MAX_ATTEMPTS):
+            began_s = time.monotonic()
             timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(job) - DEADLINE_MARGIN_S)
             try:
                 if job.stream is not None:
@@ -128,7 +129,7 @@ class JobHandler:
                     await self._attempt(ctx, timeout_s)
                 return
             except ProviderError as error:
-                following = await self._retry(ctx, error)
+                following = await self._retry(ctx, error, time.monotonic() - began_s)
             if following is None:
                 return
             ctx = following
@@ -170,6 +171,7 @@ class JobHandler:
             finish_reason=response.finish_reason,
             usage=usage,
             is_estimated=is_estimated,
+            extras=response.extras,
             item_ids=response.item_ids,
         )
         receipt = await self._recorder.record_response(ctx, result, body)
@@ -180,14 +182,14 @@ class JobHandler:
         await self._replies.send_commit(job.reply_to, attempt, body.digest, receipt)
         await self._replies.notify_followers(job)
 
-    async def _retry(self, ctx: JobContext, error: ProviderError) -> JobContext | None:
-        """Record that the attempt failed, wait, and claim the next.
+    async def _retry(self, ctx: JobContext, error: ProviderError, elapsed_s: float) -> JobContext | None:
+        """Record that the attempt failed after so long, wait, and claim the next.
 
         None: there is no next one. The error ends the request, or another delivery makes the next attempt. If the
         budget has no room for another attempt, the caller gets the error of the last one.
         """
         claim, wait_s = ctx.claim, self._retry_wait_s(ctx, error)
-        history = await self._recorder.record_failure(ctx, error, ends_request=wait_s is None)
+        history = await self._recorder.record_failure(ctx, error, ends_request=wait_s is None, elapsed_s=elapsed_s)
         if wait_s is None:
             return None
         ctx = replace(ctx, history=history)
@@ -197,7 +199,7 @@ class JobHandler:
                 attempt_of(ctx.job), claim.attempt + 1, ctx.delivery, claim.hold_nano_usd, claim.budget_day
             )
         except BudgetExhausted:
-            await self._recorder.record_failure(ctx, error, ends_request=True)
+            await self._recorder.record_failure(ctx, error, ends_request=True, elapsed_s=elapsed_s)
             return None
         return replace(ctx, claim=following) if following is not None else None
 

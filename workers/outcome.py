@@ -16,7 +16,9 @@ from domain.events import (
     RequestCompleted,
     RequestFailed,
 )
-from domain.pricing import Price, cost
+from domain.extras import NO_EXTRAS, Extras
+from domain.money import NanoUsd
+from domain.pricing import PROVIDER, ClassPrices, Price, charge
 from domain.request_identity import RequestIdentity
 from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.tokens import TokenUsage
@@ -61,23 +63,43 @@ def cost_incurred(
     *,
     usage: TokenUsage,
     price: Price | None,
+    extras: Extras = NO_EXTRAS,
     estimated: bool = False,
+    is_cut: bool = False,
 ) -> CostIncurred:
-    """Make the event of an answer's cost at `price`. Without a price the cost is unknown (None), not zero."""
-    breakdown = cost(usage, price) if price is not None else None
+    """Make the event of an answer's cost at `price`. If nothing of it has one, the cost is unknown (None), not zero.
+
+    `is_cut`: the answer did not come to its end.
+    """
+    applied, breakdown = charge(usage, price, extras)
+    if applied is None and breakdown is not None:
+        applied = Price(
+            provider=identity.provider,
+            model=identity.upstream_model,
+            source=PROVIDER,
+            prices=ClassPrices(input=0),
+        )
+    is_known = breakdown is not None and bool(breakdown.items or not breakdown.unpriced)
     return CostIncurred(
         **identity.attempt_fields(claim.attempt),
-        cost_nano_usd=breakdown.total_nano_usd if breakdown is not None else None,
-        price=price,
+        cost_nano_usd=breakdown.total_nano_usd if breakdown is not None and is_known else None,
+        price=applied,
         breakdown=breakdown,
         hold_nano_usd=claim.hold_nano_usd,
         budget_day=claim.budget_day,
         estimated=estimated,
+        usage=usage if is_cut and usage.total_tokens else None,
+        is_lower_bound=breakdown is not None and is_known and bool(breakdown.unpriced),
+        provider_cost_nano_usd=extras.provider_cost_nano_usd,
     )
 
 
-def attempt_ended(identity: RequestIdentity, claim: Claim, error: ProviderError) -> AttemptFailed | AttemptLost:
-    """Make the event of a failed attempt: its hold is released, or assumed to be spent if the outcome is not known."""
+def attempt_ended(
+    identity: RequestIdentity, claim: Claim, error: ProviderError, assumed_nano_usd: NanoUsd
+) -> AttemptFailed | AttemptLost:
+    """Make the event of a failed attempt: its hold is released, or so much assumed to be spent if the outcome is not
+    known.
+    """
     if error.outcome_known:
         return AttemptFailed(
             **identity.attempt_fields(claim.attempt),
@@ -87,7 +109,10 @@ def attempt_ended(identity: RequestIdentity, claim: Claim, error: ProviderError)
             hold_nano_usd=claim.hold_nano_usd,
             budget_day=claim.budget_day,
         )
-    return attempt_lost(identity, claim, "timeout" if isinstance(error, ProviderTimeout) else "connection_lost")
+    reason: Literal["timeout", "connection_lost"] = (
+        "timeout" if isinstance(error, ProviderTimeout) else "connection_lost"
+    )
+    return attempt_lost(identity, claim, reason, assumed_nano_usd)
 
 
 def attempt_not_made(identity: RequestIdentity, claim: Claim, error: GatewayError) -> AttemptFailed:
@@ -105,12 +130,13 @@ def attempt_lost(
     identity: RequestIdentity,
     claim: Claim,
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"],
+    assumed_nano_usd: NanoUsd | None = None,
 ) -> AttemptLost:
-    """Make the event of an attempt whose outcome is not known: its hold is assumed to be spent."""
+    """Make the event of an attempt whose outcome is not known: so much is assumed to be spent; None: its hold."""
     return AttemptLost(
         **identity.attempt_fields(claim.attempt),
         reason=reason,
-        assumed_nano_usd=claim.hold_nano_usd,
+        assumed_nano_usd=assumed_nano_usd if assumed_nano_usd is not None else claim.hold_nano_usd,
         budget_day=claim.budget_day,
     )
 

@@ -27,7 +27,7 @@ from infra.reply_sender import ReplySender
 from workers import outcome
 from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
 from workers.calls import ProviderCalls
-from workers.estimated_usage import estimated_usage
+from workers.estimated_usage import UnseenTime, estimated_usage
 from workers.job_context import JobContext
 
 ERROR_DRAIN_S = 1.0
@@ -58,9 +58,10 @@ class StreamedAttempts:
             error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, timeout_s))
         except ClientDisconnected as disconnected:
             error = disconnected
-        result = attempt_result(relay.reader, job, time.monotonic() - began_s)
+        unseen = outgoing.unseen if job.choices == 1 else UnseenTime(began_s)
+        result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))
         if error is not None:
-            await self._recorder.record_partial(ctx, result.usage, error)
+            await self._recorder.record_partial(ctx, result.usage, error, result.extras)
             return
         body = await offload(outgoing.size_bytes, outgoing.body, relay, result.usage)
         receipt = await self._recorder.record_response(ctx, result, body)
@@ -71,6 +72,7 @@ class StreamedAttempts:
             usage=result.usage,
             cost_usd=to_usd(cost) if cost is not None else None,
             latency_ms=outcome.latency_ms(job, receipt.answered_at),
+            is_lower_bound=receipt.is_lower_bound,
         )
         await outgoing.send(relay.final_events(summary))
         await self._replies.send_commit(
@@ -138,6 +140,7 @@ def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptR
         if reader.is_ended and reader.usage is not None
         else estimated_usage(reader, job, elapsed_s, is_whole=reader.is_ended),
         is_estimated=not reader.is_ended or reader.usage is None,
+        extras=reader.extras,
         item_ids=reader.item_ids,
     )
 
@@ -169,6 +172,7 @@ async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], ou
         try:
             relay.take(batch, sent)
         finally:
+            outgoing.unseen.saw(time.monotonic(), relay.reader.writing_run)
             await outgoing.send(sent[0] if len(sent) == 1 else b"".join(sent))
 
 
@@ -190,6 +194,7 @@ class _Outgoing:
         self._hash = hashlib.sha256()
         self.size_bytes = 0
         self.parts = 0
+        self.unseen = UnseenTime(time.monotonic())
 
     async def send(self, part: bytes) -> None:
         """Send the next part, unless it is empty."""

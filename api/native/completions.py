@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from litestar import Response, post
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from api.delivery import JSON, EventStream, answer_headers, limit_headers, stream_headers
 from api.inference_response import InferenceResponse
@@ -60,6 +60,8 @@ class _DeliveryOut(Struct, kw_only=True, rename="camel"):
     usage: AnswerUsage
     cost: Decimal | None
     """US dollars; 0 if cached; null if the model has no price."""
+    cost_is_lower_bound: bool | UnsetType = UNSET
+    """True: something was used that has no known price, and the cost is without it."""
     cached: bool
     latency_ms: int
     request_id: str
@@ -146,6 +148,9 @@ async def _complete(
     return _delivered(response, inference_request)
 
 
+_LOWER_BOUND = '"costIsLowerBound":true,'
+
+
 def _delivered(response: InferenceResponse, inference_request: InferenceRequest) -> Response[bytes]:
     """Send the response's own JSON as it is, with the fields of its delivery appended."""
     cost_nano_usd = response.cost_nano_usd
@@ -153,6 +158,7 @@ def _delivered(response: InferenceResponse, inference_request: InferenceRequest)
     latency = datetime.now(UTC) - inference_request.received_at
     delivery = (
         f',"cost":{cost},"cached":{"true" if response.cache == "HIT" else "false"},'
+        f"{_LOWER_BOUND if response.cost_is_lower_bound else ''}"
         f'"latencyMs":{max(0, round(latency.total_seconds() * 1000))},"requestId":"{inference_request.request_id}"}}}}'
     )
     content = b'{"success":true,"data":' + response.body[:-1] + delivery.encode()

@@ -64,6 +64,8 @@ def of_answer() -> dict[str, OpenAPIHeader | Reference]:
         "x-gateway-provider": _text("Who answered"),
         "x-gateway-model": _text("The name that the provider was called with"),
         "x-gateway-cost-usd": _text("What it cost, in US dollars; absent for a stream, and if the model has no price"),
+        "x-gateway-cost-is-lower-bound": _text("`true`: something was used that has no known price", "true"),
+        "x-gateway-max-tool-calls": _text("The limit that the budget set to the calls of hosted tools"),
         "x-gateway-max-tokens": _text("The output cap, where the budget had room for no more"),
         "x-gateway-warning": _text("Why the cost is not known"),
         **_limits(),

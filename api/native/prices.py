@@ -20,7 +20,7 @@ from domain.canonical.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import PriceSet
 from domain.money import NANO_PER_USD, NanoUsd, to_usd
-from domain.pricing import ClassPrices, Price
+from domain.pricing import ClassPrices, Price, Variant, on_terms
 from domain.routing import resolve_route
 from infra.database import Pool
 from infra.price_book import ComparedPrice
@@ -46,7 +46,7 @@ DollarsPer1K = Annotated[
 
 
 class NewPriceBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """A price in US dollars per 1,000 tokens; what is not given costs what plain input costs."""
+    """A price in US dollars per 1,000 tokens; of text, what is not given costs what plain input costs."""
 
     model: Annotated[Name, Meta(examples=["gpt-4o-mini"])]
     """A model of a provider by configuration has the provider's name in front: `groq/llama-3.3-70b-versatile`."""
@@ -54,6 +54,9 @@ class NewPriceBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unk
     output_per_1k: DollarsPer1K
     cached_input_per_1k: DollarsPer1K | None = None
     cache_write_per_1k: DollarsPer1K | None = None
+    audio_input_per_1k: DollarsPer1K | None = None
+    """If neither is given, audio has no price."""
+    audio_output_per_1k: DollarsPer1K | None = None
     from_: Moment | None = msgspec.field(default=None, name="from")
     """From now on, if not given. What was admitted before keeps its price."""
 
@@ -64,8 +67,29 @@ class PriceOut(Struct, kw_only=True, rename="camel"):
     input_per_1k: Decimal
     output_per_1k: Decimal
     cached_input_per_1k: Decimal | None
+    audio_input_per_1k: Decimal | None
+    """Null: audio has no price."""
+    audio_output_per_1k: Decimal | None
     source: str
     since: str | None
+
+
+class FeeOut(Struct, kw_only=True):
+    """The price of one use of a hosted tool, in US dollars."""
+
+    tool: str
+    cost: Decimal
+    source: str
+
+
+class TermOut(Struct, kw_only=True, rename="camel"):
+    """A model's price on other terms than the standard ones."""
+
+    term: str
+    """Such as `service_tier=priority`."""
+    input_per_1k: Decimal
+    output_per_1k: Decimal
+    source: str
 
 
 class PriceComparisonOut(Struct, kw_only=True):
@@ -78,6 +102,8 @@ class PriceComparisonOut(Struct, kw_only=True):
     specification: PriceOut | None
     library: PriceOut | None
     differs: bool
+    fees: list[FeeOut]
+    terms: list[TermOut]
 
 
 @get(
@@ -135,6 +161,8 @@ async def price_set(pool: Pool, body: NewPriceBody) -> PriceSet:
             output=_per_million(body.output_per_1k, "outputPer1K"),
             cache_read=_optional_per_million(body.cached_input_per_1k, "cachedInputPer1K"),
             cache_write=_optional_per_million(body.cache_write_per_1k, "cacheWritePer1K"),
+            input_audio=_optional_per_million(body.audio_input_per_1k, "audioInputPer1K"),
+            output_audio=_optional_per_million(body.audio_output_per_1k, "audioOutputPer1K"),
         ),
         effective_from=in_utc(body.from_, "from") if body.from_ is not None else datetime.now(UTC),
     )
@@ -143,6 +171,10 @@ async def price_set(pool: Pool, body: NewPriceBody) -> PriceSet:
 def per_1k(nano_usd_per_million: int) -> Decimal:
     """A price per million tokens as it is shown."""
     return to_usd(NanoUsd(nano_usd_per_million)) / TOKENS_PER_SHOWN_PRICE
+
+
+def _optional_per_1k(nano_usd_per_million: int | None) -> Decimal | None:
+    return per_1k(nano_usd_per_million) if nano_usd_per_million is not None else None
 
 
 def _optional_per_million(dollars: Decimal | None, field: str) -> int | None:
@@ -160,6 +192,7 @@ def _per_million(dollars: Decimal, field: str) -> int:
 
 
 def _comparison_out(one: ComparedPrice) -> PriceComparisonOut:
+    applied = one.applied
     return PriceComparisonOut(
         model=one.name,
         provider=one.provider,
@@ -168,6 +201,21 @@ def _comparison_out(one: ComparedPrice) -> PriceComparisonOut:
         specification=_optional_price_out(one.specification),
         library=_optional_price_out(one.library),
         differs=one.differs,
+        fees=[FeeOut(tool=fee.tool, cost=to_usd(fee.nano_usd), source=fee.source) for fee in applied.fees]
+        if applied is not None
+        else [],
+        terms=[_term_out(applied, variant) for variant in applied.variants] if applied is not None else [],
+    )
+
+
+def _term_out(price: Price, variant: Variant) -> TermOut:
+    name, _, value = variant.term.partition("=")
+    prices = on_terms(price, {name: value})[0].prices
+    return TermOut(
+        term=variant.term,
+        input_per_1k=per_1k(prices.input),
+        output_per_1k=per_1k(prices.output),
+        source=variant.source,
     )
 
 
@@ -181,6 +229,8 @@ def _price_out(price: Price) -> PriceOut:
         input_per_1k=per_1k(price.prices.input),
         output_per_1k=per_1k(price.prices.output),
         cached_input_per_1k=per_1k(cached) if cached is not None else None,
+        audio_input_per_1k=_optional_per_1k(price.prices.input_audio),
+        audio_output_per_1k=_optional_per_1k(price.prices.output_audio),
         source=price.source,
         since=price.effective_from,
     )

@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/responses
 """
 
 import math
+from typing import Any
 
 import msgspec
 from litestar import Response, delete, get, post
@@ -26,7 +27,7 @@ UPGRADE_REQUIRED = 426
 
 class _Error(Struct, frozen=True):
     message: str
-    code: str | None = None
+    code: Any = None
 
 
 class _ErrorBody(Struct, frozen=True):
@@ -100,7 +101,8 @@ def _responses_error(error: GatewayError, request_id: str, sent: bytes) -> bytes
     message = said.message
     if error.retry_after_s is not None and isinstance(error, ProviderRateLimited | RateLimited):
         message = f"{message} Please try again in {math.ceil(error.retry_after_s)}s."
-    return error_events(message, said.code or SERVER_ERROR, request_id, next_sequence_number(sent))
+    code = said.code if isinstance(said.code, str) else SERVER_ERROR
+    return error_events(message, code, request_id, next_sequence_number(sent))
 
 
 _RESPONSES = Endpoint(dialect="openai", operation="responses", error=_responses_error, limit_headers=limit_headers)

@@ -18,7 +18,9 @@ from domain.dialects.field_rules import FieldRule
 from domain.dialects.passthrough.fields import EXTERNAL_CONTEXT_FIELDS
 from domain.dialects.sse import SseEvent
 from domain.events import Operation
+from domain.extras import NO_EXTRAS, Extras
 from domain.image_size import Image, largest
+from domain.models import usual_window
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
@@ -45,6 +47,7 @@ class ProviderResponse(Struct, frozen=True, kw_only=True):
     """The model that the provider says it used; empty if it does not."""
     response_id: str
     finish_reason: str | None = None
+    extras: Extras = NO_EXTRAS
     is_empty: bool = False
     """It has neither text nor a call nor anything else that a client could use."""
     item_ids: tuple[str, ...] = ()
@@ -65,6 +68,7 @@ def passed_through(
     input_usage: TokenUsage | None = None,
     received_output_bytes: int = 0,
     is_empty: bool = False,
+    extras: Extras = NO_EXTRAS,
     item_ids: tuple[str, ...] = (),
 ) -> ProviderResponse:
     """A response that its caller gets as the provider wrote it."""
@@ -77,6 +81,7 @@ def passed_through(
         input_usage=input_usage,
         received_output_bytes=received_output_bytes,
         is_empty=is_empty,
+        extras=extras,
         item_ids=item_ids,
     )
 
@@ -92,6 +97,8 @@ class StreamReader(Protocol):
     """None until the provider has sent it. Before the end it may still grow."""
     input_usage: TokenUsage | None
     """The input's tokens, if the provider sends them early (Anthropic's `message_start`); `output` is 0."""
+    extras: Extras
+    """What the answer has said so far beside its tokens."""
     answered_by: str
     """The model that the provider says it used; empty until it does."""
     response_id: str
@@ -101,6 +108,10 @@ class StreamReader(Protocol):
     is_tail: bool
     """Hold back the event that was taken last, and those after it, until the log has committed: only the end seems to
     follow. False again if more did (another choice of a provider that sends usage in every chunk); then send them.
+    """
+    writing_run: int | None
+    """The number of the run of answer text, or of calls' arguments, that came last without anything between; None: the
+    last that came was something else. Between the pieces of one run no model thinks.
     """
     received_output_bytes: int
     """UTF-8 bytes of text, tool calls and thinking so far: no fewer than the tokens that were shown."""
@@ -143,6 +154,8 @@ class StreamSummary(Struct, frozen=True, kw_only=True):
     """None: the model has no known price."""
     latency_ms: int
     is_cached: bool = False
+    is_lower_bound: bool = False
+    """The cost is without something that has no known price."""
 
 
 class TranslatedRequest(Struct, frozen=True, kw_only=True):
@@ -249,6 +262,10 @@ class Codec:
         """True if a provider limits the output by these fields; `is_builtin`: it is the dialect's own vendor."""
         return True
 
+    def context_window(self, upstream_model: str, context_window: int | None, headers: Mapping[str, str]) -> int:
+        """The most tokens that the model reads of a request with these headers; `context_window`: as is known of it."""
+        return usual_window(upstream_model, context_window)
+
     def prompts(self, fields: Mapping[str, Any]) -> int:
         """The prompts in a request, each of which gets its answers."""
         return 1
@@ -272,7 +289,8 @@ class Codec:
         what is above its limits. What is returned is what the job has; `render_request` only spells it.
 
         Raises:
-            InvalidRequest: names a field that the answer depends on and that cannot be sent, and what is allowed.
+            InvalidRequest: names a field, in snake case, that the answer depends on and that cannot be sent, and what
+                is allowed.
 
         """
         return AdaptedRequest(request=request)

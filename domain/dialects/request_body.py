@@ -11,8 +11,9 @@ from domain.cache_key import canonical_body
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.estimate import bound_input, least_cap, output_bound, thinking_within
+from domain.hosted_tools import NO_TOOLS, HostedTools
 from domain.image_size import Image, largest
-from domain.models import model_traits, widest_window
+from domain.models import DEFAULT_CONTEXT_WINDOW, model_traits, widest_window
 
 _encode = msgspec.json.Encoder().encode
 
@@ -36,6 +37,14 @@ class TokenBound(Struct, frozen=True, kw_only=True):
     or less, so that `domain/prompt_prefix.py` can tell nothing from an equal beginning."""
     unbounded_field: str | None
     """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
+    audio_tokens: int = 0
+    """Those of the input that may be audio."""
+    writes_audio: bool = False
+    tools: HostedTools = NO_TOOLS
+    terms: dict[str, str] = {}
+    """The terms that it asks for, other than the standard ones."""
+    context_window: int = DEFAULT_CONTEXT_WINDOW
+    """The most that the model reads at a time."""
 
 
 class LoweredRequest(Struct, frozen=True, kw_only=True):
@@ -99,11 +108,17 @@ class RequestBody(Protocol):
         context_window: int | None,
         *,
         is_builtin: bool,
+        headers: Mapping[str, str] | None = None,
         image_tokens: Callable[[Image], int] = largest,
     ) -> TokenBound:
-        """The most that it can be counted as. `is_builtin`: its provider is none by configuration. `image_tokens`: the
-        most of an image, for a body that does not know its provider's dialect.
+        """The most that it can be counted as. `is_builtin`: its provider is none by configuration. `headers`: those
+        that it is forwarded with, which may ask for a longer window. `image_tokens`: the most of an image, for a body
+        that does not know its provider's dialect.
         """
+        ...
+
+    def with_tool_calls(self, calls: int) -> "RequestBody":
+        """The request with no more calls than this of the tools that its provider runs."""
         ...
 
     def cap_name(self, upstream_model: str) -> str:
@@ -166,12 +181,17 @@ class CanonicalRequest(Struct, frozen=True):
         """See `RequestBody`: the members of a schema keep their order, since models answer in it."""
         return _encode(self.request)
 
+    def with_tool_calls(self, calls: int) -> "CanonicalRequest":
+        """See `RequestBody`: it has no such tools."""
+        return self
+
     def token_bound(
         self,
         upstream_model: str,
         context_window: int | None,
         *,
         is_builtin: bool,
+        headers: Mapping[str, str] | None = None,
         image_tokens: Callable[[Image], int] = largest,
     ) -> TokenBound:
         """See `RequestBody`: every canonical field has a bound."""

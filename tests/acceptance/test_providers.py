@@ -294,7 +294,7 @@ async def test_a_count_that_a_provider_does_not_make_is_estimated_and_marked(
         model=model, messages=[{"role": "user", "content": text}]
     )
     for raw in (counted, message):
-        found = json.loads(raw.content)
+        found = json.loads(raw.http_response.content)
         assert raw.headers["x-gateway-estimated"] == "true"
         assert found["estimated"] is True
         assert 500 <= found["input_tokens"] <= 600

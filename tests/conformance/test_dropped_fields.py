@@ -25,6 +25,10 @@ PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PI
         ({"stop": ["\n"]}, "stop"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"reasoning_effort": "high", "seed": 7}, "seed, reasoning_effort"),
+        ({"presence_penalty": 0.5, "frequency_penalty": 0.5}, "presence_penalty, frequency_penalty"),
+        ({"logit_bias": {"1": 1}}, "logit_bias"),
+        ({"store": True, "metadata": {"a": "b"}, "verbosity": "low"}, "store, metadata, verbosity"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
     ],
 )
 def test_a_chat_completion_says_what_claude_was_not_sent(sync_sdks: SdkClients, fields: Any, dropped: str) -> None:
@@ -42,7 +46,6 @@ def test_a_chat_completion_says_what_claude_was_not_sent(sync_sdks: SdkClients, 
         ({"top_k": 5}, "top_k"),
         ({"context_management": THREAD}, "context_management"),
         ({"container": "container_1"}, "container"),
-        ({"service_tier": "priority", "speed": "fast"}, "service_tier, speed"),
         ({"output_config": {"task_budget": {"total": 1}}}, "task_budget"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search_20250305"),
         ({"tools": [ANTHROPIC_TOOLS[0] | {"defer_loading": True}]}, "defer_loading"),

@@ -52,14 +52,16 @@ async def test_a_stream_of_any_model_equals_its_response(openai: Any, model: str
 
 async def test_the_model_is_sent_the_whole_conversation(openai: Any, upstream: RunningProvider) -> None:
     pixel = "data:image/png;base64,iVBORw0KGgo="
+    pdf = "data:application/pdf;base64,JVBERi0xLjQK"
     parts = [
         {"type": "input_text", "text": "look"},
         {"type": "input_image", "image_url": pixel, "detail": "auto"},
+        {"type": "input_file", "filename": "a.pdf", "file_data": pdf},
     ]
     await resolved(openai.responses.create(model=CLAUDE, input=user(parts), max_output_tokens=77, temperature=0.5))
     body = sent(upstream)
     assert (body["model"], body["max_tokens"], body["temperature"]) == (UPSTREAM_CLAUDE, 77, 0.5)
-    assert [block["type"] for block in body["messages"][0]["content"]] == ["text", "image"]
+    assert [block["type"] for block in body["messages"][0]["content"]] == ["text", "image", "document"]
 
 
 async def test_a_conversation_goes_on_with_its_items_and_tool_results(openai: Any) -> None:
@@ -163,3 +165,25 @@ async def test_a_cached_answer_is_streamed_again(openai: Any) -> None:
     events = await collected(cached.responses.create(**request, stream=True))
     final = events[-1].response
     assert (final.id, final.output_text, final.usage.cost) == (first.id, first.output_text, 0)
+
+
+async def test_thinking_goes_round_with_its_signature(openai: Any, upstream: RunningProvider) -> None:
+    request: Any = {
+        "model": "claude-sonnet-4-5",
+        "input": user("think [[calls=1]]"),
+        "tools": RESPONSES_TOOLS,
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "include": ["reasoning.encrypted_content"],
+        "store": False,
+    }
+    first = await resolved(openai.responses.create(**request))
+    thought, *_ = first.output
+    assert thought.type == "reasoning"
+    assert thought.summary[0].text.startswith("thinking about")
+    call = next(item for item in first.output if item.type == "function_call")
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "raining"}
+    items = [item.model_dump(exclude_none=True) for item in first.output]
+    await resolved(openai.responses.create(**request | {"input": [*request["input"], *items, result]}))
+    said = next(turn for turn in sent(upstream)["messages"] if turn["role"] == "assistant")
+    assert said["content"][0]["type"] == "thinking"
+    assert said["content"][0]["signature"]

@@ -32,6 +32,7 @@ from domain.dialects.registry import DIALECTS, ProviderKind
 from domain.dialects.sse import SseEvent
 from domain.errors import InvalidRequest
 from domain.estimate import utf8_length
+from domain.extras import NO_EXTRAS
 from domain.routing import Route
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage, answer_usage
@@ -84,6 +85,8 @@ class ToyReader:
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.extras = NO_EXTRAS
+        self.writing_run: int | None = None
         self.item_ids: tuple[str, ...] = ()
 
     def take(self, event: SseEvent) -> list[ChatChunk]:

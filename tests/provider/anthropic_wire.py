@@ -50,6 +50,8 @@ def usage_json(usage: Usage, thinking: int) -> dict[str, Any]:
         "cache_read_input_tokens": usage.cached,
         "output_tokens": usage.tokens_out,
     }
+    if usage.searches:
+        found["server_tool_use"] = {"web_search_requests": usage.searches, "web_fetch_requests": 0}
     return found | ({"output_tokens_details": {"thinking_tokens": thinking}} if thinking else {})
 
 
@@ -63,13 +65,13 @@ def whole(answer: Answer) -> dict[str, Any]:
     return _message(answer) | {
         "content": content,
         "stop_reason": _stop_reason(answer),
-        "usage": usage_json(answer.usage, _thinking_tokens(answer)) | _input_details(answer.usage),
+        "usage": usage_json(answer.usage, _thinking_tokens(answer)) | _input_details(answer),
     }
 
 
 def frames(answer: Answer) -> Iterator[Frame]:
     """Yield the response as a stream: the blocks, each with a start and a stop, then the stop reason and the usage."""
-    opening = usage_json(answer.usage, 0) | {"output_tokens": 1} | _input_details(answer.usage)
+    opening = usage_json(answer.usage, 0) | {"output_tokens": 1} | _input_details(answer)
     yield _event("message_start", message=_message(answer) | {"content": [], "stop_reason": None, "usage": opening})
     for index, block in enumerate(_blocks(answer)):
         start, deltas = block
@@ -133,10 +135,13 @@ def _stop_reason(answer: Answer) -> str:
     return words.finish or ("refusal" if words.refuse else "tool_use" if answer.plan.calls else "end_turn")
 
 
-def _input_details(usage: Usage) -> dict[str, Any]:
+def _input_details(answer: Answer) -> dict[str, Any]:
     """Return the part of the usage that is known when the response begins."""
+    usage, words = answer.usage, answer.plan.words
     split = {"ephemeral_5m_input_tokens": usage.written_5m, "ephemeral_1h_input_tokens": usage.written_1h}
-    return {"cache_creation": split, "service_tier": "standard"}
+    terms = {"service_tier": words.tier or "standard"}
+    terms |= {"speed": words.speed} if words.speed else {}
+    return {"cache_creation": split} | terms | ({"inference_geo": words.geo} if words.geo else {})
 
 
 def _thinking_tokens(answer: Answer) -> int:

@@ -24,6 +24,18 @@ PRICES_PER_MILLION = {  # dollars for input, output, cache reads, cache writes f
     "gpt-3.5-turbo-instruct": ("1.5", "2", "1.5", "1.5", "1.5"),
     "text-embedding-3-small": ("0.02", "0", "0.02", "0.02", "0.02"),
 }
+MORE_PRICES_PER_MILLION = {  # of models that the provider serves and does not list
+    "gpt-5": ("1.25", "10", "0.125", "1.25", "1.25"),
+    "claude-opus-4-8": ("5", "25", "0.5", "6.25", "10"),
+}
+FACTORS = {  # of what tokens cost, by model and terms; any other is free here
+    ("gpt-4o", "priority"): "1.7",
+    ("gpt-5", "priority"): "2",
+    ("gpt-5", "flex"): "0.5",
+    ("claude-opus-4-8", "fast"): "2",
+    ("claude-opus-4-8", "us"): "1.1",
+}
+FEES = {"search": "10", "preview": "25", "file": "2.5", "container": "30"}  # dollars per thousand uses
 _UNPRICED = ("0", "0", "0", "0", "0")
 _WRONG_BY_TOKENS = 10
 _HUGE_TOKENS = 2**62
@@ -41,6 +53,13 @@ class Usage(Struct, frozen=True, kw_only=True):
     written_5m: int = 0
     written_1h: int = 0
     reasoning: int = 0
+    searches: int = 0
+    is_preview: bool = False
+    """The searches are those of the dearer preview."""
+    file_searches: int = 0
+    containers: int = 0
+    terms: tuple[str, ...] = ()
+    """The service tier, speed and region that served it, other than the standard ones."""
 
     @property
     def written(self) -> int:
@@ -48,8 +67,9 @@ class Usage(Struct, frozen=True, kw_only=True):
         return self.written_5m + self.written_1h
 
     def nano_usd(self, model: str) -> Decimal:
-        """Return the cost of these tokens at the model's prices."""
-        price_in, price_out, price_cached, price_5m, price_1h = map(Decimal, PRICES_PER_MILLION.get(model, _UNPRICED))
+        """Return the cost of these tokens at the model's prices, and of the tools that were used."""
+        prices = (PRICES_PER_MILLION | MORE_PRICES_PER_MILLION).get(model, _UNPRICED)
+        price_in, price_out, price_cached, price_5m, price_1h = map(Decimal, prices)
         dollars_per_million = (
             (self.tokens_in - self.cached - self.written) * price_in
             + self.tokens_out * price_out
@@ -57,7 +77,14 @@ class Usage(Struct, frozen=True, kw_only=True):
             + self.written_5m * price_5m
             + self.written_1h * price_1h
         )
-        return dollars_per_million * 1000
+        for term in self.terms:
+            dollars_per_million *= Decimal(FACTORS.get((model, term), "1"))
+        dollars_per_thousand = (
+            self.searches * Decimal(FEES["preview" if self.is_preview else "search"])
+            + self.file_searches * Decimal(FEES["file"])
+            + self.containers * Decimal(FEES["container"])
+        )
+        return dollars_per_million * 1000 + dollars_per_thousand * 1_000_000
 
 
 def usage_of(prompt: str, words: Steering, deltas: int) -> Usage:
@@ -72,6 +99,11 @@ def usage_of(prompt: str, words: Steering, deltas: int) -> Usage:
         written_5m=int(written_5m),
         written_1h=int(written_1h or "0"),
         reasoning=words.reasoning,
+        searches=words.searches,
+        is_preview=words.preview,
+        file_searches=words.files,
+        containers=words.containers,
+        terms=tuple(term for term in (words.tier, words.speed, words.geo) if term),
     )
 
 

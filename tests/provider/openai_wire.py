@@ -91,7 +91,16 @@ def whole(answer: Answer) -> dict[str, Any]:
     if answer.plan.calls:
         message |= {"content": None, "tool_calls": [_call(call, call.arguments) for call in answer.plan.calls]}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(answer)}
-    return _head(answer, "chat.completion") | {"choices": [choice], "usage": usage_json(answer.usage)}
+    if answer.plan.words.searches:
+        message["annotations"] = [
+            {"type": "url_citation", "url_citation": {"url": "https://example.com", "title": "x"}}
+        ]
+    return _head(answer, "chat.completion") | {"choices": [choice], "usage": _usage(answer)}
+
+
+def _usage(answer: Answer) -> dict[str, Any]:
+    cost = answer.plan.words.cost
+    return usage_json(answer.usage) | ({"cost": cost} if cost is not None else {})
 
 
 def frames(answer: Answer) -> Iterator[Frame]:
@@ -117,7 +126,7 @@ def frames(answer: Answer) -> Iterator[Frame]:
         yield Frame(data=delta_chunk({"tool_calls": [index | _call(call, "")]}))
         for piece in argument_deltas(call):
             yield Frame(data=delta_chunk({"tool_calls": [index | {"function": {"arguments": piece}}]}), is_delta=True)
-    counted = None if words.nousage or not asks_usage else usage_json(answer.usage)
+    counted = None if words.nousage or not asks_usage else _usage(answer)
     yield Frame(data=delta_chunk({}, _finish(answer), counted if words.lateusage else None))
     if counted and not words.lateusage:
         yield Frame(data=chunk([], counted))
@@ -145,7 +154,7 @@ def _head(answer: Answer, kind: str) -> dict[str, Any]:
         "created": CREATED_S,
         "model": f"{answer.request.model}-2024-07-18",
         "system_fingerprint": "fp_test",
-        "service_tier": "default",
+        "service_tier": answer.plan.words.tier or "default",
     }
 
 

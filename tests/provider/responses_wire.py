@@ -74,7 +74,8 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 def whole(answer: Answer) -> dict[str, Any]:
     """Return the response in one piece."""
     status = _status(answer)
-    return _response(answer, status, _items(answer, status), usage_json(answer.usage))
+    items = [*_tool_items(answer), *_items(answer, status)]
+    return _response(answer, status, items, usage_json(answer.usage))
 
 
 def count_tokens(answer: Answer) -> dict[str, Any]:
@@ -142,7 +143,10 @@ def frames(answer: Answer) -> Iterator[Frame]:
             yield event(kind, counts=kind.endswith(".delta"), **place, **fields)
         yield event("output_item.done", output_index=index, item=item)
     counted = None if answer.plan.words.nousage else usage_json(answer.usage)
-    yield event(status, response=_response(answer, status, items, counted))
+    tools = _tool_items(answer)
+    for index, item in enumerate(tools, start=len(items)):
+        yield event("output_item.done", output_index=index, item=item)
+    yield event(status, response=_response(answer, status, [*items, *tools], counted))
 
 
 def stream_error(answer: Answer, sent: int) -> bytes:
@@ -198,6 +202,21 @@ def _items(answer: Answer, status: str) -> list[dict[str, Any]]:
     ]
 
 
+def _tool_items(answer: Answer) -> list[dict[str, Any]]:
+    """Return the calls of hosted tools: each search, and a page that was opened after it, which costs nothing."""
+    words = answer.plan.words
+    calls: list[dict[str, Any]] = []
+    for _ in range(words.searches):
+        calls += [
+            {"type": "web_search_call", "action": {"type": "search", "query": "x"}},
+            {"type": "web_search_call", "action": {"type": "open_page", "url": "https://example.com"}},
+        ]
+    calls += [{"type": "file_search_call", "queries": ["x"], "results": None}] * words.files
+    for number in range(words.containers):
+        calls += [{"type": "code_interpreter_call", "container_id": f"cntr_{number}", "code": "1", "outputs": None}] * 2
+    return [{"id": f"call_{number}", "status": "completed"} | call for number, call in enumerate(calls)]
+
+
 def _status(answer: Answer) -> str:
     """Return the response's status: incomplete if the prompt sets a reason, such as max_output_tokens."""
     finish = answer.plan.words.finish
@@ -219,6 +238,6 @@ def _response(
         "incomplete_details": {"reason": answer.plan.words.finish} if is_cut_short else None,
         "model": f"{answer.request.model}-2024-07-18",
         "output": output,
-        "service_tier": "default",
+        "service_tier": answer.plan.words.tier or "default",
         "usage": usage,
     }

@@ -16,6 +16,11 @@ A test that cannot choose its prompt puts the words into the name of the end use
     [[cached=8]]          8 of the input tokens were read from the provider's cache
     [[cachewrite=9]]      9 of the input tokens were written to it; [[cachewrite=9/4]]: 9 for 5 minutes, 4 for an hour
     [[reasoning=7]]       7 of the output tokens were reasoning; without `tokens` they are added to the count
+    [[searches=2]]        two web searches were made; [[preview]]: at the price of the preview
+    [[files=1]]           one file search was made
+    [[containers=1]]      code ran in one container
+    [[tier=priority]]     this service tier served it; [[speed=fast]] and [[geo=us]] likewise
+    [[cost=0.01]]         the usage states this cost, as some sellers' does
     [[usage=wrong]]       report ten output tokens more than are charged
     [[usage=huge]]        report 2⁶² output tokens
     [[id=text]]           give the response this id (URL-encoded, UTF-8)
@@ -69,6 +74,14 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     cached: int = 0
     cachewrite: str = "0"
     reasoning: int = 0
+    searches: int = 0
+    preview: bool = False
+    files: int = 0
+    containers: int = 0
+    tier: str = ""
+    speed: str = ""
+    geo: str = ""
+    cost: float | None = None
     usage: str | UnsetType = UNSET
     id: str = ""
     big: int = 0

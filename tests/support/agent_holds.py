@@ -10,7 +10,7 @@ from msgspec import Struct
 from api.prompt_memory import PromptMemory
 from domain.dialects.passthrough.inspect import read_passthrough
 from domain.dialects.registry import DIALECTS
-from domain.estimate import bound
+from domain.holds import Hold
 from domain.pricing import cost, reachable
 from domain.prompt_prefix import prompt_chain
 from domain.routing import resolve_route
@@ -73,8 +73,8 @@ def _step(memory: PromptMemory, body: dict[str, Any], bytes_per_token: int, read
         counted_tokens=counted,
         bound_by_bytes=bounds.input_tokens,
         bound_tokens=tokens,
-        input_hold_nano_usd=bound(tokens, 0, prices),
-        hold_nano_usd=bound(tokens, bounds.output_tokens, prices),
+        input_hold_nano_usd=Hold(price=prices, input_tokens=tokens, context_window=0).nano_usd(0, 0),
+        hold_nano_usd=Hold(price=prices, input_tokens=tokens, context_window=0).nano_usd(bounds.output_tokens, 0),
         input_cost_nano_usd=cost(TokenUsage(input=counted), price).total_nano_usd,
         cost_nano_usd=cost(TokenUsage(input=counted, output=ANSWER_TOKENS), price).total_nano_usd,
         cached_cost_nano_usd=cost(cached, price).total_nano_usd,

@@ -7,12 +7,15 @@ from msgspec.structs import replace
 from domain.dialects.codec import ProviderResponse
 from domain.dialects.registry import DIALECTS
 from domain.dialects.relay import Relay
+from domain.extras import Extras
 from domain.models import MAX_UNSEEN_TOKENS_PER_S, may_think_unseen
+from domain.money import NanoUsd
+from domain.pricing import ClassPrices, Price
 from domain.tokens import TokenUsage
 from infra.jobs import Job, StreamFormat
 from tests.support.jobs import make_job
 from tests.support.sdk_streams import events_of
-from workers.estimated_usage import UNDER_WAY_TOKENS, with_usage
+from workers.estimated_usage import UNDER_WAY_TOKENS, UnseenTime, assumed_cost, estimated_usage, with_usage
 from workers.streaming import attempt_result, open_relay
 
 JOB = make_job(
@@ -96,3 +99,59 @@ def test_an_answer_without_usage_counts_as_many_tokens_as_it_has_bytes_and_shows
 def test_a_passed_through_answer_without_usage_stays_as_it_came() -> None:
     given = ProviderResponse(body=b'{"id":"x"}', usage=None, answered_by="m", response_id="x")
     assert with_usage(given, JOB, 0)[0].body == b'{"id":"x"}'
+
+
+def test_every_choice_of_a_cut_stream_may_have_more_under_way_and_think_unseen() -> None:
+    job = replace(JOB, choices=3, may_think_unseen=True)
+    assert counted(job, BEGUN, elapsed_s=0.5).output == 4 + 3 * (UNDER_WAY_TOKENS + 0.5 * MAX_UNSEEN_TOKENS_PER_S)
+
+
+def test_calls_of_hosted_tools_may_each_have_read_the_window_again() -> None:
+    job = replace(JOB, stream=StreamFormat(surface="openai"), context_window=1_000)
+    given = ProviderResponse(
+        body=b"{}", usage=None, answered_by="m", response_id="x", extras=Extras(uses={"web_search": 2})
+    )
+    assert estimated_usage(given, job, 0, is_whole=False).input == JOB.input_bound + 2_000
+
+
+def test_no_model_thinks_between_the_pieces_of_what_it_writes() -> None:
+    unseen = UnseenTime(0.0)
+    for now_s, run in ((3.0, 1), (4.0, 1), (5.0, 1), (7.0, None), (8.0, 2), (9.0, 2)):
+        unseen.saw(now_s, run)
+    assert unseen.until(9.5) == 3.0 + 2.0 + 1.0 + 0.5
+
+
+THINKS_AND_WRITES = {
+    "anthropic": [
+        (b'{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":""}}', False),
+        (b'{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm"}}', False),
+        (b'{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}', False),
+        (b'{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"hello"}}', True),
+    ],
+    "openai": [
+        (b'{"choices":[{"delta":{"reasoning_content":"hm"}}]}', False),
+        (b'{"choices":[{"delta":{"content":"hello"}}]}', True),
+        (b'{"choices":[{"delta":{"reasoning":"hm"}}]}', False),
+    ],
+}
+
+
+@pytest.mark.parametrize("dialect", sorted(THINKS_AND_WRITES))
+def test_a_reader_knows_whether_the_model_writes_its_answer(dialect: str) -> None:
+    reader = DIALECTS.codec(dialect, "chat").stream_reader()
+    for data, writes in THINKS_AND_WRITES[dialect]:
+        for event in events_of(b"data: " + data + b"\n\n"):
+            reader.take(event)
+        assert (reader.writing_run is not None) is writes
+
+
+def test_a_lost_stream_is_assumed_to_have_cost_what_can_be_written_in_its_time() -> None:
+    price = Price(provider="p", model="m", source="s", prices=ClassPrices(input=1_000_000, output=2_000_000))
+    job = replace(JOB, price=price)
+    hold = NanoUsd(1_000_000)
+    assert assumed_cost(job, hold, 1.0) == 100 + 2 * (MAX_UNSEEN_TOKENS_PER_S + UNDER_WAY_TOKENS)
+    assert assumed_cost(job, hold, 1_000.0) == 100 + 2 * JOB.output_bound
+    assert assumed_cost(job, NanoUsd(50), 1.0) == 50
+    assert assumed_cost(replace(job, stream=None), hold, 1.0) == hold
+    assert assumed_cost(replace(job, price=None), hold, 1.0) == hold
+    assert assumed_cost(replace(job, context_window=1_000), hold, 1.0) == hold

@@ -264,7 +264,7 @@ def test_event_texts_are_sanitized() -> None:
     rejected = ProviderRejected(POISON, provider="mine", status=400)
     events = [
         completed,
-        outcome.attempt_ended(IDENTITY, CLAIM, rejected),
+        outcome.attempt_ended(IDENTITY, CLAIM, rejected, CLAIM.hold_nano_usd),
         outcome.attempt_not_made(IDENTITY, CLAIM, rejected),
         outcome.request_failed(IDENTITY, code="X", message=POISON, status=None, latency_ms=0),
     ]

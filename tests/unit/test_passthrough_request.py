@@ -130,22 +130,14 @@ def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (response(input=[{"type": "additional_tools", "tools": [SEARCH]}]), "input[0].tools[0] (web_search)"),
-        (response(input=[{"type": "tool_search_output", "tools": [SEARCH]}]), "input[0].tools[0] (web_search)"),
-        (response(tools=[{"type": "namespace", "name": "n", "tools": [SEARCH]}]), "tools[0].tools[0] (web_search)"),
-        (
-            message({"type": "tool_addition", "tool": {"type": "tool_definition", "definition": HOSTED}}),
-            "messages[0].content[0].tool.definition (code_execution_20260521)",
-        ),
-        (
-            message({"type": "compaction", "tool_changes": [{"type": "tool_definition", "definition": HOSTED}]}),
-            "messages[0].content[0].tool_changes[0].definition (code_execution_20260521)",
-        ),
         (chat(tools=[{"type": "function_hosted"}]), "tools[0] (function_hosted)"),
         (message(tools=[{"type": "bash_code_execution_20260521"}]), "tools[0] (bash_code_execution_20260521)"),
-        (response(tools=[{"type": "shell", "environment": {"type": "container_auto"}}]), "tools[0] (shell)"),
-        (response(tools=[{"type": "shell"}]), "tools[0] (shell)"),
-        (response(tools=[{"type": "tool_search"}]), "tools[0] (tool_search)"),
+        (response(tools=[{"type": "image_generation"}]), "tools[0] (image_generation)"),
+        (response(tools=[{"type": "code_interpreter", "container": "cntr_1"}]), "tools[0] (code_interpreter)"),
+        (chat(tools=[SEARCH]), "tools[0] (web_search)"),
+        (message(tools=[{"type": "advisor_20260301"}]), "tools[0] (advisor_20260301)"),
+        (message(fallbacks=[{"model": "other"}]), "fallbacks"),
+        (response(background=True), "background"),
         (response(tools=[{"type": "programmatic_tool_calling"}]), "tools[0] (programmatic_tool_calling)"),
         (message(context_management={"edits": [{"type": "compact_20260112"}]}), "context_management"),
         (message(context_management={"edits": [{"type": "clear_x"}, {"type": "y"}]}), "context_management"),
@@ -159,11 +151,38 @@ def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
         (chat(provider={"order": ["dear"]}), "provider"),
         (chat(route="fallback"), "route"),
         (chat(prediction={"type": "content", "content": "x"}), "prediction"),
-        (chat(web_search_options={}), "web_search_options"),
     ],
 )
 def test_extra_cost_field_has_no_bound_at_any_depth(request_: PassthroughRequest, field: str) -> None:
     assert request_.unbounded == field
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (response(input=[{"type": "additional_tools", "tools": [SEARCH]}]), "input[0].tools[0] (web_search)"),
+        (response(input=[{"type": "tool_search_output", "tools": [SEARCH]}]), "input[0].tools[0] (web_search)"),
+        (response(tools=[{"type": "namespace", "name": "n", "tools": [SEARCH]}]), "tools[0].tools[0] (web_search)"),
+        (
+            message({"type": "tool_addition", "tool": {"type": "tool_definition", "definition": HOSTED}}),
+            "messages[0].content[0].tool.definition (code_execution_20260521)",
+        ),
+        (
+            message({"type": "compaction", "tool_changes": [{"type": "tool_definition", "definition": HOSTED}]}),
+            "messages[0].content[0].tool_changes[0].definition (code_execution_20260521)",
+        ),
+        (response(tools=[{"type": "shell", "environment": {"type": "container_auto"}}]), "tools[0] (shell)"),
+        (response(tools=[{"type": "shell"}]), "tools[0] (shell)"),
+        (response(tools=[{"type": "tool_search"}]), "tools[0] (tool_search)"),
+        (response(tools=[{"type": "mcp", "server_url": "https://x"}]), "tools[0] (mcp)"),
+        (chat(web_search_options={}), "web_search_options"),
+        (message(mcp_servers=[{"type": "url", "url": "https://x"}]), "mcp_servers"),
+    ],
+)
+def test_hosted_tool_of_which_the_fee_is_known_has_a_bound_at_any_depth(
+    request_: PassthroughRequest, field: str
+) -> None:
+    assert ([tool.field for tool in request_.tools.tools], request_.unbounded) == ([field], None)
 
 
 @pytest.mark.parametrize(
@@ -253,10 +272,20 @@ def test_a_file_is_as_long_as_the_model_reads(part: dict[str, Any]) -> None:
     assert found.input_tokens < 2 * TOKENS_PER_IMAGE
 
 
-def test_audio_that_stands_in_the_request_counts_by_its_bytes() -> None:
-    found = chat({"type": "input_audio", "input_audio": {"data": LONG, "format": "mp3"}})
-    assert found.input_tokens > len(LONG)
+@pytest.mark.parametrize("format_", ["mp3", "wav"])
+def test_audio_that_stands_in_the_request_counts_by_its_longest_duration(format_: str) -> None:
+    found = chat({"type": "input_audio", "input_audio": {"data": LONG, "format": format_}})
+    longest_s = len(LONG) * 3 / 4 / 1_000
+    assert found.audio_tokens >= longest_s * 32
+    assert found.input_tokens < found.audio_tokens + 1_000
     assert not found.has_external_content
+
+
+@pytest.mark.parametrize("format_", ["flac", "opus", None])
+def test_audio_whose_bytes_do_not_bound_it_is_as_long_as_the_model_hears(format_: str | None) -> None:
+    found = chat({"type": "input_audio", "input_audio": {"data": LONG, "format": format_}})
+    assert (found.has_external_content, found.has_external_audio) == (True, True)
+    assert found.input_tokens < 1_000
 
 
 @pytest.mark.parametrize("name", ["tools", "functions"])

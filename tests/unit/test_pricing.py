@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from domain.canonical.chat import ChatRequest, UserMessage
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.estimate import bound, input_bound, output_bound
+from domain.estimate import input_bound, output_bound
+from domain.extras import Extras
+from domain.holds import Hold
 from domain.pricing import (
-    INPUT_CLASSES,
+    TEXT_CLASSES,
     ClassPrices,
     ContextTier,
     Price,
@@ -51,7 +53,7 @@ def test_each_class_has_its_own_price() -> None:
 
 def test_a_class_without_a_price_has_its_fallback_price() -> None:
     price = Price(provider="p", model="m", source="s", prices=ClassPrices(input=2_000_000, output=1_000_000))
-    for name in INPUT_CLASSES:
+    for name in TEXT_CLASSES:
         assert cost(TokenUsage(**{name: 5}), price).total_nano_usd == 10
 
 
@@ -77,7 +79,8 @@ def test_the_bound_is_never_below_the_largest_bill(text: str, cap: int, data: st
     cached = data.draw(st.integers(0, tokens))
     written = data.draw(st.integers(0, tokens - cached))
     usage = TokenUsage(input=tokens - cached - written, cache_read=cached, cache_write_1h=written, output=cap)
-    held = bound(input_bound(request), output_bound(request, price.model, None), price)
+    hold = Hold(price=price, input_tokens=input_bound(request), context_window=0)
+    held = hold.nano_usd(output_bound(request, price.model, None), 0)
     assert held >= cost(usage, price).total_nano_usd
 
 
@@ -99,7 +102,10 @@ def test_the_bound_at_the_prices_in_reach_is_never_below_the_largest_bill(
         output=answer,
     )
     prices = reachable(price, tokens, writes_5m=written_for_minutes > 0, writes_1h=written_for_minutes == 60)
-    assert bound(tokens, answer, prices) >= cost(usage, price).total_nano_usd
+    assert (
+        Hold(price=prices, input_tokens=tokens, context_window=0).nano_usd(answer, 0)
+        >= cost(usage, price).total_nano_usd
+    )
 
 
 def test_a_hold_leaves_out_what_no_request_of_its_kind_is_charged() -> None:
@@ -107,7 +113,7 @@ def test_a_hold_leaves_out_what_no_request_of_its_kind_is_charged() -> None:
     prices = ClassPrices(input=3, output=15, cache_write=4, cache_write_1h=6)
     price = Price(provider="p", model="m", source="s", prices=prices, tiers=(tier,))
     found = [
-        dearest(reachable(price, tokens, writes_5m=minutes > 0, writes_1h=minutes == 60), INPUT_CLASSES)
+        dearest(reachable(price, tokens, writes_5m=minutes > 0, writes_1h=minutes == 60), TEXT_CLASSES)
         for tokens in (200_000, 200_001)
         for minutes in (0, 5, 60)
     ]
@@ -196,9 +202,6 @@ def priced_at(base_url: str, model: str) -> Price | None:
         ("https://openrouter.ai/api/v1", "perplexity/llama-3.1-sonar-large-128k-online"),
         ("https://openrouter.ai/api/v1", "openai/gpt-4o:online"),
         ("https://openrouter.ai/api/v1", "openai/gpt-4o:nitro"),
-        ("https://api.openai.com/v1", "gpt-4o-search-preview"),
-        ("https://api.openai.com/v1", "gpt-5-search-api"),
-        ("https://api.openai.com/v1", "o3-deep-research"),
         ("https://generativelanguage.googleapis.com/v1beta/openai", "gemini-2.5-flash-image"),
         ("https://api.mistral.ai/v1", "voxtral-small-24b-2507"),
     ],
@@ -207,9 +210,21 @@ def test_model_with_extra_charges_has_no_price(base_url: str, model: str) -> Non
     assert priced_at(base_url, model) is None
 
 
-@pytest.mark.parametrize("model", ["gpt-4o-search-preview", "gpt-5-search-api", "gpt-4o-mini-search-preview"])
-def test_a_model_that_searches_by_itself_has_no_price(model: str) -> None:
-    assert price_in(BOOK, resolve_route(model, {}), NOW) is None
+@pytest.mark.parametrize(
+    ("model", "nano_usd"),
+    [
+        ("gpt-4o-search-preview", 25_000_000),
+        ("gpt-5-search-api", 10_000_000),
+        ("gpt-4o-mini-search-preview", 25_000_000),
+    ],
+)
+def test_a_model_that_searches_by_itself_has_the_fee_of_one_search(model: str, nano_usd: int) -> None:
+    price = price_of(model)
+    found = cost(TokenUsage(input=10, output=5), price)
+    (search,) = (item for item in found.items if item.unit == "use")
+    assert (search.token_class, search.tokens, search.nano_usd_per_million) == ("web_search", 1, nano_usd * 10**6)
+    with_citations = cost(TokenUsage(input=10, output=5), price, Extras(uses={"web_search": 1}))
+    assert with_citations == found
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,7 @@ PDF = {"type": "document", "source": {"type": "base64", "media_type": "applicati
         {"previous_response_id": "resp_1"},
         {"container": "c"},
         {"mcp_servers": [{"url": "https://x"}]},
+        {"web_search_options": {}},
     ],
 )
 def test_what_the_provider_fetches_or_leaves_out_is_not_compared(fields: dict[str, Any]) -> None:
@@ -200,6 +201,14 @@ async def test_a_count_that_no_tokenizer_can_have_made_is_not_remembered() -> No
     await memory.remember(chain_of(body(user(LONG))), 0, text_bound=len(LONG))
     await memory.remember(chain_of(body(user(LONG))), len(LONG) // 40, text_bound=len(LONG))
     assert await bound_after(memory, body(user(LONG))) is None
+
+
+async def test_a_seller_that_may_ask_another_model_is_given_a_margin() -> None:
+    memory = PromptMemory(nobody)
+    asked = body(user(LONG))
+    await counted(memory, asked, 3_000)
+    known = memory.bound(chain_of(asked), bounds_of(asked).item_tokens or (), is_same_tokenizer=False)
+    assert known == (await bound_after(memory, asked) or 0) + 1_800
 
 
 async def test_another_process_is_told() -> None:

@@ -278,7 +278,7 @@ def test_an_image_is_shown_as_what_it_is(url: str, source: Any) -> None:
 )
 def test_an_image_that_cannot_be_shown_is_refused_with_the_way_out(url: str, advice: str) -> None:
     error = refusal(user([{"type": "image_url", "imageUrl": {"url": url}}]))
-    assert error.field == "messages[0].content[0].imageUrl.url"
+    assert error.field == "messages[0].content[0].image_url.url"
     assert advice in error.message
 
 
@@ -438,6 +438,12 @@ def test_several_answers_are_several_calls() -> None:
     adapted = adapt_chat_request(request(n=3), PLAIN)
     assert (adapted.calls, adapted.dropped) == (3, ())
     assert adapted.request == request()
+
+
+def test_requests_that_differ_in_what_is_dropped_are_one() -> None:
+    one = adapt_chat_request(request(user("x", name="a"), seed=1, topP=0.5, temperature=0.5, stop=" "), NEWEST)
+    other = adapt_chat_request(request(user("x", name="b"), seed=2), NEWEST)
+    assert one.request == other.request == request(user("x"))
 
 
 def test_what_no_model_of_anthropics_takes_is_dropped_and_told() -> None:
@@ -617,4 +623,4 @@ def test_a_json_object_is_an_instruction() -> None:
 
 
 def test_a_format_by_schema_without_a_schema_is_refused() -> None:
-    assert refusal(responseFormat={"type": "json_schema"}).field == "responseFormat.jsonSchema"
+    assert refusal(responseFormat={"type": "json_schema"}).field == "response_format.json_schema"

@@ -32,6 +32,8 @@ class Message(Struct, frozen=True):
     stop_reason: str | None = None
     usage: Any = None
     error: Any = None
+    container: Any = None
+    """That code was run in; null if none was."""
 
 
 class MeteredMessage(Struct, frozen=True):
@@ -43,6 +45,7 @@ class MeteredMessage(Struct, frozen=True):
     stop_reason: str | None = None
     usage: Any = None
     error: Any = None
+    container: Any = None
 
 
 class EventDelta(Struct, frozen=True, gc=False):
@@ -54,6 +57,7 @@ class EventDelta(Struct, frozen=True, gc=False):
     signature: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
+    container: Any = None
 
 
 class EventMessage(Struct, frozen=True, gc=False):

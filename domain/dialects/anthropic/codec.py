@@ -23,11 +23,15 @@ from domain.dialects.anthropic.stream_writer import AnthropicMessagesWriter
 from domain.dialects.anthropic.whole_answers import events_of_message
 from domain.dialects.codec import AdaptedRequest, Codec, RenderOptions, StreamWriter
 from domain.estimate import thinking_within
+from domain.models import usual_window, widest_window
 from domain.tokens import TokenUsage
 
 _encode = msgspec.json.Encoder().encode
 _decode_chat = msgspec.json.Decoder(ChatResponse).decode
 _decode_echo = msgspec.json.Decoder(Echo).decode
+
+_LONG_CONTEXT = "context-1m-"
+LONG_CONTEXT_WINDOW = 1_000_000
 
 # The size of a thread is money, and its owner would be unknown here.
 _NO_THREADS = {"thread": "send the whole conversation with each request"}
@@ -58,6 +62,12 @@ class AnthropicMessages(Codec):
     without_foreign_thinking = staticmethod(without_kept)
     stream_reader = staticmethod(AnthropicMessagesReader)
     events_of_response = staticmethod(events_of_message)
+
+    def context_window(self, upstream_model: str, context_window: int | None, headers: Mapping[str, str]) -> int:
+        """See `Codec`: a beta makes it a million tokens."""
+        if not any(_LONG_CONTEXT in value for name, value in headers.items() if name.lower() == "anthropic-beta"):
+            return usual_window(upstream_model, context_window)
+        return max(widest_window(upstream_model, context_window), LONG_CONTEXT_WINDOW)
 
     def thinking_budget(self, fields: Mapping[str, Any]) -> int | None:
         """See `Codec`."""

@@ -48,7 +48,7 @@ def image_block(part: ImagePart, path: str) -> dict[str, Any]:
         InvalidRequest: the model cannot be shown it; says what to send.
 
     """
-    return _block(part.image_url.url, None, f"{path}.imageUrl.url")
+    return _block(part.image_url.url, None, f"{path}.image_url.url")
 
 
 def file_block(part: FilePart, path: str) -> dict[str, Any]:

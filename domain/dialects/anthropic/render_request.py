@@ -61,10 +61,21 @@ def adapt_chat_request(request: ChatRequest, upstream_model: str) -> AdaptedRequ
         request = replace(request, max_tokens=longest)
     if not request.tools:
         request = _without_tools(request, dropped)
-    calls = request.n or 1
-    request = replace(request, n=None)
-    render_chat_request(request, upstream_model, dropped)
-    return AdaptedRequest(request=request, dropped=dropped.names, calls=calls)
+    wire = render_chat_request(request, upstream_model, dropped)
+    adapted = replace(
+        request,
+        messages=[_without_name(message) for message in request.messages],
+        temperature=wire.get("temperature"),
+        top_p=wire.get("top_p"),
+        stop=wire.get("stop_sequences"),
+        seed=None,
+        n=None,
+    )
+    return AdaptedRequest(request=adapted, dropped=dropped.names, calls=request.n or 1)
+
+
+def _without_name(message: Message) -> Message:
+    return replace(message, name=None) if getattr(message, "name", None) is not None else message
 
 
 def _without_tools(request: ChatRequest, dropped: DroppedFields) -> ChatRequest:

@@ -23,7 +23,7 @@ from domain.dialects.anthropic.kept_thinking import KeptThinking, write_kept
 from domain.dialects.anthropic.structured import ANSWER_TOOL
 from domain.dialects.anthropic.tool_ids import made_id, written_id
 from domain.dialects.anthropic.tools import parsed_arguments, written_arguments
-from domain.dialects.anthropic.usage import read_usage, render_usage
+from domain.dialects.anthropic.usage import parse_extras, read_usage, render_usage
 from domain.dialects.anthropic.whole_answers import whole_message
 from domain.dialects.codec import ProviderResponse, passed_through
 from domain.dialects.decode import decode_provider_json, stream_failure
@@ -68,12 +68,14 @@ class _Answer:
         self.texts: list[str] = []
         self.calls: list[ToolCall] = []
         self.reasoning: list[ReasoningBlock] = []
+        self._is_by_tool = any(block.name == ANSWER_TOOL for block in blocks)
+        """The answer is JSON, so that what is said around it is none of it."""
         for index, block in enumerate(blocks):
             self._add(index, block, response_id)
 
     def _add(self, index: int, block: types.ContentBlock, response_id: str) -> None:
         match block.type:
-            case "text":
+            case "text" if not self._is_by_tool:
                 self.texts.append(block.text or "")
             case "thinking" if block.thinking or block.signature:
                 thought = ReasoningBlock(text=block.thinking or None, signature=block.signature or None)
@@ -135,6 +137,7 @@ def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderRe
         response_id=response_id,
         finish_reason=finish_reason,
         is_empty=_is_empty(blocks),
+        extras=parse_extras(message.usage, message.container),
     )
 
 
@@ -258,4 +261,5 @@ def meter_chat_response(body: bytes) -> ProviderResponse:
         response_id=message.id or _made_message_id(body),
         finish_reason=FINISH_REASONS.get(message.stop_reason, "stop"),
         is_empty=blocks is not None and _is_empty(blocks),
+        extras=parse_extras(message.usage, message.container),
     )

@@ -7,6 +7,7 @@ members out, send null, or end with OpenAI's `[DONE]`.
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from domain.canonical.chat import FinishReason
 from domain.canonical.stream import ChatChunk, ChunkChoice, Delta, FunctionDelta, ReasoningDelta, ToolCallDelta
@@ -14,11 +15,12 @@ from domain.dialects.anthropic.answer_types import ContentBlock, EventDelta, Str
 from domain.dialects.anthropic.response import FINISH_REASONS, called
 from domain.dialects.anthropic.structured import ANSWER_TOOL
 from domain.dialects.anthropic.tools import written_arguments
-from domain.dialects.anthropic.usage import PartialUsage, counted_usage
+from domain.dialects.anthropic.usage import PartialUsage, counted_usage, parse_extras
 from domain.dialects.decode import decode_known_event, stream_failure
 from domain.dialects.errors import UnreadableResponse
 from domain.dialects.sse import DONE, SseEvent
 from domain.estimate import utf8_length
+from domain.extras import NO_EXTRAS
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
@@ -57,12 +59,17 @@ class AnthropicMessagesReader:
     def __init__(self, *, model: str | None = None) -> None:
         self.usage: TokenUsage | None = None
         self.input_usage: TokenUsage | None = None
+        self.extras = NO_EXTRAS
         self.answered_by = ""
         self.response_id = ""
         self.finish_reason: FinishReason | None = None
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.writing_run: int | None = None
+        self._searches = 0
+        self._said: dict[str, Any] = {}
+        self._container: Any = None
         self.item_ids: tuple[str, ...] = ()
         self._counted: dict[str, Any] = {}
         self._model = model
@@ -87,13 +94,14 @@ class AnthropicMessagesReader:
         if not kind:
             raise UnreadableResponse("an event of the stream has no type")
         if kind == "content_block_delta":
-            self._count_delta(read.delta)
+            self._count_delta(read.delta, read.index or 0)
         else:
             self._account(kind, read)
         return self._canonical(self._model, kind, read) if self._model is not None else []
 
-    def _count_delta(self, delta: EventDelta | None) -> None:
+    def _count_delta(self, delta: EventDelta | None, index: int) -> None:
         if delta is not None:
+            self.writing_run = index if delta.text or delta.partial_json else None
             self.received_output_bytes += (
                 utf8_length(delta.text) + utf8_length(delta.thinking) + utf8_length(delta.partial_json)
             )
@@ -108,7 +116,10 @@ class AnthropicMessagesReader:
                 if found is not None:
                     self.input_usage = msgspec.structs.replace(found, output=0, reasoning=0)
             case "content_block_start" if event.content_block is not None:
-                block = event.content_block
+                block, self.writing_run = event.content_block, None
+                if block.type == "server_tool_use" and block.name == "web_search":
+                    self._searches += 1
+                    self.extras = replace(self.extras, uses={"web_search": self._searches})
                 self.received_output_bytes += (
                     utf8_length(block.text) + utf8_length(block.thinking) + utf8_length(block.name)
                 )
@@ -116,6 +127,8 @@ class AnthropicMessagesReader:
                     self.received_output_bytes += utf8_length(written_arguments(block.input))
             case "message_delta":
                 self.is_tail = True
+                if event.delta is not None and event.delta.container is not None:
+                    self._container = event.delta.container
                 if isinstance(event.usage, dict) and event.usage.get("output_tokens") is not None:
                     self.usage = self._count(event.usage)[0]
                 if event.delta is not None and event.delta.stop_reason is not None:
@@ -129,6 +142,9 @@ class AnthropicMessagesReader:
 
     def _count(self, said: Any) -> tuple[TokenUsage | None, TokenUsage | None]:
         """Add these counts; the first is None until both sums are there, of input and of output."""
+        if isinstance(said, dict):
+            self._said.update({name: value for name, value in said.items() if value is not None})
+            self.extras = parse_extras(self._said, self._container)
         try:
             usage = msgspec.convert(said, PartialUsage | None)
         except msgspec.ValidationError:

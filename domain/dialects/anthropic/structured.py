@@ -47,7 +47,7 @@ def structured_answer(request: ChatRequest, traits: ModelTraits, *, may_force: b
     if wanted.type == "json_object":
         return StructuredAnswer(instruction=ANSWER_IN_JSON)
     if wanted.json_schema is None:
-        field = "responseFormat.jsonSchema"
+        field = "response_format.json_schema"
         raise InvalidRequest(f"`{field}`: a format of type 'json_schema' needs it", field=field)
     schema = _with_description(wanted.json_schema)
     if traits.takes_structured_output:

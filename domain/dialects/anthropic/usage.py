@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from domain.extras import Extras, count_of, served_terms, stated_cost
 from domain.tokens import TokenCount, TokenUsage
 
 MAX_ITERATIONS = 1_000
@@ -59,6 +60,31 @@ class PartialUsage(Struct, frozen=True, gc=False):
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputTokensDetails | None = None
     iterations: Iterations | None = None
+
+
+OTHER_MODELS = ("advisor_message", "fallback_message")
+"""The iterations that another model made, at its own price."""
+
+
+def parse_extras(said: Any, container: Any) -> Extras:
+    """Read what an answer says beside its tokens. `said`: its usage; `container`: null if no code was run.
+
+    Some sellers that speak alike state the cost in the usage.
+    """
+    usage = said if isinstance(said, dict) else {}
+    tools = usage.get("server_tool_use")
+    searches = count_of(tools.get("web_search_requests")) if isinstance(tools, dict) else 0
+    uses = {"web_search": searches, "code_execution": int(container is not None)}
+    terms, names = served_terms((name, usage.get(name)) for name in ("service_tier", "speed", "inference_geo"))
+    turns = usage.get("iterations")
+    kinds = [turn.get("type") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    return Extras(
+        uses={tool: count for tool, count in uses.items() if count},
+        terms=terms,
+        stated=names,
+        unpriced=tuple(kind for kind in OTHER_MODELS if kind in kinds),
+        provider_cost_nano_usd=stated_cost(usage.get("cost")),
+    )
 
 
 def read_usage(said: Any) -> tuple[TokenUsage | None, TokenUsage | None]:

@@ -12,7 +12,7 @@ from domain.dialects.sse import DONE_EVENT, sse
 from domain.tokens import AnswerUsage, answer_usage
 
 
-class LastChunk(Struct, kw_only=True, rename="camel"):
+class LastChunk(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """The last chunk of a stream: usage, cost and latency of the whole response."""
 
     id: str
@@ -22,6 +22,8 @@ class LastChunk(Struct, kw_only=True, rename="camel"):
     cost: Decimal | None
     cached: bool
     latency_ms: int
+    cost_is_lower_bound: bool = False
+    """Something was used that has no known price."""
 
 
 class _Failure(Struct, kw_only=True, rename="camel"):
@@ -56,6 +58,7 @@ class NativeWriter:
             cost=summary.cost_usd,
             cached=summary.is_cached,
             latency_ms=summary.latency_ms,
+            cost_is_lower_bound=summary.is_lower_bound,
         )
         return sse(_encode(last)) + DONE_EVENT
 

@@ -168,8 +168,14 @@ def _adapt_tools(request: ChatRequest, traits: ModelTraits, upstream_model: str)
     tools = request.tools
     if not tools:
         return None
-    if not traits.takes_tools or traits.chat_tools == "never":
-        raise InvalidRequest(f"`tools`: {upstream_model} takes none here: ask another model", field="tools")
+    if not traits.takes_tools:
+        raise InvalidRequest(f"`tools`: {upstream_model} takes none: ask another model", field="tools")
+    if traits.chat_tools == "never":
+        raise InvalidRequest(
+            f"`tools`: {upstream_model} takes them on OpenAI's Responses API alone: ask on /v1/responses, or a model "
+            "that takes them on chat completions (docs/reference/models.md)",
+            field="tools",
+        )
     if traits.max_tools is not None and len(tools) > traits.max_tools:
         raise InvalidRequest(
             f"`tools`: {upstream_model} takes {traits.max_tools}, and there are {len(tools)}: send fewer", field="tools"

@@ -22,9 +22,10 @@ from domain.dialects.errors import UnreadableResponse
 from domain.dialects.openai import types
 from domain.dialects.openai.reasoning import parse_reasoning, render_reasoning, thinking_text
 from domain.dialects.openai.tools import ToolEcho, custom_arguments, custom_input
-from domain.dialects.openai.usage import parse_usage, render_usage
+from domain.dialects.openai.usage import CITATION, parse_extras, parse_usage, render_usage
 from domain.dialects.sse import BYTE_ORDER_MARK
 from domain.estimate import utf8_length
+from domain.extras import NO_EXTRAS, Extras
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage, answer_usage
 
@@ -99,10 +100,13 @@ def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderRe
         ),
         said_usage=completion.usage,
         answered_by=identifier(completion.model),
+        extras=parse_extras(completion.usage, completion.service_tier, has_citations=CITATION in body),
     )
 
 
-def canonical_response(response: ChatResponse, *, said_usage: Any, answered_by: str) -> ProviderResponse:
+def canonical_response(
+    response: ChatResponse, *, said_usage: Any, answered_by: str, extras: Extras = NO_EXTRAS
+) -> ProviderResponse:
     """The response of a provider, with the usage as it said it."""
     said = parse_usage(said_usage)
     if said.usage is not None:
@@ -117,6 +121,7 @@ def canonical_response(response: ChatResponse, *, said_usage: Any, answered_by: 
         response_id=response.id,
         finish_reason=response.choices[0].finish_reason if response.choices else None,
         is_empty=not any(message.content or message.tool_calls for message in messages),
+        extras=extras,
     )
 
 
@@ -276,6 +281,7 @@ def meter_chat_response(body: bytes) -> ProviderResponse:
         response_id=identifier(completion.id) or made_id("chatcmpl-", body),
         finish_reason=_metered_finish(choices[0]) if choices else None,
         is_empty=all(map(_is_empty, choices)),
+        extras=parse_extras(completion.usage, completion.service_tier, has_citations=CITATION in body),
     )
 
 

@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/responses-streaming. This is for 
 that serves it; `responses/` has the translation for all others.
 """
 
+from collections import Counter
 from itertools import islice
 from typing import Any
 
@@ -20,6 +21,7 @@ from domain.dialects.openai.responses.output import response_object
 from domain.dialects.openai.usage import ResponsesUsage, parse_responses_usage
 from domain.dialects.sse import DONE, SseEvent, SseParser, sse
 from domain.estimate import utf8_length
+from domain.extras import NO_EXTRAS, Extras, count_of, served_terms, stated_cost
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
@@ -32,10 +34,33 @@ _CALLS = frozenset({"function_call", "custom_tool_call"})
 _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
+_WRITING = frozenset(
+    {
+        "response.output_text.delta",
+        "response.refusal.delta",
+        "response.function_call_arguments.delta",
+        "response.custom_tool_call_input.delta",
+    }
+)
+"""The events with which a model writes its answer."""
+_FEES = {"web_search_call": "web_search", "file_search_call": "file_search"}
+_SHELL_CALL = "shell_call"
+_CONTAINER_CALLS = frozenset({"code_interpreter_call", _SHELL_CALL})
+_UNPRICED_CALLS = frozenset({"image_generation_call"})
+_HOSTED_CALLS = _FEES.keys() | _CONTAINER_CALLS | _UNPRICED_CALLS
+_UNDER_WAY = frozenset({"queued", "in_progress"})
+"""The states of a response in the background: what it costs will be known when it is done."""
+
+
 class _Item(Struct, frozen=True, gc=False):
     type: str = ""
     id: str | None = None
     name: str | None = None
+    action: Any = None
+    """Of a web search: only `search` is charged for."""
+    container_id: Any = None
+    environment: Any = None
+    """Of a shell: the container that it ran in, or the caller's own."""
 
 
 class _Reason(Struct, frozen=True, gc=False):
@@ -51,6 +76,9 @@ class Response(Struct, frozen=True, gc=False):
     error: Any = None
     incomplete_details: _Reason | None = None
     output: list[_Item] | None = None
+    status: str | None = None
+    service_tier: Any = None
+    tool_usage: Any = None
 
 
 class _Event(Struct, frozen=True, gc=False):
@@ -79,12 +107,17 @@ class ResponsesReader:
     def __init__(self) -> None:
         self.usage: TokenUsage | None = None
         self.input_usage: TokenUsage | None = None
+        self.extras = NO_EXTRAS
         self.answered_by = ""
         self.response_id = ""
         self.finish_reason: FinishReason | None = None
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.writing_run: int | None = None
+        self._runs = 0
+        self._done: list[_Item] = []
+        """The calls of hosted tools so far."""
         self.item_ids: tuple[str, ...] = ()
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
@@ -94,12 +127,20 @@ class ResponsesReader:
         read = decode_known_event(_decode, event.data, _KNOWN)
         if read is None:
             return []
+        if read.type not in _WRITING:
+            self.writing_run = None
+        elif self.writing_run is None:
+            self._runs += 1
+            self.writing_run = self._runs
         if isinstance(read.delta, str):
             self.received_output_bytes += utf8_length(read.delta)
         elif read.response is not UNSET:
             self._account(read.type, bytes(read.response))
         elif read.error is not None or read.type == "error":
             raise stream_failure(read.error or {"message": read.message, "code": read.code})
+        elif read.item is not None and read.type == "response.output_item.done" and read.item.type in _HOSTED_CALLS:
+            self._done.append(read.item)
+            self.extras = parse_extras(Response(output=self._done))
         elif not read.type:
             raise UnreadableResponse("an event of the stream has no type")
         elif read.item is not None and read.type == "response.output_item.added":
@@ -114,12 +155,45 @@ class ResponsesReader:
         if kind not in ENDS:
             return
         self.is_ended = self.is_tail = True
+        self.extras = parse_extras(response)
         self.item_ids = item_ids(response)
         if response.usage is not None:
             self.usage = parse_responses_usage(response.usage)
         if kind == "response.failed":
             raise stream_failure(response.error or {})
         self.finish_reason = finish_reason(response)
+
+
+def parse_extras(response: Response) -> Extras:
+    """Read what a response says beside its tokens: billable calls of hosted tools, and the tier that served it.
+
+    `tool_usage` has the searches that are billed, where the provider sends it.
+    """
+    counted: Counter[str] = Counter()
+    containers: set[str] = set()
+    unpriced: dict[str, None] = {}
+    for item in response.output or ():
+        if item.type in _CONTAINER_CALLS:
+            container = item.environment.get("container_id") if isinstance(item.environment, dict) else None
+            if item.type != _SHELL_CALL or container is not None:
+                containers.add(str(container or item.container_id))
+        elif item.type in _UNPRICED_CALLS:
+            unpriced[item.type] = None
+        elif item.type in _FEES and not (isinstance(item.action, dict) and item.action.get("type") != "search"):
+            counted[_FEES[item.type]] += 1
+    searches = response.tool_usage.get("web_search") if isinstance(response.tool_usage, dict) else None
+    if isinstance(searches, dict) and "num_requests" in searches:
+        counted["web_search"] = count_of(searches["num_requests"])
+    if response.status in _UNDER_WAY:
+        unpriced[response.status or ""] = None
+    terms, names = served_terms((("service_tier", response.service_tier),))
+    return Extras(
+        uses={tool: count for tool, count in (*counted.items(), ("container", len(containers))) if count},
+        terms=terms,
+        stated=names,
+        unpriced=tuple(unpriced),
+        provider_cost_nano_usd=stated_cost(response.usage.cost) if response.usage is not None else None,
+    )
 
 
 def finish_reason(response: Response) -> FinishReason:
@@ -172,15 +246,18 @@ def meter_response(body: bytes) -> ProviderResponse:
 
     """
     response = decode_provider_json(decode_response, body)
-    if response.usage is None and response.output is None:
+    is_under_way = response.status in _UNDER_WAY
+    if response.usage is None and response.output is None and not is_under_way:
         raise UnreadableResponse("it is no response")
+    usage = parse_responses_usage(response.usage) if response.usage is not None else None
     return passed_through(
         body,
-        usage=parse_responses_usage(response.usage) if response.usage is not None else None,
+        usage=TokenUsage() if usage is None and is_under_way else usage,
         model=response.model,
         response_id=response.id,
         finish_reason=finish_reason(response) if response.error is None else FAILED,
         received_output_bytes=0 if response.usage is not None else len(body),
         is_empty=not response.output,
         item_ids=item_ids(response),
+        extras=parse_extras(response),
     )

@@ -31,9 +31,10 @@ from domain.dialects.openai.types import (
     CompletionMessage,
     CompletionToolCall,
 )
-from domain.dialects.openai.usage import parse_usage
+from domain.dialects.openai.usage import CITATION, parse_extras, parse_usage
 from domain.dialects.sse import DONE, SseEvent
 from domain.estimate import utf8_length
+from domain.extras import NO_EXTRAS
 from domain.tokens import TokenUsage
 
 _decode = msgspec.json.Decoder(ChatCompletion).decode
@@ -66,15 +67,21 @@ class OpenAiChatReader:
     def __init__(self, *, model: str | None = None) -> None:
         self.usage: TokenUsage | None = None
         self.input_usage: TokenUsage | None = None
+        self.extras = NO_EXTRAS
         self.answered_by = ""
         self.response_id = ""
         self.finish_reason: FinishReason | None = None
         self.is_ended = False
         self.is_tail = False
         self.received_output_bytes = 0
+        self.writing_run: int | None = None
+        self._runs = 0
         self.item_ids: tuple[str, ...] = ()
         self._messages: dict[int, _Message] = {}
         """By choice."""
+        self._said_usage: Any = None
+        self._service_tier: Any = None
+        self._has_citations = False
         self._model = model
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
@@ -95,6 +102,7 @@ class OpenAiChatReader:
             self.answered_by = identifier(chunk.model)
         for choice in choices:
             self._account(choice)
+        self._account_extras(chunk, data)
         said_usage = self._account_usage(chunk.usage) if chunk.usage is not None else False
         if choices and (
             any(message.is_open for message in self._messages.values())
@@ -104,6 +112,15 @@ class OpenAiChatReader:
         elif said_usage:
             self.is_tail = True
         return self._canonical(self._model, choices, data) if self._model is not None else []
+
+    def _account_extras(self, chunk: ChatCompletion, data: bytes) -> None:
+        cites = CITATION in data
+        if chunk.usage is None and not cites and chunk.service_tier in (None, self._service_tier):
+            return
+        self._said_usage = chunk.usage or self._said_usage
+        self._service_tier = chunk.service_tier or self._service_tier
+        self._has_citations |= cites
+        self.extras = parse_extras(self._said_usage, self._service_tier, has_citations=self._has_citations)
 
     def _account_usage(self, usage: Any) -> bool:
         said = parse_usage(usage)
@@ -117,6 +134,11 @@ class OpenAiChatReader:
         if message is None:
             message = self._messages[index] = _Message()
         self.received_output_bytes += _output_bytes(delta)
+        if delta.reasoning_content or delta.reasoning or isinstance(delta.content, list):
+            self.writing_run = None
+        elif self.writing_run is None and (text_of(delta.content) or delta.tool_calls):
+            self._runs += 1
+            self.writing_run = self._runs
         if text_of(delta.content):
             message.has_answered = True
         elif delta.refusal:

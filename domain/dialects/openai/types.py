@@ -79,6 +79,7 @@ class ChatCompletion(Struct, frozen=True, gc=False):
     choices: list[CompletionChoice] | None = None
     usage: Any = None
     error: Any = None
+    service_tier: Any = None
 
 
 class WrittenCustom(Struct, omit_defaults=True, gc=False):
@@ -157,3 +158,4 @@ class MeteredChatCompletion(Struct, frozen=True):
     choices: Raw = Raw(b"[]")
     model: Any = None
     error: Any = None
+    service_tier: Any = None

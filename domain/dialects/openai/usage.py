@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.extras import Extras, served_terms, stated_cost
 from domain.tokens import MAX_TOKENS, TokenCount, TokenUsage
 
 MAX_DIGITS = 12
@@ -43,6 +44,26 @@ class ResponsesUsage(Struct, frozen=True, kw_only=True):
     output_tokens: TokenCount = 0
     input_tokens_details: InputTokensDetails | None = None
     output_tokens_details: OutputTokensDetails | None = None
+    cost: Any = None
+    """Of sellers that state it."""
+
+
+CITATION = b'"url_citation"'
+"""Stands in the JSON of an answer that cites what it found on the web. In a text its quotes would be escaped."""
+
+
+def parse_extras(usage: Any, service_tier: Any, *, has_citations: bool) -> Extras:
+    """Read what a chat completion says beside its tokens: an answer that cites the web searched it once.
+
+    Some sellers state the cost in the usage (OpenRouter, Perplexity).
+    """
+    terms, names = served_terms((("service_tier", service_tier),))
+    return Extras(
+        uses={"web_search": 1} if has_citations else {},
+        terms=terms,
+        stated=names,
+        provider_cost_nano_usd=stated_cost(usage.get("cost")) if isinstance(usage, dict) else None,
+    )
 
 
 def parse_usage(said: Any) -> SaidUsage:

@@ -14,8 +14,6 @@ OUTPUT_CAP_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 EXTERNAL_CONTEXT_FIELDS = ("previous_response_id", "conversation", "prompt", "container")
 """Fields that name context that is stored at the provider."""
 EXTRA_COST_FIELDS = (
-    "web_search_options",
-    "mcp_servers",
     "compaction",
     "prediction",
     "plugins",
@@ -24,21 +22,27 @@ EXTRA_COST_FIELDS = (
     "route",
     "search_parameters",
     "enable_search",
+    "fallbacks",
+    "background",
 )
-"""Fields that turn on something with a price of its own.
+"""Fields that turn on something of which nobody knows what it costs.
 
 The part of a `prediction` that the model does not write is billed as output, beside the cap. `plugins` to `route` are
-OpenRouter's: another model answers, or a seller with other prices. The last two are xAI's and Alibaba's searches.
+OpenRouter's: another model answers, or a seller with other prices. The next two are xAI's and Alibaba's searches. With
+Anthropic's `fallbacks` another model may answer, and a response in the `background` comes later, when nobody meters it.
 """
-ALLOWED_VALUES: dict[str, tuple[object, ...]] = {
+SEARCH_FIELD = "web_search_options"
+"""Has the model search the web, once."""
+MCP_FIELD = "mcp_servers"
+"""Tools that Anthropic calls."""
+STANDARD_TERMS: dict[str, tuple[object, ...]] = {
     "service_tier": (None, "auto", "default", "standard", "standard_only"),
     "speed": (None, "standard"),
     "inference_geo": (None, "global"),
-    "background": (None, False),
-    "fallbacks": (None, []),
 }
-"""Fields of which any other value has no known price: it multiplies the price, or has another model answer at its own
-price, or the response comes later.
+"""Fields that set the terms of a request, with the values of the standard ones. Others have prices of their own, if the
+price book knows any. `auto` is what the account at the provider is set to: taken to be the standard, until the answer
+says on which terms it was served.
 """
 SCHEMA_FIELDS = ("response_format", "text", "output_config", "output_format")
 TOOL_FIELDS = ("tools", "functions")
@@ -49,12 +53,26 @@ _READ_FIELDS = frozenset(
         *OUTPUT_CAP_FIELDS,
         *EXTERNAL_CONTEXT_FIELDS,
         *EXTRA_COST_FIELDS,
-        *ALLOWED_VALUES,
+        SEARCH_FIELD,
+        MCP_FIELD,
+        *STANDARD_TERMS,
         *SCHEMA_FIELDS,
         *TOOL_FIELDS,
         *CONTENT_FIELDS,
     }
-    | {"model", "stream", "stream_options", "n", "thread", "context_management", "system", "instructions"}
+    | {
+        "model",
+        "stream",
+        "stream_options",
+        "n",
+        "max_tool_calls",
+        "audio",
+        "modalities",
+        "thread",
+        "context_management",
+        "system",
+        "instructions",
+    }
 )
 _FOLDED = {name.casefold(): name for name in _READ_FIELDS}
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.cache_key import canonical_body
 from domain.call_origin import session_in
@@ -18,13 +19,16 @@ from domain.canonical.chat import MAX_CHOICES, MAX_NAME_CHARS
 from domain.decoding import check_values
 from domain.dialects.codec import Codec
 from domain.dialects.passthrough.fields import (
-    ALLOWED_VALUES,
     CONTENT_FIELDS,
     EXTRA_COST_FIELDS,
+    MCP_FIELD,
     SCHEMA_FIELDS,
+    SEARCH_FIELD,
+    STANDARD_TERMS,
     TOOL_FIELDS,
     check_names,
 )
+from domain.dialects.passthrough.hosted import limit_changes, with_waivers
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
 from domain.dialects.passthrough.token_bound import CACHE_MARK, NO_ITEM, TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
@@ -36,11 +40,15 @@ from domain.estimate import (
     TOKENS_WITH_TOOLS,
     least_cap,
 )
+from domain.hosted_tools import MAX_SERVER_TURNS, NO_TOOLS, HostedTool, HostedTools
 from domain.image_size import TOKENS_PER_IMAGE, Image, largest
-from domain.models import longest_answer, widest_window
+from domain.models import longest_answer
 from domain.pdf_size import UNKNOWN, Pdf, pdf_tokens
 
 MAX_OUTPUT_TOKENS = 10_000_000
+MAX_TOOL_CALLS = 1_000
+TOOL_CALLS_FIELD = "max_tool_calls"
+MAX_TERM_CHARS = 64
 
 
 class PassthroughRequest(Struct, frozen=True, kw_only=True):
@@ -88,6 +96,17 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """The field, if any, that names an object at the provider, such as a file."""
     session: str | None
     """The session that it belongs to, if it says so."""
+    tools: HostedTools = NO_TOOLS
+    """Those that the provider runs."""
+    tool_calls: int | None = None
+    """The limit that the provider is given for them, if the budget set one."""
+    terms: dict[str, str] = {}
+    """The terms that it asks for, other than the standard ones."""
+    audio_tokens: int = 0
+    """Those of `input_tokens` that are audio."""
+    has_external_audio: bool = False
+    """Of the external content, some may be audio."""
+    writes_audio: bool = False
     item_ids: tuple[str, ...] = ()
     """The items of earlier responses that it names."""
 
@@ -108,19 +127,24 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         changes = self._changes(upstream_model)
         return self.editable.with_members(changes) if changes else self.body
 
+    def with_tool_calls(self, calls: int) -> "PassthroughRequest":
+        """See `RequestBody`."""
+        return replace(self, tool_calls=calls)
+
     def token_bound(
         self,
         upstream_model: str,
         context_window: int | None,
         *,
         is_builtin: bool,
+        headers: Mapping[str, str] | None = None,
         image_tokens: Callable[[Image], int] = largest,
     ) -> TokenBound:
         """See `RequestBody`."""
-        unbounded_field = self.unbounded or (None if is_builtin else self.unknown)
         if not self.codec.is_charged:
-            return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=unbounded_field)
-        window = widest_window(upstream_model, context_window)
+            return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=None)
+        unbounded_field = self.unbounded or (None if is_builtin else self.unknown)
+        window = self.codec.context_window(upstream_model, context_window, headers or {})
         media_tokens, item_tokens = self._with_media(upstream_model, window, is_builtin=is_builtin)
         input_tokens = self.input_tokens - TOKENS_PER_IMAGE * len(self.images) + media_tokens
         if not self.codec.has_output:
@@ -143,6 +167,11 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
             writes_5m=self.marks_cache or not has_marks,
             writes_1h=self.marks_cache_longer or not has_marks,
             unbounded_field=unbounded_field,
+            audio_tokens=self.audio_tokens + (window if self.has_external_audio else 0),
+            writes_audio=self.writes_audio,
+            tools=self.tools,
+            terms=self.terms,
+            context_window=window,
         )
 
     def _with_media(
@@ -192,6 +221,10 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         changes: dict[str, Any] = {} if self.model == upstream_model else {"model": upstream_model}
         if self.is_stream:
             changes |= self.editable.differing(self.codec.stream_changes(self.stream_options))
+        if self.tool_calls is not None:
+            changes |= limit_changes(
+                self.editable.value("tools"), self.tool_calls, in_request=TOOL_CALLS_FIELD in self.codec.known_fields
+            )
         return changes
 
 
@@ -204,10 +237,6 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
 
     """
     fields = _object(body)
-    for name, standard in ALLOWED_VALUES.items():
-        if fields.get(name) not in standard:
-            allowed = ", ".join(repr(value) for value in standard if value is not None)
-            raise InvalidRequest(f"`{name}` may be {allowed} here: nothing else has a known price", field=name)
     for name, advice in codec.refused_fields.items():
         if fields.get(name) is not None:
             raise InvalidRequest(f"`{name}` is not served here: {advice}", field=name)
@@ -235,7 +264,9 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
     return PassthroughRequest(
         codec=codec,
         editable=EditableObject.of(
-            body, spans, ("model", "stream_options", *codec.output_caps, *codec.fields_within_cap)
+            body,
+            spans,
+            ("model", "stream_options", "tools", TOOL_CALLS_FIELD, *codec.output_caps, *codec.fields_within_cap),
         ),
         content_digest=_content_digest(fields, codec.stream_changes(stream_options) if is_stream else None)
         if is_cached
@@ -255,7 +286,12 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         files=tuple(visitor.files),
         has_external_content=visitor.has_external_content or has_context,
         has_stored_content=visitor.has_stored_content or has_context,
-        unbounded=extra_cost_field or visitor.extra_cost_field,
+        unbounded=extra_cost_field or visitor.extra_cost_field or _unlimited(visitor.hosted_tools, codec),
+        tools=_hosted_tools(fields, visitor.hosted_tools, codec),
+        terms=_terms(fields),
+        audio_tokens=visitor.audio_tokens,
+        has_external_audio=visitor.has_external_audio,
+        writes_audio=_writes_audio(fields),
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
         provider_object_ref=named or visitor.provider_object_ref,
@@ -311,6 +347,52 @@ def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
     return {name: value for name in names if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
 
 
+def _terms(fields: dict[str, Any]) -> dict[str, str]:
+    """The terms other than the standard ones."""
+    return {
+        name: str(fields[name])[:MAX_TERM_CHARS]
+        for name, standard in STANDARD_TERMS.items()
+        if name in fields and fields[name] not in standard
+    }
+
+
+def _writes_audio(fields: dict[str, Any]) -> bool:
+    modalities = fields.get("modalities")
+    return isinstance(modalities, list) and "audio" in modalities
+
+
+def _hosted_tools(fields: dict[str, Any], found: list[HostedTool], codec: Codec) -> HostedTools:
+    """Return the tools that the provider runs, those among them that a field of their own turns on.
+
+    A tool that is defined among the messages cannot be given a limit.
+    """
+    tools = [
+        replace(tool, limited_by="nothing", max_calls=tool.max_calls or MAX_SERVER_TURNS)
+        if tool.limited_by == "tool" and not tool.field.startswith("tools[")
+        else tool
+        for tool in found
+        if tool.limited_by != "request" or TOOL_CALLS_FIELD in codec.known_fields
+    ]
+    if fields.get(SEARCH_FIELD) is not None:
+        tools.append(
+            HostedTool(field=SEARCH_FIELD, use="web_search", limited_by="nothing", max_calls=1, is_of_each_request=True)
+        )
+    if fields.get(MCP_FIELD):
+        tools.append(HostedTool(field=MCP_FIELD, limited_by="nothing", max_calls=MAX_SERVER_TURNS))
+    if not tools:
+        return NO_TOOLS
+    calls = fields.get(TOOL_CALLS_FIELD)
+    is_limit = isinstance(calls, int) and not isinstance(calls, bool) and 0 <= calls <= MAX_TOOL_CALLS
+    return HostedTools(tools=with_waivers(tools), max_calls=calls if is_limit else None)
+
+
+def _unlimited(found: list[HostedTool], codec: Codec) -> str | None:
+    """Return the first tool that only a field limits which the dialect's operation does not have."""
+    if TOOL_CALLS_FIELD in codec.known_fields:
+        return None
+    return next((tool.field for tool in found if tool.limited_by == "request"), None)
+
+
 def _only_clears(management: Any) -> bool:
     """Return True if all edits only remove context. Other edits make a model write a summary, which has a price."""
     edits = management.get("edits") if isinstance(management, dict) else management
@@ -328,7 +410,8 @@ def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor, codec: Cod
         and fields.get("truncation") in (None, "disabled")
         and _keeps_all(fields.get("context_management"))
         and not any(fields.get(name) for name in codec.context_fields)
-        and all(fields.get(name) in (None, [], False) for name in EXTRA_COST_FIELDS)
+        and not visitor.hosted_tools
+        and all(fields.get(name) in (None, [], False) for name in (*EXTRA_COST_FIELDS, SEARCH_FIELD, MCP_FIELD))
     )
 
 

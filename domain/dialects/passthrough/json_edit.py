@@ -73,6 +73,8 @@ def with_cost(body: bytes, cost_usd: Decimal | None) -> bytes:
     if "usage" not in members or bytes(members["usage"]) == _NULL:
         return body
     usage = bytes(members["usage"])
+    if cost_usd is None and b'"cost"' in usage:  # the provider's own figure is better than none
+        return body
     priced_usage = _with(usage, decode_provider_json(decode_members, usage), {"cost": cost_usd})
     return _with(body, members, {"usage": Raw(priced_usage)})
 

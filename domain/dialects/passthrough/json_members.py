@@ -80,6 +80,16 @@ class EditableObject(Struct, frozen=True):
         """Those of the changes that give a member another value."""
         return {name: value for name, value in changes.items() if not self._has(name, value)}
 
+    def value(self, name: str) -> Any:
+        """A member's value; None if there is no such member."""
+        if self.spans is None:
+            member = decode_members(self.body).get(name)
+            return _decode_value(member) if member is not None else None
+        if name not in self.spans:
+            return None
+        _, start, end = self.spans[name]
+        return _decode_value(self.body[start:end])
+
     def _has(self, name: str, value: Any) -> bool:
         if self.spans is None or name not in self.spans:
             return False

@@ -36,10 +36,15 @@ class ObjectRequest(Struct, frozen=True, kw_only=True):
         context_window: int | None,
         *,
         is_builtin: bool,
+        headers: Mapping[str, str] | None = None,
         image_tokens: Callable[[Image], int] = largest,
     ) -> TokenBound:
         """See `RequestBody`: nothing is counted."""
         return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=None)
+
+    def with_tool_calls(self, calls: int) -> "ObjectRequest":
+        """See `RequestBody`: it has no tools."""
+        return self
 
     def cap_name(self, upstream_model: str) -> str:
         """See `RequestBody`."""

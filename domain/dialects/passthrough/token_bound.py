@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from domain.dialects.passthrough.audio import audio_tokens
+from domain.dialects.passthrough.hosted import hosted_tool
 from domain.estimate import (
     HIDDEN,
     PLAIN,
@@ -20,6 +22,7 @@ from domain.estimate import (
     text_tokens,
     utf8_length,
 )
+from domain.hosted_tools import HostedTool
 from domain.image_size import TOKENS_PER_IMAGE, Image, image_of
 from domain.pdf_size import UNKNOWN, Pdf, pdf_of
 
@@ -47,6 +50,8 @@ _URL_PREFIXES = ("data:", *_ADDRESS_PREFIXES)
 _NESTED_FIELDS = frozenset({"source", "image_url", "image"}) | _FILE_FIELDS
 """Members of an image or a file that are an object which has its content."""
 _INLINE_AUDIO_FIELDS = frozenset({"data", "format"})
+_AUDIBLE = frozenset({"audio_url", "input_audio", "video", "video_url", "input_video"})
+"""Types and members of parts that may be heard."""
 
 _CALL_TYPE_SUFFIXES = ("_call", "tool_use", "function")
 """Suffixes of the types of calls, whose JSON the provider may write anew for its model."""
@@ -102,7 +107,13 @@ class TokenBoundVisitor:
         self.item_ids: list[str] = []
         """The items of earlier responses that it names."""
         self.extra_cost_field: str | None = None
-        """The first tool or step that has a price of its own."""
+        """The first tool or step of which nobody knows what it costs."""
+        self.hosted_tools: list[HostedTool] = []
+        """The tools that the provider runs, of which that is known."""
+        self.audio_tokens = 0
+        """Those of `tokens` that are audio."""
+        self.has_external_audio = False
+        """Of the external content, some may be audio."""
 
     def visit(self, value: Any, path: str, form: int = PLAIN) -> None:
         """Count a value and all values in it, in a form of `domain/estimate.py`. `path` names it in a refusal."""
@@ -152,7 +163,11 @@ class TokenBoundVisitor:
     def _visit_tool(self, tool: Any, path: str) -> None:
         kind = tool.get("type") if isinstance(tool, dict) else None
         if kind is not None and not _is_run_by_caller(str(kind), tool):
-            self._record_extra_cost(f"{path} ({kind})")
+            hosted = hosted_tool(str(kind), tool, path)
+            if hosted is not None:
+                self.hosted_tools.append(hosted)
+            else:
+                self._record_extra_cost(f"{path} ({kind})")
         self.visit(tool, path, HIDDEN)
 
     def _visit_object(self, value: dict[str, Any], path: str, form: int) -> None:
@@ -169,6 +184,7 @@ class TokenBoundVisitor:
         is_file = (kind in _FILE_TYPES or not _FILE_FIELDS.isdisjoint(value)) and _is_file(value)
         if is_file:
             self.has_external_content = True
+            self.has_external_audio |= kind in _AUDIBLE or not _AUDIBLE.isdisjoint(value)
         if is_image or is_file:
             outer, self._contents = self._contents, []
             self._visit_media(value, path, form)
@@ -179,9 +195,25 @@ class TokenBoundVisitor:
                 self.files += [(self._item, pdf_of(content)) for content in contents] or [(self._item, UNKNOWN)]
             if not contents or self._item == NO_ITEM:
                 self.is_self_contained = False
+        elif isinstance(value.get("input_audio"), dict):
+            self._visit_audio(value, path, form)
         else:
             for name, member in value.items():
                 self._visit_member(name, member, kind, path, form)
+
+    def _visit_audio(self, value: dict[str, Any], path: str, form: int) -> None:
+        """Count audio that stands in the request by its duration, or as long as the window allows."""
+        audio = value["input_audio"]
+        self.is_self_contained = False
+        tokens = audio_tokens(audio.get("format"), len(str(audio.get("data"))))
+        if tokens is None:
+            self.has_external_content = self.has_stored_content = self.has_external_audio = True
+        else:
+            self.tokens += tokens
+            self.audio_tokens += tokens
+        for name, member in value.items():
+            if name != "input_audio":
+                self._visit_member(name, member, "", path, form)
 
     def _record_image(self, value: dict[str, Any], contents: list[str]) -> None:
         """Count an image; more than one, if its part has more than one content."""
@@ -231,6 +263,7 @@ class TokenBoundVisitor:
                 self._record_reference(path)
             elif name in _OBJECT_FIELDS and isinstance(member, dict) and member.get("id"):
                 self._record_reference(f"{path}.id")
+                self.has_external_audio |= name == "audio"
             self.visit(member, path, form)
 
     def _check_type(self, kind: str, value: dict[str, Any], path: str) -> None:
@@ -280,7 +313,7 @@ def _is_file(value: dict[str, Any]) -> bool:
     source, audio = value.get("source"), value.get("input_audio")
     if isinstance(source, dict) and source.get("type") in ("text", "content"):
         return not _FILE_FIELDS.isdisjoint(value)
-    if isinstance(audio, dict) and audio.keys() <= _INLINE_AUDIO_FIELDS:  # counted by its bytes
+    if isinstance(audio, dict) and audio.keys() <= _INLINE_AUDIO_FIELDS:  # counted by its duration
         return str(audio.get("data")).startswith(_URL_PREFIXES)
     return True
 

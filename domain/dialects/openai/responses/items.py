@@ -30,6 +30,7 @@ from domain.canonical.chat import (
     ToolMessage,
     UserMessage,
 )
+from domain.decoding import invalid
 from domain.dialects.field_rules import DroppedFields, decode_translatable, not_translatable
 from domain.dialects.openai.responses import types
 from domain.dialects.openai.responses.reasoning import decode_reasoning
@@ -251,8 +252,15 @@ def _output(output: Any, path: str) -> Content:
     if output is None or isinstance(output, str):
         return output or ""
     if isinstance(output, list) and output and all(isinstance(part, dict) and "type" in part for part in output):
-        return _content(msgspec.convert(output, list[types.Part], strict=False), path)
+        return _content(_parts(output, path), path)
     return _json(output)
+
+
+def _parts(output: list[Any], path: str) -> list[types.Part]:
+    try:
+        return msgspec.convert(output, list[types.Part])
+    except msgspec.ValidationError as error:
+        raise invalid(error, inside=path) from None
 
 
 def _part(part: types.Part, path: str) -> Part:

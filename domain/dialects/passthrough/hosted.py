@@ -1,0 +1,120 @@
+"""Which tools of a passed-through request its provider runs, what their calls cost, and the fields that limit them.
+
+Types are the vendors' own. A tool that no row matches has no known price.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from domain.hosted_tools import MAX_SERVER_TURNS, HostedTool
+
+_CONTAINER_SIZES = frozenset({"1g", "4g", "16g", "64g"})
+_DEFAULT_CONTAINER = "1g"
+
+
+class _Row(Struct, frozen=True):
+    """One kind of tool. `limited_by` and the rest: see `HostedTool`."""
+
+    limited_by: Any
+    use: str | None = None
+    rows: tuple[str, ...] = ()
+    is_session: bool = False
+
+
+_TABLE: tuple[tuple[re.Pattern[str], _Row], ...] = tuple(
+    (re.compile(pattern), row)
+    for pattern, row in (
+        # OpenAI's, https://platform.openai.com/docs/guides/tools
+        (r"web_search(_\d{4}_\d\d_\d\d)?", _Row("request", "web_search")),
+        (
+            r"web_search_preview(_\d{4}_\d\d_\d\d)?",
+            _Row("request", "web_search", ("web_search_preview", "web_search")),
+        ),
+        (r"file_search", _Row("request", "file_search")),
+        (r"code_interpreter|shell", _Row("request", "container", is_session=True)),
+        (r"mcp|tool_search", _Row("request")),
+        # Anthropic's, https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview
+        (r"web_search_\d{8}", _Row("tool", "web_search")),
+        (r"web_fetch_\d{8}", _Row("tool")),
+        (r"code_execution_\d{8}", _Row("nothing", "code_execution", is_session=True)),
+        (r"tool_search_tool_\w+|mcp_toolset", _Row("nothing")),
+    )
+)
+_LIMITS_ITSELF = re.compile(r"web_(search|fetch)_\d{8}")
+_MAKES_CODE_FREE = re.compile(r"web_(search|fetch)_(2026\d{4}|20[3-9]\d{5}|202[7-9]\d{4})")
+"""Code execution costs nothing beside these: https://platform.claude.com/docs/en/about-claude/pricing"""
+
+
+def hosted_tool(kind: str, tool: dict[str, Any], path: str) -> HostedTool | None:
+    """Read a tool that its provider runs; None if nothing is known of what it costs."""
+    row = next((row for pattern, row in _TABLE if pattern.fullmatch(kind)), None)
+    if row is None:
+        return None
+    rows = row.rows
+    if row.use == "container":
+        size = _container_size(tool)
+        if size is None:
+            return None
+        rows = (f"container_{size}",)
+    own = tool.get("max_uses") if row.limited_by == "tool" else None
+    return HostedTool(
+        field=f"{path} ({kind})",
+        use=row.use,
+        rows=rows,
+        is_session=row.is_session,
+        limited_by=row.limited_by,
+        max_calls=MAX_SERVER_TURNS
+        if row.limited_by == "nothing"
+        else own
+        if isinstance(own, int) and not isinstance(own, bool) and own > 0
+        else None,
+    )
+
+
+def with_waivers(tools: Iterable[HostedTool]) -> tuple[HostedTool, ...]:
+    """The tools, those marked that others of them make free."""
+    tools = tuple(tools)
+    if not any(_MAKES_CODE_FREE.search(tool.field) for tool in tools):
+        return tools
+    return tuple(
+        HostedTool(
+            **{name: getattr(tool, name) for name in HostedTool.__struct_fields__ if name != "is_waived"},
+            is_waived=tool.use == "code_execution",
+        )
+        for tool in tools
+    )
+
+
+def limit_changes(tools: Any, calls: int, *, in_request: bool) -> dict[str, Any]:
+    """The members to change so that the hosted tools of a request are called no more than so often.
+
+    `in_request`: the dialect has `max_tool_calls`, for all of them together.
+    """
+    if in_request:
+        return {"max_tool_calls": calls}
+    if not isinstance(tools, list) or not any(map(_limits_itself, tools)):
+        return {}
+    return {
+        "tools": [
+            {**tool, "max_uses": min(calls, tool.get("max_uses") or calls)} if _limits_itself(tool) else tool
+            for tool in tools
+        ]
+    }
+
+
+def _limits_itself(tool: Any) -> bool:
+    return isinstance(tool, dict) and _LIMITS_ITSELF.fullmatch(str(tool.get("type"))) is not None
+
+
+def _container_size(tool: dict[str, Any]) -> str | None:
+    """The memory of the container that a tool opens; None if it is one that was opened before."""
+    container = tool.get("container", tool.get("environment"))
+    if not isinstance(container, dict):
+        return None if isinstance(container, str) else _DEFAULT_CONTAINER
+    if container.get("type") == "container_reference":
+        return None
+    size = container.get("memory_limit") or _DEFAULT_CONTAINER
+    return size if size in _CONTAINER_SIZES else None

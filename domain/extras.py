@@ -1,0 +1,73 @@
+"""What an answer says beside its tokens: uses of hosted tools, the terms on which it was served, a cost of its own."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from msgspec import Struct
+
+from domain.money import NanoUsd, from_usd
+
+MAX_STATED_USD = 1_000
+"""A provider that states a higher cost of an answer is not believed."""
+MAX_USES = 100_000
+MAX_TERM_CHARS = 64
+STANDARD = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand", "global", "not_available"})
+"""Terms by which providers say that nothing special was used."""
+
+
+class Extras(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """As the provider states it. A dialect's package reads it; `domain/pricing.py` prices it."""
+
+    uses: dict[str, int] = {}
+    """Billable uses of each hosted tool, by the names of fees."""
+    terms: dict[str, str] = {}
+    """Terms that change the price (`service_tier`, `speed`, `inference_geo`), other than the standard ones."""
+    stated: frozenset[str] = frozenset()
+    """The terms that the answer states, standard or not. Of the others those count that the request asks for."""
+    unpriced: tuple[str, ...] = ()
+    """What it used that has no known price."""
+    provider_cost_nano_usd: NanoUsd | None = None
+    """What the answer says that it cost."""
+
+
+NO_EXTRAS = Extras()
+
+
+def with_asked(extras: Extras, asked: dict[str, str] | None) -> Extras:
+    """The extras with the terms that the request asks for, where the answer does not say on which it was served."""
+    if not asked:
+        return extras
+    terms = {name: value for name, value in asked.items() if name not in extras.stated} | extras.terms
+    return Extras(
+        uses=extras.uses,
+        terms=terms,
+        stated=extras.stated,
+        unpriced=extras.unpriced,
+        provider_cost_nano_usd=extras.provider_cost_nano_usd,
+    )
+
+
+def served_terms(stated: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], frozenset[str]]:
+    """Of the terms that an answer states, those other than the standard ones; and the names of all that it states."""
+    texts = {name: value for name, value in stated if isinstance(value, str)}
+    return (
+        {name: value[:MAX_TERM_CHARS] for name, value in texts.items() if value not in STANDARD},
+        frozenset(texts),
+    )
+
+
+def count_of(value: Any) -> int:
+    """A number of uses in an answer; 0 if it is none."""
+    return min(value, MAX_USES) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def stated_cost(value: Any) -> NanoUsd | None:
+    """The cost in US dollars that an answer's usage states: a number, or an object with a `total_cost`. None: it does
+    not, or states nonsense.
+    """
+    if isinstance(value, dict):
+        value = value.get("total_cost")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_STATED_USD:
+        return None
+    return from_usd(Decimal(repr(value)))
