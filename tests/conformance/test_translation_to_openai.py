@@ -120,7 +120,7 @@ def test_a_schema_with_an_optional_member_is_not_strict(translate: Any) -> None:
     }
     found = translate(output_config={"format": {"type": "json_schema", "schema": schema}})
     wanted = found["response_format"]["json_schema"]
-    assert (wanted.get("strict"), list(wanted["schema"]["properties"])) == (False, ["b", "a"])
+    assert (wanted.get("strict") or False, list(wanted["schema"]["properties"])) == (False, ["b", "a"])
 
 
 async def test_a_tool_with_a_long_name_is_called_by_it(anthropic: Any) -> None:
