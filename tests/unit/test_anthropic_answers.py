@@ -256,7 +256,7 @@ def echo_of(**fields: Any) -> bytes | None:
 
 
 SHOWN = echo_of(thinking={"type": "adaptive"})
-HIDDEN = echo_of()
+HIDDEN = echo_of(thinking={"type": "disabled"})
 
 
 @pytest.mark.parametrize("echo", [SHOWN, HIDDEN])
@@ -269,6 +269,11 @@ def test_thinking_and_what_belongs_to_a_call_come_back_to_their_model(echo: byte
         assert (assistant.content, result.tool_call_id) == ("well", CALL.id)
 
 
+def test_a_client_that_says_nothing_of_thinking_sees_what_comes() -> None:
+    assert echo_of() == echo_of(thinking={"type": "adaptive", "display": "summarized"}) is None
+    assert echo_of(thinking={"type": "adaptive", "display": "omitted"}) == HIDDEN
+
+
 def test_a_client_that_asks_for_thinking_sees_it() -> None:
     answer = answer_of(AnswerMessage(content="well", reasoning=[ReasoningBlock(text="hm")]))
     for blocks in shown(answer, SHOWN):
@@ -277,7 +282,7 @@ def test_a_client_that_asks_for_thinking_sees_it() -> None:
         assert blocks[0]["signature"].startswith(MARK)
 
 
-def test_a_client_that_does_not_ask_for_thinking_sees_none() -> None:
+def test_a_client_that_asks_for_no_thinking_sees_none() -> None:
     answer = answer_of(AnswerMessage(content="well", reasoning=[ReasoningBlock(text="hm")]))
     for blocks in shown(answer, HIDDEN):
         assert blocks == [{"type": "text", "text": "well"}]

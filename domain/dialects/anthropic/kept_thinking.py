@@ -32,7 +32,7 @@ class KeptThinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is to come back."""
 
     text: str | None = None
-    """Of thinking that the client did not ask to see. Else it is in the block."""
+    """Of thinking that the client is not shown. Else it is in the block."""
     signature: str | None = None
     data: str | None = None
     id: str | None = None

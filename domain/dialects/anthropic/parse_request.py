@@ -43,7 +43,7 @@ class Echo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the response depends on of its request."""
 
     hides_thinking: bool = False
-    """The client did not ask to see the model's thinking, and may not expect a block of it."""
+    """The client asked for an answer without thinking, or not to be shown it."""
 
 
 def parse_chat_request(body: bytes) -> TranslatedRequest:
@@ -76,7 +76,8 @@ def parse_chat_request(body: bytes) -> TranslatedRequest:
         thinking_budget=budget,
         shows_reasoning=shows_reasoning or None,
     )
-    echo = None if shows_reasoning else _encode(Echo(hides_thinking=True))
+    hides = chat.thinking is not None and not shows_reasoning
+    echo = _encode(Echo(hides_thinking=True)) if hides else None
     return TranslatedRequest(request=request, dropped=dropped.names, echo=echo)
 
 
@@ -110,7 +111,7 @@ def _user(chat: types.MessagesBody, dropped: DroppedFields) -> str | None:
 
 
 def _thinking(chat: types.MessagesBody) -> tuple[ReasoningEffort | None, int | None, bool]:
-    """The effort, the budget of thinking tokens, and whether the client is to see the thinking."""
+    """The effort, the budget of thinking tokens, and whether the client asks to see the thinking."""
     effort: ReasoningEffort | None = chat.output_config.effort if chat.output_config is not None else None
     config = chat.thinking
     if config is None:

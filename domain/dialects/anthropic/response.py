@@ -180,8 +180,8 @@ def _is_empty(blocks: list[types.ContentBlock]) -> bool:
 def render_chat_response(response: ChatResponse, usage: TokenUsage, *, hides_thinking: bool = False) -> bytes:
     """Write a message: of the choices, the first, since Anthropic's messages have one.
 
-    `hides_thinking`: the client did not ask for the thinking. Then only what has to come back with the results of
-    calls is given, encrypted as far as the client can tell.
+    `hides_thinking`: the client asked for none, or not to be shown it. Then only what has to come back with the results
+    of calls is given, encrypted as far as the client can tell.
     """
     choice = response.choices[0] if response.choices else None
     blocks = _render_blocks(choice.message, hides_thinking=hides_thinking) if choice is not None else []
