@@ -380,7 +380,12 @@ async def test_both_vendors_clients_reach_the_toy_through_the_gateway(
             id="by the toy",
         ),
         pytest.param(OpenAiChat(), openai_body(logprobs=True), "logprobs", id="by the client's codec"),
-        pytest.param(AnthropicMessages(), anthropic_body(top_k=5), "top_k", id="by the other client's codec"),
+        pytest.param(
+            AnthropicMessages(),
+            anthropic_body(inference_geo="eu"),
+            "inference_geo",
+            id="by the other client's codec",
+        ),
     ],
 )
 async def test_fields_unsupported_by_the_toy_are_refused_by_name(
