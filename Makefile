@@ -20,6 +20,9 @@ check: ## lint, types, import contracts, unit tests
 test: ## every test, on real servers
 	uv run pytest
 
+agents: ## install every agent and framework, and run them through the gateway
+	uv run pytest tests/conformance/agents -m ""
+
 golden: ## write the frozen streams anew; read their difference before it is committed
 	WRITE_GOLDEN=1 uv run pytest tests/conformance/test_golden_translations.py
 
@@ -33,4 +36,4 @@ rebuild: ## rebuild every projection of the running gateway
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate
 
-.PHONY: help setup up check test golden bench rebuild docs
+.PHONY: help setup up check test agents golden bench rebuild docs

@@ -13,12 +13,14 @@ from api.client_disconnect import ClientDisconnect
 from api.prompt_memory import PromptMemory
 from api.request_context import CostBound, InferenceRequest, Prompt, RequestContext
 from domain.cache_key import cache_key
+from domain.canonical.chat import ChatRequest
 from domain.dialects.field_rules import in_camel_case
 from domain.dialects.registry import DialectRegistry
-from domain.dialects.request_body import RequestBody, TokenBound
+from domain.dialects.request_body import CanonicalRequest, RequestBody, TokenBound
 from domain.errors import Forbidden, InvalidRequest
 from domain.estimate import MAX_HOLD
 from domain.holds import Hold, on_asked_terms
+from domain.models import model_traits
 from domain.money import NANO_PER_USD, NanoUsd
 from domain.pricing import reachable
 from domain.prompt_prefix import LEAST_TOKENS, prompt_chain
@@ -120,6 +122,8 @@ class RequestPlanner:
     def _adapt(self, inference_request: InferenceRequest) -> tuple[RequestBody, tuple[str, ...]]:
         """As `DialectRegistry.adapt`, with refusals as the native API spells its fields, if that is the surface."""
         asked = inference_request
+        if asked.has_native_defaults:
+            _check_temperature(asked.body, asked.route)
         try:
             return self._dialects.adapt(asked.body, asked.route, asked.operation)
         except InvalidRequest as error:
@@ -249,6 +253,23 @@ def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple
             field=dropped[0],
         )
     return dropped
+
+
+def _check_temperature(body: RequestBody, route: Route) -> None:
+    """The native API promises to refuse a temperature outside the provider's range. Vendors' clients know no such
+    promise: for them it is lowered.
+
+    Raises:
+        InvalidRequest: it is above the model's highest.
+
+    """
+    if not isinstance(body, CanonicalRequest) or not isinstance(body.request, ChatRequest):
+        return
+    traits, temperature = model_traits(route.upstream_model, route.kind), body.request.temperature
+    if temperature is not None and traits.takes_temperature and temperature > traits.max_temperature:
+        raise InvalidRequest(
+            f"`temperature` of model {route.model!r} may be {traits.max_temperature:g} at most", field="temperature"
+        )
 
 
 def within_budget(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext:

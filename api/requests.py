@@ -86,7 +86,8 @@ class CountedRequest(Request[Any, Any, Any]):
         read = self._connection_state.body
         if read is not Empty:
             return read
-        encodings = encodings_of(self.headers.getall("content-encoding", []))
+        packed_as = self.headers.getall("content-encoding") if "content-encoding" in self.headers else ()
+        encodings = encodings_of(packed_as)
         body = await super().body()
         if encodings and body:
             body = await self._unpacked(body, encodings)

@@ -86,5 +86,5 @@ def invalid(error: msgspec.ValidationError, *, inside: str = "") -> InvalidReque
     path = at["path"] if at else ""
     reason = text[: at.start()] if at else text
     named = _NAMED.search(reason)
-    path = ".".join(part for part in (inside, path, named["field"] if named else "") if part)
+    path = ".".join(part for part in (inside, path, named["field"] if named else "") if part).replace(".[", "[")
     return InvalidRequest(f"`{path}`: {reason}" if path else reason, field=path or None)

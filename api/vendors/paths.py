@@ -24,6 +24,9 @@ _CALLS = frozenset({"chat", "completions", "embeddings", "messages", "models", "
 _MODEL_FIRST = frozenset({"deployments", "engines"})
 """Azure's and OpenAI's older paths: the word, the model, the call."""
 _CALLS_OF_A_MODEL = (("chat", "completions"), ("completions",), ("embeddings",), ("responses",))
+_AS_SERVED = frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/messages", "/v1/models", "/v1/responses"})
+_NATIVE = "/api/"
+"""Most requests have one of these paths, or one that begins so: they are not looked at twice."""
 _VENDORS_HEADERS = frozenset({b"anthropic-version", b"x-stainless-lang"})
 """Sent by the vendors' own clients, wherever they call."""
 
@@ -53,6 +56,8 @@ def served_path(path: str) -> tuple[str, str | None]:
 
     A path that is no call of a vendor's stays as it is.
     """
+    if path in _AS_SERVED or path.startswith(_NATIVE):
+        return path, None
     words = [word for word in path.split("/") if word]
     start = 0
     while start < min(len(words), MAX_PREFIXES) and words[start] in _PREFIXES:

@@ -194,6 +194,10 @@ def test_a_model_without_structured_output_gives_the_sdks_object_all_the_same(sy
     (choice,) = answer.choices
     assert isinstance(choice.message.parsed, Order)
     assert (choice.finish_reason, choice.message.tool_calls) == ("stop", None)
+    with sync_sdks.openai.chat.completions.stream(
+        model=CLAUDE, messages=user("order"), response_format=Order
+    ) as events:
+        assert events.get_final_completion().choices[0].message.parsed == choice.message.parsed
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def parse_request(body: dict[str, Any]) -> ModelRequest:
         is_parallel=not choice.get("disable_parallel_tool_use"),
         schema=wanted["schema"] if wanted else UNSET,
         results=_results(body["messages"]),
-        talks_while_calling=True,
+        all_results=sum(len(_results([message])) for message in body["messages"]),
+        talks_while_calling=choice["type"] not in {"any", "tool"},  # a call that is forced is all that is said
         thinks=thinking["type"] != "disabled",
         shows_thinking=thinking.get("display") != "omitted",
     )

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import ClientConnectionResetError, web
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from tests.provider import bill
@@ -17,7 +17,7 @@ from tests.provider.counting import input_tokens
 from tests.provider.future_fields import add_unknown_frames, add_unknown_member
 from tests.provider.recorded import Recording, Recordings
 from tests.provider.request_model import Answer, Frame, ModelRequest, plan
-from tests.provider.steering import steering
+from tests.provider.steering import Steering, steering
 
 MAX_STALL_S = 600.0
 SPLIT_PAUSE_S = 0.002
@@ -65,7 +65,8 @@ class Exchange:
         self._recording = recording
         body = json.loads(recording.body)
         self.model_request = wire.parse_request(body)
-        self._words = words = steering(f"{self.model_request.prompt}\n{self.model_request.user}")
+        words = steering(f"{self.model_request.prompt}\n{self.model_request.user}")
+        self._words = words = self._cut_if_first(words)
         planned = plan(self.model_request, words)
         self._deltas = planned.deltas
         counted = self._deltas if self.model_request.stream else words.chunks
@@ -80,6 +81,13 @@ class Exchange:
         self._last_write_s: float | None = None
         self._is_settled = False
         """True once the request is charged, or refused, which is free."""
+
+    def _cut_if_first(self, words: Steering) -> Steering:
+        """Return the words with the cut that only the first stream of a name has."""
+        if words.cutonce is UNSET or not self.model_request.stream or words.cutonce in self._provider.seen:
+            return words
+        self._provider.seen.add(words.cutonce)
+        return replace(words, cut=int(words.cutonce.partition("/")[0]))
 
     async def in_one_piece(self) -> web.Response:
         """Send the whole response, even if the client has disconnected."""

@@ -32,6 +32,7 @@ def parse_request(body: dict[str, Any]) -> ModelRequest:
         is_parallel=body.get("parallel_tool_calls") is not False,
         schema=schema_of(body.get("response_format"), "json_schema"),
         results=_results(messages),
+        all_results=sum(message["role"] == "tool" for message in messages),
     )
 
 
@@ -121,8 +122,8 @@ def frames(answer: Answer) -> Iterator[Frame]:
     yield Frame(data=delta_chunk({"role": "assistant", "content": None if answer.plan.calls else "", "refusal": None}))
     for text in answer.plan.text_deltas():
         yield Frame(data=delta_chunk({"refusal" if words.refuse else "content": text}), is_delta=True)
-    for call in answer.plan.calls:
-        index = {"index": call.number - 1}
+    for position, call in enumerate(answer.plan.calls):
+        index = {"index": position}
         yield Frame(data=delta_chunk({"tool_calls": [index | _call(call, "")]}))
         for piece in argument_deltas(call):
             yield Frame(data=delta_chunk({"tool_calls": [index | {"function": {"arguments": piece}}]}), is_delta=True)

@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct
 
 from tests.provider.bill import Usage
 from tests.provider.schema import example
+from tests.provider.script import Step, step_at
 from tests.provider.steering import DEFAULT_DELTAS, Steering
 
 THINKING_DELTAS = 3
@@ -46,6 +47,8 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     """The JSON schema of the response; UNSET if it is plain text."""
     results: tuple[str, ...] = ()
     """The tool results that the model is to answer."""
+    all_results: int = 0
+    """The number of tool results in the whole conversation."""
     talks_while_calling: bool = False
     """True if this vendor's models send text beside tool calls."""
     thinks: bool = False
@@ -58,13 +61,15 @@ class Call(Struct, frozen=True, kw_only=True):
     number: int
     name: str
     arguments: str
+    is_text: bool = False
+    """True if the arguments are text, for a tool that takes it."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
     """The content of a response."""
 
     digest: str
-    """The SHA-256 of the prompt, which ids are made of."""
+    """The SHA-256 of the prompt, which ids are made of; of the prompt and the turn if it follows a script."""
     text: str
     calls: tuple[Call, ...]
     thinking: str
@@ -115,7 +120,8 @@ def pieces(text: str, count: int) -> list[str]:
 
 def plan(request: ModelRequest, words: Steering) -> Plan:
     """Decide the content of the response."""
-    digest = hashlib.sha256(request.prompt.encode()).hexdigest()
+    turn = "" if words.steps is UNSET else f" after {request.all_results} results"
+    digest = hashlib.sha256(f"{request.prompt}{turn}".encode()).hexdigest()
     calls = tuple(_calls(request, words, digest))
     return Plan(
         digest=digest,
@@ -128,6 +134,8 @@ def plan(request: ModelRequest, words: Steering) -> Plan:
 
 def _text(request: ModelRequest, words: Steering, digest: str) -> str:
     """Return a text that identifies the prompt."""
+    if words.steps is not UNSET:
+        return _step(request, words.steps).say
     if words.text is not None:
         return words.text
     text = f"answer to {digest[:16]}"
@@ -141,7 +149,20 @@ def _text(request: ModelRequest, words: Steering, digest: str) -> str:
     return text.ljust(words.chunks, "x")
 
 
+def _step(request: ModelRequest, steps: str) -> Step:
+    return step_at(unquote(steps), request.all_results, {tool.name for tool in request.tools})
+
+
+def _scripted_calls(step: Step, done: int) -> Iterator[Call]:
+    if step.tool:
+        written = json.dumps(step.arguments, ensure_ascii=False) if step.text is None else step.text
+        yield Call(number=done + 1, name=step.tool, arguments=written, is_text=step.text is not None)
+
+
 def _calls(request: ModelRequest, words: Steering, digest: str) -> Iterator[Call]:
+    if words.steps is not UNSET:
+        yield from _scripted_calls(_step(request, words.steps), request.all_results)
+        return
     if request.results:
         return
     schemas = {tool.name: tool.schema for tool in request.tools}

@@ -26,6 +26,8 @@ _ECHOED: dict[str, Any] = {
 }
 """The members of a request that its response repeats, with the vendor's defaults."""
 
+RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
+
 FAILURE = {"code": "server_error", "message": "The server had an error while processing your request."}
 
 
@@ -33,7 +35,7 @@ def parse_request(body: dict[str, Any]) -> ModelRequest:
     """Parse a responses request."""
     choice = body.get("tool_choice")
     items = body["input"] if isinstance(body["input"], list) else [{"role": "user", "content": body["input"]}]
-    functions = [tool for tool in body.get("tools") or () if tool["type"] == "function"]
+    callable_tools = [tool for tool in body.get("tools") or () if tool["type"] in {"function", "custom"}]
     return ModelRequest(
         model=body["model"],
         prompt="\n".join(text_of(item["content"]) for item in items if "content" in item),
@@ -41,12 +43,13 @@ def parse_request(body: dict[str, Any]) -> ModelRequest:
         stream=bool(body.get("stream")),
         tools=()
         if choice == "none"
-        else tuple(Tool(name=tool["name"], schema=tool.get("parameters")) for tool in functions),
+        else tuple(Tool(name=tool["name"], schema=tool.get("parameters")) for tool in callable_tools),
         is_forced=is_forcing(choice),
         forced_tool=choice.get("name") if isinstance(choice, dict) else None,
         is_parallel=body.get("parallel_tool_calls") is not False,
         schema=schema_of((body.get("text") or {}).get("format"), None),
         results=_results(items),
+        all_results=sum(item.get("type") in RESULTS for item in items),
     )
 
 
@@ -54,7 +57,7 @@ def _results(items: list[dict[str, Any]]) -> tuple[str, ...]:
     """Return the tool results at the end of the input."""
     found: list[str] = []
     for item in reversed(items):
-        if item.get("type") != "function_call_output":
+        if item.get("type") not in RESULTS:
             break
         found.append(text_of(item["output"]))
     return tuple(reversed(found))
@@ -136,7 +139,7 @@ def frames(answer: Answer) -> Iterator[Frame]:
             begun: dict[str, Any] = {"status": "in_progress", "content": []}
             inner = _text_events(answer, item)
         else:
-            begun = {"status": "in_progress", "arguments": ""}
+            begun = {"status": "in_progress", "input" if item["type"] == "custom_tool_call" else "arguments": ""}
             inner = _call_events(answer.plan.calls[index])
         yield event("output_item.added", output_index=index, item=item | begun)
         for kind, fields in inner:
@@ -176,6 +179,11 @@ def _text_events(answer: Answer, item: dict[str, Any]) -> Iterator[tuple[str, di
 
 
 def _call_events(call: Call) -> Iterator[tuple[str, dict[str, Any]]]:
+    if call.is_text:
+        for piece in argument_deltas(call):
+            yield "custom_tool_call_input.delta", {"delta": piece}
+        yield "custom_tool_call_input.done", {"input": call.arguments}
+        return
     for piece in argument_deltas(call):
         yield "function_call_arguments.delta", {"delta": piece}
     yield "function_call_arguments.done", {"name": call.name, "arguments": call.arguments}
@@ -189,17 +197,14 @@ def _items(answer: Answer, status: str) -> list[dict[str, Any]]:
             part = {"type": "refusal", "refusal": plan.text}
         message = {"id": f"msg_{plan.digest[:24]}", "type": "message", "role": "assistant"}
         return [message | {"status": status, "content": [part]}]
-    return [
-        {
-            "id": f"fc_{call.number}",
-            "type": "function_call",
-            "call_id": f"call_{call.number}",
-            "name": call.name,
-            "arguments": call.arguments,
-            "status": status,
-        }
-        for call in plan.calls
-    ]
+    return [_call_item(call, status) for call in plan.calls]
+
+
+def _call_item(call: Call, status: str) -> dict[str, Any]:
+    common = {"call_id": f"call_{call.number}", "name": call.name, "status": status}
+    if call.is_text:
+        return {"id": f"ctc_{call.number}", "type": "custom_tool_call", "input": call.arguments} | common
+    return {"id": f"fc_{call.number}", "type": "function_call", "arguments": call.arguments} | common
 
 
 def _tool_items(answer: Answer) -> list[dict[str, Any]]:

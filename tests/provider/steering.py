@@ -29,6 +29,7 @@ A test that cannot choose its prompt puts the words into the name of the end use
     [[tool=name]]         call this tool
     [[calls=2]]           make two tool calls at once, of the named tool or of the request's tools
     [[arguments={"a":1}]] call it with these arguments (URL-encoded, UTF-8)
+    [[steps=[…]]]         play a script over several turns, see `script.py` (URL-encoded JSON)
     [[finish=length]]     end with this finish reason, in the vendor's spelling; for a response also `failed`
 
 Only for streams. A delta is a piece of text, of a tool call's arguments, or of thinking:
@@ -36,6 +37,7 @@ Only for streams. A delta is a piece of text, of a tool call's arguments, or of 
     [[chunks=200]]        send the text in 200 deltas (at most one for each character)
     [[pace=20]]           wait 20 ms before each delta but the first
     [[cut=5]]             break the connection after 5 deltas
+    [[cutonce=5/name]]    break the first stream of this name after 5 deltas: an agent's next prompt is another one
     [[stall=5]]           send nothing more after 5 deltas, but keep the connection
     [[streamerror=3]]     after 3 deltas send the vendor's error inside the stream, and end it
     [[nousage]]           send no usage at the end, even if it was requested
@@ -90,9 +92,11 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
     calls: int | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
     finish: str | UnsetType = UNSET
+    steps: str | UnsetType = UNSET
     chunks: int = DEFAULT_DELTAS
     pace_ms: int = 0
     cut: int | UnsetType = UNSET
+    cutonce: str | UnsetType = UNSET
     stall: int | UnsetType = UNSET
     streamerror: int | UnsetType = UNSET
     message: str = ""

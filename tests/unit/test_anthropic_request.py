@@ -154,7 +154,7 @@ def test_sdk_request_is_parsed() -> None:
         "user": "u",
         "responseFormat": {
             "type": "json_schema",
-            "jsonSchema": {"name": "answer", "schema": {"type": "object"}},
+            "jsonSchema": {"name": "answer", "schema": {"type": "object"}, "strict": False},
         },
         "reasoningEffort": "max",
     }

@@ -391,3 +391,98 @@ def test_unsupported_embeddings_fields_are_refused_by_name(fields: dict[str, Any
 
 def test_an_unknown_field_of_embeddings_is_dropped_and_told() -> None:
     assert parse_embeddings_request(b'{"model":"echo","input":"a","what":1}').dropped == ("what",)
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ({"type": "image_url", "image_url": "https://x/y.png"}, ("image_url", "https://x/y.png")),
+        ({"type": "image_url", "image_url": {"url": "http://x/y.png"}}, ("image_url", "http://x/y.png")),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AAAA"}},
+            ("image_url", "data:image/jpeg;base64,AAAA"),
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": "data:application/pdf;base64,JVBERi0x"}},
+            ("file", "data:application/pdf;base64,JVBERi0x"),
+        ),
+        ({"type": "file", "file": {"file_data": "JVBERi0xLjQ="}}, ("file", "data:application/pdf;base64,JVBERi0xLjQ=")),
+        (
+            {"type": "file", "file": {"file_data": "aGk=", "filename": "a.TXT"}},
+            ("file", "data:text/plain;base64,aGk="),
+        ),
+        ({"type": "file", "file": {"file_id": "https://x/y.pdf"}}, ("file", "https://x/y.pdf")),
+        (
+            {"type": "file", "file": {"file_data": "data:image/png;base64,AAAA"}},
+            ("image_url", "data:image/png;base64,AAAA"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_a_picture_or_a_file_is_read_as_clients_write_it(
+    part: dict[str, Any], found: tuple[str, str], role: str
+) -> None:
+    message = {"role": role, "content": [part]} | ({"tool_call_id": "c1"} if role == "tool" else {})
+    content = msgspec.to_builtins(read(body(HELLO, message)).messages[1])["content"]
+    (shown,) = content
+    kind = shown["type"]
+    assert (kind, shown["imageUrl" if kind == "image_url" else "file"]["url"]) == found
+
+
+@pytest.mark.parametrize(
+    ("messages", "answered"),
+    [
+        (
+            [
+                {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+                {"role": "function", "name": "f", "content": "r"},
+            ],
+            1,
+        ),
+        (
+            [
+                {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}, WIRE_CALL]},
+                {"role": "tool", "tool_call_id": None, "content": "r"},
+                {"role": "tool", "tool_call_id": "call_1", "name": "f", "content": None},
+            ],
+            2,
+        ),
+    ],
+)
+def test_a_result_belongs_to_its_call_whatever_its_id(messages: list[dict[str, Any]], answered: int) -> None:
+    turn, *results = read(body(*messages)).messages
+    assert isinstance(turn, AssistantMessage)
+    calls = turn.tool_calls or []
+    assert [call.id for call in calls] == [result.tool_call_id for result in results]  # type: ignore[union-attr]
+    assert len(calls) == answered
+    assert all(isinstance(call.function.arguments, str) for call in calls)
+
+
+def test_a_custom_tools_history_and_its_grammar_are_read() -> None:
+    grammar = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /x/"}}
+    tools = [{"type": "custom", "custom": {"name": "patch", "description": "Edits.", "format": grammar}}]
+    called = {"id": "c1", "type": "custom", "custom": {"name": "patch", "input": "x"}}
+    request = read(body({"role": "assistant", "tool_calls": [called]}, tools=tools))
+    assert request.tools is not None
+    assert "start: /x/" in (request.tools[0].function.description or "")
+    message = request.messages[0]
+    assert isinstance(message, AssistantMessage)
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].function.arguments == '{"input":"x"}'
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"thinking": {"type": "disabled"}}, ("none", None, None)),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, (None, 2000, True)),
+        ({"reasoning": {"effort": "high", "exclude": True}}, ("high", None, False)),
+        ({"reasoning": {"enabled": True}}, ("medium", None, None)),
+        ({"reasoning": {"enabled": False}}, ("none", None, None)),
+        ({"reasoning_effort": "low", "reasoning": {"effort": "high"}}, ("low", None, None)),
+        ({"include_reasoning": False}, (None, None, False)),
+    ],
+)
+def test_settings_of_thinking_are_read_in_every_vendors_words(fields: dict[str, Any], expected: Any) -> None:
+    found = read(body(**fields))
+    assert (found.reasoning_effort, found.thinking_budget, found.shows_reasoning) == expected

@@ -244,7 +244,7 @@ def test_what_says_nothing_is_not_told() -> None:
                     {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": 5}]}
                 ]
             },
-            "input[0].output.[0].text",
+            "input[0].output[0].text",
         ),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
         ({"input": [{"type": "message", "role": "critic", "content": "x"}]}, "input[0].role"),

@@ -129,7 +129,5 @@ def _response_format(chat: types.MessagesBody) -> ResponseFormat | None:
     wanted = settled or chat.output_format
     if wanted is None:
         return None
-    strict = True if may_be_strict(wanted.schema) else None
-    return ResponseFormat(
-        type="json_schema", json_schema=JsonSchema(name=ANSWER_SCHEMA_NAME, schema=wanted.schema, strict=strict)
-    )
+    schema = JsonSchema(name=ANSWER_SCHEMA_NAME, schema=wanted.schema, strict=may_be_strict(wanted.schema))
+    return ResponseFormat(type="json_schema", json_schema=schema)

@@ -261,7 +261,7 @@ def _marked_text(content: TextContent | None, mark: CacheControl | None) -> Text
     return [*content[:-1], replace(content[-1], cache_control=mark)]
 
 
-def _file(part: types.FileContentPart, path: str) -> FilePart:
+def _file(part: types.FileContentPart, path: str) -> FilePart | ImagePart:
     """Read a file. Its data may be bare base64, whose type then is the one that its name or its beginning says.
 
     Raises:
@@ -270,15 +270,18 @@ def _file(part: types.FileContentPart, path: str) -> FilePart:
     """
     given = part.file
     data = (given.file_data or "").strip()
+    if not data and given.file_id is not None and given.file_id.startswith(_URL):  # LiteLLM's clients write it so
+        data = given.file_id
     if not data:
         raise not_translatable(
             f"{path}.file.file_id", "the file is at OpenAI: send its content as `file.file_data`, a `data:` URL"
         )
     if not data.startswith(_URL):
         data = f"data:{_media_type(data, given.filename)};base64,{data}"
-    return FilePart(
-        file=File(url=data, filename=given.filename or None), cache_control=parse_cache_control(part.cache_control)
-    )
+    mark = parse_cache_control(part.cache_control)
+    if data.startswith("data:image/"):
+        return ImagePart(image_url=ImageUrl(url=_IMAGE_TYPE.sub("data:image/jpeg", data, count=1)), cache_control=mark)
+    return FilePart(file=File(url=data, filename=given.filename or None), cache_control=mark)
 
 
 def _media_type(data: str, filename: str | None) -> str:
