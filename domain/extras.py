@@ -1,6 +1,7 @@
 """What an answer says beside its tokens: uses of hosted tools, the terms on which it was served, a cost of its own."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -45,6 +46,21 @@ def with_asked(extras: Extras, asked: dict[str, str] | None) -> Extras:
         stated=extras.stated,
         unpriced=extras.unpriced,
         provider_cost_nano_usd=extras.provider_cost_nano_usd,
+    )
+
+
+def joined(all_extras: Sequence[Extras]) -> Extras:
+    """Those of several answers that make up one; at least one. Their terms are the first's."""
+    costs = [one.provider_cost_nano_usd for one in all_extras]
+    uses: Counter[str] = Counter()
+    for one in all_extras:
+        uses.update(one.uses)
+    return Extras(
+        uses=dict(uses),
+        terms=all_extras[0].terms,
+        stated=all_extras[0].stated,
+        unpriced=tuple(dict.fromkeys(name for one in all_extras for name in one.unpriced)),
+        provider_cost_nano_usd=NanoUsd(sum(cost for cost in costs if cost is not None)) if None not in costs else None,
     )
 
 

@@ -10,19 +10,26 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
 
 from cachetools import LRUCache
-from genai_prices import __version__ as library_version
-from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, TieredPrices
+from genai_prices.types import ModelInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.models import ModelTraits, model_traits
 from domain.money import NANO_PER_USD
-from domain.pricing import ClassPrices, ContextTier, Fee, Price, PriceOverride, Variant, scaled
+from domain.pricing import ClassPrices, Fee, Price, PriceOverride, Variant, scaled
 from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, UPSTREAM_MODELS, Kind, NamedProvider, Route, resolve_route
+from infra.price_library import (
+    SOURCE,
+    class_prices,
+    context_tiers,
+    model_of,
+    price_of,
+    provider_of,
+    vendor_at,
+    with_long_cache,
+)
 from infra.price_terms import factors_of, fees_of, in_ratio, library_terms
 
 MAX_CACHED_PRICES = 4_096
@@ -55,29 +62,9 @@ _FREE = re.compile(r"(omni|text)-moderation-.*")
 _FREE_SOURCE = "https://platform.openai.com/docs/guides/moderation, 2025-11: the moderation endpoint is free to use"
 """OpenAI's models that cost nothing, which the library does not have."""
 _OWN_CONTEXT_WINDOWS: dict[Kind, int] = {ECHO: ECHO_CONTEXT_WINDOW}
-_LONG_CACHE_FACTORS: dict[Kind, int] = {ANTHROPIC: 2}
-"""The price of writing to the one-hour prompt cache, as a multiple of the input price, if the row has none."""
 
-_CLASS_OF_KEY = {
-    "input_mtok": "input",
-    "output_mtok": "output",
-    "cache_read_mtok": "cache_read",
-    "cache_write_mtok": "cache_write",
-    "cache_write_1h_mtok": "cache_write_1h",
-    "input_audio_mtok": "input_audio",
-    "cache_audio_read_mtok": "cache_audio_read",
-    "output_audio_mtok": "output_audio",
-}
-"""The library's keys that price a class of tokens, each with our name of the class."""
-_KEYS_OF_TOOLS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
-"""The library's keys for tools, which `infra/price_terms.py` reads. A row with any other key prices something that we
-do not count (requests, citations, thinking, images, pages, hours), so we do not use the row.
-"""
 _ALWAYS_SEARCHES = re.compile(r".*(sonar|-online|deep-research|gpt-[^/]*-search).*|.*:online", re.IGNORECASE)
 """Models that search the web without a tool. The search costs extra, beside the tokens. OpenAI's have a fee."""
-_OPENROUTER = "openrouter"
-_MOONSHOT = re.compile(r"https://api\.moonshot\.(ai|cn)(/|$)")
-"""The library's own pattern for Moonshot ends before the end of the host."""
 
 
 class _Entry(Struct, frozen=True, kw_only=True):
@@ -160,21 +147,21 @@ class PriceBook:
 
     def _entry(self, route: Route, at: datetime) -> _Entry:
         model, vendor = _library_model(route), _library_vendor(route)
-        moment, source = at.astimezone(UTC), f"genai-prices {library_version}"
+        moment, source = at.astimezone(UTC), SOURCE
         price = self._book_price(route, at)
         listed = model.get_prices(moment) if model is not None else None
         variants: list[Variant] = []
         for term, prices in library_terms(model, moment).items() if model is not None else ():
-            classes = _class_prices(prices, route.kind, above_tokens=0)
+            classes = class_prices(prices, route.kind, above_tokens=0)
             if classes is not None:
-                tiers = _context_tiers(prices, route.kind)
+                tiers = context_tiers(prices, route.kind)
                 variants.append(Variant(term=term, source=source, prices=classes, tiers=tiers))
         entry = _Entry(
             price=None,
             context_window=model.context_window if model is not None else None,
             fees=fees_of(vendor.id, route.upstream_model, listed, source) if vendor is not None else (),
             variants=(*variants, *factors_of(vendor.id, route.upstream_model)) if vendor is not None else (),
-            library=_class_prices(listed, route.kind, above_tokens=0) if listed is not None else None,
+            library=class_prices(listed, route.kind, above_tokens=0) if listed is not None else None,
         )
         return replace(entry, price=_with_terms(price, entry) if price is not None else None)
 
@@ -183,7 +170,7 @@ class PriceBook:
         names = dict.fromkeys((route.model.removeprefix(f"{route.provider}/"), route.upstream_model))
         prices = (self._override(route.provider, name, at) for name in names)
         price = next((price for price in prices if price is not None), None)
-        return replace(price, prices=_with_long_cache(price.prices, route.kind)) if price is not None else None
+        return replace(price, prices=with_long_cache(price.prices, route.kind)) if price is not None else None
 
     def listed(self, at: datetime, named: Sequence[NamedProvider] = ()) -> list[ListedModel]:
         """List the models that a caller with these providers by configuration can use.
@@ -196,7 +183,7 @@ class PriceBook:
         names = [(provider, name) for name, (provider, _, _, _) in _SPECIFICATION.items()]
         names.append((ECHO, "echo"))
         for kind in (OPENAI, ANTHROPIC):
-            names += [(kind, model.id) for model in _library_provider(kind).models]
+            names += [(kind, model.id) for model in provider_of(kind).models]
         names += [(BUILT_IN[provider], name) for provider, name in self._overrides if provider in BUILT_IN]
         models = [self.listing(_built_in(kind, name), at) for kind, name in dict.fromkeys(names)]
         by_name = {model.name: model for model in models if model.price is not None}
@@ -217,7 +204,7 @@ class PriceBook:
         names = (model.id, route.upstream_model)
         if vendor.id != OPENAI and any(_ALWAYS_SEARCHES.fullmatch(name) for name in names):
             return None
-        return _library_price(route, model, at)
+        return price_of(route, model, at)
 
     def compared(self, at: datetime) -> list[ComparedPrice]:
         """List every model with a price, with the price of each source."""
@@ -290,7 +277,7 @@ class PriceBook:
         prices = ClassPrices(input=_per_million(row[1]), output=_per_million(row[2]))
         if library is not None:
             prices = scaled(prices, library.prices)
-        prices = _with_long_cache(prices, route.kind)
+        prices = with_long_cache(prices, route.kind)
         return Price(provider=route.provider, model=name, source="specification", prices=prices)
 
 
@@ -316,7 +303,7 @@ def _at(provider: NamedProvider, name: str) -> Route:
 def _names_at(provider: NamedProvider) -> Sequence[str]:
     if provider.models is not None:
         return provider.models
-    vendor = _vendor_at(provider.base_url)
+    vendor = vendor_at(provider.base_url)
     return [model.id for model in vendor.models] if vendor is not None else ()
 
 
@@ -324,69 +311,11 @@ def _per_million(dollars_per_thousand: str) -> int:
     return int(Decimal(dollars_per_thousand) * 1_000 * NANO_PER_USD)
 
 
-def _library_provider(provider: str) -> Any:
-    """Return the library's provider of this id; None if it has none: the models have no price then."""
-    return next((vendor for vendor in get_snapshot().providers if vendor.id == provider), None)
-
-
-def _vendor_at(base_url: str) -> Any:
-    """Return the library's provider for an address; None if it has none.
-
-    The library's patterns match the beginning of an address. Here a pattern must match at least the whole host.
-    """
-    try:
-        address = urlsplit(base_url)
-        host, port = address.hostname or "", address.port
-    except ValueError:
-        return None
-    if port not in (None, 443):
-        return None
-    origin = f"{address.scheme}://{host}"
-    text = origin + address.path.replace(".", "_")  # a dot in the path must not look like a part of the host
-    for vendor in get_snapshot().providers:
-        match = re.match(vendor.api_pattern, text)
-        if match is not None and (match.end() >= len(origin) or _MOONSHOT.match(text)):
-            return vendor
-    return None
-
-
 def _library_vendor(route: Route) -> Any:
     """Return the library's provider that a route leads to; None if it has none."""
     if route.kind in _OWN_PRICES:
         return None
-    return _library_provider(route.kind) if route.base_url is None else _vendor_at(route.base_url)
-
-
-def _library_model(route: Route) -> ModelInfo | None:
-    vendor = _library_vendor(route)
-    model: ModelInfo | None = None
-    if vendor is not None:
-        model = vendor.find_model(route.upstream_model, all_providers=get_snapshot().providers)
-        if model is not None and vendor.id == _OPENROUTER and not _has_same_variant(model.id, route.upstream_model):
-            return None
-    return model
-
-
-def _has_same_variant(model: str, requested: str) -> bool:
-    """Compare the variants of two of OpenRouter's names: `:online` and the like have a price of their own."""
-    return model.partition(":")[2] == requested.partition(":")[2]
-
-
-def _library_price(route: Route, model: ModelInfo, at: datetime) -> Price | None:
-    moment = at.astimezone(UTC)
-    listed = model.get_prices(moment)
-    keys = {key for key, value in vars(listed).items() if value is not None}
-    prices = _class_prices(listed, route.kind, above_tokens=0)
-    if prices is None or not keys <= _CLASS_OF_KEY.keys() | _KEYS_OF_TOOLS:
-        return None
-    return Price(
-        provider=route.provider,
-        model=model.id,
-        source=f"genai-prices {library_version}",
-        prices=prices,
-        tiers=_context_tiers(listed, route.kind),
-        effective_from=_effective_from(model, moment),
-    )
+    return provider_of(route.kind) if route.base_url is None else vendor_at(route.base_url)
 
 
 def _with_terms(price: Price, entry: _Entry) -> Price:
@@ -402,48 +331,6 @@ def _with_terms(price: Price, entry: _Entry) -> Price:
     return replace(price, fees=entry.fees, variants=variants)
 
 
-def _context_tiers(listed: ModelPrice, kind: Kind) -> tuple[ContextTier, ...]:
-    return tuple(
-        ContextTier(above_tokens=start, prices=tier)
-        for start in _tier_starts(listed)
-        if (tier := _class_prices(listed, kind, above_tokens=start)) is not None
-    )
-
-
-def _class_prices(listed: ModelPrice, kind: Kind, *, above_tokens: int) -> ClassPrices | None:
-    """Return the prices for prompts longer than `above_tokens`; None if there is no price for plain input."""
-    values: dict[str, int] = {}
-    for key, name in _CLASS_OF_KEY.items():
-        price = getattr(listed, key)
-        if isinstance(price, TieredPrices):
-            reached = [tier.price for tier in price.tiers if tier.start <= above_tokens and above_tokens]
-            price = reached[-1] if reached else price.base
-        if price is not None:
-            values[name] = -int(-(price * NANO_PER_USD) // 1)
-    return _with_long_cache(ClassPrices(**values), kind) if "input" in values else None
-
-
-def _with_long_cache(prices: ClassPrices, kind: Kind) -> ClassPrices:
-    factor = _LONG_CACHE_FACTORS.get(kind)
-    if factor is None or prices.cache_write_1h is not None:
-        return prices
-    return replace(prices, cache_write_1h=max(prices.cache_write or 0, factor * prices.input))
-
-
-def _tier_starts(listed: ModelPrice) -> list[int]:
-    starts = {
-        tier.start
-        for key in _CLASS_OF_KEY
-        if isinstance(price := getattr(listed, key), TieredPrices)
-        for tier in price.tiers
-    }
-    return sorted(starts - {0})
-
-
-def _effective_from(model: ModelInfo, at: datetime) -> str | None:
-    if isinstance(model.prices, ModelPrice):
-        return None
-    for row in reversed(model.prices):
-        if row.constraint is None or row.constraint.active(at):
-            return row.constraint.start_date.isoformat() if isinstance(row.constraint, StartDateConstraint) else None
-    return None
+def _library_model(route: Route) -> ModelInfo | None:
+    vendor = _library_vendor(route)
+    return model_of(vendor, route.upstream_model) if vendor is not None else None

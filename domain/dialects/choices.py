@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from domain.canonical.chat import ChatResponse
 from domain.dialects.codec import ProviderResponse
+from domain.extras import joined as joined_extras
 from domain.tokens import AnswerUsage, TokenUsage
 
 _decode = msgspec.json.Decoder(ChatResponse).decode
@@ -39,4 +40,5 @@ def join_choices(responses: Sequence[ProviderResponse]) -> ProviderResponse:
             (one.finish_reason for one in responses if one.finish_reason != "stop"), first.finish_reason
         ),
         is_empty=all(response.is_empty for response in responses),
+        extras=joined_extras([response.extras for response in responses]),
     )

@@ -10,9 +10,10 @@ from domain.dialects.anthropic.response import meter_chat_response as meter_mess
 from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
 from domain.dialects.openai.response import meter_chat_response
 from domain.dialects.openai.responses_api import ResponsesReader, meter_response
-from domain.extras import NO_EXTRAS, Extras, with_asked
+from domain.extras import NO_EXTRAS, Extras, joined, with_asked
 from domain.holds import Hold, on_asked_terms
 from domain.hosted_tools import DEFAULT_CALLS, HostedTool, HostedTools
+from domain.money import NanoUsd
 from domain.pricing import Price, charge, in_log, on_terms
 from domain.routing import resolve_route
 from domain.tokens import TokenUsage
@@ -230,6 +231,13 @@ def test_an_answer_that_cites_the_web_searched_it_once() -> None:
     assert meter_chat_response(cited).extras.uses == {"web_search": 1}
     quoted = body % (b'\\"url_citation\\"', b"[]")
     assert meter_chat_response(quoted).extras.uses == {}
+
+
+def test_answers_that_make_up_one_used_what_each_of_them_did() -> None:
+    one = Extras(uses={"web_search": 1}, provider_cost_nano_usd=NanoUsd(5), unpriced=("x",))
+    both = joined([one, Extras(uses={"web_search": 2}, provider_cost_nano_usd=NanoUsd(7), unpriced=("x", "y"))])
+    assert (both.uses, both.provider_cost_nano_usd, both.unpriced) == ({"web_search": 3}, 12, ("x", "y"))
+    assert joined([one, NO_EXTRAS]).provider_cost_nano_usd is None
 
 
 # What is held

@@ -8,9 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from domain.hosted_tools import MAX_SERVER_TURNS, HostedTool
+from domain.dialects.codec import Codec
+from domain.dialects.passthrough.fields import MCP_FIELD, SEARCH_FIELD, STANDARD_TERMS
+from domain.extras import MAX_TERM_CHARS
+from domain.hosted_tools import MAX_SERVER_TURNS, NO_TOOLS, HostedTool, HostedTools
 
+TOOL_CALLS_FIELD = "max_tool_calls"
+MAX_TOOL_CALLS = 1_000
 _CONTAINER_SIZES = frozenset({"1g", "4g", "16g", "64g"})
 _DEFAULT_CONTAINER = "1g"
 
@@ -60,17 +66,14 @@ def hosted_tool(kind: str, tool: dict[str, Any], path: str) -> HostedTool | None
             return None
         rows = (f"container_{size}",)
     own = tool.get("max_uses") if row.limited_by == "tool" else None
+    limit = own if isinstance(own, int) and not isinstance(own, bool) and own > 0 else None
     return HostedTool(
         field=f"{path} ({kind})",
         use=row.use,
         rows=rows,
         is_session=row.is_session,
         limited_by=row.limited_by,
-        max_calls=MAX_SERVER_TURNS
-        if row.limited_by == "nothing"
-        else own
-        if isinstance(own, int) and not isinstance(own, bool) and own > 0
-        else None,
+        max_calls=MAX_SERVER_TURNS if row.limited_by == "nothing" else limit,
     )
 
 
@@ -79,13 +82,7 @@ def with_waivers(tools: Iterable[HostedTool]) -> tuple[HostedTool, ...]:
     tools = tuple(tools)
     if not any(_MAKES_CODE_FREE.search(tool.field) for tool in tools):
         return tools
-    return tuple(
-        HostedTool(
-            **{name: getattr(tool, name) for name in HostedTool.__struct_fields__ if name != "is_waived"},
-            is_waived=tool.use == "code_execution",
-        )
-        for tool in tools
-    )
+    return tuple(replace(tool, is_waived=tool.use == "code_execution") for tool in tools)
 
 
 def limit_changes(tools: Any, calls: int, *, in_request: bool) -> dict[str, Any]:
@@ -103,6 +100,53 @@ def limit_changes(tools: Any, calls: int, *, in_request: bool) -> dict[str, Any]
             for tool in tools
         ]
     }
+
+
+def hosted_tools_of(fields: dict[str, Any], found: list[HostedTool], codec: Codec) -> HostedTools:
+    """Return the tools that the provider runs, those among them that a field of their own turns on.
+
+    A tool that is defined among the messages cannot be given a limit.
+    """
+    tools = [
+        replace(tool, limited_by="nothing", max_calls=tool.max_calls or MAX_SERVER_TURNS)
+        if tool.limited_by == "tool" and not tool.field.startswith("tools[")
+        else tool
+        for tool in found
+        if tool.limited_by != "request" or TOOL_CALLS_FIELD in codec.known_fields
+    ]
+    if fields.get(SEARCH_FIELD) is not None:
+        tools.append(
+            HostedTool(field=SEARCH_FIELD, use="web_search", limited_by="nothing", max_calls=1, is_of_each_request=True)
+        )
+    if fields.get(MCP_FIELD):
+        tools.append(HostedTool(field=MCP_FIELD, limited_by="nothing", max_calls=MAX_SERVER_TURNS))
+    if not tools:
+        return NO_TOOLS
+    calls = fields.get(TOOL_CALLS_FIELD)
+    is_limit = isinstance(calls, int) and not isinstance(calls, bool) and 0 <= calls <= MAX_TOOL_CALLS
+    return HostedTools(tools=with_waivers(tools), max_calls=calls if is_limit else None)
+
+
+def unlimited_tool(found: list[HostedTool], codec: Codec) -> str | None:
+    """Return the first tool that only a field limits which the dialect's operation does not have."""
+    if TOOL_CALLS_FIELD in codec.known_fields:
+        return None
+    return next((tool.field for tool in found if tool.limited_by == "request"), None)
+
+
+def terms_of(fields: dict[str, Any]) -> dict[str, str]:
+    """The terms other than the standard ones."""
+    return {
+        name: str(fields[name])[:MAX_TERM_CHARS]
+        for name, standard in STANDARD_TERMS.items()
+        if name in fields and fields[name] not in standard
+    }
+
+
+def writes_audio(fields: dict[str, Any]) -> bool:
+    """True if the answer may be spoken."""
+    modalities = fields.get("modalities")
+    return isinstance(modalities, list) and "audio" in modalities
 
 
 def _limits_itself(tool: Any) -> bool:

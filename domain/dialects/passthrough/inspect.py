@@ -24,11 +24,17 @@ from domain.dialects.passthrough.fields import (
     MCP_FIELD,
     SCHEMA_FIELDS,
     SEARCH_FIELD,
-    STANDARD_TERMS,
     TOOL_FIELDS,
     check_names,
 )
-from domain.dialects.passthrough.hosted import limit_changes, with_waivers
+from domain.dialects.passthrough.hosted import (
+    TOOL_CALLS_FIELD,
+    hosted_tools_of,
+    limit_changes,
+    terms_of,
+    unlimited_tool,
+    writes_audio,
+)
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
 from domain.dialects.passthrough.token_bound import CACHE_MARK, NO_ITEM, TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
@@ -40,15 +46,12 @@ from domain.estimate import (
     TOKENS_WITH_TOOLS,
     least_cap,
 )
-from domain.hosted_tools import MAX_SERVER_TURNS, NO_TOOLS, HostedTool, HostedTools
+from domain.hosted_tools import NO_TOOLS, HostedTools
 from domain.image_size import TOKENS_PER_IMAGE, Image, largest
 from domain.models import longest_answer
 from domain.pdf_size import UNKNOWN, Pdf, pdf_tokens
 
 MAX_OUTPUT_TOKENS = 10_000_000
-MAX_TOOL_CALLS = 1_000
-TOOL_CALLS_FIELD = "max_tool_calls"
-MAX_TERM_CHARS = 64
 
 
 class PassthroughRequest(Struct, frozen=True, kw_only=True):
@@ -286,12 +289,12 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         files=tuple(visitor.files),
         has_external_content=visitor.has_external_content or has_context,
         has_stored_content=visitor.has_stored_content or has_context,
-        unbounded=extra_cost_field or visitor.extra_cost_field or _unlimited(visitor.hosted_tools, codec),
-        tools=_hosted_tools(fields, visitor.hosted_tools, codec),
-        terms=_terms(fields),
+        unbounded=extra_cost_field or visitor.extra_cost_field or unlimited_tool(visitor.hosted_tools, codec),
+        tools=hosted_tools_of(fields, visitor.hosted_tools, codec),
+        terms=terms_of(fields),
         audio_tokens=visitor.audio_tokens,
         has_external_audio=visitor.has_external_audio,
-        writes_audio=_writes_audio(fields),
+        writes_audio=writes_audio(fields),
         unknown=next((name for name in fields if name not in codec.known_fields), None),
         response_id=response_id,
         provider_object_ref=named or visitor.provider_object_ref,
@@ -345,52 +348,6 @@ def _integer(fields: dict[str, Any], name: str, largest: int) -> int | None:
 def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
     """The output caps that are set. Which of them counts depends on the provider."""
     return {name: value for name in names if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
-
-
-def _terms(fields: dict[str, Any]) -> dict[str, str]:
-    """The terms other than the standard ones."""
-    return {
-        name: str(fields[name])[:MAX_TERM_CHARS]
-        for name, standard in STANDARD_TERMS.items()
-        if name in fields and fields[name] not in standard
-    }
-
-
-def _writes_audio(fields: dict[str, Any]) -> bool:
-    modalities = fields.get("modalities")
-    return isinstance(modalities, list) and "audio" in modalities
-
-
-def _hosted_tools(fields: dict[str, Any], found: list[HostedTool], codec: Codec) -> HostedTools:
-    """Return the tools that the provider runs, those among them that a field of their own turns on.
-
-    A tool that is defined among the messages cannot be given a limit.
-    """
-    tools = [
-        replace(tool, limited_by="nothing", max_calls=tool.max_calls or MAX_SERVER_TURNS)
-        if tool.limited_by == "tool" and not tool.field.startswith("tools[")
-        else tool
-        for tool in found
-        if tool.limited_by != "request" or TOOL_CALLS_FIELD in codec.known_fields
-    ]
-    if fields.get(SEARCH_FIELD) is not None:
-        tools.append(
-            HostedTool(field=SEARCH_FIELD, use="web_search", limited_by="nothing", max_calls=1, is_of_each_request=True)
-        )
-    if fields.get(MCP_FIELD):
-        tools.append(HostedTool(field=MCP_FIELD, limited_by="nothing", max_calls=MAX_SERVER_TURNS))
-    if not tools:
-        return NO_TOOLS
-    calls = fields.get(TOOL_CALLS_FIELD)
-    is_limit = isinstance(calls, int) and not isinstance(calls, bool) and 0 <= calls <= MAX_TOOL_CALLS
-    return HostedTools(tools=with_waivers(tools), max_calls=calls if is_limit else None)
-
-
-def _unlimited(found: list[HostedTool], codec: Codec) -> str | None:
-    """Return the first tool that only a field limits which the dialect's operation does not have."""
-    if TOOL_CALLS_FIELD in codec.known_fields:
-        return None
-    return next((tool.field for tool in found if tool.limited_by == "request"), None)
 
 
 def _only_clears(management: Any) -> bool:
