@@ -87,12 +87,13 @@ async def test_cut_stream_ends_with_an_error(comparison: Comparison, path: str) 
 
 
 CUT = {
-    CHAT: b'data: {"error":{"message":"the connection to openai broke","type":"api_error","param":null,"code":null}}'
+    CHAT: b'data: {"error":{"message":"connection error: the connection to openai broke","type":"api_error",'
+    b'"param":null,"code":null}}'
     b"\n\n",
     RESPONSES: b'event: error\ndata: {"type":"error","sequence_number":9,"code":"provider_unavailable",'
-    b'"message":"the connection to openai broke","param":null}\n\n',
+    b'"message":"connection error: the connection to openai broke","param":null}\n\n',
     MESSAGES: b'event: error\ndata: {"type":"error","error":{"type":"api_error",'
-    b'"message":"the connection to anthropic broke"},"request_id":"req_"}\n\n',
+    b'"message":"connection error: the connection to anthropic broke"},"request_id":"req_"}\n\n',
 }
 """The gateway's error event for a cut stream: in the vendor's shape, with the next sequence number."""
 

@@ -173,7 +173,7 @@ class SdkProvider:
         except (TimeoutError, aiohttp.ServerTimeoutError):
             raise ProviderTimeout(f"{provider} did not answer in time", provider=provider) from None
         except aiohttp.ClientError:
-            raise ProviderLost(f"the connection to {provider} broke", provider=provider) from None
+            raise ProviderLost(f"connection error: the connection to {provider} broke", provider=provider) from None
 
     def _target(self, credential: Credential, provider: str) -> Target:
         cached = self._targets.get(credential)
