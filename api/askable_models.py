@@ -2,6 +2,7 @@
 would refuse it.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -14,8 +15,10 @@ from infra.price_book import SPECIFIED_MODELS, ListedModel
 
 _SERVED: frozenset[Serves] = frozenset({"chat", "embeddings", "completions", "moderation"})
 """What the gateway has calls for."""
-_PLACEHOLDER_END = "-"
-"""The library prices every fine-tune of a model by one name, which ends so: `ft:gpt-3.5-turbo-`."""
+_PLACEHOLDER = re.compile(r".*-|.*:.*")
+"""Names of the price library's that no call is made with: it prices every fine-tune of a model by one name
+(`ft:gpt-3.5-turbo-`), and a seller's variants by another (`gpt-4o:extended`).
+"""
 
 
 def askable_models(services: Services, caller: Caller) -> list[ListedModel]:
@@ -61,7 +64,7 @@ def _filter(services: Services, caller: Caller, now: datetime) -> Callable[[List
             return False
         if model.provider in by_configuration:
             return True
-        if model.provider not in with_credential or model.name.endswith(_PLACEHOLDER_END):
+        if model.provider not in with_credential or _PLACEHOLDER.fullmatch(model.name):
             return False
         if model.name in SPECIFIED_MODELS:
             return True

@@ -29,7 +29,7 @@ def after_hello(*turns: Any) -> Any:
             "messages[0].content[0].type",
         ),
         (
-            {"messages": user([{"type": "image_url", "image_url": {"url": "http://example.com/cat.png"}}])},
+            {"messages": user([{"type": "image_url", "image_url": {"url": "data:image/svg+xml;base64,PHN2Zz4="}}])},
             "messages[0].content[0].image_url.url",
         ),
         (

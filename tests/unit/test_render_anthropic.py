@@ -257,6 +257,7 @@ def test_tools_of_the_history_are_defined_and_not_called() -> None:
         (PNG, {"type": "base64", "media_type": "image/png", "data": PNG}),
         ("data:image/webp;base64,AAAA", {"type": "base64", "media_type": "image/webp", "data": "AAAA"}),
         ("https://x/y.png", {"type": "url", "url": "https://x/y.png"}),
+        ("http://x/y.png", {"type": "url", "url": "https://x/y.png"}),
     ],
 )
 def test_an_image_is_shown_as_what_it_is(url: str, source: Any) -> None:
@@ -268,7 +269,6 @@ def test_an_image_is_shown_as_what_it_is(url: str, source: Any) -> None:
 @pytest.mark.parametrize(
     ("url", "advice"),
     [
-        ("http://x/y.png", "https://"),
         ("data:image/svg+xml;base64,PHN2Zz4=", "send a PNG, JPEG, GIF or WebP"),
         ("data:image/bmp;base64,Qk0=", "send a PNG, JPEG, GIF or WebP"),
         ("data:image/png;base64,", "it is empty"),

@@ -57,12 +57,11 @@ def file_block(part: FilePart, path: str) -> dict[str, Any]:
 
 
 def _block(url: str, filename: str | None, field: str, *, is_file: bool = False) -> dict[str, Any]:
-    scheme = url[:8].lower()
-    if scheme.startswith("https://"):
+    if url[:7].lower() == "http://":  # Anthropic takes no such address; nearly every host answers both
+        url = f"https://{url[7:]}"
+    if url[:8].lower() == "https://":
         named = "document" if is_file or url.partition("?")[0].lower().endswith(".pdf") else "image"
         return _titled({"type": named, "source": {"type": "url", "url": url}}, filename)
-    if scheme.startswith("http://"):
-        raise _refusal(field, "an address must begin with https://: send that, or the content as a data: URL")
     found = _DATA_URL.match(url)
     if found is None and any(url.startswith(head) for head, _ in _MAGIC):
         media_type, is_base64, data = "", True, url  # base64 alone, as some clients send it
