@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from anthropic import BadRequestError
+from anthropic import BadRequestError, PaymentRequiredError
 
 from tests.provider.running import RunningProvider
 from tests.support.samples import ANTHROPIC_TOOLS
@@ -170,12 +170,13 @@ async def test_refusal_has_a_code_that_the_sdk_knows(anthropic: Any) -> None:
 
 
 @pytest.mark.parametrize("fallbacks", ["default", [{"model": "claude-3-opus-20240229"}]], ids=["default", "dearer"])
-async def test_no_fallback_model_answers_at_another_price(
-    anthropic: Any, upstream: RunningProvider, fallbacks: Any
+async def test_no_fallback_model_answers_at_another_price_than_a_budget_holds(
+    anthropic: Any, upstream: RunningProvider, project: Project, fallbacks: Any
 ) -> None:
     before = upstream.calls
-    with pytest.raises(BadRequestError, match="`fallbacks`"):
+    held = anthropic.with_options(api_key=project.issue(dailyBudget=100)["apiKey"])
+    with pytest.raises(PaymentRequiredError, match="fallbacks"):
         await resolved(
-            anthropic.beta.messages.create(model=CLAUDE, max_tokens=100, messages=user("hello"), fallbacks=fallbacks)
+            held.beta.messages.create(model=CLAUDE, max_tokens=100, messages=user("hello"), fallbacks=fallbacks)
         )
     assert upstream.calls == before

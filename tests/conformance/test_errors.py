@@ -102,12 +102,15 @@ async def test_a_key_that_may_not_ask_a_model_is_denied(openai: Any, anthropic: 
     assert is_anthropics(error, anthropic_sdk.PermissionDeniedError, 403, "permission_error")
 
 
+STRICT = {"x-gateway-translation": "strict"}
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"model": CLAUDE, "temperature": 2.5}, "temperature"),
         ({"model": CLAUDE, "messages": []}, "messages"),
-        ({"model": CLAUDE, "extra_body": {"a_field_of_tomorrow": 1}}, "a_field_of_tomorrow"),
+        ({"model": CLAUDE, "extra_body": {"a_field_of_tomorrow": 1}, "extra_headers": STRICT}, "a_field_of_tomorrow"),
         ({"model": GPT, "max_tokens": -1}, "max_tokens"),
         ({"model": GPT, "n": 1_000_000}, "n"),
         ({"model": ECHO, "messages": [{"role": "oracle", "content": "x"}]}, "messages[0].role"),
@@ -125,7 +128,7 @@ async def test_a_wrong_field_is_named_to_openais_clients(openai: Any, fields: An
     [
         ({"model": GPT, "extra_body": {"temperature": 2.5}}, "temperature"),
         ({"model": GPT, "messages": []}, "messages"),
-        ({"model": GPT, "extra_body": {"a_field_of_tomorrow": 1}}, "a_field_of_tomorrow"),
+        ({"model": GPT, "extra_body": {"a_field_of_tomorrow": 1}, "extra_headers": STRICT}, "a_field_of_tomorrow"),
         ({"model": CLAUDE, "max_tokens": -1}, "max_tokens"),
         ({"model": ECHO, "messages": [{"role": "oracle", "content": "x"}]}, "messages[0].role"),
     ],

@@ -83,19 +83,25 @@ async def test_cut_stream_ends_with_an_error(comparison: Comparison, path: str) 
     request_body = ASK[path]("[[pace=20]] [[cut=5]]", stream=True)
     straight, through = await comparison.ask(path, written(request_body))
     assert (straight.is_whole, through.status, through.is_whole) == (False, 200, True)
-    assert through.own[2] == straight.body + CUT[path]
+    sent = through.own[2]
+    assert sent.startswith(straight.body + CUT[path])
+    after = sent.removeprefix(straight.body + CUT[path])
+    assert after.startswith(AFTER_THE_ERROR[path])
+    assert after.count(b"\n\n") == bool(AFTER_THE_ERROR[path])
 
 
 CUT = {
     CHAT: b'data: {"error":{"message":"connection error: the connection to openai broke","type":"api_error",'
     b'"param":null,"code":null}}'
     b"\n\n",
-    RESPONSES: b'event: error\ndata: {"type":"error","sequence_number":9,"code":"provider_unavailable",'
+    RESPONSES: b'event: error\ndata: {"type":"error","sequence_number":9,"code":"server_error",'
     b'"message":"connection error: the connection to openai broke","param":null}\n\n',
     MESSAGES: b'event: error\ndata: {"type":"error","error":{"type":"api_error",'
     b'"message":"connection error: the connection to anthropic broke"},"request_id":"req_"}\n\n',
 }
 """The gateway's error event for a cut stream: in the vendor's shape, with the next sequence number."""
+AFTER_THE_ERROR = {CHAT: b"", RESPONSES: b"event: response.failed\n", MESSAGES: b""}
+"""The beginning of the event that follows: clients of the Responses API wait for a response that has ended."""
 
 
 @pytest.mark.parametrize("path", ASK)

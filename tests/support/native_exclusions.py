@@ -26,6 +26,8 @@ REFUSED_THOUGH_DESCRIBED = {
     "`alertUrl`": "a schema does not know which addresses are public",
     "`baseUrl`": "nor does it here",
     "`apiKey` must come with another": "a schema does not know what the provider's address was",
+    "send fewer": "nor how many tools a model takes",
+    "a file at an address": "nor which providers fetch a file",
     "`name`": "a schema does not know which names are taken",
 }
 """Refusals that JSON Schema cannot describe: a part of the message, and the reason why the refusal is right."""
