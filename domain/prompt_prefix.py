@@ -151,8 +151,8 @@ def bound_after(
     """The most tokens of a prompt by the longest of its prefixes that is known; None if none is.
 
     `item_tokens`: the most tokens of each item, for those that were added. An item that the known prompt had and this
-    one has not only makes the bound higher, but for what it made the provider leave out (`KnownPrefix.is_whole`). `is_same_tokenizer`: False for a provider that may have another model, or
-    another seller, answer each time.
+    one has not only makes the bound higher, but for what it made the provider leave out (`KnownPrefix.is_whole`).
+    `is_same_tokenizer`: False for a provider that may have another model, or another seller, answer each time.
     """
     for position in range(len(chain.digests) - 1, -1, -1):
         prefix = known.get(chain.digests[position])

@@ -256,8 +256,7 @@ async def test_a_shorter_prompt_counts_thinking_that_a_longer_one_did_not_show(t
     memory = PromptMemory(nobody)
     asked = body(user(LONG), thought, user("the result of a tool"))
     await counted(memory, body(*asked["messages"], user("a"), user("b")), 1_000)  # all thinking was left out
-    bound = await bound_after(memory, asked)
-    assert bound is not None and bound > len(LONG)
+    assert (await bound_after(memory, asked) or 0) > len(LONG)
 
 
 async def test_a_whole_prompts_count_stays_when_a_longer_one_has_less() -> None:
