@@ -7,15 +7,18 @@ digests.
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated
 
 import msgspec
 from cachetools import TTLCache
-from msgspec import Struct
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from domain.prompt_prefix import (
     KnownPrefix,
     PromptChain,
     bound_after,
+    by_digest,
     counted,
     is_plausible,
     replaces,
@@ -30,7 +33,8 @@ TTL_S = 6 * 3600
 class Counted(Struct, frozen=True):
     """A prompt's count as it is told to other processes."""
 
-    digests: list[bytes]
+    digests: Annotated[list[bytes], Meta(min_length=1)]
+    """The last is that of the whole prompt."""
     prefix: KnownPrefix
 
 
@@ -64,7 +68,8 @@ class PromptMemory:
             return
         found = counted(chain, tokens)
         self._keep(found)
-        await self._tell(_encode(Counted(list(found), found[chain.digests[0]])))
+        digests = list(found)
+        await self._tell(_encode(Counted(digests, replace(found[digests[-1]], is_whole=False))))
 
     def take(self, told: str) -> None:
         """Keep what another process has been told."""
@@ -72,7 +77,7 @@ class PromptMemory:
             came = _decode(told)
         except msgspec.MsgspecError:  # of a process that runs another version
             return
-        self._keep(dict.fromkeys(came.digests, came.prefix))
+        self._keep(by_digest(came.digests, came.prefix))
 
     def _keep(self, found: dict[bytes, KnownPrefix]) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 LEAST_TOKENS = 8_192
 """A prompt whose bound is less than this is not looked up: its bound is a few cents at most."""
@@ -68,6 +69,10 @@ _mark = re.compile(
 ).match
 """Clients move these from item to item. In a text there is none: there a quotation mark has a backslash before it."""
 
+_thinking = re.compile(
+    rb'"(?:thinking|redacted_thinking|reasoning|reasoning_content|reasoning_details|thinking_blocks|encrypted_content)"'
+)
+
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_items = msgspec.json.Decoder(list[Raw]).decode
 
@@ -81,6 +86,8 @@ class PromptChain(Struct, frozen=True, kw_only=True):
     """The digest of each part of the instructions, and its most tokens: a client may change one each time."""
     unmarked_bytes: int
     """The bytes that the digests leave out."""
+    thinking_bytes: tuple[int, ...]
+    """For each digest, the bytes of the items before it that have a model's thinking."""
 
 
 class KnownPrefix(Struct, frozen=True, kw_only=True):
@@ -89,6 +96,10 @@ class KnownPrefix(Struct, frozen=True, kw_only=True):
     tokens: int
     """As its provider reported: read and written caches included."""
     instructions: frozenset[bytes]
+    is_whole: bool = False
+    """It was the whole prompt. Else more followed, and its provider may have left out what a model thought before that:
+    thinking is shown again until the user says something new.
+    """
 
 
 def prompt_chain(scope: Sequence[Any], payload: bytes) -> PromptChain | None:
@@ -105,18 +116,28 @@ def prompt_chain(scope: Sequence[Any], payload: bytes) -> PromptChain | None:
     for name in sorted(members.keys() - _SILENT_FIELDS):
         if name != items_field and name not in _INSTRUCTION_FIELDS:
             first = reading.digest(first, name.encode(), reading.unmarked(members[name]))
-    digests = [first]
+    digests, thinking_bytes = [first], [0]
     for item in _decode_items(members[items_field]):
-        digests.append(reading.digest(digests[-1], reading.unmarked(item)))
+        written = reading.unmarked(item)
+        digests.append(reading.digest(digests[-1], written))
+        thinking_bytes.append(thinking_bytes[-1] + (len(written) if _thinking.search(written) else 0))
     return PromptChain(
-        digests=tuple(digests), instructions=reading.instructions(members), unmarked_bytes=reading.unmarked_bytes
+        digests=tuple(digests),
+        instructions=reading.instructions(members),
+        unmarked_bytes=reading.unmarked_bytes,
+        thinking_bytes=tuple(thinking_bytes),
     )
 
 
 def counted(chain: PromptChain, tokens: int) -> dict[bytes, KnownPrefix]:
     """What is remembered of a prompt that its provider has counted, by digest: of its start, and of its last items."""
     known = KnownPrefix(tokens=tokens, instructions=frozenset(digest for digest, _ in chain.instructions))
-    return dict.fromkeys((chain.digests[0], *chain.digests[-KNOWN_ITEMS:]), known)
+    return by_digest((chain.digests[0], *chain.digests[-KNOWN_ITEMS:]), known)
+
+
+def by_digest(digests: Sequence[bytes], known: KnownPrefix) -> dict[bytes, KnownPrefix]:
+    """What is known by each of these digests, of which the last is that of the whole prompt."""
+    return dict.fromkeys(digests, known) | {digests[-1]: replace(known, is_whole=True)}
 
 
 def is_plausible(tokens: int, text_bound: int) -> bool:
@@ -130,8 +151,8 @@ def bound_after(
     """The most tokens of a prompt by the longest of its prefixes that is known; None if none is.
 
     `item_tokens`: the most tokens of each item, for those that were added. An item that the known prompt had and this
-    one has not only makes the bound higher. `is_same_tokenizer`: False for a provider that may have another model, or
-    another seller, answer each time.
+    one has not only makes the bound higher, but for what it made the provider leave out (`KnownPrefix.is_whole`).
+    `is_same_tokenizer`: False for a provider that may have another model, or another seller, answer each time.
     """
     for position in range(len(chain.digests) - 1, -1, -1):
         prefix = known.get(chain.digests[position])
@@ -141,13 +162,16 @@ def bound_after(
             margin = MARGIN_TOKENS + MARGIN_TOKENS_PER_ITEM * len(added)
             counted_by_another = -(-prefix.tokens * OTHER_TOKENIZER_PERCENT // 100)
             prefix_tokens = prefix.tokens if is_same_tokenizer else counted_by_another
-            return prefix_tokens + sum(added) + new + chain.unmarked_bytes + margin
+            shown_again = 0 if prefix.is_whole else chain.thinking_bytes[position]
+            return prefix_tokens + shown_again + sum(added) + new + chain.unmarked_bytes + margin
     return None
 
 
 def replaces(new: KnownPrefix, old: KnownPrefix | None) -> bool:
     """True if a prefix that was counted again is to be known as `new`."""
-    return old is None or new.tokens < old.tokens or new.instructions != old.instructions
+    if old is None or new.instructions != old.instructions:
+        return True
+    return new.is_whole if new.is_whole != old.is_whole else new.tokens < old.tokens
 
 
 def _new_instructions(chain: PromptChain, prefix: KnownPrefix) -> int:

@@ -242,3 +242,26 @@ def test_a_translated_request_is_compared_too() -> None:
     assert chain is not None
     assert bounds.item_tokens is not None
     assert len(chain.digests) == len(bounds.item_tokens) + 1
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": LONG, "signature": "s"}]},
+        {"type": "reasoning", "summary": [], "encrypted_content": LONG},
+        {"role": "assistant", "content": "x", "reasoning": [{"text": LONG}]},
+    ],
+)
+async def test_a_shorter_prompt_counts_thinking_that_a_longer_one_did_not_show(thought: dict[str, Any]) -> None:
+    memory = PromptMemory(nobody)
+    asked = body(user(LONG), thought, user("the result of a tool"))
+    await counted(memory, body(*asked["messages"], user("a"), user("b")), 1_000)  # all thinking was left out
+    assert (await bound_after(memory, asked) or 0) > len(LONG)
+
+
+async def test_a_whole_prompts_count_stays_when_a_longer_one_has_less() -> None:
+    memory = PromptMemory(nobody)
+    asked = body(user(LONG), {"role": "assistant", "content": [{"type": "thinking", "thinking": LONG}]}, user("r"))
+    await counted(memory, asked, 9_000)
+    await counted(memory, body(*asked["messages"], user("a")), 3_000)
+    assert 9_000 <= (await bound_after(memory, asked) or 0) < 9_500

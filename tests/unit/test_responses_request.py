@@ -12,6 +12,8 @@ from domain.dialects.openai.codec import OpenAiResponses
 from domain.dialects.openai.responses.reasoning import KeptReasoning, encode_reasoning
 from domain.dialects.openai.responses.rules import RESPONSES_RULES
 from domain.dialects.openai.responses.types import ResponsesBody
+from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
+from domain.dialects.translation import Passthrough
 from domain.errors import InvalidRequest
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -321,3 +323,19 @@ def _is_read(rule: FieldRule, value: Any) -> bool:
     except msgspec.ValidationError:
         return False
     return value not in rule.harmless
+
+
+def test_a_conversation_goes_on_with_gpt_without_what_others_thought() -> None:
+    own = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"}
+    made_here = {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": SIGNED}
+    left = [own, CALL, {"type": "function_call_output", "call_id": "call_1", "output": SIGNED}]
+    body = b'{"model": "gpt-5", "input": %s, "top_p": 0.50}' % msgspec.json.encode([made_here, *left])
+    passed = Passthrough(OpenAiResponses()).parse_request(read_passthrough(body, OpenAiResponses())).body
+    assert isinstance(passed, PassthroughRequest)
+    assert msgspec.json.decode(passed.body)["input"] == left
+    assert passed.body.endswith(b', "top_p": 0.50}')
+
+
+@pytest.mark.parametrize("body", [b'{"input":"\\"gw1."}', b'{"input":[],"x":"gw1."}', b'{"x":"gw1."', b'["gw1."]'])
+def test_a_request_that_has_no_reasoning_of_ours_keeps_its_bytes(body: bytes) -> None:
+    assert OpenAiResponses().without_foreign_thinking(body) is body

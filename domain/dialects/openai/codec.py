@@ -31,6 +31,7 @@ from domain.dialects.openai.render import cap_field, render_chat_request
 from domain.dialects.openai.request import parse_chat_request
 from domain.dialects.openai.response import NO_ECHO, meter_chat_response, parse_chat_response, render_chat_response
 from domain.dialects.openai.responses.output import render_responses_response
+from domain.dialects.openai.responses.reasoning import without_kept_reasoning
 from domain.dialects.openai.responses.request import parse_responses_request
 from domain.dialects.openai.responses.rules import RESPONSES_RULES
 from domain.dialects.openai.responses.writer import ResponsesWriter
@@ -161,6 +162,7 @@ class OpenAiResponses(Codec):
     image_tokens = staticmethod(image_tokens)
     known_fields = RESPONSES_FIELDS
     meter_response = staticmethod(meter_response)
+    without_foreign_thinking = staticmethod(without_kept_reasoning)
 
     def stream_reader(self, *, model: str | None = None) -> StreamReader:
         """See `Codec`."""

@@ -6,6 +6,7 @@ https://platform.openai.com/docs/api-reference/responses
 from domain.dialects.codec import Codec, ProviderResponse, passed_through
 from domain.dialects.decode import decode_provider_json
 from domain.dialects.openai.fields import COMPACT_FIELDS
+from domain.dialects.openai.responses.reasoning import without_kept_reasoning
 from domain.dialects.openai.responses_api import meter_response
 from domain.dialects.passthrough.json_members import decode_members
 from domain.tokens import TokenUsage
@@ -37,4 +38,5 @@ class OpenAiCompact(Codec):
     translates = False
     has_streams = False
     known_fields = COMPACT_FIELDS
+    without_foreign_thinking = staticmethod(without_kept_reasoning)
     meter_response = staticmethod(meter_response)

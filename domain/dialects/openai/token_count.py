@@ -6,6 +6,7 @@ from domain.canonical.chat import ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, TranslatedRequest
 from domain.dialects.openai.fields import RESPONSES_FIELDS
+from domain.dialects.openai.responses.reasoning import without_kept_reasoning
 from domain.dialects.openai.responses.render import render_count_request
 from domain.dialects.openai.responses.request import parse_responses_request
 from domain.dialects.token_count import decode_count, encode_count, estimate_tokens, meter_count
@@ -23,6 +24,7 @@ class OpenAiTokenCount(Codec):
     is_charged = False
     is_estimable = True
     known_fields = RESPONSES_FIELDS
+    without_foreign_thinking = staticmethod(without_kept_reasoning)
     meter_response = staticmethod(meter_count)
 
     def parse_request(self, body: bytes) -> TranslatedRequest:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.canonical.chat import ReasoningBlock
+from domain.dialects.passthrough.json_edit import rewrite
 
 _MARK = "gw1."
 MAX_ENCODED_CHARS = 8 * 1024 * 1024
@@ -35,7 +36,13 @@ class KeptReasoning(Struct, frozen=True, array_like=True):
         return ReasoningBlock(text=self.text, signature=self.signature, data=self.data, id=self.id)
 
 
+class _Request(Struct, frozen=True):
+    input: Any = None
+
+
+_MARKED = f'"{_MARK}'.encode()
 _encode = msgspec.json.Encoder().encode
+_decode_request = msgspec.json.Decoder(_Request).decode
 _decode = msgspec.json.Decoder(KeptReasoning).decode
 
 
@@ -57,3 +64,24 @@ def decode_reasoning(encrypted_content: str) -> KeptReasoning | None:
         return _decode(base64.urlsafe_b64decode(encrypted_content[len(_MARK) :]))
     except (binascii.Error, msgspec.DecodeError, ValueError):
         return None
+
+
+def without_kept_reasoning(body: bytes) -> bytes:
+    """A request to OpenAI without the reasoning items that were made here, which it cannot decrypt: its client has gone
+    on with a conversation that a model of another vendor began. The same bytes if there are none.
+    """
+    if _MARKED not in body:
+        return body
+    try:
+        items = _decode_request(body).input
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    if not isinstance(items, list):
+        return body
+    left = [item for item in items if not _is_kept(item)]
+    return rewrite(body, {"input": left}) if len(left) < len(items) else body
+
+
+def _is_kept(item: Any) -> bool:
+    value = item.get("encrypted_content") if isinstance(item, dict) and item.get("type") == "reasoning" else None
+    return isinstance(value, str) and value.startswith(_MARK)
