@@ -83,6 +83,22 @@ class ThroughTheGateway(ChatModelIntegrationTests):
         return True
 
     @property
+    def supports_image_tool_message(self) -> bool:
+        return True
+
+    @property
+    def supports_pdf_inputs(self) -> bool:
+        return True
+
+    @property
+    def supports_pdf_tool_message(self) -> bool:
+        return True
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return self.chat_model_class is ChatOpenAI  # Anthropic's client has none
+
+    @property
     def supports_anthropic_inputs(self) -> bool:
         return True
 
