@@ -3,6 +3,7 @@
 Nothing here is changed in place: each step takes a context and returns the next one.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -56,6 +57,8 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     """None: the response is sent in one piece."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that reading the request into the canonical form left out."""
+    field_names: Mapping[str, str] = {}
+    """Canonical fields (in snake case) that the client knows by another name."""
     is_strict: bool | None = None
     """True: refuse the request rather than lose a field in its translation. None: as its key says."""
     headers: dict[str, str] | None = None

@@ -242,14 +242,17 @@ def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple
         InvalidRequest: there is one, and the translation is to be strict.
 
     """
+    names = inference_request.field_names
+    adapted = tuple(names.get(name, name) for name in adapted)
     if inference_request.has_native_defaults:
         adapted = tuple(in_camel_case(adapted))
     dropped = tuple(dict.fromkeys((*inference_request.dropped, *adapted)))
     is_strict = inference_request.is_strict
     if dropped and (caller.settings.translation == "strict" if is_strict is None else is_strict):
+        model = inference_request.route.model
         raise InvalidRequest(
-            f"`{dropped[0]}` is not sent to model {inference_request.route.model!r}: leave it out, or ask for "
-            "a lenient translation (the header `x-gateway-translation`, the key's `translation`)",
+            f"{', '.join(f'`{name}`' for name in dropped)} cannot be sent as asked to model {model!r}: leave it out, or "
+            "ask for a lenient translation (the header `x-gateway-translation`, the key's `translation`)",
             field=dropped[0],
         )
     return dropped

@@ -118,6 +118,7 @@ async def _serve(call: "_Call", read: "_Read", request_id: str) -> Response[byte
         received_at=call.received_at,
         in_hand=bytes_in_hand(request),
         dropped=parsed.dropped,
+        field_names=read.passthrough.codec.client_names,
         is_strict=asks_strict_translation(request),
         stream=_stream_format(endpoint, options) if read.passthrough.is_stream else None,
         headers=_forwarded(request, endpoint) if is_passthrough else None,

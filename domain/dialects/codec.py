@@ -235,6 +235,8 @@ class Codec:
     """The fields that the vendor documents. At a provider by configuration, any other may have a price of its own."""
     refused_fields: ClassVar[Mapping[str, str]] = {}
     """Fields that are not passed through, each with advice on what to send instead."""
+    client_names: ClassVar[Mapping[str, str]] = {}
+    """Canonical fields (in snake case) that its clients know by another name, by which they are told of them."""
     client_rules: ClassVar[tuple[FieldRule, ...]] = ()
     """What becomes of the fields of its clients' requests in the canonical form."""
     provider_rules: ClassVar[tuple[FieldRule, ...]] = ()

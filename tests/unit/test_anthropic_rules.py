@@ -136,6 +136,15 @@ CARRIED_TO_PROVIDERS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"messages": [HELLO, {"role": "assistant", "toolCalls": [ASKED]}, RESULT]},
         '{"type":"tool_use","id":"a_x2e_b","name":"f","input":{}}',
     ),
+    "messages[].content[image_url]": (
+        PLAIN,
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "imageUrl": {"url": "http://example.com/a.png"}}]}
+            ]
+        },
+        '"source":{"type":"url","url":"https://example.com/a.png"}',
+    ),
     "messages[].content[].cache_control": (
         PLAIN,
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cacheControl": {}}]}]},

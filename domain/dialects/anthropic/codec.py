@@ -17,7 +17,7 @@ from domain.dialects.anthropic.response import (
     parse_chat_response,
     render_chat_response,
 )
-from domain.dialects.anthropic.rules import CLIENT_RULES, PROVIDER_RULES
+from domain.dialects.anthropic.rules import CLIENT_NAMES, CLIENT_RULES, PROVIDER_RULES
 from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
 from domain.dialects.anthropic.stream_writer import AnthropicMessagesWriter
 from domain.dialects.anthropic.whole_answers import events_of_message
@@ -49,6 +49,7 @@ class AnthropicMessages(Codec):
     path = "/v1/messages"
     output_caps = ("max_tokens",)
     known_fields = MESSAGES_FIELDS
+    client_names = CLIENT_NAMES
     has_cache_marks = True
     fields_within_cap = ("thinking",)
     image_tokens = staticmethod(image_tokens)

@@ -19,6 +19,17 @@ def _refused(field: str, how: str, *harmless: object) -> FieldRule:
     return FieldRule(field=field, fate="refused", how=how, harmless=harmless)
 
 
+CLIENT_NAMES = {
+    "stop": "stop_sequences",
+    "user": "user_id",
+    "reasoning_effort": "effort",
+    "thinking_budget": "budget_tokens",
+    "shows_reasoning": "display",
+    "response_format": "format",
+    "parallel_tool_calls": "disable_parallel_tool_use",
+}
+"""Canonical fields that Anthropic's clients know by another name: of a path its last member."""
+
 CLIENT_RULES: tuple[FieldRule, ...] = (
     _carried("model", "by the routes of the gateway"),
     _carried("max_tokens", "as the most tokens of output"),
@@ -64,7 +75,7 @@ CLIENT_RULES: tuple[FieldRule, ...] = (
     _dropped("user_profile_id", "only Anthropic knows it"),
     _dropped("workspace_id", "only Anthropic knows it"),
     _dropped("betas", "they are Anthropic's", []),
-    _dropped("fallbacks", "the gateway has its own: the header `x-gateway-fallbacks`", []),
+    _dropped("fallbacks", "the model that is named answers", []),
     _dropped(
         "tools[web_search_*]", "a tool that Anthropic runs; the model answers without it. Refused if it is forced"
     ),
@@ -78,6 +89,7 @@ PROVIDER_RULES: tuple[FieldRule, ...] = (
     _carried("messages", "as turns that alternate; later instructions as text of the user's in their place"),
     _carried("messages[].reasoning", "the model's own thinking as `thinking` blocks; of other models' nothing is sent"),
     _carried("messages[].tool_calls", "as `tool_use` blocks; ids of other characters are written in other words"),
+    _carried("messages[].content[image_url]", "by its content, or its address, which is sent as https"),
     _carried("messages[].content[].cache_control", "as it is, the last four of them"),
     _carried("max_tokens", "lowered to the model's own limit; that limit where there is none"),
     _carried("temperature", "lowered to 1; dropped for models that take none, and with thinking"),

@@ -137,7 +137,7 @@ def _adapt_effort(
     if wanted is None and request.thinking_budget is not None:
         wanted, field = effort_of_budget(request.thinking_budget), "thinking_budget"
     if has_tools and traits.chat_tools == "at_effort_none":
-        if wanted not in (None, "none"):
+        if wanted != "none":  # the model would think by itself
             dropped.add(field)
         return "none"
     if wanted is None:

@@ -61,7 +61,7 @@ def parse_chat_request(body: bytes) -> TranslatedRequest:
     reader = MessageReader(dropped)
     messages = [reader.read(message, f"messages[{index}]") for index, message in enumerate(chat.messages)]
     given = parse_tools(chat, dropped)
-    if given.tools is None and chat.parallel_tool_calls is not None:
+    if given.tools is None and chat.parallel_tool_calls is False:  # true says no more than an absent field
         dropped.add("parallel_tool_calls")
     thinking = _parse_thinking(chat, dropped)
     request = ChatRequest(

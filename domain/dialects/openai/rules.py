@@ -18,7 +18,7 @@ def _refused(field: str, how: str, *harmless: object) -> FieldRule:
 CHAT_CLIENT_RULES = (
     _carried("max_completion_tokens", "the same as `max_tokens`; of two that differ, the smaller counts"),
     _carried("safety_identifier", "the same as `user`, and before it"),
-    _carried("n", "a call for each answer, where a model gives one; a stream then has one"),
+    _carried("n", "a call for each answer, where a model gives one; more than one is then refused in a stream"),
     _carried("functions", "deprecated: as `tools`; the calls come back as `function_call`"),
     _carried("function_call", "deprecated: as `tool_choice`"),
     _carried("tools[].custom", "a function with one text, `input`; its grammar stands in the description"),
@@ -77,7 +77,7 @@ CHAT_PROVIDER_RULES = (
     _carried("messages[].reasoning", "`reasoning_content`, to models that gave it, while a turn's tools run"),
     _carried("messages[developer]", "a system message, for models that know no `developer`"),
     _carried("messages[].content[].file", "a PDF as a file, a text as text"),
-    _dropped("reasoning_effort", "the model takes none; else the nearest level that it takes"),
+    _dropped("reasoning_effort", "the model takes none, or none beside tools; else the nearest level that it takes"),
     _dropped("thinking_budget", "the model takes no effort"),
     _dropped("temperature", "the model takes none"),
     _dropped("top_p", "the model takes none"),
