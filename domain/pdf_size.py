@@ -2,9 +2,10 @@
 
 A page is shown to the model as an image and as its text. Each letter of the text is at least a byte of a page's content
 stream, which is mostly compressed. Whatever could write more than that, or hides it, makes the file one of unknown
-length: forms that are drawn many times, encryption, other compressions, letters that stand for long texts.
+length: forms and pages that are shown many times, encryption, other compressions, letters that stand for long texts.
 
-Source: ISO 32000-1, 7.3.8 (streams), 7.5.7 (object streams), 7.7.3 (pages), 8.10 (forms), 9.10.3 (ToUnicode).
+Source: ISO 32000-1, 7.3.8 (streams), 7.5.7 (object streams), 7.7.3 (pages), 8.10 (forms), 9.10.3 (ToUnicode), 14.9.4
+(ActualText).
 """
 
 import base64
@@ -30,6 +31,7 @@ _stream_starts = re.compile(rb"stream\r?\n")
 _page = re.compile(rb"/Type\s*/Page(?![\w#])")
 _count = re.compile(rb"/Count\s+(\d{1,9})")
 _contents = re.compile(rb"/Contents\s*(\d+\s+\d+\s+R|\[[^\]]{0,65536}\]?)")
+_kids = re.compile(rb"/Kids\s*(\d+\s+\d+\s+R|\[[^\]]{0,262144}\]?)")
 _reference = re.compile(rb"(\d+)\s+\d+\s+R")
 _object = re.compile(rb"(\d+)\s+\d+\s+obj")
 _filters = re.compile(rb"/([A-Za-z0-9]+Decode|Crypt|Fl|AHx|A85|LZW|RL|CCF|DCT)\b")
@@ -110,9 +112,21 @@ def _measured(data: bytes) -> Pdf:
     numbers = {stream.number for stream, _ in inflated}
     if not 0 < pages <= MAX_PAGES or text_bytes is None or used.keys() - numbers or skipped & used.keys():
         return UNKNOWN
-    if any(_written_otherwise.search(place) for place in places):
+    if any(_written_otherwise.search(place) for place in places) or _says_more(places):
         return UNKNOWN
     return Pdf(pages=pages, text_bytes=text_bytes)
+
+
+def _says_more(places: list[bytes]) -> bool:
+    """True if a page may be shown more than once, or a text that stands outside the pages in many places of them."""
+    kids: Counter[bytes] = Counter()
+    for place in places:
+        for found in _kids.findall(place):
+            if not found.endswith(b"]") or b"%" in found:  # it stands elsewhere, or a comment has a bracket
+                return True
+            kids.update(_reference.findall(found))
+    replaces_text = any(b"/ActualText" in place for place in places)
+    return max(kids.values(), default=0) > 1 or (replaces_text and any(b"/Properties" in place for place in places))
 
 
 def _text_bytes(inflated: list[tuple[_Stream, bytes]], used: Counter[int]) -> int | None:

@@ -24,6 +24,8 @@ from domain.canonical.chat import (
     ChatResponse,
     Choice,
     FunctionCall,
+    FunctionTool,
+    Tool,
     ToolCall,
 )
 from domain.canonical.embeddings import Embedding, EmbeddingsResponse
@@ -456,6 +458,15 @@ def test_a_result_belongs_to_its_call_whatever_its_id(messages: list[dict[str, A
     assert [call.id for call in calls] == [result.tool_call_id for result in results]  # type: ignore[union-attr]
     assert len(calls) == answered
     assert all(isinstance(call.function.arguments, str) for call in calls)
+
+
+@pytest.mark.parametrize("kind", [{}, {"type": "custom"}, {"type": "function"}])
+def test_a_tool_as_anthropic_writes_it_keeps_its_schema(kind: dict[str, Any]) -> None:
+    schema = {"type": "object", "properties": {"path": {"type": "string"}}}
+    translated = parse_chat_request(body(tools=[{"name": "read", "description": "d", "input_schema": schema} | kind]))
+    assert isinstance(translated.request, ChatRequest)
+    function = FunctionTool(name="read", description="d", parameters=schema)
+    assert (translated.request.tools, translated.dropped) == ([Tool(function=function)], ())
 
 
 def test_a_custom_tools_history_and_its_grammar_are_read() -> None:

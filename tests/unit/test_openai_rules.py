@@ -367,6 +367,10 @@ def test_an_effort_is_the_nearest_that_the_model_takes(model: str, effort: Any, 
         (closed(a={"type": "array", "items": closed(b={"type": ["string", "null"]})}), True),
         (closed(a={"type": "string", "maxLength": 3}), False),
         (closed(a={"anyOf": [{"type": "string"}, {"type": "null"}]}), True),
+        (closed(a={"type": "string", "format": "date"}), True),
+        (closed(a={"type": "string", "format": "uri"}), False),
+        (closed(a={"$ref": "#/$defs/b"}) | {"$defs": {"b": {"type": "string"}}}, True),
+        (closed(a={"$ref": "#/$defs/b", "description": "d"}) | {"$defs": {"b": {"type": "string"}}}, False),
     ],
 )
 def test_an_answers_schema_is_strict_only_where_it_may_be(schema: dict[str, Any], strict: bool) -> None:
@@ -398,6 +402,17 @@ def test_results_stand_behind_their_calls_and_nothing_is_missing() -> None:
     assert wire["messages"][1]["content"] == "both, at once"
     assert "interrupted" in wire["messages"][3]["content"]
     assert wire["messages"][5]["content"] == "Result of the tool call c9:\nr9"
+
+
+def test_an_array_of_nothing_is_one_of_anything() -> None:
+    text = {"type": "array", "items": {"type": "string"}}
+    many = {"type": ["array", "null"], "description": "d"}
+    schema = {"type": "object", "properties": {"a": {"anyOf": [many, text]}, "b": {"enum": [{"type": "array"}]}}}
+    tool = Tool(function=FunctionTool(name="f", parameters=schema))
+    wire = adapted("gpt-4o", tools=[tool], response_format=schema_format(schema))[1]
+    properties = {"a": {"anyOf": [many | {"items": {}}, text]}, "b": schema["properties"]["b"]}  # type: ignore[index]
+    assert wire["tools"][0]["function"]["parameters"]["properties"] == properties
+    assert wire["response_format"]["json_schema"]["schema"]["properties"] == properties
 
 
 def test_the_order_of_a_schemas_members_is_kept() -> None:

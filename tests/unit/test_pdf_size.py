@@ -78,6 +78,10 @@ def test_a_form_counts_as_often_as_anything_is_drawn() -> None:
         [page(), stream(9, b"endstream" + PAGE, packed=False)],
         [page(), page().replace(b"/Contents", b"/Cont#65nts"), stream(9, PAGE)],
         [page(), stream(9, PAGE), b"2 0 obj\n<</Type /Pages /Count 99999>>\nendobj\n"],
+        [page(), stream(9, PAGE), b"<</Type /Pages /Kids [3 0 R 3 0 R] /Count 1>>"],
+        [page(), stream(9, PAGE), b"<</Type /Pages /Kids [3 0 R %]\n3 0 R] /Count 1>>"],
+        [page(), stream(9, PAGE), b"<</Type /Pages /Kids 7 0 R>> 7 0 obj [3 0 R 3 0 R]"],
+        [page(), stream(9, b"/Span /P BDC"), b"<</Properties <</P <</ActualText (a long text)>>>>>>"],
     ],
 )
 def test_a_file_that_may_say_more_than_it_seems_to_is_of_unknown_length(objects: list[bytes]) -> None:

@@ -549,6 +549,11 @@ def test_the_choice_of_a_tool_has_its_word(fields: Any, choice: Any, dropped: An
     assert (wire["tool_choice"], told) == (choice, dropped)
 
 
+def test_a_tool_that_is_given_twice_is_sent_once() -> None:
+    other = {"function": {"name": "g", "parameters": {"type": "object"}}}
+    assert [tool["name"] for tool in sent(PLAIN, tools=[*TOOLS, other, *TOOLS])["tools"]] == ["f", "g"]
+
+
 def test_settings_of_tools_without_tools_are_dropped_and_told() -> None:
     wire, dropped = asked(PLAIN, toolChoice="required", parallelToolCalls=False)
     assert ("tool_choice" in wire, dropped) == (False, ("tool_choice", "parallel_tool_calls"))

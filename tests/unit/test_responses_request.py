@@ -1,5 +1,6 @@
 """A Responses request becomes a canonical one: what is carried, what is dropped and told, what is refused by name."""
 
+import base64
 from typing import Any
 
 import msgspec
@@ -339,3 +340,9 @@ def test_a_conversation_goes_on_with_gpt_without_what_others_thought() -> None:
 @pytest.mark.parametrize("body", [b'{"input":"\\"gw1."}', b'{"input":[],"x":"gw1."}', b'{"x":"gw1."', b'["gw1."]'])
 def test_a_request_that_has_no_reasoning_of_ours_keeps_its_bytes(body: bytes) -> None:
     assert OpenAiResponses().without_foreign_thinking(body) is body
+
+
+def test_a_kept_value_that_is_nested_too_deeply_is_none_of_ours() -> None:
+    deep = b'[null,null,null,null,{"c":{"x":' + b"[" * 9_000 + b"]" * 9_000 + b"}}]"
+    item = {"type": "reasoning", "summary": [], "encrypted_content": "gw1." + base64.urlsafe_b64encode(deep).decode()}
+    assert messages(item, {"role": "user", "content": "hi"}) == [{"role": "user", "content": "hi"}]

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from domain.canonical.chat import CacheControl, ChatRequest, NamedToolChoice, Tool
+from domain.canonical.chat import CacheControl, ChatRequest, FunctionTool, NamedToolChoice, Tool
 from domain.dialects.anthropic.schemas import NotExpressible, answer_schema, input_schema
 from domain.dialects.field_rules import DroppedFields
 from domain.models import ModelTraits
@@ -39,10 +39,14 @@ def parsed_arguments(arguments: str) -> dict[str, Any]:
 
 
 def render_tools(request: ChatRequest, traits: ModelTraits, dropped: DroppedFields) -> list[dict[str, Any]]:
-    """The request's tools as Anthropic defines them."""
+    """The request's tools as Anthropic defines them, which takes no name twice: what is the same is left out."""
     strict = 0
-    rendered = []
+    rendered: list[dict[str, Any]] = []
+    seen: dict[str, FunctionTool] = {}
     for tool in request.tools or ():
+        if seen.get(tool.function.name) == tool.function:
+            continue
+        seen[tool.function.name] = tool.function
         wire = _render_tool(tool, traits, dropped, may_be_strict=strict < MAX_STRICT_TOOLS)
         strict += "strict" in wire
         rendered.append(wire)

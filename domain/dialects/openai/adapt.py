@@ -35,7 +35,7 @@ from domain.canonical.chat import (
 from domain.dialects.codec import AdaptedRequest
 from domain.dialects.field_rules import DroppedFields
 from domain.dialects.openai.conversation import in_order
-from domain.dialects.openai.schemas import function_parameters, may_be_strict
+from domain.dialects.openai.schemas import function_parameters, may_be_strict, with_items
 from domain.errors import InvalidRequest
 from domain.models import ModelTraits, model_traits
 
@@ -209,7 +209,7 @@ def _adapt_response_format(
         return ResponseFormat(type="json_object"), instruction
     strict = False if given.strict and not may_be_strict(given.schema) else given.strict
     name = _NO_SCHEMA_NAME.sub("_", given.name)[:MAX_SCHEMA_NAME_CHARS]
-    settled = JsonSchema(name=name, schema=given.schema, description=given.description, strict=strict)
+    settled = JsonSchema(name=name, schema=with_items(given.schema), description=given.description, strict=strict)
     return ResponseFormat(type="json_schema", json_schema=settled), None
 
 

@@ -33,7 +33,7 @@ _CUSTOM_PARAMETERS = {
 }
 _CHOICES: dict[Any, ToolChoice] = {"none": "none", "auto": "auto", "required": "required", "any": "required"}
 _SETTINGS = frozenset({"type", "function", "custom", "cache_control"})
-_FUNCTION_MEMBERS = frozenset({"name", "description", "parameters", "strict", "cache_control"})
+_FUNCTION_MEMBERS = frozenset({"name", "description", "parameters", "input_schema", "strict", "cache_control"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -96,11 +96,13 @@ def parse_tools(chat: types.ChatCompletionsBody, dropped: DroppedFields) -> Give
 
 
 def _parse_tool(given: dict[str, Any], path: str, custom: list[str], dropped: DroppedFields) -> Tool | None:
-    """Read one tool; None if it is one that only OpenAI runs. A function may stand in `function` or for itself."""
+    """Read one tool; None if it is one that only OpenAI runs. A function may stand in `function` or for itself, and
+    have its schema in `input_schema`: some clients write tools as Anthropic's API has them, whoever they ask.
+    """
     kind = given.get("type")
     settings = given
     cache_control = parse_cache_control(given.get("cache_control"))
-    if kind == "custom":
+    if kind == "custom" and "input_schema" not in given:
         settings = given["custom"] if isinstance(given.get("custom"), dict) else given
         name = _name(settings, f"{path}.custom.name")
         custom.append(name)
@@ -109,10 +111,12 @@ def _parse_tool(given: dict[str, Any], path: str, custom: list[str], dropped: Dr
     if isinstance(given.get("function"), dict):
         settings = given["function"]
         _drop_others(given, _SETTINGS, dropped)
-    elif kind not in (None, "function"):
+    elif kind not in (None, "function", "custom"):
         return None
     _drop_others(settings, _FUNCTION_MEMBERS | {"type"}, dropped)
     parameters, strict = settings.get("parameters"), settings.get("strict")
+    if parameters is None:
+        parameters = settings.get("input_schema")
     if parameters is not None and not isinstance(parameters, dict):
         raise InvalidRequest(f"`{path}.function.parameters` must be a JSON Schema", field=f"{path}.function.parameters")
     function = FunctionTool(

@@ -62,7 +62,7 @@ def decode_reasoning(encrypted_content: str) -> KeptReasoning | None:
         return None
     try:
         return _decode(base64.urlsafe_b64decode(encrypted_content[len(_MARK) :]))
-    except (binascii.Error, msgspec.DecodeError, ValueError):
+    except (binascii.Error, msgspec.DecodeError, ValueError, RecursionError):
         return None
 
 
