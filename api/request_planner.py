@@ -249,10 +249,10 @@ def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple
     dropped = tuple(dict.fromkeys((*inference_request.dropped, *adapted)))
     is_strict = inference_request.is_strict
     if dropped and (caller.settings.translation == "strict" if is_strict is None else is_strict):
-        model = inference_request.route.model
+        model, names_told = inference_request.route.model, ", ".join(f"`{name}`" for name in dropped)
         raise InvalidRequest(
-            f"{', '.join(f'`{name}`' for name in dropped)} cannot be sent as asked to model {model!r}: leave it out, or "
-            "ask for a lenient translation (the header `x-gateway-translation`, the key's `translation`)",
+            f"{names_told} cannot be sent as asked to model {model!r}: leave it out, or ask for a lenient "
+            "translation (the header `x-gateway-translation`, the key's `translation`)",
             field=dropped[0],
         )
     return dropped
