@@ -114,10 +114,21 @@ async def parts_of(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             part = b""
 
 
-async def test_a_stream_whose_tool_call_was_cut_is_kept_and_replayed_as_it_came(
+async def test_a_stream_whose_tool_call_was_cut_is_asked_for_again(
     streamer: Streamer, upstream: RunningProvider
 ) -> None:
     body = MESSAGES_CLAUDE.body('[[tool=f]] [[arguments={"a"]] [[finish=max_tokens]]', stream=True)
+    body |= {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
+    before = upstream.calls
+    seen = [await streamer.read(MESSAGES_CLAUDE, body, **{"x-gateway-cache": "on"}) for _ in range(2)]
+    assert [(status, b"message_stop" in said) for status, said in seen] == [(200, True), (200, True)]
+    assert upstream.calls == before + 2
+
+
+async def test_a_stream_with_a_tool_call_is_kept_and_replayed_as_it_came(
+    streamer: Streamer, upstream: RunningProvider
+) -> None:
+    body = MESSAGES_CLAUDE.body('[[tool=f]] [[arguments={"a": 1}]]', stream=True)
     body |= {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
     before = upstream.calls
     seen = [await streamer.read(MESSAGES_CLAUDE, body, **{"x-gateway-cache": "on"}) for _ in range(2)]
