@@ -165,8 +165,9 @@ async def test_keyless_project_stops_at_its_installation_budget(
     gateway: Gateway, session: aiohttp.ClientSession, client: Client
 ) -> None:
     bystander, spender = client, await new_keyless_project(gateway, session)
-    _, issued, _ = await spender.call("POST", "/projects/api-keys", {"name": "second", "budgetWaitMs": 0})
-    callers = [spender, Client(session, gateway.address, issued["data"]["apiKey"])]
+    fields = {"budgetWaitMs": 0, "outputCap": "refuse"}  # the provider is told to write 4,096 tokens, whatever the cap
+    issued = [await spender.call("POST", "/projects/api-keys", {"name": name} | fields) for name in ("one", "other")]
+    callers = [Client(session, gateway.address, answer["data"]["apiKey"]) for _, answer, _ in issued]
 
     async def spend(number: int) -> tuple[int, Any]:
         status, answer, _ = await callers[number % 2].chat(f"{number} [[tokens=10/4096]]", **EXPENSIVE)

@@ -199,7 +199,7 @@ async def test_a_budget_needs_a_price_which_the_operator_sets(
     _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "limited", "dailyBudget": 1})
     limited = Client(session, gateway.address, issued["data"]["apiKey"])
     status, answer, _ = await limited.chat("[[tokens=1000/500]]", model="priced/m", maxTokens=500)
-    assert (status, answer["error"]["code"]) == (403, "FORBIDDEN")
+    assert (status, answer["error"]["code"]) == (402, "BUDGET_EXCEEDED")
     _, models, _ = await limited.call("GET", "/models")
     row = next(row for row in models["data"] if row["name"] == "priced/m")
     assert (row["provider"], row["inputPricePer1K"]) == ("priced", None)
