@@ -197,6 +197,7 @@ requests_in_anthropics_words = st.builds(
         ),
         min_size=1,
         max_size=2,
+        unique_by=lambda tool: tool.function.name,
     ),
     tool_choice=st.none() | tool_choices,
 )

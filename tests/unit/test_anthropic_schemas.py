@@ -167,3 +167,40 @@ def test_a_tools_input_is_an_object_without_a_union_at_its_top(given_: Any, expe
 )
 def test_a_schema_is_strict_only_where_it_may_be(schema: Any, may_be: bool) -> None:
     assert may_be_strict(schema) == may_be
+
+
+OBJECT: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
+ODD = [True, 1, 1.5, "x", [None], [1], [{}], [[]], {"a": 1}, {"type": None}]
+MEMBERS = ["type", "properties", "required", "items", "anyOf", "oneOf", "allOf", "$ref", "$defs", "enum", "format"]
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("member", MEMBERS)
+def test_what_is_no_schema_is_not_expressible_and_nothing_worse(member: str, value: Any) -> None:
+    for schema in (OBJECT | {member: value}, OBJECT | {"properties": {"a": {"type": "string", member: value}}}):
+        may_be_strict(schema)
+        input_schema(schema)
+        try:
+            assert isinstance(answer_schema(schema), dict)
+        except NotExpressible:
+            continue
+
+
+def test_many_definitions_take_no_more_time_than_their_number() -> None:
+    chain: dict[str, Any] = {f"d{index}": {"$ref": f"#/$defs/d{index + 1}"} for index in range(50_000)}
+    schema = {"$ref": "#/$defs/d0", "$defs": chain | {"d50000": {"type": "string"}}}
+    assert len(answer_schema(schema)["$defs"]) == 50_001
+
+
+def test_a_type_that_is_listed_twice_is_read_once() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(30):
+        schema = {"type": ["object", "object"], "properties": {"a": schema}, "required": ["a"]}
+    assert list(answer_schema(schema)) == ["anyOf"]
+
+
+def test_what_is_nested_too_deeply_is_not_strict() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(2_000):
+        schema = {"anyOf": [schema]}
+    assert not may_be_strict(schema)

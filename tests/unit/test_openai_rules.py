@@ -424,3 +424,14 @@ def test_the_order_of_a_schemas_members_is_kept() -> None:
 def test_at_most_four_stop_sequences_are_sent_to_openais_models() -> None:
     found, wire = adapted("gpt-4o", stop=["a", "b", "c", "d", "e"])
     assert (wire["stop"], found.dropped) == (["a", "b", "c", "d"], ("stop",))
+
+
+def test_many_pictures_in_a_result_take_no_more_time_than_their_number() -> None:
+    pictures = [ImagePart(image_url=ImageUrl(url="https://x/y.png"))] * 20_000
+    call = AssistantMessage(tool_calls=[ToolCall(id="c", function=FunctionCall(name="f", arguments="{}"))])
+    messages = [UserMessage(content="hi"), call, ToolMessage(content=list(pictures), tool_call_id="c")]
+    adapted_ = adapt_chat_request(ChatRequest(messages=messages), "gpt-4o").request
+    assert isinstance(adapted_, ChatRequest)
+    shown = adapted_.messages[-1].content
+    assert isinstance(shown, list)
+    assert shown[-2] == TextPart(text="Attachment 20000, of the result of f:")

@@ -6,6 +6,7 @@ The members of objects keep their order, since models answer in it.
 """
 
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 MAX_OPTIONAL_MEMBERS = 24
@@ -15,6 +16,16 @@ MAX_DEPTH = 64
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"})
 _TYPES = frozenset({"object", "array", "string", "integer", "number", "boolean", "null"})
 _UNIONS = ("anyOf", "oneOf", "allOf")
+_NAMED = frozenset({"properties", "$defs", "definitions"})
+_DATA = frozenset({"enum", "const", "default", "examples", "required", "type"})
+_LISTS_OF_NAMES = frozenset({"required", "type"})
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(_NAMED, Mapping),
+    **dict.fromkeys((*_UNIONS, "required", "enum"), list),
+    **dict.fromkeys(("$ref", "format", "description", "title"), str),
+    "type": (str, list),
+}
+"""Members of a schema, and what they are."""
 
 
 class NotExpressible(Exception):
@@ -25,10 +36,11 @@ def answer_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema for `output_config.format`, or for a tool that is `strict`.
 
     Raises:
-        NotExpressible: it refers to itself, or elsewhere; it has an object of any members, which would come out empty;
-            a part of it may be anything; it has too many optional members.
+        NotExpressible: it is none; it refers to itself, or elsewhere; it has an object of any members, which would come
+            out empty; a part of it may be anything; it has too many optional members.
 
     """
+    _check_members(schema)
     definitions = _definitions(schema)
     if _is_circular(definitions):
         raise NotExpressible("it refers to itself")
@@ -57,25 +69,30 @@ def input_schema(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"type": "object", **schema}
 
 
-def may_be_strict(schema: Any) -> bool:
+def may_be_strict(schema: Any, depth: int = 0) -> bool:
     """True if every object of the schema names all its members and requires them: OpenAI's strict mode wants that."""
+    if depth > MAX_DEPTH:
+        return False
     if isinstance(schema, list):
-        return all(may_be_strict(entry) for entry in schema)
+        return all(may_be_strict(entry, depth + 1) for entry in schema)
     if not isinstance(schema, dict):
         return True
     if schema.get("type") == "object" or "properties" in schema:
-        members = schema.get("properties") or {}
-        if schema.get("additionalProperties") is not False or set(schema.get("required") or ()) < set(members):
+        members, required = schema.get("properties") or {}, schema.get("required") or []
+        if not isinstance(members, dict) or not isinstance(required, list):
             return False
-        return all(may_be_strict(member) for member in members.values()) and _others_may_be_strict(schema)
-    return _others_may_be_strict(schema)
+        if schema.get("additionalProperties") is not False or set(map(str, required)) < set(members):
+            return False
+        members_may_be = all(may_be_strict(member, depth + 1) for member in members.values())
+        return members_may_be and _others_may_be_strict(schema, depth)
+    return _others_may_be_strict(schema, depth)
 
 
-def _others_may_be_strict(schema: dict[str, Any]) -> bool:
+def _others_may_be_strict(schema: dict[str, Any], depth: int) -> bool:
     own = {"properties", "enum", "const", "default", "examples", "required"}
     by_name = {"$defs", "definitions"}
     return all(
-        may_be_strict(list(value.values()) if name in by_name and isinstance(value, dict) else value)
+        may_be_strict(list(value.values()) if name in by_name and isinstance(value, dict) else value, depth + 1)
         for name, value in schema.items()
         if name not in own
     )
@@ -90,28 +107,55 @@ def _definitions(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"]
-        for value in schema.values():
-            yield from _references(value)
-    elif isinstance(schema, list):
-        for entry in schema:
-            yield from _references(entry)
+    left = [schema]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            if isinstance(one.get("$ref"), str):
+                yield one["$ref"]
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+
+
+def _check_members(schema: Any) -> None:
+    """Look at every part of a schema.
+
+    Raises:
+        NotExpressible: a member is not of the kind that JSON Schema has it of.
+
+    """
+    left = [schema]
+    while left:
+        one = left.pop()
+        if not isinstance(one, Mapping):
+            continue
+        for name, value in one.items():
+            kind = _KINDS.get(name)
+            if kind is not None and value is not None and not isinstance(value, kind):
+                raise NotExpressible(f"its `{name}` is none")
+            if (
+                name in _LISTS_OF_NAMES
+                and isinstance(value, list)
+                and not all(isinstance(entry, str) for entry in value)
+            ):
+                raise NotExpressible(f"its `{name}` has what is no name")
+            if name in _NAMED:
+                left += (value or {}).values()
+            elif name not in _DATA:
+                left += value if isinstance(value, list) else [value]
 
 
 def _is_circular(definitions: Mapping[str, Any]) -> bool:
-    """True if following references never ends. Takes those away that lead only to what is settled."""
-    waiting = {name: set(_references(one)) for name, one in definitions.items()}
-    for found in list(waiting.values()):
-        if not all(reference in waiting for reference in found):
+    """True if following references never ends."""
+    references = {name: set(_references(one)) for name, one in definitions.items()}
+    for found in references.values():
+        if not found <= references.keys():
             raise NotExpressible("it refers to another document")
-    while waiting:
-        settled = [name for name, found in waiting.items() if not found & waiting.keys()]
-        if not settled:
-            return True
-        for name in settled:
-            del waiting[name]
+    try:
+        TopologicalSorter(references).prepare()
+    except CycleError:
+        return True
     return False
 
 
@@ -176,14 +220,16 @@ def _shape(rest: dict[str, Any], out: dict[str, Any], depth: int) -> str | None:
         return None
     if isinstance(kind, list) and kind:
         members = {name: rest.pop(name) for name in list(rest) if name not in ("title", "description")}
-        out["anyOf"] = [_transform({"type": one, **(members if one != "null" else {})}, depth + 1) for one in kind]
+        out["anyOf"] = [
+            _transform({"type": one, **(members if one != "null" else {})}, depth + 1) for one in dict.fromkeys(kind)
+        ]
         return None
     if kind is None and isinstance(rest.get("properties"), dict):
         kind = "object"
-    if kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in _TYPES:
         raise NotExpressible("a part of it may be anything")
     out["type"] = kind
-    return str(kind)
+    return kind
 
 
 def _spoken_union(name: str, variants: list[Any]) -> str:

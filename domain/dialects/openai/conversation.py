@@ -133,7 +133,7 @@ def _result(call: ToolCall, message: ToolMessage | None, attached: list[Part]) -
                 parts.append(part)
                 continue
             what = "image" if isinstance(part, ImagePart) else "file"
-            number = 1 + sum(not isinstance(one, TextPart) for one in attached)
+            number = 1 + len(attached) // 2  # each has a title
             attached += [TextPart(text=f"Attachment {number}, of the result of {call.function.name}:"), part]
             parts.append(TextPart(text=f"[The {what} follows as attachment {number}.]"))
         content = parts
