@@ -240,25 +240,11 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
 
     """
     fields = _object(body)
-    for name, advice in codec.refused_fields.items():
-        if fields.get(name) is not None:
-            raise InvalidRequest(f"`{name}` is not served here: {advice}", field=name)
-    model, options = fields.get("model"), fields.get("stream_options")
-    if model is None:
-        model = codec.default_model
-    if not isinstance(model, str) or not _is_name(model):
-        raise InvalidRequest("`model` must be the name of a model", field="model")
-    response_id = fields.get("previous_response_id")
-    if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
-        raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
+    model, response_id = _names(fields, codec)
+    options = fields.get("stream_options")
     spans = member_spans(body, decode_members(body))
     check_names(body, fields, has_duplicates=spans is None)
     visitor = _visited(fields)
-    extra_cost_field = next(
-        (name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None
-    )  # an empty object turns the feature on as well
-    if extra_cost_field is None and not _only_clears(fields.get("context_management")):
-        extra_cost_field = "context_management"
     named = next((name for name in codec.context_fields[1:] if fields.get(name)), None)
     caps = _caps(fields, codec.output_caps)
     is_stream = codec.has_streams and fields.get("stream") is True
@@ -289,7 +275,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         files=tuple(visitor.files),
         has_external_content=visitor.has_external_content or has_context,
         has_stored_content=visitor.has_stored_content or has_context,
-        unbounded=extra_cost_field or visitor.extra_cost_field or unlimited_tool(visitor.hosted_tools, codec),
+        unbounded=_extra_cost_field(fields) or visitor.extra_cost_field or unlimited_tool(visitor.hosted_tools, codec),
         tools=hosted_tools_of(fields, visitor.hosted_tools, codec),
         terms=terms_of(fields),
         audio_tokens=visitor.audio_tokens,
@@ -301,6 +287,30 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         session=session_in(fields),
         item_ids=tuple(dict.fromkeys(visitor.item_ids)),
     )
+
+
+def _names(fields: dict[str, Any], codec: Codec) -> tuple[str, str | None]:
+    """The model, and the earlier response that the request continues."""
+    for name, advice in codec.refused_fields.items():
+        if fields.get(name) is not None:
+            raise InvalidRequest(f"`{name}` is not served here: {advice}", field=name)
+    model = fields.get("model")
+    if model is None:
+        model = codec.default_model
+    if not isinstance(model, str) or not _is_name(model):
+        raise InvalidRequest("`model` must be the name of a model", field="model")
+    response_id = fields.get("previous_response_id")
+    if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
+        raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
+    return model, response_id
+
+
+def _extra_cost_field(fields: dict[str, Any]) -> str | None:
+    """The first field that turns on something with a price of its own. An empty object turns it on as well."""
+    found = next((name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None)
+    if found is None and not _only_clears(fields.get("context_management")):
+        return "context_management"
+    return found
 
 
 def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | None) -> bytes:
