@@ -95,7 +95,7 @@ async def test_a_coding_agents_request_is_one_that_gpt_4o_takes(
         assert response.status == 200, text
         dropped = set(response.headers["x-gateway-dropped"].split(", "))
         assert response.headers["x-gateway-max-tokens"] == "16384"
-    assert {"context_management", "reasoning_effort"} <= dropped
+    assert {"context_management", "effort"} <= dropped
     received = upstream.requests(last=1)[0]
     sent = json.loads(received.body)
     assert "beta" not in received.path
