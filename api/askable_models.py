@@ -14,7 +14,7 @@ from domain.routing import KEYLESS_KINDS, Route
 from infra.price_book import SPECIFIED_MODELS, ListedModel
 
 _SERVED: frozenset[Serves] = frozenset({"chat", "embeddings", "completions", "moderation"})
-"""What the gateway has calls for."""
+"""The kinds of models that the gateway has a call for."""
 _PLACEHOLDER = re.compile(r".*-|.*:.*")
 """Names of the price library's that no call is made with: it prices every fine-tune of a model by one name
 (`ft:gpt-3.5-turbo-`), and a seller's variants by another (`gpt-4o:extended`).

@@ -25,8 +25,8 @@ MAX_AGE_S = 0.9
 """Counted from when the look-up began, so that a revocation during it is not remembered longer."""
 
 KEY_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
-"""Where a key may stand, in the order of trying: `Authorization: Bearer` (OpenAI's clients), Anthropic's, Azure's and
-Google's header. None of them is forwarded to a provider.
+"""The headers that may have a key, in the order in which they are tried: `Authorization: Bearer` (OpenAI's clients),
+Anthropic's, Azure's and Google's. None of them is forwarded to a provider.
 """
 
 _BAD_KEY = "the API key is missing, unknown, expired or revoked: send it as 'Authorization: Bearer gw_live_…'"

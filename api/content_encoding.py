@@ -14,13 +14,13 @@ import zstandard
 from domain.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
 
 MAX_ENCODINGS = 2
-"""Of one body, `identity` not counted. Nobody who means well packs twice; some proxies do."""
+"""The most encodings of one body; `identity` does not count. Some proxies compress a body that is compressed."""
 MAX_GZIP_MEMBERS = 64
 """A gzip body is one member or several in a row; an empty one takes twenty bytes and a turn of a loop."""
 PIECE_BYTES = 64 * 1024
 """About the most that is unpacked at a time, of each layer."""
 MAX_ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
-"""What RFC 9659 allows in HTTP: a larger window would have the reader allocate as much."""
+"""The largest window that RFC 9659 allows in HTTP. The reader allocates as many bytes as the window has."""
 
 _GZIP_WBITS, _ZLIB_WBITS, _RAW_WBITS = 31, 15, -15
 _ZLIB_METHOD = 8
@@ -118,7 +118,7 @@ def _deflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _rest_of(stream: "zlib._Decompress") -> Iterator[bytes]:
-    """What zlib still holds back of an input that it has taken whole."""
+    """The rest of the output, once zlib has all of the input."""
     while piece := stream.decompress(b"", PIECE_BYTES):
         yield piece
     if not stream.eof:

@@ -1,7 +1,7 @@
 """Remembers which providers by configuration do not have a call of their dialect, as their answers said.
 
-A provider that speaks OpenAI's dialect has chat completions; many have no Responses API. Asked for it, such a one
-answers 404 or 405. For an hour after that it is asked for the call that requests can be translated to.
+A provider that speaks OpenAI's dialect has chat completions; many have no Responses API, and answer 404
+or 405 there. For an hour after such an answer the requests are translated to the call that the provider has.
 """
 
 import time

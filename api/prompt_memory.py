@@ -1,7 +1,6 @@
-"""What providers counted prompts as, in the memory of one API process, and told to the others.
+"""The token counts that providers reported for prompts, in the memory of an API process that tells the others.
 
-Lost or evicted, a prompt is bounded by its bytes again: never too low, only looser. Nothing of a prompt is kept but
-digests.
+If a count is lost, the prompt is bounded by its bytes again, which is higher. Of a prompt only digests are kept.
 """
 
 import threading

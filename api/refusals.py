@@ -76,8 +76,8 @@ class Refusals:
     async def record(self, ctx: RequestContext, decision: AdmissionDecision, asked_at_s: float) -> GatewayError:
         """Record a decision that is one of `REFUSALS`. `asked_at_s`: time.monotonic() before the decision.
 
-        Returns the error to raise: RateLimited or BudgetExceeded if a limit refuses the request, CostUnknown if nobody
-        knows what it costs and there is a budget.
+        Returns the error to raise: RateLimited or BudgetExceeded if a limit refuses the request, CostUnknown if its
+        cost has no known bound and there is a budget.
         """
         error = REFUSALS[decision.outcome](ctx, decision)
         error.limit_status = decision.limit_status
@@ -129,8 +129,8 @@ def _too_many(ctx: RequestContext, _decision: AdmissionDecision) -> GatewayError
 def _unbounded(ctx: RequestContext, _decision: AdmissionDecision) -> GatewayError:
     if ctx.cost.price is not None and ctx.cost.unbounded_field is not None:
         return CostUnknown(
-            f"nobody knows what `{ctx.cost.unbounded_field}` costs with this model, and this key or its project has a "
-            "budget: leave it out, or use a key and a project without one"
+            f"the cost of `{ctx.cost.unbounded_field}` with this model has no known bound, and this key or its project "
+            "has a budget: leave it out, or use a key and a project without one"
         )
     name = f"{ctx.route.provider}/{ctx.route.upstream_model}"
     return CostUnknown(
@@ -147,7 +147,7 @@ def _over_budget(ctx: RequestContext, decision: AdmissionDecision) -> GatewayErr
 
 
 def _ways_out(ctx: RequestContext, window: Window, *, only_held: bool) -> list[str]:
-    """What the caller can do about a window that has no room, the least first."""
+    """The ways to make the request fit into the window, those that change the least first."""
     cost = ctx.cost
     assert cost.basis is not None, "what is held has a price"
     calls = min(1, cost.basis.tools.most_calls)

@@ -47,7 +47,7 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     cache: CachePolicy
     metadata: dict[str, Any] | None
     origin: Origin | None = None
-    """Where it comes from, as its client says."""
+    """The session, the agent and the program that the client names."""
     received_at: datetime
     in_hand: BytesInHand
     """The bytes of the request and its response, counted against the budget of the process."""
@@ -83,9 +83,9 @@ class CostBound(Struct, frozen=True, kw_only=True):
     terms: dict[str, str] | None = None
     """The terms that it asks for, other than the standard ones."""
     context_window: int = 0
-    """What its model may read again for each call of a hosted tool; 0: it has no such tools."""
+    """The most tokens that the model reads again for each call of a hosted tool; 0: the request has no such tools."""
     basis: Hold | None = None
-    """What the hold is computed from; None: the cost has no bound."""
+    """The prices and figures that the hold is computed from; None: the cost has no bound."""
     media_tokens: int = 0
     """The part of the input that images and files are."""
     hold_nano_usd: NanoUsd | None = None

@@ -12,7 +12,7 @@
     ├── UnsupportedEncoding     the body is packed in a way that is not read here
     ├── RateLimited             a limit of the key
     ├── BudgetExceeded          a window of the key or its project is spent
-    │   └── CostUnknown             nobody knows what it may cost, and there is a budget
+    │   └── CostUnknown             the cost has no known bound, and there is a budget
     ├── ProviderError           a call of a provider failed
     │   ├── ProviderRejected        it refuses the request
     │   ├── ProviderCredentials     it refuses our credential

@@ -79,9 +79,6 @@ class ModelTraits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     takes_top_k: bool = True
     takes_sampling_at_effort_none: bool = False
     """Takes a temperature, `top_p` and log probabilities where the effort is `none`, whatever the fields above say."""
-    takes_penalties: bool = True
-    takes_logprobs: bool = True
-    takes_logit_bias: bool = True
     takes_stop: bool = True
     max_stop_sequences: Count | None = None
     """None: no documented limit."""
@@ -100,10 +97,6 @@ class ModelTraits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     takes_audio: bool = True
     takes_prefill: bool = True
     """A conversation that ends with the assistant's own words, which the answer continues."""
-    takes_verbosity: bool = False
-    """How long an answer is, by OpenAI's `verbosity`."""
-    takes_web_search: bool = True
-    """The vendor's own web search, as a tool."""
     takes_several_choices: bool = True
     """`n` above 1."""
     cap_must_fit_window: bool = False

@@ -1,7 +1,7 @@
 """The cost of a response: a price for each class of token and a fee for each use of a hosted tool, rounded once.
 
-Prices come from `infra/price_book.py`; `domain/holds.py` bounds the cost of a request. What nobody prices is never
-counted as free: the breakdown names it, and the cost is a lower bound.
+Prices come from `infra/price_book.py`; `domain/holds.py` bounds the cost of a request. What has no known
+price is never counted as free: the breakdown names it, and the cost is a lower bound.
 """
 
 from collections.abc import Mapping

@@ -61,7 +61,7 @@ class VendorError(Struct, frozen=True, kw_only=True):
 
 PAYMENT_REQUIRED = 402
 REPEATS_429 = frozenset({"opencode", "QwenCode", "Cline", "ai"})
-"""Programs that repeat a 429 for minutes or for ever, whatever its code and `x-should-retry` say, and stop at a 402:
+"""Programs that repeat a 429 many times and ignore its code and `x-should-retry`. They stop at a 402:
 opencode 1.18, Qwen Code 0.24, Cline 3.0 and what is built on the Vercel AI SDK, as they behaved in November 2026.
 """
 

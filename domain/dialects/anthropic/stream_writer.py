@@ -224,11 +224,11 @@ class AnthropicMessagesWriter:
             self._whole(written, thinking_block(thought, hides=True))
         self._hidden.clear()
         call.id = call.id or made_id(self._next_block, call.name)
-        self._tell_extra_content(written, call)
+        self._write_extra_content(written, call)
         self._open(written, {"type": "tool_use", "id": written_id(call.id), "name": call.name, "input": {}})
         self._open_call = call
 
-    def _tell_extra_content(self, written: list[bytes], call: _WrittenCall) -> None:
+    def _write_extra_content(self, written: list[bytes], call: _WrittenCall) -> None:
         """What the provider wants back with a call stands before it, or at the end if it came later."""
         if call.extra_content and call.id not in self._told:
             self._told.add(call.id)
@@ -267,7 +267,7 @@ class AnthropicMessagesWriter:
                 self._write_waiting(written, call)
         self._close(written)
         for call in self._calls.values():
-            self._tell_extra_content(written, call)
+            self._write_extra_content(written, call)
         if self._late_texts:
             self._open(written, {"type": "text", "text": ""})
             written.append(self._delta({"type": "text_delta", "text": "".join(self._late_texts)}))

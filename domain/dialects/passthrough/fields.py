@@ -25,7 +25,7 @@ EXTRA_COST_FIELDS = (
     "fallbacks",
     "background",
 )
-"""Fields that turn on something of which nobody knows what it costs.
+"""Fields that turn on something whose cost has no known bound.
 
 The part of a `prediction` that the model does not write is billed as output, beside the cap. `plugins` to `route` are
 OpenRouter's: another model answers, or a seller with other prices. The next two are xAI's and Alibaba's searches. With

@@ -107,9 +107,9 @@ class TokenBoundVisitor:
         self.item_ids: list[str] = []
         """The items of earlier responses that it names."""
         self.extra_cost_field: str | None = None
-        """The first tool or step of which nobody knows what it costs."""
+        """The first tool or step whose cost has no known bound."""
         self.hosted_tools: list[HostedTool] = []
-        """The tools that the provider runs, of which that is known."""
+        """The tools that the provider runs and whose cost has one."""
         self.audio_tokens = 0
         """Those of `tokens` that are audio."""
         self.has_external_audio = False
