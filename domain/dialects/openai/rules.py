@@ -34,6 +34,10 @@ CHAT_CLIENT_RULES = (
     _carried("messages[].function_call", "deprecated: as `tool_calls`"),
     _carried("messages[].refusal", "it is what the model said"),
     _carried("messages[].content[].file", "`file_data`, as base64 or as a `data:` URL"),
+    _carried(
+        "messages[].content[] (of another API)",
+        "`tool_use`, `tool_result`, `image`, `document`, `input_text`, `input_image` … as what they mean",
+    ),
     _carried("messages[].tool_calls[].extra_content", "Gemini's `thought_signature`"),
     _dropped("presence_penalty", "only OpenAI's models take it", 0),
     _dropped("frequency_penalty", "only OpenAI's models take it", 0),

@@ -25,6 +25,11 @@ def _refused(field: str, how: str, *harmless: object) -> FieldRule:
 RESPONSES_RULES: tuple[FieldRule, ...] = (
     _carried("model", "as the model's name"),
     _carried("input", "as messages: text, images, files, calls and their results, thinking"),
+    _carried(
+        "input[].content[] (of another API)",
+        "`image_url`, `file`, `image`, `document`, `tool_use`, `tool_result` … as what they mean",
+    ),
+    _carried("input[].tool_calls", "those of chat completions, with messages of the role `tool`: as calls and outputs"),
     _carried("instructions", "as a system message in front"),
     _carried(
         "tools", "functions as they are, custom, local and name-spaced tools as functions, and back in the answer"
