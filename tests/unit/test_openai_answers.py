@@ -145,7 +145,7 @@ def test_a_deprecated_function_call_is_a_call() -> None:
                     {"type": "reasoning.encrypted", "data": "d", "id": "r1", "index": 1},
                 ],
             },
-            [ReasoningBlock(text="hm", signature="s"), ReasoningBlock(data="d", id="r1")],
+            [ReasoningBlock(text="hm", signature="s", detail={}), ReasoningBlock(data="d", id="r1", detail={})],
         ),
     ],
 )

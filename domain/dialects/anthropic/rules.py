@@ -92,7 +92,7 @@ CLIENT_RULES: tuple[FieldRule, ...] = (
 
 PROVIDER_RULES: tuple[FieldRule, ...] = (
     _carried("messages", "as turns that alternate; later instructions as text of the user's in their place"),
-    _carried("messages[].reasoning", "the model's own thinking as `thinking` blocks; of other models' nothing is sent"),
+    _carried("messages[].reasoning", "the model's own thinking as `thinking` blocks, in its place between the calls"),
     _carried("messages[].tool_calls", "as `tool_use` blocks; ids of other characters are written in other words"),
     _carried("messages[].content[image_url]", "by its content, or its address, which is sent as https"),
     _carried("messages[].content[].cache_control", "as it is, the last four of them"),

@@ -74,21 +74,27 @@ class _Thought:
         self.signatures: list[str] = []
         self.data: str | None = None
         self.id: str | None = None
+        self.detail: dict[str, Any] | None = None
         self.is_shown = False
 
     def add(self, piece: ReasoningDelta) -> None:
         self.texts += [piece.text] if piece.text else []
         self.signatures += [piece.signature] if piece.signature else []
         self.data, self.id = piece.data or self.data, piece.id or self.id
+        if piece.detail is not None:
+            self.detail = (self.detail or {}) | piece.detail
 
     def block(self) -> ReasoningBlock:
         return ReasoningBlock(
-            text="".join(self.texts) or None, signature="".join(self.signatures) or None, data=self.data, id=self.id
+            text="".join(self.texts) or None,
+            signature="".join(self.signatures) or None,
+            data=self.data,
+            id=self.id,
+            detail=self.detail,
         )
 
     def kept(self) -> str:
-        block = self.block()
-        return write_kept(KeptThinking(signature=block.signature, data=block.data, id=block.id))
+        return write_kept(KeptThinking.of(self.block()))
 
 
 class AnthropicMessagesWriter:

@@ -49,6 +49,8 @@ _LEVELS: tuple[ReasoningEffort, ...] = ("none", "minimal", "low", "medium", "hig
 _MAY_BE_SPEAKER = re.compile(r"[^\s<|\\/>]{1,64}")
 _NO_SCHEMA_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _TEXT_URL = re.compile(r"data:(text/[\w.+-]+|application/json)(;[\w=-]+)*?(;base64)?,", re.IGNORECASE)
+_SELLERS = "/"
+"""Stands in the names by which other vendors' models are sold, as in `openai/gpt-5`."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -255,9 +257,12 @@ class _MessageAdapter:
                 return message if joined is message.content else replace(message, content=joined)
 
     def _assistant(self, message: AssistantMessage, content: Any, *, is_open: bool) -> AssistantMessage:
-        """An earlier answer. Models that do not sign their thinking want it back while a turn's tools run."""
-        thoughts = None
-        if self._is_unknown and is_open and message.tool_calls:
+        """An earlier answer. Models that do not sign their thinking want it back while a turn's tools run, and sellers
+        everything that came with their own marks (`ReasoningBlock.detail`).
+        """
+        of_sellers = [replace(one, after_calls=0) for one in message.reasoning or () if one.detail is not None]
+        thoughts = of_sellers if self._is_unknown or _SELLERS in self._model else []
+        if not thoughts and self._is_unknown and is_open and message.tool_calls:
             thoughts = [one for one in message.reasoning or () if one.text and not one.signature and not one.data]
         calls = [self._call(call) for call in message.tool_calls] if message.tool_calls else None
         return replace(message, content=content or None, tool_calls=calls, reasoning=thoughts or None)

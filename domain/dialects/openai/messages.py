@@ -135,7 +135,8 @@ class MessageReader:
         known = {call.id for call in calls}  # some clients write a call in both vendors' words
         calls += (call for call in said.calls if call.id not in known)
         self._open_calls = list(calls)
-        blocks = parse_reasoning(message.reasoning_details) or parse_thinking_blocks(message.thinking_blocks)
+        blocks = parse_reasoning(message.reasoning_details, is_sellers=False)
+        blocks = blocks or parse_thinking_blocks(message.thinking_blocks)
         blocks = blocks or said.thoughts or parse_reasoning(None, message.reasoning_content, message.reasoning)
         return AssistantMessage(
             content=_marked_text(said.texts, mark),

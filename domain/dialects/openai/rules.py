@@ -78,7 +78,10 @@ CHAT_PROVIDER_RULES = (
     _carried("messages[].tool_calls[].id", "as a digest, at both ends alike, if it has more than 40 characters"),
     _carried("messages[tool].content", "images and files follow in a message of the user"),
     _carried("messages[tool].is_error", "a line that opens the content"),
-    _carried("messages[].reasoning", "`reasoning_content`, to models that gave it, while a turn's tools run"),
+    _carried(
+        "messages[].reasoning",
+        "`reasoning_content`, to models that gave it, while a turn's tools run; `reasoning_details` to sellers",
+    ),
     _carried("messages[developer]", "a system message, for models that know no `developer`"),
     _carried("messages[].content[].file", "a PDF as a file, a text as text"),
     _dropped("reasoning_effort", "the model takes none, or none beside tools; else the nearest level that it takes"),
