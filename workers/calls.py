@@ -89,7 +89,9 @@ class ProviderCalls:
             raise Unavailable("the request's body is no longer kept")
         is_stream = job.stream is not None
         client = job.stream.surface if job.stream is not None else NATIVE
-        translation = self._dialects.chosen(client, identity.operation, job.kind, is_passthrough=job.is_passthrough)
+        translation = self._dialects.chosen(
+            client, identity.operation, job.kind, is_passthrough=job.is_passthrough, asked=job.asked_operation
+        )
         assert translation.provider is not None, "the request was checked"
         render = translation.render_request
         content = await offload(len(body), render, body, identity.upstream_model, is_stream=is_stream)

@@ -67,6 +67,9 @@ def _merged(details: Iterable[dict[str, Any]]) -> Iterator[ReasoningBlock]:
         if block == ReasoningBlock():
             continue
         is_piece = index is not None and index == last_index and last is not None
+        if is_piece and last is not None and last.data is None and last.signature is None and block.data and block.id:
+            last = ReasoningBlock(text=_joined(last.text, block.text), data=block.data, id=block.id)
+            continue
         if is_piece and last is not None and last.data is None and block.data is None:
             last = ReasoningBlock(
                 text=_joined(last.text, block.text),
@@ -105,15 +108,15 @@ def render_detail(
 def render_reasoning(blocks: list[ReasoningBlock]) -> dict[str, Any]:
     """Write a message's thinking as members of the message."""
     texts = [block.text for block in blocks if block.text]
-    details = [
-        render_detail(
-            index,
-            text=block.text or "" if block.data is None else None,
-            signature=block.signature,
-            data=block.data,
-            block_id=block.id,
-        )
-        for index, block in enumerate(blocks)
-    ]
+    details = [detail for index, block in enumerate(blocks) for detail in _details(index, block)]
     wire: dict[str, Any] = {"reasoning_content": "\n\n".join(texts)} if texts else {}
     return wire | {"reasoning_details": details}
+
+
+def _details(index: int, block: ReasoningBlock) -> Iterator[dict[str, Any]]:
+    """The entries of a block. Encrypted thinking has its summary in one of its own, with the same index."""
+    if block.text or block.data is None:
+        shown_id = block.id if block.data is None else None
+        yield render_detail(index, text=block.text or "", signature=block.signature, data=None, block_id=shown_id)
+    if block.data is not None:
+        yield render_detail(index, text=None, signature=None, data=block.data, block_id=block.id)
