@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from tests.provider import anthropic_wire, completions_wire, models, openai_wire, responses_wire
+from tests.provider import anthropic_wire, completions_wire, models, openai_wire, responses_rules, responses_wire
 from tests.provider.exchange import Exchange, Provider, Wire, has_wrong_key, refusal
 from tests.provider.recorded import MAX_RECORDED
 
@@ -28,12 +28,14 @@ WIRES = {
         whole=openai_wire.whole,
         frames=openai_wire.frames,
         stream_error=openai_wire.stream_error,
+        refuse=responses_rules.refuse_chat,
     ),
     "/v1/responses": Wire(
         parse_request=responses_wire.parse_request,
         whole=responses_wire.whole,
         frames=responses_wire.frames,
         stream_error=responses_wire.stream_error,
+        refuse=responses_rules.refuse_response,
         names_events=True,
     ),
     "/v1/responses/input_tokens": Wire(
