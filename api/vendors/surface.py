@@ -200,7 +200,7 @@ async def _read(
         fuller = codec.fuller_operation
         fits = services.dialects.passes_through(passthrough, route, has_fuller=fuller is not None and has(fuller))
         translation = services.dialects.choose(codec, route.kind, has_call=has(codec.operation), fits=fits)
-        parsed = translation.parse_request(passthrough)
+        parsed = translation.parse_request(passthrough, is_builtin=route.base_url is None)
         return _Read(passthrough=passthrough, route=route, translation=translation, parsed=parsed, fits=fits)
 
     return await services.large_requests.run(caller.project_id, len(body), parse)

@@ -290,6 +290,12 @@ class Codec:
         """
         return body
 
+    def for_vendor(self, body: bytes) -> bytes:
+        """A request that is passed through to the dialect's own vendor, without what only other providers of the
+        dialect know and the vendor would refuse; the same bytes if there is none.
+        """
+        return body
+
     def fits(self, value: Callable[[str], Any], upstream_model: str, *, is_builtin: bool) -> bool:
         """False if a provider would refuse a client's request for this operation, and takes it by the fuller one.
 
@@ -326,6 +332,12 @@ class Codec:
     ) -> bytes:
         """Write a request to a provider, whose model has this name."""
         raise AssertionError(f"{self.dialect} {self.operation} is not translated")
+
+    def without_refused(self, content: bytes, said: bytes) -> bytes | None:
+        """A request that `render_request` wrote, without a wish of its own that its provider has just refused in these
+        words; None if the refusal is about something else.
+        """
+        return None
 
     def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
         """Read a provider's response into the canonical one; `model` is the caller's name for the model.

@@ -9,8 +9,9 @@ import pytest
 
 from tests.provider.responses_rules import SEAL
 from tests.provider.running import RunningProvider
+from tests.support.gateway import Gateway
 from tests.support.samples import ANTHROPIC_TOOLS, OPENAI_TOOLS, PIXEL, Lookup, Order
-from tests.support.sdk_clients import Project, collected, entering, resolved, user
+from tests.support.sdk_clients import Project, SdkClients, collected, entering, resolved, user
 
 CHAT_MODELS = ("gpt-5-pro", "gpt-6-astra")
 """One that OpenAI has on the Responses API alone, and one whose tools it has there alone."""
@@ -159,6 +160,33 @@ async def test_tools_keep_their_effort(
     assert sent(upstream)[0] == path
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_thinking_that_openai_cannot_decrypt_stops_nobody(
+    openai: Any, upstream: RunningProvider, is_stream: bool
+) -> None:
+    foreign = {"type": "reasoning.encrypted", "data": "another's", "id": "rs_9", "format": "openai-responses-v1"}
+    said = {"role": "assistant", "content": "well", "reasoning_details": [foreign]}
+    request: Any = {"model": "gpt-5-pro", "messages": [*user("hi"), said, *user("and now?")]}
+    if is_stream:
+        assert await collected(openai.chat.completions.create(**request, stream=True))
+    else:
+        assert (await resolved(openai.chat.completions.create(**request))).choices[0].message.content
+    assert [item["role"] for item in sent(upstream)[1]["input"]] == ["user", "assistant", "user"]
+
+
+async def test_a_conversation_goes_on_where_chat_completions_suffice(openai: Any, upstream: RunningProvider) -> None:
+    messages: list[Any] = user("[[reasoning=9]] hi")
+    first = await resolved(openai.chat.completions.create(model="gpt-6-sol", messages=messages, tools=OPENAI_TOOLS))
+    said = first.choices[0].message.model_dump(exclude_none=True)
+    assert said["reasoning_details"][-1]["data"].startswith(SEAL)
+    messages += [said, *user("and now?")]
+    second = await resolved(openai.chat.completions.create(model="gpt-6-sol", messages=messages))
+    assert second.choices[0].message.content
+    path, body = sent(upstream)
+    assert path == "/v1/chat/completions"
+    assert body["messages"][1] == {"role": "assistant", "content": said["content"]}
+
+
 async def test_what_chat_completions_take_goes_there_byte_for_byte(openai: Any, upstream: RunningProvider) -> None:
     await resolved(openai.chat.completions.create(model="gpt-6-astra", messages=user("hi"), seed=7))
     assert sent(upstream) == ("/v1/chat/completions", {"model": "gpt-6-astra", "messages": user("hi"), "seed": 7})
@@ -231,12 +259,13 @@ async def test_tokens_are_counted_with_the_thinking_that_is_sent(anthropic: Any,
     assert [item.get("type", "user") for item in body["input"]] == SECOND_TURN
 
 
-async def test_a_key_with_a_budget_holds_enough_for_it(project: Project, gateway: Any) -> None:
+async def test_what_is_held_covers_what_is_charged(gateway: Gateway, project: Project) -> None:
     poor = project.issue(dailyBudget=0.5)["apiKey"]
-    with openai_sdk.OpenAI(api_key=poor, base_url=f"{gateway.address}/v1", max_retries=0) as client:
-        found = client.chat.completions.create(
-            model="gpt-6-astra", messages=user("[[count=1]] [[reasoning=900]] [[tokens=50/1000]]"), tools=OPENAI_TOOLS
+    async with SdkClients(gateway, poor).async_openai as client:
+        raw = await client.chat.completions.with_raw_response.create(
+            model="gpt-6-astra", messages=user("[[count=1]] look it up"), tools=OPENAI_TOOLS
         )
-    assert found.usage is not None
-    (line,) = [line for line in project.costs("key") if line["keyName"] == "a key"][:1] or [None]
-    assert line is None or line["cost"] <= 0.5
+    cost = float(raw.headers["x-gateway-cost-usd"])
+    assert 0 < cost < 0.5
+    assert float(raw.headers["x-gateway-budget-remaining-usd"]) == pytest.approx(0.5 - cost)
+    assert int(raw.parse().usage.prompt_tokens) >= 256  # type: ignore[union-attr]

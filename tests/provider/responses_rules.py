@@ -12,6 +12,8 @@ CHAT_TOOLS_WITHOUT_EFFORT = ("gpt-5.4", "gpt-5.5")
 SEAL = "sealed."
 """Opens the encrypted thinking that this provider gives out."""
 LEAST_CAP = 16
+_NO_MEMBERS = frozenset({"reasoning_content", "reasoning_details"})
+"""Of a message: other sellers' chat completions have them, and OpenAI's refuse them."""
 MAX_CALL_ID_CHARS = 64
 
 _FIELDS = frozenset(
@@ -60,6 +62,10 @@ def refuse_chat(body: dict[str, Any]) -> str | None:
     model = body["model"]
     if model.startswith(RESPONSES_ONLY):
         return "This model is only supported in v1/responses and not in v1/chat/completions."
+    for number, message in enumerate(body["messages"]):
+        odd = next((name for name in message if name in _NO_MEMBERS), None)
+        if odd is not None:
+            return f"Unknown parameter: 'messages[{number}].{odd}'."
     if not body.get("tools"):
         return None
     effort = body.get("reasoning_effort")

@@ -257,3 +257,34 @@ def test_the_bound_covers_what_is_sent() -> None:
     without = thinking.token_bound("gpt-5-pro", None, is_builtin=True)
     assert bound.input_tokens >= without.input_tokens + len("hm" + "enc")
     assert bound.output_tokens == 16
+
+
+def test_chat_completions_of_openai_are_sent_no_thinking() -> None:
+    body = b'{"model" :"gpt-4o","messages":[{"role":"assistant","content":"a","reasoning_content":"hm"}], "seed":1}'
+    request = read_passthrough(body, OpenAiChat())
+    passed = Passthrough(OpenAiChat())
+    assert passed.parse_request(request).body.payload("gpt-4o") == body
+    stripped = passed.parse_request(request, is_builtin=True).body.payload("gpt-4o")
+    assert stripped == b'{"model" :"gpt-4o","messages":[{"role":"assistant","content":"a"}], "seed":1}'
+    quoted = b'{"model":"gpt-4o","messages":[{"role":"user","content":"\\"reasoning_content\\""}]}'
+    assert OpenAiChat().for_vendor(quoted) is quoted
+
+
+def test_a_refused_wish_is_left_out_and_nothing_else() -> None:
+    codec = OpenAiResponses()
+    request = asked("gpt-5-pro", *TURN, shows_reasoning=True)
+    content = codec.render_request(codec.adapt_request(request, "gpt-5-pro").request, "gpt-5-pro", is_stream=True)
+    foreign = codec.without_refused(content, b"The encrypted content for item rs_1 could not be verified.")
+    assert foreign is not None
+    wire = msgspec.json.decode(foreign)
+    assert [item.get("type") for item in wire["input"]] == [None, None, "function_call", "function_call_output"]
+    unable = codec.without_refused(foreign, b"Encrypted content is not supported with this model.")
+    assert unable is not None
+    assert msgspec.json.decode(unable)["include"] == []
+    said = b"Your organization must be verified to generate reasoning summaries."
+    unverified = codec.without_refused(content, said)
+    assert unverified is not None
+    assert msgspec.json.decode(unverified)["reasoning"] == {}
+    assert codec.without_refused(unverified, said) is None
+    assert codec.without_refused(content, b"Invalid schema for function 'f'.") is None
+    assert OpenAiChat().without_refused(content, said) is None

@@ -27,6 +27,7 @@ from domain.dialects.openai.embeddings import (
 )
 from domain.dialects.openai.fields import CHAT_FIELDS, EMBEDDINGS_FIELDS, RESPONSES_FIELDS
 from domain.dialects.openai.images import image_tokens
+from domain.dialects.openai.reasoning import without_thinking
 from domain.dialects.openai.render import cap_field, render_chat_request
 from domain.dialects.openai.request import parse_chat_request
 from domain.dialects.openai.response import NO_ECHO, meter_chat_response, parse_chat_response, render_chat_response
@@ -35,7 +36,7 @@ from domain.dialects.openai.responses.choice import fits_chat_completions, needs
 from domain.dialects.openai.responses.output import render_responses_response
 from domain.dialects.openai.responses.reader import ResponsesChatReader, parse_responses_response, terminal_event
 from domain.dialects.openai.responses.reasoning import without_kept_reasoning
-from domain.dialects.openai.responses.render import render_responses_request
+from domain.dialects.openai.responses.render import render_responses_request, without_refused
 from domain.dialects.openai.responses.request import parse_responses_request
 from domain.dialects.openai.responses.rules import RESPONSES_PROVIDER_RULES, RESPONSES_RULES
 from domain.dialects.openai.responses.writer import ResponsesWriter
@@ -72,6 +73,7 @@ class OpenAiChat(Codec):
     cap_field = staticmethod(cap_field)
     image_tokens = staticmethod(image_tokens)
     fits = staticmethod(fits_chat_completions)
+    for_vendor = staticmethod(without_thinking)
 
     def needs_fuller(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_builtin: bool) -> bool:
         """See `Codec`."""
@@ -178,6 +180,7 @@ class OpenAiResponses(Codec):
     meter_response = staticmethod(meter_response)
     without_foreign_thinking = staticmethod(without_kept_reasoning)
 
+    without_refused = staticmethod(without_refused)
     parse_response = staticmethod(parse_responses_response)
     events_of_response = staticmethod(terminal_event)
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from domain.canonical.chat import (
     AssistantMessage,
     ChatRequest,
@@ -41,6 +43,20 @@ def render_responses_request(request: ChatRequest, upstream_model: str) -> dict[
         or None,
     }
     return _present(wire)
+
+
+def without_refused(content: bytes, said: bytes) -> bytes | None:
+    """See `Codec`: encrypted thinking that another organization's key, or another seller, made; encrypted thinking of a
+    model that has none; and summaries, which OpenAI refuses to organizations that it has not verified.
+    """
+    body = msgspec.json.decode(content)
+    changes: dict[str, Any] = {}
+    if b"ncrypted" in said:
+        kept = [item for item in body["input"] if item.get("type") != "reasoning"]
+        changes = {"input": kept} if len(kept) < len(body["input"]) else {"include": []} if body.get("include") else {}
+    elif b"summar" in said and "summary" in body.get("reasoning", ()):
+        changes = {"reasoning": _present(body["reasoning"] | {"summary": None})}
+    return msgspec.json.encode(body | changes) if changes else None
 
 
 def render_count_request(request: ChatRequest, upstream_model: str) -> dict[str, Any]:
