@@ -16,42 +16,11 @@ _NO_MEMBERS = frozenset({"reasoning_content", "reasoning_details"})
 """Of a message: other sellers' chat completions have them, and OpenAI's refuse them."""
 MAX_CALL_ID_CHARS = 64
 
-_FIELDS = frozenset(
-    [
-        "background",
-        "context_management",
-        "conversation",
-        "include",
-        "input",
-        "instructions",
-        "max_output_tokens",
-        "max_tool_calls",
-        "metadata",
-        "model",
-        "moderation",
-        "parallel_tool_calls",
-        "previous_response_id",
-        "prompt",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "reasoning",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "stream",
-        "stream_options",
-        "temperature",
-        "text",
-        "tool_choice",
-        "tools",
-        "top_logprobs",
-        "top_p",
-        "truncation",
-        "user",
-        "x_tomorrow",
-    ]
+_NO_FIELDS = (
+    *("messages", "max_tokens", "max_completion_tokens", "stop", "n", "seed", "reasoning_effort", "response_format"),
+    *("frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "functions", "function_call", "modalities"),
 )
+"""Of chat completions alone. What neither API has may be a field of tomorrow."""
 _OUTPUTS = {"function_call": "function_call_output", "custom_tool_call": "custom_tool_call_output"}
 _USER_PARTS = frozenset({"input_text", "input_image", "input_file"})
 _ASSISTANT_PARTS = frozenset({"output_text", "refusal"})
@@ -84,7 +53,7 @@ def refuse_chat(body: dict[str, Any]) -> str | None:
 
 def refuse_response(body: dict[str, Any]) -> str | None:
     """Return why the Responses API refuses a request; None if it does not."""
-    unknown = next((name for name in body if name not in _FIELDS), None)
+    unknown = next((name for name in _NO_FIELDS if name in body), None)
     if unknown is not None:
         return f"Unknown parameter: '{unknown}'."
     cap = body.get("max_output_tokens")

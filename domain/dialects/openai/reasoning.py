@@ -19,7 +19,8 @@ _TEXT, _SUMMARY, _ENCRYPTED = "reasoning.text", "reasoning.summary", "reasoning.
 _ANTHROPIC, _OPENAI, _UNKNOWN = "anthropic-claude-v1", "openai-responses-v1", "unknown"
 
 _MEMBERS = frozenset({"reasoning_content", "reasoning_details"})
-_WRITTEN = tuple(f'"{name}"'.encode() for name in sorted(_MEMBERS))
+_WRITTEN = b'"reasoning_'
+"""Both begin so."""
 
 
 class _Messages(Struct, frozen=True):
@@ -32,9 +33,9 @@ _decode_messages = msgspec.json.Decoder(_Messages).decode
 def without_thinking(body: bytes) -> bytes:
     """A request to OpenAI's chat completions without the thinking of earlier turns, which was given to its client by
     another model, or by the same one on the Responses API: OpenAI refuses such members. The same bytes if it has none.
-    Costs two searches of the body.
+    Costs a search of the body: about a millisecond for one of a megabyte.
     """
-    if not any(written in body for written in _WRITTEN):
+    if _WRITTEN not in body:
         return body
     try:
         messages = _decode_messages(body).messages
