@@ -177,6 +177,7 @@ class Dispatcher:
             body=body,
             body_blob_id=blob_id,
             is_passthrough=ctx.body.is_passthrough,
+            asked_operation=ctx.body.asked_operation,
             calls=ctx.body.calls,
             needs_own_credential=ctx.needs_own_credential,
             headers=inference_request.headers,

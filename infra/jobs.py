@@ -24,6 +24,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from domain.dialects.codec import Dialect
 from domain.errors import Overloaded, Unavailable
+from domain.events import Operation
 from domain.pricing import Price
 from domain.request_identity import RequestIdentity
 from domain.routing import Kind
@@ -100,6 +101,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     body_blob_id: str | None = None
     is_passthrough: bool = False
     """True: the body is in the provider's own dialect and is forwarded as it is. False: it is canonical."""
+    asked_operation: Operation | None = None
+    """The operation that the provider is asked for, if it is not the usual one for such a request."""
     calls: int = 1
     """How often the provider is called, each time for one of the answers that the request asks for."""
     needs_own_credential: bool = False

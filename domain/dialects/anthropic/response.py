@@ -212,7 +212,7 @@ def _render_blocks(message: AnswerMessage, *, hides_thinking: bool) -> list[dict
     blocks = [
         thinking_block(thought, hides=hides_thinking)
         for thought in message.reasoning or ()
-        if calls or not hides_thinking
+        if calls or (thought.text and not hides_thinking)
     ]
     if message.content:
         blocks.append({"type": "text", "text": message.content})

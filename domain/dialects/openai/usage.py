@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.extras import Extras, served_terms, stated_cost
-from domain.tokens import MAX_TOKENS, TokenCount, TokenUsage
+from domain.tokens import MAX_TOKENS, TokenUsage
 
 MAX_DIGITS = 12
 
@@ -22,30 +22,6 @@ class SaidUsage(Struct, frozen=True, kw_only=True):
 
 
 NOTHING_SAID = SaidUsage()
-
-
-class InputTokensDetails(Struct, frozen=True):
-    """Parts of `input_tokens`."""
-
-    cached_tokens: TokenCount | None = None
-    cache_write_tokens: TokenCount | None = None
-
-
-class OutputTokensDetails(Struct, frozen=True):
-    """Parts of `output_tokens`."""
-
-    reasoning_tokens: TokenCount | None = None
-
-
-class ResponsesUsage(Struct, frozen=True, kw_only=True):
-    """Tokens as the Responses API counts them."""
-
-    input_tokens: TokenCount
-    output_tokens: TokenCount = 0
-    input_tokens_details: InputTokensDetails | None = None
-    output_tokens_details: OutputTokensDetails | None = None
-    cost: Any = None
-    """Of sellers that state it."""
 
 
 CITATION = b'"url_citation"'
@@ -123,18 +99,24 @@ def _count(value: Any) -> int | None:
     return math.ceil(value)
 
 
-def parse_responses_usage(usage: ResponsesUsage) -> TokenUsage:
-    """Split the sums: the input tokens include those read from the cache and those written to it."""
-    details = usage.input_tokens_details or InputTokensDetails()
-    rest, cached = _split(usage.input_tokens, details.cached_tokens)
-    rest, written = _split(rest, details.cache_write_tokens)
-    spent = usage.output_tokens_details or OutputTokensDetails()
+def parse_responses_usage(said: Any) -> TokenUsage | None:
+    """Split the sums of the Responses API: the input tokens include those read from the cache and those written to it.
+    None: the provider did not say, or not so that it can be read.
+    """
+    if not isinstance(said, dict):
+        return None
+    came_in, went_out = _count(said.get("input_tokens")), _count(said.get("output_tokens", 0))
+    if came_in is None or went_out is None:
+        return None
+    details, spent = _details(said, "input_tokens_details"), _details(said, "output_tokens_details")
+    rest, cached = _split(came_in, details.get("cached_tokens"))
+    rest, written = _split(rest, details.get("cache_write_tokens"))
     return TokenUsage(
         input=rest,
         cache_read=cached,
         cache_write=written,
-        output=usage.output_tokens,
-        reasoning=min(spent.reasoning_tokens or 0, usage.output_tokens),
+        output=went_out,
+        reasoning=min(spent.get("reasoning_tokens") or 0, went_out),
     )
 
 

@@ -115,6 +115,7 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
+    asked_operation: ClassVar[None] = None
 
     @property
     def body(self) -> bytes:
@@ -255,7 +256,12 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         editable=EditableObject.of(
             body,
             spans,
-            ("model", "stream_options", "tools", TOOL_CALLS_FIELD, *codec.output_caps, *codec.fields_within_cap),
+            (
+                *("model", "stream_options", "tools", TOOL_CALLS_FIELD),
+                *codec.output_caps,
+                *codec.fields_within_cap,
+                *codec.deciding_fields,
+            ),
         ),
         content_digest=_content_digest(fields, codec.stream_changes(stream_options) if is_stream else None)
         if is_cached

@@ -18,6 +18,7 @@ class ObjectRequest(Struct, frozen=True, kw_only=True):
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
+    asked_operation: ClassVar[None] = None
     provider_object_ref: ClassVar[None] = None
     item_ids: ClassVar[tuple[str, ...]] = ()
     output_cap: ClassVar[None] = None
