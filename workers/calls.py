@@ -199,8 +199,8 @@ class ProviderCalls:
         if job.needs_own_credential and not access.is_own:
             return None
         if access.base_url is None:
-            return Credential(access.key, self._base_urls.get(provider))
-        return Credential(access.key, access.base_url, is_callers=True)
+            return Credential(access.key, self._base_urls.get(provider), is_own=access.is_own)
+        return Credential(access.key, access.base_url, is_callers=True, is_own=access.is_own)
 
 
 def _without_refused(prepared: PreparedCall, error: ProviderRejected) -> bytes | None:
