@@ -3,7 +3,8 @@
 Needs nothing but what is in memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from msgspec.structs import replace
@@ -15,9 +16,10 @@ from api.request_context import CostBound, InferenceRequest, Prompt, RequestCont
 from domain.cache_key import cache_key
 from domain.canonical.chat import ChatRequest
 from domain.dialects.field_rules import in_camel_case
+from domain.dialects.passthrough.named_models import models_in_query
 from domain.dialects.registry import DialectRegistry
 from domain.dialects.request_body import CanonicalRequest, RequestBody, TokenBound
-from domain.errors import Forbidden, InvalidRequest
+from domain.errors import Forbidden, InvalidRequest, UnknownModel
 from domain.estimate import MAX_HOLD
 from domain.holds import Hold, on_asked_terms
 from domain.models import model_traits
@@ -73,9 +75,7 @@ class RequestPlanner:
         """
         body, route, cache = inference_request.body, inference_request.route, inference_request.cache
         operation = inference_request.operation
-        allowed = caller.settings.models
-        if allowed is not None and body.model not in allowed:
-            raise Forbidden(f"this key may not use model {body.model!r}; it may use: {', '.join(allowed)}")
+        self._check_models(caller, inference_request)
         asked_cap = body.output_cap
         body, adapted = self._adapt(inference_request)
         dropped = _dropped(caller, inference_request, adapted)
@@ -118,6 +118,39 @@ class RequestPlanner:
             is_counted=is_counted,
             lowered_cap=body.output_cap if asked_cap is not None and body.output_cap != asked_cap else None,
         )
+
+    def _check_models(self, caller: Caller, asked: InferenceRequest) -> None:
+        """Refuse a request for a model that the key may not use, by whatever field it names that.
+
+        Raises:
+            Forbidden: names the field.
+
+        """
+        allowed = caller.settings.models
+        if allowed is None:
+            return
+        choice = f"the key may use: {', '.join(allowed)}"
+        if asked.body.model not in allowed:
+            raise Forbidden(f"this key may not use model {asked.body.model!r}; {choice}", details={"field": "model"})
+        named = (*asked.body.named_models, *models_in_query(asked.query))
+        permitted = self._names_at(caller, allowed, asked.route) if named else frozenset()
+        for place in named:
+            if place.name not in permitted:
+                what = f"names model {place.name!r}" if place.name is not None else "may have another model answer"
+                raise Forbidden(
+                    f"`{place.field}` {what}, which this key may not use: leave it out; {choice}",
+                    details={"field": place.field},
+                )
+
+    def _names_at(self, caller: Caller, models: Sequence[str], route: Route) -> frozenset[str]:
+        """The names by which the provider of a route knows these models, as far as it serves them."""
+        names: set[str] = set()
+        for model in models:
+            with suppress(UnknownModel):
+                one = self.route(caller, model)
+                if (one.provider, one.base_url) == (route.provider, route.base_url):
+                    names.add(one.upstream_model)
+        return frozenset(names)
 
     def _adapt(self, inference_request: InferenceRequest) -> tuple[RequestBody, tuple[str, ...]]:
         """As `DialectRegistry.adapt`, with refusals as the native API spells its fields, if that is the surface."""

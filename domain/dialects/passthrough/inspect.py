@@ -36,6 +36,7 @@ from domain.dialects.passthrough.hosted import (
     writes_audio,
 )
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
+from domain.dialects.passthrough.named_models import NamedModel, named_models
 from domain.dialects.passthrough.token_bound import CACHE_MARK, NO_ITEM, TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
@@ -112,6 +113,8 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     writes_audio: bool = False
     item_ids: tuple[str, ...] = ()
     """The items of earlier responses that it names."""
+    named_models: tuple[NamedModel, ...] = ()
+    """Where it names models beside `model`, or may; empty if nobody asked."""
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
@@ -231,8 +234,12 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         return changes
 
 
-def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> PassthroughRequest:
+def read_passthrough(
+    body: bytes, codec: Codec, *, is_cached: bool = False, finds_models: bool = False
+) -> PassthroughRequest:
     """Read what money depends on in a request of the codec's dialect and operation, and what its cache key needs.
+
+    `finds_models`: find what other models it names, for a key that may not use all.
 
     Raises:
         InvalidRequest: it is no JSON object, or a field has a value that is not allowed; names the field.
@@ -286,6 +293,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         provider_object_ref=named or visitor.provider_object_ref,
         session=session_in(fields),
         item_ids=tuple(dict.fromkeys(visitor.item_ids)),
+        named_models=tuple(named_models(fields, codec.known_fields)) if finds_models else (),
     )
 
 
