@@ -24,7 +24,7 @@ from domain.estimate import MAX_HOLD
 from domain.holds import Hold, on_asked_terms
 from domain.models import model_traits
 from domain.money import NANO_PER_USD, NanoUsd
-from domain.pricing import reachable
+from domain.pricing import TEXT_CLASSES, dearest_class, reachable
 from domain.prompt_prefix import LEAST_TOKENS, prompt_chain
 from domain.request_identity import RequestIdentity
 from domain.routing import Route, resolve_route
@@ -184,8 +184,11 @@ class RequestPlanner:
         cost = CostBound(
             price=bounds.tools.priced(price) if price is not None else None,
             unbounded_field=bounds.unbounded_field,
+            unpriced=(bounds.unbounded_field,) if bounds.unbounded_field is not None else (),
             input_tokens=bounds.input_tokens,
             output_tokens=output_tokens,
+            audio_tokens=min(bounds.audio_tokens, bounds.input_tokens),
+            writes_audio=bounds.writes_audio,
             choices=bounds.choices,
             terms=bounds.terms or None,
             context_window=bounds.context_window if bounds.tools.tools else 0,
@@ -250,14 +253,15 @@ def _held(cost: CostBound, bounds: TokenBound, *, lowers: bool) -> CostBound:
     basis = Hold(
         price=reachable(price, longest, writes_5m=bounds.writes_5m, writes_1h=bounds.writes_1h),
         input_tokens=bounds.input_tokens,
-        audio_tokens=min(bounds.audio_tokens, bounds.input_tokens),
-        writes_audio=bounds.writes_audio,
+        audio_tokens=cost.audio_tokens,
+        writes_audio=cost.writes_audio,
         context_window=bounds.context_window,
         tools=bounds.tools,
     )
-    unpriced = unpriced or basis.unpriced
-    if unpriced is not None:
+    if unpriced is not None:  # a term: the answer says whether it was served on that
         return replace(cost, unbounded_field=unpriced)
+    if basis.unpriced is not None:
+        return replace(cost, unbounded_field=basis.unpriced, unpriced=(basis.unpriced,))
     hold = min_hold = basis.nano_usd(cost.output_tokens, calls)
     if hold > MAX_HOLD:
         raise InvalidRequest(
@@ -265,7 +269,13 @@ def _held(cost: CostBound, bounds: TokenBound, *, lowers: bool) -> CostBound:
         )
     if lowers:
         min_hold = basis.nano_usd(min(cost.output_tokens, bounds.least_output_tokens), min(1, calls))
-    return replace(cost, basis=basis, hold_nano_usd=hold, min_hold_nano_usd=min_hold)
+    return replace(
+        cost,
+        input_class=dearest_class(basis.price.prices, TEXT_CLASSES),
+        basis=basis,
+        hold_nano_usd=hold,
+        min_hold_nano_usd=min_hold,
+    )
 
 
 def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple[str, ...]) -> tuple[str, ...]:

@@ -191,7 +191,7 @@ def parse_extras(response: Response) -> Extras:
         uses={tool: count for tool, count in (*counted.items(), ("container", len(containers))) if count},
         terms=terms,
         stated=names,
-        unpriced=tuple(unpriced),
+        unpriced=(*unpriced, *(response.usage.unpriced if response.usage is not None else ())),
         provider_cost_nano_usd=stated_cost(response.usage.cost) if response.usage is not None else None,
     )
 

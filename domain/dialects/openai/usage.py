@@ -4,12 +4,14 @@ import math
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from domain.extras import Extras, served_terms, stated_cost
 from domain.tokens import MAX_TOKENS, TokenCount, TokenUsage
 
 MAX_DIGITS = 12
+MAX_PARTS = 8
+"""Of a sum, that an answer may name and the log keeps."""
 
 
 class SaidUsage(Struct, frozen=True, kw_only=True):
@@ -29,12 +31,15 @@ class InputTokensDetails(Struct, frozen=True):
 
     cached_tokens: TokenCount | None = None
     cache_write_tokens: TokenCount | None = None
+    audio_tokens: TokenCount | None = None
 
 
 class OutputTokensDetails(Struct, frozen=True):
     """Parts of `output_tokens`."""
 
     reasoning_tokens: TokenCount | None = None
+    audio_tokens: TokenCount | None = None
+    image_tokens: TokenCount | None = None
 
 
 class ResponsesUsage(Struct, frozen=True, kw_only=True):
@@ -47,6 +52,20 @@ class ResponsesUsage(Struct, frozen=True, kw_only=True):
     cost: Any = None
     """Of sellers that state it."""
 
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Parts whose tokens may cost more than their sum's price."""
+        details = self.output_tokens_details
+        return ("output_image_tokens",) if details is not None and details.image_tokens else ()
+
+
+_INPUT_PARTS = frozenset({"cached_tokens", "cache_write_tokens", "audio_tokens", "text_tokens", "image_tokens"})
+"""Parts of the prompt that have a class of their own, or that vendors charge as text: images that are read."""
+_OUTPUT_PARTS = frozenset(
+    {"reasoning_tokens", "audio_tokens", "text_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"}
+)
+_PAID_SOURCES = "num_sources_used"
+"""What xAI charges for beside the tokens."""
 
 CITATION = b'"url_citation"'
 """Stands in the JSON of an answer that cites what it found on the web. In a text its quotes would be escaped."""
@@ -62,8 +81,26 @@ def parse_extras(usage: Any, service_tier: Any, *, has_citations: bool) -> Extra
         uses={"web_search": 1} if has_citations else {},
         terms=terms,
         stated=names,
+        unpriced=_unpriced_parts(usage) if isinstance(usage, dict) else (),
         provider_cost_nano_usd=stated_cost(usage.get("cost")) if isinstance(usage, dict) else None,
     )
+
+
+def _unpriced_parts(usage: dict[str, Any]) -> tuple[str, ...]:
+    """The parts of the sums that may cost more than the rest of them: a painted image many times what text does.
+
+    They stay in the sum: the cost is a lower bound.
+    """
+    parts = [
+        f"{side}_{part}"
+        for side, name, known in (
+            ("input", "prompt_tokens_details", _INPUT_PARTS),
+            ("output", "completion_tokens_details", _OUTPUT_PARTS),
+        )
+        for part, count in _details(usage, name).items()
+        if count and part not in known and part.endswith("_tokens")
+    ]
+    return tuple(parts[:MAX_PARTS]) + ((_PAID_SOURCES,) if _count(usage.get(_PAID_SOURCES)) else ())
 
 
 def parse_usage(said: Any) -> SaidUsage:
@@ -82,7 +119,9 @@ def parse_usage(said: Any) -> SaidUsage:
         completion = 0  # Gemini's endpoint leaves out what is zero
     if prompt is None or not (prompt or completion):  # no request has an empty prompt
         return NOTHING_SAID
-    came_in = _parse_input(prompt, _details(said, "prompt_tokens_details"))
+    details = said.get("prompt_tokens_details")
+    cached = _details(details, "cached_tokens_details") if isinstance(details, dict) else {}
+    came_in = _parse_input(prompt, _details(said, "prompt_tokens_details"), cached.get("audio_tokens"))
     if completion is None:
         return SaidUsage(input_usage=came_in)
     details = _details(said, "completion_tokens_details")
@@ -102,11 +141,15 @@ def parse_embeddings_usage(said: Any) -> SaidUsage:
     return parse_usage({**said, "prompt_tokens": prompt, "completion_tokens": 0, "total_tokens": None})
 
 
-def _parse_input(prompt: int, details: dict[str, int | None]) -> TokenUsage:
-    rest, cached = _split(prompt, details.get("cached_tokens"))
+def _parse_input(prompt: int, details: dict[str, int | None], cached_audio: int | None = None) -> TokenUsage:
+    """Split the prompt. Audio may be among the cached tokens: none of it is counted as text, which costs less."""
+    rest, audio_in = _split(prompt, details.get("audio_tokens"))
+    audio_in, audio_read = _split(audio_in, cached_audio)
+    rest, cached = _split(rest, max(0, (details.get("cached_tokens") or 0) - audio_read))
     rest, written = _split(rest, details.get("cache_write_tokens"))
-    rest, audio_in = _split(rest, details.get("audio_tokens"))
-    return TokenUsage(input=rest, cache_read=cached, cache_write=written, input_audio=audio_in)
+    return TokenUsage(
+        input=rest, cache_read=cached, cache_write=written, input_audio=audio_in, cache_audio_read=audio_read
+    )
 
 
 def _details(said: dict[str, Any], name: str) -> dict[str, int | None]:
@@ -125,17 +168,11 @@ def _count(value: Any) -> int | None:
 
 def parse_responses_usage(usage: ResponsesUsage) -> TokenUsage:
     """Split the sums: the input tokens include those read from the cache and those written to it."""
-    details = usage.input_tokens_details or InputTokensDetails()
-    rest, cached = _split(usage.input_tokens, details.cached_tokens)
-    rest, written = _split(rest, details.cache_write_tokens)
+    details = usage.input_tokens_details
+    came_in = _parse_input(usage.input_tokens, asdict(details) if details is not None else {})
     spent = usage.output_tokens_details or OutputTokensDetails()
-    return TokenUsage(
-        input=rest,
-        cache_read=cached,
-        cache_write=written,
-        output=usage.output_tokens,
-        reasoning=min(spent.reasoning_tokens or 0, usage.output_tokens),
-    )
+    output, audio_out = _split(usage.output_tokens, spent.audio_tokens)
+    return replace(came_in, output=output, output_audio=audio_out, reasoning=min(spent.reasoning_tokens or 0, output))
 
 
 def render_usage(usage: TokenUsage) -> dict[str, Any]:

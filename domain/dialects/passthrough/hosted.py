@@ -170,9 +170,17 @@ def terms_of(fields: dict[str, Any]) -> dict[str, str]:
 
 
 def writes_audio(fields: dict[str, Any]) -> bool:
-    """True if the answer may be spoken."""
+    """True if the answer may be spoken: a voice is enough for some sellers."""
     modalities = fields.get("modalities")
-    return isinstance(modalities, list) and "audio" in modalities
+    return (isinstance(modalities, list) and "audio" in modalities) or bool(fields.get("audio"))
+
+
+def unpriced_modality(fields: dict[str, Any]) -> str | None:
+    """The field that asks for an answer in anything but text and speech; None if none does."""
+    modalities = fields.get("modalities")
+    if not modalities or (isinstance(modalities, list) and set(map(str, modalities)) <= {"text", "audio"}):
+        return None
+    return "modalities"
 
 
 def _limits_itself(tool: Any) -> bool:

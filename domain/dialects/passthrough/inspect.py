@@ -33,6 +33,7 @@ from domain.dialects.passthrough.hosted import (
     limit_changes,
     terms_of,
     unlimited_tool,
+    unpriced_modality,
     writes_audio,
 )
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
@@ -282,7 +283,10 @@ def read_passthrough(
         files=tuple(visitor.files),
         has_external_content=visitor.has_external_content or has_context,
         has_stored_content=visitor.has_stored_content or has_context,
-        unbounded=_extra_cost_field(fields) or visitor.extra_cost_field or unlimited_tool(visitor.hosted_tools, codec),
+        unbounded=_extra_cost_field(fields)
+        or unpriced_modality(fields)
+        or visitor.extra_cost_field
+        or unlimited_tool(visitor.hosted_tools, codec),
         tools=hosted_tools_of(fields, visitor.hosted_tools, codec),
         terms=terms_of(fields),
         audio_tokens=visitor.audio_tokens,
