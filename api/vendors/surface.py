@@ -187,11 +187,12 @@ async def _read(
     """
     services = services_of(request)
     is_cached = cache_policy(request, mode="off").mode != "off"
+    finds_models = caller.settings.models is not None
     model_in_path: Any = request.scope.get(MODEL_SCOPE)
 
     def parse() -> _Read:
         given = body if model_in_path is None else rewrite(body, {"model": model_in_path})
-        passthrough = read_passthrough(given, codec, is_cached=is_cached)
+        passthrough = read_passthrough(given, codec, is_cached=is_cached, finds_models=finds_models)
         route = services.planner.route(caller, passthrough.model)
 
         def has(operation: Operation) -> bool:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from domain.cache_key import canonical_body
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects.passthrough.named_models import NamedModel
 from domain.estimate import bound_input, least_cap, output_bound, thinking_within
 from domain.events import Operation
 from domain.hosted_tools import NO_TOOLS, HostedTools
@@ -96,6 +97,11 @@ class RequestBody(Protocol):
         ...
 
     @property
+    def named_models(self) -> tuple[NamedModel, ...]:
+        """The places where its provider may read the names of other models, if that was asked."""
+        ...
+
+    @property
     def output_cap(self) -> int | None:
         """The most tokens of output that the caller asks for; None: it sets no cap."""
         ...
@@ -155,6 +161,7 @@ class CanonicalRequest(Struct, frozen=True):
     response_id: ClassVar[None] = None
     provider_object_ref: ClassVar[None] = None
     item_ids: ClassVar[tuple[str, ...]] = ()
+    named_models: ClassVar[tuple[NamedModel, ...]] = ()
 
     @property
     def model(self) -> str:

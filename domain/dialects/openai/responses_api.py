@@ -19,7 +19,7 @@ from domain.dialects.errors import UnreadableResponse
 from domain.dialects.openai.response import identifier
 from domain.dialects.openai.responses.echo import Echo
 from domain.dialects.openai.responses.output import response_object
-from domain.dialects.openai.usage import parse_responses_usage
+from domain.dialects.openai.usage import parse_responses_usage, unpriced_parts
 from domain.dialects.sse import DONE, SseEvent, SseParser, sse
 from domain.estimate import utf8_length
 from domain.extras import NO_EXTRAS, Extras, count_of, served_terms, stated_cost
@@ -192,7 +192,7 @@ def parse_extras(response: Response) -> Extras:
         uses={tool: count for tool, count in (*counted.items(), ("container", len(containers))) if count},
         terms=terms,
         stated=names,
-        unpriced=tuple(unpriced),
+        unpriced=(*unpriced, *unpriced_parts(response.usage, "input_tokens_details", "output_tokens_details")),
         provider_cost_nano_usd=stated_cost(response.usage.get("cost")) if isinstance(response.usage, dict) else None,
     )
 

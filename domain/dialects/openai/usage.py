@@ -10,6 +10,8 @@ from domain.extras import Extras, served_terms, stated_cost
 from domain.tokens import MAX_TOKENS, TokenUsage
 
 MAX_DIGITS = 12
+MAX_PARTS = 8
+"""Of a sum, that an answer may name and the log keeps."""
 
 
 class SaidUsage(Struct, frozen=True, kw_only=True):
@@ -23,6 +25,14 @@ class SaidUsage(Struct, frozen=True, kw_only=True):
 
 NOTHING_SAID = SaidUsage()
 
+
+_INPUT_PARTS = frozenset({"cached_tokens", "cache_write_tokens", "audio_tokens", "text_tokens", "image_tokens"})
+"""Parts of the prompt that have a class of their own, or that vendors charge as text: images that are read."""
+_OUTPUT_PARTS = frozenset(
+    {"reasoning_tokens", "audio_tokens", "text_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"}
+)
+_PAID_SOURCES = "num_sources_used"
+"""What xAI charges for beside the tokens."""
 
 CITATION = b'"url_citation"'
 """Stands in the JSON of an answer that cites what it found on the web. In a text its quotes would be escaped."""
@@ -38,8 +48,28 @@ def parse_extras(usage: Any, service_tier: Any, *, has_citations: bool) -> Extra
         uses={"web_search": 1} if has_citations else {},
         terms=terms,
         stated=names,
+        unpriced=unpriced_parts(usage, "prompt_tokens_details", "completion_tokens_details"),
         provider_cost_nano_usd=stated_cost(usage.get("cost")) if isinstance(usage, dict) else None,
     )
+
+
+def unpriced_parts(usage: Any, input_details: str, output_details: str) -> tuple[str, ...]:
+    """The parts of the sums that may cost more than the rest of them: a painted image many times what text does.
+
+    They stay in the sum: the cost is a lower bound. `input_details`, `output_details`: the members that have the parts.
+    """
+    if not isinstance(usage, dict):
+        return ()
+    parts = [
+        f"{side}_{part}"
+        for side, name, known in (
+            ("input", input_details, _INPUT_PARTS),
+            ("output", output_details, _OUTPUT_PARTS),
+        )
+        for part, count in _details(usage, name).items()
+        if count and part not in known and part.endswith("_tokens")
+    ]
+    return tuple(parts[:MAX_PARTS]) + ((_PAID_SOURCES,) if _count(usage.get(_PAID_SOURCES)) else ())
 
 
 def parse_usage(said: Any) -> SaidUsage:
@@ -58,7 +88,9 @@ def parse_usage(said: Any) -> SaidUsage:
         completion = 0  # Gemini's endpoint leaves out what is zero
     if prompt is None or not (prompt or completion):  # no request has an empty prompt
         return NOTHING_SAID
-    came_in = _parse_input(prompt, _details(said, "prompt_tokens_details"))
+    details = said.get("prompt_tokens_details")
+    cached = _details(details, "cached_tokens_details") if isinstance(details, dict) else {}
+    came_in = _parse_input(prompt, _details(said, "prompt_tokens_details"), cached.get("audio_tokens"))
     if completion is None:
         return SaidUsage(input_usage=came_in)
     details = _details(said, "completion_tokens_details")
@@ -78,11 +110,15 @@ def parse_embeddings_usage(said: Any) -> SaidUsage:
     return parse_usage({**said, "prompt_tokens": prompt, "completion_tokens": 0, "total_tokens": None})
 
 
-def _parse_input(prompt: int, details: dict[str, int | None]) -> TokenUsage:
-    rest, cached = _split(prompt, details.get("cached_tokens"))
+def _parse_input(prompt: int, details: dict[str, int | None], cached_audio: int | None = None) -> TokenUsage:
+    """Split the prompt. Audio may be among the cached tokens: none of it is counted as text, which costs less."""
+    rest, audio_in = _split(prompt, details.get("audio_tokens"))
+    audio_in, audio_read = _split(audio_in, cached_audio)
+    rest, cached = _split(rest, max(0, (details.get("cached_tokens") or 0) - audio_read))
     rest, written = _split(rest, details.get("cache_write_tokens"))
-    rest, audio_in = _split(rest, details.get("audio_tokens"))
-    return TokenUsage(input=rest, cache_read=cached, cache_write=written, input_audio=audio_in)
+    return TokenUsage(
+        input=rest, cache_read=cached, cache_write=written, input_audio=audio_in, cache_audio_read=audio_read
+    )
 
 
 def _details(said: dict[str, Any], name: str) -> dict[str, int | None]:
@@ -105,19 +141,14 @@ def parse_responses_usage(said: Any) -> TokenUsage | None:
     """
     if not isinstance(said, dict):
         return None
-    came_in, went_out = _count(said.get("input_tokens")), _count(said.get("output_tokens", 0))
-    if came_in is None or went_out is None:
+    input_tokens, output_tokens = _count(said.get("input_tokens")), _count(said.get("output_tokens", 0))
+    if input_tokens is None or output_tokens is None:
         return None
-    details, spent = _details(said, "input_tokens_details"), _details(said, "output_tokens_details")
-    rest, cached = _split(came_in, details.get("cached_tokens"))
-    rest, written = _split(rest, details.get("cache_write_tokens"))
-    return TokenUsage(
-        input=rest,
-        cache_read=cached,
-        cache_write=written,
-        output=went_out,
-        reasoning=min(spent.get("reasoning_tokens") or 0, went_out),
-    )
+    came_in = _parse_input(input_tokens, _details(said, "input_tokens_details"))
+    details = _details(said, "output_tokens_details")
+    output, audio_out = _split(output_tokens, details.get("audio_tokens"))
+    reasoning = min(details.get("reasoning_tokens") or 0, output)
+    return replace(came_in, output=output, output_audio=audio_out, reasoning=reasoning)
 
 
 def render_usage(usage: TokenUsage) -> dict[str, Any]:
