@@ -33,15 +33,18 @@ def pages() -> dict[str, str]:
     }
 
 
+_SETTINGS_TABLE = ("| variable | says | allowed | default |", "|---|---|---|---|")
+
+
 def _settings() -> str:
     rows = [
         f"| `{says.name}` | {says.what} | {says.allowed} | {f'`{setting.default}`' if setting.default else ''} |"
         for setting in SETTINGS
         for says in (setting.variable,)
     ]
-    return _page(
-        "Settings", "infra/settings.py", ["| variable | says | allowed | default |", "|---|---|---|---|", *rows]
-    )
+    files = ", ".join(f"`{says.file_name}`" for says in (one.variable for one in SETTINGS) if says.file_name)
+    lines = [*_SETTINGS_TABLE, *rows, "", f"A secret can stand in a file whose path another variable has: {files}."]
+    return _page("Settings", "infra/settings.py", lines)
 
 
 def _events() -> str:
