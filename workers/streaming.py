@@ -107,6 +107,8 @@ class StreamedAttempts:
             if isinstance(error, StreamFailed):
                 lost.refusal = recognise(error.message, error.kind)
             return lost
+        except RecursionError:
+            return ProviderLost(f"{provider} sent an event that is nested too deeply", provider=provider)
         except ProviderError as error:
             if not has_opened:
                 raise

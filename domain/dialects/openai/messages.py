@@ -8,7 +8,6 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     AssistantMessage,
     CacheControl,
     Content,
@@ -34,6 +33,7 @@ from domain.dialects.openai.reasoning import parse_reasoning, parse_thinking_blo
 from domain.dialects.openai.rules import CHAT_CLIENT_RULES
 from domain.dialects.openai.tools import arguments_text, custom_arguments, parse_cache_control
 from domain.errors import InvalidRequest
+from domain.names import MAX_NAME_CHARS
 
 _IMAGE_TYPE = re.compile(r"data:image/jpg(?=[;,])", re.IGNORECASE)
 _PDF_URL = re.compile(r"data:application/pdf[;,]", re.IGNORECASE)

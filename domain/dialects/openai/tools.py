@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Struct
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     CacheControl,
     FunctionTool,
     NamedFunction,
@@ -21,6 +20,7 @@ from domain.canonical.chat import (
 from domain.dialects.field_rules import DroppedFields, not_translatable
 from domain.dialects.openai import request_types as types
 from domain.errors import InvalidRequest
+from domain.names import MAX_NAME_CHARS
 
 CUSTOM_TOOL_INPUT = "input"
 """The one parameter of a function that stands for a custom tool."""
