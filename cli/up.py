@@ -51,7 +51,7 @@ READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.1
 _API_ONLY = ("GATEWAY_MASTER_KEY", "GATEWAY_METRICS_TOKEN")
 """Secrets that only the API processes get."""
-_PROJECTOR_ONLY = ("GATEWAY_AUDIT_KEY", "GATEWAY_AUDIT_WEBHOOK")
+_PROJECTOR_ONLY = ("GATEWAY_AUDIT_KEY", "GATEWAY_AUDIT_WEBHOOK", "GATEWAY_AUDIT_OBJECT_STORE")
 """Secrets that only the projector gets. Those who talk to strangers cannot sign the log."""
 
 log = structlog.get_logger(__name__)

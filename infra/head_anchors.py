@@ -1,4 +1,4 @@
-"""Copies of the signed heads outside the database, where its owner cannot change them: in a file, and at a webhook.
+"""Copies of the signed heads outside the database, where its owner cannot change them: file, webhook, object store.
 
 Each head commits to all of the log before it, so a copy that was missed costs nothing once the next one is made.
 """
@@ -6,12 +6,14 @@ Each head commits to all of the log before it, so a copy that was missed costs n
 import asyncio
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import aiohttp
 
 from domain.log_head import SignedHead, decode_head, encode_head
+from infra.object_store import ObjectStore, ObjectStoreError
 
 ANCHOR_FILE = "audit.anchors"
 """In the data directory of `gateway up`, unless GATEWAY_AUDIT_ANCHOR_FILE names another."""
@@ -107,6 +109,22 @@ class AnchorWebhook:
                     raise AnchorFailedError(f"the webhook answered {answer.status}")
         except (aiohttp.ClientError, TimeoutError) as error:
             raise AnchorFailedError(f"the webhook cannot be reached: {type(error).__name__}") from error
+
+
+class AnchorStore:
+    """An object store that is given an object for each head, named by its sequence. None is ever replaced."""
+
+    name = "object store"
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def keep(self, head: SignedHead) -> None:
+        """Store a head. Raises as `Anchor.keep`."""
+        try:
+            await self._store.put(f"{head.sequence:012d}.json", encode_head(head) + b"\n", datetime.now(UTC))
+        except ObjectStoreError as error:
+            raise AnchorFailedError(str(error)) from error
 
 
 class ReadAnchors(NamedTuple):

@@ -32,6 +32,10 @@ LogFormat = Literal["console", "json"]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://")]
 OperatorsUrl = Annotated[str, Meta(pattern=r"^(https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$))")]
 """An address that the operator gives for data of ours. It may be on a private network."""
+StoreUrl = Annotated[
+    str,
+    Meta(pattern=r"^(https://[^:@/?#]+:[^@/?#]+@[^@/?#]+|http://[^:@/?#]+:[^@/?#]+@(localhost|127\.0\.0\.1)(:\d+)?)/"),
+]
 NatsUrl = Annotated[str, Meta(pattern=r"^(nats|tls|ws|wss)://")]
 PostgresUrl = Annotated[str, Meta(pattern=r"^(postgresql|postgres)://")]
 EncryptionKey = Annotated[bytes, Meta(min_length=ENCRYPTION_KEY_BYTES, max_length=ENCRYPTION_KEY_BYTES)]
@@ -191,6 +195,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             "GATEWAY_AUDIT_WEBHOOK",
             "where the projector sends each signed head, as JSON",
             "an https address, or http on this machine",
+            secret=True,
+        ),
+    ] = None
+    audit_object_store: Annotated[
+        StoreUrl | None,
+        Variable(
+            "GATEWAY_AUDIT_OBJECT_STORE",
+            "an object store (S3 or the like) where the projector puts each signed head, with the key to write there; "
+            "the parts of the key are percent-encoded",
+            "https://KEY_ID:SECRET@HOST/BUCKET/FOLDER?region=REGION, or http on this machine",
             secret=True,
         ),
     ] = None

@@ -17,9 +17,10 @@ from infra.audit_keys import signing_key, trusted_keys
 from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, Pool, open_pool
 from infra.event_log import EventLog
-from infra.head_anchors import AnchorFile, AnchorWebhook
+from infra.head_anchors import AnchorFile, AnchorStore, AnchorWebhook
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
+from infra.object_store import ObjectStore
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from projections.alerts import raise_alerts, redeliver
@@ -102,7 +103,14 @@ def _head_signer(settings: Settings, pool: Pool) -> HeadSigner:
         interval_s=settings.audit_interval_s,
         now=partial(datetime.now, UTC),
         file=AnchorFile(settings.audit_anchor_file) if settings.audit_anchor_file is not None else None,
-        others=[AnchorWebhook(settings.audit_webhook)] if settings.audit_webhook is not None else [],
+        others=[
+            *([AnchorWebhook(settings.audit_webhook)] if settings.audit_webhook is not None else []),
+            *(
+                [AnchorStore(ObjectStore.of(settings.audit_object_store))]
+                if settings.audit_object_store is not None
+                else []
+            ),
+        ],
     )
 
 

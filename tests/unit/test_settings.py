@@ -44,6 +44,8 @@ def test_everything_has_a_default() -> None:
         ("GATEWAY_AUDIT_INTERVAL_S", "0", "1 to 3600"),
         ("GATEWAY_AUDIT_WEBHOOK", "http://sink.example.com/", "https"),
         ("GATEWAY_AUDIT_WEBHOOK", "http://localhost.example.com/", "https"),
+        ("GATEWAY_AUDIT_OBJECT_STORE", "https://s3.example.com/bucket", "KEY_ID:SECRET"),
+        ("GATEWAY_AUDIT_OBJECT_STORE", "http://id:secret@s3.example.com/bucket", "https"),
         ("GATEWAY_UPSTREAM_MODELS", "a=b,c", "name=provider's name"),
         ("OPENAI_BASE_URL", "ftp://x", "http(s)"),
     ],
