@@ -108,9 +108,10 @@ class Passthrough(Struct, frozen=True):
     def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
         """See `Translation`: as it came, but for what a model of another vendor thought in an earlier turn."""
         body = self.provider.without_foreign_thinking(request.body)
-        if body is not request.body:
-            request = read_passthrough(body, request.codec, is_cached=request.content_digest is not None)
-        return ParsedRequest(body=request)
+        if body is request.body:
+            return ParsedRequest(body=request)
+        request = read_passthrough(body, request.codec, is_cached=request.content_digest is not None)
+        return ParsedRequest(body=request, dropped=(self.provider.thinking_name,))
 
     def render_request(self, body: bytes, upstream_model: str, *, is_stream: bool) -> bytes:
         """See `Translation`: as it came."""

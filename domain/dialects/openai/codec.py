@@ -163,6 +163,7 @@ class OpenAiResponses(Codec):
     known_fields = RESPONSES_FIELDS
     meter_response = staticmethod(meter_response)
     without_foreign_thinking = staticmethod(without_kept_reasoning)
+    thinking_name = "reasoning"
 
     def stream_reader(self, *, model: str | None = None) -> StreamReader:
         """See `Codec`."""
