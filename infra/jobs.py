@@ -278,14 +278,14 @@ class JobQueue:
             (lambda: otherwise(job)) if otherwise is not None else None,
         )
 
-    async def publish_alert(self, alert: str, message_id: str) -> None:
-        """Queue the delivery of an alert, by its stream. The same message id again is the same message.
+    async def publish_alert(self, alert: str, project_id: str, message_id: str) -> None:
+        """Queue the delivery of a project's alert, by its stream. The same message id again is the same message.
 
         Raises:
             Overloaded, PublishUnknown: as `publish`.
 
         """
-        await self._publish(f"jobs.{ALERTS_LANE}.alert", alert.encode(), message_id)
+        await self._publish(f"jobs.{ALERTS_LANE}.alert.{project_id}.all", alert.encode(), message_id)
 
     async def _publish(
         self, subject: str, payload: bytes, message_id: str, otherwise: Callable[[], Awaitable[bool]] | None = None

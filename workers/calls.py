@@ -25,6 +25,7 @@ from domain.errors import (
     Unavailable,
 )
 from domain.request_identity import RequestIdentity
+from domain.reserve import with_reserve
 from domain.routing import Kind
 from infra.blobs import Blobs
 from infra.jobs import Job
@@ -254,10 +255,15 @@ async def read_response(translation: Translation, body: bytes, identity: Request
         ProviderError: it is the provider's report of a failure.
 
     """
+
+    def parse() -> ProviderResponse:
+        return translation.parse_response(body, model=identity.model, provider=identity.provider)
+
     try:
-        return await offload(
-            len(body), translation.parse_response, body, model=identity.model, provider=identity.provider
-        )
+        return await offload(len(body), with_reserve, body, parse)
+    except RecursionError:
+        message = f"{identity.provider} sent an answer that is nested too deeply"
+        raise ProviderLost(message, provider=identity.provider) from None
     except StreamFailed as error:
         raise reported_failure(error, identity.provider) from error
     except UnreadableResponse as error:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from msgspec import Struct
 
-from domain.canonical.chat import MAX_NAME_CHARS, ChatRequest, FinishReason
+from domain.canonical.chat import ChatRequest, FinishReason
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk
 from domain.dialects.errors import UnreadableResponse
@@ -21,6 +21,7 @@ from domain.events import Operation
 from domain.extras import NO_EXTRAS, Extras
 from domain.image_size import Image, largest
 from domain.models import usual_window
+from domain.names import MAX_NAME_CHARS
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
