@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
 import msgspec
 import psutil
 import uvloop
 from msgspec import Struct
 
+from cli.terminal import show
 from domain.models import use_operators_models
 from infra.logging import configure_logging
 from infra.private_files import write_private
@@ -41,7 +41,7 @@ class Running(Struct, frozen=True, kw_only=True):
 
 def fail(message: str) -> NoReturn:
     """Print one line and exit with code 2."""
-    click.echo(f"gateway: {message}", err=True)
+    show(f"gateway: {message}", err=True)
     sys.exit(USAGE_ERROR)
 
 
@@ -81,11 +81,11 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-def settings_for_process(*, has_encryption_key: bool = True, **flags: object) -> Settings:
+def settings_for_process(*, audit_key_serves: bool = False, **flags: object) -> Settings:
     """Read the settings of `gateway api`, `worker` or `projector`, which need the addresses of their servers."""
     settings = read_settings(**flags)
     try:
-        require_servers(settings, has_encryption_key=has_encryption_key)
+        require_servers(settings, audit_key_serves=audit_key_serves)
     except SettingsError as error:
         fail(str(error))
     return settings

@@ -22,11 +22,22 @@ from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, create_first_project
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
 from cli.supervisor import Child, ChildSpec, Server, say, supervise
 from domain.money import to_usd
+from infra.audit_keys import (
+    AUDIT_KEY_BYTES,
+    KEY_FILE,
+    PUBLIC_KEYS_FILE,
+    AuditKey,
+    decode_key,
+    encode_key,
+    keep_public_key,
+    trusted_keys,
+)
 from infra.broker import Broker, BrokerErrors
 from infra.database import migrate
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from infra.environment_variables import is_token
+from infra.head_anchors import ANCHOR_FILE
 from infra.jobs import JobQueue
 from infra.logging import configure_logging
 from infra.private_files import UnsafePathError, check_data_directory, open_private, read_private, write_private
@@ -38,6 +49,7 @@ from infra.settings import (
     SettingsError,
     require_master_key,
     require_other_providers,
+    set_directly,
 )
 
 MASTER_KEY_FILE = "master.key"
@@ -51,9 +63,10 @@ _SERVERS = frozenset({"GATEWAY_DATABASE_URL", "GATEWAY_NATS_URL"})
 _SECRETS_OF: dict[str, frozenset[str]] = {
     "api": _SERVERS | {"GATEWAY_ENCRYPTION_KEY", "GATEWAY_MASTER_KEY", "GATEWAY_METRICS_TOKEN"},
     "worker": _SERVERS | {"GATEWAY_ENCRYPTION_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"},
-    "projector": _SERVERS,
+    "projector": _SERVERS | {"GATEWAY_AUDIT_KEY", "GATEWAY_AUDIT_WEBHOOK", "GATEWAY_AUDIT_OBJECT_STORE"},
 }
-"""The variables with secrets that each process needs. It gets no others."""
+"""The variables with secrets that each process needs. It gets no others:
+whoever talks to strangers cannot sign the log."""
 _OF_SDKS = ("OPENAI_", "ANTHROPIC_")
 """The vendors' SDKs read variables of these names, in the workers alone. They may hold secrets as well."""
 
@@ -89,7 +102,10 @@ def up(**flags: object) -> None:
             data_dir=data_dir,
             port=listener.getsockname()[1],
             encryption_key=settings.encryption_key or _load_encryption_key(data_dir),
+            audit_key=settings.audit_key or _load_audit_key(data_dir),
+            audit_anchor_file=settings.audit_anchor_file or data_dir / ANCHOR_FILE,
         )
+        _keep_public_key(settings)
         generated_master_key = _load_master_key(data_dir) if settings.master_key is None else None
         if generated_master_key is not None:
             settings = msgspec.structs.replace(settings, master_key=generated_master_key.text)
@@ -153,21 +169,24 @@ def _children(settings: Settings, listener: socket.socket) -> list[list[Child]]:
     assert settings.database_url is not None, "started, or set by the environment"
     assert settings.encryption_key is not None, "set, or generated"
     assert settings.master_key is not None, "set, or generated"
-    shared_environment = dict(os.environ) | {
-        "GATEWAY_DATABASE_URL": settings.database_url,
-        "GATEWAY_NATS_URL": ",".join(settings.nats_urls),
-        "GATEWAY_ENCRYPTION_KEY": base64.b64encode(settings.encryption_key).decode(),
-        "GATEWAY_HOST": settings.host,
-        "GATEWAY_PORT": str(settings.port),
-        "GATEWAY_DATA_DIR": str(settings.data_dir),
-        "GATEWAY_LOG_FORMAT": settings.log_format,
-    }
-    shared_environment |= {
-        "GATEWAY_MASTER_KEY": settings.master_key,
-        "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
-        "GATEWAY_INSTALLATION_PROVIDERS": ",".join(settings.providers_with_key),
-    }
-    environments = {process: environment_of(process, shared_environment) for process in _SECRETS_OF}
+    assert settings.audit_key is not None, "set, or generated"
+    environ = dict(os.environ) | set_directly(
+        {
+            "GATEWAY_DATABASE_URL": settings.database_url,
+            "GATEWAY_NATS_URL": ",".join(settings.nats_urls),
+            "GATEWAY_ENCRYPTION_KEY": base64.b64encode(settings.encryption_key).decode(),
+            "GATEWAY_MASTER_KEY": settings.master_key,
+            "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
+            "GATEWAY_INSTALLATION_PROVIDERS": ",".join(settings.providers_with_key),
+            "GATEWAY_AUDIT_KEY": encode_key(settings.audit_key),
+            "GATEWAY_AUDIT_ANCHOR_FILE": str(settings.audit_anchor_file),
+            "GATEWAY_HOST": settings.host,
+            "GATEWAY_PORT": str(settings.port),
+            "GATEWAY_DATA_DIR": str(settings.data_dir),
+            "GATEWAY_LOG_FORMAT": settings.log_format,
+        }
+    )
+    environments = {process: environment_of(process, environ) for process in _SECRETS_OF}
     fd = listener.fileno()
     apis = [
         _child(f"api-{number}", ("api", "--fd", str(fd)), environments["api"], (fd,))
@@ -190,7 +209,9 @@ def environment_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if process == "worker" or name in VARIABLE_NAMES or not name.startswith(_OF_SDKS)
     }
-    return settings_and_more | dict.fromkeys(secrets_of_others, "")  # empty: the process must not read .env for them
+    return settings_and_more | set_directly(
+        dict.fromkeys(secrets_of_others, "")
+    )  # empty: the process must not read .env for them
 
 
 def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds: tuple[int, ...] = ()) -> Child:
@@ -201,7 +222,7 @@ def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds
 async def _wait_until_ready(address: str, settings: Settings) -> None:
     """Wait until the API is ready and a worker waits for jobs. Print a line if that takes too long."""
     broker = Broker()
-    await broker.connect(settings.nats_urls, name="gateway up", credentials=settings.nats_credentials)
+    await broker.connect(settings.nats_urls, name="gateway up", access=settings.nats_access)
     queue = JobQueue(broker)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
@@ -286,6 +307,28 @@ def _load_encryption_key(data_dir: Path) -> bytes:
             "without it the stored provider keys and cached answers cannot be read"
         )
     return key
+
+
+def _load_audit_key(data_dir: Path) -> bytes:
+    """Read the key that signs the log's heads. The first start generates it; only the owner can read the file."""
+    path = data_dir / KEY_FILE
+    text, _ = _load_secret(path, lambda: encode_key(os.urandom(AUDIT_KEY_BYTES)).encode())
+    try:
+        return decode_key(text.decode("ascii", errors="replace"))
+    except ValueError as error:
+        fail(f"{path} holds {error}: restore it, or delete the file to generate a new one")
+
+
+def _keep_public_key(settings: Settings) -> None:
+    """Keep the public key in the data directory: it verifies what was signed when there is another key."""
+    assert settings.audit_key is not None, "set, or generated"
+    try:
+        keep_public_key(settings.data_dir, AuditKey(settings.audit_key))
+        trusted_keys(settings)
+    except UnsafePathError as error:
+        fail(str(error))
+    except ValueError as error:
+        fail(f"a line of {settings.data_dir / PUBLIC_KEYS_FILE} is wrong: {error}")
 
 
 def _load_master_key(data_dir: Path) -> GeneratedMasterKey:

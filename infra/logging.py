@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
+from domain.names import printable
 from infra.settings import LogFormat
 
 HIDDEN = "…"
@@ -47,7 +48,7 @@ def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[
         )
     )
     finish: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, renderer] if log_format == "json" else [renderer]
+        [structlog.processors.format_exc_info, renderer] if log_format == "json" else [_printable, renderer]
     )
     finish.append(SecretsHidden(tuple(secrets)))
     structlog.configure(
@@ -67,3 +68,11 @@ def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+
+
+def _printable(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape what could steer a terminal; JSON needs it not."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value, keep="\n\t")
+    return event

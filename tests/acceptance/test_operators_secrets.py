@@ -15,6 +15,8 @@ ENVIRON = {
     "GATEWAY_ENCRYPTION_KEY": "encryption-canary",
     "GATEWAY_MASTER_KEY": "master-canary",
     "GATEWAY_METRICS_TOKEN": "metrics-canary",
+    "GATEWAY_MASTER_KEY_FILE": "/run/secrets/master-file-canary",
+    "GATEWAY_AUDIT_KEY": "audit-canary",
     "GATEWAY_LOG_FORMAT": "json",
     "OPENAI_API_KEY": "openai-canary",
     "OPENAI_BASE_URL": "https://openai.example",
@@ -23,7 +25,13 @@ ENVIRON = {
     "ANTHROPIC_AUTH_TOKEN": "anthropic-token-canary",
 }
 NEEDED = {
-    "api": {"GATEWAY_DATABASE_URL", "GATEWAY_ENCRYPTION_KEY", "GATEWAY_MASTER_KEY", "GATEWAY_METRICS_TOKEN"},
+    "api": {
+        "GATEWAY_DATABASE_URL",
+        "GATEWAY_ENCRYPTION_KEY",
+        "GATEWAY_MASTER_KEY",
+        "GATEWAY_MASTER_KEY_FILE",
+        "GATEWAY_METRICS_TOKEN",
+    },
     "worker": {
         "GATEWAY_DATABASE_URL",
         "GATEWAY_ENCRYPTION_KEY",
@@ -32,7 +40,7 @@ NEEDED = {
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",
     },
-    "projector": {"GATEWAY_DATABASE_URL"},
+    "projector": {"GATEWAY_DATABASE_URL", "GATEWAY_AUDIT_KEY"},
 }
 
 
