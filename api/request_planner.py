@@ -222,6 +222,7 @@ class RequestPlanner:
         scope = (
             identity.project_id,
             identity.operation,
+            ctx.body.asked_operation,
             identity.provider,
             ctx.route.base_url,
             identity.upstream_model,

@@ -24,6 +24,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from domain.dialects.codec import Dialect
 from domain.errors import Overloaded, Unavailable
+from domain.events import Operation
 from domain.pricing import Price
 from domain.request_identity import RequestIdentity
 from domain.routing import Kind
@@ -100,6 +101,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     body_blob_id: str | None = None
     is_passthrough: bool = False
     """True: the body is in the provider's own dialect and is forwarded as it is. False: it is canonical."""
+    asked_operation: Operation | None = None
+    """The operation that the provider is asked for, if it is not the usual one for such a request."""
     calls: int = 1
     """How often the provider is called, each time for one of the answers that the request asks for."""
     needs_own_credential: bool = False
@@ -278,14 +281,14 @@ class JobQueue:
             (lambda: otherwise(job)) if otherwise is not None else None,
         )
 
-    async def publish_alert(self, alert: str, message_id: str) -> None:
-        """Queue the delivery of an alert, by its stream. The same message id again is the same message.
+    async def publish_alert(self, alert: str, project_id: str, message_id: str) -> None:
+        """Queue the delivery of a project's alert, by its stream. The same message id again is the same message.
 
         Raises:
             Overloaded, PublishUnknown: as `publish`.
 
         """
-        await self._publish(f"jobs.{ALERTS_LANE}.alert", alert.encode(), message_id)
+        await self._publish(f"jobs.{ALERTS_LANE}.alert.{project_id}.all", alert.encode(), message_id)
 
     async def _publish(
         self, subject: str, payload: bytes, message_id: str, otherwise: Callable[[], Awaitable[bool]] | None = None

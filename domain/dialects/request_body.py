@@ -12,6 +12,7 @@ from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.dialects.passthrough.named_models import NamedModel
 from domain.estimate import bound_input, least_cap, output_bound, thinking_within
+from domain.events import Operation
 from domain.hosted_tools import NO_TOOLS, HostedTools
 from domain.image_size import Image, largest
 from domain.models import DEFAULT_CONTEXT_WINDOW, model_traits, widest_window
@@ -76,6 +77,11 @@ class RequestBody(Protocol):
     @property
     def calls(self) -> int:
         """How often the provider is called for it, each time for one of its answers."""
+        ...
+
+    @property
+    def asked_operation(self) -> Operation | None:
+        """The operation that its provider is asked for; None: the one that its codec is translated to."""
         ...
 
     @property
@@ -156,6 +162,8 @@ class CanonicalRequest(Struct, frozen=True):
     """Each of them reads the whole input."""
     is_charged: bool = True
     """False: providers charge nothing for it."""
+    asked_operation: Operation | None = None
+    """See `RequestBody`."""
 
     is_passthrough: ClassVar[bool] = False
     response_id: ClassVar[None] = None

@@ -12,7 +12,7 @@ from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.openai.tools import ToolEcho
-from domain.dialects.openai.usage import ResponsesUsage, parse_extras, parse_responses_usage, parse_usage
+from domain.dialects.openai.usage import parse_extras, parse_responses_usage, parse_usage
 from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.errors import ProviderCredentials, ProviderError, ProviderRateLimited, ProviderRejected, ProviderUnavailable
 from domain.tokens import AnswerUsage, TokenUsage, answer_usage
@@ -93,7 +93,7 @@ def test_cached_audio_is_not_counted_as_text_which_costs_less(details: Any, usag
     assert parse_usage(said).usage == usage
     in_responses = {"input_tokens": 100, "output_tokens": 3, "input_tokens_details": details}
     if "cached_tokens_details" not in details:
-        assert parse_responses_usage(msgspec.convert(in_responses, ResponsesUsage)) == usage
+        assert parse_responses_usage(in_responses) == usage
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_deprecated_function_call_is_a_call() -> None:
                     {"type": "reasoning.encrypted", "data": "d", "id": "r1", "index": 1},
                 ],
             },
-            [ReasoningBlock(text="hm", signature="s"), ReasoningBlock(data="d", id="r1")],
+            [ReasoningBlock(text="hm", signature="s", detail={}), ReasoningBlock(data="d", id="r1", detail={})],
         ),
     ],
 )

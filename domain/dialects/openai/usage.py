@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from domain.extras import Extras, served_terms, stated_cost
-from domain.tokens import MAX_TOKENS, TokenCount, TokenUsage
+from domain.tokens import MAX_TOKENS, TokenUsage
 
 MAX_DIGITS = 12
 MAX_PARTS = 8
@@ -24,39 +24,6 @@ class SaidUsage(Struct, frozen=True, kw_only=True):
 
 
 NOTHING_SAID = SaidUsage()
-
-
-class InputTokensDetails(Struct, frozen=True):
-    """Parts of `input_tokens`."""
-
-    cached_tokens: TokenCount | None = None
-    cache_write_tokens: TokenCount | None = None
-    audio_tokens: TokenCount | None = None
-
-
-class OutputTokensDetails(Struct, frozen=True):
-    """Parts of `output_tokens`."""
-
-    reasoning_tokens: TokenCount | None = None
-    audio_tokens: TokenCount | None = None
-    image_tokens: TokenCount | None = None
-
-
-class ResponsesUsage(Struct, frozen=True, kw_only=True):
-    """Tokens as the Responses API counts them."""
-
-    input_tokens: TokenCount
-    output_tokens: TokenCount = 0
-    input_tokens_details: InputTokensDetails | None = None
-    output_tokens_details: OutputTokensDetails | None = None
-    cost: Any = None
-    """Of sellers that state it."""
-
-    @property
-    def unpriced(self) -> tuple[str, ...]:
-        """Parts whose tokens may cost more than their sum's price."""
-        details = self.output_tokens_details
-        return ("output_image_tokens",) if details is not None and details.image_tokens else ()
 
 
 _INPUT_PARTS = frozenset({"cached_tokens", "cache_write_tokens", "audio_tokens", "text_tokens", "image_tokens"})
@@ -81,21 +48,23 @@ def parse_extras(usage: Any, service_tier: Any, *, has_citations: bool) -> Extra
         uses={"web_search": 1} if has_citations else {},
         terms=terms,
         stated=names,
-        unpriced=_unpriced_parts(usage) if isinstance(usage, dict) else (),
+        unpriced=unpriced_parts(usage, "prompt_tokens_details", "completion_tokens_details"),
         provider_cost_nano_usd=stated_cost(usage.get("cost")) if isinstance(usage, dict) else None,
     )
 
 
-def _unpriced_parts(usage: dict[str, Any]) -> tuple[str, ...]:
+def unpriced_parts(usage: Any, input_details: str, output_details: str) -> tuple[str, ...]:
     """The parts of the sums that may cost more than the rest of them: a painted image many times what text does.
 
-    They stay in the sum: the cost is a lower bound.
+    They stay in the sum: the cost is a lower bound. `input_details`, `output_details`: the members that have the parts.
     """
+    if not isinstance(usage, dict):
+        return ()
     parts = [
         f"{side}_{part}"
         for side, name, known in (
-            ("input", "prompt_tokens_details", _INPUT_PARTS),
-            ("output", "completion_tokens_details", _OUTPUT_PARTS),
+            ("input", input_details, _INPUT_PARTS),
+            ("output", output_details, _OUTPUT_PARTS),
         )
         for part, count in _details(usage, name).items()
         if count and part not in known and part.endswith("_tokens")
@@ -166,13 +135,20 @@ def _count(value: Any) -> int | None:
     return math.ceil(value)
 
 
-def parse_responses_usage(usage: ResponsesUsage) -> TokenUsage:
-    """Split the sums: the input tokens include those read from the cache and those written to it."""
-    details = usage.input_tokens_details
-    came_in = _parse_input(usage.input_tokens, asdict(details) if details is not None else {})
-    spent = usage.output_tokens_details or OutputTokensDetails()
-    output, audio_out = _split(usage.output_tokens, spent.audio_tokens)
-    return replace(came_in, output=output, output_audio=audio_out, reasoning=min(spent.reasoning_tokens or 0, output))
+def parse_responses_usage(said: Any) -> TokenUsage | None:
+    """Split the sums of the Responses API: the input tokens include those read from the cache and those written to it.
+    None: the provider did not say, or not so that it can be read.
+    """
+    if not isinstance(said, dict):
+        return None
+    input_tokens, output_tokens = _count(said.get("input_tokens")), _count(said.get("output_tokens", 0))
+    if input_tokens is None or output_tokens is None:
+        return None
+    came_in = _parse_input(input_tokens, _details(said, "input_tokens_details"))
+    details = _details(said, "output_tokens_details")
+    output, audio_out = _split(output_tokens, details.get("audio_tokens"))
+    reasoning = min(details.get("reasoning_tokens") or 0, output)
+    return replace(came_in, output=output, output_audio=audio_out, reasoning=reasoning)
 
 
 def render_usage(usage: TokenUsage) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from domain.cache_key import canonical_body
 from domain.call_origin import session_in
-from domain.canonical.chat import MAX_CHOICES, MAX_NAME_CHARS
+from domain.canonical.chat import MAX_CHOICES
 from domain.decoding import check_values
 from domain.dialects.codec import Codec
 from domain.dialects.passthrough.compaction import (
@@ -59,6 +59,7 @@ from domain.estimate import (
 from domain.hosted_tools import NO_TOOLS, HostedTools
 from domain.image_size import TOKENS_PER_IMAGE, Image, largest
 from domain.models import longest_answer
+from domain.names import is_name
 from domain.pdf_size import UNKNOWN, Pdf, pdf_tokens
 
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -131,6 +132,7 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
+    asked_operation: ClassVar[None] = None
 
     @property
     def body(self) -> bytes:
@@ -283,7 +285,12 @@ def read_passthrough(
         editable=EditableObject.of(
             body,
             spans,
-            ("model", "stream_options", "tools", TOOL_CALLS_FIELD, *codec.output_caps, *codec.fields_within_cap),
+            (
+                *("model", "stream_options", "tools", TOOL_CALLS_FIELD),
+                *codec.output_caps,
+                *codec.fields_within_cap,
+                *codec.deciding_fields,
+            ),
         ),
         content_digest=_content_digest(fields, codec.stream_changes(stream_options) if is_stream else None)
         if is_cached
@@ -328,10 +335,10 @@ def _names(fields: dict[str, Any], codec: Codec) -> tuple[str, str | None]:
     model = fields.get("model")
     if model is None:
         model = codec.default_model
-    if not isinstance(model, str) or not _is_name(model):
+    if not isinstance(model, str) or not is_name(model):
         raise InvalidRequest("`model` must be the name of a model", field="model")
     response_id = fields.get("previous_response_id")
-    if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
+    if response_id is not None and (not isinstance(response_id, str) or not is_name(response_id)):
         raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
     return model, response_id
 
@@ -349,10 +356,6 @@ def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | Non
     ignored = ("model",) if stream_changes is not None else ("model", "stream", "stream_options")
     members = {name: value for name, value in fields.items() if name not in ignored} | (stream_changes or {})
     return hashlib.sha256(canonical_body(members)).digest()
-
-
-def _is_name(text: str) -> bool:
-    return 0 < len(text) <= MAX_NAME_CHARS and "\x00" not in text
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class ObjectRequest(Struct, frozen=True, kw_only=True):
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
+    asked_operation: ClassVar[None] = None
     provider_object_ref: ClassVar[None] = None
     item_ids: ClassVar[tuple[str, ...]] = ()
     named_models: ClassVar[tuple[NamedModel, ...]] = ()
