@@ -119,10 +119,11 @@ async def _connect(settings: Settings) -> _Backends:
     assert settings.database_url is not None, "checked by the command"
     name = f"gateway api {socket.gethostname()}:{os.getpid()}"
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
+    await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
+    await event_log.head()  # the first answers carry it
     admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=notifications.appended)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()

@@ -96,9 +96,7 @@ async def run(
         now=_now,
     )
     unacked = UnackedDeliveries()
-    heartbeats = HeartbeatThread(
-        unacked, settings.nats_urls, name=f"{name} heartbeats", credentials=settings.nats_credentials
-    )
+    heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats", access=settings.nats_access)
     heartbeats.start()
     await _serve(settings.worker_slots, backends, handler, webhooks, unacked, stop)
     await heartbeats.stop()
@@ -113,7 +111,7 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     assert settings.encryption_key is not None, "checked by the command"
     vault = Vault(settings.encryption_key)
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
+    await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)

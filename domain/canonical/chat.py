@@ -8,6 +8,7 @@ It has what one vendor's means can carry to another's: files, cache marks, think
 a caller's schema keep their order: models answer in it.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -117,6 +118,20 @@ class ReasoningBlock(_Shape, frozen=True, kw_only=True):
     """Thinking that is encrypted (Anthropic's `redacted_thinking`, OpenAI's `encrypted_content`)."""
     id: str | None = None
     """The id of OpenAI's reasoning item."""
+    detail: dict[str, Any] | None = None
+    """What an entry of a seller's `reasoning_details` has beside these (OpenRouter: its `format`), which it wants back.
+    None: it did not come as one.
+    """
+    after_calls: int = 0
+    """How many of the message's calls came before it. A model that thinks between its calls wants them back so."""
+
+
+def thoughts_by_place(thoughts: Iterable[ReasoningBlock], calls: int) -> list[list[tuple[int, ReasoningBlock]]]:
+    """The blocks, each with its index, by the number of calls before them: one list more than there are calls."""
+    places: list[list[tuple[int, ReasoningBlock]]] = [[] for _ in range(calls + 1)]
+    for index, thought in enumerate(thoughts):
+        places[max(0, min(thought.after_calls, calls))].append((index, thought))
+    return places
 
 
 class SystemMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="system"):

@@ -59,7 +59,9 @@ def parse_chat_request(body: bytes) -> TranslatedRequest:
     if chat.stream_options is not None:
         apply_rules(_STREAM_RULES, chat.stream_options, dropped, inside="stream_options")
     reader = MessageReader(dropped)
-    messages = [reader.read(message, f"messages[{index}]") for index, message in enumerate(chat.messages)]
+    messages = [
+        found for index, message in enumerate(chat.messages) for found in reader.read(message, f"messages[{index}]")
+    ]
     given = parse_tools(chat, dropped)
     if given.tools is None and chat.parallel_tool_calls is False:  # true says no more than an absent field
         dropped.add("parallel_tool_calls")

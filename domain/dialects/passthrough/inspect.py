@@ -33,9 +33,11 @@ from domain.dialects.passthrough.hosted import (
     limit_changes,
     terms_of,
     unlimited_tool,
+    unpriced_modality,
     writes_audio,
 )
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
+from domain.dialects.passthrough.named_models import NamedModel, named_models
 from domain.dialects.passthrough.token_bound import CACHE_MARK, NO_ITEM, TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
@@ -113,9 +115,12 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     writes_audio: bool = False
     item_ids: tuple[str, ...] = ()
     """The items of earlier responses that it names."""
+    named_models: tuple[NamedModel, ...] = ()
+    """Where it names models beside `model`, or may; empty if nobody asked."""
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
+    asked_operation: ClassVar[None] = None
 
     @property
     def body(self) -> bytes:
@@ -232,8 +237,12 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         return changes
 
 
-def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> PassthroughRequest:
+def read_passthrough(
+    body: bytes, codec: Codec, *, is_cached: bool = False, finds_models: bool = False
+) -> PassthroughRequest:
     """Read what money depends on in a request of the codec's dialect and operation, and what its cache key needs.
+
+    `finds_models`: find what other models it names, for a key that may not use all.
 
     Raises:
         InvalidRequest: it is no JSON object, or a field has a value that is not allowed; names the field.
@@ -256,7 +265,12 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         editable=EditableObject.of(
             body,
             spans,
-            ("model", "stream_options", "tools", TOOL_CALLS_FIELD, *codec.output_caps, *codec.fields_within_cap),
+            (
+                *("model", "stream_options", "tools", TOOL_CALLS_FIELD),
+                *codec.output_caps,
+                *codec.fields_within_cap,
+                *codec.deciding_fields,
+            ),
         ),
         content_digest=_content_digest(fields, codec.stream_changes(stream_options) if is_stream else None)
         if is_cached
@@ -276,7 +290,10 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         files=tuple(visitor.files),
         has_external_content=visitor.has_external_content or has_context,
         has_stored_content=visitor.has_stored_content or has_context,
-        unbounded=_extra_cost_field(fields) or visitor.extra_cost_field or unlimited_tool(visitor.hosted_tools, codec),
+        unbounded=_extra_cost_field(fields)
+        or unpriced_modality(fields)
+        or visitor.extra_cost_field
+        or unlimited_tool(visitor.hosted_tools, codec),
         tools=hosted_tools_of(fields, visitor.hosted_tools, codec),
         terms=terms_of(fields),
         audio_tokens=visitor.audio_tokens,
@@ -287,6 +304,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         provider_object_ref=named or visitor.provider_object_ref,
         session=session_in(fields),
         item_ids=tuple(dict.fromkeys(visitor.item_ids)),
+        named_models=tuple(named_models(fields, codec.known_fields)) if finds_models else (),
     )
 
 
