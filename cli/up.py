@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
 import socket
@@ -163,12 +164,25 @@ def _children(settings: Settings, listener: socket.socket) -> list[list[Child]]:
         }
     )
     fd = listener.fileno()
+    probes = _probe_ports(settings)
     apis = [
-        _child(f"api-{number}", ("api", "--fd", str(fd)), api_environment, (fd,))
+        _child(f"api-{number}", ("api", "--fd", str(fd)), api_environment | next(probes), (fd,))
         for number in range(1, settings.api_processes + 1)
     ]
-    workers = [_child(f"worker-{number}", ("worker",), environment) for number in range(1, settings.workers + 1)]
-    return [apis, workers, [_child("projector", ("projector",), environment)]]
+    workers = [
+        _child(f"worker-{number}", ("worker",), environment | next(probes)) for number in range(1, settings.workers + 1)
+    ]
+    return [apis, workers, [_child("projector", ("projector",), environment | next(probes))]]
+
+
+def _probe_ports(settings: Settings) -> Iterator[dict[str, str]]:
+    """Give each process a port for its metrics, one after the other, and their token; if there is no port, neither."""
+    if settings.metrics_port is None:
+        yield from itertools.repeat({"GATEWAY_METRICS_PORT": ""})
+    else:
+        token = set_directly({"GATEWAY_METRICS_TOKEN": settings.metrics_token or ""})
+        for number in itertools.count(settings.metrics_port):
+            yield {"GATEWAY_METRICS_PORT": str(number)} | token
 
 
 def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds: tuple[int, ...] = ()) -> Child:
