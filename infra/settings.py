@@ -265,6 +265,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             "bytes, 1048576 to 1099511627776, and at least twice GATEWAY_MAX_BODY_BYTES",
         ),
     ] = 512 * 1024 * 1024
+    unread_timeout_s: Annotated[
+        int,
+        Meta(ge=1, le=3_600),
+        Variable(
+            "GATEWAY_UNREAD_TIMEOUT_S",
+            "how long a client may leave an answer unread (it has to take 1,024 bytes a second on average) before its "
+            "connection is ended; a stream is then charged as far as it came",
+            "whole seconds, 1 to 3600",
+        ),
+    ] = 60
     max_connections_per_address: Annotated[
         int,
         Meta(ge=1, le=1_000_000),

@@ -26,9 +26,11 @@ from infra.provider_keys import ProviderKeys
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
+from projections.alerts import MAX_QUEUED_PER_PROJECT
 from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
 from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
+from workers.fair_queue import PROJECT_FACTOR
 from workers.figures import WorkerFigures
 from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
@@ -41,7 +43,10 @@ from workers.streaming import StreamedAttempts
 from workers.webhooks import AlertWebhooks
 
 DRAIN_TIMEOUT_S = 20.0
-ALERT_SLOTS = 8
+ALERT_SLOTS = 64
+ALERT_PROJECT_FACTOR = 1
+"""A project whose receiver hangs has half of the slots, two have a third each: others find one free."""
+MAX_WAITING_ALERTS = 8 * MAX_QUEUED_PER_PROJECT
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Of each lane's deliveries that wait for a slot or are under way."""
 
@@ -175,8 +180,8 @@ async def _serve(
     """Pull every lane, and take direct jobs, until `stop`; then wait for the jobs that have begun."""
     broker = backends.broker
 
-    def pool_of(slots: int) -> JobPool:
-        return JobPool(broker, unacked, slots=slots, drain_timeout_s=DRAIN_TIMEOUT_S)
+    def pool_of(slots: int, project_factor: int = PROJECT_FACTOR) -> JobPool:
+        return JobPool(broker, unacked, slots=slots, drain_timeout_s=DRAIN_TIMEOUT_S, project_factor=project_factor)
 
     def loop_of(lane: str, jobs: JobPool, handle: Handle, max_waiting: int) -> PullLoop:
         return PullLoop(
@@ -189,12 +194,13 @@ async def _serve(
             max_waiting_bytes=MAX_WAITING_BYTES,
         )
 
-    interactive, background, alerts = pool_of(slots), pool_of(slots), pool_of(ALERT_SLOTS)
+    interactive, background = pool_of(slots), pool_of(slots)
+    alerts = pool_of(ALERT_SLOTS, ALERT_PROJECT_FACTOR)
     loops = (
         loop_of("sync", interactive, handler.handle, slots),
         loop_of("bulk", interactive, handler.handle, slots),
         loop_of("async", background, handler.handle, slots),
-        loop_of(ALERTS_LANE, alerts, webhooks.deliver, ALERT_SLOTS),
+        loop_of(ALERTS_LANE, alerts, webhooks.deliver, MAX_WAITING_ALERTS),
     )
     direct = DirectJobs(
         broker,
