@@ -128,6 +128,7 @@ async def _connect(settings: Settings) -> _Backends:
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
+    await event_log.head()  # the first answers carry it
     admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=notifications.appended)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
