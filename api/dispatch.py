@@ -83,7 +83,7 @@ class Dispatcher:
                 raise
         if isinstance(outcome, Failed):
             raise error_of(outcome.failure)
-        await self._remember_prompt(ctx, outcome)
+        await self._remember_answered(ctx, outcome)
         return outcome
 
     async def stream(self, ctx: RequestContext) -> StreamedResponse:
@@ -124,13 +124,14 @@ class Dispatcher:
         if isinstance(came, Failed):
             raise error_of(came.failure)
         if isinstance(came, Committed):
-            await self._remember_prompt(ctx, came)
+            await self._remember_answered(ctx, came)
             return None
         return came
 
-    async def _remember_prompt(self, ctx: RequestContext, committed: Committed) -> None:
-        """Remember what the provider counted a long prompt as."""
+    async def _remember_answered(self, ctx: RequestContext, committed: Committed) -> None:
+        """Remember the log's position after the answer, and what the provider counted a long prompt as."""
         prompt, receipt = ctx.prompt, committed.receipt
+        self._recorder.note_position(receipt)
         is_from_it = (receipt.provider, receipt.upstream_model) == (ctx.route.provider, ctx.route.upstream_model)
         if prompt is not None and is_from_it and not receipt.is_estimated:
             await self._prompts.remember(prompt.chain, receipt.usage.prompt_tokens, text_bound=prompt.text_bound)
@@ -177,6 +178,7 @@ class Dispatcher:
             body=body,
             body_blob_id=blob_id,
             is_passthrough=ctx.body.is_passthrough,
+            asked_operation=ctx.body.asked_operation,
             calls=ctx.body.calls,
             needs_own_credential=ctx.needs_own_credential,
             headers=inference_request.headers,
@@ -187,8 +189,12 @@ class Dispatcher:
             cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
             input_bound=ctx.cost.input_tokens,
             output_bound=ctx.cost.output_tokens,
+            input_class=ctx.cost.input_class,
+            audio_bound=ctx.cost.audio_tokens,
+            writes_audio=ctx.cost.writes_audio,
             choices=ctx.cost.choices,
             asked_terms=ctx.cost.terms,
+            unpriced=ctx.cost.unpriced,
             context_window=ctx.cost.context_window,
             may_think_unseen=may_think_unseen(route.upstream_model),
             reply_to=self._inbox.subject(ctx.identity.request_id),

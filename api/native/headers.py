@@ -12,8 +12,9 @@ from api.requests import (
     MAX_METADATA_NAME_CHARS,
     MIN_CACHE_TTL_S,
 )
+from domain.names import NAME_PATTERN
 
-_METADATA_NAME = {"minLength": 1, "maxLength": MAX_METADATA_NAME_CHARS, "pattern": "^[^\\x00]*$"}
+_METADATA_NAME = {"minLength": 1, "maxLength": MAX_METADATA_NAME_CHARS, "pattern": NAME_PATTERN}
 
 
 class RawSchema(Schema):
@@ -81,7 +82,12 @@ def of_failure(status: str) -> dict[str, OpenAPIHeader | Reference]:
 
 def of_response() -> dict[str, OpenAPIHeader | Reference]:
     """Headers of every response."""
-    return {"x-request-id": _text("The request's id, as in the log", required=True)}
+    return {
+        "x-request-id": _text("The request's id, as in the log", required=True),
+        "x-gateway-log-position": _text(
+            "A position of the log and the digest of all up to it: who keeps it can prove that the log was changed"
+        ),
+    }
 
 
 def _limits() -> dict[str, OpenAPIHeader | Reference]:

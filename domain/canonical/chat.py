@@ -13,18 +13,19 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from domain.names import END, MAX_NAME_CHARS
+from domain.names import Name as ModelName
 from domain.tokens import AnswerUsage
 
 MAX_MESSAGES = 10_000
 MAX_TOOLS = 512
 MAX_STOP_SEQUENCES = 16
 MAX_OUTPUT_TOKENS = 10_000_000
-MAX_NAME_CHARS = 256
 MAX_USER_CHARS = 1_024
 MAX_CHOICES = 128
 
-Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]*$")]
-"""No text of PostgreSQL's has the character U+0000."""
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=rf"^[^\x00]*{END}")]
+"""Of tools, calls and speakers, which only the model reads."""
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 OutputTokens = Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)]
@@ -126,10 +127,13 @@ class ReasoningBlock(_Shape, frozen=True, kw_only=True):
 
 
 def thoughts_by_place(thoughts: Iterable[ReasoningBlock], calls: int) -> list[list[tuple[int, ReasoningBlock]]]:
-    """The blocks, each with its index, by the number of calls before them: one list more than there are calls."""
-    places: list[list[tuple[int, ReasoningBlock]]] = [[] for _ in range(calls + 1)]
+    """The blocks, each with its index, by the call that they stand before; those of the first before the content, too.
+
+    A list for each call, and one if there are none. Vendors refuse a turn that ends with thinking, so none does.
+    """
+    places: list[list[tuple[int, ReasoningBlock]]] = [[] for _ in range(max(1, calls))]
     for index, thought in enumerate(thoughts):
-        places[max(0, min(thought.after_calls, calls))].append((index, thought))
+        places[max(0, min(thought.after_calls, len(places) - 1))].append((index, thought))
     return places
 
 
@@ -228,7 +232,7 @@ class ResponseFormat(_Shape, frozen=True, kw_only=True):
 class ChatRequest(_Shape, frozen=True, kw_only=True):
     """A chat request to a model. None means that the caller left the field out."""
 
-    model: Name = "gpt-4o-mini"
+    model: ModelName = "gpt-4o-mini"
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
     temperature: Temperature | None = None
     """None: 0.7 for a model that takes one (`CanonicalRequest.with_native_defaults`), else not sent."""

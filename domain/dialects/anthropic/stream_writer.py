@@ -183,6 +183,7 @@ class AnthropicMessagesWriter:
         if self._hides_thinking or not piece.text:
             return
         if not thought.is_shown:
+            self._write_hidden(written)
             thought.is_shown = True
             self._open(written, {"type": "thinking", "thinking": "", "signature": ""})
         written.append(self._delta({"type": "thinking_delta", "thinking": piece.text}))
@@ -194,10 +195,13 @@ class AnthropicMessagesWriter:
         if thought.is_shown:
             written.append(self._delta({"type": "signature_delta", "signature": thought.kept()}))
             self._stop_block(written)
-        elif self._hides_thinking:
+        elif thought.block() != ReasoningBlock():  # shows nothing, and is wanted back with the results of calls alone
             self._hidden.append(thought.block())
-        elif thought.block() != ReasoningBlock():
-            self._whole(written, thinking_block(thought.block(), hides=False))
+
+    def _write_hidden(self, written: list[bytes]) -> None:
+        for thought in self._hidden:
+            self._whole(written, thinking_block(thought, hides=True))
+        self._hidden.clear()
 
     def _write_text(self, written: list[bytes], text: str) -> None:
         if self._open_call is not None and not self._open_call.is_complete():
@@ -226,9 +230,7 @@ class AnthropicMessagesWriter:
     def _open_tool(self, written: list[bytes], call: _WrittenCall) -> None:
         self._end_thought(written)
         self._close(written)
-        for thought in self._hidden:
-            self._whole(written, thinking_block(thought, hides=True))
-        self._hidden.clear()
+        self._write_hidden(written)
         call.id = call.id or made_id(self._next_block, call.name)
         self._write_extra_content(written, call)
         self._open(written, {"type": "tool_use", "id": written_id(call.id), "name": call.name, "input": {}})

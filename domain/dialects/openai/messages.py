@@ -9,7 +9,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     AssistantMessage,
     CacheControl,
     Content,
@@ -33,6 +32,7 @@ from domain.dialects.openai.reasoning import parse_reasoning, parse_thinking_blo
 from domain.dialects.openai.rules import CHAT_CLIENT_RULES
 from domain.dialects.openai.tools import arguments_text, custom_arguments
 from domain.errors import InvalidRequest
+from domain.names import MAX_NAME_CHARS
 
 _PART_RULES: dict[str, FieldRule] = rules_by_name(CHAT_CLIENT_RULES, "messages[].content[]")
 _MESSAGE_RULES: dict[str, FieldRule] = rules_by_name(CHAT_CLIENT_RULES, "messages[]")

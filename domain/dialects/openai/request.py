@@ -12,7 +12,6 @@ from typing import Literal, get_args
 import msgspec
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     ChatRequest,
     JsonSchema,
     ReasoningEffort,
@@ -33,6 +32,7 @@ from domain.dialects.openai import request_types as types
 from domain.dialects.openai.messages import MessageReader
 from domain.dialects.openai.rules import CHAT_CLIENT_RULES
 from domain.dialects.openai.tools import ToolEcho, parse_tools
+from domain.names import MAX_NAME_CHARS
 
 ANSWER_SCHEMA_NAME = "answer"
 

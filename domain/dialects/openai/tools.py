@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Struct
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     FunctionTool,
     NamedFunction,
     NamedToolChoice,
@@ -21,6 +20,7 @@ from domain.dialects.cache_marks import parse_cache_control
 from domain.dialects.field_rules import DroppedFields, not_translatable
 from domain.dialects.openai import request_types as types
 from domain.errors import InvalidRequest
+from domain.names import MAX_NAME_CHARS
 
 CUSTOM_TOOL_INPUT = "input"
 """The one parameter of a function that stands for a custom tool."""
