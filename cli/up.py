@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
 import socket
@@ -188,14 +189,16 @@ def _children(settings: Settings, listener: socket.socket) -> list[list[Child]]:
     )
     environments = {process: environment_of(process, environ) for process in _SECRETS_OF}
     fd = listener.fileno()
+    probes = _probe_ports(settings)
     apis = [
-        _child(f"api-{number}", ("api", "--fd", str(fd)), environments["api"], (fd,))
+        _child(f"api-{number}", ("api", "--fd", str(fd)), environments["api"] | next(probes), (fd,))
         for number in range(1, settings.api_processes + 1)
     ]
     workers = [
-        _child(f"worker-{number}", ("worker",), environments["worker"]) for number in range(1, settings.workers + 1)
+        _child(f"worker-{number}", ("worker",), environments["worker"] | next(probes))
+        for number in range(1, settings.workers + 1)
     ]
-    return [apis, workers, [_child("projector", ("projector",), environments["projector"])]]
+    return [apis, workers, [_child("projector", ("projector",), environments["projector"] | next(probes))]]
 
 
 def environment_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -209,9 +212,18 @@ def environment_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if process == "worker" or name in VARIABLE_NAMES or not name.startswith(_OF_SDKS)
     }
-    return settings_and_more | set_directly(
-        dict.fromkeys(secrets_of_others, "")
-    )  # empty: the process must not read .env for them
+    # empty: the process must not read .env for them
+    return settings_and_more | set_directly(dict.fromkeys(secrets_of_others, ""))
+
+
+def _probe_ports(settings: Settings) -> Iterator[dict[str, str]]:
+    """Give each process a port for its metrics, one after the other, and their token; if there is no port, neither."""
+    if settings.metrics_port is None:
+        yield from itertools.repeat({"GATEWAY_METRICS_PORT": ""})
+    else:
+        token = set_directly({"GATEWAY_METRICS_TOKEN": settings.metrics_token or ""})
+        for number in itertools.count(settings.metrics_port):
+            yield {"GATEWAY_METRICS_PORT": str(number)} | token
 
 
 def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds: tuple[int, ...] = ()) -> Child:

@@ -51,6 +51,7 @@ NatsUrl = Annotated[str, Meta(pattern=r"^(nats|tls|ws|wss)://")]
 PostgresUrl = Annotated[str, Meta(pattern=r"^(postgresql|postgres)://")]
 EncryptionKey = Annotated[bytes, Meta(min_length=ENCRYPTION_KEY_BYTES, max_length=ENCRYPTION_KEY_BYTES)]
 """msgspec decodes base64."""
+MetricsPort = Annotated[int, Meta(ge=1, le=65_535)]
 NatsReplicas = Annotated[int, Meta(ge=1, le=5)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 
@@ -182,12 +183,32 @@ class Settings(Struct, frozen=True, kw_only=True):
         str | None,
         Variable(
             "GATEWAY_METRICS_TOKEN",
-            "the token that may read `/metrics` and the details of `/health/ready`; unset: this machine itself may",
+            "the token that may read `/metrics` and the details of `/health/ready`; unset: this machine itself may, or "
+            "whoever reaches GATEWAY_METRICS_PORT",
             "at least 16 printable characters without spaces",
             secret=True,
             parse=token,
         ),
     ] = None
+    metrics_port: Annotated[
+        MetricsPort | None,
+        Variable(
+            "GATEWAY_METRICS_PORT",
+            "where each process serves its `/metrics` and `/health`; under `gateway up` its processes have this port "
+            "and the next ones: the API processes, the workers, the projector. Unset: the API serves them beside its "
+            "calls, and the others none",
+            "a port, 1 to 65535",
+            parse=int,
+        ),
+    ] = None
+    metrics_host: Annotated[
+        str,
+        Variable(
+            "GATEWAY_METRICS_HOST",
+            "the address for GATEWAY_METRICS_PORT",
+            "an address or a name of this machine",
+        ),
+    ] = "127.0.0.1"
     encryption_key: Annotated[
         EncryptionKey | None,
         Variable(
