@@ -42,7 +42,7 @@ from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.ids import new_id
 from infra.jobs import JobQueue
-from infra.notifications import KEYS_CHANGED, PRICES_CHANGED, PROMPTS_COUNTED, Notifications
+from infra.notifications import CALLS_MISSING, KEYS_CHANGED, PRICES_CHANGED, PROMPTS_COUNTED, Notifications
 from infra.price_book import PriceBook
 from infra.probes import Probes
 from infra.provider_object_ownership import ProviderObjectOwnership
@@ -102,6 +102,7 @@ async def run(
     await backends.notifications.on_change(KEYS_CHANGED, services.authenticator.forget)
     await backends.notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
     await backends.notifications.on_change(PROMPTS_COUNTED, prompts.take)
+    await backends.notifications.on_change(CALLS_MISSING, services.missing_calls.take)
     services.prices.set_overrides(await price_overrides(backends.pool))
     probes = Probes.of(settings, report=partial(report, services), metrics=partial(figures, services))
     await probes.serve()
@@ -184,7 +185,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
             rate_refusals=rate_refusals,
         ),
         objects=ProviderObjectOwnership(pool),
-        missing_calls=MissingCalls(),
+        missing_calls=MissingCalls(backends.notifications.call_missing),
         planner=planner,
         large_requests=large_requests,
         metrics=metrics,

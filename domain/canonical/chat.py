@@ -247,6 +247,8 @@ class ChatRequest(_Shape, frozen=True, kw_only=True):
     reasoning_effort: ReasoningEffort | None = None
     thinking_budget: OutputTokens | None = None
     """The most tokens of thinking, a part of `max_tokens`. For models that take an effort, it is turned into one."""
+    cache_control: CacheControl | None = None
+    """Asks for everything up to the end of the request to be kept in the provider's prompt cache. Anthropic's word."""
     shows_reasoning: bool | None = None
     """True: the answer is to have the model's thinking, or its summary, if the model can show it."""
 
@@ -258,6 +260,8 @@ class AnswerMessage(Struct, frozen=True, kw_only=True, rename="camel"):
     content: str | None
     tool_calls: list[ToolCall] | UnsetType = UNSET
     reasoning: list[ReasoningBlock] | UnsetType = UNSET
+    is_refusal: bool | UnsetType = UNSET
+    """True: the content says that the model will not answer, as its provider told. Else it is left out."""
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]

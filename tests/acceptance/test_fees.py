@@ -224,6 +224,41 @@ async def hold_of(client: Client, headers: Any) -> Decimal:
     return Decimal(held) / 10**9
 
 
+async def test_the_calls_of_one_request_are_each_priced_by_the_length_of_their_own_prompt(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    """Two prompts of 150,000 tokens are none of 300,000, for which the model costs twice as much."""
+    key, before = await keyed(client, gateway, session, dailyBudget=10), len(upstream.bill())
+    asked = {"model": "claude-sonnet-4-5", "n": 2, "max_tokens": 100}
+    prompt = "[[tokens=150000/10]]"
+    status, answer, headers = await ask(key, gateway, session, "chat/completions", prompt, **asked)
+    assert (status, len(answer["choices"]), len(upstream.bill())) == (200, 2, before + 2)
+    assert headers["x-gateway-cost-usd"] == "0.9003"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "dollars"),
+    [
+        # the prediction's 4,000 tokens cost $10 a million as output
+        ("chat/completions", {"model": "gpt-4.1", "prediction": {"type": "content", "content": "x" * 4_000}}, "0.032"),
+        ("messages", {"model": "claude-opus-4-8", "compaction": {"type": "summarize"}}, "3.2"),
+        (
+            "messages",
+            {"model": "claude-opus-4-8", "context_management": {"edits": [{"type": "compact_20260112"}]}},
+            "0",
+        ),
+    ],
+)
+async def test_a_predicted_answer_and_a_summary_are_bounded_under_a_budget(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, path: str, fields: dict[str, Any], dollars: str
+) -> None:
+    key = await keyed(client, gateway, session, dailyBudget=50)
+    status, answer, headers = await ask(key, gateway, session, path, "hi", **{"max_tokens": 100} | fields)
+    assert status == 200, answer
+    assert "x-gateway-cost-is-lower-bound" not in headers
+    assert Decimal(dollars) <= await hold_of(client, headers) < Decimal(dollars) + Decimal("0.05")
+
+
 async def test_a_cost_without_something_is_marked_everywhere(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession
 ) -> None:

@@ -188,6 +188,17 @@ def test_an_answer_ends_as_the_vendor_says(
     assert (reader.finish_reason, same.choices) == (finish, answer.choices)
 
 
+def test_thinking_between_calls_keeps_its_place() -> None:
+    later = THOUGHT | {"id": "rs_2", "encrypted_content": "more", "summary": []}
+    items = (THOUGHT, CALL, later, OTHER)
+    _, answer = whole(response(*items))
+    assert [(thought.id, thought.after_calls) for thought in answer.choices[0].message.reasoning or ()] == [
+        ("rs_1", 0),
+        ("rs_2", 1),
+    ]
+    assert read(CREATED + streamed(*items) + ended(*items))[1].choices == answer.choices
+
+
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": None}, {"input_tokens": -1, "output_tokens": 1}, "many"])
 def test_an_answer_without_usage_is_given(usage: Any) -> None:
     found, answer = whole(response(MESSAGE, CALL, usage=usage))

@@ -43,6 +43,7 @@ https://platform.claude.com/docs/en/about-claude/models/migration-guide (prefill
 
 _OWN_FORMS = ("anthropic", "unknown")
 """How the `format` begins of thinking that a seller gives, if it is of these models."""
+_THINKING = frozenset({"thinking", "redacted_thinking"})
 Block = dict[str, Any]
 Turn = dict[str, Any]
 _INSTRUCTIONS = (SystemMessage, DeveloperMessage)
@@ -93,6 +94,7 @@ class TurnWriter:
         self._ids = _ids(self._messages)
         self._turns: list[Turn] = []
         self._unanswered: list[int] = []
+        self._thoughts_sent = 0
         self._has_only_instructions = all(isinstance(message, _INSTRUCTIONS) for message in self._messages)
 
     def write(self, rest: Sequence[Message]) -> list[Turn]:
@@ -107,6 +109,8 @@ class TurnWriter:
             self._write(index, message)
         self._answer_calls()
         turns = self._turns
+        if self._thoughts_sent < sum(len(getattr(message, "reasoning", None) or ()) for message in self._messages):
+            self._dropped.add("reasoning")
         if not turns and not first:
             raise InvalidRequest("`messages` say nothing: Anthropic's models need a text to answer", field="messages")
         if not turns or turns[0]["role"] == "assistant":
@@ -191,6 +195,7 @@ class TurnWriter:
                 }
             )
             blocks += _thinking_blocks(later[position])
+        self._thoughts_sent += sum(block["type"] in _THINKING for block in blocks)
         return blocks
 
     def _content(self, content: str | Sequence[Part] | None, path: str) -> list[Block]:

@@ -99,6 +99,8 @@ class TokenBoundVisitor:
         """The first tool or step whose cost has no known bound."""
         self.hosted_tools: list[HostedTool] = []
         """The tools that the provider runs and whose cost has one."""
+        self.predicted_tokens = 0
+        """Those of `tokens` that are a predicted answer."""
         self.audio_tokens = 0
         """Those of `tokens` that are audio."""
         self.has_external_audio = False

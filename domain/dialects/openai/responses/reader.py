@@ -86,6 +86,8 @@ class _Open:
     def __init__(self, place: int) -> None:
         self.place = place
         """Among the calls, or among the pieces of thinking."""
+        self.after_calls = 0
+        """Of thinking: how many calls came before it."""
         self.has_begun = False
         self.has_said = False
         self.part: tuple[int | None, int | None] | None = None
@@ -189,6 +191,7 @@ class ResponsesChatReader(ResponsesReader):
             number = self._thoughts if is_thought else len(self._call_ids)
             self._thoughts += is_thought
             known = self._items[place] = _Open(number)
+            known.after_calls = len(self._call_ids)
         return known
 
     def _text(self, place: int, text: str, *, is_refusal: bool) -> list[Delta]:
@@ -273,7 +276,8 @@ class ResponsesChatReader(ResponsesReader):
 
 
 def _thought(item: _Open, *, text: str | None = None, data: str | None = None, item_id: str | None = None) -> Delta:
-    return Delta(reasoning=[ReasoningDelta(index=item.place, text=text, data=data, id=item_id)])
+    piece = ReasoningDelta(index=item.place, text=text, data=data, id=item_id, after_calls=item.after_calls)
+    return Delta(reasoning=[piece])
 
 
 def _call(item: _Open, function: FunctionDelta, call_id: str | None = None) -> Delta:
