@@ -183,12 +183,8 @@ def test_thinking_between_calls_goes_back_to_its_place() -> None:
     said = AssistantMessage(tool_calls=[CALL, other], reasoning=[SEALED, later, last])
     results = [ToolMessage(tool_call_id=call_id, content="x") for call_id in ("call_1", "call_2")]
     wire = sent(asked("gpt-5-pro", UserMessage(content="a"), said, *results))
-    assert [item.get("id") or item.get("call_id") for item in wire["input"][1:5]] == [
-        "rs_1",
-        "call_1",
-        "rs_2",
-        "call_2",
-    ]
+    named = [item.get("id") or item.get("call_id") for item in wire["input"][1:6]]
+    assert named == ["rs_1", "call_1", "rs_2", "rs_3", "call_2"], "each is followed by what is the model's"
 
 
 def test_thinking_that_nothing_follows_is_left_out() -> None:
