@@ -36,7 +36,7 @@ from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
-from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.ids import new_id
@@ -117,6 +117,7 @@ async def _connect(settings: Settings) -> _Backends:
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
+    await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=notifications.appended)

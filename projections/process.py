@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import structlog
 
 from infra.broker import Broker, BrokerErrors
-from infra.database import HeldConnection, open_pool
+from infra.database import HeldConnection, open_pool, warn_about_role
 from infra.event_log import EventLog
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
@@ -39,6 +39,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
     pool = await open_pool(settings.database_url, name=name)
+    await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     replies = ReplySender(broker)
