@@ -19,6 +19,7 @@ from api.inference_response import InferenceResponse, StreamedResponse
 from domain.errors import GatewayError
 from domain.limits import LimitStatus
 from domain.money import to_usd
+from domain.names import header_text
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
@@ -77,7 +78,7 @@ def answer_headers(response: InferenceResponse) -> dict[str, str]:
         headers["x-gateway-cost-usd"] = f"{to_usd(cost_nano_usd):f}"
     else:
         name = f"{response.receipt.provider}/{response.receipt.upstream_model}"
-        headers["x-gateway-warning"] = f"{name} has no known price: its cost is unknown"
+        headers["x-gateway-warning"] = f"{header_text(name)} has no known price: its cost is unknown"
     if response.cost_is_lower_bound:
         headers["x-gateway-cost-is-lower-bound"] = "true"
     return headers
@@ -88,15 +89,15 @@ def stream_headers(response: InferenceResponse | StreamedResponse) -> dict[str, 
     origin = response.receipt if isinstance(response, InferenceResponse) else response.route
     headers = {
         "x-gateway-cache": response.cache,
-        "x-gateway-provider": origin.provider,
-        "x-gateway-model": origin.upstream_model,
+        "x-gateway-provider": header_text(origin.provider),
+        "x-gateway-model": header_text(origin.upstream_model),
     }
     if response.lowered_cap is not None:
         headers["x-gateway-max-tokens"] = str(response.lowered_cap)
     if response.lowered_tool_calls is not None:
         headers["x-gateway-max-tool-calls"] = str(response.lowered_tool_calls)
     if response.dropped:
-        headers["x-gateway-dropped"] = ", ".join(response.dropped)
+        headers["x-gateway-dropped"] = ", ".join(map(header_text, response.dropped))
     return headers
 
 

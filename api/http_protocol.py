@@ -36,8 +36,6 @@ IDLE_TIMEOUT_S = 75
 BODY_GRACE_S = 10
 LEAST_BYTES_PER_S = 1024
 """What a client must send of a body after the grace, and take of an answer, on average. Pauses of ours do not count."""
-UNREAD_TIMEOUT_S = 60
-"""Within it, a client that has bytes waiting for it takes as many as `LEAST_BYTES_PER_S` asks for, or all."""
 LINGER_S = 2
 """Between a refusal and the end of the connection, so that a client that is still sending sees it."""
 RETRY_AFTER_S = 1
@@ -105,11 +103,15 @@ class _Refused(Exception):
         self.refusal = refusal
 
 
-def limited_protocol(connections: Connections) -> Callable[..., "LimitedHttpProtocol"]:
-    """What uvicorn makes a protocol with, for each connection: `http=` of its `Config`."""
+def limited_protocol(connections: Connections, *, unread_timeout_s: int) -> Callable[..., "LimitedHttpProtocol"]:
+    """What uvicorn makes a protocol with, for each connection: `http=` of its `Config`.
+
+    Within `unread_timeout_s`, a client that has bytes waiting for it takes as many as `LEAST_BYTES_PER_S` asks for, or
+    all.
+    """
 
     def make(*args: Any, **kwargs: Any) -> LimitedHttpProtocol:
-        return LimitedHttpProtocol(connections, *args, **kwargs)
+        return LimitedHttpProtocol(connections, unread_timeout_s, *args, **kwargs)
 
     return make
 
@@ -117,9 +119,10 @@ def limited_protocol(connections: Connections) -> Callable[..., "LimitedHttpProt
 class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. Ages by ticks instead of uvicorn's timer for each request, and never changes its protocol."""
 
-    def __init__(self, connections: Connections, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, connections: Connections, unread_timeout_s: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._connections = connections
+        self._unread_timeout_s = unread_timeout_s
         self._address = ""
         self._stage = _Stage.BETWEEN
         self._ticks = 0
@@ -289,10 +292,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if not unread or (is_growing and not self.transport.is_closing()):
             self._unread_ticks = 0
             return False
-        if not self._unread_ticks or self._unread_bytes - unread >= LEAST_BYTES_PER_S * UNREAD_TIMEOUT_S:
+        if not self._unread_ticks or self._unread_bytes - unread >= LEAST_BYTES_PER_S * self._unread_timeout_s:
             self._unread_ticks, self._unread_bytes = 0, unread
         self._unread_ticks += 1
-        return self._unread_ticks * TICK_S > UNREAD_TIMEOUT_S
+        return self._unread_ticks * TICK_S > self._unread_timeout_s
 
     def _tick_refused(self) -> None:
         """End a refused connection once the client has had time to read, and earlier requests are answered."""

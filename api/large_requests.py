@@ -5,6 +5,9 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
+from domain.errors import InvalidRequest
+from domain.reserve import below_reserve
+
 LARGE_BYTES = 128 * 1024
 """Parsing and bounding so much takes some 25 milliseconds if it is made to; a thread takes a tenth of one."""
 Parameters = ParamSpec("Parameters")
@@ -25,11 +28,19 @@ class LargeRequests:
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Result:
-        """Call `function`, which works on a request of so many bytes: a small one's at once, a large one's in turn."""
-        if size_bytes < LARGE_BYTES:
-            return function(*args, **kwargs)
-        async with self.turn(project_id):
-            return await asyncio.to_thread(function, *args, **kwargs)
+        """Call `function`, which works on a request of so many bytes: a small one's at once, a large one's in turn.
+
+        Raises:
+            InvalidRequest: the request is nested more deeply than Python can follow.
+
+        """
+        try:
+            if size_bytes < LARGE_BYTES:
+                return function(*args, **kwargs)
+            async with self.turn(project_id):
+                return await asyncio.to_thread(below_reserve, lambda: function(*args, **kwargs))
+        except RecursionError:
+            raise InvalidRequest("the body is nested too deeply") from None
 
     def turn(self, project_id: str) -> asyncio.Lock:
         """The turn of a project's large request, to be held while a thread works on it."""

@@ -51,6 +51,8 @@ from projections.prices import price_overrides
 
 DRAIN_TIMEOUT_S = 20
 BACKLOG = 2_048
+MAX_UNSENT_BYTES = 128 * 1024
+"""The kernel keeps no more for a client that takes nothing; else it would keep megabytes for each."""
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +83,8 @@ async def run(
     settings: Settings, listener: socket.socket, stop: asyncio.Event, *, dialects: DialectRegistry = DIALECTS
 ) -> None:
     """Serve on `listener` until `stop`."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # accepted connections have it from their listener
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
     backends = await _connect(settings)
     prompts = PromptMemory(backends.notifications.prompt_counted)
     services = _services(settings, backends, dialects, prompts)
@@ -104,7 +108,7 @@ async def run(
             tasks.create_task(services.connections.watch(), name="age connections"),
             tasks.create_task(recovery.run(), name="recover replies"),
         ]
-        await _serve(create_app(services), services.connections, listener, stop)
+        await _serve(create_app(services), services, listener, stop)
         for task in background:
             task.cancel()
     await backends.close()
@@ -115,7 +119,7 @@ async def _connect(settings: Settings) -> _Backends:
     assert settings.database_url is not None, "checked by the command"
     name = f"gateway api {socket.gethostname()}:{os.getpid()}"
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
+    await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
     await warn_about_role(pool)
     notifications = Notifications(broker)
@@ -234,12 +238,13 @@ def _inference(
     )
 
 
-async def _serve(app: object, connections: Connections, listener: socket.socket, stop: asyncio.Event) -> None:
+async def _serve(app: object, services: Services, listener: socket.socket, stop: asyncio.Event) -> None:
+    protocol = limited_protocol(services.connections, unread_timeout_s=services.settings.unread_timeout_s)
     server = uvicorn.Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # Litestar's ASGI types and uvicorn's are the same protocol
             loop="none",
-            http=limited_protocol(connections),  # type: ignore[arg-type]  # called like a class, as uvicorn calls it
+            http=protocol,  # type: ignore[arg-type]  # called like a class, as uvicorn calls it
             ws="none",
             lifespan="on",
             access_log=False,

@@ -76,9 +76,16 @@ class CostBound(Struct, frozen=True, kw_only=True):
     """None: the model has no known price."""
     unbounded_field: str | None = None
     """A field of the request whose cost has no bound."""
+    unpriced: tuple[str, ...] = ()
+    """What the request uses that has no known price."""
     input_tokens: int = 0
     output_tokens: int = 0
     """Over all choices."""
+    audio_tokens: int = 0
+    """Those of the input that may be audio."""
+    input_class: str = "input"
+    """The dearest class that the rest of the input can be charged as."""
+    writes_audio: bool = False
     choices: int = 1
     terms: dict[str, str] | None = None
     """The terms that it asks for, other than the standard ones."""

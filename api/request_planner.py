@@ -3,7 +3,8 @@
 Needs nothing but what is in memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from msgspec.structs import replace
@@ -15,14 +16,15 @@ from api.request_context import CostBound, InferenceRequest, Prompt, RequestCont
 from domain.cache_key import cache_key
 from domain.canonical.chat import ChatRequest
 from domain.dialects.field_rules import in_camel_case
+from domain.dialects.passthrough.named_models import models_in_query
 from domain.dialects.registry import DialectRegistry
 from domain.dialects.request_body import CanonicalRequest, RequestBody, TokenBound
-from domain.errors import Forbidden, InvalidRequest
+from domain.errors import Forbidden, InvalidRequest, UnknownModel
 from domain.estimate import MAX_HOLD
 from domain.holds import Hold, on_asked_terms
 from domain.models import model_traits
 from domain.money import NANO_PER_USD, NanoUsd
-from domain.pricing import reachable
+from domain.pricing import TEXT_CLASSES, dearest_class, reachable
 from domain.prompt_prefix import LEAST_TOKENS, prompt_chain
 from domain.request_identity import RequestIdentity
 from domain.routing import Route, resolve_route
@@ -73,9 +75,7 @@ class RequestPlanner:
         """
         body, route, cache = inference_request.body, inference_request.route, inference_request.cache
         operation = inference_request.operation
-        allowed = caller.settings.models
-        if allowed is not None and body.model not in allowed:
-            raise Forbidden(f"this key may not use model {body.model!r}; it may use: {', '.join(allowed)}")
+        self._check_models(caller, inference_request)
         asked_cap = body.output_cap
         body, adapted = self._adapt(inference_request)
         dropped = _dropped(caller, inference_request, adapted)
@@ -119,6 +119,39 @@ class RequestPlanner:
             lowered_cap=body.output_cap if asked_cap is not None and body.output_cap != asked_cap else None,
         )
 
+    def _check_models(self, caller: Caller, asked: InferenceRequest) -> None:
+        """Refuse a request for a model that the key may not use, by whatever field it names that.
+
+        Raises:
+            Forbidden: names the field.
+
+        """
+        allowed = caller.settings.models
+        if allowed is None:
+            return
+        choice = f"the key may use: {', '.join(allowed)}"
+        if asked.body.model not in allowed:
+            raise Forbidden(f"this key may not use model {asked.body.model!r}; {choice}", details={"field": "model"})
+        named = (*asked.body.named_models, *models_in_query(asked.query))
+        permitted = self._names_at(caller, allowed, asked.route) if named else frozenset()
+        for place in named:
+            if place.name not in permitted:
+                what = f"names model {place.name!r}" if place.name is not None else "may have another model answer"
+                raise Forbidden(
+                    f"`{place.field}` {what}, which this key may not use: leave it out; {choice}",
+                    details={"field": place.field},
+                )
+
+    def _names_at(self, caller: Caller, models: Sequence[str], route: Route) -> frozenset[str]:
+        """The names by which the provider of a route knows these models, as far as it serves them."""
+        names: set[str] = set()
+        for model in models:
+            with suppress(UnknownModel):
+                one = self.route(caller, model)
+                if (one.provider, one.base_url) == (route.provider, route.base_url):
+                    names.add(one.upstream_model)
+        return frozenset(names)
+
     def _adapt(self, inference_request: InferenceRequest) -> tuple[RequestBody, tuple[str, ...]]:
         """As `DialectRegistry.adapt`, with refusals as the native API spells its fields, if that is the surface."""
         asked = inference_request
@@ -151,8 +184,11 @@ class RequestPlanner:
         cost = CostBound(
             price=bounds.tools.priced(price) if price is not None else None,
             unbounded_field=bounds.unbounded_field,
+            unpriced=(bounds.unbounded_field,) if bounds.unbounded_field is not None else (),
             input_tokens=bounds.input_tokens,
             output_tokens=output_tokens,
+            audio_tokens=min(bounds.audio_tokens, bounds.input_tokens),
+            writes_audio=bounds.writes_audio,
             choices=bounds.choices,
             terms=bounds.terms or None,
             context_window=bounds.context_window if bounds.tools.tools else 0,
@@ -184,6 +220,7 @@ class RequestPlanner:
         scope = (
             identity.project_id,
             identity.operation,
+            ctx.body.asked_operation,
             identity.provider,
             ctx.route.base_url,
             identity.upstream_model,
@@ -217,14 +254,15 @@ def _held(cost: CostBound, bounds: TokenBound, *, lowers: bool) -> CostBound:
     basis = Hold(
         price=reachable(price, longest, writes_5m=bounds.writes_5m, writes_1h=bounds.writes_1h),
         input_tokens=bounds.input_tokens,
-        audio_tokens=min(bounds.audio_tokens, bounds.input_tokens),
-        writes_audio=bounds.writes_audio,
+        audio_tokens=cost.audio_tokens,
+        writes_audio=cost.writes_audio,
         context_window=bounds.context_window,
         tools=bounds.tools,
     )
-    unpriced = unpriced or basis.unpriced
-    if unpriced is not None:
+    if unpriced is not None:  # a term: the answer says whether it was served on that
         return replace(cost, unbounded_field=unpriced)
+    if basis.unpriced is not None:
+        return replace(cost, unbounded_field=basis.unpriced, unpriced=(basis.unpriced,))
     hold = min_hold = basis.nano_usd(cost.output_tokens, calls)
     if hold > MAX_HOLD:
         raise InvalidRequest(
@@ -232,7 +270,13 @@ def _held(cost: CostBound, bounds: TokenBound, *, lowers: bool) -> CostBound:
         )
     if lowers:
         min_hold = basis.nano_usd(min(cost.output_tokens, bounds.least_output_tokens), min(1, calls))
-    return replace(cost, basis=basis, hold_nano_usd=hold, min_hold_nano_usd=min_hold)
+    return replace(
+        cost,
+        input_class=dearest_class(basis.price.prices, TEXT_CLASSES),
+        basis=basis,
+        hold_nano_usd=hold,
+        min_hold_nano_usd=min_hold,
+    )
 
 
 def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple[str, ...]) -> tuple[str, ...]:

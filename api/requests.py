@@ -27,6 +27,7 @@ from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.services import Services
 from domain.decoding import invalid
 from domain.errors import InvalidRequest, NotFound
+from domain.names import NAME_PATTERN
 from infra.byte_budget import BytesInHand
 
 HttpRequest = Request[Any, Any, Any]
@@ -43,7 +44,7 @@ MAX_METADATA_DEPTH = 16
 
 CacheTtl = Annotated[int, Meta(ge=MIN_CACHE_TTL_S, le=MAX_CACHE_TTL_S)]
 CacheMode = Literal["on", "off", "refresh"]
-MetadataName = Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_NAME_CHARS, pattern="^[^\\x00]*$")]
+MetadataName = Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_NAME_CHARS, pattern=NAME_PATTERN)]
 Metadata = Annotated[dict[MetadataName, Any], Meta(max_length=MAX_METADATA_MEMBERS)]
 
 UNPACK_STEP_BYTES = 1024 * 1024
@@ -298,16 +299,22 @@ def metadata_of(request: HttpRequest, metadata: dict[str, Any] | None = None) ->
             raise InvalidRequest(
                 f"`x-gateway-metadata`: {invalid(error).message}", field="x-gateway-metadata"
             ) from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeError) as error:
             message = f"`x-gateway-metadata` is not valid JSON: {error}"
             raise InvalidRequest(message, field="x-gateway-metadata") from None
+        except RecursionError:
+            raise _too_deep() from None
     if not metadata:
         return None
+    if _is_deeper(metadata, MAX_METADATA_DEPTH):
+        raise _too_deep()
     encoded = _encode(metadata)
     if len(encoded) > MAX_METADATA_BYTES:
         raise InvalidRequest(f"`metadata` may have {MAX_METADATA_BYTES} bytes as JSON", field="metadata")
-    if _is_deeper(metadata, MAX_METADATA_DEPTH):
-        raise InvalidRequest(f"`metadata` may be nested {MAX_METADATA_DEPTH} levels deep", field="metadata")
+    if _has_long_number(metadata):
+        raise InvalidRequest(
+            "`metadata`: a whole number may have 64 bits; send a longer one as a text", field="metadata"
+        )
     if _ENCODED_NUL.search(encoded):
         raise InvalidRequest("`metadata` may not contain the character U+0000", field="metadata")
     return metadata
@@ -336,6 +343,18 @@ def in_utc(moment: datetime, field: str) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise InvalidRequest(f"`{field}` must lie in the years 1 to 9999 of UTC", field=field) from None
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"`metadata` may be nested {MAX_METADATA_DEPTH} levels deep", field="metadata")
+
+
+def _has_long_number(value: Any) -> bool:
+    """True for whole numbers that no message and no column can hold. `value` is not deep."""
+    if isinstance(value, int):
+        return not -(2**63) <= value < 2**63
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_has_long_number(member) for member in members)
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -79,9 +79,7 @@ class AdminSession(Struct, kw_only=True):
     async def _notifications(self) -> AsyncIterator[Notifications]:
         broker = Broker()
         try:
-            await broker.connect(
-                self.settings.nats_urls, name="gateway command", credentials=self.settings.nats_credentials
-            )
+            await broker.connect(self.settings.nats_urls, name="gateway command", access=self.settings.nats_access)
         except BrokerErrors as error:
             fail(f"cannot connect to NATS: {error}")
         try:

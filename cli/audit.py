@@ -10,6 +10,7 @@ import msgspec
 
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
+from cli.terminal import show
 from domain.errors import InvalidRequest, NotFound
 from domain.events import AttemptLost, CostIncurred, CostReconciled, request_stream
 from domain.money import NanoUsd, from_usd, to_usd
@@ -38,9 +39,9 @@ def verify_log(data_dir: Path | None) -> None:
     async def run(session: AdminSession) -> bool:
         report = await verify(session.pool)
         if report.first_bad is not None:
-            click.echo(f"BROKEN at position {report.first_bad}: {report.reason}")
+            show(f"BROKEN at position {report.first_bad}: {report.reason}")
             return False
-        click.echo(f"intact: {report.events} events in {report.batches} batches, head {report.head.hex()}")
+        show(f"intact: {report.events} events in {report.batches} batches, head {report.head.hex()}")
         return True
 
     sys.exit(0 if run_in_session(data_dir, run) else 1)
@@ -59,7 +60,7 @@ def export(data_dir: Path | None) -> None:
             line = {name: getattr(event, name) for name in event.__struct_fields__}
             line |= {"data": msgspec.Raw(event.data.encode()), "digest": event.digest.hex()}
             line["chain"] = event.chain.hex() if event.chain is not None else None
-            click.echo(_encode(line).decode())
+            show(_encode(line).decode())
 
     run_in_session(data_dir, run)
 
@@ -77,15 +78,15 @@ def balance(data_dir: Path | None) -> None:
         await wait_until_folded(session.pool, "usage", "budgets", "requests")
         spent, assumed = await _sums_of_log(session, head)
         agreed = True
-        click.echo(f"{'log':<32} spent ${to_usd(spent):f}  assumed ${to_usd(assumed):f}")
+        show(f"{'log':<32} spent ${to_usd(spent):f}  assumed ${to_usd(assumed):f}")
         for name, (model_spent, model_assumed) in (await _sums_of_models(session)).items():
             same = (model_spent, model_assumed) == (spent, assumed)
             agreed = agreed and same
             verdict = "agrees" if same else "DIFFERS"
-            click.echo(f"{name:<32} spent ${to_usd(model_spent):f}  assumed ${to_usd(model_assumed):f}  {verdict}")
+            show(f"{name:<32} spent ${to_usd(model_spent):f}  assumed ${to_usd(model_assumed):f}  {verdict}")
         if left_out := await quarantined_projects(session.pool):
             names = ", ".join(project.project_id for project in left_out)
-            click.echo(f"newer events of {names} are not in the read models: see `gateway projections list`")
+            show(f"newer events of {names} are not in the read models: see `gateway projections list`")
         return agreed
 
     sys.exit(0 if run_in_session(data_dir, run) else 1)
@@ -123,9 +124,7 @@ def reconcile(request_id: str, cost: str, attempt: int | None, data_dir: Path | 
             decide=lambda history: decide_reconciled(history, lost[0], true_cost),
         )
         assumed = to_usd(lost[0].assumed_nano_usd)
-        click.echo(
-            f"attempt {lost[0].attempt} of {request_id} cost ${to_usd(true_cost):f}, not the assumed ${assumed:f}"
-        )
+        show(f"attempt {lost[0].attempt} of {request_id} cost ${to_usd(true_cost):f}, not the assumed ${assumed:f}")
 
     run_in_session(data_dir, run)
 

@@ -16,6 +16,7 @@ import msgspec
 from cli.admin_session import DATA_DIR
 from cli.doctor_clients import CLIENTS, Answer, Call, DoctorClient
 from cli.processes import fail, find_running, read_settings
+from cli.terminal import show
 
 DEFAULT_BASE_URL = "http://localhost:3007"
 TIMEOUT_S = 120
@@ -87,9 +88,9 @@ class _Examination:
             for call in self._client.calls:
                 await self._check(session, call, chosen)
         if self._is_well:
-            click.echo(f"{self._client.name} will work. Set:")
+            show(f"{self._client.name} will work. Set:")
             for line in self._client.settings(self._root, self._key, chosen):
-                click.echo(f"  {line}")
+                show(f"  {line}")
         return self._is_well
 
     async def _reaches(self, session: aiohttp.ClientSession) -> bool:
@@ -146,10 +147,10 @@ class _Examination:
         return self._problem(name, answer.message(), _WAYS_OUT.get(answer.status, ""))
 
     def _fine(self, name: str, what: str) -> bool:
-        click.echo(f"ok    {name}{f': {what}' if what else ''}")
+        show(f"ok    {name}{f': {what}' if what else ''}")
         return True
 
     def _problem(self, name: str, what: str, way_out: str) -> bool:
-        click.echo(f"WRONG {name}: {what}{f' -> {way_out}' if way_out else ''}")
+        show(f"WRONG {name}: {what}{f' -> {way_out}' if way_out else ''}")
         self._is_well = False
         return False

@@ -8,6 +8,7 @@ import msgspec
 from api.native.keys import NewKeyBody, key_settings
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
+from cli.terminal import show
 from domain.decoding import invalid
 from domain.errors import InvalidRequest
 from domain.events import KeySettings
@@ -55,7 +56,7 @@ def create_key(project: str | None, data_dir: Path | None, models: tuple[str, ..
     async def run(session: AdminSession) -> None:
         async with session.accounts() as accounts:
             made = await accounts.issue_key(await session.project_id(project), settings)
-        click.echo(f"key  {made.key_id}  {made.text}  (shown this once)")
+        show(f"key  {made.key_id}  {made.text}  (shown this once)")
 
     run_in_session(data_dir, run)
 
@@ -71,7 +72,7 @@ def list_keys(project: str | None, data_dir: Path | None) -> None:
             state = "revoked" if record.revoked_at is not None else record.settings.role
             daily, monthly = record.settings.daily_budget_nano_usd, record.settings.monthly_budget_nano_usd
             budgets = f"daily {_dollars(daily)}  monthly {_dollars(monthly)}"
-            click.echo(f"{record.key_id}  …{record.hint}  {state:<7}  {budgets}  {record.settings.name}")
+            show(f"{record.key_id}  …{record.hint}  {state:<7}  {budgets}  {record.settings.name}")
 
     run_in_session(data_dir, run)
 
@@ -87,7 +88,7 @@ def revoke_key(key_id: str, project: str | None, data_dir: Path | None) -> None:
         async with session.accounts() as accounts:
             record = await accounts.key(await session.project_id(project), key_id)
             await accounts.revoke_key(record)
-        click.echo(f"revoked {key_id}")
+        show(f"revoked {key_id}")
 
     run_in_session(data_dir, run)
 

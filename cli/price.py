@@ -9,6 +9,7 @@ import msgspec
 from api.native.prices import NewPriceBody, per_1k, price_set
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
+from cli.terminal import show
 from domain.decoding import invalid
 from domain.pricing import Price
 from infra.price_book import PriceBook
@@ -54,7 +55,7 @@ def set_price(data_dir: Path | None, **given: str | None) -> None:
         event = await price_set(session.pool, body)
         async with session.price_admin() as setting:
             await setting.set_price(event)
-        click.echo(f"{event.provider}/{event.model} has this price from {event.effective_from.isoformat()} on")
+        show(f"{event.provider}/{event.model} has this price from {event.effective_from.isoformat()} on")
 
     run_in_session(data_dir, run)
 
@@ -74,12 +75,12 @@ def prices(model: str | None, differing: bool, data_dir: Path | None) -> None:
         book = PriceBook()
         book.set_overrides(await price_overrides(session.pool))
         columns = ("override", "specification", "library")
-        click.echo(f"{'model':<44} {'used':<14} " + " ".join(f"{name:<24}" for name in columns))
+        show(f"{'model':<44} {'used':<14} " + " ".join(f"{name:<24}" for name in columns))
         for one in book.compared(datetime.now(UTC)):
             if (model is None or model in one.name) and (one.differs or not differing):
                 prices_by_source = " ".join(f"{_shown(getattr(one, name)):<24}" for name in columns)
                 used = one.used.source.split()[0] if one.used is not None else ""
-                click.echo(
+                show(
                     f"{one.provider + '/' + one.name:<44} {used:<14} {prices_by_source}"
                     + ("  DIFFERS" if one.differs else "")
                 )

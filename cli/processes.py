@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
 import msgspec
 import psutil
 import uvloop
 from msgspec import Struct
 
+from cli.terminal import show
 from domain.models import use_operators_models
 from infra.logging import configure_logging
 from infra.settings import Settings, SettingsError, environment, load_settings, require_servers
@@ -43,7 +43,7 @@ class Running(Struct, frozen=True, kw_only=True):
 
 def fail(message: str) -> NoReturn:
     """Print one line and exit with code 2."""
-    click.echo(f"gateway: {message}", err=True)
+    show(f"gateway: {message}", err=True)
     sys.exit(USAGE_ERROR)
 
 

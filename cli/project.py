@@ -10,6 +10,7 @@ from api.native.budgets import dollars_of, in_nano_usd
 from api.native.projects import InstallationBudgetBody, NewProjectBody
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
+from cli.terminal import show
 from domain.errors import InvalidRequest
 from domain.routing import ANTHROPIC, OPENAI
 from projections import keys
@@ -38,8 +39,8 @@ def create_project(name: str, openai_key_env: str | None, anthropic_key_env: str
     async def run(session: AdminSession) -> None:
         async with session.accounts() as accounts:
             made = await accounts.create_project(body.name, {name: key for name, key in given.items() if key})
-        click.echo(f"project  {made.project_id}  {made.name}")
-        click.echo(f"key      {made.key.key_id}  {made.key.text}  (shown this once)")
+        show(f"project  {made.project_id}  {made.name}")
+        show(f"key      {made.key.key_id}  {made.key.text}  (shown this once)")
 
     run_in_session(data_dir, run)
 
@@ -51,7 +52,7 @@ def list_projects(data_dir: Path | None) -> None:
 
     async def run(session: AdminSession) -> None:
         for record in await keys.projects(session.pool):
-            click.echo(f"{record.project_id}  {record.created_at:%Y-%m-%d %H:%M}  {record.name}")
+            show(f"{record.project_id}  {record.created_at:%Y-%m-%d %H:%M}  {record.name}")
 
     run_in_session(data_dir, run)
 
@@ -82,7 +83,7 @@ def change_project(project_id: str, installation_daily_budget: str, data_dir: Pa
             record = await accounts.change_project(project_id, settings=settings, provider_keys={})
         shown = dollars_of(record.installation_daily_budget_nano_usd)
         limit = "any amount" if shown is None else f"${shown:f} per day"
-        click.echo(f"{record.project_id} may spend {limit} with the installation's provider keys")
+        show(f"{record.project_id} may spend {limit} with the installation's provider keys")
 
     run_in_session(data_dir, run)
 

@@ -6,6 +6,7 @@ import click
 
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
+from cli.terminal import show
 from projections.quarantine import QuarantineChangedError, is_caused_by_data, quarantined_projects
 from projections.rebuild import RebuildRunningError, rebuild
 from projections.registry import EVERY, FOLDED, INLINE
@@ -29,13 +30,13 @@ def list_projections(data_dir: Path | None) -> None:
         head = await session.log.head()
         rows = await session.pool.fetch("SELECT projection, position FROM projection_checkpoints")
         positions = {row["projection"]: row["position"] for row in rows} | {one.name: head for one in INLINE}
-        click.echo(f"{'projection':<12} {'position':>10} {'behind':>8}")
+        show(f"{'projection':<12} {'position':>10} {'behind':>8}")
         for name in EVERY:
             position = positions.get(name, 0)
-            click.echo(f"{name:<12} {position:>10} {max(0, head - position):>8}")
+            show(f"{name:<12} {position:>10} {max(0, head - position):>8}")
         for project in await quarantined_projects(session.pool):
-            click.echo(
-                f"\nproject {project.project_id} has been quarantined since {project.since:%Y-%m-%d %H:%M:%SZ}: "
+            show(
+                f"project {project.project_id} has been quarantined since {project.since:%Y-%m-%d %H:%M:%SZ}: "
                 f"event {project.position} cannot be folded ({project.error})"
             )
 
@@ -58,7 +59,7 @@ def rebuild_projection(name: str, data_dir: Path | None) -> None:
             position = await rebuild(session.pool, session.log, EVERY[name])
         except (RebuildRunningError, QuarantineChangedError) as error:
             fail(str(error))
-        click.echo(f"rebuilt {name} from {position} events")
+        show(f"rebuilt {name} from {position} events")
 
     run_in_session(data_dir, run, as_owner=True)
 
@@ -81,6 +82,6 @@ def release_project(project_id: str, data_dir: Path | None) -> None:
             fail(f"project {project_id} stays quarantined: {type(error).__name__}: {error}")
         if released is None:
             fail(f"project {project_id} is not quarantined: `gateway projections list` shows the quarantined projects")
-        click.echo(f"released {project_id}: {released} events folded")
+        show(f"released {project_id}: {released} events folded")
 
     run_in_session(data_dir, run, as_owner=True)

@@ -10,6 +10,7 @@ import msgspec
 from api.native.providers import NewProviderBody
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
+from cli.terminal import show
 from domain.decoding import invalid
 from domain.errors import InvalidRequest
 from domain.events import INSTALLATION
@@ -79,7 +80,7 @@ def add_provider(
         owner = await _owner(session, project)
         async with session.provider_settings() as settings:
             await settings.add(owner, provider, body.api_key)
-        click.echo(f"added {name} at {provider.base_url}: use {name}/{(models or ('MODEL',))[0]}")
+        show(f"added {name} at {provider.base_url}: use {name}/{(models or ('MODEL',))[0]}")
 
     run_in_session(data_dir, run)
 
@@ -96,7 +97,7 @@ def list_providers(project: str | None, data_dir: Path | None) -> None:
             for record in await settings.list_all(owner):
                 one = record.provider
                 shown = ", ".join(one.models) if one.models is not None else "any model"
-                click.echo(f"{one.name:<20} {one.kind:<10} {one.base_url}  …{record.hint}  {shown}")
+                show(f"{one.name:<20} {one.kind:<10} {one.base_url}  …{record.hint}  {shown}")
 
     run_in_session(data_dir, run)
 
@@ -112,7 +113,7 @@ def remove_provider(name: str, project: str | None, data_dir: Path | None) -> No
         owner = await _owner(session, project)
         async with session.provider_settings() as settings:
             await settings.remove(owner, name)
-        click.echo(f"removed {name}")
+        show(f"removed {name}")
 
     run_in_session(data_dir, run)
 

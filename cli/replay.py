@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
+from cli.terminal import show
 from domain.events import StoredEvent, request_stream
 from infra.event_log import READ_BATCH_EVENTS, Selection
 
@@ -52,7 +53,7 @@ def replay(
             batch_size = READ_BATCH_EVENTS if left is None else min(left, READ_BATCH_EVENTS)
             events = await session.log.read_selected(selection, after=position, limit=batch_size)
             for stored in events:
-                click.echo(_line(stored, as_json=as_json))
+                show(_line(stored, as_json=as_json))
             if len(events) < batch_size:
                 return
             position = events[-1].position

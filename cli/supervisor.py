@@ -15,6 +15,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from cli.terminal import TAB
+from domain.names import printable
 from infra.child import start_child
 
 FIRST_BACKOFF_S = 0.2
@@ -35,7 +37,7 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
 
 def say(name: str, text: str) -> None:
     """Print a line under the name of a process."""
-    print(f"{name:<11} | {text}", file=sys.stderr, flush=True)
+    print(f"{name:<11} | {printable(text, keep=TAB)}", file=sys.stderr, flush=True)
 
 
 class Child:

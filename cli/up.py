@@ -29,7 +29,14 @@ from infra.embedded_postgres import OWNER, ROLES, EmbeddedPostgres, EmbeddedPost
 from infra.environment_variables import is_token
 from infra.jobs import JobQueue
 from infra.logging import configure_logging
-from infra.settings import ENCRYPTION_KEY_BYTES, Settings, SettingsError, require_master_key, require_other_providers
+from infra.settings import (
+    ENCRYPTION_KEY_BYTES,
+    Settings,
+    SettingsError,
+    require_master_key,
+    require_other_providers,
+    set_directly,
+)
 from migrations.roles import PROCESSES, Process
 
 MASTER_KEY_FILE = "master.key"
@@ -156,29 +163,34 @@ def _children(settings: Settings, listener: socket.socket, database_urls: dict[P
     """Make the API processes, the workers and the projector, in the order in which they stop."""
     assert settings.encryption_key is not None, "set, or generated"
     assert settings.master_key is not None, "set, or generated"
-    shared_environment = dict(os.environ) | {
-        "GATEWAY_MIGRATION_DATABASE_URL": "",  # empty: the process must not read .env for it
-        "GATEWAY_NATS_URL": ",".join(settings.nats_urls),
-        "GATEWAY_ENCRYPTION_KEY": base64.b64encode(settings.encryption_key).decode(),
-        "GATEWAY_HOST": settings.host,
-        "GATEWAY_PORT": str(settings.port),
-        "GATEWAY_DATA_DIR": str(settings.data_dir),
-        "GATEWAY_LOG_FORMAT": settings.log_format,
-    }
-    environment = shared_environment | dict.fromkeys(_API_ONLY, "")
-    api_environment = shared_environment | {
-        "GATEWAY_DATABASE_URL": database_urls["api"],
-        "GATEWAY_MASTER_KEY": settings.master_key,
-        "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
-    }
+    shared_environment = dict(os.environ) | set_directly(
+        {
+            "GATEWAY_MIGRATION_DATABASE_URL": "",  # empty: the process must not read .env for it
+            "GATEWAY_NATS_URL": ",".join(settings.nats_urls),
+            "GATEWAY_ENCRYPTION_KEY": base64.b64encode(settings.encryption_key).decode(),
+            "GATEWAY_HOST": settings.host,
+            "GATEWAY_PORT": str(settings.port),
+            "GATEWAY_DATA_DIR": str(settings.data_dir),
+            "GATEWAY_LOG_FORMAT": settings.log_format,
+        }
+    )
+    # empty: the process must not read .env for them
+    environment = shared_environment | set_directly(dict.fromkeys(_API_ONLY, ""))
+    api_environment = shared_environment | set_directly(
+        {
+            "GATEWAY_DATABASE_URL": database_urls["api"],
+            "GATEWAY_MASTER_KEY": settings.master_key,
+            "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
+        }
+    )
     fd = listener.fileno()
     apis = [
         _child(f"api-{number}", ("api", "--fd", str(fd)), api_environment, (fd,))
         for number in range(1, settings.api_processes + 1)
     ]
-    worker_environment = environment | {"GATEWAY_DATABASE_URL": database_urls["worker"]}
+    worker_environment = environment | set_directly({"GATEWAY_DATABASE_URL": database_urls["worker"]})
     workers = [_child(f"worker-{number}", ("worker",), worker_environment) for number in range(1, settings.workers + 1)]
-    projector_environment = environment | {"GATEWAY_DATABASE_URL": database_urls["projector"]}
+    projector_environment = environment | set_directly({"GATEWAY_DATABASE_URL": database_urls["projector"]})
     return [apis, workers, [_child("projector", ("projector",), projector_environment)]]
 
 
@@ -190,7 +202,7 @@ def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds
 async def _wait_until_ready(address: str, settings: Settings) -> None:
     """Wait until the API is ready and a worker waits for jobs. Print a line if that takes too long."""
     broker = Broker()
-    await broker.connect(settings.nats_urls, name="gateway up", credentials=settings.nats_credentials)
+    await broker.connect(settings.nats_urls, name="gateway up", access=settings.nats_access)
     queue = JobQueue(broker)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):

@@ -7,6 +7,7 @@ import click
 
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
+from cli.terminal import show
 from domain.budget import day_of
 from projections.freshness import wait_until_folded
 from projections.usage_reports import GROUPS, METADATA_PREFIX, ORIGINS, cost_report
@@ -38,12 +39,12 @@ def usage(days: int, group_by: str, project: str | None, data_dir: Path | None) 
         today = day_of(datetime.now(UTC))
         report = await cost_report(session.pool, project_id, None, today - timedelta(days=days - 1), today, group_by)
         field = "metadata" if group_by.startswith(METADATA_PREFIX) else group_by
-        click.echo(f"{group_by:<32} {'requests':>9} {'cached':>7} {'tokens in':>11} {'tokens out':>11} {'cost $':>16}")
+        show(f"{group_by:<32} {'requests':>9} {'cached':>7} {'tokens in':>11} {'tokens out':>11} {'cost $':>16}")
         for line in report.breakdown:
             tokens = f"{line.prompt_tokens:>11} {line.completion_tokens:>11}"
             name = str(getattr(line, field))
             unpriced = f"  and {line.unpriced_requests} of unknown cost" if line.unpriced_requests else ""
-            click.echo(f"{name:<32} {line.requests:>9} {line.cached_requests:>7} {tokens} {line.cost:>16f}{unpriced}")
-        click.echo(f"total ${report.total_cost:f}, assumed ${report.assumed_cost:f}, saved ${report.saved_cost:f}")
+            show(f"{name:<32} {line.requests:>9} {line.cached_requests:>7} {tokens} {line.cost:>16f}{unpriced}")
+        show(f"total ${report.total_cost:f}, assumed ${report.assumed_cost:f}, saved ${report.saved_cost:f}")
 
     run_in_session(data_dir, run)

@@ -33,15 +33,18 @@ def pages() -> dict[str, str]:
     }
 
 
+_SETTINGS_TABLE = ("| variable | says | allowed | default |", "|---|---|---|---|")
+
+
 def _settings() -> str:
     rows = [
         f"| `{says.name}` | {says.what} | {says.allowed} | {f'`{setting.default}`' if setting.default else ''} |"
         for setting in SETTINGS
         for says in (setting.variable,)
     ]
-    return _page(
-        "Settings", "infra/settings.py", ["| variable | says | allowed | default |", "|---|---|---|---|", *rows]
-    )
+    files = ", ".join(f"`{says.file_name}`" for says in (one.variable for one in SETTINGS) if says.file_name)
+    lines = [*_SETTINGS_TABLE, *rows, "", f"A secret can stand in a file whose path another variable has: {files}."]
+    return _page("Settings", "infra/settings.py", lines)
 
 
 def _events() -> str:
@@ -95,13 +98,22 @@ _CLIENTS = {
 _PROVIDERS = {OPENAI: "a provider with OpenAI's API", ANTHROPIC: "a provider with Anthropic's API"}
 
 
+_FULLER = (
+    "Where chat completions would refuse a request to OpenAI, or take it with less effort. Any other is passed on as "
+    "it came. As the client spells it:"
+)
+_FROM_ANY_CLIENT = "from any client whose request chat completions would refuse or take with less effort"
+
+
 def _translation() -> str:
     lines = [_TRANSLATION]
     for client in CODECS:
         name = _CLIENTS.get((client.dialect, client.operation))
+        if name is None:
+            continue
         for kind, provider in _PROVIDERS.items():
             translation = DIALECTS.choose(client, kind)
-            if name is None or not isinstance(translation, Translated) or translation.provider is None:
+            if not isinstance(translation, Translated) or translation.provider is None:
                 continue
             lines += [
                 f"## From {name} to {provider}",
@@ -110,6 +122,14 @@ def _translation() -> str:
                 *_rules(
                     "In the words of the native API, by what the model takes:", translation.provider.provider_rules
                 ),
+            ]
+        if client.fuller_operation is not None:
+            fuller = DIALECTS.codec(client.dialect, client.fuller_operation)
+            lines += [
+                f"## From {name} to OpenAI's Responses API",
+                "",
+                *_rules(_FULLER, client.client_rules),
+                *_rules(f"In the words of the native API, {_FROM_ANY_CLIENT}:", fuller.provider_rules),
             ]
     return _page("What is translated", "domain/dialects", lines)
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from domain.errors import BodyTooLarge, InvalidRequest
+from domain.names import NAME_PATTERN
 
 Shape = TypeVar("Shape")
 
@@ -14,6 +15,7 @@ MAX_JSON_VALUES = 500_000
 a moment; decoding the millions that a body has room for would stop everything else.
 """
 
+_MATCHING_NAME = f"matching regex {NAME_PATTERN!r}"
 _AT = re.compile(r" - at `\$(?:\.)?(?P<path>.*?)`$")
 _NAMED = re.compile(r"(?:unknown|required) field `(?P<field>[^`]+)`")
 
@@ -84,7 +86,7 @@ def invalid(error: msgspec.ValidationError, *, inside: str = "") -> InvalidReque
     text = str(error)
     at = _AT.search(text)
     path = at["path"] if at else ""
-    reason = text[: at.start()] if at else text
+    reason = (text[: at.start()] if at else text).replace(_MATCHING_NAME, "without control characters")
     named = _NAMED.search(reason)
     path = ".".join(part for part in (inside, path, named["field"] if named else "") if part).replace(".[", "[")
     return InvalidRequest(f"`{path}`: {reason}" if path else reason, field=path or None)

@@ -35,16 +35,18 @@ class Extras(Struct, frozen=True, kw_only=True, omit_defaults=True):
 NO_EXTRAS = Extras()
 
 
-def with_asked(extras: Extras, asked: dict[str, str] | None) -> Extras:
-    """The extras with the terms that the request asks for, where the answer does not say on which it was served."""
-    if not asked:
+def with_asked(extras: Extras, asked: dict[str, str] | None, unpriced: tuple[str, ...] = ()) -> Extras:
+    """The extras with the terms that the request asks for, where the answer does not say on which it was served, and
+    with what the request uses that has no known price, whatever the answer says.
+    """
+    if not asked and not unpriced:
         return extras
-    terms = {name: value for name, value in asked.items() if name not in extras.stated} | extras.terms
+    terms = {name: value for name, value in (asked or {}).items() if name not in extras.stated} | extras.terms
     return Extras(
         uses=extras.uses,
         terms=terms,
         stated=extras.stated,
-        unpriced=extras.unpriced,
+        unpriced=tuple(dict.fromkeys((*extras.unpriced, *unpriced))),
         provider_cost_nano_usd=extras.provider_cost_nano_usd,
     )
 

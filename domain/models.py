@@ -24,7 +24,8 @@ Count = Annotated[int, Meta(ge=0)]
 SystemRole = Literal["system", "developer"]
 ChatTools = Literal["always", "without_effort", "at_effort_none", "never"]
 """When OpenAI's chat completions take function tools for a model: always, only in a request without a reasoning effort
-(`none` is one, too), only with the effort `none`, or never. Its Responses API always takes them."""
+(`none` is one, too), only with the effort `none`, or never. Its Responses API always takes them: what chat completions
+do not take is asked there."""
 Serves = Literal["chat", "embeddings", "completions", "images", "audio", "realtime", "moderation"]
 """What a model is asked for."""
 
@@ -106,7 +107,7 @@ class ModelTraits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     system_role: SystemRole = "system"
     """The role of instructions in OpenAI's chat completions."""
     is_responses_only: bool = False
-    """OpenAI serves it on `/v1/responses` alone."""
+    """OpenAI serves it on `/v1/responses` alone. The gateway asks it there, whatever its client speaks."""
     replacement: str | None = None
     """For a model that its vendor retired, or will: what to ask instead."""
     retires_on: str | None = None

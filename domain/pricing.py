@@ -275,6 +275,11 @@ def dearest(price: Price, classes: tuple[str, ...]) -> int | None:
     return None if None in found else max(value for value in found if value is not None)
 
 
+def dearest_class(prices: ClassPrices, classes: tuple[str, ...]) -> str:
+    """The class with the highest price; of several the first."""
+    return max(classes, key=lambda name: class_price(prices, name) or 0)
+
+
 def scaled(prices: ClassPrices, library: ClassPrices, names: tuple[str, ...] = INPUT_CLASSES[1:]) -> ClassPrices:
     """Give `prices`, which name input and output only, the other classes in the ratio that `library` has to its input.
 

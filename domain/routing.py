@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from domain.errors import UnknownModel
 from domain.models import listed_vendor
+from domain.names import END
 
 Kind = str
 """The dialect and the adapter of a provider. A built-in provider has the name of its kind."""
@@ -21,7 +22,7 @@ OPENAI: Kind = "openai"
 ANTHROPIC: Kind = "anthropic"
 ECHO: Kind = "echo"
 
-ProviderName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+ProviderName = Annotated[str, Meta(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,62}}{END}")]
 
 
 class NamedProvider(Struct, frozen=True, kw_only=True):

@@ -1,18 +1,19 @@
 """Bounds texts from providers before they are stored or sent on.
 
 Any server may be a provider. PostgreSQL stores no NUL in a text, and no index holds a name of megabytes: one such text
-would stop every reader of the log.
+would stop every reader of the log. What comes from a provider is shown as names are (`domain/names.py`).
 """
 
-MAX_NAME_CHARS = 256
+from domain.names import MAX_NAME_CHARS, without_special
+
 MAX_MESSAGE_CHARS = 2_000
 
 
 def sanitize_identifier(text: str) -> str:
     """Bound an id, a model's name or an error type."""
-    return text[:MAX_NAME_CHARS].replace("\x00", "")
+    return without_special(text[:MAX_NAME_CHARS])
 
 
 def sanitize_message(text: str) -> str:
     """Bound a message for people."""
-    return text[:MAX_MESSAGE_CHARS].replace("\x00", "")
+    return without_special(text[:MAX_MESSAGE_CHARS], keep="\n\t")

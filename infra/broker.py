@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import nats
 import structlog
 from nats.aio.client import Client
+
+from infra.broker_access import ANONYMOUS, BrokerAccess
 
 CONNECT_TIMEOUT_S = 2
 """For one server: if it accepts and stays silent, the next one is tried."""
@@ -61,16 +62,16 @@ class Broker:
         self._connected_again = asyncio.Event()
         self._closing = False
 
-    async def connect(self, urls: Sequence[str], *, name: str, credentials: Path | None = None) -> None:
-        """Connect; `name` shows in the server's list of connections, `credentials` is a file of a user's JWT and seed.
+    async def connect(self, urls: Sequence[str], *, name: str, access: BrokerAccess = ANONYMOUS) -> None:
+        """Connect; `name` shows in the server's list of connections.
 
         Raises:
-            TimeoutError: no server answers within `FIRST_CONNECT_TIMEOUT_S`.
+            TimeoutError: no server answers, or lets this process in, within `FIRST_CONNECT_TIMEOUT_S`.
 
         """
         servers, options = _without_credentials(urls)
-        if credentials is not None:
-            options["user_credentials"] = str(credentials)
+        options |= access.options()
+        self.client._public_nkey = access.public_key()  # noqa: SLF001 - `connect` takes it only with its own signer
         try:
             async with asyncio.timeout(FIRST_CONNECT_TIMEOUT_S):
                 await self.client.connect(

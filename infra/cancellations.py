@@ -43,7 +43,7 @@ class Cancellation(Struct, eq=False):
         self.published.clear()  # a cancellation during the request below is looked at next
         if not self.caller_is_gone:
             return False
-        return self.job.cache_key is None or not await self._has_followers()
+        return not await self.has_followers()
 
     async def or_cancelled(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work`, and cancel it once nothing waits for its result.
@@ -69,8 +69,10 @@ class Cancellation(Struct, eq=False):
         while not await self.has_no_waiters():
             await self.published.wait()
 
-    async def _has_followers(self) -> bool:
+    async def has_followers(self) -> bool:
         """Return True if an API process has a follower of the job, or if it cannot be found out."""
+        if self.job.cache_key is None:
+            return False
         subject = followers_subject(self.job.identity.request_id)
         try:
             await self.broker.client.request(subject, b"", timeout=FOLLOWERS_TIMEOUT_S)

@@ -5,7 +5,8 @@ One annotation has a field's type, its bounds and the allowed values in words:
 """
 
 import os
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -14,6 +15,9 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 MIN_TOKEN_CHARS = 16
+MAX_SECRET_FILE_BYTES = 64 * 1024
+FILE_SUFFIX = "_FILE"
+"""Added to the name of a secret's variable: the variable with the path of a file that has the secret."""
 
 _PARSERS: dict[Any, Callable[[str], object]] = {int: int, float: float, Path: Path}
 """Parsers by type. msgspec parses the other types, and checks the bounds of all of them."""
@@ -29,6 +33,11 @@ class Variable(Struct, frozen=True):
     """If true, no message shows the value."""
     parse: Callable[[str], object] | None = None
     """Prepares the text for `msgspec.convert`. None: the parser of the field's type."""
+
+    @property
+    def file_name(self) -> str | None:
+        """The variable with the path of a file that has the value. None: the value is no secret."""
+        return f"{self.name}{FILE_SUFFIX}" if self.secret else None
 
 
 class Setting(Struct, frozen=True):
@@ -55,6 +64,34 @@ class Setting(Struct, frozen=True):
         if value is None:
             raise ValueError("the value is empty or not allowed")
         return value
+
+
+class SecretFileError(Exception):
+    """A file that should have a secret cannot be read, or the secret is set twice. The message shows no secret."""
+
+
+def text_of(variable: Variable, environ: Mapping[str, str]) -> str | None:
+    """Return a variable's text, or that of its file without the line ends around it. None if it is unset or empty.
+
+    Raises:
+        SecretFileError: both are set, or the file cannot be read.
+
+    """
+    text = environ.get(variable.name) or None
+    path = environ.get(variable.file_name) or None if variable.file_name is not None else None
+    if path is None:
+        return text
+    if text is not None:
+        raise SecretFileError(f"{variable.name} and {variable.file_name} are both set: unset one of them")
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            read = file.read(MAX_SECRET_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SecretFileError(f"{variable.file_name} is {path!r}: {reason}") from None
+    if len(read) > MAX_SECRET_FILE_BYTES:
+        raise SecretFileError(f"{variable.file_name} is {path!r}: it has more than {MAX_SECRET_FILE_BYTES} characters")
+    return read.strip() or None
 
 
 def settings_of(struct: type[Struct]) -> tuple[Setting, ...]:
@@ -119,3 +156,13 @@ def readable_file(text: str) -> Path:
     if not path.is_file() or not os.access(path, os.R_OK):
         raise ValueError("not a file that can be read")
     return path.resolve()
+
+
+def certificates_file(text: str) -> Path:
+    """Read the path of a file with certificates in PEM. Raises ValueError."""
+    path = readable_file(text)
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except ssl.SSLError as error:
+        raise ValueError("it has no certificate") from error
+    return path

@@ -6,6 +6,7 @@ arrive are requested again; the parts behind them wait.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from domain.errors import Overloaded
 from domain.job_result import JobFailure
@@ -13,8 +14,10 @@ from infra.byte_budget import BytesInHand, CountedParts
 from infra.replies import Committed, Completed, Failed, Resends
 from infra.reply_frames import Frame, decode_failure, decode_receipt
 
-MAX_JOINED_BYTES = 256 * 1024
-"""Of the parts that wait for a caller that is slower than the provider: longer ones would be copied more often."""
+MAX_JOINED_BYTES = 64 * 1024
+"""Of the parts that wait for a caller that is slower than the provider: what is on its way to a socket is in memory."""
+ROOM_BYTES = 32 * 1024
+"""A worker may send more of a stream once no more than this waits for its caller."""
 MAX_AHEAD_BYTES = 8 * 1024 * 1024
 """Of the parts that came behind a missing one."""
 
@@ -37,6 +40,10 @@ class IncomingStream:
         self._resends = resends
         self._in_hand = in_hand
         self._parts: deque[bytes] = CountedParts(in_hand) if in_hand is not None else deque()
+        self._waiting_bytes = 0
+        """Of the parts that wait for the caller, those behind a hole included."""
+        self._tell_room: Callable[[], None] | None = None
+        """The worker waits to be told of room."""
         self._attempt = 0
         self._forgotten = 0
         """The last attempt whose frames are dropped."""
@@ -60,8 +67,7 @@ class IncomingStream:
         if self._has_begun:
             return False
         self._forgotten, self._taken = self._attempt, 0
-        self._parts.clear()
-        self._close_hole()
+        self._drop_parts()
         return True
 
     def take(self, frame: Frame) -> None:
@@ -75,9 +81,20 @@ class IncomingStream:
                 self._take_commit(frame)
             case "failed":
                 self._end(Failed(decode_failure(frame.payload)))
-            case "body" | "begun?":
+            case "body" | "begun?" | "room?":
                 raise AssertionError("a stream has no body in one piece")
         self._changed.set()
+
+    def when_room(self, sent: Frame, tell: Callable[[], None]) -> None:
+        """See `Collector`. A part that has not come by now was lost: the question came behind it."""
+        if self._ending is not None or sent.attempt != self._attempt:
+            tell()  # nothing more of it is kept
+            return
+        self._tell_room = tell
+        if sent.number > self._taken:
+            self._open_hole()
+            self._changed.set()
+        self._tell_of_room()
 
     def fail(self, error: Overloaded) -> None:
         """End the stream, unless it has ended, because there is no room for what came."""
@@ -129,14 +146,21 @@ class IncomingStream:
     def _joined(self) -> bytes:
         """Join the parts that wait, up to `MAX_JOINED_BYTES`."""
         part = self._parts.popleft()
-        if not self._parts:
-            return part
         parts, size = [part], len(part)
         while self._parts and size + len(self._parts[0]) <= MAX_JOINED_BYTES:
             part = self._parts.popleft()
             parts.append(part)
             size += len(part)
-        return b"".join(parts)
+        self._waiting_bytes -= size
+        if self._tell_room is not None:
+            self._tell_of_room()
+        return part if len(parts) == 1 else b"".join(parts)
+
+    def _tell_of_room(self) -> None:
+        """Tell the worker, if it waits for that, that it may send more."""
+        if self._tell_room is not None and (self._ending is not None or self._waiting_bytes <= ROOM_BYTES):
+            tell, self._tell_room = self._tell_room, None
+            tell()
 
     def _take_part(self, frame: Frame) -> None:
         if not self._follows(frame.attempt) or frame.number <= self._taken:
@@ -144,11 +168,13 @@ class IncomingStream:
         if frame.number > self._taken + 1:
             if frame.number not in self._ahead:
                 self._ahead_bytes += len(frame.payload)
+                self._waiting_bytes += len(frame.payload)
                 self._ahead[frame.number] = frame.payload
             self._open_hole()
             return
         self._taken += 1
         self._parts.append(frame.payload)
+        self._waiting_bytes += len(frame.payload)
         if self._resends is not None and self._resends.are_under_way:
             self._fill_hole()
 
@@ -169,9 +195,8 @@ class IncomingStream:
             if self._has_begun:
                 self._end(PartsLost())
                 return False
-            self._close_hole()
+            self._drop_parts()
             self._attempt, self._taken = attempt, 0
-            self._parts.clear()
         return True
 
     def _open_hole(self) -> None:
@@ -195,7 +220,13 @@ class IncomingStream:
         elif commit.number == self._taken:
             self._end(Committed(commit.attempt, None, decode_receipt(commit.payload)))
 
+    def _drop_parts(self) -> None:
+        self._close_hole()
+        self._parts.clear()
+        self._waiting_bytes = 0
+
     def _close_hole(self) -> None:
+        self._waiting_bytes -= self._ahead_bytes
         self._ahead.clear()
         self._ahead_bytes = 0
         self._commit = None
@@ -210,3 +241,4 @@ class IncomingStream:
     def _end(self, ending: Ending | PartsLost | Expired | Overloaded) -> None:
         self._close_hole()
         self._ending = ending
+        self._tell_of_room()

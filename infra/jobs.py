@@ -24,6 +24,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from domain.dialects.codec import Dialect
 from domain.errors import Overloaded, Unavailable
+from domain.events import Operation
 from domain.pricing import Price
 from domain.request_identity import RequestIdentity
 from domain.routing import Kind
@@ -100,6 +101,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     body_blob_id: str | None = None
     is_passthrough: bool = False
     """True: the body is in the provider's own dialect and is forwarded as it is. False: it is canonical."""
+    asked_operation: Operation | None = None
+    """The operation that the provider is asked for, if it is not the usual one for such a request."""
     calls: int = 1
     """How often the provider is called, each time for one of the answers that the request asks for."""
     needs_own_credential: bool = False
@@ -117,12 +120,20 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     input_bound: int = 0
     output_bound: int = 0
     """The most tokens that the request may be counted as, for the cost of an answer that is cut or has no usage."""
+    input_class: str = "input"
+    """The class of tokens that an input of unknown classes is charged as: the dearest that it can be."""
+    audio_bound: int = 0
+    """The part of the input's bound that may be audio, which has a price of its own."""
+    writes_audio: bool = False
+    """The answer may be spoken."""
     choices: int = 1
     """The answers that share the output."""
     context_window: int = 0
     """Of a request with hosted tools: what the model may read again for each of their calls."""
     asked_terms: dict[str, str] | None = None
     """The terms that the request asks for, other than the standard ones: they count where the answer says nothing."""
+    unpriced: tuple[str, ...] = ()
+    """What the request uses that has no known price: the cost of its answer is a lower bound."""
     may_think_unseen: bool = False
     """The provider may charge for output that it does not show, for the same purpose."""
     deliveries_before: int = 0
@@ -267,14 +278,14 @@ class JobQueue:
             (lambda: otherwise(job)) if otherwise is not None else None,
         )
 
-    async def publish_alert(self, alert: str, message_id: str) -> None:
-        """Queue the delivery of an alert, by its stream. The same message id again is the same message.
+    async def publish_alert(self, alert: str, project_id: str, message_id: str) -> None:
+        """Queue the delivery of a project's alert, by its stream. The same message id again is the same message.
 
         Raises:
             Overloaded, PublishUnknown: as `publish`.
 
         """
-        await self._publish(f"jobs.{ALERTS_LANE}.alert", alert.encode(), message_id)
+        await self._publish(f"jobs.{ALERTS_LANE}.alert.{project_id}.all", alert.encode(), message_id)
 
     async def _publish(
         self, subject: str, payload: bytes, message_id: str, otherwise: Callable[[], Awaitable[bool]] | None = None

@@ -5,6 +5,7 @@ import sys
 
 import structlog
 
+from domain.names import printable
 from infra.settings import LogFormat
 
 
@@ -21,7 +22,7 @@ def configure_logging(log_format: LogFormat, *, process: str) -> None:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     finish: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, renderer] if log_format == "json" else [renderer]
+        [structlog.processors.format_exc_info, renderer] if log_format == "json" else [_printable, renderer]
     )
     structlog.configure(
         processors=[*shared, *finish],
@@ -40,3 +41,11 @@ def configure_logging(log_format: LogFormat, *, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+
+
+def _printable(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape what could steer a terminal; JSON needs it not."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value, keep="\n\t")
+    return event

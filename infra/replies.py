@@ -92,6 +92,9 @@ class Collector(Protocol):
     def fail(self, error: Overloaded) -> None:
         """End with an error: there is no room for what came."""
 
+    def when_room(self, sent: Frame, tell: Callable[[], None]) -> None:
+        """Call `tell` once the caller has taken most of what was sent, up to the part that `sent` numbers."""
+
     def end_by_log(self, end: Completed | JobFailure) -> None:
         """Take the end that the log has, unless its frames have come."""
 
@@ -170,8 +173,11 @@ class _Waiter:
                 )
             case "failed":
                 self._end(Failed(decode_failure(frame.payload)))
-            case "part" | "begun?":
+            case "part" | "begun?" | "room?":
                 raise AssertionError("only a stream has parts")
+
+    def when_room(self, sent: Frame, tell: Callable[[], None]) -> None:
+        raise AssertionError(f"only a stream has parts: {sent.number}, {tell}")
 
     def fail(self, error: Overloaded) -> None:
         if not self.ended.done():
@@ -328,9 +334,19 @@ class ReplyInbox:
     async def _take(self, message: Msg) -> None:
         waiter = self._waiters.get(message.subject.rpartition(".")[2])
         if message.reply:
-            await message.respond(NO if waiter is not None and waiter.begin_again() else YES)
+            await self._reply(message, waiter)
         elif waiter is not None and message.data:  # empty: NATS says that no worker listens to a resend
             try:
                 waiter.take(decode_frame(message.data))
             except Overloaded as error:
                 waiter.fail(error)
+
+    async def _reply(self, message: Msg, waiter: Collector | None) -> None:
+        """Answer a worker's question."""
+        question = decode_frame(message.data)
+        if question.kind != "room?":
+            await message.respond(NO if waiter is not None and waiter.begin_again() else YES)
+        elif waiter is None:
+            await message.respond(NO)
+        else:
+            waiter.when_room(question, partial(self._publish, message.reply, YES))

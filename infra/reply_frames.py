@@ -9,7 +9,7 @@ from domain.job_result import JobFailure, Receipt
 
 FRAME_BYTES = 512 * 1024
 
-FrameKind = Literal["body", "part", "commit", "failed", "begun?"]
+FrameKind = Literal["body", "part", "commit", "failed", "begun?", "room?"]
 
 
 class Frame(Struct, frozen=True, array_like=True):
@@ -17,6 +17,9 @@ class Frame(Struct, frozen=True, array_like=True):
 
     `begun?` asks the API if the caller was given any part. The API replies `YES` or `NO`; after a `NO` it takes no more
     frames of the attempts so far.
+
+    `room?` asks the API to take more of a stream. It replies `YES` once the caller has taken most of what was sent, and
+    `NO` if nothing waits for the stream any more.
     """
 
     kind: FrameKind
@@ -25,7 +28,9 @@ class Frame(Struct, frozen=True, array_like=True):
     digest: bytes = b""
     """Of a commit: SHA-256 of the whole body."""
     number: int = 0
-    """Of a body or part frame: 1, 2, 3 …; of a stream's commit: how many parts there were, 0 if it is not known."""
+    """Of a body or part frame: 1, 2, 3 …; of a stream's commit: how many parts there were, 0 if it is not known. Of
+    `room?`: how many parts were sent.
+    """
 
 
 class Resend(Struct, frozen=True, array_like=True):

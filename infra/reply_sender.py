@@ -11,9 +11,11 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
+from typing import Literal
 
 import msgspec
 from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
 
 from domain.job_result import JobFailure, Receipt
 from infra.broker import Broker, BrokerErrors
@@ -27,6 +29,10 @@ which 64 MiB wait (`max_pending`), and with it loses what other callers wait for
 """
 WINDOW_TIMEOUT_S = 5.0
 BEGUN_TIMEOUT_S = 0.5
+ROOM_TIMEOUT_S = 5.0
+"""Before an API process is asked for room again: the question or its answer may have been lost."""
+LOST_PAUSE_S = 0.25
+"""Before the next question over a connection that has just failed."""
 KEPT_FOR_S = 30.0
 """Several times as long as an API process takes to notice that it lacks a frame."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
@@ -34,6 +40,9 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 EXPIRY_TICK_S = 1.0
 FRAME_OVERHEAD_BYTES = 256
 """The approximate memory of a frame beside its bytes."""
+
+Room = Literal["room", "not yet", "nobody"]
+"""What an API process replies to `room?`; `not yet`: it has not replied."""
 
 _encode_json = msgspec.json.Encoder().encode
 
@@ -148,6 +157,26 @@ class ReplySender:
         except BrokerErrors:
             return True
         return bool(reply.data != NO)
+
+    async def wait_for_room(self, reply_to: str, attempt: int, parts: int) -> Room:
+        """Ask once if the API may be sent more of a stream, of which it was sent so many parts, and wait a while.
+
+        Without an API process that could keep anything there is room.
+        """
+        question = encode_frame(Frame("room?", attempt, number=parts))
+        try:
+            reply = await self._client.request(reply_to, question, timeout=ROOM_TIMEOUT_S)
+        except NoRespondersError:
+            return "room"
+        except TimeoutError:
+            return "not yet"
+        except BrokerErrors:
+            await asyncio.sleep(LOST_PAUSE_S)
+            return "not yet"
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # `wait_for` before Python 3.12 loses a cancellation to a reply
+            raise asyncio.CancelledError
+        return "room" if reply.data != NO else "nobody"
 
     async def _send(self, reply_to: str, frame: Frame) -> None:
         encoded = encode_frame(frame)

@@ -5,6 +5,7 @@
 
 import difflib
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,13 +14,17 @@ from urllib.parse import unquote, urlsplit
 from dotenv import dotenv_values
 from msgspec import Meta, Struct
 
+from infra.broker_access import BrokerAccess, read_credentials, tls_context
 from infra.environment_variables import (
+    SecretFileError,
     Setting,
     Variable,
     addresses,
+    certificates_file,
     pairs,
     readable_file,
     settings_of,
+    text_of,
     token,
     without_final_slash,
     yes_or_no,
@@ -27,6 +32,7 @@ from infra.environment_variables import (
 from migrations.roles import PROCESSES, Process
 
 ENCRYPTION_KEY_BYTES = 32
+_TLS_SCHEMES = frozenset(("tls", "wss"))
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 LogFormat = Literal["console", "json"]
@@ -37,6 +43,13 @@ EncryptionKey = Annotated[bytes, Meta(min_length=ENCRYPTION_KEY_BYTES, max_lengt
 """msgspec decodes base64."""
 NatsReplicas = Annotated[int, Meta(ge=1, le=5)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
+
+
+def _credentials_file(text: str) -> Path:
+    """Read the path of a file of `nsc`, or of an NKey's seed. Raises ValueError."""
+    path = readable_file(text)
+    read_credentials(path)
+    return path
 
 
 class SettingsError(Exception):
@@ -126,9 +139,33 @@ class Settings(Struct, frozen=True, kw_only=True):
         Path | None,
         Variable(
             "GATEWAY_NATS_CREDS",
-            "the NATS user's credentials, as `nsc` writes them",
-            "a file that can be read",
-            parse=readable_file,
+            "the NATS user's credentials, as `nsc` writes them, or the seed of an NKey",
+            "a file with one of them",
+            parse=_credentials_file,
+        ),
+    ] = None
+    nats_ca: Annotated[
+        Path | None,
+        Variable(
+            "GATEWAY_NATS_CA",
+            "the authorities that sign the certificates of NATS, with tls:// URLs; unset: the system's",
+            "a file with certificates in PEM",
+            parse=certificates_file,
+        ),
+    ] = None
+    nats_certificate: Annotated[
+        Path | None,
+        Variable(
+            "GATEWAY_NATS_CERT",
+            "the certificate that NATS asks its clients for; needs GATEWAY_NATS_KEY",
+            "a file with certificates in PEM",
+            parse=certificates_file,
+        ),
+    ] = None
+    nats_key: Annotated[
+        Path | None,
+        Variable(
+            "GATEWAY_NATS_KEY", "the private key of GATEWAY_NATS_CERT", "a file that can be read", parse=readable_file
         ),
     ] = None
     master_key: Annotated[
@@ -229,6 +266,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             "bytes, 1048576 to 1099511627776, and at least twice GATEWAY_MAX_BODY_BYTES",
         ),
     ] = 512 * 1024 * 1024
+    unread_timeout_s: Annotated[
+        int,
+        Meta(ge=1, le=3_600),
+        Variable(
+            "GATEWAY_UNREAD_TIMEOUT_S",
+            "how long a client may leave an answer unread (it has to take 1,024 bytes a second on average) before its "
+            "connection is ended; a stream is then charged as far as it came",
+            "whole seconds, 1 to 3600",
+        ),
+    ] = 60
     max_connections_per_address: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
@@ -288,13 +335,22 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Return the addresses of the built-in providers that are not called at their vendor's address."""
         return _set_ones({"openai": self.openai_base_url, "anthropic": self.anthropic_base_url})
 
+    @property
+    def nats_access(self) -> BrokerAccess:
+        """Return how this process identifies itself to NATS, and knows its servers."""
+        return BrokerAccess(
+            credentials=self.nats_credentials, ca=self.nats_ca, certificate=self.nats_certificate, key=self.nats_key
+        )
+
     def __repr__(self) -> str:
         """Show the host, the port and the directory; no secret, and no address with a password."""
         return f"Settings(host={self.host!r}, port={self.port}, data_dir={str(self.data_dir)!r})"
 
 
 SETTINGS = settings_of(Settings)
-VARIABLE_NAMES = frozenset(setting.variable.name for setting in SETTINGS)
+VARIABLE_NAMES = frozenset(
+    name for setting in SETTINGS for name in (setting.variable.name, setting.variable.file_name) if name is not None
+)
 _TEST_PREFIX = "GATEWAY_TEST_"
 
 
@@ -320,7 +376,10 @@ def load_settings(
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         flag = (flags or {}).get(setting.field)
-        text = str(flag) if flag is not None else environ.get(setting.variable.name) or None
+        try:
+            text = str(flag) if flag is not None else text_of(setting.variable, environ)
+        except SecretFileError as error:
+            raise SettingsError(str(error)) from None
         if text is not None:
             values[setting.field] = _value(setting, text)
     values.setdefault("keyless_projects", "master_key" not in values)
@@ -331,7 +390,49 @@ def load_settings(
             f"GATEWAY_MAX_BYTES_IN_HAND is {settings.max_bytes_in_hand}: it must be at least twice "
             f"GATEWAY_MAX_BODY_BYTES, which is {settings.max_body_bytes}"
         )
+    _check_nats_tls(settings)
     return settings
+
+
+def _check_nats_tls(settings: Settings) -> None:
+    """Refuse what would send the credentials of NATS in clear where TLS is meant.
+
+    Raises:
+        SettingsError: some URLs are for TLS and others not, or files for TLS are set without such a URL.
+
+    """
+    schemes = {urlsplit(url).scheme for url in settings.nats_urls}
+    if len(schemes) > 1:
+        raise SettingsError(
+            f"GATEWAY_NATS_URL has {' and '.join(sorted(schemes))} URLs: allowed is one of them for all"
+        )
+    files = {
+        "GATEWAY_NATS_CA": settings.nats_ca,
+        "GATEWAY_NATS_CERT": settings.nats_certificate,
+        "GATEWAY_NATS_KEY": settings.nats_key,
+    }
+    set_ones = [name for name, path in files.items() if path is not None]
+    if set_ones and not schemes <= _TLS_SCHEMES:
+        raise SettingsError(f"{set_ones[0]} is set, and GATEWAY_NATS_URL is not tls://: without TLS it has no effect")
+    if (settings.nats_certificate is None) != (settings.nats_key is None):
+        raise SettingsError(f"{set_ones[-1]} is set alone: GATEWAY_NATS_CERT and GATEWAY_NATS_KEY go together")
+    if settings.nats_certificate is not None:
+        try:
+            tls_context(ca=settings.nats_ca, certificate=settings.nats_certificate, key=settings.nats_key)
+        except (OSError, ssl.SSLError):
+            raise SettingsError(
+                f"GATEWAY_NATS_KEY is {str(settings.nats_key)!r}: allowed is the private key of GATEWAY_NATS_CERT"
+            ) from None
+
+
+def set_directly(values: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables for a child process, with those unset that name a file with the same secret."""
+    files = {
+        setting.variable.file_name: ""
+        for setting in SETTINGS
+        if setting.variable.file_name is not None and setting.variable.name in values
+    }
+    return files | dict(values)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,5 +1,6 @@
 """Budget alerts: raised once when a window reaches a threshold, and then sent to the project's webhook URL."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -15,6 +16,11 @@ from infra.jobs import JobQueue, PublishUnknown
 
 THRESHOLDS_PERCENT = (50, 80, 100)
 MAX_RAISED = 500
+"""In one go, the projects' in turn."""
+MAX_QUEUED_PER_PROJECT = 256
+"""Alerts of a project that wait for its receiver. Others are sent when `redeliver` finds them, so that nobody's queue
+behind thousands of one project's.
+"""
 REDELIVER_AFTER = timedelta(hours=1)
 """Longer than all deliveries of a message take: an alert that is still undelivered was lost with the queue."""
 REDELIVER_UNTIL = timedelta(hours=24)
@@ -61,6 +67,7 @@ class Alerts:
 async def raise_alerts(pool: Pool, event_log: EventLog, queue: JobQueue, now: datetime) -> int:
     """Raise and publish the alerts that are due, at most `MAX_RAISED`. Return the number of alerts raised."""
     rows = await pool.fetch(_DUE, *_windows(now), list(THRESHOLDS_PERCENT), MAX_RAISED)
+    queued = Counter(dict(await pool.fetch(_QUEUED, now - REDELIVER_AFTER))) if rows else Counter[str]()
     raised = 0
     for row in rows:
         alert = BudgetAlertRaised(**{name: row[name] for name in BudgetAlertRaised.__struct_fields__})
@@ -72,20 +79,19 @@ async def raise_alerts(pool: Pool, event_log: EventLog, queue: JobQueue, now: da
             continue
         raised += 1
         log.info("budget_alert", scope=alert.scope, scope_id=alert.scope_id, percent=alert.threshold_percent)
-        await _publish(queue, stream, stream)
+        queued[row["project_id"]] += 1
+        if queued[row["project_id"]] <= MAX_QUEUED_PER_PROJECT:
+            await _publish(queue, stream, row["project_id"], stream)
     return raised
 
 
 async def redeliver(pool: Pool, queue: JobQueue, now: datetime) -> None:
-    """Publish again the alerts that are undelivered after `REDELIVER_AFTER`: their messages were lost."""
+    """Publish again the alerts that are undelivered after `REDELIVER_AFTER`: their messages were lost, or not sent."""
     rows = await pool.fetch(
-        "SELECT alert FROM budget_alerts WHERE told IS NULL AND raised_at > $1 AND raised_at < $2 LIMIT $3",
-        now - REDELIVER_UNTIL,
-        now - REDELIVER_AFTER,
-        MAX_RAISED,
+        _UNDELIVERED, now - REDELIVER_UNTIL, now - REDELIVER_AFTER, MAX_QUEUED_PER_PROJECT, MAX_RAISED
     )
     for row in rows:
-        await _publish(queue, row["alert"], f"{row['alert']}/{now:%Y%m%d%H}")
+        await _publish(queue, row["alert"], row["project_id"], f"{row['alert']}/{now:%Y%m%d%H}")
 
 
 async def undelivered_alert(pool: Pool, alert: str) -> dict[str, Any] | None:
@@ -98,9 +104,9 @@ async def undelivered_alert(pool: Pool, alert: str) -> dict[str, Any] | None:
     return dict(row) if row is not None else None
 
 
-async def _publish(queue: JobQueue, alert: str, message_id: str) -> None:
+async def _publish(queue: JobQueue, alert: str, project_id: str, message_id: str) -> None:
     try:
-        await queue.publish_alert(alert, message_id)
+        await queue.publish_alert(alert, project_id, message_id)
     except (Overloaded, PublishUnknown) as error:  # `redeliver` publishes it again
         log.warning("alert_unpublished", alert=alert, message=error.message)
 
@@ -131,5 +137,14 @@ _DUE = """
           WHERE a.scope = b.scope AND a.scope_id = b.scope_id AND a.period = b.period AND a.starts_on = b.starts_on
             AND a.threshold_percent = t.percent
       )
-    ORDER BY b.project_id, b.scope, b.scope_id, t.percent LIMIT $4
+    ORDER BY row_number() OVER (PARTITION BY b.project_id ORDER BY b.scope, b.scope_id, t.percent), b.project_id
+    LIMIT $4
+"""
+_QUEUED = "SELECT project_id, count(*) FROM budget_alerts WHERE told IS NULL AND raised_at > $1 GROUP BY project_id"
+_UNDELIVERED = """
+    SELECT alert, project_id FROM (
+        SELECT alert, project_id, row_number() OVER (PARTITION BY project_id ORDER BY raised_at, alert) AS turn
+        FROM budget_alerts WHERE told IS NULL AND raised_at > $1 AND raised_at < $2
+    ) AS undelivered
+    WHERE turn <= $3 ORDER BY turn, project_id LIMIT $4
 """

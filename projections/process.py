@@ -37,7 +37,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     assert settings.database_url is not None, "checked by the command"
     name = f"gateway projector {socket.gethostname()}:{os.getpid()}"
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
+    await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
     pool = await open_pool(settings.database_url, name=name)
     await warn_about_role(pool)
     notifications = Notifications(broker)

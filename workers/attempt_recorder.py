@@ -97,9 +97,13 @@ class AttemptRecorder:
             ctx.claim,
             usage=result.usage,
             price=job.price,
-            extras=with_asked(result.extras, job.asked_terms),
+            extras=with_asked(result.extras, job.asked_terms, job.unpriced),
             estimated=result.is_estimated,
         )
+        if cost.is_lower_bound and cost.breakdown is not None:
+            log.warning(
+                "cost_is_lower_bound", request_id=job.identity.request_id, unpriced=list(cost.breakdown.unpriced)
+            )
         if cost.cost_nano_usd is None:
             log.warning(
                 "model_unpriced",
@@ -123,7 +127,7 @@ class AttemptRecorder:
             ctx.claim,
             usage=usage,
             price=job.price if usage.total_tokens or job.price is None else in_log(job.price),
-            extras=with_asked(extras, job.asked_terms) if usage.total_tokens else extras,
+            extras=with_asked(extras, job.asked_terms, job.unpriced) if usage.total_tokens else extras,
             estimated=True,
             is_cut=True,
         )

@@ -25,6 +25,7 @@ from domain.errors import (
     Unavailable,
 )
 from domain.request_identity import RequestIdentity
+from domain.reserve import with_reserve
 from domain.routing import Kind
 from infra.blobs import Blobs
 from infra.jobs import Job
@@ -49,6 +50,7 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     """How often an attempt calls the provider, each time for one of the answers that the request asks for."""
     call: ProviderCall
     """Each attempt sets its own timeout and turn."""
+    is_translated: bool = False
     asks_usage: bool = False
     """Of a stream: we ask for its usage, the caller does not. A provider may not know how."""
 
@@ -89,7 +91,9 @@ class ProviderCalls:
             raise Unavailable("the request's body is no longer kept")
         is_stream = job.stream is not None
         client = job.stream.surface if job.stream is not None else NATIVE
-        translation = self._dialects.chosen(client, identity.operation, job.kind, is_passthrough=job.is_passthrough)
+        translation = self._dialects.chosen(
+            client, identity.operation, job.kind, is_passthrough=job.is_passthrough, asked=job.asked_operation
+        )
         assert translation.provider is not None, "the request was checked"
         render = translation.render_request
         content = await offload(len(body), render, body, identity.upstream_model, is_stream=is_stream)
@@ -98,6 +102,7 @@ class ProviderCalls:
             kind=job.kind,
             translation=translation,
             content=content,
+            is_translated=not job.is_passthrough,
             asks_usage=is_ours and bool(translation.provider.stream_changes({})),
             request_bytes=len(body),
             calls=job.calls,
@@ -148,7 +153,14 @@ class ProviderCalls:
         return await offload(sum(len(response.body) for response in responses), join_choices, responses)
 
     async def _call_once(self, prepared: PreparedCall, call: ProviderCall) -> ProviderResponse:
-        body = await self._providers[prepared.kind].send(prepared.content, call)
+        provider = self._providers[prepared.kind]
+        try:
+            body = await provider.send(prepared.content, call)
+        except ProviderRejected as error:
+            milder = _without_refused(prepared, error)
+            if milder is None:
+                raise
+            body = await provider.send(milder, call)
         return await read_response(prepared.translation, body, call.identity)
 
     @asynccontextmanager
@@ -168,11 +180,15 @@ class ProviderCalls:
             try:
                 events = await stack.enter_async_context(provider.stream(content, call))
             except ProviderRejected as error:
-                if is_known or not prepared.asks_usage or not _blames_stream_options(error):
+                milder = _without_refused(prepared, error)
+                if milder is not None:
+                    events = await stack.enter_async_context(provider.stream(milder, call))
+                elif is_known or not prepared.asks_usage or not _blames_stream_options(error):
                     raise
-                content = without_member(content, "stream_options")
-                events = await stack.enter_async_context(provider.stream(content, call))
-                self._without_usage[place] = True
+                else:
+                    content = without_member(content, "stream_options")
+                    events = await stack.enter_async_context(provider.stream(content, call))
+                    self._without_usage[place] = True
             yield events
 
     async def _credential(self, job: Job) -> Credential | None:
@@ -184,8 +200,16 @@ class ProviderCalls:
         if job.needs_own_credential and not access.is_own:
             return None
         if access.base_url is None:
-            return Credential(access.key, self._base_urls.get(provider))
-        return Credential(access.key, access.base_url, is_callers=True)
+            return Credential(access.key, self._base_urls.get(provider), is_own=access.is_own)
+        return Credential(access.key, access.base_url, is_callers=True, is_own=access.is_own)
+
+
+def _without_refused(prepared: PreparedCall, error: ProviderRejected) -> bytes | None:
+    """The request without what was refused if it was a wish of the gateway's: nothing was charged for the refusal."""
+    codec = prepared.translation.provider
+    if codec is None or not prepared.is_translated:
+        return None
+    return codec.without_refused(prepared.content, error.message.encode())
 
 
 def _blames_stream_options(error: ProviderRejected) -> bool:
@@ -231,10 +255,15 @@ async def read_response(translation: Translation, body: bytes, identity: Request
         ProviderError: it is the provider's report of a failure.
 
     """
+
+    def parse() -> ProviderResponse:
+        return translation.parse_response(body, model=identity.model, provider=identity.provider)
+
     try:
-        return await offload(
-            len(body), translation.parse_response, body, model=identity.model, provider=identity.provider
-        )
+        return await offload(len(body), with_reserve, body, parse)
+    except RecursionError:
+        message = f"{identity.provider} sent an answer that is nested too deeply"
+        raise ProviderLost(message, provider=identity.provider) from None
     except StreamFailed as error:
         raise reported_failure(error, identity.provider) from error
     except UnreadableResponse as error:

@@ -40,7 +40,7 @@ class Delivery:
         """The id of the request, without decoding the job."""
         tokens = message.subject.split(".")
         self.project_id, self.key_id = (tokens[3], tokens[4]) if len(tokens) == 5 else ("", "")
-        """The tenant of the job, without decoding it (see `JobQueue.publish`); empty for an alert."""
+        """The tenant of the job, without decoding it: see `JobQueue.publish`. An alert has its project."""
 
     @property
     def is_last(self) -> bool:

@@ -54,9 +54,21 @@ def estimated_usage(received: Received, job: Job, elapsed_s: float, *, is_whole:
     unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) * job.choices if job.may_think_unseen else 0
     under_way = 0 if is_whole else UNDER_WAY_TOKENS * job.choices
     output = max(known.output, min(received.received_output_bytes + under_way + unseen, job.output_bound))
-    known_input = received.input_usage or TokenUsage(input=job.input_bound)
+    known_input = received.input_usage or _input_bound(job)
     read_again = sum(received.extras.uses.values()) * job.context_window
-    return replace(known_input, input=known_input.input + read_again, output=output)
+    return _with_output(job, replace(known_input, input=known_input.input + read_again), output, known.output_audio)
+
+
+def _input_bound(job: Job) -> TokenUsage:
+    text = {job.input_class: job.input_bound - job.audio_bound}
+    return replace(TokenUsage(input_audio=job.audio_bound), **text)
+
+
+def _with_output(job: Job, usage: TokenUsage, tokens: int, known_audio: int = 0) -> TokenUsage:
+    """The usage with so much output. What may have been speech is taken to be: it costs more than text."""
+    if job.writes_audio:
+        return replace(usage, output_audio=max(tokens, known_audio))
+    return replace(usage, output=tokens, output_audio=known_audio)
 
 
 def assumed_cost(job: Job, hold_nano_usd: NanoUsd, elapsed_s: float) -> NanoUsd:
@@ -68,7 +80,7 @@ def assumed_cost(job: Job, hold_nano_usd: NanoUsd, elapsed_s: float) -> NanoUsd:
     if job.stream is None or job.price is None or job.context_window:
         return hold_nano_usd
     written = (math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) + UNDER_WAY_TOKENS) * job.choices
-    usage = TokenUsage(input=job.input_bound, output=min(written, job.output_bound))
+    usage = _with_output(job, _input_bound(job), min(written, job.output_bound))
     _, breakdown = charge(usage, job.price, with_asked(NO_EXTRAS, job.asked_terms))
     if breakdown is None or breakdown.unpriced:
         return hold_nano_usd

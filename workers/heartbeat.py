@@ -10,11 +10,11 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import structlog
 
 from infra.broker import Broker, BrokerErrors
+from infra.broker_access import ANONYMOUS, BrokerAccess
 from infra.jobs import ACK_WAIT_S
 from workers.delivery import IN_PROGRESS, UnackedDeliveries
 
@@ -29,13 +29,13 @@ class HeartbeatThread:
     """Sends the heartbeats of one process until it is stopped."""
 
     def __init__(
-        self, deliveries: UnackedDeliveries, urls: Sequence[str], *, name: str, credentials: Path | None = None
+        self, deliveries: UnackedDeliveries, urls: Sequence[str], *, name: str, access: BrokerAccess = ANONYMOUS
     ) -> None:
         """Send the heartbeats of `deliveries` over a connection that the server lists under `name`."""
         self._deliveries = deliveries
         self._urls = urls
         self._name = name
-        self._credentials = credentials
+        self._access = access
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
@@ -57,7 +57,7 @@ class HeartbeatThread:
         while not self._stopping.is_set():
             broker = Broker()
             try:
-                await broker.connect(self._urls, name=self._name, credentials=self._credentials)
+                await broker.connect(self._urls, name=self._name, access=self._access)
                 await self._beat(broker)
             except BrokerErrors as error:  # the worker's event loop sends heartbeats too, meanwhile alone
                 log.warning("heartbeats_interrupted", error=type(error).__name__, message=str(error))

@@ -14,7 +14,7 @@ from msgspec import Struct
 from infra.broker import Broker, BrokerErrors
 from infra.jobs import ACK_WAIT_S
 from workers.delivery import Delivery, UnackedDeliveries
-from workers.fair_queue import FairQueue
+from workers.fair_queue import PROJECT_FACTOR, FairQueue
 
 TICK_S = ACK_WAIT_S / 3
 CANCEL_TIMEOUT_S = 5.0
@@ -47,8 +47,11 @@ class JobPool:
         slots: int,
         drain_timeout_s: float,
         crash_delay_s: float = CRASH_DELAY_S,
+        project_factor: int = PROJECT_FACTOR,
     ) -> None:
         """Keep what is in hand alive over `broker`, and through `unacked` by the heartbeat thread.
+
+        A project alone uses `project_factor` of `project_factor + 1` slots.
 
         A job whose handler raises is delivered again after `crash_delay_s`, then after twice as long each time.
         """
@@ -57,7 +60,7 @@ class JobPool:
         self._unacked = unacked
         self._slots = slots
         self._drain_timeout_s = drain_timeout_s
-        self._queue = FairQueue[_PooledJob](slots)
+        self._queue = FairQueue[_PooledJob](slots, project_factor=project_factor)
         self._in_flight: dict[str, _PooledJob] = {}
         """By message id."""
         self._stopping = False

@@ -7,6 +7,8 @@ projector.
 from datetime import datetime
 from typing import Literal
 
+from msgspec.structs import replace
+
 from domain.errors import GatewayError, ProviderError, ProviderTimeout
 from domain.events import (
     AttemptFailed,
@@ -24,6 +26,9 @@ from domain.sanitize import sanitize_identifier, sanitize_message
 from domain.tokens import TokenUsage
 from infra.admission import Claim
 from infra.jobs import Job
+
+MAX_UNPRICED = 16
+"""Names of what has no price, that an event keeps: callers and providers choose some of them."""
 
 
 def completed(
@@ -72,6 +77,8 @@ def cost_incurred(
     `is_cut`: the answer did not come to its end.
     """
     applied, breakdown = charge(usage, price, extras)
+    if breakdown is not None and breakdown.unpriced:
+        breakdown = replace(breakdown, unpriced=tuple(map(sanitize_identifier, breakdown.unpriced[:MAX_UNPRICED])))
     if applied is None and breakdown is not None:
         applied = Price(
             provider=identity.provider,

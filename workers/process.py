@@ -25,9 +25,11 @@ from infra.provider_keys import ProviderKeys
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from infra.vault import Vault
+from projections.alerts import MAX_QUEUED_PER_PROJECT
 from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
 from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
+from workers.fair_queue import PROJECT_FACTOR
 from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
@@ -39,7 +41,10 @@ from workers.streaming import StreamedAttempts
 from workers.webhooks import AlertWebhooks
 
 DRAIN_TIMEOUT_S = 20.0
-ALERT_SLOTS = 8
+ALERT_SLOTS = 64
+ALERT_PROJECT_FACTOR = 1
+"""A project whose receiver hangs has half of the slots, two have a third each: others find one free."""
+MAX_WAITING_ALERTS = 8 * MAX_QUEUED_PER_PROJECT
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Of each lane's deliveries that wait for a slot or are under way."""
 
@@ -91,9 +96,7 @@ async def run(
         now=_now,
     )
     unacked = UnackedDeliveries()
-    heartbeats = HeartbeatThread(
-        unacked, settings.nats_urls, name=f"{name} heartbeats", credentials=settings.nats_credentials
-    )
+    heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats", access=settings.nats_access)
     heartbeats.start()
     await _serve(settings.worker_slots, backends, handler, webhooks, unacked, stop)
     await heartbeats.stop()
@@ -108,7 +111,7 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     assert settings.encryption_key is not None, "checked by the command"
     vault = Vault(settings.encryption_key)
     broker = Broker()
-    await broker.connect(settings.nats_urls, name=name, credentials=settings.nats_credentials)
+    await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
@@ -172,8 +175,8 @@ async def _serve(
     """Pull every lane, and take direct jobs, until `stop`; then wait for the jobs that have begun."""
     broker = backends.broker
 
-    def pool_of(slots: int) -> JobPool:
-        return JobPool(broker, unacked, slots=slots, drain_timeout_s=DRAIN_TIMEOUT_S)
+    def pool_of(slots: int, project_factor: int = PROJECT_FACTOR) -> JobPool:
+        return JobPool(broker, unacked, slots=slots, drain_timeout_s=DRAIN_TIMEOUT_S, project_factor=project_factor)
 
     def loop_of(lane: str, jobs: JobPool, handle: Handle, max_waiting: int) -> PullLoop:
         return PullLoop(
@@ -186,12 +189,13 @@ async def _serve(
             max_waiting_bytes=MAX_WAITING_BYTES,
         )
 
-    interactive, background, alerts = pool_of(slots), pool_of(slots), pool_of(ALERT_SLOTS)
+    interactive, background = pool_of(slots), pool_of(slots)
+    alerts = pool_of(ALERT_SLOTS, ALERT_PROJECT_FACTOR)
     loops = (
         loop_of("sync", interactive, handler.handle, slots),
         loop_of("bulk", interactive, handler.handle, slots),
         loop_of("async", background, handler.handle, slots),
-        loop_of(ALERTS_LANE, alerts, webhooks.deliver, ALERT_SLOTS),
+        loop_of(ALERTS_LANE, alerts, webhooks.deliver, MAX_WAITING_ALERTS),
     )
     direct = DirectJobs(
         broker,

@@ -5,7 +5,6 @@ its provider or because nothing waits for it any more, is costed by what was rec
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -19,7 +18,6 @@ from domain.errors import ClientDisconnected, GatewayError, ProviderError, Provi
 from domain.money import to_usd
 from domain.provider_refusals import recognise
 from domain.tokens import TokenUsage
-from infra.admission import Claim
 from infra.cancellations import client_disconnected
 from infra.jobs import Job
 from infra.offload import offload
@@ -29,6 +27,7 @@ from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBod
 from workers.calls import ProviderCalls
 from workers.estimated_usage import UnseenTime, estimated_usage
 from workers.job_context import JobContext
+from workers.outgoing import OutgoingStream
 
 ERROR_DRAIN_S = 1.0
 
@@ -52,7 +51,8 @@ class StreamedAttempts:
         if await ctx.cancellation.has_no_waiters():
             await self._recorder.record_partial(ctx, TokenUsage(), client_disconnected())
             return
-        relay, outgoing = open_relay(ctx.prepared.translation, job), _Outgoing(self._replies, job, ctx.claim)
+        relay = open_relay(ctx.prepared.translation, job)
+        outgoing = OutgoingStream(self._replies, job, ctx.claim.attempt, ctx.cancellation, timeout_s=timeout_s)
         began_s = time.monotonic()
         try:
             error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, timeout_s))
@@ -63,7 +63,7 @@ class StreamedAttempts:
         if error is not None:
             await self._recorder.record_partial(ctx, result.usage, error, result.extras)
             return
-        body = await offload(outgoing.size_bytes, outgoing.body, relay, result.usage)
+        body = await offload(outgoing.size_bytes, _recorded, outgoing, relay, job, result.usage)
         receipt = await self._recorder.record_response(ctx, result, body)
         if receipt is None:
             return
@@ -74,14 +74,15 @@ class StreamedAttempts:
             latency_ms=outcome.latency_ms(job, receipt.answered_at),
             is_lower_bound=receipt.is_lower_bound,
         )
-        await outgoing.send(relay.final_events(summary))
+        await self._replies.notify_followers(job)  # they need not wait for the caller
+        with suppress(ClientDisconnected):
+            await outgoing.send(relay.final_events(summary))
         await self._replies.send_commit(
             job.reply_to, ctx.claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
-        await self._replies.notify_followers(job)
 
     async def _relay(
-        self, ctx: JobContext, relay: Relay, outgoing: "_Outgoing", timeout_s: float
+        self, ctx: JobContext, relay: Relay, outgoing: OutgoingStream, timeout_s: float
     ) -> GatewayError | None:
         """Send the stream on as it comes. Returns why it was cut, None if it came to its end.
 
@@ -106,6 +107,8 @@ class StreamedAttempts:
             if isinstance(error, StreamFailed):
                 lost.refusal = recognise(error.message, error.kind)
             return lost
+        except RecursionError:
+            return ProviderLost(f"{provider} sent an event that is nested too deeply", provider=provider)
         except ProviderError as error:
             if not has_opened:
                 raise
@@ -145,6 +148,12 @@ def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptR
     )
 
 
+def _recorded(outgoing: OutgoingStream, relay: Relay, job: Job, usage: TokenUsage) -> RecordedBody:
+    """What the log keeps of a stream that has come to its end."""
+    is_kept = job.cache_key is not None and _is_shared(relay.reader)
+    return outgoing.recorded(relay.cached_body(usage) if is_kept else None)
+
+
 def _is_shared(reader: StreamReader) -> bool:
     """True if the response may be cached: it is neither cut, nor filtered, nor empty."""
     return reader.finish_reason not in UNSHARED_FINISHES and reader.received_output_bytes > 0
@@ -165,7 +174,7 @@ async def _as_events(batches: AsyncIterator[list[SseEvent]], codec: Codec | None
         yield codec.events_of_response(b"".join(pieces))
 
 
-async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: "_Outgoing") -> None:
+async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], outgoing: OutgoingStream) -> None:
     """Send on what comes, and also what came before a failure. Raises as `Relay.take`."""
     async for batch in batches:
         sent: list[bytes] = []
@@ -182,36 +191,3 @@ async def _drain_error(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> 
         async with asyncio.timeout(ERROR_DRAIN_S):
             async for batch in batches:
                 relay.drain_error(batch)
-
-
-class _Outgoing:
-    """Sends the parts of one attempt, and counts and hashes them."""
-
-    def __init__(self, replies: ReplySender, job: Job, claim: Claim) -> None:
-        self._replies = replies
-        self._job = job
-        self._attempt = claim.attempt
-        self._hash = hashlib.sha256()
-        self.size_bytes = 0
-        self.parts = 0
-        self.unseen = UnseenTime(time.monotonic())
-
-    async def send(self, part: bytes) -> None:
-        """Send the next part, unless it is empty."""
-        if not part:
-            return
-        self._hash.update(part)
-        self.size_bytes += len(part)
-        self.parts = await self._replies.send_part(self._job.reply_to, self._attempt, self.parts + 1, part)
-
-    def digest(self) -> bytes:
-        """Return the SHA-256 of everything sent so far."""
-        return self._hash.digest()
-
-    def body(self, relay: Relay, usage: TokenUsage) -> RecordedBody:
-        """Return the body that the cache keeps, or else the size and digest of the parts sent so far."""
-        is_kept = self._job.cache_key is not None and _is_shared(relay.reader)
-        body = relay.cached_body(usage) if is_kept else None
-        if body is not None:
-            return RecordedBody.of(body, is_kept=True)
-        return RecordedBody(size=self.size_bytes, digest=self._hash.digest(), kept=None)

@@ -12,8 +12,9 @@ from api.requests import (
     MAX_METADATA_NAME_CHARS,
     MIN_CACHE_TTL_S,
 )
+from domain.names import NAME_PATTERN
 
-_METADATA_NAME = {"minLength": 1, "maxLength": MAX_METADATA_NAME_CHARS, "pattern": "^[^\\x00]*$"}
+_METADATA_NAME = {"minLength": 1, "maxLength": MAX_METADATA_NAME_CHARS, "pattern": NAME_PATTERN}
 
 
 class RawSchema(Schema):

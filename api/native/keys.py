@@ -17,7 +17,6 @@ from api.native.envelope import Success
 from api.native.projects import ProjectName
 from api.requests import id_in_path, in_utc
 from api.services import Services
-from domain.canonical.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import (
     DEFAULT_BUDGET_WAIT_MS,
@@ -26,6 +25,7 @@ from domain.events import (
     KeySettings,
     Role,
 )
+from domain.names import Name
 from projections import keys
 from projections.keys import KeyRecord
 

@@ -16,10 +16,10 @@ from api.native.openapi import NEEDS_MASTER_KEY
 from api.native.validation import declared_query
 from api.requests import in_utc
 from api.services import Services
-from domain.canonical.chat import Name
 from domain.errors import InvalidRequest
 from domain.events import PriceSet
 from domain.money import NANO_PER_USD, NanoUsd, to_usd
+from domain.names import Name
 from domain.pricing import ClassPrices, Price, Variant, on_terms
 from domain.routing import resolve_route
 from infra.database import Pool

@@ -19,15 +19,16 @@ from api.native.openapi import NEEDS_MASTER_KEY
 from api.requests import id_in_path
 from api.services import Services
 from domain.errors import NotFound
+from domain.names import HTTP_URL_PATTERN, NAME_PATTERN, TOKEN_PATTERN
 from domain.routing import ANTHROPIC, OPENAI
 from infra.outbound import check_url
 from projections import keys
 from projections.keys import ProjectRecord
 
 WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - as Standard Webhooks writes one
-ProjectName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-AlertUrl = Annotated[str, Meta(max_length=2_000, pattern=r"^https?://[\x21-\x7e]+$")]
-ProviderKey = Annotated[str, Meta(min_length=8, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
+ProjectName = Annotated[str, Meta(min_length=1, max_length=200, pattern=NAME_PATTERN)]
+AlertUrl = Annotated[str, Meta(max_length=2_000, pattern=HTTP_URL_PATTERN)]
+ProviderKey = Annotated[str, Meta(min_length=8, max_length=1_000, pattern=TOKEN_PATTERN)]
 
 
 class NewProjectBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

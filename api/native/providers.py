@@ -15,14 +15,14 @@ from api.native.envelope import Success
 from api.native.openapi import NEEDS_MASTER_KEY
 from api.provider_settings import check_no_builtin_names
 from api.services import Services
-from domain.canonical.chat import Name
 from domain.events import INSTALLATION
+from domain.names import HTTP_URL_PATTERN, TOKEN_PATTERN, Name
 from domain.routing import NamedKind, NamedProvider, ProviderName
 from projections.providers import ProviderRecord
 
 MAX_LISTED_MODELS = 1_024
-BaseUrl = Annotated[str, Meta(max_length=2_000, pattern=r"^https?://[\x21-\x7e]+$")]
-EndpointKey = Annotated[str, Meta(min_length=1, max_length=1_000, pattern=r"^[\x21-\x7e]+$")]
+BaseUrl = Annotated[str, Meta(max_length=2_000, pattern=HTTP_URL_PATTERN)]
+EndpointKey = Annotated[str, Meta(min_length=1, max_length=1_000, pattern=TOKEN_PATTERN)]
 ListedModels = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_LISTED_MODELS)]
 
 

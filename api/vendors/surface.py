@@ -84,15 +84,23 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
             raise
         if codec.is_estimable:
             return await _estimate(codec, read, call)
-        if codec.translated_operation is None or not read.parsed.body.is_passthrough:
+        lacked = _call_by_other_way(codec, read)
+        if lacked is None:
             raise
         try:
-            translated = await _read(request, caller, body, codec, has_call=False)
-            response = await _serve(call, translated, new_id("req"))
+            other = await _read(request, caller, body, codec, lacked=lacked)
+            response = await _serve(call, other, new_id("req"))
         except GatewayError:
             raise error from None  # what it lacks was not the call
-        services.missing_calls.add(read.route, endpoint.operation)
+        services.missing_calls.add(read.route, lacked)
         return response
+
+
+def _call_by_other_way(codec: Codec, read: "_Read") -> Operation | None:
+    """The call that a request was made by, if there is another way for it: translated, or passed through after all."""
+    if read.parsed.body.is_passthrough:
+        return codec.operation if codec.translated_operation is not None else None
+    return None if read.fits else codec.fuller_operation
 
 
 async def _serve(call: "_Call", read: "_Read", request_id: str) -> Response[bytes]:
@@ -166,22 +174,35 @@ class _Read:
     route: Route
     translation: Translation
     parsed: ParsedRequest
+    fits: bool
+    """See `DialectRegistry.passes_through`."""
 
 
-async def _read(request: HttpRequest, caller: Caller, body: bytes, codec: Codec, *, has_call: bool = True) -> _Read:
-    """Read the request, choose its way to the provider, and translate it if that is the way."""
+async def _read(
+    request: HttpRequest, caller: Caller, body: bytes, codec: Codec, *, lacked: Operation | None = None
+) -> _Read:
+    """Read the request, choose its way to the provider, and translate it if that is the way.
+
+    `lacked`: a call that the provider has just turned out not to have.
+    """
     services = services_of(request)
     is_cached = cache_policy(request, mode="off").mode != "off"
+    finds_models = caller.settings.models is not None
     model_in_path: Any = request.scope.get(MODEL_SCOPE)
 
     def parse() -> _Read:
         given = body if model_in_path is None else rewrite(body, {"model": model_in_path})
-        passthrough = read_passthrough(given, codec, is_cached=is_cached)
+        passthrough = read_passthrough(given, codec, is_cached=is_cached, finds_models=finds_models)
         route = services.planner.route(caller, passthrough.model)
-        has = has_call and services.missing_calls.has(route, codec.operation)
-        translation = services.dialects.choose(codec, route.kind, has_call=has)
-        parsed = translation.parse_request(passthrough)
-        return _Read(passthrough=passthrough, route=route, translation=translation, parsed=parsed)
+
+        def has(operation: Operation) -> bool:
+            return operation != lacked and services.missing_calls.has(route, operation)
+
+        fuller = codec.fuller_operation
+        fits = services.dialects.passes_through(passthrough, route, has_fuller=fuller is not None and has(fuller))
+        translation = services.dialects.choose(codec, route.kind, has_call=has(codec.operation), fits=fits)
+        parsed = translation.parse_request(passthrough, is_builtin=route.base_url is None)
+        return _Read(passthrough=passthrough, route=route, translation=translation, parsed=parsed, fits=fits)
 
     return await services.large_requests.run(caller.project_id, len(body), parse)
 

@@ -8,22 +8,24 @@ It has what one vendor's means can carry to another's: files, cache marks, think
 a caller's schema keep their order: models answer in it.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from domain.names import END, MAX_NAME_CHARS
+from domain.names import Name as ModelName
 from domain.tokens import AnswerUsage
 
 MAX_MESSAGES = 10_000
 MAX_TOOLS = 512
 MAX_STOP_SEQUENCES = 16
 MAX_OUTPUT_TOKENS = 10_000_000
-MAX_NAME_CHARS = 256
 MAX_USER_CHARS = 1_024
 MAX_CHOICES = 128
 
-Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]*$")]
-"""No text of PostgreSQL's has the character U+0000."""
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=rf"^[^\x00]*{END}")]
+"""Of tools, calls and speakers, which only the model reads."""
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 OutputTokens = Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)]
@@ -116,6 +118,20 @@ class ReasoningBlock(_Shape, frozen=True, kw_only=True):
     """Thinking that is encrypted (Anthropic's `redacted_thinking`, OpenAI's `encrypted_content`)."""
     id: str | None = None
     """The id of OpenAI's reasoning item."""
+    detail: dict[str, Any] | None = None
+    """What an entry of a seller's `reasoning_details` has beside these (OpenRouter: its `format`), which it wants back.
+    None: it did not come as one.
+    """
+    after_calls: int = 0
+    """How many of the message's calls came before it. A model that thinks between its calls wants them back so."""
+
+
+def thoughts_by_place(thoughts: Iterable[ReasoningBlock], calls: int) -> list[list[tuple[int, ReasoningBlock]]]:
+    """The blocks, each with its index, by the number of calls before them: one list more than there are calls."""
+    places: list[list[tuple[int, ReasoningBlock]]] = [[] for _ in range(calls + 1)]
+    for index, thought in enumerate(thoughts):
+        places[max(0, min(thought.after_calls, calls))].append((index, thought))
+    return places
 
 
 class SystemMessage(_Shape, frozen=True, kw_only=True, tag_field="role", tag="system"):
@@ -213,7 +229,7 @@ class ResponseFormat(_Shape, frozen=True, kw_only=True):
 class ChatRequest(_Shape, frozen=True, kw_only=True):
     """A chat request to a model. None means that the caller left the field out."""
 
-    model: Name = "gpt-4o-mini"
+    model: ModelName = "gpt-4o-mini"
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
     temperature: Temperature | None = None
     """None: 0.7 for a model that takes one (`CanonicalRequest.with_native_defaults`), else not sent."""

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from domain.canonical.chat import Name, User
+from domain.canonical.chat import User
+from domain.names import Name
 from domain.tokens import AnswerUsage
 
 MAX_INPUTS = 2_048

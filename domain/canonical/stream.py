@@ -4,7 +4,7 @@ Between a provider's stream and a client's, of whatever dialect, stands a sequen
 not part of it: who ends a stream knows them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -17,6 +17,7 @@ from domain.canonical.chat import (
     FunctionCall,
     ReasoningBlock,
     ToolCall,
+    thoughts_by_place,
 )
 from domain.tokens import AnswerUsage
 
@@ -54,6 +55,8 @@ class ReasoningDelta(_Piece, frozen=True, kw_only=True):
     signature: str | None = None
     data: str | None = None
     id: str | None = None
+    detail: dict[str, Any] | None = None
+    after_calls: int = 0
 
 
 class Delta(_Piece, frozen=True, kw_only=True):
@@ -96,6 +99,8 @@ class _Reasoning:
         self.signatures: list[str] = []
         self.data: str | None = None
         self.id: str | None = None
+        self.detail: dict[str, Any] | None = None
+        self.after_calls = 0
 
     def add(self, piece: ReasoningDelta) -> None:
         if piece.text is not None:
@@ -104,10 +109,20 @@ class _Reasoning:
             self.signatures.append(piece.signature)
         self.data = piece.data or self.data
         self.id = piece.id or self.id
+        self.after_calls = max(self.after_calls, piece.after_calls)
+        if piece.detail is not None:
+            self.detail = (self.detail or {}) | piece.detail
 
     def block(self) -> ReasoningBlock:
         text, signature = ("".join(pieces) if pieces else None for pieces in (self.texts, self.signatures))
-        return ReasoningBlock(text=text, signature=signature, data=self.data, id=self.id)
+        return ReasoningBlock(
+            text=text,
+            signature=signature,
+            data=self.data,
+            id=self.id,
+            detail=self.detail,
+            after_calls=self.after_calls,
+        )
 
 
 class _Message:
@@ -189,18 +204,15 @@ def pieces(text: str) -> Iterator[str]:
 
 def _deltas(message: AnswerMessage) -> Iterator[Delta]:
     yield Delta(role="assistant")
-    for index, thought in enumerate(message.reasoning or ()):
-        for piece in pieces(thought.text) if thought.text is not None else ():
-            yield Delta(reasoning=[ReasoningDelta(index=index, text=piece)])
-        if thought.signature or thought.data or thought.id:
-            end = ReasoningDelta(index=index, signature=thought.signature, data=thought.data, id=thought.id)
-            yield Delta(reasoning=[end])
+    calls = message.tool_calls or []
+    first, *later = thoughts_by_place(message.reasoning or (), len(calls))
+    yield from _thoughts(first)
     if message.content is not None:
         for piece in pieces(message.content):
             yield Delta(content=piece)
-    for index, call in enumerate(message.tool_calls or ()):
-        first, *more = pieces(call.function.arguments)
-        function = FunctionDelta(name=call.function.name, arguments=first)
+    for index, call in enumerate(calls):
+        begun, *more = pieces(call.function.arguments)
+        function = FunctionDelta(name=call.function.name, arguments=begun)
         extra_content = call.extra_content or None
         yield Delta(
             tool_calls=[
@@ -209,3 +221,21 @@ def _deltas(message: AnswerMessage) -> Iterator[Delta]:
         )
         for piece in more:
             yield Delta(tool_calls=[ToolCallDelta(index=index, function=FunctionDelta(arguments=piece))])
+        yield from _thoughts(later[index])
+
+
+def _thoughts(thoughts: Iterable[tuple[int, ReasoningBlock]]) -> Iterator[Delta]:
+    for index, thought in thoughts:
+        place = thought.after_calls
+        for piece in pieces(thought.text) if thought.text is not None else ():
+            yield Delta(reasoning=[ReasoningDelta(index=index, text=piece, after_calls=place)])
+        if thought.signature or thought.data or thought.id or thought.detail is not None:
+            end = ReasoningDelta(
+                index=index,
+                signature=thought.signature,
+                data=thought.data,
+                id=thought.id,
+                detail=thought.detail,
+                after_calls=place,
+            )
+            yield Delta(reasoning=[end])

@@ -4,13 +4,13 @@
 response than its costs and its record depend on: its caller gets it as it came.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, Protocol
 
 from msgspec import Struct
 
-from domain.canonical.chat import MAX_NAME_CHARS, ChatRequest, FinishReason
+from domain.canonical.chat import ChatRequest, FinishReason
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.canonical.stream import ChatChunk
 from domain.dialects.errors import UnreadableResponse
@@ -21,6 +21,7 @@ from domain.events import Operation
 from domain.extras import NO_EXTRAS, Extras
 from domain.image_size import Image, largest
 from domain.models import usual_window
+from domain.names import MAX_NAME_CHARS
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage
 
@@ -209,6 +210,10 @@ class Codec:
     """False: requests are passed through to providers of this dialect, and no other provider is asked."""
     translated_operation: ClassVar[Operation | None] = None
     """The operation that a provider is asked for if the request is translated; None: the same one."""
+    fuller_operation: ClassVar[Operation | None] = None
+    """The operation of the same dialect that takes what this one does not; None: there is none."""
+    deciding_fields: ClassVar[tuple[str, ...]] = ()
+    """The fields by which `fits` decides."""
     has_streams: ClassVar[bool] = True
     has_output: ClassVar[bool] = True
     """False: providers charge for the input alone."""
@@ -286,6 +291,23 @@ class Codec:
         """
         return body
 
+    def for_vendor(self, body: bytes) -> bytes:
+        """A request that is passed through to the dialect's own vendor, without what only other providers of the
+        dialect know and the vendor would refuse; the same bytes if there is none.
+        """
+        return body
+
+    def fits(self, value: Callable[[str], Any], upstream_model: str, *, is_builtin: bool) -> bool:
+        """False if a provider would refuse a client's request for this operation, and takes it by the fuller one.
+
+        `value` gives one of the `deciding_fields`. `is_builtin`: the provider is the dialect's own vendor.
+        """
+        return True
+
+    def needs_fuller(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_builtin: bool) -> bool:
+        """True if a canonical request can be asked as it is by the fuller operation alone."""
+        return False
+
     def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
         """Make a request one that this model can be asked, before anything is held: drop what it does not take, lower
         what is above its limits. What is returned is what the job has; `render_request` only spells it.
@@ -311,6 +333,12 @@ class Codec:
     ) -> bytes:
         """Write a request to a provider, whose model has this name."""
         raise AssertionError(f"{self.dialect} {self.operation} is not translated")
+
+    def without_refused(self, content: bytes, said: bytes) -> bytes | None:
+        """A request that `render_request` wrote, without a wish of its own that its provider has just refused in these
+        words; None if the refusal is about something else.
+        """
+        return None
 
     def parse_response(self, body: bytes, *, model: str, provider: str) -> ProviderResponse:
         """Read a provider's response into the canonical one; `model` is the caller's name for the model.

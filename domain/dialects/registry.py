@@ -13,6 +13,7 @@ from domain.dialects.openai.codec import OpenAiChat, OpenAiEmbeddings, OpenAiRes
 from domain.dialects.openai.completions import OpenAiCompletions, OpenAiModerations
 from domain.dialects.openai.stored_responses import OpenAiCompact, OpenAiStoredResponses
 from domain.dialects.openai.token_count import OpenAiTokenCount
+from domain.dialects.passthrough.inspect import PassthroughRequest
 from domain.dialects.request_body import CanonicalRequest, RequestBody
 from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
@@ -81,8 +82,26 @@ class DialectRegistry:
             )
         if not isinstance(body, CanonicalRequest):
             return body, ()
-        adapted = codec.adapt_request(body.request, route.upstream_model)
-        return CanonicalRequest(adapted.request, adapted.calls, is_charged=body.is_charged), adapted.dropped
+        fuller = self._fuller(codec, body, route) if operation == asked else None
+        adapted = (fuller or codec).adapt_request(body.request, route.upstream_model)
+        made = CanonicalRequest(
+            adapted.request,
+            adapted.calls,
+            is_charged=body.is_charged,
+            asked_operation=fuller.operation if fuller is not None else None,
+        )
+        return made, adapted.dropped
+
+    def _fuller(self, codec: Codec, body: CanonicalRequest, route: Route) -> Codec | None:
+        """The codec of the fuller operation, if the request needs that and the kind of provider has it."""
+        if codec.fuller_operation is None:
+            return None
+        fuller = self._provider_codecs.get((route.kind, codec.fuller_operation))
+        if fuller is None or not codec.needs_fuller(
+            body.request, route.upstream_model, is_builtin=route.base_url is None
+        ):
+            return None
+        return fuller
 
     def image_tokens(self, route: Route, operation: Operation) -> Callable[[Image], int]:
         """The most tokens that the provider of a route counts an image as."""
@@ -99,26 +118,47 @@ class DialectRegistry:
         asked = (operation, self._translated[operation]) if route.base_url is None else ()
         return next((one for name in asked if (one := self._provider_codecs.get((route.kind, name)))), None)
 
-    def choose(self, client: Codec, kind: Kind, *, has_call: bool = True) -> Translation:
+    def choose(self, client: Codec, kind: Kind, *, has_call: bool = True, fits: bool = True) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind.
 
         `has_call`: False for a provider by configuration that is known not to have the codec's call. Then the one that
-        the codec can be translated to is asked for, if there is such a one.
+        the codec can be translated to is asked for, if there is such a one. `fits`: see `passes_through`.
         """
         provider = self._kinds[kind]
-        has_call = has_call or client.translated_operation is None
+        has_call = fits and (has_call or client.translated_operation is None)
         if provider.passes_through and provider.dialect == client.dialect and has_call:
             return Passthrough(client)
         return Translated(client, self._provider_codecs.get((kind, self._translated[client.operation])))
 
-    def chosen(self, dialect: Dialect, operation: Operation, kind: Kind, *, is_passthrough: bool) -> Translation:
+    def passes_through(self, request: PassthroughRequest, route: Route, *, has_fuller: bool = True) -> bool:
+        """False if a request that could be passed through would be refused so, and is served if it is translated.
+
+        `has_fuller`: False for a provider by configuration that is known not to have the codec's fuller operation.
+        """
+        codec = request.codec
+        if codec.fuller_operation is None or not has_fuller:
+            return True
+        if (route.kind, codec.fuller_operation) not in self._provider_codecs:
+            return True
+        return codec.fits(request.editable.value, route.upstream_model, is_builtin=route.base_url is None)
+
+    def chosen(
+        self,
+        dialect: Dialect,
+        operation: Operation,
+        kind: Kind,
+        *,
+        is_passthrough: bool,
+        asked: Operation | None = None,
+    ) -> Translation:
         """The way that was chosen when a request was admitted, for its job.
 
-        `dialect` is that of the client's stream. A response in one piece is written elsewhere: it may be any.
+        `dialect` is that of the client's stream. A response in one piece is written elsewhere: it may be any. `asked`:
+        see `RequestBody.asked_operation`.
         """
         if is_passthrough:
             return Passthrough(self._provider_codecs[kind, operation])
-        provider = self._provider_codecs[kind, self._translated[operation]]
+        provider = self._provider_codecs[kind, asked or self._translated[operation]]
         return Translated(self._codecs.get((dialect, operation), provider), provider)
 
 

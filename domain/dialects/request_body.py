@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from domain.cache_key import canonical_body
 from domain.canonical.chat import DEFAULT_TEMPERATURE, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
+from domain.dialects.passthrough.named_models import NamedModel
 from domain.estimate import bound_input, least_cap, output_bound, thinking_within
+from domain.events import Operation
 from domain.hosted_tools import NO_TOOLS, HostedTools
 from domain.image_size import Image, largest
 from domain.models import DEFAULT_CONTEXT_WINDOW, model_traits, widest_window
@@ -70,6 +72,11 @@ class RequestBody(Protocol):
         ...
 
     @property
+    def asked_operation(self) -> Operation | None:
+        """The operation that its provider is asked for; None: the one that its codec is translated to."""
+        ...
+
+    @property
     def response_id(self) -> str | None:
         """An earlier response that the request continues."""
         ...
@@ -87,6 +94,11 @@ class RequestBody(Protocol):
     @property
     def model(self) -> str:
         """The model as the caller named it."""
+        ...
+
+    @property
+    def named_models(self) -> tuple[NamedModel, ...]:
+        """The places where its provider may read the names of other models, if that was asked."""
         ...
 
     @property
@@ -142,11 +154,14 @@ class CanonicalRequest(Struct, frozen=True):
     """Each of them reads the whole input."""
     is_charged: bool = True
     """False: providers charge nothing for it."""
+    asked_operation: Operation | None = None
+    """See `RequestBody`."""
 
     is_passthrough: ClassVar[bool] = False
     response_id: ClassVar[None] = None
     provider_object_ref: ClassVar[None] = None
     item_ids: ClassVar[tuple[str, ...]] = ()
+    named_models: ClassVar[tuple[NamedModel, ...]] = ()
 
     @property
     def model(self) -> str:

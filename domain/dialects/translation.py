@@ -61,8 +61,8 @@ class Translation(Protocol):
         """The codec of the provider's side; None if its dialect lacks the operation."""
         ...
 
-    def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
-        """Read a client's request; `request` is as it would be passed through.
+    def parse_request(self, request: PassthroughRequest, *, is_builtin: bool = False) -> ParsedRequest:
+        """Read a client's request; `request` is as it would be passed through. `is_builtin`: to the dialect's vendor.
 
         Raises:
             InvalidRequest: it cannot be translated; names the field.
@@ -105,9 +105,10 @@ class Passthrough(Struct, frozen=True):
     keeps_provider_errors: ClassVar[bool] = True
     provider: Codec
 
-    def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
+    def parse_request(self, request: PassthroughRequest, *, is_builtin: bool = False) -> ParsedRequest:
         """See `Translation`: as it came, but for what a model of another vendor thought in an earlier turn."""
         body = self.provider.without_foreign_thinking(request.body)
+        body = self.provider.for_vendor(body) if is_builtin else body
         if body is not request.body:
             request = read_passthrough(body, request.codec, is_cached=request.content_digest is not None)
         return ParsedRequest(body=request)
@@ -155,7 +156,7 @@ class Translated(Struct, frozen=True):
     provider: Codec | None
     """None: its dialect lacks the operation; `DialectRegistry.adapt` refuses such a request."""
 
-    def parse_request(self, request: PassthroughRequest) -> ParsedRequest:
+    def parse_request(self, request: PassthroughRequest, *, is_builtin: bool = False) -> ParsedRequest:
         """See `Translation`."""
         if not self.client.translates:
             raise InvalidRequest(

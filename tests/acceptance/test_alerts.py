@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from tests.support.gateway import Client, Gateway
+from tests.support.gateway import Client, Gateway, new_project
 from tests.support.waiting import eventually
 
 
@@ -87,3 +87,45 @@ async def test_each_threshold_sends_one_signed_webhook(
 async def test_forbidden_address_is_refused_by_name(client: Client, url: str) -> None:
     status, answer, _ = await client.call("PATCH", "/projects/me", {"alertUrl": url})
     assert (status, answer["error"]["details"]["field"]) == (400, "alertUrl"), json.dumps(answer, default=str)
+
+
+class HangingReceiver:
+    """A webhook receiver that answers nobody."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    async def take(self, _request: web.Request) -> web.Response:
+        self.waiting += 1
+        await asyncio.sleep(60)
+        return web.Response(status=204)
+
+
+async def spend_nine_tenths(client: Client, gateway: Gateway, session: aiohttp.ClientSession, keys: int) -> None:
+    """Make keys, and have each spend so much that two thresholds are reached."""
+    for n in range(keys):
+        _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": f"{n}", "dailyBudget": 0.001})
+        key = Client(session, gateway.address, issued["data"]["apiKey"])
+        status, answer, _ = await key.chat(f"{n} [[tokens=0/1500]]", maxTokens=1_600, cache=False)
+        assert status == 200, answer
+
+
+async def test_a_receiver_that_hangs_delays_no_other_projects_alerts(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, receiver: Receiver
+) -> None:
+    hanging = HangingReceiver()
+    app = web.Application()
+    app.router.add_post("/hook", hanging.take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+    await client.call("PATCH", "/projects/me", {"alertUrl": f"http://127.0.0.1:{port}/hook"})
+    bystander = await new_project(gateway, session)
+    await bystander.call("PATCH", "/projects/me", {"alertUrl": receiver.url})
+    await spend_nine_tenths(client, gateway, session, keys=30)
+    await eventually(lambda: hanging.waiting > 16, within_s=20)
+    await spend_nine_tenths(bystander, gateway, session, keys=1)
+    await eventually(lambda: len(receiver.messages) >= 3, within_s=8)  # two, the first of which it has refused once
+    await runner.cleanup()

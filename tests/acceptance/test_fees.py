@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -133,26 +134,94 @@ async def test_each_tool_of_claude_is_limited_in_place(
 
 
 @pytest.mark.parametrize(
-    ("path", "fields"),
+    ("path", "fields", "marked"),
     [
-        ("responses", {"model": "gpt-5", "tools": [{"type": "image_generation"}]}),
-        ("responses", {"model": "gpt-5", "service_tier": "ultrafast"}),
-        ("responses", {"model": "gpt-5", "background": True}),
-        ("chat/completions", {"model": "gpt-4o-mini", "service_tier": "scale"}),
-        ("messages", {"model": "claude-opus-4-8", "fallbacks": [{"model": "claude-haiku-4-5"}]}),
-        ("messages", {"model": "claude-sonnet-4-5", "speed": "fast"}),
+        ("responses", {"model": "gpt-5", "tools": [{"type": "image_generation"}]}, "true"),
+        ("responses", {"model": "gpt-5", "tools": [{"type": "of_tomorrow\u0000"}]}, "true"),
+        ("chat/completions", {"model": "gpt-4o-mini", "plugins": [{"id": "web"}]}, "true"),
+        ("chat/completions", {"model": "gpt-4o-mini", "models": ["gpt-5-pro"]}, "true"),
+        ("chat/completions", {"model": "gpt-4o-mini", "modalities": ["text", "image"]}, "true"),
+        ("responses", {"model": "gpt-5", "service_tier": "ultrafast"}, None),
+        ("responses", {"model": "gpt-5", "background": True}, "true"),
+        ("chat/completions", {"model": "gpt-4o-mini", "service_tier": "scale"}, None),
+        ("messages", {"model": "claude-opus-4-8", "fallbacks": [{"model": "claude-haiku-4-5"}]}, "true"),
+        ("messages", {"model": "claude-sonnet-4-5", "speed": "fast"}, "true"),
     ],
 )
 async def test_what_nobody_can_price_passes_without_a_budget_and_is_refused_like_one_with_it(
-    client: Client, gateway: Gateway, session: aiohttp.ClientSession, path: str, fields: dict[str, Any]
+    client: Client,
+    gateway: Gateway,
+    session: aiohttp.ClientSession,
+    path: str,
+    fields: dict[str, Any],
+    marked: str | None,
 ) -> None:
-    status, answer, _ = await ask(client, gateway, session, path, "hi", **fields)
+    """Of a term, the answer says whether it was served on that."""
+    status, answer, headers = await ask(client, gateway, session, path, "hi", **fields)
     assert status == 200, answer
+    assert headers.get("x-gateway-cost-is-lower-bound") == marked
+    _, one, _ = await client.call("GET", f"/requests/{headers['x-request-id']}")
+    assert one["data"]["costIsLowerBound"] is (marked == "true")
     budgeted = await keyed(client, gateway, session, dailyBudget=500)
     status, answer, headers = await ask(budgeted, gateway, session, path, "hi", **fields)
     assert status == (402 if path == "messages" else 429)
     assert headers["x-should-retry"] == "false"
     assert "leave it out" in answer["error"]["message"]
+
+
+def whole(usage: dict[str, Any]) -> str:
+    """Return steering words for an answer with this usage."""
+    message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}
+    counted = {"prompt_tokens": 1_000, "completion_tokens": 1_000, "total_tokens": 2_000}
+    answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [message]}
+    return f"[[exactly={quote(json.dumps(answer | {'usage': counted | usage}))}]]"
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "dollars", "is_lower_bound"),
+    [
+        ("gpt-audio", {"prompt_tokens_details": {"audio_tokens": 900, "cached_tokens": 950}}, "0.03905", False),
+        ("gpt-audio", {"completion_tokens_details": {"audio_tokens": 900}}, "0.0611", False),
+        ("gpt-4o-audio-preview", {"completion_tokens_details": {"audio_tokens": 900}}, "0.0035", True),
+        ("gpt-4o", {"completion_tokens_details": {"image_tokens": 900}}, "0.02", True),
+    ],
+)
+async def test_no_class_of_tokens_is_charged_at_the_price_of_a_cheaper_one(
+    client: Client,
+    gateway: Gateway,
+    session: aiohttp.ClientSession,
+    model: str,
+    usage: dict[str, Any],
+    dollars: str,
+    is_lower_bound: bool,
+) -> None:
+    _, _, headers = await ask(client, gateway, session, "chat/completions", whole(usage), model=model)
+    assert headers["x-gateway-cost-usd"] == dollars
+    assert headers.get("x-gateway-cost-is-lower-bound") == ("true" if is_lower_bound else None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "dollars"),
+    [
+        ({"modalities": ["text", "audio"], "audio": {"voice": "x", "format": "wav"}}, "0.064"),
+        ({"audio": {"voice": "x", "format": "wav"}}, "0.064"),
+        ({"modalities": ["text"]}, "0.01"),
+    ],
+)
+async def test_an_answer_that_may_be_spoken_is_held_at_the_price_of_speech(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, fields: dict[str, Any], dollars: str
+) -> None:
+    key = await keyed(client, gateway, session, dailyBudget=1)
+    asked = {"model": "gpt-audio", "max_tokens": 1_000} | fields
+    _, _, headers = await ask(key, gateway, session, "chat/completions", "hi", **asked)
+    held = await hold_of(client, headers)
+    assert Decimal(dollars) <= held < Decimal(dollars) + Decimal("0.001")
+
+
+async def hold_of(client: Client, headers: Any) -> Decimal:
+    _, one, _ = await client.call("GET", f"/requests/{headers['x-request-id']}")
+    (held,) = (event["data"]["hold_nano_usd"] for event in one["data"]["events"] if event["type"] == "CostIncurred")
+    return Decimal(held) / 10**9
 
 
 async def test_a_cost_without_something_is_marked_everywhere(

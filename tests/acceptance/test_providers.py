@@ -283,6 +283,36 @@ async def test_a_provider_without_the_responses_api_serves_it_by_chat(
     assert stats["data"]["totals"]["failedRequests"] == 1
 
 
+async def test_a_seller_with_chat_completions_alone_gets_what_its_client_sends(
+    client: Client, openai: AsyncOpenAI, upstream: RunningProvider
+) -> None:
+    base_url = upstream.openai_base_url.replace("/v1", "/chat-only/v1")
+    await add(client, named(upstream, baseUrl=base_url))
+    for word in ("one", "two"):
+        found = await openai.chat.completions.create(
+            model="mine/gpt-5-pro", messages=[{"role": "user", "content": f"[[say={word}]]"}], seed=7
+        )
+        assert found.choices[0].message.content == word
+    sent = [(request.path, json.loads(request.body).get("seed")) for request in upstream.requests(2)]
+    assert sent == [("/chat-only/v1/chat/completions", 7)] * 2
+    _, stats, _ = await client.call("GET", "/usage/stats")
+    assert stats["data"]["totals"]["failedRequests"] == 1
+
+
+async def test_a_seller_with_both_calls_is_asked_for_a_response(
+    client: Client, openai: AsyncOpenAI, anthropic: AsyncAnthropic, upstream: RunningProvider
+) -> None:
+    await add(client, named(upstream))
+    found = await openai.chat.completions.create(
+        model="mine/gpt-5-pro", messages=[{"role": "user", "content": "[[say=one]]"}]
+    )
+    message = await anthropic.messages.create(
+        model="mine/gpt-5-pro", max_tokens=50, messages=[{"role": "user", "content": "[[say=two]]"}]
+    )
+    assert (found.choices[0].message.content, message.content[0].type) == ("one", "text")
+    assert [request.path for request in upstream.requests(2)] == ["/v1/responses"] * 2
+
+
 async def test_a_count_that_a_provider_does_not_make_is_estimated_and_marked(
     client: Client, openai: AsyncOpenAI, anthropic: AsyncAnthropic, upstream: RunningProvider
 ) -> None:

@@ -30,6 +30,26 @@ BODIES = {
 }
 PASSED_ON = ["no usage", "null usage", "a mark before it", "events", "events behind a mark"]
 """Without members that a validating SDK refuses: what is passed through stays as it came."""
+MESSAGE = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "hello", "annotations": []}],
+}
+RESPONSE = {"id": "r1", "object": "response", "model": "m", "status": "completed", "output": [MESSAGE]}
+RESPONSES = {
+    "no usage": json.dumps(RESPONSE),
+    "partial usage": json.dumps(RESPONSE | {"usage": {"input_tokens": None, "output_tokens": 3}}),
+    "null id and model": json.dumps(RESPONSE | {"id": None, "model": None}),
+    "a mark before it": "\ufeff" + json.dumps(RESPONSE),
+    "an item of tomorrow": json.dumps(RESPONSE | {"output": [{"type": "dream", "id": "d1", "text": 7}, MESSAGE]}),
+    "its end alone": f"data: {json.dumps({'type': 'response.completed', 'response': RESPONSE})}\n\n",
+    "its end without the output": (
+        'data: {"type":"response.output_text.delta","output_index":0,"delta":"hello"}\n\n'
+        f"data: {json.dumps({'type': 'response.completed', 'response': RESPONSE | {'output': []}})}\n\n"
+    ),
+}
 TOOL = {"name": "now", "input_schema": {"type": "object"}}
 
 
@@ -48,6 +68,21 @@ async def test_an_answer_in_any_form_reaches_anthropics_sdk(
     texts = [event.delta.text for event in events if event.type == "content_block_delta"]
     assert (whole.content[0].text, "".join(texts), whole.stop_reason) == ("hello", "hello", "end_turn")
     assert whole.usage.input_tokens > 0
+    assert upstream.calls == calls + 2
+
+
+@pytest.mark.parametrize("form", RESPONSES)
+async def test_a_response_in_any_form_reaches_clients_of_chat(
+    openai: Any, anthropic: Any, upstream: RunningProvider, form: str
+) -> None:
+    calls = upstream.calls
+    asked: Any = {"model": "gpt-5-pro", "messages": exactly(RESPONSES[form])}
+    whole = await resolved(openai.chat.completions.create(**asked))
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("hello", "stop")
+    assert whole.usage.total_tokens > 0
+    events = await collected(anthropic.messages.create(**asked, max_tokens=50, stream=True))
+    texts = [event.delta.text for event in events if event.type == "content_block_delta"]
+    assert "".join(texts) == "hello"
     assert upstream.calls == calls + 2
 
 

@@ -28,7 +28,7 @@ from domain.errors import (
 )
 from domain.routing import ANTHROPIC, ECHO, OPENAI
 from infra.outbound import AddressRefused
-from tests.provider.running import RunningProvider
+from tests.provider.running import RecordedRequest, RunningProvider
 from tests.support.jobs import make_identity
 from workers.calls import read_response
 from workers.providers.provider import Credential, Provider, ProviderCall
@@ -206,24 +206,58 @@ async def test_late_reader_gets_the_parts_before_the_break(provider: RunningProv
     assert len(read) == 6
 
 
-async def test_callers_address_gets_nothing_of_the_environment(
-    provider: RunningProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def set_operators_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.setenv(name, "canary-of-the-environment")
+    headers = ("x-proxy-token", "authorization", "x-api-key", "user-agent", "anthropic-version", "accept", "Accept")
     for name in ("OPENAI_CUSTOM_HEADERS", "ANTHROPIC_CUSTOM_HEADERS"):
-        monkeypatch.setenv(name, "x-proxy-token: canary-of-the-environment")
+        monkeypatch.setenv(name, "\n".join(f"{header}: canary-of-the-environment" for header in headers))
+
+
+async def told_by(provider: RunningProvider, *, is_callers: bool, is_own: bool) -> list[RecordedRequest]:
+    """Call the provider as each vendor's; return what it received."""
     sessions = Sessions(allow_loopback=True)
     for kind, address in ((OPENAI, provider.openai_base_url), (ANTHROPIC, provider.anthropic_base_url)):
-        credential = Credential("sk-callers", address, is_callers=True)
         call = ProviderCall(
             identity=make_identity(provider="named", upstream_model="m"),
             path=CODECS[kind].path,
-            credential=credential,
+            credential=Credential("sk-callers", address, is_callers=is_callers, is_own=is_own),
             timeout_s=10,
         )
         await PROVIDERS[kind](sessions).send(render(kind, "x"), call)
     await sessions.close()
-    told = provider.requests()
+    return provider.requests(last=2)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_callers_address_gets_nothing_of_the_environment(
+    provider: RunningProvider, monkeypatch: pytest.MonkeyPatch, is_own: bool
+) -> None:
+    set_operators_headers(monkeypatch)
+    told = await told_by(provider, is_callers=True, is_own=is_own)
     assert {request.header("authorization") for request in told} == {"Bearer sk-callers"}
     assert "canary" not in str([request.headers for request in told])
+    assert told[1].header("anthropic-version") is not None
+
+
+async def test_a_projects_key_takes_the_place_of_the_operators_credential(
+    provider: RunningProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_operators_headers(monkeypatch)
+    told = await told_by(provider, is_callers=False, is_own=True)
+    for request in told:
+        sent = [value for name, value in request.headers if name.lower() == "authorization"]
+        assert sent == ["Bearer sk-callers"]
+        assert request.header("x-proxy-token") == "canary-of-the-environment"
+    assert told[0].header("openai-organization") is None
+    assert told[0].header("openai-project") is None
+
+
+async def test_the_installations_key_goes_with_the_operators_headers(
+    provider: RunningProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-proxy-token: for the proxy")
+    openai, anthropic = await told_by(provider, is_callers=False, is_own=False)
+    assert openai.header("openai-organization") == "org-1"
+    assert anthropic.header("x-proxy-token") == "for the proxy"

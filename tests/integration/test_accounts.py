@@ -117,5 +117,5 @@ async def test_provider_objects_need_an_own_credential(
         is_passthrough=True,
         needs_own_credential=True,
     )
-    assert (await calls.prepare(job)).call.credential == (Credential(SECRET) if own else None)
+    assert (await calls.prepare(job)).call.credential == (Credential(SECRET, is_own=True) if own else None)
     assert (await calls.prepare(replace(job, needs_own_credential=False))).call.credential is not None

@@ -132,7 +132,7 @@ async def test_request_keeps_the_credential_it_was_admitted_under(
     openai = {"provider": "openai", "kind": "openai", "model": "gpt-4o-mini", "upstream_model": "gpt-4o-mini"}
     canonical = b'{"messages": [{"role": "user", "content": "x"}], "model": "gpt-4o-mini"}'
     job = make_job(project_id=made.project_id, body=canonical, needs_own_credential=True, **openai)
-    assert (await calls.prepare(job)).call.credential == Credential(OWN_KEY)
+    assert (await calls.prepare(job)).call.credential == Credential(OWN_KEY, is_own=True)
     await accounts.change_project(made.project_id, settings={}, provider_keys={"openai": None})
     access.forget(made.project_id)
     assert (await calls.prepare(job)).call.credential is None

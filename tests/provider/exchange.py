@@ -35,6 +35,8 @@ class Wire(Struct, frozen=True, kw_only=True):
     frames: Callable[[Answer], Iterator[Frame]] | None = None
     stream_error: Callable[[Answer, int], bytes] | None = None
     """Returns the error inside a stream, after a number of frames."""
+    refuse: Callable[[dict[str, Any]], str | None] | None = None
+    """Returns why the vendor refuses a request; None if it does not."""
     names_events: bool = False
     """True if the events of its stream have types."""
     is_anthropic: bool = False
@@ -73,6 +75,7 @@ class Exchange:
         usage = bill.usage_of(self.model_request.prompt, words, counted)
         if words.count:
             usage = replace(usage, tokens_in=input_tokens(body, words.count))
+        self._ruled_out = wire.refuse(body) if wire.refuse is not None else None
         self._usage = usage if wire.counts_output else replace(usage, tokens_out=0)
         reported = bill.reported(self._usage, words)
         self._answer = Answer(body=body, request=self.model_request, plan=planned, usage=reported)
@@ -150,12 +153,13 @@ class Exchange:
     async def _delayed_refusal(self) -> web.Response | None:
         if self._words.delay_ms:
             await asyncio.sleep(self._words.delay_ms / 1000)
-        status = self._refused()
-        if not status:
+        status, words, reason = self._refused(), self._words, self._ruled_out
+        if not status and reason is None:
             return None
         self._is_settled = True
-        words = self._words
         message, code, is_anthropic = unquote(words.message), words.code, self._wire.is_anthropic
+        if not status:
+            status, message = 400, reason or ""
         return self._recording.whole(
             refusal(status, words.after, is_anthropic=is_anthropic, message=message, code=code)
         )

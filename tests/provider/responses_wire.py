@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from tests.provider.bill import Usage
 from tests.provider.openai_wire import CREATED_S, is_forcing, schema_of, sse
 from tests.provider.request_model import Answer, Call, Frame, ModelRequest, Tool, argument_deltas, text_of
+from tests.provider.responses_rules import SEAL
 
 _ECHOED: dict[str, Any] = {
     "instructions": None,
@@ -26,6 +27,7 @@ _ECHOED: dict[str, Any] = {
 }
 """The members of a request that its response repeats, with the vendor's defaults."""
 
+ENCRYPTED = "reasoning.encrypted_content"
 RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
 
 FAILURE = {"code": "server_error", "message": "The server had an error while processing your request."}
@@ -48,6 +50,8 @@ def parse_request(body: dict[str, Any]) -> ModelRequest:
         forced_tool=choice.get("name") if isinstance(choice, dict) else None,
         is_parallel=body.get("parallel_tool_calls") is not False,
         schema=schema_of((body.get("text") or {}).get("format"), None),
+        thinks=True,
+        shows_thinking=bool((body.get("reasoning") or {}).get("summary")),
         results=_results(items),
         all_results=sum(item.get("type") in RESULTS for item in items),
     )
@@ -133,14 +137,18 @@ def frames(answer: Answer) -> Iterator[Frame]:
     yield event("in_progress", response=_response(answer, "in_progress", [], None))
     status = _status(answer)
     items = _items(answer, status)
+    calls = iter(answer.plan.calls)
     for index, item in enumerate(items):
         place = {"output_index": index, "item_id": item["id"]}
         if item["type"] == "message":
             begun: dict[str, Any] = {"status": "in_progress", "content": []}
             inner = _text_events(answer, item)
+        elif item["type"] == "reasoning":
+            begun = {"summary": []} | ({"encrypted_content": None} if "encrypted_content" in item else {})
+            inner = _thinking_events(answer)
         else:
             begun = {"status": "in_progress", "input" if item["type"] == "custom_tool_call" else "arguments": ""}
-            inner = _call_events(answer.plan.calls[index])
+            inner = _call_events(next(calls))
         yield event("output_item.added", output_index=index, item=item | begun)
         for kind, fields in inner:
             yield event(kind, counts=kind.endswith(".delta"), **place, **fields)
@@ -178,6 +186,17 @@ def _text_events(answer: Answer, item: dict[str, Any]) -> Iterator[tuple[str, di
     yield "content_part.done", place | {"part": part}
 
 
+def _thinking_events(answer: Answer) -> Iterator[tuple[str, dict[str, Any]]]:
+    place, text = {"summary_index": 0}, answer.plan.thinking
+    if not text:
+        return
+    yield "reasoning_summary_part.added", place | {"part": {"type": "summary_text", "text": ""}}
+    for piece in answer.plan.thinking_deltas():
+        yield "reasoning_summary_text.delta", place | {"delta": piece}
+    yield "reasoning_summary_text.done", place | {"text": text}
+    yield "reasoning_summary_part.done", place | {"part": {"type": "summary_text", "text": text}}
+
+
 def _call_events(call: Call) -> Iterator[tuple[str, dict[str, Any]]]:
     if call.is_text:
         for piece in argument_deltas(call):
@@ -196,8 +215,18 @@ def _items(answer: Answer, status: str) -> list[dict[str, Any]]:
         if plan.words.refuse:
             part = {"type": "refusal", "refusal": plan.text}
         message = {"id": f"msg_{plan.digest[:24]}", "type": "message", "role": "assistant"}
-        return [message | {"status": status, "content": [part]}]
-    return [_call_item(call, status) for call in plan.calls]
+        return [*_thinking_items(answer), message | {"status": status, "content": [part]}]
+    return [*_thinking_items(answer), *(_call_item(call, status) for call in plan.calls)]
+
+
+def _thinking_items(answer: Answer) -> list[dict[str, Any]]:
+    """Return the thinking, if the request asks for it: encrypted, or its summary."""
+    plan, is_sealed = answer.plan, ENCRYPTED in (answer.body.get("include") or ())
+    if not is_sealed and not plan.thinking:
+        return []
+    item = {"id": f"rs_{plan.digest[:24]}", "type": "reasoning"}
+    item |= {"summary": [{"type": "summary_text", "text": plan.thinking}] if plan.thinking else []}
+    return [item | ({"encrypted_content": f"{SEAL}{plan.digest}"} if is_sealed else {})]
 
 
 def _call_item(call: Call, status: str) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import json
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from msgspec.structs import replace
 
-from tests.provider import anthropic_wire, completions_wire, models, openai_wire, responses_wire
+from tests.provider import anthropic_wire, completions_wire, models, openai_wire, responses_rules, responses_wire
 from tests.provider.exchange import Exchange, Provider, Wire, has_wrong_key, refusal
 from tests.provider.recorded import MAX_RECORDED
 
@@ -28,12 +29,14 @@ WIRES = {
         whole=openai_wire.whole,
         frames=openai_wire.frames,
         stream_error=openai_wire.stream_error,
+        refuse=responses_rules.refuse_chat,
     ),
     "/v1/responses": Wire(
         parse_request=responses_wire.parse_request,
         whole=responses_wire.whole,
         frames=responses_wire.frames,
         stream_error=responses_wire.stream_error,
+        refuse=responses_rules.refuse_response,
         names_events=True,
     ),
     "/v1/responses/input_tokens": Wire(
@@ -71,7 +74,7 @@ WIRES = {
 }
 
 CHAT_ONLY = "/chat-only"
-"""Below this path stands a provider that has chat completions alone."""
+"""Below this path stands a provider that has chat completions alone, for every model."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -152,7 +155,8 @@ def make_app() -> web.Application:
     app[PROVIDER] = Provider()
     for path, wire in WIRES.items():
         app.router.add_post(path, _handler(wire))
-    app.router.add_post(f"{CHAT_ONLY}/v1/chat/completions", _handler(WIRES["/v1/chat/completions"]))
+    sold = replace(WIRES["/v1/chat/completions"], refuse=None)
+    app.router.add_post(f"{CHAT_ONLY}/v1/chat/completions", _handler(sold))
     for method, below in (("GET", ""), ("DELETE", ""), ("POST", "/{below:cancel}"), ("GET", "/{below:input_items}")):
         app.router.add_route(method, "/v1/responses/{id}" + below, stored_response)
     app.router.add_get("/v1/models", list_models)

@@ -86,6 +86,20 @@ CARRIED_OF_CLIENTS: dict[str, tuple[dict[str, Any], str]] = {
         answered({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}}),
         r"[web_search: {\"query\":\"q\"}]",
     ),
+    "messages[].content[] (of another API)": (
+        shown({"type": "image_url", "image_url": {"url": "https://i"}}),
+        '"url":"https://i"',
+    ),
+    "messages[].tool_calls": (
+        {
+            "messages": [
+                HELLO,
+                {"role": "assistant", "tool_calls": [{"id": "t", "function": {"name": "f", "arguments": "{}"}}]},
+                {"role": "tool", "tool_call_id": "t", "content": "r"},
+            ]
+        },
+        '{"role":"tool","content":"r","toolCallId":"t"}',
+    ),
     "messages[].content[].citations": (answered(CITED), "so [https://s]"),
 }
 DROPPED_OF_CLIENTS: dict[str, tuple[dict[str, Any], str]] = {

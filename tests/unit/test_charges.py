@@ -113,6 +113,12 @@ def test_the_terms_that_the_answer_states_count_before_those_that_were_asked_for
     assert with_asked(NO_EXTRAS, asked).terms == asked
 
 
+def test_what_a_request_uses_makes_its_cost_a_lower_bound_whatever_the_answer_says() -> None:
+    extras = with_asked(Extras(unpriced=("a",), stated=frozenset({"service_tier"})), None, ("plugins", "a"))
+    assert (extras.unpriced, extras.stated) == (("a", "plugins"), frozenset({"service_tier"}))
+    assert with_asked(NO_EXTRAS, None) is NO_EXTRAS
+
+
 def test_audio_has_a_price_of_its_own_or_none() -> None:
     usage = TokenUsage(input=100, input_audio=10, output=50, output_audio=5)
     total, unpriced = charged("gpt-audio", NO_EXTRAS, usage)

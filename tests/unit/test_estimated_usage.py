@@ -106,6 +106,20 @@ def test_every_choice_of_a_cut_stream_may_have_more_under_way_and_think_unseen()
     assert counted(job, BEGUN, elapsed_s=0.5).output == 4 + 3 * (UNDER_WAY_TOKENS + 0.5 * MAX_UNSEEN_TOKENS_PER_S)
 
 
+def test_what_may_be_speech_counts_as_speech_which_costs_more_than_text() -> None:
+    job = replace(JOB, writes_audio=True, audio_bound=40)
+    assert counted(job, BEGUN, elapsed_s=0) == TokenUsage(input=60, input_audio=40, output_audio=4 + UNDER_WAY_TOKENS)
+    price = Price(
+        provider="p", model="m", source="s", prices=ClassPrices(input=1, output=2, input_audio=9, output_audio=10**9)
+    )
+    assert assumed_cost(replace(job, price=price), NanoUsd(10**9), 0) == 1_000 * UNDER_WAY_TOKENS
+
+
+def test_a_prompt_of_which_nothing_was_said_counts_as_the_dearest_that_it_can_be() -> None:
+    job = replace(JOB, input_class="cache_write_1h")
+    assert counted(job, BEGUN, elapsed_s=0) == TokenUsage(cache_write_1h=100, output=4 + UNDER_WAY_TOKENS)
+
+
 def test_calls_of_hosted_tools_may_each_have_read_the_window_again() -> None:
     job = replace(JOB, stream=StreamFormat(surface="openai"), context_window=1_000)
     given = ProviderResponse(

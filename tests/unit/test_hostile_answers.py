@@ -152,14 +152,6 @@ def wires(*counts: tuple[Any, Any]) -> Any:
         ],
     ),
     (EMBEDDINGS, [lambda number: {"prompt_tokens": number}]),
-)
-def test_a_count_that_no_answer_can_have_is_not_said(says: Any, read: Any, count: Any, number: Any) -> None:
-    usage = read(says(**count(number))).usage
-    assert usage is None or max(msgspec.structs.astuple(usage)) <= 10
-
-
-@pytest.mark.parametrize("number", [-1, MAX_TOKENS + 1, 2**62, 10**25])
-@wires(
     (
         RESPONSES,
         [
@@ -171,9 +163,9 @@ def test_a_count_that_no_answer_can_have_is_not_said(says: Any, read: Any, count
         ],
     ),
 )
-def test_a_count_that_no_answer_can_have_is_unreadable(says: Any, read: Any, count: Any, number: int) -> None:
-    with pytest.raises(UnreadableResponse):
-        read(says(**count(number)))
+def test_a_count_that_no_answer_can_have_is_not_said(says: Any, read: Any, count: Any, number: Any) -> None:
+    usage = read(says(**count(number))).usage
+    assert usage is None or max(msgspec.structs.astuple(usage)) <= 10
 
 
 @pytest.mark.parametrize("number", [-1, MAX_TOKENS + 1, 2**62, 10**25])

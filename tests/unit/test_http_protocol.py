@@ -16,6 +16,7 @@ from api.http_protocol import LimitedHttpProtocol, limited_protocol
 HEAD = b"GET /x HTTP/1.1\r\nhost: x\r\n"
 POST = b"POST /x HTTP/1.1\r\nhost: x\r\n"
 KIB = 1024
+UNREAD_TIMEOUT_S = 60
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -69,7 +70,7 @@ class Conversation:
         config = Config(app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None)
         config.load()
         connections = connections or Connections(limit=10, limit_per_address=10, on_refusal=self.refused.append)
-        make = limited_protocol(connections)
+        make = limited_protocol(connections, unread_timeout_s=UNREAD_TIMEOUT_S)
         self.protocol: LimitedHttpProtocol = make(config=config, server_state=ServerState(), app_state={})
         self.transport = Transport(host)
         self.protocol.connection_made(self.transport)
@@ -347,7 +348,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(is_complete: bool, convers
     await talk.send(HEAD + b"\r\n")
     talk.transport.unread_bytes = 300 * KIB
     talk.protocol.pause_writing()
-    await talk.wait(http_protocol.UNREAD_TIMEOUT_S)
+    await talk.wait(UNREAD_TIMEOUT_S)
     assert talk.transport.state == "open"
     await talk.wait(1)
     assert talk.transport.state == "aborted"

@@ -12,6 +12,7 @@ from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.openai.tools import ToolEcho
+from domain.dialects.openai.usage import parse_extras, parse_responses_usage, parse_usage
 from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.errors import ProviderCredentials, ProviderError, ProviderRateLimited, ProviderRejected, ProviderUnavailable
 from domain.tokens import AnswerUsage, TokenUsage, answer_usage
@@ -74,6 +75,41 @@ def test_usage_is_what_can_be_read_of_it(said: Any, usage: Any, input_usage: Any
     ):
         assert (found.usage, found.input_usage) == (usage, input_usage)
         assert found.usage is not None or isinstance(found, OpenAiChatReader) or found.received_output_bytes >= 5
+
+
+@pytest.mark.parametrize(
+    ("details", "usage"),
+    [
+        ({"audio_tokens": 90, "cached_tokens": 80}, TokenUsage(cache_read=10, input_audio=90, output=3)),
+        (
+            {"audio_tokens": 50, "cached_tokens": 60, "cached_tokens_details": {"audio_tokens": 20, "text_tokens": 40}},
+            TokenUsage(input=10, cache_read=40, input_audio=30, cache_audio_read=20, output=3),
+        ),
+        ({"audio_tokens": 500, "cached_tokens": 500}, TokenUsage(input_audio=100, output=3)),
+    ],
+)
+def test_cached_audio_is_not_counted_as_text_which_costs_less(details: Any, usage: TokenUsage) -> None:
+    said = {"prompt_tokens": 100, "completion_tokens": 3, "prompt_tokens_details": details}
+    assert parse_usage(said).usage == usage
+    in_responses = {"input_tokens": 100, "output_tokens": 3, "input_tokens_details": details}
+    if "cached_tokens_details" not in details:
+        assert parse_responses_usage(in_responses) == usage
+
+
+@pytest.mark.parametrize(
+    ("usage", "unpriced"),
+    [
+        ({"completion_tokens_details": {"image_tokens": 9, "reasoning_tokens": 1}}, ("output_image_tokens",)),
+        ({"prompt_tokens_details": {"video_tokens": 9, "image_tokens": 9}}, ("input_video_tokens",)),
+        ({"completion_tokens_details": {"rejected_prediction_tokens": 9, "smell_tokens": 0}}, ()),
+        ({"num_sources_used": 3}, ("num_sources_used",)),
+        ({"completion_tokens_details": "none"}, ()),
+    ],
+)
+def test_tokens_of_a_class_that_nobody_priced_make_the_cost_a_lower_bound(
+    usage: Any, unpriced: tuple[str, ...]
+) -> None:
+    assert parse_extras(usage, None, has_citations=False).unpriced == unpriced
 
 
 def test_an_answer_without_id_and_model_has_an_id_of_its_own() -> None:
@@ -145,7 +181,7 @@ def test_a_deprecated_function_call_is_a_call() -> None:
                     {"type": "reasoning.encrypted", "data": "d", "id": "r1", "index": 1},
                 ],
             },
-            [ReasoningBlock(text="hm", signature="s"), ReasoningBlock(data="d", id="r1")],
+            [ReasoningBlock(text="hm", signature="s", detail={}), ReasoningBlock(data="d", id="r1", detail={})],
         ),
     ],
 )

@@ -91,6 +91,10 @@ CARRIED: dict[str, tuple[bytes, str]] = {
         said({"type": "file", "file": {"file_data": "JVBERi0xLjQ=", "filename": "a.pdf"}}),
         '"url":"data:application/pdf;base64,JVBERi0xLjQ="',
     ),
+    "messages[].content[] (of another API)": (
+        said({"type": "tool_result", "tool_use_id": "t", "content": "r"}),
+        '{"role":"tool","content":"r","toolCallId":"t"}',
+    ),
     "messages[].tool_calls[].extra_content": (
         answered(tool_calls=[CALL | {"extra_content": {"google": {"thought_signature": "s"}}}]),
         '"extraContent":{"google":{"thought_signature":"s"}}',

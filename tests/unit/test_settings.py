@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.certificates import Authority
 from infra.settings import (
     SettingsError,
     environment,
@@ -13,6 +14,7 @@ from infra.settings import (
     require_master_key,
     require_other_providers,
     require_servers,
+    set_directly,
 )
 
 KEY = base64.b64encode(bytes(32)).decode()
@@ -37,7 +39,8 @@ def test_everything_has_a_default() -> None:
         ("GATEWAY_NATS_URL", "nats://h,http://h", "nats://"),
         ("GATEWAY_NATS_REPLICAS", "null", "1 to 5"),
         ("GATEWAY_KEYLESS_PROJECTS", "true", "yes or no"),
-        ("GATEWAY_NATS_CREDS", "/nonexistent", "a file that can be read"),
+        ("GATEWAY_NATS_CREDS", "/nonexistent", "a file with one of them"),
+        ("GATEWAY_NATS_CREDS", __file__, "a file with one of them"),
         ("GATEWAY_ENCRYPTION_KEY", "short", "32 bytes in base64"),
         ("GATEWAY_UPSTREAM_MODELS", "a=b,c", "name=provider's name"),
         ("OPENAI_BASE_URL", "ftp://x", "http(s)"),
@@ -64,6 +67,64 @@ def test_a_secret_is_in_no_message_and_no_repr() -> None:
 def test_unknown_setting_suggests_the_nearest() -> None:
     with pytest.raises(SettingsError, match="did you mean GATEWAY_WORKERS"):
         load_settings({"GATEWAY_WORKER": "2"})
+
+
+def test_a_secret_can_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("tls://gateway:canary@queue:4222\n")
+    (tmp_path / "empty").write_text("\n")
+    files = {
+        "GATEWAY_NATS_URL_FILE": str(tmp_path / "url"),
+        "GATEWAY_METRICS_TOKEN_FILE": str(tmp_path / "empty"),
+        "GATEWAY_METRICS_TOKEN": "",
+    }
+    settings = load_settings(files)
+    assert settings.nats_urls == ("tls://gateway:canary@queue:4222",)
+    assert settings.metrics_token is None
+
+
+def test_a_secret_that_is_set_twice_or_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("canary-canary-canary")
+    files = {"GATEWAY_MASTER_KEY_FILE": str(secret)}
+    with pytest.raises(SettingsError, match="GATEWAY_MASTER_KEY_FILE are both set"):
+        load_settings(files | {"GATEWAY_MASTER_KEY": "m" * 16})
+    with pytest.raises(SettingsError, match=r"GATEWAY_MASTER_KEY_FILE is .*No such file") as refused:
+        load_settings({"GATEWAY_MASTER_KEY_FILE": str(tmp_path / "missing")})
+    assert "canary" not in str(refused.value)
+    secret.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="it is not text"):
+        load_settings(files)
+
+
+def test_only_secrets_have_files(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="GATEWAY_PORT_FILE is not a setting"):
+        load_settings({"GATEWAY_PORT_FILE": str(tmp_path)})
+
+
+def test_a_child_gets_a_secret_directly_or_not_at_all() -> None:
+    child = set_directly({"GATEWAY_MASTER_KEY": "", "GATEWAY_HOST": "localhost"})
+    assert child == {"GATEWAY_MASTER_KEY": "", "GATEWAY_MASTER_KEY_FILE": "", "GATEWAY_HOST": "localhost"}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"GATEWAY_NATS_URL": "tls://a,nats://b"}, "nats and tls URLs"),
+        ({"GATEWAY_NATS_URL": "nats://a", "GATEWAY_NATS_CA": "ca.pem"}, "is not tls://"),
+        ({"GATEWAY_NATS_URL": "tls://a", "GATEWAY_NATS_CERT": "ca.pem"}, "go together"),
+        ({"GATEWAY_NATS_URL": "tls://a", "GATEWAY_NATS_KEY": "a.key"}, "go together"),
+        ({"GATEWAY_NATS_URL": "tls://a", "GATEWAY_NATS_CERT": "ca.pem", "GATEWAY_NATS_KEY": "a.key"}, "private key of"),
+        ({"GATEWAY_NATS_CA": "a.key"}, "certificates in PEM"),
+    ],
+)
+def test_half_of_tls_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(Authority("one").pem)
+    (tmp_path / "a.key").write_text("no certificate")
+    with pytest.raises(SettingsError, match=expected):
+        load_settings(values)
 
 
 def test_flags_win_over_the_environment_and_it_over_the_file(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Anthropic, called with the headers of its SDK."""
 
 from anthropic import AsyncAnthropic
+from anthropic._constants import ANTHROPIC_API_VERSION
 
 from workers.providers.provider import Credential
-from workers.providers.sdk import SdkProvider, Sessions, Target, target
+from workers.providers.sdk import JSON_HEADERS, SdkProvider, Sessions, Target, target
 
 
 def anthropic_provider(sessions: Sessions) -> SdkProvider:
@@ -13,4 +14,5 @@ def anthropic_provider(sessions: Sessions) -> SdkProvider:
 
 def _target(credential: Credential) -> Target:
     client = AsyncAnthropic(api_key=credential.api_key, base_url=credential.base_url)
-    return target(client.base_url, client.default_headers, is_callers=credential.is_callers)
+    own_headers = {**JSON_HEADERS, "User-Agent": client.user_agent, "anthropic-version": ANTHROPIC_API_VERSION}
+    return target(credential, client.base_url, client.default_headers, {**own_headers, **client.auth_headers})

@@ -3,7 +3,7 @@
 from openai import AsyncOpenAI
 
 from workers.providers.provider import Credential
-from workers.providers.sdk import SdkProvider, Sessions, Target, target
+from workers.providers.sdk import JSON_HEADERS, SdkProvider, Sessions, Target, target
 
 
 def openai_provider(sessions: Sessions) -> SdkProvider:
@@ -13,5 +13,10 @@ def openai_provider(sessions: Sessions) -> SdkProvider:
 
 def _target(credential: Credential) -> Target:
     client = AsyncOpenAI(api_key=credential.api_key, base_url=credential.base_url)
-    headers = {**client.default_headers, "Authorization": f"Bearer {credential.api_key}"}
-    return target(client.base_url, headers, is_callers=credential.is_callers)
+    authorization = {"Authorization": f"Bearer {credential.api_key}"}
+    return target(
+        credential,
+        client.base_url,
+        {**client.default_headers, **authorization},
+        {**JSON_HEADERS, "User-Agent": client.user_agent, **authorization},
+    )

@@ -17,6 +17,8 @@ class Credential(Struct, frozen=True):
     base_url: str | None = None
     is_callers: bool = False
     """Callers gave the address: it is called only if it leads to a public machine."""
+    is_own: bool = False
+    """The key is the project's, not the installation's."""
 
     def __repr__(self) -> str:
         """Shows no key."""

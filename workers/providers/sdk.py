@@ -32,7 +32,9 @@ from domain.models import retirement_notice
 from domain.provider_refusals import recognise
 from domain.routing import BUILT_IN
 from domain.sanitize import sanitize_message
+from infra.offload import offload
 from infra.outbound import AddressRefused, ConnectorLimits, check_url, open_session
+from workers.credential_filter import CredentialFilter, StreamFilter
 from workers.large_answers import LARGE_ANSWER_BYTES
 from workers.providers.provider import Credential, ProviderCall
 
@@ -49,9 +51,7 @@ TURN_GRACE_S = 30.0
 TURN_BYTES_PER_S = 1024 * 1024
 """The least rate of a large answer after the grace: a slower one is given up, and its turn with it."""
 MAX_OWN_BODY_BYTES = 64 * 1024
-MIN_SECRET_CHARS = 8
-_HIDDEN = "…".encode()
-"""Takes the place of a key that a provider repeats."""
+JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -65,18 +65,36 @@ class Target(msgspec.Struct, frozen=True):
         return f"Target(base_url={self.base_url!r})"
 
 
-_HEADERS_FOR_CALLERS_URLS = frozenset({"accept", "content-type", "user-agent", "authorization", "anthropic-version"})
-"""The headers for an address that callers gave: the SDKs take others from the operator's environment."""
+_OF_THE_INSTALLATIONS_KEY = frozenset({"openai-organization", "openai-project", "authorization", "x-api-key"})
+"""What the operator's environment says in these headers goes with the installation's key, not with a project's."""
+_NO_SECRETS = frozenset({"accept", "content-type", "user-agent", "openai-organization", "openai-project"})
+_NO_SECRETS_BEGIN = ("anthropic-", "x-stainless-")
 
 
-def target(base_url: object, headers: Mapping[str, Any], *, is_callers: bool) -> Target:
-    """Take a vendor's address and headers from its SDK's client; what that marks as left out is left out."""
-    sent = {
-        name: value
-        for name, value in headers.items()
-        if isinstance(value, str) and (not is_callers or name.lower() in _HEADERS_FOR_CALLERS_URLS)
-    }
+def target(
+    credential: Credential, base_url: object, headers: Mapping[str, Any], own_headers: Mapping[str, str]
+) -> Target:
+    """Make the target of a credential.
+
+    `headers` are those of the vendor's SDK, which adds what the operator's environment says: that goes to the
+    operator's own addresses only. What the SDK marks as left out is left out. An address that callers gave gets
+    `own_headers` alone: the credential's, which do not depend on the environment.
+    """
+    sent = {name: value for name, value in headers.items() if isinstance(value, str)}
+    if credential.is_own:
+        sent = {name: value for name, value in sent.items() if name.lower() not in _OF_THE_INSTALLATIONS_KEY}
+    if credential.is_own or credential.is_callers:
+        sent = {**({} if credential.is_callers else sent), **own_headers}
     return Target(str(base_url).rstrip("/"), sent)
+
+
+def secrets_in(headers: Mapping[str, str]) -> list[str]:
+    """What may be secret in a request's headers: their values, without a scheme such as `Bearer`."""
+    return [
+        value.rpartition(" ")[2]
+        for name, value in headers.items()
+        if name.lower() not in _NO_SECRETS and not name.lower().startswith(_NO_SECRETS_BEGIN)
+    ]
 
 
 class Sessions:
@@ -118,26 +136,29 @@ class SdkProvider:
     ) -> None:
         self._sessions = sessions
         self._make_target = make_target
-        self._targets: LRUCache[Credential, Target] = LRUCache(MAX_CREDENTIALS)
+        self._targets: LRUCache[Credential, tuple[Target, CredentialFilter]] = LRUCache(MAX_CREDENTIALS)
 
     async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """See `Provider`."""
-        async with self._opened(content, call) as response:
-            return await read_answer(response, call)
+        async with self._opened(content, call) as (response, credential_filter):
+            body = await read_answer(response, call)
+        return await offload(len(body), credential_filter.whole, body)
 
     @asynccontextmanager
     async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """See `Provider`."""
         async with (
-            self._opened(content, call) as response,
-            aclosing(_events(response, call.identity.provider)) as events,
+            self._opened(content, call) as (response, credential_filter),
+            aclosing(_events(response, call.identity.provider, credential_filter.stream())) as events,
         ):
             yield events
 
     @asynccontextmanager
-    async def _opened(self, content: bytes, call: ProviderCall) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send bytes; gives a response with status 200. `from None` keeps the transport's errors, which hold the
-        request, out of traces.
+    async def _opened(
+        self, content: bytes, call: ProviderCall
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, CredentialFilter]]:
+        """Send bytes; gives a response with status 200, and what hides the credential in it. `from None` keeps the
+        transport's errors, which hold the request, out of traces.
         """
         provider = call.identity.provider
         if call.credential is None:
@@ -146,7 +167,7 @@ class SdkProvider:
                 "(OPENAI_API_KEY, ANTHROPIC_API_KEY); the model `echo` needs none",
                 provider=provider,
             )
-        to = self._target(call.credential, provider)
+        to, credential_filter = self._target(call.credential, provider)
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
         session = self._sessions.callers if call.credential.is_callers else self._sessions.operators
@@ -161,13 +182,13 @@ class SdkProvider:
                 allow_redirects=False,
             ) as response:
                 if response.status != 200:
-                    body = _without(call.credential.api_key, await _read_refusal(response))
+                    body = credential_filter.whole(await _read_refusal(response))
                     body = _with_notice(response.status, body, call)
                     error = _refusal(response.status, response.headers, body, provider)
                     if call.keeps_error_body and isinstance(error, ProviderRejected):
                         error.own_body = _own_body(body)
                     raise error
-                yield response
+                yield response, credential_filter
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise _unreachable(provider, error) from None
         except (TimeoutError, aiohttp.ServerTimeoutError):
@@ -175,12 +196,14 @@ class SdkProvider:
         except aiohttp.ClientError:
             raise ProviderLost(f"connection error: the connection to {provider} broke", provider=provider) from None
 
-    def _target(self, credential: Credential, provider: str) -> Target:
+    def _target(self, credential: Credential, provider: str) -> tuple[Target, CredentialFilter]:
         cached = self._targets.get(credential)
         if cached is None:
             if credential.is_callers:
                 self._check(credential, provider)
-            cached = self._targets[credential] = self._make_target(credential)
+            to = self._make_target(credential)
+            credential_filter = CredentialFilter([credential.api_key, *secrets_in(to.headers)])
+            cached = self._targets[credential] = to, credential_filter
         return cached
 
     def _check(self, credential: Credential, provider: str) -> None:
@@ -190,18 +213,30 @@ class SdkProvider:
             raise ProviderUnavailable(f"{provider} cannot be reached: {error.message}", provider=provider) from None
 
 
-async def _events(response: aiohttp.ClientResponse, provider: str) -> AsyncGenerator[list[SseEvent], None]:
+async def _events(
+    response: aiohttp.ClientResponse, provider: str, stream_filter: StreamFilter
+) -> AsyncGenerator[list[SseEvent], None]:
     parser = SseParser()
     size = 0
-    async for data in _to_the_last(response.content):
-        size += len(data)
-        if size > MAX_ANSWER_BYTES:
-            raise ProviderLost(f"{provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=provider)
-        events = parser.feed(data)
-        if events:
+    try:
+        async for data in _to_the_last(response.content):
+            size += len(data)
+            _check_size(size, provider)
+            if (events := parser.feed(data)) and (events := stream_filter.take(events)):
+                yield events
+        if parser.rest() and (events := stream_filter.take(parser.feed(b"\n\n"))):
             yield events
-    if parser.rest():
-        yield parser.feed(b"\n\n")
+    except (aiohttp.ClientError, TimeoutError, ProviderLost):
+        if events := stream_filter.rest():
+            yield events
+        raise
+    if events := stream_filter.rest():
+        yield events
+
+
+def _check_size(size_bytes: int, provider: str) -> None:
+    if size_bytes > MAX_ANSWER_BYTES:
+        raise ProviderLost(f"{provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=provider)
 
 
 async def _to_the_last(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
@@ -235,10 +270,7 @@ async def read_answer(
     async with asyncio.timeout(call.timeout_s) as limit:
         async for part in response.content.iter_any():
             size += len(part)
-            if size > MAX_ANSWER_BYTES:
-                raise ProviderLost(
-                    f"{call.identity.provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=call.identity.provider
-                )
+            _check_size(size, call.identity.provider)
             buffer.write(part)
             if size > LARGE_ANSWER_BYTES:
                 if turn_at_s is None:
@@ -281,11 +313,6 @@ _KIND_BY_STATUS: dict[int, type[ProviderError]] = {
     429: ProviderRateLimited,
 }
 _NOT_FOUND = frozenset({404, 410})
-
-
-def _without(key: str, body: bytes) -> bytes:
-    """The refusal without the key. A key that is as short as a word is no secret."""
-    return body.replace(key.encode(), _HIDDEN) if len(key) >= MIN_SECRET_CHARS else body
 
 
 def _with_notice(status: int, body: bytes, call: ProviderCall) -> bytes:

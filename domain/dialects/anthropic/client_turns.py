@@ -1,12 +1,13 @@
 """The turns of an Anthropic client's request as canonical messages.
 
 Each result of a tool is a message of its own, before what else its turn says: other vendors want it right behind the
-calls. An assistant's texts are joined before its calls. Blocks of Anthropic's own tools become text.
+calls. An assistant's texts are joined before its calls. Blocks of Anthropic's own tools become text, and parts in other
+vendors' words are read as what they mean.
 """
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from domain.canonical.chat import (
@@ -28,13 +29,22 @@ from domain.canonical.chat import (
 from domain.decoding import Shape, converted
 from domain.dialects.anthropic import types
 from domain.dialects.anthropic.kept_thinking import KeptThinking, read_kept
-from domain.dialects.anthropic.server_tools import is_server_tools, server_tool_text, with_sources
 from domain.dialects.anthropic.tool_ids import read_id
 from domain.dialects.anthropic.tools import written_arguments
 from domain.dialects.field_rules import DroppedFields, drop_unknown, not_translatable
+from domain.dialects.message_parts import (
+    CALL_TYPES,
+    MAX_NESTED,
+    RESULT_TYPES,
+    THOUGHT_TYPES,
+    PartReader,
+    document_text,
+    search_result_text,
+)
+from domain.dialects.server_tools import with_sources
+from domain.errors import InvalidRequest
 
-MAX_NESTED = 4
-"""Blocks inside of blocks: a document of content in a tool's result."""
+_TEXTS = frozenset({"text", "input_text", "output_text"})
 
 
 class TurnReader:
@@ -42,6 +52,8 @@ class TurnReader:
 
     def __init__(self, dropped: DroppedFields) -> None:
         self._dropped = dropped
+        self._others = PartReader(dropped)
+        """Reads parts in other vendors' words."""
         self._parts: dict[str, Callable[[dict[str, Any], str, int], list[Part]]] = {
             "text": self._text,
             "image": self._image,
@@ -57,24 +69,31 @@ class TurnReader:
             InvalidRequest: the model cannot be shown a block; names it.
 
         """
+        if turn.content is None and turn.role not in ("assistant", "tool"):
+            raise InvalidRequest(f"`{path}`: Object missing required field `content`", field=path)
+        content = turn.content if turn.content is not None else ""
         match turn.role:
-            case "system":
-                return [SystemMessage(content=self.texts(turn.content, path))]
+            case "system" | "developer":
+                return [SystemMessage(content=self.texts(content, path))]
             case "assistant":
-                return self._assistant(turn.content, path)
+                return self._assistant(content, turn.tool_calls or (), path)
             case "user":
-                return self._user(turn.content, path)
+                return self._user(content, path)
+            case "tool":
+                result = {"tool_use_id": turn.tool_call_id, "content": content}
+                return [self._result(result, path.removesuffix(".content"))]
 
     def texts(self, content: str | list[dict[str, Any]], path: str) -> str | list[TextPart]:
         """The texts of instructions."""
         if isinstance(content, str):
             return content
-        texts = []
+        texts: list[TextPart] = []
         for index, block in enumerate(content):
             where = f"{path}[{index}]"
-            if block.get("type") != "text":
+            parts = self._shown(block, where) if block.get("type") in _TEXTS else []
+            if not parts:
                 raise not_translatable(f"{where}.type", "instructions are text")
-            texts.append(TextPart(text=self._read(block, types.TextBlock, where).text))
+            texts += (TextPart(text=part.text) for part in parts if isinstance(part, TextPart))
         return texts[0].text if len(texts) == 1 else texts or ""
 
     def _user(self, content: str | list[dict[str, Any]], path: str) -> list[Message]:
@@ -84,8 +103,11 @@ class TurnReader:
         parts: list[Part] = []
         for index, block in enumerate(content):
             where = f"{path}[{index}]"
-            if block.get("type") == "tool_result":
+            kind = block.get("type")
+            if kind == "tool_result":
                 results.append(self._result(block, where))
+            elif kind in RESULT_TYPES:
+                results.append(self._others.result(block, where))
             else:
                 parts += self._shown(block, where)
         return [*results, UserMessage(content=_content(parts))] if parts else results
@@ -102,31 +124,54 @@ class TurnReader:
             content=_content(parts), tool_call_id=read_id(result.tool_use_id), is_error=bool(result.is_error)
         )
 
-    def _assistant(self, content: str | list[dict[str, Any]], path: str) -> list[Message]:
-        if isinstance(content, str):
+    def _assistant(
+        self, content: str | list[dict[str, Any]], calls: Sequence[dict[str, Any]], path: str
+    ) -> list[Message]:
+        if isinstance(content, str) and not calls:
             return [AssistantMessage(content=content)]
         turn = _AssistantTurn()
+        if isinstance(content, str):
+            turn.texts += [TextPart(text=content)] if content else []
+            content = []
         for index, block in enumerate(content):
-            where = f"{path}[{index}]"
-            kind = block.get("type")
-            if kind == "text":
-                said = self._read(block, types.TextBlock, where)
-                turn.texts.append(TextPart(text=with_sources(said.text, said.citations)))
-            elif kind == "tool_use":
-                turn.calls.append(self._read(block, types.ToolUseBlock, where))
-            elif kind == "thinking":
-                turn.think(self._read(block, types.ThinkingBlock, where))
-            elif kind == "redacted_thinking":
-                turn.think(self._read(block, types.RedactedThinkingBlock, where))
-            elif is_server_tools(kind):
-                turn.texts.append(TextPart(text=server_tool_text(block)))
-            elif kind == "compaction" and isinstance(block.get("content"), str):
-                turn.texts.append(TextPart(text=block["content"]))
-            elif isinstance(kind, str):
-                self._dropped.add(f"{where}.{kind}")
-            else:
-                raise not_translatable(f"{where}.type", "a block has a type")
+            self._add(turn, block, f"{path}[{index}]")
+        for index, call in enumerate(calls):
+            where = f"{path.removesuffix('content')}tool_calls[{index}]"
+            turn.other_calls.append(self._others.function_call(call, where))
         return turn.messages()
+
+    def _add(self, turn: "_AssistantTurn", block: dict[str, Any], where: str) -> None:
+        """Add a block of the model's."""
+        kind = block.get("type")
+        if kind == "text":
+            said = self._read(block, types.TextBlock, where)
+            turn.texts.append(TextPart(text=with_sources(said.text, said.citations)))
+        elif kind == "tool_use":
+            turn.calls.append(self._read(block, types.ToolUseBlock, where))
+        elif kind == "thinking":
+            turn.think(self._read(block, types.ThinkingBlock, where))
+        elif kind == "redacted_thinking":
+            turn.think(self._read(block, types.RedactedThinkingBlock, where))
+        elif kind == "compaction" and isinstance(block.get("content"), str):
+            turn.texts.append(TextPart(text=block["content"]))
+        elif isinstance(kind, str):
+            self._add_other(turn, block, kind, where)
+        else:
+            raise not_translatable(f"{where}.type", "a block has a type")
+
+    def _add_other(self, turn: "_AssistantTurn", block: dict[str, Any], kind: str, where: str) -> None:
+        """Add a part in another vendor's words, and of what else there is the name to what is told."""
+        if kind in CALL_TYPES:
+            turn.other_calls.append(self._others.call(block, where))
+            return
+        if kind in THOUGHT_TYPES:
+            thought = self._others.thought(block, where)
+            turn.reasoning += [thought] if thought is not None else []
+            return
+        texts = [part for part in self._others.part(block, where) or () if isinstance(part, TextPart)]
+        turn.texts += texts
+        if not texts:
+            self._dropped.add(f"{where}.{kind}")
 
     def _shown(self, block: dict[str, Any], path: str, depth: int = 0) -> list[Part]:
         """What the model is shown of a block of the user's."""
@@ -134,8 +179,9 @@ class TurnReader:
         read = self._parts.get(kind) if isinstance(kind, str) else None
         if read is not None and depth <= MAX_NESTED:
             return read(block, path, depth)
-        if is_server_tools(kind):
-            return [TextPart(text=server_tool_text(block))]
+        others = self._others.part(block, path, depth) if read is None else None
+        if others is not None:
+            return others
         if kind == "container_upload":
             raise not_translatable(f"{path}.type", "the file is at Anthropic: send its content as a 'document'")
         raise not_translatable(
@@ -157,11 +203,11 @@ class TurnReader:
         if document.source.get("type") in ("text", "content"):
             source = converted(document.source, types.Source, inside=where)
             inner = source.data if source.type == "text" else source.content
-            return _document_text(document, self._inside(inner or "", f"{where}.content", depth))
+            return document_text(document.title, document.context, self._inside(inner or "", f"{where}.content", depth))
         url = self._url(document.source, where, "application/pdf")
         text = _text_of_data_url(url)
         if text is not None:
-            return _document_text(document, [TextPart(text=text)])
+            return document_text(document.title, document.context, [TextPart(text=text)])
         file: list[Part] = [FilePart(file=File(url=url, filename=document.title or None))]
         return [TextPart(text=document.context), *file] if document.context else file
 
@@ -175,8 +221,7 @@ class TurnReader:
     def _search_result(self, block: dict[str, Any], path: str, _depth: int) -> list[Part]:
         found = self._read(block, types.SearchResultBlock, path)
         said = "\n".join(text.text for text in found.content)
-        heading = " ".join(f'{name}="{value}"' for name in ("title", "source") if (value := getattr(found, name)))
-        return [TextPart(text=f"<search_result {heading}>\n{said}\n</search_result>")]
+        return [TextPart(text=search_result_text(found.title, found.source, said))]
 
     def _tool_reference(self, block: dict[str, Any], path: str, _depth: int) -> list[Part]:
         return [TextPart(text=f"Found the tool `{self._read(block, types.ToolReferenceBlock, path).tool_name}`.")]
@@ -202,7 +247,9 @@ class _AssistantTurn:
     def __init__(self) -> None:
         self.texts: list[TextPart] = []
         self.calls: list[types.ToolUseBlock] = []
-        self._reasoning: list[ReasoningBlock] = []
+        self.other_calls: list[ToolCall] = []
+        """In another vendor's words."""
+        self.reasoning: list[ReasoningBlock] = []
         self._extra_content: dict[str, dict[str, Any]] = {}
 
     def think(self, block: types.ThinkingBlock | types.RedactedThinkingBlock) -> None:
@@ -215,7 +262,7 @@ class _AssistantTurn:
             own = ReasoningBlock(data=block.data)
         found = self._kept(kept, text) if kept is not None else own
         if found is not None and found != ReasoningBlock():
-            self._reasoning.append(found)
+            self.reasoning.append(found)
 
     def _kept(self, kept: KeptThinking, text: str | None) -> ReasoningBlock | None:
         self._extra_content |= kept.calls
@@ -223,11 +270,13 @@ class _AssistantTurn:
 
     def messages(self) -> list[Message]:
         """One message for the turn: its text, then its calls. None for a turn that has only thinking."""
-        if not self.texts and not self.calls:
-            return []
         calls = [self._call(block) for block in self.calls]
+        known = {call.id for call in calls}  # some clients write a call in both vendors' words
+        calls += (call for call in self.other_calls if call.id not in known)
+        if not self.texts and not calls:
+            return []
         texts = self.texts[0].text if len(self.texts) == 1 else self.texts or None
-        return [AssistantMessage(content=texts, tool_calls=calls or None, reasoning=self._reasoning or None)]
+        return [AssistantMessage(content=texts, tool_calls=calls or None, reasoning=self.reasoning or None)]
 
     def _call(self, block: types.ToolUseBlock) -> ToolCall:
         call_id = read_id(block.id)
@@ -240,15 +289,6 @@ def _content(parts: list[Part]) -> str | list[Part]:
     """A single text becomes a plain string: to Anthropic it means the same, and other vendors expect it."""
     first = parts[0] if parts else TextPart(text="")
     return first.text if len(parts) <= 1 and isinstance(first, TextPart) else parts
-
-
-def _document_text(document: types.DocumentBlock, parts: list[Part]) -> list[Part]:
-    """The content of a document between tags, with its title."""
-    title = f' title="{document.title}"' if document.title else ""
-    opening = f"<document{title}>\n" + (f"{document.context}\n\n" if document.context else "")
-    if len(parts) == 1 and isinstance(parts[0], TextPart):
-        return [TextPart(text=f"{opening}{parts[0].text}\n</document>")]
-    return [TextPart(text=opening), *parts, TextPart(text="</document>")]
 
 
 def _text_of_data_url(url: str) -> str | None:

@@ -36,14 +36,28 @@ class KeptThinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     signature: str | None = None
     data: str | None = None
     id: str | None = None
-    """These three: see `ReasoningBlock`."""
+    detail: dict[str, Any] | None = None
+    """These four: see `ReasoningBlock`."""
     calls: dict[str, dict[str, Any]] = {}
     """`extra_content` of tool calls, by their ids."""
 
     def block(self, text: str | None) -> ReasoningBlock | None:
         """The canonical block; None if it would be empty."""
-        found = ReasoningBlock(text=text or self.text, signature=self.signature, data=self.data, id=self.id)
-        return found if found != ReasoningBlock() else None
+        said = text or self.text
+        if not (said or self.signature or self.data or self.id):
+            return None
+        return ReasoningBlock(text=said, signature=self.signature, data=self.data, id=self.id, detail=self.detail)
+
+    @classmethod
+    def of(cls, block: ReasoningBlock, *, with_text: bool = False) -> "KeptThinking":
+        """What is to come back of a block."""
+        return cls(
+            text=block.text if with_text else None,
+            signature=block.signature,
+            data=block.data,
+            id=block.id,
+            detail=block.detail,
+        )
 
 
 _decode = msgspec.json.Decoder(KeptThinking).decode

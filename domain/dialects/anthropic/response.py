@@ -78,16 +78,18 @@ class _Answer:
             case "text" if not self._is_by_tool:
                 self.texts.append(block.text or "")
             case "thinking" if block.thinking or block.signature:
-                thought = ReasoningBlock(text=block.thinking or None, signature=block.signature or None)
-                self.reasoning.append(thought)
+                self._think(ReasoningBlock(text=block.thinking or None, signature=block.signature or None))
             case "redacted_thinking" if block.data:
-                self.reasoning.append(ReasoningBlock(data=block.data))
+                self._think(ReasoningBlock(data=block.data))
             case "tool_use" if block.name == ANSWER_TOOL:
                 self.texts.append(written_arguments(block.input))
             case "tool_use":
                 self.calls.append(called(block, index, response_id))
             case _:
                 pass  # what Anthropic's own tools did has no place in the canonical answer
+
+    def _think(self, thought: ReasoningBlock) -> None:
+        self.reasoning.append(msgspec.structs.replace(thought, after_calls=len(self.calls)))
 
     def message(self) -> AnswerMessage:
         return AnswerMessage(
@@ -210,7 +212,7 @@ def _render_blocks(message: AnswerMessage, *, hides_thinking: bool) -> list[dict
     blocks = [
         thinking_block(thought, hides=hides_thinking)
         for thought in message.reasoning or ()
-        if calls or not hides_thinking
+        if calls or (thought.text and not hides_thinking)
     ]
     if message.content:
         blocks.append({"type": "text", "text": message.content})
@@ -230,10 +232,9 @@ def _render_blocks(message: AnswerMessage, *, hides_thinking: bool) -> list[dict
 
 def thinking_block(thought: ReasoningBlock, *, hides: bool) -> dict[str, Any]:
     """A block of thinking as Anthropic's clients have it, from which `parse_request` reads it back."""
-    kept = KeptThinking(signature=thought.signature, data=thought.data, id=thought.id)
     if thought.text and not hides:
-        return {"type": "thinking", "thinking": thought.text, "signature": write_kept(kept)}
-    return kept_block(msgspec.structs.replace(kept, text=thought.text))
+        return {"type": "thinking", "thinking": thought.text, "signature": write_kept(KeptThinking.of(thought))}
+    return kept_block(KeptThinking.of(thought, with_text=True))
 
 
 def kept_block(kept: KeptThinking) -> dict[str, Any]:

@@ -64,6 +64,11 @@ CLIENT_RULES: tuple[FieldRule, ...] = (
     _carried("messages[].content[tool_use]", "as `tool_calls`; text that follows one stands before them"),
     _carried("messages[].content[tool_result]", "as a message of role `tool`"),
     _carried("messages[].content[server_tool_use]", "as text, with the results of such tools"),
+    _carried(
+        "messages[].content[] (of another API)",
+        "`image_url`, `file`, `input_text`, `output_text`, `input_image` … as what they mean",
+    ),
+    _carried("messages[].tool_calls", "OpenAI's, with messages of the role `tool`: as `tool_use` and `tool_result`"),
     _carried("messages[].content[].citations", "the sources as text behind what cites them"),
     _dropped("top_k", "a setting of the sampling that other vendors do not have"),
     _dropped("service_tier", "a matter of price and speed", "auto", "standard_only"),
@@ -87,7 +92,7 @@ CLIENT_RULES: tuple[FieldRule, ...] = (
 
 PROVIDER_RULES: tuple[FieldRule, ...] = (
     _carried("messages", "as turns that alternate; later instructions as text of the user's in their place"),
-    _carried("messages[].reasoning", "the model's own thinking as `thinking` blocks; of other models' nothing is sent"),
+    _carried("messages[].reasoning", "the model's own thinking as `thinking` blocks, in its place between the calls"),
     _carried("messages[].tool_calls", "as `tool_use` blocks; ids of other characters are written in other words"),
     _carried("messages[].content[image_url]", "by its content, or its address, which is sent as https"),
     _carried("messages[].content[].cache_control", "as it is, the last four of them"),

@@ -77,6 +77,8 @@ class AnthropicMessagesReader:
         self._calls = 0
         self._thoughts: dict[int, int] = {}
         """The numbers of the blocks of thinking, by their indexes among all blocks."""
+        self._places: dict[int, int] = {}
+        """How many calls came before a block of thinking, by its number."""
 
     def take(self, event: SseEvent) -> list[ChatChunk]:
         """See `StreamReader.take`."""
@@ -221,7 +223,13 @@ class AnthropicMessagesReader:
     def _thought(self, number: int, *, text: str | None, signature: str | None, data: str | None = None) -> list[Delta]:
         if not (text or signature or data):
             return []
-        thought = ReasoningDelta(index=number, text=text or None, signature=signature or None, data=data or None)
+        thought = ReasoningDelta(
+            index=number,
+            text=text or None,
+            signature=signature or None,
+            data=data or None,
+            after_calls=self._places.setdefault(number, self._calls),
+        )
         return [Delta(reasoning=[thought])]
 
     def _stopped(self, block_index: int) -> list[Delta]:

@@ -74,21 +74,27 @@ class _Thought:
         self.signatures: list[str] = []
         self.data: str | None = None
         self.id: str | None = None
+        self.detail: dict[str, Any] | None = None
         self.is_shown = False
 
     def add(self, piece: ReasoningDelta) -> None:
         self.texts += [piece.text] if piece.text else []
         self.signatures += [piece.signature] if piece.signature else []
         self.data, self.id = piece.data or self.data, piece.id or self.id
+        if piece.detail is not None:
+            self.detail = (self.detail or {}) | piece.detail
 
     def block(self) -> ReasoningBlock:
         return ReasoningBlock(
-            text="".join(self.texts) or None, signature="".join(self.signatures) or None, data=self.data, id=self.id
+            text="".join(self.texts) or None,
+            signature="".join(self.signatures) or None,
+            data=self.data,
+            id=self.id,
+            detail=self.detail,
         )
 
     def kept(self) -> str:
-        block = self.block()
-        return write_kept(KeptThinking(signature=block.signature, data=block.data, id=block.id))
+        return write_kept(KeptThinking.of(self.block()))
 
 
 class AnthropicMessagesWriter:
@@ -177,6 +183,7 @@ class AnthropicMessagesWriter:
         if self._hides_thinking or not piece.text:
             return
         if not thought.is_shown:
+            self._write_hidden(written)
             thought.is_shown = True
             self._open(written, {"type": "thinking", "thinking": "", "signature": ""})
         written.append(self._delta({"type": "thinking_delta", "thinking": piece.text}))
@@ -188,10 +195,13 @@ class AnthropicMessagesWriter:
         if thought.is_shown:
             written.append(self._delta({"type": "signature_delta", "signature": thought.kept()}))
             self._stop_block(written)
-        elif self._hides_thinking:
+        elif thought.block() != ReasoningBlock():  # shows nothing, and is wanted back with the results of calls alone
             self._hidden.append(thought.block())
-        elif thought.block() != ReasoningBlock():
-            self._whole(written, thinking_block(thought.block(), hides=False))
+
+    def _write_hidden(self, written: list[bytes]) -> None:
+        for thought in self._hidden:
+            self._whole(written, thinking_block(thought, hides=True))
+        self._hidden.clear()
 
     def _write_text(self, written: list[bytes], text: str) -> None:
         if self._open_call is not None and not self._open_call.is_complete():
@@ -220,9 +230,7 @@ class AnthropicMessagesWriter:
     def _open_tool(self, written: list[bytes], call: _WrittenCall) -> None:
         self._end_thought(written)
         self._close(written)
-        for thought in self._hidden:
-            self._whole(written, thinking_block(thought, hides=True))
-        self._hidden.clear()
+        self._write_hidden(written)
         call.id = call.id or made_id(self._next_block, call.name)
         self._write_extra_content(written, call)
         self._open(written, {"type": "tool_use", "id": written_id(call.id), "name": call.name, "input": {}})

@@ -18,11 +18,13 @@ from domain.canonical.chat import (
     ImagePart,
     Message,
     Part,
+    ReasoningBlock,
     SystemMessage,
     TextContent,
     TextPart,
     ToolMessage,
     UserMessage,
+    thoughts_by_place,
 )
 from domain.dialects.anthropic.kept_thinking import MARK
 from domain.dialects.anthropic.media import file_block, image_block
@@ -39,6 +41,8 @@ GO_ON = "Your answer was cut off. Continue it exactly where it ends, and repeat 
 """For models that continue no answer of their own. After
 https://platform.claude.com/docs/en/about-claude/models/migration-guide (prefill)."""
 
+_OWN_FORMS = ("anthropic", "unknown")
+"""How the `format` begins of thinking that a seller gives, if it is of these models."""
 Block = dict[str, Any]
 Turn = dict[str, Any]
 _INSTRUCTIONS = (SystemMessage, DeveloperMessage)
@@ -62,7 +66,7 @@ def lacks_thinking(messages: Sequence[Message]) -> bool:
     for message in reversed(messages):
         if isinstance(message, AssistantMessage):
             has_calls = has_calls or bool(message.tool_calls)
-            if _thinking_blocks(message):
+            if _thinking_blocks(enumerate(message.reasoning or ())):
                 return False
             if not has_calls:
                 return False
@@ -172,9 +176,12 @@ class TurnWriter:
         return block | {"content": shown[0]["text"] if is_one_text else shown}
 
     def _assistant_blocks(self, index: int, message: AssistantMessage, path: str) -> list[Block]:
-        blocks = _thinking_blocks(message) if self._thinks else []
-        blocks += self._content(message.content, path)
-        for position, call in enumerate(message.tool_calls or ()):
+        calls = message.tool_calls or []
+        first, *later = thoughts_by_place(message.reasoning or () if self._thinks else (), len(calls))
+        if later and later[-1]:  # a turn does not end with thinking
+            first, later = [*first, *later[-1]], [*later[:-1], []]
+        blocks = _thinking_blocks(first) + self._content(message.content, path)
+        for position, call in enumerate(calls):
             blocks.append(
                 {
                     "type": "tool_use",
@@ -183,6 +190,7 @@ class TurnWriter:
                     "input": parsed_arguments(call.function.arguments),
                 }
             )
+            blocks += _thinking_blocks(later[position])
         return blocks
 
     def _content(self, content: str | Sequence[Part] | None, path: str) -> list[Block]:
@@ -253,10 +261,13 @@ def _ids(messages: Sequence[Message]) -> dict[_CallKey, str]:
     return ids
 
 
-def _thinking_blocks(message: AssistantMessage) -> list[Block]:
-    """The message's thinking that a model of Anthropic's wrote. It can neither read nor verify any other."""
+def _thinking_blocks(thoughts: Iterable[tuple[int, ReasoningBlock]]) -> list[Block]:
+    """Those of the blocks that a model of Anthropic's wrote. It can neither read nor verify any other."""
     blocks: list[Block] = []
-    for thought in message.reasoning or ():
+    for _, thought in thoughts:
+        form = (thought.detail or {}).get("format")
+        if isinstance(form, str) and not form.startswith(_OWN_FORMS):
+            continue
         if thought.signature and not thought.signature.startswith(MARK):
             blocks.append({"type": "thinking", "thinking": thought.text or "", "signature": thought.signature})
         elif thought.data and thought.id is None and thought.text is None and not thought.data.startswith(MARK):

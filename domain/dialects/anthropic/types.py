@@ -98,10 +98,15 @@ class RedactedThinkingBlock(Struct, frozen=True, kw_only=True):
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """A turn of the conversation; of the system: instructions in the middle of it."""
+    """A turn of the conversation; of the system: instructions in the middle of it.
 
-    role: Literal["user", "assistant", "system"]
-    content: str | list[dict[str, Any]]
+    Some frameworks write OpenAI's messages: with `tool_calls`, and their results in turns of the role `tool`.
+    """
+
+    role: Literal["user", "assistant", "system", "developer", "tool"]
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
 
 
 class CustomTool(Struct, frozen=True, kw_only=True):

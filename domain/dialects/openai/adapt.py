@@ -7,7 +7,8 @@ import base64
 import binascii
 import hashlib
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -24,6 +25,7 @@ from domain.canonical.chat import (
     JsonSchema,
     Message,
     Part,
+    ReasoningBlock,
     ReasoningEffort,
     ResponseFormat,
     SystemMessage,
@@ -45,10 +47,13 @@ MEDIUM_BUDGET_TOKENS = 4_096
 HIGH_BUDGET_TOKENS = 16_384
 """A thinking budget from here on amounts to this effort; a smaller one is a low effort."""
 
-_LEVELS: tuple[ReasoningEffort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+EFFORT_LEVELS: tuple[ReasoningEffort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""From the least to the most."""
 _MAY_BE_SPEAKER = re.compile(r"[^\s<|\\/>]{1,64}")
 _NO_SCHEMA_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _TEXT_URL = re.compile(r"data:(text/[\w.+-]+|application/json)(;[\w=-]+)*?(;base64)?,", re.IGNORECASE)
+_SELLERS = "/"
+"""Stands in the names by which other vendors' models are sold, as in `openai/gpt-5`."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -62,13 +67,27 @@ def adapt_chat_request(request: ChatRequest, upstream_model: str) -> AdaptedRequ
     traits = model_traits(upstream_model, "openai")
     if traits.is_responses_only:
         raise InvalidRequest(
-            f"`model`: {upstream_model} is served on OpenAI's Responses API alone: ask there, or another model",
+            f"`model`: {upstream_model} is served on OpenAI's Responses API alone, which this provider does not have: "
+            "ask another model",
             field="model",
         )
+    if request.tools and traits.takes_tools and traits.chat_tools == "never":
+        raise InvalidRequest(
+            f"`tools`: {upstream_model} takes them on OpenAI's Responses API alone, which this provider does not have: "
+            "ask a model that takes them on chat completions (docs/reference/models.md)",
+            field="tools",
+        )
     dropped = DroppedFields()
+    messages = MessageAdapter(request.messages, traits, upstream_model, dropped).adapted()
+    return adapt_fields(replace(request, shows_reasoning=None), messages, traits, upstream_model, dropped)
+
+
+def adapt_fields(
+    request: ChatRequest, messages: list[Message], traits: ModelTraits, upstream_model: str, dropped: DroppedFields
+) -> AdaptedRequest:
+    """Adapt all but the messages, which are given as they are to be sent. Raises as `adapt_chat_request`."""
     tools = _adapt_tools(request, traits, upstream_model)
     effort = _adapt_effort(request, traits, dropped, has_tools=tools is not None)
-    messages = _MessageAdapter(request.messages, traits, upstream_model, dropped).adapted()
     response_format, instruction = _adapt_response_format(request.response_format, traits)
     if instruction is not None:
         messages = [SystemMessage(content=instruction), *messages]
@@ -95,7 +114,6 @@ def adapt_chat_request(request: ChatRequest, upstream_model: str) -> AdaptedRequ
         response_format=response_format,
         reasoning_effort=effort,
         thinking_budget=None,
-        shows_reasoning=None,
     )
     calls = 1 if traits.takes_several_choices else request.n or 1
     return AdaptedRequest(request=adapted, dropped=dropped.names, calls=calls)
@@ -147,14 +165,19 @@ def _adapt_effort(
         return None
     levels = traits.efforts
     if traits.highest_chat_effort is not None:
-        highest = _LEVELS.index(traits.highest_chat_effort)
-        levels = tuple(level for level in levels if _LEVELS.index(level) <= highest)
+        highest = EFFORT_LEVELS.index(traits.highest_chat_effort)
+        levels = tuple(level for level in levels if EFFORT_LEVELS.index(level) <= highest)
     if not levels or (wanted == "none" and wanted not in levels and not traits.name):
         if levels or wanted != "none":  # a model that knows no effort makes none
             dropped.add(field)
         return None
-    place = _LEVELS.index(wanted)
-    return min(levels, key=lambda level: (abs(_LEVELS.index(level) - place), _LEVELS.index(level)))
+    return nearest_effort(wanted, levels)
+
+
+def nearest_effort(wanted: ReasoningEffort, levels: Sequence[ReasoningEffort]) -> ReasoningEffort:
+    """The level next to the one that is wanted, of two the lower; there is at least one."""
+    place = EFFORT_LEVELS.index(wanted)
+    return min(levels, key=lambda level: (abs(EFFORT_LEVELS.index(level) - place), EFFORT_LEVELS.index(level)))
 
 
 def effort_of_budget(budget_tokens: int) -> ReasoningEffort:
@@ -170,12 +193,6 @@ def _adapt_tools(request: ChatRequest, traits: ModelTraits, upstream_model: str)
         return None
     if not traits.takes_tools:
         raise InvalidRequest(f"`tools`: {upstream_model} takes none: ask another model", field="tools")
-    if traits.chat_tools == "never":
-        raise InvalidRequest(
-            f"`tools`: {upstream_model} takes them on OpenAI's Responses API alone: ask on /v1/responses, or a model "
-            "that takes them on chat completions (docs/reference/models.md)",
-            field="tools",
-        )
     if traits.max_tools is not None and len(tools) > traits.max_tools:
         raise InvalidRequest(
             f"`tools`: {upstream_model} takes {traits.max_tools}, and there are {len(tools)}: send fewer", field="tools"
@@ -213,8 +230,11 @@ def _adapt_response_format(
     return ResponseFormat(type="json_schema", json_schema=settled), None
 
 
-class _MessageAdapter:
-    """Adapts the messages of one request."""
+class MessageAdapter:
+    """Adapts the messages of one request to chat completions; `responses/adapt.py` to the other API."""
+
+    shows_media_in_results: ClassVar[bool] = False
+    takes_file_addresses: ClassVar[bool] = False
 
     def __init__(
         self, messages: list[Message], traits: ModelTraits, upstream_model: str, dropped: DroppedFields
@@ -222,7 +242,7 @@ class _MessageAdapter:
         self._messages = messages
         self._traits = traits
         self._model = upstream_model
-        self._dropped = dropped
+        self.dropped = dropped
         self._is_unknown = not traits.name
         """The model is none of OpenAI's: its API may take less of some things, and more of others."""
 
@@ -233,15 +253,16 @@ class _MessageAdapter:
             InvalidRequest: one has something that the model cannot be shown.
 
         """
-        ordered = in_order(self._messages) or [UserMessage(content="")]
+        ordered = in_order(self._messages, shows_media_in_results=self.shows_media_in_results)
+        ordered = ordered or [UserMessage(content="")]
         last_user = max((at for at, message in enumerate(ordered) if isinstance(message, UserMessage)), default=-1)
         return [self._message(message, is_open=at > last_user) for at, message in enumerate(ordered)]
 
     def _message(self, message: Message, *, is_open: bool) -> Message:
         content = self._content(message.content)
         name = getattr(message, "name", None)
-        if name is not None and not _MAY_BE_SPEAKER.fullmatch(name):
-            self._dropped.add("name")
+        if name is not None and not self.may_be_speaker(name):
+            self.dropped.add("name")
             message = replace(message, name=None)
         match message:
             case DeveloperMessage() if self._traits.system_role == "system":
@@ -255,12 +276,26 @@ class _MessageAdapter:
                 return message if joined is message.content else replace(message, content=joined)
 
     def _assistant(self, message: AssistantMessage, content: Any, *, is_open: bool) -> AssistantMessage:
-        """An earlier answer. Models that do not sign their thinking want it back while a turn's tools run."""
-        thoughts = None
-        if self._is_unknown and is_open and message.tool_calls:
-            thoughts = [one for one in message.reasoning or () if one.text and not one.signature and not one.data]
+        """An earlier answer, with the thinking that its model is sent back."""
+        thoughts = self.thoughts(message, is_open=is_open)
         calls = [self._call(call) for call in message.tool_calls] if message.tool_calls else None
         return replace(message, content=content or None, tool_calls=calls, reasoning=thoughts or None)
+
+    def may_be_speaker(self, name: str) -> bool:
+        """Return True if the API takes it as the name of a message's speaker."""
+        return _MAY_BE_SPEAKER.fullmatch(name) is not None
+
+    def thoughts(self, message: AssistantMessage, *, is_open: bool) -> list[ReasoningBlock]:
+        """The thinking that the model is sent back: models that do not sign it want it while a turn's tools run
+        (`is_open`), and sellers everything that came with their own marks (`ReasoningBlock.detail`).
+        """
+        if self._is_unknown or _SELLERS in self._model:
+            of_sellers = [replace(one, after_calls=0) for one in message.reasoning or () if one.detail is not None]
+            if of_sellers:
+                return of_sellers
+        if not (self._is_unknown and is_open and message.tool_calls):
+            return []
+        return [one for one in message.reasoning or () if one.text and not one.signature and not one.data]
 
     def _call(self, call: ToolCall) -> ToolCall:
         if call.extra_content and not self._is_unknown:
@@ -285,7 +320,7 @@ class _MessageAdapter:
 
     def _part(self, part: Part) -> Part:
         if part.cache_control is not None:
-            self._dropped.add("cache_control")
+            self.dropped.add("cache_control")
             part = replace(part, cache_control=None)
         match part:
             case TextPart():
@@ -310,7 +345,7 @@ class _MessageAdapter:
         text = _text_of(url)
         if text is not None:
             return TextPart(text=f"{name}:\n{text}" if name else text)
-        if not url.startswith("data:"):
+        if not url.startswith("data:") and not self.takes_file_addresses:
             raise InvalidRequest(
                 "`messages`: a file at an address cannot be sent to this provider: send its content, as base64",
                 field="messages",

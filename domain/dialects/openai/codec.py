@@ -27,13 +27,18 @@ from domain.dialects.openai.embeddings import (
 )
 from domain.dialects.openai.fields import CHAT_FIELDS, EMBEDDINGS_FIELDS, RESPONSES_FIELDS
 from domain.dialects.openai.images import image_tokens
+from domain.dialects.openai.reasoning import without_thinking
 from domain.dialects.openai.render import cap_field, render_chat_request
 from domain.dialects.openai.request import parse_chat_request
 from domain.dialects.openai.response import NO_ECHO, meter_chat_response, parse_chat_response, render_chat_response
+from domain.dialects.openai.responses.adapt import adapt_responses_request
+from domain.dialects.openai.responses.choice import fits_chat_completions, needs_responses
 from domain.dialects.openai.responses.output import render_responses_response
+from domain.dialects.openai.responses.reader import ResponsesChatReader, parse_responses_response, terminal_event
 from domain.dialects.openai.responses.reasoning import without_kept_reasoning
+from domain.dialects.openai.responses.render import render_responses_request, without_refused
 from domain.dialects.openai.responses.request import parse_responses_request
-from domain.dialects.openai.responses.rules import RESPONSES_RULES
+from domain.dialects.openai.responses.rules import RESPONSES_PROVIDER_RULES, RESPONSES_RULES
 from domain.dialects.openai.responses.writer import ResponsesWriter
 from domain.dialects.openai.responses_api import ResponsesReader, meter_response
 from domain.dialects.openai.rules import CHAT_CLIENT_RULES, CHAT_PROVIDER_RULES, EMBEDDINGS_CLIENT_RULES
@@ -55,6 +60,8 @@ class OpenAiChat(Codec):
     dialect = "openai"
     operation = "chat"
     path = "/chat/completions"
+    fuller_operation = "responses"
+    deciding_fields = ("tools", "reasoning_effort")
     output_caps = ("max_completion_tokens", "max_tokens")
     known_fields = CHAT_FIELDS
     client_rules = CHAT_CLIENT_RULES
@@ -65,6 +72,13 @@ class OpenAiChat(Codec):
     stream_reader = staticmethod(OpenAiChatReader)
     cap_field = staticmethod(cap_field)
     image_tokens = staticmethod(image_tokens)
+    fits = staticmethod(fits_chat_completions)
+    for_vendor = staticmethod(without_thinking)
+
+    def needs_fuller(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_builtin: bool) -> bool:
+        """See `Codec`."""
+        assert isinstance(request, ChatRequest), "the operation is chat"
+        return needs_responses(request, upstream_model, is_builtin=is_builtin)
 
     def reads_cap(self, fields: tuple[str, ...], upstream_model: str, *, is_builtin: bool) -> bool:
         """See `Codec`: many other providers ignore the newer field."""
@@ -158,16 +172,34 @@ class OpenAiResponses(Codec):
     path = "/responses"
     translated_operation = "chat"
     client_rules = RESPONSES_RULES
+    provider_rules = RESPONSES_PROVIDER_RULES
+    max_tool_name_chars = 64
     output_caps = ("max_output_tokens",)
     image_tokens = staticmethod(image_tokens)
     known_fields = RESPONSES_FIELDS
     meter_response = staticmethod(meter_response)
     without_foreign_thinking = staticmethod(without_kept_reasoning)
 
+    without_refused = staticmethod(without_refused)
+    parse_response = staticmethod(parse_responses_response)
+    events_of_response = staticmethod(terminal_event)
+
     def stream_reader(self, *, model: str | None = None) -> StreamReader:
         """See `Codec`."""
-        assert model is None, "no canonical request is written in it"
-        return ResponsesReader()
+        return ResponsesReader() if model is None else ResponsesChatReader(model=model)
+
+    def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
+        """See `Codec`."""
+        assert isinstance(request, ChatRequest), "it is a chat request that is asked as a response"
+        return adapt_responses_request(request, upstream_model)
+
+    def render_request(
+        self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_stream: bool
+    ) -> bytes:
+        """See `Codec`."""
+        assert isinstance(request, ChatRequest), "it is a chat request that is asked as a response"
+        rendered = render_responses_request(request, upstream_model)
+        return _encode(rendered | {"stream": True} if is_stream else rendered)
 
     def parse_request(self, body: bytes) -> TranslatedRequest:
         """See `Codec`."""

@@ -27,17 +27,20 @@ MAX_CALL_ID_CHARS = 40
 NO_RESULT = "(The tool call has no result: it was interrupted.)"
 
 
-def in_order(messages: Sequence[Message]) -> list[Message]:
-    """The messages with every result behind its call, nothing empty, and ids that OpenAI takes."""
+def in_order(messages: Sequence[Message], *, shows_media_in_results: bool = False) -> list[Message]:
+    """The messages with every result behind its call, nothing empty, and ids that OpenAI takes.
+
+    `shows_media_in_results`: the API shows images and files in a result. Else they follow in a message of the user.
+    """
     settled: list[Message] = []
     turn: list[Message] = []
     for message in _joined(messages):
         if isinstance(message, AssistantMessage):
-            settled += _turn(turn)
+            settled += _turn(turn, shows_media_in_results)
             turn = [message]
         else:
             turn.append(message)
-    return settled + _turn(turn)
+    return settled + _turn(turn, shows_media_in_results)
 
 
 def _joined(messages: Iterable[Message]) -> Iterable[Message]:
@@ -81,7 +84,7 @@ def _text_parts(content: TextContent | None) -> list[TextPart]:
     return [TextPart(text=content or "")] if content is None or isinstance(content, str) else content
 
 
-def _turn(turn: list[Message]) -> list[Message]:
+def _turn(turn: list[Message], shows_media_in_results: bool) -> list[Message]:
     """An assistant's message and all that follows it before the next."""
     if not turn:
         return []
@@ -104,7 +107,7 @@ def _turn(turn: list[Message]) -> list[Message]:
             rest.append(_orphan(message))
     attached: list[Part] = []
     for call in calls:
-        head.append(_result(call, found.get(call.id), attached))
+        head.append(_result(call, found.get(call.id), None if shows_media_in_results else attached))
     return [*head, *([UserMessage(content=attached)] if attached else []), *rest]
 
 
@@ -120,13 +123,13 @@ def _with_short_id(call: ToolCall) -> ToolCall:
     return call if made == call.id else replace(call, id=made)
 
 
-def _result(call: ToolCall, message: ToolMessage | None, attached: list[Part]) -> ToolMessage:
-    """The result of a call, as text. What it shows is added to `attached`, to follow in a message of the user."""
+def _result(call: ToolCall, message: ToolMessage | None, attached: list[Part] | None) -> ToolMessage:
+    """A call's result. What it shows is moved to `attached`, to follow in a message of the user; None: it stays."""
     call_id = short_id(call.id)
     if message is None:
         return ToolMessage(content=NO_RESULT, tool_call_id=call_id)
     content = message.content
-    if not isinstance(content, str):
+    if not isinstance(content, str) and attached is not None:
         parts: list[Part] = []
         for part in content:
             if isinstance(part, TextPart):

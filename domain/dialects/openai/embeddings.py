@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from domain.canonical.chat import Name, User
+from domain.canonical.chat import User
 from domain.canonical.embeddings import MAX_INPUTS, Dimensions, EmbeddingsRequest, EmbeddingsResponse, InputText
 from domain.dialects.codec import EncodingFormat, ProviderResponse, TranslatedRequest, passed_through
 from domain.dialects.decode import decode_provider_json
@@ -22,6 +22,7 @@ from domain.dialects.openai.request_types import RequestPart
 from domain.dialects.openai.response import identifier
 from domain.dialects.openai.usage import parse_embeddings_usage
 from domain.dialects.sse import BYTE_ORDER_MARK
+from domain.names import Name
 from domain.tokens import AnswerUsage, TokenUsage, answer_usage
 
 MAX_OTHER_ARRAYS = 16

@@ -1,23 +1,19 @@
-"""Messages of OpenAI's chat completions, as clients write them, into canonical ones."""
+"""Messages of OpenAI's chat completions, as clients write them, into canonical ones.
 
-import base64
-import re
-from collections.abc import Sequence
-from typing import Any, Literal
+A part may be one of another API, whose calls and results then stand among the parts: they become what they would be in
+a chat completion.
+"""
+
+from typing import Any
 
 from msgspec.structs import replace
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     AssistantMessage,
     CacheControl,
     Content,
     DeveloperMessage,
-    File,
-    FilePart,
     FunctionCall,
-    ImagePart,
-    ImageUrl,
     Message,
     Part,
     ReasoningBlock,
@@ -28,19 +24,16 @@ from domain.canonical.chat import (
     ToolMessage,
     UserMessage,
 )
+from domain.dialects.cache_marks import parse_cache_control
 from domain.dialects.field_rules import DroppedFields, FieldRule, apply_rules, not_translatable, rules_by_name
+from domain.dialects.message_parts import CALL_TYPES, RESULT_TYPES, THOUGHT_TYPES, PartReader
 from domain.dialects.openai import request_types as types
-from domain.dialects.openai.reasoning import parse_reasoning, parse_thinking_blocks, thinking_text
+from domain.dialects.openai.reasoning import parse_reasoning, parse_thinking_blocks
 from domain.dialects.openai.rules import CHAT_CLIENT_RULES
-from domain.dialects.openai.tools import arguments_text, custom_arguments, parse_cache_control
+from domain.dialects.openai.tools import arguments_text, custom_arguments
 from domain.errors import InvalidRequest
+from domain.names import MAX_NAME_CHARS
 
-_IMAGE_TYPE = re.compile(r"data:image/jpg(?=[;,])", re.IGNORECASE)
-_PDF_URL = re.compile(r"data:application/pdf[;,]", re.IGNORECASE)
-_DETAILS: dict[str, Literal["auto", "low", "high"]] = {"auto": "auto", "low": "low", "high": "high"}
-_URL = ("data:", "https://", "http://")
-_BASE64_PDF = base64.b64encode(b"%PDF-1").decode()[:6]
-_MEDIA_TYPES = {".pdf": "application/pdf", ".txt": "text/plain", ".md": "text/markdown", ".csv": "text/csv"}
 _PART_RULES: dict[str, FieldRule] = rules_by_name(CHAT_CLIENT_RULES, "messages[].content[]")
 _MESSAGE_RULES: dict[str, FieldRule] = rules_by_name(CHAT_CLIENT_RULES, "messages[]")
 
@@ -50,11 +43,12 @@ class MessageReader:
 
     def __init__(self, dropped: DroppedFields) -> None:
         self._dropped = dropped
+        self._parts = PartReader(dropped)
         self._open_calls: list[ToolCall] = []
         """Calls that have no result yet."""
 
-    def read(self, message: types.MessageParam, path: str) -> Message:
-        """Read one message; `path` names it in a refusal.
+    def read(self, message: types.MessageParam, path: str) -> list[Message]:
+        """Read one message, which may hold results of tools beside what it says; `path` names it in a refusal.
 
         Raises:
             InvalidRequest: it has something that no model of another vendor can be shown.
@@ -64,19 +58,59 @@ class MessageReader:
         mark = parse_cache_control(message.cache_control)
         match message:
             case types.SystemMessageParam():
-                return SystemMessage(content=self._text(message.content, mark), name=_name(message.name))
+                return [SystemMessage(content=self._text(message.content, mark, path), name=_name(message.name))]
             case types.DeveloperMessageParam():
-                return DeveloperMessage(content=self._text(message.content, mark), name=_name(message.name))
+                return [DeveloperMessage(content=self._text(message.content, mark, path), name=_name(message.name))]
             case types.UserMessageParam():
-                return UserMessage(content=self._content(message.content, mark, path), name=_name(message.name))
+                return self._user(message, mark, path)
             case types.AssistantMessageParam():
-                return self._assistant(message, mark, path)
+                return [self._assistant(message, mark, path)]
             case types.ToolMessageParam():
-                call_id = self._answered(message.tool_call_id, None)
-                return ToolMessage(content=self._content(message.content, mark, path), tool_call_id=call_id)
+                return [self._result(message, self._answered(message.tool_call_id, None), mark, path)]
             case types.FunctionMessageParam():
-                call_id = self._answered(None, message.name)
-                return ToolMessage(content=self._content(message.content, mark, path), tool_call_id=call_id)
+                return [self._result(message, self._answered(None, message.name), mark, path)]
+
+    def _user(self, message: types.UserMessageParam, mark: CacheControl | None, path: str) -> list[Message]:
+        results, content = self._split(message.content, RESULT_TYPES, path)
+        messages: list[Message] = [self._part_result(raw, where) for where, raw in results]
+        if content or not messages:
+            parts = self._content(content, mark, path)
+            messages.append(UserMessage(content=parts, name=_name(message.name)))
+        return messages
+
+    def _result(
+        self,
+        message: types.ToolMessageParam | types.FunctionMessageParam,
+        call_id: str,
+        mark: CacheControl | None,
+        path: str,
+    ) -> ToolMessage:
+        """The result of a call. Some clients put Anthropic's whole result into the message."""
+        inner, content = self._split(message.content, RESULT_TYPES, path)
+        results = [self._parts.result({"tool_use_id": call_id} | raw, where) for where, raw in inner]
+        parts = self._content(content, mark, path)
+        if not results:
+            return ToolMessage(content=parts, tool_call_id=call_id)
+        joined = [part for one in (*results, ToolMessage(content=parts, tool_call_id="_")) for part in _listed(one)]
+        is_error = any(one.is_error for one in results)
+        return ToolMessage(content=_single(joined), tool_call_id=call_id, is_error=is_error)
+
+    def _part_result(self, raw: dict[str, Any], path: str) -> ToolMessage:
+        found = self._parts.result(raw, path)
+        return replace(found, tool_call_id=self._answered(found.tool_call_id, None))
+
+    def _split(
+        self, content: types.Content | None, kinds: frozenset[str], path: str
+    ) -> tuple[list[tuple[str, dict[str, Any]]], list[tuple[str, Any]]]:
+        """The parts of some types, and the others, each with its path."""
+        if not isinstance(content, list):
+            return [], [(f"{path}.content", content)] if content else []
+        chosen: list[tuple[str, dict[str, Any]]] = []
+        others: list[tuple[str, Any]] = []
+        for index, raw in enumerate(content):
+            is_one = isinstance(raw, dict) and raw.get("type") in kinds
+            (chosen if is_one else others).append((f"{path}.content[{index}]", raw))
+        return chosen, others
 
     def _answered(self, call_id: str | None, name: str | None) -> str:
         """The id of the call that a result belongs to: the one it says, else the first of this name without one."""
@@ -90,18 +124,22 @@ class MessageReader:
         return call_id or name or "call_unknown"
 
     def _assistant(self, message: types.AssistantMessageParam, mark: CacheControl | None, path: str) -> Message:
+        made_id = f"call_{path.strip('mesag[]')}"
         calls = [
-            self._call(call, f"{path}.tool_calls[{index}]", f"call_{path.strip('mesag[]')}_{index}")
+            self._call(call, f"{path}.tool_calls[{index}]", f"{made_id}_{index}")
             for index, call in enumerate(message.tool_calls or ())
         ]
         if message.function_call is not None and not calls:
-            calls = [_function_call(message.function_call, f"call_{path.strip('mesag[]')}_0")]
+            calls = [_function_call(message.function_call, f"{made_id}_0")]
+        said = self._said(message, path)
+        known = {call.id for call in calls}  # some clients write a call in both vendors' words
+        calls += (call for call in said.calls if call.id not in known)
         self._open_calls = list(calls)
-        content, thoughts = _said(message, path)
-        blocks = parse_reasoning(message.reasoning_details) or parse_thinking_blocks(message.thinking_blocks)
-        blocks = blocks or thoughts or parse_reasoning(None, message.reasoning_content, message.reasoning)
+        blocks = parse_reasoning(message.reasoning_details, is_sellers=False)
+        blocks = blocks or parse_thinking_blocks(message.thinking_blocks)
+        blocks = blocks or said.thoughts or parse_reasoning(None, message.reasoning_content, message.reasoning)
         return AssistantMessage(
-            content=_marked_text(content, mark),
+            content=_marked_text(said.texts, mark),
             tool_calls=calls or None,
             reasoning=blocks or None,
             name=_name(message.name),
@@ -119,50 +157,105 @@ class MessageReader:
         extra = call.extra_content or _signature(call)
         return replace(made, extra_content=extra) if extra else made
 
-    def _text(
-        self, content: str | Sequence[types.TextContentPart | str] | None, mark: CacheControl | None
-    ) -> TextContent:
+    def _said(self, message: types.AssistantMessageParam, path: str) -> "_Said":
+        """What an earlier answer said, thought and called. A refusal is text of the model, too, and so is a transcript.
+
+        Raises:
+            InvalidRequest: it was only spoken, or has something that the canonical form has no place for.
+
+        """
+        said = _Said()
+        if isinstance(message.content, list):
+            for index, raw in enumerate(message.content):
+                self._read_said(raw, f"{path}.content[{index}]", said)
+        elif message.content is not None:
+            said.texts = message.content
+        more = message.refusal or _transcript(message, path)
+        if more and not said.texts:
+            said.texts = more
+        elif more:
+            said.texts = [*_text_parts(said.texts), TextPart(text=more)]
+        return said
+
+    def _read_said(self, raw: Any, path: str, said: "_Said") -> None:
+        kind = raw.get("type") if isinstance(raw, dict) else None
+        if kind in CALL_TYPES:
+            said.calls.append(self._parts.call(raw, path))
+        elif kind in THOUGHT_TYPES:
+            thought = self._parts.thought(raw, path)
+            said.thoughts += [thought] if thought is not None else []
+        else:
+            texts = self._texts(raw, path, "only a user's message and a tool's result have it")
+            said.texts = [*_text_parts(said.texts), *texts]
+
+    def _text(self, content: types.Content | None, mark: CacheControl | None, path: str) -> TextContent:
         if content is None or isinstance(content, str):
             return _marked_text(content or "", mark) or ""
-        parts = [self._text_part(part) for part in content]
+        parts = [
+            part
+            for index, raw in enumerate(content)
+            for part in self._texts(raw, f"{path}.content[{index}]", "instructions are text")
+        ]
         return _marked_text(parts, mark) or ""
 
-    def _text_part(self, part: types.TextContentPart | str) -> TextPart:
-        if isinstance(part, str):
-            return TextPart(text=part)
-        apply_rules(_PART_RULES, part, self._dropped, inside="messages[].content[]")
-        return TextPart(text=part.text, cache_control=parse_cache_control(part.cache_control))
+    def _texts(self, raw: Any, path: str, advice: str) -> list[TextPart]:
+        parts = self._part(raw, path)
+        texts = [part for part in parts if isinstance(part, TextPart)]
+        if len(texts) < len(parts):
+            raise not_translatable(f"{path}.type", advice)
+        return texts
 
-    def _content(
-        self, content: str | Sequence[types.ContentPart] | None, mark: CacheControl | None, path: str
-    ) -> Content:
-        if content is None or isinstance(content, str):
-            return _marked(content or "", mark)
-        parts = [self._part(part, f"{path}.content[{index}]") for index, part in enumerate(content)]
-        return _marked(parts, mark)
+    def _content(self, content: list[tuple[str, Any]], mark: CacheControl | None, path: str) -> Content:
+        """Some parts, each with its path, or one text."""
+        if not content:
+            return ""
+        if content[0][0] == f"{path}.content":
+            return _marked(str(content[0][1]), mark)
+        return _marked([part for where, raw in content for part in self._part(raw, where)], mark)
 
-    def _part(self, part: types.ContentPart, path: str) -> Part:
-        match part:
-            case types.ImageContentPart():
-                apply_rules(_PART_RULES, part, self._dropped, inside="messages[].content[]")
-                return self._image(part)
-            case types.FileContentPart():
-                apply_rules(_PART_RULES, part, self._dropped, inside="messages[].content[]")
-                return _file(part, path)
-            case _:
-                return self._text_part(part)
+    def _part(self, raw: Any, path: str) -> list[Part]:
+        if isinstance(raw, str):
+            return [TextPart(text=raw)]
+        if not isinstance(raw, dict):
+            raise InvalidRequest(f"`{path}`: Expected `object`, got `{type(raw).__name__}`", field=path)
+        if not isinstance(raw.get("type"), str):
+            raise InvalidRequest(f"`{path}.type`: Object missing required field `type`", field=f"{path}.type")
+        apply_rules(_PART_RULES, raw, self._dropped, inside="messages[].content[]")
+        parts = self._parts.part(raw, path)
+        if parts is None:
+            raise not_translatable(f"{path}.type", f"{raw['type'][:64]!r} is no part that it can be shown: {_ADVICE}")
+        return parts
 
-    def _image(self, part: types.ImageContentPart) -> Part:
-        given = part.image_url if isinstance(part.image_url, types.ImageUrlParam) else None
-        url = given.url if given is not None else str(part.image_url)
-        mark = parse_cache_control(part.cache_control)
-        if _PDF_URL.match(url):  # some clients show every file as an image
-            return FilePart(file=File(url=url), cache_control=mark)
-        detail = given.detail if given is not None else None
-        if detail is not None and detail not in _DETAILS:
-            self._dropped.add("detail")
-        image = ImageUrl(url=_IMAGE_TYPE.sub("data:image/jpeg", url, count=1), detail=_DETAILS.get(detail or ""))
-        return ImagePart(image_url=image, cache_control=mark)
+
+class _Said:
+    """What an earlier answer said."""
+
+    def __init__(self) -> None:
+        self.texts: TextContent | None = None
+        self.thoughts: list[ReasoningBlock] = []
+        self.calls: list[ToolCall] = []
+
+
+_ADVICE = "send text, an image or a file"
+
+
+def _text_parts(content: TextContent | None) -> list[TextPart]:
+    if content is None or isinstance(content, str):
+        return [TextPart(text=content)] if content else []
+    return content
+
+
+def _listed(message: ToolMessage) -> list[Part]:
+    content = message.content
+    return ([TextPart(text=content)] if content else []) if isinstance(content, str) else content
+
+
+def _single(parts: list[Part]) -> Content:
+    """A text that is all there is becomes a plain string."""
+    first = parts[0] if parts else TextPart(text="")
+    if isinstance(first, TextPart) and len(parts) <= 1 and first.cache_control is None:
+        return first.text
+    return parts
 
 
 def _name(name: str | None) -> str | None:
@@ -193,44 +286,6 @@ def _signature(call: types.ToolCallParam) -> dict[str, Any] | None:
     return None
 
 
-def _said(message: types.AssistantMessageParam, path: str) -> tuple[TextContent | None, list[ReasoningBlock]]:
-    """What an earlier answer said, and what it thought. A refusal is text of the model, too, and so is a transcript.
-
-    Raises:
-        InvalidRequest: it was only spoken.
-
-    """
-    thoughts: list[ReasoningBlock] = []
-    content: TextContent | None
-    if message.content is None or isinstance(message.content, str):
-        content = message.content
-    else:
-        parts: list[TextPart] = []
-        for part in message.content:
-            if isinstance(part, types.ThinkingContentPart):
-                thoughts.append(ReasoningBlock(text=thinking_text(part.thinking), signature=part.signature or None))
-            else:
-                parts.append(_assistant_part(part))
-        content = parts or None
-    more = message.refusal or _transcript(message, path)
-    if not more:
-        return content, thoughts
-    if not content:
-        return more, thoughts
-    said = [TextPart(text=content)] if isinstance(content, str) else content
-    return [*said, TextPart(text=more)], thoughts
-
-
-def _assistant_part(part: types.TextContentPart | types.RefusalContentPart | str) -> TextPart:
-    match part:
-        case types.TextContentPart():
-            return TextPart(text=part.text, cache_control=parse_cache_control(part.cache_control))
-        case types.RefusalContentPart():
-            return TextPart(text=part.refusal)
-        case str():
-            return TextPart(text=part)
-
-
 def _transcript(message: types.AssistantMessageParam, path: str) -> str | None:
     if message.audio is None or message.content:
         return None
@@ -259,33 +314,3 @@ def _marked_text(content: TextContent | None, mark: CacheControl | None) -> Text
     if mark is None or content[-1].cache_control is not None:
         return content
     return [*content[:-1], replace(content[-1], cache_control=mark)]
-
-
-def _file(part: types.FileContentPart, path: str) -> FilePart | ImagePart:
-    """Read a file. Its data may be bare base64, whose type then is the one that its name or its beginning says.
-
-    Raises:
-        InvalidRequest: it is at OpenAI.
-
-    """
-    given = part.file
-    data = (given.file_data or "").strip()
-    if not data and given.file_id is not None and given.file_id.startswith(_URL):  # LiteLLM's clients write it so
-        data = given.file_id
-    if not data:
-        raise not_translatable(
-            f"{path}.file.file_id", "the file is at OpenAI: send its content as `file.file_data`, a `data:` URL"
-        )
-    if not data.startswith(_URL):
-        data = f"data:{_media_type(data, given.filename)};base64,{data}"
-    mark = parse_cache_control(part.cache_control)
-    if data.startswith("data:image/"):
-        return ImagePart(image_url=ImageUrl(url=_IMAGE_TYPE.sub("data:image/jpeg", data, count=1)), cache_control=mark)
-    return FilePart(file=File(url=data, filename=given.filename or None), cache_control=mark)
-
-
-def _media_type(data: str, filename: str | None) -> str:
-    if data.startswith(_BASE64_PDF):
-        return "application/pdf"
-    ending = f".{(filename or '').rpartition('.')[2].lower()}"
-    return _MEDIA_TYPES.get(ending, "application/pdf")

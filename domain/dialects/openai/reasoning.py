@@ -9,15 +9,60 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
 from domain.canonical.chat import ReasoningBlock
+from domain.dialects.passthrough.json_edit import rewrite
 
 _TEXT, _SUMMARY, _ENCRYPTED = "reasoning.text", "reasoning.summary", "reasoning.encrypted"
+MAX_CALLS = 1_000_000
+"""Before a block of thinking."""
+_AFTER_CALLS = "after_calls"
+"""A member of ours, for thinking between the calls of one message: how many of them came before it."""
+_READ = frozenset({"type", "text", "summary", "signature", "data", "id", "index", _AFTER_CALLS})
 _ANTHROPIC, _OPENAI, _UNKNOWN = "anthropic-claude-v1", "openai-responses-v1", "unknown"
+_OWN_FORMS = frozenset({_ANTHROPIC, _OPENAI, _UNKNOWN})
+
+_MEMBERS = frozenset({"reasoning_content", "reasoning_details"})
+_WRITTEN = b'"reasoning_'
+"""Both begin so."""
 
 
-def parse_reasoning(details: Any, *texts: Any) -> list[ReasoningBlock]:
-    """Read the thinking of a message: its details if it has some, else the first of the texts that is one."""
-    blocks = list(_merged(_listed(details)))
+class _Messages(Struct, frozen=True):
+    messages: list[Any]
+
+
+_decode_messages = msgspec.json.Decoder(_Messages).decode
+
+
+def without_thinking(body: bytes) -> bytes:
+    """A request to OpenAI's chat completions without the thinking of earlier turns, which was given to its client by
+    another model, or by the same one on the Responses API: OpenAI refuses such members. The same bytes if it has none.
+    Costs a search of the body: about a millisecond for one of a megabyte.
+    """
+    if _WRITTEN not in body:
+        return body
+    try:
+        messages = _decode_messages(body).messages
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    kept = [
+        {name: value for name, value in message.items() if name not in _MEMBERS}
+        if isinstance(message, dict)
+        else message
+        for message in messages
+    ]
+    return rewrite(body, {"messages": kept}) if kept != messages else body
+
+
+def parse_reasoning(details: Any, *texts: Any, is_sellers: bool = True) -> list[ReasoningBlock]:
+    """Read the thinking of a message: its details if it has some, else the first of the texts that is one.
+
+    `is_sellers`: a provider wrote it, else a client sends it back.
+    """
+    blocks = list(_merged(_listed(details), is_sellers))
     if blocks:
         return blocks
     text = next((text for text in texts if isinstance(text, str) and text), None)
@@ -50,28 +95,46 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def parse_detail(detail: dict[str, Any]) -> ReasoningBlock:
-    """Read one entry of `reasoning_details`, which may be a piece of a block."""
-    if detail.get("type") == _ENCRYPTED:
-        return ReasoningBlock(data=_text(detail.get("data")), id=_text(detail.get("id")))
-    text = _text(detail.get("text")) or _text(detail.get("summary"))
-    return ReasoningBlock(text=text, signature=_text(detail.get("signature")), id=_text(detail.get("id")))
+def parse_detail(detail: dict[str, Any], *, is_sellers: bool = True) -> ReasoningBlock:
+    """Read one entry of `reasoning_details`, which may be a piece of a block. Of a client's entries the form is read
+    only if it is another vendor's than those that `render_detail` writes of itself.
+    """
+    kind, block_id = detail.get("type"), _text(detail.get("id"))
+    if kind == _ENCRYPTED:
+        block = ReasoningBlock(data=_text(detail.get("data")), id=block_id)
+    else:
+        text = _text(detail.get("text")) or _text(detail.get("summary"))
+        block = ReasoningBlock(text=text, signature=_text(detail.get("signature")), id=block_id)
+    if block == ReasoningBlock():
+        return block
+    others = {name: value for name, value in detail.items() if name not in _READ and value is not None}
+    if kind == _SUMMARY:
+        others["type"] = kind
+    place, form = detail.get(_AFTER_CALLS), others.get("format")
+    is_told = is_sellers or (isinstance(form, str) and form not in _OWN_FORMS)
+    after_calls = place if isinstance(place, int) and 0 < place < MAX_CALLS else 0
+    return replace(block, detail=others if is_told else None, after_calls=after_calls)
 
 
-def _merged(details: Iterable[dict[str, Any]]) -> Iterator[ReasoningBlock]:
+def _merged(details: Iterable[dict[str, Any]], is_sellers: bool) -> Iterator[ReasoningBlock]:
     """The blocks of a list. A client that keeps the pieces of a stream has several entries with one index."""
     last: ReasoningBlock | None = None
     last_index: Any = None
     for detail in details:
-        block, index = parse_detail(detail), detail.get("index")
+        block, index = parse_detail(detail, is_sellers=is_sellers), detail.get("index")
         if block == ReasoningBlock():
             continue
         is_piece = index is not None and index == last_index and last is not None
+        if is_piece and last is not None and last.data is None and last.signature is None and block.data and block.id:
+            last = replace(block, text=_joined(last.text, block.text))
+            continue
         if is_piece and last is not None and last.data is None and block.data is None:
             last = ReasoningBlock(
                 text=_joined(last.text, block.text),
                 signature=_joined(last.signature, block.signature),
                 id=last.id or block.id,
+                detail=None if last.detail is None else last.detail | (block.detail or {}),
+                after_calls=max(last.after_calls, block.after_calls),
             )
             continue
         if last is not None:
@@ -86,34 +149,46 @@ def _joined(one: str | None, other: str | None) -> str | None:
 
 
 def render_detail(
-    index: int, *, text: str | None, signature: str | None, data: str | None, block_id: str | None
+    index: int,
+    *,
+    text: str | None,
+    signature: str | None,
+    data: str | None,
+    block_id: str | None,
+    detail: dict[str, Any] | None = None,
+    after_calls: int = 0,
 ) -> dict[str, Any]:
-    """Write a block, or a piece of one, as an entry of `reasoning_details`."""
+    """Write a block, or a piece of one, as an entry of `reasoning_details`: of what a seller gave it is the same."""
+    others = dict(detail or {})
+    kind = others.pop("type", _TEXT)
     if data is not None:
         made_by = _OPENAI if block_id is not None else _ANTHROPIC
-        return {"type": _ENCRYPTED, "data": data, "id": block_id, "format": made_by, "index": index}
-    detail: dict[str, Any] = {"type": _TEXT}
-    if text is not None:
-        detail["text"] = text
-    if signature is not None:
-        detail["signature"] = signature
-    if block_id is not None:
-        detail["id"] = block_id
-    return detail | {"format": _ANTHROPIC if signature is not None else _UNKNOWN, "index": index}
+        wire: dict[str, Any] = {"type": _ENCRYPTED, "data": data, "id": block_id, "format": made_by}
+    else:
+        said = {("summary" if kind == _SUMMARY else "text"): text, "signature": signature, "id": block_id}
+        wire = {"type": kind} | {name: value for name, value in said.items() if value is not None}
+        wire["format"] = _ANTHROPIC if signature is not None else _UNKNOWN
+    return wire | others | ({_AFTER_CALLS: after_calls} if after_calls else {}) | {"index": index}
 
 
 def render_reasoning(blocks: list[ReasoningBlock]) -> dict[str, Any]:
     """Write a message's thinking as members of the message."""
     texts = [block.text for block in blocks if block.text]
-    details = [
-        render_detail(
-            index,
-            text=block.text or "" if block.data is None else None,
-            signature=block.signature,
-            data=block.data,
-            block_id=block.id,
-        )
-        for index, block in enumerate(blocks)
-    ]
     wire: dict[str, Any] = {"reasoning_content": "\n\n".join(texts)} if texts else {}
-    return wire | {"reasoning_details": details}
+    return wire | {"reasoning_details": render_details(blocks)}
+
+
+def render_details(blocks: Iterable[ReasoningBlock]) -> list[dict[str, Any]]:
+    """Write thinking as `reasoning_details`."""
+    return [entry for index, block in enumerate(blocks) for entry in _entries(index, block)]
+
+
+def _entries(index: int, block: ReasoningBlock) -> Iterator[dict[str, Any]]:
+    """The entries of a block. Encrypted thinking has its summary in one of its own, with the same index."""
+    shared: dict[str, Any] = {"detail": block.detail, "after_calls": block.after_calls}
+    if block.text or block.data is None:
+        shown_id = block.id if block.data is None else None
+        signature = block.signature
+        yield render_detail(index, text=block.text or "", signature=signature, data=None, block_id=shown_id, **shared)
+    if block.data is not None:
+        yield render_detail(index, text=None, signature=None, data=block.data, block_id=block.id, **shared)

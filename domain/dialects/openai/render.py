@@ -17,6 +17,7 @@ from domain.canonical.chat import (
     ToolCall,
     ToolMessage,
 )
+from domain.dialects.openai.reasoning import render_details
 from domain.models import model_traits
 
 DEFAULT_FILENAME = "document.pdf"
@@ -64,7 +65,9 @@ def _render_message(message: Message) -> dict[str, Any]:
     if isinstance(message, AssistantMessage):
         if message.tool_calls:
             wire["tool_calls"] = [_render_call(call) for call in message.tool_calls]
-        if message.reasoning:
+        if message.reasoning and message.reasoning[0].detail is not None:
+            wire["reasoning_details"] = render_details(message.reasoning)
+        elif message.reasoning:
             wire["reasoning_content"] = "\n\n".join(block.text for block in message.reasoning if block.text)
     return wire
 

@@ -12,7 +12,6 @@ from typing import Literal, get_args
 import msgspec
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     ChatRequest,
     JsonSchema,
     ReasoningEffort,
@@ -32,6 +31,7 @@ from domain.dialects.openai import request_types as types
 from domain.dialects.openai.messages import MessageReader
 from domain.dialects.openai.rules import CHAT_CLIENT_RULES
 from domain.dialects.openai.tools import ToolEcho, parse_tools
+from domain.names import MAX_NAME_CHARS
 
 ANSWER_SCHEMA_NAME = "answer"
 
@@ -59,7 +59,9 @@ def parse_chat_request(body: bytes) -> TranslatedRequest:
     if chat.stream_options is not None:
         apply_rules(_STREAM_RULES, chat.stream_options, dropped, inside="stream_options")
     reader = MessageReader(dropped)
-    messages = [reader.read(message, f"messages[{index}]") for index, message in enumerate(chat.messages)]
+    messages = [
+        found for index, message in enumerate(chat.messages) for found in reader.read(message, f"messages[{index}]")
+    ]
     given = parse_tools(chat, dropped)
     if given.tools is None and chat.parallel_tool_calls is False:  # true says no more than an absent field
         dropped.add("parallel_tool_calls")

@@ -26,66 +26,14 @@ class RequestPart(Struct, frozen=True, kw_only=True):
     """A part of a request."""
 
 
-class TextContentPart(RequestPart, frozen=True, kw_only=True, tag_field="type", tag="text"):
-    """A piece of text."""
-
-    text: str
-    cache_control: Any = None
-    prompt_cache_breakpoint: Any = None
-
-
-class RefusalContentPart(RequestPart, frozen=True, kw_only=True, tag_field="type", tag="refusal"):
-    """The model's refusal, in place of an answer."""
-
-    refusal: str
-
-
-class ThinkingContentPart(RequestPart, frozen=True, kw_only=True, tag_field="type", tag="thinking"):
-    """The model's thinking, as Mistral and Anthropic write it: a text, or a list of text parts."""
-
-    thinking: Any = None
-    signature: str | None = None
-
-
-class ImageUrlParam(RequestPart, frozen=True, kw_only=True):
-    """An image."""
-
-    url: Annotated[str, Meta(min_length=1)]
-    detail: str | None = None
-
-
-class ImageContentPart(RequestPart, frozen=True, kw_only=True, tag_field="type", tag="image_url"):
-    """An image; some clients write its address where the object should be."""
-
-    image_url: ImageUrlParam | Annotated[str, Meta(min_length=1)]
-    cache_control: Any = None
-    prompt_cache_breakpoint: Any = None
-
-
-class FileParam(RequestPart, frozen=True, kw_only=True):
-    """A file, itself or by its id at OpenAI."""
-
-    file_data: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
-
-
-class FileContentPart(RequestPart, frozen=True, kw_only=True, tag_field="type", tag="file"):
-    """A file."""
-
-    file: FileParam
-    cache_control: Any = None
-    prompt_cache_breakpoint: Any = None
-
-
-ContentPart = TextContentPart | ImageContentPart | FileContentPart | str
-AssistantPart = TextContentPart | RefusalContentPart | ThinkingContentPart | str
+Content = str | list[Any]
+"""A text, or parts, which `domain/dialects/message_parts.py` reads."""
 
 
 class SystemMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="role", tag="system"):
     """Instructions for the model."""
 
-    content: str | list[TextContentPart | str] | None = None
+    content: Content | None = None
     name: str | None = None
     cache_control: Any = None
 
@@ -93,7 +41,7 @@ class SystemMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="role
 class DeveloperMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="role", tag="developer"):
     """OpenAI's newer word for a system message."""
 
-    content: str | list[TextContentPart | str] | None = None
+    content: Content | None = None
     name: str | None = None
     cache_control: Any = None
 
@@ -101,7 +49,7 @@ class DeveloperMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="r
 class UserMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="role", tag="user"):
     """Text, images and files of the user."""
 
-    content: str | list[ContentPart] | None = None
+    content: Content | None = None
     name: str | None = None
     cache_control: Any = None
 
@@ -139,7 +87,7 @@ class ToolCallParam(RequestPart, frozen=True, kw_only=True):
 class AssistantMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="role", tag="assistant"):
     """An earlier answer of the model. SDKs send an answer back with every member that it had."""
 
-    content: str | list[AssistantPart] | None = None
+    content: Content | None = None
     refusal: str | None = None
     tool_calls: list[ToolCallParam] | None = None
     function_call: FunctionParam | None = None
@@ -158,7 +106,7 @@ class AssistantMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="r
 class ToolMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="role", tag="tool"):
     """The result of a tool call. Its `name` says what its id says already."""
 
-    content: str | list[ContentPart] | None = None
+    content: Content | None = None
     tool_call_id: str | None = None
     name: str | None = None
     cache_control: Any = None
@@ -167,7 +115,7 @@ class ToolMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="role",
 class FunctionMessageParam(RequestPart, frozen=True, kw_only=True, tag_field="role", tag="function"):
     """The result of a function call, as it was written before there were tools."""
 
-    content: str | list[ContentPart] | None = None
+    content: Content | None = None
     name: str | None = None
     cache_control: Any = None
 

@@ -16,9 +16,10 @@ from domain.canonical.stream import ChatChunk
 from domain.dialects.codec import FAILED, ProviderResponse, passed_through
 from domain.dialects.decode import decode_known_event, decode_provider_json, stream_failure
 from domain.dialects.errors import UnreadableResponse
+from domain.dialects.openai.response import identifier
 from domain.dialects.openai.responses.echo import Echo
 from domain.dialects.openai.responses.output import response_object
-from domain.dialects.openai.usage import ResponsesUsage, parse_responses_usage
+from domain.dialects.openai.usage import parse_responses_usage, unpriced_parts
 from domain.dialects.sse import DONE, SseEvent, SseParser, sse
 from domain.estimate import utf8_length
 from domain.extras import NO_EXTRAS, Extras, count_of, served_terms, stated_cost
@@ -29,7 +30,7 @@ ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"
 """The events that carry the final response."""
 MAX_ITEM_IDS = 256
 """Of one response: the log keeps no more."""
-_CALLS = frozenset({"function_call", "custom_tool_call"})
+CALLS = frozenset({"function_call", "custom_tool_call"})
 """Output that waits for the caller to run something."""
 _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
@@ -70,9 +71,9 @@ class _Reason(Struct, frozen=True, gc=False):
 class Response(Struct, frozen=True, gc=False):
     """As much of a response as its costs and its record depend on: of one in one piece, or at the end of a stream."""
 
-    id: str = ""
-    model: str = ""
-    usage: ResponsesUsage | None = None
+    id: Any = None
+    model: Any = None
+    usage: Any = None
     error: Any = None
     incomplete_details: _Reason | None = None
     output: list[_Item] | None = None
@@ -151,14 +152,14 @@ class ResponsesReader:
         if kind not in ENDS and self.response_id:
             return
         response = decode_provider_json(decode_response, body)
-        self.response_id, self.answered_by = sanitize_identifier(response.id), sanitize_identifier(response.model)
+        self.response_id = identifier(response.id) or self.response_id
+        self.answered_by = identifier(response.model) or self.answered_by
         if kind not in ENDS:
             return
         self.is_ended = self.is_tail = True
         self.extras = parse_extras(response)
         self.item_ids = item_ids(response)
-        if response.usage is not None:
-            self.usage = parse_responses_usage(response.usage)
+        self.usage = parse_responses_usage(response.usage)
         if kind == "response.failed":
             raise stream_failure(response.error or {})
         self.finish_reason = finish_reason(response)
@@ -191,8 +192,8 @@ def parse_extras(response: Response) -> Extras:
         uses={tool: count for tool, count in (*counted.items(), ("container", len(containers))) if count},
         terms=terms,
         stated=names,
-        unpriced=tuple(unpriced),
-        provider_cost_nano_usd=stated_cost(response.usage.cost) if response.usage is not None else None,
+        unpriced=(*unpriced, *unpriced_parts(response.usage, "input_tokens_details", "output_tokens_details")),
+        provider_cost_nano_usd=stated_cost(response.usage.get("cost")) if isinstance(response.usage, dict) else None,
     )
 
 
@@ -200,7 +201,7 @@ def finish_reason(response: Response) -> FinishReason:
     """Why a response that did not fail ended."""
     if response.incomplete_details is not None:
         return _INCOMPLETE.get(response.incomplete_details.reason or "", "stop")
-    return "tool_calls" if any(item.type in _CALLS for item in response.output or ()) else "stop"
+    return "tool_calls" if any(item.type in CALLS for item in response.output or ()) else "stop"
 
 
 def item_ids(response: Response) -> tuple[str, ...]:
@@ -249,14 +250,14 @@ def meter_response(body: bytes) -> ProviderResponse:
     is_under_way = response.status in _UNDER_WAY
     if response.usage is None and response.output is None and not is_under_way:
         raise UnreadableResponse("it is no response")
-    usage = parse_responses_usage(response.usage) if response.usage is not None else None
+    usage = parse_responses_usage(response.usage)
     return passed_through(
         body,
         usage=TokenUsage() if usage is None and is_under_way else usage,
-        model=response.model,
-        response_id=response.id,
+        model=identifier(response.model),
+        response_id=identifier(response.id),
         finish_reason=finish_reason(response) if response.error is None else FAILED,
-        received_output_bytes=0 if response.usage is not None else len(body),
+        received_output_bytes=0 if usage is not None else len(body),
         is_empty=not response.output,
         item_ids=item_ids(response),
         extras=parse_extras(response),

@@ -34,6 +34,10 @@ CHAT_CLIENT_RULES = (
     _carried("messages[].function_call", "deprecated: as `tool_calls`"),
     _carried("messages[].refusal", "it is what the model said"),
     _carried("messages[].content[].file", "`file_data`, as base64 or as a `data:` URL"),
+    _carried(
+        "messages[].content[] (of another API)",
+        "`tool_use`, `tool_result`, `image`, `document`, `input_text`, `input_image` … as what they mean",
+    ),
     _carried("messages[].tool_calls[].extra_content", "Gemini's `thought_signature`"),
     _dropped("presence_penalty", "only OpenAI's models take it", 0),
     _dropped("frequency_penalty", "only OpenAI's models take it", 0),
@@ -74,7 +78,10 @@ CHAT_PROVIDER_RULES = (
     _carried("messages[].tool_calls[].id", "as a digest, at both ends alike, if it has more than 40 characters"),
     _carried("messages[tool].content", "images and files follow in a message of the user"),
     _carried("messages[tool].is_error", "a line that opens the content"),
-    _carried("messages[].reasoning", "`reasoning_content`, to models that gave it, while a turn's tools run"),
+    _carried(
+        "messages[].reasoning",
+        "`reasoning_content`, to models that gave it, while a turn's tools run; `reasoning_details` to sellers",
+    ),
     _carried("messages[developer]", "a system message, for models that know no `developer`"),
     _carried("messages[].content[].file", "a PDF as a file, a text as text"),
     _dropped("reasoning_effort", "the model takes none, or none beside tools; else the nearest level that it takes"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from domain.canonical.chat import FinishReason
+from domain.canonical.chat import FinishReason, ReasoningBlock
 from domain.canonical.stream import ChatChunk, Delta, FunctionDelta, ReasoningDelta, ToolCallDelta
 from domain.canonical.stream import ChunkChoice as CanonicalChoice
 from domain.dialects.decode import decode_provider_json, stream_failure
@@ -243,11 +243,17 @@ def _thoughts(delta: CompletionMessage, message: _Message) -> list[ReasoningDelt
         elif block.data is not None and message.has_thought:
             message.thought_index += 1
         message.has_thought = True
-        piece = ReasoningDelta(
-            index=message.thought_index, text=block.text, signature=block.signature, data=block.data, id=block.id
-        )
-        if piece != ReasoningDelta(index=message.thought_index):
-            found.append(piece)
+        if block != ReasoningBlock():
+            found.append(
+                ReasoningDelta(
+                    index=message.thought_index,
+                    text=block.text,
+                    signature=block.signature,
+                    data=block.data,
+                    id=block.id,
+                    detail=block.detail,
+                )
+            )
     if found:
         return found
     texts = [block.text for block in thoughts_of(delta.content)]

@@ -138,4 +138,12 @@ def _whole_custom(begun: WrittenToolCall, arguments: list[str]) -> WrittenToolCa
 
 
 def _detail(piece: ReasoningDelta) -> dict[str, Any]:
-    return render_detail(piece.index, text=piece.text, signature=piece.signature, data=piece.data, block_id=piece.id)
+    return render_detail(
+        piece.index,
+        text=piece.text,
+        signature=piece.signature,
+        data=piece.data,
+        block_id=piece.id,
+        detail=piece.detail,
+        after_calls=piece.after_calls,
+    )

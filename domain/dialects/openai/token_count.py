@@ -1,11 +1,13 @@
 """OpenAI's count of a request's tokens. https://platform.openai.com/docs/api-reference/responses/input-tokens"""
 
 import msgspec
+from msgspec.structs import replace
 
-from domain.canonical.chat import ChatRequest
+from domain.canonical.chat import AssistantMessage, ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
-from domain.dialects.codec import Codec, ProviderResponse, RenderOptions, TranslatedRequest
+from domain.dialects.codec import AdaptedRequest, Codec, ProviderResponse, RenderOptions, TranslatedRequest
 from domain.dialects.openai.fields import RESPONSES_FIELDS
+from domain.dialects.openai.responses.choice import needs_responses
 from domain.dialects.openai.responses.reasoning import without_kept_reasoning
 from domain.dialects.openai.responses.render import render_count_request
 from domain.dialects.openai.responses.request import parse_responses_request
@@ -30,6 +32,17 @@ class OpenAiTokenCount(Codec):
     def parse_request(self, body: bytes) -> TranslatedRequest:
         """See `Codec`: what is only counted loses nothing by what is left out."""
         return TranslatedRequest(request=parse_responses_request(body).request)
+
+    def adapt_request(self, request: ChatRequest | EmbeddingsRequest, upstream_model: str) -> AdaptedRequest:
+        """See `Codec`: of the thinking in it, the model is shown what the Responses API is sent."""
+        assert isinstance(request, ChatRequest), "a conversation is counted"
+        if needs_responses(request, upstream_model, is_builtin=True):
+            return AdaptedRequest(request=request)
+        messages = [
+            replace(message, reasoning=None) if isinstance(message, AssistantMessage) else message
+            for message in request.messages
+        ]
+        return AdaptedRequest(request=replace(request, messages=messages))
 
     def render_request(
         self, request: ChatRequest | EmbeddingsRequest, upstream_model: str, *, is_stream: bool

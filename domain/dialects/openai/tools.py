@@ -11,16 +11,17 @@ from msgspec import Struct
 
 from domain.canonical.chat import (
     MAX_NAME_CHARS,
-    CacheControl,
     FunctionTool,
     NamedFunction,
     NamedToolChoice,
     Tool,
     ToolChoice,
 )
+from domain.dialects.cache_marks import parse_cache_control
 from domain.dialects.field_rules import DroppedFields, not_translatable
 from domain.dialects.openai import request_types as types
 from domain.errors import InvalidRequest
+from domain.names import MAX_NAME_CHARS
 
 CUSTOM_TOOL_INPUT = "input"
 """The one parameter of a function that stands for a custom tool."""
@@ -52,13 +53,6 @@ class GivenTools(Struct, kw_only=True):
     tools: list[Tool] | None
     choice: ToolChoice | None
     echo: ToolEcho
-
-
-def parse_cache_control(given: Any) -> CacheControl | None:
-    """Read a mark for the prompt cache; None if it is none. A lifetime that nobody has is left out."""
-    if not isinstance(given, dict) or given.get("type") != "ephemeral":
-        return None
-    return CacheControl(ttl=given["ttl"]) if given.get("ttl") in ("5m", "1h") else CacheControl()
 
 
 def parse_tools(chat: types.ChatCompletionsBody, dropped: DroppedFields) -> GivenTools:

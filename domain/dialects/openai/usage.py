@@ -7,9 +7,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.extras import Extras, served_terms, stated_cost
-from domain.tokens import MAX_TOKENS, TokenCount, TokenUsage
+from domain.tokens import MAX_TOKENS, TokenUsage
 
 MAX_DIGITS = 12
+MAX_PARTS = 8
+"""Of a sum, that an answer may name and the log keeps."""
 
 
 class SaidUsage(Struct, frozen=True, kw_only=True):
@@ -24,29 +26,13 @@ class SaidUsage(Struct, frozen=True, kw_only=True):
 NOTHING_SAID = SaidUsage()
 
 
-class InputTokensDetails(Struct, frozen=True):
-    """Parts of `input_tokens`."""
-
-    cached_tokens: TokenCount | None = None
-    cache_write_tokens: TokenCount | None = None
-
-
-class OutputTokensDetails(Struct, frozen=True):
-    """Parts of `output_tokens`."""
-
-    reasoning_tokens: TokenCount | None = None
-
-
-class ResponsesUsage(Struct, frozen=True, kw_only=True):
-    """Tokens as the Responses API counts them."""
-
-    input_tokens: TokenCount
-    output_tokens: TokenCount = 0
-    input_tokens_details: InputTokensDetails | None = None
-    output_tokens_details: OutputTokensDetails | None = None
-    cost: Any = None
-    """Of sellers that state it."""
-
+_INPUT_PARTS = frozenset({"cached_tokens", "cache_write_tokens", "audio_tokens", "text_tokens", "image_tokens"})
+"""Parts of the prompt that have a class of their own, or that vendors charge as text: images that are read."""
+_OUTPUT_PARTS = frozenset(
+    {"reasoning_tokens", "audio_tokens", "text_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens"}
+)
+_PAID_SOURCES = "num_sources_used"
+"""What xAI charges for beside the tokens."""
 
 CITATION = b'"url_citation"'
 """Stands in the JSON of an answer that cites what it found on the web. In a text its quotes would be escaped."""
@@ -62,8 +48,28 @@ def parse_extras(usage: Any, service_tier: Any, *, has_citations: bool) -> Extra
         uses={"web_search": 1} if has_citations else {},
         terms=terms,
         stated=names,
+        unpriced=unpriced_parts(usage, "prompt_tokens_details", "completion_tokens_details"),
         provider_cost_nano_usd=stated_cost(usage.get("cost")) if isinstance(usage, dict) else None,
     )
+
+
+def unpriced_parts(usage: Any, input_details: str, output_details: str) -> tuple[str, ...]:
+    """The parts of the sums that may cost more than the rest of them: a painted image many times what text does.
+
+    They stay in the sum: the cost is a lower bound. `input_details`, `output_details`: the members that have the parts.
+    """
+    if not isinstance(usage, dict):
+        return ()
+    parts = [
+        f"{side}_{part}"
+        for side, name, known in (
+            ("input", input_details, _INPUT_PARTS),
+            ("output", output_details, _OUTPUT_PARTS),
+        )
+        for part, count in _details(usage, name).items()
+        if count and part not in known and part.endswith("_tokens")
+    ]
+    return tuple(parts[:MAX_PARTS]) + ((_PAID_SOURCES,) if _count(usage.get(_PAID_SOURCES)) else ())
 
 
 def parse_usage(said: Any) -> SaidUsage:
@@ -82,7 +88,9 @@ def parse_usage(said: Any) -> SaidUsage:
         completion = 0  # Gemini's endpoint leaves out what is zero
     if prompt is None or not (prompt or completion):  # no request has an empty prompt
         return NOTHING_SAID
-    came_in = _parse_input(prompt, _details(said, "prompt_tokens_details"))
+    details = said.get("prompt_tokens_details")
+    cached = _details(details, "cached_tokens_details") if isinstance(details, dict) else {}
+    came_in = _parse_input(prompt, _details(said, "prompt_tokens_details"), cached.get("audio_tokens"))
     if completion is None:
         return SaidUsage(input_usage=came_in)
     details = _details(said, "completion_tokens_details")
@@ -102,11 +110,15 @@ def parse_embeddings_usage(said: Any) -> SaidUsage:
     return parse_usage({**said, "prompt_tokens": prompt, "completion_tokens": 0, "total_tokens": None})
 
 
-def _parse_input(prompt: int, details: dict[str, int | None]) -> TokenUsage:
-    rest, cached = _split(prompt, details.get("cached_tokens"))
+def _parse_input(prompt: int, details: dict[str, int | None], cached_audio: int | None = None) -> TokenUsage:
+    """Split the prompt. Audio may be among the cached tokens: none of it is counted as text, which costs less."""
+    rest, audio_in = _split(prompt, details.get("audio_tokens"))
+    audio_in, audio_read = _split(audio_in, cached_audio)
+    rest, cached = _split(rest, max(0, (details.get("cached_tokens") or 0) - audio_read))
     rest, written = _split(rest, details.get("cache_write_tokens"))
-    rest, audio_in = _split(rest, details.get("audio_tokens"))
-    return TokenUsage(input=rest, cache_read=cached, cache_write=written, input_audio=audio_in)
+    return TokenUsage(
+        input=rest, cache_read=cached, cache_write=written, input_audio=audio_in, cache_audio_read=audio_read
+    )
 
 
 def _details(said: dict[str, Any], name: str) -> dict[str, int | None]:
@@ -123,19 +135,20 @@ def _count(value: Any) -> int | None:
     return math.ceil(value)
 
 
-def parse_responses_usage(usage: ResponsesUsage) -> TokenUsage:
-    """Split the sums: the input tokens include those read from the cache and those written to it."""
-    details = usage.input_tokens_details or InputTokensDetails()
-    rest, cached = _split(usage.input_tokens, details.cached_tokens)
-    rest, written = _split(rest, details.cache_write_tokens)
-    spent = usage.output_tokens_details or OutputTokensDetails()
-    return TokenUsage(
-        input=rest,
-        cache_read=cached,
-        cache_write=written,
-        output=usage.output_tokens,
-        reasoning=min(spent.reasoning_tokens or 0, usage.output_tokens),
-    )
+def parse_responses_usage(said: Any) -> TokenUsage | None:
+    """Split the sums of the Responses API: the input tokens include those read from the cache and those written to it.
+    None: the provider did not say, or not so that it can be read.
+    """
+    if not isinstance(said, dict):
+        return None
+    input_tokens, output_tokens = _count(said.get("input_tokens")), _count(said.get("output_tokens", 0))
+    if input_tokens is None or output_tokens is None:
+        return None
+    came_in = _parse_input(input_tokens, _details(said, "input_tokens_details"))
+    details = _details(said, "output_tokens_details")
+    output, audio_out = _split(output_tokens, details.get("audio_tokens"))
+    reasoning = min(details.get("reasoning_tokens") or 0, output)
+    return replace(came_in, output=output, output_audio=audio_out, reasoning=reasoning)
 
 
 def render_usage(usage: TokenUsage) -> dict[str, Any]:

@@ -49,9 +49,35 @@ _TABLE: tuple[tuple[re.Pattern[str], _Row], ...] = tuple(
         (r"tool_search_tool_\w+|mcp_toolset", _Row("nothing")),
     )
 )
+_CLIENT_TOOL_TYPES = frozenset({"function", "custom", "namespace", "local_shell", "apply_patch", "computer"})
+_CLIENT_TOOL_TYPE_PREFIXES = (
+    "bash_2",
+    "text_editor_2",
+    "memory_2",
+    "computer_2",
+    "computer_toolset_2",
+    "computer_use_preview",
+    "browser_toolset_2",
+)
+"""Prefixes of the types of more tools that the caller runs. The provider runs every other tool, and charges for it."""
 _LIMITS_ITSELF = re.compile(r"web_(search|fetch)_\d{8}")
 _MAKES_CODE_FREE = re.compile(r"web_(search|fetch)_(2026\d{4}|20[3-9]\d{5}|202[7-9]\d{4})")
 """Code execution costs nothing beside these: https://platform.claude.com/docs/en/about-claude/pricing"""
+
+
+def is_run_by_caller(kind: str, tool: dict[str, Any]) -> bool:
+    """Return True if the provider runs nothing for a tool of this type."""
+    if kind == "shell":
+        environment = tool.get("environment")
+        return isinstance(environment, dict) and environment.get("type") == "local"
+    if kind == "tool_search":
+        return tool.get("execution") == "client"
+    return kind in _CLIENT_TOOL_TYPES or kind.startswith(_CLIENT_TOOL_TYPE_PREFIXES)
+
+
+def is_known_tool(kind: str, tool: dict[str, Any]) -> bool:
+    """Return True if it is known who runs a tool of this type, and that no other model does."""
+    return is_run_by_caller(kind, tool) or any(pattern.fullmatch(kind) for pattern, _ in _TABLE)
 
 
 def hosted_tool(kind: str, tool: dict[str, Any], path: str) -> HostedTool | None:
@@ -144,9 +170,17 @@ def terms_of(fields: dict[str, Any]) -> dict[str, str]:
 
 
 def writes_audio(fields: dict[str, Any]) -> bool:
-    """True if the answer may be spoken."""
+    """True if the answer may be spoken: a voice is enough for some sellers."""
     modalities = fields.get("modalities")
-    return isinstance(modalities, list) and "audio" in modalities
+    return (isinstance(modalities, list) and "audio" in modalities) or bool(fields.get("audio"))
+
+
+def unpriced_modality(fields: dict[str, Any]) -> str | None:
+    """The field that asks for an answer in anything but text and speech; None if none does."""
+    modalities = fields.get("modalities")
+    if not modalities or (isinstance(modalities, list) and set(map(str, modalities)) <= {"text", "audio"}):
+        return None
+    return "modalities"
 
 
 def _limits_itself(tool: Any) -> bool:

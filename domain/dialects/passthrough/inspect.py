@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from domain.cache_key import canonical_body
 from domain.call_origin import session_in
-from domain.canonical.chat import MAX_CHOICES, MAX_NAME_CHARS
+from domain.canonical.chat import MAX_CHOICES
 from domain.decoding import check_values
 from domain.dialects.codec import Codec
 from domain.dialects.passthrough.fields import (
@@ -33,9 +33,11 @@ from domain.dialects.passthrough.hosted import (
     limit_changes,
     terms_of,
     unlimited_tool,
+    unpriced_modality,
     writes_audio,
 )
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
+from domain.dialects.passthrough.named_models import NamedModel, named_models
 from domain.dialects.passthrough.token_bound import CACHE_MARK, NO_ITEM, TokenBoundVisitor
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.errors import InvalidRequest
@@ -49,6 +51,7 @@ from domain.estimate import (
 from domain.hosted_tools import NO_TOOLS, HostedTools
 from domain.image_size import TOKENS_PER_IMAGE, Image, largest
 from domain.models import longest_answer
+from domain.names import is_name
 from domain.pdf_size import UNKNOWN, Pdf, pdf_tokens
 
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -112,9 +115,12 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     writes_audio: bool = False
     item_ids: tuple[str, ...] = ()
     """The items of earlier responses that it names."""
+    named_models: tuple[NamedModel, ...] = ()
+    """Where it names models beside `model`, or may; empty if nobody asked."""
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
+    asked_operation: ClassVar[None] = None
 
     @property
     def body(self) -> bytes:
@@ -231,8 +237,12 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         return changes
 
 
-def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> PassthroughRequest:
+def read_passthrough(
+    body: bytes, codec: Codec, *, is_cached: bool = False, finds_models: bool = False
+) -> PassthroughRequest:
     """Read what money depends on in a request of the codec's dialect and operation, and what its cache key needs.
+
+    `finds_models`: find what other models it names, for a key that may not use all.
 
     Raises:
         InvalidRequest: it is no JSON object, or a field has a value that is not allowed; names the field.
@@ -255,7 +265,12 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         editable=EditableObject.of(
             body,
             spans,
-            ("model", "stream_options", "tools", TOOL_CALLS_FIELD, *codec.output_caps, *codec.fields_within_cap),
+            (
+                *("model", "stream_options", "tools", TOOL_CALLS_FIELD),
+                *codec.output_caps,
+                *codec.fields_within_cap,
+                *codec.deciding_fields,
+            ),
         ),
         content_digest=_content_digest(fields, codec.stream_changes(stream_options) if is_stream else None)
         if is_cached
@@ -275,7 +290,10 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         files=tuple(visitor.files),
         has_external_content=visitor.has_external_content or has_context,
         has_stored_content=visitor.has_stored_content or has_context,
-        unbounded=_extra_cost_field(fields) or visitor.extra_cost_field or unlimited_tool(visitor.hosted_tools, codec),
+        unbounded=_extra_cost_field(fields)
+        or unpriced_modality(fields)
+        or visitor.extra_cost_field
+        or unlimited_tool(visitor.hosted_tools, codec),
         tools=hosted_tools_of(fields, visitor.hosted_tools, codec),
         terms=terms_of(fields),
         audio_tokens=visitor.audio_tokens,
@@ -286,6 +304,7 @@ def read_passthrough(body: bytes, codec: Codec, *, is_cached: bool = False) -> P
         provider_object_ref=named or visitor.provider_object_ref,
         session=session_in(fields),
         item_ids=tuple(dict.fromkeys(visitor.item_ids)),
+        named_models=tuple(named_models(fields, codec.known_fields)) if finds_models else (),
     )
 
 
@@ -297,10 +316,10 @@ def _names(fields: dict[str, Any], codec: Codec) -> tuple[str, str | None]:
     model = fields.get("model")
     if model is None:
         model = codec.default_model
-    if not isinstance(model, str) or not _is_name(model):
+    if not isinstance(model, str) or not is_name(model):
         raise InvalidRequest("`model` must be the name of a model", field="model")
     response_id = fields.get("previous_response_id")
-    if response_id is not None and (not isinstance(response_id, str) or not _is_name(response_id)):
+    if response_id is not None and (not isinstance(response_id, str) or not is_name(response_id)):
         raise InvalidRequest("`previous_response_id` must be the id of a response", field="previous_response_id")
     return model, response_id
 
@@ -320,10 +339,6 @@ def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | Non
     ignored = ("model",) if stream_changes is not None else ("model", "stream", "stream_options")
     members = {name: value for name, value in fields.items() if name not in ignored} | (stream_changes or {})
     return hashlib.sha256(canonical_body(members)).digest()
-
-
-def _is_name(text: str) -> bool:
-    return 0 < len(text) <= MAX_NAME_CHARS and "\x00" not in text
 
 
 def _object(body: bytes) -> dict[str, Any]:

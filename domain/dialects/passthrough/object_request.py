@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from domain.dialects.passthrough.named_models import NamedModel
 from domain.dialects.request_body import LoweredRequest, TokenBound
 from domain.image_size import Image, largest
 
@@ -18,8 +19,10 @@ class ObjectRequest(Struct, frozen=True, kw_only=True):
 
     is_passthrough: ClassVar[bool] = True
     calls: ClassVar[int] = 1
+    asked_operation: ClassVar[None] = None
     provider_object_ref: ClassVar[None] = None
     item_ids: ClassVar[tuple[str, ...]] = ()
+    named_models: ClassVar[tuple[NamedModel, ...]] = ()
     output_cap: ClassVar[None] = None
 
     def with_native_defaults(self, upstream_model: str) -> "ObjectRequest":

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from domain.dialects.passthrough.audio import audio_tokens
-from domain.dialects.passthrough.hosted import hosted_tool
+from domain.dialects.passthrough.hosted import hosted_tool, is_run_by_caller
 from domain.estimate import (
     HIDDEN,
     PLAIN,
@@ -55,17 +55,6 @@ _AUDIBLE = frozenset({"audio_url", "input_audio", "video", "video_url", "input_v
 
 _CALL_TYPE_SUFFIXES = ("_call", "tool_use", "function")
 """Suffixes of the types of calls, whose JSON the provider may write anew for its model."""
-_CLIENT_TOOL_TYPES = frozenset({"function", "custom", "namespace", "local_shell", "apply_patch", "computer"})
-_CLIENT_TOOL_TYPE_PREFIXES = (
-    "bash_2",
-    "text_editor_2",
-    "memory_2",
-    "computer_2",
-    "computer_toolset_2",
-    "computer_use_preview",
-    "browser_toolset_2",
-)
-"""Prefixes of the types of more tools that the caller runs. The provider runs every other tool, and charges for it."""
 _CHECKED_TYPES = frozenset({"item_reference", "image_generation_call", "reasoning", "compaction_trigger"})
 _REFERENCE_FIELDS = frozenset({"file_id", "file_ids", "vector_store_ids", "container_id", "skill_id", "tunnel_id"})
 _OBJECT_FIELDS = frozenset({"audio", "voice", "container"})
@@ -162,7 +151,7 @@ class TokenBoundVisitor:
 
     def _visit_tool(self, tool: Any, path: str) -> None:
         kind = tool.get("type") if isinstance(tool, dict) else None
-        if kind is not None and not _is_run_by_caller(str(kind), tool):
+        if kind is not None and not is_run_by_caller(str(kind), tool):
             hosted = hosted_tool(str(kind), tool, path)
             if hosted is not None:
                 self.hosted_tools.append(hosted)
@@ -297,15 +286,6 @@ class TokenBoundVisitor:
     def _record_extra_cost(self, what: str) -> None:
         self.is_self_contained = False
         self.extra_cost_field = self.extra_cost_field or what
-
-
-def _is_run_by_caller(kind: str, tool: dict[str, Any]) -> bool:
-    if kind == "shell":
-        environment = tool.get("environment")
-        return isinstance(environment, dict) and environment.get("type") == "local"
-    if kind == "tool_search":
-        return tool.get("execution") == "client"
-    return kind in _CLIENT_TOOL_TYPES or kind.startswith(_CLIENT_TOOL_TYPE_PREFIXES)
 
 
 def _is_file(value: dict[str, Any]) -> bool:

@@ -44,7 +44,7 @@ def case(agent: Agent, model: str, *rest: Any) -> Any:
 
 
 TOOL_USERS = [
-    *(case(CLAUDE_CODE, model) for model in (CLAUDE, "gpt-5", "gpt-4o")),
+    *(case(CLAUDE_CODE, model) for model in (CLAUDE, "gpt-5", "gpt-4o", "gpt-6-astra")),
     *(case(CODEX, model) for model in ("gpt-5", CLAUDE)),
     *(case(agent, model) for agent in (OPENCODE, CLINE, QWEN_CODE, PI) for model in ("gpt-5", "gpt-4o", CLAUDE)),
 ]
@@ -76,7 +76,7 @@ def test_aider_edits_a_note(runner: Runner, model: str) -> None:
     assert run.requests()
 
 
-@pytest.mark.parametrize(("agent", "model"), [*TOOL_USERS[:5], *ONE_EACH[2:]])
+@pytest.mark.parametrize(("agent", "model"), [*TOOL_USERS[:6], *ONE_EACH[2:]])
 def test_a_budget_of_two_and_a_half_dollars_is_enough(
     runner: Runner, project: Project, agent: Agent, model: str
 ) -> None:

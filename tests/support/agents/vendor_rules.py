@@ -138,7 +138,7 @@ def _chat_members(body: Body) -> Iterator[str]:
 
 
 def _reasoning_models(body: Body) -> Iterator[str]:
-    reasons = body["model"].startswith(("gpt-5", "o1", "o3", "o4"))
+    reasons = body["model"].startswith(("gpt-5", "gpt-6", "o1", "o3", "o4"))
     refused = ("stop", "temperature", "top_p", "max_tokens") if reasons else ("reasoning_effort", "reasoning")
     for name in refused:
         value = body.get(name)

@@ -5,7 +5,7 @@ order would be lost. Thinking that neither text nor a call follows is left out: 
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -15,11 +15,7 @@ from domain.canonical.chat import (
     AssistantMessage,
     Content,
     DeveloperMessage,
-    File,
-    FilePart,
     FunctionCall,
-    ImagePart,
-    ImageUrl,
     Message,
     Part,
     ReasoningBlock,
@@ -30,15 +26,14 @@ from domain.canonical.chat import (
     ToolMessage,
     UserMessage,
 )
-from domain.decoding import invalid
 from domain.dialects.field_rules import DroppedFields, decode_translatable, not_translatable
+from domain.dialects.message_parts import CALL_TYPES, RESULT_TYPES, THOUGHT_TYPES, PartReader
 from domain.dialects.openai.responses import types
 from domain.dialects.openai.responses.reasoning import decode_reasoning
 from domain.dialects.openai.responses.rules import WHOLE_ITEMS
 from domain.dialects.openai.responses.tools import qualified
 from domain.errors import InvalidRequest
 
-_DETAILS = ("auto", "low", "high")
 _FAILED = "failed"
 _LEFT_OUT = frozenset(
     {
@@ -86,9 +81,10 @@ class InputReader:
 
     def __init__(self, dropped: DroppedFields) -> None:
         self._dropped = dropped
+        self._parts = PartReader(dropped)
         self._messages: list[Message] = []
         self._reasoning: list[ReasoningBlock] = []
-        self._texts: list[TextPart] = []
+        self._said: list[TextPart] = []
         self._calls: list[ToolCall] = []
         self._extra_content: dict[str, dict[str, Any]] = {}
 
@@ -118,24 +114,92 @@ class InputReader:
 
     def _read_message(self, raw: Raw, path: str) -> None:
         message = decode_translatable(raw, _message, inside=path)
-        content = _content(message.content, f"{path}.content")
-        if message.role == "assistant":
-            self._say(_texts(content, f"{path}.content"))
-            return
-        self._end_turn()
+        content = message.content if message.content is not None else ""
+        where = f"{path}.content"
         match message.role:
+            case "assistant":
+                self._read_said(content, where)
+                for index, call in enumerate(message.tool_calls or ()):
+                    at = f"{path}.tool_calls[{index}]"
+                    self._add_call(self._parts.function_call(call, at))
+            case "tool":
+                self._end_turn()
+                result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}
+                self._messages.append(self._parts.result(result, path))
             case "user":
-                self._messages.append(UserMessage(content=content or ""))
+                self._end_turn()
+                self._read_user(content, where)
             case "system":
-                self._messages.append(SystemMessage(content=_texts(content, f"{path}.content")))
+                self._end_turn()
+                self._messages.append(SystemMessage(content=self._texts(content, where)))
             case "developer":
-                self._messages.append(DeveloperMessage(content=_texts(content, f"{path}.content")))
+                self._end_turn()
+                self._messages.append(DeveloperMessage(content=self._texts(content, where)))
+
+    def _read_user(self, content: types.Content, path: str) -> None:
+        """Results among the parts come before what else is said."""
+        if isinstance(content, str):
+            self._messages.append(UserMessage(content=content))
+            return
+        parts: list[Part] = []
+        results: list[Message] = []
+        for index, raw in enumerate(content):
+            where = f"{path}[{index}]"
+            if isinstance(raw, dict) and raw.get("type") in RESULT_TYPES:
+                results.append(self._parts.result(raw, where))
+            else:
+                parts += self._part(raw, where)
+        self._messages += results
+        if parts or not results:
+            self._messages.append(UserMessage(content=parts or ""))
+
+    def _read_said(self, content: types.Content, path: str) -> None:
+        """What the model said, and what it called if that stands among the parts."""
+        if isinstance(content, str):
+            self._say(content)
+            return
+        for index, raw in enumerate(content):
+            where = f"{path}[{index}]"
+            kind = raw.get("type") if isinstance(raw, dict) else None
+            if kind in CALL_TYPES:
+                self._add_call(self._parts.call(raw, where))
+            elif kind in THOUGHT_TYPES:
+                self._think(self._parts.thought(raw, where))
+            else:
+                self._say(self._texts([raw], where, is_one=True))
+
+    def _add_call(self, call: ToolCall) -> None:
+        if all(known.id != call.id for known in self._calls):  # some clients write a call in both vendors' words
+            self._calls.append(call)
+
+    def _part(self, raw: Any, path: str) -> list[Part]:
+        if isinstance(raw, str):
+            return [TextPart(text=raw)]
+        kind = raw.get("type") if isinstance(raw, dict) else None
+        if not isinstance(kind, str):
+            raise InvalidRequest(f"`{path}.type`: Object missing required field `type`", field=f"{path}.type")
+        parts = self._parts.part(raw, path)
+        if parts is None:
+            raise not_translatable(f"{path} ({kind[:64]})", "send text, an image or a file")
+        return parts
+
+    def _texts(self, content: types.Content, path: str, *, is_one: bool = False) -> TextContent:
+        if isinstance(content, str):
+            return content
+        texts: list[TextPart] = []
+        for index, raw in enumerate(content):
+            where = path if is_one else f"{path}[{index}]"
+            for part in self._part(raw, where):
+                if not isinstance(part, TextPart):
+                    raise not_translatable(where, "only a user's message and a tool's output have it")
+                texts.append(part)
+        return texts or ""
 
     def _say(self, content: TextContent) -> None:
         if self._calls:
             self._end_turn()
         texts = [TextPart(text=content)] if isinstance(content, str) else content
-        self._texts += (part for part in texts if part.text)
+        self._said += (part for part in texts if part.text)
 
     def _tell(self, raw: Raw, kind: str, path: str) -> None:
         members = decode_translatable(raw, _members, inside=path)
@@ -148,11 +212,14 @@ class InputReader:
         if kept is not None:
             self._extra_content |= kept.extra_content or {}
         block = kept.block if kept is not None else None if item.encrypted_content else _open_thinking(item)
+        if block is None and kept is None and (item.encrypted_content or item.id):
+            self._dropped.add("reasoning")
+        self._think(block)
+
+    def _think(self, block: ReasoningBlock | None) -> None:
         if block is None:
-            if kept is None and (item.encrypted_content or item.id):
-                self._dropped.add("reasoning")
             return
-        if self._texts or self._calls:
+        if self._said or self._calls:
             self._end_turn()
         self._reasoning.append(block)
 
@@ -191,23 +258,31 @@ class InputReader:
         self._end_turn()
         self._messages.append(
             ToolMessage(
-                content=_output(output.output, f"{path}.output"),
+                content=self._output(output.output, f"{path}.output"),
                 tool_call_id=call_id,
                 is_error=output.status == _FAILED,
             )
         )
 
+    def _output(self, output: Any, path: str) -> Content:
+        """What a tool gave: a text, parts that the model is shown, or any JSON as its text."""
+        if output is None or isinstance(output, str):
+            return output or ""
+        if isinstance(output, list) and output and all(isinstance(part, dict) and "type" in part for part in output):
+            return [part for index, raw in enumerate(output) for part in self._part(raw, f"{path}[{index}]")] or ""
+        return _json(output)
+
     def _end_turn(self) -> None:
-        if self._texts or self._calls:
+        if self._said or self._calls:
             calls = [replace(call, extra_content=self._extra_content.get(call.id, UNSET)) for call in self._calls]
             self._messages.append(
                 AssistantMessage(
-                    content=(self._texts[0].text if len(self._texts) == 1 else self._texts) if self._texts else None,
+                    content=(self._said[0].text if len(self._said) == 1 else self._said) if self._said else None,
                     tool_calls=calls or None,
                     reasoning=self._reasoning or None,
                 )
             )
-        self._reasoning, self._texts, self._calls = [], [], []
+        self._reasoning, self._said, self._calls = [], [], []
 
 
 _READERS: dict[str, Callable[[InputReader, Raw, str], None]] = {
@@ -230,74 +305,3 @@ def _open_thinking(item: types.ReasoningItem) -> ReasoningBlock | None:
     """Thinking that its model shows in the open. A summary alone is OpenAI's own, or that of a model that shows it."""
     texts = [piece.text for piece in (item.content or item.summary or ()) if piece.text]
     return ReasoningBlock(text="\n\n".join(texts)) if texts else None
-
-
-def _content(content: types.Content | None, path: str) -> Content:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return [_part(part, f"{path}[{index}]") for index, part in enumerate(content)] or ""
-
-
-def _texts(content: Content, path: str) -> TextContent:
-    if isinstance(content, str):
-        return content
-    for index, part in enumerate(content):
-        if not isinstance(part, TextPart):
-            raise not_translatable(f"{path}[{index}]", "only a user's message and a tool's output have it")
-    return cast("list[TextPart]", content)
-
-
-def _output(output: Any, path: str) -> Content:
-    """What a tool gave: a text, parts that the model is shown, or any JSON as its text."""
-    if output is None or isinstance(output, str):
-        return output or ""
-    if isinstance(output, list) and output and all(isinstance(part, dict) and "type" in part for part in output):
-        return _content(_parts(output, path), path)
-    return _json(output)
-
-
-def _parts(output: list[Any], path: str) -> list[types.Part]:
-    try:
-        return msgspec.convert(output, list[types.Part])
-    except msgspec.ValidationError as error:
-        raise invalid(error, inside=path) from None
-
-
-def _part(part: types.Part, path: str) -> Part:
-    match part.type:
-        case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
-            return TextPart(text=part.text or "", cache_control=part.cache_control)
-        case "refusal":
-            return TextPart(text=part.refusal or "")
-        case "input_image" | "image_url":
-            return _image(part, path)
-        case "input_file":
-            return _file(part, path)
-        case _:
-            raise not_translatable(f"{path} ({part.type})", "send text, an image or a file")
-
-
-def _image(part: types.Part, path: str) -> ImagePart:
-    url = part.image_url.get("url") if isinstance(part.image_url, dict) else part.image_url
-    if not url or not isinstance(url, str):
-        raise _kept_at_openai(part, path, "image_url")
-    detail = next((one for one in _DETAILS if one == part.detail), None)
-    return ImagePart(
-        image_url=msgspec.convert({"url": url, "detail": detail}, ImageUrl), cache_control=part.cache_control
-    )
-
-
-def _file(part: types.Part, path: str) -> FilePart:
-    url = part.file_data or part.file_url
-    if not url:
-        raise _kept_at_openai(part, path, "file_data")
-    if part.file_data and not url.startswith("data:"):
-        kind = "text/plain" if (part.filename or "").endswith((".txt", ".md")) else "application/pdf"
-        url = f"data:{kind};base64,{url}"
-    return FilePart(file=File(url=url, filename=part.filename), cache_control=part.cache_control)
-
-
-def _kept_at_openai(part: types.Part, path: str, instead: str) -> InvalidRequest:
-    if part.file_id:
-        return not_translatable(f"{path}.file_id", f"the file is kept at OpenAI, send its content as `{instead}`")
-    return InvalidRequest(f"`{path}.{instead}` is missing", field=f"{path}.{instead}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from domain.canonical.chat import AnswerMessage, ChatResponse, FinishReason, ReasoningBlock, ToolCall
+from domain.canonical.chat import AnswerMessage, ChatResponse, FinishReason, ReasoningBlock, ToolCall, thoughts_by_place
 from domain.dialects.openai.responses.echo import Echo, read_echo
 from domain.dialects.openai.responses.reasoning import KeptReasoning, encode_reasoning, kept_of
 from domain.dialects.openai.responses.tools import call_item
@@ -94,12 +94,16 @@ def tool_item(call: ToolCall, echo: Echo) -> dict[str, Any]:
 
 
 def _items(message: AnswerMessage, echo: Echo) -> Iterator[dict[str, Any]]:
-    for block in message.reasoning or ():
+    calls = message.tool_calls or []
+    first, *later = thoughts_by_place(message.reasoning or (), len(calls))
+    for _, block in first:
         yield reasoning_item(block)
     if message.content:
         yield message_item([text_part(message.content)])
-    for call in message.tool_calls or ():
+    for call, thoughts in zip(calls, later, strict=True):
         yield tool_item(call, echo)
+        for _, block in thoughts:
+            yield reasoning_item(block)
     extras = {call.id: call.extra_content for call in message.tool_calls or () if call.extra_content}
     if extras:
         yield extras_item(extras)

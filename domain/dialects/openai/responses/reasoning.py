@@ -27,13 +27,14 @@ class KeptReasoning(Struct, frozen=True, array_like=True):
     id: str | None = None
     extra_content: dict[str, dict[str, Any]] | None = None
     """By the id of the call. See `ToolCall`."""
+    detail: dict[str, Any] | None = None
 
     @property
     def block(self) -> ReasoningBlock | None:
         """The block; None if it has none."""
         if self.text is None and self.signature is None and self.data is None:
             return None
-        return ReasoningBlock(text=self.text, signature=self.signature, data=self.data, id=self.id)
+        return ReasoningBlock(text=self.text, signature=self.signature, data=self.data, id=self.id, detail=self.detail)
 
 
 class _Request(Struct, frozen=True):
@@ -53,7 +54,7 @@ def encode_reasoning(kept: KeptReasoning) -> str:
 
 def kept_of(block: ReasoningBlock) -> KeptReasoning:
     """What goes round of a block."""
-    return KeptReasoning(block.text, block.signature, block.data, block.id)
+    return KeptReasoning(block.text, block.signature, block.data, block.id, detail=block.detail)
 
 
 def decode_reasoning(encrypted_content: str) -> KeptReasoning | None:

@@ -8,7 +8,6 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     ChatRequest,
     JsonSchema,
     Message,
@@ -24,6 +23,7 @@ from domain.dialects.openai.responses.items import InputReader
 from domain.dialects.openai.responses.rules import STREAM_OPTIONS_RULES, TEXT_RULES, TOP_LEVEL_RULES
 from domain.dialects.openai.responses.tools import parse_tool_choice, parse_tools
 from domain.errors import InvalidRequest
+from domain.names import MAX_NAME_CHARS
 
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
 _KNOWN = frozenset(types.ResponsesBody.__struct_fields__)

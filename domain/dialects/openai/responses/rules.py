@@ -25,6 +25,11 @@ def _refused(field: str, how: str, *harmless: object) -> FieldRule:
 RESPONSES_RULES: tuple[FieldRule, ...] = (
     _carried("model", "as the model's name"),
     _carried("input", "as messages: text, images, files, calls and their results, thinking"),
+    _carried(
+        "input[].content[] (of another API)",
+        "`image_url`, `file`, `image`, `document`, `tool_use`, `tool_result` … as what they mean",
+    ),
+    _carried("input[].tool_calls", "those of chat completions, with messages of the role `tool`: as calls and outputs"),
     _carried("instructions", "as a system message in front"),
     _carried(
         "tools", "functions as they are, custom, local and name-spaced tools as functions, and back in the answer"
@@ -75,6 +80,28 @@ RESPONSES_RULES: tuple[FieldRule, ...] = (
     _refused("prompt", "the prompt is kept at OpenAI: send its text as `instructions` and `input`"),
     _refused("background", "the answer comes at once, or as a stream: leave it out", False),
 )
+"""Of the fields of a request, as clients spell them."""
+
+RESPONSES_PROVIDER_RULES: tuple[FieldRule, ...] = (
+    _carried("max_tokens", "`max_output_tokens`, at least 16; what is above the model's limit is lowered to it"),
+    _carried("tools", "beside any effort, also for models that chat completions take none for"),
+    _carried("reasoning_effort", "the nearest level that the model takes, the highest included"),
+    _carried("thinking_budget", "the effort that has about this budget"),
+    _carried("shows_reasoning", "a summary of the thinking"),
+    _carried("messages[].reasoning", "the model's own, encrypted, in every turn"),
+    _carried("messages[tool].content", "images and files in the result itself"),
+    _carried("messages[].content[].file", "a PDF, or its address; a text as text"),
+    _carried("response_format.json_schema", "`text.format`"),
+    _carried("n", "a call for each answer; more than one is refused in a stream"),
+    _carried("user", "as its SHA-256 if it is longer than 64 characters"),
+    _dropped("stop", "the API has no such field, and the models take none"),
+    _dropped("seed", "the API has no such field"),
+    _dropped("messages[].name", "the API has no such field"),
+    _dropped("temperature", "the model takes none"),
+    _dropped("top_p", "the model takes none"),
+    _dropped("cache_control", "a hint about the price; the API has no such field"),
+)
+"""Of the canonical fields, in snake case, of a chat request that is asked as a response."""
 TOP_LEVEL_RULES = rules_by_name(RESPONSES_RULES)
 TEXT_RULES = rules_by_name(RESPONSES_RULES, "text")
 STREAM_OPTIONS_RULES = rules_by_name(RESPONSES_RULES, "stream_options")

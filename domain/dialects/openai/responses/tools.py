@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Raw, Struct
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     FunctionCall,
     FunctionTool,
     NamedFunction,
@@ -23,6 +22,7 @@ from domain.canonical.chat import (
 from domain.dialects.field_rules import DroppedFields, decode_translatable, not_translatable
 from domain.dialects.openai.responses import types
 from domain.errors import InvalidRequest
+from domain.names import MAX_NAME_CHARS
 
 ToolKind = Literal["function", "custom", "local_shell", "shell", "apply_patch"]
 CALL_TYPES: dict[ToolKind, str] = {

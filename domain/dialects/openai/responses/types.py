@@ -11,7 +11,6 @@ from msgspec import Meta, Raw, Struct
 from domain.canonical.chat import (
     MAX_MESSAGES,
     MAX_TOOLS,
-    CacheControl,
     Name,
     OutputTokens,
     Probability,
@@ -111,29 +110,19 @@ class Typed(_Member, frozen=True, kw_only=True):
         return self.type or ("item_reference" if self.role is None and self.id else "message")
 
 
-class Part(_Member, frozen=True, kw_only=True):
-    """A part of a message or of a tool's output, of any type."""
-
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: str | dict[str, Any] | None = None
-    detail: str | None = None
-    file_id: str | None = None
-    file_data: str | None = None
-    file_url: str | None = None
-    filename: str | None = None
-    cache_control: CacheControl | None = None
-
-
-Content = str | Annotated[list[Part], Meta(max_length=MAX_PARTS)]
+Content = str | Annotated[list[Any], Meta(max_length=MAX_PARTS)]
+"""A text, or parts, which `domain/dialects/message_parts.py` reads."""
 
 
 class MessageItem(_Member, frozen=True, kw_only=True):
-    """A message of anyone's."""
+    """A message of anyone's. Some frameworks write those of chat completions: with `tool_calls`, and their results in
+    messages of the role `tool`.
+    """
 
-    role: Literal["user", "assistant", "system", "developer"]
+    role: Literal["user", "assistant", "system", "developer", "tool"]
     content: Content | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
 
 
 class ReasoningText(_Member, frozen=True, kw_only=True):

@@ -98,6 +98,7 @@ class _Thinking:
         self._signatures: list[str] = []
         self._data: str | None = None
         self._id: str | None = None
+        self._detail: dict[str, Any] | None = None
 
     def started(self) -> dict[str, Any]:
         return {"type": "reasoning", "summary": []}
@@ -107,6 +108,8 @@ class _Thinking:
 
     def add(self, piece: ReasoningDelta) -> Events:
         self._data, self._id = piece.data or self._data, piece.id or self._id
+        if piece.detail is not None:
+            self._detail = (self._detail or {}) | piece.detail
         if piece.signature:
             self._signatures.append(piece.signature)
         if not piece.text:
@@ -124,7 +127,9 @@ class _Thinking:
 
     def done(self) -> dict[str, Any]:
         texts, signatures = ("".join(pieces) or None for pieces in (self._texts, self._signatures))
-        return reasoning_item(ReasoningBlock(text=texts, signature=signatures, data=self._data, id=self._id))
+        return reasoning_item(
+            ReasoningBlock(text=texts, signature=signatures, data=self._data, id=self._id, detail=self._detail)
+        )
 
 
 class _Extras:

@@ -1,0 +1,140 @@
+"""What a provider says passes the filter without the credential that it was called with, however it is written."""
+
+import base64
+import html
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.dialects.sse import SseEvent, SseParser, sse
+from workers.credential_filter import SLICE_BYTES, CredentialFilter, is_secret
+from workers.split_secrets import HELD_CHARS, MAX_EVENTS_BETWEEN
+
+KEY = "sk-test-openai-canary"
+ODD_KEY = 'AbC/d+e=f&g<h>"k\\zz9'
+WRITTEN: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in JSON": lambda key: json.dumps(key)[1:-1],
+    "in JSON inside JSON": lambda key: json.dumps(json.dumps({"a": key})),
+    "with every character escaped in JSON": lambda key: "".join(f"\\u{ord(character):04X}" for character in key),
+    "with one character escaped in JSON": lambda key: f"\\u{ord(key[0]):04x}{key[1:]}",
+    "with slashes escaped": lambda key: key.replace("/", "\\/"),
+    "in a URL": lambda key: quote(key, safe=""),
+    "in a URL inside a URL": lambda key: quote(quote(key, safe=""), safe=""),
+    "with every character escaped in a URL": lambda key: "".join(f"%{byte:02x}" for byte in key.encode()),
+    "in HTML": html.escape,
+    "in numeric HTML": lambda key: "".join(f"&#x{ord(character):x};" for character in key),
+    "in hexadecimal": lambda key: key.encode().hex(),
+}
+
+
+def texts_of(events: list[SseEvent]) -> str:
+    """Return the text that a client puts together."""
+    return "".join(json.loads(event.data)["choices"][0]["delta"]["content"] for event in events)
+
+
+def delta(text: str) -> bytes:
+    """Return an event with a piece of text."""
+    return sse(json.dumps({"id": "c1", "choices": [{"index": 0, "delta": {"content": text}}]}).encode())
+
+
+def filtered(secrets: CredentialFilter, writes: list[bytes]) -> tuple[list[SseEvent], list[SseEvent]]:
+    """Return the events that are sent as they come, and those that are sent at the end."""
+    parser, stream = SseParser(), secrets.stream()
+    sent = [event for write in writes if (events := parser.feed(write)) for event in stream.take(events)]
+    return sent, stream.rest()
+
+
+@pytest.mark.parametrize("key", [KEY, ODD_KEY], ids=["a vendor's key", "a key with every character"])
+@pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN.keys())
+def test_the_key_is_hidden_however_it_is_written(write: Callable[[str], str], key: str) -> None:
+    said = f'{{"error": "bad key {write(key)}, sorry"}}'.encode()
+    hidden = CredentialFilter([key]).whole(said)
+    assert write(key).encode() not in hidden
+    assert hidden.startswith(b'{"error": "bad key ')
+    assert hidden.endswith(b', sorry"}')
+    assert "…".encode() in hidden
+
+
+@pytest.mark.parametrize("before", ["", "u:", "Bearer "])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_the_key_is_hidden_in_base64_wherever_it_stands(encode: Callable[[bytes], bytes], before: str) -> None:
+    hidden = CredentialFilter([KEY]).whole(encode(f"{before}{KEY}, and more".encode()))
+    head, _, tail = hidden.partition("…".encode())
+    readable = base64.b64decode(head[: len(head) // 4 * 4]) + base64.b64decode(tail[len(tail) % 4 :])
+    assert b"canary" not in readable
+    assert b"sk-test" not in readable
+
+
+def test_what_has_no_secret_goes_on_as_it_is() -> None:
+    said = b'{"text": "50% of \\u0073ome & more \\n sk-test-openai-canar"}'
+    assert CredentialFilter([KEY]).whole(said) is said
+    event = SseParser().feed(delta("50% off"))
+    assert CredentialFilter([KEY]).stream().take(event) is event
+
+
+@pytest.mark.parametrize("offset", range(-len(KEY) * 6, 7, 3))
+def test_the_key_is_hidden_where_two_slices_meet(offset: int) -> None:
+    key = "".join(f"\\u{ord(character):04x}" for character in KEY).encode()
+    said = b"y" * (SLICE_BYTES + offset) + key + b"z" * SLICE_BYTES
+    assert CredentialFilter([KEY]).whole(said) == said.replace(key, "…".encode())
+
+
+@pytest.mark.parametrize("text", ["ollama", "placeholder", "EMPTY", "12345678", "no-key"])
+def test_a_word_is_no_secret(text: str) -> None:
+    assert not is_secret(text)
+    said = f"an answer with {text} in it".encode()
+    assert CredentialFilter([text]).whole(said) is said
+
+
+def test_every_secret_of_a_call_is_hidden() -> None:
+    assert CredentialFilter([KEY, "proxy-token-1"]).whole(f"{KEY} proxy-token-1".encode()).decode() == "… …"
+
+
+@pytest.mark.parametrize("cut", range(1, 80, 7))
+def test_the_key_is_hidden_when_the_network_cuts_it(cut: int) -> None:
+    written = delta(f"my key is {KEY}")
+    sent, held = filtered(CredentialFilter([KEY]), [written[:cut], written[cut:]])
+    assert texts_of(sent + held) == "my key is …"
+
+
+@given(st.lists(st.integers(1, len(KEY) + 10), max_size=30))
+def test_the_key_is_hidden_when_deltas_cut_it(cuts: list[int]) -> None:
+    said = f"text {KEY} text"
+    bounds = [0, *sorted({cut for cut in cuts if cut < len(said)}), len(said)]
+    writes = [delta(said[start:end]) for start, end in pairwise(bounds)]
+    sent, held = filtered(CredentialFilter([KEY]), writes)
+    assert not held
+    text = texts_of(sent)
+    assert text.startswith("text ")
+    assert text.endswith("… text")
+    assert KEY.startswith(text.removeprefix("text ").removesuffix("… text"))
+    assert len(text) < len("text … text") + HELD_CHARS
+
+
+def test_the_key_is_hidden_when_other_events_come_between_its_pieces() -> None:
+    ping = sse(b'{"type": "ping"}', "ping")
+    sent, held = filtered(CredentialFilter([KEY]), [delta("sk-test-"), ping, delta("openai-"), ping, delta("canary.")])
+    assert "".join(texts_of([event]) for event in sent + held if event.name != "ping") == "…."
+    assert sum(event.name == "ping" for event in sent) == 2
+
+
+def test_what_only_begins_as_the_key_does_is_sent_on() -> None:
+    writes = [delta("ask"), delta("s sk-test-"), delta("openai"), delta(" models"), delta(" sk-test-openai")]
+    sent, held = filtered(CredentialFilter([KEY]), writes)
+    assert b"".join(event.raw for event in sent + held) == b"".join(writes)
+    assert sent[0].raw == writes[0]
+    later, held = filtered(CredentialFilter([KEY]), [*writes, *[delta("more")] * (MAX_EVENTS_BETWEEN + 1)])
+    assert b"".join(event.raw for event in later[: len(writes)]) == b"".join(writes)
+
+
+@given(st.text(alphabet='sk-tes openaicry\n"', max_size=40), st.integers(1, 5))
+def test_a_text_without_the_key_goes_on_as_it_is(text: str, size: int) -> None:
+    writes = [delta(text[start : start + size]) for start in range(0, len(text), size)]
+    sent, held = filtered(CredentialFilter([KEY]), writes)
+    assert b"".join(event.raw for event in sent + held) == b"".join(writes)

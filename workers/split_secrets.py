@@ -1,0 +1,169 @@
+"""Hides a secret that a stream's events have in pieces: a delta ends with its beginning, the next ones go on with it.
+
+Only texts of one JSON member after the other are put together, as a client does. Events are held back while their texts
+end with at least `HELD_CHARS` of a secret, and sent on with the next event that does not go on with it.
+"""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from domain.dialects.sse import SseEvent, SseParser
+
+HELD_CHARS = 6
+"""So many characters of a secret, less one, may be sent before it is known for what it is."""
+HEAD_CHARS = 4
+MAX_EVENTS_BETWEEN = 3
+"""Between two pieces may be so many other events: of other choices, or without a text."""
+MAX_BEGUN = 64
+"""Secrets that may have begun at a time."""
+
+_VALUE = re.compile(rb':\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
+"""A text of a JSON object."""
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+class _Piece(Struct, frozen=True):
+    """What a text in an event has of a secret: these of the event's bytes."""
+
+    event: int
+    """By its number in the stream."""
+    start: int
+    end: int
+
+
+class _Begun(Struct, frozen=True):
+    """A secret whose first characters have come."""
+
+    secret: str
+    count: int
+    pieces: tuple[_Piece, ...]
+
+    @property
+    def is_held(self) -> bool:
+        """True if what came last must not be sent yet."""
+        return self.count >= HELD_CHARS
+
+    def may_go_on(self, number: int, raw: bytes) -> bool:
+        """True if this event may have the next piece, or one after it. Cheap: most that has begun is no secret."""
+        since = number - self.pieces[-1].event
+        if self.is_held:
+            return since <= MAX_EVENTS_BETWEEN
+        return since == 1 and (b'"' + self.secret[self.count].encode() in raw or b'"\\' in raw)
+
+
+class Secret(Struct, frozen=True):
+    """A secret to look for, with what it may begin with in an event: `secret_of` makes it."""
+
+    text: str
+    head: bytes
+    """Its first characters, wherever they stand."""
+    end: "re.Pattern[bytes]"
+    """A text that ends with fewer of them, as the group."""
+
+    def may_begin(self, said: bytes) -> bool:
+        """True if the secret may begin in these events, and others go on with it."""
+        return self.head in said or self.end.search(said) is not None
+
+
+def secret_of(text: str) -> Secret:
+    """Make a secret of at least `HEAD_CHARS` characters."""
+    first, second, third = (re.escape(character.encode()) for character in text[: HEAD_CHARS - 1])
+    end = re.compile(rb'(%b(?:%b(?:%b)?)?)"\s*[,}\]]' % (first, second, third))
+    return Secret(text, text[:HEAD_CHARS].encode(), end)
+
+
+class SplitSecrets:
+    """Hides secrets in one stream."""
+
+    def __init__(self, secrets: Sequence[Secret]) -> None:
+        self._secrets = secrets
+        self._begun: list[_Begun] = []
+        self._held: dict[int, SseEvent] = {}
+        """By number."""
+        self._number = 0
+
+    def take(self, events: list[SseEvent], said: bytes, hidden: bytes) -> list[SseEvent]:
+        """Take the next events, whose bytes are `said`. Return those to send now, with `hidden` for a secret."""
+        if not self._begun and not any(secret.may_begin(said) for secret in self._secrets):
+            return events
+        for event in events:
+            self._number += 1
+            self._held[self._number] = event
+            self._read(event, hidden)
+        first_held = min((begun.pieces[0].event for begun in self._begun if begun.is_held), default=self._number + 1)
+        return [self._held.pop(number) for number in list(self._held) if number < first_held]
+
+    def rest(self) -> list[SseEvent]:
+        """Return what is held back: the stream has ended."""
+        held, self._held, self._begun = list(self._held.values()), {}, []
+        return held
+
+    def _read(self, event: SseEvent, hidden: bytes) -> None:
+        raw = event.raw
+        begun = [begun for begun in self._begun if begun.may_go_on(self._number, raw)]
+        if begun or any(secret.head in raw for secret in self._secrets):
+            self._begun = self._read_texts(event, begun, hidden)[:MAX_BEGUN]
+            return
+        self._begun = [
+            _Begun(secret.text, match.end(1) - match.start(1), (_Piece(self._number, *match.span(1)),))
+            for secret in self._secrets
+            for match in secret.end.finditer(raw)
+        ][:MAX_BEGUN]
+
+    def _read_texts(self, event: SseEvent, begun: list[_Begun], hidden: bytes) -> list[_Begun]:
+        """What has begun after this event. A secret that is complete is hidden."""
+        following: list[_Begun] = []
+        for match in _VALUE.finditer(event.raw):
+            text = _text(match[1])
+            if not text:
+                continue
+            for earlier in begun:
+                rest = earlier.secret[earlier.count :]
+                if text.startswith(rest):
+                    self._hide((*earlier.pieces, self._piece(match, text, rest)), hidden)
+                    return []
+                if rest.startswith(text):
+                    pieces = (*earlier.pieces, self._piece(match, text, text))
+                    following.append(_Begun(earlier.secret, earlier.count + len(text), pieces))
+            following += (
+                _Begun(secret.text, len(start), (self._piece(match, text, start, at_end=True),))
+                for secret in self._secrets
+                if (start := _start_at_end(secret.text, text))
+            )
+        gone_on = {item.pieces[:-1] for item in following}
+        return following + [item for item in begun if item.is_held and item.pieces not in gone_on]
+
+    def _piece(self, match: "re.Match[bytes]", text: str, part: str, *, at_end: bool = False) -> _Piece:
+        """The bytes of a part of a text, at its start or its end; all of the text if it has escapes."""
+        start, end = match.span(1)
+        length = len(part.encode())
+        if end - start == len(text.encode()):
+            start, end = (end - length, end) if at_end else (start, start + length)
+        return _Piece(self._number, start, end)
+
+    def _hide(self, pieces: Sequence[_Piece], hidden: bytes) -> None:
+        for piece in pieces:
+            event = self._held.get(piece.event)
+            if event is not None:  # the first ones may have been sent
+                raw = event.raw[: piece.start] + hidden + event.raw[piece.end :]
+                self._held[piece.event], hidden = SseParser().feed(raw)[0], b""
+
+
+def _start_at_end(secret: str, text: str) -> str:
+    """The longest start of a secret with which a text ends, if that is not all of it."""
+    position = text.find(secret[0], max(0, len(text) - len(secret) + 1))
+    while position >= 0:
+        if secret.startswith(text[position:]):
+            return text[position:]
+        position = text.find(secret[0], position + 1)
+    return ""
+
+
+def _text(value: bytes) -> str:
+    try:
+        return _decode_text(b'"' + value + b'"') if b"\\" in value else value.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
