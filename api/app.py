@@ -49,7 +49,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
     )
     complete(app.openapi_schema, schemas)
-    return VendorPaths(RequestLifetime(app, services.metrics))
+    return VendorPaths(RequestLifetime(app, services.metrics, services.log))
 
 
 def _native() -> Router:

@@ -83,7 +83,7 @@ class Dispatcher:
                 raise
         if isinstance(outcome, Failed):
             raise error_of(outcome.failure)
-        await self._remember_prompt(ctx, outcome)
+        await self._remember_answered(ctx, outcome)
         return outcome
 
     async def stream(self, ctx: RequestContext) -> StreamedResponse:
@@ -124,13 +124,14 @@ class Dispatcher:
         if isinstance(came, Failed):
             raise error_of(came.failure)
         if isinstance(came, Committed):
-            await self._remember_prompt(ctx, came)
+            await self._remember_answered(ctx, came)
             return None
         return came
 
-    async def _remember_prompt(self, ctx: RequestContext, committed: Committed) -> None:
-        """Remember what the provider counted a long prompt as."""
+    async def _remember_answered(self, ctx: RequestContext, committed: Committed) -> None:
+        """Remember the log's position after the answer, and what the provider counted a long prompt as."""
         prompt, receipt = ctx.prompt, committed.receipt
+        self._recorder.note_position(receipt)
         is_from_it = (receipt.provider, receipt.upstream_model) == (ctx.route.provider, ctx.route.upstream_model)
         if prompt is not None and is_from_it and not receipt.is_estimated:
             await self._prompts.remember(prompt.chain, receipt.usage.prompt_tokens, text_bound=prompt.text_bound)

@@ -124,6 +124,7 @@ async def _connect(settings: Settings) -> _Backends:
     await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
+    await event_log.head()  # the first answers carry it
     admission = Admission(HeldConnection(settings.database_url, name=name), pool, on_append=notifications.appended)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()

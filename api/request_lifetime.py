@@ -13,6 +13,7 @@ from litestar.types import ASGIApp, HTTPResponseBodyEvent, Message, Receive, Sco
 
 from api.metrics import Metrics
 from infra.byte_budget import BytesInHand
+from infra.event_log import EventLog
 from infra.ids import new_id
 
 REQUEST_ID_SCOPE = "gateway.request_id"
@@ -22,11 +23,12 @@ PIECE_BYTES = 256 * 1024
 
 
 class RequestLifetime:
-    """Gives every request an id and every response a header with it; at the end releases its bytes and counts it."""
+    """Gives every request an id and every response its headers; at the end releases its bytes and counts it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: EventLog) -> None:
         self._app = app
         self._metrics = metrics
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, with the id in the scope."""
@@ -42,7 +44,7 @@ class RequestLifetime:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = str(message["status"])
-                message["headers"] = [*message["headers"], header]
+                message["headers"] = [*message["headers"], header, *self._log_position(scope)]
             elif message["type"] == "http.response.body" and len(message["body"]) > PIECE_BYTES:
                 for piece in _pieces(message):
                     await send(piece)
@@ -56,6 +58,12 @@ class RequestLifetime:
             if isinstance(in_hand, BytesInHand):
                 in_hand.close()
             self._metrics.observe(scope["path"], status, time.perf_counter() - started_s)
+
+    def _log_position(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """Return the header with the newest head of the log. Whoever has shown no key learns nothing of it."""
+        written = self._log.newest_position
+        has_key = BYTES_SCOPE in scope  # bytes are counted once a key is known
+        return [(b"x-gateway-log-position", written.encode())] if written is not None and has_key else []
 
 
 def _pieces(message: HTTPResponseBodyEvent) -> Iterator[HTTPResponseBodyEvent]:

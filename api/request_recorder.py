@@ -10,6 +10,7 @@ from api.request_context import RequestContext
 from api.response_cache import CachedResponse
 from domain.errors import GatewayError
 from domain.events import Event, RequestFailed, RequestRejected, RequestServedFromCache, request_stream
+from domain.job_result import Receipt
 from domain.limits import Window
 from domain.request_decider import decide_failed
 from infra.event_log import Commit, EventLog
@@ -22,6 +23,10 @@ class RequestRecorder:
     def __init__(self, log: EventLog, now: Callable[[], datetime]) -> None:
         self._log = log
         self._now = now
+
+    def note_position(self, receipt: Receipt) -> None:
+        """Take the log's position after an answer: the answer carries it, or a newer one."""
+        self._log.note_position(receipt.log_position)
 
     def served_from_cache(self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool) -> Commit:
         """The commit of a cache hit, to be appended; `is_shared`: the response of a request that was in flight."""

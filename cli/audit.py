@@ -9,14 +9,19 @@ import click
 import msgspec
 
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
-from cli.processes import fail
+from cli.audit_evidence import read_evidence, read_keys, report
+from cli.processes import fail, read_settings
 from cli.terminal import show
 from domain.errors import InvalidRequest, NotFound
 from domain.events import AttemptLost, CostIncurred, CostReconciled, request_stream
+from domain.log_head import encode_head, one_line
 from domain.money import NanoUsd, from_usd, to_usd
 from domain.request_decider import decide_reconciled, lost_attempts
+from infra.audit_keys import signing_key
 from infra.log_verification import raw_events, verify
 from infra.request_log import record
+from infra.restores import declare_restore
+from infra.signed_heads import heads_from
 from projections.freshness import wait_until_folded
 from projections.quarantine import quarantined_projects
 
@@ -29,22 +34,102 @@ def audit() -> None:
 
 
 @audit.command("verify")
+@click.option(
+    "--anchors",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File of signed heads that was kept outside the database. Several may be given. "
+    "[default: the installation's own]",
+)
+@click.option(
+    "--head",
+    "positions",
+    multiple=True,
+    metavar="POSITION:DIGEST",
+    help="Position that an answer carried in x-gateway-log-position. Several may be given.",
+)
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    metavar="KEY",
+    help="Public key that signatures must be of. Several may be given. [default: the installation's own]",
+)
 @DATA_DIR
-def verify_log(data_dir: Path | None) -> None:
-    """Verify the hash chain of the log.
+def verify_log(
+    files: tuple[Path, ...], positions: tuple[str, ...], public_keys: tuple[str, ...], data_dir: Path | None
+) -> None:
+    """Verify the log: its hash chain, its signed heads, and their copies outside the database.
 
-    Exits with code 1 and prints the first wrong position if the log was changed.
+    Exits with code 1 and prints the first wrong position if the log was changed; with code 3 if it agrees with itself,
+    but is not signed.
     """
 
-    async def run(session: AdminSession) -> bool:
-        report = await verify(session.pool)
-        if report.first_bad is not None:
-            show(f"BROKEN at position {report.first_bad}: {report.reason}")
-            return False
-        show(f"intact: {report.events} events in {report.batches} batches, head {report.head.hex()}")
-        return True
+    async def run(session: AdminSession) -> int:
+        evidence = await read_evidence(session, files, positions, public_keys)
+        code, lines = report(evidence, await verify(session.pool, evidence), session.settings)
+        for line in lines:
+            show(line)
+        return code
 
-    sys.exit(0 if run_in_session(data_dir, run) else 1)
+    sys.exit(run_in_session(data_dir, run))
+
+
+@audit.command()
+@DATA_DIR
+def heads(data_dir: Path | None) -> None:
+    """Print the signed heads of the log as JSON, one per line.
+
+    With the output of `export` and the public key, others can verify the log.
+    """
+
+    async def run(session: AdminSession) -> None:
+        async for head in heads_from(session.pool, 1):
+            click.echo(encode_head(head).decode())
+
+    run_in_session(data_dir, run)
+
+
+@audit.command("keys")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Data directory of `gateway up`. [env: GATEWAY_DATA_DIR]"
+)
+def show_keys(data_dir: Path | None) -> None:
+    """Print the public keys that verify the signed heads, each with its id."""
+    for key_id, public_key in read_keys(read_settings(data_dir=data_dir), ()).listed():
+        click.echo(f"{key_id}  {public_key}")
+
+
+@audit.command()
+@click.option("--reason", required=True, help="Why, for auditors: it is signed.")
+@click.option(
+    "--anchors",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File of signed heads that was kept outside the database. [default: the installation's own]",
+)
+@DATA_DIR
+def restored(reason: str, files: tuple[Path, ...], data_dir: Path | None) -> None:
+    """Declare that an older copy of the database was restored.
+
+    The heads that were signed after that copy are given up, which everyone sees who verifies the log. Needs the key.
+    """
+
+    async def run(session: AdminSession) -> None:
+        evidence = await read_evidence(session, files, (), ())
+        if one_line(reason) == "":
+            raise InvalidRequest("--reason is empty")
+        if (key := signing_key(session.settings)) is None:
+            fail("GATEWAY_AUDIT_KEY is not set: only its holder can declare a restore")
+        head = await declare_restore(session.pool, key, evidence, one_line(reason), datetime.now(UTC))
+        show(
+            f"head {head.sequence} declares that the log goes on from position {head.position}; "
+            f"what was signed after head {head.resumes_after} is given up"
+        )
+
+    run_in_session(data_dir, run, as_owner=True)
 
 
 @audit.command()

@@ -22,11 +22,22 @@ from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, create_first_project
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
 from cli.supervisor import Child, ChildSpec, Server, say, supervise
 from domain.money import to_usd
+from infra.audit_keys import (
+    AUDIT_KEY_BYTES,
+    KEY_FILE,
+    PUBLIC_KEYS_FILE,
+    AuditKey,
+    decode_key,
+    encode_key,
+    keep_public_key,
+    trusted_keys,
+)
 from infra.broker import Broker, BrokerErrors
 from infra.database import migrate
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
 from infra.embedded_postgres import OWNER, ROLES, EmbeddedPostgres, EmbeddedPostgresError
 from infra.environment_variables import is_token
+from infra.head_anchors import ANCHOR_FILE
 from infra.jobs import JobQueue
 from infra.logging import configure_logging
 from infra.settings import (
@@ -48,6 +59,8 @@ READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.1
 _API_ONLY = ("GATEWAY_MASTER_KEY", "GATEWAY_METRICS_TOKEN")
 """Secrets that only the API processes get."""
+_PROJECTOR_ONLY = ("GATEWAY_AUDIT_KEY", "GATEWAY_AUDIT_WEBHOOK", "GATEWAY_AUDIT_OBJECT_STORE")
+"""Secrets that only the projector gets. Those who talk to strangers cannot sign the log."""
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +93,10 @@ def up(**flags: object) -> None:
             settings,
             port=listener.getsockname()[1],
             encryption_key=settings.encryption_key or _load_encryption_key(settings.data_dir),
+            audit_key=settings.audit_key or _load_audit_key(settings.data_dir),
+            audit_anchor_file=settings.audit_anchor_file or settings.data_dir / ANCHOR_FILE,
         )
+        _keep_public_key(settings)
         generated_master_key = _load_master_key(settings.data_dir) if settings.master_key is None else None
         if generated_master_key is not None:
             settings = msgspec.structs.replace(settings, master_key=generated_master_key.text)
@@ -163,6 +179,7 @@ def _children(settings: Settings, listener: socket.socket, database_urls: dict[P
     """Make the API processes, the workers and the projector, in the order in which they stop."""
     assert settings.encryption_key is not None, "set, or generated"
     assert settings.master_key is not None, "set, or generated"
+    assert settings.audit_key is not None, "set, or generated"
     shared_environment = dict(os.environ) | set_directly(
         {
             "GATEWAY_MIGRATION_DATABASE_URL": "",  # empty: the process must not read .env for it
@@ -175,22 +192,41 @@ def _children(settings: Settings, listener: socket.socket, database_urls: dict[P
         }
     )
     # empty: the process must not read .env for them
-    environment = shared_environment | set_directly(dict.fromkeys(_API_ONLY, ""))
-    api_environment = shared_environment | set_directly(
-        {
-            "GATEWAY_DATABASE_URL": database_urls["api"],
-            "GATEWAY_MASTER_KEY": settings.master_key,
-            "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
-        }
+    not_for_api, not_for_projector = (set_directly(dict.fromkeys(names, "")) for names in (_PROJECTOR_ONLY, _API_ONLY))
+    worker_environment = (
+        shared_environment
+        | not_for_api
+        | not_for_projector
+        | set_directly({"GATEWAY_DATABASE_URL": database_urls["worker"]})
+    )
+    projector_environment = (
+        shared_environment
+        | not_for_projector
+        | set_directly(
+            {
+                "GATEWAY_DATABASE_URL": database_urls["projector"],
+                "GATEWAY_AUDIT_KEY": encode_key(settings.audit_key),
+                "GATEWAY_AUDIT_ANCHOR_FILE": str(settings.audit_anchor_file),
+            }
+        )
+    )
+    api_environment = (
+        shared_environment
+        | not_for_api
+        | set_directly(
+            {
+                "GATEWAY_DATABASE_URL": database_urls["api"],
+                "GATEWAY_MASTER_KEY": settings.master_key,
+                "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
+            }
+        )
     )
     fd = listener.fileno()
     apis = [
         _child(f"api-{number}", ("api", "--fd", str(fd)), api_environment, (fd,))
         for number in range(1, settings.api_processes + 1)
     ]
-    worker_environment = environment | set_directly({"GATEWAY_DATABASE_URL": database_urls["worker"]})
     workers = [_child(f"worker-{number}", ("worker",), worker_environment) for number in range(1, settings.workers + 1)]
-    projector_environment = environment | set_directly({"GATEWAY_DATABASE_URL": database_urls["projector"]})
     return [apis, workers, [_child("projector", ("projector",), projector_environment)]]
 
 
@@ -280,6 +316,27 @@ def _load_encryption_key(data_dir: Path) -> bytes:
             "without it the stored provider keys and cached answers cannot be read"
         )
     return key
+
+
+def _load_audit_key(data_dir: Path) -> bytes:
+    """Read the key that signs the log's heads. The first start generates it; only the owner can read the file."""
+    path = data_dir / KEY_FILE
+    if not path.exists():
+        _write_secret(path, encode_key(os.urandom(AUDIT_KEY_BYTES)).encode())
+    try:
+        return decode_key(path.read_text(encoding="ascii", errors="replace"))
+    except ValueError as error:
+        fail(f"{path} holds {error}: restore it, or delete the file to generate a new one")
+
+
+def _keep_public_key(settings: Settings) -> None:
+    """Keep the public key in the data directory: it verifies what was signed when there is another key."""
+    assert settings.audit_key is not None, "set, or generated"
+    try:
+        keep_public_key(settings.data_dir, AuditKey(settings.audit_key))
+        trusted_keys(settings)
+    except ValueError as error:
+        fail(f"a line of {settings.data_dir / PUBLIC_KEYS_FILE} is wrong: {error}")
 
 
 def _load_master_key(data_dir: Path) -> GeneratedMasterKey:

@@ -38,6 +38,9 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The response is in the cache."""
     is_estimated: bool = False
     """The provider did not report the usage: it is an upper bound."""
+    log_position: str | None = None
+    """A head of the log that has the events of the response, as `domain/log_head.py` writes it. None for those that the
+    log or the cache had."""
 
 
 class JobFailure(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,7 +70,9 @@ _PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
 }
 
 
-def receipt_of(completed: RequestCompleted, cost: CostIncurred, answered_at: datetime) -> Receipt:
+def receipt_of(
+    completed: RequestCompleted, cost: CostIncurred, answered_at: datetime, log_position: str | None = None
+) -> Receipt:
     """Build the receipt from the two events of a response."""
     return Receipt(
         provider=completed.provider,
@@ -78,6 +83,7 @@ def receipt_of(completed: RequestCompleted, cost: CostIncurred, answered_at: dat
         is_lower_bound=cost.is_lower_bound,
         is_kept=completed.cached_copy is not None,
         is_estimated=cost.estimated,
+        log_position=log_position,
     )
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from domain.errors import Unavailable
 from domain.events import EVENT_TYPES, Event, StoredEvent
+from domain.log_head import LogPosition
 from infra.batching import Batcher
 from infra.database import Connection, HeldConnection, OutcomeUnknown, Pool, database_errors
 
@@ -24,7 +25,9 @@ MAX_COMMITS_PER_BATCH = 256
 MAX_WAITING_COMMITS = 20_000
 READ_BATCH_EVENTS = 1_000
 
-_APPEND = "SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_APPEND = "SELECT positions, head, digest FROM append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_UP_TO_HEAD = "position <= (SELECT position FROM log_head)"
+"""The log ends at its head. A row beyond it was not appended by the gateway: nothing reads it but the verification."""
 _COLUMNS = "position, stream, version, type, project_id, at, data::text AS data"
 _NO_BLOBS: tuple[list[Any], ...] = ([], [], [], [], [])
 
@@ -107,6 +110,9 @@ class EventLog:
         self._pool = pool
         self._appender = appender
         self._on_append = on_append
+        self.newest_position: str | None = None
+        """The newest head that this process knows of, as answers carry it (`domain/log_head.py`)."""
+        self._newest = 0
         self.unknown_outcomes = 0
         """The number of batches whose connection was lost before the result arrived."""
         self._batcher: Batcher[Commit, int | None] = Batcher(
@@ -141,7 +147,7 @@ class EventLog:
         is_committing = False
         try:
             async with database_errors(), self._pool.acquire() as connection, connection.transaction():
-                positions = await connection.fetchval(_APPEND, *_arguments(commits))
+                positions, *head = await connection.fetchrow(_APPEND, *_arguments(commits))
                 for commit, position in zip(commits, positions, strict=True):
                     if position is None:
                         raise Conflict(commit.stream, commit.expected_version)
@@ -151,6 +157,7 @@ class EventLog:
             if is_committing:
                 raise OutcomeUnknown(error.message, retry_after_s=error.retry_after_s) from error
             raise
+        self._note(LogPosition(*head))
         if self._on_append is not None:
             await self._on_append(positions[-1])
         return int(positions[-1])
@@ -158,17 +165,29 @@ class EventLog:
     async def head(self) -> int:
         """Return the position of the newest event; 0 if the log is empty."""
         async with database_errors():
-            return int(await self._pool.fetchval("SELECT position FROM log_head"))
+            head = LogPosition(*await self._pool.fetchrow("SELECT position, digest FROM log_head"))
+        self._note(head)
+        return head.position
+
+    def note_position(self, written: str | None) -> None:
+        """Take a head that another process has sent. None: it has sent none."""
+        if written is not None and (position := int(written.partition(":")[0])) > self._newest:
+            self._newest, self.newest_position = position, written
+
+    def _note(self, head: LogPosition) -> None:
+        if head.position > self._newest:
+            self._newest, self.newest_position = head.position, str(head)
 
     async def read_stream(self, stream: str) -> list[StoredEvent]:
         """Return every event of a stream, in order; an empty list if there is no such stream."""
-        return await self._read("WHERE stream = $1 ORDER BY version", stream)
+        return await self._read("stream = $1 ORDER BY version", stream)
 
     async def read_streams(self, streams: Sequence[str], types: Sequence[str]) -> list[StoredEvent]:
         """Return the events of some types in several streams, each in order. Skips events that it cannot decode."""
         async with database_errors():
             rows = await self._pool.fetch(
-                f"SELECT {_COLUMNS} FROM events WHERE stream = ANY ($1) AND type = ANY ($2) ORDER BY stream, version",  # noqa: S608 - a constant
+                f"SELECT {_COLUMNS} FROM events WHERE stream = ANY ($1) AND type = ANY ($2) AND {_UP_TO_HEAD} "  # noqa: S608 - constants
+                "ORDER BY stream, version",
                 streams,
                 types,
             )
@@ -182,7 +201,7 @@ class EventLog:
 
     async def read_after(self, position: int, *, limit: int = READ_BATCH_EVENTS) -> list[StoredEvent]:
         """Return the next events after `position`, at most `limit`, in log order."""
-        return await self._read("WHERE position > $1 ORDER BY position LIMIT $2", position, limit)
+        return await self._read("position > $1 ORDER BY position LIMIT $2", position, limit)
 
     async def read_batch(self, position: int, *, limit: int, leave_out: Mapping[str, int]) -> LogBatch | None:
         """Return the next events after `position`; None at the end of the log.
@@ -195,7 +214,7 @@ class EventLog:
         """
         async with database_errors():
             rows = await self._pool.fetch(
-                f"SELECT {_COLUMNS} FROM events WHERE position > $1 ORDER BY position LIMIT $2",  # noqa: S608 - a constant
+                f"SELECT {_COLUMNS} FROM events WHERE position > $1 AND {_UP_TO_HEAD} ORDER BY position LIMIT $2",  # noqa: S608 - constants
                 position,
                 limit,
             )
@@ -215,7 +234,7 @@ class EventLog:
     async def read_selected(self, selection: Selection, *, after: int, limit: int) -> list[StoredEvent]:
         """Return the next events of a selection after the position `after`, at most `limit`, in log order."""
         return await self._read(
-            "WHERE position > $1 AND ($3::text IS NULL OR project_id = $3) AND ($4::text IS NULL OR stream = $4) "
+            "position > $1 AND ($3::text IS NULL OR project_id = $3) AND ($4::text IS NULL OR stream = $4) "
             "AND ($5::text IS NULL OR type = $5) AND ($6::timestamptz IS NULL OR at >= $6) "
             "AND ($7::timestamptz IS NULL OR at < $7) ORDER BY position LIMIT $2",
             after,
@@ -251,17 +270,21 @@ class EventLog:
 
     async def _read(self, condition: str, *arguments: object) -> list[StoredEvent]:
         async with database_errors():
-            rows = await self._pool.fetch(f"SELECT {_COLUMNS} FROM events {condition}", *arguments)  # noqa: S608 - constants of this module
+            rows = await self._pool.fetch(
+                f"SELECT {_COLUMNS} FROM events WHERE {_UP_TO_HEAD} AND {condition}",  # noqa: S608 - constants of this module
+                *arguments,
+            )
         return [stored_event(row) for row in rows]
 
     async def _append_batch(self, commits: Sequence[Commit]) -> Sequence[int | None]:
         positions: list[int | None]
         try:
-            ((positions,),) = await self._appender.fetch(_APPEND, *_arguments(commits))
+            ((positions, *head),) = await self._appender.fetch(_APPEND, *_arguments(commits))
         except OutcomeUnknown:
             self.unknown_outcomes += 1
             log.warning("append_outcome_unknown", commits=len(commits))
             raise
+        self._note(LogPosition(*head))
         appended = [position for position in positions if position is not None]
         if appended and self._on_append is not None:
             await self._on_append(appended[-1])

@@ -1,20 +1,27 @@
-"""Verifies the log: recomputes every digest and the hash chain, and reports the first position that does not match.
+"""Verifies the log: recomputes every digest and the hash chain, and compares them with what was signed and kept.
+
+The chain alone shows that the log agrees with itself. Whoever owns the database can cut it and compute it anew; signed
+heads, and their copies outside the database, show that (`infra/head_verification.py`).
 
 Reads in short transactions, so that the hot rows do not bloat meanwhile. Never writes.
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
-import asyncpg
 from msgspec import Struct
+from msgspec.structs import replace
 
+from domain.log_head import GENESIS, LogPosition
+from infra.audit_keys import TrustedKeys
 from infra.database import Pool
 from infra.event_log import event_digest
+from infra.head_verification import Attested, Evidence, Fault, HeadReport, check_heads
+from infra.signed_heads import log_position
 
 BATCH_EVENTS = 5_000
-GENESIS = hashlib.sha256(b"").digest()
+NO_EVIDENCE = Evidence(keys=TrustedKeys(()))
 
 
 class RawEvent(Struct, frozen=True, kw_only=True):
@@ -39,6 +46,10 @@ class Verification(Struct, frozen=True, kw_only=True):
     head: bytes
     first_bad: int | None = None
     reason: str | None = None
+    report: HeadReport
+    """Of the signed heads and their copies."""
+    oldest_unsigned: datetime | None = None
+    """The time of the first event after the newest signed head; None: all are signed, or the log is not intact."""
 
 
 async def raw_events(pool: Pool, *, after: int = 0) -> AsyncIterator[RawEvent]:
@@ -57,29 +68,90 @@ async def raw_events(pool: Pool, *, after: int = 0) -> AsyncIterator[RawEvent]:
         after = rows[-1]["position"]
 
 
-async def verify(pool: Pool) -> Verification:
-    """Check positions, versions, digests, the chain and the head, up to the head at the time of the call."""
-    head = await pool.fetchrow("SELECT position, digest FROM log_head")
-    chain, batch, events, batches = GENESIS, hashlib.sha256(GENESIS), 0, 0
-    batch_start = 1
-    versions: dict[str, int] = {}
+async def verify(pool: Pool, evidence: Evidence = NO_EVIDENCE) -> Verification:
+    """Check positions, versions, digests, the chain and the head, up to the head at the time of the call.
+
+    Then compare them with the evidence, and look for rows that are beyond the head. The evidence has to be read before
+    the call: what is signed meanwhile is not part of it.
+    """
+    head, report = await log_position(pool), check_heads(evidence)
+    signed = max((one.position for one in evidence.heads), default=0)
+    walk = _Walk(report.attested, signed)
+    if head is None:
+        return walk.result(report, Fault(1, "the head of the log is missing"))
     async for event in raw_events(pool):
-        if event.position > head["position"]:
+        if event.position > head.position:
             break
-        reason = _mismatch(event, events + 1, versions.get(event.stream, 0) + 1)
+        if (fault := walk.take(event)) is not None:
+            return walk.result(report, fault)
+    faults = [walk.fault_at_head(head), *walk.unmet(head), *report.faults, await _beyond_head(pool)]
+    return walk.result(report, next((fault for fault in faults if fault is not None), None))
+
+
+class _Walk:
+    """Recomputes the chain, event by event."""
+
+    def __init__(self, attested: Mapping[int, Sequence[Attested]], signed: int) -> None:
+        self._attested = attested
+        self._signed = signed
+        self._reached: dict[int, bytes] = {0: GENESIS}
+        """The chain at the attested positions."""
+        self._versions: dict[str, int] = {}
+        self._events, self._batches, self._batch_start = 0, 0, 1
+        self._chain = GENESIS
+        self._batch = hashlib.sha256(GENESIS)
+        self._oldest_unsigned: datetime | None = None
+
+    def take(self, event: RawEvent) -> Fault | None:
+        reason = _mismatch(event, self._events + 1, self._versions.get(event.stream, 0) + 1)
         if reason is not None:
-            return Verification(events=events, batches=batches, head=chain, first_bad=event.position, reason=reason)
-        versions[event.stream] = event.version
-        events += 1
-        batch.update(event.digest)
-        if event.chain is not None:
-            chain = batch.digest()
-            if chain != event.chain:
-                reason = f"the chain over the batch {batch_start} to {event.position} does not fit"
-                return Verification(events=events, batches=batches, head=chain, first_bad=batch_start, reason=reason)
-            batches += 1
-            batch, batch_start = hashlib.sha256(chain), event.position + 1
-    return _at_head(head, Verification(events=events, batches=batches, head=chain))
+            return Fault(event.position, reason)
+        self._versions[event.stream] = event.version
+        self._events += 1
+        if self._oldest_unsigned is None and event.position > self._signed:
+            self._oldest_unsigned = event.at
+        self._batch.update(event.digest)
+        if event.chain is None:
+            return None
+        self._chain = self._batch.digest()
+        if self._chain != event.chain:
+            reason = f"the chain over the batch {self._batch_start} to {event.position} does not fit"
+            return Fault(self._batch_start, reason)
+        if event.position in self._attested:
+            self._reached[event.position] = self._chain
+        self._batches += 1
+        self._batch, self._batch_start = hashlib.sha256(self._chain), event.position + 1
+        return None
+
+    def fault_at_head(self, head: LogPosition) -> Fault | None:
+        if self._events < head.position:
+            return Fault(self._events + 1, "events are missing at the end")
+        return None if self._chain == head.digest else Fault(head.position, "the head's digest does not fit")
+
+    def unmet(self, head: LogPosition) -> list[Fault]:
+        """Return what is attested and not so, lowest position first."""
+        faults = []
+        for position, attested in sorted(self._attested.items()):
+            chain = self._reached.get(position)
+            for one in attested:
+                if position > head.position:
+                    reason = f"the log ends at {head.position}, but {one.by} is at {position}: its end was cut off"
+                    faults.append(Fault(head.position + 1, reason))
+                elif chain is None or chain[: len(one.digest)] != one.digest:
+                    faults.append(Fault(position, f"the log up to here is not the one of {one.by}: it was rewritten"))
+        return faults
+
+    def result(self, report: HeadReport, fault: Fault | None) -> Verification:
+        whole = Verification(
+            events=self._events,
+            batches=self._batches,
+            head=self._chain,
+            report=report,
+            oldest_unsigned=self._oldest_unsigned,
+        )
+        if fault is None:
+            return whole
+        return replace(whole, first_bad=fault.position, reason=fault.reason, oldest_unsigned=None)
 
 
 def _mismatch(event: RawEvent, position: int, version: int) -> str | None:
@@ -91,11 +163,16 @@ def _mismatch(event: RawEvent, position: int, version: int) -> str | None:
     return None if digest == event.digest else "the event is not what its digest was made of"
 
 
-def _at_head(head: asyncpg.Record, log: Verification) -> Verification:
-    if log.events < head["position"]:
-        first_bad, reason = log.events + 1, "events are missing at the end"
-    elif log.head != head["digest"]:
-        first_bad, reason = head["position"], "the head's digest does not fit"
-    else:
-        return log
-    return Verification(events=log.events, batches=log.batches, head=log.head, first_bad=first_bad, reason=reason)
+async def _beyond_head(pool: Pool) -> Fault | None:
+    """Look for rows that the chain cannot have, in one snapshot with the head: appends go on meanwhile."""
+    row = await pool.fetchrow(
+        "SELECT h.position, (SELECT min(position) FROM events) AS first, "
+        "(SELECT min(position) FROM events e WHERE e.position > h.position) AS beyond FROM log_head h"
+    )
+    if row is None:
+        return Fault(1, "the head of the log is missing")
+    if row["beyond"] is not None:
+        return Fault(row["beyond"], f"the event is beyond the head, which is at {row['position']}")
+    if row["first"] is not None and row["first"] < 1:
+        return Fault(row["first"], "the event is before the first position")
+    return None

@@ -82,6 +82,11 @@ class Vault:
         return zstandard.decompress(compressed, max_output_size=MAX_BODY_BYTES)
 
 
+def derive_audit_key(installation_key: bytes) -> bytes:
+    """Return the seed of the key that signs the log's heads, for installations that are given none for it."""
+    return _derive(installation_key, b"audit-heads")
+
+
 def _derive(key: bytes, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"ai-gateway/" + purpose).derive(key)
 

@@ -14,7 +14,7 @@ Roles: TypeAlias = Mapping[Process, str]
 """The PostgreSQL role of each kind of process. One role may serve several."""
 
 FUNCTIONS: Mapping[str, frozenset[Process]] = {
-    "append_events": frozenset({"api", "worker", "projector"}),
+    "append_batch": frozenset({"api", "worker", "projector"}),
     "role_problems": frozenset({"api", "worker", "projector"}),
     "admit": frozenset({"api"}),
     "drop_unclaimed": frozenset({"api"}),
@@ -28,6 +28,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "claim": frozenset({"worker"}),
     "admit_next": frozenset({"worker"}),
     "settle": frozenset({"projector"}),
+    "record_head": frozenset({"projector"}),
     "end_leads": frozenset({"projector"}),
     "drop_overdue": frozenset({"projector"}),
     "remove_expired_blobs": frozenset({"projector"}),

@@ -26,7 +26,8 @@ async def oldest_unfolded_s(pool: Pool, projections: Sequence[str]) -> float | N
     async with database_errors():
         age_s: float | None = await pool.fetchval(
             "SELECT extract(epoch FROM clock_timestamp() - e.at)::float8 FROM events e "
-            "WHERE e.position = (SELECT min(position) + 1 FROM projection_checkpoints WHERE projection = ANY ($1))",
+            "WHERE e.position <= (SELECT position FROM log_head) AND e.position = "
+            "(SELECT min(position) + 1 FROM projection_checkpoints WHERE projection = ANY ($1))",
             list(projections),
         )
     return age_s

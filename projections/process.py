@@ -1,4 +1,4 @@
-"""The projector process: folds the log, ends overdue attempts, raises alerts, removes expired entries.
+"""The projector process: folds the log, signs its heads, ends overdue attempts, raises alerts, removes expired entries.
 
 Several may run; one of them leads and folds.
 """
@@ -7,18 +7,25 @@ import asyncio
 import os
 import socket
 from datetime import UTC, datetime
+from functools import partial
 
+import asyncpg
 import structlog
 
+from domain.errors import Unavailable
+from infra.audit_keys import signing_key, trusted_keys
 from infra.broker import Broker, BrokerErrors
-from infra.database import HeldConnection, open_pool, warn_about_role
+from infra.database import HeldConnection, Pool, open_pool, warn_about_role
 from infra.event_log import EventLog
+from infra.head_anchors import AnchorFile, AnchorStore, AnchorWebhook
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
+from infra.object_store import ObjectStore
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from projections.alerts import raise_alerts, redeliver
 from projections.cache import remove_expired
+from projections.head_signer import HeadSigner
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
@@ -27,6 +34,8 @@ SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
 REDELIVER_INTERVAL_S = 300.0
 EXPIRY_INTERVAL_S = 30.0
+LAST_HEAD_TIMEOUT_S = 5.0
+"""For the head that is signed when the process stops. If it takes longer, the next start signs it."""
 REPLICAS_INTERVAL_S = 30.0
 
 log = structlog.get_logger(__name__)
@@ -60,6 +69,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async def expire_once() -> None:
         await remove_expired(pool)
 
+    signer = _head_signer(settings, pool)
+
     async def raise_replicas_once() -> None:
         try:
             await queue.raise_replicas()
@@ -74,10 +85,43 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         tasks.create_task(_every(REDELIVER_INTERVAL_S, redeliver_once, stop), name="redeliver alerts")
         tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
         tasks.create_task(_every(EXPIRY_INTERVAL_S, expire_once, stop), name="expire")
+        tasks.create_task(_every(settings.audit_interval_s, signer.sign_if_due, stop), name="sign heads")
+    await _sign_last(signer)
     await event_log.close()
     await broker.close()
     await pool.close()
     log.info("projector_stopped")
+
+
+def _head_signer(settings: Settings, pool: Pool) -> HeadSigner:
+    key = signing_key(settings)
+    assert key is not None, "derived from the encryption key, which the command has checked"
+    log.info("log_heads_are_signed", key_id=key.key_id)
+    return HeadSigner(
+        pool,
+        key=key,
+        trusted=trusted_keys(settings),
+        interval_s=settings.audit_interval_s,
+        now=partial(datetime.now, UTC),
+        file=AnchorFile(settings.audit_anchor_file) if settings.audit_anchor_file is not None else None,
+        others=[
+            *([AnchorWebhook(settings.audit_webhook)] if settings.audit_webhook is not None else []),
+            *(
+                [AnchorStore(ObjectStore.of(settings.audit_object_store))]
+                if settings.audit_object_store is not None
+                else []
+            ),
+        ],
+    )
+
+
+async def _sign_last(signer: HeadSigner) -> None:
+    """Sign what was appended since the last interval: nothing else signs until the next start."""
+    try:
+        async with asyncio.timeout(LAST_HEAD_TIMEOUT_S):
+            await signer.sign()
+    except (TimeoutError, Unavailable, asyncpg.PostgresError, OSError) as error:
+        log.warning("last_head_not_signed", error=type(error).__name__)
 
 
 async def _every(interval_s: float, work, stop: asyncio.Event) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001

@@ -115,7 +115,7 @@ class AttemptRecorder:
         if ending(recorded.history) != completed:  # the caller was sent another attempt's answer, or a failure
             await self.republish_outcome(job, recorded.history)
             return None
-        return receipt_of(completed, cost, now)
+        return receipt_of(completed, cost, now, self._log.newest_position)
 
     async def record_partial(
         self, ctx: JobContext, usage: TokenUsage, error: GatewayError, extras: Extras = NO_EXTRAS

@@ -82,7 +82,12 @@ def of_failure(status: str) -> dict[str, OpenAPIHeader | Reference]:
 
 def of_response() -> dict[str, OpenAPIHeader | Reference]:
     """Headers of every response."""
-    return {"x-request-id": _text("The request's id, as in the log", required=True)}
+    return {
+        "x-request-id": _text("The request's id, as in the log", required=True),
+        "x-gateway-log-position": _text(
+            "A position of the log and the digest of all up to it: who keeps it can prove that the log was changed"
+        ),
+    }
 
 
 def _limits() -> dict[str, OpenAPIHeader | Reference]:

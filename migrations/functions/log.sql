@@ -29,6 +29,7 @@ DECLARE
     v_last    integer := cardinality(p_commits);
     v_commits integer := p_commits[cardinality(p_commits)];
     v_first   integer := 1;
+    v_taken   text;
     v_result  bigint[] := array_fill(NULL::bigint, ARRAY[p_commits[cardinality(p_commits)]]);
 BEGIN
     SELECT position, digest INTO STRICT v_head, v_chain FROM log_head FOR NO KEY UPDATE;
@@ -78,8 +79,12 @@ BEGIN
                 v_head := v_head + v_last - v_first + 1;
                 v_chain := v_next;
                 v_result[c] := v_head;
-            EXCEPTION WHEN unique_violation THEN
-                NULL;                                       -- refused: its element stays NULL
+            EXCEPTION WHEN unique_violation THEN            -- refused: its element stays NULL
+                GET STACKED DIAGNOSTICS v_taken = CONSTRAINT_NAME;
+                IF v_taken = 'events_pkey' THEN
+                    RAISE EXCEPTION 'the log has an event beyond its head, at a position after %', v_head
+                        USING ERRCODE = 'data_corrupted';
+                END IF;
             END;
             v_first := v_last + 1;
         END LOOP;
@@ -100,3 +105,29 @@ CREATE OR REPLACE FUNCTION remove_expired_blobs(p_limit integer) RETURNS bigint 
         DELETE FROM blobs WHERE blob_id IN (SELECT blob_id FROM blobs WHERE expires_at < now() LIMIT p_limit) RETURNING 1
     ) SELECT count(*) FROM gone
 $$;
+
+-- Appends as `append_events` does, and returns the head after it as well. The head's row is locked until the commit, so it
+-- is the end of this batch.
+CREATE OR REPLACE FUNCTION append_batch(
+    p_commits integer[], p_streams text[], p_versions integer[], p_types text[], p_projects text[], p_at timestamptz[],
+    p_data text[], p_digests bytea[], p_blob_commits integer[], p_blob_ids text[], p_blob_projects text[],
+    p_blob_bodies bytea[], p_blob_expires timestamptz[],
+    OUT positions bigint[], OUT head bigint, OUT digest bytea
+) LANGUAGE plpgsql AS $$
+BEGIN
+    positions := append_events(p_commits, p_streams, p_versions, p_types, p_projects, p_at, p_data, p_digests,
+                               p_blob_commits, p_blob_ids, p_blob_projects, p_blob_bodies, p_blob_expires);
+    SELECT h.position, h.digest INTO head, digest FROM log_head AS h;
+END $$;
+
+-- Stores a signed head. Returns false if there is one of this sequence already: another signer was first.
+CREATE OR REPLACE FUNCTION record_head(
+    p_sequence bigint, p_position bigint, p_digest bytea, p_at timestamptz, p_previous bytea, p_resumes_after bigint,
+    p_reason text, p_key_id text, p_signature bytea
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO log_heads (sequence, position, digest, at, previous, resumes_after, reason, key_id, signature)
+        VALUES (p_sequence, p_position, p_digest, p_at, p_previous, p_resumes_after, p_reason, p_key_id, p_signature)
+        ON CONFLICT DO NOTHING;
+    RETURN FOUND;
+END $$;

@@ -33,6 +33,11 @@ PASSED_BY = (
     "LOCK TABLE events IN ACCESS EXCLUSIVE MODE",
     "UPDATE log_head SET position = 0",
     "SELECT * FROM log_head FOR UPDATE",
+    "INSERT INTO log_heads VALUES (1, 1, '', now(), '', NULL, '', 'mine', '')",
+    "UPDATE log_heads SET digest = ''",
+    "DELETE FROM log_heads",
+    "TRUNCATE log_heads",
+    "ALTER TABLE log_heads DISABLE TRIGGER ALL",
     "DELETE FROM blobs",
     "INSERT INTO inflight SELECT * FROM inflight",
     "UPDATE inflight SET hold_nano_usd = 0",
@@ -77,6 +82,7 @@ NOT_BY_API_AND_WORKER = (
     "UPDATE projection_checkpoints SET position = 0",
     "DELETE FROM quarantined_projects",
     "SELECT settle('{}', '{}', '{}', '{}')",
+    "SELECT record_head(1, 1, '', now(), '', NULL, '', 'mine', '')",
     "SELECT drop_overdue('infinity', 1000)",
     "SELECT remove_expired_blobs(1000)",
     "SELECT lock_meters('{key}', '{k}', '{true}')",
@@ -214,8 +220,8 @@ async def test_a_table_of_the_callers_own_is_not_taken_for_the_log(
     )
     await attacker.execute("SET search_path = pg_temp, public")
     positions = await attacker.fetchval(
-        "SELECT append_events('{1}', '{s}', '{1}', '{ProjectCreated}', '{p}', ARRAY[now()], ARRAY['{\"name\":\"x\"}'], "
-        "ARRAY[sha256('x')], '{}', '{}', '{}', '{}', '{}')"
+        "SELECT positions FROM append_batch('{1}', '{s}', '{1}', '{ProjectCreated}', '{p}', ARRAY[now()], "
+        "ARRAY['{\"name\":\"x\"}'], ARRAY[sha256('x')], '{}', '{}', '{}', '{}', '{}')"
     )
     assert positions == [head + 1]
     assert await written.log.head() == head + 1

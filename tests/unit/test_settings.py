@@ -42,6 +42,13 @@ def test_everything_has_a_default() -> None:
         ("GATEWAY_NATS_CREDS", "/nonexistent", "a file with one of them"),
         ("GATEWAY_NATS_CREDS", __file__, "a file with one of them"),
         ("GATEWAY_ENCRYPTION_KEY", "short", "32 bytes in base64"),
+        ("GATEWAY_AUDIT_KEY", "short", "32 bytes in base64"),
+        ("GATEWAY_AUDIT_PUBLIC_KEYS", f"{KEY},short", "32 bytes in base64"),
+        ("GATEWAY_AUDIT_INTERVAL_S", "0", "1 to 3600"),
+        ("GATEWAY_AUDIT_WEBHOOK", "http://sink.example.com/", "https"),
+        ("GATEWAY_AUDIT_WEBHOOK", "http://localhost.example.com/", "https"),
+        ("GATEWAY_AUDIT_OBJECT_STORE", "https://s3.example.com/bucket", "KEY_ID:SECRET"),
+        ("GATEWAY_AUDIT_OBJECT_STORE", "http://id:secret@s3.example.com/bucket", "https"),
         ("GATEWAY_UPSTREAM_MODELS", "a=b,c", "name=provider's name"),
         ("OPENAI_BASE_URL", "ftp://x", "http(s)"),
     ],
@@ -53,6 +60,19 @@ def test_wrong_value_error_names_allowed_values(name: str, value: str, allowed: 
     assert message.startswith(f"{name} is ")
     assert allowed in message
     assert "\n" not in message
+
+
+def test_the_audit_settings_are_read() -> None:
+    settings = load_settings(
+        {
+            "GATEWAY_AUDIT_KEY": KEY,
+            "GATEWAY_AUDIT_PUBLIC_KEYS": f"{KEY}, {KEY}",
+            "GATEWAY_AUDIT_ANCHOR_FILE": "anchors/heads",
+            "GATEWAY_AUDIT_WEBHOOK": "http://127.0.0.1:9/heads",
+        }
+    )
+    assert (settings.audit_key, settings.audit_public_keys) == (bytes(32), (bytes(32), bytes(32)))
+    assert (settings.audit_anchor_file, settings.audit_webhook) == (Path("anchors/heads"), "http://127.0.0.1:9/heads")
 
 
 def test_a_secret_is_in_no_message_and_no_repr() -> None:

@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Struct
 
 from domain.canonical.chat import (
-    MAX_NAME_CHARS,
     FunctionTool,
     NamedFunction,
     NamedToolChoice,
