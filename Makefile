@@ -33,7 +33,21 @@ bench: ## measure the whole path
 rebuild: ## rebuild every projection of the running gateway
 	for name in budgets usage requests cache alerts keys prices providers; do $(RUN) gateway projections rebuild $$name; done
 
+requirements: ## write the versions and hashes that the image installs, after a change of pyproject.toml
+	uv lock --quiet
+	uv export --quiet --frozen --no-dev --no-emit-project --no-header --no-annotate --format requirements.txt -o requirements.txt >/dev/null
+	$(RUN) python -m deploy.requirements | uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 -o requirements-build.txt - >/dev/null
+
+sbom: ## write what the gateway consists of to sbom.json, as CycloneDX
+	$(RUN) python -m deploy.sbom sbom.json
+
+secrets: ## write keys, passwords and certificates for compose.yaml, those that are missing
+	$(RUN) python -m deploy.make_secrets
+
+images: ## look up the digests of the images for compose.yaml (needs Docker), and write images.env
+	$(RUN) python -m deploy.images images.env
+
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate
 
-.PHONY: help setup up check test agents golden bench rebuild docs
+.PHONY: help setup up check test agents golden bench rebuild requirements sbom secrets images docs

@@ -189,6 +189,8 @@ class Dispatcher:
             cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
             input_bound=ctx.cost.input_tokens,
             output_bound=ctx.cost.output_tokens,
+            unseen_input_tokens=ctx.cost.unseen_input_tokens,
+            unseen_output_tokens=ctx.cost.unseen_output_tokens,
             input_class=ctx.cost.input_class,
             audio_bound=ctx.cost.audio_tokens,
             writes_audio=ctx.cost.writes_audio,

@@ -14,7 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from api.authentication import Caller
 from api.operator import Peer, authorize_new_project, require_metrics_access, require_operator
 from api.requests import CountedRequest, HttpRequest, caller_of, count_bytes, services_of
-from domain.errors import Forbidden, InvalidRequest, Unauthorized
+from domain.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
 from domain.events import INSTALLATION
 
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -52,7 +52,13 @@ async def may_create_project(connection: Connection, handler: BaseRouteHandler) 
 
 
 async def requires_metrics_access(connection: Connection, _: BaseRouteHandler) -> None:
-    """Require access to metrics and health details. Raises as `require_metrics_access`."""
+    """Require access to metrics and health details.
+
+    Raises:
+        NotFound: they are served elsewhere.
+        Unauthorized, Forbidden: as `require_metrics_access`.
+
+    """
     _check_metrics(connection)
 
 
@@ -77,7 +83,7 @@ def may_read_metrics(request: HttpRequest) -> bool:
     """True if `requires_metrics_access` would pass."""
     try:
         _check_metrics(request)
-    except (Unauthorized, Forbidden):
+    except (Unauthorized, Forbidden, NotFound):
         return False
     return True
 
@@ -109,7 +115,10 @@ async def _operator(request: HttpRequest) -> None:
 
 
 def _check_metrics(connection: Connection) -> None:
-    require_metrics_access(_peer(connection), token=services_of(connection).settings.metrics_token)
+    settings = services_of(connection).settings
+    if settings.metrics_port is not None:
+        raise NotFound("the metrics have an address of their own: GATEWAY_METRICS_PORT")
+    require_metrics_access(_peer(connection), token=settings.metrics_token)
 
 
 def _peer(connection: Connection) -> Peer:

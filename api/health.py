@@ -5,6 +5,7 @@ itself if there is none. They show no secret.
 
 from typing import Literal
 
+import msgspec
 from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
@@ -15,8 +16,10 @@ from api.guards import may_read_metrics, requires_metrics_access
 from api.readiness import Findings, ProjectorState, State
 from api.requests import HttpRequest
 from api.services import Services
+from domain.errors import Unavailable
 from domain.money import to_usd
 from infra.jobs import Replicas
+from infra.probes import Report
 from projections.budgets import total_overage
 from projections.freshness import lags
 from projections.quarantine import quarantined_projects
@@ -81,15 +84,32 @@ async def get_ready(request: HttpRequest, services: NamedDependency[Services]) -
 @get("/metrics", media_type=MediaType.TEXT, include_in_schema=False, guards=[requires_metrics_access])
 async def get_metrics(services: NamedDependency[Services]) -> Response[bytes]:
     """Return this process's figures, and those of the database."""
+    return Response(await figures(services), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
+
+
+async def figures(services: Services) -> bytes:
+    """Return this process's figures, and those of the database while it answers, in Prometheus' text format."""
     metrics = services.metrics
-    for name, lag in (await lags(services.pool)).items():
-        metrics.projection_lag.labels(name).set(lag)
     metrics.connections.set(services.connections.count)
     metrics.bytes_in_hand.set(services.byte_budget.in_hand_bytes)
     metrics.unknown_appends.set(services.log.unknown_outcomes)
-    metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
-    metrics.overage.set(float(to_usd(await total_overage(services.pool))))
-    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
+    findings = await services.readiness.findings()
+    for part in ("postgresql", "nats", "migrations", "projector"):
+        metrics.is_up.labels(part).set(getattr(findings, part) == "ok")
+    try:
+        for name, lag in (await lags(services.pool)).items():
+            metrics.projection_lag.labels(name).set(lag)
+        metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
+        metrics.overage.set(float(to_usd(await total_overage(services.pool))))
+    except Unavailable:
+        metrics.forget_database()
+    return generate_latest(metrics.registry)
+
+
+async def report(services: Services) -> Report:
+    """Return the readiness of this process for the probes."""
+    findings = await services.readiness.findings()
+    return Report(is_ready=findings.is_ready, details=msgspec.to_builtins(findings))
 
 
 HANDLERS = (get_reachable, get_live, get_ready, get_metrics)

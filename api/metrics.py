@@ -1,6 +1,8 @@
-"""Figures of this process for Prometheus: requests and their durations, by route group and status. Never by key."""
+"""Figures of this process for Prometheus: requests and their durations, by route group and status. Never by key or
+project: the number of series stays the same, however many there are.
+"""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from infra.admission import Outcome
 
@@ -35,6 +37,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.is_up = Gauge(
+            "gateway_up", "1 if this process finds what it needs in order.", ("part",), registry=self.registry
+        )
         self.requests = Counter(
             "gateway_requests_total", "Requests answered.", ("route", "status"), registry=self.registry
         )
@@ -78,6 +84,12 @@ class Metrics:
             "By how much answers have cost more than they held, over all time.",
             registry=self.registry,
         )
+
+    def forget_database(self) -> None:
+        """Show no figures of a database that is away, rather than its last ones."""
+        self.projection_lag.clear()
+        self.quarantined_projects.set(float("nan"))
+        self.overage.set(float("nan"))
 
     def observe(self, path: str, status: str, seconds: float) -> None:
         """Count a request that has been answered."""

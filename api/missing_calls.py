@@ -1,13 +1,17 @@
 """Remembers which providers by configuration do not have a call of their dialect, as their answers said.
 
 A provider that speaks OpenAI's dialect has chat completions; many have no Responses API, and answer 404
-or 405 there. For an hour after such an answer the requests are translated to the call that the provider has.
+or 405 there. For an hour after such an answer the requests are translated to the call that the provider has. Every API
+process is told of it: the first request of all stands in the log as failed, and as answered.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
+import msgspec
 from cachetools import TTLCache
+from msgspec import Struct
 
 from domain.errors import ProviderRejected
 from domain.events import Operation
@@ -18,20 +22,47 @@ REMEMBERED_S = 3_600.0
 _LACKING = frozenset({404, 405})
 
 
-class MissingCalls:
-    """The calls that providers of one process are known to lack."""
+class MissingCall(Struct, frozen=True, kw_only=True):
+    """A call that a provider lacks for a model, as processes tell each other."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._calls: TTLCache[tuple[str, Operation], None] = TTLCache(MAX_CALLS, REMEMBERED_S, timer=clock)
+    base_url: str
+    upstream_model: str
+    operation: Operation
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(MissingCall).decode
+
+
+class MissingCalls:
+    """The calls that providers are known to lack, each for a model: some have a call for some of their models.
+
+    `announce` tells the other processes of one.
+    """
+
+    def __init__(
+        self, announce: Callable[[bytes], Awaitable[None]], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._announce = announce
+        self._calls: TTLCache[tuple[str, str, Operation], None] = TTLCache(MAX_CALLS, REMEMBERED_S, timer=clock)
 
     def has(self, route: Route, operation: Operation) -> bool:
         """Return False if the provider of a route lacks an operation."""
-        return route.base_url is None or (route.base_url, operation) not in self._calls
+        return route.base_url is None or (route.base_url, route.upstream_model, operation) not in self._calls
 
-    def add(self, route: Route, operation: Operation) -> None:
-        """Remember that the provider of a route lacks an operation."""
+    async def add(self, route: Route, operation: Operation) -> None:
+        """Remember that the provider of a route lacks an operation, and tell the other processes."""
         assert route.base_url is not None, "a built-in provider has every call of its dialect"
-        self._calls[route.base_url, operation] = None
+        self._calls[route.base_url, route.upstream_model, operation] = None
+        await self._announce(
+            _encode(MissingCall(base_url=route.base_url, upstream_model=route.upstream_model, operation=operation))
+        )
+
+    def take(self, announced: str) -> None:
+        """Remember what another process has announced."""
+        with suppress(msgspec.MsgspecError):  # of a newer version
+            found = _decode(announced)
+            self._calls[found.base_url, found.upstream_model, found.operation] = None
 
 
 def may_lack_call(route: Route, error: ProviderRejected) -> bool:

@@ -16,6 +16,7 @@ from api.app import create_app
 from api.authentication import Authenticator
 from api.connections import Connections, connection_limit
 from api.dispatch import Dispatcher
+from api.health import figures, report
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
@@ -41,8 +42,9 @@ from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.ids import new_id
 from infra.jobs import JobQueue
-from infra.notifications import KEYS_CHANGED, PRICES_CHANGED, PROMPTS_COUNTED, Notifications
+from infra.notifications import CALLS_MISSING, KEYS_CHANGED, PRICES_CHANGED, PROMPTS_COUNTED, Notifications
 from infra.price_book import PriceBook
+from infra.probes import Probes
 from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.replies import ReplyInbox
 from infra.settings import Settings
@@ -100,7 +102,10 @@ async def run(
     await backends.notifications.on_change(KEYS_CHANGED, services.authenticator.forget)
     await backends.notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
     await backends.notifications.on_change(PROMPTS_COUNTED, prompts.take)
+    await backends.notifications.on_change(CALLS_MISSING, services.missing_calls.take)
     services.prices.set_overrides(await price_overrides(backends.pool))
+    probes = Probes.of(settings, report=partial(report, services), metrics=partial(figures, services))
+    await probes.serve()
     log.info("api_ready")
     async with asyncio.TaskGroup() as tasks:
         background = [
@@ -111,6 +116,7 @@ async def run(
         await _serve(create_app(services), services, listener, stop)
         for task in background:
             task.cancel()
+    await probes.close()
     await backends.close()
     log.info("api_stopped")
 
@@ -180,7 +186,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
             rate_refusals=rate_refusals,
         ),
         objects=ProviderObjectOwnership(pool),
-        missing_calls=MissingCalls(),
+        missing_calls=MissingCalls(backends.notifications.call_missing),
         planner=planner,
         large_requests=large_requests,
         metrics=metrics,

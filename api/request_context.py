@@ -81,6 +81,9 @@ class CostBound(Struct, frozen=True, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     """Over all choices."""
+    unseen_input_tokens: int = 0
+    unseen_output_tokens: int = 0
+    """The most that may be charged beside the prompt and the answer."""
     audio_tokens: int = 0
     """Those of the input that may be audio."""
     input_class: str = "input"

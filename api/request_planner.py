@@ -187,6 +187,8 @@ class RequestPlanner:
             unpriced=(bounds.unbounded_field,) if bounds.unbounded_field is not None else (),
             input_tokens=bounds.input_tokens,
             output_tokens=output_tokens,
+            unseen_input_tokens=bounds.summary_reading_tokens,
+            unseen_output_tokens=bounds.summary_tokens + bounds.predicted_tokens,
             audio_tokens=min(bounds.audio_tokens, bounds.input_tokens),
             writes_audio=bounds.writes_audio,
             choices=bounds.choices,
@@ -250,12 +252,15 @@ def _held(cost: CostBound, bounds: TokenBound, *, lowers: bool) -> CostBound:
     price, unpriced = on_asked_terms(cost.price, bounds.terms)
     calls = bounds.tools.most_calls
     is_read_once = bounds.item_tokens is not None  # else the provider may count more than one reading
-    longest = bounds.input_tokens if is_read_once else MAX_TOKENS
+    longest = bounds.input_tokens if is_read_once else bounds.reading_tokens or MAX_TOKENS
     basis = Hold(
         price=reachable(price, longest, writes_5m=bounds.writes_5m, writes_1h=bounds.writes_1h),
         input_tokens=bounds.input_tokens,
         audio_tokens=cost.audio_tokens,
         writes_audio=cost.writes_audio,
+        predicted_tokens=bounds.predicted_tokens,
+        summary_reading_tokens=bounds.summary_reading_tokens,
+        summary_tokens=bounds.summary_tokens,
         context_window=bounds.context_window,
         tools=bounds.tools,
     )

@@ -98,7 +98,7 @@ def projector() -> None:
     from cli.processes import run_process, settings_for_process  # noqa: PLC0415
     from projections.process import run  # noqa: PLC0415
 
-    settings = settings_for_process()
+    settings = settings_for_process(audit_key_serves=True)
     run_process(settings, "projector", lambda stop: run(settings, stop))
 
 

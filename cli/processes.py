@@ -19,6 +19,7 @@ from msgspec import Struct
 from cli.terminal import show
 from domain.models import use_operators_models
 from infra.logging import configure_logging
+from infra.private_files import write_private
 from infra.settings import Settings, SettingsError, environment, load_settings, require_servers
 
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -63,7 +64,7 @@ def read_settings(**flags: object) -> Settings:
 
 def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a process of the gateway under uvloop until SIGTERM or SIGINT."""
-    configure_logging(settings.log_format, process=name)
+    configure_logging(settings.log_format, process=name, secrets=settings.secret_texts)
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -83,11 +84,11 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-def settings_for_process(**flags: object) -> Settings:
+def settings_for_process(*, audit_key_serves: bool = False, **flags: object) -> Settings:
     """Read the settings of `gateway api`, `worker` or `projector`, which need the addresses of their servers."""
     settings = read_settings(**flags)
     try:
-        require_servers(settings)
+        require_servers(settings, audit_key_serves=audit_key_serves)
     except SettingsError as error:
         fail(str(error))
     return settings
@@ -124,9 +125,7 @@ def find_running(data_dir: Path) -> Running | None:
 
 def write_running(data_dir: Path, running: Running) -> None:
     """Write the addresses of the servers to a file that only its owner can read."""
-    descriptor = os.open(data_dir / RUNNING_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(running))
+    write_private(data_dir / RUNNING_FILE, msgspec.json.encode(running))
 
 
 def listen(host: str, port: int) -> socket.socket:

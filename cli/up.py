@@ -4,12 +4,13 @@ import asyncio
 import base64
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
 import socket
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -40,8 +41,11 @@ from infra.environment_variables import is_token
 from infra.head_anchors import ANCHOR_FILE
 from infra.jobs import JobQueue
 from infra.logging import configure_logging
+from infra.private_files import UnsafePathError, check_data_directory, open_private, read_private, write_private
 from infra.settings import (
     ENCRYPTION_KEY_BYTES,
+    SETTINGS,
+    VARIABLE_NAMES,
     Settings,
     SettingsError,
     require_master_key,
@@ -57,10 +61,16 @@ DRAIN_S = 25.0
 """For the processes. PostgreSQL and NATS stop in the rest of the 30 s that stopping may take."""
 READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.1
-_API_ONLY = ("GATEWAY_MASTER_KEY", "GATEWAY_METRICS_TOKEN")
-"""Secrets that only the API processes get."""
-_PROJECTOR_ONLY = ("GATEWAY_AUDIT_KEY", "GATEWAY_AUDIT_WEBHOOK", "GATEWAY_AUDIT_OBJECT_STORE")
-"""Secrets that only the projector gets. Those who talk to strangers cannot sign the log."""
+_SERVERS = frozenset({"GATEWAY_DATABASE_URL", "GATEWAY_NATS_URL"})
+_SECRETS_OF: dict[str, frozenset[str]] = {
+    "api": _SERVERS | {"GATEWAY_ENCRYPTION_KEY", "GATEWAY_MASTER_KEY", "GATEWAY_METRICS_TOKEN"},
+    "worker": _SERVERS | {"GATEWAY_ENCRYPTION_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"},
+    "projector": _SERVERS | {"GATEWAY_AUDIT_KEY", "GATEWAY_AUDIT_WEBHOOK", "GATEWAY_AUDIT_OBJECT_STORE"},
+}
+"""The variables with secrets that each process needs. It gets no others:
+whoever talks to strangers cannot sign the log."""
+_OF_SDKS = ("OPENAI_", "ANTHROPIC_")
+"""The vendors' SDKs read variables of these names, in the workers alone. They may hold secrets as well."""
 
 log = structlog.get_logger(__name__)
 
@@ -81,23 +91,24 @@ class GeneratedMasterKey(Struct, frozen=True, kw_only=True):
 def up(**flags: object) -> None:
     """Start all processes, keep them running, stop them in order."""
     settings = read_settings(**flags)
-    configure_logging(settings.log_format, process="up")
+    configure_logging(settings.log_format, process="up", secrets=settings.secret_texts)
     try:
         require_master_key(settings)
         require_other_providers(settings)
     except SettingsError as error:
         fail(str(error))
-    with _locked(settings.data_dir):
+    with _locked(settings.data_dir) as data_dir:
         listener = listen(settings.host, settings.port)
         settings = msgspec.structs.replace(
             settings,
+            data_dir=data_dir,
             port=listener.getsockname()[1],
-            encryption_key=settings.encryption_key or _load_encryption_key(settings.data_dir),
-            audit_key=settings.audit_key or _load_audit_key(settings.data_dir),
-            audit_anchor_file=settings.audit_anchor_file or settings.data_dir / ANCHOR_FILE,
+            encryption_key=settings.encryption_key or _load_encryption_key(data_dir),
+            audit_key=settings.audit_key or _load_audit_key(data_dir),
+            audit_anchor_file=settings.audit_anchor_file or data_dir / ANCHOR_FILE,
         )
         _keep_public_key(settings)
-        generated_master_key = _load_master_key(settings.data_dir) if settings.master_key is None else None
+        generated_master_key = _load_master_key(data_dir) if settings.master_key is None else None
         if generated_master_key is not None:
             settings = msgspec.structs.replace(settings, master_key=generated_master_key.text)
         with contextlib.ExitStack() as servers_running, listener:
@@ -134,7 +145,7 @@ def _start_servers(
                 database_roles=ROLES,
             )
             servers.append(Server("postgresql", lambda: postgres.process, postgres.launch))
-    except (EmbeddedNatsError, EmbeddedPostgresError) as error:
+    except (EmbeddedNatsError, EmbeddedPostgresError, UnsafePathError) as error:
         fail(str(error))
     return settings, servers, database_urls
 
@@ -180,54 +191,61 @@ def _children(settings: Settings, listener: socket.socket, database_urls: dict[P
     assert settings.encryption_key is not None, "set, or generated"
     assert settings.master_key is not None, "set, or generated"
     assert settings.audit_key is not None, "set, or generated"
-    shared_environment = dict(os.environ) | set_directly(
+    environ = dict(os.environ) | set_directly(
         {
-            "GATEWAY_MIGRATION_DATABASE_URL": "",  # empty: the process must not read .env for it
             "GATEWAY_NATS_URL": ",".join(settings.nats_urls),
             "GATEWAY_ENCRYPTION_KEY": base64.b64encode(settings.encryption_key).decode(),
+            "GATEWAY_MASTER_KEY": settings.master_key,
+            "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
+            "GATEWAY_INSTALLATION_PROVIDERS": ",".join(settings.providers_with_key),
+            "GATEWAY_AUDIT_KEY": encode_key(settings.audit_key),
+            "GATEWAY_AUDIT_ANCHOR_FILE": str(settings.audit_anchor_file),
             "GATEWAY_HOST": settings.host,
             "GATEWAY_PORT": str(settings.port),
             "GATEWAY_DATA_DIR": str(settings.data_dir),
             "GATEWAY_LOG_FORMAT": settings.log_format,
         }
     )
-    # empty: the process must not read .env for them
-    not_for_api, not_for_projector = (set_directly(dict.fromkeys(names, "")) for names in (_PROJECTOR_ONLY, _API_ONLY))
-    worker_environment = (
-        shared_environment
-        | not_for_api
-        | not_for_projector
-        | set_directly({"GATEWAY_DATABASE_URL": database_urls["worker"]})
-    )
-    projector_environment = (
-        shared_environment
-        | not_for_projector
-        | set_directly(
-            {
-                "GATEWAY_DATABASE_URL": database_urls["projector"],
-                "GATEWAY_AUDIT_KEY": encode_key(settings.audit_key),
-                "GATEWAY_AUDIT_ANCHOR_FILE": str(settings.audit_anchor_file),
-            }
-        )
-    )
-    api_environment = (
-        shared_environment
-        | not_for_api
-        | set_directly(
-            {
-                "GATEWAY_DATABASE_URL": database_urls["api"],
-                "GATEWAY_MASTER_KEY": settings.master_key,
-                "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
-            }
-        )
-    )
+    environments = {
+        process: environment_of(process, environ | set_directly({"GATEWAY_DATABASE_URL": database_urls[process]}))
+        for process in PROCESSES
+    }
     fd = listener.fileno()
+    probes = _probe_ports(settings)
     apis = [
-        _child(f"api-{number}", ("api", "--fd", str(fd)), api_environment, (fd,))
+        _child(f"api-{number}", ("api", "--fd", str(fd)), environments["api"] | next(probes), (fd,))
         for number in range(1, settings.api_processes + 1)
     ]
-    workers = [_child(f"worker-{number}", ("worker",), worker_environment) for number in range(1, settings.workers + 1)]
-    return [apis, workers, [_child("projector", ("projector",), projector_environment)]]
+    workers = [
+        _child(f"worker-{number}", ("worker",), environments["worker"] | next(probes))
+        for number in range(1, settings.workers + 1)
+    ]
+    return [apis, workers, [_child("projector", ("projector",), environments["projector"] | next(probes))]]
+
+
+def environment_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process of the gateway, without the secrets that it does not need."""
+    needed = _SECRETS_OF[process]
+    secrets_of_others = {
+        setting.variable.name for setting in SETTINGS if setting.variable.secret and setting.variable.name not in needed
+    }
+    settings_and_more = {
+        name: value
+        for name, value in environ.items()
+        if process == "worker" or name in VARIABLE_NAMES or not name.startswith(_OF_SDKS)
+    }
+    # empty: the process must not read .env for them
+    return settings_and_more | set_directly(dict.fromkeys(secrets_of_others, ""))
+
+
+def _probe_ports(settings: Settings) -> Iterator[dict[str, str]]:
+    """Give each process a port for its metrics, one after the other, and their token; if there is no port, neither."""
+    if settings.metrics_port is None:
+        yield from itertools.repeat({"GATEWAY_METRICS_PORT": ""})
+    else:
+        token = set_directly({"GATEWAY_METRICS_TOKEN": settings.metrics_token or ""})
+        for number in itertools.count(settings.metrics_port):
+            yield {"GATEWAY_METRICS_PORT": str(number)} | token
 
 
 def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds: tuple[int, ...] = ()) -> Child:
@@ -256,7 +274,10 @@ def _print_greeting(
     settings: Settings, address: str, first_key: str | None, generated_master_key: GeneratedMasterKey | None
 ) -> None:
     """Print the address and a first command to try. A new API key is printed here and nowhere else."""
-    keys = ", ".join(sorted(settings.provider_keys)) or "none: set OPENAI_API_KEY or ANTHROPIC_API_KEY and start again"
+    keys = (
+        ", ".join(sorted(settings.providers_with_key))
+        or "none: set OPENAI_API_KEY or ANTHROPIC_API_KEY and start again"
+    )
     lines = ["", f"The gateway runs at {address}  (API description: {address}/schema)", f"Provider keys: {keys}"]
     if generated_master_key is not None:
         lines += [f"Master key (for the operator): {generated_master_key.path}"]
@@ -289,11 +310,16 @@ def _displayed_host(host: str) -> str:
 
 
 @contextlib.contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    """Lock the data directory while the block runs. Print one line and exit with code 2 if it is in use."""
+def _locked(data_dir: Path) -> Iterator[Path]:
+    """Lock the data directory while the block runs, and yield it without links.
+
+    Print one line and exit with code 2 if it is in use, or not this user's alone.
+    """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (data_dir / "lock").open("w")
+        data_dir = check_data_directory(data_dir)
+        lock = os.fdopen(open_private(data_dir / "lock", os.O_RDWR | os.O_CREAT), "r+")
+    except UnsafePathError as error:
+        fail(f"{error}: choose a directory that only this user can write to with --data-dir")
     except OSError as error:
         fail(f"cannot write to {data_dir}: {error.strerror} (choose another directory with --data-dir)")
     with lock:
@@ -301,15 +327,14 @@ def _locked(data_dir: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fail(f"another `gateway up` runs on {data_dir} (choose another directory with --data-dir)")
-        yield
+        yield data_dir
 
 
 def _load_encryption_key(data_dir: Path) -> bytes:
     """Read the key of the data directory. The first start generates it; only the owner can read the file."""
     path = data_dir / "encryption.key"
-    if not path.exists():
-        _write_secret(path, base64.b64encode(os.urandom(ENCRYPTION_KEY_BYTES)))
-    key = base64.b64decode(path.read_bytes().strip())
+    text, _ = _load_secret(path, lambda: base64.b64encode(os.urandom(ENCRYPTION_KEY_BYTES)))
+    key = base64.b64decode(text)
     if len(key) != ENCRYPTION_KEY_BYTES:
         fail(
             f"{path} does not hold {ENCRYPTION_KEY_BYTES} bytes in base64: restore it from a backup: "
@@ -321,10 +346,9 @@ def _load_encryption_key(data_dir: Path) -> bytes:
 def _load_audit_key(data_dir: Path) -> bytes:
     """Read the key that signs the log's heads. The first start generates it; only the owner can read the file."""
     path = data_dir / KEY_FILE
-    if not path.exists():
-        _write_secret(path, encode_key(os.urandom(AUDIT_KEY_BYTES)).encode())
+    text, _ = _load_secret(path, lambda: encode_key(os.urandom(AUDIT_KEY_BYTES)).encode())
     try:
-        return decode_key(path.read_text(encoding="ascii", errors="replace"))
+        return decode_key(text.decode("ascii", errors="replace"))
     except ValueError as error:
         fail(f"{path} holds {error}: restore it, or delete the file to generate a new one")
 
@@ -335,6 +359,8 @@ def _keep_public_key(settings: Settings) -> None:
     try:
         keep_public_key(settings.data_dir, AuditKey(settings.audit_key))
         trusted_keys(settings)
+    except UnsafePathError as error:
+        fail(str(error))
     except ValueError as error:
         fail(f"a line of {settings.data_dir / PUBLIC_KEYS_FILE} is wrong: {error}")
 
@@ -342,16 +368,21 @@ def _keep_public_key(settings: Settings) -> None:
 def _load_master_key(data_dir: Path) -> GeneratedMasterKey:
     """Read the master key of the data directory. The first start generates it; only the owner can read the file."""
     path = data_dir / MASTER_KEY_FILE
-    is_new = not path.exists()
-    if is_new:
-        _write_secret(path, f"{MASTER_KEY_PREFIX}{secrets.token_urlsafe(MASTER_KEY_BYTES)}".encode())
-    text = path.read_text(encoding="latin-1").strip()
+    content, is_new = _load_secret(path, f"{MASTER_KEY_PREFIX}{secrets.token_urlsafe(MASTER_KEY_BYTES)}".encode)
+    text = content.decode("latin-1")
     if not (text.isascii() and is_token(text)):
         fail(f"{path} does not hold a master key: restore it, or delete the file to generate a new one")
     return GeneratedMasterKey(text=text, path=path, is_new=is_new)
 
 
-def _write_secret(path: Path, text: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text + b"\n")
+def _load_secret(path: Path, make: Callable[[], bytes]) -> tuple[bytes, bool]:
+    """Read a file of the data directory, or write it. Return its text, and whether it is new."""
+    try:
+        found = read_private(path)
+        if found is not None:
+            return found.strip(), False
+        made = make()
+        write_private(path, made + b"\n")
+    except UnsafePathError as error:
+        fail(f"{error}: put the file itself there, with owner and mode 0600")
+    return made, True

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from domain.money import NanoUsd, from_usd
+from domain.tokens import TokenUsage
 
 MAX_STATED_USD = 1_000
 """A provider that states a higher cost of an answer is not believed."""
@@ -30,6 +31,10 @@ class Extras(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What it used that has no known price."""
     provider_cost_nano_usd: NanoUsd | None = None
     """What the answer says that it cost."""
+    readings: tuple[TokenUsage, ...] = ()
+    """The parts of its tokens, if the model read a prompt more than once: prices go by the length of each. Empty: once,
+    or not known.
+    """
 
 
 NO_EXTRAS = Extras()
@@ -48,6 +53,7 @@ def with_asked(extras: Extras, asked: dict[str, str] | None, unpriced: tuple[str
         stated=extras.stated,
         unpriced=tuple(dict.fromkeys((*extras.unpriced, *unpriced))),
         provider_cost_nano_usd=extras.provider_cost_nano_usd,
+        readings=extras.readings,
     )
 
 

@@ -33,6 +33,11 @@ class Hold(Struct, frozen=True, kw_only=True):
     audio_tokens: int = 0
     """Those of the input that may be audio."""
     writes_audio: bool = False
+    predicted_tokens: int = 0
+    """Of a predicted answer: charged as output beside the answer."""
+    summary_reading_tokens: int = 0
+    summary_tokens: int = 0
+    """What is read and written to summarize the context: once, and again for each reading after a tool."""
     context_window: int
     """The most that the model reads at a time."""
     tools: HostedTools = NO_TOOLS
@@ -48,7 +53,7 @@ class Hold(Struct, frozen=True, kw_only=True):
 
     def nano_usd(self, output_tokens: int, calls: int) -> NanoUsd:
         """The most that it costs with so much output and so many calls of hosted tools, rounded up."""
-        exact = self._input(calls) + output_tokens * self._output_price()
+        exact = self._beside_answer(calls) + output_tokens * self._output_price()
         return NanoUsd(divide_up(exact, TOKENS_PER_PRICE) + self._fees(calls))
 
     def calls_within(self, hold_nano_usd: NanoUsd, output_tokens: int) -> int:
@@ -59,7 +64,7 @@ class Hold(Struct, frozen=True, kw_only=True):
 
     def output_within(self, hold_nano_usd: NanoUsd, calls: int) -> int:
         """The longest answer that a hold covers beside so many calls, in tokens."""
-        left = (hold_nano_usd - self._fees(calls)) * TOKENS_PER_PRICE - self._input(calls)
+        left = (hold_nano_usd - self._fees(calls)) * TOKENS_PER_PRICE - self._beside_answer(calls)
         return max(0, left // max(1, self._output_price()))
 
     def _fees(self, calls: int) -> int:
@@ -70,11 +75,16 @@ class Hold(Struct, frozen=True, kw_only=True):
         counted = {tool.use for tool in self.tools.tools}
         return [fee for fee in self.price.fees if fee.is_of_each_request and fee.tool not in counted]
 
-    def _input(self, calls: int) -> int:
+    def _beside_answer(self, calls: int) -> int:
         text = dearest(self.price, TEXT_CLASSES) or 0
         audio = max(text, dearest(self.price, AUDIO_CLASSES) or 0) if self.audio_tokens else text
-        read_again = (self.tools.readings(calls) + len(self._of_each_request())) * self.context_window
-        return (self.input_tokens - self.audio_tokens + read_again) * text + self.audio_tokens * audio
+        readings = self.tools.readings(calls) + len(self._of_each_request())
+        read = self.input_tokens - self.audio_tokens + readings * self.context_window
+        written = self.predicted_tokens
+        if self.summary_tokens:
+            read += self.summary_reading_tokens + readings * self.context_window
+            written += (1 + readings) * self.summary_tokens
+        return read * text + self.audio_tokens * audio + written * self._output_price()
 
     def _output_price(self) -> int:
         return dearest(self.price, OUTPUT_CLASSES if self.writes_audio else OUTPUT_CLASSES[:1]) or 0

@@ -13,10 +13,13 @@ TOKENS_PER_IMAGE = 50_000
 by 2000 pixels), Anthropic's width × height ÷ 750 (about 4,800 at its largest size)."""
 MAX_HEADER_CHARS = 512 * 1024
 """Of base64: the size of a JPEG stands behind its metadata, such as a preview."""
-SMALL_HEADER_CHARS = 512
+HEADER_CHARS = (512, 8 * 1024, MAX_HEADER_CHARS)
+"""Of base64, read one after the other until the size is known."""
 MAX_JPEG_SEGMENTS = 1_000
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG's start-of-frame markers."""
+_SCANS = frozenset({0xD9, 0xDA})
+"""Its markers of a scan's start, and of the image's end."""
 
 
 class Image(Struct, frozen=True, kw_only=True):
@@ -39,7 +42,7 @@ def image_of(content: str | None, detail: object = None) -> Image:
     size = None
     if content is not None and not content.startswith("http"):
         start = content.find(",") + 1 if content.startswith("data:") else 0
-        size = _size(content, start, SMALL_HEADER_CHARS) or _size(content, start, MAX_HEADER_CHARS)
+        size = next(filter(None, (_size(content, start, chars) for chars in _header_chars(len(content) - start))), None)
     width, height = size or (0, 0)
     return Image(width=width, height=height, detail=detail if isinstance(detail, str) else None)
 
@@ -49,9 +52,13 @@ def largest(_image: Image) -> int:
     return TOKENS_PER_IMAGE
 
 
+def _header_chars(length: int) -> tuple[int, ...]:
+    """How much to read of a content of so many characters, at most as many times as it takes."""
+    enough = next((number for number, chars in enumerate(HEADER_CHARS, start=1) if chars >= length), len(HEADER_CHARS))
+    return HEADER_CHARS[:enough]
+
+
 def _size(content: str, start: int, chars: int) -> tuple[int, int] | None:
-    if chars > SMALL_HEADER_CHARS and len(content) - start <= SMALL_HEADER_CHARS:
-        return None
     try:
         data = base64.b64decode(content[start : start + chars - chars % 4] + "==")
     except (binascii.Error, ValueError):
@@ -59,20 +66,28 @@ def _size(content: str, start: int, chars: int) -> tuple[int, int] | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
         return _big(data, 16, 4), _big(data, 20, 4)
     if data.startswith(b"\xff\xd8"):
-        return _jpeg_size(data)
+        return _jpeg_size(data, is_whole=len(content) - start <= chars)
     if data.startswith((b"GIF87a", b"GIF89a")):
         return _gif_size(data)
     return _webp_size(data) if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    position = 2
+def _jpeg_size(data: bytes, *, is_whole: bool) -> tuple[int, int] | None:
+    """The largest of the frames before the first scan: which of several a decoder takes is its own affair.
+
+    `is_whole`: the data is all that there is of the file.
+    """
+    position, size = 2, (0, 0)
     for _ in range(MAX_JPEG_SEGMENTS):
-        if position + 9 > len(data) or data[position] != 0xFF:
+        if position + 9 > len(data):
+            return size if is_whole and size != (0, 0) else None
+        if data[position] != 0xFF:
             return None
         marker = data[position + 1]
+        if marker in _SCANS:
+            return size
         if marker in _FRAMES:
-            return _big(data, position + 7, 2), _big(data, position + 5, 2)
+            size = max(size[0], _big(data, position + 7, 2)), max(size[1], _big(data, position + 5, 2))
         if marker == 0xFF:  # a marker may have any number of these before it
             position += 1
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:

@@ -4,7 +4,7 @@ Prices come from `infra/price_book.py`; `domain/holds.py` bounds the cost of a r
 price is never counted as free: the breakdown names it, and the cost is a lower bound.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -151,27 +151,45 @@ def class_price(prices: ClassPrices, token_class: str) -> int | None:
 
 def cost(usage: TokenUsage, price: Price, extras: Extras = NO_EXTRAS) -> CostBreakdown:
     """Return the cost of an answer at the prices of `price`, item by item. `on_terms` gives those of other terms."""
-    prices, prompt_tokens = price.prices, usage.prompt_tokens
-    for tier in price.tiers:
-        if prompt_tokens > tier.above_tokens:
-            prices = tier.prices
     items: list[CostItem] = []
     unpriced = list(extras.unpriced)
-    for name in (*INPUT_CLASSES, *OUTPUT_CLASSES):
-        tokens = getattr(usage, name)
-        if not tokens:
-            continue
-        per_million = class_price(prices, name)
-        if per_million is None:
-            unpriced.append(name)
-        else:
-            items.append(CostItem(token_class=name, tokens=tokens, nano_usd_per_million=per_million))
+    for prices, part in _by_tier(usage, price, extras.readings):
+        for name in (*INPUT_CLASSES, *OUTPUT_CLASSES):
+            tokens = getattr(part, name)
+            if not tokens:
+                continue
+            per_million = class_price(prices, name)
+            if per_million is not None:
+                items.append(CostItem(token_class=name, tokens=tokens, nano_usd_per_million=per_million))
+            elif name not in unpriced:
+                unpriced.append(name)
     _add_fees(price, extras.uses, items, unpriced)
     exact = sum(item.tokens * item.nano_usd_per_million for item in items)
     return CostBreakdown(
         items=tuple(items),
         total_nano_usd=NanoUsd(divide_half_even(exact, TOKENS_PER_PRICE)),
         unpriced=tuple(unpriced),
+    )
+
+
+def _by_tier(
+    usage: TokenUsage, price: Price, readings: tuple[TokenUsage, ...]
+) -> Iterable[tuple[ClassPrices, TokenUsage]]:
+    """The tokens by the prices that their prompt's length has: of each reading, if their sum is all that was used."""
+    if not price.tiers:
+        return ((price.prices, usage),)
+    parts = readings if _is_sum(usage, readings) else (usage,)
+    by_tier: dict[int, TokenUsage] = {}
+    for part in parts:
+        tier = sum(part.prompt_tokens > tier.above_tokens for tier in price.tiers)
+        by_tier[tier] = by_tier.get(tier, TokenUsage()) + part
+    rows = (price.prices, *(tier.prices for tier in price.tiers))
+    return ((rows[tier], part) for tier, part in sorted(by_tier.items(), key=lambda entry: entry[0]))
+
+
+def _is_sum(usage: TokenUsage, parts: tuple[TokenUsage, ...]) -> bool:
+    return bool(parts) and all(
+        sum(getattr(part, name) for part in parts) == getattr(usage, name) for name in (*INPUT_CLASSES, *OUTPUT_CLASSES)
     )
 
 

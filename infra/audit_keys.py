@@ -7,6 +7,7 @@ directory, or else it is derived from the encryption key.
 import base64
 import binascii
 import hashlib
+import os
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec.structs import replace
 
 from domain.log_head import LogPosition, SignedHead, signed_text
+from infra.private_files import open_private
 from infra.settings import Settings
 from infra.vault import derive_audit_key
 
@@ -117,11 +119,16 @@ def trusted_keys(settings: Settings) -> TrustedKeys:
 
 
 def keep_public_key(data_dir: Path, key: AuditKey) -> None:
-    """Add a key to those that the data directory knows, unless it is there."""
+    """Add a key to those that the data directory knows, unless it is there.
+
+    Raises:
+        UnsafePathError: the file is not ours alone.
+
+    """
     path, written = data_dir / PUBLIC_KEYS_FILE, encode_key(key.public)
     if not path.is_file() or written not in path.read_text(encoding="ascii").split():
-        with path.open("a", encoding="ascii") as file:
-            file.write(written + "\n")
+        with os.fdopen(open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+            file.write(f"{written}\n".encode())
 
 
 def encode_key(key: bytes) -> str:

@@ -1,6 +1,10 @@
-"""Child processes that end when their parent dies. They get a signal first, and are killed only after a timeout."""
+"""Child processes that end when their parent dies. They get a signal first, and are killed only after a timeout.
+
+They inherit nothing of the environment but what every program needs: the operator's has the providers' keys.
+"""
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -10,13 +14,27 @@ from typing import IO, Any
 
 KILL_WAIT_S = 5.0
 _PR_SET_PDEATHSIG = 1
+PRIVATE_UMASK = 0o077
+
+SYSTEM_VARIABLES = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TZDIR", "TMPDIR", "LD_LIBRARY_PATH"}
+)
+"""What a program may need to run at all. With the variables of the locale, this is all that a server inherits."""
+
+
+def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return of an environment (by default, this process's) what a server may have."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if name in SYSTEM_VARIABLES or name.startswith("LC_")}
 
 
 def start_child(
     argv: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
-    user: str | None = None,
+    user: int | None = None,
+    group: int | None = None,
+    umask: int = -1,
     cwd: Path | None = None,
     output: IO[Any] | int | None = None,
     pass_fds: Sequence[int] = (),
@@ -24,12 +42,16 @@ def start_child(
 ) -> "subprocess.Popen[bytes]":
     """Start a process in its own process group, so that Ctrl-C on the terminal reaches only the parent.
 
+    Without `env` it gets `clean_environment`. With another `group` it keeps none of this process's groups.
     On Linux, the kernel sends it `death_signal` if the parent dies without stopping it.
     """
     return subprocess.Popen(  # noqa: S603 - our own binaries, with our own arguments
         list(argv),
-        env=dict(env) if env is not None else None,
+        env=dict(env) if env is not None else clean_environment(),
         user=user,
+        group=group,
+        extra_groups=[] if group is not None else None,
+        umask=umask,
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=output,

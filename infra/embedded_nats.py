@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from infra.child import start_child, stop_child
+from infra.child import PRIVATE_UMASK, start_child, stop_child
+from infra.private_files import make_private_directory, open_private, read_bounded, write_private
 
 HOST = "127.0.0.1"
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
@@ -30,7 +31,7 @@ class EmbeddedNats:
 
     def __init__(self, directory: Path) -> None:
         """Keep the server's files below `directory`."""
-        self._home = directory.resolve()
+        self._home = directory.parent.resolve() / directory.name
         self._config = self._home / "nats.conf"
         self._log = self._home / "nats.log"
         self._pid = self._home / "nats.pid"
@@ -48,10 +49,14 @@ class EmbeddedNats:
 
         Raises:
             EmbeddedNatsError: it does not start.
+            UnsafePathError: its directory or a file in it is not ours alone.
 
         """
-        self._home.mkdir(parents=True, exist_ok=True)
+        self._home.parent.mkdir(parents=True, exist_ok=True)
+        make_private_directory(self._home)
+        make_private_directory(self._home / "jetstream")
         self._end_left_over()
+        self._pid.unlink(missing_ok=True)
         self._port, self._token = _free_port(), secrets.token_urlsafe(TOKEN_BYTES)
         self._write_config()
         self.launch()
@@ -64,8 +69,8 @@ class EmbeddedNats:
             EmbeddedNatsError: it ends, or does not answer in time.
 
         """
-        with self._log.open("ab") as output:
-            self.process = start_child([_binary(), "-c", str(self._config)], output=output)
+        with os.fdopen(open_private(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as output:
+            self.process = start_child([_binary(), "-c", str(self._config)], output=output, umask=PRIVATE_UMASK)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -81,24 +86,23 @@ class EmbeddedNats:
             self.process = None
 
     def _write_config(self) -> None:
-        descriptor = os.open(self._config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as config:
-            config.write(
-                f'listen: "{HOST}:{self._port}"\n'
-                f'authorization {{ token: "{self._token}" }}\n'
-                f"max_payload: {MAX_PAYLOAD_BYTES}\n"
-                f'pid_file: "{self._pid}"\n'
-                f'jetstream {{ store_dir: "{self._home / "jetstream"}" }}\n'
-            )
+        write_private(
+            self._config,
+            f'listen: "{HOST}:{self._port}"\n'
+            f'authorization {{ token: "{self._token}" }}\n'
+            f"max_payload: {MAX_PAYLOAD_BYTES}\n"
+            f'pid_file: "{self._pid}"\n'
+            f'jetstream {{ store_dir: "{self._home / "jetstream"}" }}\n'.encode(),
+        )
 
     def _end_left_over(self) -> None:
         """End a server that a killed supervisor left behind. Its command line names this configuration file."""
         if not self._pid.exists():
             return
         try:
-            process = psutil.Process(int(self._pid.read_text(encoding="ascii").strip()))
+            process = psutil.Process(int(read_bounded(self._pid)))
             is_ours = str(self._config) in process.cmdline()
-        except (psutil.NoSuchProcess, ValueError):
+        except (psutil.NoSuchProcess, ValueError, OSError):
             return  # it died with its supervisor
         if is_ours:
             process.terminate()

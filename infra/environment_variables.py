@@ -132,6 +132,11 @@ def addresses(text: str) -> list[str]:
     return [without_final_slash(part.strip()) for part in text.split(",") if part.strip()]
 
 
+def names(text: str) -> list[str]:
+    """Read names that are separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def pairs(text: str) -> dict[str, str]:
     """Read `name=value` pairs that are separated by commas. A pair without a `=` gets an empty value."""
     parts = [part.partition("=") for part in text.split(",") if part.strip()]

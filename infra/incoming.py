@@ -14,9 +14,9 @@ from infra.byte_budget import BytesInHand, CountedParts
 from infra.replies import Committed, Completed, Failed, Resends
 from infra.reply_frames import Frame, decode_failure, decode_receipt
 
-MAX_JOINED_BYTES = 64 * 1024
+MAX_JOINED_BYTES = 32 * 1024
 """Of the parts that wait for a caller that is slower than the provider: what is on its way to a socket is in memory."""
-ROOM_BYTES = 32 * 1024
+ROOM_BYTES = 16 * 1024
 """A worker may send more of a stream once no more than this waits for its caller."""
 MAX_AHEAD_BYTES = 8 * 1024 * 1024
 """Of the parts that came behind a missing one."""

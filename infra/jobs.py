@@ -120,6 +120,9 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     input_bound: int = 0
     output_bound: int = 0
     """The most tokens that the request may be counted as, for the cost of an answer that is cut or has no usage."""
+    unseen_input_tokens: int = 0
+    unseen_output_tokens: int = 0
+    """What may be charged beside the prompt and the answer and does not come: a summary, a predicted answer."""
     input_class: str = "input"
     """The class of tokens that an input of unknown classes is charged as: the dearest that it can be."""
     audio_bound: int = 0

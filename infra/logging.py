@@ -1,16 +1,39 @@
-"""Structured log lines on standard error: fixed event names, ids and figures; never content, never a key."""
+"""Structured log lines on standard error: fixed event names, ids and figures; never content, never a key.
+
+A library's exception may have a key in its text: what a process knows to be secret is taken out of every line.
+"""
 
 import logging
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
+from msgspec import Struct
 
 from domain.names import printable
 from infra.settings import LogFormat
 
+HIDDEN = "…"
 
-def configure_logging(log_format: LogFormat, *, process: str) -> None:
-    """Configure structlog and the standard library's loggers for this process. Libraries log from warnings on."""
+
+class SecretsHidden(Struct, frozen=True):
+    """The last processor of a line: takes the secrets of the process's settings out of it."""
+
+    secrets: Sequence[str]
+
+    def __call__(self, _logger: Any, _method: str, line: Any) -> Any:
+        """Return the line without them."""
+        for secret in self.secrets:
+            line = line.replace(secret, HIDDEN)
+        return line
+
+
+def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[str] = ()) -> None:
+    """Configure structlog and the standard library's loggers for this process. Libraries log from warnings on.
+
+    `secrets` are texts that no line may have.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -19,11 +42,15 @@ def configure_logging(log_format: LogFormat, *, process: str) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,  # the default shows every variable
+        )
     )
     finish: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, renderer] if log_format == "json" else [_printable, renderer]
     )
+    finish.append(SecretsHidden(tuple(secrets)))
     structlog.configure(
         processors=[*shared, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

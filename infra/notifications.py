@@ -16,6 +16,8 @@ KEYS_CHANGED = "keys.changed"
 
 PRICES_CHANGED = "prices.changed"
 """The operator has set a price."""
+CALLS_MISSING = "calls.missing"
+"""A provider was found to lack a call. The payload is of `api/missing_calls.py`."""
 PROMPTS_COUNTED = "prompts.counted"
 """A provider has counted a prompt's tokens. The payload is of `api/prompt_memory.py`."""
 
@@ -57,6 +59,12 @@ class Notifications:
         if self._client.is_connected:
             with suppress(*BrokerErrors):
                 await self._client.publish(PROMPTS_COUNTED, counted)
+
+    async def call_missing(self, missing: bytes) -> None:
+        """Tell every process that a provider lacks a call. Those that are not told find out by themselves."""
+        if self._client.is_connected:
+            with suppress(*BrokerErrors):
+                await self._client.publish(CALLS_MISSING, missing)
 
     async def _send(self, subject: str, payload: bytes) -> None:
         """Publish a notification and flush it. The change itself is committed already, so an error is only logged."""

@@ -3,6 +3,7 @@
 `Settings` is the table of the variables. No message and no repr shows a secret.
 """
 
+import base64
 import difflib
 import ipaddress
 import ssl
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from dotenv import dotenv_values
 from msgspec import Meta, Struct
 
+from domain.secret_text import is_secret
 from infra.broker_access import BrokerAccess, read_credentials, tls_context
 from infra.environment_variables import (
     SecretFileError,
@@ -21,6 +23,7 @@ from infra.environment_variables import (
     Variable,
     addresses,
     certificates_file,
+    names,
     pairs,
     readable_file,
     settings_of,
@@ -32,6 +35,8 @@ from infra.environment_variables import (
 from migrations.roles import PROCESSES, Process
 
 ENCRYPTION_KEY_BYTES = 32
+_WITH_TOKENS = frozenset({"nats", "tls", "ws", "wss"})
+"""A name alone in such an address is a token."""
 _TLS_SCHEMES = frozenset(("tls", "wss"))
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
@@ -47,6 +52,7 @@ NatsUrl = Annotated[str, Meta(pattern=r"^(nats|tls|ws|wss)://")]
 PostgresUrl = Annotated[str, Meta(pattern=r"^(postgresql|postgres)://")]
 EncryptionKey = Annotated[bytes, Meta(min_length=ENCRYPTION_KEY_BYTES, max_length=ENCRYPTION_KEY_BYTES)]
 """msgspec decodes base64."""
+MetricsPort = Annotated[int, Meta(ge=1, le=65_535)]
 NatsReplicas = Annotated[int, Meta(ge=1, le=5)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 
@@ -199,12 +205,32 @@ class Settings(Struct, frozen=True, kw_only=True):
         str | None,
         Variable(
             "GATEWAY_METRICS_TOKEN",
-            "the token that may read `/metrics` and the details of `/health/ready`; unset: this machine itself may",
+            "the token that may read `/metrics` and the details of `/health/ready`; unset: this machine itself may, or "
+            "whoever reaches GATEWAY_METRICS_PORT",
             "at least 16 printable characters without spaces",
             secret=True,
             parse=token,
         ),
     ] = None
+    metrics_port: Annotated[
+        MetricsPort | None,
+        Variable(
+            "GATEWAY_METRICS_PORT",
+            "where each process serves its `/metrics` and `/health`; under `gateway up` its processes have this port "
+            "and the next ones: the API processes, the workers, the projector. Unset: the API serves them beside its "
+            "calls, and the others none",
+            "a port, 1 to 65535",
+            parse=int,
+        ),
+    ] = None
+    metrics_host: Annotated[
+        str,
+        Variable(
+            "GATEWAY_METRICS_HOST",
+            "the address for GATEWAY_METRICS_PORT",
+            "an address or a name of this machine",
+        ),
+    ] = "127.0.0.1"
     encryption_key: Annotated[
         EncryptionKey | None,
         Variable(
@@ -274,6 +300,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     anthropic_api_key: Annotated[
         str | None,
         Variable("ANTHROPIC_API_KEY", "for projects that bring none of their own", "a key of Anthropic's", secret=True),
+    ] = None
+    installation_providers: Annotated[
+        tuple[Literal["openai", "anthropic"], ...] | None,
+        Variable(
+            "GATEWAY_INSTALLATION_PROVIDERS",
+            "the providers whose keys the workers have, for an API process that has none of them; unset: those whose "
+            "keys this process has",
+            "openai, anthropic or both with a comma between",
+            parse=names,
+        ),
     ] = None
     openai_base_url: Annotated[
         HttpUrl | None,
@@ -388,6 +424,23 @@ class Settings(Struct, frozen=True, kw_only=True):
     def provider_keys(self) -> dict[str, str]:
         """Return the installation's keys by provider, for projects without a key of their own."""
         return _set_ones({"openai": self.openai_api_key, "anthropic": self.anthropic_api_key})
+
+    @property
+    def providers_with_key(self) -> frozenset[str]:
+        """Return the providers that the installation has a key for."""
+        if self.installation_providers is not None:
+            return frozenset(self.installation_providers)
+        return frozenset(self.provider_keys)
+
+    @property
+    def secret_texts(self) -> tuple[str, ...]:
+        """Return the texts of these settings that no log line may have."""
+        urls = (self.database_url, *self.nats_urls, *self.provider_base_urls.values())
+        parts = [urlsplit(url) for url in urls if url]
+        in_urls = [part.password or part.username for part in parts if part.password or part.scheme in _WITH_TOKENS]
+        key = base64.b64encode(self.encryption_key).decode() if self.encryption_key is not None else None
+        texts = (self.master_key, self.metrics_token, key, *self.provider_keys.values(), *in_urls)
+        return tuple(text for text in texts if text and is_secret(text))
 
     @property
     def provider_base_urls(self) -> dict[str, str]:
@@ -536,8 +589,10 @@ def require_other_providers(settings: Settings) -> None:
             )
 
 
-def require_servers(settings: Settings) -> None:
+def require_servers(settings: Settings, *, audit_key_serves: bool = False) -> None:
     """Refuse to run a single process without the servers and the encryption key that all processes share.
+
+    The projector opens nothing that is sealed. It signs: with `audit_key_serves` the audit key is enough.
 
     Raises:
         SettingsError: a variable is missing; the message names the first one.
@@ -546,7 +601,7 @@ def require_servers(settings: Settings) -> None:
     for name, value in (
         ("GATEWAY_DATABASE_URL", settings.database_url),
         ("GATEWAY_NATS_URL", settings.nats_urls),
-        ("GATEWAY_ENCRYPTION_KEY", settings.encryption_key),
+        ("GATEWAY_ENCRYPTION_KEY", settings.encryption_key or (audit_key_serves and settings.audit_key)),
     ):
         if not value:
             raise SettingsError(f"{name} is not set: a single process needs it (`gateway up` brings its own)")

@@ -21,6 +21,7 @@ from infra.head_anchors import AnchorFile, AnchorStore, AnchorWebhook
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
 from infra.object_store import ObjectStore
+from infra.probes import Probes
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from projections.alerts import raise_alerts, redeliver
@@ -29,6 +30,7 @@ from projections.head_signer import HeadSigner
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
+from projections.watch import Watch
 
 SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
@@ -77,16 +79,23 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
             log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
 
+    watch = Watch(pool, broker, runner)
+    probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
+    await probes.serve()
     log.info("projector_ready")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
-        tasks.create_task(_every(SWEEP_INTERVAL_S, sweep_once, stop), name="sweep")
-        tasks.create_task(_every(ALERT_INTERVAL_S, alert_once, stop), name="alert")
-        tasks.create_task(_every(REDELIVER_INTERVAL_S, redeliver_once, stop), name="redeliver alerts")
         tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
-        tasks.create_task(_every(EXPIRY_INTERVAL_S, expire_once, stop), name="expire")
-        tasks.create_task(_every(settings.audit_interval_s, signer.sign_if_due, stop), name="sign heads")
+        for interval_s, chore in (
+            (SWEEP_INTERVAL_S, sweep_once),
+            (ALERT_INTERVAL_S, alert_once),
+            (REDELIVER_INTERVAL_S, redeliver_once),
+            (EXPIRY_INTERVAL_S, expire_once),
+            (settings.audit_interval_s, signer.sign_if_due),
+        ):
+            tasks.create_task(_every(interval_s, watch.chore(interval_s, chore), stop), name=chore.__name__)
     await _sign_last(signer)
+    await probes.close()
     await event_log.close()
     await broker.close()
     await pool.close()

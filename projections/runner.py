@@ -36,6 +36,10 @@ long as the fold took, within the bounds above. So folding takes a ninth of the 
 """
 POLL_INTERVAL_S = 0.25
 RETRY_S = 1.0
+LEAD_TIMEOUT_S = 30.0
+"""A leader that hangs, or whose machine stands still, is replaced after so long. When it wakes up it does no harm: the
+checkpoints have moved."""
+VOUCHES_PER_TIMEOUT = 6
 UNKNOWN_TOKENS = -1
 
 log = structlog.get_logger(__name__)
@@ -56,6 +60,8 @@ class Runner:
         self._log = event_log
         self._projections = projections
         self._appended = asyncio.Event()
+        self.turned_at_s: float | None = None
+        """When, on the monotonic clock, the leader last turned to the log. None: this process does not lead."""
         self._quarantined: dict[str, int] = {}
         """The quarantine at the last batch: by project, the position from which on it is left out."""
 
@@ -63,8 +69,8 @@ class Runner:
         """Wake the leader: the log has new events."""
         self._appended.set()
 
-    async def lead(self, stop: asyncio.Event) -> None:
-        """Fold as the leader until `stop`.
+    async def lead(self, stop: asyncio.Event, vouch: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Fold as the leader until `stop`. `vouch` is called before each batch, for those that wait for the lead.
 
         Raises:
             LostLeadershipError: another process folds.
@@ -73,7 +79,9 @@ class Runner:
         """
         positions = await self._positions()
         while not stop.is_set():
-            started = time.monotonic()
+            started = self.turned_at_s = time.monotonic()
+            if vouch is not None:
+                await vouch()
             self._appended.clear()
             if await self.fold_next(positions):
                 took_s = time.monotonic() - started
@@ -286,30 +294,49 @@ async def is_led(pool: Pool) -> bool:
         )
 
 
-async def run_as_leader(runner: Runner, database_url: str, stop: asyncio.Event) -> None:
-    """Wait for the lead and fold, until `stop` is set. An error that ends the lead is logged; then it starts again."""
+async def run_as_leader(
+    runner: Runner, database_url: str, stop: asyncio.Event, *, lead_timeout_s: float = LEAD_TIMEOUT_S
+) -> None:
+    """Wait for the lead and fold, until `stop` is set. An error that ends the lead is logged; then it starts again.
+
+    A leader that does not turn to the log for `lead_timeout_s` loses the lead: the server ends the session that has it.
+    """
     while not stop.is_set():
         try:
-            await _lead_once(runner, database_url, stop)
+            await _lead_once(runner, database_url, stop, lead_timeout_s)
         except Exception as error:  # noqa: BLE001 - sweeper and alerts go on in this process, and the loop tries again
             reason = str(error)[:MAX_ERROR_CHARS]
             log.error("fold_failed", error=type(error).__name__, message=reason)  # noqa: TRY400 - no trace needed
         await _wait(stop, stop, RETRY_S)
 
 
-async def _lead_once(runner: Runner, database_url: str, stop: asyncio.Event) -> None:
+async def _lead_once(runner: Runner, database_url: str, stop: asyncio.Event, lead_timeout_s: float) -> None:
     session = await asyncpg.connect(
         database_url,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
-        server_settings={"application_name": "gateway projector lead", "tcp_keepalives_idle": "5"},
+        server_settings={
+            "application_name": "gateway projector lead",
+            "tcp_keepalives_idle": "5",
+            "idle_session_timeout": f"{lead_timeout_s * 1_000:.0f}",
+        },
     )
+    vouched_at_s = time.monotonic()
+
+    async def vouch() -> None:
+        """Keep the session that has the lead."""
+        nonlocal vouched_at_s
+        if time.monotonic() - vouched_at_s > lead_timeout_s / VOUCHES_PER_TIMEOUT:
+            await session.execute("SELECT 1")
+            vouched_at_s = time.monotonic()
+
     try:
         if not await session.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK):
             return
         log.info("projector_leads")
-        await runner.lead(stop)
+        await runner.lead(stop, vouch)
     finally:
+        runner.turned_at_s = None
         session.terminate()
 
 

@@ -14,14 +14,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from domain.dialects.sse import SseEvent, SseParser
+from domain.secret_text import is_secret
 from workers.split_secrets import SplitSecrets, secret_of
 
 HIDDEN = "…".encode()
 """Takes the place of a secret."""
-MIN_SECRET_CHARS = 8
-"""What is shorter is no secret: local servers take any word as a key."""
-MIN_WORD_CHARS = 16
-"""Nor is what is shorter than this and has letters alone, or digits alone: answers have words such as `placeholder`."""
 PROBE_BYTES = 12
 """So much of a secret is searched for first. A longer needle costs more in a short event."""
 SLICE_BYTES = 256 * 1024
@@ -33,11 +30,6 @@ MAX_ESCAPED_BYTES = 48
 """Of one character."""
 _ESCAPED_ALONE = '/"\\'
 """JSON escapes these with a backslash alone."""
-
-
-def is_secret(text: str) -> bool:
-    """Return whether a text is worth hiding."""
-    return len(text) >= (MIN_WORD_CHARS if text.isalpha() or text.isdigit() else MIN_SECRET_CHARS)
 
 
 class CredentialFilter:

@@ -105,6 +105,11 @@ class UnackedDeliveries:
             with self._lock:
                 self._ack_subjects.discard(ack_subject)
 
+    @property
+    def count(self) -> int:
+        """The number of deliveries."""
+        return len(self._ack_subjects)
+
     def loop_turned(self) -> None:
         """Note that the worker's event loop is alive."""
         self._turned_at = time.monotonic()

@@ -54,9 +54,15 @@ def estimated_usage(received: Received, job: Job, elapsed_s: float, *, is_whole:
     unseen = math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) * job.choices if job.may_think_unseen else 0
     under_way = 0 if is_whole else UNDER_WAY_TOKENS * job.choices
     output = max(known.output, min(received.received_output_bytes + under_way + unseen, job.output_bound))
+    output += job.unseen_output_tokens
     known_input = received.input_usage or _input_bound(job)
     read_again = sum(received.extras.uses.values()) * job.context_window
-    return _with_output(job, replace(known_input, input=known_input.input + read_again), output, known.output_audio)
+    return _with_output(
+        job,
+        replace(known_input, input=known_input.input + read_again + job.unseen_input_tokens),
+        output,
+        known.output_audio,
+    )
 
 
 def _input_bound(job: Job) -> TokenUsage:
@@ -77,7 +83,7 @@ def assumed_cost(job: Job, hold_nano_usd: NanoUsd, elapsed_s: float) -> NanoUsd:
     The hold, if that is less, or if what it can have cost is not known: an answer in one piece is written to its end,
     and hosted tools may have been called.
     """
-    if job.stream is None or job.price is None or job.context_window:
+    if job.stream is None or job.price is None or job.context_window or job.unseen_output_tokens:
         return hold_nano_usd
     written = (math.ceil(elapsed_s * MAX_UNSEEN_TOKENS_PER_S) + UNDER_WAY_TOKENS) * job.choices
     usage = _with_output(job, _input_bound(job), min(written, job.output_bound))

@@ -12,13 +12,14 @@ from domain.errors import Unavailable
 from domain.job_result import failure_of
 from infra.cancellations import Cancellation, client_disconnected
 from infra.jobs import Job
-from infra.reply_frames import FRAME_BYTES
 from infra.reply_sender import ReplySender
 from workers.attempt_recorder import RecordedBody
 from workers.estimated_usage import UnseenTime
 
 WINDOW_BYTES = 128 * 1024
 """Sent without a word from the API. An ordinary stream is shorter, and asks nothing."""
+PIECE_BYTES = 32 * 1024
+"""The most that is sent at once, so that no more than this comes on top of a window."""
 MAX_HELD_UP_S = 10.0
 """In all: how long a caller that reads slowly may hold up others that wait for the same answer."""
 
@@ -55,11 +56,11 @@ class OutgoingStream:
             return
         self._hash.update(part)
         self.size_bytes += len(part)
-        if len(part) <= FRAME_BYTES:
+        if len(part) <= PIECE_BYTES:
             await self._send(part)
             return
-        for start in range(0, len(part), FRAME_BYTES):
-            await self._send(part[start : start + FRAME_BYTES])
+        for start in range(0, len(part), PIECE_BYTES):
+            await self._send(part[start : start + PIECE_BYTES])
 
     def digest(self) -> bytes:
         """Return the SHA-256 of everything sent so far."""

@@ -21,6 +21,7 @@ from infra.direct import DirectJobs
 from infra.event_log import EventLog
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
 from infra.notifications import KEYS_CHANGED, Notifications
+from infra.probes import Probes
 from infra.provider_keys import ProviderKeys
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
@@ -30,6 +31,7 @@ from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
 from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
 from workers.fair_queue import PROJECT_FACTOR
+from workers.figures import WorkerFigures
 from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
@@ -98,7 +100,11 @@ async def run(
     unacked = UnackedDeliveries()
     heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats", access=settings.nats_access)
     heartbeats.start()
+    figures = WorkerFigures(backends.pool, backends.broker, unacked)
+    probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
+    await probes.serve()
     await _serve(settings.worker_slots, backends, handler, webhooks, unacked, stop)
+    await probes.close()
     await heartbeats.stop()
     await webhooks.close()
     await sessions.close()

@@ -40,13 +40,16 @@ def _limit_headers(limit_status: LimitStatus) -> dict[str, str]:
     return anthropic_limit_headers(limit_status, datetime.now(UTC))
 
 
+_QUERY_FIELDS = frozenset({"beta"})
+"""Of the query: https://docs.anthropic.com/en/api/beta-headers; its SDKs add `beta=true`."""
+
 _MESSAGES = Endpoint(
     dialect="anthropic",
     operation="chat",
     error=_stream_error,
     limit_headers=_limit_headers,
     forwarded=_FORWARDED,
-    forwards_query=True,
+    query_fields=_QUERY_FIELDS,
     request_id_header=REQUEST_ID_HEADER,
 )
 _COUNT_TOKENS = Endpoint(
@@ -55,6 +58,6 @@ _COUNT_TOKENS = Endpoint(
     error=_stream_error,
     limit_headers=_limit_headers,
     forwarded=_FORWARDED,
-    forwards_query=True,
+    query_fields=_QUERY_FIELDS,
     request_id_header=REQUEST_ID_HEADER,
 )

@@ -108,4 +108,13 @@ def _responses_error(error: GatewayError, request_id: str, sent: bytes) -> bytes
 _RESPONSES = Endpoint(dialect="openai", operation="responses", error=_responses_error, limit_headers=limit_headers)
 _INPUT_TOKENS = Endpoint(dialect="openai", operation="count_tokens", error=_stream_error, limit_headers=limit_headers)
 _COMPACT = Endpoint(dialect="openai", operation="compact", error=_stream_error, limit_headers=limit_headers)
-_STORED = Endpoint(dialect="openai", operation="stored_responses", error=_stream_error, limit_headers=limit_headers)
+_LISTED = frozenset({"after", "before", "include", "include[]", "limit", "order"})
+"""What a query may say of a stored response, and of the list of its input:
+https://platform.openai.com/docs/api-reference/responses/input-items."""
+_STORED = Endpoint(
+    dialect="openai",
+    operation="stored_responses",
+    error=_stream_error,
+    limit_headers=limit_headers,
+    query_fields=_LISTED,
+)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from litestar import Response
 
@@ -57,7 +57,8 @@ class Endpoint:
     limit_headers: Callable[[LimitStatus], dict[str, str]]
     forwarded: tuple[str, ...] = ()
     """The client's headers that are forwarded to the provider."""
-    forwards_query: bool = False
+    query_fields: frozenset[str] = frozenset()
+    """The members of the client's query that are forwarded to the provider. Others are the gateway's own, or a key."""
     request_id_header: str | None = None
     """The header in which its clients look for the request's id, beside `x-request-id`."""
 
@@ -87,13 +88,21 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         lacked = _call_by_other_way(codec, read)
         if lacked is None:
             raise
-        try:
-            other = await _read(request, caller, body, codec, lacked=lacked)
-            response = await _serve(call, other, new_id("req"))
-        except GatewayError:
-            raise error from None  # what it lacks was not the call
-        services.missing_calls.add(read.route, lacked)
-        return response
+        return await _serve_by_other_way(call, codec, body, lacked)
+
+
+async def _serve_by_other_way(call: "_Call", codec: Codec, body: bytes, lacked: Operation) -> Response[bytes]:
+    """Have a request answered by another call of its provider's, and remember that the provider lacks the first one."""
+    missing_calls = services_of(call.request).missing_calls
+    read = await _read(call.request, call.caller, body, codec, lacked=lacked)
+    try:
+        response = await _serve(call, read, new_id("req"))
+    except ProviderRejected as error:
+        if not may_lack_call(read.route, error):  # it has that one
+            await missing_calls.add(read.route, lacked)
+        raise
+    await missing_calls.add(read.route, lacked)
+    return response
 
 
 def _call_by_other_way(codec: Codec, read: "_Read") -> Operation | None:
@@ -130,7 +139,7 @@ async def _serve(call: "_Call", read: "_Read", request_id: str) -> Response[byte
         is_strict=asks_strict_translation(request),
         stream=_stream_format(endpoint, options) if read.passthrough.is_stream else None,
         headers=_forwarded(request, endpoint) if is_passthrough else None,
-        query=_query(request) if endpoint.forwards_query and is_passthrough else None,
+        query=_query(request, endpoint) if is_passthrough else None,
     )
     response = await services_of(request).inference.infer(call.caller, inference_request, request.receive)
     if inference_request.stream is not None:
@@ -236,7 +245,7 @@ async def handle_object(
         origin=origin_of(request.scope["headers"]),
         received_at=received_at,
         in_hand=bytes_in_hand(request),
-        query=_query(request),
+        query=_query(request, endpoint),
         method=method,
         path=f"{codec.path}/{quote(response_id, safe='')}{below}",
     )
@@ -258,11 +267,14 @@ def _forwarded(request: HttpRequest, endpoint: Endpoint) -> dict[str, str] | Non
     return found or None
 
 
-def _query(request: HttpRequest) -> str | None:
+def _query(request: HttpRequest, endpoint: Endpoint) -> str | None:
+    if not endpoint.query_fields:
+        return None
     query: str = request.scope["query_string"].decode("latin-1")
     if len(query) > MAX_QUERY_CHARS or not _QUERY.fullmatch(query):
         raise InvalidRequest(f"the query may have {MAX_QUERY_CHARS} characters of those that addresses are made of")
-    return query or None
+    known = [one for one in query.split("&") if unquote(one.partition("=")[0]) in endpoint.query_fields]
+    return "&".join(known) or None
 
 
 class VendorStream:

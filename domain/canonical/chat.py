@@ -127,10 +127,13 @@ class ReasoningBlock(_Shape, frozen=True, kw_only=True):
 
 
 def thoughts_by_place(thoughts: Iterable[ReasoningBlock], calls: int) -> list[list[tuple[int, ReasoningBlock]]]:
-    """The blocks, each with its index, by the number of calls before them: one list more than there are calls."""
-    places: list[list[tuple[int, ReasoningBlock]]] = [[] for _ in range(calls + 1)]
+    """The blocks, each with its index, by the call that they stand before; those of the first before the content, too.
+
+    A list for each call, and one if there are none. Vendors refuse a turn that ends with thinking, so none does.
+    """
+    places: list[list[tuple[int, ReasoningBlock]]] = [[] for _ in range(max(1, calls))]
     for index, thought in enumerate(thoughts):
-        places[max(0, min(thought.after_calls, calls))].append((index, thought))
+        places[max(0, min(thought.after_calls, len(places) - 1))].append((index, thought))
     return places
 
 
@@ -247,6 +250,8 @@ class ChatRequest(_Shape, frozen=True, kw_only=True):
     reasoning_effort: ReasoningEffort | None = None
     thinking_budget: OutputTokens | None = None
     """The most tokens of thinking, a part of `max_tokens`. For models that take an effort, it is turned into one."""
+    cache_control: CacheControl | None = None
+    """Asks for everything up to the end of the request to be kept in the provider's prompt cache. Anthropic's word."""
     shows_reasoning: bool | None = None
     """True: the answer is to have the model's thinking, or its summary, if the model can show it."""
 
@@ -258,6 +263,8 @@ class AnswerMessage(Struct, frozen=True, kw_only=True, rename="camel"):
     content: str | None
     tool_calls: list[ToolCall] | UnsetType = UNSET
     reasoning: list[ReasoningBlock] | UnsetType = UNSET
+    is_refusal: bool | UnsetType = UNSET
+    """True: the content says that the model will not answer, as its provider told. Else it is left out."""
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]

@@ -64,6 +64,8 @@ class Delta(_Piece, frozen=True, kw_only=True):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    is_refusal: bool = False
+    """The content is a piece of a refusal. See `AnswerMessage`."""
     tool_calls: list[ToolCallDelta] | None = None
     reasoning: list[ReasoningDelta] | None = None
 
@@ -130,10 +132,12 @@ class _Message:
         self.texts: list[str] | None = None
         self.calls: dict[int, _Call] = {}
         self.reasoning: dict[int, _Reasoning] = {}
+        self.is_refusal = False
         self.finish_reason: FinishReason | None = None
 
     def add(self, choice: ChunkChoice) -> None:
         if choice.delta.content is not None:
+            self.is_refusal = choice.delta.is_refusal if not self.texts else self.is_refusal
             self.texts = self.texts or []
             self.texts.append(choice.delta.content)
         for thought in choice.delta.reasoning or ():
@@ -157,7 +161,12 @@ class _Message:
         ]
         content = "".join(self.texts) if self.texts is not None else None
         reasoning = [thought.block() for _, thought in sorted(self.reasoning.items())]
-        message = AnswerMessage(content=content, tool_calls=calls or UNSET, reasoning=reasoning or UNSET)
+        message = AnswerMessage(
+            content=content,
+            tool_calls=calls or UNSET,
+            reasoning=reasoning or UNSET,
+            is_refusal=self.is_refusal or UNSET,
+        )
         return Choice(index=index, message=message, finish_reason=self.finish_reason)
 
 
@@ -205,12 +214,13 @@ def pieces(text: str) -> Iterator[str]:
 def _deltas(message: AnswerMessage) -> Iterator[Delta]:
     yield Delta(role="assistant")
     calls = message.tool_calls or []
-    first, *later = thoughts_by_place(message.reasoning or (), len(calls))
-    yield from _thoughts(first)
+    places = thoughts_by_place(message.reasoning or (), len(calls))
+    yield from _thoughts(places[0])
     if message.content is not None:
         for piece in pieces(message.content):
-            yield Delta(content=piece)
+            yield Delta(content=piece, is_refusal=message.is_refusal is True)
     for index, call in enumerate(calls):
+        yield from _thoughts(places[index] if index else ())
         begun, *more = pieces(call.function.arguments)
         function = FunctionDelta(name=call.function.name, arguments=begun)
         extra_content = call.extra_content or None
@@ -221,7 +231,6 @@ def _deltas(message: AnswerMessage) -> Iterator[Delta]:
         )
         for piece in more:
             yield Delta(tool_calls=[ToolCallDelta(index=index, function=FunctionDelta(arguments=piece))])
-        yield from _thoughts(later[index])
 
 
 def _thoughts(thoughts: Iterable[tuple[int, ReasoningBlock]]) -> Iterator[Delta]:

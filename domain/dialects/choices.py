@@ -40,5 +40,5 @@ def join_choices(responses: Sequence[ProviderResponse]) -> ProviderResponse:
             (one.finish_reason for one in responses if one.finish_reason != "stop"), first.finish_reason
         ),
         is_empty=all(response.is_empty for response in responses),
-        extras=joined_extras([response.extras for response in responses]),
+        extras=replace(joined_extras([response.extras for response in responses]), readings=tuple(known)),
     )

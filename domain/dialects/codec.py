@@ -246,6 +246,8 @@ class Codec:
     """What becomes of the fields of its clients' requests in the canonical form."""
     provider_rules: ClassVar[tuple[FieldRule, ...]] = ()
     """What becomes of the canonical fields (in snake case) on their way to its providers."""
+    thinking_name: ClassVar[str] = "thinking"
+    """What its clients call the thinking in their history, by which they are told that some was left out."""
     max_tool_name_chars: ClassVar[int] = MAX_NAME_CHARS
     """The longest name of a tool that its providers take."""
 

@@ -37,8 +37,16 @@ class TokenBound(Struct, frozen=True, kw_only=True):
     item_tokens: tuple[int, ...] | None = None
     """The part of the input that each item of the conversation is. None: the provider counts more than the body has,
     or less, so that `domain/prompt_prefix.py` can tell nothing from an equal beginning."""
+    reading_tokens: int | None = None
+    """The most that the model reads at a time of the request itself; None: it may be any length."""
     unbounded_field: str | None
     """The field, if any, whose cost has no bound. A provider by configuration may charge for fields of its own."""
+    predicted_tokens: int = 0
+    """Those of a predicted answer, which may be charged as output beside the answer."""
+    summary_reading_tokens: int = 0
+    """The most that the model reads to summarize the context, as the request asks; 0: it does not come to that."""
+    summary_tokens: int = 0
+    """The most that it writes then."""
     audio_tokens: int = 0
     """Those of the input that may be audio."""
     writes_audio: bool = False
@@ -223,6 +231,7 @@ class CanonicalRequest(Struct, frozen=True):
             choices=choices,
             media_tokens=self.calls * parts.media_tokens,
             item_tokens=parts.item_tokens if self.calls == 1 else None,
+            reading_tokens=parts.tokens,
             unbounded_field=None,
         )
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.provider.running import RunningProvider
 from tests.support.gateway import Client, Gateway
+from tests.unit.test_audio_tokens import wav
 
 SEARCH = {"type": "web_search"}
 CLAUDES_SEARCH = {"type": "web_search_20250305", "name": "web_search"}
@@ -218,10 +219,58 @@ async def test_an_answer_that_may_be_spoken_is_held_at_the_price_of_speech(
     assert Decimal(dollars) <= held < Decimal(dollars) + Decimal("0.001")
 
 
+async def test_audio_is_held_by_how_long_its_file_can_last_not_by_its_bytes(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    """100 samples a second: 10,000 bytes are 100 seconds, at ten tokens each and $32 a million."""
+    key = await keyed(client, gateway, session, dailyBudget=5)
+    audio = {"format": "wav", "data": wav(1, 1, 100, 8, 10_000)}
+    messages = [{"role": "user", "content": [{"type": "input_audio", "input_audio": audio}]}]
+    asked = {"model": "gpt-audio", "max_tokens": 10, "messages": messages}
+    status, answer, headers = await ask(key, gateway, session, "chat/completions", "", **asked)
+    assert status == 200, answer
+    assert Decimal("0.032") <= await hold_of(client, headers) < Decimal("0.12")
+
+
 async def hold_of(client: Client, headers: Any) -> Decimal:
     _, one, _ = await client.call("GET", f"/requests/{headers['x-request-id']}")
     (held,) = (event["data"]["hold_nano_usd"] for event in one["data"]["events"] if event["type"] == "CostIncurred")
     return Decimal(held) / 10**9
+
+
+async def test_the_calls_of_one_request_are_each_priced_by_the_length_of_their_own_prompt(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    """Two prompts of 150,000 tokens are none of 300,000, for which the model costs twice as much."""
+    key, before = await keyed(client, gateway, session, dailyBudget=10), len(upstream.bill())
+    asked = {"model": "claude-sonnet-4-5", "n": 2, "max_tokens": 100}
+    prompt = "[[tokens=150000/10]]"
+    status, answer, headers = await ask(key, gateway, session, "chat/completions", prompt, **asked)
+    assert (status, len(answer["choices"]), len(upstream.bill())) == (200, 2, before + 2)
+    assert headers["x-gateway-cost-usd"] == "0.9003"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "dollars"),
+    [
+        # the prediction's 4,000 tokens cost $10 a million as output
+        ("chat/completions", {"model": "gpt-4.1", "prediction": {"type": "content", "content": "x" * 4_000}}, "0.032"),
+        ("messages", {"model": "claude-opus-4-8", "compaction": {"type": "summarize"}}, "3.2"),
+        (
+            "messages",
+            {"model": "claude-opus-4-8", "context_management": {"edits": [{"type": "compact_20260112"}]}},
+            "0",
+        ),
+    ],
+)
+async def test_a_predicted_answer_and_a_summary_are_bounded_under_a_budget(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, path: str, fields: dict[str, Any], dollars: str
+) -> None:
+    key = await keyed(client, gateway, session, dailyBudget=50)
+    status, answer, headers = await ask(key, gateway, session, path, "hi", **{"max_tokens": 100} | fields)
+    assert status == 200, answer
+    assert "x-gateway-cost-is-lower-bound" not in headers
+    assert Decimal(dollars) <= await hold_of(client, headers) < Decimal(dollars) + Decimal("0.05")
 
 
 async def test_a_cost_without_something_is_marked_everywhere(

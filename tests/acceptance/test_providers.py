@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from anthropic import AsyncAnthropic
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, UnprocessableEntityError
 
 from tests.provider.running import RunningProvider
 from tests.support.gateway import NEWS_S, Client, Gateway, new_project, operator_of
@@ -281,6 +281,19 @@ async def test_a_provider_without_the_responses_api_serves_it_by_chat(
     assert paths == ["/chat-only/v1/chat/completions"] * 3
     _, stats, _ = await client.call("GET", "/usage/stats")
     assert stats["data"]["totals"]["failedRequests"] == 1
+
+
+async def test_a_refusal_of_the_call_that_the_provider_has_is_shown_as_itself(
+    client: Client, openai: AsyncOpenAI, upstream: RunningProvider
+) -> None:
+    base_url = upstream.openai_base_url.replace("/v1", "/chat-only/v1")
+    await add(client, named(upstream, baseUrl=base_url))
+    with pytest.raises(UnprocessableEntityError) as refused:
+        await openai.responses.create(model="mine/some-model", input="[[status=422]] [[message=too%20odd]]")
+    assert "too odd" in refused.value.message
+    assert (await openai.responses.create(model="mine/some-model", input="[[say=yes]]")).output_text == "yes"
+    _, stats, _ = await client.call("GET", "/usage/stats")
+    assert stats["data"]["totals"]["failedRequests"] == 2
 
 
 async def test_a_seller_with_chat_completions_alone_gets_what_its_client_sends(

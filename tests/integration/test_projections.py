@@ -1,6 +1,7 @@
 """Projections: the same tables whenever and however often the log is folded, and equal to the log's own sums."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from infra.event_log import EventLog
 from projections.projection import Projection
 from projections.rebuild import rebuild
 from projections.registry import EVERY, FOLDED, INLINE
-from projections.runner import LostLeadershipError, Runner
+from projections.runner import LostLeadershipError, Runner, is_led, run_as_leader
 from tests.support.history import Past
 from tests.support.ledger import RealLedger
+from tests.support.waiting import eventually
 
 Rows = dict[str, list[Any]]
 
@@ -143,3 +145,38 @@ async def test_the_figures_are_the_sums_of_the_log(ledger: RealLedger) -> None:
     ):
         row = await ledger.pool.fetchrow(query)
         assert (row["s"], row["a"]) == (spent, assumed), query
+
+
+async def test_a_leader_that_hangs_loses_the_lead_to_the_next(database_url: str, ledger: RealLedger) -> None:
+    class Hanging(Runner):
+        """A runner that stands still in its first batch."""
+
+        async def fold_next(self, positions: dict[str, int]) -> int:
+            reached.set()
+            await asyncio.sleep(3_600)
+            return await super().fold_next(positions)
+
+    stop, reached = asyncio.Event(), asyncio.Event()
+    hanging = Hanging(ledger.pool, ledger.log, FOLDED)
+    first = asyncio.create_task(run_as_leader(hanging, database_url, stop, lead_timeout_s=1))
+    await reached.wait()
+    follower = Runner(ledger.pool, ledger.log, FOLDED)
+    second = asyncio.create_task(run_as_leader(follower, database_url, stop, lead_timeout_s=1))
+    await eventually(lambda: follower.turned_at_s is not None, within_s=20)
+    first.cancel()
+    stop.set()
+    await asyncio.gather(first, second, return_exceptions=True)
+
+
+async def test_a_leader_with_nothing_to_do_keeps_the_lead(database_url: str, ledger: RealLedger) -> None:
+    stop = asyncio.Event()
+    runner = Runner(ledger.pool, ledger.log, FOLDED)
+    leading = asyncio.create_task(run_as_leader(runner, database_url, stop, lead_timeout_s=1))
+    await eventually(lambda: runner.turned_at_s is not None)
+    started = time.monotonic()
+    while time.monotonic() - started < 3:
+        assert runner.turned_at_s is not None
+        assert await is_led(ledger.pool)
+        await asyncio.sleep(0.05)
+    stop.set()
+    await leading

@@ -222,7 +222,6 @@ def test_the_betas_name_for_the_format_is_read() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        CACHED,
         {"service_tier": "standard_only", "speed": "standard", "inference_geo": "global"},
         {"system": "", "stop_sequences": [], "tools": [], "metadata": {}, "output_config": {}},
         {"system": [], "mcp_servers": [], "context_management": {"edits": []}, "diagnostics": {}, "betas": []},
@@ -235,6 +234,19 @@ def test_what_says_nothing_is_not_told(fields: dict[str, Any]) -> None:
     assert found.dropped == ()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        CACHED,
+        {"tools": [TOOL | CACHED]},
+        {"system": [{"type": "text", "text": "s"} | CACHED]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"} | CACHED]}]},
+    ],
+)
+def test_a_mark_for_the_cache_is_told_wherever_it_stands(fields: dict[str, Any]) -> None:
+    assert parse_translated(body(**fields)).dropped == ("cache_control",)
+
+
 def test_a_tools_settings_that_say_nothing_are_not_told() -> None:
     extras = {
         "allowed_callers": ["direct"],
@@ -242,7 +254,7 @@ def test_a_tools_settings_that_say_nothing_are_not_told() -> None:
         "input_examples": [],
         "eager_input_streaming": True,
     }
-    found = parse_translated(body(tools=[TOOL | extras | CACHED]))
+    found = parse_translated(body(tools=[TOOL | extras]))
     assert found.request == parse_chat_request(body(tools=[TOOL]))
     assert found.dropped == ()
 

@@ -103,6 +103,7 @@ CARRIED_OF_CLIENTS: dict[str, tuple[dict[str, Any], str]] = {
     "messages[].content[].citations": (answered(CITED), "so [https://s]"),
 }
 DROPPED_OF_CLIENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "cache_control": ({"cache_control": {"type": "ephemeral"}}, "cache_control"),
     "top_k": ({"top_k": 5}, "top_k"),
     "service_tier": ({"service_tier": "priority"}, "service_tier"),
     "speed": ({"speed": "fast"}, "speed"),
@@ -164,6 +165,7 @@ CARRIED_TO_PROVIDERS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cacheControl": {}}]}]},
         '"cache_control":{"type":"ephemeral"}',
     ),
+    "cache_control": (PLAIN, {"cacheControl": {"ttl": "1h"}}, '"cache_control":{"type":"ephemeral","ttl":"1h"}'),
     "max_tokens": (PLAIN, {"maxTokens": 100_000}, '"max_tokens":4096'),
     "temperature": (PLAIN, {"temperature": 2}, '"temperature":1.0'),
     "top_p": (PLAIN, {"topP": 0.5}, '"top_p":0.5'),
@@ -195,6 +197,14 @@ DROPPED_TO_PROVIDERS: dict[str, dict[str, Any]] = {
 
 def body(fields: dict[str, Any]) -> bytes:
     return msgspec.json.encode({"model": "m", "max_tokens": 9_000, "messages": [HELLO]} | fields)
+
+
+def test_a_mark_of_the_whole_request_is_one_of_four() -> None:
+    text = {"type": "text", "text": "x", "cacheControl": {}}
+    fields = {"messages": [{"role": "user", "content": [text] * 5}], "cacheControl": {}}
+    sent = render_chat_request(canonical(fields), PLAIN)
+    assert msgspec.json.encode(sent).count(b'"cache_control"') == 4
+    assert sent["cache_control"] == {"type": "ephemeral"}
 
 
 def canonical(fields: dict[str, Any]) -> ChatRequest:

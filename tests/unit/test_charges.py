@@ -5,16 +5,18 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from domain.dialects.anthropic.response import meter_chat_response as meter_message
 from domain.dialects.anthropic.stream_reader import AnthropicMessagesReader
+from domain.dialects.anthropic.usage import parse_extras, read_usage
 from domain.dialects.openai.response import meter_chat_response
 from domain.dialects.openai.responses_api import ResponsesReader, meter_response
 from domain.extras import NO_EXTRAS, Extras, joined, with_asked
 from domain.holds import Hold, on_asked_terms
 from domain.hosted_tools import DEFAULT_CALLS, HostedTool, HostedTools
 from domain.money import NanoUsd
-from domain.pricing import Price, charge, in_log, on_terms
+from domain.pricing import ClassPrices, Price, charge, in_log, on_terms
 from domain.routing import resolve_route
 from domain.tokens import TokenUsage
 from infra.price_book import PriceBook
@@ -169,6 +171,19 @@ def test_the_end_of_anthropics_stream_has_the_searches() -> None:
     assert (reader.extras.terms, reader.extras.stated) == ({"speed": "fast"}, {"service_tier", "speed"})
 
 
+def test_each_of_the_models_turns_is_a_reading_of_its_own() -> None:
+    turns = [
+        {"type": "message", "input_tokens": 150, "output_tokens": 1},
+        {"type": "compaction", "input_tokens": 180, "output_tokens": 9},
+    ]
+    said = {"input_tokens": 150, "output_tokens": 1, "iterations": turns}
+    usage, _ = read_usage(said)
+    readings = parse_extras(said, None).readings
+    assert readings == (TokenUsage(input=150, output=1), TokenUsage(input=180, output=9))
+    assert usage == readings[0] + readings[1]
+    assert parse_extras(said | {"iterations": turns[:1]}, None).readings == ()
+
+
 def test_another_models_part_in_an_answer_is_not_free() -> None:
     body = (
         b'{"id":"m","content":[],"usage":{"input_tokens":5,"output_tokens":3,"iterations":'
@@ -258,6 +273,24 @@ def test_a_call_holds_its_fee_and_one_more_reading_of_the_window() -> None:
     assert hold.tools.most_calls == DEFAULT_CALLS
     assert hold.nano_usd(0, 1) == 10_000_000 + 400_000 * 1_250
     assert hold.nano_usd(0, 5) == 5 * hold.nano_usd(0, 1)
+
+
+def test_a_summary_holds_one_more_reading_and_its_own_length_and_so_again_for_each_call() -> None:
+    price = Price(provider="p", model="m", source="s", prices=ClassPrices(input=10**6, output=2 * 10**6))
+    plain = Hold(price=price, input_tokens=100, context_window=1_000)
+    summarized = replace(plain, summary_reading_tokens=150, summary_tokens=70)
+    assert summarized.nano_usd(10, 0) - plain.nano_usd(10, 0) == 150 + 2 * 70
+    tools = HostedTools(tools=(HostedTool(field="f", limited_by="tool"),))
+    plain, summarized = replace(plain, tools=tools), replace(summarized, tools=tools)
+    assert summarized.nano_usd(10, 3) - plain.nano_usd(10, 3) == 150 + 3 * 1_000 + 2 * 4 * 70
+    assert summarized.output_within(summarized.nano_usd(10, 3), 3) == 10
+
+
+def test_a_predicted_answer_is_held_as_output() -> None:
+    price = Price(provider="p", model="m", source="s", prices=ClassPrices(input=10**6, output=2 * 10**6))
+    predicted = Hold(price=price, input_tokens=100, predicted_tokens=30, context_window=1_000)
+    assert predicted.nano_usd(10, 0) == 100 + 2 * 40
+    assert predicted.output_within(predicted.nano_usd(10, 0), 0) == 10
 
 
 def test_the_calls_are_lowered_before_the_output() -> None:

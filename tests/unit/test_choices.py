@@ -34,6 +34,11 @@ def test_every_call_is_charged() -> None:
     assert msgspec.json.decode(joined.body)["usage"]["totalTokens"] == 24
 
 
+def test_each_call_has_read_a_prompt_of_its_own_length() -> None:
+    usages = (TokenUsage(input=10, output=1), TokenUsage(input=10, output=3))
+    assert join_choices([answer("a", usages[0]), answer("b", usages[1])]).extras.readings == usages
+
+
 def test_tokens_are_unknown_if_one_call_does_not_say_them() -> None:
     joined = join_choices([answer("a", TokenUsage(input=10, output=1)), answer("bb", None)])
     assert joined.usage is None
@@ -50,6 +55,7 @@ def test_each_call_holds_the_whole_input() -> None:
     once = CanonicalRequest(request).token_bound("claude-sonnet-4-5", None, is_builtin=True)
     thrice = CanonicalRequest(request, 3).token_bound("claude-sonnet-4-5", None, is_builtin=True)
     assert thrice.input_tokens == 3 * once.input_tokens
+    assert thrice.reading_tokens == once.reading_tokens == once.input_tokens
     assert (once.output_tokens, once.least_output_tokens) == (6_000, 3 * 1_024)
 
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.dialects.sse import SseEvent, SseParser, sse
-from workers.credential_filter import SLICE_BYTES, CredentialFilter, is_secret
+from domain.secret_text import is_secret
+from workers.credential_filter import SLICE_BYTES, CredentialFilter
 from workers.split_secrets import HELD_CHARS, MAX_EVENTS_BETWEEN
 
 KEY = "sk-test-openai-canary"

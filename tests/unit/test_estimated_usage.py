@@ -120,6 +120,11 @@ def test_a_prompt_of_which_nothing_was_said_counts_as_the_dearest_that_it_can_be
     assert counted(job, BEGUN, elapsed_s=0) == TokenUsage(cache_write_1h=100, output=4 + UNDER_WAY_TOKENS)
 
 
+def test_what_is_charged_and_does_not_come_is_added() -> None:
+    job = replace(JOB, unseen_input_tokens=50, unseen_output_tokens=30)
+    assert counted(job, BEGUN, elapsed_s=0) == TokenUsage(input=150, output=4 + UNDER_WAY_TOKENS + 30)
+
+
 def test_calls_of_hosted_tools_may_each_have_read_the_window_again() -> None:
     job = replace(JOB, stream=StreamFormat(surface="openai"), context_window=1_000)
     given = ProviderResponse(

@@ -64,6 +64,21 @@ def test_the_size_stands_in_the_first_bytes(name: str, prefix: str, size: tuple[
     assert (image.width, image.height) == size
 
 
+def test_of_two_frames_of_a_jpeg_the_larger_counts() -> None:
+    """A decoder may take the second, and the vendor counts what it shows."""
+
+    def frame(width: int, height: int) -> bytes:
+        return b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, height, width, 3) + bytes(9)
+
+    table = b"\xff\xdb" + struct.pack(">H", 1_002) + bytes(1_000)
+    scan = b"\xff\xda" + bytes(5_000)
+    image = image_of(base64_of(b"\xff\xd8" + frame(8, 8) + table + frame(3_000, 2_000) + scan))
+    assert (image.width, image.height) == (3_000, 2_000)
+    assert image_of(base64_of(b"\xff\xd8" + frame(8, 9) + scan)).width == 8
+    beyond = b"\xff\xd8" + frame(8, 8) + b"\xff\xe1\xff\xff" * 1 + bytes(0xFFFD)
+    assert not image_of(base64_of(beyond + b"".join(b"\xff\xe2\xff\xff" + bytes(0xFFFD) for _ in range(9)))).is_known
+
+
 @given(st.binary(max_size=60) | st.sampled_from([make(9, 9) for make in FORMATS.values()]), st.integers(0, 60))
 def test_no_bytes_are_too_strange_to_be_looked_at(data: bytes, length: int) -> None:
     image = image_of(base64_of(data[:length]))

@@ -281,7 +281,7 @@ def test_invalid_request_is_refused(content: bytes) -> None:
 def test_every_field_of_the_sdk_is_decided_on() -> None:
     sdk = get_type_hints(CompletionCreateParamsBase).keys() | {"stream"}
     assert "stream" in get_type_hints(CompletionCreateParamsNonStreaming)
-    others = {"reasoning", "thinking", "include_reasoning"}
+    others = {"reasoning", "thinking", "include_reasoning", "cache_control"}
     assert sdk == set(ChatCompletionsBody.__struct_fields__) - others
     assert get_type_hints(EmbeddingCreateParams).keys() == set(OpenAIEmbeddingsBody.__struct_fields__)
 
@@ -487,6 +487,10 @@ def test_a_custom_tools_history_and_its_grammar_are_read() -> None:
     [
         ({"thinking": {"type": "disabled"}}, ("none", None, None)),
         ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, (None, 2000, True)),
+        ({"thinking": {"type": "adaptive"}}, ("high", None, True)),
+        ({"thinking": {"type": "enabled"}}, ("medium", None, True)),
+        ({"thinking": {"type": "adaptive"}, "reasoning_effort": "low"}, ("low", None, True)),
+        ({"thinking": {"type": "adaptive"}, "reasoning": {"max_tokens": 2000}}, (None, 2000, True)),
         ({"reasoning": {"effort": "high", "exclude": True}}, ("high", None, False)),
         ({"reasoning": {"enabled": True}}, ("medium", None, None)),
         ({"reasoning": {"enabled": False}}, ("none", None, None)),

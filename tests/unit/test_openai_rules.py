@@ -79,6 +79,7 @@ CARRIED: dict[str, tuple[bytes, str]] = {
     ),
     "thinking": (asked(thinking={"type": "enabled", "budget_tokens": 2000}), '"thinkingBudget":2000'),
     "include_reasoning": (asked(include_reasoning=True), '"showsReasoning":true'),
+    "cache_control": (asked(cache_control=MARK), '"cacheControl":{"type":"ephemeral"}'),
     "messages[].cache_control": (asked(HELLO | {"cache_control": MARK}), '"cacheControl":{"type":"ephemeral"}'),
     "messages[].reasoning_content": (answered(reasoning_content="hm"), '"reasoning":[{"text":"hm"}]'),
     "messages[].reasoning_details": (

@@ -139,22 +139,62 @@ def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
         (message(fallbacks=[{"model": "other"}]), "fallbacks"),
         (response(background=True), "background"),
         (response(tools=[{"type": "programmatic_tool_calling"}]), "tools[0] (programmatic_tool_calling)"),
-        (message(context_management={"edits": [{"type": "compact_20260112"}]}), "context_management"),
         (message(context_management={"edits": [{"type": "clear_x"}, {"type": "y"}]}), "context_management"),
         (message(context_management={"edits": {"type": "compact_20260112"}}), "context_management"),
         (message(context_management={"type": "compaction"}), "context_management"),
-        (message(compaction={"type": "summarize"}), "compaction"),
+        (message(compaction={"type": "of_tomorrow"}), "compaction"),
+        (message(context_management={"edits": [{"type": "compact_20260112"}, {"type": "y"}]}), "context_management"),
         (response(context_management=[{"type": "compaction"}]), "context_management"),
         (response(input=[{"type": "compaction_trigger"}]), "input[0] (compaction_trigger)"),
         (chat(search_parameters={"mode": "auto"}), "search_parameters"),
         (chat(enable_search=True), "enable_search"),
         (chat(provider={"order": ["dear"]}), "provider"),
         (chat(route="fallback"), "route"),
-        (chat(prediction={"type": "content", "content": "x"}), "prediction"),
+        (chat(prediction={"type": "of_tomorrow", "content": "x"}), "prediction"),
+        (chat(prediction={"type": "content", "content": "x", "more": 1}), "prediction"),
+        (chat(modalities=["text", "image"]), "modalities"),
     ],
 )
 def test_extra_cost_field_has_no_bound_at_any_depth(request_: PassthroughRequest, field: str) -> None:
-    assert request_.unbounded == field
+    assert request_.token_bound("m", 200_000, is_builtin=True).unbounded_field == field
+
+
+def test_a_predicted_answer_is_bounded_as_output_beside_the_answer() -> None:
+    asked = chat(prediction={"type": "content", "content": "x" * 1_000}, max_tokens=10, n=2)
+    bound = asked.token_bound("gpt-4o", 128_000, is_builtin=True)
+    assert (bound.unbounded_field, bound.output_tokens) == (None, 20)
+    assert 2_000 < bound.predicted_tokens < 2_200
+
+
+COMPACTS = {"edits": [{"type": "clear_tool_uses_20250919"}, {"type": "compact_20260112"}]}
+AT_50_000 = {"edits": [{"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 50_000}}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "summaries"),
+    [
+        (message("x" * 60_000, context_management=COMPACTS), False),
+        (message("x" * 160_000, context_management=COMPACTS), True),
+        (message("x" * 60_000, context_management=AT_50_000), True),
+        (message("x", context_management=COMPACTS, tools=[HOSTED]), True),
+        (message("x", compaction={"type": "summarize"}), True),
+        (message("x" * 160_000), False),
+    ],
+)
+def test_a_context_is_summarized_only_if_its_prompt_may_be_long_enough(
+    asked: PassthroughRequest, summaries: bool
+) -> None:
+    bound = asked.token_bound("claude-opus-4-8", 1_000_000, is_builtin=True)
+    assert bound.unbounded_field is None
+    assert bound.summary_tokens == (128_000 if summaries else 0)
+    assert (bound.summary_reading_tokens > bound.input_tokens) is summaries
+
+
+def test_a_summary_whose_cost_openai_does_not_say_has_no_bound_where_it_may_be_written() -> None:
+    entries = [{"type": "compaction", "compact_threshold": 50_000}]
+    for text, field in (("x" * 1_000, None), ("x" * 60_000, "context_management")):
+        asked = response(input=text, context_management=entries, max_output_tokens=1_000)
+        assert asked.token_bound("gpt-5", 400_000, is_builtin=True).unbounded_field == field
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,31 @@ def test_other_models_are_priced_by_the_library_and_its_date() -> None:
     assert early.prices.input == 5 * late.prices.input
 
 
+def test_each_reading_is_priced_at_the_tier_of_its_own_length() -> None:
+    tier = ContextTier(above_tokens=100, prices=ClassPrices(input=4_000_000, output=6_000_000))
+    price = Price(
+        provider="p", model="m", source="s", prices=ClassPrices(input=2_000_000, output=3_000_000), tiers=(tier,)
+    )
+    short, long = TokenUsage(input=60, output=1), TokenUsage(input=60, cache_read=41, output=1)
+    assert cost(short + short, price, Extras(readings=(short, short))).total_nano_usd == 2 * (120 + 3)
+    breakdown = cost(short + long, price, Extras(readings=(short, long)))
+    assert breakdown.total_nano_usd == 120 + 3 + 404 + 6
+    assert [(item.token_class, item.tokens) for item in breakdown.items] == [
+        ("input", 60),
+        ("output", 1),
+        ("input", 60),
+        ("cache_read", 41),
+        ("output", 1),
+    ]
+
+
+def test_readings_that_are_not_all_that_was_used_say_nothing_of_the_price() -> None:
+    tier = ContextTier(above_tokens=100, prices=ClassPrices(input=4_000_000))
+    price = Price(provider="p", model="m", source="s", prices=ClassPrices(input=2_000_000), tiers=(tier,))
+    readings = (TokenUsage(input=60), TokenUsage(input=59))
+    assert cost(TokenUsage(input=120), price, Extras(readings=readings)).total_nano_usd == 480
+
+
 @pytest.mark.parametrize("model", ["gpt-4o-foo", "moderation", "nothing"])
 def test_unpriced_model_has_no_price(model: str) -> None:
     assert price_in(BOOK, resolve_route(f"openai/{model}", {}), NOW) is None

@@ -177,6 +177,20 @@ def test_a_turn_goes_back_with_its_own_thinking_alone() -> None:
     ]
 
 
+def test_thinking_between_calls_goes_back_to_its_place() -> None:
+    later, last = (ReasoningBlock(data="enc", id=f"rs_{n}", after_calls=n - 1) for n in (2, 3))
+    other = ToolCall(id="call_2", function=FunctionCall(name="f", arguments="{}"))
+    said = AssistantMessage(tool_calls=[CALL, other], reasoning=[SEALED, later, last])
+    results = [ToolMessage(tool_call_id=call_id, content="x") for call_id in ("call_1", "call_2")]
+    wire = sent(asked("gpt-5-pro", UserMessage(content="a"), said, *results))
+    assert [item.get("id") or item.get("call_id") for item in wire["input"][1:5]] == [
+        "rs_1",
+        "call_1",
+        "rs_2",
+        "call_2",
+    ]
+
+
 def test_thinking_that_nothing_follows_is_left_out() -> None:
     cut = AssistantMessage(content=None, reasoning=[SEALED])
     wire = sent(asked("gpt-5-pro", UserMessage(content="a"), cut, UserMessage(content="b")))

@@ -232,6 +232,7 @@ def test_what_says_nothing_is_not_told() -> None:
         ({"conversation": {"id": "conv_1"}}, "conversation"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"background": True}, "background"),
+        ({"include": ["message.output_text.logprobs"]}, "include"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0] (item_reference)"),
         ({"input": [{"id": "msg_1"}]}, "input[0] (item_reference)"),
         ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input[0] (compaction)"),

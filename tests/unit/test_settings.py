@@ -38,6 +38,8 @@ def test_everything_has_a_default() -> None:
         ("GATEWAY_DATABASE_URL", "postgresql://", "postgresql://"),
         ("GATEWAY_NATS_URL", "nats://h,http://h", "nats://"),
         ("GATEWAY_NATS_REPLICAS", "null", "1 to 5"),
+        ("GATEWAY_METRICS_PORT", "0", "1 to 65535"),
+        ("GATEWAY_METRICS_PORT", "x", "1 to 65535"),
         ("GATEWAY_KEYLESS_PROJECTS", "true", "yes or no"),
         ("GATEWAY_NATS_CREDS", "/nonexistent", "a file with one of them"),
         ("GATEWAY_NATS_CREDS", __file__, "a file with one of them"),

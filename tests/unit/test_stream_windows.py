@@ -17,12 +17,12 @@ from infra.cancellations import Cancellation
 from infra.incoming import MAX_JOINED_BYTES, ROOM_BYTES, IncomingStream
 from infra.jobs import Job
 from infra.replies import Resends
-from infra.reply_frames import FRAME_BYTES, Frame
+from infra.reply_frames import Frame
 from infra.reply_sender import ReplySender, Room
 from infra.reply_subjects import NO, YES
 from tests.support.jobs import make_job
 from workers import outgoing
-from workers.outgoing import WINDOW_BYTES, OutgoingStream
+from workers.outgoing import PIECE_BYTES, WINDOW_BYTES, OutgoingStream
 
 PIECE = b"x" * 1024
 
@@ -170,12 +170,12 @@ async def test_a_full_window_waits_until_there_is_room() -> None:
     assert (api.questions, len(api.sent)) == ([count] * 3, count + 1)
 
 
-async def test_a_long_part_is_sent_in_pieces_with_room_for_each() -> None:
-    api = Api()
+async def test_a_long_part_is_sent_in_pieces_with_room_for_each_window() -> None:
+    api, count = Api(), WINDOW_BYTES // PIECE_BYTES
     stream, _ = sending(api)
-    await stream.send(b"y" * (3 * FRAME_BYTES))
-    assert (api.questions, [len(piece) for piece in api.sent]) == ([1, 2], [FRAME_BYTES] * 3)
-    assert stream.digest() == hashlib.sha256(b"y" * (3 * FRAME_BYTES)).digest()
+    await stream.send(b"y" * (3 * WINDOW_BYTES))
+    assert (api.questions, [len(piece) for piece in api.sent]) == ([count, 2 * count], [PIECE_BYTES] * 3 * count)
+    assert stream.digest() == hashlib.sha256(b"y" * (3 * WINDOW_BYTES)).digest()
 
 
 async def test_a_caller_that_is_gone_is_sent_nothing_more() -> None:
@@ -184,7 +184,8 @@ async def test_a_caller_that_is_gone_is_sent_nothing_more() -> None:
     await stream.send(b"z" * WINDOW_BYTES)
     for _ in range(1_000):
         await stream.send(PIECE)
-    assert (len(api.sent), len(api.questions), cancellation.caller_is_gone) == (1, 1, True)
+    sent = WINDOW_BYTES // PIECE_BYTES
+    assert (len(api.sent), len(api.questions), cancellation.caller_is_gone) == (sent, 1, True)
 
 
 async def test_a_slow_caller_is_left_once_it_has_held_up_others_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +195,8 @@ async def test_a_slow_caller_is_left_once_it_has_held_up_others_too_long(monkeyp
     await stream.send(b"z" * WINDOW_BYTES)
     await stream.send(PIECE)
     await stream.send(PIECE)
-    assert (len(api.sent), [failure.code for failure in api.failures]) == (1, ["UNAVAILABLE"])
+    sent = WINDOW_BYTES // PIECE_BYTES
+    assert (len(api.sent), [failure.code for failure in api.failures]) == (sent, ["UNAVAILABLE"])
     assert stream.size_bytes == WINDOW_BYTES + 2 * len(PIECE), "the answer goes on for the others"
 
 

@@ -170,6 +170,8 @@ def _parse_tool(raw: dict[str, Any], path: str, dropped: DroppedFields) -> Tool 
 def _parse_custom(raw: dict[str, Any], path: str, dropped: DroppedFields) -> Tool:
     tool = converted(raw, types.CustomTool, inside=path)
     drop_unknown(tool, raw, dropped)
+    if tool.cache_control is not None:
+        dropped.add("cache_control")
     if tool.allowed_callers not in (None, [], ["direct"]):
         dropped.add("allowed_callers")
     if tool.defer_loading:

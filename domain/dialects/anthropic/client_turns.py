@@ -10,6 +10,8 @@ import binascii
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from domain.canonical.chat import (
     AssistantMessage,
     File,
@@ -138,7 +140,7 @@ class TurnReader:
         for index, call in enumerate(calls):
             where = f"{path.removesuffix('content')}tool_calls[{index}]"
             turn.other_calls.append(self._others.function_call(call, where))
-        return turn.messages()
+        return turn.messages(self._dropped)
 
     def _add(self, turn: "_AssistantTurn", block: dict[str, Any], where: str) -> None:
         """Add a block of the model's."""
@@ -240,6 +242,8 @@ class TurnReader:
     def _read(self, block: dict[str, Any], shape: type[Shape], path: str) -> Shape:
         known = converted(block, shape, inside=path)
         drop_unknown(known, {name: value for name, value in block.items() if name != "type"}, self._dropped)
+        if block.get("cache_control") is not None:  # a hint about the price, which no other vendor takes
+            self._dropped.add("cache_control")
         return known
 
 
@@ -262,18 +266,21 @@ class _AssistantTurn:
             own = ReasoningBlock(data=block.data)
         found = self._kept(kept, text) if kept is not None else own
         if found is not None and found != ReasoningBlock():
-            self.reasoning.append(found)
+            place = len(self.calls) + len(self.other_calls)
+            self.reasoning.append(replace(found, after_calls=place) if place else found)
 
     def _kept(self, kept: KeptThinking, text: str | None) -> ReasoningBlock | None:
         self._extra_content |= kept.calls
         return kept.block(text)
 
-    def messages(self) -> list[Message]:
+    def messages(self, dropped: DroppedFields) -> list[Message]:
         """One message for the turn: its text, then its calls. None for a turn that has only thinking."""
         calls = [self._call(block) for block in self.calls]
         known = {call.id for call in calls}  # some clients write a call in both vendors' words
         calls += (call for call in self.other_calls if call.id not in known)
         if not self.texts and not calls:
+            if self.reasoning:
+                dropped.add("thinking")
             return []
         texts = self.texts[0].text if len(self.texts) == 1 else self.texts or None
         return [AssistantMessage(content=texts, tool_calls=calls or None, reasoning=self.reasoning or None)]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from domain.canonical.chat import (
@@ -129,6 +130,7 @@ def render_chat_request(
         "tool_choice": choice,
         "thinking": fields.thinking,
         "output_config": _output_config(fields, structured),
+        "cache_control": msgspec.to_builtins(request.cache_control) if request.cache_control is not None else None,
     }
     _limit_breakpoints(wire)
     return {name: value for name, value in wire.items() if value is not None}
@@ -220,9 +222,10 @@ def _limit_breakpoints(wire: dict[str, Any]) -> None:
     said = [block for turn in wire["messages"] for block in turn["content"]]
     of_fixed = [block for block in fixed if "cache_control" in block]
     of_said = [block for block in said if "cache_control" in block]
-    room = MAX_CACHE_BREAKPOINTS - min(1, len(of_fixed))
+    most = MAX_CACHE_BREAKPOINTS - (wire["cache_control"] is not None)  # that of the whole request is one of them
+    room = most - min(1, len(of_fixed))
     kept = of_said[-room:]
     for block in of_said[: -len(kept)] if kept else ():
         del block["cache_control"]
-    for block in of_fixed[: max(0, len(of_fixed) - (MAX_CACHE_BREAKPOINTS - len(kept)))]:
+    for block in of_fixed[: max(0, len(of_fixed) - (most - len(kept)))]:
         del block["cache_control"]

@@ -22,6 +22,7 @@ def _refused(field: str, how: str, *harmless: object) -> FieldRule:
 CLIENT_NAMES = {
     "stop": "stop_sequences",
     "user": "user_id",
+    "reasoning": "thinking",
     "reasoning_effort": "effort",
     "thinking_budget": "budget_tokens",
     "shows_reasoning": "display",
@@ -70,6 +71,7 @@ CLIENT_RULES: tuple[FieldRule, ...] = (
     ),
     _carried("messages[].tool_calls", "OpenAI's, with messages of the role `tool`: as `tool_use` and `tool_result`"),
     _carried("messages[].content[].citations", "the sources as text behind what cites them"),
+    _dropped("cache_control", "a hint about the price; other vendors' caches keep prompts by themselves"),
     _dropped("top_k", "a setting of the sampling that other vendors do not have"),
     _dropped("service_tier", "a matter of price and speed", "auto", "standard_only"),
     _dropped("speed", "a matter of price and speed", "standard"),
@@ -92,10 +94,14 @@ CLIENT_RULES: tuple[FieldRule, ...] = (
 
 PROVIDER_RULES: tuple[FieldRule, ...] = (
     _carried("messages", "as turns that alternate; later instructions as text of the user's in their place"),
-    _carried("messages[].reasoning", "the model's own thinking as `thinking` blocks, in its place between the calls"),
+    _carried(
+        "messages[].reasoning",
+        "the model's own thinking as `thinking` blocks, in its place; other is told",
+    ),
     _carried("messages[].tool_calls", "as `tool_use` blocks; ids of other characters are written in other words"),
     _carried("messages[].content[image_url]", "by its content, or its address, which is sent as https"),
     _carried("messages[].content[].cache_control", "as it is, the last four of them"),
+    _carried("cache_control", "as it is: of the whole request"),
     _carried("max_tokens", "lowered to the model's own limit; that limit where there is none"),
     _carried("temperature", "lowered to 1; dropped for models that take none, and with thinking"),
     _carried("top_p", "dropped for models that take none, or none beside a temperature"),

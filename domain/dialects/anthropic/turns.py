@@ -43,6 +43,7 @@ https://platform.claude.com/docs/en/about-claude/models/migration-guide (prefill
 
 _OWN_FORMS = ("anthropic", "unknown")
 """How the `format` begins of thinking that a seller gives, if it is of these models."""
+_THINKING = frozenset({"thinking", "redacted_thinking"})
 Block = dict[str, Any]
 Turn = dict[str, Any]
 _INSTRUCTIONS = (SystemMessage, DeveloperMessage)
@@ -93,6 +94,7 @@ class TurnWriter:
         self._ids = _ids(self._messages)
         self._turns: list[Turn] = []
         self._unanswered: list[int] = []
+        self._thoughts_sent = 0
         self._has_only_instructions = all(isinstance(message, _INSTRUCTIONS) for message in self._messages)
 
     def write(self, rest: Sequence[Message]) -> list[Turn]:
@@ -107,6 +109,8 @@ class TurnWriter:
             self._write(index, message)
         self._answer_calls()
         turns = self._turns
+        if self._thoughts_sent < sum(len(getattr(message, "reasoning", None) or ()) for message in self._messages):
+            self._dropped.add("reasoning")
         if not turns and not first:
             raise InvalidRequest("`messages` say nothing: Anthropic's models need a text to answer", field="messages")
         if not turns or turns[0]["role"] == "assistant":
@@ -177,11 +181,10 @@ class TurnWriter:
 
     def _assistant_blocks(self, index: int, message: AssistantMessage, path: str) -> list[Block]:
         calls = message.tool_calls or []
-        first, *later = thoughts_by_place(message.reasoning or () if self._thinks else (), len(calls))
-        if later and later[-1]:  # a turn does not end with thinking
-            first, later = [*first, *later[-1]], [*later[:-1], []]
-        blocks = _thinking_blocks(first) + self._content(message.content, path)
+        places = thoughts_by_place(message.reasoning or () if self._thinks else (), len(calls))
+        blocks = _thinking_blocks(places[0]) + self._content(message.content, path)
         for position, call in enumerate(calls):
+            blocks += _thinking_blocks(places[position]) if position else []
             blocks.append(
                 {
                     "type": "tool_use",
@@ -190,7 +193,7 @@ class TurnWriter:
                     "input": parsed_arguments(call.function.arguments),
                 }
             )
-            blocks += _thinking_blocks(later[position])
+        self._thoughts_sent += sum(block["type"] in _THINKING for block in blocks)
         return blocks
 
     def _content(self, content: str | Sequence[Part] | None, path: str) -> list[Block]:

@@ -84,7 +84,16 @@ def parse_extras(said: Any, container: Any) -> Extras:
         stated=names,
         unpriced=tuple(kind for kind in OTHER_MODELS if kind in kinds),
         provider_cost_nano_usd=stated_cost(usage.get("cost")),
+        readings=_readings(turns) if len(kinds) > 1 else (),
     )
+
+
+def _readings(turns: Any) -> tuple[TokenUsage, ...]:
+    """The tokens of each of the model's turns. Whoever prices them checks that they are all that was used."""
+    try:
+        return tuple(_parse_counts(turn, 0) for turn in msgspec.convert(turns, Iterations))
+    except msgspec.ValidationError:
+        return ()
 
 
 def read_usage(said: Any) -> tuple[TokenUsage | None, TokenUsage | None]:

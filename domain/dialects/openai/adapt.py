@@ -91,7 +91,7 @@ def adapt_fields(
     response_format, instruction = _adapt_response_format(request.response_format, traits)
     if instruction is not None:
         messages = [SystemMessage(content=instruction), *messages]
-    if any(tool.cache_control is not None for tool in request.tools or ()):
+    if request.cache_control is not None or any(tool.cache_control is not None for tool in request.tools or ()):
         dropped.add("cache_control")
     takes_sampling = traits.takes_sampling_at_effort_none and (effort or traits.default_effort) == "none"
     cap = request.max_tokens
@@ -114,6 +114,7 @@ def adapt_fields(
         response_format=response_format,
         reasoning_effort=effort,
         thinking_budget=None,
+        cache_control=None,
     )
     calls = 1 if traits.takes_several_choices else request.n or 1
     return AdaptedRequest(request=adapted, dropped=dropped.names, calls=calls)
@@ -256,7 +257,10 @@ class MessageAdapter:
         ordered = in_order(self._messages, shows_media_in_results=self.shows_media_in_results)
         ordered = ordered or [UserMessage(content="")]
         last_user = max((at for at, message in enumerate(ordered) if isinstance(message, UserMessage)), default=-1)
-        return [self._message(message, is_open=at > last_user) for at, message in enumerate(ordered)]
+        adapted = [self._message(message, is_open=at > last_user) for at, message in enumerate(ordered)]
+        if _thoughts(adapted) < _thoughts(self._messages):
+            self.dropped.add("reasoning")
+        return adapted
 
     def _message(self, message: Message, *, is_open: bool) -> Message:
         content = self._content(message.content)
@@ -355,6 +359,10 @@ class MessageAdapter:
                 f"`messages`: {self._model} reads no files: send text, or ask another model", field="messages"
             )
         return part
+
+
+def _thoughts(messages: list[Message]) -> int:
+    return sum(len(getattr(message, "reasoning", None) or ()) for message in messages)
 
 
 def _text_of(url: str) -> str | None:

@@ -179,6 +179,7 @@ class OpenAiResponses(Codec):
     known_fields = RESPONSES_FIELDS
     meter_response = staticmethod(meter_response)
     without_foreign_thinking = staticmethod(without_kept_reasoning)
+    thinking_name = "reasoning"
 
     without_refused = staticmethod(without_refused)
     parse_response = staticmethod(parse_responses_response)

@@ -17,6 +17,7 @@ from domain.canonical.chat import (
     ReasoningEffort,
     ResponseFormat,
 )
+from domain.dialects.cache_marks import parse_cache_control
 from domain.dialects.codec import TranslatedRequest
 from domain.dialects.field_rules import (
     DroppedFields,
@@ -37,6 +38,8 @@ ANSWER_SCHEMA_NAME = "answer"
 
 _decoder = msgspec.json.Decoder(types.ChatCompletionsBody)
 _encode = msgspec.json.Encoder().encode
+_UNSAID_EFFORTS: dict[str, ReasoningEffort] = {"adaptive": "high", "auto": "high", "enabled": "medium"}
+"""What a type of thinking amounts to that comes without a budget: for `adaptive` Anthropic's default."""
 _EFFORTS: dict[str, ReasoningEffort] = {effort: effort for effort in get_args(ReasoningEffort)}
 _RULES: dict[str, FieldRule] = {
     name: rule
@@ -83,6 +86,7 @@ def parse_chat_request(body: bytes) -> TranslatedRequest:
         reasoning_effort=thinking.effort,
         thinking_budget=thinking.budget,
         shows_reasoning=thinking.is_shown,
+        cache_control=parse_cache_control(chat.cache_control),
     )
     drop_unknown(chat, msgspec.json.decode(body), dropped)
     echo = _encode(given.echo) if given.echo != ToolEcho() else None
@@ -138,7 +142,9 @@ def _parse_thinking(chat: types.ChatCompletionsBody, dropped: DroppedFields) -> 
     if thinking is not None:
         if thinking.type == "disabled":
             found.effort = "none"
-        else:
+        elif thinking.budget_tokens is None and found.budget is None:
+            found.effort = found.effort or _UNSAID_EFFORTS.get(thinking.type or "")
+        if thinking.type != "disabled":
             found.budget = found.budget or thinking.budget_tokens
             found.is_shown = True if found.is_shown is None else found.is_shown
         if thinking.display is not None:

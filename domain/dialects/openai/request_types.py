@@ -203,6 +203,7 @@ class ChatCompletionsBody(RequestPart, frozen=True, kw_only=True):
     reasoning: ReasoningParam | None = None
     thinking: ThinkingParam | None = None
     include_reasoning: bool | None = None
+    cache_control: Any = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # Dropped or refused: see `CHAT_CLIENT_RULES`.

@@ -143,7 +143,10 @@ def _parse_choice(choice: types.CompletionChoice, place: int, body: bytes) -> Ch
     return Choice(
         index=place if choice.index is None else choice.index,
         message=AnswerMessage(
-            content=text or message.refusal or text, tool_calls=calls or UNSET, reasoning=thoughts or UNSET
+            content=text or message.refusal or text,
+            tool_calls=calls or UNSET,
+            reasoning=thoughts or UNSET,
+            is_refusal=bool(message.refusal and not text) or UNSET,
         ),
         finish_reason="content_filter" if message.refusal and not text else ended,
     )
@@ -228,7 +231,7 @@ def render_chat_response(
                     "index": choice.index,
                     "message": _render_message(choice.message, echo),
                     "logprobs": None,
-                    "finish_reason": written_finish(choice.finish_reason, echo) or "stop",  # clients expect one
+                    "finish_reason": written_finish(choice, echo) or "stop",  # clients expect one
                 }
                 for choice in response.choices
             ],
@@ -238,13 +241,22 @@ def render_chat_response(
     )
 
 
-def written_finish(reason: FinishReason | None, echo: ToolEcho) -> str | None:
-    """The finish reason as the client knows it."""
+def written_finish(choice: Choice, echo: ToolEcho) -> str | None:
+    """The finish reason as the client knows it. OpenAI's refusals have a place of their own, and stop."""
+    if choice.message.is_refusal is True:
+        return "stop"
+    return renamed_finish(choice.finish_reason, echo)
+
+
+def renamed_finish(reason: FinishReason | None, echo: ToolEcho) -> str | None:
+    """The finish reason, by which a client of `functions` knows its calls."""
     return "function_call" if reason == "tool_calls" and echo.are_functions else reason
 
 
 def _render_message(message: AnswerMessage, echo: ToolEcho) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": message.content, "refusal": None}
+    if message.is_refusal is True:
+        wire |= {"content": None, "refusal": message.content}
     if message.reasoning:
         wire |= render_reasoning(message.reasoning)
     if message.tool_calls and echo.are_functions:

@@ -28,6 +28,7 @@ CHAT_CLIENT_RULES = (
     _carried("reasoning", "OpenRouter's: `effort`, `max_tokens`, `enabled`, `exclude`"),
     _carried("thinking", "Anthropic's: its budget, or that there is none"),
     _carried("include_reasoning", "OpenRouter's: the answer is to have the model's thinking"),
+    _carried("cache_control", "Anthropic's, of the whole request"),
     _carried("messages[].cache_control", "Anthropic's, on messages, parts and tools"),
     _carried("messages[].reasoning_content", "the model's thinking, as `reasoning` or `reasoning_details` too"),
     _carried("messages[].reasoning_details", "the model's thinking, with its signatures"),
@@ -80,7 +81,7 @@ CHAT_PROVIDER_RULES = (
     _carried("messages[tool].is_error", "a line that opens the content"),
     _carried(
         "messages[].reasoning",
-        "`reasoning_content`, to models that gave it, while a turn's tools run; `reasoning_details` to sellers",
+        "to models that gave it: `reasoning_content` while tools run, `reasoning_details` to sellers; other is told",
     ),
     _carried("messages[developer]", "a system message, for models that know no `developer`"),
     _carried("messages[].content[].file", "a PDF as a file, a text as text"),

@@ -39,4 +39,5 @@ class OpenAiCompact(Codec):
     has_streams = False
     known_fields = COMPACT_FIELDS
     without_foreign_thinking = staticmethod(without_kept_reasoning)
+    thinking_name = "reasoning"
     meter_response = staticmethod(meter_response)

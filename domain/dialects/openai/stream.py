@@ -174,6 +174,7 @@ class OpenAiChatReader:
             delta=Delta(
                 role="assistant" if delta.role else None,
                 content=text_of(delta.content) or delta.refusal or None,
+                is_refusal=bool(delta.refusal) and not text_of(delta.content),
                 tool_calls=pieces or None,
                 reasoning=_thoughts(delta, message) or None,
             ),

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from domain.canonical.stream import ChatChunk, ChunkChoice, FunctionDelta, ReasoningDelta, ToolCallDelta
 from domain.dialects.codec import StreamSummary
 from domain.dialects.openai.reasoning import render_detail
-from domain.dialects.openai.response import NO_ECHO, written_finish
+from domain.dialects.openai.response import NO_ECHO, renamed_finish
 from domain.dialects.openai.tools import ToolEcho, custom_input
 from domain.dialects.openai.types import (
     WrittenChoice,
@@ -32,6 +32,7 @@ class _Choice:
 
     def __init__(self) -> None:
         self.is_finished = False
+        self.has_refused = False
         self.without_arguments: set[int] = set()
         self.custom: dict[int, tuple[WrittenToolCall, list[str]]] = {}
         """Calls of custom tools, with their arguments so far: a piece of JSON is no piece of the text in it."""
@@ -78,7 +79,12 @@ class OpenAiChatWriter:
         if known is None:
             known = self._choices[choice.index] = _Choice()
         given = choice.delta
-        delta = WrittenDelta(role="assistant" if is_first else None, content=given.content)
+        known.has_refused |= given.is_refusal
+        delta = WrittenDelta(
+            role="assistant" if is_first else None,
+            content=None if given.is_refusal else given.content,
+            refusal=given.content if given.is_refusal else None,
+        )
         if given.reasoning:
             texts = [piece.text for piece in given.reasoning if piece.text]
             delta.reasoning_content = "".join(texts) or None
@@ -87,7 +93,8 @@ class OpenAiChatWriter:
         known.is_finished = is_last
         if given.tool_calls or (is_last and (known.custom or known.without_arguments)):
             delta = self._delta(known, delta, given.tool_calls or [], is_last=is_last)
-        return WrittenChoice(choice.index, delta, written_finish(choice.finish_reason, self._echo))
+        finish = renamed_finish(choice.finish_reason, self._echo)
+        return WrittenChoice(choice.index, delta, "stop" if known.has_refused and is_last else finish)
 
     def _delta(
         self, choice: _Choice, delta: WrittenDelta, calls: list[ToolCallDelta], *, is_last: bool

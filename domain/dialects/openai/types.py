@@ -105,6 +105,7 @@ class WrittenDelta(Struct, omit_defaults=True, gc=False):
 
     role: str | None = None
     content: str | None = None
+    refusal: str | None = None
     reasoning_content: str | None = None
     reasoning_details: list[dict[str, Any]] | None = None
     tool_calls: list[WrittenToolCall] | None = None

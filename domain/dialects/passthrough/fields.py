@@ -14,8 +14,6 @@ OUTPUT_CAP_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 EXTERNAL_CONTEXT_FIELDS = ("previous_response_id", "conversation", "prompt", "container")
 """Fields that name context that is stored at the provider."""
 EXTRA_COST_FIELDS = (
-    "compaction",
-    "prediction",
     "plugins",
     "models",
     "provider",
@@ -27,7 +25,7 @@ EXTRA_COST_FIELDS = (
 )
 """Fields that turn on something whose cost has no known bound.
 
-The part of a `prediction` that the model does not write is billed as output, beside the cap. `plugins` to `route` are
+`plugins` to `route` are
 OpenRouter's: another model answers, or a seller with other prices. The next two are xAI's and Alibaba's searches. With
 Anthropic's `fallbacks` another model may answer, and a response in the `background` comes later, when nobody meters it.
 """
@@ -53,6 +51,8 @@ _READ_FIELDS = frozenset(
         *OUTPUT_CAP_FIELDS,
         *EXTERNAL_CONTEXT_FIELDS,
         *EXTRA_COST_FIELDS,
+        "compaction",
+        "prediction",
         SEARCH_FIELD,
         MCP_FIELD,
         *STANDARD_TERMS,

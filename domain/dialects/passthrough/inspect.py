@@ -18,6 +18,14 @@ from domain.call_origin import session_in
 from domain.canonical.chat import MAX_CHOICES
 from domain.decoding import check_values
 from domain.dialects.codec import Codec
+from domain.dialects.passthrough.compaction import (
+    PARAMETER,
+    PREDICTION,
+    SUMMARY_PROMPT_TOKENS,
+    Compaction,
+    compaction_of,
+    unknown_prediction,
+)
 from domain.dialects.passthrough.fields import (
     CONTENT_FIELDS,
     EXTRA_COST_FIELDS,
@@ -94,6 +102,10 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     """It has files, or context that is stored at the provider: as long as the model's window allows."""
     unbounded: str | None
     """The field, if any, whose cost has no bound."""
+    compaction: Compaction | None = None
+    """When it has its context compacted."""
+    predicted_tokens: int = 0
+    """Those of an answer that it predicts: what the model does not write of it is charged as output, beside the cap."""
     unknown: str | None
     """The first field, if any, that the vendor's own API does not have. To another provider it may mean anything."""
     response_id: str | None
@@ -166,6 +178,11 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         longest = least = cap or longest_answer(upstream_model, context_window)
         if self.codec.output_caps:
             least = min(longest, least_cap(cap, self.codec.thinking_budget(self.fields_within_cap)))
+        compacts = self.compaction is not None and self.compaction.is_within_reach(
+            input_tokens, self.choices * longest, runs_tools=bool(self.tools.tools)
+        )
+        if compacts and self.compaction is not None and not self.compaction.has_price:
+            unbounded_field = unbounded_field or self.compaction.field
         return TokenBound(
             input_tokens=input_tokens,
             output_tokens=self.choices * longest,
@@ -176,6 +193,9 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
             writes_5m=self.marks_cache or not has_marks,
             writes_1h=self.marks_cache_longer or not has_marks,
             unbounded_field=unbounded_field,
+            predicted_tokens=self.choices * self.predicted_tokens,
+            summary_reading_tokens=min(window, input_tokens + SUMMARY_PROMPT_TOKENS) if compacts else 0,
+            summary_tokens=longest_answer(upstream_model, context_window) if compacts else 0,
             audio_tokens=self.audio_tokens + (window if self.has_external_audio else 0),
             writes_audio=self.writes_audio,
             tools=self.tools,
@@ -290,10 +310,9 @@ def read_passthrough(
         files=tuple(visitor.files),
         has_external_content=visitor.has_external_content or has_context,
         has_stored_content=visitor.has_stored_content or has_context,
-        unbounded=_extra_cost_field(fields)
-        or unpriced_modality(fields)
-        or visitor.extra_cost_field
-        or unlimited_tool(visitor.hosted_tools, codec),
+        unbounded=_extra_cost_field(fields) or visitor.extra_cost_field or unlimited_tool(visitor.hosted_tools, codec),
+        compaction=compaction_of(fields),
+        predicted_tokens=visitor.predicted_tokens,
         tools=hosted_tools_of(fields, visitor.hosted_tools, codec),
         terms=terms_of(fields),
         audio_tokens=visitor.audio_tokens,
@@ -325,11 +344,9 @@ def _names(fields: dict[str, Any], codec: Codec) -> tuple[str, str | None]:
 
 
 def _extra_cost_field(fields: dict[str, Any]) -> str | None:
-    """The first field that turns on something with a price of its own. An empty object turns it on as well."""
+    """The first field that turns on something whose cost has no known bound. An empty object turns it on as well."""
     found = next((name for name in EXTRA_COST_FIELDS if fields.get(name) not in (None, [], False)), None)
-    if found is None and not _only_clears(fields.get("context_management")):
-        return "context_management"
-    return found
+    return found or unknown_prediction(fields) or unpriced_modality(fields)
 
 
 def _content_digest(fields: dict[str, Any], stream_changes: dict[str, Any] | None) -> bytes:
@@ -375,16 +392,6 @@ def _caps(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
     return {name: value for name in names if (value := _integer(fields, name, MAX_OUTPUT_TOKENS)) is not None}
 
 
-def _only_clears(management: Any) -> bool:
-    """Return True if all edits only remove context. Other edits make a model write a summary, which has a price."""
-    edits = management.get("edits") if isinstance(management, dict) else management
-    if not edits:
-        return not management or (isinstance(management, dict) and management.keys() <= {"edits"})
-    return isinstance(edits, list) and all(
-        isinstance(edit, dict) and str(edit.get("type")).startswith("clear_") for edit in edits
-    )
-
-
 def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor, codec: Codec) -> bool:
     """Return True if the provider counts what the request has, once: it adds nothing, and takes nothing away."""
     return (
@@ -393,7 +400,10 @@ def _counts_alone(fields: dict[str, Any], visitor: TokenBoundVisitor, codec: Cod
         and _keeps_all(fields.get("context_management"))
         and not any(fields.get(name) for name in codec.context_fields)
         and not visitor.hosted_tools
-        and all(fields.get(name) in (None, [], False) for name in (*EXTRA_COST_FIELDS, SEARCH_FIELD, MCP_FIELD))
+        and all(
+            fields.get(name) in (None, [], False)
+            for name in (*EXTRA_COST_FIELDS, SEARCH_FIELD, MCP_FIELD, PARAMETER, PREDICTION)
+        )
     )
 
 
@@ -428,6 +438,10 @@ def _visit(fields: dict[str, Any], visitor: TokenBoundVisitor) -> None:
         elif name in SCHEMA_FIELDS and value:
             visitor.tokens += TOKENS_WITH_TOOLS
             visitor.count_json(value, REWRITTEN)
+        elif name == PREDICTION:
+            before = visitor.tokens
+            visitor.visit(value, name)
+            visitor.predicted_tokens = visitor.tokens - before
         elif name in ("metadata", "tool_choice"):  # a chosen tool is declared in `tools`
             visitor.count_json(value)
         elif name not in ("model", "stream_options"):

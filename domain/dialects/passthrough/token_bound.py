@@ -99,6 +99,8 @@ class TokenBoundVisitor:
         """The first tool or step whose cost has no known bound."""
         self.hosted_tools: list[HostedTool] = []
         """The tools that the provider runs and whose cost has one."""
+        self.predicted_tokens = 0
+        """Those of `tokens` that are a predicted answer."""
         self.audio_tokens = 0
         """Those of `tokens` that are audio."""
         self.has_external_audio = False
@@ -194,7 +196,7 @@ class TokenBoundVisitor:
         """Count audio that stands in the request by its duration, or as long as the window allows."""
         audio = value["input_audio"]
         self.is_self_contained = False
-        tokens = audio_tokens(audio.get("format"), len(str(audio.get("data"))))
+        tokens = audio_tokens(audio.get("format"), audio.get("data"))
         if tokens is None:
             self.has_external_content = self.has_stored_content = self.has_external_audio = True
         else:

@@ -52,7 +52,7 @@ def adapt_responses_request(request: ChatRequest, upstream_model: str) -> Adapte
 
 def is_sealed(thought: ReasoningBlock) -> bool:
     """Return True for thinking as OpenAI's API gives it out, encrypted, and takes it back."""
-    return thought.data is not None and thought.id is not None
+    return thought.data is not None and thought.id is not None and thought.detail is None
 
 
 class _ResponsesAdapter(MessageAdapter):

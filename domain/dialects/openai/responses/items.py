@@ -282,6 +282,8 @@ class InputReader:
                     reasoning=self._reasoning or None,
                 )
             )
+        elif self._reasoning:
+            self._dropped.add("reasoning")
         self._reasoning, self._said, self._calls = [], [], []
 
 

@@ -83,6 +83,11 @@ def text_part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
+def refusal_part(text: str) -> dict[str, Any]:
+    """A part of a message in which the model says that it will not answer."""
+    return {"type": "refusal", "refusal": text}
+
+
 def message_item(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """A message of the model's."""
     return {"type": "message", "role": "assistant", "content": parts}
@@ -96,14 +101,13 @@ def tool_item(call: ToolCall, echo: Echo) -> dict[str, Any]:
 def _items(message: AnswerMessage, echo: Echo) -> Iterator[dict[str, Any]]:
     calls = message.tool_calls or []
     first, *later = thoughts_by_place(message.reasoning or (), len(calls))
-    for _, block in first:
-        yield reasoning_item(block)
+    yield from (reasoning_item(block) for _, block in first)
     if message.content:
-        yield message_item([text_part(message.content)])
-    for call, thoughts in zip(calls, later, strict=True):
+        part = refusal_part if message.is_refusal is True else text_part
+        yield message_item([part(message.content)])
+    for call, thoughts in zip(calls, [[], *later], strict=False):
+        yield from (reasoning_item(block) for _, block in thoughts)
         yield tool_item(call, echo)
-        for _, block in thoughts:
-            yield reasoning_item(block)
     extras = {call.id: call.extra_content for call in message.tool_calls or () if call.extra_content}
     if extras:
         yield extras_item(extras)
@@ -113,6 +117,8 @@ def render_responses_response(answer: ChatResponse, usage: TokenUsage, *, create
     """Write a response; `created_s` is a Unix time. Of several choices it has the first."""
     repeated = read_echo(echo)
     finish = answer.choices[0].finish_reason if answer.choices else None
+    if finish == "content_filter" and answer.choices[0].message.is_refusal is True:
+        finish = "stop"  # a response that refuses is complete
     items = list(_items(answer.choices[0].message, repeated)) if answer.choices else []
     output = [
         with_identity(item, answer.id, index, "completed" if index < len(items) - 1 else item_status(finish))

@@ -22,6 +22,8 @@ from domain.dialects.sse import BYTE_ORDER_MARK, DONE, SseEvent, SseParser, sse
 from domain.estimate import utf8_length
 from domain.tokens import TokenUsage, answer_usage
 
+MAX_ITEMS = 4_096
+"""Of one response that are read."""
 BETWEEN_MESSAGES = "\n\n"
 """Between two messages of one response, and between two parts of a summary: canonical answers have one text."""
 ENDING_STATUSES = {"incomplete": "response.incomplete", "failed": "response.failed"}
@@ -86,6 +88,8 @@ class _Open:
     def __init__(self, place: int) -> None:
         self.place = place
         """Among the calls, or among the pieces of thinking."""
+        self.after_calls = 0
+        """Of thinking: how many calls came before it."""
         self.has_begun = False
         self.has_said = False
         self.part: tuple[int | None, int | None] | None = None
@@ -168,6 +172,8 @@ class ResponsesChatReader(ResponsesReader):
         if read.output_index is not None:
             return read.output_index
         item_id = read.item_id or (read.item.id or read.item.call_id if read.item is not None else None)
+        if len(self._places) >= MAX_ITEMS and str(item_id) not in self._places:
+            raise UnreadableResponse(f"it has more than {MAX_ITEMS} items")
         return self._places.setdefault(str(item_id), len(self._places))
 
     def _unsaid(self, output: list[_Item], data: bytes) -> list[Delta]:
@@ -186,9 +192,12 @@ class ResponsesChatReader(ResponsesReader):
     def _open(self, place: int, *, is_thought: bool = False) -> _Open:
         known = self._items.get(place)
         if known is None:
+            if len(self._items) >= MAX_ITEMS:
+                raise UnreadableResponse(f"it has more than {MAX_ITEMS} items")
             number = self._thoughts if is_thought else len(self._call_ids)
             self._thoughts += is_thought
             known = self._items[place] = _Open(number)
+            known.after_calls = len(self._call_ids)
         return known
 
     def _text(self, place: int, text: str, *, is_refusal: bool) -> list[Delta]:
@@ -273,7 +282,8 @@ class ResponsesChatReader(ResponsesReader):
 
 
 def _thought(item: _Open, *, text: str | None = None, data: str | None = None, item_id: str | None = None) -> Delta:
-    return Delta(reasoning=[ReasoningDelta(index=item.place, text=text, data=data, id=item_id)])
+    piece = ReasoningDelta(index=item.place, text=text, data=data, id=item_id, after_calls=item.after_calls)
+    return Delta(reasoning=[piece])
 
 
 def _call(item: _Open, function: FunctionDelta, call_id: str | None = None) -> Delta:

@@ -19,6 +19,7 @@ from domain.canonical.chat import (
     TextContent,
     Tool,
     ToolMessage,
+    thoughts_by_place,
 )
 from domain.dialects.openai.responses.adapt import is_sealed, responses_traits
 
@@ -83,16 +84,21 @@ def _items(message: Message) -> Iterator[dict[str, Any]]:
                 "output": _content(message.content, "input_text"),
             }
         case AssistantMessage():
-            yield from (_thought(thought) for thought in message.reasoning or () if is_sealed(thought))
+            calls = message.tool_calls or []
+            sealed = [thought for thought in message.reasoning or () if is_sealed(thought)]
+            first, *between = thoughts_by_place(sealed, len(calls))
+            yield from (_thought(thought) for _, thought in first)
             if message.content:
                 yield {"role": "assistant", "content": _content(message.content, "output_text")}
-            for call in message.tool_calls or ():
+            for call, thoughts in zip(calls, between, strict=True):
                 yield {
                     "type": "function_call",
                     "call_id": call.id,
                     "name": call.function.name,
                     "arguments": call.function.arguments,
                 }
+                if call is not calls[-1]:  # the API refuses thinking that nothing of the model's follows
+                    yield from (_thought(thought) for _, thought in thoughts)
         case _:
             role = message.__struct_config__.tag
             yield {"role": role, "content": _content(message.content, "input_text")}

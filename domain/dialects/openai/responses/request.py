@@ -15,8 +15,9 @@ from domain.canonical.chat import (
     SystemMessage,
     UserMessage,
 )
+from domain.dialects.cache_marks import parse_cache_control
 from domain.dialects.codec import TranslatedRequest
-from domain.dialects.field_rules import DroppedFields, apply_rules, decode_translatable
+from domain.dialects.field_rules import DroppedFields, apply_rules, decode_translatable, not_translatable
 from domain.dialects.openai.responses import types
 from domain.dialects.openai.responses.echo import make_echo
 from domain.dialects.openai.responses.items import InputReader
@@ -26,6 +27,7 @@ from domain.errors import InvalidRequest
 from domain.names import MAX_NAME_CHARS
 
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
+_LOGPROBS = "message.output_text.logprobs"
 _KNOWN = frozenset(types.ResponsesBody.__struct_fields__)
 
 _decoder = msgspec.json.Decoder(types.ResponsesBody)
@@ -58,12 +60,15 @@ def parse_responses_request(body: bytes) -> TranslatedRequest:
         parallel_tool_calls=given.parallel_tool_calls if functions else None,
         response_format=_response_format(given.text),
         reasoning_effort=reasoning.effort,
+        cache_control=parse_cache_control(given.cache_control),
         shows_reasoning=True if reasoning.summary or reasoning.generate_summary else None,
     )
     return TranslatedRequest(request=request, dropped=dropped.names, echo=make_echo(members, tools.names))
 
 
 def _drop(given: types.ResponsesBody, members: Mapping[str, Raw], dropped: DroppedFields) -> None:
+    if _LOGPROBS in (given.include or ()):
+        raise not_translatable("include", f"only OpenAI's models tell `{_LOGPROBS}`, leave it out")
     others = [detail for detail in given.include or () if detail != _ENCRYPTED_REASONING]
     apply_rules(TOP_LEVEL_RULES, replace(given, include=others), dropped)
     if given.text is not None:

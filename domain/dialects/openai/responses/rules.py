@@ -45,6 +45,7 @@ RESPONSES_RULES: tuple[FieldRule, ...] = (
     _carried("user", "as the end user"),
     _carried("safety_identifier", "as the end user"),
     _carried("stream", "the events of the Responses API"),
+    _carried("cache_control", "Anthropic's, of the whole request and of parts"),
     _carried("metadata", "repeated in the answer"),
     _carried(
         "include[] (reasoning.encrypted_content)", "thinking with its signatures, in a form that this gateway reads"
@@ -71,6 +72,7 @@ RESPONSES_RULES: tuple[FieldRule, ...] = (
     _carried("input[] (web_search_call, file_search_call, …)", "what OpenAI's own tools did, as text"),
     _dropped("tools[] (web_search, file_search, code_interpreter, mcp, …)", "only OpenAI runs them"),
     _refused("tool_choice (a tool that OpenAI runs)", "only OpenAI runs it: give the model a function"),
+    _refused("include[] (message.output_text.logprobs)", "only OpenAI's models tell them: leave it out"),
     _refused("previous_response_id", WHOLE_INPUT),
     _refused("conversation", WHOLE_INPUT),
     _refused("input[] (item_reference)", WHOLE_ITEMS),

@@ -77,6 +77,7 @@ class ResponsesBody(_Member, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     metadata: dict[str, Any] | None = None
+    cache_control: Any = None
     # Dropped or refused: see `rules.py`.
     store: bool | None = None
     previous_response_id: Any = None

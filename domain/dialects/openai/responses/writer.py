@@ -20,6 +20,7 @@ from domain.dialects.openai.responses.output import (
     item_status,
     message_item,
     reasoning_item,
+    refusal_part,
     render_responses_usage,
     response_object,
     summary_part,
@@ -87,6 +88,25 @@ class _Text:
 
     def done(self) -> dict[str, Any]:
         return message_item([text_part("".join(self._pieces))])
+
+
+class _Refusal(_Text):
+    """The model's refusal: a text by other names."""
+
+    def first(self) -> Events:
+        yield "content_part.added", {"content_index": 0, "part": refusal_part("")}
+
+    def add(self, piece: str) -> Events:
+        self._pieces.append(piece)
+        yield "refusal.delta", {"content_index": 0, "delta": piece}
+
+    def last(self) -> Events:
+        text = "".join(self._pieces)
+        yield "refusal.done", {"content_index": 0, "refusal": text}
+        yield "content_part.done", {"content_index": 0, "part": refusal_part(text)}
+
+    def done(self) -> dict[str, Any]:
+        return message_item([refusal_part("".join(self._pieces))])
 
 
 class _Thinking:
@@ -211,6 +231,7 @@ class ResponsesWriter:
         self._answer_id = self._model = ""
         self._has_begun = False
         self._finish: FinishReason | None = None
+        self._has_refused = False
         self._open: _OpenItem | None = None
         self._calls: dict[int, _Call] = {}
         self._extras: dict[str, dict[str, Any]] = {}
@@ -232,6 +253,8 @@ class ResponsesWriter:
         written: list[bytes] = []
         if not self._has_begun:
             self._begin(ChatChunk(id="", model="", choices=[]), written)
+        if self._has_refused and self._finish == "content_filter":
+            self._finish = "stop"  # a response that refuses is complete
         self._close(written, item_status(self._finish))
         if self._extras:
             self._open = self._start(_Extras(self._extras), written)
@@ -254,10 +277,12 @@ class ResponsesWriter:
         for thought in delta.reasoning or ():
             self._add_thinking(thought, written)
         if delta.content:
+            kind = _Refusal if delta.is_refusal else _Text
+            self._has_refused |= delta.is_refusal
             text = self._open
-            if not isinstance(text, _Text):
+            if not isinstance(text, _Text) or type(text) is not kind:
                 self._close(written)
-                text = self._open = self._start(_Text(), written)
+                text = self._open = self._start(kind(), written)
             self._emit_inside(written, len(self._output), text, text.add(delta.content))
         for piece in delta.tool_calls or ():
             self._add_call(piece, written)

@@ -1,0 +1,129 @@
+"""Serves `/health/live`, `/health/ready` and `/metrics` of one process on an address of their own, for those that watch
+the processes. Whoever reaches that address may read them, or who has the metrics token if there is one.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+from msgspec import Struct
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from domain.errors import Unavailable
+from infra.settings import Settings
+
+MAX_HEADER_BYTES = 8_192
+KEEPALIVE_S = 75.0
+SHUTDOWN_TIMEOUT_S = 1.0
+_BEARER = "bearer "
+
+log = structlog.get_logger(__name__)
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """Whether a process can do its work, and the state of what it needs."""
+
+    is_ready: bool
+    details: dict[str, Any]
+
+
+class Probes:
+    """The small HTTP server of one process."""
+
+    def __init__(
+        self,
+        *,
+        report: Callable[[], Awaitable[Report]],
+        metrics: Callable[[], Awaitable[bytes]],
+        host: str,
+        port: int | None,
+        token: str | None,
+    ) -> None:
+        """Serve on this address; `port` None: not at all."""
+        self._host = host
+        self._port = port
+        self._report = report
+        self._metrics = metrics
+        self._token = token.encode() if token is not None else None
+        self._runner: web.AppRunner | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        report: Callable[[], Awaitable[Report]],
+        metrics: Callable[[], Awaitable[bytes]],
+    ) -> "Probes":
+        """Make the probes of a process with these settings."""
+        return cls(
+            report=report,
+            metrics=metrics,
+            host=settings.metrics_host,
+            port=settings.metrics_port,
+            token=settings.metrics_token,
+        )
+
+    async def serve(self) -> None:
+        """Serve until `close`, if there is a port.
+
+        Raises:
+            OSError: the address cannot be served.
+
+        """
+        if self._port is None:
+            return
+        app = web.Application()
+        app.router.add_get("/health/live", self._live)
+        app.router.add_get("/health/ready", self._ready)
+        app.router.add_get("/metrics", self._figures)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEPALIVE_S,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+        log.info("probes_ready", host=self._host, port=self._port)
+
+    async def close(self) -> None:
+        """Stop serving."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return _json(200, {"status": "ok"})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        report = await self._report()
+        details = report.details if self._may_read(request) else {}
+        status = "ok" if report.is_ready else "unavailable"
+        return _json(200 if report.is_ready else 503, {"status": status} | details)
+
+    async def _figures(self, request: web.Request) -> web.Response:
+        if not self._may_read(request):
+            return _json(401, {"error": "this needs GATEWAY_METRICS_TOKEN: send it as 'Authorization: Bearer …'"})
+        try:
+            return web.Response(body=await self._metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        except Unavailable as error:
+            return _json(503, {"error": str(error)})
+
+    def _may_read(self, request: web.Request) -> bool:
+        if self._token is None:
+            return True
+        presented = request.headers.get("Authorization", "")
+        if presented[: len(_BEARER)].lower() != _BEARER:
+            return False
+        token = presented[len(_BEARER) :].strip()
+        return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token)  # as aiohttp has decoded it
+
+
+def _json(status: int, content: dict[str, Any]) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(content), content_type="application/json")

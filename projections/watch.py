@@ -1,0 +1,99 @@
+"""What a projector says of itself to those that watch it: whether it folds while it leads, and does its chores."""
+
+import functools
+import time
+from collections.abc import Awaitable, Callable
+
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+
+from domain.errors import Unavailable
+from infra.broker import Broker
+from infra.database import Pool, database_errors
+from infra.probes import Report
+from projections.freshness import lags
+from projections.runner import LEAD_TIMEOUT_S, Runner
+
+GRACE_S = 30.0
+"""Beyond twice its interval, a chore that has not been done is late: its statements may have waited for the server."""
+
+Work = Callable[[], Awaitable[None]]
+
+
+class Watch:
+    """The state of one projector."""
+
+    def __init__(self, pool: Pool, broker: Broker, runner: Runner, now_s: Callable[[], float] = time.monotonic) -> None:
+        """`now_s` gives the monotonic clock's time."""
+        self._pool = pool
+        self._broker = broker
+        self._runner = runner
+        self._now_s = now_s
+        self._intervals_s: dict[str, float] = {}
+        self._done_at_s: dict[str, float] = {}
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._is_up = Gauge(
+            "gateway_up", "1 if this process finds what it needs in order.", ("part",), registry=self._registry
+        )
+        self._leads = Gauge("gateway_projector_leads", "1 if this projector has the lead.", registry=self._registry)
+        self._lag = Gauge(
+            "gateway_projection_lag_events",
+            "Events that a projection has yet to fold.",
+            ("projection",),
+            registry=self._registry,
+        )
+
+    def chore(self, interval_s: float, work: Work) -> Work:
+        """Return `work` as a chore that has to succeed every `interval_s`."""
+        name = work.__name__
+        self._intervals_s[name] = interval_s
+        self._done_at_s[name] = self._now_s()
+
+        @functools.wraps(work)
+        async def watched() -> None:
+            await work()
+            self._done_at_s[name] = self._now_s()
+
+        return watched
+
+    def late(self) -> list[str]:
+        """Return the chores that have not succeeded for too long, with `fold` if this process has the lead."""
+        now_s = self._now_s()
+        late = [
+            name
+            for name, interval_s in self._intervals_s.items()
+            if now_s - self._done_at_s[name] > 2 * interval_s + GRACE_S
+        ]
+        turned_at_s = self._runner.turned_at_s
+        return late + (["fold"] if turned_at_s is not None and now_s - turned_at_s > LEAD_TIMEOUT_S else [])
+
+    async def report(self) -> Report:
+        """Look at PostgreSQL, NATS and the chores."""
+        states = {
+            "postgresql": await self._database(),
+            "nats": "ok" if self._broker.is_connected else "away",
+            "chores": "late" if (late := self.late()) else "ok",
+        }
+        details = states | {"late": late, "leads": self._runner.turned_at_s is not None}
+        return Report(is_ready=all(state == "ok" for state in states.values()), details=details)
+
+    async def metrics(self) -> bytes:
+        """Return the figures in Prometheus' text format."""
+        details = (await self.report()).details
+        for part in ("postgresql", "nats", "chores"):
+            self._is_up.labels(part).set(details[part] == "ok")
+        self._leads.set(details["leads"])
+        try:
+            for name, lag in (await lags(self._pool)).items():
+                self._lag.labels(name).set(lag)
+        except Unavailable:
+            self._lag.clear()
+        return generate_latest(self._registry)
+
+    async def _database(self) -> str:
+        try:
+            async with database_errors():
+                await self._pool.fetchval("SELECT 1")
+        except Unavailable:
+            return "away"
+        return "ok"

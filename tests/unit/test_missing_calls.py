@@ -1,0 +1,52 @@
+"""What one process finds out of a provider that lacks a call, all know, for an hour."""
+
+import pytest
+
+from api.missing_calls import REMEMBERED_S, MissingCalls
+from domain.routing import Route
+
+
+def route(model: str = "m") -> Route:
+    return Route(model=model, provider="mine", kind="openai", upstream_model=model, base_url="https://x/v1")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def nobody(_announced: bytes) -> None:
+    """Announce nothing."""
+
+
+async def test_a_missing_call_is_known_to_every_process_for_an_hour() -> None:
+    clock = Clock()
+    other = MissingCalls(nobody, clock=clock)
+
+    async def announce(announced: bytes) -> None:
+        other.take(announced.decode())
+
+    one = MissingCalls(announce, clock=clock)
+    assert one.has(route(), "responses")
+    await one.add(route(), "responses")
+    assert not one.has(route(), "responses")
+    assert not other.has(route(), "responses")
+    clock.now = REMEMBERED_S
+    assert other.has(route(), "responses")
+
+
+async def test_a_call_may_be_missing_for_one_model_alone() -> None:
+    calls = MissingCalls(nobody)
+    await calls.add(route("a"), "responses")
+    assert calls.has(route("b"), "responses")
+    assert calls.has(route("a"), "count_tokens")
+
+
+@pytest.mark.parametrize("announced", ["", "{}", "[]", '{"base_url":1}', "\x00"])
+def test_what_no_process_of_today_announces_is_ignored(announced: str) -> None:
+    calls = MissingCalls(nobody)
+    calls.take(announced)
+    assert calls.has(route(), "responses")

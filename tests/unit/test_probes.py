@@ -1,0 +1,86 @@
+"""What a process says of itself on its metrics' address."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.metrics import Metrics
+from projections.runner import LEAD_TIMEOUT_S
+from projections.watch import GRACE_S, Watch
+
+CHORE_INTERVAL_S = 5.0
+
+
+class Clock:
+    """A clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def watch_of(clock: Clock, turned_at_s: float | None = None) -> tuple[Watch, Any]:
+    runner: Any = SimpleNamespace(turned_at_s=turned_at_s)
+    return Watch(None, None, runner, clock), runner  # type: ignore[arg-type]  # what is late is no question to them
+
+
+async def test_a_chore_that_fails_or_hangs_is_late() -> None:
+    clock = Clock()
+    watch, _ = watch_of(clock)
+    fails = False
+
+    async def sweep_once() -> None:
+        if fails:
+            raise OSError
+
+    chore = watch.chore(CHORE_INTERVAL_S, sweep_once)
+    clock.now_s += 2 * CHORE_INTERVAL_S + GRACE_S
+    assert watch.late() == []
+    clock.now_s += 1
+    assert watch.late() == ["sweep_once"]
+    await chore()
+    assert watch.late() == []
+    fails = True
+    clock.now_s += 2 * CHORE_INTERVAL_S + GRACE_S + 1
+    with pytest.raises(OSError):  # noqa: PT011 - the chore's own
+        await chore()
+    assert watch.late() == ["sweep_once"]
+
+
+def test_a_leader_that_does_not_turn_to_the_log_is_late_and_a_follower_is_not() -> None:
+    clock = Clock()
+    watch, runner = watch_of(clock, turned_at_s=100.0)
+    clock.now_s += LEAD_TIMEOUT_S
+    assert watch.late() == []
+    clock.now_s += 1
+    assert watch.late() == ["fold"]
+    runner.turned_at_s = None
+    assert watch.late() == []
+
+
+def test_the_number_of_series_does_not_grow_with_callers_or_paths() -> None:
+    metrics = Metrics()
+    for number in range(500):
+        metrics.observe(f"/v1/objects/{number}", "404", 0.1)
+        metrics.observe(f"/api/v1/requests/req_{number}", "200", 0.1)
+        metrics.observe(f"/v1/models/tenant-{number}", "200", 0.1)
+    labels = {
+        tuple(sorted(sample.labels.items()))
+        for family in text_string_to_metric_families(exposition(metrics))
+        for sample in family.samples
+        if family.name == "gateway_requests"
+    }
+    assert labels == {
+        (("route", "other"), ("status", "404")),
+        (("route", "native"), ("status", "200")),
+        (("route", "vendor-models"), ("status", "200")),
+    }
+
+
+def exposition(metrics: Metrics) -> str:
+    return generate_latest(metrics.registry).decode()
