@@ -141,7 +141,10 @@ def export(data_dir: Path | None) -> None:
     """
 
     async def run(session: AdminSession) -> None:
+        head = await session.log.head()
         async for event in raw_events(session.pool):
+            if event.position > head:
+                break
             line = {name: getattr(event, name) for name in event.__struct_fields__}
             line |= {"data": msgspec.Raw(event.data.encode()), "digest": event.digest.hex()}
             line["chain"] = event.chain.hex() if event.chain is not None else None

@@ -52,6 +52,7 @@ from infra.settings import (
     require_other_providers,
     set_directly,
 )
+from infra.vault import derive_audit_key
 from migrations.roles import PROCESSES, Process
 
 MASTER_KEY_FILE = "master.key"
@@ -104,7 +105,7 @@ def up(**flags: object) -> None:
             data_dir=data_dir,
             port=listener.getsockname()[1],
             encryption_key=settings.encryption_key or _load_encryption_key(data_dir),
-            audit_key=settings.audit_key or _load_audit_key(data_dir),
+            audit_key=settings.audit_key or _load_audit_key(data_dir, settings.encryption_key),
             audit_anchor_file=settings.audit_anchor_file or data_dir / ANCHOR_FILE,
         )
         _keep_public_key(settings)
@@ -340,9 +341,14 @@ def _load_encryption_key(data_dir: Path) -> bytes:
     return key
 
 
-def _load_audit_key(data_dir: Path) -> bytes:
-    """Read the key that signs the log's heads. The first start generates it; only the owner can read the file."""
+def _load_audit_key(data_dir: Path, encryption_key: bytes | None) -> bytes:
+    """Read the key that signs the log's heads. The first start generates it; only the owner can read the file.
+
+    If the operator has set the encryption key, machines may share one log: the key is derived, the same for all.
+    """
     path = data_dir / KEY_FILE
+    if encryption_key is not None and not path.exists():
+        return derive_audit_key(encryption_key)
     text, _ = _load_secret(path, lambda: encode_key(os.urandom(AUDIT_KEY_BYTES)).encode())
     try:
         return decode_key(text.decode("ascii", errors="replace"))

@@ -1,7 +1,7 @@
 """The key that signs the log's heads (Ed25519), and the public keys that they are verified with.
 
 The signing key is never in the database. It is `GATEWAY_AUDIT_KEY`, or the file that `gateway up` has made in its
-directory, or else it is derived from the encryption key.
+directory, or else it is derived from the encryption key, so that all machines with that key sign alike.
 """
 
 import base64

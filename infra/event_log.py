@@ -27,7 +27,7 @@ READ_BATCH_EVENTS = 1_000
 
 _APPEND = "SELECT positions, head, digest FROM append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _UP_TO_HEAD = "position <= (SELECT position FROM log_head)"
-"""The log ends at its head. A row beyond it was not appended by the gateway: nothing reads it but the verification."""
+"""The log ends at its head. A row beyond it was not appended by the gateway."""
 _COLUMNS = "position, stream, version, type, project_id, at, data::text AS data"
 _NO_BLOBS: tuple[list[Any], ...] = ([], [], [], [], [])
 

@@ -244,8 +244,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         EncryptionKey | None,
         Variable(
             "GATEWAY_AUDIT_KEY",
-            "signs the heads of the log; only the projector needs it. Unset: `gateway up` makes one and keeps it in "
-            "its directory, a single process derives it from GATEWAY_ENCRYPTION_KEY",
+            "signs the heads of the log; only the projector needs it. Unset: it is derived from "
+            "GATEWAY_ENCRYPTION_KEY; if that is unset too, `gateway up` makes one and keeps it in its directory",
             "32 bytes in base64 (openssl rand -base64 32)",
             secret=True,
         ),

@@ -230,7 +230,7 @@ async def test_a_missing_head_row_is_found(installation: Installation) -> None:
     assert (await installation.verified()).reason == "the head of the log is missing"
 
 
-async def test_an_event_beyond_the_head_is_booked_and_read_by_nobody(installation: Installation) -> None:
+async def test_an_event_beyond_the_head_is_not_in_the_log(installation: Installation) -> None:
     ledger = installation.ledger
     await ledger.fold()
     await installation.owner.add_beyond_head(
