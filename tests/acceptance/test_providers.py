@@ -289,9 +289,9 @@ async def test_a_refusal_of_the_call_that_the_provider_has_is_shown_as_itself(
     base_url = upstream.openai_base_url.replace("/v1", "/chat-only/v1")
     await add(client, named(upstream, baseUrl=base_url))
     with pytest.raises(UnprocessableEntityError) as refused:
-        await openai.responses.create(model="mine/some-model", input="[[status=422]] [[message=too%20odd]]")
+        await openai.responses.create(model="mine/odd-model", input="[[status=422]] [[message=too%20odd]]")
     assert "too odd" in refused.value.message
-    assert (await openai.responses.create(model="mine/some-model", input="[[say=yes]]")).output_text == "yes"
+    assert (await openai.responses.create(model="mine/odd-model", input="[[say=yes]]")).output_text == "yes"
     _, stats, _ = await client.call("GET", "/usage/stats")
     assert stats["data"]["totals"]["failedRequests"] == 2
 
