@@ -178,7 +178,7 @@ def _children(settings: Settings, listener: socket.socket) -> list[list[Child]]:
             "GATEWAY_ENCRYPTION_KEY": base64.b64encode(settings.encryption_key).decode(),
             "GATEWAY_MASTER_KEY": settings.master_key,
             "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
-            "GATEWAY_INSTALLATION_PROVIDERS": ",".join(settings.providers_with_key),
+            "GATEWAY_INSTALLATION_PROVIDERS": ",".join(settings.provider_keys),
             "GATEWAY_AUDIT_KEY": encode_key(settings.audit_key),
             "GATEWAY_AUDIT_ANCHOR_FILE": str(settings.audit_anchor_file),
             "GATEWAY_HOST": settings.host,
@@ -252,10 +252,7 @@ def _print_greeting(
     settings: Settings, address: str, first_key: str | None, generated_master_key: GeneratedMasterKey | None
 ) -> None:
     """Print the address and a first command to try. A new API key is printed here and nowhere else."""
-    keys = (
-        ", ".join(sorted(settings.providers_with_key))
-        or "none: set OPENAI_API_KEY or ANTHROPIC_API_KEY and start again"
-    )
+    keys = ", ".join(sorted(settings.provider_keys)) or "none: set OPENAI_API_KEY or ANTHROPIC_API_KEY and start again"
     lines = ["", f"The gateway runs at {address}  (API description: {address}/schema)", f"Provider keys: {keys}"]
     if generated_master_key is not None:
         lines += [f"Master key (for the operator): {generated_master_key.path}"]

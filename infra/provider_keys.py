@@ -44,10 +44,10 @@ class ProviderKeys:
     """Looks up and caches the keys and addresses of providers, for one process."""
 
     def __init__(self, pool: Pool, vault: Vault, installation: Mapping[str, str]) -> None:
-        """`installation` has the keys of built-in providers for projects without a key of their own."""
+        """`installation` has the keys of built-in providers for projects without a key of their own; not empty ones."""
         self._pool = pool
         self._vault = vault
-        self._installation = {provider: Access(key) for provider, key in installation.items()}
+        self._installation = {provider: Access(key) for provider, key in installation.items() if key}
         self._looked_up: TLRUCache[tuple[str, str], _LookUp, float] = TLRUCache(
             MAX_CACHED, ttu=lambda _slot, look_up, _now: look_up.began_at + MAX_AGE_S, timer=time.monotonic
         )

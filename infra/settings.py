@@ -283,8 +283,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         tuple[Literal["openai", "anthropic"], ...] | None,
         Variable(
             "GATEWAY_INSTALLATION_PROVIDERS",
-            "the providers whose keys the workers have, for an API process that has none of them; unset: those whose "
-            "keys this process has",
+            "the providers whose keys the workers have, for an API process that has not; those whose keys it has are "
+            "counted as well",
             "openai, anthropic or both with a comma between",
             parse=names,
         ),
@@ -388,15 +388,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def provider_keys(self) -> dict[str, str]:
-        """Return the installation's keys by provider, for projects without a key of their own."""
-        return _set_ones({"openai": self.openai_api_key, "anthropic": self.anthropic_api_key})
+        """Return the installation's keys by provider, for projects without a key of their own.
 
-    @property
-    def providers_with_key(self) -> frozenset[str]:
-        """Return the providers that the installation has a key for."""
-        if self.installation_providers is not None:
-            return frozenset(self.installation_providers)
-        return frozenset(self.provider_keys)
+        An empty one is with the workers alone.
+        """
+        elsewhere = dict.fromkeys(self.installation_providers or (), "")
+        return elsewhere | _set_ones({"openai": self.openai_api_key, "anthropic": self.anthropic_api_key})
 
     @property
     def secret_texts(self) -> tuple[str, ...]:

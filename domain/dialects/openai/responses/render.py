@@ -85,11 +85,7 @@ def _items(message: Message) -> Iterator[dict[str, Any]]:
             }
         case AssistantMessage():
             calls = message.tool_calls or []
-            sealed = [
-                thought
-                for thought in message.reasoning or ()
-                if is_sealed(thought) and (not calls or thought.after_calls < len(calls))
-            ]  # the API refuses thinking that nothing of the model's follows
+            sealed = [thought for thought in message.reasoning or () if is_sealed(thought)]
             first, *later = thoughts_by_place(sealed, len(calls))
             yield from (_thought(thought) for _, thought in first)
             if message.content:
