@@ -35,6 +35,7 @@ RESULT_TYPES = frozenset({"tool_result", "function_call_output"})
 CALL_TYPES = frozenset({"tool_use", "tool_call", "function_call"})
 THOUGHT_TYPES = frozenset({"thinking", "redacted_thinking", "reasoning"})
 
+_PLAIN_TEXT = ("type", "text")
 _NO_DIGITS = re.compile(r"[^0-9]+")
 _encode = msgspec.json.encode
 
@@ -212,6 +213,8 @@ class PartReader:
         kind = raw.get("type") if isinstance(raw, dict) else None
         if not isinstance(kind, str) or depth > MAX_NESTED:
             return None
+        if kind == "text" and len(raw) == len(_PLAIN_TEXT) and isinstance(raw.get("text"), str):  # nearly every part
+            return [TextPart(text=raw["text"])]
         read = _READERS.get(kind)
         if read is not None:
             return read(self, raw, path, depth)
