@@ -56,7 +56,7 @@ def askable_model(services: Services, caller: Caller, name: str) -> ListedModel:
 
 def _filter(services: Services, caller: Caller, now: datetime) -> Callable[[ListedModel], bool]:
     allowed, today = caller.settings.models, now.date().isoformat()
-    with_credential = KEYLESS_KINDS | caller.own_credentials | services.settings.providers_with_key
+    with_credential = KEYLESS_KINDS | caller.own_credentials | services.settings.provider_keys.keys()
     by_configuration = {provider.name for provider in caller.providers}
 
     def is_askable(model: ListedModel) -> bool:

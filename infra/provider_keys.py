@@ -44,10 +44,10 @@ class ProviderKeys:
     """Looks up and caches the keys and addresses of providers, for one process."""
 
     def __init__(self, pool: Pool, vault: Vault, installation: Mapping[str, str]) -> None:
-        """`installation` has the keys of built-in providers for projects without a key of their own."""
+        """`installation` has the keys of built-in providers for projects without a key of their own; not empty ones."""
         self._pool = pool
         self._vault = vault
-        self._installation = {provider: Access(key) for provider, key in installation.items()}
+        self._installation = {provider: Access(key) for provider, key in installation.items() if key}
         self._looked_up: TLRUCache[tuple[str, str], _LookUp, float] = TLRUCache(
             MAX_CACHED, ttu=lambda _slot, look_up, _now: look_up.began_at + MAX_AGE_S, timer=time.monotonic
         )
@@ -93,17 +93,5 @@ async def store_provider_key(
     connection: Connection, vault: Vault, *, project_id: str, provider: str, key: str | None, hint: str | None
 ) -> None:
     """Seal and store a project's key for a provider, or remove it if `key` is None, in the caller's transaction."""
-    if key is None:
-        await connection.execute(
-            "DELETE FROM provider_keys WHERE project_id = $1 AND provider = $2", project_id, provider
-        )
-        return
-    sealed = vault.seal(key.encode(), tenant=project_id, row=f"provider-key/{provider}")
-    await connection.execute(
-        "INSERT INTO provider_keys (project_id, provider, sealed, hint) VALUES ($1, $2, $3, $4) "
-        "ON CONFLICT (project_id, provider) DO UPDATE SET sealed = excluded.sealed, hint = excluded.hint",
-        project_id,
-        provider,
-        sealed,
-        hint,
-    )
+    sealed = vault.seal(key.encode(), tenant=project_id, row=f"provider-key/{provider}") if key is not None else None
+    await connection.execute("SELECT store_provider_key($1, $2, $3, $4)", project_id, provider, sealed, hint)

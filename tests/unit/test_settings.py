@@ -203,3 +203,17 @@ def test_a_gateway_is_not_its_own_provider(url: str) -> None:
     with pytest.raises(SettingsError, match=r"OPENAI_BASE_URL is .* this gateway itself"):
         require_other_providers(load_settings({"OPENAI_BASE_URL": url}))
     require_other_providers(load_settings({"OPENAI_BASE_URL": url, "GATEWAY_PORT": "3008"}))
+
+
+def test_an_api_process_knows_providers_whose_keys_are_elsewhere() -> None:
+    settings = load_settings({"GATEWAY_INSTALLATION_PROVIDERS": "openai, anthropic", "OPENAI_API_KEY": "sk-here"})
+    assert settings.provider_keys == {"openai": "sk-here", "anthropic": ""}
+    with pytest.raises(SettingsError, match="GATEWAY_INSTALLATION_PROVIDERS is 'mistral'"):
+        load_settings({"GATEWAY_INSTALLATION_PROVIDERS": "mistral"})
+
+
+def test_the_projector_needs_a_key_to_sign_with_and_no_other() -> None:
+    urls = {"GATEWAY_DATABASE_URL": "postgresql://a/b", "GATEWAY_NATS_URL": "nats://a"}
+    require_servers(load_settings(urls | {"GATEWAY_AUDIT_KEY": KEY}), audit_key_serves=True)
+    with pytest.raises(SettingsError, match="GATEWAY_ENCRYPTION_KEY"):
+        require_servers(load_settings(urls), audit_key_serves=True)
