@@ -69,7 +69,7 @@ OF_NATIVE: dict[str, dict[str, Any]] = {
     "cut": native("[[pace=20]] [[cut=5]]"),
 }
 PRO = "gpt-5-pro"
-"""It is asked on the Responses API, whatever its client speaks. Without usage, its thinking is estimated by the time."""
+"""It is asked on the Responses API, whatever its client speaks. Without usage, its thinking is estimated by time."""
 _SAME = ("text", "refusal", "parallel-calls", "structured", "tomorrow", "failure", "cut")
 PRO_OF_CHAT = {name: OF_CHAT[name] for name in _SAME} | {"length": chat("[[finish=max_output_tokens]]")}
 PRO_OF_MESSAGES = {name: OF_MESSAGES[name] for name in _SAME} | {
