@@ -3,6 +3,7 @@ anything answers. Health needs no key; its details and the metrics need the metr
 itself if there is none. They show no secret.
 """
 
+import asyncio
 from typing import Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.guards import may_read_metrics, requires_metrics_access
-from api.readiness import Findings, ProjectorState, State
+from api.readiness import LOOK_TIMEOUT_S, Findings, ProjectorState, State
 from api.requests import HttpRequest
 from api.services import Services
 from domain.errors import Unavailable
@@ -97,13 +98,20 @@ async def figures(services: Services) -> bytes:
     for part in ("postgresql", "nats", "migrations", "projector"):
         metrics.is_up.labels(part).set(getattr(findings, part) == "ok")
     try:
-        for name, lag in (await lags(services.pool)).items():
-            metrics.projection_lag.labels(name).set(lag)
-        metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
-        metrics.overage.set(float(to_usd(await total_overage(services.pool))))
-    except Unavailable:
+        async with asyncio.timeout(LOOK_TIMEOUT_S if findings.postgresql == "ok" else 0):
+            await _take_figures_of_database(services)
+    except (Unavailable, TimeoutError):  # it may have gone away since
+        metrics.is_up.labels("postgresql").set(False)
         metrics.forget_database()
     return generate_latest(metrics.registry)
+
+
+async def _take_figures_of_database(services: Services) -> None:
+    metrics = services.metrics
+    for name, lag in (await lags(services.pool)).items():
+        metrics.projection_lag.labels(name).set(lag)
+    metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
+    metrics.overage.set(float(to_usd(await total_overage(services.pool))))
 
 
 async def report(services: Services) -> Report:

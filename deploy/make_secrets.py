@@ -23,6 +23,8 @@ FILE_MODE = 0o444
 TOKEN_BYTES = 32
 DATABASE_HOST = "postgres"
 QUEUE_HOST = "nats"
+DATABASE_ROLES = ("owner", "api", "worker", "projector")
+"""Of `gateway_owner` and so on: the owner migrates, the others may do what their process has to."""
 CLIENT = "gateway"
 PROVIDER_KEYS = ("openai_api_key", "anthropic_api_key")
 _MOUNTED = "/run/secrets"
@@ -37,13 +39,9 @@ def make_secrets(folder: Path, *, renew: bool = False) -> list[str]:
     """
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     folder.chmod(FOLDER_MODE)
-    password, user = secrets.token_urlsafe(TOKEN_BYTES), NKey(os.urandom(32))
+    user = NKey(os.urandom(32))
     together = [
-        {
-            "postgres_password": password,
-            "database_url": f"postgresql://gateway:{password}@{DATABASE_HOST}:5432/gateway"
-            f"?sslmode=verify-full&sslrootcert={_MOUNTED}/authority",
-        },
+        _database(),
         {
             "nats_seed": user.seed,
             "nats_users": f'authorization {{ users: [ {{ nkey: "{user.public_key}" }} ] }}',
@@ -56,6 +54,21 @@ def make_secrets(folder: Path, *, renew: bool = False) -> list[str]:
     ]
     written = [name for group in together for name in _write_missing(folder, group)]
     return written + _write_missing(folder, _certificates(), overwrite=renew)
+
+
+def _database() -> dict[str, str]:
+    """The administrator's password, the statements that make the roles and the database, and each role's address."""
+    passwords = {role: secrets.token_urlsafe(TOKEN_BYTES) for role in DATABASE_ROLES}
+    statements = [f"CREATE ROLE gateway_{role} LOGIN PASSWORD '{password}';" for role, password in passwords.items()]
+    urls = {
+        f"database_url_of_{role}": f"postgresql://gateway_{role}:{password}@{DATABASE_HOST}:5432/gateway"
+        f"?sslmode=verify-full&sslrootcert={_MOUNTED}/authority"
+        for role, password in passwords.items()
+    }
+    return urls | {
+        "postgres_password": secrets.token_urlsafe(TOKEN_BYTES),
+        "database_roles": "\n".join([*statements, "CREATE DATABASE gateway OWNER gateway_owner;"]),
+    }
 
 
 def _certificates() -> dict[str, str]:

@@ -2,9 +2,10 @@
 the processes. Whoever reaches that address may read them, or who has the metrics token if there is one.
 """
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -13,11 +14,13 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from domain.errors import Unavailable
+from infra.database import Pool, database_errors
 from infra.settings import Settings
 
 MAX_HEADER_BYTES = 8_192
 KEEPALIVE_S = 75.0
 SHUTDOWN_TIMEOUT_S = 1.0
+LOOK_TIMEOUT_S = 3.0
 _BEARER = "bearer "
 
 log = structlog.get_logger(__name__)
@@ -123,6 +126,16 @@ class Probes:
             return False
         token = presented[len(_BEARER) :].strip()
         return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token)  # as aiohttp has decoded it
+
+
+async def state_of(pool: Pool) -> Literal["ok", "away"]:
+    """Ask PostgreSQL for a sign of life. One that hangs is away."""
+    try:
+        async with database_errors(), asyncio.timeout(LOOK_TIMEOUT_S):
+            await pool.fetchval("SELECT 1")
+    except Unavailable:  # which `database_errors` makes of the timeout, too
+        return "away"
+    return "ok"
 
 
 def _json(status: int, content: dict[str, Any]) -> web.Response:

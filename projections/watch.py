@@ -1,5 +1,6 @@
 """What a projector says of itself to those that watch it: whether it folds while it leads, and does its chores."""
 
+import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
@@ -8,8 +9,8 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, genera
 
 from domain.errors import Unavailable
 from infra.broker import Broker
-from infra.database import Pool, database_errors
-from infra.probes import Report
+from infra.database import Pool
+from infra.probes import LOOK_TIMEOUT_S, Report, state_of
 from projections.freshness import lags
 from projections.runner import LEAD_TIMEOUT_S, Runner
 
@@ -70,7 +71,7 @@ class Watch:
     async def report(self) -> Report:
         """Look at PostgreSQL, NATS and the chores."""
         states = {
-            "postgresql": await self._database(),
+            "postgresql": await state_of(self._pool),
             "nats": "ok" if self._broker.is_connected else "away",
             "chores": "late" if (late := self.late()) else "ok",
         }
@@ -84,16 +85,9 @@ class Watch:
             self._is_up.labels(part).set(details[part] == "ok")
         self._leads.set(details["leads"])
         try:
-            for name, lag in (await lags(self._pool)).items():
-                self._lag.labels(name).set(lag)
-        except Unavailable:
+            async with asyncio.timeout(LOOK_TIMEOUT_S if details["postgresql"] == "ok" else 0):
+                for name, lag in (await lags(self._pool)).items():
+                    self._lag.labels(name).set(lag)
+        except (Unavailable, TimeoutError):
             self._lag.clear()
         return generate_latest(self._registry)
-
-    async def _database(self) -> str:
-        try:
-            async with database_errors():
-                await self._pool.fetchval("SELECT 1")
-        except Unavailable:
-            return "away"
-        return "ok"

@@ -4,10 +4,9 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 
-from domain.errors import Unavailable
 from infra.broker import Broker
-from infra.database import Pool, database_errors
-from infra.probes import Report
+from infra.database import Pool
+from infra.probes import Report, state_of
 from workers.delivery import UnackedDeliveries
 
 State = Literal["ok", "away"]
@@ -34,7 +33,7 @@ class WorkerFigures:
     async def report(self) -> Report:
         """Look at PostgreSQL and NATS."""
         states: dict[str, State] = {
-            "postgresql": await self._database(),
+            "postgresql": await state_of(self._pool),
             "nats": "ok" if self._broker.is_connected else "away",
         }
         return Report(is_ready=all(state == "ok" for state in states.values()), details=dict(states))
@@ -45,11 +44,3 @@ class WorkerFigures:
             self._is_up.labels(part).set(state == "ok")
         self._in_hand.set(self._unacked.count)
         return generate_latest(self._registry)
-
-    async def _database(self) -> State:
-        try:
-            async with database_errors():
-                await self._pool.fetchval("SELECT 1")
-        except Unavailable:
-            return "away"
-        return "ok"

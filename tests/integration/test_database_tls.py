@@ -11,6 +11,8 @@ from sqlalchemy.exc import OperationalError
 from deploy.certificates import Authority
 from domain.errors import Unavailable
 from infra.database import HeldConnection, migrate, open_pool
+from infra.embedded_postgres import OWNER
+from tests.support.services import as_role
 from tests.support.tls_front import HOST, tls_front
 
 
@@ -35,9 +37,9 @@ def port(database_url: str, context: ssl.SSLContext) -> Iterator[int]:
 
 
 def url_of(database_url: str, port: int, *options: str, host: str = HOST) -> str:
-    """Return the address of a database behind TLS, with libpq's options."""
-    parts = urlsplit(database_url)
-    user = parts.netloc.rpartition("@")[0] or "postgres"
+    """Return the address of a database behind TLS for its owner, who migrates it, with libpq's options."""
+    parts = urlsplit(as_role(database_url, OWNER))
+    user = parts.netloc.rpartition("@")[0]
     return f"postgresql://{user}@{host}:{port}{parts.path}?sslmode=verify-full&{'&'.join(options)}"
 
 

@@ -208,7 +208,10 @@ def test_only_who_needs_a_secret_gets_it() -> None:
     }
     assert holders["master_key"] == {"api"}
     assert holders["openai_api_key"] == holders["anthropic_api_key"] == {"worker"}
-    assert holders["postgres_password"] == holders["postgres_key"] == {"postgres"}
+    assert holders["database_url_of_owner"] == {"migrate"}
+    assert holders["database_url_of_worker"] == {"worker"}
+    assert holders["database_url_of_projector"] == {"projector"}
+    assert holders["database_roles"] == holders["postgres_password"] == holders["postgres_key"] == {"postgres"}
     assert holders["nats_key"] == holders["nats_users"] == {"nats"}
     assert holders["audit_key"] == {"projector"}, "those who talk to strangers cannot sign the log"
     assert holders["encryption_key"] == {"api", "worker"}
@@ -238,7 +241,7 @@ def test_secrets_that_are_made_are_settings_that_fit(name: str, tmp_path: Path) 
     assert (settings.nats_urls == ("tls://nats:4222",)) == has_queue
     assert (settings.audit_key is not None) == (name == "projector")
     assert (settings.master_key is not None) == (name == "api")
-    assert settings.provider_keys == {}, "those are the operator's"
+    assert not any(settings.provider_keys.values()), "those are the operator's"
 
 
 def settings_of(name: str, folder: Path) -> Settings:
@@ -252,11 +255,12 @@ def test_passwords_and_keys_that_belong_together_are_the_same(tmp_path: Path) ->
     make_secrets(tmp_path)
     settings = settings_of("api", tmp_path)
     assert settings.database_url is not None
-    assert settings.database_url.startswith("postgresql://gateway:")
+    password = re.fullmatch(r"postgresql://gateway_api:([\w-]{43})@postgres:5432/gateway\?\S+", settings.database_url)
+    assert password is not None
+    assert f"CREATE ROLE gateway_api LOGIN PASSWORD '{password[1]}';" in (tmp_path / "database_roles").read_text()
     assert settings.database_url.endswith(
         "@postgres:5432/gateway?sslmode=verify-full&sslrootcert=/run/secrets/authority"
     )
-    assert (tmp_path / "postgres_password").read_text().strip() in settings.database_url
     assert NKey.from_seed((tmp_path / "nats_seed").read_text()).public_key in (tmp_path / "nats_users").read_text()
 
 
@@ -275,8 +279,8 @@ def test_secrets_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_half_of_what_belongs_together_is_not_replaced(tmp_path: Path) -> None:
     make_secrets(tmp_path)
-    (tmp_path / "database_url").unlink()
-    with pytest.raises(OSError, match="has postgres_password but not database_url"):
+    (tmp_path / "database_url_of_api").unlink()
+    with pytest.raises(OSError, match="has database_url_of_owner but not database_url_of_api"):
         make_secrets(tmp_path)
 
 

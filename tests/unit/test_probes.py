@@ -8,6 +8,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import Metrics
+from infra.probes import state_of
 from projections.runner import LEAD_TIMEOUT_S
 from projections.watch import GRACE_S, Watch
 
@@ -84,3 +85,13 @@ def test_the_number_of_series_does_not_grow_with_callers_or_paths() -> None:
 
 def exposition(metrics: Metrics) -> str:
     return generate_latest(metrics.registry).decode()
+
+
+async def test_a_database_that_fails_is_away() -> None:
+    class Failing:
+        """A pool whose server has gone."""
+
+        async def fetchval(self, _query: str) -> int:
+            raise ConnectionResetError
+
+    assert await state_of(Failing()) == "away"  # type: ignore[arg-type]  # all that is asked of it
