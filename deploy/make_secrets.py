@@ -13,7 +13,9 @@ from pathlib import Path
 import click
 
 from deploy.certificates import VALID_FOR, Authority
+from infra.audit_keys import AUDIT_KEY_BYTES, encode_key
 from infra.nkey import NKey
+from infra.settings import ENCRYPTION_KEY_BYTES
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o444
@@ -48,7 +50,8 @@ def make_secrets(folder: Path, *, renew: bool = False) -> list[str]:
         },
         {"master_key": f"gw_master_{secrets.token_urlsafe(TOKEN_BYTES)}"},
         {"metrics_token": secrets.token_urlsafe(TOKEN_BYTES)},
-        {"encryption_key": base64.b64encode(os.urandom(32)).decode()},
+        {"encryption_key": base64.b64encode(os.urandom(ENCRYPTION_KEY_BYTES)).decode()},
+        {"audit_key": encode_key(os.urandom(AUDIT_KEY_BYTES))},
         *({name: ""} for name in PROVIDER_KEYS),
     ]
     written = [name for group in together for name in _write_missing(folder, group)]

@@ -17,9 +17,9 @@ from domain.pricing import INPUT_CLASSES, OUTPUT_CLASSES, ClassPrices, Fee, Vari
 _OPENAI = "openai"
 _ANTHROPIC = "anthropic"
 _OPENAI_PRICING = "https://platform.openai.com/docs/pricing, 2026-11-06"
-_OPENAI_CONTAINERS = "https://platform.openai.com/docs/pricing (containers), 2026-11-06"
+_OPENAI_CONTAINERS = "https://platform.openai.com/docs/pricing (containers), 2026-11-06; by the minute since 2026-06-02"
 _ANTHROPIC_PRICING = "https://platform.claude.com/docs/en/about-claude/pricing, 2026-11-06"
-_ANTHROPIC_RESIDENCY = "https://platform.claude.com/docs/en/build-with-claude/data-residency, 2026-11-06"
+_ANTHROPIC_RESIDENCY = "https://platform.claude.com/docs/en/manage-claude/data-residency, 2026-11-25"
 _ANTHROPIC_FAST = "https://platform.claude.com/docs/en/build-with-claude/fast-mode, 2026-05-07"
 
 _ANY = r".*"
@@ -54,7 +54,8 @@ _FEES: tuple[_FeeRow, ...] = (
     _FeeRow(_OPENAI, re.compile(r"gpt-4o.*-search.*"), "web_search", _per_thousand(25), _OPENAI_PRICING),
     _FeeRow(_OPENAI, re.compile(_ANY), "web_search", _per_thousand(10), _OPENAI_PRICING),
     _FeeRow(_OPENAI, re.compile(_ANY), "file_search", _per_thousand(5) // 2, _OPENAI_PRICING),
-    # One session of 20 minutes, which all calls of a response share.
+    # One session of 20 minutes, which all calls of a response share. It is charged by the minute, at least five of them
+    # (https://developers.openai.com/api/docs/changelog, 2026-06-02); answers do not say how many, so all are charged.
     _FeeRow(_OPENAI, re.compile(_ANY), "container_1g", 30_000_000, _OPENAI_CONTAINERS),
     _FeeRow(_OPENAI, re.compile(_ANY), "container_4g", 120_000_000, _OPENAI_CONTAINERS),
     _FeeRow(_OPENAI, re.compile(_ANY), "container_16g", 480_000_000, _OPENAI_CONTAINERS),
@@ -72,6 +73,7 @@ _FACTORS: tuple[_FactorRow, ...] = (
         _ANTHROPIC_RESIDENCY,
     ),
     _FactorRow(_ANTHROPIC, re.compile(_ANY), "inference_geo=us", 110, _ANTHROPIC_RESIDENCY),
+    # Of later models the library has the fast prices. Opus 4.7 lost the mode on 2026-07-24.
     _FactorRow(_ANTHROPIC, re.compile(r"claude-opus-4-[67].*"), "speed=fast", 600, _ANTHROPIC_FAST),
 )
 _TERMS_OF_LIBRARY = ("service_tier", "speed")

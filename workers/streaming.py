@@ -182,7 +182,10 @@ async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], ou
             relay.take(batch, sent)
         finally:
             outgoing.unseen.saw(time.monotonic(), relay.reader.writing_run)
-            await outgoing.send(sent[0] if len(sent) == 1 else b"".join(sent))
+            part = sent[0] if len(sent) == 1 else b"".join(sent)
+            batch.clear()  # a caller that reads slowly may hold up the part for minutes
+            sent.clear()
+            await outgoing.send(part)
 
 
 async def _drain_error(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:

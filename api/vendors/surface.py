@@ -88,11 +88,11 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         lacked = _call_by_other_way(codec, read)
         if lacked is None:
             raise
-        return await _serve_without_call(call, codec, body, lacked)
+        return await _serve_by_other_way(call, codec, body, lacked)
 
 
-async def _serve_without_call(call: "_Call", codec: Codec, body: bytes, lacked: Operation) -> Response[bytes]:
-    """Have a request answered by another call of its provider's, and remember that the provider lacks one."""
+async def _serve_by_other_way(call: "_Call", codec: Codec, body: bytes, lacked: Operation) -> Response[bytes]:
+    """Have a request answered by another call of its provider's, and remember that the provider lacks the first one."""
     missing_calls = services_of(call.request).missing_calls
     read = await _read(call.request, call.caller, body, codec, lacked=lacked)
     try:

@@ -127,10 +127,13 @@ class ReasoningBlock(_Shape, frozen=True, kw_only=True):
 
 
 def thoughts_by_place(thoughts: Iterable[ReasoningBlock], calls: int) -> list[list[tuple[int, ReasoningBlock]]]:
-    """The blocks, each with its index, by the number of calls before them: one list more than there are calls."""
-    places: list[list[tuple[int, ReasoningBlock]]] = [[] for _ in range(calls + 1)]
+    """The blocks, each with its index, by the call that they stand before; those of the first before the content, too.
+
+    A list for each call, and one if there are none. Vendors refuse a turn that ends with thinking, so none does.
+    """
+    places: list[list[tuple[int, ReasoningBlock]]] = [[] for _ in range(max(1, calls))]
     for index, thought in enumerate(thoughts):
-        places[max(0, min(thought.after_calls, calls))].append((index, thought))
+        places[max(0, min(thought.after_calls, len(places) - 1))].append((index, thought))
     return places
 
 

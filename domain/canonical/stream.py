@@ -214,12 +214,13 @@ def pieces(text: str) -> Iterator[str]:
 def _deltas(message: AnswerMessage) -> Iterator[Delta]:
     yield Delta(role="assistant")
     calls = message.tool_calls or []
-    first, *later = thoughts_by_place(message.reasoning or (), len(calls))
-    yield from _thoughts(first)
+    places = thoughts_by_place(message.reasoning or (), len(calls))
+    yield from _thoughts(places[0])
     if message.content is not None:
         for piece in pieces(message.content):
             yield Delta(content=piece, is_refusal=message.is_refusal is True)
     for index, call in enumerate(calls):
+        yield from _thoughts(places[index] if index else ())
         begun, *more = pieces(call.function.arguments)
         function = FunctionDelta(name=call.function.name, arguments=begun)
         extra_content = call.extra_content or None
@@ -230,7 +231,6 @@ def _deltas(message: AnswerMessage) -> Iterator[Delta]:
         )
         for piece in more:
             yield Delta(tool_calls=[ToolCallDelta(index=index, function=FunctionDelta(arguments=piece))])
-        yield from _thoughts(later[index])
 
 
 def _thoughts(thoughts: Iterable[tuple[int, ReasoningBlock]]) -> Iterator[Delta]:

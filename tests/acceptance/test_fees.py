@@ -10,6 +10,7 @@ import pytest
 
 from tests.provider.running import RunningProvider
 from tests.support.gateway import Client, Gateway
+from tests.unit.test_audio_tokens import wav
 
 SEARCH = {"type": "web_search"}
 CLAUDES_SEARCH = {"type": "web_search_20250305", "name": "web_search"}
@@ -216,6 +217,19 @@ async def test_an_answer_that_may_be_spoken_is_held_at_the_price_of_speech(
     _, _, headers = await ask(key, gateway, session, "chat/completions", "hi", **asked)
     held = await hold_of(client, headers)
     assert Decimal(dollars) <= held < Decimal(dollars) + Decimal("0.001")
+
+
+async def test_audio_is_held_by_how_long_its_file_can_last_not_by_its_bytes(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    """100 samples a second: 10,000 bytes are 100 seconds, at ten tokens each and $32 a million."""
+    key = await keyed(client, gateway, session, dailyBudget=5)
+    audio = {"format": "wav", "data": wav(1, 1, 100, 8, 10_000)}
+    messages = [{"role": "user", "content": [{"type": "input_audio", "input_audio": audio}]}]
+    asked = {"model": "gpt-audio", "max_tokens": 10, "messages": messages}
+    status, answer, headers = await ask(key, gateway, session, "chat/completions", "", **asked)
+    assert status == 200, answer
+    assert Decimal("0.032") <= await hold_of(client, headers) < Decimal("0.12")
 
 
 async def hold_of(client: Client, headers: Any) -> Decimal:

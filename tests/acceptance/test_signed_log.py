@@ -72,8 +72,14 @@ async def test_an_auditor_proves_the_log_and_finds_what_its_owner_did(
     by_client = own_gateway.run("audit", "verify", "--anchors", "/dev/null", "--head", last)
     assert (by_client.returncode, "its end was cut off" in by_client.stdout) == (1, True), by_client
     await pool.close()
-
     assert own_gateway.run("audit", "verify", "--head", "1:abc").returncode == 2
+
+    declared = own_gateway.run("audit", "restored", "--reason", "the disk failed")
+    assert declared.returncode == 0, declared
+    await signed_up_to(own_gateway, await answered(client, "after the restore"))
+    gone_on = own_gateway.run("audit", "verify")
+    assert (gone_on.returncode, "(the disk failed)" in gone_on.stdout) == (0, True), gone_on
+    assert own_gateway.run("audit", "verify", "--head", last).returncode == 1
 
 
 async def batch_end_before(pool: asyncpg.Pool, position: int) -> int:

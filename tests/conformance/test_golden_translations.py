@@ -68,11 +68,24 @@ OF_NATIVE: dict[str, dict[str, Any]] = {
     "failure": native("[[streamerror=7]]"),
     "cut": native("[[pace=20]] [[cut=5]]"),
 }
+PRO = "gpt-5-pro"
+"""It is asked on the Responses API, whatever its client speaks."""
+_SAME = ("text", "no-usage", "refusal", "parallel-calls", "structured", "tomorrow", "failure", "cut")
+PRO_OF_CHAT = {name: OF_CHAT[name] for name in _SAME} | {"length": chat("[[finish=max_output_tokens]]")}
+PRO_OF_MESSAGES = {name: OF_MESSAGES[name] for name in _SAME} | {
+    "shown-thinking": message("[[calls=2]]", tools=MESSAGE_TOOLS, thinking={"type": "enabled", "budget_tokens": 1024})
+}
 TOLD: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"openai-client-of-claude-{name}": (CHAT, body | {"model": CLAUDE}) for name, body in OF_CHAT.items()},
     **{f"anthropic-client-of-gpt-{name}": (MESSAGES, body | {"model": GPT}) for name, body in OF_MESSAGES.items()},
     **{f"native-client-of-gpt-{name}": (NATIVE, body) for name, body in OF_NATIVE.items()},
     **{f"native-client-of-claude-{name}": (NATIVE, body | {"model": CLAUDE}) for name, body in OF_NATIVE.items()},
+    **{f"openai-client-of-pro-{name}": (CHAT, body | {"model": PRO}) for name, body in PRO_OF_CHAT.items()},
+    **{f"anthropic-client-of-pro-{name}": (MESSAGES, body | {"model": PRO}) for name, body in PRO_OF_MESSAGES.items()},
+    **{
+        f"native-client-of-pro-{name}": (NATIVE, OF_NATIVE[name] | {"model": PRO})
+        for name in ("text", "parallel-calls")
+    },
     "openai-client-of-echo-text": (CHAT, chat("Hello echo", model="echo", **WITH_USAGE)),
     "anthropic-client-of-echo-text": (MESSAGES, message("Hello echo", model="echo")),
     "native-client-of-echo-text": (NATIVE, native("Hello echo", model="echo")),

@@ -22,7 +22,7 @@ from deploy.make_secrets import PROVIDER_KEYS, make_secrets
 from deploy.requirements import ROOT, pinned, project
 from deploy.sbom import fault_of, make_sbom
 from infra.nkey import NKey
-from infra.settings import SETTINGS, VARIABLE_NAMES, load_settings
+from infra.settings import SETTINGS, VARIABLE_NAMES, Settings, load_settings
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -208,6 +208,7 @@ def test_only_who_needs_a_secret_gets_it() -> None:
     assert holders["openai_api_key"] == holders["anthropic_api_key"] == {"worker"}
     assert holders["postgres_password"] == holders["postgres_key"] == {"postgres"}
     assert holders["nats_key"] == holders["nats_users"] == {"nats"}
+    assert holders["audit_key"] == {"projector"}, "those who talk to strangers cannot sign the log"
     assert holders["encryption_key"] == {"api", "worker", "projector"}
     assert all(holders.values())
 
@@ -224,23 +225,34 @@ def test_every_secret_is_made(tmp_path: Path) -> None:
     assert all((folder / name).read_text().strip() for name in written if name not in PROVIDER_KEYS)
 
 
-def test_secrets_that_are_made_are_settings_that_fit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_secrets_that_are_made_are_settings_that_fit(name: str, tmp_path: Path) -> None:
     make_secrets(tmp_path)
-    settings = load_settings(
-        {
-            name: str(value).replace("/run/secrets", str(tmp_path))
-            for name, value in SERVICES["api"]["environment"].items()
-        }
-    )
+    settings = settings_of(name, tmp_path)
+    has_queue = name != "migrate"
+    assert settings.database_url is not None
+    assert (settings.encryption_key is not None) == (settings.metrics_token is not None) == has_queue
+    assert (settings.nats_urls == ("tls://nats:4222",)) == has_queue
+    assert (settings.audit_key is not None) == (name == "projector")
+    assert (settings.master_key is not None) == (name == "api")
+    assert not any(settings.provider_keys.values()), "those are the operator's"
+
+
+def settings_of(name: str, folder: Path) -> Settings:
+    """Return the settings of a service, with the secrets of a folder."""
+    environment = SERVICES[name]["environment"]
+    return load_settings({key: str(value).replace("/run/secrets", str(folder)) for key, value in environment.items()})
+
+
+def test_passwords_and_keys_that_belong_together_are_the_same(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    settings = settings_of("api", tmp_path)
     assert settings.database_url is not None
     assert settings.database_url.startswith("postgresql://gateway:")
     assert settings.database_url.endswith(
         "@postgres:5432/gateway?sslmode=verify-full&sslrootcert=/run/secrets/authority"
     )
     assert (tmp_path / "postgres_password").read_text().strip() in settings.database_url
-    assert settings.master_key is not None
-    assert settings.encryption_key is not None
-    assert not any(settings.provider_keys.values())
     assert NKey.from_seed((tmp_path / "nats_seed").read_text()).public_key in (tmp_path / "nats_users").read_text()
 
 

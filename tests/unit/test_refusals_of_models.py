@@ -96,3 +96,11 @@ def test_text_before_a_refusal_stays_text() -> None:
     final = msgspec.json.decode(SseParser().feed(written + writer.end(SUMMARY))[-1].data)["response"]
     kinds = [part["type"] for item in final["output"] for part in item["content"]]
     assert kinds == ["output_text", "refusal"]
+
+
+def test_a_refusal_of_the_other_api_is_one_too() -> None:
+    item = {"type": "message", "role": "assistant", "content": [PART]}
+    answer = {"id": "resp_1", "object": "response", "status": "completed", "model": "gpt-5", "output": [item]}
+    body = OpenAiResponses().parse_response(msgspec.json.encode(answer), model="m", provider="openai").body
+    found = msgspec.json.decode(OpenAiChat().render_response(body, TokenUsage(), OPTIONS))["choices"][0]
+    assert found["message"] == {"role": "assistant", "content": None, "refusal": "I won't"}

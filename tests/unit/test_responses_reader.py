@@ -1,15 +1,18 @@
 """OpenAI's responses become canonical answers: in one piece, as streams, and in what forms other servers send them."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.canonical.chat import ChatResponse, ReasoningBlock
 from domain.canonical.stream import ChatAssembler
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.openai.codec import OpenAiResponses
-from domain.dialects.openai.responses.reader import ResponsesChatReader
+from domain.dialects.openai.responses.reader import MAX_ITEMS, ResponsesChatReader
 from domain.dialects.sse import SseParser, sse
 from domain.tokens import AnswerUsage, TokenUsage
 
@@ -256,3 +259,59 @@ def test_a_cut_stream_has_not_ended() -> None:
     reader, answer = read(CREATED + streamed(MESSAGE))
     assert (reader.is_ended, reader.finish_reason, reader.usage) == (False, None, None)
     assert answer.choices[0].message.content == "Grüß"
+
+
+def test_more_items_than_are_read_are_refused() -> None:
+    pieces = [event("response.output_text.delta", output_index=n, delta="x") for n in range(MAX_ITEMS + 1)]
+    assert read(b"".join(pieces[:-1]))[1].choices
+    with pytest.raises(UnreadableResponse):
+        read(b"".join(pieces))
+
+
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_ITEM = st.fixed_dictionaries(
+    {"type": st.sampled_from(["message", "reasoning", "function_call", "custom_tool_call", "dream"]) | _ANY},
+    optional=dict.fromkeys(
+        ("id", "call_id", "name", "arguments", "input", "content", "summary", "encrypted_content"), _ANY
+    ),
+)
+_KINDS = (
+    "created",
+    "output_item.added",
+    "output_item.done",
+    "output_text.delta",
+    "refusal.delta",
+    "completed",
+    "reasoning_summary_text.delta",
+    "function_call_arguments.delta",
+    "incomplete",
+    "failed",
+    "tomorrow",
+)
+_EVENT = st.fixed_dictionaries(
+    {"type": st.sampled_from([f"response.{kind}" for kind in _KINDS] + ["error"]) | _ANY},
+    optional={
+        **dict.fromkeys(("delta", "output_index", "summary_index", "item_id", "error", "message"), _ANY),
+        "item": _ITEM | _ANY,
+        "response": st.fixed_dictionaries(
+            {}, optional={"output": st.lists(_ITEM, max_size=3) | _ANY, "id": _ANY, "model": _ANY, "usage": _ANY}
+        )
+        | _ANY,
+    },
+)
+
+
+@given(st.lists(_EVENT | _ANY, max_size=4))
+def test_whatever_a_server_sends_is_read_or_refused(events: list[Any]) -> None:
+    with suppress(StreamFailed, UnreadableResponse):
+        read(b"".join(sse(msgspec.json.encode(one)) for one in events))
+
+
+@given(_ANY | _EVENT.map(lambda one: one.get("response")))
+def test_whatever_a_server_answers_is_read_or_refused(body: Any) -> None:
+    with suppress(StreamFailed, UnreadableResponse):
+        assert whole(body)[0].response_id

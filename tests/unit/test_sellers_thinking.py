@@ -205,3 +205,33 @@ def test_a_turn_never_ends_with_thinking() -> None:
     claude = AnthropicMessages()
     sent = msgspec.json.decode(claude.render_request(request, "claude-opus-4-6", is_stream=False))
     assert [block["type"] for block in sent["messages"][1]["content"]] == ["thinking", "text"]
+
+
+def gpts_items() -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    for number, name in ((1, "f"), (2, "g")):
+        items.append({"type": "reasoning", "id": f"rs_{number}", "summary": [], "encrypted_content": f"gAAA{number}"})
+        items.append({"type": "function_call", "call_id": f"call_{number}", "name": name, "arguments": "{}"})
+    return items
+
+
+def gpts_answer() -> bytes:
+    answer = {"id": "resp_1", "object": "response", "status": "completed", "model": "gpt-5", "output": gpts_items()}
+    return OpenAiResponses().parse_response(msgspec.json.encode(answer), model="m", provider="openai").body
+
+
+@pytest.mark.parametrize("surface", ["chat", "responses", "messages"])
+def test_gpts_reasoning_between_calls_goes_back_to_its_place(surface: str) -> None:
+    """OpenAI refuses a reasoning item without the item that followed it."""
+    if surface == "messages":
+        turn = msgspec.json.decode(AnthropicMessages().render_response(gpts_answer(), TokenUsage(), OPTIONS))
+        results = [{"type": "tool_result", "tool_use_id": call, "content": "r"} for call in ("call_1", "call_2")]
+        said = [HELLO, {"role": "assistant", "content": turn["content"]}, {"role": "user", "content": results}]
+        body = encoded({"model": "m", "max_tokens": 9, "messages": said})
+        request: Any = AnthropicMessages().parse_request(body).request
+    else:
+        request = answers_to(surface, gpts_answer())
+    gpt = OpenAiResponses()
+    sent = gpt.render_request(gpt.adapt_request(request, "gpt-5").request, "gpt-5", is_stream=False)
+    items = msgspec.json.decode(sent)["input"]
+    assert [item for item in items if item.get("type") in ("reasoning", "function_call")] == gpts_items()

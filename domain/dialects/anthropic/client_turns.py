@@ -10,6 +10,8 @@ import binascii
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from domain.canonical.chat import (
     AssistantMessage,
     File,
@@ -264,7 +266,8 @@ class _AssistantTurn:
             own = ReasoningBlock(data=block.data)
         found = self._kept(kept, text) if kept is not None else own
         if found is not None and found != ReasoningBlock():
-            self.reasoning.append(found)
+            place = len(self.calls) + len(self.other_calls)
+            self.reasoning.append(replace(found, after_calls=place) if place else found)
 
     def _kept(self, kept: KeptThinking, text: str | None) -> ReasoningBlock | None:
         self._extra_content |= kept.calls

@@ -17,6 +17,7 @@ from domain.canonical.chat import (
     FunctionCall,
     ReasoningBlock,
     ToolCall,
+    thoughts_by_place,
 )
 from domain.dialects.anthropic import answer_types as types
 from domain.dialects.anthropic.kept_thinking import KeptThinking, write_kept
@@ -209,14 +210,13 @@ def stop_reason(finish_reason: str | None, *, has_calls: bool) -> str:
 
 def _render_blocks(message: AnswerMessage, *, hides_thinking: bool) -> list[dict[str, Any]]:
     calls = message.tool_calls or []
-    blocks = [
-        thinking_block(thought, hides=hides_thinking)
-        for thought in message.reasoning or ()
-        if calls or (thought.text and not hides_thinking)
-    ]
+    shown = [thought for thought in message.reasoning or () if calls or (thought.text and not hides_thinking)]
+    first, *later = thoughts_by_place(shown, len(calls))
+    blocks = [thinking_block(thought, hides=hides_thinking) for _, thought in first]
     if message.content:
         blocks.append({"type": "text", "text": message.content})
-    for call in calls:
+    for call, thoughts in zip(calls, [[], *later], strict=False):
+        blocks += (thinking_block(thought, hides=hides_thinking) for _, thought in thoughts)
         if call.extra_content:
             blocks.append(kept_block(KeptThinking(calls={call.id: call.extra_content})))
         blocks.append(

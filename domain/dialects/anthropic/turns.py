@@ -181,11 +181,10 @@ class TurnWriter:
 
     def _assistant_blocks(self, index: int, message: AssistantMessage, path: str) -> list[Block]:
         calls = message.tool_calls or []
-        first, *later = thoughts_by_place(message.reasoning or () if self._thinks else (), len(calls))
-        if later and later[-1]:  # a turn does not end with thinking
-            first, later = [*first, *later[-1]], [*later[:-1], []]
-        blocks = _thinking_blocks(first) + self._content(message.content, path)
+        places = thoughts_by_place(message.reasoning or () if self._thinks else (), len(calls))
+        blocks = _thinking_blocks(places[0]) + self._content(message.content, path)
         for position, call in enumerate(calls):
+            blocks += _thinking_blocks(places[position]) if position else []
             blocks.append(
                 {
                     "type": "tool_use",
@@ -194,7 +193,6 @@ class TurnWriter:
                     "input": parsed_arguments(call.function.arguments),
                 }
             )
-            blocks += _thinking_blocks(later[position])
         self._thoughts_sent += sum(block["type"] in _THINKING for block in blocks)
         return blocks
 

@@ -73,7 +73,9 @@ def is_blank(content: Content | TextContent | None) -> bool:
 
 def _both(one: AssistantMessage, other: AssistantMessage) -> AssistantMessage:
     calls = [*(one.tool_calls or ()), *(other.tool_calls or ())]
-    thoughts = [*(one.reasoning or ()), *(other.reasoning or ())]
+    before = len(one.tool_calls or ())
+    later = (replace(thought, after_calls=before + thought.after_calls) for thought in other.reasoning or ())
+    thoughts = [*(one.reasoning or ()), *later]
     content = one.content if is_blank(other.content) else other.content
     if not is_blank(one.content) and not is_blank(other.content):
         content = [*_text_parts(one.content), *_text_parts(other.content)]

@@ -196,7 +196,7 @@ class TokenBoundVisitor:
         """Count audio that stands in the request by its duration, or as long as the window allows."""
         audio = value["input_audio"]
         self.is_self_contained = False
-        tokens = audio_tokens(audio.get("format"), len(str(audio.get("data"))))
+        tokens = audio_tokens(audio.get("format"), audio.get("data"))
         if tokens is None:
             self.has_external_content = self.has_stored_content = self.has_external_audio = True
         else:

@@ -101,15 +101,13 @@ def tool_item(call: ToolCall, echo: Echo) -> dict[str, Any]:
 def _items(message: AnswerMessage, echo: Echo) -> Iterator[dict[str, Any]]:
     calls = message.tool_calls or []
     first, *later = thoughts_by_place(message.reasoning or (), len(calls))
-    for _, block in first:
-        yield reasoning_item(block)
+    yield from (reasoning_item(block) for _, block in first)
     if message.content:
         part = refusal_part if message.is_refusal is True else text_part
         yield message_item([part(message.content)])
-    for call, thoughts in zip(calls, later, strict=True):
+    for call, thoughts in zip(calls, [[], *later], strict=False):
+        yield from (reasoning_item(block) for _, block in thoughts)
         yield tool_item(call, echo)
-        for _, block in thoughts:
-            yield reasoning_item(block)
     extras = {call.id: call.extra_content for call in message.tool_calls or () if call.extra_content}
     if extras:
         yield extras_item(extras)

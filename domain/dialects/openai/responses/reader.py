@@ -22,6 +22,8 @@ from domain.dialects.sse import BYTE_ORDER_MARK, DONE, SseEvent, SseParser, sse
 from domain.estimate import utf8_length
 from domain.tokens import TokenUsage, answer_usage
 
+MAX_ITEMS = 4_096
+"""Of one response that are read."""
 BETWEEN_MESSAGES = "\n\n"
 """Between two messages of one response, and between two parts of a summary: canonical answers have one text."""
 ENDING_STATUSES = {"incomplete": "response.incomplete", "failed": "response.failed"}
@@ -170,6 +172,8 @@ class ResponsesChatReader(ResponsesReader):
         if read.output_index is not None:
             return read.output_index
         item_id = read.item_id or (read.item.id or read.item.call_id if read.item is not None else None)
+        if len(self._places) >= MAX_ITEMS and str(item_id) not in self._places:
+            raise UnreadableResponse(f"it has more than {MAX_ITEMS} items")
         return self._places.setdefault(str(item_id), len(self._places))
 
     def _unsaid(self, output: list[_Item], data: bytes) -> list[Delta]:
@@ -188,6 +192,8 @@ class ResponsesChatReader(ResponsesReader):
     def _open(self, place: int, *, is_thought: bool = False) -> _Open:
         known = self._items.get(place)
         if known is None:
+            if len(self._items) >= MAX_ITEMS:
+                raise UnreadableResponse(f"it has more than {MAX_ITEMS} items")
             number = self._thoughts if is_thought else len(self._call_ids)
             self._thoughts += is_thought
             known = self._items[place] = _Open(number)

@@ -1,0 +1,56 @@
+"""What `gateway audit verify` prints, and how it exits: 0 proven, 1 changed, 3 not proven."""
+
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
+
+from cli.audit_evidence import report
+from domain.log_head import NO_HEAD, LogPosition
+from infra.audit_keys import AuditKey, TrustedKeys
+from infra.head_verification import Evidence, check_heads
+from infra.log_verification import NO_EVIDENCE, Verification
+from infra.settings import load_settings
+
+KEY = AuditKey(b"k" * 32)
+NOW = datetime.now(UTC)
+SETTINGS = load_settings({"GATEWAY_AUDIT_INTERVAL_S": "10"})
+HEAD = KEY.sign(LogPosition(2, b"d" * 32), sequence=1, previous=NO_HEAD, at=NOW)
+EVIDENCE = Evidence(keys=TrustedKeys([KEY.public]), heads=[HEAD])
+FOUND = Verification(events=5, batches=2, head=b"h" * 32, report=check_heads(EVIDENCE))
+
+
+def test_a_log_that_is_signed_is_intact() -> None:
+    code, lines = report(EVIDENCE, FOUND, SETTINGS)
+    assert (code, lines[0]) == (0, f"intact: 5 events in 2 batches, head {(b'h' * 32).hex()}")
+    assert lines[1].startswith("signed: 1 heads, the newest at position 2 at ")
+    assert lines[1].endswith(f"with key {KEY.key_id}; 3 events are newer")
+
+
+def test_what_was_appended_a_moment_ago_need_not_be_signed_yet() -> None:
+    recent = replace(FOUND, oldest_unsigned=NOW - timedelta(seconds=30))
+    assert report(EVIDENCE, recent, SETTINGS)[0] == 0
+
+
+def test_old_events_that_are_not_signed_are_told() -> None:
+    code, lines = report(EVIDENCE, replace(FOUND, oldest_unsigned=NOW - timedelta(seconds=90)), SETTINGS)
+    assert (code, lines[-1].startswith("UNSIGNED: nothing after position 2 is signed")) == (3, True)
+
+
+def test_without_a_public_key_nothing_is_proven() -> None:
+    code, lines = report(NO_EVIDENCE, replace(FOUND, report=check_heads(NO_EVIDENCE)), SETTINGS)
+    assert (code, "--public-key" in lines[-1]) == (3, True)
+
+
+def test_a_changed_log_is_broken_whatever_is_signed() -> None:
+    code, lines = report(EVIDENCE, replace(FOUND, first_bad=4, reason="it was rewritten"), SETTINGS)
+    assert (code, lines) == (1, ["BROKEN at position 4: it was rewritten"])
+
+
+def test_a_restore_is_told_every_time() -> None:
+    restore = KEY.sign(
+        LogPosition(2, b"d" * 32), sequence=3, previous=NO_HEAD, at=NOW, resumes_after=1, reason="the disk failed"
+    )
+    evidence = Evidence(keys=EVIDENCE.keys, heads=[HEAD, restore])
+    code, lines = report(evidence, replace(FOUND, report=check_heads(evidence)), SETTINGS)
+    assert (code, lines[1].startswith("restored: head 3")) == (0, True)
+    assert lines[1].endswith("gives up what was signed after head 1 (the disk failed)")
