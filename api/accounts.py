@@ -92,7 +92,7 @@ class Accounts:
 
         async def store(connection: Connection) -> None:
             await connection.execute(
-                "INSERT INTO project_secrets (project_id, sealed) VALUES ($1, $2)",
+                "SELECT store_project_secret($1, $2)",
                 project_id,
                 self._vault.new_project_key(project_id),
             )

@@ -16,7 +16,6 @@ from api.request_context import CostBound, InferenceRequest, Prompt, RequestCont
 from domain.cache_key import cache_key
 from domain.canonical.chat import ChatRequest
 from domain.dialects.field_rules import in_camel_case
-from domain.dialects.passthrough.named_models import models_in_query
 from domain.dialects.registry import DialectRegistry
 from domain.dialects.request_body import CanonicalRequest, RequestBody, TokenBound
 from domain.errors import Forbidden, InvalidRequest, UnknownModel
@@ -132,7 +131,7 @@ class RequestPlanner:
         choice = f"the key may use: {', '.join(allowed)}"
         if asked.body.model not in allowed:
             raise Forbidden(f"this key may not use model {asked.body.model!r}; {choice}", details={"field": "model"})
-        named = (*asked.body.named_models, *models_in_query(asked.query))
+        named = asked.body.named_models
         permitted = self._names_at(caller, allowed, asked.route) if named else frozenset()
         for place in named:
             if place.name not in permitted:

@@ -22,7 +22,7 @@ from domain.money import NanoUsd
 from domain.request_identity import RequestIdentity
 from infra.admission import Admission, AdmissionRequest, Attempt
 from infra.database import HeldConnection, migrate, open_pool
-from infra.embedded_postgres import EmbeddedPostgres
+from infra.embedded_postgres import OWNER, ROLES, EmbeddedPostgres
 from infra.event_log import EventLog
 from infra.ids import new_id
 from infra.vault import Vault
@@ -68,8 +68,10 @@ def make_request(project: str, key: str) -> AdmissionRequest:
     )
 
 
-async def measure(database_url: str, server: psutil.Process, requests: int) -> None:
-    """Measure and print a row for each number of keys and connections."""
+async def measure(postgres: EmbeddedPostgres, server: psutil.Process, requests: int) -> None:
+    """Measure and print a row for each number of keys and connections, under the role of the API processes."""
+    database_url = postgres.url_as(ROLES["api"])
+    owner = await open_pool(postgres.url_as(OWNER), name="bench", size=2)
     pool = await open_pool(database_url, name="bench", size=2)
     log = EventLog(pool, HeldConnection(database_url, name="bench"))
     accounts = Accounts(pool, log, Vault(os.urandom(32)))
@@ -80,10 +82,10 @@ async def measure(database_url: str, server: psutil.Process, requests: int) -> N
     print("|---|---|---|---|---|")
     for number_of_keys in KEYS:
         for connections in CONNECTIONS:
-            await run(admission, pool, project, keys[:number_of_keys], 500, connections)
+            await run(admission, owner, project, keys[:number_of_keys], 500, connections)
             before, own = _cpu(server), time.process_time()
             started = time.perf_counter()
-            latencies = await run(admission, pool, project, keys[:number_of_keys], requests, connections)
+            latencies = await run(admission, owner, project, keys[:number_of_keys], requests, connections)
             seconds = time.perf_counter() - started
             api_us = (time.process_time() - own) / requests * 1e6
             server_us = (_cpu(server) - before) / requests * 1e6
@@ -97,6 +99,7 @@ async def measure(database_url: str, server: psutil.Process, requests: int) -> N
     await admission.close()
     await log.close()
     await pool.close()
+    await owner.close()
 
 
 async def run(
@@ -131,11 +134,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gw-bench-", ignore_cleanup_errors=True) as directory:
         server = EmbeddedPostgres(Path(directory) / "pg")
-        url = server.start()
+        server.start()
         try:
-            migrate(url)
+            migrate(server.url_as(OWNER), ROLES)
             assert server.process is not None, "the server was started"
-            uvloop.run(measure(url, psutil.Process(server.process.pid), arguments.requests))
+            uvloop.run(measure(server, psutil.Process(server.process.pid), arguments.requests))
         finally:
             server.stop()
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import click
 import uvloop
 from msgspec import Struct
@@ -87,14 +88,17 @@ class AdminSession(Struct, kw_only=True):
             await broker.close()
 
 
-def run_in_session(data_dir: Path | None, command: Callable[[AdminSession], Awaitable[Any]]) -> Any:
+def run_in_session(
+    data_dir: Path | None, command: Callable[[AdminSession], Awaitable[Any]], *, as_owner: bool = False
+) -> Any:
     """Run a command against the servers of the environment, or of a running `gateway up`.
 
-    If the command is refused, print one line and exit with code 2.
+    `as_owner`: as the role that owns the tables, since the command rewrites read models. If the command is refused,
+    print one line and exit with code 2.
     """
     settings = settings_for_administration(data_dir)
-    assert settings.database_url is not None, "settings_for_administration has it"
-    url = settings.database_url
+    url = settings.owner_url if as_owner else settings.database_url
+    assert url is not None, "settings_for_administration has it"
 
     async def run() -> Any:
         try:
@@ -106,6 +110,8 @@ def run_in_session(data_dir: Path | None, command: Callable[[AdminSession], Awai
             return await command(AdminSession(settings=settings, pool=pool, log=log))
         except GatewayError as error:
             fail(error.message)
+        except asyncpg.InsufficientPrivilegeError as error:
+            fail(f"the database refuses it: {error}: set GATEWAY_MIGRATION_DATABASE_URL to the owner of the tables")
         finally:
             await log.close()
             await pool.close()

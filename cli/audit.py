@@ -129,7 +129,7 @@ def restored(reason: str, files: tuple[Path, ...], data_dir: Path | None) -> Non
             f"what was signed after head {head.resumes_after} is given up"
         )
 
-    run_in_session(data_dir, run)
+    run_in_session(data_dir, run, as_owner=True)
 
 
 @audit.command()

@@ -115,9 +115,11 @@ def migrate(data_dir: Path | None) -> None:
     from infra.database import newest_revision  # noqa: PLC0415
 
     settings = settings_for_administration(data_dir)
-    assert settings.database_url is not None, "settings_for_administration has it"
-    run_migrations(settings.database_url)
+    assert settings.owner_url is not None, "settings_for_administration has it"
+    problems = run_migrations(settings.owner_url, settings.roles)
     click.echo(f"the database is at revision {newest_revision()}")
+    for problem in problems:
+        click.echo(f"warning: {problem}: see docs/how-to/separate-database-roles.md", err=True)
 
 
 if __name__ == "__main__":

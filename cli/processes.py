@@ -33,6 +33,9 @@ class Running(Struct, frozen=True, kw_only=True):
 
     pid: int
     database_url: str
+    """As the role of the API processes."""
+    owner_url: str | None = None
+    """As the role that owns the tables."""
     nats_urls: tuple[str, ...]
     encryption_key: str
     """Base64. Only the owner of the file can read it."""
@@ -105,6 +108,7 @@ def settings_for_administration(data_dir: Path | None) -> Settings:
     return msgspec.structs.replace(
         settings,
         database_url=running.database_url,
+        migration_database_url=running.owner_url,
         nats_urls=running.nats_urls,
         encryption_key=base64.b64decode(running.encryption_key),
     )

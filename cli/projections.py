@@ -61,7 +61,7 @@ def rebuild_projection(name: str, data_dir: Path | None) -> None:
             fail(str(error))
         show(f"rebuilt {name} from {position} events")
 
-    run_in_session(data_dir, run)
+    run_in_session(data_dir, run, as_owner=True)
 
 
 @projections.command("release")
@@ -84,4 +84,4 @@ def release_project(project_id: str, data_dir: Path | None) -> None:
             fail(f"project {project_id} is not quarantined: `gateway projections list` shows the quarantined projects")
         show(f"released {project_id}: {released} events folded")
 
-    run_in_session(data_dir, run)
+    run_in_session(data_dir, run, as_owner=True)

@@ -36,7 +36,7 @@ from infra.audit_keys import (
 from infra.broker import Broker, BrokerErrors
 from infra.database import migrate
 from infra.embedded_nats import EmbeddedNats, EmbeddedNatsError
-from infra.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from infra.embedded_postgres import OWNER, ROLES, EmbeddedPostgres, EmbeddedPostgresError
 from infra.environment_variables import is_token
 from infra.head_anchors import ANCHOR_FILE
 from infra.jobs import JobQueue
@@ -52,6 +52,7 @@ from infra.settings import (
     require_other_providers,
     set_directly,
 )
+from migrations.roles import PROCESSES, Process
 
 MASTER_KEY_FILE = "master.key"
 MASTER_KEY_PREFIX = "gw_master_"
@@ -111,14 +112,21 @@ def up(**flags: object) -> None:
         if generated_master_key is not None:
             settings = msgspec.structs.replace(settings, master_key=generated_master_key.text)
         with contextlib.ExitStack() as servers_running, listener:
-            settings, servers = _start_servers(settings, servers_running)
+            settings, servers, database_urls = _start_servers(settings, servers_running)
             servers_running.callback((settings.data_dir / RUNNING_FILE).unlink, missing_ok=True)
-            asyncio.run(_run(settings, listener, servers, generated_master_key))
+            children = _children(settings, listener, database_urls)
+            asyncio.run(_run(settings, children, servers, generated_master_key))
 
 
-def _start_servers(settings: Settings, running: contextlib.ExitStack) -> tuple[Settings, list[Server]]:
-    """Start PostgreSQL and NATS, unless the environment has their addresses. `running` stops them."""
+def _start_servers(
+    settings: Settings, running: contextlib.ExitStack
+) -> tuple[Settings, list[Server], dict[Process, str]]:
+    """Start PostgreSQL and NATS, unless the environment has their addresses. `running` stops them.
+
+    The last of the three is the database's address as the role of each kind of process.
+    """
     servers: list[Server] = []
+    database_urls = dict.fromkeys(PROCESSES, settings.database_url or "")
     try:
         if not settings.nats_urls:
             nats = EmbeddedNats(settings.data_dir / "nats")
@@ -128,22 +136,34 @@ def _start_servers(settings: Settings, running: contextlib.ExitStack) -> tuple[S
         if settings.database_url is None:
             postgres = EmbeddedPostgres(settings.data_dir / "postgresql")
             running.callback(postgres.stop)
-            settings = msgspec.structs.replace(settings, database_url=postgres.start())
+            postgres.start()
+            database_urls = {process: postgres.url_as(role) for process, role in ROLES.items()}
+            settings = msgspec.structs.replace(
+                settings,
+                database_url=database_urls["api"],
+                migration_database_url=postgres.url_as(OWNER),
+                database_roles=ROLES,
+            )
             servers.append(Server("postgresql", lambda: postgres.process, postgres.launch))
     except (EmbeddedNatsError, EmbeddedPostgresError, UnsafePathError) as error:
         fail(str(error))
-    return settings, servers
+    return settings, servers, database_urls
 
 
 async def _run(
-    settings: Settings, listener: socket.socket, servers: list[Server], generated_master_key: GeneratedMasterKey | None
+    settings: Settings,
+    children: list[list[Child]],
+    servers: list[Server],
+    generated_master_key: GeneratedMasterKey | None,
 ) -> None:
     assert settings.database_url is not None, "started, or set by the environment"
+    assert settings.owner_url is not None, "started, or set by the environment"
     assert settings.encryption_key is not None, "set, or generated"
     stop = asyncio.Event()
     stop_on_signals(stop)
     say("up", "migrating the database")
-    await asyncio.to_thread(migrate, settings.database_url)
+    for problem in await asyncio.to_thread(migrate, settings.owner_url, settings.roles):
+        say("up", f"warning: {problem}: see docs/how-to/separate-database-roles.md")
     first_key = await create_first_project(settings)
     address = f"http://{_displayed_host(settings.host)}:{settings.port}"
     write_running(
@@ -151,6 +171,7 @@ async def _run(
         Running(
             pid=os.getpid(),
             database_url=settings.database_url,
+            owner_url=settings.migration_database_url,
             nats_urls=settings.nats_urls,
             encryption_key=base64.b64encode(settings.encryption_key).decode(),
             address=address,
@@ -161,19 +182,17 @@ async def _run(
         await _wait_until_ready(address, settings)
         _print_greeting(settings, address, first_key, generated_master_key)
 
-    await supervise(_children(settings, listener), servers, stop, drain_s=DRAIN_S, when_started=when_started)
+    await supervise(children, servers, stop, drain_s=DRAIN_S, when_started=when_started)
     say("up", "stopped")
 
 
-def _children(settings: Settings, listener: socket.socket) -> list[list[Child]]:
+def _children(settings: Settings, listener: socket.socket, database_urls: dict[Process, str]) -> list[list[Child]]:
     """Make the API processes, the workers and the projector, in the order in which they stop."""
-    assert settings.database_url is not None, "started, or set by the environment"
     assert settings.encryption_key is not None, "set, or generated"
     assert settings.master_key is not None, "set, or generated"
     assert settings.audit_key is not None, "set, or generated"
     environ = dict(os.environ) | set_directly(
         {
-            "GATEWAY_DATABASE_URL": settings.database_url,
             "GATEWAY_NATS_URL": ",".join(settings.nats_urls),
             "GATEWAY_ENCRYPTION_KEY": base64.b64encode(settings.encryption_key).decode(),
             "GATEWAY_MASTER_KEY": settings.master_key,
@@ -187,7 +206,10 @@ def _children(settings: Settings, listener: socket.socket) -> list[list[Child]]:
             "GATEWAY_LOG_FORMAT": settings.log_format,
         }
     )
-    environments = {process: environment_of(process, environ) for process in _SECRETS_OF}
+    environments = {
+        process: environment_of(process, environ | set_directly({"GATEWAY_DATABASE_URL": database_urls[process]}))
+        for process in PROCESSES
+    }
     fd = listener.fileno()
     probes = _probe_ports(settings)
     apis = [

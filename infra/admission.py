@@ -25,6 +25,7 @@ MAX_CLAIMS_PER_BATCH = 256
 MAX_WAITING = 20_000
 
 _ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 27))})"  # noqa: S608 - placeholders only
+_DROP = "SELECT drop_unclaimed($1)"
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
 _ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 19))})"
 
@@ -157,10 +158,8 @@ class Admission:
     async def drop(self, request_id: str) -> bool:
         """Drop an attempt that no worker has claimed. False: it is claimed, or there is none."""
         async with database_errors():
-            row = await self._pool.fetchrow(
-                "DELETE FROM inflight WHERE request_id = $1 AND delivery IS NULL RETURNING attempt", request_id
-            )
-        return row is not None
+            rows = await self._pool.fetch(_DROP, [request_id])
+        return bool(rows)
 
     async def unclaimed(self, request_ids: Sequence[str]) -> set[str]:
         """Return the requests that no worker has claimed yet."""
@@ -187,9 +186,7 @@ class Admission:
     async def _take_back(self) -> None:
         """Drop admissions that may have been committed: no job was published for them, so no worker has them."""
         async with database_errors():
-            await self._pool.execute(
-                "DELETE FROM inflight WHERE request_id = ANY ($1) AND delivery IS NULL", self._unsure
-            )
+            await self._pool.execute(_DROP, self._unsure)
         self._unsure.clear()
 
     async def _decide(self, requests: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:

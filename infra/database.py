@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: pools with explicit limits, and the migrations. Contains no queries."""
+"""Connections to PostgreSQL: pools with explicit limits, and the migrations. Contains no queries of other modules."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -15,7 +16,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from domain.errors import Unavailable
+from migrations.grants import grant
 from migrations.revision import run_functions
+from migrations.roles import Roles
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
@@ -54,6 +57,8 @@ _LOST = (
     asyncpg.InternalClientError,  # if the server went away before the statement was sent
 )
 """The errors that asyncpg raises when the server goes away."""
+
+log = structlog.get_logger(__name__)
 
 Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = asyncpg.Connection
@@ -167,8 +172,12 @@ async def database_errors() -> AsyncIterator[None]:
         raise Unavailable(f"the database is away: {type(error).__name__}", retry_after_s=1) from error
 
 
-def migrate(database_url: str) -> None:
-    """Upgrade the database to the newest revision and replace its functions. Several processes may do so at once."""
+def migrate(database_url: str, roles: Roles | None = None) -> list[str]:
+    """Upgrade the database to the newest revision, replace its functions, and grant `roles` what they need.
+
+    `database_url` is that of the owner; without `roles` its role is that of every process, too. Several processes may
+    migrate at once. Returns what the roles may do that they should not, in words.
+    """
     engine = create_engine(
         _alembic_url(database_url), poolclass=NullPool, connect_args={"connect_timeout": int(CONNECT_TIMEOUT_S)}
     )
@@ -182,7 +191,25 @@ def migrate(database_url: str) -> None:
         connection.commit()
         with connection.begin():
             run_functions(connection)
+            problems = grant(connection, roles)
     engine.dispose()
+    return problems
+
+
+async def warn_about_role(pool: Pool) -> None:
+    """Write a line to the process's log for whatever the pool's role may do that a process must not.
+
+    Raises:
+        Unavailable: the database cannot be reached.
+
+    """
+    try:
+        async with database_errors():
+            problems = [row[0] for row in await pool.fetch("SELECT role_problems(current_user)")]
+    except (asyncpg.UndefinedFunctionError, asyncpg.InsufficientPrivilegeError):
+        problems = ["has not been granted what it needs: run `gateway migrate`"]
+    for problem in problems:
+        log.warning("database_role", problem=problem)
 
 
 def _alembic_url(database_url: str) -> str:

@@ -1,6 +1,7 @@
 """Runs PostgreSQL from the wheel's binaries, as a child process on a socket in a private directory.
 
-Creates the database, but no tables. The binaries are pinned to one version, which is checked at each start.
+Creates the database and its roles, but no tables: one role owns the tables, the others are those of the processes. The
+binaries are pinned to one version, which is checked at each start.
 
 PostgreSQL refuses to run as root. If this process is root, the server runs as a user of its own, who owns the data and
 the socket, and nothing else. It may not pass through the directories above (`/root` is closed to it), and they are not
@@ -34,6 +35,8 @@ from infra.private_files import (
     read_private,
     write_private,
 )
+from migrations.grants import take_over
+from migrations.roles import PROCESSES, Process
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the package warns about a runtime directory that we do not use
@@ -43,9 +46,14 @@ VERSION = 18
 SYSTEM_USER = "pgserver"
 """If this process is root, the server runs as this user."""
 SUPERUSER = "postgres"
+OWNER = "gateway_owner"
+"""The role that owns the database and runs the migrations. No superuser."""
+ROLES: dict[Process, str] = {process: f"gateway_{process}" for process in PROCESSES}
+"""The roles of the processes."""
 DATABASE = "gateway"
 MAX_VERSION_CHARS = 8
 START_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 10.0
 MAX_SOCKET_PATH_BYTES = 100
 """A socket's path has at most 107 bytes, and PostgreSQL appends the name of the socket."""
@@ -91,11 +99,15 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """Return the server's address for asyncpg and psycopg."""
-        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(self._sockets), safe='/')}"
+        """Return the server's address for asyncpg and psycopg, as its superuser."""
+        return self.url_as(SUPERUSER)
+
+    def url_as(self, role: str) -> str:
+        """Return the server's address for asyncpg and psycopg, as a role."""
+        return f"postgresql://{role}@/{DATABASE}?host={quote(str(self._sockets), safe='/')}"
 
     def start(self) -> str:
-        """Start the server, and return its URL once it answers. The first start creates its files.
+        """Start the server, and return its superuser's URL once it answers. The first start creates its files.
 
         Raises:
             EmbeddedPostgresError: it does not start, or another version created its files.
@@ -112,6 +124,7 @@ class EmbeddedPostgres:
                 f"{self._data} was created by PostgreSQL {version}, but this gateway brings PostgreSQL {VERSION}"
             )
         self.launch()
+        asyncio.run(self._make_roles())
         return self.url
 
     def launch(self) -> None:
@@ -234,7 +247,9 @@ class EmbeddedPostgres:
 
     async def _answers(self) -> bool:
         try:
-            connection = await asyncpg.connect(self.url.replace(f"/{DATABASE}?", "/postgres?"), timeout=5)
+            connection = await asyncpg.connect(
+                self.url.replace(f"/{DATABASE}?", "/postgres?"), timeout=CONNECT_TIMEOUT_S
+            )
         except (OSError, asyncpg.PostgresError):
             return False
         try:
@@ -243,6 +258,19 @@ class EmbeddedPostgres:
         finally:
             await connection.close()
         return True
+
+    async def _make_roles(self) -> None:
+        """Make the roles that are missing. Older versions had none: the owner gets what is the superuser's."""
+        connection = await asyncpg.connect(self.url, timeout=CONNECT_TIMEOUT_S)
+        try:
+            for role in (OWNER, *ROLES.values()):
+                if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+                    await connection.execute(f"CREATE ROLE {role} LOGIN")
+            await connection.execute(f"ALTER DATABASE {DATABASE} OWNER TO {OWNER}")
+            await connection.execute(f"REVOKE TEMPORARY ON DATABASE {DATABASE} FROM PUBLIC")
+            await connection.execute(take_over(OWNER, [SUPERUSER]))
+        finally:
+            await connection.close()
 
     def _last_log_lines(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

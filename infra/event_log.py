@@ -256,7 +256,7 @@ class EventLog:
         """Store a body that no event names: a prompt that is too large for a message."""
         async with database_errors():
             await self._pool.execute(
-                "INSERT INTO blobs (blob_id, project_id, body, expires_at) VALUES ($1, $2, $3, $4)",
+                "SELECT store_blob($1, $2, $3, $4)",
                 blob.blob_id,
                 blob.project_id,
                 blob.body,

@@ -93,17 +93,5 @@ async def store_provider_key(
     connection: Connection, vault: Vault, *, project_id: str, provider: str, key: str | None, hint: str | None
 ) -> None:
     """Seal and store a project's key for a provider, or remove it if `key` is None, in the caller's transaction."""
-    if key is None:
-        await connection.execute(
-            "DELETE FROM provider_keys WHERE project_id = $1 AND provider = $2", project_id, provider
-        )
-        return
-    sealed = vault.seal(key.encode(), tenant=project_id, row=f"provider-key/{provider}")
-    await connection.execute(
-        "INSERT INTO provider_keys (project_id, provider, sealed, hint) VALUES ($1, $2, $3, $4) "
-        "ON CONFLICT (project_id, provider) DO UPDATE SET sealed = excluded.sealed, hint = excluded.hint",
-        project_id,
-        provider,
-        sealed,
-        hint,
-    )
+    sealed = vault.seal(key.encode(), tenant=project_id, row=f"provider-key/{provider}") if key is not None else None
+    await connection.execute("SELECT store_provider_key($1, $2, $3, $4)", project_id, provider, sealed, hint)

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from msgspec import Meta, Struct
@@ -32,6 +32,7 @@ from infra.environment_variables import (
     without_final_slash,
     yes_or_no,
 )
+from migrations.roles import PROCESSES, Process
 
 ENCRYPTION_KEY_BYTES = 32
 _WITH_TOKENS = frozenset({"nats", "tls", "ws", "wss"})
@@ -106,6 +107,27 @@ class Settings(Struct, frozen=True, kw_only=True):
             parse=without_final_slash,
         ),
     ] = None
+    migration_database_url: Annotated[
+        PostgresUrl | None,
+        Variable(
+            "GATEWAY_MIGRATION_DATABASE_URL",
+            "the same database as the role that owns its tables, for `gateway migrate`, `gateway up` and `gateway "
+            "projections`; unset: GATEWAY_DATABASE_URL, whose role may then do anything with the log",
+            "postgresql://…",
+            secret=True,
+            parse=without_final_slash,
+        ),
+    ] = None
+    database_roles: Annotated[
+        dict[Process, NonEmpty],
+        Variable(
+            "GATEWAY_DATABASE_ROLES",
+            "the PostgreSQL roles of the processes, for `gateway migrate` and `gateway up`, which grant each what it "
+            "needs; unset: all have the role of GATEWAY_DATABASE_URL",
+            "api=ROLE,worker=ROLE,projector=ROLE",
+            parse=pairs,
+        ),
+    ] = {}
     nats_urls: Annotated[
         tuple[NatsUrl, ...],
         Variable(
@@ -385,6 +407,18 @@ class Settings(Struct, frozen=True, kw_only=True):
             "console or json",
         ),
     ]
+
+    @property
+    def owner_url(self) -> str | None:
+        """Return the database's address as the owner of its tables."""
+        return self.migration_database_url or self.database_url
+
+    @property
+    def roles(self) -> dict[Process, str] | None:
+        """Return the PostgreSQL role of each kind of process; None: the owner's."""
+        name = unquote(urlsplit(self.database_url or "").username or "")
+        roles: dict[Process, str] = {process: self.database_roles.get(process, name) for process in PROCESSES}
+        return roles if all(roles.values()) else None
 
     @property
     def provider_keys(self) -> dict[str, str]:

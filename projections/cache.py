@@ -47,9 +47,5 @@ async def remove_expired(pool: Pool) -> int:
         "(SELECT project_id, cache_key FROM cache_entries WHERE expires_at < now() LIMIT $1)",
         MAX_EXPIRED_PER_SWEEP,
     )
-    removed = await pool.fetchval(
-        "WITH gone AS (DELETE FROM blobs WHERE blob_id IN "
-        "(SELECT blob_id FROM blobs WHERE expires_at < now() LIMIT $1) RETURNING 1) SELECT count(*) FROM gone",
-        MAX_EXPIRED_PER_SWEEP,
-    )
+    removed = await pool.fetchval("SELECT remove_expired_blobs($1)", MAX_EXPIRED_PER_SWEEP)
     return int(removed)

@@ -3,7 +3,7 @@
 So a key works once the call that issued it has returned, and stops working once the call that revoked it has returned.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import asyncpg
@@ -23,8 +23,8 @@ from domain.events import (
 from domain.money import NanoUsd
 from domain.routing import NamedProvider
 from infra.database import Connection, Pool, database_errors
+from projections.projection import fold_streams
 
-_encode = msgspec.json.Encoder().encode
 _decode_settings = msgspec.json.Decoder(KeySettings).decode
 _decode_providers = msgspec.json.Decoder(tuple[NamedProvider, ...]).decode
 
@@ -81,86 +81,6 @@ class ProjectRecord(Struct, frozen=True, kw_only=True):
     provider_hints: dict[str, str]
 
 
-async def _insert_project(connection: Connection, stored: StoredEvent, suffix: str) -> None:
-    assert isinstance(stored.event, ProjectCreated)
-    await connection.execute(
-        f"INSERT INTO projects{suffix} (project_id, name, created_at, "  # noqa: S608 - a constant
-        "installation_daily_budget_nano_usd) VALUES ($1, $2, $3, $4)",
-        stored.project_id,
-        stored.event.name,
-        stored.at,
-        stored.event.installation_daily_budget_nano_usd,
-    )
-
-
-async def _update_project(connection: Connection, stored: StoredEvent, suffix: str) -> None:
-    assert isinstance(stored.event, ProjectSettingsChanged)
-    await connection.execute(
-        f"UPDATE projects{suffix} SET name = $2, daily_budget_nano_usd = $3, "  # noqa: S608 - a constant
-        "monthly_budget_nano_usd = $4, alert_url = $5, installation_daily_budget_nano_usd = $6, "
-        "cancel_on_disconnect = $7 WHERE project_id = $1",
-        stored.project_id,
-        stored.event.name,
-        stored.event.daily_budget_nano_usd,
-        stored.event.monthly_budget_nano_usd,
-        stored.event.alert_url,
-        stored.event.installation_daily_budget_nano_usd,
-        stored.event.cancel_on_disconnect,
-    )
-
-
-async def _insert_key(connection: Connection, stored: StoredEvent, suffix: str) -> None:
-    assert isinstance(stored.event, ApiKeyIssued)
-    await connection.execute(
-        f"INSERT INTO api_keys{suffix} (key_id, project_id, secret_hash, hint, settings, "  # noqa: S608 - a constant
-        "created_at, version, expires_at, daily_budget_nano_usd, monthly_budget_nano_usd, rate_limit, "
-        "token_limit, concurrency_limit) "
-        "VALUES ($1, $2, $3, $4, $5::text::json, $6, $7, $8, $9, $10, $11, $12, $13)",
-        stored.event.key_id,
-        stored.project_id,
-        bytes.fromhex(stored.event.secret_hash),
-        stored.event.hint,
-        _encode(stored.event.settings).decode(),
-        stored.at,
-        stored.version,
-        stored.event.settings.expires_at,
-        *stored.event.settings.limits(),
-    )
-
-
-async def _update_key(connection: Connection, stored: StoredEvent, suffix: str) -> None:
-    assert isinstance(stored.event, ApiKeyChanged)
-    await connection.execute(
-        f"UPDATE api_keys{suffix} SET settings = $2::text::json, version = $3, expires_at = $4, "  # noqa: S608 - a constant
-        "daily_budget_nano_usd = $5, monthly_budget_nano_usd = $6, rate_limit = $7, token_limit = $8, "
-        "concurrency_limit = $9 WHERE key_id = $1",
-        stored.event.key_id,
-        _encode(stored.event.settings).decode(),
-        stored.version,
-        stored.event.settings.expires_at,
-        *stored.event.settings.limits(),
-    )
-
-
-async def _revoke_key(connection: Connection, stored: StoredEvent, suffix: str) -> None:
-    assert isinstance(stored.event, ApiKeyRevoked)
-    await connection.execute(
-        f"UPDATE api_keys{suffix} SET revoked_at = $2, version = $3 WHERE key_id = $1",  # noqa: S608 - a constant
-        stored.event.key_id,
-        stored.at,
-        stored.version,
-    )
-
-
-_FOLDS: dict[type, Callable[[Connection, StoredEvent, str], Awaitable[None]]] = {
-    ProjectCreated: _insert_project,
-    ProjectSettingsChanged: _update_project,
-    ApiKeyIssued: _insert_key,
-    ApiKeyChanged: _update_key,
-    ApiKeyRevoked: _revoke_key,
-}
-
-
 class Keys:
     """Folds the events of projects and keys."""
 
@@ -168,11 +88,9 @@ class Keys:
     tables = ("projects", "api_keys")
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Write one row at a time: these events are few."""
-        for stored in events:
-            fold_event = _FOLDS.get(type(stored.event))
-            if fold_event is not None:
-                await fold_event(connection, stored, suffix)
+        """Make the rows what their streams in the log say."""
+        await fold_streams(connection, "fold_projects", events, (ProjectCreated, ProjectSettingsChanged), suffix)
+        await fold_streams(connection, "fold_keys", events, (ApiKeyIssued, ApiKeyChanged, ApiKeyRevoked), suffix)
 
 
 async def key_by_hash(pool: Pool, secret_hash: bytes) -> KeyRecord | None:

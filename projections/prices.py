@@ -7,8 +7,8 @@ import msgspec
 from domain.events import PriceSet, StoredEvent
 from domain.pricing import ClassPrices, PriceOverride
 from infra.database import Connection, Pool, database_errors
+from projections.projection import fold_streams
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(ClassPrices).decode
 
 
@@ -19,21 +19,8 @@ class Prices:
     tables = ("price_overrides",)
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Write one row at a time: these events are few."""
-        for stored in events:
-            match stored.event:
-                case PriceSet() as event:
-                    await connection.execute(
-                        f"INSERT INTO price_overrides{suffix} (provider, model, effective_from, prices) "  # noqa: S608 - a constant
-                        "VALUES ($1, $2, $3, $4::text::json) "
-                        "ON CONFLICT (provider, model, effective_from) DO UPDATE SET prices = excluded.prices",
-                        event.provider,
-                        event.model,
-                        event.effective_from,
-                        _encode(event.prices).decode(),
-                    )
-                case _:
-                    continue
+        """Make the rows what their streams in the log say."""
+        await fold_streams(connection, "fold_prices", events, (PriceSet,), suffix)
 
 
 async def price_overrides(pool: Pool) -> list[PriceOverride]:

@@ -15,7 +15,7 @@ import structlog
 from domain.errors import Unavailable
 from infra.audit_keys import signing_key, trusted_keys
 from infra.broker import Broker, BrokerErrors
-from infra.database import HeldConnection, Pool, open_pool
+from infra.database import HeldConnection, Pool, open_pool, warn_about_role
 from infra.event_log import EventLog
 from infra.head_anchors import AnchorFile, AnchorStore, AnchorWebhook
 from infra.jobs import JobQueue
@@ -50,6 +50,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
     pool = await open_pool(settings.database_url, name=name)
+    await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     replies = ReplySender(broker)

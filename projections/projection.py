@@ -1,9 +1,13 @@
-"""The protocol of a projection. `fold` gets each event once, in log order. Only `fold` writes the tables."""
+"""The protocol of a projection. `fold` gets each event once, in log order. Only `fold` writes the tables.
+
+A projection that is folded in the append of its events (`INLINE`) names their streams, and the database makes the rows
+what these say (`migrations/functions/inline.sql`): a process cannot write a row that the log does not prove.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from domain.events import StoredEvent
+from domain.events import Event, StoredEvent
 from infra.database import Connection
 
 
@@ -26,3 +30,12 @@ class Projection(Protocol):
         Accepts every event, because history has happened. Reads no clock, and no tables but its own.
         """
         ...
+
+
+async def fold_streams(
+    connection: Connection, function: str, events: Sequence[StoredEvent], kinds: tuple[type[Event], ...], suffix: str
+) -> None:
+    """Call a function of `migrations/functions/inline.sql` for the streams of the events of these kinds."""
+    streams = sorted({stored.stream for stored in events if isinstance(stored.event, kinds)})
+    if streams:
+        await connection.execute(f"SELECT {function}($1, $2)", streams, suffix)

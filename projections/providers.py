@@ -8,6 +8,7 @@ from msgspec import Struct
 from domain.events import ProviderConfigured, ProviderRemoved, StoredEvent
 from domain.routing import NamedProvider
 from infra.database import Connection, Pool, database_errors
+from projections.projection import fold_streams
 
 
 class ProviderRecord(Struct, frozen=True, kw_only=True):
@@ -26,33 +27,8 @@ class Providers:
     tables = ("providers",)
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
-        """Write one row at a time: these events are few."""
-        for stored in events:
-            match stored.event:
-                case ProviderConfigured() as event:
-                    await connection.execute(
-                        f"INSERT INTO providers{suffix} (project_id, name, kind, base_url, models, hint, "  # noqa: S608 - a constant
-                        "configured_at, replaces_builtin) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
-                        "ON CONFLICT (project_id, name) DO UPDATE SET kind = excluded.kind, "
-                        "base_url = excluded.base_url, models = excluded.models, hint = excluded.hint, "
-                        "configured_at = excluded.configured_at, replaces_builtin = excluded.replaces_builtin",
-                        stored.project_id,
-                        event.name,
-                        event.kind,
-                        event.base_url,
-                        event.models,
-                        event.hint,
-                        stored.at,
-                        event.replaces_builtin,
-                    )
-                case ProviderRemoved() as event:
-                    await connection.execute(
-                        f"DELETE FROM providers{suffix} WHERE project_id = $1 AND name = $2",  # noqa: S608 - a constant
-                        stored.project_id,
-                        event.name,
-                    )
-                case _:
-                    continue
+        """Make the rows what their streams in the log say."""
+        await fold_streams(connection, "fold_providers", events, (ProviderConfigured, ProviderRemoved), suffix)
 
 
 async def providers_of(pool: Pool, project_id: str) -> list[ProviderRecord]:

@@ -13,6 +13,17 @@ REPLACED = "__replaced"
 BATCH_EVENTS = 2_000
 REBUILD_LOCK = 0x6761746577617952
 
+_GRANTS = """
+    SELECT format('ALTER TABLE %s OWNER TO %s', $2::text, c.relowner::regrole)
+    FROM pg_class c WHERE c.oid = $1::text::regclass
+    UNION ALL
+    SELECT format('GRANT %s ON %s TO %s', string_agg(g.privilege_type, ', '), $2::text,
+                  CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END)
+    FROM pg_class c CROSS JOIN aclexplode(c.relacl) AS g WHERE c.oid = $1::text::regclass AND g.grantee <> c.relowner
+    GROUP BY g.grantee
+"""
+"""The statements that give a table the owner and the grants of another."""
+
 
 class RebuildRunningError(Exception):
     """Another rebuild is under way."""
@@ -79,6 +90,9 @@ async def _lock(connection: Connection, projection: Projection) -> int:
 
 
 async def _swap(connection: asyncpg.Connection, table: str) -> None:
+    """Put the shadow table in the live one's place, with its owner and its grants."""
+    for statement in await connection.fetch(_GRANTS, table, f"{table}{SHADOW}"):
+        await connection.execute(statement[0])
     await connection.execute(f"ALTER TABLE {table} RENAME TO {table}{REPLACED}")
     await connection.execute(f"ALTER TABLE {table}{SHADOW} RENAME TO {table}")
     await connection.execute(f"DROP TABLE {table}{REPLACED}")

@@ -267,9 +267,7 @@ async def hand_on_leads(connection: Connection, streams: Sequence[str]) -> None:
     """
     requests = [request_id for stream in streams if (request_id := request_of(stream)) is not None]
     if requests:
-        await connection.execute(
-            "UPDATE inflight SET cache_key = NULL WHERE request_id = ANY ($1) AND cache_key IS NOT NULL", requests
-        )
+        await connection.execute("SELECT end_leads($1)", requests)
 
 
 def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:

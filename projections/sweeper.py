@@ -37,13 +37,7 @@ async def sweep(
     `notify` sends the failure to the API process, in case the caller still waits.
     """
     overdue = now - timedelta(seconds=GRACE_S)
-    dropped = await pool.fetch(
-        "DELETE FROM inflight WHERE (request_id, attempt) IN "
-        "(SELECT request_id, attempt FROM inflight WHERE deadline < $1 AND delivery IS NULL LIMIT $2) "
-        "AND delivery IS NULL RETURNING *, metadata::text AS metadata",
-        overdue,
-        MAX_SWEPT,
-    )
+    dropped = await pool.fetch("SELECT *, metadata::text AS metadata FROM drop_overdue($1, $2)", overdue, MAX_SWEPT)
     claimed = await pool.fetch(
         "SELECT *, metadata::text AS metadata FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "
         "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2",  # these stay until the release

@@ -16,7 +16,7 @@ from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.cancellations import CancellationListener
-from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
@@ -121,6 +121,7 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
     pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
+    await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     keys = ProviderKeys(pool, vault, settings.provider_keys)

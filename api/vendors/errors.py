@@ -193,6 +193,8 @@ def _anthropic_body(message: str, kind: str, request_id: str, details: dict[str,
 def _param(error: GatewayError) -> str | None:
     if isinstance(error, InvalidRequest):
         return error.field
+    if isinstance(error, Forbidden) and error.details is not None:
+        return error.details.get("field")
     return "model" if isinstance(error, UnknownModel) else None
 
 

@@ -79,3 +79,21 @@ BEGIN
         JOIN api_keys k ON k.key_id = s.key_id AND k.token_limit IS NOT NULL
         WHERE m.scope = 'key' AND m.scope_id = s.key_id AND s.more <> 0;
 END $$;
+
+-- Drops attempts that no worker has claimed: nothing was called, so nothing is charged. Returns their requests.
+CREATE OR REPLACE FUNCTION drop_unclaimed(p_requests text[]) RETURNS SETOF text LANGUAGE sql AS $$
+    DELETE FROM inflight WHERE request_id = ANY (p_requests) AND delivery IS NULL RETURNING request_id
+$$;
+
+-- Drops attempts whose deadline was before a time and that no worker has claimed. Returns their rows.
+CREATE OR REPLACE FUNCTION drop_overdue(p_before timestamptz, p_limit integer) RETURNS SETOF inflight LANGUAGE sql AS $$
+    DELETE FROM inflight WHERE (request_id, attempt) IN (
+        SELECT request_id, attempt FROM inflight WHERE deadline < p_before AND delivery IS NULL LIMIT p_limit
+    ) AND delivery IS NULL
+    RETURNING *
+$$;
+
+-- Stops these requests from leading identical ones.
+CREATE OR REPLACE FUNCTION end_leads(p_requests text[]) RETURNS void LANGUAGE sql AS $$
+    UPDATE inflight SET cache_key = NULL WHERE request_id = ANY (p_requests) AND cache_key IS NOT NULL
+$$;

@@ -93,6 +93,19 @@ BEGIN
     RETURN v_result;
 END $$;
 
+-- Stores a body that no event names.
+CREATE OR REPLACE FUNCTION store_blob(p_blob text, p_project text, p_body bytea, p_expires_at timestamptz) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO blobs (blob_id, project_id, body, expires_at) VALUES (p_blob, p_project, p_body, p_expires_at)
+$$;
+
+-- Removes bodies that have expired, at most so many. Returns their number.
+CREATE OR REPLACE FUNCTION remove_expired_blobs(p_limit integer) RETURNS bigint LANGUAGE sql AS $$
+    WITH gone AS (
+        DELETE FROM blobs WHERE blob_id IN (SELECT blob_id FROM blobs WHERE expires_at < now() LIMIT p_limit) RETURNING 1
+    ) SELECT count(*) FROM gone
+$$;
+
 -- Appends as `append_events` does, and returns the head after it as well. The head's row is locked until the commit, so it
 -- is the end of this batch.
 CREATE OR REPLACE FUNCTION append_batch(

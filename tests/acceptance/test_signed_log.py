@@ -30,8 +30,10 @@ def own_gateway(upstream: RunningProvider, tmp_path: Path) -> Iterator[Gateway]:
     running.stop()
 
 
-def database_url(gateway: Gateway) -> str:
-    return msgspec.json.decode((gateway.data_dir / RUNNING_FILE).read_bytes(), type=Running).database_url
+def owner_url(gateway: Gateway) -> str:
+    url = msgspec.json.decode((gateway.data_dir / RUNNING_FILE).read_bytes(), type=Running).owner_url
+    assert url is not None
+    return url
 
 
 async def answered(client: Client, prompt: str) -> str:
@@ -64,7 +66,7 @@ async def test_an_auditor_proves_the_log_and_finds_what_its_owner_did(
     proven = own_gateway.run("audit", "verify", "--head", first, "--head", last)
     assert (proven.returncode, "intact:" in proven.stdout, "signed:" in proven.stdout) == (0, True, True), proven
 
-    pool = await open_pool(database_url(own_gateway), name="owner", size=2)
+    pool = await open_pool(owner_url(own_gateway), name="owner", size=2)
     owner, cut_at = DatabaseOwner(pool), await batch_end_before(pool, int(last.partition(":")[0]))
     await owner.cut_after(cut_at)
     found = own_gateway.run("audit", "verify")
@@ -94,7 +96,7 @@ async def test_an_event_that_was_never_appended_is_not_booked(
     client = await new_project(own_gateway, session)
     written = await answered(client, "one")
     _, before, _ = await client.call("GET", "/usage/stats")
-    pool = await open_pool(database_url(own_gateway), name="owner", size=2)
+    pool = await open_pool(owner_url(own_gateway), name="owner", size=2)
     booked = await pool.fetchrow("SELECT * , data::text AS text FROM events WHERE type = 'CostIncurred' LIMIT 1")
     await DatabaseOwner(pool).add_beyond_head(
         int(written.partition(":")[0]) + 50,

@@ -69,8 +69,8 @@ OF_NATIVE: dict[str, dict[str, Any]] = {
     "cut": native("[[pace=20]] [[cut=5]]"),
 }
 PRO = "gpt-5-pro"
-"""It is asked on the Responses API, whatever its client speaks."""
-_SAME = ("text", "no-usage", "refusal", "parallel-calls", "structured", "tomorrow", "failure", "cut")
+"""It is asked on the Responses API, whatever its client speaks. Without usage, its thinking is estimated by the time."""
+_SAME = ("text", "refusal", "parallel-calls", "structured", "tomorrow", "failure", "cut")
 PRO_OF_CHAT = {name: OF_CHAT[name] for name in _SAME} | {"length": chat("[[finish=max_output_tokens]]")}
 PRO_OF_MESSAGES = {name: OF_MESSAGES[name] for name in _SAME} | {
     "shown-thinking": message("[[calls=2]]", tools=MESSAGE_TOOLS, thinking={"type": "enabled", "budget_tokens": 1024})

@@ -206,14 +206,16 @@ async def test_what_the_other_api_lacks_is_told(openai: Any) -> None:
     [
         ("[[finish=max_output_tokens]]", "length", "max_tokens"),
         ("[[finish=content_filter]]", "content_filter", "refusal"),
-        ("[[refuse]]", "content_filter", "refusal"),
+        ("[[refuse]]", "stop", "refusal"),
     ],
 )
 async def test_an_answer_ends_as_its_client_says_it(
     openai: Any, anthropic: Any, words: str, reason: str, stop_reason: str
 ) -> None:
     found = await resolved(openai.chat.completions.create(model="gpt-5-pro", messages=user(words)))
-    assert (found.choices[0].finish_reason, found.choices[0].message.content[:9]) == (reason, "answer to")
+    said = found.choices[0].message
+    assert (found.choices[0].finish_reason, (said.content or said.refusal)[:9]) == (reason, "answer to")
+    assert (said.refusal is None) == ("refuse" not in words)
     message = await resolved(anthropic.messages.create(model="gpt-5-pro", messages=user(words), max_tokens=99))
     assert (message.stop_reason, message.content[0].text[:9]) == (stop_reason, "answer to")
 

@@ -31,8 +31,8 @@ def vault() -> Vault:
 async def test_no_secret_is_in_the_database(ledger: RealLedger, accounts: Accounts, vault: Vault) -> None:
     made = await accounts.create_project("with secrets", {"openai": SECRET})
     await Blobs(ledger.pool, ledger.log, vault).write(made.project_id, "blob_1", PROMPT, START)
-    tables = await ledger.pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    rows = [row for (table,) in tables for row in await ledger.pool.fetch(f"SELECT t::text AS text FROM {table} AS t")]
+    tables = await ledger.owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    rows = [row for (table,) in tables for row in await ledger.owner.fetch(f"SELECT t::text AS text FROM {table} AS t")]
     dump = "".join(row["text"] for row in rows)
     assert made.project_id in dump
     for secret in (SECRET, made.key.text, made.key.text[8:-6], PROMPT.decode()):
@@ -46,7 +46,7 @@ async def test_a_sealed_key_moved_to_another_project_does_not_open(
 ) -> None:
     await accounts.create_project("mine", {"openai": SECRET})
     thief = await accounts.create_project("a thief's", {})
-    await ledger.pool.execute("UPDATE provider_keys SET project_id = $1", thief.project_id)
+    await ledger.owner.execute("UPDATE provider_keys SET project_id = $1", thief.project_id)
     with pytest.raises(VaultError) as raised:
         await ProviderKeys(ledger.pool, vault, {}).access(thief.project_id, "openai")
     assert SECRET not in str(raised.value)

@@ -10,8 +10,10 @@ from domain.events import KeySettings
 from domain.tokens import MAX_TOKENS
 from infra.admission import Attempt
 from infra.database import HeldConnection
+from infra.embedded_postgres import OWNER
 from tests.integration.test_admission import giving
 from tests.support.ledger import RealLedger, ask, attempt, cost, lost
+from tests.support.services import as_role
 
 HUGE = 8_000_000_000_000_000_000
 """Fits into bigint, but twice this does not."""
@@ -74,7 +76,7 @@ async def test_a_debt_of_tokens_does_not_grow_beyond_a_day(ledger: RealLedger, p
 async def test_sums_beyond_bigint_refuse_and_leave_others_alone(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=1_000)
     bystander = await ledger.new_key(other := await ledger.new_project(), daily_budget_nano_usd=1_000)
-    await ledger.pool.execute(
+    await ledger.owner.execute(
         "INSERT INTO budget_balances (scope, scope_id, period, starts_on, project_id, spent_nano_usd, "
         "assumed_nano_usd, overage_nano_usd) "
         "SELECT s, i, 'day', $3, $4, $5, $5, 0 "
@@ -150,7 +152,7 @@ async def test_a_lost_attempt_counts_its_largest_hold(ledger: RealLedger, projec
 
 
 async def test_usage_is_read_by_account_though_the_plan_was_made_while_the_tables_were_empty(database_url: str) -> None:
-    connection = HeldConnection(database_url, name="tests")
+    connection = HeldConnection(as_role(database_url, OWNER), name="tests")
     try:
         rows = await connection.fetch(
             "EXPLAIN SELECT * FROM account_usage(ARRAY['key'], ARRAY['key_1'], ARRAY[true], current_date)"

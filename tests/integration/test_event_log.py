@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from domain.events import INSTALLATION, ProjectCreated
-from infra.database import Connection, HeldConnection, OutcomeUnknown
+from infra.database import Connection, HeldConnection, OutcomeUnknown, Pool
 from infra.event_log import Blob, Commit, Conflict, EventLog, Selection
 from infra.log_verification import verify
 from tests.support.ledger import RealLedger
@@ -65,7 +65,7 @@ async def test_of_two_appends_to_one_version_one_succeeds(ledger: RealLedger, ot
 
 
 async def test_without_the_version_check_both_would_be_appended(ledger: RealLedger, other: EventLog) -> None:
-    await ledger.pool.execute("ALTER TABLE events DROP CONSTRAINT events_stream_version_key")
+    await ledger.owner.execute("ALTER TABLE events DROP CONSTRAINT events_stream_version_key")
     with pytest.raises(AssertionError):
         await test_of_two_appends_to_one_version_one_succeeds(ledger, other)
 
@@ -91,7 +91,7 @@ async def test_blobs_land_with_their_commit_or_not_at_all(ledger: RealLedger) ->
 async def test_existing_values_are_not_rewritten(ledger: RealLedger, statement: str) -> None:
     await ledger.log.append(commit("s"))
     with pytest.raises(asyncpg.PostgresError, match="never rewritten"):
-        await ledger.pool.execute(statement)
+        await ledger.owner.execute(statement)
     assert len(await ledger.log.read_after(0)) == 1
 
 
@@ -110,10 +110,10 @@ async def test_a_tampered_event_is_found(ledger: RealLedger, tampering: str) -> 
     for n in range(12):
         await ledger.log.append(commit(f"s-{n}"))
     assert (await verify(ledger.pool)).first_bad is None
-    async with ledger.pool.acquire() as superuser:
-        await superuser.execute("ALTER TABLE events DISABLE TRIGGER ALL")
+    async with ledger.owner.acquire() as superuser:
+        await superuser.execute("ALTER TABLE events DISABLE TRIGGER USER")
         await superuser.execute(tampering)
-        await superuser.execute("ALTER TABLE events ENABLE TRIGGER ALL")
+        await superuser.execute("ALTER TABLE events ENABLE TRIGGER USER")
     found = await verify(ledger.pool)
     assert found.first_bad in (7, 8)
     assert found.reason
@@ -122,8 +122,8 @@ async def test_a_tampered_event_is_found(ledger: RealLedger, tampering: str) -> 
 async def test_forged_event_breaks_the_chain(ledger: RealLedger) -> None:
     for n in range(5):
         await ledger.log.append(commit(f"s-{n}"))
-    async with ledger.pool.acquire() as superuser:
-        await superuser.execute("ALTER TABLE events DISABLE TRIGGER ALL")
+    async with ledger.owner.acquire() as superuser:
+        await superuser.execute("ALTER TABLE events DISABLE TRIGGER USER")
         await superuser.execute(
             "UPDATE events e SET data = o.data, stream = 's-x', digest = o.digest FROM events o "
             "WHERE e.position = 3 AND o.position = 4"
@@ -133,10 +133,10 @@ async def test_forged_event_breaks_the_chain(ledger: RealLedger) -> None:
 
 async def test_append_on_a_dead_connection_is_in_doubt(ledger: RealLedger) -> None:
     await ledger.log.append(commit("before"))
-    async with ledger.pool.acquire() as blocker, blocker.transaction():
+    async with ledger.owner.acquire() as blocker, blocker.transaction():
         await blocker.execute("SELECT position FROM log_head FOR UPDATE")
         waiting = asyncio.create_task(ledger.log.append(commit("during")))
-        await _kill_blocked_backend(blocker)
+        await _kill_blocked_backend(ledger.pool)
         with pytest.raises(OutcomeUnknown):
             await waiting
     assert ledger.log.unknown_outcomes == 1
@@ -162,10 +162,10 @@ async def test_a_selection_has_the_matching_events(ledger: RealLedger) -> None:
     assert len(await ledger.log.read_selected(Selection(since=AT, type="ProjectCreated"), after=0, limit=2)) == 2
 
 
-async def _kill_blocked_backend(connection: Connection) -> None:
+async def _kill_blocked_backend(pool: Pool) -> None:
     """Wait until a backend waits for a lock, and kill it."""
     for _ in range(500):
-        killed = await connection.fetchval(
+        killed = await pool.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
             "WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )

@@ -153,7 +153,7 @@ async def tampered(ledger: RealLedger) -> Callable[..., Awaitable[None]]:
         await together(ledger.log, *(commit(f"s-{batch}-{n}", 0, f"{batch}-{n}") for n in range(3)))
 
     async def tamper(*statements: str) -> None:
-        async with ledger.pool.acquire() as superuser, superuser.transaction():
+        async with ledger.owner.acquire() as superuser, superuser.transaction():
             await superuser.execute("ALTER TABLE events DISABLE TRIGGER events_are_immutable")
             for statement in statements:
                 await superuser.execute(statement)
@@ -259,13 +259,13 @@ async def test_side_effects_are_undone_with_their_append(ledger: RealLedger) -> 
 
 async def test_only_items_in_flight_are_in_doubt_on_disconnect(ledger: RealLedger) -> None:
     await ledger.log.append(commit("before"))
-    async with ledger.pool.acquire() as blocker:
+    async with ledger.owner.acquire() as blocker:
         async with blocker.transaction():
             await blocker.execute("SELECT position FROM log_head FOR UPDATE")
             under_way = [asyncio.create_task(ledger.log.append(commit(f"during-{n}"))) for n in range(3)]
             backend = await blocked_backend(blocker)
             behind = [asyncio.create_task(ledger.log.append(commit(f"behind-{n}"))) for n in range(3)]
-            await blocker.execute("SELECT pg_terminate_backend($1)", backend)
+            await ledger.pool.execute("SELECT pg_terminate_backend($1)", backend)
             in_doubt = await asyncio.gather(*under_way, return_exceptions=True)
         assert [type(outcome) for outcome in in_doubt] == [OutcomeUnknown] * 3
     assert await asyncio.gather(*behind) == [2, 3, 4]
@@ -274,10 +274,10 @@ async def test_only_items_in_flight_are_in_doubt_on_disconnect(ledger: RealLedge
 
 
 async def test_commit_in_doubt_is_retried_and_lands_once(ledger: RealLedger) -> None:
-    async with ledger.pool.acquire() as blocker, blocker.transaction():
+    async with ledger.owner.acquire() as blocker, blocker.transaction():
         await blocker.execute("SELECT position FROM log_head FOR UPDATE")
         in_doubt = asyncio.create_task(ledger.log.append(commit("s")))
-        await blocker.execute("SELECT pg_terminate_backend($1)", await blocked_backend(blocker))
+        await ledger.pool.execute("SELECT pg_terminate_backend($1)", await blocked_backend(blocker))
         with pytest.raises(OutcomeUnknown):
             await in_doubt
     assert await ledger.log.append(commit("s")) == 1

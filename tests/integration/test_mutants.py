@@ -111,7 +111,7 @@ async def test_a_missing_rule_is_noticed(
             await check(promise, ledger, processes, await ledger.new_project(), database_url)
         return
     function, rule, instead, promise = MUTANTS[mutant]
-    await replace_in(ledger.pool, function, rule, instead)
+    await replace_in(ledger.owner, function, rule, instead)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         await check(promise, ledger, processes, project, database_url)
 

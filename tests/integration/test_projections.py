@@ -48,7 +48,7 @@ async def test_a_rebuilt_projection_equals_the_live_one_row_for_row(ledger: Real
     await ledger.fold()
     live = await rows_of(ledger, EVERY[name])
     assert all(live.values())
-    await rebuild(ledger.pool, ledger.log, EVERY[name])
+    await rebuild(ledger.owner, ledger.log, EVERY[name])
     assert await rows_of(ledger, EVERY[name]) == live
 
 
@@ -58,7 +58,7 @@ async def test_rebuild_repairs_a_table(ledger: RealLedger) -> None:
     right = await rows_of(ledger, EVERY["budgets"])
     await ledger.pool.execute("UPDATE budget_balances SET spent_nano_usd = spent_nano_usd + 1")
     assert await rows_of(ledger, EVERY["budgets"]) != right
-    await rebuild(ledger.pool, ledger.log, EVERY["budgets"])
+    await rebuild(ledger.owner, ledger.log, EVERY["budgets"])
     assert await rows_of(ledger, EVERY["budgets"]) == right
 
 
@@ -68,7 +68,7 @@ async def test_fold_does_not_depend_on_batches(ledger: RealLedger) -> None:
     at_once = {projection.name: await rows_of(ledger, projection) for projection in FOLDED}
     for projection in FOLDED:
         for table in projection.tables:
-            await ledger.pool.execute(f"TRUNCATE {table}")
+            await ledger.owner.execute(f"TRUNCATE {table}")
         async with ledger.pool.acquire() as connection:
             for event in await ledger.log.read_after(0, limit=100_000):
                 await projection.fold(connection, [event])
@@ -107,13 +107,13 @@ async def test_a_rebuild_while_the_log_grows_misses_nothing(database_url: str, l
 
     growing = asyncio.create_task(grow())
     while not growing.done():
-        await rebuild(ledger.pool, ledger.log, EVERY["usage"])
+        await rebuild(ledger.owner, ledger.log, EVERY["usage"])
     await growing
     stop.set()
     await leading
     await ledger.fold()
     live = await rows_of(ledger, EVERY["usage"])
-    await rebuild(ledger.pool, ledger.log, EVERY["usage"])
+    await rebuild(ledger.owner, ledger.log, EVERY["usage"])
     assert await rows_of(ledger, EVERY["usage"]) == live
     await pool.close()
 

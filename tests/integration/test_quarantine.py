@@ -229,10 +229,8 @@ async def test_an_event_that_cannot_be_read_sets_its_project_aside(
     await hostile.answered(1)
     made = await hostile.answered(1)
     await bystander.answered(1)
-    async with ledger.pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            "SET LOCAL session_replication_role = replica"
-        )  # disables the trigger that refuses changes
+    async with ledger.owner.acquire() as connection, connection.transaction():
+        await connection.execute("ALTER TABLE events DISABLE TRIGGER USER")  # it refuses changes
         await connection.execute(
             "UPDATE events SET data = '{}' WHERE stream = $1 AND type = 'CostIncurred'",
             f"request-{made.identity.request_id}",
@@ -246,7 +244,7 @@ async def test_rebuild_skips_quarantined_events(ledger: RealLedger, hostile: Acc
     await poison(hostile, bystander)
     await ledger.fold()
     before = await ledger.pool.fetch("SELECT * FROM budget_balances ORDER BY scope, scope_id, period")
-    await rebuild(ledger.pool, ledger.log, EVERY["budgets"])
+    await rebuild(ledger.owner, ledger.log, EVERY["budgets"])
     assert await ledger.pool.fetch("SELECT * FROM budget_balances ORDER BY scope, scope_id, period") == before
 
 
@@ -311,6 +309,10 @@ async def test_sweeper_continues_beside_a_quarantined_project(
     assert await ledger.history(left[0]) == []
 
 
+async def has_no_leader(ledger: RealLedger) -> bool:
+    return not await is_led(ledger.pool)
+
+
 async def test_the_lead_is_seen(database_url: str, ledger: RealLedger) -> None:
     assert not await is_led(ledger.pool)
     stop = asyncio.Event()
@@ -318,5 +320,6 @@ async def test_the_lead_is_seen(database_url: str, ledger: RealLedger) -> None:
     await eventually_so(lambda: is_led(ledger.pool))
     stop.set()
     await leading
+    await eventually_so(lambda: has_no_leader(ledger))
     await ledger.pool.fetchval("SELECT pg_advisory_lock($1)", LEADER_LOCK + 1)
     assert not await is_led(ledger.pool)

@@ -30,7 +30,7 @@ class Installation:
     def __init__(self, ledger: RealLedger, file: Path) -> None:
         self.ledger = ledger
         self.file = file
-        self.owner = DatabaseOwner(ledger.pool)
+        self.owner = DatabaseOwner(ledger.owner)
         self.signer = self.new_signer()
 
     def new_signer(self, *, key: AuditKey = KEY, trusted: tuple[AuditKey, ...] = (KEY,)) -> HeadSigner:
@@ -199,7 +199,7 @@ async def test_a_changed_head_is_found(installation: Installation, change: str) 
 
 async def test_signed_heads_cannot_be_rewritten_by_mistake(installation: Installation) -> None:
     with pytest.raises(Exception, match="never rewritten"):
-        await installation.ledger.pool.execute("DELETE FROM log_heads")
+        await installation.ledger.owner.execute("DELETE FROM log_heads")
 
 
 async def test_former_keys_still_verify_what_they_signed(installation: Installation) -> None:

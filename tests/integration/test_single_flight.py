@@ -196,7 +196,7 @@ async def test_cached_response_is_preferred_to_following(ledger: RealLedger, acc
 
 async def test_loser_of_the_lead_retries_and_follows(ledger: RealLedger, account: Account) -> None:
     faster, slower = account.attempt(), [account.attempt() for _ in range(2)]
-    async with ledger.pool.acquire() as other:
+    async with ledger.owner.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
             racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
@@ -209,7 +209,7 @@ async def test_loser_of_the_lead_retries_and_follows(ledger: RealLedger, account
 
 async def test_request_leads_after_a_failed_leader(ledger: RealLedger, account: Account) -> None:
     racing = account.attempt()
-    async with ledger.pool.acquire() as other:
+    async with ledger.owner.acquire() as other:
         undone = other.transaction()
         await undone.start()
         await lead(other, account.attempt())
@@ -222,7 +222,7 @@ async def test_request_leads_after_a_failed_leader(ledger: RealLedger, account: 
 
 async def test_response_during_the_race_is_a_hit(ledger: RealLedger, account: Account) -> None:
     faster, slower = account.attempt(), [account.attempt() for _ in range(2)]
-    async with ledger.pool.acquire() as other:
+    async with ledger.owner.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
             racing = asyncio.create_task(decide(ledger.admission, *slower, min_created_at=NOW))
@@ -241,7 +241,7 @@ async def test_loser_of_the_lead_is_not_charged(ledger: RealLedger, account: Acc
     limits = {"token_limit": 1000, "concurrency_limit": 2, "daily_budget_nano_usd": 100}
     account.key_id = await ledger.new_key(account.project_id, **limits)
     faster, slower = account.attempt(), account.attempt()
-    async with ledger.pool.acquire() as other:
+    async with ledger.owner.acquire() as other:
         async with other.transaction():
             await lead(other, faster)
             racing = asyncio.create_task(

@@ -81,7 +81,7 @@ class FlightMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.run(self.real.pool.execute("TRUNCATE inflight, cache_entries"))
+        self.run(self.real.owner.execute("TRUNCATE inflight, cache_entries"))
         self.projects = [self.run(self.real.new_project()) for _ in range(2)]
         self.keys = [self.run(self.real.new_key(project)) for project in self.projects]
 

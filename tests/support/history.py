@@ -62,7 +62,7 @@ class Past:
         for number in range(requests):
             at = FIRST_DAY + timedelta(days=DAYS) * number / requests
             self._request(at, *self._random.choice(self.keys))
-        self._commit(INSTALLATION, price_stream("openai", str(seed)), 0, FIRST_DAY, _price_set())
+        self._commit(INSTALLATION, price_stream("openai", f"m{seed}"), 0, FIRST_DAY, _price_set(f"m{seed}"))
         for owner in (INSTALLATION, self.keys[0][0]):
             self._commit(owner, provider_stream(owner, f"groq{seed}"), 0, FIRST_DAY, *_configured(f"groq{seed}"))
         gone = provider_stream(INSTALLATION, f"gone{seed}")
@@ -206,8 +206,8 @@ def _configured(name: str) -> tuple[ProviderConfigured, ProviderConfigured]:
     return first, replace(first, models=("a", "b"), hint="5678", replaces_builtin=True)
 
 
-def _price_set() -> PriceSet:
-    return PriceSet(provider="openai", model="m", prices=ClassPrices(input=1), effective_from=FIRST_DAY)
+def _price_set(model: str) -> PriceSet:
+    return PriceSet(provider="openai", model=model, prices=ClassPrices(input=1), effective_from=FIRST_DAY)
 
 
 def _alert(key: str) -> BudgetAlertRaised:

@@ -22,12 +22,14 @@ from domain.pricing import CostBreakdown, CostItem
 from domain.tokens import TokenUsage
 from infra.admission import Admission, AdmissionRequest, Attempt, Claims
 from infra.database import HeldConnection, open_pool
+from infra.embedded_postgres import OWNER
 from infra.event_log import Commit, EventLog
 from infra.ids import new_id
 from infra.vault import Vault
 from projections.registry import FOLDED
 from projections.runner import Runner
 from tests.support.jobs import make_identity
+from tests.support.services import as_role
 
 START = datetime(2026, 3, 30, 23, 59, tzinfo=UTC)
 
@@ -45,9 +47,11 @@ class Clock:
 class RealLedger:
     """All parts that decide about money, in one process."""
 
-    def __init__(self, database_url: str, pool: asyncpg.Pool, clock: Clock | None) -> None:
+    def __init__(self, database_url: str, pool: asyncpg.Pool, owner: asyncpg.Pool, clock: Clock | None) -> None:
         self.clock = clock
         self.pool = pool
+        self.owner = owner
+        """As the owner of the tables, who may tamper with them."""
         self.log = EventLog(pool, HeldConnection(database_url, name="tests"))
         self.admission = Admission(HeldConnection(database_url, name="tests"), pool, now=clock)
         self.claims = Claims(HeldConnection(database_url, name="tests"), pool, worker="tests")
@@ -56,13 +60,16 @@ class RealLedger:
 
     @classmethod
     async def open(cls, database_url: str, clock: Clock | None = None) -> "RealLedger":
-        return cls(database_url, await open_pool(database_url, name="tests", size=4), clock)
+        pool = await open_pool(database_url, name="tests", size=4)
+        owner = await open_pool(as_role(database_url, OWNER), name="tests", size=4)
+        return cls(database_url, pool, owner, clock)
 
     async def close(self) -> None:
         await self.admission.close()
         await self.claims.close()
         await self.log.close()
         await self.pool.close()
+        await self.owner.close()
 
     async def new_project(self) -> str:
         return (await self.accounts.create_project("tests", {})).project_id

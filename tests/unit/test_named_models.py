@@ -6,7 +6,7 @@ import pytest
 
 from domain.dialects.anthropic.fields import MESSAGES_FIELDS
 from domain.dialects.openai.fields import CHAT_FIELDS, RESPONSES_FIELDS
-from domain.dialects.passthrough.named_models import NamedModel, models_in_query, named_models
+from domain.dialects.passthrough.named_models import named_models
 
 KNOWN = CHAT_FIELDS | RESPONSES_FIELDS | MESSAGES_FIELDS
 
@@ -142,11 +142,3 @@ def test_what_the_model_is_shown_and_the_callers_own_data_name_none(fields: dict
 
 def test_a_stored_prompt_may_name_a_model_and_a_text_may_not() -> None:
     assert (found(prompt={"id": "pmpt_1"}), found(prompt="write")) == ([("prompt", None)], [])
-
-
-def test_a_query_names_models_by_the_same_words() -> None:
-    assert models_in_query("beta=true&model=a&Fallback-Model=b") == [
-        NamedModel("?model", None),
-        NamedModel("?Fallback-Model", None),
-    ]
-    assert models_in_query("beta=true&api-version=1") == models_in_query(None) == []

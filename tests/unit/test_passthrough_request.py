@@ -421,8 +421,19 @@ def test_every_field_of_the_vendors_own_sdk_is_known(dialect: str, operation: Op
     assert names <= DIALECTS.codec(dialect, operation).known_fields
 
 
+@pytest.mark.parametrize("name", ["betas", "anthropic_beta"])
+def test_a_long_window_that_is_asked_for_in_the_body_is_that_of_the_request(name: str) -> None:
+    document = {"type": "document", "source": {"type": "url", "url": "https://x"}}
+    asked = message(document, **{name: ["context-1m-2025-08-07"]})
+    for headers in ({}, {"anthropic-beta": "another-2025-01-01"}):
+        bound = asked.token_bound("claude-sonnet-4-5", 200_000, is_builtin=False, headers=headers)
+        assert bound.input_tokens >= 1_000_000
+    assert message(document).token_bound("claude-sonnet-4-5", 200_000, is_builtin=False).input_tokens < 210_000
+
+
 def test_unknown_field_is_reported() -> None:
-    assert chat(temperature=1, top_k=3).unknown == "top_k"
+    assert chat(temperature=1, top_k=3, of_tomorrow=3).unknown == "of_tomorrow"
+    assert chat(min_p=0.1, chat_template_kwargs={"enable_thinking": False}).unknown is None
     assert message(temperature=1, top_k=3).unknown is None
     assert read({"input": "x", "best_of": 3}, operation="embeddings").unknown == "best_of"
 

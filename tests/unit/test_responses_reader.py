@@ -186,6 +186,7 @@ def test_an_answer_ends_as_the_vendor_says(
     found, answer = whole(response(*items, **members))
     assert (found.finish_reason, answer.choices[0].finish_reason) == (finish, finish)
     assert answer.choices[0].message.content == content
+    assert (answer.choices[0].message.is_refusal is True) == (items == (REFUSAL,))
     kind = "response.incomplete" if members else "response.completed"
     reader, same = read(CREATED + streamed(*items) + event(kind, response=response(**members)))
     assert (reader.finish_reason, same.choices) == (finish, answer.choices)

@@ -42,6 +42,36 @@ STANDARD_TERMS: dict[str, tuple[object, ...]] = {
 price book knows any. `auto` is what the account at the provider is set to: taken to be the standard, until the answer
 says on which terms it was served.
 """
+SHAPING_FIELDS = frozenset(
+    {
+        "bad_words",
+        "chat_template_kwargs",
+        "guided_choice",
+        "guided_grammar",
+        "guided_json",
+        "guided_regex",
+        "ignore_eos",
+        "include_reasoning",
+        "length_penalty",
+        "min_p",
+        "min_tokens",
+        "no_repeat_ngram_size",
+        "reasoning_format",
+        "repeat_penalty",
+        "repetition_penalty",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
+        "stop_token_ids",
+        "structured_outputs",
+        "top_a",
+        "top_k",
+        "typical_p",
+    }
+)
+"""Fields of vLLM's, llama.cpp's and other servers' that shape an answer within its cap, and cost nothing."""
+BETA_HEADER = "anthropic-beta"
+BETA_FIELDS = ("betas", "anthropic_beta")
+"""Fields in which some sellers of Anthropic's models read what others read in that header."""
 SCHEMA_FIELDS = ("response_format", "text", "output_config", "output_format")
 TOOL_FIELDS = ("tools", "functions")
 CONTENT_FIELDS = ("messages", "input")

@@ -27,11 +27,14 @@ from domain.dialects.passthrough.compaction import (
     unknown_prediction,
 )
 from domain.dialects.passthrough.fields import (
+    BETA_FIELDS,
+    BETA_HEADER,
     CONTENT_FIELDS,
     EXTRA_COST_FIELDS,
     MCP_FIELD,
     SCHEMA_FIELDS,
     SEARCH_FIELD,
+    SHAPING_FIELDS,
     TOOL_FIELDS,
     check_names,
 )
@@ -125,6 +128,8 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
     has_external_audio: bool = False
     """Of the external content, some may be audio."""
     writes_audio: bool = False
+    betas: tuple[str, ...] = ()
+    """What it has in its body of Anthropic's beta header."""
     item_ids: tuple[str, ...] = ()
     """The items of earlier responses that it names."""
     named_models: tuple[NamedModel, ...] = ()
@@ -165,7 +170,10 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         if not self.codec.is_charged:
             return TokenBound(input_tokens=0, output_tokens=0, least_output_tokens=0, unbounded_field=None)
         unbounded_field = self.unbounded or (None if is_builtin else self.unknown)
-        window = self.codec.context_window(upstream_model, context_window, headers or {})
+        asked = dict(headers or {})
+        if self.betas:
+            asked[BETA_HEADER] = ",".join((asked.get(BETA_HEADER, ""), *self.betas))
+        window = self.codec.context_window(upstream_model, context_window, asked)
         media_tokens, item_tokens = self._with_media(upstream_model, window, is_builtin=is_builtin)
         input_tokens = self.input_tokens - TOKENS_PER_IMAGE * len(self.images) + media_tokens
         if not self.codec.has_output:
@@ -318,7 +326,8 @@ def read_passthrough(
         audio_tokens=visitor.audio_tokens,
         has_external_audio=visitor.has_external_audio,
         writes_audio=writes_audio(fields),
-        unknown=next((name for name in fields if name not in codec.known_fields), None),
+        unknown=next((name for name in fields if name not in codec.known_fields | SHAPING_FIELDS), None),
+        betas=tuple(str(fields[name]) for name in BETA_FIELDS if fields.get(name)),
         response_id=response_id,
         provider_object_ref=named or visitor.provider_object_ref,
         session=session_in(fields),

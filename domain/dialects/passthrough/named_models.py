@@ -6,8 +6,7 @@ Where a model's name may stand is told by the place, not by a list of fields:
   `fallbacks`, `backup_model`, `providerOptions`, `plugins`, `route` …);
 - a field that the vendor's API does not have, if it holds a text or an object: it may mean anything elsewhere;
 - a tool that the provider runs and that is none of those known here: it may have a model of its own, as drawing has;
-- a prompt that is stored at the provider, which brings its own settings;
-- the query.
+- a prompt that is stored at the provider, which brings its own settings.
 
 What the model is shown, and the caller's own data (a schema, the arguments of a call, metadata), names none.
 """
@@ -16,11 +15,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
-from domain.dialects.passthrough.fields import TOOL_FIELDS
+from domain.dialects.passthrough.fields import SHAPING_FIELDS, TOOL_FIELDS
 from domain.dialects.passthrough.hosted import is_known_tool
 
 MAX_CACHED_NAMES = 4_096
@@ -47,9 +45,8 @@ _DEFINITIONS = frozenset({*TOOL_FIELDS, "definition"})
 _RECORD = frozenset({"type", "from", "to", "trigger"})
 """The members of a part that says which model wrote what follows (`fallback`): a record, which asks for nothing."""
 _OF_OTHER_SELLERS = _words(
-    "cache_control chat_template_kwargs citation_options client_metadata documents guided_choice guided_grammar "
-    "guided_json guided_regex prompt_cache_key reasoning reasoning_format safety_settings search_domain_filter "
-    "search_mode search_parameters search_recency_filter session_id structured_outputs thinking transforms usage "
+    "cache_control citation_options client_metadata documents prompt_cache_key reasoning safety_settings "
+    "search_domain_filter search_mode search_parameters search_recency_filter session_id thinking transforms usage "
     "user_id"
 )
 """Fields of other sellers that are known and name no model. Beside them, whatever is a number or a yes or no is let
@@ -77,17 +74,11 @@ def named_models(fields: Mapping[str, Any], known_fields: Collection[str]) -> li
             continue
         if name == "prompt" and isinstance(value, dict):
             found.append(NamedModel(name, None))
-        elif name in known_fields or name in _OF_OTHER_SELLERS or _says_model(name):
+        elif name in known_fields or name in _OF_OTHER_SELLERS or name in SHAPING_FIELDS or _says_model(name):
             found += _in_member(name, value, name)
         elif _may_name(value):
             found.append(NamedModel(name, None))
     return found
-
-
-def models_in_query(query: str | None) -> list[NamedModel]:
-    """Return those of the query's names that say that a model is named."""
-    names = (name for name, _ in parse_qsl(query or "", keep_blank_values=True))
-    return [NamedModel(f"?{name}", None) for name in names if _says_model(name)]
 
 
 def _in_member(name: str, value: Any, path: str) -> Iterator[NamedModel]:

@@ -208,7 +208,7 @@ class ResponsesChatReader(ResponsesReader):
         item.has_said = True
         self._has_text |= not is_refusal
         self._has_refused |= is_refusal
-        return [Delta(content=BETWEEN_MESSAGES + text if is_next else text)]
+        return [Delta(content=BETWEEN_MESSAGES + text if is_next else text, is_refusal=is_refusal)]
 
     def _thinking(self, place: int, text: str, part: tuple[int | None, int | None]) -> list[Delta]:
         if not text:

@@ -86,19 +86,18 @@ def _items(message: Message) -> Iterator[dict[str, Any]]:
         case AssistantMessage():
             calls = message.tool_calls or []
             sealed = [thought for thought in message.reasoning or () if is_sealed(thought)]
-            first, *between = thoughts_by_place(sealed, len(calls))
+            first, *later = thoughts_by_place(sealed, len(calls))
             yield from (_thought(thought) for _, thought in first)
             if message.content:
                 yield {"role": "assistant", "content": _content(message.content, "output_text")}
-            for call, thoughts in zip(calls, between, strict=True):
+            for call, thoughts in zip(calls, [[], *later], strict=False):
+                yield from (_thought(thought) for _, thought in thoughts)
                 yield {
                     "type": "function_call",
                     "call_id": call.id,
                     "name": call.function.name,
                     "arguments": call.function.arguments,
                 }
-                if call is not calls[-1]:  # the API refuses thinking that nothing of the model's follows
-                    yield from (_thought(thought) for _, thought in thoughts)
         case _:
             role = message.__struct_config__.tag
             yield {"role": role, "content": _content(message.content, "input_text")}

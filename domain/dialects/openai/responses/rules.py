@@ -99,6 +99,7 @@ RESPONSES_PROVIDER_RULES: tuple[FieldRule, ...] = (
     _dropped("stop", "the API has no such field, and the models take none"),
     _dropped("seed", "the API has no such field"),
     _dropped("messages[].name", "the API has no such field"),
+    _dropped("messages[].reasoning (another model's)", "the model cannot read it"),
     _dropped("temperature", "the model takes none"),
     _dropped("top_p", "the model takes none"),
     _dropped("cache_control", "a hint about the price; the API has no such field"),

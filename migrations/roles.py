@@ -1,0 +1,57 @@
+"""Who may do what in the database: the functions that each kind of process calls, and the tables that it reads.
+
+The role that runs the migrations owns everything. The roles of the processes own nothing: they call the functions of
+`FUNCTIONS`, which run as the owner, and read. Only the projector writes tables by itself, those of `PROJECTOR_TABLES`.
+`migrations/grants.py` grants it. Contains no statements.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, LiteralString, TypeAlias
+
+Process: TypeAlias = Literal["api", "worker", "projector"]
+PROCESSES: tuple[Process, ...] = ("api", "worker", "projector")
+Roles: TypeAlias = Mapping[Process, str]
+"""The PostgreSQL role of each kind of process. One role may serve several."""
+
+FUNCTIONS: Mapping[str, frozenset[Process]] = {
+    "append_batch": frozenset({"api", "worker", "projector"}),
+    "role_problems": frozenset({"api", "worker", "projector"}),
+    "admit": frozenset({"api"}),
+    "drop_unclaimed": frozenset({"api"}),
+    "store_blob": frozenset({"api"}),
+    "fold_projects": frozenset({"api"}),
+    "fold_keys": frozenset({"api"}),
+    "fold_prices": frozenset({"api"}),
+    "fold_providers": frozenset({"api"}),
+    "store_project_secret": frozenset({"api"}),
+    "store_provider_key": frozenset({"api"}),
+    "claim": frozenset({"worker"}),
+    "admit_next": frozenset({"worker"}),
+    "settle": frozenset({"projector"}),
+    "record_head": frozenset({"projector"}),
+    "end_leads": frozenset({"projector"}),
+    "drop_overdue": frozenset({"projector"}),
+    "remove_expired_blobs": frozenset({"projector"}),
+}
+"""The functions that processes call, with who calls each. The others are called by these alone."""
+
+PROJECTOR_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
+    "projection_checkpoints": ("INSERT", "UPDATE"),
+    "quarantined_projects": ("INSERT", "UPDATE", "DELETE"),
+    "budget_balances": ("INSERT", "UPDATE"),
+    "usage_daily": ("INSERT", "UPDATE"),
+    "usage_latency": ("INSERT", "UPDATE"),
+    "requests": ("INSERT", "UPDATE"),
+    "cache_entries": ("INSERT", "UPDATE", "DELETE"),
+    "budget_alerts": ("INSERT", "UPDATE"),
+}
+"""What the projector writes: the read models that it folds, and how far it is."""
+
+SECRET_TABLES: Mapping[str, Mapping[Process, tuple[str, ...]]] = {
+    "provider_keys": {
+        "api": ("project_id", "provider", "hint"),
+        "worker": ("project_id", "provider", "sealed", "hint"),
+    },
+    "project_secrets": {"api": ("project_id", "sealed"), "worker": ("project_id", "sealed")},
+}
+"""The columns that a process reads of tables with sealed secrets. Every other table is read by every process."""
