@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 from domain.limits import INSTALLATION_WINDOW, LimitStatus, Window
 from domain.money import NanoUsd, to_usd
 from domain.provider_refusals import Refusal
+from domain.sanitize import sanitize_identifier, sanitize_message
 
 _INSTALLATION_WAY_OUT = (
     " (a provider key of the project's own is not held to it; the operator can change it with the master key)"
@@ -53,8 +54,9 @@ class GatewayError(Exception):
     def __init__(
         self, message: str, *, details: dict[str, Any] | None = None, retry_after_s: float | None = None
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        """Make one. The message may repeat what the caller sent: it is cut to what a person reads."""
+        self.message = sanitize_message(message)
+        super().__init__(self.message)
         self.details = details
         self.retry_after_s = retry_after_s
 
@@ -83,8 +85,8 @@ class InvalidRequest(GatewayError):
     code = "VALIDATION_ERROR"
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(message, details={"field": field} if field else None)
-        self.field = field
+        self.field = sanitize_identifier(field) if field else None
+        super().__init__(message, details={"field": self.field} if self.field else None)
 
 
 class UnknownModel(GatewayError):

@@ -35,6 +35,8 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "
 
 DEFAULT_TEMPERATURE = 0.7
 
+UNKNOWN = "unknown"
+"""Stands for a name that a provider left out."""
 TOOL_ERROR_MARK = "Error: the tool call failed.\n"
 """Opens the result of a tool that failed, for a provider that has no flag for it."""
 
@@ -105,6 +107,18 @@ class ToolCall(_Shape, frozen=True, kw_only=True, omit_defaults=False):
     type: Literal["function"] = "function"
     extra_content: dict[str, Any] | UnsetType = UNSET
     """What the provider wants back with the call, unread (Gemini: `{"google": {"thought_signature": …}}`)."""
+
+
+def answered_call(
+    call_id: str, name: str, arguments: str, extra_content: dict[str, Any] | UnsetType = UNSET
+) -> ToolCall:
+    """A call of an answer, its id and its name within what can be stored. One without a name calls `unknown`."""
+    function = FunctionCall(name=_within_name(name), arguments=arguments)
+    return ToolCall(id=_within_name(call_id), function=function, extra_content=extra_content)
+
+
+def _within_name(text: str) -> str:
+    return text[:MAX_NAME_CHARS].replace("\x00", "") or UNKNOWN
 
 
 class ReasoningBlock(_Shape, frozen=True, kw_only=True):

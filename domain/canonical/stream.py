@@ -14,9 +14,8 @@ from domain.canonical.chat import (
     ChatResponse,
     Choice,
     FinishReason,
-    FunctionCall,
     ReasoningBlock,
-    ToolCall,
+    answered_call,
     thoughts_by_place,
 )
 from domain.tokens import AnswerUsage
@@ -152,11 +151,7 @@ class _Message:
 
     def choice(self, index: int) -> Choice:
         calls = [
-            ToolCall(
-                id=call.id,
-                function=FunctionCall(name=call.name, arguments="".join(call.arguments)),
-                extra_content=call.extra_content,
-            )
+            answered_call(call.id, call.name, "".join(call.arguments), call.extra_content)
             for _, call in sorted(self.calls.items())
         ]
         content = "".join(self.texts) if self.texts is not None else None

@@ -40,6 +40,12 @@ _NO_DIGITS = re.compile(r"[^0-9]+")
 _encode = msgspec.json.encode
 
 
+def part_type(raw: Any) -> str:
+    """The type that a part says; empty if it says none."""
+    kind = raw.get("type") if isinstance(raw, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
 class _Marked(Struct, frozen=True, kw_only=True):
     type: str
     cache_control: Any = None
@@ -210,8 +216,8 @@ class PartReader:
 
     def part(self, raw: Any, path: str, depth: int = 0) -> list[Part] | None:
         """What the model is shown of a part: mostly one, of a document several; None: its type is not known here."""
-        kind = raw.get("type") if isinstance(raw, dict) else None
-        if not isinstance(kind, str) or depth > MAX_NESTED:
+        kind = part_type(raw)
+        if not kind or depth > MAX_NESTED:
             return None
         if kind == "text" and len(raw) == len(_PLAIN_TEXT) and isinstance(raw.get("text"), str):  # nearly every part
             return [TextPart(text=raw["text"])]

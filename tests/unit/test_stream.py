@@ -20,10 +20,11 @@ from domain.canonical.stream import (
 USAGE = AnswerUsage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
 LONG = "é" * (2 * MAX_REPLAY_PIECE_CHARS + 1)
 TEXTS = st.text(max_size=20) | st.just(LONG)
+NAMES = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), min_size=1, max_size=5)
 CALLS = st.builds(
     ToolCall,
-    id=st.text(min_size=1, max_size=5),
-    function=st.builds(FunctionCall, name=st.text(min_size=1, max_size=5), arguments=TEXTS),
+    id=NAMES,
+    function=st.builds(FunctionCall, name=NAMES, arguments=TEXTS),
 )
 MESSAGES = st.builds(
     AnswerMessage,

@@ -41,6 +41,7 @@ from domain.dialects.message_parts import (
     THOUGHT_TYPES,
     PartReader,
     document_text,
+    part_type,
     search_result_text,
 )
 from domain.dialects.server_tools import with_sources
@@ -92,7 +93,7 @@ class TurnReader:
         texts: list[TextPart] = []
         for index, block in enumerate(content):
             where = f"{path}[{index}]"
-            parts = self._shown(block, where) if block.get("type") in _TEXTS else []
+            parts = self._shown(block, where) if part_type(block) in _TEXTS else []
             if not parts:
                 raise not_translatable(f"{where}.type", "instructions are text")
             texts += (TextPart(text=part.text) for part in parts if isinstance(part, TextPart))
@@ -105,7 +106,7 @@ class TurnReader:
         parts: list[Part] = []
         for index, block in enumerate(content):
             where = f"{path}[{index}]"
-            kind = block.get("type")
+            kind = part_type(block)
             if kind == "tool_result":
                 results.append(self._result(block, where))
             elif kind in RESULT_TYPES:

@@ -10,13 +10,14 @@ import msgspec
 from msgspec import UNSET
 
 from domain.canonical.chat import (
+    UNKNOWN,
     AnswerMessage,
     ChatResponse,
     Choice,
     FinishReason,
-    FunctionCall,
     ReasoningBlock,
     ToolCall,
+    answered_call,
     thoughts_by_place,
 )
 from domain.dialects.anthropic import answer_types as types
@@ -102,11 +103,8 @@ class _Answer:
 
 def called(block: types.ContentBlock, index: int, response_id: str) -> ToolCall:
     """The call of a block; one that has no id is given one."""
-    name = block.name or "unknown"
-    return ToolCall(
-        id=block.id or made_id(response_id, index, name),
-        function=FunctionCall(name=name, arguments=written_arguments(block.input)),
-    )
+    name = block.name or UNKNOWN
+    return answered_call(block.id or made_id(response_id, index, name), name, written_arguments(block.input))
 
 
 def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderResponse:

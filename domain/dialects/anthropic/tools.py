@@ -17,6 +17,7 @@ CALL_SOMETHING = "Call at least one of the tools in your answer."
 CALL_THIS = "Call the tool `{name}` in your answer."
 
 _encode = msgspec.json.encode
+_decode_arguments = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
 def written_arguments(given: Any) -> str:
@@ -33,7 +34,7 @@ def written_arguments(given: Any) -> str:
 def parsed_arguments(arguments: str) -> dict[str, Any]:
     """The arguments of a call as the object that Anthropic wants; see `UNPARSED_ARGUMENTS`."""
     try:
-        return msgspec.json.decode(arguments.strip() or "{}", type=dict[str, Any] | None) or {}
+        return _decode_arguments(arguments.strip() or "{}") or {}
     except (msgspec.DecodeError, RecursionError):
         return {UNPARSED_ARGUMENTS: arguments}
 

@@ -4,6 +4,8 @@ A part may be one of another API, whose calls and results then stand among the p
 a chat completion.
 """
 
+from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -26,7 +28,7 @@ from domain.canonical.chat import (
 )
 from domain.dialects.cache_marks import parse_cache_control
 from domain.dialects.field_rules import DroppedFields, FieldRule, apply_rules, not_translatable, rules_by_name
-from domain.dialects.message_parts import CALL_TYPES, RESULT_TYPES, THOUGHT_TYPES, PartReader
+from domain.dialects.message_parts import CALL_TYPES, RESULT_TYPES, THOUGHT_TYPES, PartReader, part_type
 from domain.dialects.openai import request_types as types
 from domain.dialects.openai.reasoning import parse_reasoning, parse_thinking_blocks
 from domain.dialects.openai.rules import CHAT_CLIENT_RULES
@@ -38,14 +40,36 @@ _PART_RULES: dict[str, FieldRule] = rules_by_name(CHAT_CLIENT_RULES, "messages[]
 _MESSAGE_RULES: dict[str, FieldRule] = rules_by_name(CHAT_CLIENT_RULES, "messages[]")
 
 
+class _OpenCalls:
+    """The calls of a message that have no result yet. To find one takes as long if there are thousands."""
+
+    def __init__(self, calls: Iterable[ToolCall]) -> None:
+        self._names = OrderedDict((call.id, call.function.name) for call in calls)
+        self._by_name: dict[str, OrderedDict[str, None]] = {}
+        for call_id, name in self._names.items():
+            self._by_name.setdefault(name, OrderedDict())[call_id] = None
+
+    def take(self, call_id: str | None, name: str | None) -> str | None:
+        """The id of the call that a result belongs to, which is closed; None if there is none.
+
+        `call_id`: as the result says. If it says none, the first call of this name, or of any.
+        """
+        found = call_id
+        if not call_id:
+            found = next(iter(self._names if name is None else self._by_name.get(name, ())), None)
+        if found is None or found not in self._names:
+            return None
+        del self._by_name[self._names.pop(found)][found]
+        return found
+
+
 class MessageReader:
     """Reads the messages of one request, in their order: a result without an id belongs to a call before it."""
 
     def __init__(self, dropped: DroppedFields) -> None:
         self._dropped = dropped
         self._parts = PartReader(dropped)
-        self._open_calls: list[ToolCall] = []
-        """Calls that have no result yet."""
+        self._open_calls = _OpenCalls(())
 
     def read(self, message: types.MessageParam, path: str) -> list[Message]:
         """Read one message, which may hold results of tools beside what it says; `path` names it in a refusal.
@@ -108,20 +132,13 @@ class MessageReader:
         chosen: list[tuple[str, dict[str, Any]]] = []
         others: list[tuple[str, Any]] = []
         for index, raw in enumerate(content):
-            is_one = isinstance(raw, dict) and raw.get("type") in kinds
+            is_one = part_type(raw) in kinds
             (chosen if is_one else others).append((f"{path}.content[{index}]", raw))
         return chosen, others
 
     def _answered(self, call_id: str | None, name: str | None) -> str:
         """The id of the call that a result belongs to: the one it says, else the first of this name without one."""
-        named = [call for call in self._open_calls if name is None or call.function.name == name]
-        found = next((call for call in self._open_calls if call.id == call_id), None) if call_id else None
-        if found is None and not call_id and named:
-            found = named[0]
-        if found is not None:
-            self._open_calls.remove(found)
-            return found.id
-        return call_id or name or "call_unknown"
+        return self._open_calls.take(call_id, name) or call_id or name or "call_unknown"
 
     def _assistant(self, message: types.AssistantMessageParam, mark: CacheControl | None, path: str) -> Message:
         made_id = f"call_{path.strip('mesag[]')}"
@@ -134,7 +151,7 @@ class MessageReader:
         said = self._said(message, path)
         known = {call.id for call in calls}  # some clients write a call in both vendors' words
         calls += (call for call in said.calls if call.id not in known)
-        self._open_calls = list(calls)
+        self._open_calls = _OpenCalls(calls)
         blocks = parse_reasoning(message.reasoning_details, is_sellers=False)
         blocks = blocks or parse_thinking_blocks(message.thinking_blocks)
         blocks = blocks or said.thoughts or parse_reasoning(None, message.reasoning_content, message.reasoning)

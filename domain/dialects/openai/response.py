@@ -12,9 +12,9 @@ from domain.canonical.chat import (
     ChatResponse,
     Choice,
     FinishReason,
-    FunctionCall,
     ReasoningBlock,
     ToolCall,
+    answered_call,
 )
 from domain.dialects.codec import ProviderResponse, passed_through
 from domain.dialects.decode import decode_provider_json, stream_failure
@@ -154,23 +154,22 @@ def _parse_choice(choice: types.CompletionChoice, place: int, body: bytes) -> Ch
 
 def _parse_calls(message: types.CompletionMessage, make_id: Callable[[int], str]) -> list[ToolCall]:
     calls = [
-        ToolCall(id=call.call_id or make_id(index), function=function, extra_content=extra_content(call) or UNSET)
+        answered_call(call.call_id or make_id(index), *function, extra_content(call) or UNSET)
         for index, call in enumerate(message.tool_calls or ())
         if (function := _parse_function(call)) is not None
     ]
-    if not calls and message.function_call is not None and message.function_call.name:
-        function = FunctionCall(
-            name=message.function_call.name, arguments=arguments_of(message.function_call.arguments) or "{}"
-        )
-        calls = [ToolCall(id=make_id(0), function=function)]
+    said = message.function_call
+    if not calls and said is not None and said.name:
+        calls = [answered_call(make_id(0), said.name, arguments_of(said.arguments) or "{}")]
     return calls
 
 
-def _parse_function(call: types.CompletionToolCall) -> FunctionCall | None:
+def _parse_function(call: types.CompletionToolCall) -> tuple[str, str] | None:
+    """The name and the arguments of a call."""
     if call.function is not None and call.function.name:
-        return FunctionCall(name=call.function.name, arguments=arguments_of(call.function.arguments) or "{}")
+        return call.function.name, arguments_of(call.function.arguments) or "{}"
     if isinstance(call.custom, dict) and isinstance(call.custom.get("name"), str):
-        return FunctionCall(name=call.custom["name"], arguments=custom_arguments(str(call.custom.get("input") or "")))
+        return call.custom["name"], custom_arguments(str(call.custom.get("input") or ""))
     return None
 
 

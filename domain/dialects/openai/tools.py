@@ -152,6 +152,8 @@ def _parse_choice(given: Any) -> ToolChoice | None:
             raise InvalidRequest("`tool_choice` may be none, auto, required or a tool's name", field="tool_choice")
         return _CHOICES[given]
     kind = given.get("type")
+    if kind is not None and not isinstance(kind, str):
+        raise InvalidRequest("`tool_choice.type` must be a text", field="tool_choice.type")
     if kind in _CHOICES:
         return _CHOICES[kind]
     if kind == "allowed_tools":

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from domain.dialects.decode import decode_provider_json
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, encode_value, member_spans
-from domain.dialects.sse import DONE, SseEvent, sse
+from domain.dialects.sse import SseEvent, sse
 from domain.errors import InvalidRequest
 
 _NULL_USAGE = b',"usage":null'
@@ -59,18 +59,18 @@ def without_member(body: bytes, name: str) -> bytes:
 def with_cost(body: bytes, cost_usd: Decimal | None) -> bytes:
     """Add `usage.cost` to a response or to the data of an event: to its own `usage`, or to that of its `response`.
 
-    JSON that has no usage stays as it is.
+    JSON that has no usage, or one that is no object, stays as it is.
 
     Raises:
         UnreadableResponse: it is no JSON object.
 
     """
     members = decode_provider_json(decode_members, body)
-    if "response" in members and "usage" not in members:
+    if "usage" not in members and _is_object(members.get("response")):
         response = bytes(members["response"])
         priced = with_cost(response, cost_usd)
         return body if priced is response else _with(body, members, {"response": Raw(priced)})
-    if "usage" not in members or bytes(members["usage"]) == _NULL:
+    if not _is_object(members.get("usage")):
         return body
     usage = bytes(members["usage"])
     if cost_usd is None and b'"cost"' in usage:  # the provider's own figure is better than none
@@ -80,13 +80,8 @@ def with_cost(body: bytes, cost_usd: Decimal | None) -> bytes:
 
 
 def event_with_cost(event: SseEvent, cost_usd: Decimal | None) -> bytes:
-    """The bytes of an event, with the cost in its usage if it has one.
-
-    Raises:
-        UnreadableResponse: its data is no JSON object.
-
-    """
-    if not event.data or event.data == DONE or _USAGE not in event.data:
+    """The bytes of an event, with the cost in its usage if it has one."""
+    if _USAGE not in event.data or not _is_object(event.data):
         return event.raw
     return _replaced(event, with_cost(event.data, cost_usd))
 
@@ -109,6 +104,10 @@ def without_usage(event: SseEvent) -> bytes:
     if data.count(_USAGE) == 1 and _NULL_USAGE in data and event.raw.count(_USAGE) == 1:
         return event.raw.replace(_NULL_USAGE, b"", 1)
     return _replaced(event, _without(data, decode_provider_json(decode_members, data), "usage"))
+
+
+def _is_object(value: Raw | bytes | None) -> bool:
+    return value is not None and bytes(value).lstrip().startswith(b"{")
 
 
 def _with(body: bytes, members: Mapping[str, Raw], changes: Mapping[str, Any]) -> bytes:

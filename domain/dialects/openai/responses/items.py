@@ -27,7 +27,7 @@ from domain.canonical.chat import (
     UserMessage,
 )
 from domain.dialects.field_rules import DroppedFields, decode_translatable, not_translatable
-from domain.dialects.message_parts import CALL_TYPES, RESULT_TYPES, THOUGHT_TYPES, PartReader
+from domain.dialects.message_parts import CALL_TYPES, RESULT_TYPES, THOUGHT_TYPES, PartReader, part_type
 from domain.dialects.openai.responses import types
 from domain.dialects.openai.responses.reasoning import decode_reasoning
 from domain.dialects.openai.responses.rules import WHOLE_ITEMS
@@ -145,7 +145,7 @@ class InputReader:
         results: list[Message] = []
         for index, raw in enumerate(content):
             where = f"{path}[{index}]"
-            if isinstance(raw, dict) and raw.get("type") in RESULT_TYPES:
+            if part_type(raw) in RESULT_TYPES:
                 results.append(self._parts.result(raw, where))
             else:
                 parts += self._part(raw, where)
