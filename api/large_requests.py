@@ -8,8 +8,9 @@ from weakref import WeakValueDictionary
 from domain.errors import InvalidRequest
 from domain.reserve import below_reserve
 
-LARGE_BYTES = 128 * 1024
-"""Parsing and bounding so much takes some 25 milliseconds if it is made to; a thread takes a tenth of one."""
+LARGE_BYTES = 64 * 1024
+"""Reading, translating and bounding so much takes up to 32 milliseconds if it is made to (`bench/strange_requests.py`);
+a thread takes a tenth of one."""
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
