@@ -18,7 +18,7 @@ def services(keys: dict[str, str], upstream_models: dict[str, str] | None = None
     aliases = upstream_models or {}
     return SimpleNamespace(
         prices=PriceBook(),
-        settings=SimpleNamespace(providers_with_key=frozenset(keys), upstream_models=aliases),
+        settings=SimpleNamespace(provider_keys=keys, upstream_models=aliases),
         planner=SimpleNamespace(route=lambda caller, model: resolve_route(model, aliases, caller.providers)),
     )
 
