@@ -64,7 +64,8 @@ class DialectRegistry:
     def adapt(self, body: RequestBody, route: Route, operation: Operation) -> tuple[RequestBody, tuple[str, ...]]:
         """Make a request one that its provider can be asked; returns it, and the names of the fields that it lost.
 
-        What is passed through stays as it is: that is between its client and its provider.
+        What is passed through stays as it is: that is between its client and its provider. But for an output cap that
+        the dialect's own vendor would refuse, which many clients send to a model that is newer than they are.
 
         Raises:
             InvalidRequest: names the field and what is allowed.
@@ -80,6 +81,8 @@ class DialectRegistry:
                 f"{', '.join(able)}",
                 field="model",
             )
+        if isinstance(body, PassthroughRequest) and route.base_url is None:
+            return body.within_limits(route.upstream_model), ()
         if not isinstance(body, CanonicalRequest):
             return body, ()
         fuller = self._fuller(codec, body, route) if operation == asked else None

@@ -20,6 +20,7 @@ from domain.errors import InvalidRequest
 from domain.estimate import TOKENS_WITH_TOOLS
 from domain.events import Operation
 from domain.image_size import TOKENS_PER_IMAGE
+from domain.routing import Route
 
 LONG = "x" * 1_000_000
 SEARCH = {"type": "web_search"}
@@ -580,3 +581,48 @@ def test_a_request_that_is_not_cached_has_no_digest() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_operation_without_streams_is_never_streamed(stream: bool) -> None:
     assert not read({"input": "x", "stream": stream}, operation="embeddings").is_stream
+
+
+@pytest.mark.parametrize(
+    ("model", "caps", "sent"),
+    [
+        ("gpt-4o", {"max_tokens": 32_000}, {"max_tokens": 16_384}),
+        ("gpt-4o", {"max_completion_tokens": 32_000}, {"max_completion_tokens": 16_384}),
+        ("gpt-4o", {"max_tokens": 16_384}, {"max_tokens": 16_384}),
+        ("gpt-5", {"max_tokens": 32_000}, {"max_completion_tokens": 32_000}),
+        ("gpt-5", {"max_tokens": 9, "max_completion_tokens": 200_000}, {"max_completion_tokens": 128_000}),
+        ("gpt-5", {"max_completion_tokens": 32_000}, {"max_completion_tokens": 32_000}),
+        ("gpt-5", {}, {}),
+    ],
+)
+def test_a_vendor_gets_an_output_cap_that_it_takes(model: str, caps: dict[str, int], sent: dict[str, int]) -> None:
+    asked = read({"model": model, "messages": [], "seed": 1} | caps)
+    route = Route(model=model, provider="openai", kind="openai", upstream_model=model)
+    adapted, _ = DIALECTS.adapt(asked, route, "chat")
+    body = msgspec.json.decode(adapted.payload(model))
+    assert body == {"model": model, "messages": [], "seed": 1} | sent
+    assert adapted.output_cap == max(sent.values(), default=None)
+    assert (adapted is asked) == (caps == sent)
+
+
+def test_a_provider_by_configuration_gets_the_cap_that_was_asked_for() -> None:
+    asked = read({"model": "mine/gpt-4o", "messages": [], "max_tokens": 32_000})
+    address = "https://models.example.com/v1"
+    route = Route(model="mine/gpt-4o", provider="mine", kind="openai", upstream_model="gpt-4o", base_url=address)
+    assert DIALECTS.adapt(asked, route, "chat") == (asked, ())
+
+
+def test_a_lowered_cap_leaves_room_for_thinking() -> None:
+    asked = read(
+        {
+            "model": "claude-3-haiku-20240307",
+            "messages": [],
+            "max_tokens": 64_000,
+            "thinking": {"type": "enabled", "budget_tokens": 32_000},
+        },
+        "anthropic",
+    )
+    lowered = asked.within_limits("claude-3-haiku-20240307")
+    body = msgspec.json.decode(lowered.body)
+    assert body["max_tokens"] == 4_096
+    assert body["thinking"]["budget_tokens"] < 4_096

@@ -47,6 +47,7 @@ from domain.dialects.passthrough.hosted import (
     unpriced_modality,
     writes_audio,
 )
+from domain.dialects.passthrough.json_edit import rewrite, without_member
 from domain.dialects.passthrough.json_members import EditableObject, decode_members, member_spans
 from domain.dialects.passthrough.named_models import NamedModel, named_models
 from domain.dialects.passthrough.token_bound import CACHE_MARK, NO_ITEM, TokenBoundVisitor
@@ -61,7 +62,7 @@ from domain.estimate import (
 )
 from domain.hosted_tools import NO_TOOLS, HostedTools
 from domain.image_size import TOKENS_PER_IMAGE, Image, largest
-from domain.models import longest_answer
+from domain.models import longest_answer, model_traits
 from domain.names import is_name
 from domain.pdf_size import UNKNOWN, Pdf, pdf_tokens
 
@@ -253,6 +254,27 @@ class PassthroughRequest(Struct, frozen=True, kw_only=True):
         assert self.content_digest is not None, "it was read to be cached"
         kept_as = "events" if self.is_stream else "json"
         return canonical_body((self.codec.dialect, kept_as, headers, query)) + self.content_digest
+
+    def within_limits(self, upstream_model: str) -> "PassthroughRequest":
+        """The request with an output cap that the dialect's own vendor takes: no higher than the model's longest
+        answer, and in the field that the model knows. The same one if it has such a cap, or none.
+        """
+        if self.output_cap is None or not self.cap_fields:
+            return self
+        traits, newest = model_traits(upstream_model), self.codec.output_caps[0]
+        longest = traits.max_output if traits.is_listed else None
+        cap = self.output_cap if longest is None else min(self.output_cap, longest)
+        refuses_older = self.codec.cap_field(upstream_model) == newest
+        older = [name for name in self.cap_fields if refuses_older and name != newest]
+        if cap == self.output_cap and not older:
+            return self
+        body = self.body
+        for name in older:
+            body = without_member(body, name)
+        kept = [name for name in self.cap_fields if name not in older] or [newest]
+        body = rewrite(body, dict.fromkeys(kept, cap) | self.codec.within_cap(self.fields_within_cap, cap))
+        read = read_passthrough(body, self.codec, is_cached=self.content_digest is not None)
+        return replace(read, named_models=self.named_models)
 
     def _changes(self, upstream_model: str) -> dict[str, Any]:
         changes: dict[str, Any] = {} if self.model == upstream_model else {"model": upstream_model}
