@@ -366,7 +366,7 @@ def test_a_forced_tool_is_used(direct: Direct, choice: Any) -> None:
     found = direct.anthropic.messages.create(
         model=CLAUDE, max_tokens=100, messages=user("weather"), tools=ANTHROPIC_TOOLS, tool_choice=choice
     )
-    assert [block.type for block in found.content] == ["text", "tool_use"]
+    assert [block.type for block in found.content] == ["tool_use"]
 
 
 def test_a_message_quotes_the_tool_result(direct: Direct) -> None:

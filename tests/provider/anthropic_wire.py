@@ -61,7 +61,8 @@ def whole(answer: Answer) -> dict[str, Any]:
     content: list[dict[str, Any]] = []
     if answer.request.thinks:
         content.append({"type": "thinking", "thinking": answer.plan.thinking, "signature": _signature(answer)})
-    content.append({"type": "text", "text": answer.plan.text})
+    if answer.plan.text or not answer.plan.calls:  # Claude says no empty text before it calls
+        content.append({"type": "text", "text": answer.plan.text})
     content.extend(_call(call) | {"input": json.loads(call.arguments)} for call in answer.plan.calls)
     return _message(answer) | {
         "content": content,
@@ -106,7 +107,9 @@ def _blocks(answer: Answer) -> Iterator[tuple[dict[str, Any], list[tuple[dict[st
         deltas = [({"type": "thinking_delta", "thinking": piece}, True) for piece in plan.thinking_deltas()]
         signed = ({"type": "signature_delta", "signature": _signature(answer)}, False)
         yield {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, signed]
-    yield {"type": "text", "text": ""}, [({"type": "text_delta", "text": piece}, True) for piece in plan.text_deltas()]
+    if plan.text or not plan.calls:
+        pieces = [({"type": "text_delta", "text": piece}, True) for piece in plan.text_deltas()]
+        yield {"type": "text", "text": ""}, pieces
     for call in plan.calls:
         opening = ({"type": "input_json_delta", "partial_json": ""}, False)
         rest = [({"type": "input_json_delta", "partial_json": piece}, True) for piece in argument_deltas(call)]
