@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from urllib.parse import quote
@@ -14,9 +15,19 @@ from hypothesis import strategies as st
 from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.secret_text import is_secret
 from workers.credential_filter import SLICE_BYTES, CredentialFilter
-from workers.split_secrets import HELD_CHARS, MAX_EVENTS_BETWEEN
+from workers.split_secrets import (
+    HELD_CHARS,
+    MAX_BEGUN,
+    MAX_EVENTS_BETWEEN,
+    MAX_STARTS,
+    MAX_TEXTS,
+    SplitSecrets,
+    secret_of,
+)
 
 KEY = "sk-test-openai-canary"
+REPEATING_KEY = "a" * 998 + "b7"
+"""Begins at every place of a text of its letter."""
 ODD_KEY = 'AbC/d+e=f&g<h>"k\\zz9'
 WRITTEN: dict[str, Callable[[str], str]] = {
     "as it is": str,
@@ -42,6 +53,27 @@ def texts_of(events: list[SseEvent]) -> str:
 def delta(text: str) -> bytes:
     """Return an event with a piece of text."""
     return sse(json.dumps({"id": "c1", "choices": [{"index": 0, "delta": {"content": text}}]}).encode())
+
+
+def texts(*said: str) -> bytes:
+    """Return an event with many texts."""
+    return sse(("{" + ",".join(f'"x":"{text}"' for text in said) + "}").encode())
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many functions, of Python or of C, are called for a work."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
 
 
 def filtered(secrets: CredentialFilter, writes: list[bytes]) -> tuple[list[SseEvent], list[SseEvent]]:
@@ -139,3 +171,37 @@ def test_a_text_without_the_key_goes_on_as_it_is(text: str, size: int) -> None:
     writes = [delta(text[start : start + size]) for start in range(0, len(text), size)]
     sent, held = filtered(CredentialFilter([KEY]), writes)
     assert b"".join(event.raw for event in sent + held) == b"".join(writes)
+
+
+@pytest.mark.parametrize("began", [["aaaaaaaa"] * 64, ["a" * count for count in range(6, 70)]], ids=["alike", "unlike"])
+@pytest.mark.parametrize("text", ["a", "aaaaaaaa", "a" * 997 + "c"])
+def test_an_event_of_many_texts_costs_no_more_than_a_delta_may(began: list[str], text: str) -> None:
+    def work(count: int) -> int:
+        split = SplitSecrets([secret_of(REPEATING_KEY)])
+        for said in (texts(*began), texts(*[text] * count)):
+            events = SseParser().feed(said)
+            calls = calls_of(lambda events=events, said=said: split.take(events, said, b"."))  # type: ignore[misc]
+            assert len(split._begun) <= MAX_BEGUN
+        return calls
+
+    assert work(4_096) == work(MAX_TEXTS)
+    assert work(MAX_TEXTS) < MAX_TEXTS * (MAX_BEGUN + MAX_STARTS) * 8
+
+
+def test_what_begins_alike_in_many_texts_is_kept_once() -> None:
+    split = SplitSecrets([secret_of(REPEATING_KEY)])
+    for _ in range(8):
+        said = texts(*["aaaaaaaa"] * 64)
+        split.take(SseParser().feed(said), said, b".")
+        assert len({(begun.secret, begun.count) for begun in split._begun}) == len(split._begun) <= 8
+
+
+def test_a_key_that_repeats_itself_is_hidden_when_deltas_cut_it() -> None:
+    key = "abababab" * 4 + "-abababab-7"
+    for size in (5, 7, 11):
+        said = f"abab {key}."
+        sent, held = filtered(
+            CredentialFilter([key]), [delta(said[at : at + size]) for at in range(0, len(said), size)]
+        )
+        assert key not in texts_of(sent + held)
+        assert texts_of(sent + held).endswith("….")
