@@ -22,6 +22,8 @@ MAX_BEGUN = 64
 """Secrets that may have begun at a time."""
 MAX_TEXTS = 64
 """So many texts of an event are read. A delta has about ten, and 21 for each token whose likelihood it tells."""
+MAX_READ_BYTES = 256 * 1024
+"""So much of an event is read. A delta is small, and what is larger has been searched for whole secrets."""
 MAX_STARTS = 64
 """So many places of a text are tried for a secret that begins there. A secret's head stands in few."""
 
@@ -92,7 +94,8 @@ class SplitSecrets:
 
     def take(self, events: list[SseEvent], said: bytes, hidden: bytes) -> list[SseEvent]:
         """Take the next events, whose bytes are `said`. Return those to send now, with `hidden` for a secret."""
-        if not self._begun and not any(secret.may_begin(said) for secret in self._secrets):
+        is_large = len(said) > MAX_READ_BYTES
+        if not self._begun and not is_large and not any(secret.may_begin(said) for secret in self._secrets):
             return events
         for event in events:
             self._number += 1
@@ -107,7 +110,7 @@ class SplitSecrets:
         return held
 
     def _read(self, event: SseEvent, hidden: bytes) -> None:
-        raw = event.raw
+        raw = event.raw[:MAX_READ_BYTES]
         begun = [begun for begun in self._begun if begun.may_go_on(self._number, raw)]
         if begun or any(secret.head in raw for secret in self._secrets):
             self._begun = self._read_texts(event, begun, hidden)
@@ -124,7 +127,7 @@ class SplitSecrets:
         following: dict[tuple[str, int], _Begun] = {}
         """By secret and count: what goes on with one of them goes on with each."""
         gone_on = set[int]()
-        for match in islice(_VALUE.finditer(event.raw), MAX_TEXTS):
+        for match in islice(_VALUE.finditer(event.raw, 0, MAX_READ_BYTES), MAX_TEXTS):
             text = _text(match[1])
             if not text:
                 continue
