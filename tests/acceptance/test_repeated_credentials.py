@@ -1,5 +1,6 @@
 """A provider that repeats the key that it was called with tells it to nobody: not to callers, not to the log."""
 
+import asyncio
 import base64
 from urllib.parse import quote
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.support.gateway import Client, Gateway, new_project
 from tests.support.streams import ALL_CALLS, CHAT_GPT, MESSAGES_CLAUDE, StreamCall, Streamer, text_in
+from workers.escaped_text import MAX_WORK
 
 KEYS = {"gpt-4o-mini": "sk-test-openai-canary", "claude-3-haiku": "sk-test-anthropic-canary"}
 ENCODED = "".join(f"\\u{ord(character):04x}" for character in "canary")
@@ -90,3 +92,14 @@ async def test_a_bystander_is_told_what_its_model_says(
     assert answer["data"]["choices"][0]["message"]["content"] == "sk-test-openai is the start of a key, and 50% of it"
     _, stats, _ = await bystander.call("GET", "/usage/stats")
     assert (stats["data"]["totals"]["requests"], stats["data"]["totals"]["failedRequests"]) == (1, 0)
+
+
+async def test_an_answer_full_of_escapes_of_its_key_is_refused_and_others_are_answered(
+    gateway: Gateway, client: Client, session: aiohttp.ClientSession
+) -> None:
+    bystander = await new_project(gateway, session)
+    said = '[[exactly={"text": "' + "%5Cu0073" * (MAX_WORK + 1) + '"}]]'
+    (status, refused, _), (_, answer, _) = await asyncio.gather(client.chat(said), bystander.chat("[[say=well]]"))
+    assert status == 502
+    assert "escapes what its request's key has too often" in refused["error"]["message"]
+    assert answer["data"]["choices"][0]["message"]["content"] == "well"
