@@ -37,8 +37,8 @@ def check_data_directory(path: Path) -> Path:
     """Create the directory that a person chose, or check it. Return it without links.
 
     Links on the way are followed if this user or root made them. A directory of this user's that its group may write
-    to, as some systems make them, is closed to the group; nothing else of what exists is changed. One of root's is taken
-    as it is: an orchestrator makes volumes so.
+    to, as some systems make them, is closed to the group; nothing else of what exists is changed. One of root's is
+    taken as it is: an orchestrator makes volumes so.
 
     Raises:
         UnsafePathError: another user made a link on the way or owns the directory, or all users can write to it.
