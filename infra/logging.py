@@ -3,6 +3,7 @@
 A library's exception may have a key in its text: what a process knows to be secret is taken out of every line.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[
     finish: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, renderer] if log_format == "json" else [_printable, renderer]
     )
-    finish.append(SecretsHidden(tuple(secrets)))
+    finish.append(SecretsHidden(_written(secrets)))
     structlog.configure(
         processors=[*shared, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -68,6 +69,12 @@ def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+
+
+def _written(secrets: Sequence[str]) -> tuple[str, ...]:
+    """Texts as a line may have them, the longest first: one may have another in it."""
+    forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1], printable(secret, keep="\n\t"))}
+    return tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
 
 def _printable(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

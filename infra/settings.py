@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from dotenv import dotenv_values
 from msgspec import Meta, Struct
@@ -37,6 +37,7 @@ from migrations.roles import PROCESSES, Process
 ENCRYPTION_KEY_BYTES = 32
 _WITH_TOKENS = frozenset({"nats", "tls", "ws", "wss"})
 """A name alone in such an address is a token."""
+_WEB_SCHEMES = frozenset({"http", "https"})
 _TLS_SCHEMES = frozenset(("tls", "wss"))
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
@@ -432,12 +433,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def secret_texts(self) -> tuple[str, ...]:
         """Return the texts of these settings that no log line may have."""
-        urls = (self.database_url, *self.nats_urls, *self.provider_base_urls.values())
-        parts = [urlsplit(url) for url in urls if url]
-        in_urls = [part.password or part.username for part in parts if part.password or part.scheme in _WITH_TOKENS]
-        key = base64.b64encode(self.encryption_key).decode() if self.encryption_key is not None else None
-        texts = (self.master_key, self.metrics_token, key, *self.provider_keys.values(), *in_urls)
-        return tuple(text for text in texts if text and is_secret(text))
+        values = [getattr(self, setting.field) for setting in SETTINGS if setting.variable.secret]
+        texts = [text for value in values if value is not None for text in _secrets_of(value)]
+        in_addresses = [text for url in self.provider_base_urls.values() for text in _secrets_in_url(url)]
+        return tuple(dict.fromkeys(text for text in (*texts, *in_addresses) if is_secret(text)))
 
     @property
     def provider_base_urls(self) -> dict[str, str]:
@@ -454,6 +453,28 @@ class Settings(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Show the host, the port and the directory; no secret, and no address with a password."""
         return f"Settings(host={self.host!r}, port={self.port}, data_dir={str(self.data_dir)!r})"
+
+
+def _secrets_of(value: str | bytes | tuple[str | bytes, ...]) -> list[str]:
+    """What is secret in the value of a variable with a secret."""
+    if isinstance(value, tuple):
+        return [text for part in value for text in _secrets_of(part)]
+    if isinstance(value, bytes):
+        return [base64.b64encode(value).decode()]
+    if "://" not in value:
+        return [value]
+    parts = urlsplit(value)
+    # a webhook's secret is often its path; that of a database is its name
+    path = value[value.index(parts.netloc) + len(parts.netloc) :] if parts.scheme in _WEB_SCHEMES else ""
+    return [path, *_secrets_in_url(value)]
+
+
+def _secrets_in_url(url: str) -> list[str]:
+    """The password of an address, or its token, as it is written and as it is read; and those of its query."""
+    parts = urlsplit(url)
+    in_name = parts.password or (parts.username if parts.scheme in _WITH_TOKENS else None)
+    in_query = [value for name, value in parse_qsl(parts.query) if "password" in name]
+    return [text for text in (in_name, unquote(in_name or ""), *in_query) if text]
 
 
 SETTINGS = settings_of(Settings)

@@ -9,12 +9,11 @@ because it is trusted with them. `docs/decisions/0030-what-a-provider-says.md` h
 """
 
 import base64
-import html
-import re
 from collections.abc import Iterator, Sequence
 
 from domain.dialects.sse import SseEvent, SseParser
 from domain.secret_text import is_secret
+from workers.escaped_text import Escapes, Work, escaped_forms, with_backslashes_around
 from workers.split_secrets import SplitSecrets, secret_of
 
 HIDDEN = "…".encode()
@@ -23,13 +22,10 @@ PROBE_BYTES = 12
 """So much of a secret is searched for first. A longer needle costs more in a short event."""
 SLICE_BYTES = 256 * 1024
 """So much is searched at a time: other threads have their turn in between."""
-MAX_ESCAPES = 8
-"""Of one character: the backslashes before it, of which JSON inside JSON has two, the `25` behind a percent sign, the
-`amp;` behind an ampersand."""
 MAX_ESCAPED_BYTES = 48
 """Of one character."""
-_ESCAPED_ALONE = '/"\\'
-"""JSON escapes these with a backslash alone."""
+ESCAPED_WORK = 64
+"""What a secret with escapes counts as: its place is searched for."""
 
 
 class CredentialFilter:
@@ -39,25 +35,38 @@ class CredentialFilter:
         """`secrets` may have texts that are none: they are not hidden."""
         texts = sorted({text for text in secrets if is_secret(text)}, key=len, reverse=True)
         self.secrets = tuple(map(secret_of, texts))
-        keys = [text.encode() for text in texts]
-        self._encoded = tuple(form for key in keys for form in _encoded(key))
-        self._probes = tuple({form[-PROBE_BYTES:] for form in (*keys, *self._encoded)})
-        self._pattern = re.compile(b"|".join(map(_spelled, texts))) if texts else None
-        self._escape = re.compile(_any_escape(set("".join(texts))))
-        self._overlap = max((len(key) for key in keys), default=0) * MAX_ESCAPED_BYTES
+        self._keys = tuple(text.encode() for text in texts)
+        self._escapes = Escapes(set("".join(texts)))
+        forms = [form for key in self._keys for form in (key, *_encoded(key))]
+        self._needles = list[tuple[bytes, bool]]()
+        """Secrets without escapes and backslashes, and whether a backslash is their last character."""
+        for text in texts:
+            needles = {self._escapes.read(text.encode(), Work()).plain, text.replace("\\", "").encode()}
+            if all(is_secret(needle.decode(errors="replace")) for needle in needles):
+                self._needles += ((needle, text.endswith("\\")) for needle in needles)
+            else:  # little is left of it, which answers may well have
+                forms += escaped_forms(text)
+        self._forms = tuple(dict.fromkeys(forms))
+        self._probes = tuple({form[-PROBE_BYTES:] for form in self._forms})
+        self._overlap = max(map(len, self._keys), default=0) * MAX_ESCAPED_BYTES
 
-    def whole(self, said: bytes) -> bytes:
-        """Return what a provider said without the secrets; the same bytes if it has none of them."""
-        if self._pattern is None or not any(map(self.suspects, self._slices(said))):
+    def whole(self, said: bytes, work: Work | None = None) -> bytes:
+        """Return what a provider said without the secrets; the same bytes if it has none of them.
+
+        `work` is that of the stream of which it is a part.
+
+        Raises:
+            UnreadableResponse: it would take too long.
+
+        """
+        if not self._keys:
             return said
-        pieces, last = list[bytes](), 0
-        for start, end in self._matches(self._pattern, said):
-            pieces += (said[last:start], HIDDEN)
-            last = end
-        said = b"".join((*pieces, said[last:])) if pieces else said
-        for form in self._encoded:
-            said = said.replace(form, HIDDEN)
-        return said
+        work, pieces, last = work or Work(), list[bytes](), 0
+        for start, end in sorted(self._spans(said, work)):
+            if start >= last:
+                pieces += (said[last:start], HIDDEN)
+            last = max(last, end)
+        return b"".join((*pieces, said[last:])) if pieces else said
 
     def stream(self) -> "StreamFilter":
         """Return a filter for the events of one stream."""
@@ -68,21 +77,35 @@ class CredentialFilter:
         for probe in self._probes:
             if probe in said:
                 return True
-        return (b"\\" in said or b"%" in said or b"&" in said) and self._escape.search(said) is not None
+        return self._escapes.are_in(said)
 
-    def _slices(self, said: bytes) -> Iterator[bytes]:
-        """The slices of a text, each with so much of the next that no secret is cut."""
-        if len(said) <= SLICE_BYTES:
-            return iter((said,))
-        return (said[start : start + SLICE_BYTES + self._overlap] for start in range(0, len(said), SLICE_BYTES))
+    def _spans(self, said: bytes, work: Work) -> Iterator[tuple[int, int]]:
+        """Where the secrets are; some may be told twice. Each slice has so much of the next that none is cut."""
+        for begin in range(0, len(said), SLICE_BYTES):
+            part = said if len(said) <= SLICE_BYTES else said[begin : begin + SLICE_BYTES + self._overlap]
+            if self.suspects(part):
+                for start, end in self._spans_of_slice(part, work):
+                    if start < SLICE_BYTES:
+                        yield begin + start, begin + end
 
-    def _matches(self, pattern: "re.Pattern[bytes]", said: bytes) -> Iterator[tuple[int, int]]:
-        position = 0
-        for start in range(0, len(said), SLICE_BYTES):
-            position, end = max(position, start), start + SLICE_BYTES
-            while position < end and (match := pattern.search(said, position, end + self._overlap)) is not None:
-                yield match.span()
-                position = match.end()
+    def _spans_of_slice(self, said: bytes, work: Work) -> Iterator[tuple[int, int]]:
+        for form in self._forms:
+            for start in _places(said, form):
+                work.spend()
+                after = form.endswith(b"\\")
+                is_escaped = after or form.startswith((b"\\", b'"', b"/"))
+                span = start, start + len(form)
+                yield with_backslashes_around(said, *span, after=after) if is_escaped else span
+        if not self._escapes.are_in(said):
+            return
+        for key in self._keys:  # those are found
+            said = said.replace(key, b"\0" * len(key))
+        read = self._escapes.read(said, work)
+        for needle, ends_with_backslash in self._needles:
+            for start in _places(read.plain, needle):
+                work.spend(ESCAPED_WORK)
+                span = read.span(start, start + len(needle))
+                yield with_backslashes_around(said, *span, after=ends_with_backslash)
 
 
 class StreamFilter:
@@ -91,13 +114,19 @@ class StreamFilter:
     def __init__(self, secrets: CredentialFilter) -> None:
         self._filter = secrets
         self._split = SplitSecrets(secrets.secrets) if secrets.secrets else None
+        self._work = Work()
 
     def take(self, events: list[SseEvent]) -> list[SseEvent]:
-        """Take the next events. Return those that may be sent on, without the secrets; the last may come later."""
+        """Take the next events. Return those that may be sent on, without the secrets; the last may come later.
+
+        Raises:
+            UnreadableResponse: the stream would take too long.
+
+        """
         if self._split is None:
             return events
         said = events[0].raw if len(events) == 1 else b"".join([event.raw for event in events])
-        if self._filter.suspects(said):
+        if len(said) > SLICE_BYTES or self._filter.suspects(said):
             events = [self._without(event) for event in events]
         return self._split.take(events, said, HIDDEN)
 
@@ -106,7 +135,7 @@ class StreamFilter:
         return self._split.rest() if self._split is not None else []
 
     def _without(self, event: SseEvent) -> SseEvent:
-        raw = self._filter.whole(event.raw)
+        raw = self._filter.whole(event.raw, self._work)
         return event if raw is event.raw else SseParser().feed(raw)[0]
 
 
@@ -120,41 +149,8 @@ def _encoded(key: bytes) -> Iterator[bytes]:
         yield base64.urlsafe_b64encode(whole)
 
 
-def _spelled(text: str) -> bytes:
-    """The pattern of a secret, with any of its characters escaped, possibly more than once."""
-    return b"".join(map(_spelled_character, text))
-
-
-def _spelled_character(character: str) -> bytes:
-    plain, again = re.escape(character.encode()), b"{0,%d}" % MAX_ESCAPES
-    in_json = _in_json(character) + (b"|" + plain if character in _ESCAPED_ALONE else b"")
-    in_url = b"".join(b"%%(?:25)%b%b" % (again, _hex(byte)) for byte in character.encode())
-    in_html = rb"&(?:amp;)%b(?:%b);" % (again, _in_html(character))
-    return rb"(?:%b|\\{1,%d}(?:%b)|%b|%b)" % (plain, MAX_ESCAPES, in_json, in_url, in_html)
-
-
-def _any_escape(characters: set[str]) -> bytes:
-    """The pattern of an escape, or of its end, of any of these characters."""
-    alone = [re.escape(character.encode()) for character in characters if character in _ESCAPED_ALONE]
-    in_json = b"|".join((*map(_in_json, characters), *alone))
-    in_url = b"|".join(map(_hex, {byte for character in characters for byte in character.encode()}))
-    in_html = b"|".join(map(_in_html, characters))
-    return rb"\\(?:%b)|%%(?:25|%b)|&(?:amp;|(?:%b);)" % (in_json, in_url, in_html)
-
-
-def _in_json(character: str) -> bytes:
-    return b"u" + _either_case(b"%04x" % ord(character))
-
-
-def _in_html(character: str) -> bytes:
-    code, name = ord(character), html.escape(character)[1:-1]
-    return b"#0{0,4}%d|#[xX]0{0,4}%b" % (code, _either_case(b"%x" % code)) + (b"|" + name.encode() if name else b"")
-
-
-def _hex(byte: int) -> bytes:
-    return _either_case(b"%02x" % byte)
-
-
-def _either_case(digits: bytes) -> bytes:
-    """The pattern of hexadecimal digits. Faster than one that ignores case."""
-    return b"".join(b"[%c%c]" % (digit, digit - 32) if digit >= ord("a") else b"%c" % digit for digit in digits)
+def _places(said: bytes, needle: bytes) -> Iterator[int]:
+    place = said.find(needle)
+    while place >= 0:
+        yield place
+        place = said.find(needle, place + len(needle))

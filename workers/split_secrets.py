@@ -6,6 +6,7 @@ end with at least `HELD_CHARS` of a secret, and sent on with the next event that
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 from msgspec import Struct
@@ -19,8 +20,14 @@ MAX_EVENTS_BETWEEN = 3
 """Between two pieces may be so many other events: of other choices, or without a text."""
 MAX_BEGUN = 64
 """Secrets that may have begun at a time."""
+MAX_TEXTS = 64
+"""So many texts of an event are read. A delta has about ten, and 21 for each token whose likelihood it tells."""
+MAX_READ_BYTES = 256 * 1024
+"""So much of an event is read. A delta is small, and what is larger has been searched for whole secrets."""
+MAX_STARTS = 64
+"""So many places of a text are tried for a secret that begins there. A secret's head stands in few."""
 
-_VALUE = re.compile(rb':\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_VALUE = re.compile(rb':\s*+"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 """A text of a JSON object."""
 _decode_text = msgspec.json.Decoder(str).decode
 
@@ -87,7 +94,8 @@ class SplitSecrets:
 
     def take(self, events: list[SseEvent], said: bytes, hidden: bytes) -> list[SseEvent]:
         """Take the next events, whose bytes are `said`. Return those to send now, with `hidden` for a secret."""
-        if not self._begun and not any(secret.may_begin(said) for secret in self._secrets):
+        is_large = len(said) > MAX_READ_BYTES
+        if not self._begun and not is_large and not any(secret.may_begin(said) for secret in self._secrets):
             return events
         for event in events:
             self._number += 1
@@ -102,39 +110,45 @@ class SplitSecrets:
         return held
 
     def _read(self, event: SseEvent, hidden: bytes) -> None:
-        raw = event.raw
+        raw = event.raw[:MAX_READ_BYTES]
         begun = [begun for begun in self._begun if begun.may_go_on(self._number, raw)]
         if begun or any(secret.head in raw for secret in self._secrets):
-            self._begun = self._read_texts(event, begun, hidden)[:MAX_BEGUN]
+            self._begun = self._read_texts(event, begun, hidden)
             return
-        self._begun = [
-            _Begun(secret.text, match.end(1) - match.start(1), (_Piece(self._number, *match.span(1)),))
-            for secret in self._secrets
-            for match in secret.end.finditer(raw)
-        ][:MAX_BEGUN]
+        following: dict[tuple[str, int], _Begun] = {}
+        for secret in self._secrets:
+            for match in islice(secret.end.finditer(raw), MAX_TEXTS):
+                count, piece = match.end(1) - match.start(1), _Piece(self._number, *match.span(1))
+                following.setdefault((secret.text, count), _Begun(secret.text, count, (piece,)))
+        self._begun = list(following.values())[:MAX_BEGUN]
 
     def _read_texts(self, event: SseEvent, begun: list[_Begun], hidden: bytes) -> list[_Begun]:
         """What has begun after this event. A secret that is complete is hidden."""
-        following: list[_Begun] = []
-        for match in _VALUE.finditer(event.raw):
+        following: dict[tuple[str, int], _Begun] = {}
+        """By secret and count: what goes on with one of them goes on with each."""
+        gone_on = set[int]()
+        for match in islice(_VALUE.finditer(event.raw, 0, MAX_READ_BYTES), MAX_TEXTS):
             text = _text(match[1])
             if not text:
                 continue
-            for earlier in begun:
-                rest = earlier.secret[earlier.count :]
-                if text.startswith(rest):
-                    self._hide((*earlier.pieces, self._piece(match, text, rest)), hidden)
+            for place, earlier in enumerate(begun):
+                length = min(len(text), len(earlier.secret) - earlier.count)
+                if not earlier.secret.startswith(text[:length], earlier.count):
+                    continue
+                count, piece = earlier.count + length, self._piece(match, text, text[:length])
+                if count == len(earlier.secret):
+                    self._hide((*earlier.pieces, piece), hidden)
                     return []
-                if rest.startswith(text):
-                    pieces = (*earlier.pieces, self._piece(match, text, text))
-                    following.append(_Begun(earlier.secret, earlier.count + len(text), pieces))
-            following += (
-                _Begun(secret.text, len(start), (self._piece(match, text, start, at_end=True),))
-                for secret in self._secrets
-                if (start := _start_at_end(secret.text, text))
-            )
-        gone_on = {item.pieces[:-1] for item in following}
-        return following + [item for item in begun if item.is_held and item.pieces not in gone_on]
+                gone_on.add(place)
+                if _has_place(following, earlier.secret, count):
+                    following[earlier.secret, count] = _Begun(earlier.secret, count, (*earlier.pieces, piece))
+            for secret in self._secrets:
+                start = _start_at_end(secret.text, text)
+                if start and _has_place(following, secret.text, len(start)):
+                    piece = self._piece(match, text, start, at_end=True)
+                    following[secret.text, len(start)] = _Begun(secret.text, len(start), (piece,))
+        waiting = [item for place, item in enumerate(begun) if item.is_held and place not in gone_on]
+        return [*following.values(), *waiting][:MAX_BEGUN]
 
     def _piece(self, match: "re.Match[bytes]", text: str, part: str, *, at_end: bool = False) -> _Piece:
         """The bytes of a part of a text, at its start or its end; all of the text if it has escapes."""
@@ -152,14 +166,20 @@ class SplitSecrets:
                 self._held[piece.event], hidden = SseParser().feed(raw)[0], b""
 
 
+def _has_place(following: dict[tuple[str, int], _Begun], secret: str, count: int) -> bool:
+    return len(following) < MAX_BEGUN and (secret, count) not in following
+
+
 def _start_at_end(secret: str, text: str) -> str:
     """The longest start of a secret with which a text ends, if that is not all of it."""
-    position = text.find(secret[0], max(0, len(text) - len(secret) + 1))
-    while position >= 0:
+    head, position = secret[:HEAD_CHARS], max(0, len(text) - len(secret) + 1) - 1
+    for _ in range(MAX_STARTS):
+        position = text.find(head, position + 1)
+        if position < 0:
+            break
         if secret.startswith(text[position:]):
             return text[position:]
-        position = text.find(secret[0], position + 1)
-    return ""
+    return next((head[:length] for length in range(HEAD_CHARS - 1, 0, -1) if text.endswith(head[:length])), "")
 
 
 def _text(value: bytes) -> str:

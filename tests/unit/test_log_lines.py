@@ -1,11 +1,14 @@
 """A log line has no secret of the process's settings, whatever a library's exception says."""
 
+import base64
 import subprocess
 import sys
+from urllib.parse import unquote
 
 import pytest
 
-from infra.settings import load_settings
+from infra.logging import SecretsHidden
+from infra.settings import SETTINGS, load_settings
 
 KEY = "VGVzdFRlc3RUZXN0VGVzdFRlc3RUZXN0VGVzdFRlc3Q="
 PROGRAM = """
@@ -46,6 +49,38 @@ def test_settings_know_their_secrets() -> None:
         "sk-openai-1",
         "proxy-pass-1",
     }
+
+
+SECRET_VALUES = {
+    "GATEWAY_DATABASE_URL": "postgresql://gateway:canary-%3A1@db/gateway",
+    "GATEWAY_MIGRATION_DATABASE_URL": "postgresql://owner@db/gateway?password=canary-owner",
+    "GATEWAY_NATS_URL": "nats://canary-token@a,nats://user:canary-pass@b",
+    "GATEWAY_MASTER_KEY": "canary-of-the-master",
+    "GATEWAY_METRICS_TOKEN": "canary-of-the-metrics",
+    "GATEWAY_ENCRYPTION_KEY": base64.b64encode(b"canary-of-the-encryption-key-123").decode(),
+    "GATEWAY_AUDIT_KEY": base64.b64encode(b"canary-of-the-audit-key-12345678").decode(),
+    "GATEWAY_AUDIT_WEBHOOK": "https://hooks.example/services/canary",
+    "GATEWAY_AUDIT_OBJECT_STORE": "https://id:canary-of-the-store@store.example/bucket/folder?region=x",
+    "OPENAI_API_KEY": "canary-of-openai",
+    "ANTHROPIC_API_KEY": "canary-of-anthropic",
+}
+"""A value for each variable that is secret."""
+
+
+def test_every_secret_setting_is_taken_out_of_lines() -> None:
+    assert SECRET_VALUES.keys() == {setting.variable.name for setting in SETTINGS if setting.variable.secret}
+    hide = SecretsHidden(load_settings(SECRET_VALUES).secret_texts)
+    for name, value in SECRET_VALUES.items():
+        line = hide(None, "", f"failed: {value} and {unquote(value)}")
+        assert "canary" not in line, name
+        assert value not in line, name
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_secret_with_a_quote_is_hidden_as_the_line_writes_it(log_format: str) -> None:
+    program = PROGRAM.replace("sk-log-canary", r"sk-log-\"canary")
+    done = subprocess.run([sys.executable, "-c", program, log_format], capture_output=True, text=True, check=True)
+    assert done.stderr.count("said …") == 2
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])

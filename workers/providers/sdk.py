@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from msgspec import Struct
 from yarl import URL
 
+from domain.dialects.errors import UnreadableResponse
 from domain.dialects.sse import SseEvent, SseParser
 from domain.errors import (
     InvalidRequest,
@@ -142,7 +143,12 @@ class SdkProvider:
         """See `Provider`."""
         async with self._opened(content, call) as (response, credential_filter):
             body = await read_answer(response, call)
-        return await offload(len(body), credential_filter.whole, body)
+        try:
+            return await offload(len(body), credential_filter.whole, body)
+        except UnreadableResponse as error:
+            provider = call.identity.provider
+            message = f"{provider} sent an answer that cannot be read: {error}"
+            raise ProviderLost(message, provider=provider) from None
 
     @asynccontextmanager
     async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
@@ -182,7 +188,7 @@ class SdkProvider:
                 allow_redirects=False,
             ) as response:
                 if response.status != 200:
-                    body = credential_filter.whole(await _read_refusal(response))
+                    body = _without_secrets(credential_filter, await _read_refusal(response))
                     body = _with_notice(response.status, body, call)
                     error = _refusal(response.status, response.headers, body, provider)
                     if call.keeps_error_body and isinstance(error, ProviderRejected):
@@ -222,8 +228,10 @@ async def _events(
         async for data in _to_the_last(response.content):
             size += len(data)
             _check_size(size, provider)
-            if (events := parser.feed(data)) and (events := stream_filter.take(events)):
-                yield events
+            if events := parser.feed(data):
+                size_bytes = sum([len(event.raw) for event in events])
+                if events := await offload(size_bytes, stream_filter.take, events):
+                    yield events
         if parser.rest() and (events := stream_filter.take(parser.feed(b"\n\n"))):
             yield events
     except (aiohttp.ClientError, TimeoutError, ProviderLost):
@@ -288,6 +296,14 @@ async def _read_refusal(response: aiohttp.ClientResponse) -> bytes:
         if buffer.tell() >= MAX_REFUSAL_BYTES:
             break
     return buffer.getvalue()
+
+
+def _without_secrets(credential_filter: CredentialFilter, refusal: bytes) -> bytes:
+    """The refusal without the secrets. One that cannot be searched is withheld: its status still tells."""
+    try:
+        return credential_filter.whole(refusal)
+    except UnreadableResponse:
+        return b""
 
 
 def _unreachable(provider: str, error: Exception) -> ProviderUnavailable:
