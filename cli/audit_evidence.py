@@ -68,14 +68,14 @@ def report(evidence: Evidence, found: Verification, settings: Settings) -> tuple
 
 
 def _agreed(evidence: Evidence, found: Verification) -> Iterator[str]:
-    if evidence.heads:
+    if evidence.heads and not found.report.unknown_keys:
         newest = evidence.heads[-1]
         yield (
             f"signed: {len(evidence.heads)} heads, the newest at position {newest.position} at "
             f"{newest.at:%Y-%m-%d %H:%M:%S} UTC with key {newest.key_id}; "
             f"{found.events - newest.position} events are newer"
         )
-    for anchors in evidence.anchors:
+    for anchors in evidence.anchors if not found.report.unknown_keys else ():
         yield f"anchored: {len(anchors.heads)} heads in {anchors.source}"
     if found.report.given_up:
         yield f"given up by a restore: {found.report.given_up} of the anchored heads"
@@ -87,6 +87,13 @@ def _why_unsigned(evidence: Evidence, found: Verification, settings: Settings) -
     """Return why the log is not proven, though it agrees with itself; None if it is."""
     if not evidence.keys:
         return "there is no key to verify signatures with: give the public key with --public-key"
+    if unknown := found.report.unknown_keys:
+        known = ", ".join(key_id for key_id, _ in evidence.keys.listed())
+        return (
+            f"every head is signed with a key that is not known here ({', '.join(unknown)}), and known are {known}: "
+            "give the public key, which `gateway audit keys` prints where the projector runs, with --public-key or "
+            "GATEWAY_AUDIT_PUBLIC_KEYS"
+        )
     allowed = timedelta(seconds=UNSIGNED_INTERVALS * settings.audit_interval_s + UNSIGNED_REST_S)
     if found.oldest_unsigned is None or datetime.now(UTC) - found.oldest_unsigned <= allowed:
         return None

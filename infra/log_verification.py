@@ -75,8 +75,7 @@ async def verify(pool: Pool, evidence: Evidence = NO_EVIDENCE) -> Verification:
     the call: what is signed meanwhile is not part of it.
     """
     head, report = await log_position(pool), check_heads(evidence)
-    signed = max((one.position for one in evidence.heads), default=0)
-    walk = _Walk(report.attested, signed)
+    walk = _Walk(report.attested, report.signed)
     if head is None:
         return walk.result(report, Fault(1, "the head of the log is missing"))
     async for event in raw_events(pool):
