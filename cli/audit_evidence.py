@@ -19,6 +19,8 @@ INTACT, BROKEN, UNSIGNED = 0, 1, 3
 UNSIGNED_INTERVALS = 2
 UNSIGNED_REST_S = 60.0
 """Events may be unsigned for so many intervals and seconds: longer, and no projector runs, or heads were removed."""
+CLOCK_TOLERANCE = timedelta(seconds=60)
+"""By how much clocks may differ. An event that is dated later does not say for how long it is unsigned."""
 
 
 async def read_evidence(
@@ -95,9 +97,17 @@ def _why_unsigned(evidence: Evidence, found: Verification, settings: Settings) -
             "GATEWAY_AUDIT_PUBLIC_KEYS"
         )
     allowed = timedelta(seconds=UNSIGNED_INTERVALS * settings.audit_interval_s + UNSIGNED_REST_S)
-    if found.oldest_unsigned is None or datetime.now(UTC) - found.oldest_unsigned <= allowed:
+    if found.oldest_unsigned is None:
         return None
-    newest = evidence.heads[-1].position if evidence.heads else 0
+    now, newest = datetime.now(UTC), evidence.heads[-1].position if evidence.heads else 0
+    latest = found.newest_unsigned or found.oldest_unsigned
+    if latest > now + CLOCK_TOLERANCE:
+        return (
+            f"nothing after position {newest} is signed, and an event there is dated {latest:%Y-%m-%d %H:%M:%S} UTC, "
+            "which is yet to come: a clock is wrong, or signed heads were removed"
+        )
+    if now - found.oldest_unsigned <= allowed:
+        return None
     return (
         f"nothing after position {newest} is signed, and the first event there is from "
         f"{found.oldest_unsigned:%Y-%m-%d %H:%M:%S} UTC: no projector has signed since, or signed heads were removed"

@@ -36,6 +36,21 @@ def test_old_events_that_are_not_signed_are_told() -> None:
     assert (code, lines[-1].startswith("UNSIGNED: nothing after position 2 is signed")) == (3, True)
 
 
+def test_an_event_that_is_dated_in_the_future_is_unsigned_at_once() -> None:
+    for ahead in (timedelta(minutes=2), timedelta(days=3_650)):
+        for found in (
+            replace(FOUND, oldest_unsigned=NOW + ahead, newest_unsigned=NOW + ahead),
+            replace(FOUND, oldest_unsigned=NOW, newest_unsigned=NOW + ahead),
+        ):
+            code, lines = report(EVIDENCE, found, SETTINGS)
+            assert (code, "which is yet to come" in lines[-1]) == (3, True)
+
+
+def test_clocks_may_differ_a_little() -> None:
+    ahead = NOW + timedelta(seconds=30)
+    assert report(EVIDENCE, replace(FOUND, oldest_unsigned=ahead, newest_unsigned=ahead), SETTINGS)[0] == 0
+
+
 def test_without_a_public_key_nothing_is_proven() -> None:
     code, lines = report(NO_EVIDENCE, replace(FOUND, report=check_heads(NO_EVIDENCE)), SETTINGS)
     assert (code, "--public-key" in lines[-1]) == (3, True)
