@@ -19,6 +19,8 @@ INTACT, BROKEN, UNSIGNED = 0, 1, 3
 UNSIGNED_INTERVALS = 2
 UNSIGNED_REST_S = 60.0
 """Events may be unsigned for so many intervals and seconds: longer, and no projector runs, or heads were removed."""
+CLOCK_TOLERANCE = timedelta(seconds=60)
+"""By how much clocks may differ. An event that is dated later does not say for how long it is unsigned."""
 
 
 async def read_evidence(
@@ -68,14 +70,14 @@ def report(evidence: Evidence, found: Verification, settings: Settings) -> tuple
 
 
 def _agreed(evidence: Evidence, found: Verification) -> Iterator[str]:
-    if evidence.heads:
+    if evidence.heads and not found.report.unknown_keys:
         newest = evidence.heads[-1]
         yield (
             f"signed: {len(evidence.heads)} heads, the newest at position {newest.position} at "
             f"{newest.at:%Y-%m-%d %H:%M:%S} UTC with key {newest.key_id}; "
             f"{found.events - newest.position} events are newer"
         )
-    for anchors in evidence.anchors:
+    for anchors in evidence.anchors if not found.report.unknown_keys else ():
         yield f"anchored: {len(anchors.heads)} heads in {anchors.source}"
     if found.report.given_up:
         yield f"given up by a restore: {found.report.given_up} of the anchored heads"
@@ -87,10 +89,25 @@ def _why_unsigned(evidence: Evidence, found: Verification, settings: Settings) -
     """Return why the log is not proven, though it agrees with itself; None if it is."""
     if not evidence.keys:
         return "there is no key to verify signatures with: give the public key with --public-key"
+    if unknown := found.report.unknown_keys:
+        known = ", ".join(key_id for key_id, _ in evidence.keys.listed())
+        return (
+            f"every head is signed with a key that is not known here ({', '.join(unknown)}), and known are {known}: "
+            "give the public key, which `gateway audit keys` prints where the projector runs, with --public-key or "
+            "GATEWAY_AUDIT_PUBLIC_KEYS"
+        )
     allowed = timedelta(seconds=UNSIGNED_INTERVALS * settings.audit_interval_s + UNSIGNED_REST_S)
-    if found.oldest_unsigned is None or datetime.now(UTC) - found.oldest_unsigned <= allowed:
+    if found.oldest_unsigned is None:
         return None
-    newest = evidence.heads[-1].position if evidence.heads else 0
+    now, newest = datetime.now(UTC), evidence.heads[-1].position if evidence.heads else 0
+    latest = found.newest_unsigned or found.oldest_unsigned
+    if latest > now + CLOCK_TOLERANCE:
+        return (
+            f"nothing after position {newest} is signed, and an event there is dated {latest:%Y-%m-%d %H:%M:%S} UTC, "
+            "which is yet to come: a clock is wrong, or signed heads were removed"
+        )
+    if now - found.oldest_unsigned <= allowed:
+        return None
     return (
         f"nothing after position {newest} is signed, and the first event there is from "
         f"{found.oldest_unsigned:%Y-%m-%d %H:%M:%S} UTC: no projector has signed since, or signed heads were removed"

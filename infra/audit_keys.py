@@ -82,6 +82,10 @@ class TrustedKeys:
         """Return whether there is any."""
         return bool(self._keys)
 
+    def __contains__(self, key_id: object) -> bool:
+        """Return whether there is a key with this id."""
+        return key_id in self._keys
+
     def fault_of(self, head: SignedHead) -> str | None:
         """Return why a head's signature does not count; None if it does."""
         key = self._keys.get(head.key_id)

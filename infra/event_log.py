@@ -26,7 +26,7 @@ MAX_WAITING_COMMITS = 20_000
 READ_BATCH_EVENTS = 1_000
 
 _APPEND = "SELECT positions, head, digest FROM append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-_UP_TO_HEAD = "position <= (SELECT position FROM log_head)"
+_UP_TO_HEAD = "position BETWEEN 1 AND (SELECT position FROM log_head)"
 """The log ends at its head. A row beyond it was not appended by the gateway."""
 _COLUMNS = "position, stream, version, type, project_id, at, data::text AS data"
 _NO_BLOBS: tuple[list[Any], ...] = ([], [], [], [], [])

@@ -63,16 +63,29 @@ class HeadReport(Struct, frozen=True, kw_only=True):
     """Copies that are the same as the database's heads."""
     given_up: int
     """Copies that are of heads which a restore gave up."""
+    signed: int = 0
+    """The position of the newest head in the database whose signature counts; 0: there is none."""
+    unknown_keys: Sequence[str] = ()
+    """The ids of the keys, if there are heads and all of them are signed with keys that are not known."""
 
 
 def check_heads(evidence: Evidence) -> HeadReport:
-    """Check the heads of the database and their copies."""
-    faults: list[Fault] = []
+    """Check the heads of the database and their copies.
+
+    If none is of a known key, they prove nothing, and are no fault either: whoever verifies has the wrong keys.
+    """
     attested: dict[int, list[Attested]] = defaultdict(list)
+    for kept in evidence.kept:
+        attested[kept.position].append(Attested(kept.digest, "the position that was kept"))
+    if unknown := _unknown_keys(evidence):
+        return HeadReport(faults=[], attested=attested, restores=[], anchored=0, given_up=0, unknown_keys=unknown)
+    faults: list[Fault] = []
+    signed = 0
     before: SignedHead | None = None
     for head in evidence.heads:
         if (fault := evidence.keys.fault_of(head)) is None:
             attested[head.position].append(Attested(head.digest, f"the head that was signed at {_time(head.at)}"))
+            signed = max(signed, head.position)
             fault = link_fault(before, head)
         if fault is not None:
             faults.append(Fault(head.position, f"head {head.sequence} {fault}"))
@@ -92,9 +105,16 @@ def check_heads(evidence: Evidence) -> HeadReport:
                 by = f"head {head.sequence} in {anchors.source}, which was signed at {_time(head.at)}"
                 attested[head.position].append(Attested(head.digest, by))
                 faults.append(Fault(head.position, f"the database does not have {by}"))
-    for kept in evidence.kept:
-        attested[kept.position].append(Attested(kept.digest, "the position that was kept"))
-    return HeadReport(faults=faults, attested=attested, restores=restores, anchored=anchored, given_up=given_up)
+    return HeadReport(
+        faults=faults, attested=attested, restores=restores, anchored=anchored, given_up=given_up, signed=signed
+    )
+
+
+def _unknown_keys(evidence: Evidence) -> list[str]:
+    """Return the ids of the keys that signed, if none of them is known."""
+    heads = [*evidence.heads, *(head for anchors in evidence.anchors for head in anchors.heads)]
+    ids = sorted({head.key_id for head in heads})
+    return ids if not any(key_id in evidence.keys for key_id in ids) else []
 
 
 def link_fault(before: SignedHead | None, head: SignedHead) -> str | None:

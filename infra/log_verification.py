@@ -49,7 +49,12 @@ class Verification(Struct, frozen=True, kw_only=True):
     report: HeadReport
     """Of the signed heads and their copies."""
     oldest_unsigned: datetime | None = None
-    """The time of the first event after the newest signed head; None: all are signed, or the log is not intact."""
+    """The time of the first event after the newest signed head; None: all are signed, or the log is not intact.
+
+    If nothing is signed, the earliest time of any event.
+    """
+    newest_unsigned: datetime | None = None
+    """The latest time of an event after the newest signed head; None as above."""
 
 
 async def raw_events(pool: Pool, *, after: int = 0) -> AsyncIterator[RawEvent]:
@@ -75,8 +80,7 @@ async def verify(pool: Pool, evidence: Evidence = NO_EVIDENCE) -> Verification:
     the call: what is signed meanwhile is not part of it.
     """
     head, report = await log_position(pool), check_heads(evidence)
-    signed = max((one.position for one in evidence.heads), default=0)
-    walk = _Walk(report.attested, signed)
+    walk = _Walk(report.attested, report.signed)
     if head is None:
         return walk.result(report, Fault(1, "the head of the log is missing"))
     async for event in raw_events(pool):
@@ -101,6 +105,7 @@ class _Walk:
         self._chain = GENESIS
         self._batch = hashlib.sha256(GENESIS)
         self._oldest_unsigned: datetime | None = None
+        self._newest_unsigned: datetime | None = None
 
     def take(self, event: RawEvent) -> Fault | None:
         reason = _mismatch(event, self._events + 1, self._versions.get(event.stream, 0) + 1)
@@ -108,8 +113,10 @@ class _Walk:
             return Fault(event.position, reason)
         self._versions[event.stream] = event.version
         self._events += 1
-        if self._oldest_unsigned is None and event.position > self._signed:
-            self._oldest_unsigned = event.at
+        if event.position > self._signed:
+            if self._oldest_unsigned is None or (self._signed == 0 and event.at < self._oldest_unsigned):
+                self._oldest_unsigned = event.at
+            self._newest_unsigned = max(self._newest_unsigned or event.at, event.at)
         self._batch.update(event.digest)
         if event.chain is None:
             return None
@@ -148,10 +155,11 @@ class _Walk:
             head=self._chain,
             report=report,
             oldest_unsigned=self._oldest_unsigned,
+            newest_unsigned=self._newest_unsigned,
         )
         if fault is None:
             return whole
-        return replace(whole, first_bad=fault.position, reason=fault.reason, oldest_unsigned=None)
+        return replace(whole, first_bad=fault.position, reason=fault.reason, oldest_unsigned=None, newest_unsigned=None)
 
 
 def _mismatch(event: RawEvent, position: int, version: int) -> str | None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from msgspec import Struct
 
 PRIVATE = 0o700
-_OTHERS_WRITE = 0o022
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_READ_BYTES = 64 * 1024
 
@@ -37,10 +36,12 @@ def current_owner() -> Owner:
 def check_data_directory(path: Path) -> Path:
     """Create the directory that a person chose, or check it. Return it without links.
 
-    Links on the way are followed if this user or root made them. Nothing of what exists is changed.
+    Links on the way are followed if this user or root made them. A directory of this user's that its group may write
+    to, as some systems make them, is closed to the group; nothing else of what exists is changed. One of root's is
+    taken as it is: an orchestrator makes volumes so.
 
     Raises:
-        UnsafePathError: another user made a link on the way, owns the directory or can write to it.
+        UnsafePathError: another user made a link on the way or owns the directory, or all users can write to it.
         OSError: it cannot be created.
 
     """
@@ -60,10 +61,12 @@ def check_data_directory(path: Path) -> Path:
         found = path.stat()
         if not stat.S_ISDIR(found.st_mode):
             raise UnsafePathError(f"{path} is not a directory") from None
-        if found.st_uid != os.geteuid():
+        if found.st_uid not in (os.geteuid(), 0):
             raise UnsafePathError(f"{path} belongs to another user") from None
-        if found.st_mode & _OTHERS_WRITE:
-            raise UnsafePathError(f"{path} can be written by other users") from None
+        if found.st_mode & stat.S_IWOTH:
+            raise UnsafePathError(f"{path} can be written by other users: `chmod o-w {path}`") from None
+        if found.st_mode & stat.S_IWGRP and found.st_uid == os.geteuid():
+            path.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IWGRP)
     return path
 
 

@@ -15,7 +15,8 @@ async def declare_restore(pool: Pool, key: AuditKey, evidence: Evidence, reason:
     """Sign the head of the restored log and give up the heads that were signed after it.
 
     Raises:
-        InvalidRequest: the anchors have no head that the database lacks, or the restored log is not whole.
+        InvalidRequest: the anchors have no head that the database lacks, or the restored log is not whole, or its heads
+            are of unknown keys.
         Unavailable: a head was signed at the same moment.
 
     """
@@ -28,6 +29,8 @@ async def declare_restore(pool: Pool, key: AuditKey, evidence: Evidence, reason:
     whole = await verify(pool, Evidence(keys=evidence.keys, heads=evidence.heads))
     if whole.first_bad is not None:
         raise InvalidRequest(f"the restored log is not whole: at position {whole.first_bad}, {whole.reason}")
+    if whole.report.unknown_keys:
+        raise InvalidRequest("the heads of the restored log are signed with keys that are not known here")
     head = await log_position(pool)
     assert head is not None, "the verification has found it"
     signed = key.sign(

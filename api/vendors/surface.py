@@ -99,9 +99,9 @@ async def _serve_by_other_way(call: "_Call", codec: Codec, body: bytes, lacked: 
         response = await _serve(call, read, new_id("req"))
     except ProviderRejected as error:
         if not may_lack_call(read.route, error):  # it has that one
-            await missing_calls.add(read.route, lacked)
+            await missing_calls.add(call.caller.project_id, read.route, lacked)
         raise
-    await missing_calls.add(read.route, lacked)
+    await missing_calls.add(call.caller.project_id, read.route, lacked)
     return response
 
 
@@ -205,7 +205,7 @@ async def _read(
         route = services.planner.route(caller, passthrough.model)
 
         def has(operation: Operation) -> bool:
-            return operation != lacked and services.missing_calls.has(route, operation)
+            return operation != lacked and services.missing_calls.has(caller.project_id, route, operation)
 
         fuller = codec.fuller_operation
         fits = services.dialects.passes_through(passthrough, route, has_fuller=fuller is not None and has(fuller))

@@ -22,6 +22,8 @@ from domain.tokens import AnswerUsage
 
 MAX_REPLAY_PIECE_CHARS = 1_024
 """The most text of one chunk of a replay."""
+MAX_DETAIL_MEMBERS = 256
+"""Of a block of thinking, that are kept."""
 
 
 class _Piece(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -94,16 +96,19 @@ class _Call:
         self.extra_content: dict[str, Any] | UnsetType = UNSET
 
 
-class _Reasoning:
-    def __init__(self) -> None:
-        self.texts: list[str] = []
+class ReasoningPieces:
+    """Puts a block of thinking together, of pieces or whole blocks. What it costs grows with their bytes alone."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
         self.signatures: list[str] = []
         self.data: str | None = None
         self.id: str | None = None
         self.detail: dict[str, Any] | None = None
         self.after_calls = 0
 
-    def add(self, piece: ReasoningDelta) -> None:
+    def add(self, piece: ReasoningDelta | ReasoningBlock) -> None:
+        """Take the next piece. A later one's data, id and members of the detail replace an earlier one's."""
         if piece.text is not None:
             self.texts.append(piece.text)
         if piece.signature is not None:
@@ -112,9 +117,17 @@ class _Reasoning:
         self.id = piece.id or self.id
         self.after_calls = max(self.after_calls, piece.after_calls)
         if piece.detail is not None:
-            self.detail = (self.detail or {}) | piece.detail
+            self._add_detail(piece.detail)
+
+    def _add_detail(self, detail: dict[str, Any]) -> None:
+        if self.detail is None:
+            self.detail = {}
+        for name, value in detail.items():
+            if name in self.detail or len(self.detail) < MAX_DETAIL_MEMBERS:
+                self.detail[name] = value
 
     def block(self) -> ReasoningBlock:
+        """The block of all pieces so far."""
         text, signature = ("".join(pieces) if pieces else None for pieces in (self.texts, self.signatures))
         return ReasoningBlock(
             text=text,
@@ -130,7 +143,7 @@ class _Message:
     def __init__(self) -> None:
         self.texts: list[str] | None = None
         self.calls: dict[int, _Call] = {}
-        self.reasoning: dict[int, _Reasoning] = {}
+        self.reasoning: dict[int, ReasoningPieces] = {}
         self.is_refusal = False
         self.finish_reason: FinishReason | None = None
 
@@ -140,7 +153,7 @@ class _Message:
             self.texts = self.texts or []
             self.texts.append(choice.delta.content)
         for thought in choice.delta.reasoning or ():
-            self.reasoning.setdefault(thought.index, _Reasoning()).add(thought)
+            self.reasoning.setdefault(thought.index, ReasoningPieces()).add(thought)
         for piece in choice.delta.tool_calls or ():
             call = self.calls.setdefault(piece.index, _Call())
             call.id = piece.id or call.id

@@ -40,5 +40,15 @@ def join_choices(responses: Sequence[ProviderResponse]) -> ProviderResponse:
             (one.finish_reason for one in responses if one.finish_reason != "stop"), first.finish_reason
         ),
         is_empty=all(response.is_empty for response in responses),
-        extras=replace(joined_extras([response.extras for response in responses]), readings=tuple(known)),
+        extras=replace(joined_extras([response.extras for response in responses]), readings=_readings(responses)),
+    )
+
+
+def _readings(responses: Sequence[ProviderResponse]) -> tuple[TokenUsage, ...]:
+    """What each call has read: all its turns, if it says them, else one."""
+    return tuple(
+        reading
+        for response in responses
+        if response.usage is not None
+        for reading in response.extras.readings or (response.usage,)
     )

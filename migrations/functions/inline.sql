@@ -1,6 +1,7 @@
 -- The tables that are folded in the append of their own events: projects, API keys, prices, providers. Each function makes
--- rows what their streams in the log say, so that nobody can write a row that the log does not prove. `p_suffix`: '', or
--- that of a rebuild's shadow tables. Absent fields have the defaults of domain/events.py.
+-- rows what their streams in the log say, so that nobody can write a row that the log does not prove. The log ends at its
+-- head, which the append has moved before its events are folded. `p_suffix`: '', or that of a rebuild's shadow tables.
+-- Absent fields have the defaults of domain/events.py.
 
 CREATE OR REPLACE FUNCTION fold_projects(p_streams text[], p_suffix text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -15,10 +16,11 @@ BEGIN
             CROSS JOIN LATERAL (
                 SELECT data FROM events
                 WHERE stream = c.stream AND type IN ('ProjectCreated', 'ProjectSettingsChanged')
+                  AND position BETWEEN 1 AND (SELECT position FROM log_head)
                 ORDER BY version DESC LIMIT 1
             ) AS s
             WHERE c.stream = ANY ($1) AND c.version = 1 AND c.type = 'ProjectCreated'
-              AND c.stream = 'project-' || c.project_id
+              AND c.stream = 'project-' || c.project_id AND c.position BETWEEN 1 AND (SELECT position FROM log_head)
         ON CONFLICT (project_id) DO UPDATE SET
             name = excluded.name, daily_budget_nano_usd = excluded.daily_budget_nano_usd,
             monthly_budget_nano_usd = excluded.monthly_budget_nano_usd, alert_url = excluded.alert_url,
@@ -41,14 +43,23 @@ BEGIN
             FROM events i
             CROSS JOIN LATERAL (
                 SELECT data -> 'settings' AS settings FROM events
-                WHERE stream = i.stream AND type IN ('ApiKeyIssued', 'ApiKeyChanged') ORDER BY version DESC LIMIT 1
+                WHERE stream = i.stream AND type IN ('ApiKeyIssued', 'ApiKeyChanged')
+                  AND position BETWEEN 1 AND (SELECT position FROM log_head)
+                ORDER BY version DESC LIMIT 1
             ) AS s
-            CROSS JOIN LATERAL (SELECT max(version) AS version FROM events WHERE stream = i.stream) AS v
+            CROSS JOIN LATERAL (
+                SELECT max(version) AS version FROM events
+                WHERE stream = i.stream AND position BETWEEN 1 AND (SELECT position FROM log_head)
+            ) AS v
             LEFT JOIN LATERAL (
-                SELECT at FROM events WHERE stream = i.stream AND type = 'ApiKeyRevoked' ORDER BY version DESC LIMIT 1
+                SELECT at FROM events
+                WHERE stream = i.stream AND type = 'ApiKeyRevoked'
+                  AND position BETWEEN 1 AND (SELECT position FROM log_head)
+                ORDER BY version DESC LIMIT 1
             ) AS r ON true
             WHERE i.stream = ANY ($1) AND i.version = 1 AND i.type = 'ApiKeyIssued'
               AND i.stream = 'key-' || (i.data ->> 'key_id')
+              AND i.position BETWEEN 1 AND (SELECT position FROM log_head)
         ON CONFLICT (key_id) DO UPDATE SET
             settings = excluded.settings, revoked_at = excluded.revoked_at, version = excluded.version,
             expires_at = excluded.expires_at, daily_budget_nano_usd = excluded.daily_budget_nano_usd,
@@ -69,6 +80,7 @@ BEGIN
                 FROM events
                 WHERE stream = ANY ($1) AND type = 'PriceSet'
                   AND stream = 'price-' || (data ->> 'provider') || '/' || (data ->> 'model')
+                  AND position BETWEEN 1 AND (SELECT position FROM log_head)
             ) AS s
             ORDER BY provider, model, effective_from, version DESC
         ON CONFLICT (provider, model, effective_from) DO UPDATE SET prices = excluded.prices
@@ -81,6 +93,7 @@ BEGIN
         DELETE FROM %I p USING events e
         WHERE e.stream = ANY ($1) AND e.type = 'ProviderRemoved' AND p.project_id = e.project_id
           AND p.name = e.data ->> 'name' AND e.stream = 'provider-' || e.project_id || '/' || p.name
+          AND e.position BETWEEN 1 AND (SELECT position FROM log_head)
     $sql$, 'providers' || p_suffix) USING p_streams;
     EXECUTE format($sql$
         INSERT INTO %I (project_id, name, kind, base_url, models, hint, configured_at, replaces_builtin)
@@ -91,7 +104,11 @@ BEGIN
             FROM events e
             WHERE e.stream = ANY ($1) AND e.type = 'ProviderConfigured'
               AND e.stream = 'provider-' || e.project_id || '/' || (e.data ->> 'name')
-              AND e.version = (SELECT max(version) FROM events WHERE stream = e.stream)
+              AND e.position BETWEEN 1 AND (SELECT position FROM log_head)
+              AND e.version = (
+                  SELECT max(version) FROM events
+                  WHERE stream = e.stream AND position BETWEEN 1 AND (SELECT position FROM log_head)
+              )
         ON CONFLICT (project_id, name) DO UPDATE SET
             kind = excluded.kind, base_url = excluded.base_url, models = excluded.models, hint = excluded.hint,
             configured_at = excluded.configured_at, replaces_builtin = excluded.replaces_builtin

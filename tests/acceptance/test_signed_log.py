@@ -11,6 +11,7 @@ import pytest
 
 from cli.processes import RUNNING_FILE, Running
 from domain.log_head import decode_head
+from infra.audit_keys import AuditKey, encode_key
 from infra.database import open_pool
 from infra.head_anchors import read_anchors
 from infra.log_verification import raw_events
@@ -65,6 +66,8 @@ async def test_an_auditor_proves_the_log_and_finds_what_its_owner_did(
 
     proven = own_gateway.run("audit", "verify", "--head", first, "--head", last)
     assert (proven.returncode, "intact:" in proven.stdout, "signed:" in proven.stdout) == (0, True, True), proven
+    unknown = own_gateway.run("audit", "verify", "--public-key", encode_key(AuditKey(b"o" * 32).public))
+    assert (unknown.returncode, "not known here" in unknown.stdout) == (3, True), unknown
 
     pool = await open_pool(owner_url(own_gateway), name="owner", size=2)
     owner, cut_at = DatabaseOwner(pool), await batch_end_before(pool, int(last.partition(":")[0]))

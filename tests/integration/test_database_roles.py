@@ -264,6 +264,40 @@ async def test_an_event_in_anothers_stream_changes_nothing(ledger: RealLedger) -
     assert await ledger.pool.fetchval("SELECT name FROM projects WHERE project_id = $1", project) == "tests"
 
 
+@pytest.mark.parametrize("position", [1_000, -1_000])
+async def test_an_event_that_was_never_appended_is_folded_into_no_table(ledger: RealLedger, position: int) -> None:
+    """Neither at the next change of its stream nor at a rebuild."""
+    project = await ledger.new_project()
+    keys = [await ledger.new_key(project, daily_budget_nano_usd=5) for _ in range(2)]
+    read = "SELECT daily_budget_nano_usd, version, revoked_at FROM api_keys WHERE key_id = ANY ($1) ORDER BY 1"
+    names = "SELECT count(*) FROM projects WHERE name = 'planted'"
+    planted = (
+        (key_stream(keys[0]), 3, "ApiKeyChanged", '{"settings":{"name":"planted","daily_budget_nano_usd":900}}'),
+        (key_stream(keys[1]), 2, "ApiKeyRevoked", "{}"),
+        (f"project-{project}", 2, "ProjectSettingsChanged", '{"name":"planted"}'),
+        ("project-prj_planted", 1, "ProjectCreated", '{"name":"planted"}'),
+    )
+    for number, (stream, version, kind, data) in enumerate(planted):
+        await ledger.owner.execute(
+            "INSERT INTO events (position, stream, version, type, project_id, at, data, digest) "
+            "VALUES ($1, $2, $3, $4, $5, now(), $6::text::json, sha256(''))",
+            position + number,
+            stream,
+            version,
+            kind,
+            "prj_planted" if "planted" in stream else project,
+            data,
+        )
+    await ledger.change_key(project, keys[0], daily_budget_nano_usd=7)
+    expected = [(5, 1, None), (7, 2, None)]
+    assert [tuple(row) for row in await ledger.pool.fetch(read, keys)] == expected
+    await ledger.pool.execute("SELECT fold_projects($1, '')", [f"project-{project}", "project-prj_planted"])
+    await ledger.pool.execute("SELECT fold_keys($1, '')", [key_stream(key) for key in keys])
+    await rebuild(ledger.owner, ledger.log, EVERY["keys"])
+    assert [tuple(row) for row in await ledger.pool.fetch(read, keys)] == expected
+    assert await ledger.pool.fetchval(names) == 0
+
+
 async def test_a_key_that_names_no_rate_has_the_default_one(ledger: RealLedger) -> None:
     project = await ledger.new_project()
     keys = {rate: await ledger.new_key(project, rate_limit=rate) for rate in (DEFAULT_RATE_LIMIT_PER_MINUTE, None, 7)}

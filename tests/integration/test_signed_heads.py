@@ -4,8 +4,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from cli.audit_evidence import UNSIGNED, report
 from domain.errors import InvalidRequest
 from domain.events import ProjectCreated
 from domain.log_head import LogPosition, SignedHead, decode_head, encode_head, parse_position
@@ -15,6 +17,7 @@ from infra.head_anchors import AnchorFile, read_anchors
 from infra.head_verification import Anchors, Evidence
 from infra.log_verification import Verification, verify
 from infra.restores import declare_restore
+from infra.settings import load_settings
 from infra.signed_heads import add_head, heads_from
 from projections.head_signer import HeadSigner
 from tests.support.ledger import RealLedger
@@ -178,6 +181,25 @@ async def test_a_removed_head_between_others_is_found_without_anchors(installati
 async def test_without_any_signed_head_the_first_event_is_the_oldest_unsigned(installation: Installation) -> None:
     await installation.owner.run("DELETE FROM log_heads")
     assert (await installation.verified()).oldest_unsigned == AT
+
+
+async def test_a_log_without_heads_is_unsigned_whatever_the_times_of_its_events_say(installation: Installation) -> None:
+    now = datetime.now(UTC)
+    later = Commit(
+        stream="s-later",
+        expected_version=0,
+        project_id="prj_1",
+        at=now + timedelta(days=3_650),
+        events=(ProjectCreated(name="later"),),
+    )
+    await installation.ledger.log.append(later)
+    await installation.owner.run("DELETE FROM log_heads")
+    evidence = await installation.evidence()
+    found = await installation.verified()
+    assert (found.first_bad, found.oldest_unsigned, found.newest_unsigned) == (None, AT, later.at)
+    assert report(evidence, found, load_settings({}))[0] == UNSIGNED
+    in_future = msgspec.structs.replace(found, oldest_unsigned=later.at)
+    assert report(evidence, in_future, load_settings({}))[0] == UNSIGNED
 
 
 async def test_a_head_that_was_signed_with_another_key_is_found(installation: Installation) -> None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from msgspec.structs import replace
 
 from cli.audit_evidence import report
-from domain.log_head import NO_HEAD, LogPosition
+from domain.log_head import NO_HEAD, LogPosition, head_hash
 from infra.audit_keys import AuditKey, TrustedKeys
-from infra.head_verification import Evidence, check_heads
+from infra.head_verification import Anchors, Evidence, check_heads
 from infra.log_verification import NO_EVIDENCE, Verification
 from infra.settings import load_settings
 
@@ -36,9 +36,51 @@ def test_old_events_that_are_not_signed_are_told() -> None:
     assert (code, lines[-1].startswith("UNSIGNED: nothing after position 2 is signed")) == (3, True)
 
 
+def test_an_event_that_is_dated_in_the_future_is_unsigned_at_once() -> None:
+    for ahead in (timedelta(minutes=2), timedelta(days=3_650)):
+        for found in (
+            replace(FOUND, oldest_unsigned=NOW + ahead, newest_unsigned=NOW + ahead),
+            replace(FOUND, oldest_unsigned=NOW, newest_unsigned=NOW + ahead),
+        ):
+            code, lines = report(EVIDENCE, found, SETTINGS)
+            assert (code, "which is yet to come" in lines[-1]) == (3, True)
+
+
+def test_clocks_may_differ_a_little() -> None:
+    ahead = NOW + timedelta(seconds=30)
+    assert report(EVIDENCE, replace(FOUND, oldest_unsigned=ahead, newest_unsigned=ahead), SETTINGS)[0] == 0
+
+
 def test_without_a_public_key_nothing_is_proven() -> None:
     code, lines = report(NO_EVIDENCE, replace(FOUND, report=check_heads(NO_EVIDENCE)), SETTINGS)
     assert (code, "--public-key" in lines[-1]) == (3, True)
+
+
+def test_heads_that_only_unknown_keys_have_signed_prove_nothing_and_are_no_change() -> None:
+    other = AuditKey(b"o" * 32)
+    for keys in (TrustedKeys([other.public]), TrustedKeys(())):
+        evidence = Evidence(keys=keys, heads=[HEAD], anchors=[Anchors(source="a file", heads=[HEAD])])
+        found = check_heads(evidence)
+        assert (found.faults, found.unknown_keys, found.signed) == ([], [KEY.key_id], 0)
+        code, lines = report(evidence, replace(FOUND, report=found), SETTINGS)
+        assert (code, len(lines), lines[-1].startswith("UNSIGNED: ")) == (3, 2, True)
+    code, lines = report(
+        Evidence(keys=TrustedKeys([other.public]), heads=[HEAD]), replace(FOUND, report=found), SETTINGS
+    )
+    named = (KEY.key_id, other.key_id, "GATEWAY_AUDIT_PUBLIC_KEYS", "--public-key")
+    assert [text for text in named if text not in lines[-1]] == []
+
+
+def test_a_head_of_an_unknown_key_beside_one_of_a_known_key_is_a_fault() -> None:
+    other = AuditKey(b"o" * 32)
+    forged = other.sign(LogPosition(3, b"e" * 32), sequence=2, previous=head_hash(HEAD), at=NOW)
+    in_database = check_heads(Evidence(keys=EVIDENCE.keys, heads=[HEAD, forged]))
+    in_anchors = check_heads(
+        Evidence(keys=EVIDENCE.keys, heads=[forged], anchors=[Anchors(source="a file", heads=[HEAD])])
+    )
+    for found in (in_database, in_anchors):
+        assert any(f"unknown key, {other.key_id}" in fault.reason for fault in found.faults)
+    assert (in_database.signed, in_anchors.signed) == (2, 0)
 
 
 def test_a_changed_log_is_broken_whatever_is_signed() -> None:

@@ -1,11 +1,13 @@
 """Several answers of a provider that gives one for each call are one answer with several choices."""
 
 import msgspec
+from msgspec.structs import replace
 
 from domain.canonical.chat import AnswerMessage, ChatRequest, ChatResponse, Choice, UserMessage
 from domain.dialects.choices import join_choices
 from domain.dialects.codec import ProviderResponse
 from domain.dialects.request_body import CanonicalRequest
+from domain.extras import Extras
 from domain.tokens import TokenUsage, answer_usage
 
 
@@ -37,6 +39,15 @@ def test_every_call_is_charged() -> None:
 def test_each_call_has_read_a_prompt_of_its_own_length() -> None:
     usages = (TokenUsage(input=10, output=1), TokenUsage(input=10, output=3))
     assert join_choices([answer("a", usages[0]), answer("b", usages[1])]).extras.readings == usages
+
+
+def test_each_turn_of_each_call_has_read_a_prompt_of_its_own_length() -> None:
+    turns = (TokenUsage(input=150_000, output=1), TokenUsage(input=180_000, output=9))
+    several = replace(answer("a", turns[0] + turns[1]), extras=Extras(readings=turns))
+    once = answer("b", TokenUsage(input=10, output=3))
+    joined = join_choices([several, once, several])
+    assert joined.extras.readings == (*turns, TokenUsage(input=10, output=3), *turns)
+    assert joined.usage == sum(joined.extras.readings, TokenUsage())
 
 
 def test_tokens_are_unknown_if_one_call_does_not_say_them() -> None:

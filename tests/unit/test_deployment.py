@@ -27,6 +27,7 @@ from infra.settings import SETTINGS, VARIABLE_NAMES, Settings, load_settings
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 GATEWAYS = ("migrate", "api", "worker", "projector")
+VOLUME_GIVERS = ("nats-volume", "anchors-volume")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 REQUIREMENTS = {name: ROOT / name for name in ("requirements.txt", "requirements-build.txt")}
 IMAGE_VARIABLE = re.compile(r"\$\{(\w+):\?[^}]+\}")
@@ -130,7 +131,8 @@ def test_compose_file_has_no_known_weakness() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     found = {(one["rule_id"], one["service"]) for one in findings(json.loads(done.stdout))}
     by_variable = {("CL-0019", service) for service in SERVICES}  # the digests: the next tests look at them
-    assert found <= by_variable | {("CL-0018", "nats-volume")}, "and root, with one right, to give a volume away"
+    givers = {("CL-0018", name) for name in VOLUME_GIVERS}
+    assert found <= by_variable | givers, "and root, with one right, to give a volume away"
     assert ("CL-0019", "postgres") in found, "the linter has looked"
 
 
@@ -148,7 +150,7 @@ def test_services_are_confined(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert {"pids_limit", "mem_limit", "cpus", "user"} <= service.keys()
     assert not {"privileged", "devices", "pid", "ipc", "userns_mode", "group_add", "env_file"} & service.keys()
-    if name != "nats-volume":
+    if name not in VOLUME_GIVERS:
         assert not service["user"].startswith("0")
         assert "cap_add" not in service
         assert "healthcheck" in service
@@ -184,6 +186,15 @@ def test_networks_are_apart() -> None:
     assert all(str(port).startswith("127.0.0.1:") for port in SERVICES["api"]["ports"])
 
 
+def test_the_projector_alone_keeps_copies_of_the_signed_heads_on_a_volume_of_its_user() -> None:
+    holders = {name for name, service in SERVICES.items() if "anchors:/anchors" in service.get("volumes", ())}
+    assert holders == {"projector", "anchors-volume"}
+    assert SERVICES["anchors-volume"]["entrypoint"] == ["chown", SERVICES["projector"]["user"], "/anchors"]
+    assert SERVICES["projector"]["environment"]["GATEWAY_AUDIT_ANCHOR_FILE"].startswith("/anchors/")
+    assert "anchors-volume" in SERVICES["projector"]["depends_on"]
+    assert SERVICES["api"]["depends_on"].items() <= SERVICES["projector"]["depends_on"].items()
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_environment_has_a_secret(name: str) -> None:
     secret = {setting.variable.name for setting in SETTINGS if setting.variable.secret} - {"GATEWAY_NATS_URL"}
@@ -197,7 +208,12 @@ def test_no_environment_has_a_secret(name: str) -> None:
 def test_processes_know_their_settings_and_get_the_secrets_that_they_name(name: str) -> None:
     service = SERVICES[name]
     assert service["environment"].keys() <= VARIABLE_NAMES
-    paths = {str(value) for value in service["environment"].values() if str(value).startswith("/")}
+    mounted = tuple(str(volume).partition(":")[2] + "/" for volume in service.get("volumes", ()))
+    paths = {
+        path
+        for path in map(str, service["environment"].values())
+        if path.startswith("/") and not path.startswith(mounted)
+    }
     assert paths | {"/run/secrets/authority"} == {f"/run/secrets/{secret}" for secret in service["secrets"]}
 
 

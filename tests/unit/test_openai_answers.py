@@ -1,5 +1,7 @@
 """Answers as providers of OpenAI's dialect really send them: whatever came is given, whole and as a stream."""
 
+import hashlib
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -9,6 +11,7 @@ from domain.canonical.chat import AnswerMessage, ChatResponse, Choice, FunctionC
 from domain.canonical.stream import ChatAssembler, replay_chat
 from domain.dialects.codec import ProviderResponse, RenderOptions, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
+from domain.dialects.openai import response as response_reader
 from domain.dialects.openai.codec import OpenAiChat
 from domain.dialects.openai.stream import OpenAiChatReader
 from domain.dialects.openai.tools import ToolEcho
@@ -152,6 +155,44 @@ def test_a_call_has_an_id_and_arguments(arguments: Any, read_as: str) -> None:
         assert len({call.id for call in calls}) == 2
         assert all(call.id for call in calls)
         assert choice.finish_reason == "tool_calls"
+
+
+def test_calls_without_ids_have_ids_of_their_own_which_stay_the_same() -> None:
+    calls = [{"type": "function", "function": {"name": "f", "arguments": "{}"}}] * 3
+    choices = [{"index": index, "message": {"tool_calls": calls}} for index in range(2)]
+
+    def ids(body: Any) -> list[str]:
+        answer = msgspec.json.decode(read(body)[0].body, type=ChatResponse)
+        return [call.id for choice in answer.choices for call in choice.message.tool_calls or ()]
+
+    assert len(set(ids({"choices": choices}))) == 6
+    assert ids({"choices": choices}) == ids({"choices": choices})
+    assert not set(ids({"choices": choices})) & set(ids({"id": "another", "choices": choices}))
+
+
+def test_streamed_calls_without_ids_have_ids_of_their_own() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    event = encoded({"choices": [{"index": index, "delta": {"tool_calls": [call] * 3}} for index in range(2)]})
+    chunks = OpenAiChatReader(model="mine").take(SseEvent("", event, b""))
+    ids = [piece.id for chunk in chunks for choice in chunk.choices for piece in choice.delta.tool_calls or ()]
+    assert len(set(ids)) == len(ids) == 6
+    assert None not in ids
+
+
+def test_a_text_whose_parts_have_ids_is_not_hashed_and_any_other_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+
+    def sha256(text: bytes) -> Any:
+        hashed.append(len(text))
+        return hashlib.sha256(text)
+
+    monkeypatch.setattr(response_reader, "hashlib", SimpleNamespace(sha256=sha256))
+    call = {"function": {"name": "f", "arguments": "x" * 1_000}}
+    message = {"content": None, "tool_calls": [call | {"id": f"c{number}"} for number in range(9)]}
+    read({"id": "r", "choices": [{"message": message}]})
+    assert not hashed
+    read({"id": "r", "choices": [{"message": {"content": None, "tool_calls": [call] * 9}}]})
+    assert sum(length > 1_000 for length in hashed) == 1
 
 
 def test_a_deprecated_function_call_is_a_call() -> None:

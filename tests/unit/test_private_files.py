@@ -40,6 +40,24 @@ def test_a_data_directory_that_others_can_write_to_is_refused_and_not_changed(tm
     assert mode(shared) == 0o1777
 
 
+def test_a_data_directory_that_its_group_could_write_to_is_closed_to_the_group(tmp_path: Path) -> None:
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    ours.chmod(0o2775)
+    assert check_data_directory(ours) == ours
+    assert mode(ours) == 0o2755
+
+
+def test_a_data_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(0o755)
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    os.chown(theirs, ANOTHER_USER, ANOTHER_USER)
+    with pytest.raises(UnsafePathError, match="belongs to another user"):
+        check_data_directory(theirs)
+
+
 def test_a_link_of_this_user_is_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir(0o700)
     (tmp_path / "data").symlink_to(tmp_path / "disk")

@@ -316,3 +316,15 @@ def test_whatever_a_server_sends_is_read_or_refused(events: list[Any]) -> None:
 def test_whatever_a_server_answers_is_read_or_refused(body: Any) -> None:
     with suppress(StreamFailed, UnreadableResponse):
         assert whole(body)[0].response_id
+
+
+def test_calls_without_ids_have_ids_of_their_own() -> None:
+    nameless = {name: value for name, value in CALL.items() if name not in ("id", "call_id")}
+    answer = msgspec.json.decode(
+        OpenAiResponses()
+        .parse_response(msgspec.json.encode(response(nameless, nameless, nameless)), model="mine", provider="p")
+        .body,
+        type=ChatResponse,
+    )
+    ids = [call.id for call in answer.choices[0].message.tool_calls or ()]
+    assert len(set(ids)) == len(ids) == 3

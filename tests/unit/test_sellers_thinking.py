@@ -6,11 +6,13 @@ import msgspec
 import pytest
 
 from domain.canonical.chat import AssistantMessage, ChatRequest, ChatResponse, ReasoningBlock
-from domain.canonical.stream import ChatAssembler, replay_chat
+from domain.canonical.stream import MAX_DETAIL_MEMBERS, ChatAssembler, replay_chat
 from domain.dialects.anthropic.codec import AnthropicMessages
 from domain.dialects.codec import Codec, RenderOptions, StreamSummary
 from domain.dialects.openai.codec import OpenAiChat, OpenAiResponses
-from domain.dialects.sse import SseParser
+from domain.dialects.openai.reasoning import parse_reasoning
+from domain.dialects.openai.stream import OpenAiChatReader
+from domain.dialects.sse import SseEvent, SseParser
 from domain.tokens import TokenUsage, answer_usage
 
 HELLO: dict[str, Any] = {"role": "user", "content": "hello"}
@@ -235,3 +237,32 @@ def test_gpts_reasoning_between_calls_goes_back_to_its_place(surface: str) -> No
     sent = gpt.render_request(gpt.adapt_request(request, "gpt-5").request, "gpt-5", is_stream=False)
     items = msgspec.json.decode(sent)["input"]
     assert [item for item in items if item.get("type") in ("reasoning", "function_call")] == gpts_items()
+
+
+def test_entries_with_one_index_are_one_block_with_the_members_of_all() -> None:
+    pieces = [{"type": "reasoning.text", "text": "ab", "index": 0, f"member_{number}": 1} for number in range(2_000)]
+    ((block,), (streamed,)) = (parse_reasoning(pieces), thinking_of_a_stream(pieces))
+    assert block == streamed
+    assert block.text == "ab" * 2_000
+    assert block.detail == {f"member_{number}": 1 for number in range(MAX_DETAIL_MEMBERS)}
+
+
+def test_the_summary_of_encrypted_thinking_stands_with_it() -> None:
+    pieces = [
+        {"type": "reasoning.summary", "summary": "a", "index": 0},
+        {"type": "reasoning.summary", "summary": "b", "index": 0},
+        {"type": "reasoning.encrypted", "data": "x", "id": "rs", "index": 0},
+        {"type": "reasoning.text", "text": "c", "index": 0},
+    ]
+    first, second = parse_reasoning(pieces, is_sellers=False)
+    assert (first, second) == (ReasoningBlock(text="ab", data="x", id="rs"), ReasoningBlock(text="c"))
+
+
+def thinking_of_a_stream(pieces: list[dict[str, Any]]) -> list[ReasoningBlock]:
+    """Return the thinking of a stream that has each piece in a chunk of its own."""
+    reader, assembler = OpenAiChatReader(model="m"), ChatAssembler(provider="p", model="m")
+    for piece in pieces:
+        event = msgspec.json.encode({"choices": [{"index": 0, "delta": {"reasoning_details": [piece]}}]})
+        for chunk in reader.take(SseEvent("", event, b"")):
+            assembler.add(chunk)
+    return assembler.answer(answer_usage(TokenUsage())).choices[0].message.reasoning or []

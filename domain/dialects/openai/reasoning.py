@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.canonical.chat import ReasoningBlock
+from domain.canonical.stream import ReasoningPieces
 from domain.dialects.passthrough.json_edit import rewrite
 
 _TEXT, _SUMMARY, _ENCRYPTED = "reasoning.text", "reasoning.summary", "reasoning.encrypted"
@@ -118,34 +119,31 @@ def parse_detail(detail: dict[str, Any], *, is_sellers: bool = True) -> Reasonin
 
 def _merged(details: Iterable[dict[str, Any]], is_sellers: bool) -> Iterator[ReasoningBlock]:
     """The blocks of a list. A client that keeps the pieces of a stream has several entries with one index."""
-    last: ReasoningBlock | None = None
+    last: ReasoningPieces | None = None
     last_index: Any = None
     for detail in details:
         block, index = parse_detail(detail, is_sellers=is_sellers), detail.get("index")
         if block == ReasoningBlock():
             continue
-        is_piece = index is not None and index == last_index and last is not None
-        if is_piece and last is not None and last.data is None and last.signature is None and block.data and block.id:
-            last = replace(block, text=_joined(last.text, block.text))
-            continue
-        if is_piece and last is not None and last.data is None and block.data is None:
-            last = ReasoningBlock(
-                text=_joined(last.text, block.text),
-                signature=_joined(last.signature, block.signature),
-                id=last.id or block.id,
-                detail=None if last.detail is None else last.detail | (block.detail or {}),
-                after_calls=max(last.after_calls, block.after_calls),
-            )
-            continue
-        if last is not None:
-            yield last
-        last, last_index = block, index
+        if last is None or index is None or index != last_index or not _goes_on(last, block):
+            if last is not None:
+                yield last.block()
+            last = ReasoningPieces()
+        elif block.data is not None:
+            last = ReasoningPieces(*last.texts)  # its summary
+        elif last.detail is None:
+            block = replace(block, detail=None)
+        last.add(block)
+        last_index = index
     if last is not None:
-        yield last
+        yield last.block()
 
 
-def _joined(one: str | None, other: str | None) -> str | None:
-    return (one or "") + (other or "") or None
+def _goes_on(last: ReasoningPieces, block: ReasoningBlock) -> bool:
+    """Whether an entry with the same index is one block with the entries before it."""
+    if last.data is not None:
+        return False
+    return block.data is None or (block.id is not None and not last.signatures)
 
 
 def render_detail(

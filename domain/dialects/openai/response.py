@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -74,6 +75,21 @@ def made_id(prefix: str, *parts: object) -> str:
     return f"{prefix}{digest.hexdigest()[:MADE_ID_CHARS]}"
 
 
+class MadeIds:
+    """Ids for the parts of a text that have none. The text is hashed once, however many they are, and not for none."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def of(self, prefix: str, *places: object) -> str:
+        """The id of what stands at a place in the text."""
+        return made_id(prefix, self._digest, *places)
+
+    @cached_property
+    def _digest(self) -> bytes:
+        return hashlib.sha256(self._text).digest()
+
+
 def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderResponse:
     """Read a chat completion. `model` is the name that the caller used.
 
@@ -88,7 +104,8 @@ def parse_chat_response(body: bytes, *, model: str, provider: str) -> ProviderRe
         raise stream_failure(completion.error)
     if not completion.choices and completion.usage is None:
         raise UnreadableResponse("it has neither an answer nor a usage")
-    choices = [_parse_choice(choice, place, body) for place, choice in enumerate(completion.choices or ())]
+    ids = MadeIds(body)
+    choices = [_parse_choice(choice, place, ids) for place, choice in enumerate(completion.choices or ())]
     choices = choices or [Choice(index=0, message=AnswerMessage(content=None), finish_reason="stop")]
     return canonical_response(
         ChatResponse(
@@ -132,11 +149,11 @@ def _output_bytes(message: AnswerMessage) -> int:
     return sum(map(utf8_length, texts))
 
 
-def _parse_choice(choice: types.CompletionChoice, place: int, body: bytes) -> Choice:
+def _parse_choice(choice: types.CompletionChoice, place: int, ids: MadeIds) -> Choice:
     """Read a choice. An answer that is only a refusal counts as filtered, whatever its finish reason."""
     message = choice.message or choice.delta or types.CompletionMessage()
     text = text_of(message.content)
-    calls = _parse_calls(message, lambda index: made_id("call_", body, place, index))
+    calls = _parse_calls(message, lambda index: ids.of("call_", place, index))
     thoughts = parse_reasoning(message.reasoning_details) or thoughts_of(message.content)
     thoughts = thoughts or parse_reasoning(None, message.reasoning_content, message.reasoning)
     ended = finish_reason(choice.finish_reason, has_calls=bool(calls)) or ("tool_calls" if calls else "stop")

@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/chat/streaming. Providers of this
 in a chunk of its own without choices (OpenAI), beside the finish reason, or in every chunk as the sum so far.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from domain.canonical.stream import ChunkChoice as CanonicalChoice
 from domain.dialects.decode import decode_provider_json, stream_failure
 from domain.dialects.openai.reasoning import parse_detail
 from domain.dialects.openai.response import (
+    MadeIds,
     arguments_of,
     extra_content,
     finish_reason,
@@ -79,6 +81,7 @@ class OpenAiChatReader:
         self.item_ids: tuple[str, ...] = ()
         self._messages: dict[int, _Message] = {}
         """By choice."""
+        self._open_messages = 0
         self._said_usage: Any = None
         self._service_tier: Any = None
         self._has_citations = False
@@ -104,10 +107,7 @@ class OpenAiChatReader:
             self._account(choice)
         self._account_extras(chunk, data)
         said_usage = self._account_usage(chunk.usage) if chunk.usage is not None else False
-        if choices and (
-            any(message.is_open for message in self._messages.values())
-            or all(choice.finish_reason is None for choice in choices)
-        ):
+        if choices and (self._open_messages or all(choice.finish_reason is None for choice in choices)):
             self.is_tail = self.is_ended
         elif said_usage:
             self.is_tail = True
@@ -143,7 +143,9 @@ class OpenAiChatReader:
             message.has_answered = True
         elif delta.refusal:
             message.has_refused = True
-        message.is_open = choice.finish_reason is None
+        is_open = choice.finish_reason is None
+        self._open_messages += is_open - message.is_open
+        message.is_open = is_open
         if choice.finish_reason is not None and index == 0:
             self.finish_reason = self._finish(choice, message)
 
@@ -155,18 +157,19 @@ class OpenAiChatReader:
         return finish_reason(choice.finish_reason, has_calls=has_calls)
 
     def _canonical(self, model: str, choices: list[CompletionChoice], data: bytes) -> list[ChatChunk]:
+        ids = MadeIds(data)
         pieces = [
             piece
             for choice in choices
-            if (piece := self._piece(choice, data)).delta != _NO_CANONICAL_DELTA or piece.finish_reason is not None
+            if (piece := self._piece(choice, ids)).delta != _NO_CANONICAL_DELTA or piece.finish_reason is not None
         ]
         return [ChatChunk(id=self.response_id, model=model, choices=pieces)] if pieces else []
 
-    def _piece(self, choice: CompletionChoice, data: bytes) -> CanonicalChoice:
+    def _piece(self, choice: CompletionChoice, ids: MadeIds) -> CanonicalChoice:
         delta, index = _delta(choice), choice.index or 0
         message = self._messages[index]
         calls = _calls(delta)
-        pieces = self._tool_calls(message, calls, made_id("call_", data, index)) if calls else []
+        pieces = self._tool_calls(message, calls, lambda place: ids.of("call_", index, place)) if calls else []
         if choice.finish_reason is not None:
             pieces += _empty_arguments(message)
         return CanonicalChoice(
@@ -181,12 +184,14 @@ class OpenAiChatReader:
             finish_reason=self._finish(choice, message),
         )
 
-    def _tool_calls(self, message: _Message, calls: list[CompletionToolCall], base_id: str) -> list[ToolCallDelta]:
+    def _tool_calls(
+        self, message: _Message, calls: list[CompletionToolCall], make_id: Callable[[int], str]
+    ) -> list[ToolCallDelta]:
         pieces: list[ToolCallDelta] = []
         for call in calls:
             index = message.order.index_of(call.index, call.call_id, is_named=call.is_named)
             is_first = index not in message.begun
-            call_id = call.call_id or (f"{base_id}_{index}" if is_first else None)
+            call_id = call.call_id or (make_id(index) if is_first else None)
             function = _function(call)
             if is_first:
                 message.begun.add(index)

@@ -20,6 +20,8 @@ class ToolCallIndex:
         """By the provider's index: the call that began last with it."""
         self._last: _Call | None = None
         self._taken: set[int] = set()
+        self._next = 0
+        """One more than the highest of those that are taken."""
 
     def index_of(self, said: int | None, call_id: str | None, *, is_named: bool) -> int:
         """The call's own index. `is_named`: the piece names the function, as the first of a call must.
@@ -34,8 +36,9 @@ class ToolCallIndex:
         return known.index
 
     def _free(self, wanted: int | None) -> int:
-        free = wanted if wanted is not None and wanted not in self._taken else max(self._taken, default=-1) + 1
+        free = wanted if wanted is not None and wanted not in self._taken else self._next
         self._taken.add(free)
+        self._next = max(self._next, free + 1)
         return free
 
 

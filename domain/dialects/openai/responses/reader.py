@@ -15,7 +15,7 @@ from domain.canonical.stream import ToolCallDelta as CallDelta
 from domain.dialects.codec import ProviderResponse
 from domain.dialects.decode import decode_known_event, decode_provider_json
 from domain.dialects.errors import StreamFailed, UnreadableResponse
-from domain.dialects.openai.response import arguments_of, made_id
+from domain.dialects.openai.response import MadeIds, arguments_of, made_id
 from domain.dialects.openai.responses_api import CALLS, ENDS, ResponsesReader
 from domain.dialects.openai.tools import custom_arguments
 from domain.dialects.sse import BYTE_ORDER_MARK, DONE, SseEvent, SseParser, sse
@@ -131,7 +131,7 @@ class ResponsesChatReader(ResponsesReader):
             return []
         if not self.response_id and (read.type in _KNOWN):
             self.response_id = made_id("resp_", event.data)
-        deltas = list(self._deltas(read, event.data))
+        deltas = list(self._deltas(read, MadeIds(event.data)))
         if not self._has_role and read.type in _KNOWN:
             self._has_role = True
             deltas = [Delta(role="assistant"), *deltas]
@@ -152,7 +152,7 @@ class ResponsesChatReader(ResponsesReader):
         if self._has_refused and not self._has_text and not self._call_ids:
             self.finish_reason = "content_filter"
 
-    def _deltas(self, read: _Event, data: bytes) -> list[Delta]:
+    def _deltas(self, read: _Event, ids: MadeIds) -> list[Delta]:
         place = self._place(read)
         delta = read.delta if isinstance(read.delta, str) else ""
         if read.type in _TEXT_DELTAS:
@@ -162,9 +162,9 @@ class ResponsesChatReader(ResponsesReader):
         if read.type in _ARGUMENT_DELTAS:
             return self._arguments(place, delta)
         if read.item is not None and read.type in _ITEMS:
-            return self._item(place, read.item, data, is_done=read.type == "response.output_item.done")
+            return self._item(place, read.item, ids, is_done=read.type == "response.output_item.done")
         if read.type in ENDS and read.response is not None:
-            return self._unsaid(read.response.output or [], data)
+            return self._unsaid(read.response.output or [], ids)
         return []
 
     def _place(self, read: _Event) -> int:
@@ -176,7 +176,7 @@ class ResponsesChatReader(ResponsesReader):
             raise UnreadableResponse(f"it has more than {MAX_ITEMS} items")
         return self._places.setdefault(str(item_id), len(self._places))
 
-    def _unsaid(self, output: list[_Item], data: bytes) -> list[Delta]:
+    def _unsaid(self, output: list[_Item], ids: MadeIds) -> list[Delta]:
         """What the end has and no event before it said."""
         has_text, has_thought = self._has_text or self._has_refused, self._thoughts > 0
         first = max(self._items, default=-1) + 1
@@ -186,7 +186,7 @@ class ResponsesChatReader(ResponsesReader):
             if item.type in CALLS:
                 is_said = str(item.call_id or item.id or "") in self._call_ids
             if not is_said:
-                found += self._item(place, item, data, is_done=True)
+                found += self._item(place, item, ids, is_done=True)
         return found
 
     def _open(self, place: int, *, is_thought: bool = False) -> _Open:
@@ -225,12 +225,12 @@ class ResponsesChatReader(ResponsesReader):
         item.has_said = True
         return [_call(item, FunctionDelta(arguments=text))]
 
-    def _item(self, place: int, item: _Item, data: bytes, *, is_done: bool) -> list[Delta]:
+    def _item(self, place: int, item: _Item, ids: MadeIds, *, is_done: bool) -> list[Delta]:
         match item.type:
             case "message":
                 return self._message(place, item) if is_done else []
             case kind if kind in CALLS and item.name:
-                return self._call_item(place, item, data, is_done=is_done)
+                return self._call_item(place, item, ids, is_done=is_done)
             case "reasoning":
                 return self._reasoning(place, item) if is_done else []
             case _:
@@ -247,12 +247,12 @@ class ResponsesChatReader(ResponsesReader):
             found += self._text(place, part.said, is_refusal=part.type == "refusal")
         return found
 
-    def _call_item(self, place: int, item: _Item, data: bytes, *, is_done: bool) -> list[Delta]:
+    def _call_item(self, place: int, item: _Item, ids: MadeIds, *, is_done: bool) -> list[Delta]:
         known = self._open(place)
         found: list[Delta] = []
         if not known.has_begun:
             known.has_begun = True
-            call_id = str(item.call_id or item.id or "") or made_id("call_", data, place)
+            call_id = str(item.call_id or item.id or "") or ids.of("call_", place)
             self._call_ids.add(call_id)
             found.append(_call(known, FunctionDelta(name=item.name), call_id))
         if is_done and not known.is_done:
