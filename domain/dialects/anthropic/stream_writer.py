@@ -5,6 +5,7 @@ OpenAI's parallel calls may be interleaved: the pieces of a call, and text, wait
 complete, that is, until its arguments are valid JSON, to which nothing could be added.
 """
 
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -82,7 +83,8 @@ class _Thought:
         self.signatures += [piece.signature] if piece.signature else []
         self.data, self.id = piece.data or self.data, piece.id or self.id
         if piece.detail is not None:
-            self.detail = (self.detail or {}) | piece.detail
+            self.detail = self.detail if self.detail is not None else {}
+            self.detail.update(piece.detail)
 
     def block(self) -> ReasoningBlock:
         return ReasoningBlock(
@@ -113,6 +115,9 @@ class AnthropicMessagesWriter:
         self._hidden: list[ReasoningBlock] = []
         self._open_call: _WrittenCall | None = None
         self._calls: dict[int, _WrittenCall] = {}
+        self._unclosed: deque[_WrittenCall] = deque()
+        self._marked: list[_WrittenCall] = []
+        """The calls with an `extra_content` that may not have been written."""
         self._told: set[str] = set()
         """The calls whose `extra_content` was written."""
         self._finish_reason: FinishReason | None = None
@@ -171,7 +176,13 @@ class AnthropicMessagesWriter:
         if delta.content:
             self._write_text(written, delta.content)
         for piece in delta.tool_calls or ():
-            self._calls.setdefault(piece.index, _WrittenCall()).add(piece)
+            call = self._calls.get(piece.index)
+            if call is None:
+                call = self._calls[piece.index] = _WrittenCall()
+                self._unclosed.append(call)
+            call.add(piece)
+            if piece.extra_content:
+                self._marked.append(call)
             self._advance(written)
 
     def _think(self, written: list[bytes], piece: ReasoningDelta) -> None:
@@ -215,14 +226,14 @@ class AnthropicMessagesWriter:
 
     def _advance(self, written: list[bytes]) -> None:
         """Write the open call's waiting pieces, and those of the next call once the open one is complete."""
-        for call in self._calls.values():
-            if call.is_closed:
-                continue
+        while self._unclosed:
+            call = self._unclosed[0]
             if call is not self._open_call:
-                if self._open_call is not None and not self._open_call.is_complete():
-                    return
                 self._open_tool(written, call)
             self._write_waiting(written, call)
+            if len(self._unclosed) == 1 or not call.is_complete():
+                return
+            self._unclosed.popleft()
 
     def _write_waiting(self, written: list[bytes], call: _WrittenCall) -> None:
         written += [self._delta({"type": "input_json_delta", "partial_json": piece}) for piece in call.write_waiting()]
@@ -268,14 +279,15 @@ class AnthropicMessagesWriter:
     def _close_all(self, written: list[bytes]) -> None:
         """Nothing more comes for the calls so far: write those that still wait, and the text behind them."""
         self._end_thought(written)
-        for call in self._calls.values():
-            if not call.is_closed:
-                if call is not self._open_call:
-                    self._open_tool(written, call)
-                self._write_waiting(written, call)
+        for call in self._unclosed:
+            if call is not self._open_call:
+                self._open_tool(written, call)
+            self._write_waiting(written, call)
+        self._unclosed.clear()
         self._close(written)
-        for call in self._calls.values():
+        for call in self._marked:
             self._write_extra_content(written, call)
+        self._marked.clear()
         if self._late_texts:
             self._open(written, {"type": "text", "text": ""})
             written.append(self._delta({"type": "text_delta", "text": "".join(self._late_texts)}))

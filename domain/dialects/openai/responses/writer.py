@@ -129,7 +129,8 @@ class _Thinking:
     def add(self, piece: ReasoningDelta) -> Events:
         self._data, self._id = piece.data or self._data, piece.id or self._id
         if piece.detail is not None:
-            self._detail = (self._detail or {}) | piece.detail
+            self._detail = self._detail if self._detail is not None else {}
+            self._detail.update(piece.detail)
         if piece.signature:
             self._signatures.append(piece.signature)
         if not piece.text:
@@ -172,8 +173,10 @@ class _Extras:
 
 
 class _Call:
-    def __init__(self, piece: ToolCallDelta, echo: Echo) -> None:
+    def __init__(self, piece: ToolCallDelta, echo: Echo, place: int) -> None:
         self.index = piece.index
+        self.place = place
+        """Among the calls that are open."""
         self._id = piece.id or ""
         self._name = piece.function.name or ""
         self._pieces: list[str] = []
@@ -299,13 +302,12 @@ class ResponsesWriter:
             self._close(written)
         call = self._calls.get(piece.index)
         if call is None:
-            call = self._calls[piece.index] = _Call(piece, self._echo)
+            call = self._calls[piece.index] = _Call(piece, self._echo, len(self._calls))
             if not call.is_late:
-                self._start(call, written, len(self._calls) - 1)
+                self._start(call, written, call.place)
         if piece.extra_content and piece.id:
             self._extras[piece.id] = piece.extra_content
-        place = len(self._output) + list(self._calls).index(piece.index)
-        self._emit_inside(written, place, call, call.add(piece))
+        self._emit_inside(written, len(self._output) + call.place, call, call.add(piece))
 
     def _start(self, item: _Item, written: list[bytes], after: int = 0) -> _Item:
         index = len(self._output) + after
