@@ -79,7 +79,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
             log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
 
-    watch = Watch(pool, broker, runner)
+    watch = Watch(pool, broker, runner, signer=signer)
     probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
     await probes.serve()
     log.info("projector_ready")
