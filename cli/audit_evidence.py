@@ -11,6 +11,7 @@ from infra.audit_keys import TrustedKeys, decode_key, trusted_keys
 from infra.head_anchors import ANCHOR_FILE, read_anchors
 from infra.head_verification import Anchors, Evidence
 from infra.log_verification import Verification
+from infra.private_files import UnsafePathError
 from infra.settings import Settings
 from infra.signed_heads import heads_from
 
@@ -51,6 +52,8 @@ def read_keys(settings: Settings, given: Sequence[str]) -> TrustedKeys:
         return TrustedKeys(map(decode_key, given)) if given else trusted_keys(settings)
     except ValueError as error:
         fail(f"a public key is {error}")
+    except UnsafePathError as error:
+        fail(str(error))
 
 
 def report(evidence: Evidence, found: Verification, settings: Settings) -> tuple[int, list[str]]:

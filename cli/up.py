@@ -25,12 +25,15 @@ from cli.supervisor import Child, ChildSpec, Server, say, supervise
 from domain.money import to_usd
 from infra.audit_keys import (
     AUDIT_KEY_BYTES,
+    DERIVED_ADVICE,
     KEY_FILE,
     PUBLIC_KEYS_FILE,
     AuditKey,
     decode_key,
     encode_key,
+    is_derived,
     keep_public_key,
+    signing_seed,
     trusted_keys,
 )
 from infra.broker import Broker, BrokerErrors
@@ -52,7 +55,6 @@ from infra.settings import (
     require_other_providers,
     set_directly,
 )
-from infra.vault import derive_audit_key
 from migrations.roles import PROCESSES, Process
 
 MASTER_KEY_FILE = "master.key"
@@ -105,7 +107,7 @@ def up(**flags: object) -> None:
             data_dir=data_dir,
             port=listener.getsockname()[1],
             encryption_key=settings.encryption_key or _load_encryption_key(data_dir),
-            audit_key=settings.audit_key or _load_audit_key(data_dir, settings.encryption_key),
+            audit_key=_load_audit_key(settings, data_dir),
             audit_anchor_file=settings.audit_anchor_file or data_dir / ANCHOR_FILE,
         )
         _keep_public_key(settings)
@@ -341,19 +343,25 @@ def _load_encryption_key(data_dir: Path) -> bytes:
     return key
 
 
-def _load_audit_key(data_dir: Path, encryption_key: bytes | None) -> bytes:
+def _load_audit_key(settings: Settings, data_dir: Path) -> bytes:
     """Read the key that signs the log's heads. The first start generates it; only the owner can read the file.
 
-    If the operator has set the encryption key, machines may share one log: the key is derived, the same for all.
+    If the operator has set the encryption key, machines may share one log: the key is derived, the same for all. API
+    processes and workers have the encryption key, and could derive it too: GATEWAY_AUDIT_KEY is the projector's alone.
     """
     path = data_dir / KEY_FILE
-    if encryption_key is not None and not path.exists():
-        return derive_audit_key(encryption_key)
-    text, _ = _load_secret(path, lambda: encode_key(os.urandom(AUDIT_KEY_BYTES)).encode())
     try:
-        return decode_key(text.decode("ascii", errors="replace"))
+        seed = signing_seed(msgspec.structs.replace(settings, data_dir=data_dir))
     except ValueError as error:
         fail(f"{path} holds {error}: restore it, or delete the file to generate a new one")
+    except UnsafePathError as error:
+        fail(f"{error}: put the file itself there, with owner and mode 0600")
+    if seed is None:
+        text, _ = _load_secret(path, lambda: encode_key(os.urandom(AUDIT_KEY_BYTES)).encode())
+        return decode_key(text.decode("ascii"))
+    if is_derived(settings, AuditKey(seed)):
+        log.warning("log_key_is_derived", advice=DERIVED_ADVICE)
+    return seed
 
 
 def _keep_public_key(settings: Settings) -> None:

@@ -1,7 +1,8 @@
 """The key that signs the log's heads (Ed25519), and the public keys that they are verified with.
 
 The signing key is never in the database. It is `GATEWAY_AUDIT_KEY`, or the file that `gateway up` has made in its
-directory, or else it is derived from the encryption key, so that all machines with that key sign alike.
+directory, or else it is derived from the encryption key, so that all machines with that key sign alike; then API
+processes and workers, which have the encryption key, could sign too.
 """
 
 import base64
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec.structs import replace
 
 from domain.log_head import LogPosition, SignedHead, signed_text
-from infra.private_files import open_private
+from infra.private_files import open_private, read_private
 from infra.settings import Settings
 from infra.vault import derive_audit_key
 
@@ -26,6 +27,7 @@ KEY_FILE = "audit.key"
 PUBLIC_KEYS_FILE = "audit.pub"
 """In the data directory, a line for each key that ever signed: those of former keys still verify what they signed."""
 KEY_ID_HEX_DIGITS = 16
+DERIVED_ADVICE = "API processes and workers could sign the log with GATEWAY_ENCRYPTION_KEY: set GATEWAY_AUDIT_KEY"
 
 
 class AuditKey:
@@ -104,21 +106,42 @@ def key_id_of(public_key: bytes) -> str:
 
 
 def signing_key(settings: Settings) -> AuditKey | None:
-    """Return the key of this installation; None if the settings have neither it nor the encryption key."""
+    """Return the key of this installation; None if there is none. Raises as `signing_seed`."""
+    seed = signing_seed(settings)
+    return AuditKey(seed) if seed is not None else None
+
+
+def signing_seed(settings: Settings) -> bytes | None:
+    """Return the seed of the key that signs, 32 bytes: the setting, or the directory's file, or a derived one.
+
+    None if the settings have neither a key nor the encryption key, and there is no file.
+
+    Raises:
+        ValueError: the file holds no key.
+        UnsafePathError: the file is not ours alone.
+
+    """
     if settings.audit_key is not None:
-        return AuditKey(settings.audit_key)
-    path = settings.data_dir / KEY_FILE
-    if path.is_file():
-        return AuditKey(decode_key(path.read_text(encoding="ascii", errors="replace")))
-    return AuditKey(derive_audit_key(settings.encryption_key)) if settings.encryption_key is not None else None
+        return settings.audit_key
+    if (text := read_private(settings.data_dir / KEY_FILE)) is not None:
+        return decode_key(text.decode("ascii", errors="replace"))
+    return derive_audit_key(settings.encryption_key) if settings.encryption_key is not None else None
+
+
+def is_derived(settings: Settings, key: AuditKey) -> bool:
+    """Return whether whoever has the encryption key, such as an API process or a worker, has the key that signs."""
+    return (
+        settings.encryption_key is not None and key.public == AuditKey(derive_audit_key(settings.encryption_key)).public
+    )
 
 
 def trusted_keys(settings: Settings) -> TrustedKeys:
-    """Return the keys of this installation: the one that signs, former ones in the settings and in the directory."""
+    """Return the keys of this installation: the one that signs, former ones in the settings and in the directory.
+
+    Raises as `signing_seed`, of the files with the keys.
+    """
     own = signing_key(settings)
-    kept = settings.data_dir / PUBLIC_KEYS_FILE
-    lines = kept.read_text(encoding="ascii", errors="replace").split() if kept.is_file() else []
-    former = (*settings.audit_public_keys, *map(decode_key, lines))
+    former = (*settings.audit_public_keys, *map(decode_key, _kept(settings.data_dir)))
     return TrustedKeys((own.public, *former) if own is not None else former)
 
 
@@ -129,10 +152,15 @@ def keep_public_key(data_dir: Path, key: AuditKey) -> None:
         UnsafePathError: the file is not ours alone.
 
     """
-    path, written = data_dir / PUBLIC_KEYS_FILE, encode_key(key.public)
-    if not path.is_file() or written not in path.read_text(encoding="ascii").split():
-        with os.fdopen(open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+    written = encode_key(key.public)
+    if written not in _kept(data_dir):
+        with os.fdopen(open_private(data_dir / PUBLIC_KEYS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
             file.write(f"{written}\n".encode())
+
+
+def _kept(data_dir: Path) -> list[str]:
+    """Read the public keys that the data directory knows. Raises UnsafePathError."""
+    return (read_private(data_dir / PUBLIC_KEYS_FILE) or b"").decode("ascii", errors="replace").split()
 
 
 def encode_key(key: bytes) -> str:

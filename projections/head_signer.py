@@ -55,6 +55,10 @@ class HeadSigner:
         """By anchor, the sequence of the newest head that it was given."""
         self._known: SignedHead | None = None
         """The newest head that this signer has seen, and has found to be a continuation."""
+        self.refused: str | None = None
+        """Why the last round signed nothing, though it should have; None: it did, or nothing was due."""
+        self.not_anchored: frozenset[str] = frozenset()
+        """The anchors that did not take the newest head in the last round."""
         self._has_begun = False
 
     async def sign_if_due(self) -> None:
@@ -74,8 +78,22 @@ class HeadSigner:
             if is_due and (head := await self._next()) is not None and await add_head(self._pool, head):
                 self._known = head
             await self._anchor()
+            self.refused = None
         except (NotContinuedError, AnchorFailedError) as error:
+            self.refused = str(error)
             log.error("log_head_refused", reason=str(error))  # noqa: TRY400 - no trace needed
+
+    @property
+    def signed_position(self) -> int:
+        """The position of the newest signed head that this signer knows; 0: none."""
+        return self._known.position if self._known is not None else 0
+
+    @property
+    def state(self) -> str:
+        """`ok`; `refused`: the log does not go on from what was signed; `not anchored`: a copy could not be made."""
+        if self.refused is not None:
+            return "refused"
+        return "not anchored" if self.not_anchored else "ok"
 
     async def _begin(self) -> None:
         """Remember the newest head of the file: this signer, or the one before it, has signed or seen it."""
@@ -139,16 +157,18 @@ class HeadSigner:
 
     async def _anchor(self) -> None:
         """Give the newest head to the anchors that do not have it. One that fails is tried again in the next round."""
-        known = self._known
+        known, failed = self._known, set()
         for anchor, sequence in self._anchored.items():
             if known is None or sequence >= known.sequence:
                 continue
             try:
                 await anchor.keep(known)
             except AnchorFailedError as error:
+                failed.add(anchor.name)
                 log.error("log_head_not_anchored", anchor=anchor.name, reason=str(error))  # noqa: TRY400 - no trace needed
             else:
                 self._anchored[anchor] = known.sequence
+        self.not_anchored = frozenset(failed)
 
 
 def _gives_up(restore: SignedHead, known: SignedHead) -> bool:

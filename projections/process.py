@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from domain.errors import Unavailable
-from infra.audit_keys import signing_key, trusted_keys
+from infra.audit_keys import DERIVED_ADVICE, is_derived, signing_key, trusted_keys
 from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, Pool, open_pool, warn_about_role
 from infra.event_log import EventLog
@@ -79,7 +79,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
             log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
 
-    watch = Watch(pool, broker, runner)
+    watch = Watch(pool, broker, runner, signer=signer)
     probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
     await probes.serve()
     log.info("projector_ready")
@@ -106,6 +106,8 @@ def _head_signer(settings: Settings, pool: Pool) -> HeadSigner:
     key = signing_key(settings)
     assert key is not None, "derived from the encryption key, which the command has checked"
     log.info("log_heads_are_signed", key_id=key.key_id)
+    if is_derived(settings, key):
+        log.warning("log_key_is_derived", advice=DERIVED_ADVICE)
     return HeadSigner(
         pool,
         key=key,

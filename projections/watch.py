@@ -12,6 +12,7 @@ from infra.broker import Broker
 from infra.database import Pool
 from infra.probes import LOOK_TIMEOUT_S, Report, state_of
 from projections.freshness import lags
+from projections.head_signer import HeadSigner
 from projections.runner import LEAD_TIMEOUT_S, Runner
 
 GRACE_S = 30.0
@@ -23,8 +24,16 @@ Work = Callable[[], Awaitable[None]]
 class Watch:
     """The state of one projector."""
 
-    def __init__(self, pool: Pool, broker: Broker, runner: Runner, now_s: Callable[[], float] = time.monotonic) -> None:
-        """`now_s` gives the monotonic clock's time."""
+    def __init__(
+        self,
+        pool: Pool,
+        broker: Broker,
+        runner: Runner,
+        now_s: Callable[[], float] = time.monotonic,
+        signer: HeadSigner | None = None,
+    ) -> None:
+        """`now_s` gives the monotonic clock's time; `signer` None: this projector signs nothing."""
+        self._signer = signer
         self._pool = pool
         self._broker = broker
         self._runner = runner
@@ -37,6 +46,21 @@ class Watch:
             "gateway_up", "1 if this process finds what it needs in order.", ("part",), registry=self._registry
         )
         self._leads = Gauge("gateway_projector_leads", "1 if this projector has the lead.", registry=self._registry)
+        self._signed = Gauge(
+            "gateway_log_signed_position",
+            "Position of the newest signed head of the log that this projector knows.",
+            registry=self._registry,
+        )
+        self._refused = Gauge(
+            "gateway_log_head_refused",
+            "1 if this projector signs no head, since the log does not go on from what was signed.",
+            registry=self._registry,
+        )
+        self._not_anchored = Gauge(
+            "gateway_log_head_not_anchored",
+            "1 if a copy of the newest signed head could not be made outside the database.",
+            registry=self._registry,
+        )
         self._lag = Gauge(
             "gateway_projection_lag_events",
             "Events that a projection has yet to fold.",
@@ -75,7 +99,11 @@ class Watch:
             "nats": "ok" if self._broker.is_connected else "away",
             "chores": "late" if (late := self.late()) else "ok",
         }
-        details = states | {"late": late, "leads": self._runner.turned_at_s is not None}
+        details = states | {
+            "late": late,
+            "leads": self._runner.turned_at_s is not None,
+            "log_heads": self._signer.state if self._signer is not None else "ok",
+        }
         return Report(is_ready=all(state == "ok" for state in states.values()), details=details)
 
     async def metrics(self) -> bytes:
@@ -84,6 +112,9 @@ class Watch:
         for part in ("postgresql", "nats", "chores"):
             self._is_up.labels(part).set(details[part] == "ok")
         self._leads.set(details["leads"])
+        self._signed.set(self._signer.signed_position if self._signer is not None else 0)
+        self._refused.set(details["log_heads"] == "refused")
+        self._not_anchored.set(details["log_heads"] == "not anchored")
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S if details["postgresql"] == "ok" else 0):
                 for name, lag in (await lags(self._pool)).items():

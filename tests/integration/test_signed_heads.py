@@ -130,6 +130,22 @@ async def test_a_tail_that_is_cut_with_its_heads_is_found_by_the_anchors(install
     assert "its end was cut off" in (found.reason or "")
 
 
+async def test_a_signer_that_refuses_or_cannot_anchor_says_so_until_it_can_again(installation: Installation) -> None:
+    signer = installation.signer
+    assert (signer.state, signer.signed_position) == ("ok", 6)
+    kept = installation.file.rename(installation.file.with_name("kept"))
+    installation.file.mkdir()
+    await installation.append("not anchored")
+    assert (signer.state, signer.not_anchored, signer.signed_position) == ("not anchored", {"file"}, 7)
+    installation.file.rmdir()
+    kept.rename(installation.file)
+    await signer.sign()
+    assert signer.state == "ok"
+    await installation.owner.cut_after(4)
+    await signer.sign()
+    assert (signer.state, "does not go on" in (signer.refused or "")) == ("refused", True)
+
+
 async def test_a_tail_that_is_cut_and_appended_to_again_is_found(installation: Installation) -> None:
     await installation.owner.cut_after(4)
     await installation.ledger.log.append(_commit("instead-a"))

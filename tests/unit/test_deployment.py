@@ -182,6 +182,9 @@ def test_networks_are_apart() -> None:
     }
     open_ones = {name for name, options in COMPOSE["networks"].items() if not options.get("internal")}
     assert open_ones == {"front", "providers"}
+    masked = "com.docker.network.bridge.enable_ip_masquerade"  # a published port needs none
+    assert COMPOSE["networks"]["front"]["driver_opts"][masked] == "false"
+    assert masked not in (COMPOSE["networks"]["providers"] or {}).get("driver_opts", {})
     assert {name for name, service in SERVICES.items() if "ports" in service} == {"api"}
     assert all(str(port).startswith("127.0.0.1:") for port in SERVICES["api"]["ports"])
 

@@ -53,6 +53,28 @@ async def test_a_chore_that_fails_or_hangs_is_late() -> None:
     assert watch.late() == ["sweep_once"]
 
 
+@pytest.mark.parametrize(("state", "figures"), [("ok", (0, 0)), ("refused", (1, 0)), ("not anchored", (0, 1))])
+async def test_a_projector_that_does_not_sign_or_anchor_shows_it(
+    state: str, figures: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_pool: object) -> str:
+        return "away"
+
+    async def no_lags(_pool: object) -> dict[str, int]:
+        return {}
+
+    monkeypatch.setattr("projections.watch.state_of", away)
+    monkeypatch.setattr("projections.watch.lags", no_lags)
+    signer: Any = SimpleNamespace(state=state, signed_position=42)
+    other: Any = SimpleNamespace(turned_at_s=None, is_connected=True)
+    watch = Watch(other, other, other, Clock(), signer)
+    assert (await watch.report()).details["log_heads"] == state
+    families = text_string_to_metric_families((await watch.metrics()).decode())
+    shown = {family.name: family.samples[0].value for family in families if "_log_" in family.name}
+    assert shown["gateway_log_signed_position"] == 42
+    assert (shown["gateway_log_head_refused"], shown["gateway_log_head_not_anchored"]) == figures
+
+
 def test_a_leader_that_does_not_turn_to_the_log_is_late_and_a_follower_is_not() -> None:
     clock = Clock()
     watch, runner = watch_of(clock, turned_at_s=100.0)
