@@ -86,6 +86,15 @@ async def test_an_auditor_proves_the_log_and_finds_what_its_owner_did(
     assert (gone_on.returncode, "(the disk failed)" in gone_on.stdout) == (0, True), gone_on
     assert own_gateway.run("audit", "verify", "--head", last).returncode == 1
 
+    for projection in ("usage", "budgets", "requests"):  # they have counted what is gone
+        rebuilt = own_gateway.run("projections", "rebuild", projection)
+        assert rebuilt.returncode == 0, rebuilt
+    balance = own_gateway.run("audit", "balance")
+    assert balance.returncode == 0, balance
+    await answered(client, "booked again")
+    _, stats, _ = await client.call("GET", "/usage/stats")
+    assert stats["data"]["totals"]["requests"] == 3
+
 
 async def batch_end_before(pool: asyncpg.Pool, position: int) -> int:
     """Return the end of the newest batch before a position that leaves the log shorter than what was signed."""
