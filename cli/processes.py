@@ -21,6 +21,7 @@ from domain.models import use_operators_models
 from infra.logging import configure_logging
 from infra.private_files import write_private
 from infra.settings import Settings, SettingsError, environment, load_settings, require_servers
+from migrations.roles import Process
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """A request leaves few reference cycles: a collection after every 700 objects is wasted work."""
@@ -36,6 +37,8 @@ class Running(Struct, frozen=True, kw_only=True):
     """As the role of the API processes."""
     owner_url: str | None = None
     """As the role that owns the tables."""
+    database_roles: dict[Process, str] = {}
+    """Of each kind of process, if they are not that of `database_url`: `gateway migrate` grants them what they need."""
     nats_urls: tuple[str, ...]
     encryption_key: str
     """Base64. Only the owner of the file can read it."""
@@ -109,6 +112,7 @@ def settings_for_administration(data_dir: Path | None) -> Settings:
         settings,
         database_url=running.database_url,
         migration_database_url=running.owner_url,
+        database_roles=running.database_roles,
         nats_urls=running.nats_urls,
         encryption_key=base64.b64decode(running.encryption_key),
     )

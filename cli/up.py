@@ -175,6 +175,7 @@ async def _run(
             pid=os.getpid(),
             database_url=settings.database_url,
             owner_url=settings.migration_database_url,
+            database_roles=settings.database_roles,
             nats_urls=settings.nats_urls,
             encryption_key=base64.b64encode(settings.encryption_key).decode(),
             address=address,

@@ -72,3 +72,5 @@ async def test_the_operators_commands_work(gateway: Gateway, client: Client) -> 
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         assert "warning" not in done.stderr
     assert (await client.chat("hello again", model="echo"))[0] == 200
+    retried, answer, _ = await client.chat("[[status=500]]")  # its attempts are admitted one after the other
+    assert (retried, answer["error"]["code"]) == (502, "PROVIDER_UNAVAILABLE"), answer
