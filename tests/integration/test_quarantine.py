@@ -1,6 +1,7 @@
 """An event that cannot be folded quarantines only its own project, whose events are folded once the cause is fixed."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -211,8 +212,10 @@ async def test_a_lead_that_fails_in_any_way_is_tried_again(database_url: str, le
     class FailingRunner(Runner):
         leads = 0
 
-        async def lead(self, stop: asyncio.Event) -> None:
+        async def lead(self, stop: asyncio.Event, vouch: Callable[[], Awaitable[None]] | None = None) -> None:
             self.leads += 1
+            if vouch is not None:
+                await vouch()
             if self.leads == 1:
                 raise Unavailable("the database is away")
             stop.set()
