@@ -11,7 +11,7 @@ import msgspec
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.audit_evidence import read_evidence, read_keys, report
 from cli.processes import fail, read_settings
-from cli.terminal import show
+from cli.terminal import show, show_json
 from domain.errors import InvalidRequest, NotFound
 from domain.events import AttemptLost, CostIncurred, CostReconciled, request_stream
 from domain.log_head import encode_head, one_line
@@ -68,7 +68,7 @@ def verify_log(
 
     async def run(session: AdminSession) -> int:
         evidence = await read_evidence(session, files, positions, public_keys)
-        code, lines = report(evidence, await verify(session.pool, evidence), session.settings)
+        code, lines = report(evidence, await verify(session.pool, evidence), session.settings, datetime.now(UTC))
         for line in lines:
             show(line)
         return code
@@ -86,7 +86,7 @@ def heads(data_dir: Path | None) -> None:
 
     async def run(session: AdminSession) -> None:
         async for head in heads_from(session.pool, 1):
-            click.echo(encode_head(head).decode())
+            show_json(encode_head(head).decode())
 
     run_in_session(data_dir, run)
 
@@ -148,7 +148,7 @@ def export(data_dir: Path | None) -> None:
             line = {name: getattr(event, name) for name in event.__struct_fields__}
             line |= {"data": msgspec.Raw(event.data.encode()), "digest": event.digest.hex()}
             line["chain"] = event.chain.hex() if event.chain is not None else None
-            show(_encode(line).decode())
+            show_json(_encode(line).decode())
 
     run_in_session(data_dir, run)
 

@@ -1,7 +1,7 @@
 """What `gateway audit verify` compares the log with, and how it says what it found."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cli.admin_session import AdminSession
@@ -56,8 +56,8 @@ def read_keys(settings: Settings, given: Sequence[str]) -> TrustedKeys:
         fail(str(error))
 
 
-def report(evidence: Evidence, found: Verification, settings: Settings) -> tuple[int, list[str]]:
-    """Return the exit code and the lines of a verification."""
+def report(evidence: Evidence, found: Verification, settings: Settings, now: datetime) -> tuple[int, list[str]]:
+    """Return the exit code and the lines of a verification that was made now."""
     lines = [
         f"restored: head {head.sequence} of {head.at:%Y-%m-%d %H:%M:%S} UTC gives up what was signed after head "
         f"{head.resumes_after} ({head.reason or 'without a reason'})"
@@ -67,7 +67,7 @@ def report(evidence: Evidence, found: Verification, settings: Settings) -> tuple
         return BROKEN, [*lines, f"BROKEN at position {found.first_bad}: {found.reason}"]
     lines = [f"intact: {found.events} events in {found.batches} batches, head {found.head.hex()}", *lines]
     lines += _agreed(evidence, found)
-    if (reason := _why_unsigned(evidence, found, settings)) is not None:
+    if (reason := _why_unsigned(evidence, found, settings, now)) is not None:
         return UNSIGNED, [*lines, f"UNSIGNED: {reason}"]
     return INTACT, lines
 
@@ -88,7 +88,7 @@ def _agreed(evidence: Evidence, found: Verification) -> Iterator[str]:
         yield f"kept: the log still has {kept}"
 
 
-def _why_unsigned(evidence: Evidence, found: Verification, settings: Settings) -> str | None:
+def _why_unsigned(evidence: Evidence, found: Verification, settings: Settings, now: datetime) -> str | None:
     """Return why the log is not proven, though it agrees with itself; None if it is."""
     if not evidence.keys:
         return "there is no key to verify signatures with: give the public key with --public-key"
@@ -102,7 +102,7 @@ def _why_unsigned(evidence: Evidence, found: Verification, settings: Settings) -
     allowed = timedelta(seconds=UNSIGNED_INTERVALS * settings.audit_interval_s + UNSIGNED_REST_S)
     if found.oldest_unsigned is None:
         return None
-    now, newest = datetime.now(UTC), evidence.heads[-1].position if evidence.heads else 0
+    newest = evidence.heads[-1].position if evidence.heads else 0
     latest = found.newest_unsigned or found.oldest_unsigned
     if latest > now + CLOCK_TOLERANCE:
         return (

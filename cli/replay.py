@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
-from cli.terminal import show
+from cli.terminal import show, show_json
 from domain.events import StoredEvent, request_stream
 from infra.event_log import READ_BATCH_EVENTS, Selection
 
@@ -53,7 +53,10 @@ def replay(
             batch_size = READ_BATCH_EVENTS if left is None else min(left, READ_BATCH_EVENTS)
             events = await session.log.read_selected(selection, after=position, limit=batch_size)
             for stored in events:
-                show(_line(stored, as_json=as_json))
+                if as_json:
+                    show_json(_encode(stored).decode())
+                else:
+                    show(_line(stored))
             if len(events) < batch_size:
                 return
             position = events[-1].position
@@ -62,9 +65,7 @@ def replay(
     run_in_session(data_dir, run)
 
 
-def _line(stored: StoredEvent, *, as_json: bool) -> str:
-    if as_json:
-        return _encode(stored).decode()
+def _line(stored: StoredEvent) -> str:
     at = f"{stored.at:%Y-%m-%dT%H:%M:%S.%f}Z"
     data = _encode(stored.event).decode()
     return f"{stored.position:>8} {at} {stored.project_id} {stored.stream}@{stored.version} {stored.type} {data}"

@@ -1,5 +1,7 @@
 """Writes lines to the operator's terminal. What callers and providers said in them cannot steer it."""
 
+import sys
+
 import click
 
 from domain.names import printable
@@ -10,3 +12,11 @@ TAB = "\t"
 def show(line: str, *, err: bool = False) -> None:
     """Print one line; control characters in it are escaped, line ends too."""
     click.echo(printable(line), err=err)
+
+
+def show_json(line: str) -> None:
+    """Print one line of JSON. On a terminal its control characters are escaped, elsewhere it is printed as it is."""
+    if sys.stdout.isatty():
+        show(line)
+    else:
+        click.echo(line)

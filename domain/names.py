@@ -37,15 +37,10 @@ def without_special(text: str, *, keep: str = "") -> str:
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""Write characters that a name may not have as escapes (`\x1b`, `\u202e`), but those in `keep`: for terminals."""
-    return _SPECIAL.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+    r"""Write characters that a name may not have as JSON's escapes (`\u001b`), but those in `keep`: for terminals."""
+    return _SPECIAL.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
 
 
 def header_text(text: str) -> str:
     """Write a text as a header's value: what is not visible ASCII, and `%`, is percent-encoded as UTF-8 (RFC 3986)."""
     return text if text.isascii() and text.isprintable() and "%" not in text else quote(text, safe=_HEADER_SAFE)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"

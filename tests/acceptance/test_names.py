@@ -1,5 +1,6 @@
 """Names that steer a terminal or that no header can carry, and JSON that nobody can follow, over real HTTP."""
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -62,9 +63,21 @@ async def test_the_operators_terminal_shows_names_and_metadata_without_their_con
         gateway.run("key", "list", *of_project).stdout,
     ]
     assert all(shown)
-    assert r"a\x1b[2J\x9bb\nc" in shown[0].replace(r"\x0a", r"\n")
+    assert r"a\u001b[2J\u009bb\nc" in shown[0].replace(r"\u000a", r"\n")
     for text in shown:
         assert "".join(text.split("\n")).isprintable()
+
+
+async def test_events_are_exported_and_replayed_as_json_that_says_what_was_said(
+    client: Client, gateway: Gateway
+) -> None:
+    said = "a\x1b[2J\u009bb\nc\u202e"
+    status, _, _ = await client.chat("hello", model="echo", metadata={"team": said})
+    assert status == 200
+    for command in (("audit", "export"), ("replay", "--json")):
+        events = [json.loads(line) for line in gateway.run(*command).stdout.split("\n") if line]
+        told = [event.get("data") or event["event"] for event in events]
+        assert said in [(one.get("metadata") or {}).get("team") for one in told]
 
 
 def nested(levels: int) -> Any:
