@@ -114,7 +114,7 @@ class AdmissionController:
                 reply_to=self._inbox.subject(ctx.identity.request_id),
                 admitted_at=ctx.inference_request.received_at if served is None else served.at,
                 deadline=ctx.deadline,
-                uses_installation_credential=ctx.route.kind not in KEYLESS_KINDS
-                and ctx.route.provider not in ctx.caller.own_credentials,
+                uses_installation_credential=ctx.target.kind not in KEYLESS_KINDS
+                and ctx.target.provider not in ctx.caller.own_credentials,
             ),
         )

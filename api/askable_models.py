@@ -10,7 +10,7 @@ from api.authentication import Caller
 from api.services import Services
 from domain.errors import UnknownModel
 from domain.models import Serves
-from domain.routing import KEYLESS_KINDS, Route
+from domain.routing import KEYLESS_KINDS, Target
 from infra.price_book import SPECIFIED_MODELS, ListedModel
 
 _SERVED: frozenset[Serves] = frozenset({"chat", "embeddings", "completions", "moderation"})
@@ -30,9 +30,9 @@ def askable_models(services: Services, caller: Caller) -> list[ListedModel]:
     now = datetime.now(UTC)
     listed = {model.name: model for model in services.prices.listed(now, caller.providers)}
     for name in (*services.settings.upstream_models, *(caller.settings.models or ())):
-        route = _route(services, caller, name)
-        if route is not None and (name not in listed or route.base_url is None):
-            listed[name] = services.prices.listing(route, now)
+        target = _target(services, caller, name)
+        if target is not None and (name not in listed or target.base_url is None):
+            listed[name] = services.prices.listing(target, now)
     is_askable = _filter(services, caller, now)
     return [model for model in listed.values() if is_askable(model)]
 
@@ -46,9 +46,9 @@ def askable_model(services: Services, caller: Caller, name: str) -> ListedModel:
 
     """
     now = datetime.now(UTC)
-    route = services.planner.route(caller, name)
-    model = services.prices.listing(route, now)
-    is_known = route.base_url is not None or model.price is not None or model.traits.is_listed
+    target = services.planner.target(caller, name)
+    model = services.prices.listing(target, now)
+    is_known = target.base_url is not None or model.price is not None or model.traits.is_listed
     if not is_known or not _filter(services, caller, now)(model):
         raise UnknownModel(name)
     return model
@@ -68,15 +68,15 @@ def _filter(services: Services, caller: Caller, now: datetime) -> Callable[[List
             return False
         if model.name in SPECIFIED_MODELS:
             return True
-        is_routed = _route(services, caller, model.name) is not None
+        is_routed = _target(services, caller, model.name) is not None
         return is_routed and model.traits.serves in _SERVED and not _is_retired(model, today)
 
     return is_askable
 
 
-def _route(services: Services, caller: Caller, name: str) -> Route | None:
+def _target(services: Services, caller: Caller, name: str) -> Target | None:
     try:
-        return services.planner.route(caller, name)
+        return services.planner.target(caller, name)
     except UnknownModel:
         return None
 

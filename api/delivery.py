@@ -86,7 +86,7 @@ def answer_headers(response: InferenceResponse) -> dict[str, str]:
 
 def stream_headers(response: InferenceResponse | StreamedResponse) -> dict[str, str]:
     """Return the headers of a stream, which begin before its cost is known."""
-    origin = response.receipt if isinstance(response, InferenceResponse) else response.route
+    origin = response.receipt if isinstance(response, InferenceResponse) else response.target
     headers = {
         "x-gateway-cache": response.cache,
         "x-gateway-provider": header_text(origin.provider),

@@ -132,7 +132,7 @@ class Dispatcher:
         """Remember the log's position after the answer, and what the provider counted a long prompt as."""
         prompt, receipt = ctx.prompt, committed.receipt
         self._recorder.note_position(receipt)
-        is_from_it = (receipt.provider, receipt.upstream_model) == (ctx.route.provider, ctx.route.upstream_model)
+        is_from_it = (receipt.provider, receipt.upstream_model) == (ctx.target.provider, ctx.target.upstream_model)
         if prompt is not None and is_from_it and not receipt.is_estimated:
             await self._prompts.remember(prompt.chain, receipt.usage.prompt_tokens, text_bound=prompt.text_bound)
 
@@ -164,7 +164,7 @@ class Dispatcher:
         return True
 
     async def _job(self, ctx: RequestContext) -> Job:
-        inference_request, route = ctx.inference_request, ctx.route
+        inference_request, target = ctx.inference_request, ctx.target
         body: bytes | None = ctx.payload
         blob_id = None
         if len(ctx.payload) > INLINE_BODY_LIMIT_BYTES:
@@ -172,8 +172,8 @@ class Dispatcher:
             await self._blobs.write(ctx.identity.project_id, blob_id, ctx.payload, ctx.deadline)
         return Job(
             identity=ctx.identity,
-            kind=route.kind,
-            base_url=route.base_url,
+            kind=target.kind,
+            base_url=target.base_url,
             price=ctx.cost.price,
             body=body,
             body_blob_id=blob_id,
@@ -198,7 +198,7 @@ class Dispatcher:
             asked_terms=ctx.cost.terms,
             unpriced=ctx.cost.unpriced,
             context_window=ctx.cost.context_window,
-            may_think_unseen=may_think_unseen(route.upstream_model),
+            may_think_unseen=may_think_unseen(target.upstream_model),
             reply_to=self._inbox.subject(ctx.identity.request_id),
             admitted_at_ms=round(inference_request.received_at.timestamp() * 1000),
             deadline_ms=round(ctx.deadline.timestamp() * 1000),

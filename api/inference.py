@@ -90,16 +90,16 @@ class InferenceService:
                     is_counted=is_counted,
                 )
                 if ctx.body.response_id is not None or ctx.body.provider_object_ref is not None or ctx.body.item_ids:
-                    names_own = await self._objects.check(caller.project_id, ctx.route.provider, ctx.body)
+                    names_own = await self._objects.check(caller.project_id, ctx.target.provider, ctx.body)
                     ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
                 try:
                     return await self._run(ctx)
                 except StaleKey as stale:
                     caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
-                    route = self._planner.route(caller, inference_request.body.model)
-                    if inference_request.body.is_passthrough and route.kind != inference_request.route.kind:
+                    target = self._planner.target(caller, inference_request.body.model)
+                    if inference_request.body.is_passthrough and target.kind != inference_request.target.kind:
                         break  # the body is in the dialect of a provider that has another by now
-                    inference_request = replace(inference_request, route=route)
+                    inference_request = replace(inference_request, target=target)
         raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
 
     async def _run(self, ctx: RequestContext) -> InferenceResponse | StreamedResponse:

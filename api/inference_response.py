@@ -49,7 +49,7 @@ class StreamedResponse:
         close: Callable[[], None],
     ) -> None:
         self.request_id = ctx.identity.request_id
-        self.route = ctx.route
+        self.target = ctx.target
         self.limit_status = ctx.limit_status
         self.lowered_cap = ctx.lowered_cap
         self.lowered_tool_calls = ctx.lowered_tool_calls

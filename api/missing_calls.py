@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from domain.errors import ProviderRejected
 from domain.events import Operation
-from domain.routing import Route
+from domain.routing import Target
 
 MAX_CALLS = 4_096
 REMEMBERED_S = 3_600.0
@@ -48,17 +48,18 @@ class MissingCalls:
         self._announce = announce
         self._calls: TTLCache[tuple[str, str, str, Operation], None] = TTLCache(MAX_CALLS, REMEMBERED_S, timer=clock)
 
-    def has(self, project_id: str, route: Route, operation: Operation) -> bool:
-        """Return False if the provider of a route lacks an operation."""
+    def has(self, project_id: str, target: Target, operation: Operation) -> bool:
+        """Return False if the provider of a target lacks an operation."""
         return (
-            route.base_url is None or (project_id, route.base_url, route.upstream_model, operation) not in self._calls
+            target.base_url is None
+            or (project_id, target.base_url, target.upstream_model, operation) not in self._calls
         )
 
-    async def add(self, project_id: str, route: Route, operation: Operation) -> None:
-        """Remember that the provider of a route lacks an operation, and tell the other processes."""
-        assert route.base_url is not None, "a built-in provider has every call of its dialect"
+    async def add(self, project_id: str, target: Target, operation: Operation) -> None:
+        """Remember that the provider of a target lacks an operation, and tell the other processes."""
+        assert target.base_url is not None, "a built-in provider has every call of its dialect"
         found = MissingCall(
-            project_id=project_id, base_url=route.base_url, upstream_model=route.upstream_model, operation=operation
+            project_id=project_id, base_url=target.base_url, upstream_model=target.upstream_model, operation=operation
         )
         self._keep(found)
         await self._announce(_encode(found))
@@ -72,6 +73,6 @@ class MissingCalls:
         self._calls[found.project_id, found.base_url, found.upstream_model, found.operation] = None
 
 
-def may_lack_call(route: Route, error: ProviderRejected) -> bool:
+def may_lack_call(target: Target, error: ProviderRejected) -> bool:
     """Return True if a provider's refusal may mean that it does not have the call."""
-    return route.base_url is not None and error.status in _LACKING
+    return target.base_url is not None and error.status in _LACKING

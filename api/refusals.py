@@ -132,7 +132,7 @@ def _unbounded(ctx: RequestContext, _decision: AdmissionDecision) -> GatewayErro
             f"the cost of `{ctx.cost.unbounded_field}` with this model has no known bound, and this key or its project "
             "has a budget: leave it out, or use a key and a project without one"
         )
-    name = f"{ctx.route.provider}/{ctx.route.upstream_model}"
+    name = f"{ctx.target.provider}/{ctx.target.upstream_model}"
     return CostUnknown(
         f"{name} has no known price, and this key or its project has a budget: "
         f"an operator can set one with `gateway price set {name} --input … --output …`"
@@ -155,7 +155,7 @@ def _ways_out(ctx: RequestContext, window: Window, *, only_held: bool) -> list[s
     cap = cost.basis.output_within(NanoUsd(max(0, room)), calls) // cost.choices
     ways = ["wait until they have ended"] if only_held else []
     if cap:
-        ways.append(f"set `{ctx.body.cap_name(ctx.route.upstream_model)}` to {cap} or less")
+        ways.append(f"set `{ctx.body.cap_name(ctx.target.upstream_model)}` to {cap} or less")
     else:
         alone = to_usd(cost.basis.nano_usd(0, 0))
         ways.append(f"send less: the input alone, of {cost.input_tokens} tokens at most, may cost ${alone:f}")

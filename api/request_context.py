@@ -22,7 +22,7 @@ from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
 from domain.prompt_prefix import PromptChain
 from domain.request_identity import RequestIdentity
-from domain.routing import Route
+from domain.routing import Target
 from infra.byte_budget import BytesInHand
 from infra.jobs import HttpMethod, StreamFormat
 
@@ -41,7 +41,7 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     request_id: str
     operation: Operation
     body: RequestBody
-    route: Route
+    target: Target
     size_bytes: int
     """Of the HTTP request's body."""
     cache: CachePolicy
@@ -119,7 +119,7 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     caller: Caller
     inference_request: InferenceRequest
     disconnect: ClientDisconnect
-    route: Route
+    target: Target
     body: RequestBody
     """As the provider will get it."""
     payload: bytes
@@ -164,5 +164,5 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     def timed_out(self) -> ProviderTimeout:
         """The error of a request that has reached its deadline."""
         allowed_s = self.remaining_s(self.inference_request.received_at)
-        provider = self.route.provider
+        provider = self.target.provider
         return ProviderTimeout(f"{provider} did not answer within {allowed_s:g} s", provider=provider)

@@ -26,7 +26,7 @@ from domain.money import NANO_PER_USD, NanoUsd
 from domain.pricing import TEXT_CLASSES, dearest_class, reachable
 from domain.prompt_prefix import LEAST_TOKENS, prompt_chain
 from domain.request_identity import RequestIdentity
-from domain.routing import Route, resolve_route
+from domain.routing import Target, resolve_target
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
 
@@ -54,14 +54,14 @@ class RequestPlanner:
         self._prompts = prompts
         """None: every prompt is bounded by its bytes."""
 
-    def route(self, caller: Caller, model: str) -> Route:
-        """Route a model's name.
+    def target(self, caller: Caller, model: str) -> Target:
+        """Resolve a model's name.
 
         Raises:
             UnknownModel: no rule matches.
 
         """
-        return resolve_route(model, self._upstream_models, caller.providers, self._kinds)
+        return resolve_target(model, self._upstream_models, caller.providers, self._kinds)
 
     def plan(
         self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool
@@ -72,7 +72,7 @@ class RequestPlanner:
             Forbidden, InvalidRequest: the key may not use the model, or the provider cannot serve the request.
 
         """
-        body, route, cache = inference_request.body, inference_request.route, inference_request.cache
+        body, target, cache = inference_request.body, inference_request.target, inference_request.cache
         operation = inference_request.operation
         self._check_models(caller, inference_request)
         asked_cap = body.output_cap
@@ -80,16 +80,16 @@ class RequestPlanner:
         dropped = _dropped(caller, inference_request, adapted)
         if body.calls > 1 and inference_request.stream is not None:
             raise InvalidRequest(
-                f"`n` must be 1 in a stream of model {route.model!r}: leave `stream` out, or send several requests",
+                f"`n` must be 1 in a stream of model {target.model!r}: leave `stream` out, or send several requests",
                 field="n",
             )
         if inference_request.has_native_defaults:
-            body = body.with_native_defaults(route.upstream_model)
-        payload = body.payload(route.upstream_model)
+            body = body.with_native_defaults(target.upstream_model)
+        payload = body.payload(target.upstream_model)
         key = None
         if cache.mode != "off":
             keyed = body.cache_body(payload, headers=inference_request.headers, query=inference_request.query)
-            key = cache_key(project_id=caller.project_id, operation=operation, route=route, body=keyed)
+            key = cache_key(project_id=caller.project_id, operation=operation, target=target, body=keyed)
         received_at = inference_request.received_at
         return RequestContext(
             identity=RequestIdentity(
@@ -97,9 +97,9 @@ class RequestPlanner:
                 project_id=caller.project_id,
                 key_id=caller.key_id,
                 operation=operation,
-                model=route.model,
-                provider=route.provider,
-                upstream_model=route.upstream_model,
+                model=target.model,
+                provider=target.provider,
+                upstream_model=target.upstream_model,
                 metadata=inference_request.metadata,
                 origin=inference_request.origin,
                 dropped=dropped,
@@ -107,13 +107,13 @@ class RequestPlanner:
             caller=caller,
             inference_request=inference_request,
             disconnect=disconnect,
-            route=route,
+            target=target,
             body=body,
             payload=payload,
             cache_key=key,
             min_created_at=received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None,
             deadline=received_at + timedelta(seconds=self._request_timeout_s),
-            needs_own_credential=route.provider in caller.own_credentials,
+            needs_own_credential=target.provider in caller.own_credentials,
             is_counted=is_counted,
             lowered_cap=body.output_cap if asked_cap is not None and body.output_cap != asked_cap else None,
         )
@@ -132,7 +132,7 @@ class RequestPlanner:
         if asked.body.model not in allowed:
             raise Forbidden(f"this key may not use model {asked.body.model!r}; {choice}", details={"field": "model"})
         named = asked.body.named_models
-        permitted = self._names_at(caller, allowed, asked.route) if named else frozenset()
+        permitted = self._names_at(caller, allowed, asked.target) if named else frozenset()
         for place in named:
             if place.name not in permitted:
                 what = f"names model {place.name!r}" if place.name is not None else "may have another model answer"
@@ -141,13 +141,13 @@ class RequestPlanner:
                     details={"field": place.field},
                 )
 
-    def _names_at(self, caller: Caller, models: Sequence[str], route: Route) -> frozenset[str]:
-        """The names by which the provider of a route knows these models, as far as it serves them."""
+    def _names_at(self, caller: Caller, models: Sequence[str], target: Target) -> frozenset[str]:
+        """The names by which the provider of a target knows these models, as far as it serves them."""
         names: set[str] = set()
         for model in models:
             with suppress(UnknownModel):
-                one = self.route(caller, model)
-                if (one.provider, one.base_url) == (route.provider, route.base_url):
+                one = self.target(caller, model)
+                if (one.provider, one.base_url) == (target.provider, target.base_url):
                     names.add(one.upstream_model)
         return frozenset(names)
 
@@ -155,9 +155,9 @@ class RequestPlanner:
         """As `DialectRegistry.adapt`, with refusals as the native API spells its fields, if that is the surface."""
         asked = inference_request
         if asked.has_native_defaults:
-            _check_temperature(asked.body, asked.route)
+            _check_temperature(asked.body, asked.target)
         try:
-            return self._dialects.adapt(asked.body, asked.route, asked.operation)
+            return self._dialects.adapt(asked.body, asked.target, asked.operation)
         except InvalidRequest as error:
             if not asked.has_native_defaults or error.field is None:
                 raise
@@ -171,8 +171,8 @@ class RequestPlanner:
             InvalidRequest: it may be counted, or charged, as more than is allowed.
 
         """
-        route, inference_request = ctx.route, ctx.inference_request
-        price, window = self._prices.look_up(route, inference_request.received_at)
+        target, inference_request = ctx.target, ctx.inference_request
+        price, window = self._prices.look_up(target, inference_request.received_at)
         bounds, prompt = self._with_known_prefix(ctx, self._token_bound(ctx, window))
         if bounds.input_tokens > MAX_TOKENS:
             raise InvalidRequest(
@@ -200,15 +200,15 @@ class RequestPlanner:
         return replace(ctx, cost=cost, prompt=prompt)
 
     def _token_bound(self, ctx: RequestContext, context_window: int | None) -> TokenBound:
-        route, operation = ctx.route, ctx.inference_request.operation
+        target, operation = ctx.target, ctx.inference_request.operation
         bounds = ctx.body.token_bound(
-            route.upstream_model,
+            target.upstream_model,
             context_window,
-            is_builtin=route.base_url is None,
+            is_builtin=target.base_url is None,
             headers=ctx.inference_request.headers,
-            image_tokens=self._dialects.image_tokens(route, operation),
+            image_tokens=self._dialects.image_tokens(target, operation),
         )
-        if not ctx.body.is_passthrough and self._dialects.has_cache_marks(route, operation):
+        if not ctx.body.is_passthrough and self._dialects.has_cache_marks(target, operation):
             is_marked = _CACHE_MARK in ctx.payload
             bounds = replace(bounds, writes_5m=is_marked, writes_1h=is_marked and _LONG_CACHE_MARK in ctx.payload)
         return bounds
@@ -223,7 +223,7 @@ class RequestPlanner:
             identity.operation,
             ctx.body.asked_operation,
             identity.provider,
-            ctx.route.base_url,
+            ctx.target.base_url,
             identity.upstream_model,
             ctx.body.is_passthrough,
             sorted((request.headers or {}).items()),
@@ -232,7 +232,7 @@ class RequestPlanner:
         chain = prompt_chain(scope, ctx.payload)
         if chain is None:
             return bounds, None
-        is_vendor = ctx.route.base_url is None
+        is_vendor = ctx.target.base_url is None
         known = self._prompts.bound(chain, bounds.item_tokens, is_same_tokenizer=is_vendor)
         prompt = Prompt(chain=chain, text_bound=bounds.input_tokens - bounds.media_tokens)
         if known is not None and known < bounds.input_tokens:
@@ -297,7 +297,7 @@ def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple
     dropped = tuple(dict.fromkeys((*inference_request.dropped, *adapted)))
     is_strict = inference_request.is_strict
     if dropped and (caller.settings.translation == "strict" if is_strict is None else is_strict):
-        model, names_told = inference_request.route.model, ", ".join(f"`{name}`" for name in dropped)
+        model, names_told = inference_request.target.model, ", ".join(f"`{name}`" for name in dropped)
         raise InvalidRequest(
             f"{names_told} cannot be sent as asked to model {model!r}: leave it out, or ask for a lenient "
             "translation (the header `x-gateway-translation`, the key's `translation`)",
@@ -306,7 +306,7 @@ def _dropped(caller: Caller, inference_request: InferenceRequest, adapted: tuple
     return dropped
 
 
-def _check_temperature(body: RequestBody, route: Route) -> None:
+def _check_temperature(body: RequestBody, target: Target) -> None:
     """The native API promises to refuse a temperature outside the provider's range. Vendors' clients know no such
     promise: for them it is lowered.
 
@@ -316,10 +316,10 @@ def _check_temperature(body: RequestBody, route: Route) -> None:
     """
     if not isinstance(body, CanonicalRequest) or not isinstance(body.request, ChatRequest):
         return
-    traits, temperature = model_traits(route.upstream_model, route.kind), body.request.temperature
+    traits, temperature = model_traits(target.upstream_model, target.kind), body.request.temperature
     if temperature is not None and traits.takes_temperature and temperature > traits.max_temperature:
         raise InvalidRequest(
-            f"`temperature` of model {route.model!r} may be {traits.max_temperature:g} at most", field="temperature"
+            f"`temperature` of model {target.model!r} may be {traits.max_temperature:g} at most", field="temperature"
         )
 
 
@@ -335,7 +335,7 @@ def within_budget(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext
     calls = cost.basis.calls_within(hold_nano_usd, cost.output_tokens)
     if calls:
         body = ctx.body.with_tool_calls(calls)
-        payload = body.payload(ctx.route.upstream_model)
+        payload = body.payload(ctx.target.upstream_model)
         told = calls if payload != ctx.payload else None
         ctx = replace(ctx, body=body, payload=payload, lowered_tool_calls=told)
     if hold_nano_usd >= cost.hold_nano_usd:
@@ -344,7 +344,7 @@ def within_budget(ctx: RequestContext, hold_nano_usd: NanoUsd) -> RequestContext
     cap = cost.basis.output_within(hold_nano_usd, calls)
     if cap >= cost.output_tokens:
         return ctx
-    lowered = ctx.body.with_output_cap(cap, ctx.route.upstream_model, is_builtin=ctx.route.base_url is None)
+    lowered = ctx.body.with_output_cap(cap, ctx.target.upstream_model, is_builtin=ctx.target.base_url is None)
     return replace(
         ctx,
         body=lowered.body,

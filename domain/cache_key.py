@@ -4,7 +4,7 @@ import hashlib
 
 import msgspec
 
-from domain.routing import Route
+from domain.routing import Target
 
 SCHEMA_VERSION = 1
 """Raise it when the canonical form of requests or responses changes, so that older entries are not used."""
@@ -16,11 +16,11 @@ Every field that the provider is sent counts, `user` too: to leave one out would
 """
 
 
-def cache_key(*, project_id: str, operation: str, route: Route, body: bytes) -> bytes:
+def cache_key(*, project_id: str, operation: str, target: Target, body: bytes) -> bytes:
     """SHA-256 over the parts, each with its length before it, so that no two lists of parts run together."""
-    provider = route.provider if route.base_url is None else f"{route.provider} {route.base_url}"
+    provider = target.provider if target.base_url is None else f"{target.provider} {target.base_url}"
     digest = hashlib.sha256()
-    for part in (str(SCHEMA_VERSION), project_id, operation, provider, route.upstream_model):
+    for part in (str(SCHEMA_VERSION), project_id, operation, provider, target.upstream_model):
         encoded = part.encode()
         digest.update(len(encoded).to_bytes(4, "big") + encoded)
     digest.update(body)

@@ -37,7 +37,7 @@ class NamedProvider(Struct, frozen=True, kw_only=True):
     """Names in `models` that are built in route to it as well. If False, they route to the built-in provider."""
 
 
-class Route(Struct, frozen=True, kw_only=True):
+class Target(Struct, frozen=True, kw_only=True):
     """The provider of a request, and the model's name there."""
 
     model: str
@@ -74,13 +74,13 @@ KEYLESS_KINDS: frozenset[Kind] = frozenset({ECHO})
 BUILT_IN: dict[str, Kind] = {kind: kind for kind in (OPENAI, ANTHROPIC, ECHO)}
 
 
-def resolve_route(
+def resolve_target(
     model: str,
     upstream_models: Mapping[str, str],
     named: Sequence[NamedProvider] = (),
     built_in: Container[Kind] = BUILT_IN,
-) -> Route:
-    """Return the route of a request for `model`.
+) -> Target:
+    """Return the target of a request for `model`.
 
     A provider's name and a slash in front settle it; then the models that the named providers list, then the rules,
     then the table of models, which knows names that no rule fits (`chat-latest`, `text-davinci-003`).
@@ -112,7 +112,7 @@ def resolve_route(
     if kind is None or kind not in built_in:
         raise UnknownModel(model)
     upstream_model = upstream_models.get(name) or UPSTREAM_MODELS.get(name, name)
-    return Route(model=model, provider=kind, kind=kind, upstream_model=upstream_model)
+    return Target(model=model, provider=kind, kind=kind, upstream_model=upstream_model)
 
 
 def built_in_kind(model: str) -> Kind | None:
@@ -120,8 +120,8 @@ def built_in_kind(model: str) -> Kind | None:
     return next((kind for rule, kind in _RULES if rule.fullmatch(model)), None)
 
 
-def _to(provider: NamedProvider, model: str, upstream_model: str) -> Route:
-    return Route(
+def _to(provider: NamedProvider, model: str, upstream_model: str) -> Target:
+    return Target(
         model=model,
         provider=provider.name,
         kind=provider.kind,

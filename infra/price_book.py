@@ -19,7 +19,17 @@ from msgspec.structs import replace
 from domain.models import ModelTraits, model_traits
 from domain.money import NANO_PER_USD
 from domain.pricing import ClassPrices, Fee, Price, PriceOverride, Variant, scaled
-from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, UPSTREAM_MODELS, Kind, NamedProvider, Route, resolve_route
+from domain.routing import (
+    ANTHROPIC,
+    BUILT_IN,
+    ECHO,
+    OPENAI,
+    UPSTREAM_MODELS,
+    Kind,
+    NamedProvider,
+    Target,
+    resolve_target,
+)
 from infra.price_library import (
     SOURCE,
     class_prices,
@@ -68,7 +78,7 @@ _ALWAYS_SEARCHES = re.compile(r".*(sonar|-online|deep-research|gpt-[^/]*-search)
 
 
 class _Entry(Struct, frozen=True, kw_only=True):
-    """What is known of a route at a moment, but for the operator's price."""
+    """What is known of a target at a moment, but for the operator's price."""
 
     price: Price | None
     context_window: int | None
@@ -112,11 +122,11 @@ class ComparedPrice(Struct, frozen=True, kw_only=True):
 
 
 class PriceBook:
-    """Looks prices up by route and moment, and caches them for the hot path."""
+    """Looks prices up by target and moment, and caches them for the hot path."""
 
     def __init__(self) -> None:
-        self._cached: LRUCache[tuple[Route, int], _Entry] = LRUCache(MAX_CACHED_PRICES)
-        """By route and hour."""
+        self._cached: LRUCache[tuple[Target, int], _Entry] = LRUCache(MAX_CACHED_PRICES)
+        """By target and hour."""
         self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}
         self._lock = Lock()
         """Large requests are planned in threads."""
@@ -128,49 +138,49 @@ class PriceBook:
             by_model.setdefault((override.provider, override.model), []).append(override)
         self._overrides = by_model
 
-    def look_up(self, route: Route, at: datetime) -> tuple[Price | None, int | None]:
-        """Return the price of a route's model at a moment, and its context window in tokens.
+    def look_up(self, target: Target, at: datetime) -> tuple[Price | None, int | None]:
+        """Return the price of a target's model at a moment, and its context window in tokens.
 
         The price is None if no source has one, the window if the library has none. The specification's rows are looked
         up by the model name in the request, the library's by the name that the provider is called with. For a provider
         by configuration, its address selects the vendor in the library.
         """
-        key = (route, int(at.timestamp()) // 3600)
+        key = (target, int(at.timestamp()) // 3600)
         with self._lock:
             entry = self._cached.get(key)
             if entry is None:
-                entry = self._cached[key] = self._entry(route, at)
-        override = self.override(route, at) if self._overrides else None
+                entry = self._cached[key] = self._entry(target, at)
+        override = self.override(target, at) if self._overrides else None
         if override is None:
             return entry.price, entry.context_window
         return _with_terms(override, entry), entry.context_window
 
-    def _entry(self, route: Route, at: datetime) -> _Entry:
-        model, vendor = _library_model(route), _library_vendor(route)
+    def _entry(self, target: Target, at: datetime) -> _Entry:
+        model, vendor = _library_model(target), _library_vendor(target)
         moment, source = at.astimezone(UTC), SOURCE
-        price = self._book_price(route, at)
+        price = self._book_price(target, at)
         listed = model.get_prices(moment) if model is not None else None
         variants: list[Variant] = []
         for term, prices in library_terms(model, moment).items() if model is not None else ():
-            classes = class_prices(prices, route.kind, above_tokens=0)
+            classes = class_prices(prices, target.kind, above_tokens=0)
             if classes is not None:
-                tiers = context_tiers(prices, route.kind)
+                tiers = context_tiers(prices, target.kind)
                 variants.append(Variant(term=term, source=source, prices=classes, tiers=tiers))
         entry = _Entry(
             price=None,
             context_window=model.context_window if model is not None else None,
-            fees=fees_of(vendor.id, route.upstream_model, listed, source) if vendor is not None else (),
-            variants=(*variants, *factors_of(vendor.id, route.upstream_model)) if vendor is not None else (),
-            library=class_prices(listed, route.kind, above_tokens=0) if listed is not None else None,
+            fees=fees_of(vendor.id, target.upstream_model, listed, source) if vendor is not None else (),
+            variants=(*variants, *factors_of(vendor.id, target.upstream_model)) if vendor is not None else (),
+            library=class_prices(listed, target.kind, above_tokens=0) if listed is not None else None,
         )
         return replace(entry, price=_with_terms(price, entry) if price is not None else None)
 
-    def override(self, route: Route, at: datetime) -> Price | None:
+    def override(self, target: Target, at: datetime) -> Price | None:
         """Return the operator's price at a moment; None if there is none."""
-        names = dict.fromkeys((route.model.removeprefix(f"{route.provider}/"), route.upstream_model))
-        prices = (self._override(route.provider, name, at) for name in names)
+        names = dict.fromkeys((target.model.removeprefix(f"{target.provider}/"), target.upstream_model))
+        prices = (self._override(target.provider, name, at) for name in names)
         price = next((price for price in prices if price is not None), None)
-        return replace(price, prices=with_long_cache(price.prices, route.kind)) if price is not None else None
+        return replace(price, prices=with_long_cache(price.prices, target.kind)) if price is not None else None
 
     def listed(self, at: datetime, named: Sequence[NamedProvider] = ()) -> list[ListedModel]:
         """List the models that a caller with these providers by configuration can use.
@@ -191,20 +201,20 @@ class PriceBook:
             for name in _names_at(provider):
                 by_name[f"{provider.name}/{name}"] = self.listing(_at(provider, name), at)
             for name in provider.models or ():
-                route = resolve_route(name, {}, named)
-                if route.base_url is not None:
-                    by_name[name] = self.listing(route, at)
+                target = resolve_target(name, {}, named)
+                if target.base_url is not None:
+                    by_name[name] = self.listing(target, at)
         return list(by_name.values())
 
-    def library_price(self, route: Route, at: datetime) -> Price | None:
+    def library_price(self, target: Target, at: datetime) -> Price | None:
         """Return the library's price alone; None if it has none that we can use."""
-        model, vendor = _library_model(route), _library_vendor(route)
+        model, vendor = _library_model(target), _library_vendor(target)
         if model is None or vendor is None:
             return None
-        names = (model.id, route.upstream_model)
+        names = (model.id, target.upstream_model)
         if vendor.id != OPENAI and any(_ALWAYS_SEARCHES.fullmatch(name) for name in names):
             return None
-        return price_of(route, model, at)
+        return price_of(target, model, at)
 
     def compared(self, at: datetime) -> list[ComparedPrice]:
         """List every model with a price, with the price of each source."""
@@ -235,50 +245,50 @@ class PriceBook:
             effective_from=effective[-1].effective_from.isoformat(),
         )
 
-    def listing(self, route: Route, at: datetime) -> ListedModel:
+    def listing(self, target: Target, at: datetime) -> ListedModel:
         """Return the entry of a model in `GET /models`."""
-        price, window = self.look_up(route, at)
-        row = _SPECIFICATION.get(route.model) if route.base_url is None else None
-        if row is not None and row[0] == route.provider:
+        price, window = self.look_up(target, at)
+        row = _SPECIFICATION.get(target.model) if target.base_url is None else None
+        if row is not None and row[0] == target.provider:
             window = row[3]
-        traits = model_traits(route.upstream_model, route.kind)
+        traits = model_traits(target.upstream_model, target.kind)
         return ListedModel(
-            name=route.model,
-            provider=route.provider,
-            context_window=_shown_window(traits, _OWN_CONTEXT_WINDOWS.get(route.kind, window)),
+            name=target.model,
+            provider=target.provider,
+            context_window=_shown_window(traits, _OWN_CONTEXT_WINDOWS.get(target.kind, window)),
             traits=traits,
             price=price,
         )
 
-    def _compare(self, route: Route, at: datetime) -> ComparedPrice:
-        book, library = self._book_price(route, at), self.library_price(route, at)
+    def _compare(self, target: Target, at: datetime) -> ComparedPrice:
+        book, library = self._book_price(target, at), self.library_price(target, at)
         return ComparedPrice(
-            name=route.model,
-            provider=route.provider,
-            override=self.override(route, at),
+            name=target.model,
+            provider=target.provider,
+            override=self.override(target, at),
             specification=book if book is not None and book != library else None,
             library=library,
-            applied=self.look_up(route, at)[0],
+            applied=self.look_up(target, at)[0],
         )
 
-    def _book_price(self, route: Route, at: datetime) -> Price | None:
+    def _book_price(self, target: Target, at: datetime) -> Price | None:
         """Return the price without the operator's overrides: the specification's row, else the library's."""
-        own = _OWN_PRICES.get(route.kind)
+        own = _OWN_PRICES.get(target.kind)
         if own is not None:
             return own
-        if route.base_url is None and route.kind == OPENAI and _FREE.fullmatch(route.upstream_model):
-            model = route.upstream_model
+        if target.base_url is None and target.kind == OPENAI and _FREE.fullmatch(target.upstream_model):
+            model = target.upstream_model
             return Price(provider=OPENAI, model=model, source=_FREE_SOURCE, prices=ClassPrices(input=0, output=0))
-        library = self.library_price(route, at)
-        name = route.model.removeprefix(f"{route.provider}/")
+        library = self.library_price(target, at)
+        name = target.model.removeprefix(f"{target.provider}/")
         row = _SPECIFICATION.get(name)
-        if row is None or route.base_url is not None or row[0] != route.provider:
+        if row is None or target.base_url is not None or row[0] != target.provider:
             return library
         prices = ClassPrices(input=_per_million(row[1]), output=_per_million(row[2]))
         if library is not None:
             prices = scaled(prices, library.prices)
-        prices = with_long_cache(prices, route.kind)
-        return Price(provider=route.provider, model=name, source="specification", prices=prices)
+        prices = with_long_cache(prices, target.kind)
+        return Price(provider=target.provider, model=name, source="specification", prices=prices)
 
 
 def _shown_window(traits: ModelTraits, window: int | None) -> int | None:
@@ -286,12 +296,12 @@ def _shown_window(traits: ModelTraits, window: int | None) -> int | None:
     return traits.context_window if traits.is_operators or window is None else window
 
 
-def _built_in(kind: Kind, name: str) -> Route:
-    return Route(model=name, provider=kind, kind=kind, upstream_model=UPSTREAM_MODELS.get(name, name))
+def _built_in(kind: Kind, name: str) -> Target:
+    return Target(model=name, provider=kind, kind=kind, upstream_model=UPSTREAM_MODELS.get(name, name))
 
 
-def _at(provider: NamedProvider, name: str) -> Route:
-    return Route(
+def _at(provider: NamedProvider, name: str) -> Target:
+    return Target(
         model=f"{provider.name}/{name}",
         provider=provider.name,
         kind=provider.kind,
@@ -311,11 +321,11 @@ def _per_million(dollars_per_thousand: str) -> int:
     return int(Decimal(dollars_per_thousand) * 1_000 * NANO_PER_USD)
 
 
-def _library_vendor(route: Route) -> Any:
-    """Return the library's provider that a route leads to; None if it has none."""
-    if route.kind in _OWN_PRICES:
+def _library_vendor(target: Target) -> Any:
+    """Return the library's provider that a target leads to; None if it has none."""
+    if target.kind in _OWN_PRICES:
         return None
-    return provider_of(route.kind) if route.base_url is None else vendor_at(route.base_url)
+    return provider_of(target.kind) if target.base_url is None else vendor_at(target.base_url)
 
 
 def _with_terms(price: Price, entry: _Entry) -> Price:
@@ -331,6 +341,6 @@ def _with_terms(price: Price, entry: _Entry) -> Price:
     return replace(price, fees=entry.fees, variants=variants)
 
 
-def _library_model(route: Route) -> ModelInfo | None:
-    vendor = _library_vendor(route)
-    return model_of(vendor, route.upstream_model) if vendor is not None else None
+def _library_model(target: Target) -> ModelInfo | None:
+    vendor = _library_vendor(target)
+    return model_of(vendor, target.upstream_model) if vendor is not None else None

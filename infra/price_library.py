@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from domain.money import NANO_PER_USD
 from domain.pricing import ClassPrices, ContextTier, Price
-from domain.routing import ANTHROPIC, Kind, Route
+from domain.routing import ANTHROPIC, Kind, Target
 
 SOURCE = f"genai-prices {library_version}"
 _LONG_CACHE_FACTORS: dict[Kind, int] = {ANTHROPIC: 2}
@@ -80,20 +80,20 @@ def _has_same_variant(model: str, requested: str) -> bool:
     return model.partition(":")[2] == requested.partition(":")[2]
 
 
-def price_of(route: Route, model: ModelInfo, at: datetime) -> Price | None:
+def price_of(target: Target, model: ModelInfo, at: datetime) -> Price | None:
     """Return the price of a model at a moment; None if it prices something that we do not count."""
     moment = at.astimezone(UTC)
     listed = model.get_prices(moment)
     keys = {key for key, value in vars(listed).items() if value is not None}
-    prices = class_prices(listed, route.kind, above_tokens=0)
+    prices = class_prices(listed, target.kind, above_tokens=0)
     if prices is None or not keys <= _CLASS_OF_KEY.keys() | _KEYS_OF_TOOLS:
         return None
     return Price(
-        provider=route.provider,
+        provider=target.provider,
         model=model.id,
         source=SOURCE,
         prices=prices,
-        tiers=context_tiers(listed, route.kind),
+        tiers=context_tiers(listed, target.kind),
         effective_from=_effective_from(model, moment),
     )
 

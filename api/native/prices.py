@@ -21,7 +21,7 @@ from domain.events import PriceSet
 from domain.money import NANO_PER_USD, NanoUsd, to_usd
 from domain.names import Name
 from domain.pricing import ClassPrices, Price, Variant, on_terms
-from domain.routing import resolve_route
+from domain.routing import resolve_target
 from infra.database import Pool
 from infra.price_book import ComparedPrice
 from projections.providers import is_configured
@@ -151,7 +151,7 @@ async def price_set(pool: Pool, body: NewPriceBody) -> PriceSet:
     """
     provider, _, model = body.model.partition("/")
     if not model or not await is_configured(pool, provider):
-        provider = resolve_route(body.model, {}).provider
+        provider = resolve_target(body.model, {}).provider
         model = body.model.removeprefix(f"{provider}/")
     return PriceSet(
         provider=provider,

@@ -37,7 +37,7 @@ from domain.errors import GatewayError, InvalidRequest, NotFound, ProviderReject
 from domain.events import Operation
 from domain.limits import LimitStatus
 from domain.money import to_usd
-from domain.routing import Route
+from domain.routing import Target
 from infra.ids import new_id
 from infra.jobs import HttpMethod, StreamFormat
 from infra.offload import offload
@@ -81,7 +81,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     try:
         return await _serve(call, read, request_id_of(request.scope))
     except ProviderRejected as error:
-        if not may_lack_call(read.route, error):
+        if not may_lack_call(read.target, error):
             raise
         if codec.is_estimable:
             return await _estimate(codec, read, call)
@@ -98,10 +98,10 @@ async def _serve_by_other_way(call: "_Call", codec: Codec, body: bytes, lacked: 
     try:
         response = await _serve(call, read, new_id("req"))
     except ProviderRejected as error:
-        if not may_lack_call(read.route, error):  # it has that one
-            await missing_calls.add(call.caller.project_id, read.route, lacked)
+        if not may_lack_call(read.target, error):  # it has that one
+            await missing_calls.add(call.caller.project_id, read.target, lacked)
         raise
-    await missing_calls.add(call.caller.project_id, read.route, lacked)
+    await missing_calls.add(call.caller.project_id, read.target, lacked)
     return response
 
 
@@ -127,7 +127,7 @@ async def _serve(call: "_Call", read: "_Read", request_id: str) -> Response[byte
         request_id=request_id,
         operation=endpoint.operation,
         body=parsed.body,
-        route=read.route,
+        target=read.target,
         size_bytes=call.size_bytes,
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),
@@ -180,7 +180,7 @@ class _Read:
     """A request, and its way to its provider."""
 
     passthrough: PassthroughRequest
-    route: Route
+    target: Target
     translation: Translation
     parsed: ParsedRequest
     fits: bool
@@ -202,16 +202,16 @@ async def _read(
     def parse() -> _Read:
         given = body if model_in_path is None else rewrite(body, {"model": model_in_path})
         passthrough = read_passthrough(given, codec, is_cached=is_cached, finds_models=finds_models)
-        route = services.planner.route(caller, passthrough.model)
+        target = services.planner.target(caller, passthrough.model)
 
         def has(operation: Operation) -> bool:
-            return operation != lacked and services.missing_calls.has(caller.project_id, route, operation)
+            return operation != lacked and services.missing_calls.has(caller.project_id, target, operation)
 
         fuller = codec.fuller_operation
-        fits = services.dialects.passes_through(passthrough, route, has_fuller=fuller is not None and has(fuller))
-        translation = services.dialects.choose(codec, route.kind, has_call=has(codec.operation), fits=fits)
-        parsed = translation.parse_request(passthrough, is_builtin=route.base_url is None)
-        return _Read(passthrough=passthrough, route=route, translation=translation, parsed=parsed, fits=fits)
+        fits = services.dialects.passes_through(passthrough, target, has_fuller=fuller is not None and has(fuller))
+        translation = services.dialects.choose(codec, target.kind, has_call=has(codec.operation), fits=fits)
+        parsed = translation.parse_request(passthrough, is_builtin=target.base_url is None)
+        return _Read(passthrough=passthrough, target=target, translation=translation, parsed=parsed, fits=fits)
 
     return await services.large_requests.run(caller.project_id, len(body), parse)
 
@@ -230,15 +230,15 @@ async def handle_object(
     caller, body = await caller_and_body(request)
     services = services_of(request)
     made = await services.objects.made_by(caller.project_id, id_in_path(response_id))
-    route = services.planner.route(caller, made.model)
-    if route.provider != made.provider:
+    target = services.planner.target(caller, made.model)
+    if target.provider != made.provider:
         raise NotFound(f"response {response_id!r} is kept at {made.provider}, which no longer serves {made.model!r}")
     codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
     inference_request = InferenceRequest(
         request_id=request_id_of(request.scope),
         operation=endpoint.operation,
         body=ObjectRequest(model=made.model, response_id=response_id),
-        route=route,
+        target=target,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off"),
         metadata=metadata_of(request),

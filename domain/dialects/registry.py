@@ -19,7 +19,7 @@ from domain.dialects.translation import Passthrough, Translated, Translation
 from domain.errors import InvalidRequest
 from domain.events import Operation
 from domain.image_size import Image, largest
-from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Route
+from domain.routing import ANTHROPIC, ECHO, OPENAI, Kind, Target
 
 NATIVE: Dialect = "native"
 
@@ -61,7 +61,7 @@ class DialectRegistry:
         """The codec of a surface's call."""
         return self._codecs[dialect, operation]
 
-    def adapt(self, body: RequestBody, route: Route, operation: Operation) -> tuple[RequestBody, tuple[str, ...]]:
+    def adapt(self, body: RequestBody, target: Target, operation: Operation) -> tuple[RequestBody, tuple[str, ...]]:
         """Make a request one that its provider can be asked; returns it, and the names of the fields that it lost.
 
         What is passed through stays as it is: that is between its client and its provider. But for an output cap that
@@ -73,20 +73,20 @@ class DialectRegistry:
         """
         is_translated = isinstance(body, CanonicalRequest)
         asked = self._translated[operation] if is_translated else operation
-        codec = self._provider_codecs.get((route.kind, asked))
+        codec = self._provider_codecs.get((target.kind, asked))
         if codec is None:
             able = sorted(kind for kind in self._kinds if (kind, asked) in self._provider_codecs)
             raise InvalidRequest(
-                f"`model` {route.model!r} does no {operation}; models of providers of these kinds do: "
+                f"`model` {target.model!r} does no {operation}; models of providers of these kinds do: "
                 f"{', '.join(able)}",
                 field="model",
             )
-        if isinstance(body, PassthroughRequest) and route.base_url is None:
-            return body.within_limits(route.upstream_model), ()
+        if isinstance(body, PassthroughRequest) and target.base_url is None:
+            return body.within_limits(target.upstream_model), ()
         if not isinstance(body, CanonicalRequest):
             return body, ()
-        fuller = self._fuller(codec, body, route) if operation == asked else None
-        adapted = (fuller or codec).adapt_request(body.request, route.upstream_model)
+        fuller = self._fuller(codec, body, target) if operation == asked else None
+        adapted = (fuller or codec).adapt_request(body.request, target.upstream_model)
         made = CanonicalRequest(
             adapted.request,
             adapted.calls,
@@ -95,31 +95,31 @@ class DialectRegistry:
         )
         return made, adapted.dropped
 
-    def _fuller(self, codec: Codec, body: CanonicalRequest, route: Route) -> Codec | None:
+    def _fuller(self, codec: Codec, body: CanonicalRequest, target: Target) -> Codec | None:
         """The codec of the fuller operation, if the request needs that and the kind of provider has it."""
         if codec.fuller_operation is None:
             return None
-        fuller = self._provider_codecs.get((route.kind, codec.fuller_operation))
+        fuller = self._provider_codecs.get((target.kind, codec.fuller_operation))
         if fuller is None or not codec.needs_fuller(
-            body.request, route.upstream_model, is_builtin=route.base_url is None
+            body.request, target.upstream_model, is_builtin=target.base_url is None
         ):
             return None
         return fuller
 
-    def image_tokens(self, route: Route, operation: Operation) -> Callable[[Image], int]:
-        """The most tokens that the provider of a route counts an image as."""
-        vendor = self._vendor(route, operation)
-        return largest if vendor is None else partial(vendor.image_tokens, upstream_model=route.upstream_model)
+    def image_tokens(self, target: Target, operation: Operation) -> Callable[[Image], int]:
+        """The most tokens that the provider of a target counts an image as."""
+        vendor = self._vendor(target, operation)
+        return largest if vendor is None else partial(vendor.image_tokens, upstream_model=target.upstream_model)
 
-    def has_cache_marks(self, route: Route, operation: Operation) -> bool:
-        """True if the provider of a route caches, and charges for that, only where a request says so."""
-        vendor = self._vendor(route, operation)
+    def has_cache_marks(self, target: Target, operation: Operation) -> bool:
+        """True if the provider of a target caches, and charges for that, only where a request says so."""
+        vendor = self._vendor(target, operation)
         return vendor is not None and vendor.has_cache_marks
 
-    def _vendor(self, route: Route, operation: Operation) -> Codec | None:
-        """The codec of a route's provider; None if it is one by configuration, whose models may count otherwise."""
-        asked = (operation, self._translated[operation]) if route.base_url is None else ()
-        return next((one for name in asked if (one := self._provider_codecs.get((route.kind, name)))), None)
+    def _vendor(self, target: Target, operation: Operation) -> Codec | None:
+        """The codec of a target's provider; None if it is one by configuration, whose models may count otherwise."""
+        asked = (operation, self._translated[operation]) if target.base_url is None else ()
+        return next((one for name in asked if (one := self._provider_codecs.get((target.kind, name)))), None)
 
     def choose(self, client: Codec, kind: Kind, *, has_call: bool = True, fits: bool = True) -> Translation:
         """The way of a request from a client of this codec to a provider of this kind.
@@ -133,7 +133,7 @@ class DialectRegistry:
             return Passthrough(client)
         return Translated(client, self._provider_codecs.get((kind, self._translated[client.operation])))
 
-    def passes_through(self, request: PassthroughRequest, route: Route, *, has_fuller: bool = True) -> bool:
+    def passes_through(self, request: PassthroughRequest, target: Target, *, has_fuller: bool = True) -> bool:
         """False if a request that could be passed through would be refused so, and is served if it is translated.
 
         `has_fuller`: False for a provider by configuration that is known not to have the codec's fuller operation.
@@ -141,9 +141,9 @@ class DialectRegistry:
         codec = request.codec
         if codec.fuller_operation is None or not has_fuller:
             return True
-        if (route.kind, codec.fuller_operation) not in self._provider_codecs:
+        if (target.kind, codec.fuller_operation) not in self._provider_codecs:
             return True
-        return codec.fits(request.editable.value, route.upstream_model, is_builtin=route.base_url is None)
+        return codec.fits(request.editable.value, target.upstream_model, is_builtin=target.base_url is None)
 
     def chosen(
         self,

@@ -60,17 +60,17 @@ def plan_request(called: PlannedSurface, body: bytes, *, at: datetime) -> Reques
     """Plan a request, and write what its provider would be sent. Raises what a caller would get."""
     codec, planner = called.codec, called.planner
     passthrough = read_passthrough(body, codec, is_cached=True, finds_models=True)
-    route = planner.route(CALLER, passthrough.model)
-    fits = DIALECTS.passes_through(passthrough, route, has_fuller=codec.fuller_operation is not None)
-    translation = DIALECTS.choose(codec, route.kind, fits=fits)
-    parsed = translation.parse_request(passthrough, is_builtin=route.base_url is None)
+    target = planner.target(CALLER, passthrough.model)
+    fits = DIALECTS.passes_through(passthrough, target, has_fuller=codec.fuller_operation is not None)
+    translation = DIALECTS.choose(codec, target.kind, fits=fits)
+    parsed = translation.parse_request(passthrough, is_builtin=target.base_url is None)
     disconnect: Any = ClientDisconnect
     is_stream = passthrough.is_stream
     request = InferenceRequest(
         request_id="req",
         operation=codec.operation,
         body=parsed.body,
-        route=route,
+        target=target,
         size_bytes=len(body),
         cache=CachePolicy(mode="on", ttl_s=60),
         metadata=None,
@@ -81,5 +81,5 @@ def plan_request(called: PlannedSurface, body: bytes, *, at: datetime) -> Reques
         stream=StreamFormat(surface=codec.dialect, with_usage=True) if is_stream else None,
     )
     planned = planner.bound_cost(planner.plan(CALLER, request, disconnect, is_counted=False))
-    translation.render_request(planned.payload, route.upstream_model, is_stream=is_stream)
+    translation.render_request(planned.payload, target.upstream_model, is_stream=is_stream)
     return planned

@@ -33,7 +33,7 @@ from domain.dialects.sse import SseEvent
 from domain.errors import InvalidRequest
 from domain.estimate import utf8_length
 from domain.extras import NO_EXTRAS
-from domain.routing import Route
+from domain.routing import Target
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage, answer_usage
 from infra.database import HeldConnection, open_pool
@@ -47,11 +47,11 @@ from tests.support.sdk_streams import anthropic_client, openai_client
 from workers.calls import ProviderCalls
 from workers.large_answers import LargeAnswers
 from workers.providers.provider import Credential
-from workers.providers.sdk import SdkProvider, Sessions, Target
+from workers.providers.sdk import Endpoint, SdkProvider, Sessions
 from workers.streaming import attempt_result, open_relay
 
 MODEL = "toy/parrot"
-ROUTE = Route(model=MODEL, provider="toy", kind="toy", upstream_model="parrot")
+TARGET = Target(model=MODEL, provider="toy", kind="toy", upstream_model="parrot")
 SAID = ["Polly ", "wants ", "a ", "cracker."]
 USAGE = TokenUsage(input=3, output=4)
 
@@ -153,8 +153,8 @@ def _usage(reply: Reply) -> TokenUsage:
 TOY_DIALECTS = DIALECTS.with_dialect([ToyChat()], {"toy": ProviderKind(dialect="toy")})
 
 
-def _toy_target(credential: Credential) -> Target:
-    return Target(credential.base_url or "", {"x-cage-key": credential.api_key})
+def _toy_endpoint(credential: Credential) -> Endpoint:
+    return Endpoint(credential.base_url or "", {"x-cage-key": credential.api_key})
 
 
 @asynccontextmanager
@@ -196,7 +196,7 @@ class Walk:
         blobs: Any = None  # bodies are small
         self.requests = requests
         self._calls = ProviderCalls(
-            providers={"toy": SdkProvider(sessions, make_target=_toy_target)},
+            providers={"toy": SdkProvider(sessions, make_endpoint=_toy_endpoint)},
             dialects=TOY_DIALECTS,
             keys=keys,
             base_urls={"toy": address},
@@ -206,14 +206,14 @@ class Walk:
     def job(self, client: Codec, body: bytes) -> Job:
         """Return the job that the client's surface makes of a request."""
         passthrough = read_passthrough(body, client)
-        parsed = TOY_DIALECTS.choose(client, ROUTE.kind).parse_request(passthrough)
-        TOY_DIALECTS.adapt(parsed.body, ROUTE, client.operation)
+        parsed = TOY_DIALECTS.choose(client, TARGET.kind).parse_request(passthrough)
+        TOY_DIALECTS.adapt(parsed.body, TARGET, client.operation)
         return make_job(
-            model=ROUTE.model,
-            provider=ROUTE.provider,
-            kind=ROUTE.kind,
-            upstream_model=ROUTE.upstream_model,
-            body=parsed.body.payload(ROUTE.upstream_model),
+            model=TARGET.model,
+            provider=TARGET.provider,
+            kind=TARGET.kind,
+            upstream_model=TARGET.upstream_model,
+            body=parsed.body.payload(TARGET.upstream_model),
             is_passthrough=parsed.body.is_passthrough,
             stream=StreamFormat(surface=client.dialect) if passthrough.is_stream else None,
         )
@@ -224,7 +224,7 @@ class Walk:
         with LargeAnswers().turn("prj", "key") as turn:
             response = await self._calls.call(prepared, 10, turn.take)
         assert (response.usage, response.response_id) == (USAGE, "t-1")
-        translation = TOY_DIALECTS.choose(client, ROUTE.kind)
+        translation = TOY_DIALECTS.choose(client, TARGET.kind)
         return translation.render_response(response.body, response.usage, None, RenderOptions(created_s=1))
 
     async def stream(self, client: Codec, body: bytes) -> bytes:
@@ -271,7 +271,7 @@ async def gateway(
         def adapter(sessions: Sessions) -> SdkProvider:
             return SdkProvider(
                 sessions,
-                make_target=lambda credential: Target(toy_address, {"x-cage-key": credential.api_key}),
+                make_endpoint=lambda credential: Endpoint(toy_address, {"x-cage-key": credential.api_key}),
             )
 
         key = await project_with_toy(settings)

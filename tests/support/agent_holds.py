@@ -13,7 +13,7 @@ from domain.dialects.registry import DIALECTS
 from domain.holds import Hold
 from domain.pricing import cost, reachable
 from domain.prompt_prefix import prompt_chain
-from domain.routing import resolve_route
+from domain.routing import resolve_target
 from domain.tokens import TokenUsage
 from infra.price_book import PriceBook
 from tests.provider.counting import input_tokens
@@ -52,13 +52,13 @@ async def steps(bodies: Iterable[dict[str, Any]], *, bytes_per_token: int = 4) -
 
 
 def _step(memory: PromptMemory, body: dict[str, Any], bytes_per_token: int, read_from_cache: int) -> Any:
-    route = resolve_route(body["model"], {})
-    price, window = PRICES.look_up(route, NOW)
+    target = resolve_target(body["model"], {})
+    price, window = PRICES.look_up(target, NOW)
     assert price is not None
     written = json.dumps(body).encode()
     request = read_passthrough(written, DIALECTS.codec("anthropic", "chat"))
-    bounds = request.token_bound(route.upstream_model, window, is_builtin=True)
-    chain = prompt_chain((route.upstream_model,), written)
+    bounds = request.token_bound(target.upstream_model, window, is_builtin=True)
+    chain = prompt_chain((target.upstream_model,), written)
     assert chain is not None
     assert bounds.item_tokens is not None
     known = memory.bound(chain, bounds.item_tokens)

@@ -7,7 +7,7 @@ import pytest
 
 from api.askable_models import askable_model, askable_models
 from domain.errors import UnknownModel
-from domain.routing import NamedProvider, resolve_route
+from domain.routing import NamedProvider, resolve_target
 from infra.price_book import SPECIFIED_MODELS, PriceBook
 
 BOTH = {"openai": "sk-o", "anthropic": "sk-a"}
@@ -19,7 +19,7 @@ def services(keys: dict[str, str], upstream_models: dict[str, str] | None = None
     return SimpleNamespace(
         prices=PriceBook(),
         settings=SimpleNamespace(provider_keys=keys, upstream_models=aliases),
-        planner=SimpleNamespace(route=lambda caller, model: resolve_route(model, aliases, caller.providers)),
+        planner=SimpleNamespace(target=lambda caller, model: resolve_target(model, aliases, caller.providers)),
     )
 
 

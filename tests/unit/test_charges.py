@@ -17,7 +17,7 @@ from domain.holds import Hold, on_asked_terms
 from domain.hosted_tools import DEFAULT_CALLS, HostedTool, HostedTools
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price, charge, in_log, on_terms
-from domain.routing import resolve_route
+from domain.routing import resolve_target
 from domain.tokens import TokenUsage
 from infra.price_book import PriceBook
 from tests.support.sdk_streams import events_of
@@ -28,7 +28,7 @@ USAGE = TokenUsage(input=1_000, output=500)
 
 
 def price_of(model: str) -> Price:
-    found, _ = BOOK.look_up(resolve_route(model, {}), NOW)
+    found, _ = BOOK.look_up(resolve_target(model, {}), NOW)
     assert found is not None
     return found
 

@@ -8,7 +8,7 @@ from domain.dialects.registry import CODECS, DIALECTS, NATIVE, PROVIDER_KINDS, D
 from domain.dialects.request_body import CanonicalRequest
 from domain.dialects.translation import Passthrough, Translated
 from domain.errors import InvalidRequest
-from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, Kind, Route
+from domain.routing import ANTHROPIC, BUILT_IN, ECHO, OPENAI, Kind, Target
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_a_request_is_passed_through_to_a_provider_of_its_dialect_alone(dialect:
 
 def test_an_operation_that_is_not_translated_is_refused_for_other_providers() -> None:
     body = CanonicalRequest(ChatRequest(messages=[UserMessage(content="x")]))
-    route = Route(model="echo", provider=ECHO, kind=ECHO, upstream_model="echo")
+    target = Target(model="echo", provider=ECHO, kind=ECHO, upstream_model="echo")
     with pytest.raises(InvalidRequest, match=r"do: openai$") as refused:
-        DIALECTS.adapt(body, route, "moderations")
+        DIALECTS.adapt(body, target, "moderations")
     assert refused.value.field == "model"
 
 

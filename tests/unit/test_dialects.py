@@ -14,7 +14,7 @@ from domain.dialects.registry import DIALECTS
 from domain.dialects.request_body import CanonicalRequest
 from domain.dialects.sse import SseEvent
 from domain.errors import InvalidRequest, UnknownModel
-from domain.routing import NamedProvider, resolve_route
+from domain.routing import NamedProvider, resolve_target
 from domain.tokens import TokenUsage
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
@@ -64,7 +64,7 @@ def test_an_answer_that_is_only_a_refusal_ends_as_one(message: bytes, content: s
 
 
 def test_embeddings_of_a_provider_without_them_are_refused() -> None:
-    to = resolve_route("claude-3-haiku", {})
+    to = resolve_target("claude-3-haiku", {})
     with pytest.raises(InvalidRequest) as refused:
         DIALECTS.adapt(CanonicalRequest(EmbeddingsRequest(input="x")), to, "embeddings")
     assert refused.value.field == "model"
@@ -169,18 +169,18 @@ def test_the_default_temperature_is_sent_only_where_it_can_be() -> None:
     ],
 )
 def test_a_models_name_leads_to_its_provider(model: str, provider: str, upstream: str) -> None:
-    found = resolve_route(model, {})
+    found = resolve_target(model, {})
     assert (found.provider, found.upstream_model) == (provider, upstream)
 
 
 def test_an_operator_may_override_the_upstream_name() -> None:
-    assert resolve_route("claude-3-opus", {"claude-3-opus": "claude-opus-4-1"}).upstream_model == "claude-opus-4-1"
+    assert resolve_target("claude-3-opus", {"claude-3-opus": "claude-opus-4-1"}).upstream_model == "claude-opus-4-1"
 
 
 @pytest.mark.parametrize("model", ["llama", "", "nobody/gpt-4o", "openai/"])
 def test_a_name_that_no_rule_matches_is_refused(model: str) -> None:
     with pytest.raises(UnknownModel):
-        resolve_route(model, {})
+        resolve_target(model, {})
 
 
 OWN = NamedProvider(name="groq", kind="openai", base_url="https://own.example.com/v1", models=("llama", "openai/oss"))
@@ -202,7 +202,7 @@ ROUTER = NamedProvider(name="router", kind="openai", base_url="https://router.ex
 def test_a_name_leads_to_a_provider_by_configuration(
     model: str, provider: str, kind: str, upstream: str, base_url: str | None
 ) -> None:
-    found = resolve_route(model, {"llama": "never"}, [OWN, SHARED, ROUTER])
+    found = resolve_target(model, {"llama": "never"}, [OWN, SHARED, ROUTER])
     assert (found.provider, found.kind, found.upstream_model) == (provider, kind, upstream)
     assert found.base_url == base_url
 
@@ -216,15 +216,15 @@ def test_builtin_name_is_replaced_only_explicitly(model: str) -> None:
     replacing = NamedProvider(
         name="other", kind="openai", base_url="https://y.example.com", models=BUILTIN_NAMES, replaces_builtin=True
     )
-    built_in = resolve_route(model, {}).provider
-    assert resolve_route(model, {}, [azure]).provider == built_in
-    assert resolve_route(f"azure/{model}", {}, [azure]).provider == "azure"
-    assert resolve_route("own", {}, [azure]).provider == "azure"
-    assert resolve_route(model, {}, [azure, replacing]).provider == "other"
-    assert resolve_route(f"{built_in}/{model}", {}, [azure, replacing]).provider == built_in
+    built_in = resolve_target(model, {}).provider
+    assert resolve_target(model, {}, [azure]).provider == built_in
+    assert resolve_target(f"azure/{model}", {}, [azure]).provider == "azure"
+    assert resolve_target("own", {}, [azure]).provider == "azure"
+    assert resolve_target(model, {}, [azure, replacing]).provider == "other"
+    assert resolve_target(f"{built_in}/{model}", {}, [azure, replacing]).provider == built_in
 
 
 @pytest.mark.parametrize("model", ["groq/gpt-4o", "groq/", "mixtral"])
 def test_provider_with_a_model_list_serves_nothing_else(model: str) -> None:
     with pytest.raises(UnknownModel):
-        resolve_route(model, {}, [OWN, SHARED])
+        resolve_target(model, {}, [OWN, SHARED])

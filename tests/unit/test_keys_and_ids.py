@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from domain.api_key import KEY_CHARS, SECRET_BYTES, format_api_key, is_well_formed
 from domain.cache_key import cache_key, canonical_body
 from domain.canonical.chat import ChatRequest, UserMessage
-from domain.routing import OPENAI, Route
+from domain.routing import OPENAI, Target
 from infra.ids import new_id
 from infra.vault import Vault, VaultError
 
@@ -26,14 +26,14 @@ PARTS = {
 
 def key_of(**changed: object) -> bytes:
     parts: dict[str, Any] = PARTS | changed
-    route = Route(
+    target = Target(
         model="m",
         kind=OPENAI,
         provider=parts["provider"],
         upstream_model=parts["upstream_model"],
         base_url=parts["base_url"],
     )
-    return cache_key(project_id=parts["project_id"], operation=parts["operation"], route=route, body=parts["body"])
+    return cache_key(project_id=parts["project_id"], operation=parts["operation"], target=target, body=parts["body"])
 
 
 @pytest.mark.parametrize("part", list(PARTS))

@@ -26,7 +26,7 @@ from domain.models import (
     use_operators_models,
     widest_window,
 )
-from domain.routing import BUILT_IN, UPSTREAM_MODELS, NamedProvider, resolve_route
+from domain.routing import BUILT_IN, UPSTREAM_MODELS, NamedProvider, resolve_target
 from infra.settings import SettingsError, load_settings
 from tests.unit.test_docs import ROOT
 
@@ -223,8 +223,8 @@ def test_the_cap_of_an_older_model_leaves_room_for_its_input() -> None:
 
 def test_the_specifications_names_are_still_asked_for() -> None:
     for name in SPECIFICATION:
-        route = resolve_route(name, {}, built_in=BUILT_IN)
-        assert route.upstream_model == UPSTREAM_MODELS.get(name, name)
+        target = resolve_target(name, {}, built_in=BUILT_IN)
+        assert target.upstream_model == UPSTREAM_MODELS.get(name, name)
 
 
 def test_a_retired_model_names_the_one_to_ask_instead() -> None:
@@ -301,15 +301,15 @@ class TestOperatorsFile:
 
 @pytest.mark.parametrize("model", ["text-davinci-003", "chat-latest", "daybreak-red-latest", "omni-moderation-latest"])
 def test_a_listed_model_is_routed_to_its_vendor_though_no_rule_fits_its_name(model: str) -> None:
-    assert resolve_route(model, {}).provider == "openai"
+    assert resolve_target(model, {}).provider == "openai"
 
 
 @pytest.mark.parametrize("model", ["us.anthropic.claude-opus-4-8", "@cf/meta/llama", "Chat-Latest", "llama-3"])
 def test_a_name_that_only_sellers_use_is_routed_to_no_vendor(model: str) -> None:
     with pytest.raises(UnknownModel):
-        resolve_route(model, {})
+        resolve_target(model, {})
 
 
 def test_a_provider_that_lists_a_name_comes_before_the_table() -> None:
     mine = NamedProvider(name="mine", kind="openai", base_url="https://example.com", models=("chat-latest",))
-    assert resolve_route("chat-latest", {}, [mine]).provider == "mine"
+    assert resolve_target("chat-latest", {}, [mine]).provider == "mine"

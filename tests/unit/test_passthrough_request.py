@@ -21,7 +21,7 @@ from domain.errors import InvalidRequest
 from domain.estimate import TOKENS_WITH_TOOLS
 from domain.events import Operation
 from domain.image_size import TOKENS_PER_IMAGE
-from domain.routing import Route
+from domain.routing import Target
 
 LONG = "x" * 1_000_000
 SEARCH = {"type": "web_search"}
@@ -599,8 +599,8 @@ def test_an_operation_without_streams_is_never_streamed(stream: bool) -> None:
 )
 def test_a_vendor_gets_an_output_cap_that_it_takes(model: str, caps: dict[str, int], sent: dict[str, int]) -> None:
     asked = read({"model": model, "messages": [], "seed": 1} | caps)
-    route = Route(model=model, provider="openai", kind="openai", upstream_model=model)
-    adapted, _ = DIALECTS.adapt(asked, route, "chat")
+    target = Target(model=model, provider="openai", kind="openai", upstream_model=model)
+    adapted, _ = DIALECTS.adapt(asked, target, "chat")
     body = msgspec.json.decode(adapted.payload(model))
     assert body == {"model": model, "messages": [], "seed": 1} | sent
     assert adapted.output_cap == max(sent.values(), default=None)
@@ -610,8 +610,8 @@ def test_a_vendor_gets_an_output_cap_that_it_takes(model: str, caps: dict[str, i
 def test_a_provider_by_configuration_gets_the_cap_that_was_asked_for() -> None:
     asked = read({"model": "mine/gpt-4o", "messages": [], "max_tokens": 32_000})
     address = "https://models.example.com/v1"
-    route = Route(model="mine/gpt-4o", provider="mine", kind="openai", upstream_model="gpt-4o", base_url=address)
-    assert DIALECTS.adapt(asked, route, "chat") == (asked, ())
+    target = Target(model="mine/gpt-4o", provider="mine", kind="openai", upstream_model="gpt-4o", base_url=address)
+    assert DIALECTS.adapt(asked, target, "chat") == (asked, ())
 
 
 def test_a_lowered_cap_leaves_room_for_thinking() -> None:

@@ -21,7 +21,7 @@ from domain.pricing import (
     dearest,
     reachable,
 )
-from domain.routing import NamedProvider, Route, resolve_route
+from domain.routing import NamedProvider, Target, resolve_target
 from domain.tokens import TokenUsage
 from infra.price_book import PriceBook
 
@@ -30,13 +30,13 @@ BOOK = PriceBook()
 EVERY_PRICE = [model.price for model in BOOK.listed(NOW) if model.price is not None]
 
 
-def price_in(book: PriceBook, route: Route, at: datetime) -> Price | None:
-    price, _ = book.look_up(route, at)
+def price_in(book: PriceBook, target: Target, at: datetime) -> Price | None:
+    price, _ = book.look_up(target, at)
     return price
 
 
 def price_of(model: str, provider: str = "openai") -> Price:
-    found = price_in(BOOK, resolve_route(f"{provider}/{model}", {}), NOW)
+    found = price_in(BOOK, resolve_target(f"{provider}/{model}", {}), NOW)
     assert found is not None
     return found
 
@@ -133,7 +133,7 @@ def test_the_bound_without_a_cap_is_the_models_longest_answer() -> None:
 
 
 def test_other_models_are_priced_by_the_library_and_its_date() -> None:
-    early = price_in(BOOK, resolve_route("o3", {}), datetime(2025, 5, 1, tzinfo=UTC))
+    early = price_in(BOOK, resolve_target("o3", {}), datetime(2025, 5, 1, tzinfo=UTC))
     late = price_of("o3")
     assert early is not None
     assert late.source.startswith("genai-prices ")
@@ -167,7 +167,7 @@ def test_readings_that_are_not_all_that_was_used_say_nothing_of_the_price() -> N
 
 @pytest.mark.parametrize("model", ["gpt-4o-foo", "moderation", "nothing"])
 def test_unpriced_model_has_no_price(model: str) -> None:
-    assert price_in(BOOK, resolve_route(f"openai/{model}", {}), NOW) is None
+    assert price_in(BOOK, resolve_target(f"openai/{model}", {}), NOW) is None
 
 
 def named(base_url: str, name: str = "mine") -> NamedProvider:
@@ -176,7 +176,7 @@ def named(base_url: str, name: str = "mine") -> NamedProvider:
 
 def test_configured_provider_has_the_prices_of_its_address() -> None:
     price = price_in(
-        BOOK, resolve_route("mine/llama-3.3-70b-versatile", {}, [named("https://api.groq.com/openai/v1")]), NOW
+        BOOK, resolve_target("mine/llama-3.3-70b-versatile", {}, [named("https://api.groq.com/openai/v1")]), NOW
     )
     assert price is not None
     assert (price.provider, price.prices.input, price.prices.output) == ("mine", 590_000_000, 790_000_000)
@@ -184,14 +184,14 @@ def test_configured_provider_has_the_prices_of_its_address() -> None:
 
 def test_the_specifications_prices_are_not_those_of_other_sellers() -> None:
     azure = named("https://mine.openai.azure.com/openai/v1")
-    price = price_in(BOOK, resolve_route("mine/gpt-4o", {}, [azure]), NOW)
+    price = price_in(BOOK, resolve_target("mine/gpt-4o", {}, [azure]), NOW)
     assert price is not None
     assert price.source.startswith("genai-prices ")
     assert price.prices.input != price_of("gpt-4o").prices.input
 
 
 def test_unknown_address_needs_an_operators_price() -> None:
-    found = resolve_route("mine/gpt-4o", {}, [named("https://llm.example.com/v1")])
+    found = resolve_target("mine/gpt-4o", {}, [named("https://llm.example.com/v1")])
     book = PriceBook()
     assert price_in(book, found, NOW) is None
     prices = ClassPrices(input=7, output=9)
@@ -213,7 +213,7 @@ def test_configured_models_are_listed_with_their_provider() -> None:
 
 
 def priced_at(base_url: str, model: str) -> Price | None:
-    return price_in(BOOK, resolve_route(f"mine/{model}", {}, [named(base_url)]), NOW)
+    return price_in(BOOK, resolve_target(f"mine/{model}", {}, [named(base_url)]), NOW)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_an_address_is_a_sellers_by_its_whole_host(base_url: str, model: str) ->
 
 def test_hour_cache_write_costs_at_least_twice_the_input() -> None:
     vertex = NamedProvider(name="mine", kind="anthropic", base_url="https://europe-west1-aiplatform.googleapis.com/v1")
-    sold = price_in(BOOK, resolve_route("mine/claude-3-5-haiku", {}, [vertex]), NOW)
+    sold = price_in(BOOK, resolve_target("mine/claude-3-5-haiku", {}, [vertex]), NOW)
     book = PriceBook()
     prices = ClassPrices(input=4, output=9, cache_write=5)
     book.set_overrides(
@@ -297,7 +297,7 @@ def test_hour_cache_write_costs_at_least_twice_the_input() -> None:
             PriceOverride(provider="openai", model="gpt-4o", effective_from=NOW, prices=prices),
         ]
     )
-    claude, gpt = (price_in(book, resolve_route(model, {}), NOW) for model in ("claude-3-haiku", "gpt-4o"))
+    claude, gpt = (price_in(book, resolve_target(model, {}), NOW) for model in ("claude-3-haiku", "gpt-4o"))
     assert sold is not None
     assert claude is not None
     assert gpt is not None

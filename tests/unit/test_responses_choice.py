@@ -33,7 +33,7 @@ from domain.dialects.registry import DIALECTS
 from domain.dialects.request_body import CanonicalRequest
 from domain.dialects.translation import Passthrough, Translated
 from domain.errors import InvalidRequest
-from domain.routing import ECHO, OPENAI, Route
+from domain.routing import ECHO, OPENAI, Target
 
 TOOL = Tool(function=FunctionTool(name="f"))
 SEALED = ReasoningBlock(text="hm", data="enc", id="rs_1")
@@ -45,12 +45,12 @@ def asked(model: str = "gpt-5-pro", *messages: Any, **fields: Any) -> ChatReques
     return ChatRequest(model=model, messages=list(messages) or [UserMessage(content="hi")], **fields)
 
 
-def route(model: str, base_url: str | None = None, kind: str = OPENAI) -> Route:
-    return Route(model=model, provider=kind, kind=kind, upstream_model=model, base_url=base_url)
+def target(model: str, base_url: str | None = None, kind: str = OPENAI) -> Target:
+    return Target(model=model, provider=kind, kind=kind, upstream_model=model, base_url=base_url)
 
 
 def adapted(request: ChatRequest, base_url: str | None = None) -> tuple[CanonicalRequest, tuple[str, ...]]:
-    body, dropped = DIALECTS.adapt(CanonicalRequest(request), route(request.model, base_url), "chat")
+    body, dropped = DIALECTS.adapt(CanonicalRequest(request), target(request.model, base_url), "chat")
     assert isinstance(body, CanonicalRequest)
     return body, dropped
 
@@ -102,7 +102,7 @@ def test_a_request_goes_to_the_api_that_takes_it_without_a_loss(
     if "thinking_budget" not in fields:
         wire |= {"reasoning_effort": fields.get("reasoning_effort")}
         request = read_passthrough(msgspec.json.encode({"model": model} | wire), OpenAiChat())
-        assert DIALECTS.passes_through(request, route(model, base_url)) == (operation is None)
+        assert DIALECTS.passes_through(request, target(model, base_url)) == (operation is None)
 
 
 def test_a_file_at_an_address_goes_where_it_is_taken() -> None:
@@ -116,8 +116,8 @@ def test_a_file_at_an_address_goes_where_it_is_taken() -> None:
 
 def test_a_provider_without_the_api_gets_what_its_clients_send() -> None:
     request = read_passthrough(b'{"model":"gpt-5-pro"}', OpenAiChat())
-    assert DIALECTS.passes_through(request, route("gpt-5-pro", THEIRS), has_fuller=False)
-    assert DIALECTS.passes_through(request, route("echo", kind=ECHO))
+    assert DIALECTS.passes_through(request, target("gpt-5-pro", THEIRS), has_fuller=False)
+    assert DIALECTS.passes_through(request, target("echo", kind=ECHO))
     assert isinstance(DIALECTS.choose(OpenAiChat(), OPENAI, fits=False), Translated)
     assert isinstance(DIALECTS.choose(OpenAiChat(), OPENAI), Passthrough)
 
@@ -125,9 +125,9 @@ def test_a_provider_without_the_api_gets_what_its_clients_send() -> None:
 def test_a_client_of_the_fuller_api_is_not_sent_back_to_it() -> None:
     body = CanonicalRequest(asked())
     with pytest.raises(InvalidRequest, match="which this provider does not have"):
-        DIALECTS.adapt(body, route("gpt-5-pro", THEIRS), "responses")
+        DIALECTS.adapt(body, target("gpt-5-pro", THEIRS), "responses")
     with pytest.raises(InvalidRequest, match="which this provider does not have"):
-        DIALECTS.adapt(CanonicalRequest(asked("gpt-6-astra", tools=[TOOL])), route("gpt-6-astra", THEIRS), "responses")
+        DIALECTS.adapt(CanonicalRequest(asked("gpt-6-astra", tools=[TOOL])), target("gpt-6-astra", THEIRS), "responses")
 
 
 def test_the_job_is_read_by_the_api_that_was_asked() -> None:

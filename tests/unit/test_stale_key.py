@@ -89,13 +89,13 @@ async def infer(changing: Changing, client: Codec, body: dict[str, Any]) -> None
         now=lambda: datetime.now(UTC),
     )
     content = msgspec.json.encode({"model": MODEL, "messages": [{"role": "user", "content": "hello"}]} | body)
-    route = planner.route(before, MODEL)
-    parsed = DIALECTS.choose(client, route.kind).parse_request(read_passthrough(content, client))
+    target = planner.target(before, MODEL)
+    parsed = DIALECTS.choose(client, target.kind).parse_request(read_passthrough(content, client))
     request = InferenceRequest(
         request_id="req_1",
         operation="chat",
         body=parsed.body,
-        route=route,
+        target=target,
         size_bytes=len(content),
         cache=CachePolicy(mode="off", ttl_s=60),
         metadata=None,
@@ -109,7 +109,7 @@ async def test_a_passed_through_request_never_goes_to_the_other_dialect() -> Non
     changing = Changing("anthropic")
     with pytest.raises(Unavailable, match="try again"):
         await infer(changing, OpenAiChat(), {})
-    assert [ctx.route.kind for ctx in changing.decided] == ["openai"]
+    assert [ctx.target.kind for ctx in changing.decided] == ["openai"]
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ async def test_any_other_request_is_planned_again(client: Codec, body: dict[str,
     changing = Changing(to)
     with pytest.raises(Overloaded):
         await infer(changing, client, body)
-    assert [ctx.route.kind for ctx in changing.decided] == ["openai", to]
+    assert [ctx.target.kind for ctx in changing.decided] == ["openai", to]
     assert [ctx.is_counted for ctx in changing.decided] == [False, True]

@@ -3,18 +3,18 @@
 from openai import AsyncOpenAI
 
 from workers.providers.provider import Credential
-from workers.providers.sdk import JSON_HEADERS, SdkProvider, Sessions, Target, target
+from workers.providers.sdk import JSON_HEADERS, Endpoint, SdkProvider, Sessions, endpoint
 
 
 def openai_provider(sessions: Sessions) -> SdkProvider:
     """Make the adapter."""
-    return SdkProvider(sessions, make_target=_target)
+    return SdkProvider(sessions, make_endpoint=_endpoint)
 
 
-def _target(credential: Credential) -> Target:
+def _endpoint(credential: Credential) -> Endpoint:
     client = AsyncOpenAI(api_key=credential.api_key, base_url=credential.base_url)
     authorization = {"Authorization": f"Bearer {credential.api_key}"}
-    return target(
+    return endpoint(
         credential,
         client.base_url,
         {**client.default_headers, **authorization},

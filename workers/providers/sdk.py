@@ -55,7 +55,7 @@ MAX_OWN_BODY_BYTES = 64 * 1024
 JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
-class Target(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True):
     """The address of a vendor, and the headers of each request, the credential included."""
 
     base_url: str
@@ -63,7 +63,7 @@ class Target(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         """Shows no credential."""
-        return f"Target(base_url={self.base_url!r})"
+        return f"Endpoint(base_url={self.base_url!r})"
 
 
 _OF_THE_INSTALLATIONS_KEY = frozenset({"openai-organization", "openai-project", "authorization", "x-api-key"})
@@ -72,10 +72,10 @@ _NO_SECRETS = frozenset({"accept", "content-type", "user-agent", "openai-organiz
 _NO_SECRETS_BEGIN = ("anthropic-", "x-stainless-")
 
 
-def target(
+def endpoint(
     credential: Credential, base_url: object, headers: Mapping[str, Any], own_headers: Mapping[str, str]
-) -> Target:
-    """Make the target of a credential.
+) -> Endpoint:
+    """Make the endpoint of a credential.
 
     `headers` are those of the vendor's SDK, which adds what the operator's environment says: that goes to the
     operator's own addresses only. What the SDK marks as left out is left out. An address that callers gave gets
@@ -86,7 +86,7 @@ def target(
         sent = {name: value for name, value in sent.items() if name.lower() not in _OF_THE_INSTALLATIONS_KEY}
     if credential.is_own or credential.is_callers:
         sent = {**({} if credential.is_callers else sent), **own_headers}
-    return Target(str(base_url).rstrip("/"), sent)
+    return Endpoint(str(base_url).rstrip("/"), sent)
 
 
 def secrets_in(headers: Mapping[str, str]) -> list[str]:
@@ -133,11 +133,11 @@ class SdkProvider:
         self,
         sessions: Sessions,
         *,
-        make_target: Callable[[Credential], Target],
+        make_endpoint: Callable[[Credential], Endpoint],
     ) -> None:
         self._sessions = sessions
-        self._make_target = make_target
-        self._targets: LRUCache[Credential, tuple[Target, CredentialFilter]] = LRUCache(MAX_CREDENTIALS)
+        self._make_endpoint = make_endpoint
+        self._endpoints: LRUCache[Credential, tuple[Endpoint, CredentialFilter]] = LRUCache(MAX_CREDENTIALS)
 
     async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """See `Provider`."""
@@ -173,7 +173,7 @@ class SdkProvider:
                 "(OPENAI_API_KEY, ANTHROPIC_API_KEY); the model `echo` needs none",
                 provider=provider,
             )
-        to, credential_filter = self._target(call.credential, provider)
+        to, credential_filter = self._endpoint(call.credential, provider)
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(CONNECT_TIMEOUT_S, call.timeout_s))
         headers = {**to.headers, **call.headers} if call.headers else to.headers
         session = self._sessions.callers if call.credential.is_callers else self._sessions.operators
@@ -202,14 +202,14 @@ class SdkProvider:
         except aiohttp.ClientError:
             raise ProviderLost(f"connection error: the connection to {provider} broke", provider=provider) from None
 
-    def _target(self, credential: Credential, provider: str) -> tuple[Target, CredentialFilter]:
-        cached = self._targets.get(credential)
+    def _endpoint(self, credential: Credential, provider: str) -> tuple[Endpoint, CredentialFilter]:
+        cached = self._endpoints.get(credential)
         if cached is None:
             if credential.is_callers:
                 self._check(credential, provider)
-            to = self._make_target(credential)
+            to = self._make_endpoint(credential)
             credential_filter = CredentialFilter([credential.api_key, *secrets_in(to.headers)])
-            cached = self._targets[credential] = to, credential_filter
+            cached = self._endpoints[credential] = to, credential_filter
         return cached
 
     def _check(self, credential: Credential, provider: str) -> None:

@@ -1,0 +1,69 @@
+"""Routes: a name that callers ask for, and the targets that answer to it, in the order in which they are tried.
+
+The targets of a group are tried in an order that their weights decide at random; the next group is tried once no
+target of the one before can answer. What `resolve_target` makes of a target's model is its provider.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from domain.names import Name
+
+FailoverCause = Literal[
+    "connection", "timeout", "rate_limit", "server_error", "credentials", "context_length", "content_filter"
+]
+"""Why the next target is tried. `timeout` is each of the three: total, first byte, idle."""
+DEFAULT_CAUSES: tuple[FailoverCause, ...] = ("connection", "timeout", "rate_limit", "server_error")
+MAX_GROUPS = 8
+MAX_TARGETS = 16
+"""Of one route, over all its groups."""
+MAX_FALLBACKS = 4
+"""That a request may name by itself."""
+MAX_ATTEMPTS_PER_TARGET = 5
+
+
+class RouteTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One target of a route."""
+
+    model: Name
+    """As callers may write it: `claude-sonnet-4-6`, `openai/gpt-4o`. Not the name of a route."""
+    weight: Annotated[int, Meta(ge=0, le=1_000)] = 1
+    """The share of the requests that it is tried first for, among its group. 0: only after the others."""
+    timeout_s: Annotated[float, Meta(gt=0, le=3_600)] | None = None
+    """For one attempt; None: what is left until the request's deadline."""
+    credential: Name | None = None
+    """The name of one of the provider's credentials; None: spread over all of them by their weights."""
+
+
+class RouteSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a route does."""
+
+    groups: Annotated[tuple[Annotated[tuple[RouteTarget, ...], Meta(min_length=1)], ...], Meta(min_length=1)]
+    fail_over_on: tuple[FailoverCause, ...] = DEFAULT_CAUSES
+    attempts: Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS_PER_TARGET)] = 2
+    """At one target, before the next is tried."""
+
+
+def ordered(settings: RouteSettings, draw: Callable[[], float]) -> tuple[RouteTarget, ...]:
+    """Put a route's targets into the order in which one request tries them.
+
+    `draw` gives a number from 0 up to 1, each time another: within a group the next target is drawn by weight.
+    """
+    return tuple(target for group in settings.groups for target in _drawn(group, draw))
+
+
+def _drawn(group: Sequence[RouteTarget], draw: Callable[[], float]) -> list[RouteTarget]:
+    left, drawn = list(group), []
+    while left:
+        point = draw() * sum(target.weight for target in left)
+        for target in left:
+            point -= target.weight
+            if point < 0:
+                break
+        else:
+            target = left[0]
+        left.remove(target)
+        drawn.append(target)
+    return drawn
