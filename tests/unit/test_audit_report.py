@@ -65,7 +65,7 @@ def test_heads_that_only_unknown_keys_have_signed_prove_nothing_and_are_no_chang
         code, lines = report(evidence, replace(FOUND, report=found), SETTINGS, NOW)
         assert (code, len(lines), lines[-1].startswith("UNSIGNED: ")) == (3, 2, True)
     code, lines = report(
-        Evidence(keys=TrustedKeys([other.public]), heads=[HEAD]), replace(FOUND, report=found), SETTINGS
+        Evidence(keys=TrustedKeys([other.public]), heads=[HEAD]), replace(FOUND, report=found), SETTINGS, NOW
     )
     named = (KEY.key_id, other.key_id, "GATEWAY_AUDIT_PUBLIC_KEYS", "--public-key")
     assert [text for text in named if text not in lines[-1]] == []
