@@ -22,9 +22,10 @@ from domain.dialects.request_body import CanonicalRequest, RequestBody, TokenBou
 from domain.errors import Forbidden, InvalidRequest, UnknownModel
 from domain.estimate import MAX_HOLD
 from domain.holds import Hold, on_asked_terms
+from domain.hosted_tools import HostedTools
 from domain.models import model_traits
 from domain.money import NANO_PER_USD, NanoUsd
-from domain.pricing import TEXT_CLASSES, dearest_class, reachable
+from domain.pricing import TEXT_CLASSES, Price, dearest_class, reachable
 from domain.prompt_prefix import LEAST_TOKENS, prompt_chain
 from domain.request_identity import RequestIdentity
 from domain.routing import Target
@@ -174,7 +175,7 @@ class RequestPlanner(TargetPlanner):
             )
         output_tokens = min(bounds.output_tokens, MAX_TOKENS)  # no usage figure that is counted or charged is larger
         cost = CostBound(
-            price=bounds.tools.priced(price) if price is not None else None,
+            price=self._with_tools(ctx, bounds.tools, price) if price is not None else None,
             unbounded_field=bounds.unbounded_field,
             unpriced=(bounds.unbounded_field,) if bounds.unbounded_field is not None else (),
             input_tokens=bounds.input_tokens,
@@ -191,6 +192,18 @@ class RequestPlanner(TargetPlanner):
         if cost.price is not None and cost.unbounded_field is None:
             cost = _held(cost, bounds, lowers=ctx.caller.settings.output_cap == "lower")
         return replace(ctx, cost=cost, prompt=prompt)
+
+    def _with_tools(self, ctx: RequestContext, tools: HostedTools, price: Price) -> Price:
+        """Add what hosted tools cost: their fees, and the prices of the other models that they ask."""
+        if not any(tool.model for tool in tools.tools):
+            return tools.priced(price)
+        at = ctx.inference_request.received_at
+        others = (
+            self._prices.other_model(tool.use, replace(ctx.target, model=tool.model, upstream_model=tool.model), at)
+            for tool in tools.tools
+            if tool.use is not None and tool.model is not None
+        )
+        return replace(tools.priced(price), others=tuple(other for other in others if other is not None))
 
     def _token_bound(self, ctx: RequestContext, context_window: int | None) -> TokenBound:
         target, operation = ctx.target, ctx.inference_request.operation
