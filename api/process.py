@@ -160,6 +160,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         upstream_models=settings.upstream_models,
         request_timeout_s=settings.request_timeout_s,
         prompts=prompts,
+        installation_keys=settings.provider_keys,
     )
     return Services(
         settings=settings,

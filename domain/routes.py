@@ -23,6 +23,8 @@ MAX_FALLBACKS = 4
 """That a request may name by itself."""
 MAX_ATTEMPTS_PER_TARGET = 5
 
+Seconds = Annotated[float, Meta(gt=0, le=3_600)]
+
 
 class RouteTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One target of a route."""
@@ -31,8 +33,12 @@ class RouteTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """As callers may write it: `claude-sonnet-4-6`, `openai/gpt-4o`. Not the name of a route."""
     weight: Annotated[int, Meta(ge=0, le=1_000)] = 1
     """The share of the requests that it is tried first for, among its group. 0: only after the others."""
-    timeout_s: Annotated[float, Meta(gt=0, le=3_600)] | None = None
-    """For one attempt; None: what is left until the request's deadline."""
+    timeout_s: Seconds | None = None
+    """For one attempt; None: what is left until the request's deadline, shared with the targets after it."""
+    first_byte_timeout_s: Seconds | None = None
+    """Until the first byte of an answer; None: a part of `timeout_s` as any other."""
+    idle_timeout_s: Seconds | None = None
+    """Between two pieces of an answer; None: any time within `timeout_s`."""
     credential: Name | None = None
     """The name of one of the provider's credentials; None: spread over all of them by their weights."""
 

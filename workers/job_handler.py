@@ -7,6 +7,7 @@ makes the attempts whose answers are streamed.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -17,7 +18,17 @@ from msgspec.structs import replace
 
 from domain.dialects.codec import UNSHARED_FINISHES, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
-from infra.admission import BudgetExhausted, Claims
+from domain.failover import (
+    ALL_ALLOWED,
+    MAX_ATTEMPTS_IN_ALL,
+    CallLimits,
+    Circuits,
+    NextAttempt,
+    call_limits,
+    next_attempt,
+)
+from domain.request_decider import tries_at
+from infra.admission import Claim, Claims
 from infra.cancellations import CancellationListener, client_disconnected
 from infra.event_log import EventLog
 from infra.jobs import ACK_WAIT_S, Job, decode_job
@@ -29,14 +40,9 @@ from workers.delivery import AttemptsInHand, Delivery
 from workers.estimated_usage import with_usage
 from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
-from workers.resume import MAX_ATTEMPTS, Resumed, attempt_of, resume
+from workers.next_attempts import Ended, NextAttempts, NoTargetLeft, Skipped, target_id
+from workers.resume import Resumed, resume
 from workers.streaming import StreamedAttempts
-
-RETRY_BACKOFF_S = 0.25
-MAX_RETRY_WAIT_S = 4.0
-"""If a provider asks for a longer wait, its caller gets the error, with the provider's Retry-After."""
-DEADLINE_MARGIN_S = 0.25
-"""How long before the caller's deadline a call is given up, so that the caller still gets the reason."""
 
 log = structlog.get_logger(__name__)
 
@@ -56,8 +62,11 @@ class JobHandler:
         attempts: AttemptsInHand,
         replies: ReplySender,
         now: Callable[[], datetime],
+        circuits: Circuits = ALL_ALLOWED,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
     ) -> None:
+        """`draw` gives a number from 0 up to 1 for the pause before each next attempt at a target."""
         self._log = event_log
         self._claims = claims
         self._calls = calls
@@ -69,6 +78,9 @@ class JobHandler:
         self._replies = replies
         self._now = now
         self._sleep = sleep
+        self._draw = draw
+        self._circuits = circuits
+        self._next_attempts = NextAttempts(claims, circuits=circuits, sleep=sleep)
 
     async def handle(self, delivery: Delivery) -> None:
         """Do what is left to do of a job, and acknowledge the delivery.
@@ -93,9 +105,12 @@ class JobHandler:
             if claim is not None:
                 resumed = Resumed("attempt", [], claim)
             else:
-                resumed = await resume(self._log, self._claims, job, number, self._now(), self._attempts.are_made)
+                resumed = await resume(
+                    self._log, self._claims, self._next_attempts, job, number, self._now(), self._attempts.are_made
+                )
             if resumed.claim is not None:
                 ctx = JobContext(
+                    root=job,
                     job=job,
                     delivery=number,
                     prepared=prepared,
@@ -104,7 +119,7 @@ class JobHandler:
                     history=resumed.history,
                 )
                 with self._attempts.making(job.identity.request_id, number):
-                    await self._make_attempts(ctx)
+                    await self._make_attempts(await self._at(ctx, resumed.claim, resumed.target, resumed.skipped))
             elif resumed.verdict == "ended":
                 await self._recorder.republish_outcome(job, resumed.history)
             elif resumed.verdict == "later" and not delivery.is_last:
@@ -113,28 +128,29 @@ class JobHandler:
         await delivery.ack()
 
     async def _make_attempts(self, ctx: JobContext) -> None:
-        """Make the claimed attempt, and others after it for as long as they fail and may be repeated."""
+        """Make the claimed attempt, and others after it for as long as they fail and there is another to be made."""
         job = ctx.job
         if job.stream is not None and ctx.claim.attempt > 1 and await self._replies.has_begun(job.reply_to):
             error = ProviderLost("the stream broke off", provider=job.identity.provider)
             await self._recorder.record_abandoned(ctx, error, was_called=False)  # no second answer behind a part of one
             return
-        for _ in range(MAX_ATTEMPTS):
+        tries = tries_at(ctx.history, ctx.target)
+        for _ in range(MAX_ATTEMPTS_IN_ALL):
             began_s = time.monotonic()
-            timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(job) - DEADLINE_MARGIN_S)
             try:
                 if job.stream is not None:
-                    await self._streams.attempt(ctx, timeout_s)
+                    await self._streams.attempt(ctx, self._limits(ctx))
                 else:
-                    await self._attempt(ctx, timeout_s)
+                    await self._attempt(ctx, self._limits(ctx))
                 return
             except ProviderError as error:
-                following = await self._retry(ctx, error, time.monotonic() - began_s)
+                following = await self._next(ctx, error, tries + 1, time.monotonic() - began_s)
             if following is None:
                 return
+            tries = tries + 1 if following.target == ctx.target else 0
             ctx = following
 
-    async def _attempt(self, ctx: JobContext, timeout_s: float) -> None:
+    async def _attempt(self, ctx: JobContext, limits: CallLimits) -> None:
         """Make one attempt whose answer comes in one piece. It is cancelled, if the job says so, once nothing waits.
 
         Raises:
@@ -147,7 +163,7 @@ class JobHandler:
             return
         with self._large_answers.turn(job.identity.project_id, job.identity.key_id) as turn:
             began_s = time.monotonic()
-            call = self._calls.call(ctx.prepared, timeout_s, turn.take)
+            call = self._calls.call(ctx.prepared, limits, turn.take)
             try:
                 response = await (ctx.cancellation.or_cancelled(call) if job.cancel_on_disconnect else call)
             except ClientDisconnected as error:
@@ -181,35 +197,76 @@ class JobHandler:
             await self._replies.send_body(job.reply_to, attempt, content)
         await self._replies.send_commit(job.reply_to, attempt, body.digest, receipt)
         await self._replies.notify_followers(job)
+        self._circuits.record(target_id(job), None)
 
-    async def _retry(self, ctx: JobContext, error: ProviderError, elapsed_s: float) -> JobContext | None:
-        """Record that the attempt failed after so long, wait, and claim the next.
+    async def _next(self, ctx: JobContext, error: ProviderError, tries: int, elapsed_s: float) -> JobContext | None:
+        """Record that the attempt failed after so long, the `tries`th at its target; wait, and claim the next.
 
         None: there is no next one. The error ends the request, or another delivery makes the next attempt. If the
         budget has no room for another attempt, the caller gets the error of the last one.
         """
-        claim, wait_s = ctx.claim, self._retry_wait_s(ctx, error)
-        history = await self._recorder.record_failure(ctx, error, ends_request=wait_s is None, elapsed_s=elapsed_s)
-        if wait_s is None:
+        claim, step = ctx.claim, self._step(ctx, error, tries)
+        self._circuits.record(target_id(ctx.job), error)
+        history = await self._recorder.record_failure(
+            ctx,
+            error,
+            ends_request=step is None,
+            elapsed_s=elapsed_s,
+            next_target=step.target if step is not None and step.target != ctx.target else None,
+        )
+        if step is None:
             return None
         ctx = replace(ctx, history=history)
-        await self._sleep(wait_s)
+        if step.target != ctx.target:
+            await self._replies.notify_followers(ctx.job)  # what answers now is not what they have asked for
+        await self._sleep(step.wait_s)
+        ended = Ended(
+            attempt=claim.attempt, target=ctx.target, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+        )
         try:
-            following = await self._claims.admit_next(
-                attempt_of(ctx.job), claim.attempt + 1, ctx.delivery, claim.hold_nano_usd, claim.budget_day
+            following = await self._next_attempts.admit(
+                ctx.root, ended, ctx.delivery, target=step.target, goes_on=ctx.moves_on(error)
             )
-        except BudgetExhausted:
+        except NoTargetLeft as left:
+            ctx = replace(ctx, skipped=ctx.skipped + left.skipped)
             await self._recorder.record_failure(ctx, error, ends_request=True, elapsed_s=elapsed_s)
             return None
-        return replace(ctx, claim=following) if following is not None else None
-
-    def _retry_wait_s(self, ctx: JobContext, error: ProviderError) -> float | None:
-        """Return the seconds to wait before the next attempt; None if there will be none."""
-        attempt = ctx.claim.attempt
-        if not error.retryable or attempt >= MAX_ATTEMPTS:
+        if following.claim is None:
             return None
-        wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_BACKOFF_S * 2 ** (attempt - 1)
-        return wait_s if wait_s <= min(MAX_RETRY_WAIT_S, self._remaining_s(ctx.job) - DEADLINE_MARGIN_S) else None
+        return await self._at(ctx, following.claim, following.target, following.skipped)
+
+    async def _at(self, ctx: JobContext, claim: Claim, target: int, skipped: Skipped) -> JobContext:
+        """The context of the next attempt, which is claimed."""
+        ctx = replace(ctx, claim=claim, skipped=ctx.skipped + skipped)
+        if target == ctx.target:
+            return ctx
+        job = ctx.root.at(target)
+        return replace(ctx, job=job, target=target, prepared=await self._calls.prepare(job))
+
+    def _step(self, ctx: JobContext, error: ProviderError, tries: int) -> NextAttempt | None:
+        """Decide what follows a failed attempt."""
+        root = ctx.root
+        if ctx.claim.attempt >= root.most_attempts:
+            return None
+        return next_attempt(
+            error,
+            target=ctx.target,
+            tries=tries,
+            has_next=ctx.has_next,
+            fail_over_on=root.failover.fail_over_on if root.failover is not None else (),
+            most_tries=root.most_tries,
+            remaining_s=self._remaining_s(root),
+            draw=self._draw(),
+        )
+
+    def _limits(self, ctx: JobContext) -> CallLimits:
+        """How long an attempt may take."""
+        return call_limits(
+            ctx.job.asked,
+            remaining_s=self._remaining_s(ctx.root),
+            targets_left=ctx.root.targets - 1 - ctx.target,
+            is_stream=ctx.job.stream is not None,
+        )
 
     def _remaining_s(self, job: Job) -> float:
         return job.deadline_ms / 1000 - self._now().timestamp()

@@ -6,7 +6,7 @@ is under way.
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -14,15 +14,15 @@ from msgspec import Struct
 from domain.errors import BudgetExceeded, ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, request_stream
 from domain.money import to_usd
-from domain.request_decider import History, decide_failed, ending, is_resolved, last_attempt
-from domain.routing import KEYLESS_KINDS
-from infra.admission import Attempt, BudgetExhausted, Claim, Claims
+from domain.request_decider import History, decide_failed, ending, is_resolved, last_attempt, tries_at
+from infra.admission import Claim, ClaimedAttempt, Claims
 from infra.event_log import EventLog
 from infra.jobs import Job
 from infra.request_log import record
 from workers import outcome
+from workers.next_attempts import Ended, NextAttempts, NoTargetLeft, Skipped
+from workers.target_fates import target_fates
 
-MAX_ATTEMPTS = 3
 MAX_LOOKS = 10
 
 
@@ -37,11 +37,16 @@ class Resumed(Struct, frozen=True):
     history: History
     claim: Claim | None = None
     """Of an `attempt`."""
+    target: int = 0
+    """The number of its target in the request's plan."""
+    skipped: Skipped = ()
+    """The targets that were passed over."""
 
 
 async def resume(
     log: EventLog,
     claims: Claims,
+    next_attempts: NextAttempts,
     job: Job,
     delivery: int,
     now: datetime,
@@ -75,24 +80,13 @@ async def resume(
             return Resumed("skip", history)  # dropped, or swept: nothing to claim
         if delivery < max((row.delivery or 0 for row in rows), default=0):
             return Resumed("skip", history)
-        return await _claim_next(log, claims, job, delivery, history, now)
+        return await _claim_next(log, next_attempts, job, delivery, history, now)
     return Resumed("skip", history)
 
 
-def attempt_of(job: Job) -> Attempt:
-    """Make the ledger's row of a job's next attempt."""
-    return Attempt(
-        identity=job.identity,
-        cache_key=job.cache_key,
-        reply_to=job.reply_to,
-        admitted_at=datetime.fromtimestamp(job.admitted_at_ms / 1000, UTC),
-        deadline=datetime.fromtimestamp(job.deadline_ms / 1000, UTC),
-        uses_installation_credential=job.kind not in KEYLESS_KINDS and not job.needs_own_credential,
-    )
-
-
-async def _record_lost(log: EventLog, job: Job, claim: Claim, history: History, now: datetime) -> None:
-    lost = outcome.attempt_lost(job.identity, claim, "worker_lost")
+async def _record_lost(log: EventLog, job: Job, claim: ClaimedAttempt, history: History, now: datetime) -> None:
+    target = target_of(job, history, claim)
+    lost = outcome.attempt_lost(job.at(target).identity, claim, "worker_lost", target=target)
     await record(
         log,
         request_id=job.identity.request_id,
@@ -103,28 +97,78 @@ async def _record_lost(log: EventLog, job: Job, claim: Claim, history: History, 
     )
 
 
+def target_of(job: Job, history: History, claim: ClaimedAttempt) -> int:
+    """Return the number of the target of an attempt in flight, of which the ledger knows provider and model.
+
+    It is none before the one that the attempt before it has left for.
+    """
+    last = _last_ended(history)
+    first = 0 if last is None else last.target if last.next_target is None else last.next_target
+    for number in range(first, job.targets):
+        identity = job.at(number).identity
+        if (identity.provider, identity.upstream_model) == (claim.provider, claim.upstream_model):
+            return number
+    return first
+
+
+def next_target(job: Job, history: History) -> tuple[int, bool]:
+    """Return the target of the attempt after those that ended, and whether others may be tried if it cannot be asked.
+
+    What was decided when the last attempt failed stands in its event. If its worker was lost, the target is tried
+    again, as often as any is.
+    """
+    last = _last_ended(history)
+    assert last is not None, "an attempt has ended"
+    if last.next_target is not None:
+        return last.next_target, True
+    is_worker_lost = isinstance(last, AttemptLost) and last.reason == "worker_lost"
+    if not is_worker_lost:
+        return last.target, False
+    is_used_up = tries_at(history, last.target) >= job.most_tries and last.target + 1 < job.targets
+    return last.target + is_used_up, True
+
+
+def _last_ended(history: History) -> AttemptFailed | AttemptLost | None:
+    return next((event for event in reversed(history) if isinstance(event, AttemptFailed | AttemptLost)), None)
+
+
 async def _claim_next(
-    log: EventLog, claims: Claims, job: Job, delivery: int, history: History, now: datetime
+    log: EventLog, next_attempts: NextAttempts, job: Job, delivery: int, history: History, now: datetime
 ) -> Resumed:
     """Admit and claim the attempt after those that have ended; end the request if there may be none."""
     number = last_attempt(history) + 1
-    if number > MAX_ATTEMPTS:
-        message = f"{MAX_ATTEMPTS} attempts came to nothing"
+    if number > job.most_attempts:
+        message = f"{job.most_attempts} attempts came to nothing"
         return Resumed("ended", await _fail(log, job, ProviderUnavailable.code, message, history, now))
-    earlier = next(e for e in reversed(history) if isinstance(e, AttemptFailed | AttemptLost))
+    earlier = _last_ended(history)
+    assert earlier is not None, "an attempt has ended, and the request has not"
     hold = earlier.hold_nano_usd if isinstance(earlier, AttemptFailed) else earlier.assumed_nano_usd
+    ended = Ended(attempt=number - 1, target=earlier.target, hold_nano_usd=hold, budget_day=earlier.budget_day)
+    target, goes_on = next_target(job, history)
     try:
-        claim = await claims.admit_next(attempt_of(job), number, delivery, hold, earlier.budget_day)
-    except BudgetExhausted:
+        following = await next_attempts.admit(job, ended, delivery, target=target, goes_on=goes_on)
+    except NoTargetLeft as left:
         message = f"the budget does not cover another attempt, which may cost ${to_usd(hold):f}"
-        return Resumed("ended", await _fail(log, job, BudgetExceeded.code, message, history, now))
-    return Resumed("skip", history) if claim is None else Resumed("attempt", history, claim)
+        code = BudgetExceeded.code
+        return Resumed("ended", await _fail(log, job, code, message, history, now, left.skipped))
+    if following.claim is None:
+        return Resumed("skip", history)
+    return Resumed("attempt", history, following.claim, following.target, following.skipped)
 
 
-async def _fail(log: EventLog, job: Job, code: str, message: str, history: History, now: datetime) -> History:
+async def _fail(
+    log: EventLog, job: Job, code: str, message: str, history: History, now: datetime, skipped: Skipped = ()
+) -> History:
     """End a request with an error. Returns its stream after that."""
+    last = _last_ended(history)
+    identity = job.at(last.target).identity if last is not None else job.identity
     failed = outcome.request_failed(
-        job.identity, code=code, message=message, status=None, latency_ms=outcome.latency_ms(job, now)
+        identity,
+        code=code,
+        message=message,
+        status=None,
+        latency_ms=outcome.latency_ms(job, now),
+        targets=target_fates(job, history, skipped),
     )
     recorded = await record(
         log,
