@@ -274,7 +274,7 @@ def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:
     """Return the number of tokens that an attempt used; `UNKNOWN_TOKENS` if only admission's bound is known."""
     match event:
         case CostIncurred(breakdown=breakdown) if breakdown is not None:
-            return sum(item.tokens for item in breakdown.items)
+            return sum(item.tokens for item in breakdown.items if item.unit == "token")
         case AttemptFailed():
             return 0
         case _:
