@@ -13,6 +13,7 @@ from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
 from api.prompt_memory import PromptMemory
 from api.request_context import CostBound, InferenceRequest, Prompt, RequestContext
+from api.target_planner import FindRoute, TargetPlanner, check_allowed, is_allowed, no_route
 from domain.cache_key import cache_key
 from domain.canonical.chat import ChatRequest
 from domain.dialects.field_rules import in_camel_case
@@ -27,7 +28,7 @@ from domain.money import NANO_PER_USD, NanoUsd
 from domain.pricing import TEXT_CLASSES, Price, dearest_class, reachable
 from domain.prompt_prefix import LEAST_TOKENS, prompt_chain
 from domain.request_identity import RequestIdentity
-from domain.routing import Target, resolve_target
+from domain.routing import Target
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
 
@@ -35,7 +36,7 @@ _CACHE_MARK, _LONG_CACHE_MARK = b'"cacheControl"', b'"1h"'
 """In a canonical body. In its texts every quotation mark has a backslash before it."""
 
 
-class RequestPlanner:
+class RequestPlanner(TargetPlanner):
     """Plans for one API process."""
 
     def __init__(
@@ -46,23 +47,15 @@ class RequestPlanner:
         upstream_models: Mapping[str, str],
         request_timeout_s: float,
         prompts: PromptMemory | None = None,
+        find_route: FindRoute = no_route,
     ) -> None:
+        """`find_route`: see `TargetPlanner`."""
+        super().__init__(kinds=dialects.kinds, upstream_models=upstream_models, find_route=find_route)
         self._prices = prices
         self._dialects = dialects
-        self._kinds = dialects.kinds
-        self._upstream_models = upstream_models
         self._request_timeout_s = request_timeout_s
         self._prompts = prompts
         """None: every prompt is bounded by its bytes."""
-
-    def target(self, caller: Caller, model: str) -> Target:
-        """Resolve a model's name.
-
-        Raises:
-            UnknownModel: no rule matches.
-
-        """
-        return resolve_target(model, self._upstream_models, caller.providers, self._kinds)
 
     def plan(
         self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool
@@ -130,8 +123,8 @@ class RequestPlanner:
         if allowed is None:
             return
         choice = f"the key may use: {', '.join(allowed)}"
-        if asked.body.model not in allowed:
-            raise Forbidden(f"this key may not use model {asked.body.model!r}; {choice}", details={"field": "model"})
+        if asked.route is None or not is_allowed(caller, asked.route):
+            check_allowed(caller, asked.body.model, "model")
         named = asked.body.named_models
         permitted = self._names_at(caller, allowed, asked.target) if named else frozenset()
         for place in named:
