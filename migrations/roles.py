@@ -32,6 +32,8 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "end_leads": frozenset({"projector"}),
     "drop_overdue": frozenset({"projector"}),
     "remove_expired_blobs": frozenset({"projector"}),
+    "remove_past_held": frozenset({"projector"}),
+    "held_differences": frozenset({"api", "projector"}),
 }
 """The functions that processes call, with who calls each. The others are called by these alone."""
 
