@@ -17,6 +17,7 @@ from domain.errors import Unavailable
 from domain.events import AttemptLost, RequestFailed
 from domain.job_result import JobFailure
 from domain.request_decider import decide_failed
+from infra.crash_points import reach
 from infra.database import Pool
 from infra.event_log import EventLog
 from infra.request_log import record
@@ -62,6 +63,7 @@ async def _end(
         **_subject(row), code="PROVIDER_TIMEOUT", message=TIMED_OUT, latency_ms=_latency_ms(row, now)
     )
     lost = _lost(row) if row["delivery"] is not None else None
+    reach("projector.during_sweep")
     recorded = await record(
         event_log,
         request_id=row["request_id"],
@@ -69,6 +71,7 @@ async def _end(
         at=now,
         decide=lambda history: decide_failed(history, lost, failed),
     )
+    reach("projector.after_sweep")
     if recorded.added:
         log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=lost is not None)
         await notify(row["reply_to"], JobFailure(code=failed.code, message=failed.message, provider=failed.provider))
