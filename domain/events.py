@@ -28,6 +28,7 @@ from domain.budget import Period, Scope
 from domain.call_origin import Origin
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
+from domain.routes import RouteSettings
 from domain.routing import NamedKind
 from domain.tokens import TokenUsage
 
@@ -98,6 +99,19 @@ class ProviderConfigured(_Event, frozen=True, kw_only=True):
 
 class ProviderRemoved(_Event, frozen=True, kw_only=True):
     """A provider by configuration is removed."""
+
+    name: str
+
+
+class RouteSet(_Event, frozen=True, kw_only=True):
+    """A route has these settings now, all of them. The installation's serve every project that has none of the name."""
+
+    name: str
+    settings: RouteSettings
+
+
+class RouteRemoved(_Event, frozen=True, kw_only=True):
+    """A route is removed."""
 
     name: str
 
@@ -376,6 +390,8 @@ Event = (
     | ProviderKeySet
     | ProviderConfigured
     | ProviderRemoved
+    | RouteSet
+    | RouteRemoved
     | ApiKeyIssued
     | ApiKeyChanged
     | ApiKeyRevoked
@@ -424,6 +440,11 @@ def key_stream(key_id: str) -> str:
 def provider_stream(project_id: str, name: str) -> str:
     """The stream of a provider by configuration."""
     return f"provider-{project_id}/{name}"
+
+
+def route_stream(project_id: str, name: str) -> str:
+    """The stream of a route."""
+    return f"route-{project_id}/{name}"
 
 
 def request_stream(request_id: str) -> str:

@@ -23,6 +23,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "fold_keys": frozenset({"api"}),
     "fold_prices": frozenset({"api"}),
     "fold_providers": frozenset({"api"}),
+    "fold_routes": frozenset({"api"}),
     "store_project_secret": frozenset({"api"}),
     "store_provider_key": frozenset({"api"}),
     "claim": frozenset({"worker"}),
