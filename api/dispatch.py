@@ -20,6 +20,7 @@ from domain.job_result import error_of
 from domain.models import may_think_unseen
 from infra.admission import Admission
 from infra.blobs import Blobs
+from infra.crash_points import reach
 from infra.direct import DirectDispatch
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
@@ -124,8 +125,10 @@ class Dispatcher:
         if isinstance(came, Failed):
             raise error_of(came.failure)
         if isinstance(came, Committed):
+            reach("api.after_answer")
             await self._remember_answered(ctx, came)
             return None
+        reach("api.after_part")
         return came
 
     async def _remember_answered(self, ctx: RequestContext, committed: Committed) -> None:
@@ -151,6 +154,7 @@ class Dispatcher:
             job = await self._job(ctx)
             self._inbox.keep_job(job)
             await self._queue.publish(job, lane, otherwise=self._direct.offer)
+            reach("api.after_publish")
         except (Overloaded, Unavailable) as error:
             if await self._withdraw(ctx, error) or not isinstance(error, PublishUnknown):
                 raise
@@ -161,6 +165,7 @@ class Dispatcher:
         head = await self._admission.withdraw(ctx.identity.request_id, self._recorder.failed(ctx, error))
         if head is None:
             return False
+        reach("api.after_withdrawal")
         self._recorder.note_head(head)
         return True
 

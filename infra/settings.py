@@ -32,7 +32,7 @@ from infra.environment_variables import (
     without_final_slash,
     yes_or_no,
 )
-from migrations.roles import PROCESSES, Process
+from migrations.roles import Process
 
 ENCRYPTION_KEY_BYTES = 32
 _WITH_TOKENS = frozenset({"nats", "tls", "ws", "wss"})
@@ -124,7 +124,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         Variable(
             "GATEWAY_DATABASE_ROLES",
             "the PostgreSQL roles of the processes, for `gateway migrate` and `gateway up`, which grant each what it "
-            "needs; unset: all have the role of GATEWAY_DATABASE_URL",
+            "needs. A process that is not named keeps the role that it has in the database; at first it is that of "
+            "GATEWAY_DATABASE_URL",
             "api=ROLE,worker=ROLE,projector=ROLE",
             parse=pairs,
         ),
@@ -415,11 +416,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.migration_database_url or self.database_url
 
     @property
-    def roles(self) -> dict[Process, str] | None:
-        """Return the PostgreSQL role of each kind of process; None: the owner's."""
-        name = unquote(urlsplit(self.database_url or "").username or "")
-        roles: dict[Process, str] = {process: self.database_roles.get(process, name) for process in PROCESSES}
-        return roles if all(roles.values()) else None
+    def role(self) -> str | None:
+        """Return the PostgreSQL role of the processes that `database_roles` does not name; None: the owner's."""
+        return unquote(urlsplit(self.database_url or "").username or "") or None
 
     @property
     def provider_keys(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from domain.events import AttemptLost, RequestFailed, request_stream
 from domain.job_result import JobFailure, failure_in_log
 from domain.request_decider import decide_failed
 from infra.admission import Withdrawal, withdraw
+from infra.crash_points import reach
 from infra.database import Pool, database_errors
 from infra.event_log import Commit, EventLog
 from infra.request_log import record
@@ -64,6 +65,7 @@ async def _withdraw(
     """End overdue requests that no worker has claimed. Return their number. One that cannot be ended stops no other."""
     if not rows:
         return 0
+    reach("projector.during_sweep")
     try:
         dropped, _ = await withdraw(pool, [_withdrawal(row, now) for row in rows])
     except Unavailable:
@@ -73,6 +75,7 @@ async def _withdraw(
             return sum([await _withdraw(pool, [row], now, notify) for row in rows])
         log.exception("sweep_failed", request_id=rows[0]["request_id"], attempt=rows[0]["attempt"])
         return 0
+    reach("projector.after_sweep")
     for row in rows:
         if row["request_id"] in dropped:
             log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=False)
@@ -98,6 +101,7 @@ async def _end(
 ) -> None:
     """End an overdue attempt that a worker has claimed, and its request."""
     failed, lost = _timed_out(row, now), _lost(row)
+    reach("projector.during_sweep")
     recorded = await record(
         event_log,
         request_id=row["request_id"],
@@ -105,6 +109,7 @@ async def _end(
         at=now,
         decide=lambda history: decide_failed(history, lost, failed),
     )
+    reach("projector.after_sweep")
     if recorded.added:
         log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=True)
         await notify(row["reply_to"], failure_in_log(failed))
