@@ -126,6 +126,7 @@ class JobHandler:
             began_s = time.monotonic()
             timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(job) - DEADLINE_MARGIN_S)
             try:
+                await self._calls.check_circuit(ctx.prepared, is_only=True)
                 if job.stream is not None:
                     await self._streams.attempt(ctx, timeout_s)
                 else:
