@@ -71,7 +71,9 @@ def _routes(services: Services, caller: Caller, now: datetime) -> dict[str, List
     routes: dict[str, ListedModel] = {}
     for name, settings in caller.routes.items():
         with suppress(UnknownModel, Forbidden):
-            targets = [planned.target for planned in services.planner.plan_route(caller, name, settings).targets]
+            asked = [target for group in settings.groups for target in group]
+            plan = services.planner.plan_route(caller, name, settings)
+            targets = [one.target for one in sorted(plan.targets, key=lambda one: asked.index(one.asked))]
             models = [services.prices.listing(one, now) for one in targets if one.provider in with_credential]
             if models:
                 routes[name] = _in_common(name, models)
