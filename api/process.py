@@ -13,7 +13,7 @@ import uvicorn
 from api.accounts import Accounts
 from api.admission_controller import AdmissionController
 from api.app import create_app
-from api.authentication import Authenticator
+from api.authentication import Authenticator, Caller
 from api.connections import Connections, connection_limit
 from api.dispatch import Dispatcher
 from api.health import figures, report
@@ -161,6 +161,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         upstream_models=settings.upstream_models,
         request_timeout_s=settings.request_timeout_s,
         prompts=prompts,
+        find_route=Caller.route,
     )
     return Services(
         settings=settings,
