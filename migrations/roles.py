@@ -18,6 +18,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "role_problems": frozenset({"api", "worker", "projector"}),
     "admit": frozenset({"api"}),
     "drop_unclaimed": frozenset({"api"}),
+    "withdraw": frozenset({"api", "projector"}),
     "store_blob": frozenset({"api"}),
     "fold_projects": frozenset({"api"}),
     "fold_keys": frozenset({"api"}),
@@ -31,7 +32,6 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "settle": frozenset({"projector"}),
     "record_head": frozenset({"projector"}),
     "end_leads": frozenset({"projector"}),
-    "drop_overdue": frozenset({"projector"}),
     "remove_expired_blobs": frozenset({"projector"}),
 }
 """The functions that processes call, with who calls each. The others are called by these alone."""

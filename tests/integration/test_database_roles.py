@@ -83,7 +83,6 @@ NOT_BY_API_AND_WORKER = (
     "DELETE FROM quarantined_projects",
     "SELECT settle('{}', '{}', '{}', '{}')",
     "SELECT record_head(1, 1, '', now(), '', NULL, '', 'mine', '')",
-    "SELECT drop_overdue('infinity', 1000)",
     "SELECT remove_expired_blobs(1000)",
     "SELECT lock_meters('{key}', '{k}', '{true}')",
 )
