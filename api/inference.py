@@ -27,6 +27,7 @@ from api.response_cache import CachedResponse, ResponseCache
 from domain.errors import GatewayError, Overloaded, Unavailable
 from domain.money import NanoUsd
 from infra.admission import AdmissionDecision
+from infra.crash_points import reach
 from infra.event_log import Commit, EventLog
 from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.replies import Committed
@@ -128,9 +129,11 @@ class InferenceService:
             ctx = await self._large_requests.run(ctx.identity.project_id, size_bytes, self._planner.bound_cost, ctx)
             while ctx.remaining_s(self._now()) > 0:
                 ctx.disconnect.check()
+                reach("api.before_admit")
                 ctx, decision = await self._admit(ctx)
                 match decision.outcome:
                     case "admitted":
+                        reach("api.after_admit")
                         left_nano_usd = decision.limit_status.budget_left_nano_usd
                         if left_nano_usd is not None:
                             ctx = within_budget(ctx, decision.hold_nano_usd)
@@ -140,6 +143,7 @@ class InferenceService:
                         if ctx.inference_request.stream is not None:
                             return await self._dispatcher.stream(ctx)
                         committed = await self._dispatcher.call(ctx)
+                        reach("api.after_answer")
                         ctx = ctx.answered_by(committed.receipt)
                         ctx = ctx.settled(committed.receipt.cost_nano_usd)
                         return await self._respond(ctx, committed)
@@ -190,6 +194,7 @@ class InferenceService:
             ctx, _ = await self._admit(ctx, served)
         else:
             await self._log.append(served)
+        reach("api.after_hit")
         return InferenceResponse(
             body=cached.body,
             receipt=cached.receipt,

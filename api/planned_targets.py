@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from api.request_context import Failover, InferenceRequest, RequestContext
 from domain.errors import Forbidden, InvalidRequest
-from domain.failover import Circuits, DropReason, TargetFate, TargetId, TargetPlan
+from domain.failover import DropReason, TargetFate, TargetPlan
 from domain.money import NanoUsd
 from domain.routing import Target
 
@@ -74,17 +74,6 @@ def with_further(
     return _joined(served, left_out)
 
 
-def without_open(ctx: RequestContext, circuits: Circuits) -> RequestContext:
-    """Leave out the targets whose circuits are open, unless all are: then one is tried all the same."""
-    allowed, left_out = [], ctx.left_out
-    for one in (ctx, *ctx.further):
-        if circuits.allows(target_id(one)):
-            allowed.append(one)
-        else:
-            left_out = (*left_out, fate(one.target, "circuit"))
-    return _like(ctx, allowed, left_out) if allowed else ctx
-
-
 def without_unpriced(ctx: RequestContext) -> RequestContext | None:
     """Leave out the targets whose costs have no bound: there is a budget. None: no other is left."""
     priced, left_out = [], ctx.left_out
@@ -121,14 +110,6 @@ def without_others(ctx: RequestContext) -> RequestContext:
         else:
             left_out = (*left_out, fate(one.target, "refused", "the request names objects at another provider"))
     return _like(ctx, kept, left_out)
-
-
-def target_id(ctx: RequestContext) -> TargetId:
-    """What the circuit of a request's target is kept for."""
-    target, asked = ctx.target, ctx.inference_request.asked
-    owner = ctx.identity.project_id if ctx.needs_own_credential else None
-    credential = asked.credential if asked is not None else None
-    return TargetId(target.provider, target.upstream_model, target.base_url, owner, credential)
 
 
 def fate(target: Target, reason: DropReason, message: str = "") -> TargetFate:

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
-from api.planned_targets import with_further, without_open
+from api.planned_targets import with_further
 from api.prompt_memory import PromptMemory
 from api.request_context import CostBound, InferenceRequest, Prompt, RequestContext
-from api.target_planner import FindRoute, TargetPlanner, check_allowed, is_allowed, no_route
+from api.target_planner import FindRoute, Share, TargetPlanner, check_allowed, is_allowed, no_route
 from domain.cache_key import cache_key
 from domain.canonical.chat import ChatRequest
 from domain.dialects.field_rules import in_camel_case
@@ -22,7 +22,6 @@ from domain.dialects.registry import DialectRegistry
 from domain.dialects.request_body import CanonicalRequest, RequestBody, TokenBound
 from domain.errors import Forbidden, InvalidRequest, UnknownModel
 from domain.estimate import MAX_HOLD
-from domain.failover import ALL_ALLOWED, Circuits
 from domain.holds import Hold, on_asked_terms
 from domain.hosted_tools import HostedTools
 from domain.models import model_traits
@@ -50,17 +49,17 @@ class RequestPlanner(TargetPlanner):
         request_timeout_s: float,
         prompts: PromptMemory | None = None,
         find_route: FindRoute = no_route,
+        share: Share | None = None,
         installation_keys: Container[str] | None = None,
-        circuits: Circuits = ALL_ALLOWED,
     ) -> None:
-        """`find_route` and `installation_keys`: see `TargetPlanner`."""
+        """`find_route`, `share`, `installation_keys`: see `TargetPlanner`."""
         super().__init__(
             kinds=dialects.kinds,
             upstream_models=upstream_models,
             find_route=find_route,
+            share=share,
             installation_keys=installation_keys,
         )
-        self._circuits = circuits
         self._prices = prices
         self._dialects = dialects
         self._request_timeout_s = request_timeout_s
@@ -85,7 +84,7 @@ class RequestPlanner(TargetPlanner):
             lambda one: self._plan(caller, one, disconnect, is_counted=is_counted),
             left_out=failover.dropped,
         )
-        return without_open(replace(first, failover=failover), self._circuits)
+        return replace(first, failover=failover)
 
     def _plan(
         self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool

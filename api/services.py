@@ -10,10 +10,12 @@ from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.missing_calls import MissingCalls
 from api.pricing import PriceAdmin
+from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals
 from api.request_planner import RequestPlanner
+from api.route_admin import RouteAdmin
 from domain.dialects.registry import DialectRegistry
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
@@ -37,6 +39,7 @@ class Services:
     prices: PriceBook
     accounts: Accounts
     provider_settings: ProviderSettings
+    provider_health: ProviderHealth
     authenticator: Authenticator
     dialects: DialectRegistry
     inference: InferenceService
@@ -50,3 +53,4 @@ class Services:
     connections: Connections
     byte_budget: ByteBudget
     price_admin: PriceAdmin
+    route_admin: RouteAdmin

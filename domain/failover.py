@@ -5,7 +5,7 @@ workers follow it.
 """
 
 from collections.abc import Collection
-from typing import Literal, Protocol
+from typing import Literal
 
 from msgspec import Struct
 
@@ -18,11 +18,9 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.provider_refusals import Reason
-from domain.routes import DEFAULT_CAUSES, FailoverCause, RouteTarget
+from domain.routes import DEFAULT_ATTEMPTS, DEFAULT_CAUSES, FailoverCause, RouteTarget
 from domain.routing import Target
 
-DEFAULT_ATTEMPTS = 2
-"""At each target of a request that names fallbacks itself."""
 MAX_ATTEMPTS = 3
 """Of a request that has one target."""
 MAX_ATTEMPTS_IN_ALL = 20
@@ -36,9 +34,9 @@ MAX_WAIT_BEFORE_NEXT_S = 1.0
 DEADLINE_MARGIN_S = 0.25
 """How long before the caller's deadline a call is given up, so that the caller still gets the reason."""
 
-DropReason = Literal["unknown_model", "not_allowed", "refused", "no_price", "no_credential", "circuit"]
+DropReason = Literal["unknown_model", "not_allowed", "refused", "no_price", "no_credential"]
 """Why a target is left out of a plan: its model is unknown, the key may not use it, it cannot serve such a request, its
-cost has no bound and there is a budget, there is no key for its provider, its circuit is open.
+cost has no bound and there is a budget, there is no key for its provider.
 """
 
 
@@ -103,44 +101,6 @@ class TargetFate(Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
     """Of what was dropped: why, in words."""
 
-
-class TargetId(Struct, frozen=True):
-    """What a circuit is kept for: a model of a provider under a credential."""
-
-    provider: str
-    upstream_model: str
-    base_url: str | None = None
-    """Of a provider by configuration; None: a built-in one."""
-    project_id: str | None = None
-    """The project whose own credential it is; None: the installation's."""
-    credential: str | None = None
-    """The name of one of the provider's credentials; None: whichever is used."""
-
-
-class Circuits(Protocol):
-    """Which targets may be called at the moment. Answers from memory."""
-
-    def allows(self, target: TargetId) -> bool:
-        """False if the target's circuit is open."""
-        ...
-
-    def record(self, target: TargetId, error: ProviderError | None) -> None:
-        """Note how an attempt ended; None: with an answer."""
-        ...
-
-
-class AllAllowed:
-    """Circuits that never open."""
-
-    def allows(self, _target: TargetId) -> bool:
-        """Return True."""
-        return True
-
-    def record(self, _target: TargetId, _error: ProviderError | None) -> None:
-        """Note nothing."""
-
-
-ALL_ALLOWED: Circuits = AllAllowed()
 
 _CAUSES: tuple[tuple[type[ProviderError], FailoverCause], ...] = (
     (ProviderRateLimited, "rate_limit"),

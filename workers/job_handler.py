@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import structlog
@@ -18,31 +19,31 @@ from msgspec.structs import replace
 
 from domain.dialects.codec import UNSHARED_FINISHES, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
-from domain.failover import (
-    ALL_ALLOWED,
-    MAX_ATTEMPTS_IN_ALL,
-    CallLimits,
-    Circuits,
-    NextAttempt,
-    call_limits,
-    next_attempt,
-)
+from domain.failover import MAX_ATTEMPTS_IN_ALL, CallLimits, NextAttempt, call_limits, next_attempt
 from domain.request_decider import tries_at
-from infra.admission import Claim, Claims
-from infra.cancellations import CancellationListener, client_disconnected
+from infra.admission import Claims
+from infra.cancellations import Cancellation, CancellationListener, client_disconnected, nobody_waits
+from infra.crash_points import reach
 from infra.event_log import EventLog
 from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
 from infra.reply_sender import ReplySender
-from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
+from workers.attempt_recorder import AttemptOvertaken, AttemptRecorder, AttemptResult, RecordedBody
 from workers.calls import ProviderCalls
 from workers.delivery import AttemptsInHand, Delivery
 from workers.estimated_usage import with_usage
 from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
-from workers.next_attempts import Ended, NextAttempts, NoTargetLeft, Skipped, target_id
-from workers.resume import Resumed, resume
+from workers.next_attempts import Ended, Following, NextAttempts, NoTargetLeft
+from workers.resume import Resumed, is_lost, resume
 from workers.streaming import StreamedAttempts
+
+LOOK_AGAIN_S = 10.0
+"""Before a delivery whose job another one is working on comes again: no more often, for there are only so many."""
+QUEUED_LONG_S = 2.0
+"""A job that is so old when it is claimed may have outlived its caller's API process."""
+STOOD_STILL_S = ACK_WAIT_S / 2
+"""A claim that took so long may have been given up by others in the meantime."""
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,6 @@ class JobHandler:
         attempts: AttemptsInHand,
         replies: ReplySender,
         now: Callable[[], datetime],
-        circuits: Circuits = ALL_ALLOWED,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -79,8 +79,7 @@ class JobHandler:
         self._now = now
         self._sleep = sleep
         self._draw = draw
-        self._circuits = circuits
-        self._next_attempts = NextAttempts(claims, circuits=circuits, sleep=sleep)
+        self._next_attempts = NextAttempts(claims, prepare=calls.prepare, sleep=sleep)
 
     async def handle(self, delivery: Delivery) -> None:
         """Do what is left to do of a job, and acknowledge the delivery.
@@ -98,17 +97,15 @@ class JobHandler:
         if self._remaining_s(job) <= 0:
             await delivery.term()  # the caller has its timeout: the sweeper clears up
             return
+        reach("worker.delivered")
         number = job.deliveries_before + delivery.number
         prepared = await self._calls.prepare(job)
         with self._cancellations.watch(job) as cancellation:
-            claim = await self._claims.claim(job.identity.request_id, number)
-            if claim is not None:
-                resumed = Resumed("attempt", [], claim)
-            else:
-                resumed = await resume(
-                    self._log, self._claims, self._next_attempts, job, number, self._now(), self._attempts.are_made
-                )
+            is_wanted = partial(self._is_wanted, delivery, job, cancellation)
+            asked_s = time.monotonic()
+            resumed = await self._claim(job, number, is_wanted)
             if resumed.claim is not None:
+                reach("worker.after_claim")
                 ctx = JobContext(
                     root=job,
                     job=job,
@@ -118,14 +115,65 @@ class JobHandler:
                     claim=resumed.claim,
                     history=resumed.history,
                 )
-                with self._attempts.making(job.identity.request_id, number):
-                    await self._make_attempts(await self._at(ctx, resumed.claim, resumed.target, resumed.skipped))
+                if resumed.target:
+                    ctx = replace(ctx, job=job.at(resumed.target), target=resumed.target, skipped=resumed.skipped)
+                    ctx = replace(ctx, prepared=resumed.prepared or await self._calls.prepare(ctx.job))
+                try:
+                    with self._attempts.making(job.identity.request_id, number):
+                        await self._check_claim(ctx, asked_s)
+                        if self._is_late(ctx) and not await is_wanted():
+                            await self._recorder.record_abandoned(ctx, nobody_waits(), was_called=False)
+                        else:
+                            await self._make_attempts(ctx)
+                except AttemptOvertaken:
+                    log.warning("attempt_overtaken", request_id=job.identity.request_id, delivery=number)
+                    return  # the delivery that has overtaken this one is to be acknowledged
             elif resumed.verdict == "ended":
                 await self._recorder.republish_outcome(job, resumed.history)
             elif resumed.verdict == "later" and not delivery.is_last:
-                await delivery.nak(ACK_WAIT_S)
+                await delivery.nak(LOOK_AGAIN_S)
                 return
+            elif resumed.verdict == "taken":
+                return  # the later delivery is to be acknowledged, not this one
         await delivery.ack()
+
+    async def _claim(self, job: Job, delivery: int, is_wanted: Callable[[], Awaitable[bool]]) -> Resumed:
+        """Claim the attempt that waits for a worker, or find out what else is to be done."""
+        claim = await self._claims.claim(job.identity.request_id, delivery)
+        if claim is not None:
+            return Resumed("attempt", [], claim)
+        return await resume(
+            self._log,
+            self._claims,
+            self._next_attempts,
+            job,
+            delivery,
+            self._now(),
+            maker_of=self._attempts.maker_of,
+            is_wanted=is_wanted,
+        )
+
+    def _is_late(self, ctx: JobContext) -> bool:
+        """Return True if a job has been under way for so long that its caller may be gone with its API process."""
+        return ctx.delivery > 1 or self._now().timestamp() - ctx.job.admitted_at_ms / 1000 > QUEUED_LONG_S
+
+    async def _is_wanted(self, delivery: Delivery, job: Job, cancellation: Cancellation) -> bool:
+        """Return True if the caller still waits for the answer, or somebody else does, or nobody ever has."""
+        if not delivery.has_caller or await self._replies.is_awaited(job.reply_to):
+            return True
+        return await cancellation.has_followers()
+
+    async def _check_claim(self, ctx: JobContext, asked_s: float) -> None:
+        """Make sure before the call that others have not given the claim up, if this process may have stood still.
+
+        Raises:
+            AttemptOvertaken: they have.
+
+        """
+        if time.monotonic() - asked_s < STOOD_STILL_S:
+            return
+        if await is_lost(self._log, ctx.job.identity.request_id, ctx.claim.attempt):
+            raise AttemptOvertaken
 
     async def _make_attempts(self, ctx: JobContext) -> None:
         """Make the claimed attempt, and others after it for as long as they fail and there is another to be made."""
@@ -137,14 +185,17 @@ class JobHandler:
         tries = tries_at(ctx.history, ctx.target)
         for _ in range(MAX_ATTEMPTS_IN_ALL):
             began_s = time.monotonic()
+            is_open = True
             try:
+                await self._calls.check_circuit(ctx.prepared, is_only=not ctx.has_next)
+                is_open = False
                 if job.stream is not None:
                     await self._streams.attempt(ctx, self._limits(ctx))
                 else:
                     await self._attempt(ctx, self._limits(ctx))
                 return
             except ProviderError as error:
-                following = await self._next(ctx, error, tries + 1, time.monotonic() - began_s)
+                following = await self._next(ctx, error, tries + 1, time.monotonic() - began_s, is_open=is_open)
             if following is None:
                 return
             tries = tries + 1 if following.target == ctx.target else 0
@@ -163,12 +214,14 @@ class JobHandler:
             return
         with self._large_answers.turn(job.identity.project_id, job.identity.key_id) as turn:
             began_s = time.monotonic()
+            reach("worker.before_call")
             call = self._calls.call(ctx.prepared, limits, turn.take)
             try:
                 response = await (ctx.cancellation.or_cancelled(call) if job.cancel_on_disconnect else call)
             except ClientDisconnected as error:
                 await self._recorder.record_abandoned(ctx, error, was_called=True)
                 return
+            reach("worker.after_call")
             await self._record_and_reply(ctx, response, time.monotonic() - began_s)
 
     async def _record_and_reply(self, ctx: JobContext, response: ProviderResponse, elapsed_s: float) -> None:
@@ -181,6 +234,7 @@ class JobHandler:
         body = await offload(len(content), RecordedBody.of, content, is_kept=is_kept)
         if not is_kept:  # its frames are all that there is of it
             await self._replies.send_body(job.reply_to, attempt, content)
+            reach("worker.after_body")
         result = AttemptResult(
             answered_by=response.answered_by,
             response_id=response.response_id,
@@ -196,17 +250,20 @@ class JobHandler:
         if is_kept:
             await self._replies.send_body(job.reply_to, attempt, content)
         await self._replies.send_commit(job.reply_to, attempt, body.digest, receipt)
+        reach("worker.after_commit")
         await self._replies.notify_followers(job)
-        self._circuits.record(target_id(job), None)
 
-    async def _next(self, ctx: JobContext, error: ProviderError, tries: int, elapsed_s: float) -> JobContext | None:
+    async def _next(
+        self, ctx: JobContext, error: ProviderError, tries: int, elapsed_s: float, *, is_open: bool
+    ) -> JobContext | None:
         """Record that the attempt failed after so long, the `tries`th at its target; wait, and claim the next.
+
+        `is_open`: the target was not called, since its circuit is open.
 
         None: there is no next one. The error ends the request, or another delivery makes the next attempt. If the
         budget has no room for another attempt, the caller gets the error of the last one.
         """
-        claim, step = ctx.claim, self._step(ctx, error, tries)
-        self._circuits.record(target_id(ctx.job), error)
+        claim, step = ctx.claim, self._step(ctx, error, tries, is_open=is_open)
         history = await self._recorder.record_failure(
             ctx,
             error,
@@ -214,38 +271,38 @@ class JobHandler:
             elapsed_s=elapsed_s,
             next_target=step.target if step is not None and step.target != ctx.target else None,
         )
+        reach("worker.after_failure")
         if step is None:
             return None
         ctx = replace(ctx, history=history)
+        if is_open:
+            ctx = replace(ctx, skipped=(*ctx.skipped, (ctx.target, "circuit")))
         if step.target != ctx.target:
             await self._replies.notify_followers(ctx.job)  # what answers now is not what they have asked for
         await self._sleep(step.wait_s)
+        asked_s = time.monotonic()
         ended = Ended(
             attempt=claim.attempt, target=ctx.target, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
         )
         try:
             following = await self._next_attempts.admit(
-                ctx.root, ended, ctx.delivery, target=step.target, goes_on=ctx.moves_on(error)
+                ctx.root, ended, ctx.delivery, target=step.target, goes_on=is_open or ctx.moves_on(error)
             )
         except NoTargetLeft as left:
             ctx = replace(ctx, skipped=ctx.skipped + left.skipped)
             await self._recorder.record_failure(ctx, error, ends_request=True, elapsed_s=elapsed_s)
             return None
-        if following.claim is None:
-            return None
-        return await self._at(ctx, following.claim, following.target, following.skipped)
+        reach("worker.after_next")
+        following_ctx = _following(ctx, following)
+        if following_ctx is not None:
+            await self._check_claim(following_ctx, asked_s)
+        return following_ctx
 
-    async def _at(self, ctx: JobContext, claim: Claim, target: int, skipped: Skipped) -> JobContext:
-        """The context of the next attempt, which is claimed."""
-        ctx = replace(ctx, claim=claim, skipped=ctx.skipped + skipped)
-        if target == ctx.target:
-            return ctx
-        job = ctx.root.at(target)
-        return replace(ctx, job=job, target=target, prepared=await self._calls.prepare(job))
-
-    def _step(self, ctx: JobContext, error: ProviderError, tries: int) -> NextAttempt | None:
+    def _step(self, ctx: JobContext, error: ProviderError, tries: int, *, is_open: bool) -> NextAttempt | None:
         """Decide what follows a failed attempt."""
         root = ctx.root
+        if is_open and ctx.has_next:
+            return NextAttempt(ctx.target + 1, 0.0)
         if ctx.claim.attempt >= root.most_attempts:
             return None
         return next_attempt(
@@ -270,3 +327,13 @@ class JobHandler:
 
     def _remaining_s(self, job: Job) -> float:
         return job.deadline_ms / 1000 - self._now().timestamp()
+
+
+def _following(ctx: JobContext, following: Following) -> JobContext | None:
+    """The context of the next attempt. None: another delivery makes it."""
+    if following.claim is None:
+        return None
+    ctx = replace(ctx, claim=following.claim, skipped=ctx.skipped + following.skipped)
+    if following.prepared is None:
+        return ctx
+    return replace(ctx, job=ctx.root.at(following.target), target=following.target, prepared=following.prepared)

@@ -1,8 +1,7 @@
 """Admits and claims the attempt after one that failed or was lost: at the same target, or at the next one that can be
 asked.
 
-Each attempt is admitted anew, with its own hold. A target whose circuit is open, or for whose hold the budget has no
-room, is passed over.
+Each attempt is admitted anew, with its own hold. A target for whose hold the budget has no room is passed over.
 """
 
 import asyncio
@@ -11,11 +10,11 @@ from datetime import UTC, date, datetime
 
 from msgspec import Struct
 
-from domain.failover import ALL_ALLOWED, Circuits, TargetId
 from domain.money import NanoUsd
 from domain.routing import KEYLESS_KINDS
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
 from infra.jobs import Job
+from workers.calls import PreparedCall
 
 RELEASE_PAUSES_S = (0.05, 0.1, 0.2, 0.4)
 """Between the tries of one admission: the hold of the attempt before is released a moment after its outcome is in the
@@ -42,6 +41,8 @@ class Following(Struct, frozen=True, kw_only=True):
     """None: another delivery was first."""
     target: int
     skipped: Skipped
+    prepared: PreparedCall | None
+    """The call of its target; None: it is that of the attempt before."""
 
 
 class NoTargetLeft(Exception):
@@ -64,14 +65,6 @@ def attempt_of(job: Job) -> Attempt:
     )
 
 
-def target_id(job: Job) -> TargetId:
-    """What the circuit of a job's target is kept for."""
-    identity = job.identity
-    credential = job.asked.credential if job.asked is not None else None
-    owner = identity.project_id if job.needs_own_credential else None
-    return TargetId(identity.provider, identity.upstream_model, job.base_url, owner, credential)
-
-
 class NextAttempts:
     """Admits the next attempts of one worker."""
 
@@ -79,11 +72,11 @@ class NextAttempts:
         self,
         claims: Claims,
         *,
-        circuits: Circuits = ALL_ALLOWED,
+        prepare: Callable[[Job], Awaitable[PreparedCall]],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._claims = claims
-        self._circuits = circuits
+        self._prepare = prepare
         self._sleep = sleep
 
     async def admit(self, root: Job, ended: Ended, delivery: int, *, target: int, goes_on: bool) -> Following:
@@ -91,22 +84,20 @@ class NextAttempts:
 
         Raises:
             NoTargetLeft: none can be asked.
-            Unavailable: the database is away.
+            Unavailable: the database is away, or keeps a target's body no longer.
 
         """
         skipped: list[tuple[int, str]] = []
         for number in range(target, root.targets if goes_on else target + 1):
             job, is_same = root.at(number), number == ended.target
-            if not is_same and not self._circuits.allows(target_id(job)):
-                skipped.append((number, "circuit"))
-                continue
+            prepared = None if is_same else await self._prepare(job)  # a failure here costs no attempt
             hold_nano_usd = ended.hold_nano_usd if is_same else job.hold_nano_usd
             try:
                 claim = await self._admit(job, ended, delivery, hold_nano_usd)
             except BudgetExhausted:
                 skipped.append((number, "budget"))
                 continue
-            return Following(claim=claim, target=number, skipped=tuple(skipped))
+            return Following(claim=claim, target=number, skipped=tuple(skipped), prepared=prepared)
         raise NoTargetLeft(tuple(skipped))
 
     async def _admit(self, job: Job, ended: Ended, delivery: int, hold_nano_usd: NanoUsd | None) -> Claim | None:

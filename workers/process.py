@@ -16,9 +16,11 @@ from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.cancellations import CancellationListener
+from infra.circuit_news import CircuitNews
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
+from infra.ids import new_id
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
 from infra.notifications import KEYS_CHANGED, Notifications
 from infra.probes import Probes
@@ -29,7 +31,9 @@ from infra.vault import Vault
 from projections.alerts import MAX_QUEUED_PER_PROJECT
 from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
-from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
+from workers.circuit_exchange import CircuitExchange
+from workers.circuits import Circuits
+from workers.delivery import WORKER_ID, AttemptsInHand, DirectDelivery, UnackedDeliveries
 from workers.fair_queue import PROJECT_FACTOR
 from workers.figures import WorkerFigures
 from workers.heartbeat import HeartbeatThread
@@ -60,6 +64,7 @@ class _Backends:
 
     broker: Broker
     pool: Pool
+    notifications: Notifications
     event_log: EventLog
     claims: Claims
     queue: JobQueue
@@ -89,7 +94,11 @@ async def run(
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     backends = await _connect(settings, name)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
-    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects)
+    changed = asyncio.Event()
+    news = CircuitNews(backends.broker)
+    circuits = Circuits(settings.circuits, worker=name, claim=news.claim_probe, on_change=changed.set)
+    await backends.notifications.on_change(KEYS_CHANGED, circuits.forget)
+    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects, circuits)
     webhooks = AlertWebhooks(
         pool=backends.pool,
         event_log=backends.event_log,
@@ -98,12 +107,19 @@ async def run(
         now=_now,
     )
     unacked = UnackedDeliveries()
-    heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats", access=settings.nats_access)
+    heartbeats = HeartbeatThread(
+        unacked,
+        settings.nats_urls,
+        name=f"{name} heartbeats",
+        attempts=backends.attempts,
+        access=settings.nats_access,
+    )
     heartbeats.start()
-    figures = WorkerFigures(backends.pool, backends.broker, unacked)
+    figures = WorkerFigures(backends.pool, backends.broker, unacked, circuits)
+    exchange = CircuitExchange(circuits, news, backends.event_log, changed=changed, registry=figures.registry)
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
-    await _serve(settings.worker_slots, backends, handler, webhooks, unacked, stop)
+    await _serve(settings.worker_slots, backends, handler, webhooks, unacked, exchange, stop)
     await probes.close()
     await heartbeats.stop()
     await webhooks.close()
@@ -126,15 +142,18 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     keys = ProviderKeys(pool, vault, settings.provider_keys)
     await notifications.on_change(KEYS_CHANGED, keys.forget)
-    replies, cancellations, attempts = ReplySender(broker), CancellationListener(broker), AttemptsInHand(broker)
+    worker_id = new_id(WORKER_ID)
+    replies, cancellations = ReplySender(broker), CancellationListener(broker)
+    attempts = AttemptsInHand(broker, worker_id)
     await cancellations.listen()
     await replies.listen()
     await attempts.listen()
     return _Backends(
         broker=broker,
         pool=pool,
+        notifications=notifications,
         event_log=event_log,
-        claims=Claims(HeldConnection(settings.database_url, name=name), pool, worker=name),
+        claims=Claims(HeldConnection(settings.database_url, name=name), pool, worker=worker_id),
         queue=queue,
         replies=replies,
         cancellations=cancellations,
@@ -145,7 +164,11 @@ async def _connect(settings: Settings, name: str) -> _Backends:
 
 
 def _job_handler(
-    settings: Settings, backends: _Backends, providers: Mapping[Kind, Provider], dialects: DialectRegistry
+    settings: Settings,
+    backends: _Backends,
+    providers: Mapping[Kind, Provider],
+    dialects: DialectRegistry,
+    circuits: Circuits,
 ) -> JobHandler:
     event_log, replies = backends.event_log, backends.replies
     blobs = Blobs(backends.pool, event_log, backends.vault)
@@ -155,6 +178,7 @@ def _job_handler(
         keys=backends.keys,
         base_urls=settings.provider_base_urls,
         blobs=blobs,
+        circuits=circuits,
     )
     recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     return JobHandler(
@@ -176,6 +200,7 @@ async def _serve(
     handler: JobHandler,
     webhooks: AlertWebhooks,
     unacked: UnackedDeliveries,
+    exchange: CircuitExchange,
     stop: asyncio.Event,
 ) -> None:
     """Pull every lane, and take direct jobs, until `stop`; then wait for the jobs that have begun."""
@@ -208,7 +233,7 @@ async def _serve(
         take=lambda job: interactive.take_direct(DirectDelivery(broker, job), handler.handle),
         is_in_hand=interactive.is_in_hand,
     )
-    log.info("worker_ready", slots=slots)
+    log.info("worker_ready", slots=slots, worker_id=backends.attempts.worker_id)
     async with asyncio.TaskGroup() as tasks:
-        for part in (*loops, direct, interactive, background, alerts):
+        for part in (*loops, direct, interactive, background, alerts, exchange):
             tasks.create_task(part.run(stop))

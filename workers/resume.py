@@ -11,15 +11,19 @@ from typing import Literal
 
 from msgspec import Struct
 
-from domain.errors import BudgetExceeded, ProviderUnavailable
-from domain.events import AttemptFailed, AttemptLost, request_stream
+from domain.errors import BudgetExceeded, GatewayError, ProviderUnavailable
+from domain.events import AttemptFailed, AttemptLost, RequestFailed, request_stream
 from domain.money import to_usd
 from domain.request_decider import History, decide_failed, ending, is_resolved, last_attempt, tries_at
 from infra.admission import Claim, ClaimedAttempt, Claims
+from infra.cancellations import nobody_waits
+from infra.crash_points import reach
 from infra.event_log import EventLog
 from infra.jobs import Job
 from infra.request_log import record
 from workers import outcome
+from workers.calls import PreparedCall
+from workers.delivery import Maker
 from workers.next_attempts import Ended, NextAttempts, NoTargetLeft, Skipped
 from workers.target_fates import target_fates
 
@@ -29,10 +33,10 @@ MAX_LOOKS = 10
 class Resumed(Struct, frozen=True):
     """What a delivery is to do, and the request's stream."""
 
-    verdict: Literal["attempt", "ended", "skip", "later"]
-    """`attempt`: make the claimed attempt. `ended`: send the request's end again. `skip`: another delivery has
-    the job, or the request is gone. `later`: an earlier delivery still makes its attempt, though its
-    heartbeats were lost.
+    verdict: Literal["attempt", "ended", "gone", "taken", "later"]
+    """`attempt`: make the claimed attempt. `ended`: send the request's end again. `gone`: there is nothing to claim,
+    and nothing was. `taken`: a later delivery has the job, and acknowledges it. `later`: an earlier delivery still
+    makes its attempt, though its heartbeats were lost.
     """
     history: History
     claim: Claim | None = None
@@ -41,6 +45,8 @@ class Resumed(Struct, frozen=True):
     """The number of its target in the request's plan."""
     skipped: Skipped = ()
     """The targets that were passed over."""
+    prepared: PreparedCall | None = None
+    """The call, if its target is not the first."""
 
 
 async def resume(
@@ -50,9 +56,14 @@ async def resume(
     job: Job,
     delivery: int,
     now: datetime,
-    are_made: Callable[[str, int], Awaitable[bool]],
+    *,
+    maker_of: Callable[[str, int, str | None], Awaitable[Maker]],
+    is_wanted: Callable[[], Awaitable[bool]],
 ) -> Resumed:
-    """Find out what this delivery has to do. `are_made` says if a worker makes the attempts of a delivery.
+    """Find out what this delivery has to do.
+
+    `maker_of` says what became of the worker that claimed an attempt, `is_wanted` if anybody still waits for the
+    answer: for nobody, no attempt is made after one that was lost.
 
     Raises:
         Unavailable: the database is away.
@@ -71,29 +82,48 @@ async def resume(
         if live:
             earlier = live[-1].delivery or 0
             if delivery <= earlier:
-                return Resumed("skip", history)
-            if await are_made(request_id, earlier):
+                return Resumed("taken", history)
+            maker = await maker_of(request_id, earlier, live[-1].worker)
+            if maker == "at work":
                 return Resumed("later", history)
-            await _record_lost(log, job, live[-1], history, now)
+            await _record_lost(log, job, live[-1], history, now, is_wanted=await is_wanted())
+            reach("worker.after_lost")
             continue
         if not history:
-            return Resumed("skip", history)  # dropped, or swept: nothing to claim
+            return Resumed("gone", history)  # dropped, or swept: nothing to claim
         if delivery < max((row.delivery or 0 for row in rows), default=0):
-            return Resumed("skip", history)
+            return Resumed("taken", history)
+        if not await is_wanted():
+            return Resumed("ended", await _fail(log, job, nobody_waits(), history, now))
         return await _claim_next(log, next_attempts, job, delivery, history, now)
-    return Resumed("skip", history)
+    return Resumed("later", history)
 
 
-async def _record_lost(log: EventLog, job: Job, claim: ClaimedAttempt, history: History, now: datetime) -> None:
+async def is_lost(log: EventLog, request_id: str, attempt: int) -> bool:
+    """Return True if others have given up this worker's attempt, while its process stood still.
+
+    Raises:
+        Unavailable: the database is away.
+
+    """
+    history = [stored.event for stored in await log.read_stream(request_stream(request_id))]
+    return is_resolved(history, attempt) or ending(history) is not None
+
+
+async def _record_lost(
+    log: EventLog, job: Job, claim: ClaimedAttempt, history: History, now: datetime, *, is_wanted: bool
+) -> None:
+    """Record that an attempt's worker is lost, and the request's end if nobody waits for its answer."""
     target = target_of(job, history, claim)
     lost = outcome.attempt_lost(job.at(target).identity, claim, "worker_lost", target=target)
+    failed = None if is_wanted else _failed(job, nobody_waits(), (*history, lost), now)
     await record(
         log,
         request_id=job.identity.request_id,
         project_id=job.identity.project_id,
         at=now,
         history=history,
-        decide=lambda stream: decide_failed(stream, lost, None),
+        decide=lambda stream: decide_failed(stream, lost, failed),
     )
 
 
@@ -138,8 +168,8 @@ async def _claim_next(
     """Admit and claim the attempt after those that have ended; end the request if there may be none."""
     number = last_attempt(history) + 1
     if number > job.most_attempts:
-        message = f"{job.most_attempts} attempts came to nothing"
-        return Resumed("ended", await _fail(log, job, ProviderUnavailable.code, message, history, now))
+        spent = ProviderUnavailable(f"{job.most_attempts} attempts came to nothing", provider=job.identity.provider)
+        return Resumed("ended", await _fail(log, job, spent, history, now))
     earlier = _last_ended(history)
     assert earlier is not None, "an attempt has ended, and the request has not"
     hold = earlier.hold_nano_usd if isinstance(earlier, AttemptFailed) else earlier.assumed_nano_usd
@@ -148,28 +178,31 @@ async def _claim_next(
     try:
         following = await next_attempts.admit(job, ended, delivery, target=target, goes_on=goes_on)
     except NoTargetLeft as left:
-        message = f"the budget does not cover another attempt, which may cost ${to_usd(hold):f}"
-        code = BudgetExceeded.code
-        return Resumed("ended", await _fail(log, job, code, message, history, now, left.skipped))
+        error = BudgetExceeded(f"the budget does not cover another attempt, which may cost ${to_usd(hold):f}")
+        return Resumed("ended", await _fail(log, job, error, history, now, left.skipped))
     if following.claim is None:
-        return Resumed("skip", history)
-    return Resumed("attempt", history, following.claim, following.target, following.skipped)
+        return Resumed("taken", history)
+    return Resumed("attempt", history, following.claim, following.target, following.skipped, following.prepared)
 
 
-async def _fail(
-    log: EventLog, job: Job, code: str, message: str, history: History, now: datetime, skipped: Skipped = ()
-) -> History:
-    """End a request with an error. Returns its stream after that."""
+def _failed(job: Job, error: GatewayError, history: History, now: datetime, skipped: Skipped = ()) -> RequestFailed:
+    """The event of a request that ends so, as one of the target that it came to."""
     last = _last_ended(history)
-    identity = job.at(last.target).identity if last is not None else job.identity
-    failed = outcome.request_failed(
-        identity,
-        code=code,
-        message=message,
+    return outcome.request_failed(
+        job.at(last.target).identity if last is not None else job.identity,
+        code=error.code,
+        message=error.message,
         status=None,
         latency_ms=outcome.latency_ms(job, now),
         targets=target_fates(job, history, skipped),
     )
+
+
+async def _fail(
+    log: EventLog, job: Job, error: GatewayError, history: History, now: datetime, skipped: Skipped = ()
+) -> History:
+    """End a request with an error. Returns its stream after that."""
+    failed = _failed(job, error, history, now, skipped)
     recorded = await record(
         log,
         request_id=job.identity.request_id,

@@ -20,15 +20,17 @@ from domain.money import to_usd
 from domain.provider_refusals import recognise
 from domain.tokens import TokenUsage
 from infra.cancellations import client_disconnected
+from infra.crash_points import reach
 from infra.jobs import Job
 from infra.offload import offload
 from infra.reply_sender import ReplySender
 from workers import outcome
 from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
-from workers.calls import ProviderCalls, reported_failure
+from workers.calls import ProviderCalls
 from workers.estimated_usage import UnseenTime, estimated_usage
 from workers.job_context import JobContext
 from workers.outgoing import OutgoingStream
+from workers.provider_failures import reported_failure
 
 ERROR_DRAIN_S = 1.0
 
@@ -63,10 +65,12 @@ class StreamedAttempts:
             target=ctx.target,
         )
         began_s = time.monotonic()
+        reach("worker.before_call")
         try:
             error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
         except ClientDisconnected as disconnected:
             error = disconnected
+        reach("worker.after_stream")
         unseen = outgoing.unseen if job.choices == 1 else UnseenTime(began_s)
         result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))
         if error is not None:
@@ -89,6 +93,7 @@ class StreamedAttempts:
         await self._replies.send_commit(
             job.reply_to, ctx.claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
+        reach("worker.after_commit")
 
     async def _relay(
         self, ctx: JobContext, relay: Relay, outgoing: OutgoingStream, limits: CallLimits
@@ -209,6 +214,7 @@ async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], ou
             batch.clear()  # a caller that reads slowly may hold up the part for minutes
             sent.clear()
             await outgoing.send(part)
+            reach("worker.after_part")
 
 
 async def _drain_error(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:

@@ -42,7 +42,7 @@ def _fate(job: Job, number: int, ended: dict[int, str], skipped: dict[int, str],
     model, provider = job.identity.model, job.identity.provider
     if number == answered:
         return TargetFate(model=model, provider=provider, outcome="answered")
-    if number in ended:
+    if number in ended and skipped.get(number) != "circuit":
         return TargetFate(model=model, provider=provider, outcome="failed", reason=ended[number])
     if number in skipped:
         return TargetFate(model=model, provider=provider, outcome="skipped", reason=skipped[number])
