@@ -18,7 +18,7 @@ NEXT_GROUP = "then"
 _PROJECT = click.option(
     "--project", help="Id of a project: the route is for this project only. [default: for all projects]"
 )
-_TARGET_FIELDS = ("weight", "timeoutS", "credential")
+_TARGET_FIELDS = ("weight", "timeoutS", "firstByteTimeoutS", "idleTimeoutS", "credential")
 
 
 @click.group()

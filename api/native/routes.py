@@ -9,7 +9,7 @@ from litestar import delete, get, patch, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from api.authentication import Caller
 from api.guards import requires_admin_or_operator, requires_key_or_operator
@@ -42,7 +42,11 @@ class TargetBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
     weight: Weight = 1
     """The share of the requests that it is tried first for, within its group. 0: only after the others."""
     timeout_s: TimeoutS | None = None
-    """For one attempt, in seconds. Null: what is left of the request's time."""
+    """For one attempt, in seconds. Null: what is left of the request's time, shared with the targets after it."""
+    first_byte_timeout_s: TimeoutS | None = None
+    """Until the first byte of its answer, in seconds: then the next target is tried. Null: no limit of its own."""
+    idle_timeout_s: TimeoutS | None = None
+    """Between two pieces of its answer, in seconds. Null: no limit of its own."""
     credential: Name | None = None
     """One of the provider's credentials. Null: spread over all of them by their weights."""
 
@@ -83,6 +87,8 @@ class TargetOut(Struct, kw_only=True, rename="camel"):
     model: str
     weight: int
     timeout_s: float | None
+    first_byte_timeout_s: float | None
+    idle_timeout_s: float | None
     credential: str | None
 
 
@@ -235,9 +241,7 @@ def _groups(groups: Groups | None, targets: Group | None) -> tuple[tuple[RouteTa
 def _target(target: TargetBody | str) -> RouteTarget:
     if isinstance(target, str):
         return RouteTarget(model=target)
-    return RouteTarget(
-        model=target.model, weight=target.weight, timeout_s=target.timeout_s, credential=target.credential
-    )
+    return RouteTarget(**asdict(target))
 
 
 def _once(causes: Causes) -> Causes:
@@ -250,15 +254,7 @@ def route_out(record: RouteRecord) -> RouteOut:
     return RouteOut(
         name=record.name,
         scope="installation" if record.project_id == INSTALLATION else "project",
-        groups=[
-            [
-                TargetOut(
-                    model=target.model, weight=target.weight, timeout_s=target.timeout_s, credential=target.credential
-                )
-                for target in group
-            ]
-            for group in settings.groups
-        ],
+        groups=[[TargetOut(**asdict(target)) for target in group] for group in settings.groups],
         fail_over_on=settings.fail_over_on,
         attempts=settings.attempts,
         set_at=record.set_at,

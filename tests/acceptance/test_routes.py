@@ -26,9 +26,10 @@ async def add(client: Client, name: str, **fields: Any) -> dict[str, Any]:
 async def test_a_route_is_shown_as_it_was_set_and_changes_field_by_field(client: Client) -> None:
     shown = await add(client, "fast", groups=GROUPS, attempts=3)
     assert shown["scope"] == "project"
+    nothing_set = {"timeoutS": None, "firstByteTimeoutS": None, "idleTimeoutS": None, "credential": None}
     assert shown["groups"] == [
-        [{"model": "gpt-4o-mini", "weight": 1, "timeoutS": None, "credential": None}],
-        [{"model": "claude-3-haiku", "weight": 3, "timeoutS": 20.5, "credential": None}],
+        [{"model": "gpt-4o-mini", "weight": 1} | nothing_set],
+        [{"model": "claude-3-haiku", "weight": 3} | nothing_set | {"timeoutS": 20.5}],
     ]
     assert shown["failOverOn"] == ["connection", "timeout", "rate_limit", "server_error"]
     status, answer, _ = await client.call("PATCH", "/routes/fast", {"failOverOn": ["timeout", "timeout"]})
