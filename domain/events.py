@@ -26,6 +26,7 @@ from msgspec import Meta, Struct
 
 from domain.budget import Period, Scope
 from domain.call_origin import Origin
+from domain.failover import TargetFate
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routes import RouteSettings
@@ -179,13 +180,15 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     key_id: str
     operation: Operation
     model: str
-    """As the caller named it."""
+    """As the caller named it, or, of a request with several targets, as its target's is named."""
     provider: str
     metadata: dict[str, Any] | None = None
     origin: Origin | None = None
     """The session, the agent and the program that it came from, as its client says. None: it says nothing."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that were left out in its translation, since they change nothing."""
+    asked_as: str | None = None
+    """What the caller named, where `model` is another: a route, or the model before its fallbacks."""
 
 
 class CachedCopy(Struct, frozen=True, kw_only=True):
@@ -217,6 +220,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     cached_copy: CachedCopy | None = None
     item_ids: tuple[str, ...] = ()
     """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
+    targets: tuple[TargetFate, ...] = ()
+    """The request's plan and what became of it; empty: it had one target."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
@@ -254,6 +259,10 @@ class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
     """The provider's HTTP status; None if it did not respond."""
     hold_nano_usd: NanoUsd
     budget_day: date
+    target: int = 0
+    """The number of its target in the request's plan, from 0."""
+    next_target: int | None = None
+    """The number of the target that is tried next; None: the same one, or none."""
 
 
 class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
@@ -264,6 +273,11 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"]
     assumed_nano_usd: NanoUsd
     budget_day: date
+    target: int = 0
+    next_target: int | None = None
+    """Both: as AttemptFailed's."""
+    message: str = ""
+    """The error that the attempt ended with; empty: nothing is known of it."""
 
 
 class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -273,6 +287,8 @@ class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
     message: str
     status: int | None = None
     latency_ms: int
+    targets: tuple[TargetFate, ...] = ()
+    """As RequestCompleted's."""
 
 
 class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from domain.errors import (
     ProviderRejected,
     Unavailable,
 )
+from domain.failover import CallLimits
 from domain.request_identity import RequestIdentity
 from domain.reserve import with_reserve
 from domain.routing import Kind
@@ -48,7 +49,7 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     calls: int = 1
     """How often an attempt calls the provider, each time for one of the answers that the request asks for."""
     call: ProviderCall
-    """Each attempt sets its own timeout and turn."""
+    """Each attempt sets its own limits and turn."""
     is_translated: bool = False
     asks_usage: bool = False
     """Of a stream: we ask for its usage, the caller does not. A provider may not know how."""
@@ -134,7 +135,7 @@ class ProviderCalls:
                 raise refusal
 
     async def call(
-        self, prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]
+        self, prepared: PreparedCall, limits: CallLimits, take_turn: Callable[[], Awaitable[None]]
     ) -> ProviderResponse:
         """Call the job's provider. A large answer waits for its turn.
 
@@ -145,7 +146,7 @@ class ProviderCalls:
             ProviderError: as the class says.
 
         """
-        call = replace(prepared.call, timeout_s=timeout_s, take_turn=take_turn)
+        call = replace(_within(prepared.call, limits), take_turn=take_turn)
         if prepared.calls == 1:
             return await self._call_once(prepared, call)
         turns = asyncio.Lock()
@@ -181,12 +182,12 @@ class ProviderCalls:
             return await read_response(prepared.translation, body, call.identity)
 
     @asynccontextmanager
-    async def stream(self, prepared: PreparedCall, timeout_s: float) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(self, prepared: PreparedCall, limits: CallLimits) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Call the job's provider once, for a stream. Raises as the provider's `stream`.
 
         A provider that refuses to be asked for usage, which is not the caller's doing, is called again without.
         """
-        call = replace(prepared.call, timeout_s=timeout_s)
+        call = _within(prepared.call, limits)
         provider, content = self._providers[prepared.kind], prepared.content
         base_url = call.credential.base_url if call.credential is not None else None
         place = (call.identity.provider, base_url, call.identity.upstream_model)
@@ -223,6 +224,10 @@ class ProviderCalls:
         if access.base_url is None:
             return Credential(access.key, self._base_urls.get(provider), is_own=access.is_own)
         return Credential(access.key, access.base_url, is_callers=True, is_own=access.is_own)
+
+
+def _within(call: ProviderCall, limits: CallLimits) -> ProviderCall:
+    return replace(call, timeout_s=limits.total_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s)
 
 
 def _without_refused(prepared: PreparedCall, error: ProviderRejected) -> bytes | None:
