@@ -11,6 +11,7 @@ import uvloop
 from msgspec import Struct
 
 from api.accounts import Accounts
+from api.credential_admin import CredentialAdmin
 from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from api.route_admin import RouteAdmin
@@ -75,6 +76,14 @@ class AdminSession(Struct, kw_only=True):
             yield ProviderSettings(
                 self.pool, self.log, vault, notifications.keys_changed, allow_loopback=allow_loopback
             )
+
+    @asynccontextmanager
+    async def credential_admin(self) -> AsyncIterator[CredentialAdmin]:
+        """Adds and removes credentials. Every running process is notified of a change."""
+        if self.settings.encryption_key is None:
+            fail("GATEWAY_ENCRYPTION_KEY is not set: it is needed to store the key of a provider")
+        async with self._notifications() as notifications:
+            yield CredentialAdmin(self.pool, self.log, Vault(self.settings.encryption_key), notifications.keys_changed)
 
     @asynccontextmanager
     async def route_admin(self) -> AsyncIterator[RouteAdmin]:

@@ -3,13 +3,18 @@
 import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.errors import GatewayError, ProviderError
 from domain.events import (
+    AttemptFailed,
+    AttemptLost,
     CachedCopy,
+    CostIncurred,
     Event,
     RequestCompleted,
     RequestFailed,
@@ -101,6 +106,7 @@ class AttemptRecorder:
             extras=with_asked(result.extras, job.asked_terms, job.unpriced),
             estimated=result.is_estimated,
         )
+        completed, cost = of_credential(ctx, completed), of_credential(ctx, cost)
         if cost.is_lower_bound and cost.breakdown is not None:
             log.warning(
                 "cost_is_lower_bound", request_id=job.identity.request_id, unpriced=list(cost.breakdown.unpriced)
@@ -132,6 +138,7 @@ class AttemptRecorder:
             estimated=True,
             is_cut=True,
         )
+        cost = of_credential(ctx, cost)
         failed = _failed(ctx, error, now)
         await self._record(ctx, now, lambda history: decide_partial(history, cost, failed))
         log.warning(
@@ -155,6 +162,7 @@ class AttemptRecorder:
         job, now = ctx.job, self._now()
         assumed = assumed_cost(job, ctx.claim.hold_nano_usd, elapsed_s)
         ended = outcome.attempt_ended(job.identity, ctx.claim, error, assumed)
+        ended = of_credential(ctx, ended)
         failed = _failed(ctx, error, now)
         recorded = await self._record(
             ctx, now, lambda history: decide_failed(history, ended, failed if ends_request else None)
@@ -184,6 +192,8 @@ class AttemptRecorder:
             if was_called
             else outcome.attempt_not_made(job.identity, ctx.claim, error)
         )
+        if was_called:
+            ended = of_credential(ctx, ended)
         failed = _failed(ctx, error, now)
         recorded = await self._record(ctx, now, lambda history: decide_failed(history, ended, failed))
         log.info(
@@ -233,6 +243,15 @@ class AttemptRecorder:
         )
         reach("worker.after_append")
         return recorded
+
+
+_OfAttempt = TypeVar("_OfAttempt", bound=RequestCompleted | CostIncurred | AttemptFailed | AttemptLost)
+
+
+def of_credential(ctx: JobContext, event: _OfAttempt) -> _OfAttempt:
+    """The event of an attempt with the name of the credential that it was made with, if there are several."""
+    credential = ctx.prepared.call.credential
+    return replace(event, credential=credential.name) if credential is not None and credential.name else event
 
 
 def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFailed:
