@@ -142,6 +142,7 @@ class TargetPlanner:
                 owner=caller.project_id if target.provider in caller.own_credentials else INSTALLATION,
                 provider=target.provider,
                 model=target.upstream_model,
+                credential=asked.credential or "",
             )
         )
 
