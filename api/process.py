@@ -168,6 +168,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         prompts=prompts,
         find_route=Caller.route,
         share=health.share,
+        installation_keys=settings.provider_keys,
     )
     return Services(
         settings=settings,

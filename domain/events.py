@@ -26,6 +26,7 @@ from msgspec import Meta, Struct
 
 from domain.budget import Period, Scope
 from domain.call_origin import Origin
+from domain.failover import TargetFate
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routes import RouteSettings
@@ -197,13 +198,15 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     key_id: str
     operation: Operation
     model: str
-    """As the caller named it."""
+    """As the caller named it, or, of a request with several targets, as its target's is named."""
     provider: str
     metadata: dict[str, Any] | None = None
     origin: Origin | None = None
     """The session, the agent and the program that it came from, as its client says. None: it says nothing."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that were left out in its translation, since they change nothing."""
+    asked_as: str | None = None
+    """What the caller named, where `model` is another: a route, or the model before its fallbacks."""
 
 
 class CachedCopy(Struct, frozen=True, kw_only=True):
@@ -237,6 +240,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
     credential: str | None = None
     """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
+    targets: tuple[TargetFate, ...] = ()
+    """The request's plan and what became of it; empty: it had one target."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
@@ -278,6 +283,10 @@ class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
     budget_day: date
     credential: str | None = None
     """As RequestCompleted's."""
+    target: int = 0
+    """The number of its target in the request's plan, from 0."""
+    next_target: int | None = None
+    """The number of the target that is tried next; None: the same one, or none."""
 
 
 class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
@@ -290,6 +299,11 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
     budget_day: date
     credential: str | None = None
     """As RequestCompleted's."""
+    target: int = 0
+    next_target: int | None = None
+    """Both: as AttemptFailed's."""
+    message: str = ""
+    """The error that the attempt ended with; empty: nothing is known of it."""
 
 
 class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -299,6 +313,8 @@ class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
     message: str
     status: int | None = None
     latency_ms: int
+    targets: tuple[TargetFate, ...] = ()
+    """As RequestCompleted's."""
 
 
 class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):

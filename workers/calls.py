@@ -25,6 +25,7 @@ from domain.errors import (
     Unavailable,
 )
 from domain.events import INSTALLATION
+from domain.failover import CallLimits
 from domain.request_identity import RequestIdentity
 from domain.reserve import with_reserve
 from domain.routing import Kind
@@ -54,7 +55,7 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     other_credentials: tuple[Credential, ...] = ()
     """Those that the call may be made with after its own, in the order in which they are tried."""
     call: ProviderCall
-    """Each attempt sets its own timeout and turn."""
+    """Each attempt sets its own limits and turn."""
     is_translated: bool = False
     asks_usage: bool = False
     """Of a stream: we ask for its usage, the caller does not. A provider may not know how."""
@@ -144,7 +145,7 @@ class ProviderCalls:
                 raise refusal
 
     async def call(
-        self, prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]
+        self, prepared: PreparedCall, limits: CallLimits, take_turn: Callable[[], Awaitable[None]]
     ) -> ProviderResponse:
         """Call the job's provider. A large answer waits for its turn.
 
@@ -155,7 +156,7 @@ class ProviderCalls:
             ProviderError: as the class says.
 
         """
-        call = replace(prepared.call, timeout_s=timeout_s, take_turn=take_turn)
+        call = replace(_within(prepared.call, limits), take_turn=take_turn)
         if prepared.calls == 1:
             return await self._call_once(prepared, call)
         turns = asyncio.Lock()
@@ -191,12 +192,12 @@ class ProviderCalls:
             return await read_response(prepared.translation, body, call.identity)
 
     @asynccontextmanager
-    async def stream(self, prepared: PreparedCall, timeout_s: float) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(self, prepared: PreparedCall, limits: CallLimits) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Call the job's provider once, for a stream. Raises as the provider's `stream`.
 
         A provider that refuses to be asked for usage, which is not the caller's doing, is called again without.
         """
-        call = replace(prepared.call, timeout_s=timeout_s)
+        call = _within(prepared.call, limits)
         provider, content = self._providers[prepared.kind], prepared.content
         base_url = call.credential.base_url if call.credential is not None else None
         place = (call.identity.provider, base_url, call.identity.upstream_model)
@@ -224,9 +225,9 @@ class ProviderCalls:
 
     async def _credentials(self, job: Job) -> tuple[Credential, ...]:
         """The provider's credentials in the order in which the job's calls try them: each next one is drawn by its
-        weight, those whose circuits are open last.
+        weight, those whose circuits are open last. If the job's target names one, that alone.
 
-        Empty if there is no key, or if the provider has been changed since the job was admitted.
+        Empty if there is no such key, or if the provider has been changed since the job was admitted.
         """
         identity = job.identity
         accesses = [
@@ -235,9 +236,14 @@ class ProviderCalls:
             if (access.kind or identity.provider, access.base_url) == (job.kind, job.base_url)
             and (access.is_own or not job.needs_own_credential)
         ]
-        if len(accesses) > 1:
-            accesses = drawn(accesses, lambda access: access.weight * self._share(job, access), self._draw)
-        return tuple(self._credential(access, identity.provider, accesses) for access in accesses)
+        named = job.asked.credential if job.asked is not None else None
+        if named is not None:
+            tried = [access for access in accesses if access.name == named]
+        elif len(accesses) > 1:
+            tried = drawn(accesses, lambda access: access.weight * self._share(job, access), self._draw)
+        else:
+            tried = accesses
+        return tuple(self._credential(access, identity.provider, accesses) for access in tried)
 
     def _share(self, job: Job, access: Access) -> float:
         """The share of its usual calls that a credential should get."""
@@ -258,6 +264,10 @@ class ProviderCalls:
             name=access.name if len(accesses) > 1 else None,
             other_keys=tuple(sorted(other.key for other in accesses if other is not access)),
         )
+
+
+def _within(call: ProviderCall, limits: CallLimits) -> ProviderCall:
+    return replace(call, timeout_s=limits.total_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s)
 
 
 def _without_refused(prepared: PreparedCall, error: ProviderRejected) -> bytes | None:

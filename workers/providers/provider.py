@@ -47,6 +47,9 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
     credential: Credential | None
     """None: there is none for this provider."""
     timeout_s: float
+    first_byte_s: float | None = None
+    idle_s: float | None = None
+    """As `CallLimits` has them."""
     headers: Mapping[str, str] = {}
     query: str | None = None
     """Of the client's request: they are forwarded."""
