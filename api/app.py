@@ -23,6 +23,7 @@ from api.native import (
     provider_health,
     providers,
     requests,
+    route_plans,
     routes,
     usage,
 )
@@ -76,6 +77,7 @@ def _native() -> Router:
             credentials.PROJECT_CREDENTIALS,
             credentials.INSTALLATION_CREDENTIALS,
             *routes.HANDLERS,
+            *route_plans.HANDLERS,
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,

@@ -211,7 +211,12 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         price_admin=PriceAdmin(event_log, backends.notifications.prices_changed),
         credential_admin=CredentialAdmin(pool, event_log, vault, announce),
         route_admin=RouteAdmin(
-            pool, event_log, announce, upstream_models=settings.upstream_models, kinds=dialects.kinds
+            pool,
+            event_log,
+            announce,
+            upstream_models=settings.upstream_models,
+            kinds=dialects.kinds,
+            installation_credentials=settings.installation_credentials,
         ),
     )
 

@@ -97,6 +97,7 @@ class AdminSession(Struct, kw_only=True):
                 notifications.keys_changed,
                 upstream_models=self.settings.upstream_models,
                 kinds=DIALECTS.kinds,
+                installation_credentials=self.settings.installation_credentials,
             )
 
     @asynccontextmanager

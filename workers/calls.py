@@ -60,6 +60,11 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     asks_usage: bool = False
     """Of a stream: we ask for its usage, the caller does not. A provider may not know how."""
 
+    def with_next_credential(self) -> "PreparedCall":
+        """The call under the next credential, of which there is one."""
+        following, *others = self.other_credentials
+        return replace(self, call=replace(self.call, credential=following), other_credentials=tuple(others))
+
 
 class ProviderCalls:
     """Calls providers under the credentials of the jobs' projects."""

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.provider.running import RunningProvider
 from tests.support.gateway import NEWS_S, Client, Gateway, operator_of
@@ -119,3 +120,19 @@ async def test_a_providers_further_credentials_go_to_no_other_address_and_go_wit
     assert (await client.call("POST", "/projects/providers", mine))[0] == 201
     _, listed, _ = await client.call("GET", f"{path}/credentials")
     assert [one["name"] for one in listed["data"]] == ["default"]
+
+
+@pytest.mark.parametrize("status", [401, 429])
+async def test_a_credential_that_is_refused_or_limited_gives_way_to_the_next(
+    client: Client, upstream: RunningProvider, status: int
+) -> None:
+    await client.call("PATCH", "/projects/me", {"openaiKey": FIRST})
+    await add(client, PATH, name="second", apiKey=SECOND)
+    answered, _, headers = await client.chat(f"[[once={status}]] and then", cache=False)
+    assert (answered, headers["x-gateway-attempts"]) == (200, "2")
+    sent = [request.header("authorization") for request in upstream.requests(2)]
+    assert sorted(filter(None, sent)) == [f"Bearer {FIRST}", f"Bearer {SECOND}"]
+    _, one, _ = await client.call("GET", f"/requests/{headers['x-request-id']}")
+    tried = [(event["type"], event["data"].get("credential")) for event in one["data"]["events"]]
+    first, second = ("default", "second") if sent[0] == f"Bearer {FIRST}" else ("second", "default")
+    assert tried == [("AttemptFailed", first), ("RequestCompleted", second), ("CostIncurred", second)]
