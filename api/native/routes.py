@@ -9,7 +9,7 @@ from litestar import delete, get, patch, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.guards import requires_admin_or_operator, requires_key_or_operator
@@ -44,9 +44,9 @@ class TargetBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
     timeout_s: TimeoutS | None = None
     """For one attempt, in seconds. Null: what is left of the request's time, shared with the targets after it."""
     first_byte_timeout_s: TimeoutS | None = None
-    """Until the first byte of its answer, in seconds: then the next target is tried. Null: no limit of its own."""
+    """Until the first byte of an answer. Null: as long as the attempt may take."""
     idle_timeout_s: TimeoutS | None = None
-    """Between two pieces of its answer, in seconds. Null: no limit of its own."""
+    """Between two pieces of an answer. Null: as long as the attempt may take."""
     credential: Name | None = None
     """One of the provider's credentials. Null: spread over all of them by their weights."""
 
@@ -241,7 +241,7 @@ def _groups(groups: Groups | None, targets: Group | None) -> tuple[tuple[RouteTa
 def _target(target: TargetBody | str) -> RouteTarget:
     if isinstance(target, str):
         return RouteTarget(model=target)
-    return RouteTarget(**asdict(target))
+    return RouteTarget(**{name: getattr(target, name) for name in RouteTarget.__struct_fields__})
 
 
 def _once(causes: Causes) -> Causes:
@@ -254,8 +254,13 @@ def route_out(record: RouteRecord) -> RouteOut:
     return RouteOut(
         name=record.name,
         scope="installation" if record.project_id == INSTALLATION else "project",
-        groups=[[TargetOut(**asdict(target)) for target in group] for group in settings.groups],
+        groups=[[target_out(target) for target in group] for group in settings.groups],
         fail_over_on=settings.fail_over_on,
         attempts=settings.attempts,
         set_at=record.set_at,
     )
+
+
+def target_out(target: RouteTarget) -> TargetOut:
+    """A target as it is shown."""
+    return TargetOut(**{name: getattr(target, name) for name in TargetOut.__struct_fields__})
