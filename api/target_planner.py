@@ -106,7 +106,7 @@ class TargetPlanner:
         targets: list[PlannedTarget] = []
         dropped: list[DroppedTarget] = []
         first_error: UnknownModel | Forbidden | None = None
-        for asked in ordered(settings, self._draw, partial(self._share_of, caller)):
+        for asked in ordered(settings, self._draw, partial(self.share_of, caller)):
             try:
                 target = self.target(caller, asked.model)
                 if not is_allowed(caller, name):
@@ -154,7 +154,8 @@ class TargetPlanner:
         check_allowed(caller, name, field)
         return TargetPlan(asked_as=name, targets=(PlannedTarget(asked=RouteTarget(model=name), target=target),))
 
-    def _share_of(self, caller: Caller, asked: RouteTarget) -> float:
+    def share_of(self, caller: Caller, asked: RouteTarget) -> float:
+        """The part of its weight that a target of a route has at the moment, by its provider's state: 0 to 1."""
         if self._share is None:
             return 1.0
         try:
@@ -166,6 +167,7 @@ class TargetPlanner:
                 owner=caller.project_id if target.provider in caller.own_credentials else INSTALLATION,
                 provider=target.provider,
                 model=target.upstream_model,
+                credential=asked.credential or "",
             )
         )
 

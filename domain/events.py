@@ -104,6 +104,24 @@ class ProviderRemoved(_Event, frozen=True, kw_only=True):
     name: str
 
 
+class CredentialSet(_Event, frozen=True, kw_only=True):
+    """A further credential of a provider, or another weight of its `default` one. The key itself is in no event."""
+
+    provider: str
+    name: str
+    hint: str
+    """The last four characters of its key."""
+    weight: int = 1
+    """Its share of the provider's calls, among its credentials."""
+
+
+class CredentialRemoved(_Event, frozen=True, kw_only=True):
+    """A further credential of a provider is removed."""
+
+    provider: str
+    name: str
+
+
 class RouteSet(_Event, frozen=True, kw_only=True):
     """A route has these settings now, all of them. The installation's serve every project that has none of the name."""
 
@@ -220,6 +238,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     cached_copy: CachedCopy | None = None
     item_ids: tuple[str, ...] = ()
     """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
+    credential: str | None = None
+    """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
     targets: tuple[TargetFate, ...] = ()
     """The request's plan and what became of it; empty: it had one target."""
 
@@ -246,6 +266,8 @@ class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
     """Something was used that has no known price: the breakdown's `unpriced` names it."""
     provider_cost_nano_usd: NanoUsd | None = None
     """The cost that the provider's answer states. It counts only where we have no price."""
+    credential: str | None = None
+    """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
 
 
 class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -259,6 +281,8 @@ class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
     """The provider's HTTP status; None if it did not respond."""
     hold_nano_usd: NanoUsd
     budget_day: date
+    credential: str | None = None
+    """As RequestCompleted's."""
     target: int = 0
     """The number of its target in the request's plan, from 0."""
     next_target: int | None = None
@@ -273,6 +297,8 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"]
     assumed_nano_usd: NanoUsd
     budget_day: date
+    credential: str | None = None
+    """As RequestCompleted's."""
     target: int = 0
     next_target: int | None = None
     """Both: as AttemptFailed's."""
@@ -406,6 +432,8 @@ Event = (
     | ProviderKeySet
     | ProviderConfigured
     | ProviderRemoved
+    | CredentialSet
+    | CredentialRemoved
     | RouteSet
     | RouteRemoved
     | ApiKeyIssued
@@ -454,7 +482,7 @@ def key_stream(key_id: str) -> str:
 
 
 def provider_stream(project_id: str, name: str) -> str:
-    """The stream of a provider by configuration."""
+    """The stream of a provider by configuration, and of the further credentials of any."""
     return f"provider-{project_id}/{name}"
 
 

@@ -3,15 +3,18 @@
 import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.errors import GatewayError, ProviderError
 from domain.events import (
     AttemptFailed,
     AttemptLost,
     CachedCopy,
+    CostIncurred,
     Event,
     RequestCompleted,
     RequestFailed,
@@ -127,6 +130,7 @@ class AttemptRecorder:
             extras=with_asked(result.extras, job.asked_terms, job.unpriced),
             estimated=result.is_estimated,
         )
+        completed, cost = of_credential(ctx, completed), of_credential(ctx, cost)
         if cost.is_lower_bound and cost.breakdown is not None:
             log.warning(
                 "cost_is_lower_bound", request_id=job.identity.request_id, unpriced=list(cost.breakdown.unpriced)
@@ -158,6 +162,7 @@ class AttemptRecorder:
             estimated=True,
             is_cut=True,
         )
+        cost = of_credential(ctx, cost)
         failed = _failed(ctx, error, now)
         await self._record(ctx, now, lambda history: decide_partial(history, cost, failed))
         log.warning(
@@ -190,6 +195,7 @@ class AttemptRecorder:
         ended = outcome.attempt_ended(
             job.identity, ctx.claim, error, assumed, target=ctx.target, next_target=next_target
         )
+        ended = of_credential(ctx, ended)
         failed = _failed(ctx, error, now)
         recorded = await self._record(
             ctx, now, lambda history: _unless_overtaken(ctx, history, ended, failed if ends_request else None)
@@ -220,6 +226,8 @@ class AttemptRecorder:
             if was_called
             else outcome.attempt_not_made(job.identity, ctx.claim, error, target=ctx.target)
         )
+        if was_called:
+            ended = of_credential(ctx, ended)
         failed = _failed(ctx, error, now)
         recorded = await self._record(ctx, now, lambda history: _unless_overtaken(ctx, history, ended, failed))
         log.info(
@@ -271,6 +279,15 @@ class AttemptRecorder:
         if ending(recorded.history) is None and is_overtaken(recorded.history, ctx.claim.attempt):
             raise AttemptOvertaken
         return recorded
+
+
+_OfAttempt = TypeVar("_OfAttempt", bound=RequestCompleted | CostIncurred | AttemptFailed | AttemptLost)
+
+
+def of_credential(ctx: JobContext, event: _OfAttempt) -> _OfAttempt:
+    """The event of an attempt with the name of the credential that it was made with, if there are several."""
+    credential = ctx.prepared.call.credential
+    return replace(event, credential=credential.name) if credential is not None and credential.name else event
 
 
 def _unless_overtaken(

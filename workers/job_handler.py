@@ -18,7 +18,7 @@ import structlog
 from msgspec.structs import replace
 
 from domain.dialects.codec import UNSHARED_FINISHES, ProviderResponse
-from domain.errors import ClientDisconnected, ProviderError, ProviderLost
+from domain.errors import ClientDisconnected, ProviderCredentials, ProviderError, ProviderLost, ProviderRateLimited
 from domain.failover import MAX_ATTEMPTS_IN_ALL, CallLimits, NextAttempt, call_limits, next_attempt
 from domain.request_decider import tries_at
 from infra.admission import Claims
@@ -275,6 +275,8 @@ class JobHandler:
         if step is None:
             return None
         ctx = replace(ctx, history=history)
+        if step.target == ctx.target and _has_other_credential(ctx, error):
+            ctx = replace(ctx, prepared=ctx.prepared.with_next_credential())
         if is_open:
             ctx = replace(ctx, skipped=(*ctx.skipped, (ctx.target, "circuit")))
         if step.target != ctx.target:
@@ -303,6 +305,8 @@ class JobHandler:
         root = ctx.root
         if is_open and ctx.has_next:
             return NextAttempt(ctx.target + 1, 0.0)
+        if _has_other_credential(ctx, error) and ctx.claim.attempt < MAX_ATTEMPTS_IN_ALL:
+            return NextAttempt(ctx.target, 0.0)
         if ctx.claim.attempt >= root.most_attempts:
             return None
         return next_attempt(
@@ -327,6 +331,14 @@ class JobHandler:
 
     def _remaining_s(self, job: Job) -> float:
         return job.deadline_ms / 1000 - self._now().timestamp()
+
+
+def _has_other_credential(ctx: JobContext, error: ProviderError) -> bool:
+    """Return True if a call met what another of the provider's credentials may not meet: it is refused, or limited."""
+    is_of_credential = isinstance(error, ProviderRateLimited) or (
+        isinstance(error, ProviderCredentials) and error.status is not None
+    )
+    return is_of_credential and bool(ctx.prepared.other_credentials)
 
 
 def _following(ctx: JobContext, following: Following) -> JobContext | None:

@@ -140,7 +140,7 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
-    keys = ProviderKeys(pool, vault, settings.provider_keys)
+    keys = ProviderKeys(pool, vault, settings.provider_keys, settings.further_provider_keys)
     await notifications.on_change(KEYS_CHANGED, keys.forget)
     worker_id = new_id(WORKER_ID)
     replies, cancellations = ReplySender(broker), CancellationListener(broker)

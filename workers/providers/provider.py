@@ -19,10 +19,14 @@ class Credential(Struct, frozen=True):
     """Callers gave the address: it is called only if it leads to a public machine."""
     is_own: bool = False
     """The key is the project's, not the installation's."""
+    name: str | None = None
+    """Which of the provider's credentials it is; None: there is no other."""
+    other_keys: tuple[str, ...] = ()
+    """The keys of the others: the provider's answers are searched for them too."""
 
     def __repr__(self) -> str:
         """Shows no key."""
-        return f"Credential(base_url={self.base_url!r})"
+        return f"Credential(base_url={self.base_url!r}, name={self.name!r})"
 
 
 async def no_turn() -> None:

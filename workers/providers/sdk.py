@@ -221,7 +221,7 @@ class SdkProvider:
             if credential.is_callers:
                 self._check(credential, provider)
             to = self._make_endpoint(credential)
-            credential_filter = CredentialFilter([credential.api_key, *secrets_in(to.headers)])
+            credential_filter = CredentialFilter([credential.api_key, *credential.other_keys, *secrets_in(to.headers)])
             cached = self._endpoints[credential] = to, credential_filter
         return cached
 
