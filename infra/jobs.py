@@ -297,6 +297,19 @@ class JobQueue:
                 await self._ensure_once()
                 log.warning("queue_restored")
 
+    async def waiting_jobs(self) -> dict[str, int]:
+        """Count the jobs of each lane that no worker has pulled yet. Empty while the queue has no leader.
+
+        Takes at most `CONFIRM_TIMEOUT_S`.
+        """
+        counts: dict[str, int] = {}
+        with suppress(APIError, *BrokerErrors):
+            async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                for lane in (*LANES, ALERTS_LANE):
+                    info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
+                    counts[lane] = info.num_pending or 0
+        return counts
+
     async def has_workers(self, lane: Lane = "sync") -> bool:
         """Return True if a worker is waiting for the lane's jobs at this moment.
 

@@ -115,7 +115,7 @@ async def run(
         access=settings.nats_access,
     )
     heartbeats.start()
-    figures = WorkerFigures(backends.pool, backends.broker, unacked, circuits)
+    figures = WorkerFigures(backends.pool, backends.broker, backends.queue, unacked, circuits)
     exchange = CircuitExchange(circuits, news, backends.event_log, changed=changed, registry=figures.registry)
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
