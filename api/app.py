@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 
 from api import health
 from api.guards import provide_caller
-from api.native import completions, keys, models, prices, projects, providers, requests, usage
+from api.native import completions, jobs, keys, models, prices, projects, providers, requests, usage
 from api.native.envelope import NativeResponse
 from api.native.errors import EXCEPTION_HANDLERS
 from api.native.openapi import API_KEY, NATIVE_PATH, MsgspecSchemas, complete
@@ -63,6 +63,7 @@ def _native() -> Router:
             providers.INSTALLATION_PROVIDERS,
             *usage.HANDLERS,
             *requests.HANDLERS,
+            *jobs.HANDLERS,
             *models.HANDLERS,
             *prices.HANDLERS,
         ],

@@ -1,11 +1,15 @@
 """The parts that the routes work with, made once per process by `api/process.py`."""
 
 from dataclasses import dataclass
+from typing import Protocol
+
+from litestar.types import Receive
 
 from api.accounts import Accounts
-from api.authentication import Authenticator
+from api.async_jobs.parts import JobParts
+from api.authentication import Authenticator, Caller
 from api.connections import Connections
-from api.inference import InferenceService
+from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.missing_calls import MissingCalls
@@ -13,6 +17,7 @@ from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals
+from api.request_context import InferenceRequest
 from api.request_planner import RequestPlanner
 from domain.dialects.registry import DialectRegistry
 from infra.broker import Broker
@@ -23,6 +28,16 @@ from infra.price_book import PriceBook
 from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.settings import Settings
 from infra.vault import Vault
+
+
+class Inference(Protocol):
+    """Has requests answered: `api/inference.py`, or what a job puts in its place."""
+
+    async def infer(
+        self, caller: Caller, inference_request: InferenceRequest, receive: Receive
+    ) -> InferenceResponse | StreamedResponse:
+        """See `InferenceService.infer`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +54,7 @@ class Services:
     provider_settings: ProviderSettings
     authenticator: Authenticator
     dialects: DialectRegistry
-    inference: InferenceService
+    inference: Inference
     objects: ProviderObjectOwnership
     missing_calls: MissingCalls
     planner: RequestPlanner
@@ -50,3 +65,4 @@ class Services:
     connections: Connections
     byte_budget: ByteBudget
     price_admin: PriceAdmin
+    jobs: JobParts

@@ -20,6 +20,8 @@
     │   ├── ProviderUnavailable     it is down or overloaded, and charged nothing
     │   ├── ProviderLost            the connection broke after the request was sent
     │   └── ProviderTimeout         it did not answer in time
+    ├── JobExpired              an asynchronous job did not end in time
+    ├── ResultLost              an answer was made, and is no longer stored
     ├── ClientDisconnected      the caller closed the connection
     ├── Overloaded              the queue is full
     └── Unavailable             the database or the broker is away
@@ -212,6 +214,18 @@ class ProviderTimeout(ProviderError):
 
     code = "PROVIDER_TIMEOUT"
     outcome_known = False
+
+
+class JobExpired(GatewayError):
+    """The asynchronous job did not end in its time (`GATEWAY_JOB_TIMEOUT_S`)."""
+
+    code = "JOB_EXPIRED"
+
+
+class ResultLost(GatewayError):
+    """The answer of an asynchronous job was made, and is no longer stored."""
+
+    code = "RESULT_LOST"
 
 
 class ClientDisconnected(GatewayError):

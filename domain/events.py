@@ -5,7 +5,7 @@ data, stored as JSON byte for byte. A field may be added with a default; nothing
 `tests/golden/events/` holds a sample of each that must be readable for ever.
 
 Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `request-<id>`, `price-<provider>/<model>`,
-`alert-<window>`. The events of one request in the order in which they may come::
+`alert-<window>`, `job-<id>`, `batch-<id>`. The events of one request in the order in which they may come::
 
     RequestServedFromCache                                         answered without a provider
     RequestRejected                                                the budget does not cover it
@@ -16,6 +16,12 @@ Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `request-<id>`
     … AttemptLost … CostReconciled                                 reconciled with the provider's bill
 
 An attempt's hold is released by its CostIncurred, AttemptFailed or AttemptLost, by nothing else.
+
+An asynchronous job has a stream beside those of the requests that it makes::
+
+    RequestAccepted JobStarted* (JobSucceeded | JobFailed | JobCancelled) WebhookTold?
+
+JobStarted comes before its request is published, so of two runners that have the same job only one makes the call.
 """
 
 from datetime import date, datetime
@@ -181,6 +187,13 @@ class CachedCopy(Struct, frozen=True, kw_only=True):
     blob_id: str
 
 
+class KeptCopy(Struct, frozen=True, kw_only=True):
+    """The response of a job, kept until the job has taken it over. It is not in the cache."""
+
+    blob_id: str
+    expires_at: datetime
+
+
 class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     """A provider responded and the request is complete."""
 
@@ -201,6 +214,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     cached_copy: CachedCopy | None = None
     item_ids: tuple[str, ...] = ()
     """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
+    kept_copy: KeptCopy | None = None
+    """None: its caller was waiting, or the copy in the cache serves."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
@@ -329,6 +344,95 @@ class AlertTold(_Event, frozen=True, kw_only=True):
     """The webhook's last HTTP status; None if it did not respond."""
 
 
+# Asynchronous jobs
+
+
+class _JobEvent(_Event, frozen=True, kw_only=True):
+    """The fields of every event about a job."""
+
+    job_id: str
+    key_id: str
+
+
+class RequestAccepted(_JobEvent, frozen=True, kw_only=True):
+    """A request is accepted as a job: it is made later, without its caller. Its content is a blob."""
+
+    operation: str
+    """As `POST /jobs` takes it: `chat`, `embeddings`, or the path of a vendor's call."""
+    model: str
+    """As the caller named it."""
+    batch_id: str | None = None
+    custom_id: str | None = None
+    """The caller's own name of the job."""
+    request_blob_id: str
+    request_bytes: int
+    webhook_url: str | None = None
+    deadline: datetime
+    """The job has failed if it has not ended by then."""
+
+
+class BatchAccepted(_Event, frozen=True, kw_only=True):
+    """Jobs are accepted together. Their RequestAccepted are in the same commit."""
+
+    batch_id: str
+    key_id: str
+    jobs: int
+    webhook_url: str | None = None
+    deadline: datetime
+
+
+class JobStarted(_JobEvent, frozen=True, kw_only=True):
+    """A request of the job is admitted, and about to be given to a worker."""
+
+    request_id: str
+    run: int
+    """From 1. A job runs again if its provider was away, or if what became of its request is not known."""
+
+
+class JobSucceeded(_JobEvent, frozen=True, kw_only=True):
+    """The job has its answer."""
+
+    request_id: str
+    result_blob_id: str
+    result_bytes: int
+    result_expires_at: datetime
+
+
+class JobFailed(_JobEvent, frozen=True, kw_only=True):
+    """The job has ended without an answer. Code, message and status are those that a synchronous caller gets."""
+
+    request_id: str | None = None
+    """The last request that was made for it."""
+    code: str
+    message: str
+    status: int
+
+
+class JobCancelled(_JobEvent, frozen=True, kw_only=True):
+    """The job was cancelled. A call that had begun is charged as far as it went."""
+
+    by_key_id: str
+
+
+class BatchEnded(_Event, frozen=True, kw_only=True):
+    """Every job of a batch has ended."""
+
+    batch_id: str
+    key_id: str
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class WebhookTold(_Event, frozen=True, kw_only=True):
+    """The outcome of sending the end of a job, or of a batch, to its webhook."""
+
+    outcome: Literal["delivered", "given_up"]
+    deliveries: int
+    status: int | None = None
+    """The webhook's last HTTP status; None if it did not respond."""
+
+
 Event = (
     ProjectCreated
     | ProjectSettingsChanged
@@ -349,6 +453,14 @@ Event = (
     | PriceSet
     | BudgetAlertRaised
     | AlertTold
+    | RequestAccepted
+    | BatchAccepted
+    | JobStarted
+    | JobSucceeded
+    | JobFailed
+    | JobCancelled
+    | BatchEnded
+    | WebhookTold
 )
 
 EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__args__}
@@ -392,6 +504,16 @@ def request_of(stream: str) -> str | None:
     """The request that a stream is about; None if it is about something else."""
     _, prefix, request_id = stream.rpartition("request-")
     return request_id if prefix and stream == request_stream(request_id) else None
+
+
+def job_stream(job_id: str) -> str:
+    """The stream of an asynchronous job."""
+    return f"job-{job_id}"
+
+
+def batch_stream(batch_id: str) -> str:
+    """The stream of a batch of jobs."""
+    return f"batch-{batch_id}"
 
 
 def price_stream(provider: str, model: str) -> str:

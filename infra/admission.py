@@ -161,6 +161,14 @@ class Admission:
             rows = await self._pool.fetch(_DROP, [request_id])
         return bool(rows)
 
+    async def is_in_flight(self, request_id: str) -> bool:
+        """Return True if an attempt of the request is in flight, or its outcome is not counted yet."""
+        async with database_errors():
+            found = await self._pool.fetchval(
+                "SELECT EXISTS (SELECT 1 FROM inflight WHERE request_id = $1)", request_id
+            )
+        return bool(found)
+
     async def unclaimed(self, request_ids: Sequence[str]) -> set[str]:
         """Return the requests that no worker has claimed yet."""
         async with database_errors():

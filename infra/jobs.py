@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -38,6 +39,9 @@ the jobs of others do not queue behind a flood. `async` has jobs without a waiti
 """
 LANES: tuple[Lane, ...] = ("sync", "bulk", "async")
 ALERTS_LANE = "alerts"
+WEBHOOKS_LANE = "webhooks"
+"""Has the ends of asynchronous jobs that are to be told. A receiver that hangs delays no alert."""
+_ALL_LANES = (*LANES, ALERTS_LANE, WEBHOOKS_LANE)
 
 INLINE_BODY_LIMIT_BYTES = 512 * 1024
 """A larger body is kept as a blob, and the job says which: the claim check."""
@@ -148,6 +152,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_key: bytes | None = None
     """None: the answer is neither cached nor shared."""
     cache_ttl_s: int = 0
+    keep_until: datetime | None = None
+    """Of a request that nobody waits for: its answer is stored with its event, and kept so long."""
 
 
 class Replicas(Struct, frozen=True, kw_only=True):
@@ -290,6 +296,10 @@ class JobQueue:
         """
         await self._publish(f"jobs.{ALERTS_LANE}.alert.{project_id}.all", alert.encode(), message_id)
 
+    async def publish_webhook(self, stream: str, project_id: str, message_id: str) -> None:
+        """Queue that the end of a project's job or batch is told, by its stream. Otherwise as `publish_alert`."""
+        await self._publish(f"jobs.{WEBHOOKS_LANE}.end.{project_id}.all", stream.encode(), message_id)
+
     async def _publish(
         self, subject: str, payload: bytes, message_id: str, otherwise: Callable[[], Awaitable[bool]] | None = None
     ) -> None:
@@ -332,11 +342,11 @@ class JobQueue:
             if names["error"]["code"] == 404:
                 return False
             raise APIError.from_error(names["error"])
-        return {consumer_name(lane) for lane in (*LANES, ALERTS_LANE)} <= set(names["consumers"] or ())
+        return {consumer_name(lane) for lane in _ALL_LANES} <= set(names["consumers"] or ())
 
     async def _ensure_once(self) -> None:
         await self._ensure_stream()
-        for lane in (*LANES, ALERTS_LANE):
+        for lane in _ALL_LANES:
             await self._jetstream.add_consumer(
                 STREAM,
                 ConsumerConfig(
@@ -353,7 +363,7 @@ class JobQueue:
         """Create the stream or update its settings, with as many replicas as are wanted and possible."""
         stream = StreamConfig(
             name=STREAM,
-            subjects=[f"jobs.{lane}.>" for lane in (*LANES, ALERTS_LANE)],
+            subjects=[f"jobs.{lane}.>" for lane in _ALL_LANES],
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
             discard=DiscardPolicy.NEW,

@@ -19,6 +19,10 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "admit": frozenset({"api"}),
     "drop_unclaimed": frozenset({"api"}),
     "store_blob": frozenset({"api"}),
+    "store_blobs": frozenset({"api"}),
+    "take_jobs": frozenset({"api"}),
+    "renew_jobs": frozenset({"api"}),
+    "release_job": frozenset({"api"}),
     "fold_projects": frozenset({"api"}),
     "fold_keys": frozenset({"api"}),
     "fold_prices": frozenset({"api"}),
@@ -32,6 +36,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "end_leads": frozenset({"projector"}),
     "drop_overdue": frozenset({"projector"}),
     "remove_expired_blobs": frozenset({"projector"}),
+    "remove_job_leases": frozenset({"projector"}),
 }
 """The functions that processes call, with who calls each. The others are called by these alone."""
 
@@ -44,6 +49,8 @@ PROJECTOR_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "requests": ("INSERT", "UPDATE"),
     "cache_entries": ("INSERT", "UPDATE", "DELETE"),
     "budget_alerts": ("INSERT", "UPDATE"),
+    "jobs": ("INSERT", "UPDATE"),
+    "job_batches": ("INSERT", "UPDATE"),
 }
 """What the projector writes: the read models that it folds, and how far it is."""
 

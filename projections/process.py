@@ -18,6 +18,7 @@ from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, Pool, open_pool, warn_about_role
 from infra.event_log import EventLog
 from infra.head_anchors import AnchorFile, AnchorStore, AnchorWebhook
+from infra.job_leases import remove_job_leases
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
 from infra.object_store import ObjectStore
@@ -25,8 +26,9 @@ from infra.probes import Probes
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from projections.alerts import raise_alerts, redeliver
-from projections.cache import remove_expired
+from projections.cache import MAX_EXPIRED_PER_SWEEP, remove_expired
 from projections.head_signer import HeadSigner
+from projections.job_ends import WebhookQueue, end_batches
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
@@ -34,6 +36,8 @@ from projections.watch import Watch
 
 SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
+TELL_INTERVAL_S = 1.0
+"""The ends of batches, and what webhooks are to be told."""
 REDELIVER_INTERVAL_S = 300.0
 EXPIRY_INTERVAL_S = 30.0
 LAST_HEAD_TIMEOUT_S = 5.0
@@ -70,6 +74,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     async def expire_once() -> None:
         await remove_expired(pool)
+        await remove_job_leases(pool, MAX_EXPIRED_PER_SWEEP)
+
+    webhooks = WebhookQueue(pool, queue)
+
+    async def tell_once() -> None:
+        now = datetime.now(UTC)
+        await end_batches(pool, event_log, now)
+        await webhooks.fill(now)
 
     signer = _head_signer(settings, pool)
 
@@ -87,6 +99,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
         tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
         for interval_s, chore in (
+            (TELL_INTERVAL_S, tell_once),
             (SWEEP_INTERVAL_S, sweep_once),
             (ALERT_INTERVAL_S, alert_once),
             (REDELIVER_INTERVAL_S, redeliver_once),

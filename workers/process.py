@@ -19,7 +19,7 @@ from infra.cancellations import CancellationListener
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
-from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
+from infra.jobs import ALERTS_LANE, WEBHOOKS_LANE, JobQueue, consumer_name
 from infra.notifications import KEYS_CHANGED, Notifications
 from infra.probes import Probes
 from infra.provider_keys import ProviderKeys
@@ -40,7 +40,7 @@ from workers.providers.registry import PROVIDERS, Adapters, make_providers
 from workers.providers.sdk import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
-from workers.webhooks import AlertWebhooks
+from workers.webhooks import AlertWebhooks, JobWebhooks, WebhookSender
 
 DRAIN_TIMEOUT_S = 20.0
 ALERT_SLOTS = 64
@@ -90,23 +90,20 @@ async def run(
     backends = await _connect(settings, name)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
     handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects)
-    webhooks = AlertWebhooks(
-        pool=backends.pool,
-        event_log=backends.event_log,
-        vault=backends.vault,
-        allow_loopback=settings.allow_loopback_urls,
-        now=_now,
-    )
+    sender = WebhookSender(vault=backends.vault, allow_loopback=settings.allow_loopback_urls, now=_now)
+    pool, event_log = backends.pool, backends.event_log
+    alerts = AlertWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)
+    job_ends = JobWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)
     unacked = UnackedDeliveries()
     heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats", access=settings.nats_access)
     heartbeats.start()
     figures = WorkerFigures(backends.pool, backends.broker, unacked)
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
-    await _serve(settings.worker_slots, backends, handler, webhooks, unacked, stop)
+    await _serve(settings.worker_slots, backends, handler, alerts, job_ends, unacked, stop)
     await probes.close()
     await heartbeats.stop()
-    await webhooks.close()
+    await sender.close()
     await sessions.close()
     await backends.close()
     log.info("worker_stopped")
@@ -174,7 +171,8 @@ async def _serve(
     slots: int,
     backends: _Backends,
     handler: JobHandler,
-    webhooks: AlertWebhooks,
+    alerts: AlertWebhooks,
+    job_ends: JobWebhooks,
     unacked: UnackedDeliveries,
     stop: asyncio.Event,
 ) -> None:
@@ -196,12 +194,13 @@ async def _serve(
         )
 
     interactive, background = pool_of(slots), pool_of(slots)
-    alerts = pool_of(ALERT_SLOTS, ALERT_PROJECT_FACTOR)
+    alert_pool, end_pool = (pool_of(ALERT_SLOTS, ALERT_PROJECT_FACTOR) for _ in range(2))
     loops = (
         loop_of("sync", interactive, handler.handle, slots),
         loop_of("bulk", interactive, handler.handle, slots),
         loop_of("async", background, handler.handle, slots),
-        loop_of(ALERTS_LANE, alerts, webhooks.deliver, MAX_WAITING_ALERTS),
+        loop_of(ALERTS_LANE, alert_pool, alerts.deliver, MAX_WAITING_ALERTS),
+        loop_of(WEBHOOKS_LANE, end_pool, job_ends.deliver, MAX_WAITING_ALERTS),
     )
     direct = DirectJobs(
         broker,
@@ -210,5 +209,5 @@ async def _serve(
     )
     log.info("worker_ready", slots=slots)
     async with asyncio.TaskGroup() as tasks:
-        for part in (*loops, direct, interactive, background, alerts):
+        for part in (*loops, direct, interactive, background, alert_pool, end_pool):
             tasks.create_task(part.run(stop))

@@ -15,10 +15,16 @@ from domain.events import (
     ApiKeyRevoked,
     AttemptFailed,
     AttemptLost,
+    BatchAccepted,
+    BatchEnded,
     BudgetAlertRaised,
     CachedCopy,
     CostIncurred,
     Event,
+    JobCancelled,
+    JobFailed,
+    JobStarted,
+    JobSucceeded,
     KeySettings,
     PriceSet,
     ProjectCreated,
@@ -26,11 +32,15 @@ from domain.events import (
     ProviderConfigured,
     ProviderKeySet,
     ProviderRemoved,
+    RequestAccepted,
     RequestCompleted,
     RequestFailed,
     RequestRejected,
     RequestServedFromCache,
+    WebhookTold,
     alert_stream,
+    batch_stream,
+    job_stream,
     key_stream,
     price_stream,
     project_stream,
@@ -70,6 +80,7 @@ class Past:
         alert = _alert(self.keys[0][1])
         delivered = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
         self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, delivered)
+        self._jobs(*self.keys[0])
 
     def _project(self) -> None:
         project = new_id("prj")
@@ -94,6 +105,35 @@ class Past:
             changed = ApiKeyChanged(key_id=key, settings=KeySettings(name="changed", token_limit=7))
             events: tuple[Event, ...] = (issued, changed, ApiKeyRevoked(key_id=key))
             self._commit(project, key_stream(key), 0, FIRST_DAY, *events[: number + 1])
+
+    def _jobs(self, project: str, key: str) -> None:
+        """A batch with a job of each end, and one that has only been accepted."""
+        batch, later = new_id("batch"), FIRST_DAY + timedelta(days=1)
+        url = "https://example.com/hook"
+        accepted = BatchAccepted(batch_id=batch, key_id=key, jobs=4, webhook_url=url, deadline=later)
+        self._commit(project, batch_stream(batch), 0, FIRST_DAY, accepted)
+        for number in range(4):
+            job: dict[str, Any] = {"job_id": new_id("job"), "key_id": key}
+            blobs: dict[str, Any] = {"request_blob_id": "b", "request_bytes": 7}
+            first = RequestAccepted(**job, **blobs, operation="chat", model="echo", batch_id=batch, deadline=later)
+            self._commit(project, job_stream(job["job_id"]), 0, FIRST_DAY, first)
+            started = JobStarted(**job, request_id=f"req_{number}", run=1)
+            result: dict[str, Any] = {"result_blob_id": "b", "result_bytes": 2, "result_expires_at": later}
+            ends: tuple[tuple[Event, ...], ...] = (
+                (started, JobSucceeded(**job, request_id="req_0", **result)),
+                (
+                    started,
+                    JobFailed(**job, code="X", message="m", status=400),
+                    WebhookTold(outcome="given_up", deliveries=5),
+                ),
+                (JobCancelled(**job, by_key_id=key),),
+                (),
+            )
+            for event_number, event in enumerate(ends[number], start=1):
+                self._commit(project, job_stream(job["job_id"]), event_number, later, event)
+        ended = BatchEnded(batch_id=batch, key_id=key, succeeded=1, failed=1, cancelled=1)
+        told = WebhookTold(outcome="delivered", deliveries=1, status=204)
+        self._commit(project, batch_stream(batch), 1, later, ended, told)
 
     def _request(self, at: datetime, project: str, key: str) -> None:
         choose, request = self._random, new_id("req")
