@@ -165,10 +165,11 @@ class Dispatcher:
 
     async def _withdraw(self, ctx: RequestContext, error: GatewayError) -> bool:
         """Take the admission back, and record the error that the request ended with. False: a worker has claimed it."""
-        if not await self._admission.drop(ctx.identity.request_id):
+        head = await self._admission.withdraw(ctx.identity.request_id, self._recorder.failed(ctx, error))
+        if head is None:
             return False
         reach("api.after_withdrawal")
-        await self._recorder.record_failed(ctx, error)
+        self._recorder.note_head(head)
         return True
 
     async def _job(self, ctx: RequestContext) -> Job:

@@ -16,7 +16,7 @@ from api.app import create_app
 from api.async_jobs.parts import JobParts
 from api.async_jobs.runner import JobRunner
 from api.async_jobs.running import JobRunning
-from api.authentication import Authenticator
+from api.authentication import Authenticator, Caller
 from api.connections import Connections, connection_limit
 from api.dispatch import Dispatcher
 from api.health import figures, report
@@ -27,6 +27,7 @@ from api.metrics import Metrics
 from api.missing_calls import MissingCalls
 from api.pricing import PriceAdmin, refresh_prices
 from api.prompt_memory import PromptMemory
+from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals, Refusals
@@ -34,12 +35,14 @@ from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
 from api.request_recorder import RequestRecorder
 from api.response_cache import MemoryCache, ResponseCache
+from api.route_admin import RouteAdmin
 from api.services import Services
 from domain.dialects.registry import DIALECTS, DialectRegistry
 from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
+from infra.circuit_news import CircuitNews
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
@@ -116,6 +119,7 @@ async def run(
     await backends.notifications.on_change(PROMPTS_COUNTED, prompts.take)
     await backends.notifications.on_change(CALLS_MISSING, services.missing_calls.take)
     await backends.notifications.on_change(JOB_CANCELLED, runner.cancel)
+    await services.provider_health.listen()
     services.prices.set_overrides(await price_overrides(backends.pool))
     probes = Probes.of(settings, report=partial(report, services), metrics=partial(figures, services))
     await probes.serve()
@@ -169,12 +173,15 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
     authenticator, prices, metrics = Authenticator(pool, vault), PriceBook(), Metrics()
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
     blobs = Blobs(pool, event_log, vault)
+    health = ProviderHealth(CircuitNews(backends.broker))
     planner = RequestPlanner(
         prices=prices,
         dialects=dialects,
         upstream_models=settings.upstream_models,
         request_timeout_s=settings.request_timeout_s,
         prompts=prompts,
+        find_route=Caller.route,
+        share=health.share,
     )
     return Services(
         settings=settings,
@@ -187,6 +194,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         provider_settings=ProviderSettings(
             pool, event_log, vault, announce, allow_loopback=settings.allow_loopback_urls
         ),
+        provider_health=health,
         authenticator=authenticator,
         dialects=dialects,
         inference=_inference(
@@ -206,7 +214,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         large_requests=large_requests,
         metrics=metrics,
         rate_refusals=rate_refusals,
-        readiness=Readiness(pool, backends.broker, backends.queue),
+        readiness=Readiness(pool, backends.broker, backends.queue, health),
         connections=Connections(
             limit=connection_limit(),
             limit_per_address=settings.max_connections_per_address,
@@ -215,6 +223,9 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
         price_admin=PriceAdmin(event_log, backends.notifications.prices_changed),
         jobs=JobParts(blobs=blobs, cancelled=backends.notifications.job_cancelled),
+        route_admin=RouteAdmin(
+            pool, event_log, announce, upstream_models=settings.upstream_models, kinds=dialects.kinds
+        ),
     )
 
 

@@ -12,9 +12,8 @@ from domain.errors import GatewayError
 from domain.events import Event, RequestFailed, RequestRejected, RequestServedFromCache, request_stream
 from domain.job_result import Receipt
 from domain.limits import Window
-from domain.request_decider import decide_failed
+from domain.log_head import LogPosition
 from infra.event_log import Commit, EventLog
-from infra.request_log import record
 
 
 class RequestRecorder:
@@ -27,6 +26,10 @@ class RequestRecorder:
     def note_position(self, receipt: Receipt) -> None:
         """Take the log's position after an answer: the answer carries it, or a newer one."""
         self._log.note_position(receipt.log_position)
+
+    def note_head(self, head: LogPosition) -> None:
+        """Take the log's head after an append that was made elsewhere."""
+        self._log.note_position(str(head))
 
     def served_from_cache(self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool) -> Commit:
         """The commit of a cache hit, to be appended; `is_shared`: the response of a request that was in flight."""
@@ -53,20 +56,13 @@ class RequestRecorder:
         )
         await self._log.append(_first_commit(ctx, rejected, self._now()))
 
-    async def record_failed(self, ctx: RequestContext, error: GatewayError) -> None:
-        """Record the error of a request that no worker has claimed."""
+    def failed(self, ctx: RequestContext, error: GatewayError) -> Commit:
+        """The commit of the error of a request that no worker has claimed, to be appended as its attempt is dropped."""
         now = self._now()
         failed = RequestFailed(
             **ctx.identity.event_fields(), code=error.code, message=error.message, latency_ms=ctx.latency_ms(now)
         )
-        await record(
-            self._log,
-            request_id=ctx.identity.request_id,
-            project_id=ctx.identity.project_id,
-            at=now,
-            decide=lambda history: decide_failed(history, None, failed),
-            history=[],
-        )
+        return _first_commit(ctx, failed, now)
 
 
 def _first_commit(ctx: RequestContext, event: Event, at: datetime) -> Commit:

@@ -14,11 +14,13 @@ from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.missing_calls import MissingCalls
 from api.pricing import PriceAdmin
+from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals
 from api.request_context import InferenceRequest
 from api.request_planner import RequestPlanner
+from api.route_admin import RouteAdmin
 from domain.dialects.registry import DialectRegistry
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
@@ -52,6 +54,7 @@ class Services:
     prices: PriceBook
     accounts: Accounts
     provider_settings: ProviderSettings
+    provider_health: ProviderHealth
     authenticator: Authenticator
     dialects: DialectRegistry
     inference: Inference
@@ -66,3 +69,4 @@ class Services:
     byte_budget: ByteBudget
     price_admin: PriceAdmin
     jobs: JobParts
+    route_admin: RouteAdmin

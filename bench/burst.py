@@ -46,7 +46,7 @@ async def ask(port: int, key: str, body: bytes) -> Answered:
     started = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
-        b"POST /api/v1/completions/chat HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer %s\r\n"
+        b"POST /api/v1/completions/chat HTTP/1.1\r\nhost: l\r\nconnection: close\r\nauthorization: Bearer %s\r\n"
         b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (key.encode(), len(body), body)
     )
     try:

@@ -12,10 +12,15 @@ from msgspec import Struct
 
 from api.accounts import Accounts
 from api.pricing import PriceAdmin
+from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
+from api.route_admin import RouteAdmin
 from cli.processes import fail, settings_for_administration
+from domain.dialects.registry import DIALECTS
 from domain.errors import GatewayError
+from domain.events import INSTALLATION
 from infra.broker import Broker, BrokerErrors
+from infra.circuit_news import CircuitNews
 from infra.database import HeldConnection, Pool, open_pool
 from infra.event_log import EventLog
 from infra.notifications import Notifications
@@ -36,6 +41,10 @@ class AdminSession(Struct, kw_only=True):
     settings: Settings
     pool: Pool
     log: EventLog
+
+    async def owner(self, project: str | None) -> str:
+        """The id of the given project, or `INSTALLATION` if None is given. Exits with code 2 if there is none."""
+        return await self.project_id(project) if project is not None else INSTALLATION
 
     async def project_id(self, given: str | None) -> str:
         """The id of the given project, or of the only project if None is given. Exits with code 2 if there is none."""
@@ -70,20 +79,43 @@ class AdminSession(Struct, kw_only=True):
             )
 
     @asynccontextmanager
+    async def route_admin(self) -> AsyncIterator[RouteAdmin]:
+        """Sets and removes routes. Every running process is notified of a change."""
+        async with self._notifications() as notifications:
+            yield RouteAdmin(
+                self.pool,
+                self.log,
+                notifications.keys_changed,
+                upstream_models=self.settings.upstream_models,
+                kinds=DIALECTS.kinds,
+            )
+
+    @asynccontextmanager
     async def price_admin(self) -> AsyncIterator[PriceAdmin]:
         """Sets prices. Every running process is notified of a change."""
         async with self._notifications() as notifications:
             yield PriceAdmin(self.log, notifications.prices_changed)
 
     @asynccontextmanager
+    async def provider_health(self) -> AsyncIterator[ProviderHealth]:
+        """Asks the running workers how the providers answer."""
+        async with self._broker() as broker:
+            yield ProviderHealth(CircuitNews(broker))
+
+    @asynccontextmanager
     async def _notifications(self) -> AsyncIterator[Notifications]:
+        async with self._broker() as broker:
+            yield Notifications(broker)
+
+    @asynccontextmanager
+    async def _broker(self) -> AsyncIterator[Broker]:
         broker = Broker()
         try:
             await broker.connect(self.settings.nats_urls, name="gateway command", access=self.settings.nats_access)
         except BrokerErrors as error:
             fail(f"cannot connect to NATS: {error}")
         try:
-            yield Notifications(broker)
+            yield broker
         finally:
             await broker.close()
 

@@ -173,7 +173,7 @@ class _Waiter:
                 )
             case "failed":
                 self._end(Failed(decode_failure(frame.payload)))
-            case "part" | "begun?" | "room?":
+            case "part" | "begun?" | "room?" | "waits?":
                 raise AssertionError("only a stream has parts")
 
     def when_room(self, sent: Frame, tell: Callable[[], None]) -> None:
@@ -344,7 +344,9 @@ class ReplyInbox:
     async def _reply(self, message: Msg, waiter: Collector | None) -> None:
         """Answer a worker's question."""
         question = decode_frame(message.data)
-        if question.kind != "room?":
+        if question.kind == "waits?":
+            await message.respond(YES if waiter is not None else NO)
+        elif question.kind != "room?":
             await message.respond(NO if waiter is not None and waiter.begin_again() else YES)
         elif waiter is None:
             await message.respond(NO)

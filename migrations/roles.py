@@ -18,6 +18,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "role_problems": frozenset({"api", "worker", "projector"}),
     "admit": frozenset({"api"}),
     "drop_unclaimed": frozenset({"api"}),
+    "withdraw": frozenset({"api", "projector"}),
     "store_blob": frozenset({"api"}),
     "store_blobs": frozenset({"api"}),
     "take_jobs": frozenset({"api"}),
@@ -27,6 +28,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "fold_keys": frozenset({"api"}),
     "fold_prices": frozenset({"api"}),
     "fold_providers": frozenset({"api"}),
+    "fold_routes": frozenset({"api"}),
     "store_project_secret": frozenset({"api"}),
     "store_provider_key": frozenset({"api"}),
     "claim": frozenset({"worker"}),
@@ -34,9 +36,10 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "settle": frozenset({"projector"}),
     "record_head": frozenset({"projector"}),
     "end_leads": frozenset({"projector"}),
-    "drop_overdue": frozenset({"projector"}),
     "remove_expired_blobs": frozenset({"projector"}),
     "remove_job_leases": frozenset({"projector"}),
+    "remove_past_held": frozenset({"projector"}),
+    "held_differences": frozenset({"api", "projector"}),
 }
 """The functions that processes call, with who calls each. The others are called by these alone."""
 

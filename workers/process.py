@@ -16,9 +16,11 @@ from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.cancellations import CancellationListener
+from infra.circuit_news import CircuitNews
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
+from infra.ids import new_id
 from infra.jobs import ALERTS_LANE, WEBHOOKS_LANE, JobQueue, consumer_name
 from infra.notifications import KEYS_CHANGED, Notifications
 from infra.probes import Probes
@@ -29,7 +31,9 @@ from infra.vault import Vault
 from projections.alerts import MAX_QUEUED_PER_PROJECT
 from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
-from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
+from workers.circuit_exchange import CircuitExchange
+from workers.circuits import Circuits
+from workers.delivery import WORKER_ID, AttemptsInHand, DirectDelivery, UnackedDeliveries
 from workers.fair_queue import PROJECT_FACTOR
 from workers.figures import WorkerFigures
 from workers.heartbeat import HeartbeatThread
@@ -60,6 +64,7 @@ class _Backends:
 
     broker: Broker
     pool: Pool
+    notifications: Notifications
     event_log: EventLog
     claims: Claims
     queue: JobQueue
@@ -89,18 +94,29 @@ async def run(
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     backends = await _connect(settings, name)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
-    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects)
     sender = WebhookSender(vault=backends.vault, allow_loopback=settings.allow_loopback_urls, now=_now)
     pool, event_log = backends.pool, backends.event_log
     alerts = AlertWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)
     job_ends = JobWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)
+    changed = asyncio.Event()
+    news = CircuitNews(backends.broker)
+    circuits = Circuits(settings.circuits, worker=name, claim=news.claim_probe, on_change=changed.set)
+    await backends.notifications.on_change(KEYS_CHANGED, circuits.forget)
+    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects, circuits)
     unacked = UnackedDeliveries()
-    heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats", access=settings.nats_access)
+    heartbeats = HeartbeatThread(
+        unacked,
+        settings.nats_urls,
+        name=f"{name} heartbeats",
+        attempts=backends.attempts,
+        access=settings.nats_access,
+    )
     heartbeats.start()
-    figures = WorkerFigures(backends.pool, backends.broker, unacked)
+    figures = WorkerFigures(backends.pool, backends.broker, unacked, circuits)
+    exchange = CircuitExchange(circuits, news, backends.event_log, changed=changed, registry=figures.registry)
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
-    await _serve(settings.worker_slots, backends, handler, alerts, job_ends, unacked, stop)
+    await _serve(settings.worker_slots, backends, handler, alerts, job_ends, unacked, exchange, stop)
     await probes.close()
     await heartbeats.stop()
     await sender.close()
@@ -123,15 +139,18 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     keys = ProviderKeys(pool, vault, settings.provider_keys)
     await notifications.on_change(KEYS_CHANGED, keys.forget)
-    replies, cancellations, attempts = ReplySender(broker), CancellationListener(broker), AttemptsInHand(broker)
+    worker_id = new_id(WORKER_ID)
+    replies, cancellations = ReplySender(broker), CancellationListener(broker)
+    attempts = AttemptsInHand(broker, worker_id)
     await cancellations.listen()
     await replies.listen()
     await attempts.listen()
     return _Backends(
         broker=broker,
         pool=pool,
+        notifications=notifications,
         event_log=event_log,
-        claims=Claims(HeldConnection(settings.database_url, name=name), pool, worker=name),
+        claims=Claims(HeldConnection(settings.database_url, name=name), pool, worker=worker_id),
         queue=queue,
         replies=replies,
         cancellations=cancellations,
@@ -142,7 +161,11 @@ async def _connect(settings: Settings, name: str) -> _Backends:
 
 
 def _job_handler(
-    settings: Settings, backends: _Backends, providers: Mapping[Kind, Provider], dialects: DialectRegistry
+    settings: Settings,
+    backends: _Backends,
+    providers: Mapping[Kind, Provider],
+    dialects: DialectRegistry,
+    circuits: Circuits,
 ) -> JobHandler:
     event_log, replies = backends.event_log, backends.replies
     blobs = Blobs(backends.pool, event_log, backends.vault)
@@ -152,6 +175,7 @@ def _job_handler(
         keys=backends.keys,
         base_urls=settings.provider_base_urls,
         blobs=blobs,
+        circuits=circuits,
     )
     recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     return JobHandler(
@@ -174,6 +198,7 @@ async def _serve(
     alerts: AlertWebhooks,
     job_ends: JobWebhooks,
     unacked: UnackedDeliveries,
+    exchange: CircuitExchange,
     stop: asyncio.Event,
 ) -> None:
     """Pull every lane, and take direct jobs, until `stop`; then wait for the jobs that have begun."""
@@ -207,7 +232,7 @@ async def _serve(
         take=lambda job: interactive.take_direct(DirectDelivery(broker, job), handler.handle),
         is_in_hand=interactive.is_in_hand,
     )
-    log.info("worker_ready", slots=slots)
+    log.info("worker_ready", slots=slots, worker_id=backends.attempts.worker_id)
     async with asyncio.TaskGroup() as tasks:
-        for part in (*loops, direct, interactive, background, alert_pool, end_pool):
+        for part in (*loops, direct, interactive, background, alert_pool, end_pool, exchange):
             tasks.create_task(part.run(stop))

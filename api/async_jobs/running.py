@@ -50,7 +50,7 @@ from domain.job_result import error_of, failure_in_log
 from domain.limits import LimitStatus
 from infra.admission import Admission
 from infra.blobs import Blobs
-from infra.event_log import Blob
+from infra.event_log import Blob, Commit
 from infra.ids import new_id
 from infra.job_leases import TakenJob
 from infra.job_log import read_job, record_job
@@ -62,6 +62,7 @@ BUSY_WAIT_S = 2.0
 ENDED_WAIT_S = 60.0
 """A job that has ended is not taken again while the read model does not know it yet."""
 _NO_KEY = "the API key of the job was revoked, or has expired, before the job was run"
+_LEFT = "the process that ran the job has gone, and no worker had begun its request"
 _NO_CONTENT = "the content of the job is no longer stored"
 _UNTOLD = ("timeout", "connection_lost")
 """Reasons of lost attempts where the provider may have made the answer, and charged for it."""
@@ -198,7 +199,7 @@ class JobRunning:
 
         An admission that no worker has claimed is given back: whoever made it is gone, or finds out when he goes on.
         """
-        if await self._admission.drop(request_id):
+        if await self._withdraw(project_id, request_id):
             return _Found(state="over", request_id=request_id)
         is_in_hand = await self._admission.is_in_flight(request_id)
         history = [stored.event for stored in await self._log.read_stream(request_stream(request_id))]
@@ -216,6 +217,21 @@ class JobRunning:
         if is_in_hand:
             return _Found(state="in_hand", request_id=request_id)
         return _Found(state="over" if history or was_started else "nothing", request_id=request_id)
+
+    async def _withdraw(self, project_id: str, request_id: str) -> bool:
+        """Give back the admission of a request that no worker has claimed, and record its end in one step."""
+        fields = await self._admission.unclaimed_request(request_id)
+        if fields is None:
+            return False
+        failed = RequestFailed(**fields, code=ClientDisconnected.code, message=_LEFT, latency_ms=0)
+        ended = Commit(
+            stream=request_stream(request_id),
+            expected_version=0,
+            project_id=project_id,
+            at=self._now(),
+            events=(failed,),
+        )
+        return await self._admission.withdraw(request_id, ended) is not None
 
     async def _answered(self, project_id: str, request_id: str, origin: str, cache: Literal["HIT", "MISS"]) -> _Found:
         stored = await self._cache.own_response(project_id, origin)

@@ -19,6 +19,8 @@ from domain.events import (
     BatchEnded,
     BudgetAlertRaised,
     CachedCopy,
+    CircuitClosed,
+    CircuitOpened,
     CostIncurred,
     Event,
     JobCancelled,
@@ -40,6 +42,7 @@ from domain.events import (
     WebhookTold,
     alert_stream,
     batch_stream,
+    circuit_stream,
     job_stream,
     key_stream,
     price_stream,
@@ -81,6 +84,10 @@ class Past:
         delivered = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
         self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, delivered)
         self._jobs(*self.keys[0])
+        circuit = circuit_stream(INSTALLATION, "openai", "", f"m{seed}", 0)
+        opened = CircuitOpened(provider="openai", model=f"m{seed}", reason="down", wait_ms=2_000, calls=10, failures=10)
+        closed = CircuitClosed(provider="openai", model=f"m{seed}", open_ms=2_100)
+        self._commit(INSTALLATION, circuit, 0, FIRST_DAY, opened, closed)
 
     def _project(self) -> None:
         project = new_id("prj")
