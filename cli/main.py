@@ -16,6 +16,7 @@ _GROUPS: dict[str, tuple[str, str]] = {
     "provider": ("cli.provider", "provider"),
     "route": ("cli.route", "route"),
     "doctor": ("cli.doctor", "doctor"),
+    "jobs": ("cli.jobs", "jobs"),
     "usage": ("cli.usage", "usage"),
     "price": ("cli.price", "price"),
     "prices": ("cli.price", "prices"),
