@@ -222,6 +222,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         ),
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
         price_admin=PriceAdmin(event_log, backends.notifications.prices_changed),
+        queue=backends.queue,
         jobs=JobParts(blobs=blobs, cancelled=backends.notifications.job_cancelled),
         route_admin=RouteAdmin(
             pool, event_log, announce, upstream_models=settings.upstream_models, kinds=dialects.kinds

@@ -26,6 +26,7 @@ from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.database import Pool
 from infra.event_log import EventLog
+from infra.jobs import JobQueue
 from infra.price_book import PriceBook
 from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.settings import Settings
@@ -69,4 +70,5 @@ class Services:
     byte_budget: ByteBudget
     price_admin: PriceAdmin
     jobs: JobParts
+    queue: JobQueue
     route_admin: RouteAdmin

@@ -49,7 +49,13 @@ def jobs() -> None:
 @PROJECT
 @DATA_DIR
 def list_jobs(
-    project: str | None, data_dir: Path | None, status: JobStatus | None, batch: str | None, limit: int, *, batches: bool
+    project: str | None,
+    data_dir: Path | None,
+    status: JobStatus | None,
+    batch: str | None,
+    limit: int,
+    *,
+    batches: bool,
 ) -> None:
     """List the jobs of a project, newest first."""
 
@@ -162,7 +168,9 @@ async def _cancel_batch(session: AdminSession, notifications: Notifications, pro
 def _job_line(row: JobRow) -> str:
     name = f"  {row.custom_id}" if row.custom_id is not None else ""
     error = f"  {row.error_code}" if row.error_code is not None else ""
-    return f"{row.job_id}  {row.accepted_at:%Y-%m-%d %H:%M:%S}  {row.status:<9}  {row.operation} {row.model}{error}{name}"
+    return (
+        f"{row.job_id}  {row.accepted_at:%Y-%m-%d %H:%M:%S}  {row.status:<9}  {row.operation} {row.model}{error}{name}"
+    )
 
 
 def _batch_line(row: BatchRow) -> str:

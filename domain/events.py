@@ -83,6 +83,13 @@ class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
     """If true, a request that is not streamed ends when its caller disconnects, unless others wait for its answer."""
 
 
+class WebhookSecretRotated(_Event, frozen=True, kw_only=True):
+    """The project's webhooks are signed with another secret from now on, for a while beside the one before."""
+
+    rotation: int
+    """How often it was rotated. The secret itself is in no event: it is derived."""
+
+
 class ProviderKeySet(_Event, frozen=True, kw_only=True):
     """The project has its own key for a provider, or (hint None) no longer has. The key itself is in no event."""
 
@@ -492,6 +499,7 @@ class CircuitClosed(_CircuitEvent, frozen=True, kw_only=True):
 Event = (
     ProjectCreated
     | ProjectSettingsChanged
+    | WebhookSecretRotated
     | ProviderKeySet
     | ProviderConfigured
     | ProviderRemoved

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -169,6 +169,25 @@ class Replicas(Struct, frozen=True, kw_only=True):
     """The names of the servers that are behind, or away."""
 
 
+class LaneDepth(Struct, frozen=True, kw_only=True):
+    """What is in a lane of the queue."""
+
+    waiting: int
+    """Not delivered to any worker yet."""
+    delivered: int
+    """With workers, which have not acknowledged them."""
+    oldest_s: float
+    """The age of its oldest message; 0 if it is empty."""
+
+
+class _Oldest(Struct, frozen=True):
+    time: datetime
+
+
+class _OldestAnswer(Struct, frozen=True):
+    message: _Oldest | None = None
+
+
 class PublishUnknown(Unavailable):
     """The broker did not confirm the job: it may be in the queue."""
 
@@ -268,6 +287,31 @@ class JobQueue:
         except NotFoundError:  # the stream has not been made yet
             return False
         return bool(info.num_waiting)
+
+    async def depths(self) -> dict[str, LaneDepth]:
+        """Return what is in each lane.
+
+        Raises:
+            Unavailable: a lane has no leader, or the broker is away.
+
+        """
+        try:
+            return {lane: await self._depth(lane) for lane in _ALL_LANES}
+        except (APIError, NoStreamResponseError, msgspec.DecodeError, *BrokerErrors) as error:
+            raise Unavailable(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
+
+    async def _depth(self, lane: str) -> LaneDepth:
+        info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
+        waiting, delivered = info.num_pending or 0, info.num_ack_pending or 0
+        oldest_s = await self._oldest_s(lane) if waiting or delivered else 0.0
+        return LaneDepth(waiting=waiting, delivered=delivered, oldest_s=oldest_s)
+
+    async def _oldest_s(self, lane: str) -> float:
+        """Return the age of a lane's first message, which is in the stream until it is acknowledged."""
+        asked = msgspec.json.encode({"seq": 1, "next_by_subj": f"jobs.{lane}.>"})
+        answer = await self._broker.client.request(f"$JS.API.STREAM.MSG.GET.{STREAM}", asked, timeout=CONFIRM_TIMEOUT_S)
+        message = msgspec.json.decode(answer.data, type=_OldestAnswer).message
+        return max(0.0, (datetime.now(UTC) - message.time).total_seconds()) if message is not None else 0.0
 
     async def publish(
         self, job: Job, lane: Lane = "sync", *, otherwise: Callable[[Job], Awaitable[bool]] | None = None

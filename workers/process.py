@@ -94,8 +94,8 @@ async def run(
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     backends = await _connect(settings, name)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
-    sender = WebhookSender(vault=backends.vault, allow_loopback=settings.allow_loopback_urls, now=_now)
     pool, event_log = backends.pool, backends.event_log
+    sender = WebhookSender(pool=pool, vault=backends.vault, allow_loopback=settings.allow_loopback_urls, now=_now)
     alerts = AlertWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)
     job_ends = JobWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)
     changed = asyncio.Event()

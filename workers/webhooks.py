@@ -24,6 +24,7 @@ from projections.alerts import Alerts, undelivered_alert
 from projections.freshness import wait_until_folded
 from projections.job_ends import EndToTell, end_to_tell
 from projections.jobs import Jobs
+from projections.webhook_secrets import rotations_in_use
 from workers.delivery import Delivery
 
 TIMEOUT_S = 10.0
@@ -37,7 +38,8 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 class WebhookSender:
     """Sends signed messages for one worker."""
 
-    def __init__(self, *, vault: Vault, allow_loopback: bool, now: Callable[[], datetime]) -> None:
+    def __init__(self, *, pool: Pool, vault: Vault, allow_loopback: bool, now: Callable[[], datetime]) -> None:
+        self._pool = pool
         self._vault = vault
         self._allow_loopback = allow_loopback
         self._now = now
@@ -49,8 +51,16 @@ class WebhookSender:
             await self._session.close()
 
     async def post(self, url: str, message_id: str, project_id: str, body: bytes) -> int | None:
-        """Send a message. Return the status of the response; None if there was no response."""
-        headers = signed_headers(message_id, self._now(), body, self._vault.webhook_secret(project_id))
+        """Send a message. Return the status of the response; None if there was no response.
+
+        Raises:
+            Unavailable: the database is away.
+
+        """
+        now = self._now()
+        rotations = await rotations_in_use(self._pool, project_id, now)
+        secrets = [self._vault.webhook_secret(project_id, rotation) for rotation in rotations]
+        headers = signed_headers(message_id, now, body, *secrets)
         try:
             check_url(url, field="url", allow_loopback=self._allow_loopback)
             if self._session is None:
@@ -149,14 +159,16 @@ async def _record(event_log: EventLog, stream: str, version: int, project_id: st
         log.info("told_before", stream=stream)
 
 
-def signed_headers(message_id: str, at: datetime, body: bytes, secret: bytes) -> dict[str, str]:
-    """Make the headers of a message: its id, when it was signed (whole seconds, rounded down), and the signature."""
+def signed_headers(message_id: str, at: datetime, body: bytes, *secrets: bytes) -> dict[str, str]:
+    """Make the headers of a message: its id, when it was signed (whole seconds, rounded down), a signature by each
+    secret.
+    """
     at = at.astimezone(UTC)  # the library reads the clock's digits as UTC, whatever the zone
     return {
         "content-type": "application/json",
         "webhook-id": message_id,
         "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": Webhook(secret).sign(message_id, at, body.decode()),
+        "webhook-signature": " ".join(Webhook(secret).sign(message_id, at, body.decode()) for secret in secrets),
     }
 
 

@@ -1,5 +1,9 @@
 -- Asynchronous jobs: two read models, and the leases of those that run them.
 
+ALTER TABLE projects
+    ADD COLUMN webhook_rotation   integer NOT NULL DEFAULT 0,   -- how often the secret of its webhooks was rotated
+    ADD COLUMN webhook_rotated_at timestamptz;
+
 CREATE TABLE jobs (
     job_id            text COLLATE "C" PRIMARY KEY,
     project_id        text COLLATE "C" NOT NULL,

@@ -1,12 +1,22 @@
 """Asynchronous jobs over HTTP: accepted, run without their caller, told, cancelled; never lost."""
 
 import asyncio
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
+from aiohttp import web
+from standardwebhooks import Webhook
 
-from tests.support.gateway import Client, Gateway
+from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway, environment_for
+from tests.support.waiting import eventually
 
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -166,3 +176,90 @@ async def eventually_running(client: Client, job_id: str) -> None:
             return
         await asyncio.sleep(0.05)
     raise AssertionError(answer)
+
+
+async def test_end_is_told_by_a_signed_webhook_until_it_is_taken(client: Client) -> None:
+    messages: list[tuple[dict[str, str], bytes]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        messages.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        return web.Response(status=500 if len(messages) == 1 else 204)
+
+    async with receiving(take) as url:
+        _, project, _ = await client.call("PATCH", "/projects/me", {"alertUrl": url})
+        job = await accepted(client, {**chat("told"), "webhookUrl": url, "customId": "mine"})
+        await eventually(lambda: len(messages) >= 2, within_s=30)
+        told = [Webhook(project["data"]["alertSecret"]).verify(body, headers) for headers, body in messages]
+        assert {headers["webhook-id"] for headers, _ in messages} == {job["id"]}, "one message, sent again"
+        assert told[0] == told[1]
+        assert (told[0]["type"], told[0]["data"]["customId"]) == ("job.succeeded", "mine")
+        assert "result" not in told[0]["data"], "no content leaves by a webhook"
+        for _ in range(100):
+            _, answer, _ = await client.call("GET", f"/jobs/{job['id']}")
+            if answer["data"]["webhook"]["outcome"] is not None:
+                break
+            await asyncio.sleep(0.1)
+        assert answer["data"]["webhook"] == {"url": url, "outcome": "delivered", "status": 204}
+
+
+@asynccontextmanager
+async def receiving(take: Any) -> AsyncIterator[str]:
+    """Run a webhook receiver. Yield its URL."""
+    app = web.Application()
+    app.router.add_post("/hook", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/hook"  # type: ignore[union-attr]
+    await runner.cleanup()
+
+
+@pytest.fixture
+def own(tmp_path: Path, provider: RunningProvider) -> Iterator[Gateway]:
+    """Run a gateway that a test may break."""
+    gateway = Gateway.start(tmp_path / "data", env=environment_for(provider))
+    yield gateway
+    gateway.stop()
+
+
+async def test_processes_that_die_lose_no_job_and_no_answer_is_paid_twice(
+    own: Gateway, provider: RunningProvider, session: aiohttp.ClientSession
+) -> None:
+    client = Client(session, own.address, own.first_key)
+    slow = await accepted(client, chat("slow [[delay=4000]]", cache=False))
+    await eventually_running(client, slow["id"])
+    await eventually(lambda: provider.calls == 1, within_s=20)
+    (api,) = own.processes("api")
+    api.kill()
+    await eventually(lambda: any(one.pid != api.pid for one in own.processes("api")), within_s=60)
+    done = await ended(client, slow["id"], within_s=90)
+    assert (done["status"], done["runs"], provider.calls) == ("succeeded", 1, 1), "the log had its answer"
+
+    prompts = [f"job {n} [[delay=1500]] [[tokens=40/20]]" for n in range(30)]
+    batch = await accepted(client, {"requests": [chat(prompt) for prompt in prompts]})
+    await eventually(lambda: provider.calls >= 3, within_s=30)
+    for process in own.tree():
+        process.kill()
+    psutil.wait_procs(own.tree() if psutil.pid_exists(own.process.pid) else [], timeout=20)
+    own.process.wait(20)
+    shutil.rmtree(own.data_dir / "nats" / "jetstream")
+    again = Gateway.start(own.data_dir, env=environment_for(provider))
+    try:
+        client = Client(session, again.address, own.first_key)
+        for _ in range(1200):
+            _, answer, _ = await client.call("GET", f"/jobs/batches/{batch['id']}")
+            if answer["data"]["status"] == "ended":
+                break
+            await asyncio.sleep(0.1)
+        assert answer["data"]["counts"]["succeeded"] == len(prompts), answer
+        proved = await asyncio.to_thread(again.run, "audit", "balance")
+        assert proved.returncode == 0, proved.stdout
+        events = (await asyncio.to_thread(again.run, "replay", "--json")).stdout
+        billed = Counter(row["prompt"] for row in provider.bill())
+        assert set(prompts) <= set(billed)
+        assert sum(billed.values()) <= 1 + len(prompts) + events.count('"type":"AttemptLost"'), (
+            "each other call is assumed"
+        )
+    finally:
+        again.stop()

@@ -39,6 +39,7 @@ from domain.events import (
     RequestFailed,
     RequestRejected,
     RequestServedFromCache,
+    WebhookSecretRotated,
     WebhookTold,
     alert_stream,
     batch_stream,
@@ -98,6 +99,7 @@ class Past:
             FIRST_DAY,
             ProjectCreated(name="first", installation_daily_budget_nano_usd=NanoUsd(5_000_000_000)),
             ProviderKeySet(provider="openai", hint="abcd"),
+            WebhookSecretRotated(rotation=1),
             ProjectSettingsChanged(
                 name="second", daily_budget_nano_usd=NanoUsd(5), installation_daily_budget_nano_usd=NanoUsd(7)
             ),
