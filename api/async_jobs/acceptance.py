@@ -4,7 +4,8 @@ Nothing is held for a job and no rate is counted before its request is made: `do
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
@@ -19,7 +20,6 @@ from infra.database import Connection
 from infra.event_log import Blob, Commit
 from infra.ids import new_id
 from infra.job_log import record_job
-from projections.freshness import wait_until_folded
 from projections.jobs import open_jobs
 
 MAX_JOBS_PER_CALL = 1_000
@@ -37,8 +37,22 @@ class NewJob(Struct, frozen=True, kw_only=True):
     webhook_url: str | None = None
 
 
-async def accept(services: Services, caller: Caller, new: NewJob) -> str:
-    """Accept one job. Return its id, once it is in the log.
+class AcceptedJob(Struct, frozen=True, kw_only=True):
+    """A job that is in the log."""
+
+    event: RequestAccepted
+    at: datetime
+
+
+class AcceptedBatch(Struct, frozen=True, kw_only=True):
+    """A batch that is in the log."""
+
+    event: BatchAccepted
+    at: datetime
+
+
+async def accept(services: Services, caller: Caller, new: NewJob) -> AcceptedJob:
+    """Accept one job: it is in the log when this returns.
 
     Raises:
         GatewayError: what a synchronous caller of the same request would get before any provider is asked.
@@ -46,21 +60,21 @@ async def accept(services: Services, caller: Caller, new: NewJob) -> str:
 
     """
     model = await check(services, caller, new.content, new_id("req"))
-    async with services.jobs.turn(caller.project_id):
-        await _check_room(services, caller, 1)
+    async with _room(services, caller, 1):
         now = datetime.now(UTC)
         deadline = now + timedelta(seconds=services.settings.job_timeout_s)
         accepted, blob = await _accepted(services, caller, new, model, deadline)
         await services.log.append(_first(caller, job_stream(accepted.job_id), accepted, now, blob))
     services.jobs.on_accepted()
-    return accepted.job_id
+    return AcceptedJob(event=accepted, at=now)
 
 
-async def accept_batch(services: Services, caller: Caller, news: Sequence[NewJob], webhook_url: str | None) -> str:
-    """Accept jobs together, all of them or none. Return the id of their batch. Raises as `accept`."""
+async def accept_batch(
+    services: Services, caller: Caller, news: Sequence[NewJob], webhook_url: str | None
+) -> AcceptedBatch:
+    """Accept jobs together, all of them or none. Raises as `accept`."""
     models = [await _checked(services, caller, new, number) for number, new in enumerate(news)]
-    async with services.jobs.turn(caller.project_id):
-        await _check_room(services, caller, len(news))
+    async with _room(services, caller, len(news)):
         now, batch_id = datetime.now(UTC), new_id("batch")
         deadline = now + timedelta(seconds=services.settings.job_timeout_s)
         batch = BatchAccepted(
@@ -75,7 +89,7 @@ async def accept_batch(services: Services, caller: Caller, news: Sequence[NewJob
         commits += [_first(caller, job_stream(accepted.job_id), accepted, now) for accepted, _ in jobs]
         await services.log.append_with(commits, _nothing)
     services.jobs.on_accepted()
-    return batch_id
+    return AcceptedBatch(event=batch, at=now)
 
 
 async def cancel(services: Services, caller: Caller, job_id: str) -> bool:
@@ -96,16 +110,30 @@ async def cancel(services: Services, caller: Caller, job_id: str) -> bool:
     return was_cancelled
 
 
-async def _check_room(services: Services, caller: Caller, wanted: int) -> None:
-    limit = services.settings.max_open_jobs
-    await wait_until_folded(services.pool, "jobs", project_id=caller.project_id)
-    count = await open_jobs(services.pool, caller.project_id)
-    if count + wanted > limit:
-        raise RateLimited(
-            f"this project has {count} jobs that have not ended, of {limit} that it may have",
-            details={"limit": limit, "open": count, "asked": wanted},
-            retry_after_s=FULL_RETRY_AFTER_S,
-        )
+@asynccontextmanager
+async def _room(services: Services, caller: Caller, wanted: int) -> AsyncIterator[None]:
+    """Count jobs as the project's while they are being accepted.
+
+    Raises:
+        RateLimited: it has as many as it may.
+
+    """
+    limit, project_id = services.settings.max_open_jobs, caller.project_id
+    recent = services.jobs.count(project_id, wanted)
+    is_accepted = False
+    try:
+        count = await open_jobs(services.pool, project_id) + recent - wanted
+        if count + wanted > limit:
+            raise RateLimited(
+                f"this project has {count} jobs that have not ended, of {limit} that it may have",
+                details={"limit": limit, "open": count, "asked": wanted},
+                retry_after_s=FULL_RETRY_AFTER_S,
+            )
+        yield
+        is_accepted = True
+    finally:
+        if not is_accepted:
+            services.jobs.discount(project_id, wanted)
 
 
 async def _accepted(

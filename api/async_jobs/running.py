@@ -162,8 +162,12 @@ class JobRunning:
         return Released(paused_key=accepted.key_id if rest_s > 0 else None, pause_s=rest_s)
 
     def _background(self, taken: TakenJob, job: JobHistory) -> Background:
+        seen_runs = len(job.runs)
+
         async def started(request_id: str) -> None:
-            await self._started(taken, request_id, len(job.runs))
+            nonlocal seen_runs  # a provider that lacks a call is asked by another one, with a request of its own
+            await self._started(taken, request_id, seen_runs)
+            seen_runs += 1
 
         longest = timedelta(seconds=self._settings.job_call_timeout_s)
         deadline = min(self._now() + longest, job.accepted.deadline)

@@ -1,30 +1,38 @@
 """`/jobs`: requests that are made without their caller waiting, one by one or up to 1,000 together."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, delete, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, QueryParameter, RequestBody
 from litestar.response import Stream
-from msgspec import Meta, Struct, field
+from msgspec import Struct
 
 from api.async_jobs import acceptance
-from api.async_jobs.acceptance import MAX_JOBS_PER_CALL, NewJob
+from api.async_jobs.acceptance import NewJob
 from api.async_jobs.operations import JobContent, OperationName, kept_headers
 from api.authentication import Caller
 from api.guards import requires_key
 from api.native.envelope import Success
+from api.native.job_shapes import (
+    BatchOut,
+    BatchPageOut,
+    JobBody,
+    JobOut,
+    JobPageOut,
+    JobRequestBody,
+    accepted_batch,
+    accepted_job,
+    batch_out,
+    job_out,
+)
 from api.native.usage import visible_key
 from api.native.validation import declared_query
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound
-from domain.money import NanoUsd, to_usd
-from domain.names import HTTP_URL_PATTERN, Name
 from infra.outbound import check_url
 from projections.freshness import wait_until_folded
 from projections.jobs import (
@@ -41,111 +49,7 @@ from projections.jobs import (
 )
 
 RESULTS_PAGE = 50
-WebhookUrl = Annotated[str, Meta(max_length=2_000, pattern=HTTP_URL_PATTERN)]
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
-class JobRequestBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One of several jobs."""
-
-    operation: OperationName
-    request: msgspec.Raw
-    """The body of the synchronous call."""
-    custom_id: Name | None = None
-    """Your own name for it; once in a batch."""
-
-
-class JobBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """A job, by `operation` and `request`; or several together, by `requests`."""
-
-    operation: OperationName | None = None
-    request: msgspec.Raw = field(default_factory=msgspec.Raw)
-    requests: Annotated[list[JobRequestBody], Meta(min_length=1, max_length=MAX_JOBS_PER_CALL)] | None = None
-    custom_id: Name | None = None
-    webhook_url: WebhookUrl | None = None
-    """Is told when the job, or all of the batch, has ended."""
-
-
-class JobErrorOut(Struct, kw_only=True):
-    """Why a job failed: what its synchronous caller would have got."""
-
-    code: str
-    message: str
-    status: int
-
-
-class WebhookOut(Struct, kw_only=True):
-    """Where the end is told, and what became of that: null until it is known."""
-
-    url: str
-    outcome: Literal["delivered", "given_up"] | None
-    status: int | None
-
-
-class JobOut(Struct, kw_only=True, rename="camel", tag_field="object", tag="job"):
-    """A job."""
-
-    id: str
-    status: JobStatus
-    operation: str
-    model: str
-    custom_id: str | None
-    batch_id: str | None
-    key_id: str
-    created_at: datetime
-    started_at: datetime | None
-    """Of the last run."""
-    ended_at: datetime | None
-    deadline: datetime
-    runs: int
-    """The requests that were given to a worker for it; 0 if the cache had the answer."""
-    request_id: str | None
-    """Its last request: `GET /requests/{id}` has the details."""
-    cost: Decimal | None
-    """Of that request, in US dollars."""
-    result: Any
-    """What the synchronous call answers. Null in lists, before the job has succeeded, and after `resultExpiresAt`."""
-    result_expires_at: datetime | None
-    error: JobErrorOut | None
-    webhook: WebhookOut | None
-
-
-class JobCountsOut(Struct, kw_only=True):
-    """The jobs of a batch, by their state."""
-
-    total: int
-    queued: int = 0
-    running: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    cancelled: int = 0
-
-
-class BatchOut(Struct, kw_only=True, rename="camel", tag_field="object", tag="batch"):
-    """A batch. It has ended when all of its jobs have, whether they succeeded or not."""
-
-    id: str
-    status: Literal["in_progress", "ended"]
-    counts: JobCountsOut
-    key_id: str
-    created_at: datetime
-    ended_at: datetime | None
-    deadline: datetime
-    webhook: WebhookOut | None
-
-
-class JobPageOut(Struct, kw_only=True):
-    """Jobs, newest first; `next` goes into `before` for the page after, null at the end."""
-
-    jobs: list[JobOut]
-    next: str | None
-
-
-class BatchPageOut(Struct, kw_only=True):
-    """Batches, newest first; `next` as for jobs."""
-
-    batches: list[BatchOut]
-    next: str | None
 
 
 class JobsQuery(Struct, frozen=True, kw_only=True):
@@ -185,13 +89,11 @@ async def accept_jobs(
     headers = kept_headers(request.scope["headers"])
     if data.requests is not None:
         news = [_new(one.operation, one.request, headers, one.custom_id) for one in _alone(data)]
-        batch_id = await acceptance.accept_batch(services, caller, news, data.webhook_url)
-        return Success(data=await _batch(services, caller, batch_id))
+        return Success(data=accepted_batch(await acceptance.accept_batch(services, caller, news, data.webhook_url)))
     if data.operation is None or not bytes(data.request):
         raise InvalidRequest("a job has `operation` and `request`, a batch `requests`", field="operation")
     new = _new(data.operation, data.request, headers, data.custom_id, data.webhook_url)
-    job_id = await acceptance.accept(services, caller, new)
-    return Success(data=await _job(services, caller, job_id))
+    return Success(data=accepted_job(await acceptance.accept(services, caller, new)))
 
 
 @get(
@@ -218,7 +120,7 @@ async def list_jobs(
         ),
     )
     following = page[-1].job_id if len(page) == wanted.limit else None
-    return Success(data=JobPageOut(jobs=[_job_out(row, None) for row in page], next=following))
+    return Success(data=JobPageOut(jobs=[job_out(row, None) for row in page], next=following))
 
 
 @get("/jobs/{job_id:str}", summary="One job, with its result", operation_id="ApiV1JobsJobIdOne", guards=[requires_key])
@@ -260,7 +162,7 @@ async def list_batches(
     key_id = visible_key(caller, wanted.key_id)
     page = await search_batches(services.pool, caller.project_id, key_id, before=wanted.before, limit=wanted.limit)
     following = page[-1].batch_id if len(page) == wanted.limit else None
-    return Success(data=BatchPageOut(batches=[_batch_out(row) for row in page], next=following))
+    return Success(data=BatchPageOut(batches=[batch_out(row) for row in page], next=following))
 
 
 @get(
@@ -317,7 +219,7 @@ async def get_batch_results(
             after = page[-1].job_id
             for row in page:
                 if row.ended_at is not None:
-                    yield _encode(_job_out(row, await _result(services, row))) + b"\n"
+                    yield _encode(job_out(row, await _result(services, row))) + b"\n"
 
     return Stream(lines(), media_type="application/jsonl")
 
@@ -366,7 +268,7 @@ def _new(
 
 async def _job(services: Services, caller: Caller, job_id: str) -> JobOut:
     row = await _visible(services, caller, job_id)
-    return _job_out(row, await _result(services, row))
+    return job_out(row, await _result(services, row))
 
 
 async def _visible(services: Services, caller: Caller, job_id: str) -> JobRow:
@@ -378,7 +280,7 @@ async def _visible(services: Services, caller: Caller, job_id: str) -> JobRow:
 
 
 async def _batch(services: Services, caller: Caller, batch_id: str) -> BatchOut:
-    return _batch_out(await _visible_batch(services, caller, batch_id))
+    return batch_out(await _visible_batch(services, caller, batch_id))
 
 
 async def _visible_batch(services: Services, caller: Caller, batch_id: str) -> BatchRow:
@@ -394,51 +296,3 @@ async def _result(services: Services, row: JobRow) -> msgspec.Raw | None:
         return None
     result = await services.jobs.blobs.read(row.project_id, row.result_blob_id)
     return msgspec.Raw(result) if result is not None else None
-
-
-def _job_out(row: JobRow, result: msgspec.Raw | None) -> JobOut:
-    return JobOut(
-        id=row.job_id,
-        status=row.status,
-        operation=row.operation,
-        model=row.model,
-        custom_id=row.custom_id,
-        batch_id=row.batch_id,
-        key_id=row.key_id,
-        created_at=row.accepted_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        deadline=row.deadline,
-        runs=row.runs,
-        request_id=row.request_id,
-        cost=to_usd(NanoUsd(row.cost_nano_usd)) if row.cost_nano_usd is not None else None,
-        result=result,
-        result_expires_at=row.result_expires_at,
-        error=_error_out(row),
-        webhook=_webhook_out(row),
-    )
-
-
-def _error_out(row: JobRow) -> JobErrorOut | None:
-    if row.error_code is None:
-        return None
-    return JobErrorOut(code=row.error_code, message=row.error_message or "", status=row.error_status or 500)
-
-
-def _webhook_out(row: JobRow | BatchRow) -> WebhookOut | None:
-    if row.webhook_url is None:
-        return None
-    return WebhookOut(url=row.webhook_url, outcome=row.told, status=row.told_status)
-
-
-def _batch_out(row: BatchRow) -> BatchOut:
-    return BatchOut(
-        id=row.batch_id,
-        status="ended" if row.ended_at is not None else "in_progress",
-        counts=JobCountsOut(total=row.jobs, **row.counts),
-        key_id=row.key_id,
-        created_at=row.accepted_at,
-        ended_at=row.ended_at,
-        deadline=row.deadline,
-        webhook=_webhook_out(row),
-    )

@@ -2,7 +2,7 @@
 
 -- Takes jobs for a runner, at most as many as p_fresh has ids, for p_lease_s seconds. Fair: the next job is of the project
 -- with the fewest in hand, and in it of such a key. A project has at most 7 times as many in hand as the runner has free
--- slots, so there is room for one that comes later (domain of docs/decisions/0016). Skips the keys of p_skipped.
+-- slots, so there is room for one that comes later (docs/decisions/0016). Skips the keys of p_skipped.
 -- `is_again`: somebody has had the job before; what he did with `request_id` has to be found out.
 CREATE OR REPLACE FUNCTION take_jobs(
     p_runner text, p_fresh text[], p_free integer, p_lease_s double precision, p_skipped text[]
