@@ -15,6 +15,7 @@ from api import health
 from api.guards import provide_caller
 from api.native import (
     completions,
+    credentials,
     jobs,
     keys,
     models,
@@ -23,6 +24,7 @@ from api.native import (
     provider_health,
     providers,
     requests,
+    route_plans,
     routes,
     usage,
 )
@@ -73,7 +75,10 @@ def _native() -> Router:
             *keys.HANDLERS,
             providers.PROJECT_PROVIDERS,
             providers.INSTALLATION_PROVIDERS,
+            credentials.PROJECT_CREDENTIALS,
+            credentials.INSTALLATION_CREDENTIALS,
             *routes.HANDLERS,
+            *route_plans.HANDLERS,
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,

@@ -18,6 +18,7 @@ from api.async_jobs.runner import JobRunner
 from api.async_jobs.running import JobRunning
 from api.authentication import Authenticator, Caller
 from api.connections import Connections, connection_limit
+from api.credential_admin import CredentialAdmin
 from api.dispatch import Dispatcher
 from api.health import figures, report
 from api.http_protocol import limited_protocol
@@ -182,6 +183,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         prompts=prompts,
         find_route=Caller.route,
         share=health.share,
+        installation_keys=settings.provider_keys,
     )
     return Services(
         settings=settings,
@@ -224,8 +226,14 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         price_admin=PriceAdmin(event_log, backends.notifications.prices_changed),
         queue=backends.queue,
         jobs=JobParts(blobs=blobs, cancelled=backends.notifications.job_cancelled),
+        credential_admin=CredentialAdmin(pool, event_log, vault, announce),
         route_admin=RouteAdmin(
-            pool, event_log, announce, upstream_models=settings.upstream_models, kinds=dialects.kinds
+            pool,
+            event_log,
+            announce,
+            upstream_models=settings.upstream_models,
+            kinds=dialects.kinds,
+            installation_credentials=settings.installation_credentials,
         ),
     )
 

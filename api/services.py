@@ -9,6 +9,7 @@ from api.accounts import Accounts
 from api.async_jobs.parts import JobParts
 from api.authentication import Authenticator, Caller
 from api.connections import Connections
+from api.credential_admin import CredentialAdmin
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
@@ -72,3 +73,4 @@ class Services:
     jobs: JobParts
     queue: JobQueue
     route_admin: RouteAdmin
+    credential_admin: CredentialAdmin

@@ -33,6 +33,7 @@ from msgspec import Meta, Struct
 
 from domain.budget import Period, Scope
 from domain.call_origin import Origin
+from domain.failover import TargetFate
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routes import RouteSettings
@@ -117,6 +118,24 @@ class ProviderRemoved(_Event, frozen=True, kw_only=True):
     name: str
 
 
+class CredentialSet(_Event, frozen=True, kw_only=True):
+    """A further credential of a provider, or another weight of its `default` one. The key itself is in no event."""
+
+    provider: str
+    name: str
+    hint: str
+    """The last four characters of its key."""
+    weight: int = 1
+    """Its share of the provider's calls, among its credentials."""
+
+
+class CredentialRemoved(_Event, frozen=True, kw_only=True):
+    """A further credential of a provider is removed."""
+
+    provider: str
+    name: str
+
+
 class RouteSet(_Event, frozen=True, kw_only=True):
     """A route has these settings now, all of them. The installation's serve every project that has none of the name."""
 
@@ -193,13 +212,15 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     key_id: str
     operation: Operation
     model: str
-    """As the caller named it."""
+    """As the caller named it, or, of a request with several targets, as its target's is named."""
     provider: str
     metadata: dict[str, Any] | None = None
     origin: Origin | None = None
     """The session, the agent and the program that it came from, as its client says. None: it says nothing."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that were left out in its translation, since they change nothing."""
+    asked_as: str | None = None
+    """What the caller named, where `model` is another: a route, or the model before its fallbacks."""
 
 
 class CachedCopy(Struct, frozen=True, kw_only=True):
@@ -240,6 +261,10 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
     kept_copy: KeptCopy | None = None
     """None: its caller was waiting, or the copy in the cache serves."""
+    credential: str | None = None
+    """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
+    targets: tuple[TargetFate, ...] = ()
+    """The request's plan and what became of it; empty: it had one target."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
@@ -264,6 +289,8 @@ class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
     """Something was used that has no known price: the breakdown's `unpriced` names it."""
     provider_cost_nano_usd: NanoUsd | None = None
     """The cost that the provider's answer states. It counts only where we have no price."""
+    credential: str | None = None
+    """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
 
 
 class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -277,6 +304,12 @@ class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
     """The provider's HTTP status; None if it did not respond."""
     hold_nano_usd: NanoUsd
     budget_day: date
+    credential: str | None = None
+    """As RequestCompleted's."""
+    target: int = 0
+    """The number of its target in the request's plan, from 0."""
+    next_target: int | None = None
+    """The number of the target that is tried next; None: the same one, or none."""
 
 
 class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
@@ -287,6 +320,13 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"]
     assumed_nano_usd: NanoUsd
     budget_day: date
+    credential: str | None = None
+    """As RequestCompleted's."""
+    target: int = 0
+    next_target: int | None = None
+    """Both: as AttemptFailed's."""
+    message: str = ""
+    """The error that the attempt ended with; empty: nothing is known of it."""
 
 
 class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -296,6 +336,8 @@ class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
     message: str
     status: int | None = None
     latency_ms: int
+    targets: tuple[TargetFate, ...] = ()
+    """As RequestCompleted's."""
 
 
 class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):
@@ -503,6 +545,8 @@ Event = (
     | ProviderKeySet
     | ProviderConfigured
     | ProviderRemoved
+    | CredentialSet
+    | CredentialRemoved
     | RouteSet
     | RouteRemoved
     | ApiKeyIssued
@@ -559,7 +603,7 @@ def key_stream(key_id: str) -> str:
 
 
 def provider_stream(project_id: str, name: str) -> str:
-    """The stream of a provider by configuration."""
+    """The stream of a provider by configuration, and of the further credentials of any."""
     return f"provider-{project_id}/{name}"
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from domain.limits import LimitStatus, Meter, Window
 from domain.log_head import LogPosition
-from domain.money import NanoUsd
+from domain.money import ZERO, NanoUsd
 from domain.request_identity import RequestIdentity
 from infra.batching import Batcher
 from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
@@ -110,10 +110,12 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class ClaimedAttempt(Claim, frozen=True, kw_only=True):
-    """An attempt in flight, with the delivery that has claimed it, and the worker that had this."""
+    """An attempt in flight, with the delivery that has claimed it, the worker that had this, and its target."""
 
     delivery: int | None
     worker: str | None
+    provider: str
+    upstream_model: str
 
 
 class BudgetExhausted(Exception):
@@ -345,19 +347,22 @@ class Claims:
         """Return the request's attempts whose outcome is not counted yet, in order."""
         async with database_errors():
             rows = await self._pool.fetch(
-                "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day FROM inflight "
+                "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day, provider, upstream_model "
+                "FROM inflight "
                 "WHERE request_id = $1 ORDER BY attempt",
                 request_id,
             )
         return [ClaimedAttempt(**row) for row in rows]
 
     async def admit_next(
-        self, attempt: Attempt, number: int, delivery: int, hold_nano_usd: NanoUsd, budget_day: date
+        self, attempt: Attempt, number: int, delivery: int, hold_nano_usd: NanoUsd | None, budget_day: date
     ) -> Claim | None:
         """Admit and claim the attempt after one that failed or was lost. None: another delivery was first.
 
+        A hold of None is that of an attempt whose cost has no bound.
+
         Raises:
-            BudgetExhausted: the budget has no room for the hold.
+            BudgetExhausted: the budget has no room for the hold; or there is a budget, and the cost has no bound.
             Unavailable: the database is away.
 
         """
@@ -386,9 +391,9 @@ class Claims:
             )
         if outcome == "budget_exhausted":
             raise BudgetExhausted
-        return (
-            Claim(attempt=number, hold_nano_usd=hold_nano_usd, budget_day=budget_day) if outcome == "admitted" else None
-        )
+        if outcome != "admitted":
+            return None
+        return Claim(attempt=number, hold_nano_usd=hold_nano_usd or ZERO, budget_day=budget_day)
 
     async def close(self) -> None:
         """Make the waiting claims, then stop."""

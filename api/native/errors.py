@@ -10,7 +10,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
-from api.delivery import limit_headers
+from api.delivery import failure_headers, limit_headers
 from api.native.validation import invalid_parameter
 from api.requests import HttpRequest, http_message, request_id_of
 from domain.errors import (
@@ -108,7 +108,14 @@ def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]
     if isinstance(error, ProviderError) and error.refusal is not None:
         details = (details or {}) | {"reason": error.refusal.reason}
     shown = {"code": error.code, "message": error.message, "details": details}
-    return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, limit_status=error.limit_status)
+    return _render(
+        request,
+        status_of(error),
+        shown,
+        retry_after_s=error.retry_after_s,
+        limit_status=error.limit_status,
+        more_headers=failure_headers(error),
+    )
 
 
 def _invalid_parameter(request: HttpRequest, error: ValidationException) -> Response[bytes]:
