@@ -116,14 +116,12 @@ async def _take_figures_of_queue(services: Services) -> None:
     metrics = services.metrics
     try:
         async with asyncio.timeout(LOOK_TIMEOUT_S if services.broker.is_connected else 0):
-            depths = await services.queue.depths()
+            oldest = await services.queue.oldest()
     except (Unavailable, TimeoutError):
         metrics.forget_queue()
         return
-    for lane, depth in depths.items():
-        metrics.lane_jobs.labels(lane, "waiting").set(depth.waiting)
-        metrics.lane_jobs.labels(lane, "delivered").set(depth.delivered)
-        metrics.lane_oldest.labels(lane).set(depth.oldest_s)
+    for lane, age_s in oldest.items():
+        metrics.queue_oldest.labels(lane).set(age_s)
 
 
 async def _take_figures_of_database(services: Services) -> None:

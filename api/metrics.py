@@ -85,15 +85,9 @@ class Metrics:
             registry=self.registry,
         )
 
-        self.lane_jobs = Gauge(
-            "gateway_lane_jobs",
-            "Jobs in a lane of the queue; state `waiting`: no worker has them yet, `delivered`: one has.",
-            ("lane", "state"),
-            registry=self.registry,
-        )
-        self.lane_oldest = Gauge(
-            "gateway_lane_oldest_seconds",
-            "Age of the oldest job in a lane of the queue.",
+        self.queue_oldest = Gauge(
+            "gateway_queue_oldest_seconds",
+            "Age of the oldest job in a lane of the queue, whether a worker has it or not.",
             ("lane",),
             registry=self.registry,
         )
@@ -111,8 +105,7 @@ class Metrics:
 
     def forget_queue(self) -> None:
         """Show no figures of a queue that is away."""
-        self.lane_jobs.clear()
-        self.lane_oldest.clear()
+        self.queue_oldest.clear()
 
     def forget_database(self) -> None:
         """Show no figures of a database that is away, rather than its last ones."""

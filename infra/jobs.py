@@ -216,17 +216,6 @@ class Replicas(Struct, frozen=True, kw_only=True):
     """The names of the servers that are behind, or away."""
 
 
-class LaneDepth(Struct, frozen=True, kw_only=True):
-    """What is in a lane of the queue."""
-
-    waiting: int
-    """Not delivered to any worker yet."""
-    delivered: int
-    """With workers, which have not acknowledged them."""
-    oldest_s: float
-    """The age of its oldest message; 0 if it is empty."""
-
-
 class _Oldest(Struct, frozen=True):
     time: datetime
 
@@ -330,7 +319,7 @@ class JobQueue:
         counts: dict[str, int] = {}
         with suppress(APIError, *BrokerErrors):
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                for lane in (*LANES, ALERTS_LANE):
+                for lane in _ALL_LANES:
                     info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
                     counts[lane] = info.num_pending or 0
         return counts
@@ -348,23 +337,17 @@ class JobQueue:
             return False
         return bool(info.num_waiting)
 
-    async def depths(self) -> dict[str, LaneDepth]:
-        """Return what is in each lane.
+    async def oldest(self) -> dict[str, float]:
+        """Return the age in seconds of the oldest message of each lane; 0 of an empty one.
 
         Raises:
-            Unavailable: a lane has no leader, or the broker is away.
+            Unavailable: the stream has no leader, or the broker is away.
 
         """
         try:
-            return {lane: await self._depth(lane) for lane in _ALL_LANES}
-        except (APIError, NoStreamResponseError, msgspec.DecodeError, *BrokerErrors) as error:
+            return {lane: await self._oldest_s(lane) for lane in _ALL_LANES}
+        except (msgspec.DecodeError, *BrokerErrors) as error:
             raise Unavailable(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
-
-    async def _depth(self, lane: str) -> LaneDepth:
-        info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
-        waiting, delivered = info.num_pending or 0, info.num_ack_pending or 0
-        oldest_s = await self._oldest_s(lane) if waiting or delivered else 0.0
-        return LaneDepth(waiting=waiting, delivered=delivered, oldest_s=oldest_s)
 
     async def _oldest_s(self, lane: str) -> float:
         """Return the age of a lane's first message, which is in the stream until it is acknowledged."""
