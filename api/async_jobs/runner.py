@@ -1,7 +1,7 @@
 """The loop that takes asynchronous jobs from their queue and runs them in the slots of one API process.
 
 Jobs are behind everything else. They have a lane of their own on their way to a worker, and here they use what the
-process has left: each time its event loop turns late, half as many of them run.
+process has left: each time its event loop turns late, half as many of them are started.
 """
 
 import asyncio
@@ -17,14 +17,18 @@ from infra.ids import new_id
 from infra.job_leases import RENEW_S, JobLeases, TakenJob
 
 POLL_S = 0.5
-FULL_POLL_S = 0.02
-"""Between two looks while there are more jobs than slots."""
 TICK_S = 0.05
+"""Between two turns of the event loop that are measured, and between two looks while there are more jobs."""
 LATE_S = 0.01
 """A turn of the event loop that comes so late says that the process, or the machine, has no time left."""
-FIRST_LIMIT = 2.0
-GROWTH = 0.25
-"""By so much more jobs may run after each tick in time: slots are won slowly, and lost at once."""
+FIRST_PER_S = 20.0
+LEAST_PER_S = 4.0
+"""Whatever else the machine does, so that jobs do not wait for ever: some 2 % of a processor."""
+MOST_PER_S = 500.0
+GROWTH_PER_S = 1.0
+"""After each tick in time: the rate is won slowly, and lost at once."""
+BURST_S = 0.2
+"""What was not started is made up for, for so long."""
 CRASH_WAIT_S = 10.0
 DRAIN_TIMEOUT_S = 10.0
 MAX_PAUSED_KEYS = 10_000
@@ -34,27 +38,34 @@ Run = Callable[[TakenJob, JobReceive], Awaitable[Released]]
 log = structlog.get_logger(__name__)
 
 
-class SlotLimit:
-    """How many jobs may run at a time: as many as leave the event loop in time (additive increase, multiplicative
+class StartRate:
+    """How many jobs may be started a second: as many as leave the event loop in time (additive increase, multiplicative
     decrease: D. Chiu, R. Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance in Computer
-    Networks", Computer Networks and ISDN Systems 17, 1989). At least one.
+    Networks", Computer Networks and ISDN Systems 17, 1989).
+
+    Not how many run: one that waits for its provider takes no time from others.
     """
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
-        self._limit = min(FIRST_LIMIT, slots)
+    def __init__(self) -> None:
+        self._per_s = FIRST_PER_S
+        self._due = 0.0
 
     @property
-    def slots(self) -> int:
-        """The jobs that may run now."""
-        return int(self._limit)
+    def due(self) -> int:
+        """The jobs that may be started now."""
+        return int(self._due)
 
-    def turned(self, late_s: float) -> None:
-        """Take the lateness of a turn of the event loop."""
+    def turned(self, passed_s: float, late_s: float) -> None:
+        """Take the time that a turn of the event loop took, and by how much it was late."""
         if late_s > LATE_S:
-            self._limit = max(min(1.0, self._slots), self._limit / 2)
+            self._per_s = max(LEAST_PER_S, self._per_s / 2)
         else:
-            self._limit = min(self._slots, self._limit + GROWTH)
+            self._per_s = min(MOST_PER_S, self._per_s + GROWTH_PER_S)
+        self._due = min(max(2.0, self._per_s * BURST_S), self._due + self._per_s * passed_s)
+
+    def started(self, jobs: int) -> None:
+        """Count jobs as started."""
+        self._due -= jobs
 
 
 class JobRunner:
@@ -63,8 +74,8 @@ class JobRunner:
     def __init__(self, leases: JobLeases, run: Run, *, slots: int) -> None:
         self._leases = leases
         self._run = run
-        self._limit = SlotLimit(slots)
-        self._is_on = slots > 0
+        self._slots = slots
+        self._rate = StartRate()
         self._running: dict[str, JobReceive] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused: dict[str, float] = {}
@@ -88,7 +99,7 @@ class JobRunner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take jobs and run them until `stop`; then what runs has a while to end."""
-        if not self._is_on:
+        if not self._slots:
             return
         async with asyncio.TaskGroup() as tasks:
             chores = [tasks.create_task(chore) for chore in (self._measure(), self._renew())]
@@ -102,26 +113,27 @@ class JobRunner:
     async def _take(self) -> None:
         while True:
             taken = 0
-            free = self._limit.slots - len(self._running)
-            if free > 0:
+            free = self._slots - len(self._running)
+            wanted = min(free, self._rate.due)
+            if wanted > 0:
                 try:
-                    taken = await self._take_some(free)
+                    taken = await self._take_some(wanted, free)
                 except GatewayError as error:
                     log.warning("jobs_not_taken", message=error.message)
                 except Exception:
                     log.exception("jobs_not_taken")  # without this loop no job of this process would run
             try:
-                is_full = taken == free or free <= 0
-                await asyncio.wait_for(self._wanted.wait(), FULL_POLL_S if is_full and self._running else POLL_S)
+                await asyncio.wait_for(self._wanted.wait(), TICK_S if taken == wanted else POLL_S)
             except TimeoutError:
                 continue
             self._wanted.clear()
 
-    async def _take_some(self, free: int) -> int:
+    async def _take_some(self, wanted: int, free: int) -> int:
         now_s = time.monotonic()
         self._paused = {key_id: until_s for key_id, until_s in self._paused.items() if until_s > now_s}
-        fresh = [new_id("req") for _ in range(free)]
+        fresh = [new_id("req") for _ in range(wanted)]
         jobs = await self._leases.take(fresh, free=free, skipped_keys=list(self._paused))
+        self._rate.started(len(jobs))
         for job in jobs:
             receive = self._running[job.job_id] = JobReceive()
             task = asyncio.get_running_loop().create_task(self._work(job, receive), name=f"job {job.job_id}")
@@ -144,7 +156,6 @@ class JobRunner:
             del self._running[job.job_id]
             self._pause(released)
             await self._release(job, released)
-            self._wanted.set()
 
     def _pause(self, released: Released) -> None:
         if released.paused_key is not None and len(self._paused) < MAX_PAUSED_KEYS:
@@ -161,7 +172,8 @@ class JobRunner:
         while True:
             began_s = time.monotonic()
             await asyncio.sleep(TICK_S)
-            self._limit.turned(time.monotonic() - began_s - TICK_S)
+            passed_s = time.monotonic() - began_s
+            self._rate.turned(passed_s, passed_s - TICK_S)
 
     async def _renew(self) -> None:
         while True:
