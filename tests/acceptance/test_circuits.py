@@ -107,7 +107,7 @@ async def test_a_provider_that_still_answers_some_calls_is_called_for_callers_wi
 
 
 async def test_while_a_target_is_not_to_be_called_a_route_answers_with_the_next(
-    gateway: Gateway, upstream: RunningProvider, session: aiohttp.ClientSession
+    gateway: Gateway, session: aiohttp.ClientSession
 ) -> None:
     client = await new_project(gateway, session, openaiKey=KEY, anthropicKey=KEY)
     route = {"name": "spared", "groups": [["gpt-4.1-nano"], ["claude-haiku-4-5"]]}
