@@ -241,7 +241,14 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
 def _job_runner(backends: _Backends, services: Services) -> JobRunner:
     event_log, blobs, now = backends.event_log, services.jobs.blobs, partial(datetime.now, UTC)
     cache = ResponseCache(log=event_log, blobs=blobs, inbox=backends.inbox, memory=MemoryCache(0), now=now)
-    running = JobRunning(services=services, admission=backends.admission, cache=cache, blobs=blobs, now=now)
+    running = JobRunning(
+        services=services,
+        admission=backends.admission,
+        cache=cache,
+        blobs=blobs,
+        direct=backends.direct,
+        now=now,
+    )
     leases = JobLeases(backends.pool, f"{socket.gethostname()}:{os.getpid()}:{new_id('run')}")
     runner = JobRunner(leases, running.run, slots=services.settings.job_slots)
     services.jobs.on_accepted = runner.wake

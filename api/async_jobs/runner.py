@@ -181,13 +181,14 @@ class JobRunner:
             if not self._running:
                 continue
             try:
-                kept = await self._leases.renew(list(self._running))
+                asked = list(self._running)
+                kept = await self._leases.renew(asked)
             except GatewayError as error:
                 log.warning("jobs_not_renewed", message=error.message)
                 continue
-            lost = self._running.keys() - kept
+            lost = [job_id for job_id in asked if job_id not in kept and job_id in self._running]
             if lost:
-                log.warning("job_leases_lost", jobs=sorted(lost))
+                log.warning("job_leases_lost", jobs=lost)
 
     async def _drain(self) -> None:
         """Wait for the jobs that run, then give back the rest. Their requests go on, and the next runner finds them."""

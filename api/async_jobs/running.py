@@ -4,11 +4,13 @@ The job's stream decides. A request of it is published only after its JobStarted
 so of two runners that have the same job, one alone makes the call, whatever their leases say.
 """
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal
 
 import structlog
+from cachetools import TTLCache
 from litestar.types import Receive
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +23,7 @@ from api.request_context import Background, InferenceRequest
 from api.response_cache import ResponseCache
 from api.services import Inference, Services
 from domain.async_jobs import (
+    MAX_RUNS,
     JobEnd,
     JobHistory,
     decide_ended,
@@ -35,6 +38,7 @@ from domain.errors import (
     RateLimited,
     ResultLost,
     Unauthorized,
+    Unavailable,
 )
 from domain.events import (
     AttemptLost,
@@ -50,11 +54,18 @@ from domain.job_result import error_of, failure_in_log
 from domain.limits import LimitStatus
 from infra.admission import Admission
 from infra.blobs import Blobs
+from infra.direct import DirectDispatch
 from infra.event_log import Blob, Commit
 from infra.ids import new_id
 from infra.job_leases import TakenJob
 from infra.job_log import read_job, record_job
+from infra.jobs import ACK_WAIT_S
+from projections.sweeper import end_abandoned
 
+ABANDONED_AFTER_S = 3 * ACK_WAIT_S
+"""A delivery that a worker has left is made again after `ACK_WAIT_S`."""
+MAX_UNHELD = 4_096
+UNHELD_KEPT_S = 10 * ABANDONED_AFTER_S
 RATE_LEFT = 0.5
 """Of a key's limits for a minute: its jobs wait while less is left, and its other calls find that much."""
 BUSY_WAIT_S = 2.0
@@ -101,9 +112,13 @@ class JobRunning:
         admission: Admission,
         cache: ResponseCache,
         blobs: Blobs,
+        direct: DirectDispatch,
         now: Callable[[], datetime],
     ) -> None:
         self._services = services
+        self._direct = direct
+        self._unheld_since_s: TTLCache[str, float] = TTLCache(MAX_UNHELD, ttl=UNHELD_KEPT_S)
+        """By request: since when, on the monotonic clock, no worker says that it has it in hand."""
         self._log = services.log
         self._settings = services.settings
         self._admission = admission
@@ -134,6 +149,9 @@ class JobRunning:
             case "failed":
                 assert found.error is not None, "a failure has an error"
                 return await self._after_failure(taken, job, found.error, found.request_id)
+            case "over" if len(job.runs) >= MAX_RUNS:
+                await self._end(taken, _failed(job, Unavailable(f"{MAX_RUNS} requests came to nothing")))
+                return Released()
             case "over":
                 return await self._make(taken, job, new_id("req"), None, receive)
             case _:
@@ -218,9 +236,26 @@ class JobRunning:
                     return _Found(state="failed", request_id=request_id, error=error_of(failure_in_log(event)))
                 case _:
                     continue
-        if is_in_hand:
+        if is_in_hand and not await self._was_abandoned(request_id, len(history)):
             return _Found(state="in_hand", request_id=request_id)
         return _Found(state="over" if history or was_started else "nothing", request_id=request_id)
+
+    async def _was_abandoned(self, request_id: str, seen_events: int) -> bool:
+        """Return True if no worker has had a claimed request in hand for so long that none will; its end is recorded.
+
+        The queue delivers a dead worker's job again before that, unless it has lost it.
+        """
+        if await self._direct.is_in_hand(request_id):
+            self._unheld_since_s.pop(request_id, None)
+            return False
+        now_s = time.monotonic()
+        if now_s - self._unheld_since_s.setdefault(request_id, now_s) < ABANDONED_AFTER_S:
+            return False
+        del self._unheld_since_s[request_id]
+        pool, now = self._services.pool, self._now()
+        is_ended = await end_abandoned(pool, self._log, request_id, seen_events, now)
+        log.warning("job_request_abandoned", request_id=request_id, ended=is_ended)
+        return is_ended
 
     async def _withdraw(self, project_id: str, request_id: str) -> bool:
         """Give back the admission of a request that no worker has claimed, and record its end in one step."""
