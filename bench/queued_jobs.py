@@ -102,7 +102,7 @@ async def measure(gateway: Measured, jobs: int, rounds: int) -> None:
         with_jobs = quantiles(await steady(port, key, ROUND_S, f"c{number}"))
         after = await still_open(port, batch_key)
         print(f"| {number + 1} | {before:,} queued | {with_jobs} | | {(before - after) / ROUND_S:.0f} |", flush=True)
-        while await still_open(port, batch_key):  # noqa: ASYNC110 - over HTTP there is nothing else to wait on
+        while number + 1 < rounds and await still_open(port, batch_key):  # noqa: ASYNC110 - over HTTP there is nothing else to wait on
             await asyncio.sleep(1)
 
 
