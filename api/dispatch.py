@@ -172,7 +172,7 @@ class Dispatcher:
 
     async def _committed_late(self, ctx: RequestContext) -> Committed:
         """The response that the log has at the deadline, though it did not arrive."""
-        cached = await self._cache.of_request(ctx.identity.project_id, ctx.identity.request_id)
+        cached = await self._cache.own_response(ctx.identity.project_id, ctx.identity.request_id)
         if cached is not None:
             return Committed(0, cached.body, cached.receipt)
         error = ctx.timed_out()
@@ -181,7 +181,10 @@ class Dispatcher:
 
     async def _publish(self, ctx: RequestContext, lane: Lane) -> None:
         """Hand the job to the queue. If that fails, release what was held for it."""
+        background = ctx.inference_request.background
         try:
+            if background is not None:
+                await background.started(ctx.identity.request_id)
             job = await self._job(ctx)
             self._inbox.keep_job(job)
             await self._queue.publish(job, lane, otherwise=self._direct.offer)
@@ -266,6 +269,7 @@ class Dispatcher:
             deadline_ms=round(ctx.deadline.timestamp() * 1000),
             cache_key=ctx.cache_key,
             cache_ttl_s=inference_request.cache.ttl_s,
+            keep_until=inference_request.background.keep_until if inference_request.background is not None else None,
             asked=inference_request.asked,
         )
 
@@ -273,8 +277,12 @@ class Dispatcher:
     def _lane(self, ctx: RequestContext) -> Iterator[Lane]:
         """Count a request until the block ends. Gives the lane for its job.
 
-        That is `bulk` if its tenant or its provider has many in flight.
+        That is `bulk` if its tenant or its provider has many in flight. Requests of asynchronous jobs have their own
+        lane, and do not count.
         """
+        if ctx.inference_request.background is not None:
+            yield "async"
+            return
         counted = (
             (self._by_project, ctx.identity.project_id),
             (self._by_key, ctx.identity.key_id),

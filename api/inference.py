@@ -208,7 +208,7 @@ class InferenceService:
     async def _respond(self, ctx: RequestContext, committed: Committed) -> InferenceResponse:
         body, receipt = committed.body, committed.receipt
         if body is None:  # its frames were lost; the log may have it
-            cached = await self._cache.of_request(ctx.identity.project_id, ctx.identity.request_id)
+            cached = await self._cache.own_response(ctx.identity.project_id, ctx.identity.request_id)
             if cached is None:
                 raise Unavailable("the answer was lost on its way back; it stands in the log, without its content")
             body = cached.body

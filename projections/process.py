@@ -6,6 +6,7 @@ Several may run; one of them leads and folds.
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -18,16 +19,19 @@ from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, Pool, open_pool, warn_about_role
 from infra.event_log import EventLog
 from infra.head_anchors import AnchorFile, AnchorStore, AnchorWebhook
+from infra.job_leases import remove_job_leases
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
 from infra.object_store import ObjectStore
 from infra.probes import Probes
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
+from projections.abandoned import AbandonedRequests
 from projections.alerts import raise_alerts, redeliver
-from projections.cache import remove_expired
+from projections.cache import MAX_EXPIRED_PER_SWEEP, remove_expired
 from projections.head_signer import HeadSigner
 from projections.held import watch_held
+from projections.job_ends import WebhookQueue, end_batches
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
@@ -35,6 +39,8 @@ from projections.watch import Watch
 
 SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
+TELL_INTERVAL_S = 1.0
+"""The ends of batches, and what webhooks are to be told."""
 REDELIVER_INTERVAL_S = 300.0
 EXPIRY_INTERVAL_S = 30.0
 HELD_INTERVAL_S = 60.0
@@ -64,6 +70,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async def sweep_once() -> None:
         await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
 
+    abandoned = AbandonedRequests(pool, listens=replies.listens, now=partial(datetime.now, UTC))
+
+    async def end_abandoned_once() -> None:
+        await abandoned.end()
+
     async def alert_once() -> None:
         await raise_alerts(pool, event_log, queue, datetime.now(UTC))
 
@@ -72,17 +83,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     async def expire_once() -> None:
         await remove_expired(pool)
+        await remove_job_leases(pool, MAX_EXPIRED_PER_SWEEP)
+
+    webhooks = WebhookQueue(pool, queue)
+
+    async def tell_once() -> None:
+        now = datetime.now(UTC)
+        await end_batches(pool, event_log, now)
+        await webhooks.fill(now)
 
     signer = _head_signer(settings, pool)
 
     async def watch_held_once() -> None:
         await watch_held(pool, datetime.now(UTC))
-
-    async def raise_replicas_once() -> None:
-        try:
-            await queue.raise_replicas()
-        except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
-            log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
 
     watch = Watch(pool, broker, runner, signer=signer)
     probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
@@ -90,9 +103,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     log.info("projector_ready")
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
-        tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
+        tasks.create_task(_every(REPLICAS_INTERVAL_S, _raising_replicas(queue), stop), name="raise replicas")
         for interval_s, chore in (
+            (TELL_INTERVAL_S, tell_once),
             (SWEEP_INTERVAL_S, sweep_once),
+            (SWEEP_INTERVAL_S, end_abandoned_once),
             (ALERT_INTERVAL_S, alert_once),
             (REDELIVER_INTERVAL_S, redeliver_once),
             (EXPIRY_INTERVAL_S, expire_once),
@@ -106,6 +121,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await broker.close()
     await pool.close()
     log.info("projector_stopped")
+
+
+def _raising_replicas(queue: JobQueue) -> Callable[[], Awaitable[None]]:
+    async def raise_replicas_once() -> None:
+        try:
+            await queue.raise_replicas()
+        except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
+            log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
+
+    return raise_replicas_once
 
 
 def _head_signer(settings: Settings, pool: Pool) -> HeadSigner:
