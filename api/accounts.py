@@ -16,6 +16,7 @@ from api.inline_append import append_and_project
 from domain.api_key import SECRET_BYTES, format_api_key, hint
 from domain.errors import NotFound
 from domain.events import (
+    DEFAULT_BUDGET_WAIT_MS,
     DEFAULT_CONCURRENCY_LIMIT,
     ApiKeyChanged,
     ApiKeyIssued,
@@ -25,6 +26,7 @@ from domain.events import (
     ProjectCreated,
     ProjectSettingsChanged,
     ProviderKeySet,
+    WebhookSecretRotated,
     key_stream,
     project_stream,
 )
@@ -136,6 +138,22 @@ class Accounts:
         assert changed is not None, "projects are never removed"
         return changed
 
+    async def rotate_webhook_secret(self, project_id: str) -> int:
+        """Have a project's webhooks signed with another secret. Return how often that was done.
+
+        Raises:
+            NotFound: there is no such project.
+
+        """
+        stream = project_stream(project_id)
+        version = len(await self._log.read_stream(stream))
+        current = await keys.project(self._pool, project_id)
+        if current is None:
+            raise NotFound("there is no such project")
+        rotated = WebhookSecretRotated(rotation=current.webhook_rotation + 1)
+        await self._append(project_id, datetime.now(UTC), [(stream, version, (rotated,))])
+        return rotated.rotation
+
     async def issue_key(self, project_id: str, settings: KeySettings) -> NewKey:
         """Issue a key of a project."""
         now = datetime.now(UTC)
@@ -208,7 +226,12 @@ class Accounts:
 
 def first_key_settings() -> KeySettings:
     """The settings of a project's first key."""
-    return KeySettings(name="first key", role="admin", concurrency_limit=DEFAULT_CONCURRENCY_LIMIT)
+    return KeySettings(
+        name="first key",
+        role="admin",
+        concurrency_limit=DEFAULT_CONCURRENCY_LIMIT,
+        budget_wait_ms=DEFAULT_BUDGET_WAIT_MS,
+    )
 
 
 async def create_first_project(settings: Settings) -> str | None:

@@ -7,7 +7,7 @@ change it there first.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -26,7 +26,7 @@ MAX_CLAIMS_PER_BATCH = 256
 MAX_WITHDRAWN_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 27))})"  # noqa: S608 - placeholders only
+_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 28))})"  # noqa: S608 - placeholders only
 _DROP = "SELECT drop_unclaimed($1)"
 _WITHDRAW = "SELECT dropped, head, digest FROM withdraw($1, $2, $3, $4, $5, $6, $7, $8)"
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
@@ -45,6 +45,7 @@ Outcome = Literal[
     "concurrency",
     "budget_held",
     "budget_spent",
+    "queued",
     "unpriced",
 ]
 """As `admit` in `migrations/functions/admission.sql` says."""
@@ -82,6 +83,8 @@ class AdmissionRequest(Struct, frozen=True, kw_only=True):
     """The most input tokens that the request can count."""
     is_counted: bool = False
     """An earlier call of `admit` has counted the request toward the rate limit."""
+    is_last_in_line: bool = False
+    """Others wait for its account: it is not admitted before them (queued)."""
     key_version: int | None = None
     """The version of the key's stream that the request was planned with; None: not checked."""
 
@@ -203,6 +206,14 @@ class Admission:
             rows = await self._pool.fetch(_DROP, [request_id])
         return bool(rows)
 
+    async def is_in_flight(self, request_id: str) -> bool:
+        """Return True if an attempt of the request is in flight, or its outcome is not counted yet."""
+        async with database_errors():
+            found = await self._pool.fetchval(
+                "SELECT EXISTS (SELECT 1 FROM inflight WHERE request_id = $1)", request_id
+            )
+        return bool(found)
+
     async def withdraw(self, request_id: str, ended: Commit) -> LogPosition | None:
         """Drop an attempt that no worker has claimed, and append how its request ended, in one step.
 
@@ -214,6 +225,18 @@ class Admission:
 
         """
         return await self._withdrawals.submit(Withdrawal(request_id=request_id, ended=ended))
+
+    async def unclaimed_request(self, request_id: str) -> dict[str, Any] | None:
+        """Return the fields of a request's events, of one that no worker has claimed; None if there is none."""
+        async with database_errors():
+            row = await self._pool.fetchrow(
+                "SELECT request_id, key_id, operation, model, provider, metadata::text AS metadata FROM inflight "
+                "WHERE request_id = $1 AND delivery IS NULL",
+                request_id,
+            )
+        if row is None:
+            return None
+        return dict(row) | {"metadata": msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None}
 
     async def unclaimed(self, request_ids: Sequence[str]) -> set[str]:
         """Return the requests that no worker has claimed yet."""
@@ -287,6 +310,7 @@ class Admission:
                     *(_sealed(request.served) if request.served is not None else (None, None)),
                     request.key_version,
                     attempt.uses_installation_credential,
+                    request.is_last_in_line,
                 )
             )
         decided = await self._connection.fetch(

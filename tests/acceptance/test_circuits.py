@@ -107,7 +107,7 @@ async def test_a_provider_that_still_answers_some_calls_is_called_for_callers_wi
 
 
 async def test_while_a_target_is_not_to_be_called_a_route_answers_with_the_next(
-    gateway: Gateway, upstream: RunningProvider, session: aiohttp.ClientSession
+    gateway: Gateway, session: aiohttp.ClientSession
 ) -> None:
     client = await new_project(gateway, session, openaiKey=KEY, anthropicKey=KEY)
     route = {"name": "spared", "groups": [["gpt-4.1-nano"], ["claude-haiku-4-5"]]}
@@ -142,3 +142,6 @@ async def test_the_operator_sees_every_circuit_and_others_are_ready_all_the_same
     assert "openai/gpt-4.1 " in shown, shown
     member_status, _, _ = await Client(session, gateway.address, None).call("GET", "/providers/health")
     assert member_status == 401
+    named = {"name": "health", "kind": "openai", "baseUrl": "http://127.0.0.1:1/v1", "apiKey": KEY}
+    status, answer, _ = await operator.call("POST", "/providers", named)
+    assert (status, answer["error"]["details"]) == (400, {"field": "name"}), "its address is this call's"
