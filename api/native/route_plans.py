@@ -70,7 +70,7 @@ class _Asked(Struct, frozen=True):
     """What is read of a request before its operation is known."""
 
     model: str | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = msgspec.Raw()
 
 
 _asked_decoder = msgspec.json.Decoder(_Asked)
@@ -130,16 +130,17 @@ def _read(request: HttpRequest, name: str, body: bytes) -> InferenceRequest:
 
     """
     probe = decoded(body, _asked_decoder)
+    is_embeddings = bool(bytes(probe.input))
     if probe.model not in (None, name):
         raise InvalidRequest(f"`model` is {probe.model!r}: leave it out, or name the route {name!r}", field="model")
     body = rewrite(body, {"model": name})
-    decoder: Any = _embeddings_decoder if probe.input is not None else _chat_decoder
+    decoder: Any = _embeddings_decoder if is_embeddings else _chat_decoder
     call = decoded(body, decoder)
-    shape = EmbeddingsRequest if probe.input is not None else ChatRequest
+    shape = EmbeddingsRequest if is_embeddings else ChatRequest
     asked = shape(**{field: getattr(call, field) for field in shape.__struct_fields__})
     return InferenceRequest(
         request_id=request_id_of(request.scope),
-        operation="embeddings" if probe.input is not None else "chat",
+        operation="embeddings" if is_embeddings else "chat",
         body=CanonicalRequest(asked),
         target=Target(model=name, provider="", kind="", upstream_model=name),
         size_bytes=len(body),
