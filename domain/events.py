@@ -43,7 +43,10 @@ INSTALLATION = "installation"
 DEFAULT_RATE_LIMIT_PER_MINUTE = 600
 DEFAULT_CONCURRENCY_LIMIT = 256
 """For a new key that names none. An event without the field means no limit: older keys have none."""
-DEFAULT_BUDGET_WAIT_MS = 2_000
+DEFAULT_BUDGET_WAIT_MS = 15_000
+"""For a new key that names none: time for a dozen answers one after the other."""
+BUDGET_WAIT_MS_OF_OLDER_KEYS = 2_000
+"""What an event without the field means."""
 MINUTE_MS = 60_000
 
 
@@ -151,7 +154,7 @@ class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: list[str] | None = None
     expires_at: datetime | None = None
     output_cap: Literal["lower", "refuse"] = "lower"
-    budget_wait_ms: int = DEFAULT_BUDGET_WAIT_MS
+    budget_wait_ms: int = BUDGET_WAIT_MS_OF_OLDER_KEYS
     translation: Literal["lenient", "strict"] = "lenient"
     """`strict`: a request is refused if its translation would leave out a field."""
 

@@ -26,7 +26,7 @@ MAX_CLAIMS_PER_BATCH = 256
 MAX_WITHDRAWN_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 27))})"  # noqa: S608 - placeholders only
+_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 28))})"  # noqa: S608 - placeholders only
 _DROP = "SELECT drop_unclaimed($1)"
 _WITHDRAW = "SELECT dropped, head, digest FROM withdraw($1, $2, $3, $4, $5, $6, $7, $8)"
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
@@ -45,6 +45,7 @@ Outcome = Literal[
     "concurrency",
     "budget_held",
     "budget_spent",
+    "queued",
     "unpriced",
 ]
 """As `admit` in `migrations/functions/admission.sql` says."""
@@ -82,6 +83,8 @@ class AdmissionRequest(Struct, frozen=True, kw_only=True):
     """The most input tokens that the request can count."""
     is_counted: bool = False
     """An earlier call of `admit` has counted the request toward the rate limit."""
+    is_last_in_line: bool = False
+    """Others wait for its account: it is not admitted before them (queued)."""
     key_version: int | None = None
     """The version of the key's stream that the request was planned with; None: not checked."""
 
@@ -287,6 +290,7 @@ class Admission:
                     *(_sealed(request.served) if request.served is not None else (None, None)),
                     request.key_version,
                     attempt.uses_installation_credential,
+                    request.is_last_in_line,
                 )
             )
         decided = await self._connection.fetch(

@@ -45,8 +45,8 @@ async def _nothing() -> AsyncIterator[list[SseEvent]]:
 
 
 class NoKeys:
-    async def access(self, *_: str) -> None:
-        return None
+    async def accesses(self, *_: str) -> tuple[()]:
+        return ()
 
 
 def calls_of(provider: Refusing) -> ProviderCalls:
