@@ -21,6 +21,8 @@
     │   │   └── CircuitOpen             it was not called, since it does not answer
     │   ├── ProviderLost            the connection broke after the request was sent
     │   └── ProviderTimeout         it did not answer in time
+    ├── JobExpired              an asynchronous job did not end in time
+    ├── ResultLost              an answer was made, and is no longer stored
     ├── ClientDisconnected      the caller closed the connection
     ├── Overloaded              the queue is full
     └── Unavailable             the database or the broker is away
@@ -239,6 +241,18 @@ class ProviderTimeout(ProviderError):
         super().__init__(message, provider=provider, status=status, retry_after_s=retry_after_s)
         self.limit: TimeLimit = limit
         self.details = {"provider": provider, "timeout": limit}
+
+
+class JobExpired(GatewayError):
+    """The asynchronous job did not end in its time (`GATEWAY_JOB_TIMEOUT_S`)."""
+
+    code = "JOB_EXPIRED"
+
+
+class ResultLost(GatewayError):
+    """The answer of an asynchronous job was made, and is no longer stored."""
+
+    code = "RESULT_LOST"
 
 
 class ClientDisconnected(GatewayError):

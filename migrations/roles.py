@@ -20,6 +20,10 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "drop_unclaimed": frozenset({"api"}),
     "withdraw": frozenset({"api", "projector"}),
     "store_blob": frozenset({"api"}),
+    "store_blobs": frozenset({"api"}),
+    "take_jobs": frozenset({"api"}),
+    "renew_jobs": frozenset({"api"}),
+    "release_job": frozenset({"api"}),
     "fold_projects": frozenset({"api"}),
     "fold_keys": frozenset({"api"}),
     "fold_prices": frozenset({"api"}),
@@ -35,6 +39,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "record_head": frozenset({"projector"}),
     "end_leads": frozenset({"projector"}),
     "remove_expired_blobs": frozenset({"projector"}),
+    "remove_job_leases": frozenset({"projector"}),
     "remove_past_held": frozenset({"projector"}),
     "held_differences": frozenset({"api", "projector"}),
 }
@@ -49,6 +54,8 @@ PROJECTOR_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "requests": ("INSERT", "UPDATE"),
     "cache_entries": ("INSERT", "UPDATE", "DELETE"),
     "budget_alerts": ("INSERT", "UPDATE"),
+    "jobs": ("INSERT", "UPDATE"),
+    "job_batches": ("INSERT", "UPDATE"),
 }
 """What the projector writes: the read models that it folds, and how far it is."""
 

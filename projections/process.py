@@ -18,6 +18,7 @@ from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, Pool, open_pool, warn_about_role
 from infra.event_log import EventLog
 from infra.head_anchors import AnchorFile, AnchorStore, AnchorWebhook
+from infra.job_leases import remove_job_leases
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
 from infra.object_store import ObjectStore
@@ -26,9 +27,10 @@ from infra.reply_sender import ReplySender
 from infra.settings import Settings
 from projections.abandoned import AbandonedRequests
 from projections.alerts import raise_alerts, redeliver
-from projections.cache import remove_expired
+from projections.cache import MAX_EXPIRED_PER_SWEEP, remove_expired
 from projections.head_signer import HeadSigner
 from projections.held import watch_held
+from projections.job_ends import WebhookQueue, end_batches
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
@@ -36,6 +38,8 @@ from projections.watch import Watch
 
 SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
+TELL_INTERVAL_S = 1.0
+"""The ends of batches, and what webhooks are to be told."""
 REDELIVER_INTERVAL_S = 300.0
 EXPIRY_INTERVAL_S = 30.0
 HELD_INTERVAL_S = 60.0
@@ -78,6 +82,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     async def expire_once() -> None:
         await remove_expired(pool)
+        await remove_job_leases(pool, MAX_EXPIRED_PER_SWEEP)
+
+    webhooks = WebhookQueue(pool, queue)
+
+    async def tell_once() -> None:
+        now = datetime.now(UTC)
+        await end_batches(pool, event_log, now)
+        await webhooks.fill(now)
 
     signer = _head_signer(settings, pool)
 
@@ -98,6 +110,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
         tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
         for interval_s, chore in (
+            (TELL_INTERVAL_S, tell_once),
             (SWEEP_INTERVAL_S, sweep_once),
             (SWEEP_INTERVAL_S, end_abandoned_once),
             (ALERT_INTERVAL_S, alert_once),

@@ -3,6 +3,7 @@
 from projections.alerts import Alerts
 from projections.budgets import Budgets
 from projections.cache import Cache
+from projections.jobs import Jobs
 from projections.keys import Keys
 from projections.prices import Prices
 from projections.projection import Projection
@@ -11,7 +12,7 @@ from projections.requests import Requests
 from projections.routes import Routes
 from projections.usage import Usage
 
-FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), Alerts())
+FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), Alerts(), Jobs())
 """Folded by the projector."""
 INLINE: tuple[Projection, ...] = (Keys(), Prices(), Providers(), Routes())
 """Folded in the append of their events, so they are never behind the log."""

@@ -16,6 +16,7 @@ from domain.events import (
     CachedCopy,
     CostIncurred,
     Event,
+    KeptCopy,
     RequestCompleted,
     RequestFailed,
 )
@@ -91,8 +92,10 @@ class AttemptRecorder:
         self._replies = replies
         self._now = now
 
-    async def record_response(self, ctx: JobContext, result: AttemptResult, body: RecordedBody) -> Receipt | None:
-        """Write an answer and its cost in one append.
+    async def record_response(
+        self, ctx: JobContext, result: AttemptResult, body: RecordedBody, *, is_shared: bool = True
+    ) -> Receipt | None:
+        """Write an answer and its cost in one append. A body that is kept goes into the cache if it may be shared.
 
         None: the request had ended before, and that end is sent again.
 
@@ -102,11 +105,16 @@ class AttemptRecorder:
         """
         job, now = ctx.job, self._now()
         cached_copy: CachedCopy | None = None
+        kept_copy: KeptCopy | None = None
         blobs: tuple[Blob, ...] = ()
-        if job.cache_key is not None and body.kept is not None:
+        if body.kept is not None:
             blob_id, expires_at = new_id("blob"), now + timedelta(seconds=job.cache_ttl_s)
+            if job.cache_key is not None and is_shared:
+                cached_copy = CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id)
+            if job.keep_until is not None:
+                expires_at = max(expires_at, job.keep_until)
+                kept_copy = KeptCopy(blob_id=blob_id, expires_at=expires_at)
             blobs = (await self._blobs.seal(job.identity.project_id, blob_id, body.kept, expires_at),)
-            cached_copy = CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id)
         completed = outcome.completed(
             job.identity,
             ctx.claim,
@@ -118,6 +126,7 @@ class AttemptRecorder:
             answer_bytes=body.size,
             answer_digest=body.digest,
             cached_copy=cached_copy,
+            kept_copy=kept_copy,
             latency_ms=outcome.latency_ms(ctx.job, now),
             item_ids=result.item_ids,
             targets=target_fates(ctx.root, ctx.history, ctx.skipped, answered=ctx.target),
