@@ -121,11 +121,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         ):
             tasks.create_task(_every(interval_s, watch.chore(interval_s, chore), stop), name=chore.__name__)
     await _sign_last(signer)
+    await _close(probes, event_log, broker, pool)
+    log.info("projector_stopped")
+
+
+async def _close(probes: Probes, event_log: EventLog, broker: Broker, pool: Pool) -> None:
+    """Close what is open, what others need last."""
     await probes.close()
     await event_log.close()
     await broker.close()
     await pool.close()
-    log.info("projector_stopped")
 
 
 def _head_signer(settings: Settings, pool: Pool) -> HeadSigner:
