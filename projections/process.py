@@ -66,12 +66,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     runner = Runner(pool, event_log, FOLDED)
     await notifications.on_change(LOG_APPENDED, runner.appended)
 
-    async def sweep_once() -> None:
-        await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
-
     abandoned = AbandonedRequests(pool, listens=replies.listens, now=partial(datetime.now, UTC))
 
-    async def end_abandoned_once() -> None:
+    async def sweep_once() -> None:
+        await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
         await abandoned.end()
 
     async def alert_once() -> None:
@@ -97,10 +95,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await watch_held(pool, datetime.now(UTC))
 
     async def raise_replicas_once() -> None:
-        try:
-            await queue.raise_replicas()
-        except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
-            log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
+        await _raise_replicas(queue)
 
     watch = Watch(pool, broker, runner, signer=signer)
     probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
@@ -112,7 +107,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         for interval_s, chore in (
             (TELL_INTERVAL_S, tell_once),
             (SWEEP_INTERVAL_S, sweep_once),
-            (SWEEP_INTERVAL_S, end_abandoned_once),
             (ALERT_INTERVAL_S, alert_once),
             (REDELIVER_INTERVAL_S, redeliver_once),
             (EXPIRY_INTERVAL_S, expire_once),
@@ -126,6 +120,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await broker.close()
     await pool.close()
     log.info("projector_stopped")
+
+
+async def _raise_replicas(queue: JobQueue) -> None:
+    try:
+        await queue.raise_replicas()
+    except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
+        log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
 
 
 def _head_signer(settings: Settings, pool: Pool) -> HeadSigner:
