@@ -125,6 +125,7 @@ class InferenceService:
             cached = self._cache.get_local(ctx)
             if cached is not None:
                 return await self._serve_cached(ctx, cached, is_shared=False)
+            self._dispatcher.check_room(ctx)
             size_bytes = ctx.inference_request.size_bytes
             ctx = await self._large_requests.run(ctx.identity.project_id, size_bytes, self._planner.bound_cost, ctx)
             while ctx.remaining_s(self._now()) > 0:

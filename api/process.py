@@ -291,6 +291,7 @@ def _inference(
             cache=cache,
             prompts=prompts,
             now=now,
+            max_in_flight=settings.max_requests_in_flight,
         ),
         recorder=recorder,
         event_log=event_log,

@@ -18,6 +18,7 @@
     │   ├── ProviderCredentials     it refuses our credential
     │   ├── ProviderRateLimited     it limits us
     │   ├── ProviderUnavailable     it is down or overloaded, and charged nothing
+    │   │   └── CircuitOpen             it was not called, since it does not answer
     │   ├── ProviderLost            the connection broke after the request was sent
     │   └── ProviderTimeout         it did not answer in time
     ├── JobExpired              an asynchronous job did not end in time
@@ -204,6 +205,12 @@ class ProviderUnavailable(ProviderError):
 
     code = "PROVIDER_UNAVAILABLE"
     retryable = True
+
+
+class CircuitOpen(ProviderUnavailable):
+    """The provider was not called, since it does not answer. Nobody waits here until it is called again: many would."""
+
+    retryable = False
 
 
 class ProviderLost(ProviderError):

@@ -4,10 +4,9 @@ An event's envelope (position, stream, version, type, project, time, digest) is 
 data, stored as JSON byte for byte. A field may be added with a default; nothing else about a class may change, because
 `tests/golden/events/` holds a sample of each that must be readable for ever.
 
-Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `request-<id>`, `price-<provider>/<model>`,
-`alert-<window>`, `job-<id>`, `batch-<id>`. The events of one request in the order in which they may come::
-`alert-<window>`, `circuit-<project>/<provider>/<model>-<minute>`. The events of one request in the order in which they
-may come::
+Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `route-<project>/<name>`, `request-<id>`,
+`price-<provider>/<model>`, `alert-<window>`, `circuit-<project>/<provider>/<model>-<minute>`, `job-<id>`, `batch-<id>`.
+The events of one request in the order in which they may come::
 
     RequestServedFromCache                                         answered without a provider
     RequestRejected                                                the budget does not cover it

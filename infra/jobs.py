@@ -370,8 +370,8 @@ class JobQueue:
         """
         identity = job.identity
         await self._publish(
-            # the lane's consumer filters by its head, and a worker reads from it whose job it is
-            f"jobs.{lane}.{identity.operation}.{identity.project_id}.{identity.key_id}",
+            # the lane's consumer filters by its head, and a worker reads from it whose job it is and whom it calls
+            f"jobs.{lane}.{identity.operation}.{identity.project_id}.{identity.key_id}.{identity.provider}",
             encode_job(job),
             message_id_of(job),
             (lambda: otherwise(job)) if otherwise is not None else None,

@@ -512,6 +512,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             "whole seconds, 1 to 3600",
         ),
     ] = 60
+    max_requests_in_flight: Annotated[
+        int,
+        Meta(ge=2, le=1_000_000),
+        Variable(
+            "GATEWAY_MAX_REQUESTS_IN_FLIGHT",
+            "requests that an API process has with workers at a time, above which it answers 503; one provider gets no "
+            "more than are still free, which is half of them if it is alone",
+            "requests, 2 to 1000000",
+        ),
+    ] = 8_192
     max_connections_per_address: Annotated[
         int,
         Meta(ge=1, le=1_000_000),

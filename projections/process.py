@@ -25,6 +25,7 @@ from infra.object_store import ObjectStore
 from infra.probes import Probes
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
+from projections.abandoned import AbandonedRequests
 from projections.alerts import raise_alerts, redeliver
 from projections.cache import MAX_EXPIRED_PER_SWEEP, remove_expired
 from projections.head_signer import HeadSigner
@@ -68,6 +69,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async def sweep_once() -> None:
         await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
 
+    abandoned = AbandonedRequests(pool, listens=replies.listens, now=partial(datetime.now, UTC))
+
+    async def end_abandoned_once() -> None:
+        await abandoned.end()
+
     async def alert_once() -> None:
         await raise_alerts(pool, event_log, queue, datetime.now(UTC))
 
@@ -106,6 +112,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         for interval_s, chore in (
             (TELL_INTERVAL_S, tell_once),
             (SWEEP_INTERVAL_S, sweep_once),
+            (SWEEP_INTERVAL_S, end_abandoned_once),
             (ALERT_INTERVAL_S, alert_once),
             (REDELIVER_INTERVAL_S, redeliver_once),
             (EXPIRY_INTERVAL_S, expire_once),

@@ -20,6 +20,7 @@ from api.vendors.refusal_words import ANTHROPIC_WORDS, OPENAI_WORDS
 from domain.errors import (
     BodyTooLarge,
     BudgetExceeded,
+    CircuitOpen,
     ClientDisconnected,
     CostUnknown,
     Forbidden,
@@ -71,6 +72,7 @@ ROWS: list[tuple[GatewayError, tuple[int, str, str | None], tuple[int, str]]] = 
     (ProviderCredentials("m", provider="p", status=401), (502, "api_error", None), (502, "api_error")),
     (ProviderRateLimited("m", provider="p", status=429), (429, LIMITED, LIMITED), (429, "rate_limit_error")),
     (ProviderUnavailable("m", provider="p", status=503), (502, "api_error", None), (502, "api_error")),
+    (CircuitOpen("m", provider="p", retry_after_s=2), (502, "api_error", None), (502, "api_error")),
     (ProviderLost("m", provider="p"), (502, "api_error", None), (502, "api_error")),
     (ProviderTimeout("m", provider="p"), (504, "api_error", None), (504, "timeout_error")),
     (JobExpired("m"), (504, "api_error", None), (504, "timeout_error")),
