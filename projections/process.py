@@ -30,7 +30,7 @@ from projections.alerts import raise_alerts, redeliver
 from projections.cache import MAX_EXPIRED_PER_SWEEP, remove_expired
 from projections.head_signer import HeadSigner
 from projections.held import watch_held
-from projections.job_ends import WebhookQueue, end_batches
+from projections.job_ends import JobEnds
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
@@ -84,13 +84,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await remove_expired(pool)
         await remove_job_leases(pool, MAX_EXPIRED_PER_SWEEP)
 
-    webhooks = WebhookQueue(pool, queue)
-
-    async def tell_once() -> None:
-        now = datetime.now(UTC)
-        await end_batches(pool, event_log, now)
-        await webhooks.fill(now)
-
     signer = _head_signer(settings, pool)
 
     async def watch_held_once() -> None:
@@ -110,7 +103,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
         tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
         for interval_s, chore in (
-            (TELL_INTERVAL_S, tell_once),
+            (TELL_INTERVAL_S, JobEnds(pool, event_log, queue).tell_once),
             (SWEEP_INTERVAL_S, sweep_once),
             (SWEEP_INTERVAL_S, end_abandoned_once),
             (ALERT_INTERVAL_S, alert_once),
