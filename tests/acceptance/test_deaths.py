@@ -17,9 +17,9 @@ from tests.provider.running import RunningProvider
 from tests.support.gateway import Client, Gateway, environment_for
 from tests.support.waiting import eventually, eventually_so
 
-DELAY_S = 1.5
+DELAY_S = 3.0
 BOUND_S = 3.0
-GRACE_S = 4.0
+GRACE_S = 6.0
 """For a machine with other things to do. Without heartbeats of their own, jobs came again after ten seconds."""
 REQUESTS = 20
 MIN_SPARE_BYTES = 100 * 1024 * 1024
@@ -69,7 +69,7 @@ async def test_a_stopped_worker_is_overtaken_and_neither_answers_nor_charges_twi
 ) -> None:
     already_billed = provider.billed_nano_usd()
     requests = ask(caller, "stopped")
-    await in_flight(provider, REQUESTS)
+    await in_flight(provider, REQUESTS // 2)
     stopped, _ = mortal.processes("worker")
     stopped.send_signal(signal.SIGSTOP)
     since_s = time.monotonic()
@@ -101,7 +101,7 @@ async def test_requests_of_a_killed_worker_are_answered_in_seconds(
     mortal: Gateway, caller: Client, provider: RunningProvider
 ) -> None:
     requests = ask(caller, "killed")
-    await in_flight(provider, REQUESTS)
+    await in_flight(provider, REQUESTS // 2)
     first, second = mortal.processes("worker")
     first.kill()
     since_s = time.monotonic()
@@ -155,9 +155,9 @@ async def test_nothing_is_called_again_for_callers_that_died_with_everything_els
     env = environment_for(provider)
     gateway = await asyncio.to_thread(Gateway.start, tmp_path / "data", env=env)
     async with aiohttp.ClientSession() as session:
-        requests = ask(Client(session, gateway.address, gateway.first_key), "all")
         calls = provider.calls
-        await in_flight(provider, REQUESTS)
+        requests = ask(Client(session, gateway.address, gateway.first_key), "all")
+        await in_flight(provider, REQUESTS // 2)
         for process in gateway.tree():
             process.suspend()
         for process in gateway.tree():
@@ -174,7 +174,7 @@ async def test_nothing_is_called_again_for_callers_that_died_with_everything_els
 
             async def all_have_ended() -> bool:
                 _, page, _ = await client.call("GET", "/requests?limit=100")
-                return [one["status"] for one in page["data"]["requests"]].count("failed") == REQUESTS
+                return [one["status"] for one in page["data"]["requests"]].count("failed") >= called - calls
 
             await eventually_so(all_have_ended, within_s=60)
         assert provider.calls == called
