@@ -17,6 +17,7 @@ from domain.dialects.request_body import RequestBody
 from domain.errors import ProviderTimeout
 from domain.events import Operation
 from domain.holds import Hold
+from domain.idempotency import Idempotency
 from domain.limits import LimitStatus
 from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
@@ -67,6 +68,8 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     method: HttpMethod = "POST"
     path: str | None = None
     """At the provider; None: its codec's."""
+    idempotency: Idempotency | None = None
+    """What its retries know it by."""
 
 
 class CostBound(Struct, frozen=True, kw_only=True):
@@ -160,6 +163,12 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     def latency_ms(self, now: datetime) -> int:
         """Whole milliseconds since the request came."""
         return max(0, round((now - self.inference_request.received_at).total_seconds() * 1000))
+
+    def recorded_latency_ms(self, answered_at: datetime) -> int:
+        """The latency that the log has of an answer: a retry states it too."""
+        return max(
+            0, round(answered_at.timestamp() * 1000) - round(self.inference_request.received_at.timestamp() * 1000)
+        )
 
     def timed_out(self) -> ProviderTimeout:
         """The error of a request that has reached its deadline."""

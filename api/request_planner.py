@@ -103,6 +103,7 @@ class RequestPlanner:
                 metadata=inference_request.metadata,
                 origin=inference_request.origin,
                 dropped=dropped,
+                idempotency=inference_request.idempotency,
             ),
             caller=caller,
             inference_request=inference_request,

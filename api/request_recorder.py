@@ -6,15 +6,28 @@ What happens from the claim on is recorded by `workers/attempt_recorder.py`.
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
+from msgspec.structs import replace
+
 from api.request_context import RequestContext
 from api.response_cache import CachedResponse
-from domain.errors import GatewayError
-from domain.events import Event, RequestFailed, RequestRejected, RequestServedFromCache, request_stream
+from domain.errors import GatewayError, Unavailable
+from domain.events import (
+    Event,
+    RequestCompleted,
+    RequestFailed,
+    RequestRejected,
+    RequestServedFromCache,
+    request_stream,
+)
 from domain.job_result import Receipt
 from domain.limits import Window
 from domain.request_decider import decide_failed
-from infra.event_log import Commit, EventLog
+from domain.request_identity import RequestIdentity
+from infra.event_log import Blob, Commit, EventLog
 from infra.request_log import record
+
+log = structlog.get_logger(__name__)
 
 
 class RequestRecorder:
@@ -28,8 +41,13 @@ class RequestRecorder:
         """Take the log's position after an answer: the answer carries it, or a newer one."""
         self._log.note_position(receipt.log_position)
 
-    def served_from_cache(self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool) -> Commit:
-        """The commit of a cache hit, to be appended; `is_shared`: the response of a request that was in flight."""
+    def served_from_cache(
+        self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool, kept: Blob | None = None
+    ) -> Commit:
+        """The commit of a cache hit, to be appended; `is_shared`: the response of a request that was in flight.
+
+        `kept`: the response once more, for retries under the request's idempotency key.
+        """
         now = self._now()
         served = RequestServedFromCache(
             **ctx.identity.event_fields(),
@@ -38,8 +56,61 @@ class RequestRecorder:
             usage=cached.receipt.usage,
             saved_nano_usd=cached.receipt.cost_nano_usd,
             latency_ms=ctx.latency_ms(now),
+            kept_blob_id=kept.blob_id if kept is not None else None,
         )
-        return _first_commit(ctx, served, now)
+        commit = _first_commit(ctx, served, now)
+        return replace(commit, blobs=(kept,)) if kept is not None else commit
+
+    async def record_replayed(
+        self,
+        ctx: RequestContext,
+        origin: RequestCompleted | RequestServedFromCache,
+        receipt: Receipt,
+        *,
+        is_shared: bool,
+    ) -> None:
+        """Record that a request got the answer of an earlier one under its idempotency key, for nothing."""
+        now = self._now()
+        replayed = RequestServedFromCache(
+            **ctx.identity.event_fields(),
+            origin_request_id=origin.request_id,
+            shared=is_shared,
+            usage=receipt.usage,
+            saved_nano_usd=receipt.cost_nano_usd,
+            latency_ms=ctx.latency_ms(now),
+            replayed=True,
+        )
+        await self._log.append(_first_commit(ctx, replayed, now))
+
+    async def record_replayed_error(self, ctx: RequestContext, origin: RequestFailed) -> None:
+        """Record that a request got the error of an earlier one under its idempotency key."""
+        now = self._now()
+        failed = RequestFailed(
+            **ctx.identity.event_fields(),
+            code=origin.code,
+            message=origin.message,
+            status=origin.status,
+            latency_ms=ctx.latency_ms(now),
+            replays_request_id=origin.request_id,
+        )
+        await self._log.append(_first_commit(ctx, failed, now))
+
+    async def record_abandoned(self, identity: RequestIdentity) -> None:
+        """Record that a request ended with its API process, before a worker had it."""
+        failed = RequestFailed(
+            **identity.event_fields(),
+            code=Unavailable.code,
+            message="its API process ended before a worker had the request",
+            latency_ms=0,
+        )
+        log.warning("abandoned_request_dropped", request_id=identity.request_id)
+        await record(
+            self._log,
+            request_id=identity.request_id,
+            project_id=identity.project_id,
+            at=self._now(),
+            decide=lambda history: decide_failed(history, None, failed),
+        )
 
     async def record_rejected(self, ctx: RequestContext, window: Window) -> None:
         """Record that a window of a budget has refused a request."""

@@ -8,6 +8,7 @@ Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `request-<id>`
 `alert-<window>`. The events of one request in the order in which they may come::
 
     RequestServedFromCache                                         answered without a provider
+    RequestFailed                                                  no worker had it, or the error of an earlier request
     RequestRejected                                                the budget does not cover it
     (AttemptFailed | AttemptLost)* RequestCompleted CostIncurred   the last two in one append
     (AttemptFailed | AttemptLost)+ RequestFailed
@@ -25,6 +26,7 @@ from msgspec import Meta, Struct
 
 from domain.budget import Period, Scope
 from domain.call_origin import Origin
+from domain.idempotency import Idempotency
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routing import NamedKind
@@ -119,6 +121,8 @@ class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     budget_wait_ms: int = DEFAULT_BUDGET_WAIT_MS
     translation: Literal["lenient", "strict"] = "lenient"
     """`strict`: a request is refused if its translation would leave out a field."""
+    idempotency: Literal["off", "auto"] = "off"
+    """`auto`: a request that names itself a retry gets the answer of the equal one that it repeats, without a key."""
 
     def limits(self) -> tuple[int | None, ...]:
         """Return the limits: daily and monthly budget, requests and tokens a minute, requests at a time."""
@@ -170,6 +174,8 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     """The session, the agent and the program that it came from, as its client says. None: it says nothing."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that were left out in its translation, since they change nothing."""
+    idempotency: Idempotency | None = None
+    """What its retries know it by; None: each of them would be a request of its own."""
 
 
 class CachedCopy(Struct, frozen=True, kw_only=True):
@@ -201,6 +207,9 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     cached_copy: CachedCopy | None = None
     item_ids: tuple[str, ...] = ()
     """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
+    kept_blob_id: str | None = None
+    """What a retry under the same key is given: the response's body or, of a stream, all that was sent. None: it is
+    not kept, or too large."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
@@ -257,6 +266,8 @@ class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
     message: str
     status: int | None = None
     latency_ms: int
+    replays_request_id: str | None = None
+    """The request under the same idempotency key whose error this is; no provider was called."""
 
 
 class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):
@@ -270,6 +281,10 @@ class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):
     saved_nano_usd: NanoUsd | None
     """The cost of the original request; None if unknown."""
     latency_ms: int
+    replayed: bool = False
+    """The original request has the same idempotency key: this one is its retry."""
+    kept_blob_id: str | None = None
+    """As in `RequestCompleted`, of a response from the cache under an idempotency key."""
 
 
 class RequestRejected(_RequestEvent, frozen=True, kw_only=True):

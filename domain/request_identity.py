@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from domain.call_origin import Origin
 from domain.events import Operation
+from domain.idempotency import Idempotency
 
 
 class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -24,6 +25,8 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: Origin | None = None
     dropped: tuple[str, ...] = ()
     """The names of the fields that its translation left out."""
+    idempotency: Idempotency | None = None
+    """What its retries know it by."""
 
     def event_fields(self) -> dict[str, Any]:
         """The fields that every event of the request has."""
@@ -36,6 +39,7 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "metadata": self.metadata,
             "origin": self.origin,
             "dropped": self.dropped,
+            "idempotency": self.idempotency,
         }
 
     def attempt_fields(self, attempt: int) -> dict[str, Any]:

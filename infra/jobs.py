@@ -149,6 +149,16 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """None: the answer is neither cached nor shared."""
     cache_ttl_s: int = 0
 
+    @property
+    def has_followers(self) -> bool:
+        """True if other requests may wait for this one's end: equal ones, or its retries."""
+        return self.cache_key is not None or self.identity.idempotency is not None
+
+    @property
+    def outlives_its_caller(self) -> bool:
+        """True if its call is made to the end whoever waits: a retry with the caller's own key fetches the answer."""
+        return self.identity.idempotency is not None and self.identity.idempotency.derived is None
+
 
 class Replicas(Struct, frozen=True, kw_only=True):
     """On how many servers the queue is stored."""

@@ -19,6 +19,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "admit": frozenset({"api"}),
     "drop_unclaimed": frozenset({"api"}),
     "store_blob": frozenset({"api"}),
+    "free_idempotency_key": frozenset({"api"}),
     "fold_projects": frozenset({"api"}),
     "fold_keys": frozenset({"api"}),
     "fold_prices": frozenset({"api"}),
@@ -32,6 +33,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "end_leads": frozenset({"projector"}),
     "drop_overdue": frozenset({"projector"}),
     "remove_expired_blobs": frozenset({"projector"}),
+    "remove_idempotency_entries": frozenset({"projector"}),
 }
 """The functions that processes call, with who calls each. The others are called by these alone."""
 
@@ -43,6 +45,7 @@ PROJECTOR_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "usage_latency": ("INSERT", "UPDATE"),
     "requests": ("INSERT", "UPDATE"),
     "cache_entries": ("INSERT", "UPDATE", "DELETE"),
+    "idempotency_entries": ("INSERT", "UPDATE", "DELETE"),
     "budget_alerts": ("INSERT", "UPDATE"),
 }
 """What the projector writes: the read models that it folds, and how far it is."""

@@ -27,6 +27,7 @@ from infra.settings import Settings
 from projections.alerts import raise_alerts, redeliver
 from projections.cache import remove_expired
 from projections.head_signer import HeadSigner
+from projections.idempotency import remove_expired_keys
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
@@ -70,6 +71,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     async def expire_once() -> None:
         await remove_expired(pool)
+        await remove_expired_keys(
+            pool, max_answers=settings.idempotency_max_answers, max_bytes=settings.idempotency_max_bytes
+        )
 
     signer = _head_signer(settings, pool)
 

@@ -3,6 +3,7 @@
 from projections.alerts import Alerts
 from projections.budgets import Budgets
 from projections.cache import Cache
+from projections.idempotency import IdempotencyKeys
 from projections.keys import Keys
 from projections.prices import Prices
 from projections.projection import Projection
@@ -10,7 +11,7 @@ from projections.providers import Providers
 from projections.requests import Requests
 from projections.usage import Usage
 
-FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), Alerts())
+FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), IdempotencyKeys(), Alerts())
 """Folded by the projector."""
 INLINE: tuple[Projection, ...] = (Keys(), Prices(), Providers())
 """Folded in the append of their events, so they are never behind the log."""

@@ -15,6 +15,7 @@ import structlog
 
 from domain.errors import Unavailable
 from domain.events import AttemptLost, RequestFailed
+from domain.idempotency import Idempotency
 from domain.job_result import JobFailure
 from domain.request_decider import decide_failed
 from infra.database import Pool
@@ -26,7 +27,10 @@ GRACE_S = 5.0
 MAX_SWEPT = 500
 TIMED_OUT = "no worker finished the request in time"
 
+_ROW = "*, metadata::text AS metadata, idempotency::text AS idempotency"
+
 log = structlog.get_logger(__name__)
+_decode_idempotency = msgspec.json.Decoder(Idempotency).decode
 
 
 async def sweep(
@@ -37,9 +41,9 @@ async def sweep(
     `notify` sends the failure to the API process, in case the caller still waits.
     """
     overdue = now - timedelta(seconds=GRACE_S)
-    dropped = await pool.fetch("SELECT *, metadata::text AS metadata FROM drop_overdue($1, $2)", overdue, MAX_SWEPT)
+    dropped = await pool.fetch(f"SELECT {_ROW} FROM drop_overdue($1, $2)", overdue, MAX_SWEPT)  # noqa: S608 - a constant
     claimed = await pool.fetch(
-        "SELECT *, metadata::text AS metadata FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "
+        f"SELECT {_ROW} FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "  # noqa: S608 - a constant
         "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2",  # these stay until the release
         overdue,
         MAX_SWEPT,
@@ -82,6 +86,7 @@ def _subject(row: asyncpg.Record) -> dict[str, Any]:
         "model": row["model"],
         "provider": row["provider"],
         "metadata": msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None,
+        "idempotency": _decode_idempotency(row["idempotency"]) if row["idempotency"] is not None else None,
     }
 
 

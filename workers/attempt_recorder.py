@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.errors import GatewayError, ProviderError
 from domain.events import (
@@ -15,6 +16,7 @@ from domain.events import (
     RequestFailed,
 )
 from domain.extras import NO_EXTRAS, Extras, with_asked
+from domain.idempotency import MAX_REPLAYED_BYTES, Idempotency
 from domain.job_result import Receipt, failure_in_log, failure_of, receipt_of
 from domain.money import ZERO
 from domain.pricing import in_log
@@ -69,8 +71,17 @@ class AttemptRecorder:
         self._replies = replies
         self._now = now
 
-    async def record_response(self, ctx: JobContext, result: AttemptResult, body: RecordedBody) -> Receipt | None:
-        """Write an answer and its cost in one append. None: the request had ended before; that end is sent again."""
+    async def record_response(
+        self,
+        ctx: JobContext,
+        result: AttemptResult,
+        body: RecordedBody,
+        whole: Callable[[Receipt], bytes | None] | None = None,
+    ) -> Receipt | None:
+        """Write an answer and its cost in one append. None: the request had ended before; that end is sent again.
+
+        `whole`: what a retry under the same idempotency key gets; None is too large. Called once, if there is a key.
+        """
         job, now = ctx.job, self._now()
         cached_copy: CachedCopy | None = None
         blobs: tuple[Blob, ...] = ()
@@ -111,6 +122,10 @@ class AttemptRecorder:
                 provider=job.identity.provider,
                 model=job.identity.upstream_model,
             )
+        if whole is not None and job.identity.idempotency is not None:
+            replayed = await self._replayed(job, job.identity.idempotency, whole(receipt_of(completed, cost, now)), now)
+            if replayed is not None:
+                blobs, completed = (*blobs, replayed), replace(completed, kept_blob_id=replayed.blob_id)
         recorded = await self._record(ctx, now, lambda history: decide_completed(history, completed, cost), blobs)
         if ending(recorded.history) != completed:  # the caller was sent another attempt's answer, or a failure
             await self.republish_outcome(job, recorded.history)
@@ -213,6 +228,13 @@ class AttemptRecorder:
         else:
             await self._replies.send_failed(job.reply_to, failure_in_log(end))
         await self._replies.notify_followers(job)
+
+    async def _replayed(self, job: Job, known_by: Idempotency, content: bytes | None, now: datetime) -> Blob | None:
+        """Seal what a retry under the same idempotency key gets; None: it is too large."""
+        if content is None or len(content) > MAX_REPLAYED_BYTES:
+            return None
+        expires_at = now + timedelta(seconds=known_by.ttl_s)
+        return await self._blobs.seal(job.identity.project_id, new_id("blob"), content, expires_at)
 
     async def _record(
         self,

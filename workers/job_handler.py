@@ -174,7 +174,7 @@ class JobHandler:
             extras=response.extras,
             item_ids=response.item_ids,
         )
-        receipt = await self._recorder.record_response(ctx, result, body)
+        receipt = await self._recorder.record_response(ctx, result, body, lambda _: content)
         if receipt is None:
             return
         if is_kept:

@@ -10,15 +10,17 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
-from api.delivery import limit_headers
+from api.delivery import REPLAYED, limit_headers
 from api.native.validation import invalid_parameter
 from api.requests import HttpRequest, http_message, request_id_of
 from domain.errors import (
+    AnswerNotKept,
     BodyTooLarge,
     BudgetExceeded,
     ClientDisconnected,
     Forbidden,
     GatewayError,
+    IdempotencyMismatch,
     InvalidRequest,
     NotFound,
     Overloaded,
@@ -44,6 +46,8 @@ STATUSES: dict[type[GatewayError], int] = {
     NotFound: 404,
     InvalidRequest: 400,
     UnknownModel: 404,
+    IdempotencyMismatch: 422,
+    AnswerNotKept: 410,
     BodyTooLarge: 413,
     UnsupportedEncoding: 415,
     RateLimited: 429,
@@ -104,7 +108,14 @@ def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]
     if isinstance(error, ProviderError) and error.refusal is not None:
         details = (details or {}) | {"reason": error.refusal.reason}
     shown = {"code": error.code, "message": error.message, "details": details}
-    return _render(request, status_of(error), shown, retry_after_s=error.retry_after_s, limit_status=error.limit_status)
+    return _render(
+        request,
+        status_of(error),
+        shown,
+        retry_after_s=error.retry_after_s,
+        limit_status=error.limit_status,
+        more_headers=REPLAYED if error.is_replayed else None,
+    )
 
 
 def _invalid_parameter(request: HttpRequest, error: ValidationException) -> Response[bytes]:

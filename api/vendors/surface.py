@@ -9,9 +9,11 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from litestar import Response
+from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.delivery import JSON, EventStream, answer_headers, stream_headers
+from api.idempotency import idempotency_of
 from api.inference_response import InferenceResponse
 from api.missing_calls import may_lack_call
 from api.request_context import InferenceRequest
@@ -35,6 +37,7 @@ from domain.dialects.passthrough.object_request import ObjectRequest
 from domain.dialects.translation import ParsedRequest, Translation
 from domain.errors import GatewayError, InvalidRequest, NotFound, ProviderRejected
 from domain.events import Operation
+from domain.idempotency import Idempotency
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.routing import Target
@@ -75,7 +78,14 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     services = services_of(request)
     codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
     read = await _read(request, caller, body, codec)
-    call = _Call(request=request, endpoint=endpoint, caller=caller, size_bytes=len(body), received_at=received_at)
+    call = _Call(
+        request=request,
+        endpoint=endpoint,
+        caller=caller,
+        size_bytes=len(body),
+        received_at=received_at,
+        idempotency=idempotency_of(request, caller, body, received_at),
+    )
     if codec.is_estimable and not read.parsed.body.is_passthrough and read.translation.provider is None:
         return await _estimate(codec, read, call)
     try:
@@ -140,8 +150,11 @@ async def _serve(call: "_Call", read: "_Read", request_id: str) -> Response[byte
         stream=_stream_format(endpoint, options) if read.passthrough.is_stream else None,
         headers=_forwarded(request, endpoint) if is_passthrough else None,
         query=_query(request, endpoint) if is_passthrough else None,
+        idempotency=call.idempotency,
     )
     response = await services_of(request).inference.infer(call.caller, inference_request, request.receive)
+    if isinstance(response, InferenceResponse) and response.replay is not None:
+        options = replace(options, created_s=int(response.replay.received_at.timestamp()))
     if inference_request.stream is not None:
         stream = VendorStream(endpoint, read.translation, options, request_id)
         headers = call.named() | stream_headers(response) | endpoint.limit_headers(response.limit_status)
@@ -168,6 +181,7 @@ class _Call:
     caller: Caller
     size_bytes: int
     received_at: datetime
+    idempotency: Idempotency | None
 
     def named(self) -> dict[str, str]:
         """The header in which the endpoint's clients look for the request's id."""
@@ -297,5 +311,5 @@ class VendorStream:
 
 
 def _cost(answer: InferenceResponse) -> Decimal | None:
-    cost = answer.cost_nano_usd
+    cost = answer.stated_cost_nano_usd
     return to_usd(cost) if cost is not None else None

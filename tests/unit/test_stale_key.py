@@ -85,6 +85,7 @@ async def infer(changing: Changing, client: Codec, body: dict[str, Any]) -> None
         refusals=parts,
         dispatcher=parts,
         recorder=parts,
+        replays=parts,
         event_log=parts,
         now=lambda: datetime.now(UTC),
     )
