@@ -17,8 +17,8 @@ check: ## lint, types, import contracts, unit tests
 	$(RUN) lint-imports
 	$(RUN) pytest tests/unit
 
-test: ## every test, on real servers
-	uv run pytest
+test: ## every test, on real servers, two files at a time
+	uv run pytest -n 2 --dist loadfile
 
 agents: ## install every agent and framework, and run them through the gateway
 	uv run pytest tests/conformance/agents -m ""

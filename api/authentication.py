@@ -15,6 +15,7 @@ from msgspec import Struct
 from domain.api_key import PREFIX, is_well_formed
 from domain.errors import Unauthorized
 from domain.events import INSTALLATION, KeySettings
+from domain.routes import RouteSettings
 from domain.routing import NamedProvider
 from infra.database import Pool
 from infra.vault import Vault
@@ -48,6 +49,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     settings: KeySettings
     providers: tuple[NamedProvider, ...]
     """The providers by configuration that it may use: the project's own, then the installation's."""
+    routes: Mapping[str, RouteSettings]
+    """The routes that it may ask for, by name: the project's own before the installation's."""
     own_credentials: frozenset[str]
     """The providers for which its project has its own key, which is then used."""
 
@@ -186,5 +189,6 @@ def _caller(record: KeyRecord | None) -> Caller | None:
         cancel_on_disconnect=record.cancel_on_disconnect,
         settings=record.settings,
         providers=record.providers,
+        routes=record.routes,
         own_credentials=record.own_credentials,
     )

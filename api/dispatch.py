@@ -21,6 +21,7 @@ from domain.job_result import error_of
 from domain.models import may_think_unseen
 from infra.admission import Admission
 from infra.blobs import Blobs
+from infra.crash_points import reach
 from infra.direct import DirectDispatch
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
@@ -135,8 +136,10 @@ class Dispatcher:
         if isinstance(came, Failed):
             raise error_of(came.failure)
         if isinstance(came, Committed):
+            reach("api.after_answer")
             await self._remember_answered(ctx, came)
             return None
+        reach("api.after_part")
         return came
 
     async def _remember_answered(self, ctx: RequestContext, committed: Committed) -> None:
@@ -162,6 +165,7 @@ class Dispatcher:
             job = await self._job(ctx)
             self._inbox.keep_job(job)
             await self._queue.publish(job, lane, otherwise=self._direct.offer)
+            reach("api.after_publish")
         except (Overloaded, Unavailable) as error:
             if await self._withdraw(ctx, error) or not isinstance(error, PublishUnknown):
                 raise
@@ -169,9 +173,11 @@ class Dispatcher:
 
     async def _withdraw(self, ctx: RequestContext, error: GatewayError) -> bool:
         """Take the admission back, and record the error that the request ended with. False: a worker has claimed it."""
-        if not await self._admission.drop(ctx.identity.request_id):
+        head = await self._admission.withdraw(ctx.identity.request_id, self._recorder.failed(ctx, error))
+        if head is None:
             return False
-        await self._recorder.record_failed(ctx, error)
+        reach("api.after_withdrawal")
+        self._recorder.note_head(head)
         return True
 
     async def _job(self, ctx: RequestContext) -> Job:

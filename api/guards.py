@@ -12,7 +12,13 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.authentication import Caller
-from api.operator import Peer, authorize_new_project, require_metrics_access, require_operator
+from api.operator import (
+    Peer,
+    authorize_new_project,
+    presents_master_key,
+    require_metrics_access,
+    require_operator,
+)
 from api.requests import CountedRequest, HttpRequest, caller_of, count_bytes, services_of
 from domain.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
 from domain.events import INSTALLATION
@@ -44,6 +50,16 @@ async def requires_admin(connection: Connection, handler: BaseRouteHandler) -> N
 async def requires_operator(connection: Connection, handler: BaseRouteHandler) -> None:
     """Require the master key. Raises as `require_operator`."""
     await _check(connection, handler, _operator)
+
+
+async def requires_admin_or_operator(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Require the master key, or a key of role admin. Raises as `requires_admin`."""
+    await _check(connection, handler, _operator_or(_admin))
+
+
+async def requires_key_or_operator(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Require the master key, or a key. Raises as `requires_key`."""
+    await _check(connection, handler, _operator_or(caller_of))
 
 
 async def may_create_project(connection: Connection, handler: BaseRouteHandler) -> None:
@@ -112,6 +128,20 @@ async def _admin(request: HttpRequest) -> Caller:
 async def _operator(request: HttpRequest) -> None:
     require_operator(request.headers, master_key=services_of(request).settings.master_key)
     count_bytes(request, INSTALLATION)
+
+
+def _operator_or(
+    who: Callable[[HttpRequest], Awaitable[Caller]],
+) -> Callable[[HttpRequest], Awaitable[Caller | None]]:
+    """None if a request has the master key, else its caller as `who` finds it."""
+
+    async def find(request: HttpRequest) -> Caller | None:
+        if presents_master_key(request.headers, master_key=services_of(request).settings.master_key):
+            count_bytes(request, INSTALLATION)
+            return None
+        return await who(request)
+
+    return find
 
 
 def _check_metrics(connection: Connection) -> None:

@@ -26,6 +26,7 @@ from api.request_recorder import RequestRecorder
 from api.response_cache import CachedResponse, ResponseCache
 from domain.errors import GatewayError, Overloaded, Unavailable
 from infra.admission import AdmissionDecision
+from infra.crash_points import reach
 from infra.event_log import Commit, EventLog
 from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.replies import Committed
@@ -116,9 +117,11 @@ class InferenceService:
             ctx = await self._large_requests.run(ctx.identity.project_id, size_bytes, self._planner.bound_cost, ctx)
             while ctx.remaining_s(self._now()) > 0:
                 ctx.disconnect.check()
+                reach("api.before_admit")
                 ctx, decision = await self._admit(ctx)
                 match decision.outcome:
                     case "admitted":
+                        reach("api.after_admit")
                         return await self._have_answered(ctx, decision)
                     case "hit":
                         assert decision.origin is not None, "a hit has an origin"
@@ -153,6 +156,7 @@ class InferenceService:
         if ctx.inference_request.stream is not None:
             return await self._dispatcher.stream(ctx)
         committed = await self._dispatcher.call(ctx)
+        reach("api.after_answer")
         return await self._respond(ctx.settled(committed.receipt.cost_nano_usd), committed)
 
     async def _admit(
@@ -181,6 +185,7 @@ class InferenceService:
             ctx, _ = await self._admit(ctx, served)
         else:
             await self._log.append(served)
+        reach("api.after_hit")
         return InferenceResponse(
             body=cached.body,
             receipt=cached.receipt,

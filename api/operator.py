@@ -105,6 +105,11 @@ def require_metrics_access(peer: Peer, *, token: str | None) -> None:
         raise Forbidden("without GATEWAY_METRICS_TOKEN only this machine itself may read this, straight from loopback")
 
 
+def presents_master_key(headers: Mapping[str, str], *, master_key: str | None) -> bool:
+    """True if a request presents the master key."""
+    return master_key is not None and _has_token(headers, master_key)
+
+
 def _has_token(headers: Mapping[str, str], token: str) -> bool:
     return any(hmac.compare_digest(key.encode(), token.encode()) for key in presented_keys(headers))
 

@@ -32,6 +32,7 @@ from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
 from api.request_recorder import RequestRecorder
 from api.response_cache import MemoryCache, ResponseCache
+from api.route_admin import RouteAdmin
 from api.services import Services
 from domain.dialects.registry import DIALECTS, DialectRegistry
 from infra.admission import Admission
@@ -200,6 +201,9 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         ),
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
         price_admin=PriceAdmin(event_log, backends.notifications.prices_changed),
+        route_admin=RouteAdmin(
+            pool, event_log, announce, upstream_models=settings.upstream_models, kinds=dialects.kinds
+        ),
     )
 
 

@@ -169,9 +169,9 @@ class Replays:
                 unclaimed = await self._admission.unclaimed_request(origin)
                 if unclaimed is not None and not await self._inbox.is_awaited(unclaimed.reply_to):
                     abandoned += 1
-                    if abandoned >= ABANDONED_LOOKS and await self._admission.drop(origin):
-                        await self._recorder.record_abandoned(unclaimed.identity)
-                        return stored
+                    if abandoned >= ABANDONED_LOOKS:
+                        await self._admission.withdraw(origin, self._recorder.abandoned(unclaimed.identity))
+                        continue
                 elif stored and unclaimed is None:
                     await self._end_if_overdue(stored)
                 try:

@@ -16,6 +16,7 @@ from domain.call_origin import Origin
 from domain.dialects.request_body import RequestBody
 from domain.errors import ProviderTimeout
 from domain.events import Operation
+from domain.failover import DroppedTarget, TargetPlan
 from domain.holds import Hold
 from domain.idempotency import Idempotency
 from domain.limits import LimitStatus
@@ -23,6 +24,7 @@ from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
 from domain.prompt_prefix import PromptChain
 from domain.request_identity import RequestIdentity
+from domain.routes import RouteTarget
 from domain.routing import Target
 from infra.byte_budget import BytesInHand
 from infra.jobs import HttpMethod, StreamFormat
@@ -68,8 +70,24 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     method: HttpMethod = "POST"
     path: str | None = None
     """At the provider; None: its codec's."""
+    route: str | None = None
+    """The route whose target this is; None: the caller named the model itself."""
+    asked: RouteTarget | None = None
+    """What the route says of this target: the time for an attempt, the credential. None: nothing."""
+    failover: "Failover | None" = None
+    """Where the request goes if this target fails; None: nowhere."""
     idempotency: Idempotency | None = None
     """What its retries know it by."""
+
+
+class Failover(Struct, frozen=True, kw_only=True):
+    """The rest of a request's plan, behind its first target."""
+
+    plan: TargetPlan
+    further: tuple[InferenceRequest, ...]
+    """The same request for each further target that can serve it, in their order. These have no `failover`."""
+    dropped: tuple[DroppedTarget, ...]
+    """The targets that the plan does without, and those that cannot serve the request."""
 
 
 class CostBound(Struct, frozen=True, kw_only=True):

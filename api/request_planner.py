@@ -13,6 +13,7 @@ from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
 from api.prompt_memory import PromptMemory
 from api.request_context import CostBound, InferenceRequest, Prompt, RequestContext
+from api.target_planner import FindRoute, TargetPlanner, check_allowed, is_allowed, no_route
 from domain.cache_key import cache_key
 from domain.canonical.chat import ChatRequest
 from domain.dialects.field_rules import in_camel_case
@@ -21,12 +22,13 @@ from domain.dialects.request_body import CanonicalRequest, RequestBody, TokenBou
 from domain.errors import Forbidden, InvalidRequest, UnknownModel
 from domain.estimate import MAX_HOLD
 from domain.holds import Hold, on_asked_terms
+from domain.hosted_tools import HostedTools
 from domain.models import model_traits
 from domain.money import NANO_PER_USD, NanoUsd
-from domain.pricing import TEXT_CLASSES, dearest_class, reachable
+from domain.pricing import TEXT_CLASSES, Price, dearest_class, reachable
 from domain.prompt_prefix import LEAST_TOKENS, prompt_chain
 from domain.request_identity import RequestIdentity
-from domain.routing import Target, resolve_target
+from domain.routing import Target
 from domain.tokens import MAX_TOKENS
 from infra.price_book import PriceBook
 
@@ -34,7 +36,7 @@ _CACHE_MARK, _LONG_CACHE_MARK = b'"cacheControl"', b'"1h"'
 """In a canonical body. In its texts every quotation mark has a backslash before it."""
 
 
-class RequestPlanner:
+class RequestPlanner(TargetPlanner):
     """Plans for one API process."""
 
     def __init__(
@@ -45,23 +47,15 @@ class RequestPlanner:
         upstream_models: Mapping[str, str],
         request_timeout_s: float,
         prompts: PromptMemory | None = None,
+        find_route: FindRoute = no_route,
     ) -> None:
+        """`find_route`: see `TargetPlanner`."""
+        super().__init__(kinds=dialects.kinds, upstream_models=upstream_models, find_route=find_route)
         self._prices = prices
         self._dialects = dialects
-        self._kinds = dialects.kinds
-        self._upstream_models = upstream_models
         self._request_timeout_s = request_timeout_s
         self._prompts = prompts
         """None: every prompt is bounded by its bytes."""
-
-    def target(self, caller: Caller, model: str) -> Target:
-        """Resolve a model's name.
-
-        Raises:
-            UnknownModel: no rule matches.
-
-        """
-        return resolve_target(model, self._upstream_models, caller.providers, self._kinds)
 
     def plan(
         self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool
@@ -130,8 +124,8 @@ class RequestPlanner:
         if allowed is None:
             return
         choice = f"the key may use: {', '.join(allowed)}"
-        if asked.body.model not in allowed:
-            raise Forbidden(f"this key may not use model {asked.body.model!r}; {choice}", details={"field": "model"})
+        if asked.route is None or not is_allowed(caller, asked.route):
+            check_allowed(caller, asked.body.model, "model")
         named = asked.body.named_models
         permitted = self._names_at(caller, allowed, asked.target) if named else frozenset()
         for place in named:
@@ -182,7 +176,7 @@ class RequestPlanner:
             )
         output_tokens = min(bounds.output_tokens, MAX_TOKENS)  # no usage figure that is counted or charged is larger
         cost = CostBound(
-            price=bounds.tools.priced(price) if price is not None else None,
+            price=self._with_tools(ctx, bounds.tools, price) if price is not None else None,
             unbounded_field=bounds.unbounded_field,
             unpriced=(bounds.unbounded_field,) if bounds.unbounded_field is not None else (),
             input_tokens=bounds.input_tokens,
@@ -199,6 +193,18 @@ class RequestPlanner:
         if cost.price is not None and cost.unbounded_field is None:
             cost = _held(cost, bounds, lowers=ctx.caller.settings.output_cap == "lower")
         return replace(ctx, cost=cost, prompt=prompt)
+
+    def _with_tools(self, ctx: RequestContext, tools: HostedTools, price: Price) -> Price:
+        """Add what hosted tools cost: their fees, and the prices of the other models that they ask."""
+        if not any(tool.model for tool in tools.tools):
+            return tools.priced(price)
+        at = ctx.inference_request.received_at
+        others = (
+            self._prices.other_model(tool.use, replace(ctx.target, model=tool.model, upstream_model=tool.model), at)
+            for tool in tools.tools
+            if tool.use is not None and tool.model is not None
+        )
+        return replace(tools.priced(price), others=tuple(other for other in others if other is not None))
 
     def _token_bound(self, ctx: RequestContext, context_window: int | None) -> TokenBound:
         target, operation = ctx.target, ctx.inference_request.operation

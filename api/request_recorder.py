@@ -6,7 +6,6 @@ What happens from the claim on is recorded by `workers/attempt_recorder.py`.
 from collections.abc import Callable
 from datetime import datetime
 
-import structlog
 from msgspec.structs import replace
 
 from api.request_context import RequestContext
@@ -22,12 +21,9 @@ from domain.events import (
 )
 from domain.job_result import Receipt
 from domain.limits import Window
-from domain.request_decider import decide_failed
+from domain.log_head import LogPosition
 from domain.request_identity import RequestIdentity
 from infra.event_log import Blob, Commit, EventLog
-from infra.request_log import record
-
-log = structlog.get_logger(__name__)
 
 
 class RequestRecorder:
@@ -40,6 +36,10 @@ class RequestRecorder:
     def note_position(self, receipt: Receipt) -> None:
         """Take the log's position after an answer: the answer carries it, or a newer one."""
         self._log.note_position(receipt.log_position)
+
+    def note_head(self, head: LogPosition) -> None:
+        """Take the log's head after an append that was made elsewhere."""
+        self._log.note_position(str(head))
 
     def served_from_cache(
         self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool, kept: Blob | None = None
@@ -95,21 +95,20 @@ class RequestRecorder:
         )
         await self._log.append(_first_commit(ctx, failed, now))
 
-    async def record_abandoned(self, identity: RequestIdentity) -> None:
-        """Record that a request ended with its API process, before a worker had it."""
+    def abandoned(self, identity: RequestIdentity) -> Commit:
+        """The commit of a request whose API process died before a worker had it, to be appended as it is dropped."""
         failed = RequestFailed(
             **identity.event_fields(),
             code=Unavailable.code,
             message="its API process ended before a worker had the request",
             latency_ms=0,
         )
-        log.warning("abandoned_request_dropped", request_id=identity.request_id)
-        await record(
-            self._log,
-            request_id=identity.request_id,
+        return Commit(
+            stream=request_stream(identity.request_id),
+            expected_version=0,
             project_id=identity.project_id,
             at=self._now(),
-            decide=lambda history: decide_failed(history, None, failed),
+            events=(failed,),
         )
 
     async def record_rejected(self, ctx: RequestContext, window: Window) -> None:
@@ -124,20 +123,13 @@ class RequestRecorder:
         )
         await self._log.append(_first_commit(ctx, rejected, self._now()))
 
-    async def record_failed(self, ctx: RequestContext, error: GatewayError) -> None:
-        """Record the error of a request that no worker has claimed."""
+    def failed(self, ctx: RequestContext, error: GatewayError) -> Commit:
+        """The commit of the error of a request that no worker has claimed, to be appended as its attempt is dropped."""
         now = self._now()
         failed = RequestFailed(
             **ctx.identity.event_fields(), code=error.code, message=error.message, latency_ms=ctx.latency_ms(now)
         )
-        await record(
-            self._log,
-            request_id=ctx.identity.request_id,
-            project_id=ctx.identity.project_id,
-            at=now,
-            decide=lambda history: decide_failed(history, None, failed),
-            history=[],
-        )
+        return _first_commit(ctx, failed, now)
 
 
 def _first_commit(ctx: RequestContext, event: Event, at: datetime) -> Commit:

@@ -14,6 +14,7 @@ from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals
 from api.request_planner import RequestPlanner
+from api.route_admin import RouteAdmin
 from domain.dialects.registry import DialectRegistry
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
@@ -50,3 +51,4 @@ class Services:
     connections: Connections
     byte_budget: ByteBudget
     price_admin: PriceAdmin
+    route_admin: RouteAdmin

@@ -1,7 +1,8 @@
 """Measures admission alone: latency, and CPU microseconds per request of the API's side and of PostgreSQL.
 
 Every request is admitted and holds money in two windows of a key with every kind of limit. Old rows of `inflight` are
-deleted during a run, as the projector would delete them. Each row of the table has a fixed number of requests.
+deleted during a run, as the projector would delete them. Each row of the table has a fixed number of requests. With
+`--open`, so many attempts of the key are in flight already, and stay.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import asyncio
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -68,8 +70,10 @@ def make_request(project: str, key: str) -> AdmissionRequest:
     )
 
 
-async def measure(postgres: EmbeddedPostgres, server: psutil.Process, requests: int) -> None:
-    """Measure and print a row for each number of keys and connections, under the role of the API processes."""
+async def measure(
+    postgres: EmbeddedPostgres, server: psutil.Process, requests: int, open_attempts: Sequence[int]
+) -> None:
+    """Measure and print a row for each number of keys, open attempts and connections, as the API processes' role."""
     database_url = postgres.url_as(ROLES["api"])
     owner = await open_pool(postgres.url_as(OWNER), name="bench", size=2)
     pool = await open_pool(database_url, name="bench", size=2)
@@ -78,24 +82,28 @@ async def measure(postgres: EmbeddedPostgres, server: psutil.Process, requests: 
     project = (await accounts.create_project("bench", {})).project_id
     keys = [(await accounts.issue_key(project, SETTINGS)).key_id for _ in range(max(KEYS))]
     admission = Admission(HeldConnection(database_url, name="bench"), pool)
-    print("| keys | at a time | asks/s | p50 / p99 ms | CPU µs per ask (api + postgresql) |")
-    print("|---|---|---|---|---|")
-    for number_of_keys in KEYS:
-        for connections in CONNECTIONS:
-            await run(admission, owner, project, keys[:number_of_keys], 500, connections)
-            before, own = _cpu(server), time.process_time()
-            started = time.perf_counter()
-            latencies = await run(admission, owner, project, keys[:number_of_keys], requests, connections)
-            seconds = time.perf_counter() - started
-            api_us = (time.process_time() - own) / requests * 1e6
-            server_us = (_cpu(server) - before) / requests * 1e6
-            latencies.sort()
-            print(
-                f"| {number_of_keys:,} | {connections} | {requests / seconds:,.0f} | {latencies[requests // 2]:.1f} / "
-                f"{latencies[requests * 99 // 100]:.1f} | **{api_us + server_us:,.0f}** "
-                f"({api_us:.0f} + {server_us:.0f}) |",
-                flush=True,
-            )
+    print("| keys | open | at a time | asks/s | p50 / p99 ms | CPU µs per ask (api + postgresql) |")
+    print("|---|---|---|---|---|---|")
+    for number_of_keys in KEYS if tuple(open_attempts) == (0,) else (1,):
+        opened = 0
+        for open_now in sorted(open_attempts):
+            await _open(owner, project, keys[0], open_now - opened)
+            opened = open_now
+            for connections in CONNECTIONS:
+                await run(admission, owner, project, keys[:number_of_keys], requests // 10, connections)
+                before, own = _cpu(server), time.process_time()
+                started = time.perf_counter()
+                latencies = await run(admission, owner, project, keys[:number_of_keys], requests, connections)
+                seconds = time.perf_counter() - started
+                api_us = (time.process_time() - own) / requests * 1e6
+                server_us = (_cpu(server) - before) / requests * 1e6
+                latencies.sort()
+                print(
+                    f"| {number_of_keys:,} | {open_now:,} | {connections} | {requests / seconds:,.0f} | "
+                    f"{latencies[requests // 2]:.1f} / {latencies[requests * 99 // 100]:.1f} | "
+                    f"**{api_us + server_us:,.0f}** ({api_us:.0f} + {server_us:.0f}) |",
+                    flush=True,
+                )
     await admission.close()
     await log.close()
     await pool.close()
@@ -123,6 +131,20 @@ async def run(
     return latencies
 
 
+async def _open(owner: asyncpg.Pool, project: str, key: str, attempts: int) -> None:
+    """Add attempts in flight that no run deletes."""
+    await owner.execute(
+        "INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, "
+        "hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline) "
+        "SELECT gen_random_uuid(), 1, $1, $2, 'chat', 'm', 'p', 'u', 9000000, 200, (now() AT TIME ZONE 'UTC')::date, "
+        "'reply', now() + interval '1 day', now() + interval '1 day' FROM generate_series(1, $3)",
+        project,
+        key,
+        attempts,
+    )
+    await owner.execute("ANALYZE inflight")
+
+
 def _cpu(server: psutil.Process) -> float:
     return sum(times.user + times.system for process in [server, *server.children()] for times in [process.cpu_times()])
 
@@ -131,6 +153,7 @@ def main() -> None:
     """Start a PostgreSQL server and measure on it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=5_000, help="per row (default 5000)")
+    parser.add_argument("--open", type=int, nargs="+", default=[0], help="attempts in flight already, of one key")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gw-bench-", ignore_cleanup_errors=True) as directory:
         server = EmbeddedPostgres(Path(directory) / "pg")
@@ -138,7 +161,7 @@ def main() -> None:
         try:
             migrate(server.url_as(OWNER), ROLES)
             assert server.process is not None, "the server was started"
-            uvloop.run(measure(server, psutil.Process(server.process.pid), arguments.requests))
+            uvloop.run(measure(server, psutil.Process(server.process.pid), arguments.requests, arguments.open))
         finally:
             server.stop()
 

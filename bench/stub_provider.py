@@ -3,7 +3,8 @@
 It answers as messages if the path ends in `/messages`, otherwise as chat completions. A request with `"stream": true`
 gets a stream. The number of its deltas is N of `[[chunks=N]]` in the prompt, else `max_tokens` (or
 `max_completion_tokens`), else `DEFAULT_DELTAS`. Each event is a chunk, and all chunks go out in one write unless a pace
-is given.
+is given. A whole answer bills N output tokens of `[[tokens=N]]` in the prompt, else 8. `GET /billed` returns how many
+whole answers were asked for.
 """
 
 import argparse
@@ -42,7 +43,16 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 _STREAM = re.compile(rb'"stream":\s*true')
 _USAGE = re.compile(rb'"include_usage":\s*true')
+_TOKENS = re.compile(rb"\[\[tokens=(\d+)\]\]")
 _DELTAS = re.compile(rb'\[\[chunks=(\d+)\]\]|"max_(?:completion_)?tokens":\s*(\d+)')
+
+
+@lru_cache(maxsize=MAX_STREAMS_KEPT)
+def billing(tokens: int) -> bytes:
+    """Return the whole answer of a chat completion that bills so many output tokens."""
+    body = BODY.replace(b'"completion_tokens":8,"total_tokens":33', b'"completion_tokens":%d,"total_tokens":%d')
+    filled = body % (tokens, TOKENS_IN + tokens)
+    return HEAD % (len(filled), filled)
 
 
 def deltas_of(body: bytes) -> int:
@@ -114,7 +124,8 @@ def stream_at_once(deltas: int, *, is_message: bool, has_usage: bool) -> bytes:
 class Stub(asyncio.Protocol):
     """Reads requests with a Content-Length, and answers each."""
 
-    def __init__(self, delay_s: float, pace_s: float = 0) -> None:
+    def __init__(self, delay_s: float, pace_s: float, billed: list[int]) -> None:
+        self._billed = billed
         self._delay_s = delay_s
         self._pace_s = pace_s
         self._buffer = b""
@@ -136,14 +147,20 @@ class Stub(asyncio.Protocol):
             body = self._buffer[end + 4 : end + 4 + length]
             self._buffer = self._buffer[end + 4 + length :]
             is_message = b"/messages" in head.split(b"\r\n", 1)[0]
-            if self._delay_s:
+            if head.startswith(b"get /billed"):
+                count = str(self._billed[0]).encode()
+                self._write(HEAD % (len(count), count))
+            elif self._delay_s:
                 asyncio.get_running_loop().call_later(self._delay_s, self._answer, body, is_message)
             else:
                 self._answer(body, is_message)
 
     def _answer(self, body: bytes, is_message: bool) -> None:
         if _STREAM.search(body) is None:
-            self._write(MESSAGE_ANSWER if is_message else ANSWER)
+            self._billed[0] += 1
+            tokens = _TOKENS.search(body)
+            chat = ANSWER if tokens is None else billing(int(tokens[1]))
+            self._write(MESSAGE_ANSWER if is_message else chat)
             return
         deltas, has_usage = deltas_of(body), _USAGE.search(body) is not None
         if self._pace_s:
@@ -165,7 +182,8 @@ class Stub(asyncio.Protocol):
 
 async def serve(port: int, delay_s: float, pace_s: float) -> None:
     """Serve on loopback until the process ends."""
-    server = await asyncio.get_running_loop().create_server(lambda: Stub(delay_s, pace_s), "127.0.0.1", port)
+    billed = [0]
+    server = await asyncio.get_running_loop().create_server(lambda: Stub(delay_s, pace_s, billed), "127.0.0.1", port)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -16,6 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -64,8 +65,13 @@ def cpu_seconds(up: psutil.Process) -> dict[str, float]:
 class Measured:
     """A gateway and the stub provider that it calls."""
 
-    def __init__(self, directory: Path, *, delay_ms: float = 0, pace_ms: float = 0) -> None:
-        """Start both. The provider waits `delay_ms` before a response, and `pace_ms` between the events of a stream."""
+    def __init__(
+        self, directory: Path, *, delay_ms: float = 0, pace_ms: float = 0, arguments: Sequence[str] = ()
+    ) -> None:
+        """Start both. The provider waits `delay_ms` before a response, and `pace_ms` between the events of a stream.
+
+        `arguments` are those of `gateway up`.
+        """
         how = ["--delay-ms", str(delay_ms), "--pace-ms", str(pace_ms)]
         self._stub = subprocess.Popen(
             [sys.executable, "-m", "bench.stub_provider", *how], cwd=ROOT, stdout=subprocess.PIPE
@@ -76,15 +82,23 @@ class Measured:
         environment |= {"OPENAI_API_KEY": "sk-bench", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
         environment |= {"ANTHROPIC_API_KEY": "sk-bench", "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}"}
         self._up = subprocess.Popen(
-            [str(Path(sys.executable).parent / "gateway"), "up", "--port", "0", "--data-dir", str(directory)],
+            [
+                str(Path(sys.executable).parent / "gateway"),
+                "up",
+                "--port",
+                "0",
+                "--data-dir",
+                str(directory),
+                *arguments,
+            ],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.port, admin = self._read_greeting()
-        self.key = self._issue_key(admin)
+        self.port, self._admin = self._read_greeting()
+        self.key = self.issue_key("bench", LIMITS)
         self.process = psutil.Process(self._up.pid)
 
     def _read_greeting(self) -> tuple[int, str]:
@@ -99,12 +113,12 @@ class Measured:
                 return port, key
         raise RuntimeError("the gateway did not start")
 
-    def _issue_key(self, admin: str) -> str:
-        """Return a key with every kind of limit, none of which is ever reached."""
+    def issue_key(self, name: str, limits: Mapping[str, float | None]) -> str:
+        """Return a key with these limits."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/api/v1/projects/api-keys",
-            data=json.dumps({"name": "bench", **LIMITS}).encode(),
-            headers={"Authorization": f"Bearer {admin}", "Content-Type": "application/json"},
+            data=json.dumps({"name": name, **limits}).encode(),
+            headers={"Authorization": f"Bearer {self._admin}", "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return str(json.load(answer)["data"]["apiKey"])

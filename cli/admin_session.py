@@ -13,8 +13,11 @@ from msgspec import Struct
 from api.accounts import Accounts
 from api.pricing import PriceAdmin
 from api.provider_settings import ProviderSettings
+from api.route_admin import RouteAdmin
 from cli.processes import fail, settings_for_administration
+from domain.dialects.registry import DIALECTS
 from domain.errors import GatewayError
+from domain.events import INSTALLATION
 from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, Pool, open_pool
 from infra.event_log import EventLog
@@ -36,6 +39,10 @@ class AdminSession(Struct, kw_only=True):
     settings: Settings
     pool: Pool
     log: EventLog
+
+    async def owner(self, project: str | None) -> str:
+        """The id of the given project, or `INSTALLATION` if None is given. Exits with code 2 if there is none."""
+        return await self.project_id(project) if project is not None else INSTALLATION
 
     async def project_id(self, given: str | None) -> str:
         """The id of the given project, or of the only project if None is given. Exits with code 2 if there is none."""
@@ -67,6 +74,18 @@ class AdminSession(Struct, kw_only=True):
         async with self._notifications() as notifications:
             yield ProviderSettings(
                 self.pool, self.log, vault, notifications.keys_changed, allow_loopback=allow_loopback
+            )
+
+    @asynccontextmanager
+    async def route_admin(self) -> AsyncIterator[RouteAdmin]:
+        """Sets and removes routes. Every running process is notified of a change."""
+        async with self._notifications() as notifications:
+            yield RouteAdmin(
+                self.pool,
+                self.log,
+                notifications.keys_changed,
+                upstream_models=self.settings.upstream_models,
+                kinds=DIALECTS.kinds,
             )
 
     @asynccontextmanager

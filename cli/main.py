@@ -14,6 +14,7 @@ _GROUPS: dict[str, tuple[str, str]] = {
     "project": ("cli.project", "project"),
     "key": ("cli.key", "key"),
     "provider": ("cli.provider", "provider"),
+    "route": ("cli.route", "route"),
     "doctor": ("cli.doctor", "doctor"),
     "usage": ("cli.usage", "usage"),
     "price": ("cli.price", "price"),
@@ -116,7 +117,7 @@ def migrate(data_dir: Path | None) -> None:
 
     settings = settings_for_administration(data_dir)
     assert settings.owner_url is not None, "settings_for_administration has it"
-    problems = run_migrations(settings.owner_url, settings.roles)
+    problems = run_migrations(settings.owner_url, settings.database_roles, settings.role)
     click.echo(f"the database is at revision {newest_revision()}")
     for problem in problems:
         click.echo(f"warning: {problem}: see docs/how-to/separate-database-roles.md", err=True)

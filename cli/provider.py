@@ -13,7 +13,6 @@ from cli.processes import fail
 from cli.terminal import show
 from domain.decoding import invalid
 from domain.errors import InvalidRequest
-from domain.events import INSTALLATION
 from domain.routing import NamedKind
 
 _PROJECT = click.option(
@@ -77,7 +76,7 @@ def add_provider(
         fail(error.message)
 
     async def run(session: AdminSession) -> None:
-        owner = await _owner(session, project)
+        owner = await session.owner(project)
         async with session.provider_settings() as settings:
             await settings.add(owner, provider, body.api_key)
         show(f"added {name} at {provider.base_url}: use {name}/{(models or ('MODEL',))[0]}")
@@ -92,7 +91,7 @@ def list_providers(project: str | None, data_dir: Path | None) -> None:
     """List the providers. With --project, list the providers of that project only."""
 
     async def run(session: AdminSession) -> None:
-        owner = await _owner(session, project)
+        owner = await session.owner(project)
         async with session.provider_settings() as settings:
             for record in await settings.list_all(owner):
                 one = record.provider
@@ -110,13 +109,9 @@ def remove_provider(name: str, project: str | None, data_dir: Path | None) -> No
     """Remove the provider NAME."""
 
     async def run(session: AdminSession) -> None:
-        owner = await _owner(session, project)
+        owner = await session.owner(project)
         async with session.provider_settings() as settings:
             await settings.remove(owner, name)
         show(f"removed {name}")
 
     run_in_session(data_dir, run)
-
-
-async def _owner(session: AdminSession, project: str | None) -> str:
-    return await session.project_id(project) if project is not None else INSTALLATION

@@ -165,7 +165,7 @@ async def _run(
     stop = asyncio.Event()
     stop_on_signals(stop)
     say("up", "migrating the database")
-    for problem in await asyncio.to_thread(migrate, settings.owner_url, settings.roles):
+    for problem in await asyncio.to_thread(migrate, settings.owner_url, settings.database_roles, settings.role):
         say("up", f"warning: {problem}: see docs/how-to/separate-database-roles.md")
     first_key = await create_first_project(settings)
     address = f"http://{_displayed_host(settings.host)}:{settings.port}"

@@ -5,7 +5,8 @@ data, stored as JSON byte for byte. A field may be added with a default; nothing
 `tests/golden/events/` holds a sample of each that must be readable for ever.
 
 Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `request-<id>`, `price-<provider>/<model>`,
-`alert-<window>`. The events of one request in the order in which they may come::
+`alert-<window>`, `circuit-<project>/<provider>/<model>-<minute>`. The events of one request in the order in which they
+may come::
 
     RequestServedFromCache                                         answered without a provider
     RequestFailed                                                  no worker had it, or the error of an earlier request
@@ -29,6 +30,7 @@ from domain.call_origin import Origin
 from domain.idempotency import Idempotency
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
+from domain.routes import RouteSettings
 from domain.routing import NamedKind
 from domain.tokens import TokenUsage
 
@@ -43,6 +45,7 @@ DEFAULT_RATE_LIMIT_PER_MINUTE = 600
 DEFAULT_CONCURRENCY_LIMIT = 256
 """For a new key that names none. An event without the field means no limit: older keys have none."""
 DEFAULT_BUDGET_WAIT_MS = 2_000
+MINUTE_MS = 60_000
 
 
 class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,6 +101,19 @@ class ProviderConfigured(_Event, frozen=True, kw_only=True):
 
 class ProviderRemoved(_Event, frozen=True, kw_only=True):
     """A provider by configuration is removed."""
+
+    name: str
+
+
+class RouteSet(_Event, frozen=True, kw_only=True):
+    """A route has these settings now, all of them. The installation's serve every project that has none of the name."""
+
+    name: str
+    settings: RouteSettings
+
+
+class RouteRemoved(_Event, frozen=True, kw_only=True):
+    """A route is removed."""
 
     name: str
 
@@ -344,12 +360,53 @@ class AlertTold(_Event, frozen=True, kw_only=True):
     """The webhook's last HTTP status; None if it did not respond."""
 
 
+# Circuits of providers
+
+
+class _CircuitEvent(_Event, frozen=True, kw_only=True):
+    """The circuit of a model at a provider, under one credential. The event's project is the credential's."""
+
+    provider: str
+    model: str
+    """As the provider knows it."""
+    credential: str = ""
+    """The name of one of several credentials; empty: the only one."""
+    hint: str | None = None
+    """The last four characters of the key that was used."""
+
+
+class CircuitOpened(_CircuitEvent, frozen=True, kw_only=True):
+    """The provider is called no more for a while: its calls failed, or it asked for that."""
+
+    reason: Literal["wait_asked", "down", "failing", "credentials"]
+    """`wait_asked`: it named a time. `down`: no call of the window was answered. `failing`: too few were.
+    `credentials`: it refuses the key, or its account is empty.
+    """
+    wait_ms: int
+    """Until the first call that probes whether it answers again."""
+    calls: int
+    failures: int
+    """In the window, over all workers."""
+    code: str | None = None
+    status: int | None = None
+    """Of the last error; None: the provider did not respond."""
+
+
+class CircuitClosed(_CircuitEvent, frozen=True, kw_only=True):
+    """The provider has answered a probe, and is called again."""
+
+    open_ms: int
+    """For how long it was not called."""
+
+
 Event = (
     ProjectCreated
     | ProjectSettingsChanged
     | ProviderKeySet
     | ProviderConfigured
     | ProviderRemoved
+    | RouteSet
+    | RouteRemoved
     | ApiKeyIssued
     | ApiKeyChanged
     | ApiKeyRevoked
@@ -364,6 +421,8 @@ Event = (
     | PriceSet
     | BudgetAlertRaised
     | AlertTold
+    | CircuitOpened
+    | CircuitClosed
 )
 
 EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__args__}
@@ -398,6 +457,11 @@ def provider_stream(project_id: str, name: str) -> str:
     return f"provider-{project_id}/{name}"
 
 
+def route_stream(project_id: str, name: str) -> str:
+    """The stream of a route."""
+    return f"route-{project_id}/{name}"
+
+
 def request_stream(request_id: str) -> str:
     """The stream of a request."""
     return f"request-{request_id}"
@@ -417,3 +481,10 @@ def price_stream(provider: str, model: str) -> str:
 def alert_stream(alert: BudgetAlertRaised) -> str:
     """The stream of one alert: its only event is its first, so it is raised once."""
     return f"alert-{alert.scope}-{alert.scope_id}-{alert.period}-{alert.starts_on}-{alert.threshold_percent}"
+
+
+def circuit_stream(owner: str, provider: str, credential: str, model: str, opened_ms: int) -> str:
+    """The stream of one opening of a circuit and of its closing. It is of the minute: workers that open the circuit at
+    once append it once, and one that opens and closes all the time is in the log once a minute.
+    """
+    return f"circuit-{owner}/{provider}/{credential}/{model}-{opened_ms // MINUTE_MS}"

@@ -18,6 +18,15 @@ STANDARD = frozenset({"", "auto", "default", "standard", "standard_only", "on_de
 """Terms by which providers say that nothing special was used."""
 
 
+class OtherUsage(Struct, frozen=True, kw_only=True):
+    """The tokens of another model, which the provider asked for this answer: an advisor, one that draws."""
+
+    use: str
+    """As the answer names it: `advisor_message`, `image_generation_call`."""
+    tokens: dict[str, int]
+    """By class."""
+
+
 class Extras(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """As the provider states it. A dialect's package reads it; `domain/pricing.py` prices it."""
 
@@ -31,6 +40,7 @@ class Extras(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What it used that has no known price."""
     provider_cost_nano_usd: NanoUsd | None = None
     """What the answer says that it cost."""
+    others: tuple[OtherUsage, ...] = ()
     readings: tuple[TokenUsage, ...] = ()
     """The parts of its tokens, if the model read a prompt more than once: prices go by the length of each. Empty: once,
     or not known.
@@ -53,6 +63,7 @@ def with_asked(extras: Extras, asked: dict[str, str] | None, unpriced: tuple[str
         stated=extras.stated,
         unpriced=tuple(dict.fromkeys((*extras.unpriced, *unpriced))),
         provider_cost_nano_usd=extras.provider_cost_nano_usd,
+        others=extras.others,
         readings=extras.readings,
     )
 
@@ -69,6 +80,7 @@ def joined(all_extras: Sequence[Extras]) -> Extras:
         stated=all_extras[0].stated,
         unpriced=tuple(dict.fromkeys(name for one in all_extras for name in one.unpriced)),
         provider_cost_nano_usd=NanoUsd(sum(cost for cost in costs if cost is not None)) if None not in costs else None,
+        others=tuple(other for one in all_extras for other in one.others),
     )
 
 
@@ -81,9 +93,9 @@ def served_terms(stated: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], fro
     )
 
 
-def count_of(value: Any) -> int:
+def count_of(value: Any, most: int = MAX_USES) -> int:
     """A number of uses in an answer; 0 if it is none."""
-    return min(value, MAX_USES) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return min(value, most) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def stated_cost(value: Any) -> NanoUsd | None:

@@ -9,8 +9,8 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.money import ZERO, NanoUsd
-from domain.pricing import Fee, Price
+from domain.money import ZERO, NanoUsd, divide_up
+from domain.pricing import TEXT_CLASSES, TOKENS_PER_PRICE, Fee, OtherModel, Price
 
 DEFAULT_CALLS = 5
 """Calls in a request that sets no limit, of a key or project that has a budget."""
@@ -26,7 +26,11 @@ class HostedTool(Struct, frozen=True, kw_only=True):
     field: str
     """Where it stands in the request, for a refusal."""
     use: str | None = None
-    """What the answer counts (`Extras.uses`); None: it has no fee."""
+    """What the answer counts (`Extras.uses`, `Extras.others`); None: it has no fee."""
+    model: str | None = None
+    """The other model that each call asks; None: none. There is no fee beside its tokens."""
+    most_tokens: dict[str, int] = {}
+    """Those of the other model for one call, at most, by class."""
     rows: tuple[str, ...] = ()
     """The rows of the price book that may price a use, the first that it has; empty: the one named like the use."""
     is_session: bool = False
@@ -67,8 +71,9 @@ class HostedTools(Struct, frozen=True, kw_only=True):
         """The most that the uses cost at a price that is `priced`, if no limit is above `calls`."""
         shared, total = 0, 0
         fees = {fee.tool: _most(fee) for fee in price.fees}
+        others = {other.use: other for other in price.others}
         for tool in self.tools:
-            each = fees.get(tool.use or "", 0)
+            each = fees.get(tool.use or "", 0) if tool.model is None else _most_of(tool, others.get(tool.use or ""))
             if tool.is_session:
                 total += each
             elif tool.limited_by == "request":
@@ -79,7 +84,7 @@ class HostedTools(Struct, frozen=True, kw_only=True):
 
     def unpriced(self, price: Price) -> str | None:
         """The first tool whose fee a price that is `priced` does not have."""
-        known = {fee.tool for fee in price.fees}
+        known = {fee.tool for fee in price.fees} | {other.use for other in price.others}
         return next((tool.field for tool in self.tools if tool.use is not None and tool.use not in known), None)
 
     def priced(self, price: Price) -> Price:
@@ -90,7 +95,7 @@ class HostedTools(Struct, frozen=True, kw_only=True):
         own: dict[str, Fee] = {}
         for tool in self.tools:
             fee = _fee(tool, price)
-            if tool.use is None or fee is None:
+            if tool.use is None or tool.model is not None or fee is None:
                 continue
             if tool.is_waived:
                 fee = replace(fee, nano_usd=ZERO, most_nano_usd=None)
@@ -118,6 +123,17 @@ def _calls(tool: HostedTool, calls: int) -> int:
 def _fee(tool: HostedTool, price: Price) -> Fee | None:
     fees = {fee.tool: fee for fee in price.fees}
     return next((fees[row] for row in tool.rows or (tool.use or "",) if row in fees), None)
+
+
+def _most_of(tool: HostedTool, other: OtherModel | None) -> int:
+    """The most that one call of another model costs; 0 if it has no price: `unpriced` names it."""
+    prices = other.prices if other is not None else {}
+    dearest_text = max((prices.get(name, 0) for name in TEXT_CLASSES), default=0)
+    exact = sum(
+        tokens * (dearest_text if name in TEXT_CLASSES else prices.get(name, 0))
+        for name, tokens in tool.most_tokens.items()
+    )
+    return divide_up(exact, TOKENS_PER_PRICE)
 
 
 def _most(fee: Fee) -> int:

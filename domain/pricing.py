@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.extras import NO_EXTRAS, Extras
+from domain.extras import NO_EXTRAS, Extras, OtherUsage
 from domain.money import NanoUsd, divide_half_even
 from domain.tokens import TokenUsage
 
@@ -68,6 +68,18 @@ class Variant(Struct, frozen=True, kw_only=True, omit_defaults=True):
     percent: int = 100
 
 
+class OtherModel(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The prices of another model, which the provider may ask for an answer."""
+
+    use: str
+    """As `OtherUsage` names it."""
+    model: str
+    source: str
+    """The price list."""
+    prices: dict[str, int]
+    """Nano-dollars per million tokens, by class."""
+
+
 class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A row of the price book, as CostIncurred keeps it."""
 
@@ -87,7 +99,8 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The terms that these prices are for, if they are not the standard ones."""
     fees: tuple[Fee, ...] = ()
     variants: tuple[Variant, ...] = ()
-    """`fees` and `variants` are in no event: the breakdown has those that applied."""
+    others: tuple[OtherModel, ...] = ()
+    """`fees`, `variants` and `others` are in no event: the breakdown has those that applied."""
 
 
 class PriceOverride(Struct, frozen=True, kw_only=True):
@@ -109,7 +122,9 @@ class CostItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     nano_usd_per_million: int
     unit: Literal["token", "use"] = "token"
     source: str | None = None
-    """The price list of a fee; None: the row's own source."""
+    """The price list of a fee, or of another model; None: the row's own source."""
+    model: str | None = None
+    """Of tokens of another model; None: they are the answering model's."""
 
 
 class CostBreakdown(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -164,6 +179,7 @@ def cost(usage: TokenUsage, price: Price, extras: Extras = NO_EXTRAS) -> CostBre
             elif name not in unpriced:
                 unpriced.append(name)
     _add_fees(price, extras.uses, items, unpriced)
+    _add_others(price, extras.others, items, unpriced)
     exact = sum(item.tokens * item.nano_usd_per_million for item in items)
     return CostBreakdown(
         items=tuple(items),
@@ -210,6 +226,26 @@ def _add_fees(price: Price, uses: Mapping[str, int], items: list[CostItem], unpr
         per_million = fee.nano_usd * TOKENS_PER_PRICE
         items.append(
             CostItem(token_class=tool, tokens=count, nano_usd_per_million=per_million, unit="use", source=fee.source)
+        )
+
+
+def _add_others(price: Price, others: Iterable[OtherUsage], items: list[CostItem], unpriced: list[str]) -> None:
+    known = {other.use: other for other in price.others}
+    for usage in others:
+        other = known.get(usage.use)
+        prices = other.prices if other is not None else {}
+        if other is None or any(tokens and name not in prices for name, tokens in usage.tokens.items()):
+            unpriced.append(usage.use)
+        items += (
+            CostItem(
+                token_class=name,
+                tokens=tokens,
+                nano_usd_per_million=prices[name],
+                source=other.source,
+                model=other.model,
+            )
+            for name, tokens in usage.tokens.items()
+            if other is not None and tokens and name in prices
         )
 
 
@@ -263,7 +299,7 @@ def _times(prices: ClassPrices, percent: int) -> ClassPrices:
 
 def in_log(price: Price) -> Price:
     """Return the price as an event keeps it."""
-    return replace(price, fees=(), variants=()) if price.fees or price.variants else price
+    return replace(price, fees=(), variants=(), others=()) if price.fees or price.variants or price.others else price
 
 
 def reachable(price: Price, prompt_tokens: int, *, writes_5m: bool = True, writes_1h: bool = True) -> Price:

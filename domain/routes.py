@@ -9,13 +9,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from domain.names import Name
+from domain.names import END, Name
 
 FailoverCause = Literal[
     "connection", "timeout", "rate_limit", "server_error", "credentials", "context_length", "content_filter"
 ]
 """Why the next target is tried. `timeout` is each of the three: total, first byte, idle."""
 DEFAULT_CAUSES: tuple[FailoverCause, ...] = ("connection", "timeout", "rate_limit", "server_error")
+RouteName = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}{END}")]
+"""It may be that of a model, which the route then stands for. It has no slash: `provider/model` is always a model."""
+MAX_ROUTES = 64
+"""Of one project, or of the installation."""
 MAX_GROUPS = 8
 MAX_TARGETS = 16
 """Of one route, over all its groups."""
@@ -24,14 +28,20 @@ MAX_FALLBACKS = 4
 MAX_ATTEMPTS_PER_TARGET = 5
 
 
+DEFAULT_ATTEMPTS = 2
+Weight = Annotated[int, Meta(ge=0, le=1_000)]
+TimeoutS = Annotated[float, Meta(gt=0, le=3_600)]
+Attempts = Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS_PER_TARGET)]
+
+
 class RouteTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One target of a route."""
 
     model: Name
     """As callers may write it: `claude-sonnet-4-6`, `openai/gpt-4o`. Not the name of a route."""
-    weight: Annotated[int, Meta(ge=0, le=1_000)] = 1
+    weight: Weight = 1
     """The share of the requests that it is tried first for, among its group. 0: only after the others."""
-    timeout_s: Annotated[float, Meta(gt=0, le=3_600)] | None = None
+    timeout_s: TimeoutS | None = None
     """For one attempt; None: what is left until the request's deadline."""
     credential: Name | None = None
     """The name of one of the provider's credentials; None: spread over all of them by their weights."""
@@ -42,7 +52,7 @@ class RouteSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     groups: Annotated[tuple[Annotated[tuple[RouteTarget, ...], Meta(min_length=1)], ...], Meta(min_length=1)]
     fail_over_on: tuple[FailoverCause, ...] = DEFAULT_CAUSES
-    attempts: Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS_PER_TARGET)] = 2
+    attempts: Attempts = DEFAULT_ATTEMPTS
     """At one target, before the next is tried."""
 
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from domain.idempotency import Idempotency
 from domain.limits import LimitStatus, Meter, Window
+from domain.log_head import LogPosition
 from domain.money import NanoUsd
 from domain.request_identity import RequestIdentity
 from infra.batching import Batcher
@@ -23,10 +24,12 @@ from infra.event_log import Commit, sealed_events
 
 MAX_REQUESTS_PER_BATCH = 256
 MAX_CLAIMS_PER_BATCH = 256
+MAX_WITHDRAWN_PER_BATCH = 256
 MAX_WAITING = 20_000
 
 _ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 29))})"  # noqa: S608 - placeholders only
 _DROP = "SELECT drop_unclaimed($1)"
+_WITHDRAW = "SELECT dropped, head, digest FROM withdraw($1, $2, $3, $4, $5, $6, $7, $8)"
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
 _ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 21))})"
 
@@ -128,8 +131,34 @@ class BudgetExhausted(Exception):
     """The windows of the budget have no room for another attempt."""
 
 
+class Withdrawal(Struct, frozen=True, kw_only=True):
+    """A request that is to end before a worker has claimed it."""
+
+    request_id: str
+    ended: Commit
+    """The one event of its end."""
+
+
+async def withdraw(pool: Pool, withdrawals: Sequence[Withdrawal]) -> tuple[set[str], LogPosition]:
+    """Drop attempts that no worker has claimed, and append how their requests ended: both, or neither.
+
+    Returns the requests that were dropped, and the head of the log after it. The others are claimed, or gone.
+
+    Raises:
+        Unavailable: the database is away. Whatever was dropped has its event.
+
+    """
+    events = [event for one in withdrawals for event in sealed_events(one.ended)]
+    assert len(events) == len(withdrawals), "a request ends with one event"
+    async with database_errors():
+        dropped, *head = await pool.fetchrow(
+            _WITHDRAW, [one.request_id for one in withdrawals], *map(list, zip(*events, strict=True))
+        )
+    return set(dropped), LogPosition(*head)
+
+
 class Admission:
-    """The API's side: admits requests and drops unclaimed ones."""
+    """The API's side: admits requests, drops unclaimed ones, and withdraws those that end unclaimed."""
 
     def __init__(
         self,
@@ -156,6 +185,13 @@ class Admission:
             max_waiting=MAX_WAITING,
             isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
+        self._withdrawals: Batcher[Withdrawal, LogPosition | None] = Batcher(
+            self._withdraw_batch,
+            name="withdrawals",
+            max_batch=MAX_WITHDRAWN_PER_BATCH,
+            max_waiting=MAX_WAITING,
+            isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
+        )
 
     async def admit(self, request: AdmissionRequest) -> AdmissionDecision:
         """Decide about one request, in a batch with others that arrive at the same moment.
@@ -168,10 +204,25 @@ class Admission:
         return await self._batcher.submit(request)
 
     async def drop(self, request_id: str) -> bool:
-        """Drop an attempt that no worker has claimed. False: it is claimed, or there is none."""
+        """Drop an attempt that no worker has claimed, of a request that goes on without it or was never accepted.
+
+        False: it is claimed, or there is none.
+        """
         async with database_errors():
             rows = await self._pool.fetch(_DROP, [request_id])
         return bool(rows)
+
+    async def withdraw(self, request_id: str, ended: Commit) -> LogPosition | None:
+        """Drop an attempt that no worker has claimed, and append how its request ended, in one step.
+
+        Returns the head of the log after it; None: it is claimed, or there is none, and nothing was appended.
+
+        Raises:
+            Unavailable: the database is away. Both were done, or neither.
+            Overloaded: too many requests are being withdrawn.
+
+        """
+        return await self._withdrawals.submit(Withdrawal(request_id=request_id, ended=ended))
 
     async def unclaimed(self, request_ids: Sequence[str]) -> set[str]:
         """Return the requests that no worker has claimed yet."""
@@ -210,6 +261,7 @@ class Admission:
     async def close(self) -> None:
         """Decide about the waiting requests, then stop."""
         await self._batcher.close()
+        await self._withdrawals.close()
         await self._connection.close()
 
     async def _admit_batch(self, requests: Sequence[AdmissionRequest]) -> Sequence[AdmissionDecision]:
@@ -220,6 +272,12 @@ class Admission:
         except OutcomeUnknown:
             self._unsure.extend(request.attempt.identity.request_id for request in requests)
             raise
+
+    async def _withdraw_batch(self, withdrawals: Sequence[Withdrawal]) -> Sequence[LogPosition | None]:
+        dropped, head = await withdraw(self._pool, withdrawals)
+        if dropped and self._on_append is not None:
+            await self._on_append(head.position)
+        return [head if one.request_id in dropped else None for one in withdrawals]
 
     async def _take_back(self) -> None:
         """Drop admissions that may have been committed: no job was published for them, so no worker has them."""

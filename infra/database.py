@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from domain.errors import Unavailable
-from migrations.grants import grant
+from migrations.grants import grant, shares_so_far
 from migrations.revision import run_functions
 from migrations.roles import Roles
 
@@ -172,11 +172,12 @@ async def database_errors() -> AsyncIterator[None]:
         raise Unavailable(f"the database is away: {type(error).__name__}", retry_after_s=1) from error
 
 
-def migrate(database_url: str, roles: Roles | None = None) -> list[str]:
-    """Upgrade the database to the newest revision, replace its functions, and grant `roles` what they need.
+def migrate(database_url: str, roles: Roles | None = None, default_role: str | None = None) -> list[str]:
+    """Upgrade the database to the newest revision, replace its functions, and grant the roles what they need.
 
-    `database_url` is that of the owner; without `roles` its role is that of every process, too. Several processes may
-    migrate at once. Returns what the roles may do that they should not, in words.
+    `database_url` is that of the owner. A process that `roles` does not name keeps the role that it has in the
+    database; if it has none, it is `default_role`, and without that the owner. Several processes may migrate at once.
+    Returns what the roles may do that they should not, in words.
     """
     engine = create_engine(
         _alembic_url(database_url), poolclass=NullPool, connect_args={"connect_timeout": int(CONNECT_TIMEOUT_S)}
@@ -185,13 +186,14 @@ def migrate(database_url: str, roles: Roles | None = None) -> list[str]:
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        former = shares_so_far(connection)
         connection.commit()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
         with connection.begin():
             run_functions(connection)
-            problems = grant(connection, roles)
+            problems = grant(connection, roles, default_role, former)
     engine.dispose()
     return problems
 

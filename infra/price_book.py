@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from domain.models import ModelTraits, model_traits
 from domain.money import NANO_PER_USD
-from domain.pricing import ClassPrices, Fee, Price, PriceOverride, Variant, scaled
+from domain.pricing import ClassPrices, Fee, OtherModel, Price, PriceOverride, Variant, scaled
 from domain.routing import (
     ANTHROPIC,
     BUILT_IN,
@@ -35,9 +35,11 @@ from infra.price_library import (
     class_prices,
     context_tiers,
     model_of,
+    other_model_prices,
     price_of,
     provider_of,
     vendor_at,
+    with_image_prices,
     with_long_cache,
 )
 from infra.price_terms import factors_of, fees_of, in_ratio, library_terms
@@ -127,6 +129,7 @@ class PriceBook:
     def __init__(self) -> None:
         self._cached: LRUCache[tuple[Target, int], _Entry] = LRUCache(MAX_CACHED_PRICES)
         """By target and hour."""
+        self._others: LRUCache[tuple[str, Target, int], OtherModel | None] = LRUCache(MAX_CACHED_PRICES)
         self._overrides: dict[tuple[str, str], list[PriceOverride]] = {}
         self._lock = Lock()
         """Large requests are planned in threads."""
@@ -154,6 +157,26 @@ class PriceBook:
         if override is None:
             return entry.price, entry.context_window
         return _with_terms(override, entry), entry.context_window
+
+    def other_model(self, use: str, target: Target, at: datetime) -> OtherModel | None:
+        """Return the prices of a model that a hosted tool asks, for what the answer names `use`.
+
+        None if there are none, or if they go by the length of the prompt.
+        """
+        override = self.override(target, at) if self._overrides else None
+        if override is not None:
+            return OtherModel(
+                use=use, model=override.model, source=override.source, prices=with_image_prices(override.prices)
+            )
+        key = (use, target, int(at.timestamp()) // 3600)
+        with self._lock:
+            if key not in self._others:
+                model = _library_model(target)
+                prices = other_model_prices(target, model, at) if model is not None else None
+                self._others[key] = (
+                    OtherModel(use=use, model=target.upstream_model, source=SOURCE, prices=prices) if prices else None
+                )
+            return self._others[key]
 
     def _entry(self, target: Target, at: datetime) -> _Entry:
         model, vendor = _library_model(target), _library_vendor(target)

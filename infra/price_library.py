@@ -5,6 +5,7 @@ The library never updates itself.
 
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, Tiere
 from msgspec.structs import replace
 
 from domain.money import NANO_PER_USD
-from domain.pricing import ClassPrices, ContextTier, Price
+from domain.pricing import TEXT_CLASSES, ClassPrices, ContextTier, Price, class_price
 from domain.routing import ANTHROPIC, Kind, Target
 
 SOURCE = f"genai-prices {library_version}"
@@ -32,6 +33,12 @@ _CLASS_OF_KEY = {
     "output_audio_mtok": "output_audio",
 }
 """The library's keys that price a class of tokens, each with our name of the class."""
+_IMAGE_CLASS_OF_KEY = {
+    "input_image_mtok": ("input_image", "input"),
+    "cache_image_read_mtok": ("cache_image_read", "input_image"),
+    "output_image_mtok": ("output_image", "output"),
+}
+"""Of models that draw: the library's key, our name of the class, and the class whose price holds if it has none."""
 _KEYS_OF_TOOLS = frozenset({"web_searches_kcount", "storage_searches_kcount"})
 """The library's keys for tools, which `infra/price_terms.py` reads. A row with any other key prices something that we
 do not count (requests, citations, thinking, images, pages, hours), so we do not use the row.
@@ -96,6 +103,25 @@ def price_of(target: Target, model: ModelInfo, at: datetime) -> Price | None:
         tiers=context_tiers(listed, target.kind),
         effective_from=_effective_from(model, moment),
     )
+
+
+def other_model_prices(target: Target, model: ModelInfo, at: datetime) -> dict[str, int] | None:
+    """Return a model's prices by class, those of images among them; None if they go by the length of the prompt."""
+    listed = model.get_prices(at.astimezone(UTC))
+    prices = class_prices(listed, target.kind, above_tokens=0)
+    if prices is None or context_tiers(listed, target.kind):
+        return None
+    return with_image_prices(prices, listed)
+
+
+def with_image_prices(prices: ClassPrices, listed: ModelPrice | None = None) -> dict[str, int]:
+    """Return prices by class, with those of images. A class without a price has that of the class in its place."""
+    known = {name: price for name in TEXT_CLASSES if (price := class_price(prices, name)) is not None}
+    known["output"] = prices.output
+    for key, (name, substitute) in _IMAGE_CLASS_OF_KEY.items():
+        price = getattr(listed, key, None)
+        known[name] = -int(-(price * NANO_PER_USD) // 1) if isinstance(price, Decimal) else known[substitute]
+    return known
 
 
 def context_tiers(listed: ModelPrice, kind: Kind) -> tuple[ContextTier, ...]:

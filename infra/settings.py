@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from dotenv import dotenv_values
 from msgspec import Meta, Struct
 
+from domain.circuit import CircuitSettings
 from domain.secret_text import is_secret
 from infra.broker_access import BrokerAccess, read_credentials, tls_context
 from infra.environment_variables import (
@@ -32,7 +33,7 @@ from infra.environment_variables import (
     without_final_slash,
     yes_or_no,
 )
-from migrations.roles import PROCESSES, Process
+from migrations.roles import Process
 
 ENCRYPTION_KEY_BYTES = 32
 _WITH_TOKENS = frozenset({"nats", "tls", "ws", "wss"})
@@ -124,7 +125,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         Variable(
             "GATEWAY_DATABASE_ROLES",
             "the PostgreSQL roles of the processes, for `gateway migrate` and `gateway up`, which grant each what it "
-            "needs; unset: all have the role of GATEWAY_DATABASE_URL",
+            "needs. A process that is not named keeps the role that it has in the database; at first it is that of "
+            "GATEWAY_DATABASE_URL",
             "api=ROLE,worker=ROLE,projector=ROLE",
             parse=pairs,
         ),
@@ -330,6 +332,56 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = {}
     """The provider's name for a model, by the name that callers use. Looked up before the built-in table."""
+    circuit_breaker: Annotated[
+        bool,
+        Variable(
+            "GATEWAY_CIRCUIT_BREAKER",
+            "whether a provider that does not answer, or asks for a pause, is left alone for a while",
+            "yes or no",
+            parse=yes_or_no,
+        ),
+    ] = True
+    circuit_window_s: Annotated[
+        float,
+        Meta(ge=1, le=3_600),
+        Variable(
+            "GATEWAY_CIRCUIT_WINDOW_S",
+            "for how long a call counts for the circuit of its provider, model and credential",
+            "seconds, 1 to 3600",
+        ),
+    ] = 60.0
+    circuit_min_calls: Annotated[
+        int,
+        Meta(ge=1, le=100_000),
+        Variable("GATEWAY_CIRCUIT_MIN_CALLS", "calls in the window below which no circuit opens", "calls, 1 to 100000"),
+    ] = 10
+    circuit_failure_ratio: Annotated[
+        float,
+        Meta(gt=0, le=1),
+        Variable(
+            "GATEWAY_CIRCUIT_FAILURE_RATIO",
+            "the part of the window's calls that has to fail for a circuit to open",
+            "a number above 0, up to 1",
+        ),
+    ] = 0.5
+    circuit_open_s: Annotated[
+        float,
+        Meta(ge=0.1, le=3_600),
+        Variable(
+            "GATEWAY_CIRCUIT_OPEN_S",
+            "after how long a call probes an open circuit; doubled each time that the probe fails",
+            "seconds, 0.1 to 3600",
+        ),
+    ] = 2.0
+    circuit_max_open_s: Annotated[
+        float,
+        Meta(ge=0.1, le=3_600),
+        Variable(
+            "GATEWAY_CIRCUIT_MAX_OPEN_S",
+            "the longest that a circuit is open without a probe, whatever the provider asks for",
+            "seconds, 0.1 to 3600",
+        ),
+    ] = 60.0
     models_file: Annotated[
         Path | None,
         Variable(
@@ -438,16 +490,26 @@ class Settings(Struct, frozen=True, kw_only=True):
     ]
 
     @property
+    def circuits(self) -> CircuitSettings:
+        """Return when circuits open, and for how long."""
+        return CircuitSettings(
+            is_on=self.circuit_breaker,
+            window_s=self.circuit_window_s,
+            min_calls=self.circuit_min_calls,
+            failure_ratio=self.circuit_failure_ratio,
+            open_s=self.circuit_open_s,
+            max_open_s=self.circuit_max_open_s,
+        )
+
+    @property
     def owner_url(self) -> str | None:
         """Return the database's address as the owner of its tables."""
         return self.migration_database_url or self.database_url
 
     @property
-    def roles(self) -> dict[Process, str] | None:
-        """Return the PostgreSQL role of each kind of process; None: the owner's."""
-        name = unquote(urlsplit(self.database_url or "").username or "")
-        roles: dict[Process, str] = {process: self.database_roles.get(process, name) for process in PROCESSES}
-        return roles if all(roles.values()) else None
+    def role(self) -> str | None:
+        """Return the PostgreSQL role of the processes that `database_roles` does not name; None: the owner's."""
+        return unquote(urlsplit(self.database_url or "").username or "") or None
 
     @property
     def provider_keys(self) -> dict[str, str]:

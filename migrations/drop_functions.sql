@@ -7,8 +7,8 @@ BEGIN
     FOR v_function IN
         SELECT oid::regprocedure FROM pg_proc
         WHERE pronamespace = current_schema()::regnamespace
-          AND proname IN ('admit', 'admit_next', 'lock_meters',
-                          'append_served', 'cached_answers', 'limits_of', 'taken_of')   -- these have other names now
+          AND proname IN ('admit', 'admit_next', 'insert_admitted', 'lock_meters',
+                          'append_served', 'cached_answers', 'limits_of', 'taken_of', 'drop_overdue')   -- these have other names now
     LOOP
         EXECUTE 'DROP FUNCTION ' || v_function;
     END LOOP;

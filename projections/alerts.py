@@ -10,6 +10,7 @@ import structlog
 from domain.budget import day_of, window_start
 from domain.errors import Overloaded
 from domain.events import AlertTold, BudgetAlertRaised, StoredEvent, alert_stream
+from infra.crash_points import reach
 from infra.database import Connection, Pool
 from infra.event_log import Commit, Conflict, EventLog
 from infra.jobs import JobQueue, PublishUnknown
@@ -78,6 +79,7 @@ async def raise_alerts(pool: Pool, event_log: EventLog, queue: JobQueue, now: da
         except Conflict:  # another projector was first, or the projection has not folded it yet
             continue
         raised += 1
+        reach("projector.after_alert")
         log.info("budget_alert", scope=alert.scope, scope_id=alert.scope_id, percent=alert.threshold_percent)
         queued[row["project_id"]] += 1
         if queued[row["project_id"]] <= MAX_QUEUED_PER_PROJECT:

@@ -16,6 +16,7 @@ import structlog
 
 from domain.log_head import GENESIS, NO_HEAD, LogPosition, SignedHead, head_hash
 from infra.audit_keys import AuditKey, TrustedKeys
+from infra.crash_points import reach
 from infra.database import Pool
 from infra.head_anchors import Anchor, AnchorFailedError, AnchorFile
 from infra.head_verification import link_fault
@@ -77,6 +78,7 @@ class HeadSigner:
             is_due = self._known is None or not_after is None or self._known.at <= not_after
             if is_due and (head := await self._next()) is not None and await add_head(self._pool, head):
                 self._known = head
+                reach("projector.after_head")
             await self._anchor()
             self.refused = None
         except (NotContinuedError, AnchorFailedError) as error:

@@ -3,7 +3,7 @@
 So a key works once the call that issued it has returned, and stops working once the call that revoked it has returned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -21,11 +21,13 @@ from domain.events import (
     StoredEvent,
 )
 from domain.money import NanoUsd
+from domain.routes import RouteSettings
 from domain.routing import NamedProvider
 from infra.database import Connection, Pool, database_errors
 from projections.projection import fold_streams
 
 _decode_settings = msgspec.json.Decoder(KeySettings).decode
+_decode_routes = msgspec.json.Decoder(dict[str, RouteSettings]).decode
 _decode_providers = msgspec.json.Decoder(tuple[NamedProvider, ...]).decode
 
 _KEY = (
@@ -36,7 +38,10 @@ _KEY = (
     "(SELECT json_agg(json_build_object('name', n.name, 'kind', n.kind, 'base_url', n.base_url, "
     "'models', n.models, 'replaces_builtin', n.replaces_builtin) "
     f"ORDER BY n.project_id = '{INSTALLATION}', n.name) FROM providers n "
-    f"WHERE n.project_id IN (k.project_id, '{INSTALLATION}'))::text AS providers "
+    f"WHERE n.project_id IN (k.project_id, '{INSTALLATION}'))::text AS providers, "
+    "(SELECT json_object_agg(r.name, r.settings) FROM (SELECT DISTINCT ON (t.name) t.name, t.settings FROM routes t "
+    f"WHERE t.project_id IN (k.project_id, '{INSTALLATION}') "
+    f"ORDER BY t.name, t.project_id = '{INSTALLATION}') AS r)::text AS routes "
     "FROM api_keys k JOIN projects p USING (project_id) "
 )
 _PROJECT = (
@@ -62,6 +67,8 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None
     providers: tuple[NamedProvider, ...]
     """The providers by configuration that the key may use: the project's own, then the installation's."""
+    routes: Mapping[str, RouteSettings]
+    """The routes that the key may ask for, by name: the project's own before the installation's."""
     own_credentials: frozenset[str]
     """The providers for which the project has its own key."""
 
@@ -137,6 +144,7 @@ def _record(row: asyncpg.Record) -> KeyRecord:
             **row,
             "settings": _decode_settings(row["settings"]),
             "providers": _decode_providers(row["providers"] or "[]"),
+            "routes": _decode_routes(row["routes"] or "{}"),
             "own_credentials": frozenset(row["own_credentials"]),
         }
     )

@@ -9,10 +9,11 @@ from projections.prices import Prices
 from projections.projection import Projection
 from projections.providers import Providers
 from projections.requests import Requests
+from projections.routes import Routes
 from projections.usage import Usage
 
 FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), IdempotencyKeys(), Alerts())
 """Folded by the projector."""
-INLINE: tuple[Projection, ...] = (Keys(), Prices(), Providers())
+INLINE: tuple[Projection, ...] = (Keys(), Prices(), Providers(), Routes())
 """Folded in the append of their events, so they are never behind the log."""
 EVERY: dict[str, Projection] = {projection.name: projection for projection in (*FOLDED, *INLINE)}

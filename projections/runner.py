@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, StoredEvent, request_of
+from infra.crash_points import reach
 from infra.database import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S, Connection, Pool, database_errors
 from infra.event_log import EventLog, LogBatch, Selection, UnreadableEvent
 from projections.projection import Projection
@@ -119,6 +120,7 @@ class Runner:
     async def _fold_batch(
         self, batch: LogBatch, positions: dict[str, int], reached: dict[str, int], fold: Fold
     ) -> None:
+        reach("projector.before_fold")
         async with self._pool.acquire() as connection, connection.transaction():
             await self._advance(connection, positions, reached)
             read_with, self._quarantined = self._quarantined, await quarantined_positions(connection)
@@ -126,6 +128,8 @@ class Runner:
                 raise QuarantineChangedError
             await fold(connection, positions, batch.events)
             await hand_on_leads(connection, batch.left_out)
+            reach("projector.during_fold")
+        reach("projector.after_fold")
 
     async def _fold_together(
         self, connection: Connection, positions: Mapping[str, int], events: Sequence[StoredEvent]
@@ -274,7 +278,7 @@ def _true_tokens(event: CostIncurred | AttemptFailed | AttemptLost) -> int:
     """Return the number of tokens that an attempt used; `UNKNOWN_TOKENS` if only admission's bound is known."""
     match event:
         case CostIncurred(breakdown=breakdown) if breakdown is not None:
-            return sum(item.tokens for item in breakdown.items)
+            return sum(item.tokens for item in breakdown.items if item.unit == "token")
         case AttemptFailed():
             return 0
         case _:

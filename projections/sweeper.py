@@ -2,10 +2,10 @@
 
 If no worker claimed the attempt, its hold is released and nothing is charged. If a worker claimed it, the worker is
 lost and the hold is assumed to be spent. Both append under the stream's version: if the worker records its result at
-the same moment, only one of the two is stored.
+the same moment, only one of the two is stored. A hold that is released goes in the transaction that ends its request.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,21 +13,31 @@ import asyncpg
 import msgspec
 import structlog
 
-from domain.errors import Unavailable
-from domain.events import AttemptLost, RequestFailed
+from domain.errors import ProviderTimeout, Unavailable
+from domain.events import AttemptLost, RequestFailed, request_stream
 from domain.idempotency import Idempotency
-from domain.job_result import JobFailure
+from domain.job_result import JobFailure, failure_in_log
 from domain.request_decider import decide_failed
-from infra.database import Pool
-from infra.event_log import EventLog
+from infra.admission import Withdrawal, withdraw
+from infra.crash_points import reach
+from infra.database import Pool, database_errors
+from infra.event_log import Commit, EventLog
 from infra.request_log import record
 
 GRACE_S = 5.0
 """The time after the deadline in which the worker's own result may still arrive."""
 MAX_SWEPT = 500
+_UNCLAIMED = (
+    "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency "
+    "FROM inflight WHERE deadline < $1 AND delivery IS NULL LIMIT $2"
+)
+_CLAIMED = (
+    "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency "
+    "FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "
+    "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2"
+)
+"""Those of a project in quarantine stay until its release."""
 TIMED_OUT = "no worker finished the request in time"
-
-_ROW = "*, metadata::text AS metadata, idempotency::text AS idempotency"
 
 log = structlog.get_logger(__name__)
 _decode_idempotency = msgspec.json.Decoder(Idempotency).decode
@@ -41,31 +51,63 @@ async def sweep(
     `notify` sends the failure to the API process, in case the caller still waits.
     """
     overdue = now - timedelta(seconds=GRACE_S)
-    dropped = await pool.fetch(f"SELECT {_ROW} FROM drop_overdue($1, $2)", overdue, MAX_SWEPT)  # noqa: S608 - a constant
-    claimed = await pool.fetch(
-        f"SELECT {_ROW} FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "  # noqa: S608 - a constant
-        "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2",  # these stay until the release
-        overdue,
-        MAX_SWEPT,
-    )
-    for row in [*dropped, *claimed]:
+    async with database_errors():
+        unclaimed = await pool.fetch(_UNCLAIMED, overdue, MAX_SWEPT)
+        claimed = await pool.fetch(_CLAIMED, overdue, MAX_SWEPT)
+    dropped = await _withdraw(pool, unclaimed, now, notify)
+    for row in claimed:
         try:
             await _end(event_log, row, now, notify)
         except Unavailable:
             raise
         except Exception:
             log.exception("sweep_failed", request_id=row["request_id"], attempt=row["attempt"])  # the others are swept
-    return len(dropped) + len(claimed)
+    return dropped + len(claimed)
+
+
+async def _withdraw(
+    pool: Pool, rows: Sequence[asyncpg.Record], now: datetime, notify: Callable[[str, JobFailure], Awaitable[None]]
+) -> int:
+    """End overdue requests that no worker has claimed. Return their number. One that cannot be ended stops no other."""
+    if not rows:
+        return 0
+    reach("projector.during_sweep")
+    try:
+        dropped, _ = await withdraw(pool, [_withdrawal(row, now) for row in rows])
+    except Unavailable:
+        raise
+    except Exception:
+        if len(rows) > 1:
+            return sum([await _withdraw(pool, [row], now, notify) for row in rows])
+        log.exception("sweep_failed", request_id=rows[0]["request_id"], attempt=rows[0]["attempt"])
+        return 0
+    reach("projector.after_sweep")
+    for row in rows:
+        if row["request_id"] in dropped:
+            log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=False)
+            await notify(row["reply_to"], failure_in_log(_timed_out(row, now)))
+    return len(dropped)
+
+
+def _withdrawal(row: asyncpg.Record, now: datetime) -> Withdrawal:
+    return Withdrawal(
+        request_id=row["request_id"],
+        ended=Commit(
+            stream=request_stream(row["request_id"]),
+            expected_version=0,
+            project_id=row["project_id"],
+            at=now,
+            events=(_timed_out(row, now),),
+        ),
+    )
 
 
 async def _end(
     event_log: EventLog, row: asyncpg.Record, now: datetime, notify: Callable[[str, JobFailure], Awaitable[None]]
 ) -> None:
-    """End an overdue attempt and its request."""
-    failed = RequestFailed(
-        **_subject(row), code="PROVIDER_TIMEOUT", message=TIMED_OUT, latency_ms=_latency_ms(row, now)
-    )
-    lost = _lost(row) if row["delivery"] is not None else None
+    """End an overdue attempt that a worker has claimed, and its request."""
+    failed, lost = _timed_out(row, now), _lost(row)
+    reach("projector.during_sweep")
     recorded = await record(
         event_log,
         request_id=row["request_id"],
@@ -73,9 +115,16 @@ async def _end(
         at=now,
         decide=lambda history: decide_failed(history, lost, failed),
     )
+    reach("projector.after_sweep")
     if recorded.added:
-        log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=lost is not None)
-        await notify(row["reply_to"], JobFailure(code=failed.code, message=failed.message, provider=failed.provider))
+        log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=True)
+        await notify(row["reply_to"], failure_in_log(failed))
+
+
+def _timed_out(row: asyncpg.Record, now: datetime) -> RequestFailed:
+    return RequestFailed(
+        **_subject(row), code=ProviderTimeout.code, message=TIMED_OUT, latency_ms=_latency_ms(row, now)
+    )
 
 
 def _subject(row: asyncpg.Record) -> dict[str, Any]:

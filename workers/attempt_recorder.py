@@ -23,6 +23,7 @@ from domain.pricing import in_log
 from domain.request_decider import History, cost_of, decide_completed, decide_failed, decide_partial, ending
 from domain.tokens import TokenUsage
 from infra.blobs import Blobs
+from infra.crash_points import reach
 from infra.event_log import Blob, EventLog
 from infra.ids import new_id
 from infra.jobs import Job
@@ -243,7 +244,7 @@ class AttemptRecorder:
         decide: Callable[[History], tuple[Event, ...]],
         blobs: tuple[Blob, ...] = (),
     ) -> Recorded:
-        return await record(
+        recorded = await record(
             self._log,
             request_id=ctx.job.identity.request_id,
             project_id=ctx.job.identity.project_id,
@@ -252,6 +253,8 @@ class AttemptRecorder:
             decide=decide,
             blobs=blobs,
         )
+        reach("worker.after_append")
+        return recorded
 
 
 def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFailed:

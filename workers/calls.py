@@ -16,12 +16,9 @@ from domain.dialects.registry import NATIVE, DialectRegistry
 from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import (
-    ProviderCredentials,
     ProviderError,
     ProviderLost,
-    ProviderRateLimited,
     ProviderRejected,
-    ProviderUnavailable,
     Unavailable,
 )
 from domain.request_identity import RequestIdentity
@@ -31,10 +28,12 @@ from infra.blobs import Blobs
 from infra.jobs import Job
 from infra.offload import offload
 from infra.provider_keys import ProviderKeys
+from workers.circuits import CircuitBreaker, circuit_of
+from workers.provider_failures import reported_failure
 from workers.providers.provider import Credential, Provider, ProviderCall
+from workers.watched_calls import watched
 
 MAX_REMEMBERED = 1_024
-STATUS_DIGITS = 3
 
 
 class PreparedCall(Struct, frozen=True, kw_only=True):
@@ -66,13 +65,17 @@ class ProviderCalls:
         keys: ProviderKeys,
         base_urls: Mapping[str, str],
         blobs: Blobs,
+        circuits: CircuitBreaker | None = None,
     ) -> None:
-        """`base_urls` has the addresses of built-in providers that are not at their vendor's."""
+        """`base_urls` has the addresses of built-in providers that are not at their vendor's. `circuits` are told how
+        each call went; None: nobody is.
+        """
         self._dialects = dialects
         self._providers = providers
         self._keys = keys
         self._base_urls = base_urls
         self._blobs = blobs
+        self._circuits = circuits
         self._without_usage: LRUCache[tuple[str, str | None, str], bool] = LRUCache(MAX_REMEMBERED)
         """The models, by provider and address, whose streams are not asked for usage: they refused to be."""
 
@@ -118,6 +121,18 @@ class ProviderCalls:
             ),
         )
 
+    async def check_circuit(self, prepared: PreparedCall, *, is_only: bool) -> None:
+        """Look at the circuit of a call that is about to be made. `is_only`: its request has no other target left.
+
+        Raises:
+            ProviderError: the provider is not to be called now; nothing was sent.
+
+        """
+        if self._circuits is not None:
+            refusal = await self._circuits.refusal(circuit_of(prepared.call), is_only=is_only)
+            if refusal is not None:
+                raise refusal
+
     async def call(
         self, prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]
     ) -> ProviderResponse:
@@ -154,14 +169,16 @@ class ProviderCalls:
 
     async def _call_once(self, prepared: PreparedCall, call: ProviderCall) -> ProviderResponse:
         provider = self._providers[prepared.kind]
-        try:
-            body = await provider.send(prepared.content, call)
-        except ProviderRejected as error:
-            milder = _without_refused(prepared, error)
-            if milder is None:
-                raise
-            body = await provider.send(milder, call)
-        return await read_response(prepared.translation, body, call.identity)
+        with watched(self._circuits, call) as watched_call:
+            call = watched_call.call
+            try:
+                body = await provider.send(prepared.content, call)
+            except ProviderRejected as error:
+                milder = _without_refused(prepared, error)
+                if milder is None:
+                    raise
+                body = await provider.send(milder, call)
+            return await read_response(prepared.translation, body, call.identity)
 
     @asynccontextmanager
     async def stream(self, prepared: PreparedCall, timeout_s: float) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
@@ -177,6 +194,8 @@ class ProviderCalls:
         if is_known:
             content = without_member(content, "stream_options")
         async with AsyncExitStack() as stack:
+            watched_call = stack.enter_context(watched(self._circuits, call))
+            call = watched_call.call
             try:
                 events = await stack.enter_async_context(provider.stream(content, call))
             except ProviderRejected as error:
@@ -189,7 +208,9 @@ class ProviderCalls:
                     content = without_member(content, "stream_options")
                     events = await stack.enter_async_context(provider.stream(content, call))
                     self._without_usage[place] = True
-            yield events
+            batches = watched_call.first_of(events)
+            stack.push_async_callback(batches.aclose)
+            yield batches
 
     async def _credential(self, job: Job) -> Credential | None:
         """Return None if there is no key, or if the provider has been changed since the job was admitted."""
@@ -215,36 +236,6 @@ def _without_refused(prepared: PreparedCall, error: ProviderRejected) -> bytes |
 def _blames_stream_options(error: ProviderRejected) -> bool:
     said = error.message.encode() + (error.own_body or b"")
     return b"stream_options" in said or b"include_usage" in said
-
-
-_FAILURES: dict[str, type[ProviderError]] = {
-    "400": ProviderRejected,
-    "404": ProviderRejected,
-    "413": ProviderRejected,
-    "422": ProviderRejected,
-    "invalid_request_error": ProviderRejected,
-    "context_length_exceeded": ProviderRejected,
-    "invalid_prompt": ProviderRejected,
-    "content_policy_violation": ProviderRejected,
-    "401": ProviderCredentials,
-    "402": ProviderCredentials,
-    "403": ProviderCredentials,
-    "authentication_error": ProviderCredentials,
-    "invalid_api_key": ProviderCredentials,
-    "429": ProviderRateLimited,
-    "rate_limit_error": ProviderRateLimited,
-    "rate_limit_exceeded": ProviderRateLimited,
-    "insufficient_quota": ProviderRateLimited,
-}
-"""By the code or the type of an error that comes with status 200, as OpenRouter and proxies send it."""
-
-
-def reported_failure(error: StreamFailed, provider: str) -> ProviderError:
-    """The error of a response that is a provider's report of its failure: nothing was charged."""
-    kind = _FAILURES.get(error.kind.lower(), ProviderUnavailable)
-    status = int(error.kind) if error.kind.isdecimal() and len(error.kind) == STATUS_DIGITS else None
-    message = f"{provider} refuses the key that it was called with" if kind is ProviderCredentials else error.message
-    return kind(message, provider=provider, status=status)
 
 
 async def read_response(translation: Translation, body: bytes, identity: RequestIdentity) -> ProviderResponse:

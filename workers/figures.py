@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, genera
 from infra.broker import Broker
 from infra.database import Pool
 from infra.probes import Report, state_of
+from workers.circuits import Circuits
 from workers.delivery import UnackedDeliveries
 
 State = Literal["ok", "away"]
@@ -15,32 +16,47 @@ State = Literal["ok", "away"]
 class WorkerFigures:
     """The state of one worker."""
 
-    def __init__(self, pool: Pool, broker: Broker, unacked: UnackedDeliveries) -> None:
+    def __init__(self, pool: Pool, broker: Broker, unacked: UnackedDeliveries, circuits: Circuits) -> None:
         self._pool = pool
+        self._circuits = circuits
         self._broker = broker
         self._unacked = unacked
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._in_hand = Gauge(
             "gateway_worker_deliveries",
             "Deliveries of the queue that this worker has in hand.",
-            registry=self._registry,
+            registry=self.registry,
+        )
+        self._states = Gauge(
+            "gateway_provider_circuits",
+            "Circuits that this worker keeps, of a provider, a model and a credential each, by state.",
+            ("state",),
+            registry=self.registry,
         )
         self._is_up = Gauge(
-            "gateway_up", "1 if this process finds what it needs in order.", ("part",), registry=self._registry
+            "gateway_up", "1 if this process finds what it needs in order.", ("part",), registry=self.registry
         )
 
     async def report(self) -> Report:
-        """Look at PostgreSQL and NATS."""
-        states: dict[str, State] = {
+        """Look at PostgreSQL and NATS. Open circuits are told: they concern some models, and nobody is less ready."""
+        states = await self._look()
+        return Report(
+            is_ready=all(state == "ok" for state in states.values()),
+            details={**states, "circuits": self._circuits.states()},
+        )
+
+    async def _look(self) -> dict[str, State]:
+        return {
             "postgresql": await state_of(self._pool),
             "nats": "ok" if self._broker.is_connected else "away",
         }
-        return Report(is_ready=all(state == "ok" for state in states.values()), details=dict(states))
 
     async def metrics(self) -> bytes:
         """Return the figures in Prometheus' text format."""
-        for part, state in (await self.report()).details.items():
+        for part, state in (await self._look()).items():
             self._is_up.labels(part).set(state == "ok")
         self._in_hand.set(self._unacked.count)
-        return generate_latest(self._registry)
+        for circuit_state, count in self._circuits.states().items():
+            self._states.labels(circuit_state).set(count)
+        return generate_latest(self.registry)

@@ -19,6 +19,7 @@ from domain.dialects.codec import UNSHARED_FINISHES, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
 from infra.admission import BudgetExhausted, Claims
 from infra.cancellations import CancellationListener, client_disconnected
+from infra.crash_points import reach
 from infra.event_log import EventLog
 from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
@@ -86,6 +87,7 @@ class JobHandler:
         if self._remaining_s(job) <= 0:
             await delivery.term()  # the caller has its timeout: the sweeper clears up
             return
+        reach("worker.delivered")
         number = job.deliveries_before + delivery.number
         prepared = await self._calls.prepare(job)
         with self._cancellations.watch(job) as cancellation:
@@ -95,6 +97,7 @@ class JobHandler:
             else:
                 resumed = await resume(self._log, self._claims, job, number, self._now(), self._attempts.are_made)
             if resumed.claim is not None:
+                reach("worker.after_claim")
                 ctx = JobContext(
                     job=job,
                     delivery=number,
@@ -123,6 +126,7 @@ class JobHandler:
             began_s = time.monotonic()
             timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(job) - DEADLINE_MARGIN_S)
             try:
+                await self._calls.check_circuit(ctx.prepared, is_only=True)
                 if job.stream is not None:
                     await self._streams.attempt(ctx, timeout_s)
                 else:
@@ -147,12 +151,14 @@ class JobHandler:
             return
         with self._large_answers.turn(job.identity.project_id, job.identity.key_id) as turn:
             began_s = time.monotonic()
+            reach("worker.before_call")
             call = self._calls.call(ctx.prepared, timeout_s, turn.take)
             try:
                 response = await (ctx.cancellation.or_cancelled(call) if job.cancel_on_disconnect else call)
             except ClientDisconnected as error:
                 await self._recorder.record_abandoned(ctx, error, was_called=True)
                 return
+            reach("worker.after_call")
             await self._record_and_reply(ctx, response, time.monotonic() - began_s)
 
     async def _record_and_reply(self, ctx: JobContext, response: ProviderResponse, elapsed_s: float) -> None:
@@ -165,6 +171,7 @@ class JobHandler:
         body = await offload(len(content), RecordedBody.of, content, is_kept=is_kept)
         if not is_kept:  # its frames are all that there is of it
             await self._replies.send_body(job.reply_to, attempt, content)
+            reach("worker.after_body")
         result = AttemptResult(
             answered_by=response.answered_by,
             response_id=response.response_id,
@@ -180,6 +187,7 @@ class JobHandler:
         if is_kept:
             await self._replies.send_body(job.reply_to, attempt, content)
         await self._replies.send_commit(job.reply_to, attempt, body.digest, receipt)
+        reach("worker.after_commit")
         await self._replies.notify_followers(job)
 
     async def _retry(self, ctx: JobContext, error: ProviderError, elapsed_s: float) -> JobContext | None:
@@ -190,6 +198,7 @@ class JobHandler:
         """
         claim, wait_s = ctx.claim, self._retry_wait_s(ctx, error)
         history = await self._recorder.record_failure(ctx, error, ends_request=wait_s is None, elapsed_s=elapsed_s)
+        reach("worker.after_failure")
         if wait_s is None:
             return None
         ctx = replace(ctx, history=history)
@@ -201,6 +210,7 @@ class JobHandler:
         except BudgetExhausted:
             await self._recorder.record_failure(ctx, error, ends_request=True, elapsed_s=elapsed_s)
             return None
+        reach("worker.after_next")
         return replace(ctx, claim=following) if following is not None else None
 
     def _retry_wait_s(self, ctx: JobContext, error: ProviderError) -> float | None:

@@ -16,6 +16,7 @@ from infra.admission import Claims
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.cancellations import CancellationListener
+from infra.circuit_news import CircuitNews
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
@@ -29,6 +30,8 @@ from infra.vault import Vault
 from projections.alerts import MAX_QUEUED_PER_PROJECT
 from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
+from workers.circuit_exchange import CircuitExchange
+from workers.circuits import Circuits
 from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
 from workers.fair_queue import PROJECT_FACTOR
 from workers.figures import WorkerFigures
@@ -60,6 +63,7 @@ class _Backends:
 
     broker: Broker
     pool: Pool
+    notifications: Notifications
     event_log: EventLog
     claims: Claims
     queue: JobQueue
@@ -89,7 +93,11 @@ async def run(
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     backends = await _connect(settings, name)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
-    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects)
+    changed = asyncio.Event()
+    news = CircuitNews(backends.broker)
+    circuits = Circuits(settings.circuits, worker=name, claim=news.claim_probe, on_change=changed.set)
+    await backends.notifications.on_change(KEYS_CHANGED, circuits.forget)
+    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects, circuits)
     webhooks = AlertWebhooks(
         pool=backends.pool,
         event_log=backends.event_log,
@@ -100,10 +108,11 @@ async def run(
     unacked = UnackedDeliveries()
     heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats", access=settings.nats_access)
     heartbeats.start()
-    figures = WorkerFigures(backends.pool, backends.broker, unacked)
+    figures = WorkerFigures(backends.pool, backends.broker, unacked, circuits)
+    exchange = CircuitExchange(circuits, news, backends.event_log, changed=changed, registry=figures.registry)
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
-    await _serve(settings.worker_slots, backends, handler, webhooks, unacked, stop)
+    await _serve(settings.worker_slots, backends, handler, webhooks, unacked, exchange, stop)
     await probes.close()
     await heartbeats.stop()
     await webhooks.close()
@@ -133,6 +142,7 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     return _Backends(
         broker=broker,
         pool=pool,
+        notifications=notifications,
         event_log=event_log,
         claims=Claims(HeldConnection(settings.database_url, name=name), pool, worker=name),
         queue=queue,
@@ -145,7 +155,11 @@ async def _connect(settings: Settings, name: str) -> _Backends:
 
 
 def _job_handler(
-    settings: Settings, backends: _Backends, providers: Mapping[Kind, Provider], dialects: DialectRegistry
+    settings: Settings,
+    backends: _Backends,
+    providers: Mapping[Kind, Provider],
+    dialects: DialectRegistry,
+    circuits: Circuits,
 ) -> JobHandler:
     event_log, replies = backends.event_log, backends.replies
     blobs = Blobs(backends.pool, event_log, backends.vault)
@@ -155,6 +169,7 @@ def _job_handler(
         keys=backends.keys,
         base_urls=settings.provider_base_urls,
         blobs=blobs,
+        circuits=circuits,
     )
     recorder = AttemptRecorder(event_log=event_log, blobs=blobs, replies=replies, now=_now)
     return JobHandler(
@@ -176,6 +191,7 @@ async def _serve(
     handler: JobHandler,
     webhooks: AlertWebhooks,
     unacked: UnackedDeliveries,
+    exchange: CircuitExchange,
     stop: asyncio.Event,
 ) -> None:
     """Pull every lane, and take direct jobs, until `stop`; then wait for the jobs that have begun."""
@@ -210,5 +226,5 @@ async def _serve(
     )
     log.info("worker_ready", slots=slots)
     async with asyncio.TaskGroup() as tasks:
-        for part in (*loops, direct, interactive, background, alerts):
+        for part in (*loops, direct, interactive, background, alerts, exchange):
             tasks.create_task(part.run(stop))

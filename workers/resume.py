@@ -17,6 +17,7 @@ from domain.money import to_usd
 from domain.request_decider import History, decide_failed, ending, is_resolved, last_attempt
 from domain.routing import KEYLESS_KINDS
 from infra.admission import Attempt, BudgetExhausted, Claim, Claims
+from infra.crash_points import reach
 from infra.event_log import EventLog
 from infra.jobs import Job
 from infra.request_log import record
@@ -70,6 +71,7 @@ async def resume(
             if await are_made(request_id, earlier):
                 return Resumed("later", history)
             await _record_lost(log, job, live[-1], history, now)
+            reach("worker.after_lost")
             continue
         if not history:
             return Resumed("skip", history)  # dropped, or swept: nothing to claim

@@ -20,6 +20,7 @@ from domain.money import to_usd
 from domain.provider_refusals import recognise
 from domain.tokens import TokenUsage
 from infra.cancellations import client_disconnected
+from infra.crash_points import reach
 from infra.jobs import Job
 from infra.offload import offload
 from infra.reply_sender import ReplySender
@@ -55,10 +56,12 @@ class StreamedAttempts:
         relay = open_relay(ctx.prepared.translation, job)
         outgoing = OutgoingStream(self._replies, job, ctx.claim.attempt, ctx.cancellation, timeout_s=timeout_s)
         began_s = time.monotonic()
+        reach("worker.before_call")
         try:
             error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, timeout_s))
         except ClientDisconnected as disconnected:
             error = disconnected
+        reach("worker.after_stream")
         unseen = outgoing.unseen if job.choices == 1 else UnseenTime(began_s)
         result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))
         if error is not None:
@@ -78,6 +81,7 @@ class StreamedAttempts:
         await self._replies.send_commit(
             job.reply_to, ctx.claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
+        reach("worker.after_commit")
 
     async def _relay(
         self, ctx: JobContext, relay: Relay, outgoing: OutgoingStream, timeout_s: float
@@ -208,6 +212,7 @@ async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], ou
             batch.clear()  # a caller that reads slowly may hold up the part for minutes
             sent.clear()
             await outgoing.send(part)
+            reach("worker.after_part")
 
 
 async def _drain_error(relay: Relay, batches: AsyncIterator[list[SseEvent]]) -> None:

@@ -125,12 +125,13 @@ async def _complete(
     caller, body = await caller_and_body(request)
     services = services_of(request)
     call = await services.large_requests.run(caller.project_id, len(body), decoded, body, decoder)
-    target = services.planner.target(caller, call.model)
+    plan = services.planner.targets(caller, call.model)
     inference_request = InferenceRequest(
         request_id=request_id_of(request.scope),
         operation=operation,
         body=CanonicalRequest(shape(**{name: getattr(call, name) for name in shape.__struct_fields__})),
-        target=target,
+        target=plan.first,
+        route=plan.targets[0].route,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off" if call.cache is False else "on", ttl_s=call.cache_ttl),
         metadata=metadata_of(request, call.metadata),

@@ -31,6 +31,7 @@ NATIVE_PATH = "/api/v1"
 API_KEY, MASTER_KEY = "apiKey", "masterKey"
 """The security schemes."""
 NEEDS_MASTER_KEY = [{MASTER_KEY: list[str]()}]
+KEY_OR_MASTER_KEY = [{API_KEY: list[str]()}, *NEEDS_MASTER_KEY]
 
 _FAILURES: dict[int | str, str] = {
     400: "A field, or the JSON, is wrong",

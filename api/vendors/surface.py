@@ -216,7 +216,7 @@ async def _read(
     def parse() -> _Read:
         given = body if model_in_path is None else rewrite(body, {"model": model_in_path})
         passthrough = read_passthrough(given, codec, is_cached=is_cached, finds_models=finds_models)
-        target = services.planner.target(caller, passthrough.model)
+        target = services.planner.targets(caller, passthrough.model).first
 
         def has(operation: Operation) -> bool:
             return operation != lacked and services.missing_calls.has(caller.project_id, target, operation)

@@ -90,13 +90,38 @@ CREATE OR REPLACE FUNCTION drop_unclaimed(p_requests text[]) RETURNS SETOF text 
     DELETE FROM inflight WHERE request_id = ANY (p_requests) AND delivery IS NULL RETURNING request_id
 $$;
 
--- Drops attempts whose deadline was before a time and that no worker has claimed. Returns their rows.
-CREATE OR REPLACE FUNCTION drop_overdue(p_before timestamptz, p_limit integer) RETURNS SETOF inflight LANGUAGE sql AS $$
-    DELETE FROM inflight WHERE (request_id, attempt) IN (
-        SELECT request_id, attempt FROM inflight WHERE deadline < p_before AND delivery IS NULL LIMIT p_limit
-    ) AND delivery IS NULL
-    RETURNING *
-$$;
+-- Drops attempts that no worker has claimed, and appends how their requests ended, in one transaction: nothing was called,
+-- so nothing is charged, and no death leaves a request without an end. One event for each request. Returns the requests that
+-- were dropped, and the head of the log after it.
+CREATE OR REPLACE FUNCTION withdraw(
+    p_requests text[], p_streams text[], p_versions integer[], p_types text[], p_projects text[], p_at timestamptz[],
+    p_data text[], p_digests bytea[],
+    OUT dropped text[], OUT head bigint, OUT digest bytea
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_places integer[];
+BEGIN
+    PERFORM 1 FROM inflight WHERE request_id = ANY (p_requests) ORDER BY request_id, attempt FOR UPDATE;
+    WITH gone AS (
+        DELETE FROM inflight WHERE request_id = ANY (p_requests) AND delivery IS NULL RETURNING request_id
+    ) SELECT coalesce(array_agg(request_id), '{}') INTO dropped FROM gone;
+    SELECT array_agg(r.i::integer ORDER BY r.i) INTO v_places
+        FROM unnest(p_requests) WITH ORDINALITY AS r (request, i) WHERE r.request = ANY (dropped);
+    IF v_places IS NULL THEN
+        SELECT h.position, h.digest INTO head, digest FROM log_head AS h;
+        RETURN;
+    END IF;
+    SELECT b.head, b.digest INTO head, digest
+        FROM (
+            SELECT array_agg(k::integer ORDER BY k) AS commits, array_agg(p_streams[i] ORDER BY k) AS streams,
+                   array_agg(p_versions[i] ORDER BY k) AS versions, array_agg(p_types[i] ORDER BY k) AS types,
+                   array_agg(p_projects[i] ORDER BY k) AS projects, array_agg(p_at[i] ORDER BY k) AS at,
+                   array_agg(p_data[i] ORDER BY k) AS data, array_agg(p_digests[i] ORDER BY k) AS digests
+            FROM unnest(v_places) WITH ORDINALITY AS p (i, k)
+        ) AS e
+        CROSS JOIN LATERAL append_batch(e.commits, e.streams, e.versions, e.types, e.projects, e.at, e.data, e.digests,
+                                        '{}', '{}', '{}', '{}', '{}') AS b;
+END $$;
 
 -- Stops these requests from leading identical ones.
 CREATE OR REPLACE FUNCTION end_leads(p_requests text[]) RETURNS void LANGUAGE sql AS $$

@@ -1,5 +1,5 @@
--- The tables that are folded in the append of their own events: projects, API keys, prices, providers. Each function makes
--- rows what their streams in the log say, so that nobody can write a row that the log does not prove. The log ends at its
+-- The tables that are folded in the append of their own events: projects, API keys, prices, providers, routes. Each function
+-- makes rows what their streams in the log say, so that nobody can write a row that the log does not prove. The log ends at its
 -- head, which the append has moved before its events are folded. `p_suffix`: '', or that of a rebuild's shadow tables.
 -- Absent fields have the defaults of domain/events.py.
 
@@ -113,6 +113,29 @@ BEGIN
             kind = excluded.kind, base_url = excluded.base_url, models = excluded.models, hint = excluded.hint,
             configured_at = excluded.configured_at, replaces_builtin = excluded.replaces_builtin
     $sql$, 'providers' || p_suffix) USING p_streams;
+END $$;
+
+CREATE OR REPLACE FUNCTION fold_routes(p_streams text[], p_suffix text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format($sql$
+        DELETE FROM %I r USING events e
+        WHERE e.stream = ANY ($1) AND e.type = 'RouteRemoved' AND r.project_id = e.project_id
+          AND r.name = e.data ->> 'name' AND e.stream = 'route-' || e.project_id || '/' || r.name
+          AND e.position BETWEEN 1 AND (SELECT position FROM log_head)
+    $sql$, 'routes' || p_suffix) USING p_streams;
+    EXECUTE format($sql$
+        INSERT INTO %I (project_id, name, settings, set_at)
+            SELECT e.project_id, e.data ->> 'name', e.data -> 'settings', e.at
+            FROM events e
+            WHERE e.stream = ANY ($1) AND e.type = 'RouteSet'
+              AND e.stream = 'route-' || e.project_id || '/' || (e.data ->> 'name')
+              AND e.position BETWEEN 1 AND (SELECT position FROM log_head)
+              AND e.version = (
+                  SELECT max(version) FROM events
+                  WHERE stream = e.stream AND position BETWEEN 1 AND (SELECT position FROM log_head)
+              )
+        ON CONFLICT (project_id, name) DO UPDATE SET settings = excluded.settings, set_at = excluded.set_at
+    $sql$, 'routes' || p_suffix) USING p_streams;
 END $$;
 
 -- Secrets, sealed by the caller. They are in no event. The key of a project's content is stored once and never replaced.

@@ -134,6 +134,22 @@ async def test_each_tool_of_claude_is_limited_in_place(
     assert received(upstream)["tools"] == [tools[0], CLAUDES_SEARCH | {"max_uses": 1}]
 
 
+async def test_another_model_that_a_tool_asks_is_held_for_and_limited_in_place(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    key = await keyed(client, gateway, session, dailyBudget=15)
+    advisor = {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-4-8", "max_tokens": 2_048}
+    status, answer, headers = await ask(
+        key, gateway, session, "messages", "hi", model="claude-haiku-4-5", tools=[advisor]
+    )
+    assert (status, headers.get("x-gateway-max-tool-calls")) == (200, "1"), answer
+    assert received(upstream)["tools"] == [advisor | {"max_uses": 1}]
+    draws = {"type": "image_generation", "model": "gpt-image-1.5", "quality": "low"}
+    status, answer, headers = await ask(key, gateway, session, "responses", "hi", model="gpt-5", tools=[draws])
+    assert status == 200, answer
+    assert received(upstream)["max_tool_calls"] == int(headers["x-gateway-max-tool-calls"])
+
+
 @pytest.mark.parametrize(
     ("path", "fields", "marked"),
     [

@@ -83,7 +83,6 @@ NOT_BY_API_AND_WORKER = (
     "DELETE FROM quarantined_projects",
     "SELECT settle('{}', '{}', '{}', '{}')",
     "SELECT record_head(1, 1, '', now(), '', NULL, '', 'mine', '')",
-    "SELECT drop_overdue('infinity', 1000)",
     "SELECT remove_expired_blobs(1000)",
     "SELECT lock_meters('{key}', '{k}', '{true}')",
 )
@@ -345,6 +344,42 @@ async def test_one_application_role_gets_what_all_processes_need(database_url: s
         asyncpg.InsufficientPrivilegeError,
     )
     await ledger.close()
+
+
+@pytest.mark.parametrize("default_role", [None, OWNER, ROLES["api"]])
+async def test_a_migration_that_is_not_told_of_the_roles_leaves_each_what_it_has(
+    ledger: RealLedger, database_url: str, default_role: str | None
+) -> None:
+    """Functions that are dropped and made anew, too, and new ones and new tables: no role is given another's."""
+    before = await _grants(ledger)
+    await ledger.owner.execute("DROP FUNCTION record_head")  # one that the next release brings
+    await ledger.owner.execute("REVOKE SELECT ON log_heads FROM gateway_api, gateway_worker, gateway_projector")
+    await asyncio.to_thread(migrate, as_role(database_url, OWNER), None, default_role)
+    assert await _grants(ledger) == before
+
+
+async def test_a_role_that_is_told_of_gets_its_processes_beside_those_that_have_them(
+    ledger: RealLedger, database_url: str
+) -> None:
+    before = await _grants(ledger)
+    await asyncio.to_thread(migrate, as_role(database_url, OWNER), {"api": ROLES["worker"]}, ROLES["api"])
+    after = await _grants(ledger)
+    assert {one for one in after if one[2] != ROLES["worker"]} == {one for one in before if one[2] != ROLES["worker"]}
+    assert {(kind, name) for kind, name, role, _ in after if role == ROLES["worker"]} >= {
+        ("function", "admit"),
+        ("function", "claim"),
+    }
+
+
+async def _grants(ledger: RealLedger) -> set[tuple[str, str, str, str]]:
+    """Every grant on a function or table, as (kind, name, role, privilege)."""
+    rows = await ledger.owner.fetch(
+        "SELECT 'function', p.proname::text, r.rolname::text, g.privilege_type FROM pg_proc p, aclexplode(p.proacl) g, "
+        "pg_roles r WHERE r.oid = g.grantee AND p.pronamespace = 'public'::regnamespace UNION ALL "
+        "SELECT 'table', c.relname::text, r.rolname::text, g.privilege_type FROM pg_class c, aclexplode(c.relacl) g, "
+        "pg_roles r WHERE r.oid = g.grantee AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'"
+    )
+    return {(row[0], row[1], row[2], row[3]) for row in rows}
 
 
 def test_a_server_from_before_the_roles_gets_them_at_its_next_start(tmp_path: Path) -> None:

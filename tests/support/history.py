@@ -17,6 +17,8 @@ from domain.events import (
     AttemptLost,
     BudgetAlertRaised,
     CachedCopy,
+    CircuitClosed,
+    CircuitOpened,
     CostIncurred,
     Event,
     KeySettings,
@@ -31,6 +33,7 @@ from domain.events import (
     RequestRejected,
     RequestServedFromCache,
     alert_stream,
+    circuit_stream,
     key_stream,
     price_stream,
     project_stream,
@@ -71,6 +74,10 @@ class Past:
         alert = _alert(self.keys[0][1])
         delivered = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
         self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, delivered)
+        circuit = circuit_stream(INSTALLATION, "openai", "", f"m{seed}", 0)
+        opened = CircuitOpened(provider="openai", model=f"m{seed}", reason="down", wait_ms=2_000, calls=10, failures=10)
+        closed = CircuitClosed(provider="openai", model=f"m{seed}", open_ms=2_100)
+        self._commit(INSTALLATION, circuit, 0, FIRST_DAY, opened, closed)
 
     def _project(self) -> None:
         project = new_id("prj")

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -190,6 +191,95 @@ def test_another_models_part_in_an_answer_is_not_free() -> None:
         b'[{"type":"message"},{"type":"advisor_message","model":"x"}]}}'
     )
     assert meter_message(body).extras.unpriced == ("advisor_message",)
+
+
+ADVICE = {"type": "advisor_message", "model": "claude-opus-4-8", "input_tokens": 900, "output_tokens": 80}
+ADVISOR = HostedTool(
+    field="tools[0] (advisor_20260301)",
+    use="advisor_message",
+    model="claude-opus-4-8",
+    most_tokens={"input": 1_000_000, "output": 2_048},
+    limited_by="tool",
+)
+
+
+def with_other(use: str, model: str, answering: str) -> Price:
+    other = BOOK.other_model(use, resolve_target(model, {}), NOW)
+    assert other is not None
+    return replace(price_of(answering), others=(other,))
+
+
+def test_an_advisors_tokens_cost_what_its_own_model_does() -> None:
+    said = {"input_tokens": 5, "output_tokens": 3, "iterations": [{"type": "message"}, ADVICE, ADVICE]}
+    extras = parse_extras(said, None)
+    assert extras.unpriced == ()
+    _, breakdown = charge(USAGE, with_other("advisor_message", "claude-opus-4-8", "claude-haiku-4-5"), extras)
+    _, plain = charge(USAGE, price_of("claude-haiku-4-5"), NO_EXTRAS)
+    assert breakdown is not None
+    assert plain is not None
+    advice = [(item.token_class, item.tokens, item.model) for item in breakdown.items if item.model is not None]
+    assert advice == [("input", 1_800, "claude-opus-4-8"), ("output", 160, "claude-opus-4-8")]
+    assert breakdown.total_nano_usd - plain.total_nano_usd == 1_800 * 5_000 + 160 * 25_000
+    assert breakdown.unpriced == ()
+
+
+def test_an_advisor_without_a_price_makes_the_cost_a_lower_bound() -> None:
+    extras = parse_extras({"input_tokens": 5, "iterations": [ADVICE]}, None)
+    assert charged("claude-haiku-4-5", extras)[1] == ("advisor_message",)
+
+
+DRAWN = {
+    "input_tokens": 600,
+    "input_tokens_details": {"image_tokens": 500, "text_tokens": 100},
+    "output_tokens": 1_056,
+    "total_tokens": 1_656,
+}
+
+
+def test_what_a_model_draws_costs_what_its_images_do() -> None:
+    body = RESPONSE % (b',"tool_usage":' + msgspec.json.encode({"image_gen": DRAWN}))
+    extras = meter_response(body).extras
+    assert extras.unpriced == ()
+    price = with_other("image_generation_call", "gpt-image-1.5", "gpt-5")
+    _, breakdown = charge(USAGE, price, replace(NO_EXTRAS, others=extras.others))
+    _, plain = charge(USAGE, price_of("gpt-5"), NO_EXTRAS)
+    assert breakdown is not None
+    assert plain is not None
+    assert breakdown.total_nano_usd - plain.total_nano_usd == 100 * 5_000 + 500 * 8_000 + 1_056 * 32_000
+    cached = DRAWN | {"cached_tokens_details": {"cached_image_tokens": 500, "cached_text_tokens": 40}}
+    cached |= {"output_tokens_details": {"image_tokens": 1_000, "text_tokens": 56}}
+    (drawn,) = meter_response(RESPONSE % (b',"tool_usage":' + msgspec.json.encode({"image_gen": cached}))).extras.others
+    assert drawn.tokens == {
+        "input": 60,
+        "cache_read": 40,
+        "output": 56,
+        "output_image": 1_000,
+        "input_image": 0,
+        "cache_image_read": 500,
+    }
+
+
+def test_drawing_that_is_not_counted_makes_the_cost_a_lower_bound() -> None:
+    nothing = b',"tool_usage":{"image_gen":{"input_tokens":0,"output_tokens":0,"total_tokens":0}}'
+    assert meter_response(RESPONSE % nothing).extras.unpriced == ("image_generation_call",)
+
+
+@given(calls=st.integers(0, 5), used=st.integers(0, 5), read=st.integers(0, 1_000_000), written=st.integers(0, 2_048))
+def test_what_is_held_covers_every_call_of_another_model(calls: int, used: int, read: int, written: int) -> None:
+    tools = HostedTools(tools=(replace(ADVISOR, max_calls=5),))
+    price = with_other("advisor_message", "claude-opus-4-8", "claude-haiku-4-5")
+    hold = Hold(price=price, input_tokens=1_000, context_window=200_000, tools=tools)
+    assert hold.unpriced is None
+    advice = [ADVICE | {"input_tokens": read, "output_tokens": written}] * min(calls, used)
+    extras = parse_extras({"input_tokens": 1_000, "output_tokens": 100, "iterations": advice}, None)
+    _, breakdown = charge(TokenUsage(input=1_000, output=100), price, extras)
+    assert breakdown is not None
+    assert hold.nano_usd(100, calls) >= breakdown.total_nano_usd
+
+
+def test_another_model_without_a_price_has_no_bound() -> None:
+    tools = HostedTools(tools=(ADVISOR,))
+    assert tools.unpriced(price_of("claude-haiku-4-5")) == ADVISOR.field
 
 
 RESPONSE = (

@@ -19,7 +19,7 @@ from domain.dialects.openai.usage import parse_extras, parse_responses_usage, pa
 from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.errors import ProviderCredentials, ProviderError, ProviderRateLimited, ProviderRejected, ProviderUnavailable
 from domain.tokens import AnswerUsage, TokenUsage, answer_usage
-from workers.calls import reported_failure
+from workers.provider_failures import reported_failure
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 3}
 COUNTED = TokenUsage(input=5, output=3)

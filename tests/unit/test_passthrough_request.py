@@ -20,10 +20,12 @@ from domain.dialects.request_body import CanonicalRequest
 from domain.errors import InvalidRequest
 from domain.estimate import TOKENS_WITH_TOOLS
 from domain.events import Operation
+from domain.hosted_tools import DEFAULT_CALLS
 from domain.image_size import TOKENS_PER_IMAGE
 from domain.routing import Target
 
 LONG = "x" * 1_000_000
+DRAWS = {"type": "image_generation", "model": "gpt-image-1.5"}
 SEARCH = {"type": "web_search"}
 ASKS = {"type": "custom", "name": "f", "input_schema": {}}
 HOSTED = {"type": "code_execution_20260521", "name": "code_execution"}
@@ -138,6 +140,11 @@ def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
         (response(tools=[{"type": "code_interpreter", "container": "cntr_1"}]), "tools[0] (code_interpreter)"),
         (chat(tools=[SEARCH]), "tools[0] (web_search)"),
         (message(tools=[{"type": "advisor_20260301"}]), "tools[0] (advisor_20260301)"),
+        (message(tools=[{"type": "advisor_20260301", "model": "of-tomorrow"}]), "tools[0] (advisor_20260301)"),
+        (response(tools=[DRAWS | {"quality": "max"}]), "tools[0] (image_generation)"),
+        (response(tools=[DRAWS | {"output_format": "gif"}]), "tools[0] (image_generation)"),
+        (response(tools=[DRAWS | {"complexity": "high"}]), "tools[0] (image_generation)"),
+        (response(tools=[DRAWS | {"model": "gpt-image-2.6-sunburst"}]), "tools[0] (image_generation)"),
         (message(fallbacks=[{"model": "other"}]), "fallbacks"),
         (response(background=True), "background"),
         (response(tools=[{"type": "programmatic_tool_calling"}]), "tools[0] (programmatic_tool_calling)"),
@@ -159,6 +166,22 @@ def test_thoughts_that_the_provider_keeps_are_read_there() -> None:
 )
 def test_extra_cost_field_has_no_bound_at_any_depth(request_: PassthroughRequest, field: str) -> None:
     assert request_.token_bound("m", 200_000, is_builtin=True).unbounded_field == field
+
+
+@pytest.mark.parametrize("more", [{}, {"quality": "high", "size": "1536x1024", "output_format": "png"}])
+def test_images_of_a_published_size_are_bounded_for_each_call(more: dict[str, Any]) -> None:
+    bound = response(tools=[DRAWS | more]).token_bound("gpt-5", 400_000, is_builtin=True)
+    (tool,) = bound.tools.tools
+    assert (bound.unbounded_field, tool.model, tool.most_tokens["output_image"]) == (None, "gpt-image-1.5", 6_540)
+
+
+@pytest.mark.parametrize(("cap", "output"), [(None, 128_000), (2_048, 2_048), (10**9, 128_000), (True, 128_000)])
+def test_an_advisor_reads_its_window_and_writes_its_cap_at_each_use(cap: Any, output: int) -> None:
+    advisor = {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-4-8", "max_tokens": cap}
+    bound = message(tools=[advisor]).token_bound("claude-haiku-4-5", 200_000, is_builtin=True)
+    (tool,) = bound.tools.tools
+    assert (bound.unbounded_field, tool.most_tokens) == (None, {"input": 1_000_000, "output": output})
+    assert bound.tools.most_calls == DEFAULT_CALLS
 
 
 def test_a_predicted_answer_is_bounded_as_output_beside_the_answer() -> None:

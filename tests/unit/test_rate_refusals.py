@@ -22,6 +22,7 @@ def caller(key_id: str = "key_1", **fields: Any) -> Caller:
         "is_limited": True,
         "settings": KeySettings(name="a key"),
         "providers": (),
+        "routes": {},
         "cancel_on_disconnect": False,
         "own_credentials": frozenset(),
     }

@@ -29,6 +29,10 @@ async def no_turn() -> None:
     """Wait for nothing."""
 
 
+def not_heard(_headers: Mapping[str, str]) -> None:
+    """Take nothing from a response's headers."""
+
+
 class ProviderCall(Struct, frozen=True, kw_only=True):
     """The parameters of one call of a provider."""
 
@@ -46,6 +50,8 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
     """The client gets a refusal in the provider's own bytes."""
     take_turn: Callable[[], Awaitable[None]] = no_turn
     """Waits until a large answer may be in memory; to be called before more than `LARGE_ANSWER_BYTES` are read."""
+    heard: Callable[[Mapping[str, str]], None] = not_heard
+    """Takes the headers of each response, whatever its status."""
 
 
 class Provider(Protocol):

@@ -8,6 +8,7 @@ connection that was lost half-way, which may have been charged, as one that was 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -30,6 +31,7 @@ from domain.errors import (
     ProviderUnavailable,
 )
 from domain.models import retirement_notice
+from domain.provider_limits import exhausted_s, read_limits
 from domain.provider_refusals import recognise
 from domain.routing import BUILT_IN
 from domain.sanitize import sanitize_message
@@ -187,6 +189,7 @@ class SdkProvider:
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
+                call.heard(response.headers)
                 if response.status != 200:
                     body = _without_secrets(credential_filter, await _read_refusal(response))
                     body = _with_notice(response.status, body, call)
@@ -372,7 +375,10 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str
         message = f"{provider} answered with status {status}: redirections are not followed"
     else:
         message = said.message or f"{provider} answered with status {status}: {body.decode(errors='replace')}"
-    error = kind(sanitize_message(message), provider=provider, status=status, retry_after_s=_retry_after_s(headers))
+    wait_s = _retry_after_s(headers)
+    if wait_s is None and kind is ProviderRateLimited:
+        wait_s = exhausted_s(read_limits(headers, datetime.now(UTC)))
+    error = kind(sanitize_message(message), provider=provider, status=status, retry_after_s=wait_s)
     error.refusal = refusal
     return error
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from domain.extras import Extras, count_of, served_terms, stated_cost
+from domain.extras import Extras, OtherUsage, count_of, served_terms, stated_cost
 from domain.tokens import TokenCount, TokenUsage
 
 MAX_ITERATIONS = 1_000
@@ -62,8 +62,10 @@ class PartialUsage(Struct, frozen=True, gc=False):
     iterations: Iterations | None = None
 
 
-OTHER_MODELS = ("advisor_message", "fallback_message")
+ADVISOR = "advisor_message"
+OTHER_MODELS = (ADVISOR, "fallback_message")
 """The iterations that another model made, at its own price."""
+_CLASSES = ("input", "cache_read", "cache_write", "cache_write_1h", "output")
 
 
 def parse_extras(said: Any, container: Any) -> Extras:
@@ -78,14 +80,28 @@ def parse_extras(said: Any, container: Any) -> Extras:
     terms, names = served_terms((name, usage.get(name)) for name in ("service_tier", "speed", "inference_geo"))
     turns = usage.get("iterations")
     kinds = [turn.get("type") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    advice = _advice(turns) if ADVISOR in kinds else ()
     return Extras(
         uses={tool: count for tool, count in uses.items() if count},
         terms=terms,
         stated=names,
-        unpriced=tuple(kind for kind in OTHER_MODELS if kind in kinds),
+        unpriced=tuple(kind for kind in OTHER_MODELS if kind in kinds and (kind != ADVISOR or not advice)),
+        others=advice,
         provider_cost_nano_usd=stated_cost(usage.get("cost")),
         readings=_readings(turns) if len(kinds) > 1 else (),
     )
+
+
+def _advice(turns: Any) -> tuple[OtherUsage, ...]:
+    """The tokens of the advisor; empty if they cannot be read."""
+    try:
+        read = [turn for turn in msgspec.convert(turns, Iterations) if turn.type == ADVISOR]
+    except msgspec.ValidationError:
+        return ()
+    if any(turn.input_tokens is None or turn.output_tokens is None for turn in read):
+        return ()
+    counts = [_parse_counts(turn, 0) for turn in read]
+    return (OtherUsage(use=ADVISOR, tokens={name: sum(getattr(one, name) for one in counts) for name in _CLASSES}),)
 
 
 def _readings(turns: Any) -> tuple[TokenUsage, ...]:

@@ -22,9 +22,9 @@ from domain.dialects.openai.responses.output import response_object
 from domain.dialects.openai.usage import parse_responses_usage, unpriced_parts
 from domain.dialects.sse import DONE, SseEvent, SseParser, sse
 from domain.estimate import utf8_length
-from domain.extras import NO_EXTRAS, Extras, count_of, served_terms, stated_cost
+from domain.extras import NO_EXTRAS, Extras, OtherUsage, count_of, served_terms, stated_cost
 from domain.sanitize import sanitize_identifier
-from domain.tokens import TokenUsage
+from domain.tokens import MAX_TOKENS, TokenUsage
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """The events that carry the final response."""
@@ -47,8 +47,8 @@ _WRITING = frozenset(
 _FEES = {"web_search_call": "web_search", "file_search_call": "file_search"}
 _SHELL_CALL = "shell_call"
 _CONTAINER_CALLS = frozenset({"code_interpreter_call", _SHELL_CALL})
-_UNPRICED_CALLS = frozenset({"image_generation_call"})
-_HOSTED_CALLS = _FEES.keys() | _CONTAINER_CALLS | _UNPRICED_CALLS
+_IMAGE_CALL = "image_generation_call"
+_HOSTED_CALLS = _FEES.keys() | _CONTAINER_CALLS | {_IMAGE_CALL}
 _UNDER_WAY = frozenset({"queued", "in_progress"})
 """The states of a response in the background: what it costs will be known when it is done."""
 
@@ -178,11 +178,14 @@ def parse_extras(response: Response) -> Extras:
             container = item.environment.get("container_id") if isinstance(item.environment, dict) else None
             if item.type != _SHELL_CALL or container is not None:
                 containers.add(str(container or item.container_id))
-        elif item.type in _UNPRICED_CALLS:
+        elif item.type == _IMAGE_CALL:
             unpriced[item.type] = None
         elif item.type in _FEES and not (isinstance(item.action, dict) and item.action.get("type") != "search"):
             counted[_FEES[item.type]] += 1
-    searches = response.tool_usage.get("web_search") if isinstance(response.tool_usage, dict) else None
+    tool_usage = response.tool_usage if isinstance(response.tool_usage, dict) else {}
+    searches, drawn = tool_usage.get("web_search"), _drawn(tool_usage.get("image_gen"))
+    if drawn:
+        unpriced.pop(_IMAGE_CALL, None)
     if isinstance(searches, dict) and "num_requests" in searches:
         counted["web_search"] = count_of(searches["num_requests"])
     if response.status in _UNDER_WAY:
@@ -192,9 +195,37 @@ def parse_extras(response: Response) -> Extras:
         uses={tool: count for tool, count in (*counted.items(), ("container", len(containers))) if count},
         terms=terms,
         stated=names,
+        others=drawn,
         unpriced=(*unpriced, *unpriced_parts(response.usage, "input_tokens_details", "output_tokens_details")),
         provider_cost_nano_usd=stated_cost(response.usage.get("cost")) if isinstance(response.usage, dict) else None,
     )
+
+
+def _drawn(said: Any) -> tuple[OtherUsage, ...]:
+    """The tokens of the model that drew, by class; empty if none are told. Of which kind they are not told counts as
+    the dearer one: as of an image.
+    """
+    if not isinstance(said, dict) or not _tokens_of(said.get("total_tokens")):
+        return ()
+    cached, read, written = (
+        details if isinstance(details := said.get(name), dict) else {}
+        for name in ("cached_tokens_details", "input_tokens_details", "output_tokens_details")
+    )
+    text, output_text = _tokens_of(read.get("text_tokens")), _tokens_of(written.get("text_tokens"))
+    cached_text, cached_image = (_tokens_of(cached.get(f"cached_{kind}_tokens")) for kind in ("text", "image"))
+    tokens = {
+        "input": text - min(text, cached_text),
+        "cache_read": min(text, cached_text),
+        "output": output_text,
+        "output_image": max(0, _tokens_of(said.get("output_tokens")) - output_text),
+    }
+    image = max(0, _tokens_of(said.get("input_tokens")) - text)
+    tokens |= {"input_image": image - min(image, cached_image), "cache_image_read": min(image, cached_image)}
+    return (OtherUsage(use=_IMAGE_CALL, tokens=tokens),)
+
+
+def _tokens_of(value: Any) -> int:
+    return count_of(value, MAX_TOKENS)
 
 
 def finish_reason(response: Response) -> FinishReason:

@@ -4,13 +4,14 @@ Types are the vendors' own. A tool that no row matches has no known price.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.dialects.codec import Codec
+from domain.dialects.passthrough.asked_models import OtherModelBound, advisor_model, image_model
 from domain.dialects.passthrough.fields import MCP_FIELD, SEARCH_FIELD, STANDARD_TERMS
 from domain.extras import MAX_TERM_CHARS
 from domain.hosted_tools import MAX_SERVER_TURNS, NO_TOOLS, HostedTool, HostedTools
@@ -28,6 +29,8 @@ class _Row(Struct, frozen=True):
     use: str | None = None
     rows: tuple[str, ...] = ()
     is_session: bool = False
+    other: Callable[[dict[str, Any]], OtherModelBound | None] | None = None
+    """Reads the other model that each call asks, and the most of its tokens; None: it asks none."""
 
 
 _TABLE: tuple[tuple[re.Pattern[str], _Row], ...] = tuple(
@@ -42,11 +45,13 @@ _TABLE: tuple[tuple[re.Pattern[str], _Row], ...] = tuple(
         (r"file_search", _Row("request", "file_search")),
         (r"code_interpreter|shell", _Row("request", "container", is_session=True)),
         (r"mcp|tool_search", _Row("request")),
+        (r"image_generation", _Row("request", "image_generation_call", other=image_model)),
         # Anthropic's, https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview
         (r"web_search_\d{8}", _Row("tool", "web_search")),
         (r"web_fetch_\d{8}", _Row("tool")),
         (r"code_execution_\d{8}", _Row("nothing", "code_execution", is_session=True)),
         (r"tool_search_tool_\w+|mcp_toolset", _Row("nothing")),
+        (r"advisor_\d{8}", _Row("tool", "advisor_message", other=advisor_model)),
     )
 )
 _CLIENT_TOOL_TYPES = frozenset({"function", "custom", "namespace", "local_shell", "apply_patch", "computer"})
@@ -60,7 +65,7 @@ _CLIENT_TOOL_TYPE_PREFIXES = (
     "browser_toolset_2",
 )
 """Prefixes of the types of more tools that the caller runs. The provider runs every other tool, and charges for it."""
-_LIMITS_ITSELF = re.compile(r"web_(search|fetch)_\d{8}")
+_LIMITS_ITSELF = re.compile(r"(web_(search|fetch)|advisor)_\d{8}")
 _MAKES_CODE_FREE = re.compile(r"web_(search|fetch)_(2026\d{4}|20[3-9]\d{5}|202[7-9]\d{4})")
 """Code execution costs nothing beside these: https://platform.claude.com/docs/en/about-claude/pricing"""
 
@@ -77,7 +82,7 @@ def is_run_by_caller(kind: str, tool: dict[str, Any]) -> bool:
 
 def is_known_tool(kind: str, tool: dict[str, Any]) -> bool:
     """Return True if it is known who runs a tool of this type, and that no other model does."""
-    return is_run_by_caller(kind, tool) or any(pattern.fullmatch(kind) for pattern, _ in _TABLE)
+    return is_run_by_caller(kind, tool) or any(pattern.fullmatch(kind) and row.other is None for pattern, row in _TABLE)
 
 
 def hosted_tool(kind: str, tool: dict[str, Any], path: str) -> HostedTool | None:
@@ -91,11 +96,16 @@ def hosted_tool(kind: str, tool: dict[str, Any], path: str) -> HostedTool | None
         if size is None:
             return None
         rows = (f"container_{size}",)
+    other = row.other(tool) if row.other is not None else None
+    if row.other is not None and other is None:
+        return None
     own = tool.get("max_uses") if row.limited_by == "tool" else None
     limit = own if isinstance(own, int) and not isinstance(own, bool) and own > 0 else None
     return HostedTool(
         field=f"{path} ({kind})",
         use=row.use,
+        model=other.model if other is not None else None,
+        most_tokens=other.most_tokens if other is not None else {},
         rows=rows,
         is_session=row.is_session,
         limited_by=row.limited_by,

@@ -1,0 +1,154 @@
+"""Routes: of a project, or of the installation. Used by the calls of `/routes` and by the shell commands.
+
+Each call is one append with its projection in one transaction; then every process is notified.
+"""
+
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
+from datetime import UTC, datetime
+
+from api.inline_append import append_and_project
+from domain.errors import InvalidRequest, NotFound, UnknownModel
+from domain.events import INSTALLATION, RouteRemoved, RouteSet, route_stream
+from domain.routes import MAX_GROUPS, MAX_ROUTES, MAX_TARGETS, RouteSettings, RouteTarget
+from domain.routing import Kind, NamedProvider, Target, built_in_kind, resolve_target
+from infra.database import Pool
+from infra.event_log import Commit, EventLog
+from projections.providers import providers_of
+from projections.routes import RouteRecord, Routes, routes_of
+
+_routes = Routes()
+
+
+class RouteAdmin:
+    """Sets and removes routes. `owner` is a project's id, or `INSTALLATION`."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        log: EventLog,
+        announce: Callable[[str], Awaitable[None]] | None = None,
+        *,
+        upstream_models: Mapping[str, str],
+        kinds: Container[Kind],
+    ) -> None:
+        """`announce` tells every process that an owner's routes are different. `kinds`: the built-in providers."""
+        self._pool = pool
+        self._log = log
+        self._announce = announce
+        self._upstream_models = upstream_models
+        self._kinds = kinds
+
+    async def set_route(
+        self, owner: str, name: str, settings: RouteSettings, *, is_new: bool = False, is_flat: bool = False
+    ) -> RouteRecord:
+        """Make a route, or give it other settings. If `is_new`, there may be none of the name.
+
+        `is_flat`: the caller wrote its one group as `targets`, which the errors then name.
+
+        Raises:
+            InvalidRequest: names the field: the name is taken, a target is no model, or there are too many.
+
+        """
+        version = await self._version(owner, name)  # before what is decided on
+        current = {record.name for record in await routes_of(self._pool, owner)}
+        if name in current and is_new:
+            raise InvalidRequest(f"`name` {name!r} is taken: change that route, or remove it", field="name")
+        if name not in current and len(current) >= MAX_ROUTES:
+            raise InvalidRequest(f"there may be {MAX_ROUTES} routes: remove one first", field="name")
+        await self._check(owner, name, settings, current, is_flat=is_flat)
+        await self._append(owner, version, RouteSet(name=name, settings=settings))
+        return await self.get(owner, name)
+
+    async def remove(self, owner: str, name: str) -> None:
+        """Remove a route.
+
+        Raises:
+            NotFound: there is none of this name.
+
+        """
+        version = await self._version(owner, name)
+        await self.get(owner, name)
+        await self._append(owner, version, RouteRemoved(name=name))
+
+    async def list_all(self, owner: str) -> list[RouteRecord]:
+        """The owner's routes, by name."""
+        return await routes_of(self._pool, owner)
+
+    async def list_usable(self, owner: str) -> list[RouteRecord]:
+        """The routes that the owner's keys may ask for, by name: its own, and the installation's of other names."""
+        installations = {record.name: record for record in await routes_of(self._pool, INSTALLATION)}
+        own = {record.name: record for record in await routes_of(self._pool, owner)}
+        return [record for _, record in sorted((installations | own).items())]
+
+    async def get(self, owner: str, name: str) -> RouteRecord:
+        """A route of the owner's.
+
+        Raises:
+            NotFound: there is none of this name.
+
+        """
+        record = next((one for one in await routes_of(self._pool, owner) if one.name == name), None)
+        if record is None:
+            raise NotFound(f"there is no route {name!r} here")
+        return record
+
+    async def _check(
+        self, owner: str, name: str, settings: RouteSettings, own_routes: set[str], *, is_flat: bool
+    ) -> None:
+        _check_size(settings, "targets" if is_flat else "groups")
+        owners = dict.fromkeys((owner, INSTALLATION))
+        named = [record.provider for one in owners for record in await providers_of(self._pool, one)]
+        routes = own_routes | {name} | {record.name for record in await routes_of(self._pool, INSTALLATION)}
+        for place, target in _targets_with_places(settings, is_flat=is_flat):
+            self._check_target(place, target, named, routes)
+
+    def _check_target(
+        self, place: str, target: RouteTarget, named: list[NamedProvider], routes: Container[str]
+    ) -> Target:
+        field = f"{place}.model"
+        if target.model in routes:
+            kind = built_in_kind(target.model)
+            model = f"{kind or 'provider'}/{target.model}"
+            way_out = f"name the model with its provider in front, as {model!r}"
+            raise InvalidRequest(
+                f"`{field}`: {target.model!r} is a route, and a target is a model: {way_out}", field=field
+            )
+        try:
+            return resolve_target(target.model, self._upstream_models, named, self._kinds)
+        except UnknownModel:
+            raise InvalidRequest(
+                f"`{field}`: model {target.model!r} is unknown: GET /api/v1/models lists models, and 'provider/model' "
+                "names a provider outright",
+                field=field,
+            ) from None
+
+    async def _version(self, owner: str, name: str) -> int:
+        return len(await self._log.read_stream(route_stream(owner, name)))
+
+    async def _append(self, owner: str, version: int, event: RouteSet | RouteRemoved) -> None:
+        commit = Commit(
+            stream=route_stream(owner, event.name),
+            expected_version=version,
+            project_id=owner,
+            at=datetime.now(UTC),
+            events=(event,),
+        )
+        await append_and_project(self._log, _routes, [commit])
+        if self._announce is not None:
+            await self._announce(owner)
+
+
+def _targets_with_places(settings: RouteSettings, *, is_flat: bool) -> Iterator[tuple[str, RouteTarget]]:
+    """The targets, each with its path in the caller's body (`groups[0][1]`, `targets[1]`)."""
+    for number, group in enumerate(settings.groups):
+        for position, target in enumerate(group):
+            yield (f"targets[{position}]" if is_flat else f"groups[{number}][{position}]"), target
+
+
+def _check_size(settings: RouteSettings, field: str) -> None:
+    groups, targets = len(settings.groups), sum(map(len, settings.groups))
+    if groups > MAX_GROUPS or targets > MAX_TARGETS:
+        raise InvalidRequest(
+            f"`{field}`: a route may have {MAX_GROUPS} groups and {MAX_TARGETS} targets, not {groups} and {targets}",
+            field=field,
+        )

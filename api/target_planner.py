@@ -1,0 +1,131 @@
+"""From the model's name in a request to the targets that it may go to: a model, a route, and fallbacks.
+
+Needs nothing but what is in memory. Whether a target can serve the request is found out later, by
+`api/request_planner.py`.
+"""
+
+import random
+from collections.abc import Callable, Container, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from api.authentication import Caller
+from domain.errors import Forbidden, InvalidRequest, UnknownModel
+from domain.failover import DroppedTarget, DropReason, PlannedTarget, TargetPlan
+from domain.routes import MAX_FALLBACKS, MAX_TARGETS, RouteSettings, RouteTarget, ordered
+from domain.routing import Kind, Target, resolve_target
+
+FindRoute = Callable[[Caller, str], RouteSettings | None]
+"""Finds the route that a caller means by a name; None: the name is a model's."""
+
+
+def no_route(_caller: Caller, _name: str) -> None:
+    """Find none."""
+
+
+_DROPS: dict[type[UnknownModel | Forbidden], DropReason] = {UnknownModel: "unknown_model", Forbidden: "not_allowed"}
+
+
+def is_allowed(caller: Caller, name: str) -> bool:
+    """True if the key may use a model, or a route, by this name."""
+    return caller.settings.models is None or name in caller.settings.models
+
+
+def check_allowed(caller: Caller, model: str, field: str) -> None:
+    """Let a model pass that the key may use.
+
+    Raises:
+        Forbidden: it may not.
+
+    """
+    if not is_allowed(caller, model):
+        choice = f"the key may use: {', '.join(caller.settings.models or ())}"
+        raise Forbidden(f"this key may not use model {model!r}; {choice}", details={"field": field})
+
+
+class TargetPlanner:
+    """Finds targets for one API process."""
+
+    def __init__(
+        self,
+        *,
+        kinds: Container[Kind],
+        upstream_models: Mapping[str, str],
+        find_route: FindRoute = no_route,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """`draw` gives the numbers by which the targets of a route are spread: see `domain.routes.ordered`."""
+        self._kinds = kinds
+        self._upstream_models = upstream_models
+        self._find_route = find_route
+        self._draw = draw
+
+    def targets(self, caller: Caller, model: str, fallbacks: Sequence[str] = ()) -> TargetPlan:
+        """Return where a request for `model` may go: a model, or a route. `fallbacks` are such names too.
+
+        Raises:
+            InvalidRequest: there are more fallbacks than are allowed.
+            UnknownModel: a name is neither a model's nor a route's; or no target of a route can be asked.
+            Forbidden: the key may not use a model that the request names, or none of a route's targets.
+
+        """
+        route = self._find_route(caller, model)
+        if route is None and not fallbacks:
+            asked = RouteTarget(model=model)
+            return TargetPlan(asked_as=model, targets=(PlannedTarget(asked=asked, target=self.target(caller, model)),))
+        if len(fallbacks) > MAX_FALLBACKS:
+            raise InvalidRequest(f"`fallbacks` may name {MAX_FALLBACKS} models", field="fallbacks")
+        plan = self._part(caller, model, route, "model")
+        for number, name in enumerate(fallbacks):
+            part = self._part(caller, name, self._find_route(caller, name), f"fallbacks[{number}]")
+            plan = replace(plan, targets=plan.targets + part.targets, dropped=plan.dropped + part.dropped)
+        return replace(plan, targets=plan.targets[:MAX_TARGETS])
+
+    def plan_route(self, caller: Caller, name: str, settings: RouteSettings) -> TargetPlan:
+        """Put the targets of a route into the order of one request, without those that the caller cannot ask.
+
+        A key that may use the route by its name may use all its targets.
+
+        Raises:
+            UnknownModel, Forbidden: there is none that it can ask, and why not the first.
+
+        """
+        targets: list[PlannedTarget] = []
+        dropped: list[DroppedTarget] = []
+        first_error: UnknownModel | Forbidden | None = None
+        for asked in ordered(settings, self._draw):
+            try:
+                target = self.target(caller, asked.model)
+                if not is_allowed(caller, name):
+                    check_allowed(caller, asked.model, "model")
+                targets.append(PlannedTarget(asked=asked, target=target, route=name))
+            except (UnknownModel, Forbidden) as error:
+                first_error = first_error or error
+                dropped.append(DroppedTarget(model=asked.model, reason=_DROPS[type(error)], message=error.message))
+        if not targets:
+            assert first_error is not None, "a route has targets"
+            raise first_error
+        return TargetPlan(
+            asked_as=name,
+            targets=tuple(targets),
+            dropped=tuple(dropped),
+            fail_over_on=settings.fail_over_on,
+            attempts=settings.attempts,
+        )
+
+    def _part(self, caller: Caller, name: str, route: RouteSettings | None, field: str) -> TargetPlan:
+        """The plan for one of the names in a request. `field`: where it stands."""
+        if route is not None:
+            return self.plan_route(caller, name, route)
+        target = self.target(caller, name)
+        check_allowed(caller, name, field)
+        return TargetPlan(asked_as=name, targets=(PlannedTarget(asked=RouteTarget(model=name), target=target),))
+
+    def target(self, caller: Caller, model: str) -> Target:
+        """Resolve a model's name.
+
+        Raises:
+            UnknownModel: no rule matches.
+
+        """
+        return resolve_target(model, self._upstream_models, caller.providers, self._kinds)

@@ -1,0 +1,8 @@
+-- Routes, folded in the append of their own events: the next request can ask for them.
+CREATE TABLE routes (
+    project_id text COLLATE "C" NOT NULL,       -- 'installation': of every project that has none of the name
+    name       text COLLATE "C" NOT NULL,
+    settings   json NOT NULL,                   -- domain.routes.RouteSettings
+    set_at     timestamptz NOT NULL,
+    PRIMARY KEY (project_id, name)
+);

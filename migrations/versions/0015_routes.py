@@ -1,0 +1,11 @@
+"""Routes, and several credentials of one provider."""
+
+from migrations.revision import run_sql
+
+revision = "0015"
+down_revision = "0013"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this revision."""
+    run_sql("0015_routes.sql")

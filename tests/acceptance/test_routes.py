@@ -1,0 +1,111 @@
+"""Routes: names that requests give as their model, of a project or of the installation."""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from domain.routes import MAX_TARGETS
+from tests.support.gateway import Client, Gateway, new_project, operator_of
+
+GROUPS = [["gpt-4o-mini"], [{"model": "claude-3-haiku", "weight": 3, "timeoutS": 20.5}]]
+
+
+async def add(client: Client, name: str, **fields: Any) -> dict[str, Any]:
+    status, answer, _ = await client.call("POST", "/routes", {"name": name, **fields})
+    assert status == 201, answer
+    shown: dict[str, Any] = answer["data"]
+    return shown
+
+
+async def test_a_route_is_shown_as_it_was_set_and_changes_field_by_field(client: Client) -> None:
+    shown = await add(client, "fast", groups=GROUPS, attempts=3)
+    assert shown["scope"] == "project"
+    assert shown["groups"] == [
+        [{"model": "gpt-4o-mini", "weight": 1, "timeoutS": None, "credential": None}],
+        [{"model": "claude-3-haiku", "weight": 3, "timeoutS": 20.5, "credential": None}],
+    ]
+    assert shown["failOverOn"] == ["connection", "timeout", "rate_limit", "server_error"]
+    status, answer, _ = await client.call("PATCH", "/routes/fast", {"failOverOn": ["timeout", "timeout"]})
+    assert (status, answer["data"]["failOverOn"], answer["data"]["attempts"]) == (200, ["timeout"], 3)
+    assert answer["data"]["groups"] == shown["groups"]
+    _, answer, _ = await client.call("PATCH", "/routes/fast", {"targets": ["echo", "gpt-4o"]})
+    assert [[target["model"] for target in group] for group in answer["data"]["groups"]] == [["echo", "gpt-4o"]]
+    _, one, _ = await client.call("GET", "/routes/fast")
+    _, listed, _ = await client.call("GET", "/routes")
+    assert listed["data"] == [one["data"]] == [answer["data"]]
+    assert (await client.call("DELETE", "/routes/fast"))[0] == 200
+    assert (await client.call("GET", "/routes/fast"))[0] == 404
+    _, events, _ = await client.call("GET", "/audit/events?limit=1000")
+    types = [event["type"] for event in events["data"]["events"] if event["stream"].startswith("route-")]
+    assert types == ["RouteSet", "RouteSet", "RouteSet", "RouteRemoved"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "said"),
+    [
+        ({"name": "fast", "targets": ["no-such-model"]}, "targets[0].model", "is unknown"),
+        ({"name": "fast", "targets": ["gpt-4o", "fast"]}, "targets[1].model", "is a route"),
+        ({"name": "gpt-4o", "groups": [["gpt-4o"]]}, "groups[0][0].model", "'openai/gpt-4o'"),
+        ({"name": "fast"}, "groups", "either"),
+        ({"name": "fast", "targets": ["echo"], "groups": [["echo"]]}, "groups", "either"),
+        ({"name": "fast", "groups": [["echo"], []]}, "groups[1]", "length"),
+        ({"name": "fast", "groups": [["echo"]] * 9}, "groups", "8 groups"),
+        ({"name": "fast", "targets": ["echo"] * (MAX_TARGETS + 1)}, "targets", "16 targets"),
+        ({"name": "a/b", "targets": ["echo"]}, "name", "matching"),
+        ({"name": "fast", "targets": [{"model": "echo", "weight": -1}]}, "targets[0].weight", ">= 0"),
+        ({"name": "fast", "targets": ["echo"], "failOverOn": ["hail"]}, "failOverOn[0]", "Invalid enum"),
+        ({"name": "fast", "targets": ["echo"], "attempts": 9}, "attempts", "<= 5"),
+    ],
+)
+async def test_what_is_no_route_is_refused_by_the_name_of_the_field(
+    client: Client, fields: dict[str, Any], field: str, said: str
+) -> None:
+    status, answer, _ = await client.call("POST", "/routes", fields)
+    assert (status, answer["error"]["code"]) == (400, "VALIDATION_ERROR")
+    assert answer["error"]["details"] == {"field": field}
+    assert said in answer["error"]["message"]
+
+
+async def test_a_target_is_no_other_route(client: Client) -> None:
+    await add(client, "inner", targets=["echo"])
+    status, answer, _ = await client.call("POST", "/routes", {"name": "outer", "targets": ["inner"]})
+    assert (status, answer["error"]["details"]) == (400, {"field": "targets[0].model"})
+
+
+async def test_admins_set_their_projects_routes_and_the_operator_the_installations(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    operator, other = operator_of(gateway, session), await new_project(gateway, session)
+    shared = await add(operator, "everyones", targets=["echo"])
+    assert shared["scope"] == "installation"
+    for project in (client, other):
+        _, listed, _ = await project.call("GET", "/routes")
+        assert [(one["name"], one["scope"]) for one in listed["data"]] == [("everyones", "installation")]
+        assert (await project.call("DELETE", "/routes/everyones"))[0] == 404
+    await add(client, "everyones", targets=["gpt-4o-mini"])
+    assert [(await project.call("GET", "/routes/everyones"))[1]["data"]["scope"] for project in (client, other)] == [
+        "project",
+        "installation",
+    ]
+    _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "a member"})
+    member = Client(session, gateway.address, issued["data"]["apiKey"])
+    assert (await member.call("GET", "/routes"))[0] == 200
+    assert (await member.call("POST", "/routes", {"name": "mine", "targets": ["echo"]}))[0] == 403
+    assert (await Client(session, gateway.address, None).call("GET", "/routes"))[0] == 401
+    assert (await operator.call("DELETE", "/routes/everyones"))[0] == 200
+
+
+def test_the_command_line_sets_lists_shows_and_removes(gateway: Gateway) -> None:
+    words = ("gpt-4o-mini,weight=3", "mini", "then", "claude-3-haiku,timeoutS=20.5")
+    wrong = gateway.run("route", "set", "cli", *words)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "groups[0][1].model" in wrong.stderr
+    made = gateway.run("route", "set", "cli", words[0], "echo", *words[2:], "--attempts", "1")
+    assert made.stdout == "set cli: gpt-4o-mini (weight 3), echo then claude-3-haiku (20.5 s)\n", made.stderr
+    assert "cli " in gateway.run("route", "list").stdout
+    shown = json.loads(gateway.run("route", "show", "cli").stdout)
+    assert (shown["attempts"], shown["groups"][1][0]["timeoutS"]) == (1, 20.5)
+    assert gateway.run("route", "remove", "cli").stdout == "removed cli\n"
+    assert gateway.run("route", "show", "cli").returncode == 2

@@ -1,0 +1,445 @@
+"""The circuits of one worker: it asks here before it calls a provider, and says here how the call went.
+
+A decision reads memory. Only the call that may be a probe waits, for the claim that makes it the only one. What this
+worker finds out is told to the others once a second and at each change, and what they tell counts here as well: see
+`infra/circuit_news.py`. What is a failure, and what follows from it, is in `domain/circuit.py`.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from cachetools import LRUCache
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.circuit import (
+    CLOSED,
+    FAILURES,
+    Circuit,
+    CircuitKey,
+    CircuitSettings,
+    Signal,
+    Totals,
+    Window,
+    after,
+    probing,
+    signal_of,
+    slot_of,
+    slots_of,
+    verdict,
+)
+from domain.errors import GatewayError, ProviderError, ProviderRateLimited, ProviderUnavailable
+from domain.events import INSTALLATION
+from domain.provider_limits import ProviderLimit, headroom, read_limits
+from infra.circuit_news import (
+    MAX_LAST_ERRORS,
+    MAX_REPORTED,
+    MAX_TOLD,
+    LastError,
+    Report,
+    ReportedCircuit,
+    ToldCircuit,
+    ToldCounts,
+    ToldLimits,
+    WorkerNews,
+)
+from workers.providers.provider import ProviderCall
+
+MAX_OWN_CIRCUITS = 64
+"""Of one project's own credentials: it chooses the models' names, and takes no room from others with them."""
+MAX_OWNERS = 256
+MAX_SHARED_CIRCUITS = 1_024
+"""Of the installation's credentials."""
+MAX_WORKERS = 64
+"""Others whose counts are added to ours."""
+MAX_TRANSITIONS = 256
+"""That wait to be written; older ones are given up: they are news, not accounts."""
+COUNTS_AGE_S = 5.0
+"""What another worker has counted is forgotten if it tells nothing new for so long."""
+
+
+def circuit_of(call: ProviderCall) -> CircuitKey:
+    """The circuit that a call belongs to."""
+    identity, credential = call.identity, call.credential
+    return CircuitKey(
+        owner=identity.project_id if credential is not None and credential.is_own else INSTALLATION,
+        provider=identity.provider,
+        model=identity.upstream_model,
+    )
+
+
+class CircuitBreaker(Protocol):
+    """What those that call providers need of the circuits."""
+
+    async def refusal(self, key: CircuitKey, *, is_only: bool) -> ProviderError | None:
+        """None: call the provider. Else why not, with the seconds after which it may be called again.
+
+        `is_only`: the request has no other target left to try. Whoever gets None calls soon, and then calls `record`:
+        the call may be the probe.
+        """
+        ...
+
+    def record(
+        self, key: CircuitKey, project_id: str, error: GatewayError | None, *, began_s: float, hint: str | None = None
+    ) -> None:
+        """Say how a call went that began at `began_s`, of the monotonic clock. `error` None: it was answered."""
+        ...
+
+    def began(self, key: CircuitKey, *, began_s: float) -> None:
+        """Say that a call which began at `began_s` is being answered; how it went is not known yet."""
+        ...
+
+    def heard(self, key: CircuitKey, headers: Mapping[str, str]) -> None:
+        """Take the headers of a provider's response, for what they say of its rate limits."""
+        ...
+
+
+class Transition(Struct, frozen=True, kw_only=True):
+    """A circuit that has opened or closed, for the log."""
+
+    key: CircuitKey
+    circuit: Circuit
+    """As it is now."""
+    opened_ms: int
+    """When it has opened, in milliseconds since 1970."""
+    wait_ms: int
+    """Of one that opens: until the first probe."""
+    at: datetime
+    totals: Totals
+    last_error: LastError | None
+    hint: str | None
+
+
+class _Kept:
+    """What this worker knows of one circuit."""
+
+    __slots__ = ("circuit", "hint", "key", "last_errors", "limits", "limits_at_s", "others", "since_ms", "window")
+
+    def __init__(self, key: CircuitKey, window_s: float) -> None:
+        self.key = key
+        self.circuit: Circuit = CLOSED
+        self.since_ms = 0
+        self.window = Window(window_s, slots=slots_of(key))
+        self.others: dict[str, tuple[float, Totals]] = {}
+        """What other workers have counted, and when they told it."""
+        self.last_errors: deque[LastError] = deque(maxlen=MAX_LAST_ERRORS)
+        self.limits: tuple[ProviderLimit, ...] = ()
+        self.limits_at_s = 0.0
+        self.hint: str | None = None
+
+    def totals(self, now_s: float) -> Totals:
+        """The calls of the window, over all workers."""
+        totals = self.window.totals(now_s)
+        for told_s, counted in self.others.values():
+            if now_s - told_s <= COUNTS_AGE_S:
+                totals = totals.plus(counted)
+        return totals
+
+
+class _Shelf:
+    """The circuits that are kept, the least used ones given up: a few for each project, more for the installation."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._shared: LRUCache[CircuitKey, _Kept] = LRUCache(MAX_SHARED_CIRCUITS)
+        self._own: LRUCache[str, LRUCache[CircuitKey, _Kept]] = LRUCache(MAX_OWNERS)
+
+    def get(self, key: CircuitKey) -> _Kept | None:
+        """Return the circuit if it is kept."""
+        shelf = self._shared if key.owner == INSTALLATION else self._own.get(key.owner)
+        return shelf.get(key) if shelf is not None else None
+
+    def take(self, key: CircuitKey) -> _Kept:
+        """Return the circuit; a closed one if it is not kept yet."""
+        shelf = self._shared
+        if key.owner != INSTALLATION:
+            own = self._own.get(key.owner)
+            shelf = own if own is not None else LRUCache(MAX_OWN_CIRCUITS)
+            if own is None:
+                self._own[key.owner] = shelf
+        kept = shelf.get(key)
+        if kept is None:
+            kept = shelf[key] = _Kept(key, self._window_s)
+        return kept
+
+    def drop(self, owner: str) -> None:
+        """Give up the circuits of an owner."""
+        if owner == INSTALLATION:
+            self._shared.clear()
+        else:
+            self._own.pop(owner, None)
+
+    def all(self) -> Iterator[_Kept]:
+        """Yield every circuit, the installation's first."""
+        yield from list(self._shared.values())
+        for shelf in list(self._own.values()):
+            yield from list(shelf.values())
+
+
+class Circuits:
+    """The circuits that one worker keeps."""
+
+    def __init__(
+        self,
+        settings: CircuitSettings,
+        *,
+        worker: str,
+        claim: "ClaimProbe",
+        on_change: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`claim` decides over all processes who probes. `on_change` is called when there is news to tell at once."""
+        self._settings = settings
+        self._worker = worker
+        self._claim = claim
+        self._on_change = on_change
+        self._clock = clock
+        self._wall = wall
+        self._kept = _Shelf(settings.window_s)
+        self._changed: dict[CircuitKey, None] = {}
+        self._transitions: deque[Transition] = deque(maxlen=MAX_TRANSITIONS)
+
+    async def refusal(self, key: CircuitKey, *, is_only: bool) -> ProviderError | None:
+        """See `CircuitBreaker`."""
+        kept = self._kept.get(key)
+        if kept is None or kept.circuit.state == "closed":
+            return None
+        found = verdict(kept.circuit, self._clock(), is_only=is_only)
+        if found.kind == "probe":
+            before = kept.circuit
+            kept.circuit = probing(before, self._clock())  # others of this process wait from now on
+            if await self._claim(key, before.version):
+                self._note_change(kept, before, kept.circuit)
+                return None
+            found = verdict(kept.circuit, self._clock(), is_only=is_only)
+        return _refusal(kept, found.wait_s) if found.kind == "wait" else None
+
+    def record(
+        self, key: CircuitKey, project_id: str, error: GatewayError | None, *, began_s: float, hint: str | None = None
+    ) -> None:
+        """See `CircuitBreaker`."""
+        if not self._settings.is_on:
+            return
+        now_s = self._clock()
+        signal = signal_of(error, now_s - began_s, is_shared=key.owner == INSTALLATION)
+        is_counted = signal.kind == "answered" or signal.kind in FAILURES
+        kept = self._kept.take(key) if is_counted else self._kept.get(key)
+        if kept is None:
+            return
+        if is_counted:
+            is_failure = signal.kind in FAILURES
+            kept.window.count(now_s, slot=slot_of(key, project_id), is_failure=is_failure)
+            kept.hint = hint
+            if is_failure and error is not None:
+                kept.last_errors.appendleft(self._last_error(error))
+        if signal.kind == "answered" and kept.circuit.state == "closed":
+            return
+        self._step(kept, signal, now_s, began_s)
+
+    def began(self, key: CircuitKey, *, began_s: float) -> None:
+        """See `CircuitBreaker`."""
+        kept = self._kept.get(key)
+        if kept is not None and kept.circuit.state == "half_open":
+            self._step(kept, Signal(kind="alive"), self._clock(), began_s)
+
+    def heard(self, key: CircuitKey, headers: Mapping[str, str]) -> None:
+        """See `CircuitBreaker`."""
+        if not self._settings.is_on or not (limits := read_limits(headers, self._wall())):
+            return
+        kept = self._kept.take(key)
+        kept.limits, kept.limits_at_s = limits, self._clock()
+
+    def share(self, key: CircuitKey) -> float:
+        """Return the share of its usual calls that a target should get: 0 while its circuit is open."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return 1.0
+        now_s = self._clock()
+        if verdict(kept.circuit, now_s, is_only=False).kind == "wait":
+            return 0.0
+        return headroom(kept.limits, now_s - kept.limits_at_s)
+
+    def forget(self, owner: str) -> None:
+        """Forget an owner's circuits: its keys or addresses may be others now."""
+        self._kept.drop(owner)
+
+    def take(self, news: WorkerNews) -> None:
+        """Take what a worker tells. What is newer than what is known here counts."""
+        if news.worker == self._worker:
+            return
+        now_s = self._clock()
+        for told in news.circuits:
+            self._adopt(told, now_s)
+        for counts in news.counts:
+            kept = self._kept.take(counts.key)
+            if len(counts.calls) == len(counts.failures) == slots_of(counts.key):
+                kept.others[news.worker] = (now_s, Totals(counts.calls, counts.failures))
+                while len(kept.others) > MAX_WORKERS:
+                    kept.others.pop(next(iter(kept.others)))
+        for told_limits in news.limits:
+            kept = self._kept.take(told_limits.key)
+            if now_s - told_limits.age_s > kept.limits_at_s:
+                kept.limits, kept.limits_at_s = told_limits.limits, now_s - told_limits.age_s
+
+    def news(self) -> WorkerNews | None:
+        """What the others should know. None: all is well."""
+        now_s = self._clock()
+        circuits, counts, limits = [], [], []
+        for kept in self._kept.all():
+            if kept.circuit.state != "closed" or kept.key in self._changed:
+                circuits.append(self._told(kept, now_s))
+            own = kept.window.totals(now_s)
+            if own.all_failures:
+                counts.append(ToldCounts(key=kept.key, calls=own.calls, failures=own.failures))
+            if kept.limits and headroom(kept.limits, now_s - kept.limits_at_s) < 1:
+                limits.append(ToldLimits(key=kept.key, limits=kept.limits, age_s=now_s - kept.limits_at_s))
+        self._changed.clear()
+        if not (circuits or counts or limits):
+            return None
+        return WorkerNews(
+            worker=self._worker,
+            circuits=tuple(circuits[:MAX_TOLD]),
+            counts=tuple(counts[:MAX_TOLD]),
+            limits=tuple(limits[:MAX_TOLD]),
+        )
+
+    def report(self, owner: str | None = None) -> Report:
+        """Return what is known of the circuits of one owner, or of all, for people."""
+        now_s = self._clock()
+        chosen = [kept for kept in self._kept.all() if owner in (None, kept.key.owner)]
+        return Report(
+            worker=self._worker, circuits=tuple(self._reported(kept, now_s) for kept in chosen[:MAX_REPORTED])
+        )
+
+    def states(self) -> dict[str, int]:
+        """Count the circuits by state."""
+        counts = {"closed": 0, "open": 0, "half_open": 0}
+        for kept in self._kept.all():
+            counts[kept.circuit.state] += 1
+        return counts
+
+    def taken_transitions(self) -> list[Transition]:
+        """Return what has opened and closed here since the last call."""
+        transitions = list(self._transitions)
+        self._transitions.clear()
+        return transitions
+
+    @property
+    def has_news(self) -> bool:
+        """True if a circuit has changed since the news was last told."""
+        return bool(self._changed)
+
+    def _step(self, kept: _Kept, signal: Signal, now_s: float, began_s: float) -> None:
+        before = kept.circuit
+        totals = kept.totals(now_s)
+        is_probe = before.state == "half_open" and began_s >= before.since_s
+        changed = after(before, signal, totals, self._settings, now_s, is_probe=is_probe)
+        if changed is before:
+            return
+        since_ms = kept.since_ms
+        self._note_change(kept, before, changed)
+        if (before.state == "closed") != (changed.state == "closed"):
+            self._transitions.append(
+                Transition(
+                    key=kept.key,
+                    circuit=kept.circuit,
+                    opened_ms=since_ms if changed.state == "closed" else kept.since_ms,
+                    wait_ms=round((changed.until_s - now_s) * 1000) if changed.state == "open" else 0,
+                    at=self._wall(),
+                    totals=totals,
+                    last_error=kept.last_errors[0] if kept.last_errors else None,
+                    hint=kept.hint,
+                )
+            )
+        if changed.state == "closed":
+            kept.window.clear()
+            kept.others.clear()
+
+    def _note_change(self, kept: _Kept, before: Circuit, changed: Circuit) -> None:
+        """Number the new state by the clock, so that a worker that has just begun is not behind, and tell of it."""
+        wall_ms = self._wall_ms()
+        kept.circuit = replace(changed, version=max(before.version + 1, wall_ms))
+        if (before.state == "closed") != (changed.state == "closed"):
+            kept.since_ms = wall_ms
+        self._changed[kept.key] = None
+        self._on_change()
+
+    def _adopt(self, told: ToldCircuit, now_s: float) -> None:
+        kept = self._kept.take(told.key)
+        if told.version < kept.circuit.version:
+            self._changed[kept.key] = None  # who told it is behind
+            return
+        if told.version == kept.circuit.version:
+            return
+        longest_s = self._settings.max_open_s
+        kept.circuit = Circuit(
+            state=told.state,
+            version=told.version,
+            reason=told.reason,
+            is_limit=told.is_limit,
+            openings=told.openings,
+            since_s=now_s,
+            until_s=now_s + min(longest_s, told.until_in_s),
+            only_until_s=now_s + min(longest_s, told.only_until_in_s),
+        )
+        kept.since_ms = told.since_ms
+        if told.state == "closed":
+            kept.window.clear()
+            kept.others.clear()
+
+    def _told(self, kept: _Kept, now_s: float) -> ToldCircuit:
+        circuit = kept.circuit
+        return ToldCircuit(
+            key=kept.key,
+            state=circuit.state,
+            version=circuit.version,
+            reason=circuit.reason,
+            is_limit=circuit.is_limit,
+            openings=circuit.openings,
+            until_in_s=max(0.0, circuit.until_s - now_s),
+            only_until_in_s=max(0.0, circuit.only_until_s - now_s),
+            since_ms=kept.since_ms,
+        )
+
+    def _reported(self, kept: _Kept, now_s: float) -> ReportedCircuit:
+        own = kept.window.totals(now_s)
+        limits_age_ms = round((now_s - kept.limits_at_s) * 1000)
+        return ReportedCircuit(
+            told=self._told(kept, now_s),
+            calls=own.all_calls,
+            failures=own.all_failures,
+            last_errors=tuple(kept.last_errors),
+            limits=kept.limits,
+            limits_at_ms=self._wall_ms() - limits_age_ms if kept.limits else None,
+            hint=kept.hint,
+        )
+
+    def _last_error(self, error: GatewayError) -> LastError:
+        status = error.status if isinstance(error, ProviderError) else None
+        return LastError(code=error.code, status=status, at_ms=self._wall_ms())
+
+    def _wall_ms(self) -> int:
+        return round(self._wall().timestamp() * 1000)
+
+
+class ClaimProbe(Protocol):
+    """Decides over all processes who probes."""
+
+    async def __call__(self, key: CircuitKey, version: int) -> bool:
+        """True: the caller probes this version of a circuit. False: another does."""
+        ...
+
+
+def _refusal(kept: _Kept, wait_s: float) -> ProviderError:
+    circuit, provider = kept.circuit, kept.key.provider
+    last = kept.last_errors[0] if kept.last_errors else None
+    met = f": its last error was {last.code}" + (f" (status {last.status})" if last.status else "") if last else ""
+    if circuit.is_limit:
+        message = f"{provider} limits calls of {kept.key.model}, and is not called again for {wait_s:.1f} s"
+        return ProviderRateLimited(message, provider=provider, retry_after_s=wait_s)
+    message = f"{provider} is not called for {kept.key.model} for {wait_s:.1f} s, since it does not answer{met}"
+    return ProviderUnavailable(message, provider=provider, retry_after_s=wait_s)

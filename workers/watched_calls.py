@@ -1,0 +1,72 @@
+"""Tells the circuits how each call of a provider went, and what its headers say of rate limits."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from msgspec.structs import replace
+
+from domain.api_key import hint
+from domain.circuit import CircuitKey
+from domain.dialects.errors import StreamFailed, UnreadableResponse
+from domain.dialects.sse import SseEvent
+from domain.errors import GatewayError, ProviderLost
+from infra.cancellations import client_disconnected
+from workers.circuits import CircuitBreaker, circuit_of
+from workers.provider_failures import reported_failure
+from workers.providers.provider import ProviderCall
+
+
+class WatchedCall:
+    """One call that is being made."""
+
+    def __init__(self, circuits: CircuitBreaker | None, call: ProviderCall) -> None:
+        self._circuits = circuits
+        self._key: CircuitKey = circuit_of(call)
+        self._began_s = time.monotonic()
+        self.call = replace(call, heard=partial(circuits.heard, self._key)) if circuits is not None else call
+
+    def ended(self, error: GatewayError | None) -> None:
+        """Tell how the call went."""
+        if self._circuits is not None:
+            credential = self.call.credential
+            self._circuits.record(
+                self._key,
+                self.call.identity.project_id,
+                error,
+                began_s=self._began_s,
+                hint=hint(credential.api_key) if credential is not None else None,
+            )
+
+    async def first_of(self, events: AsyncIterator[list[SseEvent]]) -> AsyncGenerator[list[SseEvent], None]:
+        """The events of a stream. Its first ones show that the provider answers, long before its end."""
+        async for batch in events:
+            if self._circuits is not None:
+                self._circuits.began(self._key, began_s=self._began_s)
+            yield batch
+            break
+        async for batch in events:
+            yield batch
+
+
+@contextmanager
+def watched(circuits: CircuitBreaker | None, call: ProviderCall) -> Iterator[WatchedCall]:
+    """Watch a call, to the end of its answer or of its stream."""
+    watched_call = WatchedCall(circuits, call)
+    try:
+        yield watched_call
+    except GatewayError as error:
+        watched_call.ended(error)
+        raise
+    except StreamFailed as error:
+        watched_call.ended(reported_failure(error, call.identity.provider))
+        raise
+    except (UnreadableResponse, RecursionError):
+        watched_call.ended(ProviderLost("the answer cannot be read", provider=call.identity.provider))
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        watched_call.ended(client_disconnected())
+        raise
+    watched_call.ended(None)
