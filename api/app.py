@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 
 from api import health
 from api.guards import provide_caller
-from api.native import completions, keys, models, prices, projects, providers, requests, routes, usage
+from api.native import completions, keys, models, prices, projects, provider_health, providers, requests, routes, usage
 from api.native.envelope import NativeResponse
 from api.native.errors import EXCEPTION_HANDLERS
 from api.native.openapi import API_KEY, NATIVE_PATH, MsgspecSchemas, complete
@@ -62,6 +62,7 @@ def _native() -> Router:
             providers.PROJECT_PROVIDERS,
             providers.INSTALLATION_PROVIDERS,
             *routes.HANDLERS,
+            *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,
             *models.HANDLERS,

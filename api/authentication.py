@@ -49,10 +49,14 @@ class Caller(Struct, frozen=True, kw_only=True):
     settings: KeySettings
     providers: tuple[NamedProvider, ...]
     """The providers by configuration that it may use: the project's own, then the installation's."""
-    routes: Mapping[str, RouteSettings]
+    routes: Mapping[str, RouteSettings] = {}
     """The routes that it may ask for, by name: the project's own before the installation's."""
     own_credentials: frozenset[str]
     """The providers for which its project has its own key, which is then used."""
+
+    def route(self, name: str) -> RouteSettings | None:
+        """The route that it means by a name; None: the name is a model's."""
+        return self.routes.get(name)
 
 
 class _Remembered(Struct, frozen=True):

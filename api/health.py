@@ -46,6 +46,10 @@ class ReadyOut(Struct, kw_only=True, rename="camel"):
     """Projects whose events cannot be folded; others are not concerned, so the status stays `ok`."""
     queue_replicas: Replicas | None | UnsetType = UNSET
     """On how many servers jobs are kept; null while the queue has no leader: jobs go past it then."""
+    open_circuits: tuple[str, ...] | UnsetType = UNSET
+    """The installation's models that are not called at the moment, since their provider does not answer or asks for a
+    pause; others are, so the status stays `ok`.
+    """
 
 
 _NOT_READY = ResponseSpec(

@@ -13,7 +13,7 @@ import uvicorn
 from api.accounts import Accounts
 from api.admission_controller import AdmissionController
 from api.app import create_app
-from api.authentication import Authenticator
+from api.authentication import Authenticator, Caller
 from api.connections import Connections, connection_limit
 from api.dispatch import Dispatcher
 from api.health import figures, report
@@ -24,6 +24,7 @@ from api.metrics import Metrics
 from api.missing_calls import MissingCalls
 from api.pricing import PriceAdmin, refresh_prices
 from api.prompt_memory import PromptMemory
+from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals, Refusals
@@ -39,6 +40,7 @@ from infra.admission import Admission
 from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
+from infra.circuit_news import CircuitNews
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
@@ -105,6 +107,7 @@ async def run(
     await backends.notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
     await backends.notifications.on_change(PROMPTS_COUNTED, prompts.take)
     await backends.notifications.on_change(CALLS_MISSING, services.missing_calls.take)
+    await services.provider_health.listen()
     services.prices.set_overrides(await price_overrides(backends.pool))
     probes = Probes.of(settings, report=partial(report, services), metrics=partial(figures, services))
     await probes.serve()
@@ -156,12 +159,15 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
     pool, event_log, announce = backends.pool, backends.event_log, backends.notifications.keys_changed
     authenticator, prices, metrics = Authenticator(pool, vault), PriceBook(), Metrics()
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
+    health = ProviderHealth(CircuitNews(backends.broker))
     planner = RequestPlanner(
         prices=prices,
         dialects=dialects,
         upstream_models=settings.upstream_models,
         request_timeout_s=settings.request_timeout_s,
         prompts=prompts,
+        find_route=Caller.route,
+        share=health.share,
     )
     return Services(
         settings=settings,
@@ -174,6 +180,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         provider_settings=ProviderSettings(
             pool, event_log, vault, announce, allow_loopback=settings.allow_loopback_urls
         ),
+        provider_health=health,
         authenticator=authenticator,
         dialects=dialects,
         inference=_inference(
@@ -193,7 +200,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         large_requests=large_requests,
         metrics=metrics,
         rate_refusals=rate_refusals,
-        readiness=Readiness(pool, backends.broker, backends.queue),
+        readiness=Readiness(pool, backends.broker, backends.queue, health),
         connections=Connections(
             limit=connection_limit(),
             limit_per_address=settings.max_connections_per_address,

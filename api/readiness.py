@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from api.provider_health import ProviderHealth
 from domain.errors import Unavailable
 from infra.broker import Broker
 from infra.database import Pool, database_errors, newest_revision
@@ -36,6 +37,10 @@ class Findings(Struct, frozen=True, kw_only=True, rename="camel"):
     """Projects whose events cannot be folded; others are not concerned, so the process is ready."""
     queue_replicas: Replicas | None
     """On how many servers jobs are kept. Null while the queue has no leader: jobs go past it then."""
+    open_circuits: tuple[str, ...]
+    """The installation's models that are not called at the moment, as `provider/model`; others are, so the process is
+    ready.
+    """
 
     @property
     def is_ready(self) -> bool:
@@ -46,10 +51,11 @@ class Findings(Struct, frozen=True, kw_only=True, rename="camel"):
 class Readiness:
     """Checks for one process."""
 
-    def __init__(self, pool: Pool, broker: Broker, queue: JobQueue) -> None:
+    def __init__(self, pool: Pool, broker: Broker, queue: JobQueue, health: ProviderHealth) -> None:
         self._pool = pool
         self._broker = broker
         self._queue = queue
+        self._health = health
         self._newest_revision = newest_revision()
         self._looking = asyncio.Lock()
         self._known: Findings | None = None
@@ -76,6 +82,7 @@ class Readiness:
                 projector="away",
                 quarantined_projects=0,
                 queue_replicas=None,
+                open_circuits=self._health.open_circuits(),
             )
 
     async def _look(self) -> Findings:
@@ -88,6 +95,7 @@ class Readiness:
             projector=projector,
             quarantined_projects=quarantined,
             queue_replicas=await self._replicas(),
+            open_circuits=self._health.open_circuits(),
         )
 
     async def _database(self) -> tuple[State, State]:

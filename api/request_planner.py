@@ -13,7 +13,7 @@ from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
 from api.prompt_memory import PromptMemory
 from api.request_context import CostBound, InferenceRequest, Prompt, RequestContext
-from api.target_planner import FindRoute, TargetPlanner, check_allowed, is_allowed, no_route
+from api.target_planner import FindRoute, Share, TargetPlanner, check_allowed, is_allowed, no_route
 from domain.cache_key import cache_key
 from domain.canonical.chat import ChatRequest
 from domain.dialects.field_rules import in_camel_case
@@ -48,9 +48,10 @@ class RequestPlanner(TargetPlanner):
         request_timeout_s: float,
         prompts: PromptMemory | None = None,
         find_route: FindRoute = no_route,
+        share: Share | None = None,
     ) -> None:
-        """`find_route`: see `TargetPlanner`."""
-        super().__init__(kinds=dialects.kinds, upstream_models=upstream_models, find_route=find_route)
+        """`find_route`, `share`: see `TargetPlanner`."""
+        super().__init__(kinds=dialects.kinds, upstream_models=upstream_models, find_route=find_route, share=share)
         self._prices = prices
         self._dialects = dialects
         self._request_timeout_s = request_timeout_s

@@ -10,6 +10,7 @@ from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.missing_calls import MissingCalls
 from api.pricing import PriceAdmin
+from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals
@@ -38,6 +39,7 @@ class Services:
     prices: PriceBook
     accounts: Accounts
     provider_settings: ProviderSettings
+    provider_health: ProviderHealth
     authenticator: Authenticator
     dialects: DialectRegistry
     inference: InferenceService

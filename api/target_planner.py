@@ -6,17 +6,22 @@ Needs nothing but what is in memory. Whether a target can serve the request is f
 
 import random
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from api.authentication import Caller
+from domain.circuit import CircuitKey
 from domain.errors import Forbidden, InvalidRequest, UnknownModel
+from domain.events import INSTALLATION
 from domain.failover import DroppedTarget, DropReason, PlannedTarget, TargetPlan
 from domain.routes import MAX_FALLBACKS, MAX_TARGETS, RouteSettings, RouteTarget, ordered
 from domain.routing import Kind, Target, resolve_target
 
 FindRoute = Callable[[Caller, str], RouteSettings | None]
 """Finds the route that a caller means by a name; None: the name is a model's."""
+Share = Callable[[CircuitKey], float]
+"""Tells which part of its weight a target has, by the state of its provider: see `domain.routes.ordered`."""
 
 
 def no_route(_caller: Caller, _name: str) -> None:
@@ -53,12 +58,16 @@ class TargetPlanner:
         upstream_models: Mapping[str, str],
         find_route: FindRoute = no_route,
         draw: Callable[[], float] = random.random,
+        share: Share | None = None,
     ) -> None:
-        """`draw` gives the numbers by which the targets of a route are spread: see `domain.routes.ordered`."""
+        """`draw` gives the numbers by which the targets of a route are spread: see `domain.routes.ordered`. `share`
+        tells which part of its weight a target has by its provider's state; None: each has all of it.
+        """
         self._kinds = kinds
         self._upstream_models = upstream_models
         self._find_route = find_route
         self._draw = draw
+        self._share = share
 
     def targets(self, caller: Caller, model: str, fallbacks: Sequence[str] = ()) -> TargetPlan:
         """Return where a request for `model` may go: a model, or a route. `fallbacks` are such names too.
@@ -93,7 +102,7 @@ class TargetPlanner:
         targets: list[PlannedTarget] = []
         dropped: list[DroppedTarget] = []
         first_error: UnknownModel | Forbidden | None = None
-        for asked in ordered(settings, self._draw):
+        for asked in ordered(settings, self._draw, partial(self._share_of, caller)):
             try:
                 target = self.target(caller, asked.model)
                 if not is_allowed(caller, name):
@@ -120,6 +129,21 @@ class TargetPlanner:
         target = self.target(caller, name)
         check_allowed(caller, name, field)
         return TargetPlan(asked_as=name, targets=(PlannedTarget(asked=RouteTarget(model=name), target=target),))
+
+    def _share_of(self, caller: Caller, asked: RouteTarget) -> float:
+        if self._share is None:
+            return 1.0
+        try:
+            target = self.target(caller, asked.model)
+        except UnknownModel:
+            return 1.0
+        return self._share(
+            CircuitKey(
+                owner=caller.project_id if target.provider in caller.own_credentials else INSTALLATION,
+                provider=target.provider,
+                model=target.upstream_model,
+            )
+        )
 
     def target(self, caller: Caller, model: str) -> Target:
         """Resolve a model's name.

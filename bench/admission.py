@@ -116,6 +116,7 @@ async def run(
     """Admit `requests` requests, `connections` at a time. Return the latencies in milliseconds."""
     numbers = iter(range(requests))
     latencies: list[float] = []
+    admitted: list[str] = []
 
     async def caller() -> None:
         for number in numbers:
@@ -124,8 +125,11 @@ async def run(
             decision = await admission.admit(request)
             latencies.append((time.perf_counter() - started) * 1000)
             assert decision.outcome == "admitted", decision
+            admitted.append(request.attempt.identity.request_id)
             if number % IN_FLIGHT == IN_FLIGHT - 1:
-                await pool.execute("DELETE FROM inflight WHERE admitted_at < now() - interval '50 ms'")
+                ended = admitted[:IN_FLIGHT]
+                del admitted[:IN_FLIGHT]
+                await pool.execute("DELETE FROM inflight WHERE request_id = ANY ($1)", ended)
 
     await asyncio.gather(*(caller() for _ in range(connections)))
     return latencies

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from api.accounts import Accounts
 from api.pricing import PriceAdmin
+from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.route_admin import RouteAdmin
 from cli.processes import fail, settings_for_administration
@@ -19,6 +20,7 @@ from domain.dialects.registry import DIALECTS
 from domain.errors import GatewayError
 from domain.events import INSTALLATION
 from infra.broker import Broker, BrokerErrors
+from infra.circuit_news import CircuitNews
 from infra.database import HeldConnection, Pool, open_pool
 from infra.event_log import EventLog
 from infra.notifications import Notifications
@@ -95,14 +97,25 @@ class AdminSession(Struct, kw_only=True):
             yield PriceAdmin(self.log, notifications.prices_changed)
 
     @asynccontextmanager
+    async def provider_health(self) -> AsyncIterator[ProviderHealth]:
+        """Asks the running workers how the providers answer."""
+        async with self._broker() as broker:
+            yield ProviderHealth(CircuitNews(broker))
+
+    @asynccontextmanager
     async def _notifications(self) -> AsyncIterator[Notifications]:
+        async with self._broker() as broker:
+            yield Notifications(broker)
+
+    @asynccontextmanager
+    async def _broker(self) -> AsyncIterator[Broker]:
         broker = Broker()
         try:
             await broker.connect(self.settings.nats_urls, name="gateway command", access=self.settings.nats_access)
         except BrokerErrors as error:
             fail(f"cannot connect to NATS: {error}")
         try:
-            yield Notifications(broker)
+            yield broker
         finally:
             await broker.close()
 

@@ -156,7 +156,7 @@ def export(data_dir: Path | None) -> None:
 @audit.command()
 @DATA_DIR
 def balance(data_dir: Path | None) -> None:
-    """Compare the costs in the read models with the log.
+    """Compare the costs in the read models with the log, and the held amounts with the attempts in flight.
 
     Exits with code 1 if a sum differs.
     """
@@ -172,6 +172,12 @@ def balance(data_dir: Path | None) -> None:
             agreed = agreed and same
             verdict = "agrees" if same else "DIFFERS"
             show(f"{name:<32} spent ${to_usd(model_spent):f}  assumed ${to_usd(model_assumed):f}  {verdict}")
+        differences = await session.pool.fetch("SELECT * FROM held_differences()")
+        agreed = agreed and not differences
+        show(f"{'held by keys and projects':<32} {'DIFFERS' if differences else 'agrees'}")
+        for row in differences:
+            held, summed = (to_usd(NanoUsd(int(row[f"{name}_nano_usd"]))) for name in ("counted", "summed"))
+            show(f"  {row['scope']} {row['scope_id']} on {row['budget_day']}: ${held:f}, in flight ${summed:f}")
         if left_out := await quarantined_projects(session.pool):
             names = ", ".join(project.project_id for project in left_out)
             show(f"newer events of {names} are not in the read models: see `gateway projections list`")

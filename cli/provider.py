@@ -1,4 +1,4 @@
-"""`gateway provider`: add, list and remove providers by configuration."""
+"""`gateway provider`: add, list and remove providers by configuration, and show how the providers answer."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ _PROJECT = click.option(
 
 @click.group()
 def provider() -> None:
-    """Add, list and remove further providers."""
+    """Add, list and remove further providers, and show how the providers answer."""
 
 
 @provider.command("add")

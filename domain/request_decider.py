@@ -56,6 +56,11 @@ def is_resolved(history: History, attempt: int) -> bool:
     )
 
 
+def is_overtaken(history: History, attempt: int) -> bool:
+    """Return True if the attempt's worker was given up, so that others may be making the next attempt."""
+    return any(isinstance(e, AttemptLost) and e.attempt == attempt and e.reason == "worker_lost" for e in history)
+
+
 def cost_of(history: History, attempt: int) -> CostIncurred | None:
     """Return the attempt's cost; None if it is unknown."""
     return next((e for e in history if isinstance(e, CostIncurred) and e.attempt == attempt), None)
@@ -73,19 +78,24 @@ def last_attempt(history: History) -> int:
 
 
 def decide_completed(history: History, completed: RequestCompleted, cost: CostIncurred) -> tuple[Event, ...]:
-    """Return the events of a response: one cost an attempt, one end a request; a true cost replaces an assumed one."""
+    """Return the events of a response: one cost an attempt, one end a request; a true cost replaces an assumed one.
+
+    The response of an attempt that was overtaken costs, and ends nothing: another attempt may be answering.
+    """
     true_cost = _true_cost(history, cost)
     if true_cost is None:
         return ()
-    return (true_cost,) if ending(history) is not None else (completed, true_cost)
+    is_late = ending(history) is not None or is_overtaken(history, cost.attempt)
+    return (true_cost,) if is_late else (completed, true_cost)
 
 
 def decide_partial(history: History, cost: CostIncurred, failed: RequestFailed) -> tuple[Event, ...]:
-    """Return the events of a response that was cut: its cost so far, and the failure."""
+    """Return the events of a response that was cut: its cost so far, and the failure, unless it was overtaken."""
     true_cost = _true_cost(history, cost)
     if true_cost is None:
         return ()
-    return (true_cost,) if ending(history) is not None else (true_cost, failed)
+    is_late = ending(history) is not None or is_overtaken(history, cost.attempt)
+    return (true_cost,) if is_late else (true_cost, failed)
 
 
 def decide_failed(

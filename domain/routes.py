@@ -56,24 +56,35 @@ class RouteSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """At one target, before the next is tried."""
 
 
-def ordered(settings: RouteSettings, draw: Callable[[], float]) -> tuple[RouteTarget, ...]:
+def whole_share(_target: RouteTarget) -> float:
+    """Give a target all of its weight."""
+    return 1.0
+
+
+def ordered(
+    settings: RouteSettings, draw: Callable[[], float], share: Callable[[RouteTarget], float] = whole_share
+) -> tuple[RouteTarget, ...]:
     """Put a route's targets into the order in which one request tries them.
 
-    `draw` gives a number from 0 up to 1, each time another: within a group the next target is drawn by weight.
+    `draw` gives a number from 0 up to 1, each time another: within a group the next target is drawn by weight. `share`
+    gives the part of a target's weight that counts at the moment, 0 to 1: less if its provider's limits are nearly
+    used up, nothing if it is not to be called.
     """
-    return tuple(target for group in settings.groups for target in _drawn(group, draw))
+    return tuple(target for group in settings.groups for target in _drawn(group, draw, share))
 
 
-def _drawn(group: Sequence[RouteTarget], draw: Callable[[], float]) -> list[RouteTarget]:
-    left, drawn = list(group), []
+def _drawn(
+    group: Sequence[RouteTarget], draw: Callable[[], float], share: Callable[[RouteTarget], float]
+) -> list[RouteTarget]:
+    left, drawn = [(target, target.weight * share(target)) for target in group], []
     while left:
-        point = draw() * sum(target.weight for target in left)
-        for target in left:
-            point -= target.weight
+        point = draw() * sum(weight for _, weight in left)
+        for one in left:
+            point -= one[1]
             if point < 0:
                 break
         else:
-            target = left[0]
-        left.remove(target)
-        drawn.append(target)
+            one = left[0]
+        left.remove(one)
+        drawn.append(one[0])
     return drawn

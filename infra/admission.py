@@ -115,9 +115,10 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class ClaimedAttempt(Claim, frozen=True, kw_only=True):
-    """An attempt in flight, with the delivery that has claimed it."""
+    """An attempt in flight, with the delivery that has claimed it, and the worker that had this."""
 
     delivery: int | None
+    worker: str | None
 
 
 class UnclaimedRequest(Struct, frozen=True):
@@ -342,7 +343,7 @@ class Claims:
     """The workers' side: claims attempts and admits the next ones."""
 
     def __init__(self, connection: HeldConnection, pool: Pool, *, worker: str) -> None:
-        """Claim over `connection`, which no other object uses, in the name of `worker`."""
+        """Claim over `connection`, which no other object uses, in the name of `worker`: the id of its process."""
         self._connection = connection
         self._pool = pool
         self._worker = worker
@@ -363,7 +364,7 @@ class Claims:
         """Return the request's attempts whose outcome is not counted yet, in order."""
         async with database_errors():
             rows = await self._pool.fetch(
-                "SELECT attempt, delivery, hold_nano_usd, budget_day FROM inflight "
+                "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day FROM inflight "
                 "WHERE request_id = $1 ORDER BY attempt",
                 request_id,
             )

@@ -120,6 +120,11 @@ class CancellationListener:
             cancellation.note(is_caller=is_caller)
 
 
+def nobody_waits() -> ClientDisconnected:
+    """Make the error of a request whose API process is gone, and with it its caller."""
+    return ClientDisconnected("the process that the caller was connected to has ended, and nobody else waits")
+
+
 def client_disconnected() -> ClientDisconnected:
     """Make the error of a request whose caller did not wait for its end."""
     return ClientDisconnected("the caller left before the answer was complete")

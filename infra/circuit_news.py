@@ -40,12 +40,14 @@ CLAIM_TIMEOUT_S = 0.5
 MAX_BUCKET_BYTES = 4 * 1024 * 1024
 MAX_TOLD = 256
 """Of each kind in one message of news; some 60 KB."""
-MAX_REPORTED = 1_000
-"""Circuits in one worker's report."""
+MAX_REPORTED = 500
+"""Circuits in one worker's report; some 400 KB."""
 REPORT_WAIT_S = 0.4
 """For the workers' reports: nobody knows how many there are."""
 MAX_REPORTS = 256
 MAX_LAST_ERRORS = 5
+MAX_LATENCIES = 32
+"""Of the last answers, of each circuit and worker."""
 
 log = structlog.get_logger(__name__)
 
@@ -109,6 +111,8 @@ class ReportedCircuit(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The newest first."""
     limits: tuple[ProviderLimit, ...] = ()
     limits_at_ms: int | None = None
+    latencies_ms: tuple[int, ...] = ()
+    """Of the last answers, to their last byte."""
     hint: str | None = None
     """The last characters of the key; None: there is none."""
 

@@ -193,6 +193,7 @@ def migrate(database_url: str, roles: Roles | None = None, default_role: str | N
         connection.commit()
         with connection.begin():
             run_functions(connection)
+            connection.execute(text("SELECT recount_held()"))
             problems = grant(connection, roles, default_role, former)
     engine.dispose()
     return problems

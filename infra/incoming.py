@@ -81,7 +81,7 @@ class IncomingStream:
                 self._take_commit(frame)
             case "failed":
                 self._end(Failed(decode_failure(frame.payload)))
-            case "body" | "begun?" | "room?" | "awaited?":
+            case "body" | "begun?" | "room?" | "waits?":
                 raise AssertionError("a stream has no body in one piece")
         self._changed.set()
 

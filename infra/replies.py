@@ -175,7 +175,7 @@ class _Waiter:
                 )
             case "failed":
                 self._end(Failed(decode_failure(frame.payload)))
-            case "part" | "begun?" | "room?" | "awaited?":
+            case "part" | "begun?" | "room?" | "waits?":
                 raise AssertionError("only a stream has parts")
 
     def when_room(self, sent: Frame, tell: Callable[[], None]) -> None:
@@ -329,7 +329,7 @@ class ReplyInbox:
 
     async def is_awaited(self, reply_to: str) -> bool:
         """Return True if the API process of `reply_to` looks after its request, or if it cannot be found out."""
-        question = encode_frame(Frame("awaited?", 0))
+        question = encode_frame(Frame("waits?", 0))
         try:
             reply = await self._client.request(reply_to, question, timeout=AWAITED_TIMEOUT_S)
         except NoRespondersError:
@@ -357,7 +357,7 @@ class ReplyInbox:
     async def _reply(self, message: Msg, waiter: Collector | None) -> None:
         """Answer a worker's question."""
         question = decode_frame(message.data)
-        if question.kind == "awaited?":
+        if question.kind == "waits?":
             await message.respond(YES if waiter is not None else NO)
         elif question.kind != "room?":
             await message.respond(NO if waiter is not None and waiter.begin_again() else YES)

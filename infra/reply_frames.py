@@ -9,7 +9,7 @@ from domain.job_result import JobFailure, Receipt
 
 FRAME_BYTES = 512 * 1024
 
-FrameKind = Literal["body", "part", "commit", "failed", "begun?", "room?", "awaited?"]
+FrameKind = Literal["body", "part", "commit", "failed", "begun?", "room?", "waits?"]
 
 
 class Frame(Struct, frozen=True, array_like=True):
@@ -21,7 +21,7 @@ class Frame(Struct, frozen=True, array_like=True):
     `room?` asks the API to take more of a stream. It replies `YES` once the caller has taken most of what was sent, and
     `NO` if nothing waits for the stream any more.
 
-    `awaited?` asks the API if it still looks after the request: `YES` or `NO`.
+    `waits?` asks the API if the request's caller still waits for the answer. It replies `YES` or `NO`.
     """
 
     kind: FrameKind

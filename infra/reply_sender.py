@@ -31,6 +31,12 @@ WINDOW_TIMEOUT_S = 5.0
 BEGUN_TIMEOUT_S = 0.5
 ROOM_TIMEOUT_S = 5.0
 """Before an API process is asked for room again: the question or its answer may have been lost."""
+WAITS_TIMEOUT_S = 0.5
+GONE_LOOKS = 3
+GONE_PAUSE_S = 0.5
+"""Before an API process that does not listen is looked for again: with `GONE_LOOKS` longer than it takes to connect to
+another server.
+"""
 LOST_PAUSE_S = 0.25
 """Before the next question over a connection that has just failed."""
 KEPT_FOR_S = 30.0
@@ -157,6 +163,23 @@ class ReplySender:
         except BrokerErrors:
             return True
         return bool(reply.data != NO)
+
+    async def is_awaited(self, reply_to: str) -> bool:
+        """Return True if the request's caller still waits for the answer, or if it cannot be found out.
+
+        An API process that has lost its connection is given time to connect again before it counts as gone.
+        """
+        for look in range(GONE_LOOKS):
+            try:
+                reply = await self._client.request(reply_to, encode_frame(Frame("waits?", 0)), timeout=WAITS_TIMEOUT_S)
+            except NoRespondersError:
+                if look < GONE_LOOKS - 1:
+                    await asyncio.sleep(GONE_PAUSE_S)
+                continue
+            except BrokerErrors:
+                return True
+            return bool(reply.data != NO)
+        return False
 
     async def wait_for_room(self, reply_to: str, attempt: int, parts: int) -> Room:
         """Ask once if the API may be sent more of a stream, of which it was sent so many parts, and wait a while.

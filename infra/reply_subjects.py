@@ -25,6 +25,14 @@ def holding_subject(request_id: str) -> str:
     return f"holding.{request_id}"
 
 
+def claims_subject(worker_id: str) -> str:
+    """Subject of requests to one worker, about a claim of its own; the payload names the request and the delivery.
+
+    Nothing responds there once the worker's process is gone.
+    """
+    return f"claims.{worker_id}"
+
+
 def followers_subject(request_id: str) -> str:
     """Subject on which followers of a request listen. A request to it succeeds only if there is a follower."""
     return f"waiting.{request_id}"

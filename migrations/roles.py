@@ -35,6 +35,8 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "end_leads": frozenset({"projector"}),
     "remove_expired_blobs": frozenset({"projector"}),
     "remove_idempotency_entries": frozenset({"projector"}),
+    "remove_past_held": frozenset({"projector"}),
+    "held_differences": frozenset({"api", "projector"}),
 }
 """The functions that processes call, with who calls each. The others are called by these alone."""
 

@@ -1,6 +1,6 @@
 """Budget balances: the spent and the assumed cost of each key and project, by UTC day and month.
 
-Held amounts are not folded: they are summed over the rows of `inflight`, the live ledger of attempts.
+Held amounts are not folded: they are counted with the rows of `inflight`, the live ledger of attempts.
 """
 
 from collections import defaultdict
@@ -81,13 +81,12 @@ class Budgets:
 async def balance_of(pool: Pool, scope: Scope, scope_id: str, period: Period, day: date) -> Balance:
     """Return the balance of the window that contains `day`, with the holds of the attempts in flight."""
     start = window_start(day, period)
-    column = {"key": "key_id", "project": "project_id"}[scope]
     async with database_errors():
         row = await pool.fetchrow(
-            "SELECT coalesce(sum(spent_nano_usd), 0) AS spent, "  # noqa: S608 - one of two constants
+            "SELECT coalesce(sum(spent_nano_usd), 0) AS spent, "
             "coalesce(sum(assumed_nano_usd), 0) AS assumed, "
-            "(SELECT coalesce(sum(hold_nano_usd), 0) FROM inflight "
-            f" WHERE {column} = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
+            "(SELECT coalesce(sum(held_nano_usd), 0) FROM held_amounts "
+            " WHERE scope = $5 AND scope_id = $1 AND budget_day >= $3 AND budget_day < $4) AS held "
             "FROM budget_balances WHERE scope = $5 AND scope_id = $1 AND period = $2 AND starts_on = $3",
             scope_id,
             period,

@@ -67,7 +67,7 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None
     providers: tuple[NamedProvider, ...]
     """The providers by configuration that the key may use: the project's own, then the installation's."""
-    routes: Mapping[str, RouteSettings]
+    routes: Mapping[str, RouteSettings] = {}
     """The routes that the key may ask for, by name: the project's own before the installation's."""
     own_credentials: frozenset[str]
     """The providers for which the project has its own key."""

@@ -27,6 +27,7 @@ from infra.settings import Settings
 from projections.alerts import raise_alerts, redeliver
 from projections.cache import remove_expired
 from projections.head_signer import HeadSigner
+from projections.held import watch_held
 from projections.idempotency import remove_expired_keys
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
@@ -37,6 +38,7 @@ SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
 REDELIVER_INTERVAL_S = 300.0
 EXPIRY_INTERVAL_S = 30.0
+HELD_INTERVAL_S = 60.0
 LAST_HEAD_TIMEOUT_S = 5.0
 """For the head that is signed when the process stops. If it takes longer, the next start signs it."""
 REPLICAS_INTERVAL_S = 30.0
@@ -77,6 +79,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     signer = _head_signer(settings, pool)
 
+    async def watch_held_once() -> None:
+        await watch_held(pool, datetime.now(UTC))
+
     async def raise_replicas_once() -> None:
         try:
             await queue.raise_replicas()
@@ -95,6 +100,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             (ALERT_INTERVAL_S, alert_once),
             (REDELIVER_INTERVAL_S, redeliver_once),
             (EXPIRY_INTERVAL_S, expire_once),
+            (HELD_INTERVAL_S, watch_held_once),
             (settings.audit_interval_s, signer.sign_if_due),
         ):
             tasks.create_task(_every(interval_s, watch.chore(interval_s, chore), stop), name=chore.__name__)

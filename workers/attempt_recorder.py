@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from domain.errors import GatewayError, ProviderError
 from domain.events import (
+    AttemptFailed,
+    AttemptLost,
     CachedCopy,
     Event,
     RequestCompleted,
@@ -20,7 +22,17 @@ from domain.idempotency import MAX_REPLAYED_BYTES, Idempotency
 from domain.job_result import Receipt, failure_in_log, failure_of, receipt_of
 from domain.money import ZERO
 from domain.pricing import in_log
-from domain.request_decider import History, cost_of, decide_completed, decide_failed, decide_partial, ending
+from domain.request_decider import (
+    History,
+    cost_of,
+    decide_completed,
+    decide_failed,
+    decide_partial,
+    decide_reconciled,
+    ending,
+    is_overtaken,
+    lost_attempts,
+)
 from domain.tokens import TokenUsage
 from infra.blobs import Blobs
 from infra.crash_points import reach
@@ -34,6 +46,10 @@ from workers.estimated_usage import assumed_cost
 from workers.job_context import JobContext
 
 log = structlog.get_logger(__name__)
+
+
+class AttemptOvertaken(Exception):
+    """Others have given this attempt up and may be making the next: this worker neither answers nor acknowledges."""
 
 
 class AttemptResult(Struct, frozen=True, kw_only=True):
@@ -79,9 +95,14 @@ class AttemptRecorder:
         body: RecordedBody,
         whole: Callable[[Receipt], bytes | None] | None = None,
     ) -> Receipt | None:
-        """Write an answer and its cost in one append. None: the request had ended before; that end is sent again.
+        """Write an answer and its cost in one append.
 
-        `whole`: what a retry under the same idempotency key gets; None is too large. Called once, if there is a key.
+        None: the request had ended before, and that end is sent again. `whole`: what a retry under the same idempotency
+        key gets, None if that is too large; called once, if there is a key.
+
+        Raises:
+            AttemptOvertaken: as the class says; only its true cost is written.
+
         """
         job, now = ctx.job, self._now()
         cached_copy: CachedCopy | None = None
@@ -136,7 +157,7 @@ class AttemptRecorder:
     async def record_partial(
         self, ctx: JobContext, usage: TokenUsage, error: GatewayError, extras: Extras = NO_EXTRAS
     ) -> None:
-        """Write what a stream that was cut has cost, and end its request with `error`."""
+        """Write what a stream that was cut has cost, and end its request with `error`. Raises as `record_response`."""
         job, now = ctx.job, self._now()
         cost = outcome.cost_incurred(
             job.identity,
@@ -165,14 +186,14 @@ class AttemptRecorder:
     ) -> History:
         """Write that an attempt failed after so long, and end its request if there will be no other.
 
-        Returns the request's stream after that.
+        Returns the request's stream after that. Raises as `record_response`.
         """
         job, now = ctx.job, self._now()
         assumed = assumed_cost(job, ctx.claim.hold_nano_usd, elapsed_s)
         ended = outcome.attempt_ended(job.identity, ctx.claim, error, assumed)
         failed = _failed(ctx, error, now)
         recorded = await self._record(
-            ctx, now, lambda history: decide_failed(history, ended, failed if ends_request else None)
+            ctx, now, lambda history: _unless_overtaken(ctx, history, ended, failed if ends_request else None)
         )
         log.warning(
             "attempt_failed",
@@ -191,7 +212,8 @@ class AttemptRecorder:
     async def record_abandoned(self, ctx: JobContext, error: GatewayError, *, was_called: bool) -> None:
         """Write that an attempt was given up and why, and end its request.
 
-        If the provider was called, what the attempt costs is not known, and its hold is assumed to be spent.
+        If the provider was called, what the attempt costs is not known, and its hold is assumed to be spent. Raises as
+        `record_response`.
         """
         job, now = ctx.job, self._now()
         ended = (
@@ -200,7 +222,7 @@ class AttemptRecorder:
             else outcome.attempt_not_made(job.identity, ctx.claim, error)
         )
         failed = _failed(ctx, error, now)
-        recorded = await self._record(ctx, now, lambda history: decide_failed(history, ended, failed))
+        recorded = await self._record(ctx, now, lambda history: _unless_overtaken(ctx, history, ended, failed))
         log.info(
             "attempt_abandoned",
             request_id=job.identity.request_id,
@@ -254,7 +276,24 @@ class AttemptRecorder:
             blobs=blobs,
         )
         reach("worker.after_append")
+        if ending(recorded.history) is None and is_overtaken(recorded.history, ctx.claim.attempt):
+            raise AttemptOvertaken
         return recorded
+
+
+def _unless_overtaken(
+    ctx: JobContext, history: History, ended: AttemptFailed | AttemptLost, failed: RequestFailed | None
+) -> tuple[Event, ...]:
+    """Decide about a failed attempt. One that others have given up ends nothing: they may be making the next.
+
+    If its provider has charged nothing for it, nothing is assumed any more.
+    """
+    if not is_overtaken(history, ctx.claim.attempt):
+        return decide_failed(history, ended, failed)
+    assumed = next((lost for lost in lost_attempts(history) if lost.attempt == ctx.claim.attempt), None)
+    if assumed is None or isinstance(ended, AttemptLost):
+        return ()
+    return decide_reconciled(history, assumed, ZERO)
 
 
 def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFailed:

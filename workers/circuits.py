@@ -36,6 +36,7 @@ from domain.events import INSTALLATION
 from domain.provider_limits import ProviderLimit, headroom, read_limits
 from infra.circuit_news import (
     MAX_LAST_ERRORS,
+    MAX_LATENCIES,
     MAX_REPORTED,
     MAX_TOLD,
     LastError,
@@ -116,7 +117,18 @@ class Transition(Struct, frozen=True, kw_only=True):
 class _Kept:
     """What this worker knows of one circuit."""
 
-    __slots__ = ("circuit", "hint", "key", "last_errors", "limits", "limits_at_s", "others", "since_ms", "window")
+    __slots__ = (
+        "circuit",
+        "hint",
+        "key",
+        "last_errors",
+        "latencies_ms",
+        "limits",
+        "limits_at_s",
+        "others",
+        "since_ms",
+        "window",
+    )
 
     def __init__(self, key: CircuitKey, window_s: float) -> None:
         self.key = key
@@ -126,6 +138,7 @@ class _Kept:
         self.others: dict[str, tuple[float, Totals]] = {}
         """What other workers have counted, and when they told it."""
         self.last_errors: deque[LastError] = deque(maxlen=MAX_LAST_ERRORS)
+        self.latencies_ms: deque[int] = deque(maxlen=MAX_LATENCIES)
         self.limits: tuple[ProviderLimit, ...] = ()
         self.limits_at_s = 0.0
         self.hint: str | None = None
@@ -234,8 +247,10 @@ class Circuits:
             is_failure = signal.kind in FAILURES
             kept.window.count(now_s, slot=slot_of(key, project_id), is_failure=is_failure)
             kept.hint = hint
-            if is_failure and error is not None:
+            if error is not None:
                 kept.last_errors.appendleft(self._last_error(error))
+            else:
+                kept.latencies_ms.append(round((now_s - began_s) * 1000))
         if signal.kind == "answered" and kept.circuit.state == "closed":
             return
         self._step(kept, signal, now_s, began_s)
@@ -413,6 +428,7 @@ class Circuits:
             calls=own.all_calls,
             failures=own.all_failures,
             last_errors=tuple(kept.last_errors),
+            latencies_ms=tuple(kept.latencies_ms),
             limits=kept.limits,
             limits_at_ms=self._wall_ms() - limits_age_ms if kept.limits else None,
             hint=kept.hint,

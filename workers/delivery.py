@@ -4,22 +4,37 @@ A worker keeps the unacknowledged ones alive, and tells other workers which ones
 the jobs.
 """
 
+import asyncio
+import math
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
 
 from infra.broker import Broker, BrokerErrors
 from infra.jobs import MAX_DELIVERIES, Job, encode_job, message_id_of
-from infra.reply_subjects import YES, holding_subject
+from infra.reply_subjects import NO, YES, claims_subject, holding_subject
 
 IN_PROGRESS = b"+WPI"
 MAX_BLOCKED_S = 120.0
 """An event loop that was blocked for so long may never go on: its jobs are left to other workers."""
-HOLDER_TIMEOUT_S = 0.5
+WORKER_ID = "wrk"
+"""The prefix of a worker's id. A claim of an earlier release has a name instead."""
+MAKER_TIMEOUT_S = 0.5
+GONE_LOOKS = 2
+GONE_PAUSE_S = 0.4
+"""Before a worker that does not listen is looked for again: it may be connecting to another server."""
 _NANO = 1_000_000_000
+
+
+Maker = Literal["at work", "silent", "gone"]
+"""A worker and its attempt. `silent`: its process has stopped, or cannot be reached; its connections may still be open.
+`gone`: it makes the attempt no more, or the process has ended, and its connections with it.
+"""
 
 
 class Delivery:
@@ -41,6 +56,8 @@ class Delivery:
         tokens = message.subject.split(".")
         self.project_id, self.key_id = (tokens[3], tokens[4]) if len(tokens) == 5 else ("", "")
         """The tenant of the job, without decoding it: see `JobQueue.publish`. An alert has its project."""
+        self.has_caller = tokens[1:2] != ["async"]
+        """False: a job of the lane for those that no caller waits for."""
 
     @property
     def is_last(self) -> bool:
@@ -79,6 +96,7 @@ class DirectDelivery(Delivery):
     def __init__(self, broker: Broker, job: Job) -> None:
         self._client = broker.client
         self.ack_subject = None
+        self.has_caller = True
         self.data = encode_job(job)
         self.number = 1
         self.message_id = message_id_of(job)
@@ -92,6 +110,7 @@ class UnackedDeliveries:
         self._lock = threading.Lock()
         self._ack_subjects: set[str] = set()
         self._turned_at = time.monotonic()
+        self._beaten_at = -math.inf
 
     def add(self, ack_subject: str | None) -> None:
         """Send heartbeats for a delivery from now on, if it wants an acknowledgement."""
@@ -110,56 +129,95 @@ class UnackedDeliveries:
         """The number of deliveries."""
         return len(self._ack_subjects)
 
+    def beaten(self) -> None:
+        """Note that every delivery has just had a heartbeat from the thread."""
+        self._beaten_at = time.monotonic()
+
+    def are_beaten_since(self, age_s: float) -> bool:
+        """Return True if the thread has sent heartbeats in the last `age_s` seconds."""
+        return time.monotonic() - self._beaten_at <= age_s
+
+    @property
+    def is_blocked(self) -> bool:
+        """True if the event loop is blocked for `MAX_BLOCKED_S`: it may never go on."""
+        return time.monotonic() - self._turned_at > MAX_BLOCKED_S
+
     def loop_turned(self) -> None:
         """Note that the worker's event loop is alive."""
         self._turned_at = time.monotonic()
 
     def in_progress(self) -> list[str]:
         """Return the deliveries that want a heartbeat; none if the event loop is blocked for `MAX_BLOCKED_S`."""
-        if time.monotonic() - self._turned_at > MAX_BLOCKED_S:
+        if self.is_blocked:
             return []
         with self._lock:
             return list(self._ack_subjects)
 
 
 class AttemptsInHand:
-    """The deliveries for which one worker is making attempts. Other workers report theirs on request.
+    """The deliveries for which one worker is making attempts. Other workers ask for them.
 
-    A delivery's heartbeats may have been lost with a connection although its attempt is being made.
+    A delivery's heartbeats may have been lost with a connection although its attempt is being made. The worker's
+    heartbeat thread answers too (`workers/heartbeat.py`), so that a blocked event loop is not taken for a dead process.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, worker_id: str) -> None:
         self._client = broker.client
-        self._deliveries: dict[str, list[int]] = {}
-        """The numbers of the deliveries whose attempts are being made, by request."""
+        self.worker_id = worker_id
+        self._deliveries: dict[str, tuple[int, ...]] = {}
+        """The numbers of the deliveries whose attempts are being made, by request. Read by two threads."""
 
     async def listen(self) -> None:
         """Reply to other processes from now on."""
-        await self._client.subscribe(holding_subject("*"), cb=self._reply)
+        await self._client.subscribe(claims_subject(self.worker_id), cb=self.reply)
+        await self._client.subscribe(holding_subject("*"), cb=self._reply_of_request)
 
     @contextmanager
     def making(self, request_id: str, delivery: int) -> Iterator[None]:
         """Report this delivery's attempts as being made until the block ends."""
-        deliveries = self._deliveries.setdefault(request_id, [])
-        deliveries.append(delivery)
+        self._deliveries[request_id] = (*self._deliveries.get(request_id, ()), delivery)
         try:
             yield
         finally:
-            deliveries.remove(delivery)
-            if not deliveries:
+            left = list(self._deliveries[request_id])
+            left.remove(delivery)
+            if left:
+                self._deliveries[request_id] = tuple(left)
+            else:
                 del self._deliveries[request_id]
 
-    async def are_made(self, request_id: str, delivery: int) -> bool:
-        """Return True if a worker, this one or another, makes the attempts of this delivery."""
+    async def maker_of(self, request_id: str, delivery: int, worker_id: str | None) -> Maker:
+        """Find out what became of a delivery's attempt, of the worker that claimed it: this one or another."""
         if delivery in self._deliveries.get(request_id, ()):
-            return True
-        try:
-            await self._client.request(holding_subject(request_id), b"%d" % delivery, timeout=HOLDER_TIMEOUT_S)
-        except BrokerErrors:
-            return False
-        return True
+            return "at work"
+        subject, payload = holding_subject(request_id), b"%d" % delivery
+        if worker_id is not None and worker_id.startswith(WORKER_ID):
+            subject, payload = claims_subject(worker_id), f"{request_id} {delivery}".encode()
+        for look in range(GONE_LOOKS):
+            asked_s = time.monotonic()
+            try:
+                reply = await self._client.request(subject, payload, timeout=MAKER_TIMEOUT_S)
+            except NoRespondersError:
+                if look < GONE_LOOKS - 1:
+                    await asyncio.sleep(GONE_PAUSE_S)
+                continue
+            except TimeoutError:
+                if time.monotonic() - asked_s > 2 * MAKER_TIMEOUT_S:
+                    continue  # this process has stood still itself: the reply may lie here
+                return "silent"
+            except BrokerErrors:  # nothing is known: no second call is made on a guess
+                return "at work"
+            return "at work" if reply.data == YES else "gone"
+        return "gone"
 
-    async def _reply(self, message: Msg) -> None:
+    async def reply(self, message: Msg) -> None:
+        """Reply if this worker makes the attempts of the delivery that is asked for. For either thread."""
+        request_id, _, delivery = message.data.decode("ascii", "replace").partition(" ")
+        is_made = delivery.isdecimal() and int(delivery) in self._deliveries.get(request_id, ())
+        await message.respond(YES if is_made else NO)
+
+    async def _reply_of_request(self, message: Msg) -> None:
+        """Reply to a worker of the release before this one, and to API processes; without a yes they wait in vain."""
         deliveries = self._deliveries.get(message.subject.rpartition(".")[2], ())
         if deliveries and (not message.data or int(message.data) in deliveries):
             await message.respond(YES)

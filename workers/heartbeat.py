@@ -2,8 +2,9 @@
 
 JetStream delivers a job again if it has no news of it for `ACK_WAIT_S`. A heartbeat must not wait for the work that
 it vouches for, so the thread has its own event loop and its own connection to NATS: it goes on while the worker's event
-loop is blocked. It needs the interpreter's lock for a moment every few seconds; one call of C code that holds the lock
-for longer than `ACK_WAIT_S` stops the heartbeats too, and nothing in a worker makes one.
+loop is blocked, and answers other workers that ask if an attempt is being made. It needs the interpreter's lock for a
+moment twice a second; a call of C code that holds the lock for longer than `ACK_WAIT_S` stops it too, and nothing in a
+worker makes one.
 """
 
 import asyncio
@@ -12,14 +13,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
+from nats.aio.msg import Msg
 
 from infra.broker import Broker, BrokerErrors
 from infra.broker_access import ANONYMOUS, BrokerAccess
 from infra.jobs import ACK_WAIT_S
-from workers.delivery import IN_PROGRESS, UnackedDeliveries
+from infra.reply_subjects import claims_subject
+from workers.delivery import IN_PROGRESS, AttemptsInHand, UnackedDeliveries
 
-INTERVAL_S = ACK_WAIT_S / 3
-RECONNECT_DELAY_S = 1.0
+INTERVAL_S = ACK_WAIT_S / 4
+RECONNECT_DELAY_S = 0.25
 STOP_TIMEOUT_S = 10.0
 
 log = structlog.get_logger(__name__)
@@ -29,10 +32,20 @@ class HeartbeatThread:
     """Sends the heartbeats of one process until it is stopped."""
 
     def __init__(
-        self, deliveries: UnackedDeliveries, urls: Sequence[str], *, name: str, access: BrokerAccess = ANONYMOUS
+        self,
+        deliveries: UnackedDeliveries,
+        urls: Sequence[str],
+        *,
+        name: str,
+        attempts: AttemptsInHand | None = None,
+        access: BrokerAccess = ANONYMOUS,
     ) -> None:
-        """Send the heartbeats of `deliveries` over a connection that the server lists under `name`."""
+        """Send the heartbeats of `deliveries` over a connection that the server lists under `name`.
+
+        Other workers are answered for `attempts`; None: not by this thread.
+        """
         self._deliveries = deliveries
+        self._attempts = attempts
         self._urls = urls
         self._name = name
         self._access = access
@@ -69,11 +82,18 @@ class HeartbeatThread:
 
     async def _beat(self, broker: Broker) -> None:
         """Send heartbeats until the thread is stopped or the connection has ended for good."""
+        if self._attempts is not None:
+            await broker.client.subscribe(claims_subject(self._attempts.worker_id), cb=self._reply)
         while not (self._stopping.is_set() or broker.is_closed):
             if broker.is_connected:  # what is buffered for a lost connection would be sent too late
                 for ack_subject in self._deliveries.in_progress():
                     await broker.client.publish(ack_subject, IN_PROGRESS)
+                self._deliveries.beaten()
             await self._pause(INTERVAL_S)
+
+    async def _reply(self, message: Msg) -> None:
+        if self._attempts is not None and not self._deliveries.is_blocked:
+            await self._attempts.reply(message)
 
     async def _pause(self, delay_s: float) -> None:
         with suppress(TimeoutError):

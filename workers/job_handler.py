@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import structlog
@@ -18,24 +19,30 @@ from msgspec.structs import replace
 from domain.dialects.codec import UNSHARED_FINISHES, ProviderResponse
 from domain.errors import ClientDisconnected, ProviderError, ProviderLost
 from infra.admission import BudgetExhausted, Claims
-from infra.cancellations import CancellationListener, client_disconnected
+from infra.cancellations import Cancellation, CancellationListener, client_disconnected, nobody_waits
 from infra.crash_points import reach
 from infra.event_log import EventLog
 from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
 from infra.reply_sender import ReplySender
-from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBody
+from workers.attempt_recorder import AttemptOvertaken, AttemptRecorder, AttemptResult, RecordedBody
 from workers.calls import ProviderCalls
 from workers.delivery import AttemptsInHand, Delivery
 from workers.estimated_usage import with_usage
 from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
-from workers.resume import MAX_ATTEMPTS, Resumed, attempt_of, resume
+from workers.resume import MAX_ATTEMPTS, Resumed, attempt_of, is_lost, resume
 from workers.streaming import StreamedAttempts
 
 RETRY_BACKOFF_S = 0.25
 MAX_RETRY_WAIT_S = 4.0
 """If a provider asks for a longer wait, its caller gets the error, with the provider's Retry-After."""
+LOOK_AGAIN_S = 10.0
+"""Before a delivery whose job another one is working on comes again: no more often, for there are only so many."""
+QUEUED_LONG_S = 2.0
+"""A job that is so old when it is claimed may have outlived its caller's API process."""
+STOOD_STILL_S = ACK_WAIT_S / 2
+"""A claim that took so long may have been given up by others in the meantime."""
 DEADLINE_MARGIN_S = 0.25
 """How long before the caller's deadline a call is given up, so that the caller still gets the reason."""
 
@@ -91,11 +98,9 @@ class JobHandler:
         number = job.deliveries_before + delivery.number
         prepared = await self._calls.prepare(job)
         with self._cancellations.watch(job) as cancellation:
-            claim = await self._claims.claim(job.identity.request_id, number)
-            if claim is not None:
-                resumed = Resumed("attempt", [], claim)
-            else:
-                resumed = await resume(self._log, self._claims, job, number, self._now(), self._attempts.are_made)
+            is_wanted = partial(self._is_wanted, delivery, job, cancellation)
+            asked_s = time.monotonic()
+            resumed = await self._claim(job, number, is_wanted)
             if resumed.claim is not None:
                 reach("worker.after_claim")
                 ctx = JobContext(
@@ -106,14 +111,61 @@ class JobHandler:
                     claim=resumed.claim,
                     history=resumed.history,
                 )
-                with self._attempts.making(job.identity.request_id, number):
-                    await self._make_attempts(ctx)
+                try:
+                    with self._attempts.making(job.identity.request_id, number):
+                        await self._check_claim(ctx, asked_s)
+                        if self._is_late(ctx) and not await is_wanted():
+                            await self._recorder.record_abandoned(ctx, nobody_waits(), was_called=False)
+                        else:
+                            await self._make_attempts(ctx)
+                except AttemptOvertaken:
+                    log.warning("attempt_overtaken", request_id=job.identity.request_id, delivery=number)
+                    return  # the delivery that has overtaken this one is to be acknowledged
             elif resumed.verdict == "ended":
                 await self._recorder.republish_outcome(job, resumed.history)
             elif resumed.verdict == "later" and not delivery.is_last:
-                await delivery.nak(ACK_WAIT_S)
+                await delivery.nak(LOOK_AGAIN_S)
                 return
+            elif resumed.verdict == "taken":
+                return  # the later delivery is to be acknowledged, not this one
         await delivery.ack()
+
+    async def _claim(self, job: Job, delivery: int, is_wanted: Callable[[], Awaitable[bool]]) -> Resumed:
+        """Claim the attempt that waits for a worker, or find out what else is to be done."""
+        claim = await self._claims.claim(job.identity.request_id, delivery)
+        if claim is not None:
+            return Resumed("attempt", [], claim)
+        return await resume(
+            self._log,
+            self._claims,
+            job,
+            delivery,
+            self._now(),
+            maker_of=self._attempts.maker_of,
+            is_wanted=is_wanted,
+        )
+
+    def _is_late(self, ctx: JobContext) -> bool:
+        """Return True if a job has been under way for so long that its caller may be gone with its API process."""
+        return ctx.delivery > 1 or self._now().timestamp() - ctx.job.admitted_at_ms / 1000 > QUEUED_LONG_S
+
+    async def _is_wanted(self, delivery: Delivery, job: Job, cancellation: Cancellation) -> bool:
+        """Return True if the caller still waits for the answer, or somebody else does, or nobody ever has."""
+        if not delivery.has_caller or await self._replies.is_awaited(job.reply_to):
+            return True
+        return await cancellation.has_followers()
+
+    async def _check_claim(self, ctx: JobContext, asked_s: float) -> None:
+        """Make sure before the call that others have not given the claim up, if this process may have stood still.
+
+        Raises:
+            AttemptOvertaken: they have.
+
+        """
+        if time.monotonic() - asked_s < STOOD_STILL_S:
+            return
+        if await is_lost(self._log, ctx.job.identity.request_id, ctx.claim.attempt):
+            raise AttemptOvertaken
 
     async def _make_attempts(self, ctx: JobContext) -> None:
         """Make the claimed attempt, and others after it for as long as they fail and may be repeated."""
@@ -203,6 +255,7 @@ class JobHandler:
             return None
         ctx = replace(ctx, history=history)
         await self._sleep(wait_s)
+        asked_s = time.monotonic()
         try:
             following = await self._claims.admit_next(
                 attempt_of(ctx.job), claim.attempt + 1, ctx.delivery, claim.hold_nano_usd, claim.budget_day
@@ -211,7 +264,11 @@ class JobHandler:
             await self._recorder.record_failure(ctx, error, ends_request=True, elapsed_s=elapsed_s)
             return None
         reach("worker.after_next")
-        return replace(ctx, claim=following) if following is not None else None
+        if following is None:
+            return None
+        ctx = replace(ctx, claim=following)
+        await self._check_claim(ctx, asked_s)
+        return ctx
 
     def _retry_wait_s(self, ctx: JobContext, error: ProviderError) -> float | None:
         """Return the seconds to wait before the next attempt; None if there will be none."""

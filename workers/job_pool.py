@@ -16,7 +16,7 @@ from infra.jobs import ACK_WAIT_S
 from workers.delivery import Delivery, UnackedDeliveries
 from workers.fair_queue import PROJECT_FACTOR, FairQueue
 
-TICK_S = ACK_WAIT_S / 3
+TICK_S = ACK_WAIT_S / 4
 CANCEL_TIMEOUT_S = 5.0
 CRASH_DELAY_S = 1.0
 MAX_CRASH_DELAY_S = 8.0
@@ -144,10 +144,12 @@ class JobPool:
         self._start_next()
 
     async def _keep_alive(self) -> None:
-        """Tell the broker that every job in hand is in progress, in addition to the heartbeat thread."""
+        """Tell the broker that every job in hand is in progress, for as long as the heartbeat thread cannot."""
         while True:
             await asyncio.sleep(TICK_S)
             self._unacked.loop_turned()
+            if self._unacked.are_beaten_since(2 * TICK_S):
+                continue
             for job in list(self._in_flight.values()):
                 if self._broker.is_connected:
                     with suppress(*BrokerErrors):  # the next one may get through

@@ -20,6 +20,7 @@ from infra.circuit_news import CircuitNews
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
+from infra.ids import new_id
 from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
 from infra.notifications import KEYS_CHANGED, Notifications
 from infra.probes import Probes
@@ -32,7 +33,7 @@ from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
 from workers.circuit_exchange import CircuitExchange
 from workers.circuits import Circuits
-from workers.delivery import AttemptsInHand, DirectDelivery, UnackedDeliveries
+from workers.delivery import WORKER_ID, AttemptsInHand, DirectDelivery, UnackedDeliveries
 from workers.fair_queue import PROJECT_FACTOR
 from workers.figures import WorkerFigures
 from workers.heartbeat import HeartbeatThread
@@ -106,7 +107,13 @@ async def run(
         now=_now,
     )
     unacked = UnackedDeliveries()
-    heartbeats = HeartbeatThread(unacked, settings.nats_urls, name=f"{name} heartbeats", access=settings.nats_access)
+    heartbeats = HeartbeatThread(
+        unacked,
+        settings.nats_urls,
+        name=f"{name} heartbeats",
+        attempts=backends.attempts,
+        access=settings.nats_access,
+    )
     heartbeats.start()
     figures = WorkerFigures(backends.pool, backends.broker, unacked, circuits)
     exchange = CircuitExchange(circuits, news, backends.event_log, changed=changed, registry=figures.registry)
@@ -135,7 +142,9 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     keys = ProviderKeys(pool, vault, settings.provider_keys)
     await notifications.on_change(KEYS_CHANGED, keys.forget)
-    replies, cancellations, attempts = ReplySender(broker), CancellationListener(broker), AttemptsInHand(broker)
+    worker_id = new_id(WORKER_ID)
+    replies, cancellations = ReplySender(broker), CancellationListener(broker)
+    attempts = AttemptsInHand(broker, worker_id)
     await cancellations.listen()
     await replies.listen()
     await attempts.listen()
@@ -144,7 +153,7 @@ async def _connect(settings: Settings, name: str) -> _Backends:
         pool=pool,
         notifications=notifications,
         event_log=event_log,
-        claims=Claims(HeldConnection(settings.database_url, name=name), pool, worker=name),
+        claims=Claims(HeldConnection(settings.database_url, name=name), pool, worker=worker_id),
         queue=queue,
         replies=replies,
         cancellations=cancellations,
@@ -224,7 +233,7 @@ async def _serve(
         take=lambda job: interactive.take_direct(DirectDelivery(broker, job), handler.handle),
         is_in_hand=interactive.is_in_hand,
     )
-    log.info("worker_ready", slots=slots)
+    log.info("worker_ready", slots=slots, worker_id=backends.attempts.worker_id)
     async with asyncio.TaskGroup() as tasks:
         for part in (*loops, direct, interactive, background, alerts, exchange):
             tasks.create_task(part.run(stop))

@@ -22,10 +22,12 @@ from infra.jobs import ACK_WAIT_S, INLINE_BODY_LIMIT_BYTES, STREAM
 from workers.delivery import Delivery
 from workers.job_pool import Handle, JobPool
 
-PULL_EXPIRES_S = 30.0
-IDLE_HEARTBEAT_S = 1.0
+PULL_EXPIRES_S = ACK_WAIT_S
+"""No longer: a job that came to a worker which has stopped must not come to it again."""
+IDLE_HEARTBEAT_S = PULL_EXPIRES_S / 2
+"""The most that the server takes."""
 MISSED_HEARTBEATS = 2.5
-TICK_S = ACK_WAIT_S / 3
+TICK_S = IDLE_HEARTBEAT_S / 2
 VOID_WAIT_S = 0.25
 """Before the next pull after a refusal, so that a refusal that lasts causes no storm of requests."""
 RELEASE_TIMEOUT_S = 5.0

@@ -45,9 +45,10 @@ CREATE OR REPLACE FUNCTION within_bigint(p_nano_usd numeric) RETURNS bigint LANG
 $$;
 
 -- Returns the amounts that count against the windows of each account on a day: `taken` is the spent and the assumed cost
--- from the projection, `held` is the sum over the rows in flight. Zeros for an account that is not `needed`. It is one
--- statement, hence one snapshot: the projector counts a cost and deletes its row in one transaction. The row comparison of
--- a balance can use only the primary key; the index by day would read the balances of every account.
+-- from the projection, `held` is what the attempts in flight hold. Zeros for an account that is not `needed`. It is one
+-- statement, hence one snapshot: the projector counts a cost and deletes its row in one transaction, and held amounts change
+-- with the rows (migrations/sql/0020_held.sql). The row comparison of a balance can use only the primary key; the index by
+-- day would read the balances of every account.
 CREATE OR REPLACE FUNCTION account_usage(p_scopes text[], p_ids text[], p_needed boolean[], p_day date)
 RETURNS TABLE (
     account bigint, day_taken bigint, month_taken bigint, day_held bigint, month_held bigint, requests_in_flight bigint
@@ -65,19 +66,71 @@ RETURNS TABLE (
     FROM unnest(p_scopes, p_ids, p_needed) WITH ORDINALITY AS a (scope, id, needed, i)
     CROSS JOIN LATERAL (SELECT date_trunc('month', p_day::timestamp)::date AS first_day) AS month
     CROSS JOIN LATERAL (
-        SELECT sum(h.hold_nano_usd) FILTER (WHERE h.budget_day = p_day) AS of_day,
-               sum(h.hold_nano_usd) FILTER (WHERE h.budget_day >= month.first_day
+        SELECT sum(h.held_nano_usd) FILTER (WHERE h.budget_day = p_day) AS of_day,
+               sum(h.held_nano_usd) FILTER (WHERE h.budget_day >= month.first_day
                                               AND h.budget_day < month.first_day + interval '1 month') AS of_month,
-               count(DISTINCT h.request_id) AS requests
-        FROM (
-            SELECT hold_nano_usd, budget_day, request_id FROM inflight
-            WHERE a.needed AND a.scope = 'key' AND key_id = a.id
-            UNION ALL
-            SELECT hold_nano_usd, budget_day, request_id FROM inflight
-            WHERE a.needed AND a.scope = 'project' AND project_id = a.id
-        ) AS h
+               coalesce(sum(h.requests), 0)::bigint AS requests
+        FROM held_amounts h
+        WHERE a.needed AND h.scope = a.scope AND h.scope_id = a.id
     ) AS f
     OFFSET 0                                                -- without it, each use of a column would sum again
+$$;
+
+-- Returns the accounts whose held amount is not the sum of their attempts in flight: none, unless somebody wrote past the
+-- triggers. One statement, hence one snapshot.
+CREATE OR REPLACE FUNCTION held_differences()
+RETURNS TABLE (
+    scope text, scope_id text, budget_day date, counted_nano_usd numeric, summed_nano_usd numeric,
+    counted_requests numeric, summed_requests numeric
+) LANGUAGE sql STABLE AS $$
+    SELECT d.scope, d.scope_id, d.budget_day, sum(d.counted), sum(d.summed), sum(d.requests), sum(d.attempts)
+    FROM (
+        SELECT h.scope, h.scope_id, h.budget_day, h.held_nano_usd AS counted, 0 AS summed, h.requests, 0 AS attempts
+        FROM held_amounts h
+        UNION ALL
+        SELECT a.scope, a.id, f.budget_day, 0, f.hold_nano_usd, 0, f.is_newest::integer
+        FROM inflight f CROSS JOIN LATERAL (VALUES ('key', f.key_id), ('project', f.project_id)) AS a (scope, id)
+    ) AS d
+    GROUP BY d.scope, d.scope_id, d.budget_day
+    HAVING sum(d.counted) <> sum(d.summed) OR sum(d.requests) <> sum(d.attempts)
+    ORDER BY d.scope, d.scope_id, d.budget_day
+$$;
+
+-- Counts the held amounts anew from the attempts in flight, if they differ. No attempt begins or ends meanwhile.
+CREATE OR REPLACE FUNCTION recount_held() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM held_differences()) THEN
+        RETURN;
+    END IF;
+    LOCK TABLE inflight IN SHARE ROW EXCLUSIVE MODE;
+    DELETE FROM held_amounts;
+    INSERT INTO held_amounts (scope, scope_id, budget_day, share, held_nano_usd, requests)
+        SELECT a.scope, a.id, f.budget_day, 0, sum(f.hold_nano_usd), count(*) FILTER (WHERE f.is_newest)
+        FROM inflight AS f CROSS JOIN LATERAL (VALUES ('key', f.key_id), ('project', f.project_id)) AS a (scope, id)
+        GROUP BY a.scope, a.id, f.budget_day;
+END $$;
+
+-- Removes the counters of days before one that hold nothing any more, those of `p_limit` accounts at most. Their rows are
+-- locked before they are summed: what changes later finds none, and begins anew. Returns the number of rows.
+CREATE OR REPLACE FUNCTION remove_past_held(p_before date, p_limit integer) RETURNS bigint LANGUAGE sql AS $$
+    WITH past AS (
+        SELECT h.scope, h.scope_id, h.budget_day FROM held_amounts h
+        WHERE h.budget_day < p_before
+        GROUP BY h.scope, h.scope_id, h.budget_day HAVING sum(h.held_nano_usd) = 0 AND sum(h.requests) = 0
+        LIMIT p_limit
+    ), locked AS MATERIALIZED (
+        SELECT h.* FROM held_amounts h JOIN past USING (scope, scope_id, budget_day)
+        ORDER BY h.scope, h.scope_id, h.budget_day, h.share
+        FOR UPDATE OF h
+    ), gone AS (
+        DELETE FROM held_amounts h USING (
+            SELECT l.scope, l.scope_id, l.budget_day FROM locked l
+            GROUP BY l.scope, l.scope_id, l.budget_day HAVING sum(l.held_nano_usd) = 0 AND sum(l.requests) = 0
+        ) AS e, locked AS l
+        WHERE (l.scope, l.scope_id, l.budget_day) = (e.scope, e.scope_id, e.budget_day)
+          AND (h.scope, h.scope_id, h.budget_day, h.share) = (l.scope, l.scope_id, l.budget_day, l.share)
+        RETURNING 1
+    ) SELECT count(*) FROM gone
 $$;
 
 -- Locks the meters of the accounts that have limits. The arrays must be in the order of (scope, scope_id), which is the

@@ -42,8 +42,8 @@ BEGIN
     IF p_hold > v_free THEN
         RETURN 'budget_exhausted';
     END IF;
-    UPDATE inflight SET cache_key = NULL, idempotency_key = NULL
-        WHERE request_id = p_request AND (cache_key IS NOT NULL OR idempotency_key IS NOT NULL);
+    UPDATE inflight SET cache_key = NULL, idempotency_key = NULL, is_newest = false
+        WHERE request_id = p_request AND (is_newest OR cache_key IS NOT NULL OR idempotency_key IS NOT NULL);
     IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND cache_key = p_cache_key) THEN
         p_cache_key := NULL;                                -- identical requests follow another one by now
     END IF;

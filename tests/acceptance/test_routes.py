@@ -5,9 +5,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
 
 from domain.routes import MAX_TARGETS
-from tests.support.gateway import Client, Gateway, new_project, operator_of
+from tests.provider.running import RunningProvider
+from tests.support.gateway import NEWS_S, Client, Gateway, new_project, operator_of
+from tests.support.waiting import eventually_so
 
 GROUPS = [["gpt-4o-mini"], [{"model": "claude-3-haiku", "weight": 3, "timeoutS": 20.5}]]
 
@@ -109,3 +113,66 @@ def test_the_command_line_sets_lists_shows_and_removes(gateway: Gateway) -> None
     assert (shown["attempts"], shown["groups"][1][0]["timeoutS"]) == (1, 20.5)
     assert gateway.run("route", "remove", "cli").stdout == "removed cli\n"
     assert gateway.run("route", "show", "cli").returncode == 2
+
+
+MESSAGES: list[Any] = [{"role": "user", "content": "hello"}]
+
+
+async def test_every_surface_answers_to_the_name_of_a_route(
+    client: Client, gateway: Gateway, upstream: RunningProvider
+) -> None:
+    for name, model in (
+        ("chat", "gpt-4o-mini"),
+        ("embed", "text-embedding-3-small"),
+        ("text", "gpt-3.5-turbo-instruct"),
+    ):
+        await add(client, name, targets=[model])
+    status, answer, _ = await client.chat("hello", model="chat")
+    assert (status, answer["data"]["model"], answer["data"]["provider"]) == (200, "gpt-4o-mini", "openai")
+    status, answer, _ = await client.call("POST", "/completions/embeddings", {"model": "embed", "input": "hello"})
+    assert (status, answer["data"]["model"]) == (200, "text-embedding-3-small")
+    openai = AsyncOpenAI(api_key=client.key, base_url=f"{gateway.address}/v1", max_retries=0)
+    anthropic = AsyncAnthropic(api_key=client.key, base_url=gateway.address, max_retries=0)
+    async with openai, anthropic:
+        assert (await openai.chat.completions.create(model="chat", messages=MESSAGES)).choices
+        stream = await openai.chat.completions.create(model="chat", messages=MESSAGES, stream=True)
+        assert [chunk async for chunk in stream]
+        assert (await openai.responses.create(model="chat", input="hello")).output_text
+        assert (await openai.embeddings.create(model="embed", input="hello")).data
+        assert (await openai.completions.create(model="text", prompt="hello")).choices
+        assert (await anthropic.messages.create(model="chat", messages=MESSAGES, max_tokens=99)).content
+        assert (await anthropic.messages.count_tokens(model="chat", messages=MESSAGES)).input_tokens
+        asked = [json.loads(request.body)["model"] for request in upstream.requests(6)]
+        assert set(asked) == {"gpt-4o-mini", "text-embedding-3-small", "gpt-3.5-turbo-instruct"}
+        listed = {model.id: model async for model in openai.models.list()}
+        assert (listed["chat"].owned_by, (await anthropic.models.retrieve("chat")).id) == ("route", "chat")
+
+
+async def test_a_route_goes_before_the_model_of_its_name(client: Client) -> None:
+    await add(client, "gpt-4o", targets=["claude-3-haiku"])
+    _, answer, headers = await client.chat("hello", model="gpt-4o")
+    assert (answer["data"]["provider"], headers["x-gateway-provider"]) == ("anthropic", "anthropic")
+    _, answer, _ = await client.chat("hello", model="openai/gpt-4o")
+    assert answer["data"]["provider"] == "openai"
+    await client.call("DELETE", "/routes/gpt-4o")
+
+    async def is_the_models() -> bool:
+        _, answer, _ = await client.chat("hello", model="gpt-4o", cache=False)
+        return bool(answer["data"]["provider"] == "openai")
+
+    await eventually_so(is_the_models, within_s=NEWS_S)
+
+
+async def test_a_key_that_may_use_a_route_may_use_its_targets_through_it_alone(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    await add(client, "fast", targets=["gpt-4o-mini"])
+    await add(client, "other", targets=["claude-3-haiku"])
+    _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "held", "models": ["fast"]})
+    held = Client(session, gateway.address, issued["data"]["apiKey"])
+    assert (await held.chat("hello", model="fast"))[0] == 200
+    for model in ("gpt-4o-mini", "other"):
+        status, answer, _ = await held.chat("hello", model=model)
+        assert (status, answer["error"]["code"]) == (403, "FORBIDDEN"), model
+    _, listed, _ = await held.call("GET", "/models")
+    assert [model["name"] for model in listed["data"]] == ["fast"]

@@ -29,7 +29,6 @@ CALLER = Caller(
     cancel_on_disconnect=False,
     settings=KeySettings(name="fuzz"),
     providers=(NamedProvider(name="named", kind="openai", base_url="https://models.example.com/v1"),),
-    routes={},
     own_credentials=frozenset(),
 )
 

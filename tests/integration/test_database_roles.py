@@ -48,6 +48,7 @@ PASSED_BY = (
     "UPDATE projects SET daily_budget_nano_usd = 1000000000000",
     "UPDATE api_keys SET daily_budget_nano_usd = NULL, revoked_at = NULL",
     "INSERT INTO price_overrides VALUES ('openai', 'gpt-4o', now(), '{}')",
+    "INSERT INTO routes VALUES ('installation', 'gpt-4o', '{}', now())",
     "INSERT INTO providers VALUES ('installation', 'mine', 'openai', 'http://mine', NULL, '', now())",
     "DELETE FROM provider_keys",
     "UPDATE project_secrets SET sealed = ''",
@@ -235,7 +236,7 @@ async def test_a_key_is_what_the_log_says_however_often_its_stream_is_folded(
     await written.change_key(project, key, daily_budget_nano_usd=5)
     before = await everything(written.owner)
     streams = [row[0] for row in await written.owner.fetch("SELECT DISTINCT stream FROM events")]
-    for function in ("fold_projects", "fold_keys", "fold_prices", "fold_providers"):
+    for function in ("fold_projects", "fold_keys", "fold_prices", "fold_providers", "fold_routes"):
         await connections[ROLES["api"]].execute(f"SELECT {function}($1, '')", [*streams, "key-made-up"])
     assert await everything(written.owner) == before
 

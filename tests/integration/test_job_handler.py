@@ -13,7 +13,7 @@ from domain.canonical.chat import ChatRequest, UserMessage
 from domain.dialects.registry import DIALECTS
 from domain.dialects.sse import SseEvent, SseParser, sse
 from domain.errors import ProviderUnavailable
-from domain.events import AttemptFailed, AttemptLost, CostIncurred, RequestCompleted, RequestFailed
+from domain.events import AttemptFailed, AttemptLost, CostIncurred, CostReconciled, RequestCompleted, RequestFailed
 from domain.job_result import JobFailure, Receipt
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price
@@ -23,7 +23,7 @@ from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.cancellations import CancellationListener
 from infra.ids import new_id
-from infra.jobs import ACK_WAIT_S, Job, StreamFormat, encode_job
+from infra.jobs import Job, StreamFormat, encode_job
 from infra.provider_keys import ProviderKeys
 from infra.vault import Vault
 from tests.support.jobs import make_job
@@ -31,7 +31,8 @@ from tests.support.ledger import RealLedger, ask, attempt
 from tests.support.waiting import eventually
 from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
-from workers.job_handler import JobHandler
+from workers.delivery import Maker
+from workers.job_handler import LOOK_AGAIN_S, QUEUED_LONG_S, STOOD_STILL_S, JobHandler
 from workers.providers.provider import ProviderCall
 from workers.streaming import StreamedAttempts
 
@@ -54,8 +55,8 @@ class CountingProvider:
 
     async def send(self, _content: bytes, _call: ProviderCall) -> bytes:
         self.calls += 1
-        number = self.calls
-        await self.go_on.wait()
+        number, go_on = self.calls, self.go_on
+        await go_on.wait()
         if number <= self._fails:
             raise ProviderUnavailable("down", provider="echo")
         return _completion(response_id=f"r{number}")
@@ -76,6 +77,10 @@ class RecordingReplies:
     def __init__(self) -> None:
         self.commits: list[Receipt] = []
         self.failures: list[JobFailure] = []
+        self.caller_waits = True
+
+    async def is_awaited(self, _reply_to: str) -> bool:
+        return self.caller_waits
 
     async def send_body(self, _reply_to: str, _attempt: int, _body: bytes) -> None:
         return
@@ -98,6 +103,7 @@ class ManualDelivery:
         self.number = number
         self.acknowledged = False
         self.is_last = False
+        self.has_caller = True
         self.comes_again_after_s: float | None = None
 
     async def nak(self, delay_s: float) -> None:
@@ -111,7 +117,7 @@ class ManualDelivery:
 
 
 class StatedAttempts:
-    """The attempts that workers report as running. A silent worker reports nothing."""
+    """The attempts that workers report as running. One that is gone reports nothing."""
 
     def __init__(self) -> None:
         self.is_alive = False
@@ -119,8 +125,9 @@ class StatedAttempts:
     def making(self, _request_id: str, _delivery: int) -> AbstractContextManager[None]:
         return nullcontext()
 
-    async def are_made(self, _request_id: str, _delivery: int) -> bool:
-        return self.is_alive
+    async def maker_of(self, _request_id: str, _delivery: int, worker_id: str | None) -> Maker:
+        assert worker_id == "tests", "the worker that claimed it is asked"
+        return "at work" if self.is_alive else "gone"
 
 
 class StagedClaims:
@@ -268,24 +275,122 @@ async def test_retry_has_its_own_hold(ledger: RealLedger) -> None:
     assert await ledger.held(work.made.identity.key_id) == 0
 
 
-async def test_redelivery_marks_a_silent_worker_lost(ledger: RealLedger) -> None:
+async def test_a_worker_that_was_overtaken_answers_nobody_and_its_true_cost_replaces_the_assumed_one(
+    ledger: RealLedger,
+) -> None:
     provider = CountingProvider(waits=True)
     work = await bench(ledger, provider)
-    hanging = asyncio.create_task(work.deliver(1))
+    stopped = asyncio.create_task(work.deliver(1))
     await eventually(lambda: provider.calls == 1)
+    of_first, provider.go_on = provider.go_on, asyncio.Event()
     second = asyncio.create_task(work.deliver(2))
     await eventually(lambda: provider.calls == 2)
     assert await work.kinds() == [AttemptLost]
+    of_first.set()
+    assert not (await stopped).acknowledged, "the second delivery's acknowledgement counts"
+    assert await work.kinds() == [AttemptLost, CostIncurred]
+    assert work.sent_replies.commits == [], "the caller is answered by the second attempt"
     provider.go_on.set()
-    await asyncio.gather(hanging, second)
-    costs = [event for event in await ledger.history(work.made) if isinstance(event, CostIncurred)]
-    assert sorted(cost.attempt for cost in costs) == [1, 2]
-    assert {cost.attempt: cost.replaces_assumed_nano_usd for cost in costs} == {1: HOLD, 2: 0}
+    await second
+    *_, late, completed, cost = await ledger.history(work.made)
+    assert isinstance(late, CostIncurred)
+    assert isinstance(cost, CostIncurred)
+    assert isinstance(completed, RequestCompleted)
+    assert (late.attempt, late.replaces_assumed_nano_usd) == (1, HOLD)
+    assert (completed.attempt, cost.attempt, cost.replaces_assumed_nano_usd) == (2, 2, 0)
+    assert [receipt.cost_nano_usd for receipt in work.sent_replies.commits] == [COST]
     await ledger.fold()
-    assert (await ledger.balance(work.made.identity.key_id), await ledger.held(work.made.identity.key_id)) == (
-        (2 * COST, 0),
-        0,
-    )
+    key_id = work.made.identity.key_id
+    assert (await ledger.balance(key_id), await ledger.held(key_id)) == ((2 * COST, 0), 0)
+
+
+async def test_a_worker_that_stood_still_after_its_claim_makes_no_call_if_it_was_overtaken(ledger: RealLedger) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    claim = await ledger.claims.claim(work.made.identity.request_id, 1)
+
+    async def late_claim(_request_id: str, delivery: int) -> Claim | None:
+        if delivery > 1:
+            return None
+        await work.deliver(2)  # while the first delivery's process is stopped
+        await asyncio.sleep(STOOD_STILL_S)
+        return claim
+
+    work.claims.claim = late_claim
+    first = await work.deliver(1)
+    assert provider.calls == 1, "the second delivery's"
+    assert not first.acknowledged, "the second delivery's acknowledgement counts"
+    assert await work.kinds() == [AttemptLost, RequestCompleted, CostIncurred]
+
+
+async def test_a_late_failure_of_an_overtaken_attempt_ends_nothing(ledger: RealLedger) -> None:
+    provider = CountingProvider(waits=True, fails=1)
+    work = await bench(ledger, provider)
+    stopped = asyncio.create_task(work.deliver(1))
+    await eventually(lambda: provider.calls == 1)
+    of_first, provider.go_on = provider.go_on, asyncio.Event()
+    second = asyncio.create_task(work.deliver(2))
+    await eventually(lambda: provider.calls == 2)
+    of_first.set()
+    assert not (await stopped).acknowledged
+    assert await work.kinds() == [AttemptLost, CostReconciled], "it cost nothing: nothing is assumed any more"
+    assert work.sent_replies.failures == []
+    provider.go_on.set()
+    await second
+    assert provider.calls == 2
+    await ledger.fold()
+    assert await ledger.balance(work.made.identity.key_id) == (COST, 0)
+
+
+async def test_a_lost_attempt_is_not_repeated_for_a_caller_that_is_gone(ledger: RealLedger) -> None:
+    provider = CountingProvider(waits=True)
+    work = await bench(ledger, provider)
+    dead = asyncio.create_task(work.deliver(1))
+    await eventually(lambda: provider.calls == 1)
+    work.sent_replies.caller_waits = False
+    assert (await work.deliver(2)).acknowledged
+    assert provider.calls == 1
+    lost, failed = await ledger.history(work.made)
+    assert isinstance(lost, AttemptLost)
+    assert isinstance(failed, RequestFailed)
+    assert failed.code == "CALLER_LEFT"
+    dead.cancel()
+
+
+@pytest.mark.parametrize("age_s", [0, QUEUED_LONG_S + 1])
+async def test_a_job_that_waited_long_is_not_called_for_a_caller_that_is_gone(ledger: RealLedger, age_s: float) -> None:
+    provider = CountingProvider()
+    project = await ledger.new_project()
+    admitted_at = datetime.now(UTC) - timedelta(seconds=age_s)
+    made = attempt(project, await ledger.new_key(project), admitted_at=admitted_at)
+    assert (await ledger.admission.admit(ask(made, hold=HOLD))).outcome == "admitted"
+    work = Bench(ledger, provider, made)
+    work.sent_replies.caller_waits = False
+    await work.deliver(1)
+    assert provider.calls == (0 if age_s else 1), "a job that has just come is not asked about"
+    await ledger.fold()
+    assert await ledger.held(made.identity.key_id) == 0
+
+
+async def test_a_job_of_the_lane_without_callers_is_called_although_nobody_waits(ledger: RealLedger) -> None:
+    provider = CountingProvider()
+    work = await bench(ledger, provider)
+    work.sent_replies.caller_waits = False
+    delivered = ManualDelivery(work.job(PRICE), 2)
+    delivered.has_caller = False
+    await work.handler.handle(delivered)  # type: ignore[arg-type]  # by hand
+    assert provider.calls == 1
+
+
+async def test_a_delivery_that_was_overtaken_leaves_the_acknowledgement_to_the_later_one(ledger: RealLedger) -> None:
+    provider = CountingProvider(waits=True)
+    work = await bench(ledger, provider)
+    second = asyncio.create_task(work.deliver(2))
+    await eventually(lambda: provider.calls == 1)
+    stale = await work.deliver(1)
+    assert not stale.acknowledged
+    provider.go_on.set()
+    assert (await second).acknowledged
 
 
 async def test_running_attempt_is_not_lost(ledger: RealLedger) -> None:
@@ -295,7 +400,7 @@ async def test_running_attempt_is_not_lost(ledger: RealLedger) -> None:
     await eventually(lambda: provider.calls == 1)
     work.attempts.is_alive = True  # its heartbeats were lost, and the queue delivers again
     second = await work.deliver(2)
-    assert (second.acknowledged, second.comes_again_after_s) == (False, ACK_WAIT_S)
+    assert (second.acknowledged, second.comes_again_after_s) == (False, LOOK_AGAIN_S)
     provider.go_on.set()
     assert (await first).acknowledged
     assert (await work.deliver(3)).acknowledged

@@ -155,6 +155,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def held_is_the_same(self) -> None:
         for key, account in self.model.keys.items():
             assert self.run(self.real.held(key)) == self.model.held(account)
+        assert self.run(self.real.pool.fetch("SELECT * FROM held_differences()")) == []
 
     @invariant()
     def windows_are_covered(self) -> None:

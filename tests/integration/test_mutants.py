@@ -35,6 +35,14 @@ MUTANTS = {
     "claims what is claimed": ("claim", "AND f.delivery IS NULL", "", "claim"),
     "makes the next attempt without room": ("admit_next", "p_hold > v_free", "false", "next"),
     "releases every attempt of a request": ("settle", "AND f.attempt = e.a", "", "release"),
+    "does not count what begins": ("count_held", "ELSE 1 END", "ELSE 0 END", "overspend"),
+    "does not count what ends": ("count_held", "THEN -1", "THEN 0", "release"),
+    "reads nothing of what is held": (
+        "account_usage",
+        "WHERE a.needed AND h.scope",
+        "WHERE false AND h.scope",
+        "overspend",
+    ),
     "does not settle tokens": ("settle", "s.more * emission", "0 * emission", "tokens"),
     "forgets the installation's window": (
         "decide",

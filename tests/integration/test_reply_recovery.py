@@ -158,7 +158,7 @@ async def test_unconfirmed_job_goes_directly_to_a_worker(api: Api, broker: Broke
             taken.append(delivery.message_id)
             await (done if delivery.message_id == "req_1" else first_done).wait()
 
-    attempts = AttemptsInHand(broker)
+    attempts = AttemptsInHand(broker, "wrk_1")
     await attempts.listen()
     running = asyncio.create_task(run_worker(broker, handle, stop, slots=2))
     await eventually_so(lambda: api.direct.offer(make_job(request_id="req_0")))
@@ -167,9 +167,11 @@ async def test_unconfirmed_job_goes_directly_to_a_worker(api: Api, broker: Broke
     assert not await api.direct.offer(make_job(request_id="req_2")), "the worker has no free slot"
     assert await api.direct.is_in_hand("req_1")
     assert not await api.direct.is_in_hand("req_2")
-    elsewhere = AttemptsInHand(broker)
-    assert await elsewhere.are_made("req_1", 1)
-    assert not await elsewhere.are_made("req_1", 2), "another delivery of the job"
+    elsewhere = AttemptsInHand(broker, "wrk_2")
+    assert await elsewhere.maker_of("req_1", 1, "wrk_1") == "at work"
+    assert await elsewhere.maker_of("req_1", 2, "wrk_1") == "gone", "another delivery of the job"
+    assert await elsewhere.maker_of("req_1", 1, "wrk_3") == "gone", "nobody listens"
+    assert await elsewhere.maker_of("req_1", 1, "gateway worker of:a release before") == "at work"
     first_done.set()
     # a stream without these subjects stands for one without a leader: nothing confirms a publish
     jetstream = broker.client.jetstream()

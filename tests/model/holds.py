@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Literal, NamedTuple
 
-Fact = tuple[Literal["lost", "cost", "completed", "failed"], int]
-"""An event of a request's stream, with the number of its attempt."""
+Fact = tuple[Literal["lost", "cost", "unmade", "completed", "failed"], int]
+"""An event of a request's stream, with the number of its attempt. `unmade`: it was given up before the call."""
 
 
 class Mutant(Enum):
@@ -22,6 +22,7 @@ class Mutant(Enum):
     RELEASES_TWICE = "releases a hold whose row is gone"
     TAKES_HOLD_OVER = "makes the next attempt under the lost attempt's hold"
     LOSES_WITHOUT_VERSION = "declares an attempt lost that has its cost"
+    ANSWERS_ALTHOUGH_LOST = "ends a request with the answer of an attempt that was declared lost"
 
 
 class Bounds(NamedTuple):
@@ -73,7 +74,7 @@ class Request(NamedTuple):
 
     @property
     def resolved(self) -> set[int]:
-        return {attempt for kind, attempt in self.facts if kind in ("lost", "cost")}
+        return {attempt for kind, attempt in self.facts if kind in ("lost", "cost", "unmade")}
 
 
 class Money(NamedTuple):
@@ -130,6 +131,9 @@ def fault_of(state: State, bounds: Bounds) -> str | None:
             return "an attempt was charged twice"
         if any(request.facts.count(fact) > 1 for fact in request.facts):
             return "a fact stands twice in the log"
+        answered = [attempt for kind, attempt in request.facts if kind == "completed"]
+        if any(("lost", attempt) in request.facts for attempt in answered):
+            return "an attempt that was declared lost has answered, while another may be answering"
     return None
 
 
@@ -156,7 +160,7 @@ def _steps(request: Request, money: Money, bounds: Bounds, mutant: Mutant | None
                 called = _with(request, worker, worker._replace(phase="called"))
                 yield "call the provider", called._replace(billed=(*request.billed, worker.attempt)), money
             case "called":
-                yield "append", _answered(request, worker), money
+                yield "append", _answered(request, worker, mutant), money
     yield from _sweeper_steps(request, money, mutant)
     if request.folded < len(request.facts):
         yield _fold(request, money, mutant)
@@ -177,6 +181,7 @@ def _api_steps(request: Request, money: Money, bounds: Bounds) -> Iterator[Step]
             if bounds.has_dispatch:
                 yield "publish, unconfirmed, dispatch directly", _dispatched(request, is_queued=False), money
         case "waiting" if request.dispatched == "by the queue":
+            yield "the API process dies", request._replace(api="gone"), money
             if bounds.has_dispatch and len(request.workers) < bounds.workers:
                 yield "dispatch directly", _dispatched(request, is_queued=request.is_queued), money
         case "waiting" if request.dispatched == "directly":
@@ -207,6 +212,12 @@ def _delivered_steps(
     elif unclaimed is not None:
         claimed = _with(request, worker, worker._replace(phase="claimed", attempt=unclaimed.attempt))
         yield "claim", claimed._replace(rows=_marked(rows, unclaimed, worker.delivery)), money
+        if request.api == "gone":
+            given_up = _without(request, worker)._replace(
+                rows=_marked(rows, unclaimed, worker.delivery), is_queued=False
+            )
+            given_up = given_up._replace(facts=(*facts, ("unmade", unclaimed.attempt), ("failed", 0)))
+            yield "claim, and give up: nobody waits", given_up, money
     elif live and worker.delivery <= live[-1].delivery:
         yield "walk away: a later delivery has it", _without(request, worker), money
     elif live and mutant is Mutant.TAKES_HOLD_OVER:
@@ -214,12 +225,17 @@ def _delivered_steps(
         yield "take over", claimed._replace(rows=_marked(rows, live[-1], worker.delivery)), money
     elif live:
         yield "declare lost", request._replace(facts=(*facts, ("lost", live[-1].attempt))), money
+        if request.api == "gone":
+            ended = request._replace(facts=(*facts, ("lost", live[-1].attempt), ("failed", 0)))
+            yield "declare lost, and fail: nobody waits", ended, money
     elif not facts:
         yield "acknowledge: nothing to claim", _without(request, worker)._replace(is_queued=False), money
     elif worker.delivery < max((row.delivery for row in rows), default=0):
         yield "walk away: a later delivery goes on", _without(request, worker), money
     else:
         number = max(attempt for _, attempt in facts) + 1
+        if request.api == "gone":
+            yield "fail: nobody waits", request._replace(facts=(*facts, ("failed", 0))), money
         if number > bounds.attempts or money.total >= bounds.limit:
             yield "fail", request._replace(facts=(*facts, ("failed", 0))), money
         else:
@@ -228,13 +244,18 @@ def _delivered_steps(
             yield "admit the next attempt", after, money._replace(held=money.held + 1)
 
 
-def _answered(request: Request, worker: Worker) -> Request:
-    """Append a response: the attempt's cost, and the request's end if it has not ended."""
+def _answered(request: Request, worker: Worker, mutant: Mutant | None) -> Request:
+    """Append a response: the attempt's cost, and the request's end if it has not ended and the attempt is not lost."""
     facts = request.facts
     if ("cost", worker.attempt) not in facts:
-        ending: tuple[Fact, ...] = () if request.has_ended else (("completed", 0),)
+        is_late = request.has_ended or (
+            ("lost", worker.attempt) in facts and mutant is not Mutant.ANSWERS_ALTHOUGH_LOST
+        )
+        ending: tuple[Fact, ...] = () if is_late else (("completed", worker.attempt),)
         facts = (*facts, ("cost", worker.attempt), *ending)
-    return _without(request, worker)._replace(facts=facts, is_queued=request.is_queued and worker.is_direct)
+    after = _without(request, worker)._replace(facts=facts)
+    is_acknowledged = after.has_ended and not worker.is_direct  # else by the later delivery
+    return after._replace(is_queued=request.is_queued and not is_acknowledged)
 
 
 def _sweeper_steps(request: Request, money: Money, mutant: Mutant | None) -> Iterator[Step]:
@@ -255,7 +276,7 @@ def _sweeper_steps(request: Request, money: Money, mutant: Mutant | None) -> Ite
 def _fold(request: Request, money: Money, mutant: Mutant | None) -> Step:
     kind, attempt = request.facts[request.folded]
     rows, held, spent, assumed = request.rows, money.held, money.spent, money.assumed
-    if kind in ("cost", "lost"):
+    if kind in ("cost", "lost", "unmade"):
         has_row = any(row.attempt == attempt for row in rows)
         rows = tuple(row for row in rows if row.attempt != attempt)
         held -= has_row or mutant is Mutant.RELEASES_TWICE

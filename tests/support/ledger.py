@@ -113,7 +113,9 @@ class RealLedger:
     async def held(self, key_id: str) -> int:
         return int(
             await self.pool.fetchval(
-                "SELECT coalesce(sum(hold_nano_usd), 0)::bigint FROM inflight WHERE key_id = $1", key_id
+                "SELECT coalesce(sum(held_nano_usd), 0)::bigint FROM held_amounts "
+                "WHERE scope = 'key' AND scope_id = $1",
+                key_id,
             )
         )
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from api.askable_models import askable_model, askable_models
+from api.askable_models import ROUTES_PROVIDER, askable_model, askable_models
+from api.target_planner import TargetPlanner
 from domain.errors import UnknownModel
-from domain.routing import NamedProvider, resolve_target
+from domain.routes import RouteSettings, RouteTarget
+from domain.routing import BUILT_IN, NamedProvider
 from infra.price_book import SPECIFIED_MODELS, PriceBook
 
 BOTH = {"openai": "sk-o", "anthropic": "sk-a"}
@@ -19,13 +21,24 @@ def services(keys: dict[str, str], upstream_models: dict[str, str] | None = None
     return SimpleNamespace(
         prices=PriceBook(),
         settings=SimpleNamespace(provider_keys=keys, upstream_models=aliases),
-        planner=SimpleNamespace(target=lambda caller, model: resolve_target(model, aliases, caller.providers)),
+        planner=TargetPlanner(kinds=BUILT_IN, upstream_models=aliases),
     )
 
 
-def caller(models: list[str] | None = None, *, own: str = "", named: tuple[NamedProvider, ...] = ()) -> Any:
-    credentials = frozenset(own.split())
-    return SimpleNamespace(settings=SimpleNamespace(models=models), own_credentials=credentials, providers=named)
+def caller(
+    models: list[str] | None = None, *, own: str = "", named: tuple[NamedProvider, ...] = (), **routes: RouteSettings
+) -> Any:
+    return SimpleNamespace(
+        settings=SimpleNamespace(models=models),
+        own_credentials=frozenset(own.split()),
+        providers=named,
+        routes=routes,
+        route=routes.get,
+    )
+
+
+def route(*models: str) -> RouteSettings:
+    return RouteSettings(groups=(tuple(RouteTarget(model=model) for model in models),))
 
 
 def names(*args: Any) -> set[str]:
@@ -110,3 +123,32 @@ def test_a_model_that_cannot_be_asked_is_unknown(name: str) -> None:
 def test_a_model_outside_of_the_keys_list_is_unknown() -> None:
     with pytest.raises(UnknownModel):
         askable_model(services(BOTH), caller(["gpt-4o"]), "gpt-4o-mini")
+
+
+def test_a_route_is_listed_with_what_all_its_targets_take() -> None:
+    asker = caller(fast=route("gpt-4o", "gpt-3.5-turbo"))
+    listed = {model.name: model for model in askable_models(services(BOTH), asker)}
+    assert (listed["fast"].provider, listed["fast"].price) == (ROUTES_PROVIDER, None)
+    assert listed["fast"].context_window == listed["gpt-3.5-turbo"].context_window == 16_385
+    assert askable_model(services(BOTH), asker, "fast") == listed["fast"]
+
+
+def test_a_route_stands_in_the_place_of_a_model_of_its_name() -> None:
+    asker = caller(**{"gpt-4o": route("openai/gpt-4o", "claude-3-haiku")})
+    (listed,) = [model for model in askable_models(services(BOTH), asker) if model.name == "gpt-4o"]
+    assert listed.provider == ROUTES_PROVIDER
+
+
+def test_a_route_without_a_target_that_has_a_credential_is_not_listed() -> None:
+    asker = caller(fast=route("gpt-4o"), either=route("gpt-4o", "claude-3-haiku"))
+    assert names(services({"anthropic": "k"}), asker) >= {"either"}
+    assert "fast" not in names(services({"anthropic": "k"}), asker)
+    with pytest.raises(UnknownModel):
+        askable_model(services({"anthropic": "k"}), asker, "fast")
+
+
+def test_a_key_that_is_held_to_a_route_sees_the_route_alone() -> None:
+    asker = caller(["fast"], fast=route("gpt-4o"), other=route("gpt-4o-mini"))
+    assert names(services(BOTH), asker) == {"fast"}
+    with pytest.raises(UnknownModel):
+        askable_model(services(BOTH), asker, "gpt-4o")

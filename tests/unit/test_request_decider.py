@@ -5,7 +5,7 @@ from typing import Any
 
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, Event, RequestCompleted, RequestFailed
 from domain.money import NanoUsd
-from domain.request_decider import decide_completed, decide_failed, ending, is_resolved, last_attempt
+from domain.request_decider import decide_completed, decide_failed, decide_partial, ending, is_resolved, last_attempt
 from domain.tokens import TokenUsage
 
 SUBJECT: dict[str, Any] = {
@@ -75,8 +75,9 @@ def test_an_attempt_has_one_cost() -> None:
     assert decide_completed([completed(), cost()], completed(), cost()) == ()
 
 
-def test_a_late_true_cost_replaces_the_assumed_one() -> None:
-    assert decide_completed([lost()], completed(), cost()) == (completed(), cost(replaces=10))
+def test_a_late_true_cost_replaces_the_assumed_one_and_ends_nothing() -> None:
+    assert decide_completed([lost()], completed(), cost()) == (cost(replaces=10),)
+    assert decide_partial([lost()], cost(), FAILED) == (cost(replaces=10),)
     assert decide_completed([lost(), FAILED], completed(), cost()) == (cost(replaces=10),)
 
 

@@ -39,7 +39,6 @@ def caller(kind: NamedKind) -> Caller:
         settings=KeySettings(name="a key"),
         providers=(NamedProvider(name="mine", kind=kind, base_url="https://provider.example"),),
         cancel_on_disconnect=False,
-        routes={},
         own_credentials=frozenset({"mine"}),
     )
 

@@ -1,0 +1,128 @@
+"""What an API process knows of the providers' circuits: what workers tell, for the order of a route's targets, and what
+they report when somebody asks.
+
+Workers decide. What is here may be a second old, and only moves a target that is not to be called behind the others.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from cachetools import TTLCache
+from msgspec import Struct
+
+from domain.circuit import CircuitKey
+from domain.events import INSTALLATION
+from domain.provider_limits import ProviderLimit, headroom
+from infra.circuit_news import MAX_LAST_ERRORS, CircuitNews, LastError, Report, ReportedCircuit, ToldCircuit, WorkerNews
+
+MAX_KNOWN = 4_096
+NEWS_AGE_S = 5.0
+"""Workers repeat what is not well once a second."""
+MAX_LISTED_OPEN = 32
+"""In the details of readiness."""
+MEDIAN, P95 = 0.5, 0.95
+
+
+class CircuitHealth(Struct, frozen=True, kw_only=True):
+    """One circuit, as all workers together know it."""
+
+    told: ToldCircuit
+    """Of the worker that knows the newest state."""
+    calls: int
+    failures: int
+    """In the window."""
+    p50_ms: int | None
+    p95_ms: int | None
+    """Of the last answers; None: there were none."""
+    last_errors: tuple[LastError, ...]
+    limits: tuple[ProviderLimit, ...]
+    limits_at_ms: int | None
+    hint: str | None
+
+
+class ProviderHealth:
+    """The circuits as one API process knows them."""
+
+    def __init__(self, news: CircuitNews, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._news = news
+        self._clock = clock
+        self._circuits: TTLCache[CircuitKey, tuple[float, ToldCircuit]] = TTLCache(MAX_KNOWN, NEWS_AGE_S, timer=clock)
+        self._limits: TTLCache[CircuitKey, tuple[float, tuple[ProviderLimit, ...]]] = TTLCache(
+            MAX_KNOWN, NEWS_AGE_S, timer=clock
+        )
+
+    async def listen(self) -> None:
+        """Hear what workers tell, from now on."""
+        await self._news.hear(self.take)
+
+    def take(self, news: WorkerNews) -> None:
+        """Take what a worker tells."""
+        now_s = self._clock()
+        for told in news.circuits:
+            known = self._circuits.get(told.key)
+            if known is None or told.version >= known[1].version:
+                self._circuits[told.key] = (now_s, told)
+        for limits in news.limits:
+            self._limits[limits.key] = (now_s - limits.age_s, limits.limits)
+
+    def share(self, key: CircuitKey) -> float:
+        """Return the share of its usual calls that a target should get: 0 while its circuit is open, 1 if all is well,
+        less if its credential's rate limits are nearly used up.
+        """
+        now_s = self._clock()
+        known = self._circuits.get(key)
+        if known is not None and known[1].state != "closed" and now_s < known[0] + known[1].until_in_s:
+            return 0.0
+        limits = self._limits.get(key)
+        return headroom(limits[1], now_s - limits[0]) if limits is not None else 1.0
+
+    def open_circuits(self) -> tuple[str, ...]:
+        """Return the installation's targets whose circuits are not closed, as `provider/model`."""
+        names = {
+            f"{told.key.provider}/{told.key.model}"
+            for _, told in list(self._circuits.values())
+            if told.state != "closed" and told.key.owner == INSTALLATION
+        }
+        return tuple(sorted(names)[:MAX_LISTED_OPEN])
+
+    async def of(self, owner: str | None) -> list[CircuitHealth]:
+        """Ask the workers for the circuits of an owner, or of all (None). Empty if none of them answers."""
+        return merged(await self._news.reports(owner))
+
+
+def merged(reports: Sequence[Report]) -> list[CircuitHealth]:
+    """Put the reports of all workers together, in the order of owner, provider, model and credential."""
+    by_key: defaultdict[CircuitKey, list[ReportedCircuit]] = defaultdict(list)
+    for report in reports:
+        for circuit in report.circuits:
+            by_key[circuit.told.key].append(circuit)
+    order = sorted(
+        by_key, key=lambda key: (key.owner != INSTALLATION, key.owner, key.provider, key.model, key.credential)
+    )
+    return [_merged(by_key[key]) for key in order]
+
+
+def _merged(circuits: Sequence[ReportedCircuit]) -> CircuitHealth:
+    errors = sorted((error for one in circuits for error in one.last_errors), key=lambda error: -error.at_ms)
+    newest = max(circuits, key=lambda one: one.limits_at_ms or 0)
+    latencies = sorted(latency for one in circuits for latency in one.latencies_ms)
+    return CircuitHealth(
+        told=max((one.told for one in circuits), key=lambda told: told.version),
+        calls=sum(one.calls for one in circuits),
+        failures=sum(one.failures for one in circuits),
+        p50_ms=_quantile(latencies, MEDIAN),
+        p95_ms=_quantile(latencies, P95),
+        last_errors=tuple(errors[:MAX_LAST_ERRORS]),
+        limits=newest.limits,
+        limits_at_ms=newest.limits_at_ms,
+        hint=_first(one.hint for one in circuits),
+    )
+
+
+def _quantile(ordered: Sequence[int], part: float) -> int | None:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else None
+
+
+def _first(hints: Iterable[str | None]) -> str | None:
+    return next((hint for hint in hints if hint), None)

@@ -1,0 +1,65 @@
+"""What an API process makes of what the workers tell and report of the providers' circuits."""
+
+from api.provider_health import NEWS_AGE_S, ProviderHealth, merged
+from domain.circuit import CircuitKey
+from domain.events import INSTALLATION
+from domain.provider_limits import ProviderLimit
+from infra.broker import Broker
+from infra.circuit_news import CircuitNews, LastError, Report, ReportedCircuit, ToldCircuit, ToldLimits, WorkerNews
+
+KEY = CircuitKey(owner=INSTALLATION, provider="openai", model="gpt-4o-mini")
+OPEN = ToldCircuit(key=KEY, state="open", version=2, reason="down", until_in_s=3.0)
+
+
+def health_at(times: list[float]) -> ProviderHealth:
+    return ProviderHealth(CircuitNews(Broker()), clock=lambda: times[0])
+
+
+def test_a_target_whose_circuit_is_open_comes_last_until_its_probe_is_due() -> None:
+    times = [100.0]
+    health = health_at(times)
+    health.take(WorkerNews(worker="w1", circuits=(OPEN,)))
+    assert health.share(KEY) == 0.0
+    assert health.open_circuits() == ("openai/gpt-4o-mini",)
+    times[0] = 103.0
+    assert health.share(KEY) == 1.0
+
+
+def test_older_news_of_another_worker_changes_nothing() -> None:
+    health = health_at([100.0])
+    health.take(WorkerNews(worker="w1", circuits=(ToldCircuit(key=KEY, state="closed", version=3),)))
+    health.take(WorkerNews(worker="w2", circuits=(OPEN,)))
+    assert health.share(KEY) == 1.0
+
+
+def test_what_no_worker_repeats_is_forgotten() -> None:
+    times = [100.0]
+    health = health_at(times)
+    limits = (ProviderLimit(kind="requests", remaining=0, limit=10, reset_s=60.0),)
+    health.take(WorkerNews(worker="w1", limits=(ToldLimits(key=KEY, limits=limits, age_s=0.0),)))
+    assert health.share(KEY) == 0.0
+    times[0] += NEWS_AGE_S
+    assert health.share(KEY) == 1.0
+
+
+def test_the_workers_reports_are_one() -> None:
+    def reported(told: ToldCircuit, failures: int, at_ms: int, *latencies_ms: int) -> ReportedCircuit:
+        return ReportedCircuit(
+            told=told,
+            calls=10,
+            failures=failures,
+            last_errors=(LastError(code="PROVIDER_UNAVAILABLE", status=500, at_ms=at_ms),),
+            latencies_ms=latencies_ms,
+            hint="wxyz",
+        )
+
+    closed = ToldCircuit(key=KEY, state="closed", version=1)
+    (one,) = merged(
+        [
+            Report(worker="w1", circuits=(reported(closed, 3, 1, 10, 20),)),
+            Report(worker="w2", circuits=(reported(OPEN, 7, 2, 30),)),
+        ]
+    )
+    assert (one.told, one.calls, one.failures, one.hint) == (OPEN, 20, 10, "wxyz")
+    assert (one.p50_ms, one.p95_ms) == (20, 30)
+    assert [error.at_ms for error in one.last_errors] == [2, 1]
