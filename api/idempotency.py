@@ -10,6 +10,7 @@ from api.authentication import Caller
 from api.requests import HttpRequest, services_of
 from domain.errors import InvalidRequest
 from domain.idempotency import DERIVED_TTL_S, Idempotency, derived_key, fingerprint_of, sent_key
+from infra.offload import offload
 
 HEADER = "idempotency-key"
 RETRY_HEADER = "x-stainless-retry-count"
@@ -19,7 +20,9 @@ _VISIBLE = re.compile(r"[!-~]{1,255}")
 _NEVER_SENT = frozenset({"", "0"})
 
 
-def idempotency_of(request: HttpRequest, caller: Caller, body: bytes, received_at: datetime) -> Idempotency | None:
+async def idempotency_of(
+    request: HttpRequest, caller: Caller, body: bytes, received_at: datetime
+) -> Idempotency | None:
     """Return what a request is known by; None: it has no key, and its API key derives none.
 
     Raises:
@@ -31,7 +34,7 @@ def idempotency_of(request: HttpRequest, caller: Caller, body: bytes, received_a
     if not is_sent and caller.settings.idempotency == "off":
         return None
     scope = request.scope
-    fingerprint = fingerprint_of(scope["path"], scope["query_string"], body)
+    fingerprint = await offload(len(body), fingerprint_of, scope["path"], scope["query_string"], body)
     received_at_ms = int(received_at.timestamp() * 1000)
     if is_sent:
         return Idempotency(

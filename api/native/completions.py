@@ -141,7 +141,7 @@ async def _complete(
         is_strict=asks_strict_translation(request),
         has_native_defaults=True,
         stream=StreamFormat(surface="native") if getattr(call, "stream", None) else None,
-        idempotency=idempotency_of(request, caller, body, received_at),
+        idempotency=await idempotency_of(request, caller, body, received_at),
     )
     response = await services.inference.infer(caller, inference_request, request.receive)
     if inference_request.stream is not None:

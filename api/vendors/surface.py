@@ -84,7 +84,7 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         caller=caller,
         size_bytes=len(body),
         received_at=received_at,
-        idempotency=idempotency_of(request, caller, body, received_at),
+        idempotency=await idempotency_of(request, caller, body, received_at),
     )
     if codec.is_estimable and not read.parsed.body.is_passthrough and read.translation.provider is None:
         return await _estimate(codec, read, call)
