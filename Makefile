@@ -23,6 +23,9 @@ test: ## every test, on real servers, two files at a time
 agents: ## install every agent and framework, and run them through the gateway
 	uv run pytest tests/conformance/agents -m ""
 
+crash-matrix: ## let a process die at every step, and every link between processes and servers fail
+	uv run pytest tests/acceptance/test_crash_matrix.py tests/acceptance/test_network_faults.py -m ""
+
 golden: ## write the frozen streams anew; read their difference before it is committed
 	WRITE_GOLDEN=1 uv run pytest tests/conformance/test_golden_translations.py
 
@@ -50,4 +53,4 @@ images: ## look up the digests of the images for compose.yaml (needs Docker), an
 docs: ## write the generated reference pages
 	$(RUN) python -m docs.generate
 
-.PHONY: help setup up check test agents golden bench rebuild requirements sbom secrets images docs
+.PHONY: help setup up check test agents crash-matrix golden bench rebuild requirements sbom secrets images docs

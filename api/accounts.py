@@ -16,6 +16,7 @@ from api.inline_append import append_and_project
 from domain.api_key import SECRET_BYTES, format_api_key, hint
 from domain.errors import NotFound
 from domain.events import (
+    DEFAULT_BUDGET_WAIT_MS,
     DEFAULT_CONCURRENCY_LIMIT,
     ApiKeyChanged,
     ApiKeyIssued,
@@ -208,7 +209,12 @@ class Accounts:
 
 def first_key_settings() -> KeySettings:
     """The settings of a project's first key."""
-    return KeySettings(name="first key", role="admin", concurrency_limit=DEFAULT_CONCURRENCY_LIMIT)
+    return KeySettings(
+        name="first key",
+        role="admin",
+        concurrency_limit=DEFAULT_CONCURRENCY_LIMIT,
+        budget_wait_ms=DEFAULT_BUDGET_WAIT_MS,
+    )
 
 
 async def create_first_project(settings: Settings) -> str | None:

@@ -1,26 +1,27 @@
 """Has a request decided about by `admit`: limits, budgets, the cache's index, and requests in flight. Decides only.
 
-If nothing but requests in flight stands in the way, waits for them: one queue for each key. What a refusal means for
-the caller is `api/refusals.py`.
+If nothing but requests in flight stands in the way, waits for them in a line (`api/waiting_lines.py`): that of the
+project if its budget is short, else that of the key. What a refusal means for the caller is `api/refusals.py`.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from weakref import WeakValueDictionary
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from api.client_disconnect import ClientDisconnect
 from api.request_context import RequestContext
+from api.waiting_lines import LineFull, WaitingLines
+from domain.errors import RateLimited
 from domain.routing import KEYLESS_KINDS
 from infra.admission import Admission, AdmissionDecision, AdmissionRequest, Attempt
 from infra.event_log import Commit
 from infra.replies import ReplyInbox
 
-RETRY_S = 0.025
-"""The interval in which the head of a queue retries: a hold is released a moment after its response."""
-WAITING = ("budget_held", "concurrency")
+WAITING = ("budget_held", "concurrency", "queued")
+PLACES = {"project's daily": 1, "project's monthly": 1, "installation's daily": 2}
+"""The budget windows that keys of a project share, as `tightest_window` in migrations/functions names them, by their
+place in `_accounts`."""
+RETRY_AFTER_S = 1.0
 
 
 class StaleKey(Exception):
@@ -32,48 +33,13 @@ class StaleKey(Exception):
         """The request was counted toward the rate limit before that."""
 
 
-class AdmissionQueue:
-    """Requests that wait for what others hold: one queue for each key of one process. Only its head asks again."""
-
-    def __init__(self) -> None:
-        self._heads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-    async def wait(
-        self, key_id: str, ask: Callable[[], Awaitable[AdmissionDecision]], wait_s: float, disconnect: ClientDisconnect
-    ) -> AdmissionDecision | None:
-        """Queue and ask again until the decision is not to wait; None on timeout.
-
-        Raises:
-            ClientDisconnected: the client has left; nothing is held.
-
-        """
-        until = time.monotonic() + wait_s
-        head = self._heads.get(key_id)
-        if head is None:
-            head = self._heads[key_id] = asyncio.Lock()
-        try:
-            await disconnect.or_disconnect(asyncio.wait_for(head.acquire(), wait_s))
-        except TimeoutError:
-            return None
-        try:
-            while (left_s := until - time.monotonic()) > 0:
-                disconnect.check()
-                decision = await ask()
-                if decision.outcome not in WAITING:
-                    return decision
-                await asyncio.sleep(min(RETRY_S, left_s))
-            return None
-        finally:
-            head.release()
-
-
 class AdmissionController:
     """Decides for one API process."""
 
     def __init__(self, *, admission: Admission, inbox: ReplyInbox) -> None:
         self._admission = admission
         self._inbox = inbox
-        self._queue = AdmissionQueue()
+        self._lines = WaitingLines()
 
     async def decide(self, ctx: RequestContext, served: Commit | None = None) -> AdmissionDecision:
         """Have a request decided about. With `served`, the event of a cache hit: have it counted, and that appended.
@@ -81,22 +47,44 @@ class AdmissionController:
         Raises:
             Unavailable, Overloaded: no decision can be made at the moment.
             ClientDisconnected: the client left while the request waited; nothing is held.
+            RateLimited: too many wait already.
             StaleKey: the key has changed since it was read; nothing is held.
 
         """
         request = self._request(ctx, served)
         decision = await self._admission.admit(request)
         if decision.outcome in WAITING:
-            request = replace(request, is_counted=True)
-            waited = await self._queue.wait(
-                ctx.caller.key_id,
-                lambda: self._admission.admit(request),
-                ctx.caller.settings.budget_wait_ms / 1000,
-                ctx.disconnect,
-            )
-            decision = waited or await self._admission.admit(replace(request, accept_lower_hold=True))
+            request = replace(request, is_counted=True, is_last_in_line=False)
+            decision = await self._wait(ctx, request, decision)
         if decision.outcome == "stale":
             raise StaleKey(is_counted=request.is_counted)
+        return decision
+
+    async def _wait(
+        self, ctx: RequestContext, request: AdmissionRequest, decision: AdmissionDecision
+    ) -> AdmissionDecision:
+        """Stand in line until there is room, as long as the key allows. Then a lower hold will do, or it is refused."""
+        until = time.monotonic() + ctx.caller.settings.budget_wait_ms / 1000
+        accounts = _accounts(ctx)
+        account = next((one for one in reversed(accounts) if self._lines.is_waited_for(one)), accounts[0])
+        while decision.outcome in WAITING:
+            account = _in_the_way(decision, accounts) or account
+            try:
+                waited = await self._lines.wait(
+                    account,
+                    request.hold_nano_usd or 0,
+                    lambda: self._admission.admit(request),
+                    waits=_waits_for(account, accounts),
+                    wait_s=until - time.monotonic(),
+                    disconnect=ctx.disconnect,
+                )
+            except LineFull:
+                raise RateLimited(
+                    "too many requests wait for what others hold of this budget", retry_after_s=RETRY_AFTER_S
+                ) from None
+            if waited is None:
+                return await self._admission.admit(replace(request, accept_lower_hold=True))
+            decision = waited
         return decision
 
     def _request(self, ctx: RequestContext, served: Commit | None) -> AdmissionRequest:
@@ -108,13 +96,42 @@ class AdmissionController:
             token_bound=ctx.cost.input_tokens,
             is_counted=ctx.is_counted,
             key_version=ctx.caller.key_version,
+            is_last_in_line=self._lines.is_waited_for(*_accounts(ctx)),
             attempt=Attempt(
                 identity=ctx.identity,
                 cache_key=None if served is not None else ctx.cache_key,
                 reply_to=self._inbox.subject(ctx.identity.request_id),
                 admitted_at=ctx.inference_request.received_at if served is None else served.at,
                 deadline=ctx.deadline,
-                uses_installation_credential=ctx.target.kind not in KEYLESS_KINDS
-                and ctx.target.provider not in ctx.caller.own_credentials,
+                uses_installation_credential=_uses_installation_credential(ctx),
             ),
         )
+
+
+def _uses_installation_credential(ctx: RequestContext) -> bool:
+    return ctx.target.kind not in KEYLESS_KINDS and ctx.target.provider not in ctx.caller.own_credentials
+
+
+def _accounts(ctx: RequestContext) -> tuple[str, ...]:
+    """Return what a request may have to wait for: its key, its project, the installation's share of its project."""
+    key_id, project_id = ctx.caller.key_id, ctx.caller.project_id
+    if _uses_installation_credential(ctx):
+        return key_id, project_id, f"{project_id} with the installation's credentials"
+    return key_id, project_id
+
+
+def _in_the_way(decision: AdmissionDecision, accounts: tuple[str, ...]) -> str | None:
+    """Return the account whose limit makes a request wait; None if it is another request that waits longer."""
+    match decision.outcome:
+        case "budget_held":
+            assert decision.window is not None, "a budget refuses in a window"
+            return accounts[PLACES.get(decision.window.name, 0)]
+        case "concurrency":
+            return accounts[0]
+        case _:
+            return None
+
+
+def _waits_for(account: str, accounts: tuple[str, ...]) -> Callable[[AdmissionDecision], bool]:
+    """Return what says of a decision that a request stays in this account's line."""
+    return lambda decision: decision.outcome in WAITING and _in_the_way(decision, accounts) in (None, account)

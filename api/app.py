@@ -13,7 +13,20 @@ from litestar.types import ASGIApp
 
 from api import health
 from api.guards import provide_caller
-from api.native import completions, keys, models, prices, projects, provider_health, providers, requests, routes, usage
+from api.native import (
+    completions,
+    credentials,
+    keys,
+    models,
+    prices,
+    projects,
+    provider_health,
+    providers,
+    requests,
+    route_plans,
+    routes,
+    usage,
+)
 from api.native.envelope import NativeResponse
 from api.native.errors import EXCEPTION_HANDLERS
 from api.native.openapi import API_KEY, NATIVE_PATH, MsgspecSchemas, complete
@@ -61,7 +74,10 @@ def _native() -> Router:
             *keys.HANDLERS,
             providers.PROJECT_PROVIDERS,
             providers.INSTALLATION_PROVIDERS,
+            credentials.PROJECT_CREDENTIALS,
+            credentials.INSTALLATION_CREDENTIALS,
             *routes.HANDLERS,
+            *route_plans.HANDLERS,
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,

@@ -16,7 +16,7 @@ from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
 from api.inference_response import InferenceResponse, StreamedResponse
-from domain.errors import GatewayError
+from domain.errors import GatewayError, ProviderError
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.names import header_text
@@ -97,6 +97,8 @@ def stream_headers(response: InferenceResponse | StreamedResponse) -> dict[str, 
         "x-gateway-provider": header_text(origin.provider),
         "x-gateway-model": header_text(origin.upstream_model),
     }
+    if response.attempts is not None:
+        headers["x-gateway-attempts"] = str(response.attempts)
     if response.lowered_cap is not None:
         headers["x-gateway-max-tokens"] = str(response.lowered_cap)
     if response.lowered_tool_calls is not None:
@@ -105,6 +107,16 @@ def stream_headers(response: InferenceResponse | StreamedResponse) -> dict[str, 
         headers |= REPLAYED
     if response.dropped:
         headers["x-gateway-dropped"] = ", ".join(map(header_text, response.dropped))
+    return headers
+
+
+def failure_headers(error: GatewayError) -> dict[str, str]:
+    """Return the headers of a failure that attempts have come to: their number, and the target of the last one."""
+    if error.attempts is None or not isinstance(error, ProviderError):
+        return {}
+    headers = {"x-gateway-attempts": str(error.attempts), "x-gateway-provider": header_text(error.provider)}
+    if error.upstream_model is not None:
+        headers["x-gateway-model"] = header_text(error.upstream_model)
     return headers
 
 

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from api.inference_response import StreamedResponse
 from api.prompt_memory import PromptMemory
 from api.request_context import RequestContext
@@ -25,7 +27,7 @@ from infra.crash_points import reach
 from infra.direct import DirectDispatch
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
-from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobQueue, Lane, PublishUnknown
+from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobFailover, JobQueue, Lane, PublishUnknown
 from infra.replies import Committed, Failed, ReplyInbox
 
 SYNC_PER_PROJECT = 32
@@ -119,8 +121,13 @@ class Dispatcher:
         except BaseException:
             closing.close()
             raise
+        attempt, target = incoming.origin
         return StreamedResponse(
-            ctx, first=first or b"", following=lambda: self._part(ctx, incoming.next()), close=closing.close
+            ctx.at(target),
+            attempts=attempt,
+            first=first or b"",
+            following=lambda: self._part(ctx, incoming.next()),
+            close=closing.close,
         )
 
     async def _part(self, ctx: RequestContext, coming: Awaitable[bytes | Committed | Failed]) -> bytes | None:
@@ -144,7 +151,9 @@ class Dispatcher:
 
     async def _remember_answered(self, ctx: RequestContext, committed: Committed) -> None:
         """Remember the log's position after the answer, and what the provider counted a long prompt as."""
-        prompt, receipt = ctx.prompt, committed.receipt
+        receipt = committed.receipt
+        ctx = ctx.answered_by(receipt)
+        prompt = ctx.prompt
         self._recorder.note_position(receipt)
         is_from_it = (receipt.provider, receipt.upstream_model) == (ctx.target.provider, ctx.target.upstream_model)
         if prompt is not None and is_from_it and not receipt.is_estimated:
@@ -181,10 +190,35 @@ class Dispatcher:
         return True
 
     async def _job(self, ctx: RequestContext) -> Job:
+        """The job of a request, with that of each further target: they share a body that is the same."""
+        first = await self._job_at(ctx, INLINE_BODY_LIMIT_BYTES)
+        failover = ctx.failover
+        if failover is None:
+            return first
+        room_bytes = INLINE_BODY_LIMIT_BYTES - len(first.body or b"")
+        further: list[Job] = []
+        for one in ctx.further:
+            job = await self._job_at(one, room_bytes, first=ctx)
+            room_bytes -= len(job.body or b"")
+            further.append(replace(job, hold_nano_usd=one.cost.hold_nano_usd))
+        return replace(
+            first,
+            failover=JobFailover(
+                further=tuple(further),
+                fail_over_on=failover.fail_over_on,
+                attempts=failover.attempts,
+                dropped=ctx.left_out,
+            ),
+        )
+
+    async def _job_at(self, ctx: RequestContext, room_bytes: int, *, first: RequestContext | None = None) -> Job:
+        """The job of one target. Its body goes along if it has at most so many bytes and is not the `first` one's."""
         inference_request, target = ctx.inference_request, ctx.target
         body: bytes | None = ctx.payload
         blob_id = None
-        if len(ctx.payload) > INLINE_BODY_LIMIT_BYTES:
+        if first is not None and first.payload == ctx.payload:
+            body = None
+        elif len(ctx.payload) > room_bytes:
             body, blob_id = None, new_id("blob")
             await self._blobs.write(ctx.identity.project_id, blob_id, ctx.payload, ctx.deadline)
         return Job(
@@ -221,6 +255,7 @@ class Dispatcher:
             deadline_ms=round(ctx.deadline.timestamp() * 1000),
             cache_key=ctx.cache_key,
             cache_ttl_s=inference_request.cache.ttl_s,
+            asked=inference_request.asked,
         )
 
     @contextmanager

@@ -18,6 +18,7 @@ from api.client_disconnect import watch_disconnect
 from api.dispatch import Dispatcher
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
+from api.planned_targets import within_room, without_others, without_unpriced
 from api.refusals import REFUSALS, Refusals
 from api.replays import Replays
 from api.request_context import InferenceRequest, RequestContext
@@ -25,6 +26,7 @@ from api.request_planner import RequestPlanner, within_budget
 from api.request_recorder import RequestRecorder
 from api.response_cache import CachedResponse, ResponseCache
 from domain.errors import GatewayError, Overloaded, Unavailable
+from domain.money import NanoUsd
 from infra.admission import AdmissionDecision
 from infra.crash_points import reach
 from infra.event_log import Commit, EventLog
@@ -95,17 +97,31 @@ class InferenceService:
                     is_counted=is_counted,
                 )
                 if ctx.body.response_id is not None or ctx.body.provider_object_ref is not None or ctx.body.item_ids:
+                    ctx = without_others(ctx)
                     names_own = await self._objects.check(caller.project_id, ctx.target.provider, ctx.body)
                     ctx = replace(ctx, needs_own_credential=ctx.needs_own_credential or names_own)
                 try:
                     return await self._run(ctx)
                 except StaleKey as stale:
                     caller, is_counted = await self._authenticator.reload(caller), stale.is_counted
-                    target = self._planner.target(caller, inference_request.body.model)
-                    if inference_request.body.is_passthrough and target.kind != inference_request.target.kind:
+                    retargeted = self._retargeted(caller, inference_request)
+                    if retargeted is None:
                         break  # the body is in the dialect of a provider that has another by now
-                    inference_request = replace(inference_request, target=target)
+                    inference_request = retargeted
         raise Unavailable("the key is being changed at this moment: try again", retry_after_s=1)
+
+    def _retargeted(self, caller: Caller, request: InferenceRequest) -> InferenceRequest | None:
+        """The request at its targets as the caller's settings are now. None: a body is in another dialect than its
+        provider's.
+        """
+        target, failover = self._planner.target(caller, request.body.model), request.failover
+        if request.body.is_passthrough and target.kind != request.target.kind:
+            return None
+        if failover is not None:
+            further = [self._retargeted(caller, one) for one in failover.further]
+            able = tuple(one for one in further if one is not None)
+            failover = replace(failover, further=able)
+        return replace(request, target=target, failover=failover)
 
     async def _run(self, ctx: RequestContext) -> InferenceResponse | StreamedResponse:
         pause_s = RETRY_S
@@ -151,12 +167,17 @@ class InferenceService:
         self, ctx: RequestContext, decision: AdmissionDecision
     ) -> InferenceResponse | StreamedResponse:
         """Have a worker make the call of an admitted request."""
-        if decision.limit_status.budget_left_nano_usd is not None:
+        left_nano_usd = decision.limit_status.budget_left_nano_usd
+        if left_nano_usd is not None:
             ctx = within_budget(ctx, decision.hold_nano_usd)
+            if ctx.further:
+                room = NanoUsd(left_nano_usd + decision.hold_nano_usd)
+                ctx = within_room(ctx, room, within_budget)
         if ctx.inference_request.stream is not None:
             return await self._dispatcher.stream(ctx)
         committed = await self._dispatcher.call(ctx)
         reach("api.after_answer")
+        ctx = ctx.answered_by(committed.receipt)
         return await self._respond(ctx.settled(committed.receipt.cost_nano_usd), committed)
 
     async def _admit(
@@ -172,6 +193,9 @@ class InferenceService:
         asked_at_s = time.monotonic()
         decision = await self._admission.decide(ctx, served)
         ctx = replace(ctx, limit_status=decision.limit_status, is_counted=True)
+        priced = without_unpriced(ctx) if decision.outcome == "unpriced" and ctx.further else None
+        if priced is not None:
+            return await self._admit(priced, served)
         if decision.outcome in REFUSALS:
             raise await self._refusals.record(ctx, decision, asked_at_s)
         return ctx, decision
@@ -189,6 +213,7 @@ class InferenceService:
         return InferenceResponse(
             body=cached.body,
             receipt=cached.receipt,
+            target=ctx.inference_request.number,
             cache="HIT",
             limit_status=ctx.limit_status,
             dropped=ctx.identity.dropped,
@@ -207,6 +232,8 @@ class InferenceService:
         return InferenceResponse(
             body=body,
             receipt=receipt,
+            attempts=committed.attempt,
+            target=ctx.inference_request.number,
             cache="MISS" if ctx.cache_key is not None else "BYPASS",
             limit_status=ctx.limit_status,
             lowered_cap=ctx.lowered_cap,

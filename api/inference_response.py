@@ -35,6 +35,10 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
     """The limit that the budget set to the calls of hosted tools."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that the request's translation left out."""
+    attempts: int | None = None
+    """The number of the attempt that brought it; None: none was made, the cache had it."""
+    target: int = 0
+    """The number of its target in what the surface has read."""
     latency_ms: int | None = None
     """What the answer states, if a retry may get its bytes again; None: as long as it took, when it is sent."""
     replay: Replay | None = None
@@ -67,17 +71,22 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
 
 
 class StreamedResponse:
-    """A response whose parts arrive one by one, ready for the caller. The receiver has to close it."""
+    """A response whose parts arrive one by one, ready for the caller. The receiver has to close it.
+
+    `ctx` is the request at the target that answers, with the attempt of this number.
+    """
 
     def __init__(
         self,
         ctx: RequestContext,
         *,
+        attempts: int,
         first: bytes,
         following: Callable[[], Awaitable[bytes | None]],
         close: Callable[[], None],
     ) -> None:
         self.request_id = ctx.identity.request_id
+        self.attempts = attempts
         self.target = ctx.target
         self.limit_status = ctx.limit_status
         self.lowered_cap = ctx.lowered_cap

@@ -15,6 +15,7 @@ from api.admission_controller import AdmissionController
 from api.app import create_app
 from api.authentication import Authenticator, Caller
 from api.connections import Connections, connection_limit
+from api.credential_admin import CredentialAdmin
 from api.dispatch import Dispatcher
 from api.health import figures, report
 from api.http_protocol import limited_protocol
@@ -168,6 +169,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         prompts=prompts,
         find_route=Caller.route,
         share=health.share,
+        installation_keys=settings.provider_keys,
     )
     return Services(
         settings=settings,
@@ -208,8 +210,14 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         ),
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
         price_admin=PriceAdmin(event_log, backends.notifications.prices_changed),
+        credential_admin=CredentialAdmin(pool, event_log, vault, announce),
         route_admin=RouteAdmin(
-            pool, event_log, announce, upstream_models=settings.upstream_models, kinds=dialects.kinds
+            pool,
+            event_log,
+            announce,
+            upstream_models=settings.upstream_models,
+            kinds=dialects.kinds,
+            installation_credentials=settings.installation_credentials,
         ),
     )
 

@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from api.inline_append import append_and_project
 from domain.api_key import hint
+from domain.credentials import DEFAULT_CREDENTIAL
 from domain.errors import InvalidRequest, NotFound
 from domain.events import ProviderConfigured, ProviderRemoved, provider_stream
 from domain.routing import BUILT_IN, NamedProvider, built_in_kind
 from infra.database import Connection, Pool
 from infra.event_log import Commit, EventLog
 from infra.outbound import check_url
-from infra.provider_keys import store_provider_key
+from infra.provider_keys import credentials_of, remove_provider_keys, store_provider_key
 from infra.vault import Vault
 from projections.providers import ProviderRecord, Providers, providers_of
 
@@ -87,8 +88,13 @@ class ProviderSettings:
         """
         version = await self._version(owner, name)
         current = await self.get(owner, name)
-        if base_url is not None and base_url != current.provider.base_url and key is None:
-            raise InvalidRequest("`apiKey` must come with another `baseUrl`", field="apiKey")
+        if base_url is not None and base_url != current.provider.base_url:
+            if key is None:
+                raise InvalidRequest("`apiKey` must come with another `baseUrl`", field="apiKey")
+            if any(one.name != DEFAULT_CREDENTIAL for one in await credentials_of(self._pool, owner, name)):
+                raise InvalidRequest(
+                    "the further credentials were given for the `baseUrl` as it is: remove them first", field="baseUrl"
+                )
         provider = replace(
             current.provider,
             base_url=base_url or current.provider.base_url,
@@ -110,7 +116,7 @@ class ProviderSettings:
         await self.get(owner, name)
 
         async def store(connection: Connection) -> None:
-            await self._store_key(connection, owner, name, None)
+            await remove_provider_keys(connection, owner, name)
 
         await self._append(owner, version, ProviderRemoved(name=name), store)
 
@@ -153,15 +159,8 @@ class ProviderSettings:
         await self._append(owner, version, event, store)
         return await self.get(owner, provider.name)
 
-    async def _store_key(self, connection: Connection, owner: str, name: str, key: str | None) -> None:
-        await store_provider_key(
-            connection,
-            self._vault,
-            project_id=owner,
-            provider=name,
-            key=key,
-            hint=hint(key) if key is not None else None,
-        )
+    async def _store_key(self, connection: Connection, owner: str, name: str, key: str) -> None:
+        await store_provider_key(connection, self._vault, project_id=owner, provider=name, key=key, hint=hint(key))
 
     async def _append(
         self,

@@ -124,16 +124,23 @@ class Replays:
             return replace(ctx, identity=replace(ctx.identity, idempotency=replace(known_by, derived="first")))
         if body is None:
             raise AnswerNotKept(
-                f"request {end.request_id} with this Idempotency-Key was answered, and its answer is not kept "
-                f"({end.request_id} may have been too large, or older ones had to go): send a new key to ask again"
+                f"request {end.request_id} with this Idempotency-Key was answered, and its answer is not kept (it was "
+                "too large, or had to go for newer ones): send a new key to ask again"
+            )
+        if end.provider not in {one.target.provider for one in (ctx, *ctx.further)}:
+            raise AnswerNotKept(
+                f"request {end.request_id} with this Idempotency-Key was answered by {end.provider}, which the model's "
+                "name no longer leads to: send a new key to ask again"
             )
         ctx.inference_request.in_hand.take(len(body))
         receipt = _receipt(stored, end)
+        ctx = ctx.answered_by(receipt)
         await self._recorder.record_replayed(ctx, end, receipt, is_shared=is_shared)
         assert end.idempotency is not None, "it was found by its key"
         return InferenceResponse(
             body=body,
             receipt=receipt,
+            target=ctx.inference_request.number,
             cache="HIT",
             limit_status=ctx.limit_status,
             dropped=ctx.identity.dropped,

@@ -16,15 +16,16 @@ from domain.call_origin import Origin
 from domain.dialects.request_body import RequestBody
 from domain.errors import ProviderTimeout
 from domain.events import Operation
-from domain.failover import DroppedTarget, TargetPlan
+from domain.failover import TargetFate
 from domain.holds import Hold
 from domain.idempotency import Idempotency
+from domain.job_result import Receipt
 from domain.limits import LimitStatus
 from domain.money import ZERO, NanoUsd
 from domain.pricing import Price
 from domain.prompt_prefix import PromptChain
 from domain.request_identity import RequestIdentity
-from domain.routes import RouteTarget
+from domain.routes import FailoverCause, RouteTarget
 from domain.routing import Target
 from infra.byte_budget import BytesInHand
 from infra.jobs import HttpMethod, StreamFormat
@@ -70,10 +71,14 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     method: HttpMethod = "POST"
     path: str | None = None
     """At the provider; None: its codec's."""
+    asked_as: str | None = None
+    """What the caller named as its model, if that is another name than this target's."""
     route: str | None = None
     """The route whose target this is; None: the caller named the model itself."""
     asked: RouteTarget | None = None
     """What the route says of this target: the time for an attempt, the credential. None: nothing."""
+    number: int = 0
+    """The target's number in what the surface has read."""
     failover: "Failover | None" = None
     """Where the request goes if this target fails; None: nowhere."""
     idempotency: Idempotency | None = None
@@ -83,11 +88,13 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
 class Failover(Struct, frozen=True, kw_only=True):
     """The rest of a request's plan, behind its first target."""
 
-    plan: TargetPlan
     further: tuple[InferenceRequest, ...]
-    """The same request for each further target that can serve it, in their order. These have no `failover`."""
-    dropped: tuple[DroppedTarget, ...]
-    """The targets that the plan does without, and those that cannot serve the request."""
+    """The same request for each further target, in their order. These have no `failover`."""
+    dropped: tuple[TargetFate, ...]
+    """The targets that the plan does without."""
+    fail_over_on: tuple[FailoverCause, ...]
+    attempts: int
+    """At one target."""
 
 
 class CostBound(Struct, frozen=True, kw_only=True):
@@ -165,6 +172,24 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     """The output cap that the budget had room for or that the model has, if it is lower than the caller's."""
     lowered_tool_calls: int | None = None
     """The limit that the budget set to the calls of hosted tools."""
+    failover: Failover | None = None
+    """The caller has named several targets, even if this one alone is left of them."""
+    further: "tuple[RequestContext, ...]" = ()
+    """The same request at each target that it goes to after this one, in their order."""
+    left_out: tuple[TargetFate, ...] = ()
+    """The targets that the plan does without, and why."""
+
+    def at(self, target: int) -> "RequestContext":
+        """The request at a target, by its number: 0 is this one."""
+        at = self if target == 0 else self.further[target - 1]
+        return replace(at, limit_status=self.limit_status) if target else self
+
+    def answered_by(self, receipt: Receipt) -> "RequestContext":
+        """The request at the target that a receipt names; this one if it names none of them."""
+        origin = (receipt.provider, receipt.upstream_model)
+        targets = (one.target for one in (self, *self.further))
+        found = next((n for n, one in enumerate(targets) if (one.provider, one.upstream_model) == origin), 0)
+        return self.at(found)
 
     def settled(self, cost_nano_usd: NanoUsd | None) -> "RequestContext":
         """The context after the response: what the request held in the budget has become its cost."""

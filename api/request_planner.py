@@ -3,7 +3,7 @@
 Needs nothing but what is in memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.client_disconnect import ClientDisconnect
+from api.planned_targets import with_further
 from api.prompt_memory import PromptMemory
 from api.request_context import CostBound, InferenceRequest, Prompt, RequestContext
 from api.target_planner import FindRoute, Share, TargetPlanner, check_allowed, is_allowed, no_route
@@ -49,9 +50,16 @@ class RequestPlanner(TargetPlanner):
         prompts: PromptMemory | None = None,
         find_route: FindRoute = no_route,
         share: Share | None = None,
+        installation_keys: Container[str] | None = None,
     ) -> None:
-        """`find_route`, `share`: see `TargetPlanner`."""
-        super().__init__(kinds=dialects.kinds, upstream_models=upstream_models, find_route=find_route, share=share)
+        """`find_route`, `share`, `installation_keys`: see `TargetPlanner`."""
+        super().__init__(
+            kinds=dialects.kinds,
+            upstream_models=upstream_models,
+            find_route=find_route,
+            share=share,
+            installation_keys=installation_keys,
+        )
         self._prices = prices
         self._dialects = dialects
         self._request_timeout_s = request_timeout_s
@@ -61,12 +69,27 @@ class RequestPlanner(TargetPlanner):
     def plan(
         self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool
     ) -> RequestContext:
-        """Plan a request, up to its cache key.
+        """Plan a request, up to its cache key, at each of its targets. Those that cannot serve it are left out.
 
         Raises:
-            Forbidden, InvalidRequest: the key may not use the model, or the provider cannot serve the request.
+            Forbidden, InvalidRequest: the key may not use the model, or the provider cannot serve the request. If it
+                has several targets: the first was named by the caller itself, or none can serve it.
 
         """
+        failover = inference_request.failover
+        if failover is None:
+            return self._plan(caller, inference_request, disconnect, is_counted=is_counted)
+        first = with_further(
+            (inference_request, *failover.further),
+            lambda one: self._plan(caller, one, disconnect, is_counted=is_counted),
+            left_out=failover.dropped,
+        )
+        return replace(first, failover=failover)
+
+    def _plan(
+        self, caller: Caller, inference_request: InferenceRequest, disconnect: ClientDisconnect, *, is_counted: bool
+    ) -> RequestContext:
+        """Plan a request at one target. Raises as `plan`."""
         body, target, cache = inference_request.body, inference_request.target, inference_request.cache
         operation = inference_request.operation
         self._check_models(caller, inference_request)
@@ -98,6 +121,7 @@ class RequestPlanner(TargetPlanner):
                 metadata=inference_request.metadata,
                 origin=inference_request.origin,
                 dropped=dropped,
+                asked_as=inference_request.asked_as,
                 idempotency=inference_request.idempotency,
             ),
             caller=caller,
@@ -161,12 +185,18 @@ class RequestPlanner(TargetPlanner):
             raise InvalidRequest(error.message.replace(f"`{error.field}`", f"`{field}`"), field=field) from None
 
     def bound_cost(self, ctx: RequestContext) -> RequestContext:
-        """Bound what a request can cost: what it has to hold.
+        """Bound what a request can cost at each of its targets: what it has to hold.
 
         Raises:
-            InvalidRequest: it may be counted, or charged, as more than is allowed.
+            InvalidRequest: it may be counted, or charged, as more than is allowed; with several targets: as `plan`.
 
         """
+        if ctx.failover is None:
+            return self._bound_cost(ctx)
+        bounded = with_further((ctx, *ctx.further), self._bound_cost, left_out=ctx.left_out)
+        return replace(bounded, failover=ctx.failover)
+
+    def _bound_cost(self, ctx: RequestContext) -> RequestContext:
         target, inference_request = ctx.target, ctx.inference_request
         price, window = self._prices.look_up(target, inference_request.received_at)
         bounds, prompt = self._with_known_prefix(ctx, self._token_bound(ctx, window))

@@ -7,7 +7,7 @@ here, those that are no UTF-8 refused.
 import asyncio
 import codecs
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,7 +27,8 @@ from api.request_lifetime import BYTES_SCOPE, REQUEST_ID_SCOPE
 from api.services import Services
 from domain.decoding import invalid
 from domain.errors import InvalidRequest, NotFound
-from domain.names import NAME_PATTERN
+from domain.names import NAME_PATTERN, Name
+from domain.routes import MAX_FALLBACKS
 from infra.byte_budget import BytesInHand
 
 HttpRequest = Request[Any, Any, Any]
@@ -45,6 +46,8 @@ MAX_METADATA_DEPTH = 16
 CacheTtl = Annotated[int, Meta(ge=MIN_CACHE_TTL_S, le=MAX_CACHE_TTL_S)]
 CacheMode = Literal["on", "off", "refresh"]
 MetadataName = Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_NAME_CHARS, pattern=NAME_PATTERN)]
+Fallbacks = Annotated[list[Name], Meta(max_length=MAX_FALLBACKS)]
+"""The models, or routes, that are tried next, in their order."""
 Metadata = Annotated[dict[MetadataName, Any], Meta(max_length=MAX_METADATA_MEMBERS)]
 
 UNPACK_STEP_BYTES = 1024 * 1024
@@ -69,6 +72,12 @@ class _TranslationHeader(Struct, frozen=True, rename={"mode": "x-gateway-transla
     """The header that sets what becomes of fields which a translation would leave out."""
 
     mode: Literal["lenient", "strict"]
+
+
+class _FallbacksHeader(Struct, frozen=True, rename={"names": "x-gateway-fallbacks"}):
+    """The header that names the models to be tried next."""
+
+    names: Fallbacks
 
 
 class CountedRequest(Request[Any, Any, Any]):
@@ -282,6 +291,20 @@ def asks_strict_translation(request: HttpRequest) -> bool | None:
     if given is None:
         return None
     return convert({"x-gateway-translation": given}, _TranslationHeader).mode == "strict"
+
+
+def fallbacks_of(request: HttpRequest, fallbacks: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the models that a request names to be tried next: those of its header, or else those of its body.
+
+    Raises:
+        InvalidRequest: the header names too many, or one is no name.
+
+    """
+    header = request.headers.get("x-gateway-fallbacks")
+    if header is None:
+        return tuple(fallbacks or ())
+    names = [name for part in header.split(",") if (name := part.strip())]
+    return tuple(convert({"x-gateway-fallbacks": names}, _FallbacksHeader).names)
 
 
 def metadata_of(request: HttpRequest, metadata: dict[str, Any] | None = None) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from api.request_context import RequestContext
 from domain.events import RequestCompleted, RequestFailed, request_stream
 from domain.job_result import Receipt, receipt_of
-from domain.request_decider import cost_of, ending
+from domain.request_decider import cost_of, ending, has_moved_on
 from infra.blobs import Blobs
 from infra.event_log import EventLog
 from infra.replies import ReplyInbox
@@ -103,7 +103,8 @@ class ResponseCache:
         return cached
 
     async def wait_for_leader(self, ctx: RequestContext, origin: str) -> CachedResponse | None:
-        """Wait until the equal request in flight has ended; None if it has no response to share.
+        """Wait until the equal request in flight has ended; None if it has no response to share: it has failed, or gone
+        on to another target, whose answer was not asked for here.
 
         Raises:
             ClientDisconnected: the client left first.
@@ -116,7 +117,10 @@ class ResponseCache:
                 if isinstance(end, RequestFailed):
                     return None  # not shared: another leads
                 if end is not None:
-                    return await self.of_request(ctx.identity.project_id, origin)
+                    is_same = end.cached_copy is not None and end.cached_copy.key == (ctx.cache_key or b"").hex()
+                    return await self.of_request(ctx.identity.project_id, origin) if is_same else None
+                if has_moved_on(stored):
+                    return None
                 try:
                     await ctx.disconnect.or_disconnect(asyncio.wait_for(ended.wait(), FOLLOW_LOOK_S))
                 except TimeoutError:

@@ -3,16 +3,17 @@
 Each call is one append with its projection in one transaction; then every process is notified.
 """
 
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from api.inline_append import append_and_project
 from domain.errors import InvalidRequest, NotFound, UnknownModel
 from domain.events import INSTALLATION, RouteRemoved, RouteSet, route_stream
 from domain.routes import MAX_GROUPS, MAX_ROUTES, MAX_TARGETS, RouteSettings, RouteTarget
-from domain.routing import Kind, NamedProvider, Target, built_in_kind, resolve_target
+from domain.routing import KEYLESS_KINDS, Kind, NamedProvider, Target, built_in_kind, resolve_target
 from infra.database import Pool
 from infra.event_log import Commit, EventLog
+from infra.provider_keys import credentials_of
 from projections.providers import providers_of
 from projections.routes import RouteRecord, Routes, routes_of
 
@@ -30,13 +31,17 @@ class RouteAdmin:
         *,
         upstream_models: Mapping[str, str],
         kinds: Container[Kind],
+        installation_credentials: Mapping[str, Sequence[str]],
     ) -> None:
-        """`announce` tells every process that an owner's routes are different. `kinds`: the built-in providers."""
+        """`announce` tells every process that an owner's routes are different. `kinds`: the built-in providers;
+        `installation_credentials`: the names of the installation's keys of these, where they are known.
+        """
         self._pool = pool
         self._log = log
         self._announce = announce
         self._upstream_models = upstream_models
         self._kinds = kinds
+        self._installation_credentials = installation_credentials
 
     async def set_route(
         self, owner: str, name: str, settings: RouteSettings, *, is_new: bool = False, is_flat: bool = False
@@ -100,7 +105,9 @@ class RouteAdmin:
         named = [record.provider for one in owners for record in await providers_of(self._pool, one)]
         routes = own_routes | {name} | {record.name for record in await routes_of(self._pool, INSTALLATION)}
         for place, target in _targets_with_places(settings, is_flat=is_flat):
-            self._check_target(place, target, named, routes)
+            resolved = self._check_target(place, target, named, routes)
+            if target.credential is not None:
+                await self._check_credential(owner, f"{place}.credential", target.credential, resolved)
 
     def _check_target(
         self, place: str, target: RouteTarget, named: list[NamedProvider], routes: Container[str]
@@ -121,6 +128,19 @@ class RouteAdmin:
                 "names a provider outright",
                 field=field,
             ) from None
+
+    async def _check_credential(self, owner: str, field: str, name: str, target: Target) -> None:
+        provider = target.provider
+        if target.kind in KEYLESS_KINDS:
+            raise InvalidRequest(f"`{field}`: {provider} is called without a credential", field=field)
+        names = [one.name for one in await credentials_of(self._pool, owner, provider)]
+        if not names and owner != INSTALLATION:
+            names = [one.name for one in await credentials_of(self._pool, INSTALLATION, provider)]
+        names = names or list(self._installation_credentials.get(provider, ()))
+        if names and name not in names:
+            raise InvalidRequest(
+                f"`{field}`: {provider} has no credential {name!r}: it has {', '.join(names)}", field=field
+            )
 
     async def _version(self, owner: str, name: str) -> int:
         return len(await self._log.read_stream(route_stream(owner, name)))

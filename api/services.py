@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from api.accounts import Accounts
 from api.authentication import Authenticator
 from api.connections import Connections
+from api.credential_admin import CredentialAdmin
 from api.inference import InferenceService
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
@@ -54,3 +55,4 @@ class Services:
     byte_budget: ByteBudget
     price_admin: PriceAdmin
     route_admin: RouteAdmin
+    credential_admin: CredentialAdmin

@@ -16,7 +16,7 @@ from domain.errors import Forbidden, InvalidRequest, UnknownModel
 from domain.events import INSTALLATION
 from domain.failover import DroppedTarget, DropReason, PlannedTarget, TargetPlan
 from domain.routes import MAX_FALLBACKS, MAX_TARGETS, RouteSettings, RouteTarget, ordered
-from domain.routing import Kind, Target, resolve_target
+from domain.routing import KEYLESS_KINDS, Kind, Target, resolve_target
 
 FindRoute = Callable[[Caller, str], RouteSettings | None]
 """Finds the route that a caller means by a name; None: the name is a model's."""
@@ -57,15 +57,19 @@ class TargetPlanner:
         kinds: Container[Kind],
         upstream_models: Mapping[str, str],
         find_route: FindRoute = no_route,
+        installation_keys: Container[str] | None = None,
         draw: Callable[[], float] = random.random,
         share: Share | None = None,
     ) -> None:
-        """`draw` gives the numbers by which the targets of a route are spread: see `domain.routes.ordered`. `share`
-        tells which part of its weight a target has by its provider's state; None: each has all of it.
+        """`installation_keys` has the built-in providers for which the installation has a key; None: all of them.
+
+        `draw` gives the numbers by which the targets of a route are spread: see `domain.routes.ordered`. `share` tells
+        which part of its weight a target has by its provider's state; None: each has all of it.
         """
         self._kinds = kinds
         self._upstream_models = upstream_models
         self._find_route = find_route
+        self._installation_keys = installation_keys
         self._draw = draw
         self._share = share
 
@@ -88,7 +92,7 @@ class TargetPlanner:
         for number, name in enumerate(fallbacks):
             part = self._part(caller, name, self._find_route(caller, name), f"fallbacks[{number}]")
             plan = replace(plan, targets=plan.targets + part.targets, dropped=plan.dropped + part.dropped)
-        return replace(plan, targets=plan.targets[:MAX_TARGETS])
+        return self._with_credentials(caller, replace(plan, targets=plan.targets[:MAX_TARGETS]))
 
     def plan_route(self, caller: Caller, name: str, settings: RouteSettings) -> TargetPlan:
         """Put the targets of a route into the order of one request, without those that the caller cannot ask.
@@ -102,7 +106,7 @@ class TargetPlanner:
         targets: list[PlannedTarget] = []
         dropped: list[DroppedTarget] = []
         first_error: UnknownModel | Forbidden | None = None
-        for asked in ordered(settings, self._draw, partial(self._share_of, caller)):
+        for asked in ordered(settings, self._draw, partial(self.share_of, caller)):
             try:
                 target = self.target(caller, asked.model)
                 if not is_allowed(caller, name):
@@ -114,12 +118,32 @@ class TargetPlanner:
         if not targets:
             assert first_error is not None, "a route has targets"
             raise first_error
-        return TargetPlan(
+        plan = TargetPlan(
             asked_as=name,
             targets=tuple(targets),
             dropped=tuple(dropped),
             fail_over_on=settings.fail_over_on,
             attempts=settings.attempts,
+        )
+        return self._with_credentials(caller, plan)
+
+    def _with_credentials(self, caller: Caller, plan: TargetPlan) -> TargetPlan:
+        """The plan without the targets whose providers there is no key for, unless there is none for any."""
+        able = tuple(one for one in plan.targets if self._has_credential(caller, one.target))
+        if not able or len(able) == len(plan.targets):
+            return plan
+        unable = (one for one in plan.targets if one not in able)
+        dropped = tuple(DroppedTarget(model=one.asked.model, reason="no_credential") for one in unable)
+        return replace(plan, targets=able, dropped=plan.dropped + dropped)
+
+    def _has_credential(self, caller: Caller, target: Target) -> bool:
+        """True if there is a key for a target's provider: one by configuration has one."""
+        return (
+            self._installation_keys is None
+            or target.base_url is not None
+            or target.kind in KEYLESS_KINDS
+            or target.provider in caller.own_credentials
+            or target.provider in self._installation_keys
         )
 
     def _part(self, caller: Caller, name: str, route: RouteSettings | None, field: str) -> TargetPlan:
@@ -130,7 +154,8 @@ class TargetPlanner:
         check_allowed(caller, name, field)
         return TargetPlan(asked_as=name, targets=(PlannedTarget(asked=RouteTarget(model=name), target=target),))
 
-    def _share_of(self, caller: Caller, asked: RouteTarget) -> float:
+    def share_of(self, caller: Caller, asked: RouteTarget) -> float:
+        """The part of its weight that a target of a route has at the moment, by its provider's state: 0 to 1."""
         if self._share is None:
             return 1.0
         try:
@@ -142,6 +167,7 @@ class TargetPlanner:
                 owner=caller.project_id if target.provider in caller.own_credentials else INSTALLATION,
                 provider=target.provider,
                 model=target.upstream_model,
+                credential=asked.credential or "",
             )
         )
 

@@ -11,6 +11,7 @@ import uvloop
 from msgspec import Struct
 
 from api.accounts import Accounts
+from api.credential_admin import CredentialAdmin
 from api.pricing import PriceAdmin
 from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
@@ -79,6 +80,14 @@ class AdminSession(Struct, kw_only=True):
             )
 
     @asynccontextmanager
+    async def credential_admin(self) -> AsyncIterator[CredentialAdmin]:
+        """Adds and removes credentials. Every running process is notified of a change."""
+        if self.settings.encryption_key is None:
+            fail("GATEWAY_ENCRYPTION_KEY is not set: it is needed to store the key of a provider")
+        async with self._notifications() as notifications:
+            yield CredentialAdmin(self.pool, self.log, Vault(self.settings.encryption_key), notifications.keys_changed)
+
+    @asynccontextmanager
     async def route_admin(self) -> AsyncIterator[RouteAdmin]:
         """Sets and removes routes. Every running process is notified of a change."""
         async with self._notifications() as notifications:
@@ -88,6 +97,7 @@ class AdminSession(Struct, kw_only=True):
                 notifications.keys_changed,
                 upstream_models=self.settings.upstream_models,
                 kinds=DIALECTS.kinds,
+                installation_credentials=self.settings.installation_credentials,
             )
 
     @asynccontextmanager

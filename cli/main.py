@@ -14,6 +14,7 @@ _GROUPS: dict[str, tuple[str, str]] = {
     "project": ("cli.project", "project"),
     "key": ("cli.key", "key"),
     "provider": ("cli.provider", "provider"),
+    "credential": ("cli.credential", "credential"),
     "route": ("cli.route", "route"),
     "doctor": ("cli.doctor", "doctor"),
     "usage": ("cli.usage", "usage"),

@@ -8,11 +8,13 @@ import click
 import msgspec
 
 from api.native.providers import NewProviderBody
+from api.provider_health import CircuitHealth
 from cli.admin_session import DATA_DIR, AdminSession, run_in_session
 from cli.processes import fail
 from cli.terminal import show
 from domain.decoding import invalid
 from domain.errors import InvalidRequest
+from domain.events import INSTALLATION
 from domain.routing import NamedKind
 
 _PROJECT = click.option(
@@ -115,3 +117,41 @@ def remove_provider(name: str, project: str | None, data_dir: Path | None) -> No
         show(f"removed {name}")
 
     run_in_session(data_dir, run)
+
+
+@provider.command("health")
+@_PROJECT
+@DATA_DIR
+def show_health(project: str | None, data_dir: Path | None) -> None:
+    """Show how the providers answer: a line for each model and credential that was called lately.
+
+    With --project, show only those that are called with credentials of that project.
+    """
+
+    async def run(session: AdminSession) -> None:
+        owner = await session.project_id(project) if project is not None else None
+        async with session.provider_health() as health:
+            circuits = await health.of(owner)
+        if not circuits:
+            show("no worker has called a provider lately")
+        for one in circuits:
+            show(_health_line(one))
+
+    run_in_session(data_dir, run)
+
+
+def _health_line(health: CircuitHealth) -> str:
+    told = health.told
+    whose = "" if told.key.owner == INSTALLATION else f" of {told.key.owner}"
+    key = f"…{health.hint}" if health.hint else "no key"
+    state = told.state.replace("_", "-") + (f" ({told.reason.replace('_', ' ')})" if told.reason is not None else "")
+    probe = f"  next probe in {told.until_in_s:.1f} s" if told.state == "open" else ""
+    calls = f"{health.failures} of {health.calls} calls failed"
+    latency = f"  p50 {health.p50_ms} ms" if health.p50_ms is not None else ""
+    last = health.last_errors[0] if health.last_errors else None
+    error = f"  last error {last.code}{f' {last.status}' if last.status else ''}" if last is not None else ""
+    limits = "".join(
+        f"  {one.kind} left {one.remaining}{f'/{one.limit}' if one.limit else ''}" for one in health.limits
+    )
+    name = f"{told.key.provider}/{told.key.model}"
+    return f"{name:<36} {key}{whose}  {state}{probe}  {calls}{latency}{error}{limits}"

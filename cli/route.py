@@ -18,7 +18,7 @@ NEXT_GROUP = "then"
 _PROJECT = click.option(
     "--project", help="Id of a project: the route is for this project only. [default: for all projects]"
 )
-_TARGET_FIELDS = ("weight", "timeoutS", "credential")
+_TARGET_FIELDS = ("weight", "timeoutS", "firstByteTimeoutS", "idleTimeoutS", "credential")
 
 
 @click.group()
@@ -151,6 +151,10 @@ def _shown_target(target: RouteTarget) -> str:
     notes = [f"weight {target.weight}"] if target.weight != 1 else []
     if target.timeout_s is not None:
         notes.append(f"{target.timeout_s:g} s")
+    if target.first_byte_timeout_s is not None:
+        notes.append(f"first byte {target.first_byte_timeout_s:g} s")
+    if target.idle_timeout_s is not None:
+        notes.append(f"idle {target.idle_timeout_s:g} s")
     if target.credential is not None:
         notes.append(f"credential {target.credential}")
     return f"{target.model} ({', '.join(notes)})" if notes else target.model

@@ -22,6 +22,7 @@ from msgspec import Struct
 from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, create_first_project
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
 from cli.supervisor import Child, ChildSpec, Server, say, supervise
+from domain.credentials import DEFAULT_CREDENTIAL
 from domain.money import to_usd
 from infra.audit_keys import (
     AUDIT_KEY_BYTES,
@@ -67,7 +68,14 @@ READY_POLL_S = 0.1
 _SERVERS = frozenset({"GATEWAY_DATABASE_URL", "GATEWAY_NATS_URL"})
 _SECRETS_OF: dict[str, frozenset[str]] = {
     "api": _SERVERS | {"GATEWAY_ENCRYPTION_KEY", "GATEWAY_MASTER_KEY", "GATEWAY_METRICS_TOKEN"},
-    "worker": _SERVERS | {"GATEWAY_ENCRYPTION_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"},
+    "worker": _SERVERS
+    | {
+        "GATEWAY_ENCRYPTION_KEY",
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GATEWAY_OPENAI_API_KEYS",
+        "GATEWAY_ANTHROPIC_API_KEYS",
+    },
     "projector": _SERVERS | {"GATEWAY_AUDIT_KEY", "GATEWAY_AUDIT_WEBHOOK", "GATEWAY_AUDIT_OBJECT_STORE"},
 }
 """The variables with secrets that each process needs. It gets no others:
@@ -201,7 +209,11 @@ def _children(settings: Settings, listener: socket.socket, database_urls: dict[P
             "GATEWAY_ENCRYPTION_KEY": base64.b64encode(settings.encryption_key).decode(),
             "GATEWAY_MASTER_KEY": settings.master_key,
             "GATEWAY_KEYLESS_PROJECTS": "yes" if settings.keyless_projects else "no",
-            "GATEWAY_INSTALLATION_PROVIDERS": ",".join(settings.provider_keys),
+            "GATEWAY_INSTALLATION_PROVIDERS": ",".join(
+                provider if name == DEFAULT_CREDENTIAL else f"{provider}/{name}"
+                for provider, names in settings.installation_credentials.items()
+                for name in names
+            ),
             "GATEWAY_AUDIT_KEY": encode_key(settings.audit_key),
             "GATEWAY_AUDIT_ANCHOR_FILE": str(settings.audit_anchor_file),
             "GATEWAY_HOST": settings.host,

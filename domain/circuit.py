@@ -43,6 +43,8 @@ SLOTS = 16
 """Groups of projects whose calls under a shared credential are counted apart."""
 PROBE_LEASE_S = 5.0
 """For so long a probe keeps others away. A call may take longer, and its prober may have died: then another probes."""
+PROBE_WAIT_S = 1.0
+"""What is told to others who ask during a probe: most are over by then."""
 MAX_OPENINGS = 16
 """In a row, that double the wait."""
 TELLING_TIMEOUT_S = 10.0
@@ -198,7 +200,8 @@ def verdict(circuit: Circuit, now_s: float, *, is_only: bool) -> Verdict:
         return _PROBE
     if is_only and circuit.reason not in _REFUSED_BY:
         return _CALL
-    return Verdict(kind="wait", wait_s=due_s - now_s)
+    wait_s = due_s - now_s
+    return Verdict(kind="wait", wait_s=wait_s if circuit.state == "open" else min(PROBE_WAIT_S, wait_s))
 
 
 def probing(circuit: Circuit, now_s: float) -> Circuit:

@@ -30,7 +30,7 @@ HTTP statuses are not here: each surface has its own table (`api/*/errors.py`).
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from domain.limits import INSTALLATION_WINDOW, LimitStatus, Window
 from domain.money import NanoUsd, to_usd
@@ -52,6 +52,10 @@ class GatewayError(Exception):
     """The provider's own error events, if it ended a passthrough stream with an error."""
     own_body: bytes | None = None
     """The provider's own JSON error, if it refused a passthrough request."""
+    attempts: int | None = None
+    """The number of the request's last attempt; None: none was made."""
+    upstream_model: str | None = None
+    """The model of that attempt, as its provider knows it."""
     is_replayed: bool = False
     """It is the error of an earlier request under the same idempotency key: no provider was called."""
 
@@ -223,11 +227,27 @@ class ProviderLost(ProviderError):
     outcome_known = False
 
 
+TimeLimit = Literal["total", "first_byte", "idle"]
+
+
 class ProviderTimeout(ProviderError):
-    """The provider did not answer in time: it may have been charged."""
+    """The provider did not answer in time: it may have been charged. `limit` says which time was over."""
 
     code = "PROVIDER_TIMEOUT"
     outcome_known = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        limit: TimeLimit = "total",
+    ) -> None:
+        super().__init__(message, provider=provider, status=status, retry_after_s=retry_after_s)
+        self.limit: TimeLimit = limit
+        self.details = {"provider": provider, "timeout": limit}
 
 
 class ClientDisconnected(GatewayError):

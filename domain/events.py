@@ -27,6 +27,7 @@ from msgspec import Meta, Struct
 
 from domain.budget import Period, Scope
 from domain.call_origin import Origin
+from domain.failover import TargetFate
 from domain.idempotency import Idempotency
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
@@ -44,7 +45,10 @@ INSTALLATION = "installation"
 DEFAULT_RATE_LIMIT_PER_MINUTE = 600
 DEFAULT_CONCURRENCY_LIMIT = 256
 """For a new key that names none. An event without the field means no limit: older keys have none."""
-DEFAULT_BUDGET_WAIT_MS = 2_000
+DEFAULT_BUDGET_WAIT_MS = 15_000
+"""For a new key that names none: time for a dozen answers one after the other."""
+BUDGET_WAIT_MS_OF_OLDER_KEYS = 2_000
+"""What an event without the field means."""
 MINUTE_MS = 60_000
 
 
@@ -105,6 +109,24 @@ class ProviderRemoved(_Event, frozen=True, kw_only=True):
     name: str
 
 
+class CredentialSet(_Event, frozen=True, kw_only=True):
+    """A further credential of a provider, or another weight of its `default` one. The key itself is in no event."""
+
+    provider: str
+    name: str
+    hint: str
+    """The last four characters of its key."""
+    weight: int = 1
+    """Its share of the provider's calls, among its credentials."""
+
+
+class CredentialRemoved(_Event, frozen=True, kw_only=True):
+    """A further credential of a provider is removed."""
+
+    provider: str
+    name: str
+
+
 class RouteSet(_Event, frozen=True, kw_only=True):
     """A route has these settings now, all of them. The installation's serve every project that has none of the name."""
 
@@ -134,7 +156,7 @@ class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     models: list[str] | None = None
     expires_at: datetime | None = None
     output_cap: Literal["lower", "refuse"] = "lower"
-    budget_wait_ms: int = DEFAULT_BUDGET_WAIT_MS
+    budget_wait_ms: int = BUDGET_WAIT_MS_OF_OLDER_KEYS
     translation: Literal["lenient", "strict"] = "lenient"
     """`strict`: a request is refused if its translation would leave out a field."""
     idempotency: Literal["off", "auto"] = "off"
@@ -183,13 +205,15 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     key_id: str
     operation: Operation
     model: str
-    """As the caller named it."""
+    """As the caller named it, or, of a request with several targets, as its target's is named."""
     provider: str
     metadata: dict[str, Any] | None = None
     origin: Origin | None = None
     """The session, the agent and the program that it came from, as its client says. None: it says nothing."""
     dropped: tuple[str, ...] = ()
     """The names of the fields that were left out in its translation, since they change nothing."""
+    asked_as: str | None = None
+    """What the caller named, where `model` is another: a route, or the model before its fallbacks."""
     idempotency: Idempotency | None = None
     """What its retries know it by; None: each of them would be a request of its own."""
 
@@ -223,6 +247,10 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     cached_copy: CachedCopy | None = None
     item_ids: tuple[str, ...] = ()
     """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
+    credential: str | None = None
+    """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
+    targets: tuple[TargetFate, ...] = ()
+    """The request's plan and what became of it; empty: it had one target."""
     kept_blob_id: str | None = None
     """What a retry under the same key is given: the response's body or, of a stream, all that was sent. None: it is
     not kept, or too large."""
@@ -250,6 +278,8 @@ class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
     """Something was used that has no known price: the breakdown's `unpriced` names it."""
     provider_cost_nano_usd: NanoUsd | None = None
     """The cost that the provider's answer states. It counts only where we have no price."""
+    credential: str | None = None
+    """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
 
 
 class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -263,6 +293,12 @@ class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
     """The provider's HTTP status; None if it did not respond."""
     hold_nano_usd: NanoUsd
     budget_day: date
+    credential: str | None = None
+    """As RequestCompleted's."""
+    target: int = 0
+    """The number of its target in the request's plan, from 0."""
+    next_target: int | None = None
+    """The number of the target that is tried next; None: the same one, or none."""
 
 
 class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
@@ -273,6 +309,13 @@ class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"]
     assumed_nano_usd: NanoUsd
     budget_day: date
+    credential: str | None = None
+    """As RequestCompleted's."""
+    target: int = 0
+    next_target: int | None = None
+    """Both: as AttemptFailed's."""
+    message: str = ""
+    """The error that the attempt ended with; empty: nothing is known of it."""
 
 
 class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
@@ -282,6 +325,8 @@ class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
     message: str
     status: int | None = None
     latency_ms: int
+    targets: tuple[TargetFate, ...] = ()
+    """As RequestCompleted's."""
     replays_request_id: str | None = None
     """The request under the same idempotency key whose error this is; no provider was called."""
 
@@ -405,6 +450,8 @@ Event = (
     | ProviderKeySet
     | ProviderConfigured
     | ProviderRemoved
+    | CredentialSet
+    | CredentialRemoved
     | RouteSet
     | RouteRemoved
     | ApiKeyIssued
@@ -453,7 +500,7 @@ def key_stream(key_id: str) -> str:
 
 
 def provider_stream(project_id: str, name: str) -> str:
-    """The stream of a provider by configuration."""
+    """The stream of a provider by configuration, and of the further credentials of any."""
     return f"provider-{project_id}/{name}"
 
 

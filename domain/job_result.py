@@ -15,6 +15,7 @@ from domain.errors import (
     ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
+    TimeLimit,
 )
 from domain.events import CostIncurred, RequestCompleted, RequestFailed
 from domain.money import NanoUsd
@@ -55,6 +56,11 @@ class JobFailure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     own_body: bytes | None = None
     """`in_stream` and `own_body`: see `GatewayError`."""
     refusal: Refusal | None = None
+    timeout: TimeLimit | None = None
+    """Of a timeout: which time was over."""
+    attempts: int = 0
+    upstream_model: str | None = None
+    """Of the last attempt."""
 
 
 _PROVIDER_ERRORS: dict[str, type[ProviderError]] = {
@@ -87,8 +93,10 @@ def receipt_of(
     )
 
 
-def failure_of(error: GatewayError, provider: str) -> JobFailure:
-    """Build the failure that the API gets for an error."""
+def failure_of(
+    error: GatewayError, provider: str, *, attempts: int = 0, upstream_model: str | None = None
+) -> JobFailure:
+    """Build the failure that the API gets for an error, with the number of the last attempt and its model."""
     return JobFailure(
         code=error.code,
         message=sanitize_message(error.message),
@@ -98,10 +106,13 @@ def failure_of(error: GatewayError, provider: str) -> JobFailure:
         in_stream=error.in_stream,
         own_body=error.own_body,
         refusal=error.refusal if isinstance(error, ProviderError) else None,
+        timeout=error.limit if isinstance(error, ProviderTimeout) else None,
+        attempts=attempts,
+        upstream_model=upstream_model,
     )
 
 
-def failure_in_log(failed: RequestFailed) -> JobFailure:
+def failure_in_log(failed: RequestFailed, *, attempts: int = 0) -> JobFailure:
     """Build the failure from the event of a failed request. The log does not have the provider's own body."""
     return JobFailure(
         code=failed.code,
@@ -109,6 +120,7 @@ def failure_in_log(failed: RequestFailed) -> JobFailure:
         provider=failed.provider,
         status=failed.status,
         refusal=recognise(failed.message) if failed.code == ProviderRejected.code else None,
+        attempts=attempts,
     )
 
 
@@ -118,6 +130,9 @@ def error_of(failure: JobFailure) -> GatewayError:
         return BudgetExceeded(failure.message, retry_after_s=failure.retry_after_s)
     kind = _PROVIDER_ERRORS.get(failure.code, ProviderUnavailable)
     arguments: dict[str, Any] = {"provider": failure.provider, "status": failure.status}
+    if failure.timeout is not None and issubclass(kind, ProviderTimeout):
+        arguments["limit"] = failure.timeout
     error = kind(failure.message, retry_after_s=failure.retry_after_s, **arguments)
     error.in_stream, error.own_body, error.refusal = failure.in_stream, failure.own_body, failure.refusal
+    error.attempts, error.upstream_model = failure.attempts or None, failure.upstream_model
     return error

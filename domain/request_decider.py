@@ -77,6 +77,16 @@ def last_attempt(history: History) -> int:
     return max((event.attempt for event in history if isinstance(event, ended)), default=0)
 
 
+def tries_at(history: History, target: int) -> int:
+    """Return the number of attempts at a target of the request's plan that ended without an answer."""
+    return sum(isinstance(event, AttemptFailed | AttemptLost) and event.target == target for event in history)
+
+
+def has_moved_on(history: History) -> bool:
+    """Return True if the request has gone on to another target than its first."""
+    return any(isinstance(event, AttemptFailed | AttemptLost) and event.next_target is not None for event in history)
+
+
 def decide_completed(history: History, completed: RequestCompleted, cost: CostIncurred) -> tuple[Event, ...]:
     """Return the events of a response: one cost an attempt, one end a request; a true cost replaces an assumed one.
 

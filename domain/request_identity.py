@@ -10,14 +10,14 @@ from domain.idempotency import Idempotency
 
 
 class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request, for as long as it lives. Made when it is planned; nothing changes it."""
+    """One request at one target, for as long as it lives. Made when it is planned; nothing changes it."""
 
     request_id: str
     project_id: str
     key_id: str
     operation: Operation
     model: str
-    """The name as the caller wrote it."""
+    """The name as the caller wrote it, or, of a request with several targets, as its target's is written."""
     provider: str
     upstream_model: str
     """The name that the provider is called with."""
@@ -25,6 +25,8 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: Origin | None = None
     dropped: tuple[str, ...] = ()
     """The names of the fields that its translation left out."""
+    asked_as: str | None = None
+    """What the caller named, where `model` is another: a route, or the model before its fallbacks."""
     idempotency: Idempotency | None = None
     """What its retries know it by."""
 
@@ -39,6 +41,7 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "metadata": self.metadata,
             "origin": self.origin,
             "dropped": self.dropped,
+            "asked_as": self.asked_as,
             "idempotency": self.idempotency,
         }
 

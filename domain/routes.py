@@ -27,7 +27,6 @@ MAX_FALLBACKS = 4
 """That a request may name by itself."""
 MAX_ATTEMPTS_PER_TARGET = 5
 
-
 DEFAULT_ATTEMPTS = 2
 Weight = Annotated[int, Meta(ge=0, le=1_000)]
 TimeoutS = Annotated[float, Meta(gt=0, le=3_600)]
@@ -42,7 +41,11 @@ class RouteTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     weight: Weight = 1
     """The share of the requests that it is tried first for, among its group. 0: only after the others."""
     timeout_s: TimeoutS | None = None
-    """For one attempt; None: what is left until the request's deadline."""
+    """For one attempt; None: what is left until the request's deadline, shared with the targets after it."""
+    first_byte_timeout_s: TimeoutS | None = None
+    """Until the first byte of an answer; None: a part of `timeout_s` as any other."""
+    idle_timeout_s: TimeoutS | None = None
+    """Between two pieces of an answer; None: any time within `timeout_s`."""
     credential: Name | None = None
     """The name of one of the provider's credentials; None: spread over all of them by their weights."""
 

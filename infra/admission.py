@@ -16,7 +16,7 @@ from msgspec import Struct
 from domain.idempotency import Idempotency
 from domain.limits import LimitStatus, Meter, Window
 from domain.log_head import LogPosition
-from domain.money import NanoUsd
+from domain.money import ZERO, NanoUsd
 from domain.request_identity import RequestIdentity
 from infra.batching import Batcher
 from infra.database import HeldConnection, OutcomeUnknown, Pool, database_errors
@@ -27,7 +27,7 @@ MAX_CLAIMS_PER_BATCH = 256
 MAX_WITHDRAWN_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 29))})"  # noqa: S608 - placeholders only
+_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 30))})"  # noqa: S608 - placeholders only
 _DROP = "SELECT drop_unclaimed($1)"
 _WITHDRAW = "SELECT dropped, head, digest FROM withdraw($1, $2, $3, $4, $5, $6, $7, $8)"
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
@@ -50,6 +50,7 @@ Outcome = Literal[
     "concurrency",
     "budget_held",
     "budget_spent",
+    "queued",
     "unpriced",
 ]
 """As `admit` in `migrations/functions/admission.sql` says."""
@@ -87,6 +88,8 @@ class AdmissionRequest(Struct, frozen=True, kw_only=True):
     """The most input tokens that the request can count."""
     is_counted: bool = False
     """An earlier call of `admit` has counted the request toward the rate limit."""
+    is_last_in_line: bool = False
+    """Others wait for its account: it is not admitted before them (queued)."""
     key_version: int | None = None
     """The version of the key's stream that the request was planned with; None: not checked."""
 
@@ -115,10 +118,12 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 class ClaimedAttempt(Claim, frozen=True, kw_only=True):
-    """An attempt in flight, with the delivery that has claimed it, and the worker that had this."""
+    """An attempt in flight, with the delivery that has claimed it, the worker that had this, and its target."""
 
     delivery: int | None
     worker: str | None
+    provider: str
+    upstream_model: str
 
 
 class UnclaimedRequest(Struct, frozen=True):
@@ -323,6 +328,7 @@ class Admission:
                     *(_sealed(request.served) if request.served is not None else (None, None)),
                     request.key_version,
                     attempt.uses_installation_credential,
+                    request.is_last_in_line,
                     *_idempotency(identity),
                 )
             )
@@ -364,19 +370,22 @@ class Claims:
         """Return the request's attempts whose outcome is not counted yet, in order."""
         async with database_errors():
             rows = await self._pool.fetch(
-                "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day FROM inflight "
+                "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day, provider, upstream_model "
+                "FROM inflight "
                 "WHERE request_id = $1 ORDER BY attempt",
                 request_id,
             )
         return [ClaimedAttempt(**row) for row in rows]
 
     async def admit_next(
-        self, attempt: Attempt, number: int, delivery: int, hold_nano_usd: NanoUsd, budget_day: date
+        self, attempt: Attempt, number: int, delivery: int, hold_nano_usd: NanoUsd | None, budget_day: date
     ) -> Claim | None:
         """Admit and claim the attempt after one that failed or was lost. None: another delivery was first.
 
+        A hold of None is that of an attempt whose cost has no bound.
+
         Raises:
-            BudgetExhausted: the budget has no room for the hold.
+            BudgetExhausted: the budget has no room for the hold; or there is a budget, and the cost has no bound.
             Unavailable: the database is away.
 
         """
@@ -406,9 +415,9 @@ class Claims:
             )
         if outcome == "budget_exhausted":
             raise BudgetExhausted
-        return (
-            Claim(attempt=number, hold_nano_usd=hold_nano_usd, budget_day=budget_day) if outcome == "admitted" else None
-        )
+        if outcome != "admitted":
+            return None
+        return Claim(attempt=number, hold_nano_usd=hold_nano_usd or ZERO, budget_day=budget_day)
 
     async def close(self) -> None:
         """Make the waiting claims, then stop."""

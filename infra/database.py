@@ -56,7 +56,17 @@ _LOST = (
     asyncpg.CrashShutdownError,
     asyncpg.InternalClientError,  # if the server went away before the statement was sent
 )
-"""The errors that asyncpg raises when the server goes away."""
+"""The errors that asyncpg raises when the server goes away. What was under way may have been committed."""
+
+_UNABLE = (
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""The errors of a server that cannot serve at the moment: its disk is full or broken, it lacks memory or connections,
+it starts, or it has become a standby. Nothing was committed.
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +140,7 @@ class HeldConnection:
         """Run a statement and return its rows.
 
         Raises:
-            Unavailable: no connection could be made; the statement did not run.
+            Unavailable: no connection could be made, or the server cannot serve; nothing was committed.
             OutcomeUnknown: the connection died while the statement ran.
             asyncpg.PostgresError: the statement failed; nothing was committed.
 
@@ -144,6 +154,8 @@ class HeldConnection:
         except _LOST as error:
             connection.terminate()
             raise OutcomeUnknown(f"the database went away: {type(error).__name__}", retry_after_s=1) from error
+        except _UNABLE as error:
+            raise Unavailable(f"the database cannot serve: {type(error).__name__}", retry_after_s=1) from error
 
     async def close(self) -> None:
         """Close the connection."""
@@ -159,16 +171,16 @@ class HeldConnection:
                 command_timeout=HOT_COMMAND_TIMEOUT_S,
                 server_settings=_server_settings(self._name, hot=True),
             )
-        except (OSError, asyncpg.PostgresError) as error:
+        except (*_LOST, asyncpg.PostgresError) as error:
             raise Unavailable(f"the database is away: {type(error).__name__}", retry_after_s=1) from error
 
 
 @asynccontextmanager
 async def database_errors() -> AsyncIterator[None]:
-    """Turn the loss of the database during a read into `Unavailable`."""
+    """Turn the loss of the database during a read, and what it cannot do at the moment, into `Unavailable`."""
     try:
         yield
-    except (*_LOST, asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError) as error:
+    except (*_LOST, *_UNABLE) as error:
         raise Unavailable(f"the database is away: {type(error).__name__}", retry_after_s=1) from error
 
 

@@ -45,6 +45,7 @@ class IncomingStream:
         self._tell_room: Callable[[], None] | None = None
         """The worker waits to be told of room."""
         self._attempt = 0
+        self._target = 0
         self._forgotten = 0
         """The last attempt whose frames are dropped."""
         self._taken = 0
@@ -61,6 +62,11 @@ class IncomingStream:
     def progress(self) -> tuple[int, int]:
         """The attempt, and the number of its parts that have come."""
         return self._attempt, self._taken
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """The attempt that the parts come from, and the number of its target in the request's plan."""
+        return self._attempt, self._target
 
     def begin_again(self) -> bool:
         """Drop what came, for another attempt. False if the caller was given some of it."""
@@ -165,6 +171,7 @@ class IncomingStream:
     def _take_part(self, frame: Frame) -> None:
         if not self._follows(frame.attempt) or frame.number <= self._taken:
             return  # another attempt ends the stream; a part that has come is sent again with those that have not
+        self._target = frame.target
         if frame.number > self._taken + 1:
             if frame.number not in self._ahead:
                 self._ahead_bytes += len(frame.payload)

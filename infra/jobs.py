@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
@@ -25,8 +26,11 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from domain.dialects.codec import Dialect
 from domain.errors import Overloaded, Unavailable
 from domain.events import Operation
+from domain.failover import MAX_ATTEMPTS, MAX_ATTEMPTS_IN_ALL, TargetFate
+from domain.money import NanoUsd
 from domain.pricing import Price
 from domain.request_identity import RequestIdentity
+from domain.routes import FailoverCause, RouteTarget
 from domain.routing import Kind
 from infra.broker import Broker, BrokerErrors
 
@@ -91,7 +95,7 @@ class StreamFormat(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The message of a job: one admitted request."""
+    """The message of a job: one admitted request, at its first target or at a further one."""
 
     identity: RequestIdentity
     kind: Kind
@@ -151,6 +155,37 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_key: bytes | None = None
     """None: the answer is neither cached nor shared."""
     cache_ttl_s: int = 0
+    asked: RouteTarget | None = None
+    """What the request's plan says of this target: the time for an attempt, the credential. None: nothing."""
+    hold_nano_usd: NanoUsd | None = None
+    """Of a further target: what an attempt at it has to hold; None: its cost has no bound. The first was admitted."""
+    failover: "JobFailover | None" = None
+    """Where the request goes if this target fails; None: nowhere."""
+
+    @property
+    def targets(self) -> int:
+        """The number of targets that the request may go to."""
+        return 1 if self.failover is None else 1 + len(self.failover.further)
+
+    @property
+    def most_tries(self) -> int:
+        """The most attempts at one target."""
+        return MAX_ATTEMPTS if self.failover is None else self.failover.attempts
+
+    @property
+    def most_attempts(self) -> int:
+        """The most attempts in all."""
+        return MAX_ATTEMPTS if self.failover is None else MAX_ATTEMPTS_IN_ALL
+
+    def at(self, target: int) -> "Job":
+        """Return the job of a target, by its number: 0 is this job."""
+        if target == 0:
+            return self
+        assert self.failover is not None, "it has further targets"
+        further = self.failover.further[target - 1]
+        if further.body is None and further.body_blob_id is None:
+            further = replace(further, body=self.body, body_blob_id=self.body_blob_id)
+        return further
 
     @property
     def has_followers(self) -> bool:
@@ -161,6 +196,18 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def outlives_its_caller(self) -> bool:
         """True if its call is made to the end whoever waits: a retry with the caller's own key fetches the answer."""
         return self.identity.idempotency is not None and self.identity.idempotency.derived is None
+
+
+class JobFailover(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The rest of a request's plan, behind its first target."""
+
+    further: tuple[Job, ...]
+    """The job of each further target. One that has neither a body nor names one has the first target's."""
+    fail_over_on: tuple[FailoverCause, ...]
+    attempts: int
+    """At one target, before the next is tried."""
+    dropped: tuple[TargetFate, ...] = ()
+    """The targets that the plan does without."""
 
 
 class Replicas(Struct, frozen=True, kw_only=True):
@@ -259,6 +306,19 @@ class JobQueue:
             if not await self._is_complete():
                 await self._ensure_once()
                 log.warning("queue_restored")
+
+    async def waiting_jobs(self) -> dict[str, int]:
+        """Count the jobs of each lane that no worker has pulled yet. Empty while the queue has no leader.
+
+        Takes at most `CONFIRM_TIMEOUT_S`.
+        """
+        counts: dict[str, int] = {}
+        with suppress(APIError, *BrokerErrors):
+            async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                for lane in (*LANES, ALERTS_LANE):
+                    info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
+                    counts[lane] = info.num_pending or 0
+        return counts
 
     async def has_workers(self, lane: Lane = "sync") -> bool:
         """Return True if a worker is waiting for the lane's jobs at this moment.

@@ -1,17 +1,19 @@
-"""Looks up a provider's key and address. A project's own setting comes before the installation's.
+"""Looks up a provider's keys and address. A project's own setting comes before the installation's.
 
 The database has the keys, sealed. The environment may have the installation's keys of the built-in providers.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cachetools import TLRUCache
 from msgspec import Struct
 
+from domain.credentials import DEFAULT_CREDENTIAL
 from domain.events import INSTALLATION
 from domain.routing import Kind
 from infra.database import Connection, Pool, database_errors
+from infra.settings import NamedKey
 from infra.vault import Vault
 
 MAX_CACHED = 10_000
@@ -20,40 +22,65 @@ MAX_AGE_S = 0.9
 
 
 class Access(Struct, frozen=True):
-    """A provider's key. `kind` and `base_url` are set for a provider by configuration, None for a built-in one."""
+    """One of a provider's keys. `kind` and `base_url` are set for a provider by configuration, None: it is built in."""
 
     key: str
     kind: Kind | None = None
     base_url: str | None = None
     is_own: bool = False
     """True if the key is the project's, not the installation's."""
+    name: str = DEFAULT_CREDENTIAL
+    weight: int = 1
 
     def __repr__(self) -> str:
         """Leave the key out."""
-        return f"Access(kind={self.kind!r}, base_url={self.base_url!r})"
+        return f"Access(kind={self.kind!r}, base_url={self.base_url!r}, name={self.name!r})"
+
+
+class StoredCredential(Struct, frozen=True, kw_only=True):
+    """One of a provider's keys, as it is shown: without the key."""
+
+    name: str
+    hint: str
+    """The last four characters of the key."""
+    weight: int
 
 
 class _LookUp(Struct, frozen=True):
     began_at: float
     """The start of the look-up: a change during the look-up is then missed for at most `MAX_AGE_S`."""
-    access: Access | None
-    """None: the database has no key for the provider."""
+    accesses: tuple[Access, ...]
+    """Empty: the database has no key for the provider."""
 
 
 class ProviderKeys:
     """Looks up and caches the keys and addresses of providers, for one process."""
 
-    def __init__(self, pool: Pool, vault: Vault, installation: Mapping[str, str]) -> None:
-        """`installation` has the keys of built-in providers for projects without a key of their own; not empty ones."""
+    def __init__(
+        self,
+        pool: Pool,
+        vault: Vault,
+        installation: Mapping[str, str],
+        further: Mapping[str, Sequence[NamedKey]] = {},
+    ) -> None:
+        """`installation` has the keys of built-in providers for projects without a key of their own; not empty ones.
+        `further` has those with a name.
+        """
         self._pool = pool
         self._vault = vault
-        self._installation = {provider: Access(key) for provider, key in installation.items() if key}
+        self._installation = {
+            provider: (
+                *((Access(installation[provider]),) if installation.get(provider) else ()),
+                *(Access(one.key, name=one.name, weight=one.weight) for one in further.get(provider, ())),
+            )
+            for provider in (*installation, *further)
+        }
         self._looked_up: TLRUCache[tuple[str, str], _LookUp, float] = TLRUCache(
             MAX_CACHED, ttu=lambda _slot, look_up, _now: look_up.began_at + MAX_AGE_S, timer=time.monotonic
         )
 
-    async def access(self, project_id: str, provider: str) -> Access | None:
-        """Return the key and address of a project's provider; None if there is no key for it.
+    async def accesses(self, project_id: str, provider: str) -> tuple[Access, ...]:
+        """Return the keys of a project's provider, with its address; empty if there is none.
 
         Raises:
             Unavailable: the database cannot be reached.
@@ -64,7 +91,11 @@ class ProviderKeys:
         if looked_up is None:
             looked_up = _LookUp(time.monotonic(), await self._read(project_id, provider))
             self._looked_up[slot] = looked_up
-        return looked_up.access or self._installation.get(provider)
+        return looked_up.accesses or self._installation.get(provider, ())
+
+    async def access(self, project_id: str, provider: str) -> Access | None:
+        """Return the first of the keys; None if there is none. Raises as `accesses`."""
+        return next(iter(await self.accesses(project_id, provider)), None)
 
     def forget(self, project_id: str) -> None:
         """Drop the cached look-ups of a project, or of every project if it is `INSTALLATION`."""
@@ -72,26 +103,83 @@ class ProviderKeys:
             if project_id in (slot[0], INSTALLATION):
                 self._looked_up.pop(slot, None)  # it may expire meanwhile
 
-    async def _read(self, project_id: str, provider: str) -> Access | None:
-        """Read key and address from one row, so that a key is sent only to its own provider's address."""
+    async def _read(self, project_id: str, provider: str) -> tuple[Access, ...]:
+        """Read keys and address in one statement, so that a key is sent only to its own provider's address."""
         async with database_errors():
-            row = await self._pool.fetchrow(
-                "SELECT k.project_id, k.sealed, n.kind, n.base_url FROM provider_keys k "
+            rows = await self._pool.fetch(
+                "SELECT k.project_id, k.sealed, k.name, k.weight, n.kind, n.base_url FROM provider_keys k "
                 "LEFT JOIN providers n ON n.project_id = k.project_id AND n.name = k.provider "
-                "WHERE k.provider = $2 AND k.project_id IN ($1, $3) ORDER BY k.project_id = $3 LIMIT 1",
+                "WHERE k.provider = $2 AND k.project_id IN ($1, $3) ORDER BY k.project_id = $3, k.name <> $4, k.name",
                 project_id,
                 provider,
                 INSTALLATION,
+                DEFAULT_CREDENTIAL,
             )
-        if row is None:
-            return None
-        key = self._vault.open(row["sealed"], tenant=row["project_id"], row=f"provider-key/{provider}").decode()
-        return Access(key, row["kind"], row["base_url"], is_own=row["project_id"] == project_id)
+        owner = rows[0]["project_id"] if rows else None
+        return tuple(
+            Access(
+                self._vault.open(row["sealed"], tenant=owner, row=_sealed_row(provider, row["name"])).decode(),
+                row["kind"],
+                row["base_url"],
+                is_own=owner == project_id,
+                name=row["name"],
+                weight=row["weight"],
+            )
+            for row in rows
+            if row["project_id"] == owner
+        )
 
 
 async def store_provider_key(
-    connection: Connection, vault: Vault, *, project_id: str, provider: str, key: str | None, hint: str | None
+    connection: Connection,
+    vault: Vault,
+    *,
+    project_id: str,
+    provider: str,
+    key: str | None,
+    hint: str | None,
+    name: str = DEFAULT_CREDENTIAL,
+    weight: int | None = None,
 ) -> None:
-    """Seal and store a project's key for a provider, or remove it if `key` is None, in the caller's transaction."""
-    sealed = vault.seal(key.encode(), tenant=project_id, row=f"provider-key/{provider}") if key is not None else None
-    await connection.execute("SELECT store_provider_key($1, $2, $3, $4)", project_id, provider, sealed, hint)
+    """Seal and store one of a project's keys for a provider, in the caller's transaction; remove it if `key` is None.
+
+    `weight` None: it keeps the weight that it has, or gets 1.
+    """
+    row = _sealed_row(provider, name)
+    sealed = vault.seal(key.encode(), tenant=project_id, row=row) if key is not None else None
+    await connection.execute(
+        "SELECT store_provider_key($1, $2, $3, $4, $5, $6)", project_id, provider, sealed, hint, name, weight
+    )
+
+
+async def weigh_provider_key(connection: Connection, project_id: str, provider: str, name: str, weight: int) -> None:
+    """Change the weight of a key, in the caller's transaction."""
+    await connection.execute("SELECT weigh_provider_key($1, $2, $3, $4)", project_id, provider, name, weight)
+
+
+async def remove_provider_keys(connection: Connection, project_id: str, provider: str) -> None:
+    """Remove every key of a project for a provider, in the caller's transaction."""
+    await connection.execute("SELECT remove_provider_keys($1, $2)", project_id, provider)
+
+
+async def credentials_of(pool: Pool, project_id: str, provider: str) -> list[StoredCredential]:
+    """Return a project's credentials for a provider, the default one first.
+
+    Raises:
+        Unavailable: the database cannot be reached.
+
+    """
+    async with database_errors():
+        rows = await pool.fetch(
+            "SELECT name, hint, weight FROM provider_keys WHERE project_id = $1 AND provider = $2 "
+            "ORDER BY name <> $3, name",
+            project_id,
+            provider,
+            DEFAULT_CREDENTIAL,
+        )
+    return [StoredCredential(**row) for row in rows]
+
+
+def _sealed_row(provider: str, name: str) -> str:
+    """What a sealed key is bound to. Keys from before there were several are the default ones."""
+    return f"provider-key/{provider}" if name == DEFAULT_CREDENTIAL else f"provider-key/{provider}/{name}"

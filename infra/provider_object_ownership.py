@@ -22,7 +22,7 @@ WHERE data ->> 'response_id' = $1 AND data ->> 'operation' = 'responses' AND typ
     AND project_id = $2 AND data ->> 'provider' = $3
     AND at - (data ->> 'latency_ms')::bigint * interval '1 millisecond' > coalesce($6 + (
         SELECT max(at) FROM events
-        WHERE (stream = $4 AND type = 'ProviderRemoved')
+        WHERE (stream = $4 AND type IN ('ProviderRemoved', 'CredentialRemoved'))
             OR (stream = $5 AND type = 'ProviderKeySet' AND data ->> 'provider' = $3)
     ), '-infinity')
 LIMIT 1
@@ -36,7 +36,7 @@ WHERE (data -> 'item_ids')::jsonb ?| $1::text[] AND (data -> 'item_ids') IS NOT 
     AND item = ANY ($1::text[]) AND project_id = $2 AND data ->> 'provider' = $3
     AND at - (data ->> 'latency_ms')::bigint * interval '1 millisecond' > coalesce($6 + (
         SELECT max(at) FROM events
-        WHERE (stream = $4 AND type = 'ProviderRemoved')
+        WHERE (stream = $4 AND type IN ('ProviderRemoved', 'CredentialRemoved'))
             OR (stream = $5 AND type = 'ProviderKeySet' AND data ->> 'provider' = $3)
     ), '-infinity')
 """
@@ -92,7 +92,9 @@ class ProviderObjectOwnership:
         """
         async with database_errors():
             has_own_credential = await self._pool.fetchval(
-                "SELECT true FROM provider_keys WHERE project_id = $1 AND provider = $2", project_id, provider
+                "SELECT true FROM provider_keys WHERE project_id = $1 AND provider = $2 LIMIT 1",
+                project_id,
+                provider,
             )
             if has_own_credential:
                 return True

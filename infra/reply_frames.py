@@ -33,6 +33,8 @@ class Frame(Struct, frozen=True, array_like=True):
     """Of a body or part frame: 1, 2, 3 …; of a stream's commit: how many parts there were, 0 if it is not known. Of
     `room?`: how many parts were sent.
     """
+    target: int = 0
+    """Of a part: the number of the target that answers, in the request's plan."""
 
 
 class Resend(Struct, frozen=True, array_like=True):

@@ -134,10 +134,14 @@ class ReplySender:
                 with suppress(*BrokerErrors):  # a frame that was lost will be requested again
                     await self._client.request(reply_to, encode_frame(Frame("begun?", 0)), timeout=WINDOW_TIMEOUT_S)
 
-    async def send_part(self, reply_to: str, attempt: int, number: int, part: bytes) -> int:
-        """Send a piece of a stream, in frames numbered from `number`; returns the last one's number."""
+    async def send_part(self, reply_to: str, attempt: int, number: int, part: bytes, *, target: int = 0) -> int:
+        """Send a piece of a stream, in frames numbered from `number`; returns the last one's number.
+
+        `target`: the number of the target that answers, in the request's plan.
+        """
         for start in range(0, len(part), FRAME_BYTES):
-            await self._send(reply_to, Frame("part", attempt, part[start : start + FRAME_BYTES], number=number))
+            piece = part[start : start + FRAME_BYTES]
+            await self._send(reply_to, Frame("part", attempt, piece, number=number, target=target))
             number += 1
         return number - 1
 

@@ -16,6 +16,8 @@ from dotenv import dotenv_values
 from msgspec import Meta, Struct
 
 from domain.circuit import CircuitSettings
+from domain.credentials import DEFAULT_CREDENTIAL, MAX_CREDENTIALS, CredentialName, CredentialWeight
+from domain.names import END, TOKEN_PATTERN
 from domain.secret_text import is_secret
 from infra.broker_access import BrokerAccess, read_credentials, tls_context
 from infra.environment_variables import (
@@ -57,6 +59,35 @@ EncryptionKey = Annotated[bytes, Meta(min_length=ENCRYPTION_KEY_BYTES, max_lengt
 MetricsPort = Annotated[int, Meta(ge=1, le=65_535)]
 NatsReplicas = Annotated[int, Meta(ge=1, le=5)]
 NonEmpty = Annotated[str, Meta(min_length=1)]
+
+
+class NamedKey(Struct, frozen=True):
+    """One of several keys of a provider."""
+
+    name: CredentialName
+    key: Annotated[str, Meta(min_length=1, pattern=TOKEN_PATTERN)]
+    weight: CredentialWeight = 1
+
+    def __repr__(self) -> str:
+        """Leave the key out."""
+        return f"NamedKey({self.name!r})"
+
+
+InstallationProvider = Annotated[str, Meta(pattern=rf"^(openai|anthropic)(/[a-z0-9][a-z0-9_-]{{0,62}})?{END}")]
+"""A provider, or one of its named keys."""
+NamedKeys = Annotated[tuple[NamedKey, ...], Meta(max_length=MAX_CREDENTIALS - 1)]
+
+
+def _named_keys(text: str) -> list[dict[str, str]]:
+    """Read `name=key` or `name:weight=key`, with commas between. Raises ValueError."""
+    keys: list[dict[str, str]] = []
+    for part in names(text):
+        name, equals, key = part.partition("=")
+        name, colon, weight = name.partition(":")
+        if not equals or name == DEFAULT_CREDENTIAL or any(one["name"] == name for one in keys):
+            raise ValueError("a key without a name, or with one that is taken")
+        keys.append({"name": name, "key": key} | ({"weight": weight} if colon else {}))
+    return keys
 
 
 def _credentials_file(text: str) -> Path:
@@ -304,13 +335,33 @@ class Settings(Struct, frozen=True, kw_only=True):
         str | None,
         Variable("ANTHROPIC_API_KEY", "for projects that bring none of their own", "a key of Anthropic's", secret=True),
     ] = None
+    openai_api_keys: Annotated[
+        NamedKeys,
+        Variable(
+            "GATEWAY_OPENAI_API_KEYS",
+            "further keys of OpenAI's: calls are spread over all of them by weight, and a route may name one",
+            "NAME=KEY or NAME:WEIGHT=KEY, with commas between",
+            secret=True,
+            parse=_named_keys,
+        ),
+    ] = ()
+    anthropic_api_keys: Annotated[
+        NamedKeys,
+        Variable(
+            "GATEWAY_ANTHROPIC_API_KEYS",
+            "further keys of Anthropic's, in the same way",
+            "NAME=KEY or NAME:WEIGHT=KEY, with commas between",
+            secret=True,
+            parse=_named_keys,
+        ),
+    ] = ()
     installation_providers: Annotated[
-        tuple[Literal["openai", "anthropic"], ...] | None,
+        tuple[InstallationProvider, ...] | None,
         Variable(
             "GATEWAY_INSTALLATION_PROVIDERS",
             "the providers whose keys the workers have, for an API process that has not; those whose keys it has are "
             "counted as well",
-            "openai, anthropic or both with a comma between",
+            "openai, anthropic, or a named key of one (openai/NAME), with commas between",
             parse=names,
         ),
     ] = None
@@ -515,10 +566,34 @@ class Settings(Struct, frozen=True, kw_only=True):
     def provider_keys(self) -> dict[str, str]:
         """Return the installation's keys by provider, for projects without a key of their own.
 
-        An empty one is with the workers alone.
+        An empty one is with the workers alone, or has a name.
         """
-        elsewhere = dict.fromkeys(self.installation_providers or (), "")
-        return elsewhere | _set_ones({"openai": self.openai_api_key, "anthropic": self.anthropic_api_key})
+        elsewhere = {one.partition("/")[0]: "" for one in self.installation_providers or ()}
+        return (
+            elsewhere
+            | dict.fromkeys(self.further_provider_keys, "")
+            | _set_ones({"openai": self.openai_api_key, "anthropic": self.anthropic_api_key})
+        )
+
+    @property
+    def further_provider_keys(self) -> dict[str, tuple[NamedKey, ...]]:
+        """Return the installation's keys that have a name, by provider."""
+        further = {"openai": self.openai_api_keys, "anthropic": self.anthropic_api_keys}
+        return {provider: keys for provider, keys in further.items() if keys}
+
+    @property
+    def installation_credentials(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the installation's keys, by built-in provider: those that the workers have as well."""
+        known: dict[str, dict[str, None]] = {}
+        for one in self.installation_providers or ():
+            provider, _, name = one.partition("/")
+            known.setdefault(provider, {})[name or DEFAULT_CREDENTIAL] = None
+        for provider, key in self.provider_keys.items():
+            names = known.setdefault(provider, {})
+            if key:
+                names[DEFAULT_CREDENTIAL] = None
+            names.update({one.name: None for one in self.further_provider_keys.get(provider, ())})
+        return {provider: tuple(sorted(names)) for provider, names in known.items()}
 
     @property
     def secret_texts(self) -> tuple[str, ...]:
@@ -545,8 +620,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         return f"Settings(host={self.host!r}, port={self.port}, data_dir={str(self.data_dir)!r})"
 
 
-def _secrets_of(value: str | bytes | tuple[str | bytes, ...]) -> list[str]:
+def _secrets_of(value: str | bytes | NamedKey | tuple[str | bytes | NamedKey, ...]) -> list[str]:
     """What is secret in the value of a variable with a secret."""
+    if isinstance(value, NamedKey):
+        return [value.key]
     if isinstance(value, tuple):
         return [text for part in value for text in _secrets_of(part)]
     if isinstance(value, bytes):

@@ -28,6 +28,8 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "fold_routes": frozenset({"api"}),
     "store_project_secret": frozenset({"api"}),
     "store_provider_key": frozenset({"api"}),
+    "weigh_provider_key": frozenset({"api"}),
+    "remove_provider_keys": frozenset({"api"}),
     "claim": frozenset({"worker"}),
     "admit_next": frozenset({"worker"}),
     "settle": frozenset({"projector"}),
@@ -55,8 +57,8 @@ PROJECTOR_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
 
 SECRET_TABLES: Mapping[str, Mapping[Process, tuple[str, ...]]] = {
     "provider_keys": {
-        "api": ("project_id", "provider", "hint"),
-        "worker": ("project_id", "provider", "sealed", "hint"),
+        "api": ("project_id", "provider", "name", "hint", "weight"),
+        "worker": ("project_id", "provider", "name", "sealed", "hint", "weight"),
     },
     "project_secrets": {"api": ("project_id", "sealed"), "worker": ("project_id", "sealed")},
 }

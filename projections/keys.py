@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from domain.credentials import DEFAULT_CREDENTIAL
 from domain.events import (
     INSTALLATION,
     ApiKeyChanged,
@@ -125,7 +126,11 @@ async def project(pool: Pool, project_id: str) -> ProjectRecord | None:
     """Return a project by its id; None if there is none."""
     async with database_errors():
         row = await pool.fetchrow(_PROJECT + "WHERE project_id = $1", project_id)
-        hints = await pool.fetch("SELECT provider, hint FROM provider_keys WHERE project_id = $1", project_id)
+        hints = await pool.fetch(
+            "SELECT provider, hint FROM provider_keys WHERE project_id = $1 AND name = $2",
+            project_id,
+            DEFAULT_CREDENTIAL,
+        )
     if row is None:
         return None
     return ProjectRecord(**row, provider_hints={hint["provider"]: hint["hint"] for hint in hints})

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 from msgspec import Struct
@@ -13,13 +14,14 @@ from domain.events import (
     AttemptFailed,
     AttemptLost,
     CachedCopy,
+    CostIncurred,
     Event,
     RequestCompleted,
     RequestFailed,
 )
 from domain.extras import NO_EXTRAS, Extras, with_asked
 from domain.idempotency import MAX_REPLAYED_BYTES, Idempotency
-from domain.job_result import Receipt, failure_in_log, failure_of, receipt_of
+from domain.job_result import JobFailure, Receipt, failure_in_log, failure_of, receipt_of
 from domain.money import ZERO
 from domain.pricing import in_log
 from domain.request_decider import (
@@ -31,6 +33,7 @@ from domain.request_decider import (
     decide_reconciled,
     ending,
     is_overtaken,
+    last_attempt,
     lost_attempts,
 )
 from domain.tokens import TokenUsage
@@ -44,6 +47,7 @@ from infra.request_log import Recorded, record
 from workers import outcome
 from workers.estimated_usage import assumed_cost
 from workers.job_context import JobContext
+from workers.target_fates import target_fates
 
 log = structlog.get_logger(__name__)
 
@@ -124,6 +128,7 @@ class AttemptRecorder:
             cached_copy=cached_copy,
             latency_ms=outcome.latency_ms(ctx.job, now),
             item_ids=result.item_ids,
+            targets=target_fates(ctx.root, ctx.history, ctx.skipped, answered=ctx.target),
         )
         cost = outcome.cost_incurred(
             job.identity,
@@ -133,6 +138,7 @@ class AttemptRecorder:
             extras=with_asked(result.extras, job.asked_terms, job.unpriced),
             estimated=result.is_estimated,
         )
+        completed, cost = of_credential(ctx, completed), of_credential(ctx, cost)
         if cost.is_lower_bound and cost.breakdown is not None:
             log.warning(
                 "cost_is_lower_bound", request_id=job.identity.request_id, unpriced=list(cost.breakdown.unpriced)
@@ -168,6 +174,7 @@ class AttemptRecorder:
             estimated=True,
             is_cut=True,
         )
+        cost = of_credential(ctx, cost)
         failed = _failed(ctx, error, now)
         await self._record(ctx, now, lambda history: decide_partial(history, cost, failed))
         log.warning(
@@ -178,19 +185,29 @@ class AttemptRecorder:
             model=job.identity.upstream_model,
             code=error.code,
         )
-        await self._replies.send_failed(job.reply_to, failure_of(error, job.identity.provider))
+        await self._replies.send_failed(job.reply_to, _failure(ctx, error))
         await self._replies.notify_followers(job)
 
     async def record_failure(
-        self, ctx: JobContext, error: ProviderError, *, ends_request: bool, elapsed_s: float
+        self,
+        ctx: JobContext,
+        error: ProviderError,
+        *,
+        ends_request: bool,
+        elapsed_s: float,
+        next_target: int | None = None,
     ) -> History:
-        """Write that an attempt failed after so long, and end its request if there will be no other.
+        """Write that an attempt failed after so long, and end its request if there will be no other. `next_target`: the
+        target of the next one, if that is another.
 
         Returns the request's stream after that. Raises as `record_response`.
         """
         job, now = ctx.job, self._now()
         assumed = assumed_cost(job, ctx.claim.hold_nano_usd, elapsed_s)
-        ended = outcome.attempt_ended(job.identity, ctx.claim, error, assumed)
+        ended = outcome.attempt_ended(
+            job.identity, ctx.claim, error, assumed, target=ctx.target, next_target=next_target
+        )
+        ended = of_credential(ctx, ended)
         failed = _failed(ctx, error, now)
         recorded = await self._record(
             ctx, now, lambda history: _unless_overtaken(ctx, history, ended, failed if ends_request else None)
@@ -205,7 +222,7 @@ class AttemptRecorder:
             status=error.status,
         )
         if ends_request:
-            await self._replies.send_failed(job.reply_to, failure_of(error, job.identity.provider))
+            await self._replies.send_failed(job.reply_to, _failure(ctx, error))
             await self._replies.notify_followers(job)
         return recorded.history
 
@@ -217,10 +234,12 @@ class AttemptRecorder:
         """
         job, now = ctx.job, self._now()
         ended = (
-            outcome.attempt_lost(job.identity, ctx.claim, "caller_left")
+            outcome.attempt_lost(job.identity, ctx.claim, "caller_left", target=ctx.target)
             if was_called
-            else outcome.attempt_not_made(job.identity, ctx.claim, error)
+            else outcome.attempt_not_made(job.identity, ctx.claim, error, target=ctx.target)
         )
+        if was_called:
+            ended = of_credential(ctx, ended)
         failed = _failed(ctx, error, now)
         recorded = await self._record(ctx, now, lambda history: _unless_overtaken(ctx, history, ended, failed))
         log.info(
@@ -249,7 +268,7 @@ class AttemptRecorder:
             )
             await self._replies.send_commit(job.reply_to, end.attempt, bytes.fromhex(end.answer_digest), receipt)
         else:
-            await self._replies.send_failed(job.reply_to, failure_in_log(end))
+            await self._replies.send_failed(job.reply_to, failure_in_log(end, attempts=last_attempt(history)))
         await self._replies.notify_followers(job)
 
     async def _replayed(self, job: Job, known_by: Idempotency, content: bytes | None, now: datetime) -> Blob | None:
@@ -281,6 +300,15 @@ class AttemptRecorder:
         return recorded
 
 
+_OfAttempt = TypeVar("_OfAttempt", bound=RequestCompleted | CostIncurred | AttemptFailed | AttemptLost)
+
+
+def of_credential(ctx: JobContext, event: _OfAttempt) -> _OfAttempt:
+    """The event of an attempt with the name of the credential that it was made with, if there are several."""
+    credential = ctx.prepared.call.credential
+    return replace(event, credential=credential.name) if credential is not None and credential.name else event
+
+
 def _unless_overtaken(
     ctx: JobContext, history: History, ended: AttemptFailed | AttemptLost, failed: RequestFailed | None
 ) -> tuple[Event, ...]:
@@ -296,6 +324,12 @@ def _unless_overtaken(
     return decide_reconciled(history, assumed, ZERO)
 
 
+def _failure(ctx: JobContext, error: GatewayError) -> JobFailure:
+    """The failure that the caller is told, with the attempt and the target that it came to."""
+    identity = ctx.job.identity
+    return failure_of(error, identity.provider, attempts=ctx.claim.attempt, upstream_model=identity.upstream_model)
+
+
 def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFailed:
     return outcome.request_failed(
         ctx.job.identity,
@@ -303,4 +337,5 @@ def _failed(ctx: JobContext, error: GatewayError, now: datetime) -> RequestFaile
         message=error.message,
         status=error.status if isinstance(error, ProviderError) else None,
         latency_ms=outcome.latency_ms(ctx.job, now),
+        targets=target_fates(ctx.root, ctx.history, ctx.skipped, failed=(ctx.target, error.code)),
     )

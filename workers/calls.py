@@ -1,13 +1,16 @@
 """Calls the provider of a job: finds its body, its translation, its credential and its adapter. Does not retry."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cachetools import LRUCache
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.circuit import CircuitKey
+from domain.credentials import drawn
 from domain.dialects.choices import join_choices
 from domain.dialects.codec import ProviderResponse
 from domain.dialects.errors import StreamFailed, UnreadableResponse
@@ -21,13 +24,15 @@ from domain.errors import (
     ProviderRejected,
     Unavailable,
 )
+from domain.events import INSTALLATION
+from domain.failover import CallLimits
 from domain.request_identity import RequestIdentity
 from domain.reserve import with_reserve
 from domain.routing import Kind
 from infra.blobs import Blobs
 from infra.jobs import Job
 from infra.offload import offload
-from infra.provider_keys import ProviderKeys
+from infra.provider_keys import Access, ProviderKeys
 from workers.circuits import CircuitBreaker, circuit_of
 from workers.provider_failures import reported_failure
 from workers.providers.provider import Credential, Provider, ProviderCall
@@ -47,11 +52,18 @@ class PreparedCall(Struct, frozen=True, kw_only=True):
     """The size of the job's body."""
     calls: int = 1
     """How often an attempt calls the provider, each time for one of the answers that the request asks for."""
+    other_credentials: tuple[Credential, ...] = ()
+    """Those that the call may be made with after its own, in the order in which they are tried."""
     call: ProviderCall
-    """Each attempt sets its own timeout and turn."""
+    """Each attempt sets its own limits and turn."""
     is_translated: bool = False
     asks_usage: bool = False
     """Of a stream: we ask for its usage, the caller does not. A provider may not know how."""
+
+    def with_next_credential(self) -> "PreparedCall":
+        """The call under the next credential, of which there is one."""
+        following, *others = self.other_credentials
+        return replace(self, call=replace(self.call, credential=following), other_credentials=tuple(others))
 
 
 class ProviderCalls:
@@ -66,9 +78,10 @@ class ProviderCalls:
         base_urls: Mapping[str, str],
         blobs: Blobs,
         circuits: CircuitBreaker | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         """`base_urls` has the addresses of built-in providers that are not at their vendor's. `circuits` are told how
-        each call went; None: nobody is.
+        each call went; None: nobody is. `draw` gives a number from 0 up to 1: see `domain.credentials.drawn`.
         """
         self._dialects = dialects
         self._providers = providers
@@ -76,6 +89,7 @@ class ProviderCalls:
         self._base_urls = base_urls
         self._blobs = blobs
         self._circuits = circuits
+        self._draw = draw
         self._without_usage: LRUCache[tuple[str, str | None, str], bool] = LRUCache(MAX_REMEMBERED)
         """The models, by provider and address, whose streams are not asked for usage: they refused to be."""
 
@@ -100,6 +114,7 @@ class ProviderCalls:
         assert translation.provider is not None, "the request was checked"
         render = translation.render_request
         content = await offload(len(body), render, body, identity.upstream_model, is_stream=is_stream)
+        credentials = await self._credentials(job)
         is_ours = job.stream is not None and not (job.is_passthrough and job.stream.with_usage)
         return PreparedCall(
             kind=job.kind,
@@ -109,11 +124,12 @@ class ProviderCalls:
             asks_usage=is_ours and bool(translation.provider.stream_changes({})),
             request_bytes=len(body),
             calls=job.calls,
+            other_credentials=credentials[1:],
             call=ProviderCall(
                 identity=identity,
                 method=job.method,
                 path=job.path or translation.provider.path,
-                credential=await self._credential(job),
+                credential=next(iter(credentials), None),
                 timeout_s=0,
                 headers=job.headers or {},
                 query=job.query,
@@ -134,7 +150,7 @@ class ProviderCalls:
                 raise refusal
 
     async def call(
-        self, prepared: PreparedCall, timeout_s: float, take_turn: Callable[[], Awaitable[None]]
+        self, prepared: PreparedCall, limits: CallLimits, take_turn: Callable[[], Awaitable[None]]
     ) -> ProviderResponse:
         """Call the job's provider. A large answer waits for its turn.
 
@@ -145,7 +161,7 @@ class ProviderCalls:
             ProviderError: as the class says.
 
         """
-        call = replace(prepared.call, timeout_s=timeout_s, take_turn=take_turn)
+        call = replace(_within(prepared.call, limits), take_turn=take_turn)
         if prepared.calls == 1:
             return await self._call_once(prepared, call)
         turns = asyncio.Lock()
@@ -181,12 +197,12 @@ class ProviderCalls:
             return await read_response(prepared.translation, body, call.identity)
 
     @asynccontextmanager
-    async def stream(self, prepared: PreparedCall, timeout_s: float) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
+    async def stream(self, prepared: PreparedCall, limits: CallLimits) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """Call the job's provider once, for a stream. Raises as the provider's `stream`.
 
         A provider that refuses to be asked for usage, which is not the caller's doing, is called again without.
         """
-        call = replace(prepared.call, timeout_s=timeout_s)
+        call = _within(prepared.call, limits)
         provider, content = self._providers[prepared.kind], prepared.content
         base_url = call.credential.base_url if call.credential is not None else None
         place = (call.identity.provider, base_url, call.identity.upstream_model)
@@ -212,17 +228,51 @@ class ProviderCalls:
             stack.push_async_callback(batches.aclose)
             yield batches
 
-    async def _credential(self, job: Job) -> Credential | None:
-        """Return None if there is no key, or if the provider has been changed since the job was admitted."""
-        provider = job.identity.provider
-        access = await self._keys.access(job.identity.project_id, provider)
-        if access is None or (access.kind or provider, access.base_url) != (job.kind, job.base_url):
-            return None
-        if job.needs_own_credential and not access.is_own:
-            return None
-        if access.base_url is None:
-            return Credential(access.key, self._base_urls.get(provider), is_own=access.is_own)
-        return Credential(access.key, access.base_url, is_callers=True, is_own=access.is_own)
+    async def _credentials(self, job: Job) -> tuple[Credential, ...]:
+        """The provider's credentials in the order in which the job's calls try them: each next one is drawn by its
+        weight, those whose circuits are open last. If the job's target names one, that alone.
+
+        Empty if there is no such key, or if the provider has been changed since the job was admitted.
+        """
+        identity = job.identity
+        accesses = [
+            access
+            for access in await self._keys.accesses(identity.project_id, identity.provider)
+            if (access.kind or identity.provider, access.base_url) == (job.kind, job.base_url)
+            and (access.is_own or not job.needs_own_credential)
+        ]
+        named = job.asked.credential if job.asked is not None else None
+        if named is not None:
+            tried = [access for access in accesses if access.name == named]
+        elif len(accesses) > 1:
+            tried = drawn(accesses, lambda access: access.weight * self._share(job, access), self._draw)
+        else:
+            tried = accesses
+        return tuple(self._credential(access, identity.provider, accesses) for access in tried)
+
+    def _share(self, job: Job, access: Access) -> float:
+        """The share of its usual calls that a credential should get."""
+        if self._circuits is None:
+            return 1.0
+        owner = job.identity.project_id if access.is_own else INSTALLATION
+        identity = job.identity
+        return self._circuits.share(
+            CircuitKey(owner=owner, provider=identity.provider, model=identity.upstream_model, credential=access.name)
+        )
+
+    def _credential(self, access: Access, provider: str, accesses: Sequence[Access]) -> Credential:
+        return Credential(
+            access.key,
+            access.base_url if access.base_url is not None else self._base_urls.get(provider),
+            is_callers=access.base_url is not None,
+            is_own=access.is_own,
+            name=access.name if len(accesses) > 1 else None,
+            other_keys=tuple(sorted(other.key for other in accesses if other is not access)),
+        )
+
+
+def _within(call: ProviderCall, limits: CallLimits) -> ProviderCall:
+    return replace(call, timeout_s=limits.total_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s)
 
 
 def _without_refused(prepared: PreparedCall, error: ProviderRejected) -> bytes | None:

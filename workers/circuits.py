@@ -69,6 +69,7 @@ def circuit_of(call: ProviderCall) -> CircuitKey:
         owner=identity.project_id if credential is not None and credential.is_own else INSTALLATION,
         provider=identity.provider,
         model=identity.upstream_model,
+        credential=(credential.name if credential is not None else None) or "",
     )
 
 
@@ -95,6 +96,10 @@ class CircuitBreaker(Protocol):
 
     def heard(self, key: CircuitKey, headers: Mapping[str, str]) -> None:
         """Take the headers of a provider's response, for what they say of its rate limits."""
+        ...
+
+    def share(self, key: CircuitKey) -> float:
+        """Return the share of its usual calls that a target should get: 0 while its circuit is open."""
         ...
 
 

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, genera
 
 from infra.broker import Broker
 from infra.database import Pool
+from infra.jobs import JobQueue
 from infra.probes import Report, state_of
 from workers.circuits import Circuits
 from workers.delivery import UnackedDeliveries
@@ -16,8 +17,11 @@ State = Literal["ok", "away"]
 class WorkerFigures:
     """The state of one worker."""
 
-    def __init__(self, pool: Pool, broker: Broker, unacked: UnackedDeliveries, circuits: Circuits) -> None:
+    def __init__(
+        self, pool: Pool, broker: Broker, queue: JobQueue, unacked: UnackedDeliveries, circuits: Circuits
+    ) -> None:
         self._pool = pool
+        self._queue = queue
         self._circuits = circuits
         self._broker = broker
         self._unacked = unacked
@@ -26,6 +30,12 @@ class WorkerFigures:
         self._in_hand = Gauge(
             "gateway_worker_deliveries",
             "Deliveries of the queue that this worker has in hand.",
+            registry=self.registry,
+        )
+        self._waiting = Gauge(
+            "gateway_queue_jobs",
+            "Jobs in the queue that no worker has pulled yet, over all workers, by lane. None while it has no leader.",
+            ("lane",),
             registry=self.registry,
         )
         self._states = Gauge(
@@ -57,6 +67,9 @@ class WorkerFigures:
         for part, state in (await self._look()).items():
             self._is_up.labels(part).set(state == "ok")
         self._in_hand.set(self._unacked.count)
+        self._waiting.clear()
+        for lane, waiting in (await self._queue.waiting_jobs()).items():
+            self._waiting.labels(lane).set(waiting)
         for circuit_state, count in self._circuits.states().items():
             self._states.labels(circuit_state).set(count)
         return generate_latest(self.registry)

@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from domain.errors import GatewayError, ProviderError
+from domain.failover import moves_on
 from domain.request_decider import History
 from infra.admission import Claim
 from infra.cancellations import Cancellation
@@ -12,7 +14,14 @@ from workers.calls import PreparedCall
 class JobContext(Struct, frozen=True, kw_only=True):
     """A job, and the attempt at it that this delivery has claimed."""
 
+    root: Job
+    """As it was published, with the request's plan."""
     job: Job
+    """That of the target of this attempt."""
+    target: int = 0
+    """The target's number in the plan, from 0."""
+    skipped: tuple[tuple[int, str], ...] = ()
+    """The targets that were passed over so far, and why."""
     delivery: int
     """The number of this delivery, over all messages that the job was published as."""
     prepared: PreparedCall
@@ -22,3 +31,15 @@ class JobContext(Struct, frozen=True, kw_only=True):
     """The request's stream as it was last read or written. If another process has appended since, the next append
     fails and reads it again.
     """
+
+    @property
+    def has_next(self) -> bool:
+        """There is a target behind this one."""
+        return self.target + 1 < self.root.targets
+
+    def moves_on(self, error: GatewayError) -> bool:
+        """Return True if the next target is to be tried after an error."""
+        failover = self.root.failover
+        if failover is None or not self.has_next or not isinstance(error, ProviderError):
+            return False
+        return moves_on(error, failover.fail_over_on)

@@ -7,6 +7,7 @@ makes the attempts whose answers are streamed.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -17,8 +18,10 @@ import structlog
 from msgspec.structs import replace
 
 from domain.dialects.codec import UNSHARED_FINISHES, ProviderResponse
-from domain.errors import ClientDisconnected, ProviderError, ProviderLost
-from infra.admission import BudgetExhausted, Claims
+from domain.errors import ClientDisconnected, ProviderCredentials, ProviderError, ProviderLost, ProviderRateLimited
+from domain.failover import MAX_ATTEMPTS_IN_ALL, CallLimits, NextAttempt, call_limits, next_attempt
+from domain.request_decider import tries_at
+from infra.admission import Claims
 from infra.cancellations import Cancellation, CancellationListener, client_disconnected, nobody_waits
 from infra.crash_points import reach
 from infra.event_log import EventLog
@@ -31,20 +34,16 @@ from workers.delivery import AttemptsInHand, Delivery
 from workers.estimated_usage import with_usage
 from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
-from workers.resume import MAX_ATTEMPTS, Resumed, attempt_of, is_lost, resume
+from workers.next_attempts import Ended, Following, NextAttempts, NoTargetLeft
+from workers.resume import Resumed, is_lost, resume
 from workers.streaming import StreamedAttempts
 
-RETRY_BACKOFF_S = 0.25
-MAX_RETRY_WAIT_S = 4.0
-"""If a provider asks for a longer wait, its caller gets the error, with the provider's Retry-After."""
 LOOK_AGAIN_S = 10.0
 """Before a delivery whose job another one is working on comes again: no more often, for there are only so many."""
 QUEUED_LONG_S = 2.0
 """A job that is so old when it is claimed may have outlived its caller's API process."""
 STOOD_STILL_S = ACK_WAIT_S / 2
 """A claim that took so long may have been given up by others in the meantime."""
-DEADLINE_MARGIN_S = 0.25
-"""How long before the caller's deadline a call is given up, so that the caller still gets the reason."""
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +64,9 @@ class JobHandler:
         replies: ReplySender,
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
     ) -> None:
+        """`draw` gives a number from 0 up to 1 for the pause before each next attempt at a target."""
         self._log = event_log
         self._claims = claims
         self._calls = calls
@@ -77,6 +78,8 @@ class JobHandler:
         self._replies = replies
         self._now = now
         self._sleep = sleep
+        self._draw = draw
+        self._next_attempts = NextAttempts(claims, prepare=calls.prepare, sleep=sleep)
 
     async def handle(self, delivery: Delivery) -> None:
         """Do what is left to do of a job, and acknowledge the delivery.
@@ -104,6 +107,7 @@ class JobHandler:
             if resumed.claim is not None:
                 reach("worker.after_claim")
                 ctx = JobContext(
+                    root=job,
                     job=job,
                     delivery=number,
                     prepared=prepared,
@@ -111,6 +115,9 @@ class JobHandler:
                     claim=resumed.claim,
                     history=resumed.history,
                 )
+                if resumed.target:
+                    ctx = replace(ctx, job=job.at(resumed.target), target=resumed.target, skipped=resumed.skipped)
+                    ctx = replace(ctx, prepared=resumed.prepared or await self._calls.prepare(ctx.job))
                 try:
                     with self._attempts.making(job.identity.request_id, number):
                         await self._check_claim(ctx, asked_s)
@@ -138,6 +145,7 @@ class JobHandler:
         return await resume(
             self._log,
             self._claims,
+            self._next_attempts,
             job,
             delivery,
             self._now(),
@@ -168,29 +176,32 @@ class JobHandler:
             raise AttemptOvertaken
 
     async def _make_attempts(self, ctx: JobContext) -> None:
-        """Make the claimed attempt, and others after it for as long as they fail and may be repeated."""
+        """Make the claimed attempt, and others after it for as long as they fail and there is another to be made."""
         job = ctx.job
         if job.stream is not None and ctx.claim.attempt > 1 and await self._replies.has_begun(job.reply_to):
             error = ProviderLost("the stream broke off", provider=job.identity.provider)
             await self._recorder.record_abandoned(ctx, error, was_called=False)  # no second answer behind a part of one
             return
-        for _ in range(MAX_ATTEMPTS):
+        tries = tries_at(ctx.history, ctx.target)
+        for _ in range(MAX_ATTEMPTS_IN_ALL):
             began_s = time.monotonic()
-            timeout_s = max(DEADLINE_MARGIN_S, self._remaining_s(job) - DEADLINE_MARGIN_S)
+            is_open = True
             try:
-                await self._calls.check_circuit(ctx.prepared, is_only=True)
+                await self._calls.check_circuit(ctx.prepared, is_only=not ctx.has_next)
+                is_open = False
                 if job.stream is not None:
-                    await self._streams.attempt(ctx, timeout_s)
+                    await self._streams.attempt(ctx, self._limits(ctx))
                 else:
-                    await self._attempt(ctx, timeout_s)
+                    await self._attempt(ctx, self._limits(ctx))
                 return
             except ProviderError as error:
-                following = await self._retry(ctx, error, time.monotonic() - began_s)
+                following = await self._next(ctx, error, tries + 1, time.monotonic() - began_s, is_open=is_open)
             if following is None:
                 return
+            tries = tries + 1 if following.target == ctx.target else 0
             ctx = following
 
-    async def _attempt(self, ctx: JobContext, timeout_s: float) -> None:
+    async def _attempt(self, ctx: JobContext, limits: CallLimits) -> None:
         """Make one attempt whose answer comes in one piece. It is cancelled, if the job says so, once nothing waits.
 
         Raises:
@@ -204,7 +215,7 @@ class JobHandler:
         with self._large_answers.turn(job.identity.project_id, job.identity.key_id) as turn:
             began_s = time.monotonic()
             reach("worker.before_call")
-            call = self._calls.call(ctx.prepared, timeout_s, turn.take)
+            call = self._calls.call(ctx.prepared, limits, turn.take)
             try:
                 response = await (ctx.cancellation.or_cancelled(call) if job.cancel_on_disconnect else call)
             except ClientDisconnected as error:
@@ -242,41 +253,99 @@ class JobHandler:
         reach("worker.after_commit")
         await self._replies.notify_followers(job)
 
-    async def _retry(self, ctx: JobContext, error: ProviderError, elapsed_s: float) -> JobContext | None:
-        """Record that the attempt failed after so long, wait, and claim the next.
+    async def _next(
+        self, ctx: JobContext, error: ProviderError, tries: int, elapsed_s: float, *, is_open: bool
+    ) -> JobContext | None:
+        """Record that the attempt failed after so long, the `tries`th at its target; wait, and claim the next.
+
+        `is_open`: the target was not called, since its circuit is open.
 
         None: there is no next one. The error ends the request, or another delivery makes the next attempt. If the
         budget has no room for another attempt, the caller gets the error of the last one.
         """
-        claim, wait_s = ctx.claim, self._retry_wait_s(ctx, error)
-        history = await self._recorder.record_failure(ctx, error, ends_request=wait_s is None, elapsed_s=elapsed_s)
+        claim, step = ctx.claim, self._step(ctx, error, tries, is_open=is_open)
+        history = await self._recorder.record_failure(
+            ctx,
+            error,
+            ends_request=step is None,
+            elapsed_s=elapsed_s,
+            next_target=step.target if step is not None and step.target != ctx.target else None,
+        )
         reach("worker.after_failure")
-        if wait_s is None:
+        if step is None:
             return None
         ctx = replace(ctx, history=history)
-        await self._sleep(wait_s)
+        if step.target == ctx.target and _has_other_credential(ctx, error):
+            ctx = replace(ctx, prepared=ctx.prepared.with_next_credential())
+        if is_open:
+            ctx = replace(ctx, skipped=(*ctx.skipped, (ctx.target, "circuit")))
+        if step.target != ctx.target:
+            await self._replies.notify_followers(ctx.job)  # what answers now is not what they have asked for
+        await self._sleep(step.wait_s)
         asked_s = time.monotonic()
+        ended = Ended(
+            attempt=claim.attempt, target=ctx.target, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
+        )
         try:
-            following = await self._claims.admit_next(
-                attempt_of(ctx.job), claim.attempt + 1, ctx.delivery, claim.hold_nano_usd, claim.budget_day
+            following = await self._next_attempts.admit(
+                ctx.root, ended, ctx.delivery, target=step.target, goes_on=is_open or ctx.moves_on(error)
             )
-        except BudgetExhausted:
+        except NoTargetLeft as left:
+            ctx = replace(ctx, skipped=ctx.skipped + left.skipped)
             await self._recorder.record_failure(ctx, error, ends_request=True, elapsed_s=elapsed_s)
             return None
         reach("worker.after_next")
-        if following is None:
-            return None
-        ctx = replace(ctx, claim=following)
-        await self._check_claim(ctx, asked_s)
-        return ctx
+        following_ctx = _following(ctx, following)
+        if following_ctx is not None:
+            await self._check_claim(following_ctx, asked_s)
+        return following_ctx
 
-    def _retry_wait_s(self, ctx: JobContext, error: ProviderError) -> float | None:
-        """Return the seconds to wait before the next attempt; None if there will be none."""
-        attempt = ctx.claim.attempt
-        if not error.retryable or attempt >= MAX_ATTEMPTS:
+    def _step(self, ctx: JobContext, error: ProviderError, tries: int, *, is_open: bool) -> NextAttempt | None:
+        """Decide what follows a failed attempt."""
+        root = ctx.root
+        if is_open and ctx.has_next:
+            return NextAttempt(ctx.target + 1, 0.0)
+        if _has_other_credential(ctx, error) and ctx.claim.attempt < MAX_ATTEMPTS_IN_ALL:
+            return NextAttempt(ctx.target, 0.0)
+        if ctx.claim.attempt >= root.most_attempts:
             return None
-        wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_BACKOFF_S * 2 ** (attempt - 1)
-        return wait_s if wait_s <= min(MAX_RETRY_WAIT_S, self._remaining_s(ctx.job) - DEADLINE_MARGIN_S) else None
+        return next_attempt(
+            error,
+            target=ctx.target,
+            tries=tries,
+            has_next=ctx.has_next,
+            fail_over_on=root.failover.fail_over_on if root.failover is not None else (),
+            most_tries=root.most_tries,
+            remaining_s=self._remaining_s(root),
+            draw=self._draw(),
+        )
+
+    def _limits(self, ctx: JobContext) -> CallLimits:
+        """How long an attempt may take."""
+        return call_limits(
+            ctx.job.asked,
+            remaining_s=self._remaining_s(ctx.root),
+            targets_left=ctx.root.targets - 1 - ctx.target,
+            is_stream=ctx.job.stream is not None,
+        )
 
     def _remaining_s(self, job: Job) -> float:
         return job.deadline_ms / 1000 - self._now().timestamp()
+
+
+def _has_other_credential(ctx: JobContext, error: ProviderError) -> bool:
+    """Return True if a call met what another of the provider's credentials may not meet: it is refused, or limited."""
+    is_of_credential = isinstance(error, ProviderRateLimited) or (
+        isinstance(error, ProviderCredentials) and error.status is not None
+    )
+    return is_of_credential and bool(ctx.prepared.other_credentials)
+
+
+def _following(ctx: JobContext, following: Following) -> JobContext | None:
+    """The context of the next attempt. None: another delivery makes it."""
+    if following.claim is None:
+        return None
+    ctx = replace(ctx, claim=following.claim, skipped=ctx.skipped + following.skipped)
+    if following.prepared is None:
+        return ctx
+    return replace(ctx, job=ctx.root.at(following.target), target=following.target, prepared=following.prepared)

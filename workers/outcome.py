@@ -19,6 +19,7 @@ from domain.events import (
     RequestFailed,
 )
 from domain.extras import NO_EXTRAS, Extras
+from domain.failover import TargetFate
 from domain.money import NanoUsd
 from domain.pricing import PROVIDER, ClassPrices, Price, charge
 from domain.request_identity import RequestIdentity
@@ -45,6 +46,7 @@ def completed(
     cached_copy: CachedCopy | None,
     latency_ms: int,
     item_ids: tuple[str, ...] = (),
+    targets: tuple[TargetFate, ...] = (),
 ) -> RequestCompleted:
     """Make the event of an answer."""
     return RequestCompleted(
@@ -59,6 +61,7 @@ def completed(
         answer_digest=answer_digest.hex(),
         cached_copy=cached_copy,
         item_ids=tuple(map(sanitize_identifier, item_ids)),
+        targets=targets,
     )
 
 
@@ -102,10 +105,16 @@ def cost_incurred(
 
 
 def attempt_ended(
-    identity: RequestIdentity, claim: Claim, error: ProviderError, assumed_nano_usd: NanoUsd
+    identity: RequestIdentity,
+    claim: Claim,
+    error: ProviderError,
+    assumed_nano_usd: NanoUsd,
+    *,
+    target: int = 0,
+    next_target: int | None = None,
 ) -> AttemptFailed | AttemptLost:
     """Make the event of a failed attempt: its hold is released, or so much assumed to be spent if the outcome is not
-    known.
+    known. `target` and `next_target`: see `AttemptFailed`.
     """
     if error.outcome_known:
         return AttemptFailed(
@@ -115,14 +124,17 @@ def attempt_ended(
             status=error.status,
             hold_nano_usd=claim.hold_nano_usd,
             budget_day=claim.budget_day,
+            target=target,
+            next_target=next_target,
         )
     reason: Literal["timeout", "connection_lost"] = (
         "timeout" if isinstance(error, ProviderTimeout) else "connection_lost"
     )
-    return attempt_lost(identity, claim, reason, assumed_nano_usd)
+    lost = attempt_lost(identity, claim, reason, assumed_nano_usd, target=target)
+    return replace(lost, next_target=next_target, message=sanitize_message(error.message))
 
 
-def attempt_not_made(identity: RequestIdentity, claim: Claim, error: GatewayError) -> AttemptFailed:
+def attempt_not_made(identity: RequestIdentity, claim: Claim, error: GatewayError, *, target: int = 0) -> AttemptFailed:
     """Make the event of an attempt that ended before its provider was called: its hold is released."""
     return AttemptFailed(
         **identity.attempt_fields(claim.attempt),
@@ -130,6 +142,7 @@ def attempt_not_made(identity: RequestIdentity, claim: Claim, error: GatewayErro
         message=sanitize_message(error.message),
         hold_nano_usd=claim.hold_nano_usd,
         budget_day=claim.budget_day,
+        target=target,
     )
 
 
@@ -138,6 +151,8 @@ def attempt_lost(
     claim: Claim,
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"],
     assumed_nano_usd: NanoUsd | None = None,
+    *,
+    target: int = 0,
 ) -> AttemptLost:
     """Make the event of an attempt whose outcome is not known: so much is assumed to be spent; None: its hold."""
     return AttemptLost(
@@ -145,15 +160,27 @@ def attempt_lost(
         reason=reason,
         assumed_nano_usd=assumed_nano_usd if assumed_nano_usd is not None else claim.hold_nano_usd,
         budget_day=claim.budget_day,
+        target=target,
     )
 
 
 def request_failed(
-    identity: RequestIdentity, *, code: str, message: str, status: int | None, latency_ms: int
+    identity: RequestIdentity,
+    *,
+    code: str,
+    message: str,
+    status: int | None,
+    latency_ms: int,
+    targets: tuple[TargetFate, ...] = (),
 ) -> RequestFailed:
     """Make the event of a request whose caller gets an error."""
     return RequestFailed(
-        **identity.event_fields(), code=code, message=sanitize_message(message), status=status, latency_ms=latency_ms
+        **identity.event_fields(),
+        code=code,
+        message=sanitize_message(message),
+        status=status,
+        latency_ms=latency_ms,
+        targets=targets,
     )
 
 

@@ -29,12 +29,20 @@ class OutgoingStream:
     """The parts of one attempt on their way."""
 
     def __init__(
-        self, replies: ReplySender, job: Job, attempt: int, cancellation: Cancellation, *, timeout_s: float
+        self,
+        replies: ReplySender,
+        job: Job,
+        attempt: int,
+        cancellation: Cancellation,
+        *,
+        timeout_s: float,
+        target: int = 0,
     ) -> None:
-        """Send for at most `timeout_s`."""
+        """Send for at most `timeout_s`. `target`: the number of the job's target in the request's plan."""
         self._replies = replies
         self._job = job
         self._attempt = attempt
+        self._target = target
         self._cancellation = cancellation
         self._hash = hashlib.sha256()
         self._kept: bytearray | None = bytearray() if job.identity.idempotency is not None else None
@@ -92,7 +100,9 @@ class OutgoingStream:
         if self._unconfirmed_bytes >= WINDOW_BYTES:
             await self._wait_for_room()
         if self._is_read:
-            self.parts = await self._replies.send_part(self._job.reply_to, self._attempt, self.parts + 1, piece)
+            self.parts = await self._replies.send_part(
+                self._job.reply_to, self._attempt, self.parts + 1, piece, target=self._target
+            )
             self._unconfirmed_bytes += len(piece)
 
     async def _wait_for_room(self) -> None:

@@ -115,7 +115,7 @@ async def run(
         access=settings.nats_access,
     )
     heartbeats.start()
-    figures = WorkerFigures(backends.pool, backends.broker, unacked, circuits)
+    figures = WorkerFigures(backends.pool, backends.broker, backends.queue, unacked, circuits)
     exchange = CircuitExchange(circuits, news, backends.event_log, changed=changed, registry=figures.registry)
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
@@ -140,7 +140,7 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
-    keys = ProviderKeys(pool, vault, settings.provider_keys)
+    keys = ProviderKeys(pool, vault, settings.provider_keys, settings.further_provider_keys)
     await notifications.on_change(KEYS_CHANGED, keys.forget)
     worker_id = new_id(WORKER_ID)
     replies, cancellations = ReplySender(broker), CancellationListener(broker)

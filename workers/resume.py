@@ -6,7 +6,7 @@ is under way.
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -14,18 +14,19 @@ from msgspec import Struct
 from domain.errors import BudgetExceeded, GatewayError, ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, RequestFailed, request_stream
 from domain.money import to_usd
-from domain.request_decider import History, decide_failed, ending, is_resolved, last_attempt
-from domain.routing import KEYLESS_KINDS
-from infra.admission import Attempt, BudgetExhausted, Claim, Claims
+from domain.request_decider import History, decide_failed, ending, is_resolved, last_attempt, tries_at
+from infra.admission import Claim, ClaimedAttempt, Claims
 from infra.cancellations import nobody_waits
 from infra.crash_points import reach
 from infra.event_log import EventLog
 from infra.jobs import Job
 from infra.request_log import record
 from workers import outcome
+from workers.calls import PreparedCall
 from workers.delivery import Maker
+from workers.next_attempts import Ended, NextAttempts, NoTargetLeft, Skipped
+from workers.target_fates import target_fates
 
-MAX_ATTEMPTS = 3
 MAX_LOOKS = 10
 
 
@@ -40,11 +41,18 @@ class Resumed(Struct, frozen=True):
     history: History
     claim: Claim | None = None
     """Of an `attempt`."""
+    target: int = 0
+    """The number of its target in the request's plan."""
+    skipped: Skipped = ()
+    """The targets that were passed over."""
+    prepared: PreparedCall | None = None
+    """The call, if its target is not the first."""
 
 
 async def resume(
     log: EventLog,
     claims: Claims,
+    next_attempts: NextAttempts,
     job: Job,
     delivery: int,
     now: datetime,
@@ -87,7 +95,7 @@ async def resume(
             return Resumed("taken", history)
         if not await is_wanted():
             return Resumed("ended", await _fail(log, job, nobody_waits(), history, now))
-        return await _claim_next(log, claims, job, delivery, history, now)
+        return await _claim_next(log, next_attempts, job, delivery, history, now)
     return Resumed("later", history)
 
 
@@ -102,24 +110,13 @@ async def is_lost(log: EventLog, request_id: str, attempt: int) -> bool:
     return is_resolved(history, attempt) or ending(history) is not None
 
 
-def attempt_of(job: Job) -> Attempt:
-    """Make the ledger's row of a job's next attempt."""
-    return Attempt(
-        identity=job.identity,
-        cache_key=job.cache_key,
-        reply_to=job.reply_to,
-        admitted_at=datetime.fromtimestamp(job.admitted_at_ms / 1000, UTC),
-        deadline=datetime.fromtimestamp(job.deadline_ms / 1000, UTC),
-        uses_installation_credential=job.kind not in KEYLESS_KINDS and not job.needs_own_credential,
-    )
-
-
 async def _record_lost(
-    log: EventLog, job: Job, claim: Claim, history: History, now: datetime, *, is_wanted: bool
+    log: EventLog, job: Job, claim: ClaimedAttempt, history: History, now: datetime, *, is_wanted: bool
 ) -> None:
     """Record that an attempt's worker is lost, and the request's end if nobody waits for its answer."""
-    lost = outcome.attempt_lost(job.identity, claim, "worker_lost")
-    failed = None if is_wanted else _failed(job, nobody_waits(), now)
+    target = target_of(job, history, claim)
+    lost = outcome.attempt_lost(job.at(target).identity, claim, "worker_lost", target=target)
+    failed = None if is_wanted else _failed(job, nobody_waits(), (*history, lost), now)
     await record(
         log,
         request_id=job.identity.request_id,
@@ -130,33 +127,82 @@ async def _record_lost(
     )
 
 
+def target_of(job: Job, history: History, claim: ClaimedAttempt) -> int:
+    """Return the number of the target of an attempt in flight, of which the ledger knows provider and model.
+
+    It is none before the one that the attempt before it has left for.
+    """
+    last = _last_ended(history)
+    first = 0 if last is None else last.target if last.next_target is None else last.next_target
+    for number in range(first, job.targets):
+        identity = job.at(number).identity
+        if (identity.provider, identity.upstream_model) == (claim.provider, claim.upstream_model):
+            return number
+    return first
+
+
+def next_target(job: Job, history: History) -> tuple[int, bool]:
+    """Return the target of the attempt after those that ended, and whether others may be tried if it cannot be asked.
+
+    What was decided when the last attempt failed stands in its event. If its worker was lost, the target is tried
+    again, as often as any is.
+    """
+    last = _last_ended(history)
+    assert last is not None, "an attempt has ended"
+    if last.next_target is not None:
+        return last.next_target, True
+    is_worker_lost = isinstance(last, AttemptLost) and last.reason == "worker_lost"
+    if not is_worker_lost:
+        return last.target, False
+    is_used_up = tries_at(history, last.target) >= job.most_tries and last.target + 1 < job.targets
+    return last.target + is_used_up, True
+
+
+def _last_ended(history: History) -> AttemptFailed | AttemptLost | None:
+    return next((event for event in reversed(history) if isinstance(event, AttemptFailed | AttemptLost)), None)
+
+
 async def _claim_next(
-    log: EventLog, claims: Claims, job: Job, delivery: int, history: History, now: datetime
+    log: EventLog, next_attempts: NextAttempts, job: Job, delivery: int, history: History, now: datetime
 ) -> Resumed:
     """Admit and claim the attempt after those that have ended; end the request if there may be none."""
     number = last_attempt(history) + 1
-    if number > MAX_ATTEMPTS:
-        spent = ProviderUnavailable(f"{MAX_ATTEMPTS} attempts came to nothing", provider=job.identity.provider)
+    if number > job.most_attempts:
+        spent = ProviderUnavailable(f"{job.most_attempts} attempts came to nothing", provider=job.identity.provider)
         return Resumed("ended", await _fail(log, job, spent, history, now))
-    earlier = next(e for e in reversed(history) if isinstance(e, AttemptFailed | AttemptLost))
+    earlier = _last_ended(history)
+    assert earlier is not None, "an attempt has ended, and the request has not"
     hold = earlier.hold_nano_usd if isinstance(earlier, AttemptFailed) else earlier.assumed_nano_usd
+    ended = Ended(attempt=number - 1, target=earlier.target, hold_nano_usd=hold, budget_day=earlier.budget_day)
+    target, goes_on = next_target(job, history)
     try:
-        claim = await claims.admit_next(attempt_of(job), number, delivery, hold, earlier.budget_day)
-    except BudgetExhausted:
+        following = await next_attempts.admit(job, ended, delivery, target=target, goes_on=goes_on)
+    except NoTargetLeft as left:
         error = BudgetExceeded(f"the budget does not cover another attempt, which may cost ${to_usd(hold):f}")
-        return Resumed("ended", await _fail(log, job, error, history, now))
-    return Resumed("taken", history) if claim is None else Resumed("attempt", history, claim)
+        return Resumed("ended", await _fail(log, job, error, history, now, left.skipped))
+    if following.claim is None:
+        return Resumed("taken", history)
+    return Resumed("attempt", history, following.claim, following.target, following.skipped, following.prepared)
 
 
-def _failed(job: Job, error: GatewayError, now: datetime) -> RequestFailed:
+def _failed(job: Job, error: GatewayError, history: History, now: datetime, skipped: Skipped = ()) -> RequestFailed:
+    """The event of a request that ends so, as one of the target that it came to."""
+    last = _last_ended(history)
     return outcome.request_failed(
-        job.identity, code=error.code, message=error.message, status=None, latency_ms=outcome.latency_ms(job, now)
+        job.at(last.target).identity if last is not None else job.identity,
+        code=error.code,
+        message=error.message,
+        status=None,
+        latency_ms=outcome.latency_ms(job, now),
+        targets=target_fates(job, history, skipped),
     )
 
 
-async def _fail(log: EventLog, job: Job, error: GatewayError, history: History, now: datetime) -> History:
+async def _fail(
+    log: EventLog, job: Job, error: GatewayError, history: History, now: datetime, skipped: Skipped = ()
+) -> History:
     """End a request with an error. Returns its stream after that."""
-    failed = _failed(job, error, now)
+    failed = _failed(job, error, history, now, skipped)
     recorded = await record(
         log,
         request_id=job.identity.request_id,

@@ -15,6 +15,7 @@ from domain.dialects.relay import Relay
 from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
+from domain.failover import CallLimits
 from domain.job_result import Receipt
 from domain.money import to_usd
 from domain.provider_refusals import recognise
@@ -30,6 +31,7 @@ from workers.calls import ProviderCalls
 from workers.estimated_usage import UnseenTime, estimated_usage
 from workers.job_context import JobContext
 from workers.outgoing import OutgoingStream
+from workers.provider_failures import reported_failure
 
 ERROR_DRAIN_S = 1.0
 
@@ -42,11 +44,12 @@ class StreamedAttempts:
         self._recorder = recorder
         self._replies = replies
 
-    async def attempt(self, ctx: JobContext, timeout_s: float) -> None:
+    async def attempt(self, ctx: JobContext, limits: CallLimits) -> None:
         """Make one attempt: relay its stream, record how it ended, and send its end.
 
         Raises:
-            ProviderError: the provider gave no stream; nothing is written.
+            ProviderError: the provider gave no stream, or one that failed before its first byte was sent on and
+                another target may answer instead; nothing is written.
 
         """
         job = ctx.job
@@ -54,11 +57,18 @@ class StreamedAttempts:
             await self._recorder.record_partial(ctx, TokenUsage(), client_disconnected())
             return
         relay = open_relay(ctx.prepared.translation, job)
-        outgoing = OutgoingStream(self._replies, job, ctx.claim.attempt, ctx.cancellation, timeout_s=timeout_s)
+        outgoing = OutgoingStream(
+            self._replies,
+            job,
+            ctx.claim.attempt,
+            ctx.cancellation,
+            timeout_s=limits.total_s,
+            target=ctx.target,
+        )
         began_s = time.monotonic()
         reach("worker.before_call")
         try:
-            error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, timeout_s))
+            error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
         except ClientDisconnected as disconnected:
             error = disconnected
         reach("worker.after_stream")
@@ -84,18 +94,25 @@ class StreamedAttempts:
         reach("worker.after_commit")
 
     async def _relay(
-        self, ctx: JobContext, relay: Relay, outgoing: OutgoingStream, timeout_s: float
+        self, ctx: JobContext, relay: Relay, outgoing: OutgoingStream, limits: CallLimits
     ) -> GatewayError | None:
         """Send the stream on as it comes. Returns why it was cut, None if it came to its end.
 
         Raises:
-            ProviderError: the provider gave no stream.
+            ProviderError: the provider gave no stream; or it failed before its first byte was sent on, and another
+                target may answer instead.
 
         """
         provider = ctx.job.identity.provider
         has_opened = False
+
+        def cut(lost: ProviderError, reported: ProviderError | None = None) -> ProviderError:
+            if outgoing.parts == 0 and ctx.moves_on(reported or lost):
+                raise reported or lost
+            return lost
+
         try:
-            async with self._calls.stream(ctx.prepared, timeout_s) as batches:
+            async with self._calls.stream(ctx.prepared, limits) as batches:
                 has_opened = True
                 try:
                     codec = ctx.prepared.translation.provider
@@ -103,22 +120,29 @@ class StreamedAttempts:
                 except StreamFailed:
                     await _drain_error(relay, batches)
                     raise
-        except (StreamFailed, UnreadableResponse) as error:
+        except StreamFailed as error:
+            lost = ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
+            lost.in_stream, lost.refusal = relay.error_events(), recognise(error.message, error.kind)
+            return cut(lost, None if _has_received(relay.reader) else reported_failure(error, provider))
+        except UnreadableResponse as error:
             lost = ProviderLost(f"{provider} ended the stream with an error: {error}", provider=provider)
             lost.in_stream = relay.error_events()
-            if isinstance(error, StreamFailed):
-                lost.refusal = recognise(error.message, error.kind)
-            return lost
+            return cut(lost)
         except RecursionError:
-            return ProviderLost(f"{provider} sent an event that is nested too deeply", provider=provider)
+            return cut(ProviderLost(f"{provider} sent an event that is nested too deeply", provider=provider))
         except ProviderError as error:
             if not has_opened:
                 raise
-            return error
+            return cut(error)
         reader = relay.reader
         if reader.finish_reason is not None:  # without its vendor's last event, which not every provider sends
             reader.is_ended = True
-        return None if reader.is_ended else ProviderLost(f"{provider} broke the stream off", provider=provider)
+        return None if reader.is_ended else cut(ProviderLost(f"{provider} broke the stream off", provider=provider))
+
+
+def _has_received(reader: StreamReader) -> bool:
+    """True if something came that the provider may charge for."""
+    return reader.usage is not None or reader.input_usage is not None or reader.received_output_bytes > 0
 
 
 class _StreamEnd:

@@ -7,21 +7,25 @@ from typing import Any
 import msgspec
 from litestar import Response, post
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from api.delivery import JSON, EventStream, answer_headers, limit_headers, stream_headers
 from api.idempotency import idempotency_of
 from api.inference_response import InferenceResponse
 from api.native.openapi import completion_operation
 from api.native.streams import STREAM, NativeStream, stated_latency_ms
+from api.planned_targets import planned
 from api.request_context import InferenceRequest
 from api.requests import (
     CacheTtl,
+    Fallbacks,
     HttpRequest,
     Metadata,
     asks_strict_translation,
     bytes_in_hand,
     cache_policy,
     caller_and_body,
+    fallbacks_of,
     metadata_of,
     request_id_of,
     services_of,
@@ -47,6 +51,8 @@ class ChatBody(ChatRequest, frozen=True, kw_only=True):
     metadata: Metadata | None = None
     stream: bool | None = None
     """If true, the answer is sent as Server-Sent Events."""
+    fallbacks: Fallbacks | None = None
+    """Models that are tried, in their order, if `model` fails."""
 
 
 class EmbeddingsBody(EmbeddingsRequest, frozen=True, kw_only=True):
@@ -55,6 +61,7 @@ class EmbeddingsBody(EmbeddingsRequest, frozen=True, kw_only=True):
     cache: bool | None = None
     cache_ttl: CacheTtl | None = None
     metadata: Metadata | None = None
+    fallbacks: Fallbacks | None = None
 
 
 class _DeliveryOut(Struct, kw_only=True, rename="camel"):
@@ -125,13 +132,13 @@ async def _complete(
     caller, body = await caller_and_body(request)
     services = services_of(request)
     call = await services.large_requests.run(caller.project_id, len(body), decoded, body, decoder)
-    plan = services.planner.targets(caller, call.model)
+    plan = services.planner.targets(caller, call.model, fallbacks_of(request, call.fallbacks))
+    asked = shape(**{name: getattr(call, name) for name in shape.__struct_fields__})
     inference_request = InferenceRequest(
         request_id=request_id_of(request.scope),
         operation=operation,
-        body=CanonicalRequest(shape(**{name: getattr(call, name) for name in shape.__struct_fields__})),
+        body=CanonicalRequest(asked),
         target=plan.first,
-        route=plan.targets[0].route,
         size_bytes=len(body),
         cache=cache_policy(request, mode="off" if call.cache is False else "on", ttl_s=call.cache_ttl),
         metadata=metadata_of(request, call.metadata),
@@ -143,6 +150,13 @@ async def _complete(
         stream=StreamFormat(surface="native") if getattr(call, "stream", None) else None,
         idempotency=await idempotency_of(request, caller, body, received_at),
     )
+    if not plan.is_ordinary:
+        bodies = [CanonicalRequest(replace(asked, model=one.asked.model)) for one in plan.targets]
+        each = [
+            replace(inference_request, target=one.target, body=body)
+            for one, body in zip(plan.targets, bodies, strict=True)
+        ]
+        inference_request = planned(plan, each)
     response = await services.inference.infer(caller, inference_request, request.receive)
     if inference_request.stream is not None:
         headers = stream_headers(response) | limit_headers(response.limit_status)

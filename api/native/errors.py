@@ -10,7 +10,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
-from api.delivery import REPLAYED, limit_headers
+from api.delivery import REPLAYED, failure_headers, limit_headers
 from api.native.validation import invalid_parameter
 from api.requests import HttpRequest, http_message, request_id_of
 from domain.errors import (
@@ -114,7 +114,7 @@ def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]
         shown,
         retry_after_s=error.retry_after_s,
         limit_status=error.limit_status,
-        more_headers=REPLAYED if error.is_replayed else None,
+        more_headers=failure_headers(error) | (REPLAYED if error.is_replayed else {}),
     )
 
 

@@ -113,6 +113,11 @@ def completion_operation(body: type[Struct], answer: type[Struct], stream: Strea
     return CompletionOperation
 
 
+def one_of(*kinds: type[Struct]) -> RawSchema:
+    """The schema of a body that is of one of these types."""
+    return RawSchema({"anyOf": [_schema(kind).to_schema() for kind in kinds]})
+
+
 def complete(document: OpenAPI, schemas: MsgspecSchemas) -> None:
     """Add the failures, the headers and the components."""
     for path, operation in _operations(document):

@@ -135,6 +135,11 @@ def _installation() -> str:
     return INSTALLATION
 
 
+OF_PROJECT = {"owner": Provide(_project, sync_to_thread=False)}
+OF_INSTALLATION = {"owner": Provide(_installation, sync_to_thread=False)}
+"""Whose providers a call is about."""
+
+
 def _handlers(whose: str, operations: str) -> list[HTTPRouteHandler]:
     """The calls for one owner: a project, or the installation."""
     return [
@@ -156,13 +161,13 @@ PROJECT_PROVIDERS = Router(
     "/projects/providers",
     route_handlers=_handlers("the key's project", "ApiV1ProjectsProviders"),
     guards=[requires_admin],
-    dependencies={"owner": Provide(_project, sync_to_thread=False)},
+    dependencies=OF_PROJECT,
 )
 INSTALLATION_PROVIDERS = Router(
     "/providers",
     route_handlers=_handlers("the installation", "ApiV1Providers"),
     guards=[requires_operator],
-    dependencies={"owner": Provide(_installation, sync_to_thread=False)},
+    dependencies=OF_INSTALLATION,
     security=NEEDS_MASTER_KEY,
 )
 

@@ -42,7 +42,11 @@ class TargetBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
     weight: Weight = 1
     """The share of the requests that it is tried first for, within its group. 0: only after the others."""
     timeout_s: TimeoutS | None = None
-    """For one attempt, in seconds. Null: what is left of the request's time."""
+    """For one attempt, in seconds. Null: what is left of the request's time, shared with the targets after it."""
+    first_byte_timeout_s: TimeoutS | None = None
+    """Until the first byte of an answer. Null: as long as the attempt may take."""
+    idle_timeout_s: TimeoutS | None = None
+    """Between two pieces of an answer. Null: as long as the attempt may take."""
     credential: Name | None = None
     """One of the provider's credentials. Null: spread over all of them by their weights."""
 
@@ -83,6 +87,8 @@ class TargetOut(Struct, kw_only=True, rename="camel"):
     model: str
     weight: int
     timeout_s: float | None
+    first_byte_timeout_s: float | None
+    idle_timeout_s: float | None
     credential: str | None
 
 
@@ -235,9 +241,7 @@ def _groups(groups: Groups | None, targets: Group | None) -> tuple[tuple[RouteTa
 def _target(target: TargetBody | str) -> RouteTarget:
     if isinstance(target, str):
         return RouteTarget(model=target)
-    return RouteTarget(
-        model=target.model, weight=target.weight, timeout_s=target.timeout_s, credential=target.credential
-    )
+    return RouteTarget(**{name: getattr(target, name) for name in RouteTarget.__struct_fields__})
 
 
 def _once(causes: Causes) -> Causes:
@@ -250,16 +254,13 @@ def route_out(record: RouteRecord) -> RouteOut:
     return RouteOut(
         name=record.name,
         scope="installation" if record.project_id == INSTALLATION else "project",
-        groups=[
-            [
-                TargetOut(
-                    model=target.model, weight=target.weight, timeout_s=target.timeout_s, credential=target.credential
-                )
-                for target in group
-            ]
-            for group in settings.groups
-        ],
+        groups=[[target_out(target) for target in group] for group in settings.groups],
         fail_over_on=settings.fail_over_on,
         attempts=settings.attempts,
         set_at=record.set_at,
     )
+
+
+def target_out(target: RouteTarget) -> TargetOut:
+    """A target as it is shown."""
+    return TargetOut(**{name: getattr(target, name) for name in TargetOut.__struct_fields__})

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from api.delivery import REPLAYED, anthropic_limit_headers, limit_headers
+from api.delivery import REPLAYED, anthropic_limit_headers, failure_headers, limit_headers
 from api.vendors.refusal_words import ANTHROPIC_WORDS, OPENAI_WORDS
 from domain.dialects.passthrough.json_edit import rewrite
 from domain.errors import (
@@ -225,10 +225,10 @@ def _headers(error: GatewayError, status: int, limits: Callable[[LimitStatus], d
     A budget's refusal is to be repeated where nothing but requests in flight stand in its way, and then in a moment;
     `retry_after_s` tells (`domain.errors.BudgetExceeded`).
     """
-    headers: dict[str, str] = {}
+    headers = failure_headers(error)
     retry_after_s = error.retry_after_s
     if error.is_replayed:
-        headers = REPLAYED | {"x-should-retry": "false"}  # its key gives nothing else
+        headers |= REPLAYED | {"x-should-retry": "false"}  # its key gives nothing else
     elif isinstance(error, ProviderCredentials) or (isinstance(error, ProviderError) and error.refusal is not None):
         headers["x-should-retry"] = "false"
     elif isinstance(error, BudgetExceeded):

@@ -5,17 +5,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 from urllib.parse import quote, unquote
 
 from litestar import Response
-from msgspec.structs import replace
 
 from api.authentication import Caller
 from api.delivery import JSON, EventStream, answer_headers, stream_headers
 from api.idempotency import idempotency_of
 from api.inference_response import InferenceResponse
 from api.missing_calls import may_lack_call
+from api.planned_targets import planned
 from api.request_context import InferenceRequest
 from api.requests import (
     HttpRequest,
@@ -28,13 +27,11 @@ from api.requests import (
     request_id_of,
     services_of,
 )
-from api.vendors.paths import MODEL_SCOPE
+from api.vendors.reading import Read, Reads, read_request
 from domain.call_origin import origin_of
 from domain.dialects.codec import Codec, Dialect, RenderOptions, StreamSummary
-from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
-from domain.dialects.passthrough.json_edit import rewrite
 from domain.dialects.passthrough.object_request import ObjectRequest
-from domain.dialects.translation import ParsedRequest, Translation
+from domain.dialects.translation import Translation
 from domain.errors import GatewayError, InvalidRequest, NotFound, ProviderRejected
 from domain.events import Operation
 from domain.idempotency import Idempotency
@@ -77,7 +74,8 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     caller, body = await caller_and_body(request)
     services = services_of(request)
     codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
-    read = await _read(request, caller, body, codec)
+    reads = await read_request(request, caller, body, codec)
+    read = reads.first
     call = _Call(
         request=request,
         endpoint=endpoint,
@@ -89,8 +87,9 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     if codec.is_estimable and not read.parsed.body.is_passthrough and read.translation.provider is None:
         return await _estimate(codec, read, call)
     try:
-        return await _serve(call, read, request_id_of(request.scope))
+        return await _serve(call, reads, request_id_of(request.scope))
     except ProviderRejected as error:
+        read = reads.refused_by(error)
         if not may_lack_call(read.target, error):
             raise
         if codec.is_estimable:
@@ -98,42 +97,72 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
         lacked = _call_by_other_way(codec, read)
         if lacked is None:
             raise
-        return await _serve_by_other_way(call, codec, body, lacked)
+        return await _serve_by_other_way(call, codec, body, (read.target, lacked))
 
 
-async def _serve_by_other_way(call: "_Call", codec: Codec, body: bytes, lacked: Operation) -> Response[bytes]:
+async def _serve_by_other_way(
+    call: "_Call", codec: Codec, body: bytes, lacked: tuple[Target, Operation]
+) -> Response[bytes]:
     """Have a request answered by another call of its provider's, and remember that the provider lacks the first one."""
     missing_calls = services_of(call.request).missing_calls
-    read = await _read(call.request, call.caller, body, codec, lacked=lacked)
+    reads = await read_request(call.request, call.caller, body, codec, lacked=lacked)
+    target, operation = lacked
     try:
-        response = await _serve(call, read, new_id("req"))
+        response = await _serve(call, reads, new_id("req"))
     except ProviderRejected as error:
-        if not may_lack_call(read.target, error):  # it has that one
-            await missing_calls.add(call.caller.project_id, read.target, lacked)
+        if not may_lack_call(target, error):  # it has that one
+            await missing_calls.add(call.caller.project_id, target, operation)
         raise
-    await missing_calls.add(call.caller.project_id, read.target, lacked)
+    await missing_calls.add(call.caller.project_id, target, operation)
     return response
 
 
-def _call_by_other_way(codec: Codec, read: "_Read") -> Operation | None:
+def _call_by_other_way(codec: Codec, read: Read) -> Operation | None:
     """The call that a request was made by, if there is another way for it: translated, or passed through after all."""
     if read.parsed.body.is_passthrough:
         return codec.operation if codec.translated_operation is not None else None
     return None if read.fits else codec.fuller_operation
 
 
-async def _serve(call: "_Call", read: "_Read", request_id: str) -> Response[bytes]:
+async def _serve(call: "_Call", reads: Reads, request_id: str) -> Response[bytes]:
     """Have a request answered. `request_id` is that of its record."""
-    request, endpoint, parsed = call.request, call.endpoint, read.parsed
-    options = RenderOptions(
-        created_s=int(call.received_at.timestamp()),
+    request, endpoint = call.request, call.endpoint
+    inference_request = _request(call, reads.first, request_id)
+    if not reads.plan.is_ordinary:
+        each = [one if one is None else _request(call, one, request_id) for one in reads.each]
+        inference_request = planned(reads.plan, each, reads.left_out)
+    response = await services_of(request).inference.infer(call.caller, inference_request, request.receive)
+    if inference_request.stream is not None:
+        read = reads.at(response.target if isinstance(response, InferenceResponse) else 0)  # a cached one is replayed
+        stream = VendorStream(endpoint, read.translation, _options(call, read, response), request_id)
+        headers = call.named() | stream_headers(response) | endpoint.limit_headers(response.limit_status)
+        return EventStream(response, stream, headers)
+    assert isinstance(response, InferenceResponse), "not asked to be streamed"
+    read = reads.at(response.target)
+    render, options = read.translation.render_response, _options(call, read, response)
+    content = await offload(len(response.body), render, response.body, response.receipt.usage, _cost(response), options)
+    headers = call.named() | answer_headers(response) | endpoint.limit_headers(response.limit_status)
+    return Response(content, media_type=JSON, headers=headers)
+
+
+def _options(call: "_Call", read: Read, response: object = None) -> RenderOptions:
+    """What its client wants to be told, in which form. A replay states when the first request came."""
+    replay = response.replay if isinstance(response, InferenceResponse) else None
+    received_at = replay.received_at if replay is not None else call.received_at
+    return RenderOptions(
+        created_s=int(received_at.timestamp()),
         with_usage=read.passthrough.codec.wants_usage(read.passthrough.stream_options),
-        encoding_format=parsed.encoding_format,
-        echo=parsed.echo,
-        tool_names=parsed.tool_names,
+        encoding_format=read.parsed.encoding_format,
+        echo=read.parsed.echo,
+        tool_names=read.parsed.tool_names,
     )
+
+
+def _request(call: "_Call", read: Read, request_id: str) -> InferenceRequest:
+    """The request at one target."""
+    request, endpoint, parsed = call.request, call.endpoint, read.parsed
     is_passthrough = parsed.body.is_passthrough
-    inference_request = InferenceRequest(
+    return InferenceRequest(
         request_id=request_id,
         operation=endpoint.operation,
         body=parsed.body,
@@ -147,26 +176,14 @@ async def _serve(call: "_Call", read: "_Read", request_id: str) -> Response[byte
         dropped=parsed.dropped,
         field_names=read.passthrough.codec.client_names,
         is_strict=asks_strict_translation(request),
-        stream=_stream_format(endpoint, options) if read.passthrough.is_stream else None,
+        stream=_stream_format(endpoint, _options(call, read)) if read.passthrough.is_stream else None,
         headers=_forwarded(request, endpoint) if is_passthrough else None,
         query=_query(request, endpoint) if is_passthrough else None,
         idempotency=call.idempotency,
     )
-    response = await services_of(request).inference.infer(call.caller, inference_request, request.receive)
-    if isinstance(response, InferenceResponse) and response.replay is not None:
-        options = replace(options, created_s=int(response.replay.received_at.timestamp()))
-    if inference_request.stream is not None:
-        stream = VendorStream(endpoint, read.translation, options, request_id)
-        headers = call.named() | stream_headers(response) | endpoint.limit_headers(response.limit_status)
-        return EventStream(response, stream, headers)
-    assert isinstance(response, InferenceResponse), "not asked to be streamed"
-    render = read.translation.render_response
-    content = await offload(len(response.body), render, response.body, response.receipt.usage, _cost(response), options)
-    headers = call.named() | answer_headers(response) | endpoint.limit_headers(response.limit_status)
-    return Response(content, media_type=JSON, headers=headers)
 
 
-async def _estimate(codec: Codec, read: "_Read", call: "_Call") -> Response[bytes]:
+async def _estimate(codec: Codec, read: Read, call: "_Call") -> Response[bytes]:
     """Answer a call that the provider does not have."""
     content = await offload(call.size_bytes, codec.estimate_response, read.passthrough.body)
     return Response(content, media_type=JSON, headers=call.named() | {"x-gateway-estimated": "true"})
@@ -187,47 +204,6 @@ class _Call:
         """The header in which the endpoint's clients look for the request's id."""
         header = self.endpoint.request_id_header
         return {header: request_id_of(self.request.scope)} if header is not None else {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Read:
-    """A request, and its way to its provider."""
-
-    passthrough: PassthroughRequest
-    target: Target
-    translation: Translation
-    parsed: ParsedRequest
-    fits: bool
-    """See `DialectRegistry.passes_through`."""
-
-
-async def _read(
-    request: HttpRequest, caller: Caller, body: bytes, codec: Codec, *, lacked: Operation | None = None
-) -> _Read:
-    """Read the request, choose its way to the provider, and translate it if that is the way.
-
-    `lacked`: a call that the provider has just turned out not to have.
-    """
-    services = services_of(request)
-    is_cached = cache_policy(request, mode="off").mode != "off"
-    finds_models = caller.settings.models is not None
-    model_in_path: Any = request.scope.get(MODEL_SCOPE)
-
-    def parse() -> _Read:
-        given = body if model_in_path is None else rewrite(body, {"model": model_in_path})
-        passthrough = read_passthrough(given, codec, is_cached=is_cached, finds_models=finds_models)
-        target = services.planner.targets(caller, passthrough.model).first
-
-        def has(operation: Operation) -> bool:
-            return operation != lacked and services.missing_calls.has(caller.project_id, target, operation)
-
-        fuller = codec.fuller_operation
-        fits = services.dialects.passes_through(passthrough, target, has_fuller=fuller is not None and has(fuller))
-        translation = services.dialects.choose(codec, target.kind, has_call=has(codec.operation), fits=fits)
-        parsed = translation.parse_request(passthrough, is_builtin=target.base_url is None)
-        return _Read(passthrough=passthrough, target=target, translation=translation, parsed=parsed, fits=fits)
-
-    return await services.large_requests.run(caller.project_id, len(body), parse)
 
 
 async def handle_object(

@@ -43,7 +43,7 @@ END $$;
 CREATE OR REPLACE FUNCTION decide(
     p_accounts record, p_requests text[], p_keys integer[], p_projects integer[], p_first_identical integer[],
     p_holds bigint[], p_min_holds bigint[], p_accepts_lower_hold boolean[], p_token_bounds bigint[],
-    p_uses_installation boolean[],
+    p_uses_installation boolean[], p_is_last_in_line boolean[],
     INOUT outcomes text[], INOUT origins text[], INOUT retries_ns bigint[], INOUT request_tats bigint[],
     INOUT cache_keys bytea[],
     OUT holds bigint[], OUT batch_holds bigint[], OUT token_tats bigint[]
@@ -92,6 +92,8 @@ BEGIN
             outcomes[i] := 'budget_held';
         ELSIF v_in_flight[v_key] >= v_concurrency[v_key] THEN
             outcomes[i] := 'concurrency';
+        ELSIF p_is_last_in_line[i] AND (v_free IS NOT NULL OR v_concurrency[v_key] IS NOT NULL) THEN
+            outcomes[i] := 'queued';
         END IF;
         CONTINUE WHEN outcomes[i] IS NOT NULL;
         IF v_token_limits[v_key] IS NOT NULL THEN
@@ -321,6 +323,7 @@ END $$;
 --   concurrency    as many requests of the key are in flight as may be
 --   budget_held    there is room once requests in flight have released their holds
 --   budget_spent   what is spent and assumed leaves too little
+--   queued     there is room, but other requests have waited longer for it
 --   unpriced   its price is unknown, and there is a budget
 -- p_scopes, p_ids: the accounts, keys and projects, each once, in their order.
 -- p_keys, p_projects: where each request's own are among them.
@@ -336,6 +339,7 @@ END $$;
 --   appended unless the rate limit refuses.
 -- p_uses_installation: the provider is called under the installation's credential. The window for that is the project's
 --   day: what the project has spent under its own credentials counts in it too.
+-- p_is_last_in_line: others wait in its process for what this account holds.
 -- p_idempotency_keys, p_idempotency: the keys, and the JSON of domain/idempotency.py; NULL for a request without one.
 CREATE OR REPLACE FUNCTION admit(
     p_now timestamptz, p_scopes text[], p_ids text[],
@@ -344,7 +348,8 @@ CREATE OR REPLACE FUNCTION admit(
     p_min_created_at timestamptz[], p_first_identical integer[], p_holds bigint[], p_min_holds bigint[],
     p_token_bounds bigint[], p_accepts_lower_hold boolean[], p_is_counted boolean[], p_reply_to text[],
     p_admitted_at timestamptz[], p_deadlines timestamptz[], p_served_data text[], p_served_digests bytea[],
-    p_key_versions integer[], p_uses_installation boolean[], p_idempotency_keys bytea[], p_idempotency text[]
+    p_key_versions integer[], p_uses_installation boolean[], p_is_last_in_line boolean[],
+    p_idempotency_keys bytea[], p_idempotency text[]
 ) RETURNS TABLE (
     outcome text, origin text, hold bigint, budget_day date,
     requests_limit bigint, requests_remaining bigint, requests_reset_ns bigint,
@@ -378,7 +383,7 @@ BEGIN
     END IF;
     v_decisions := decide(
         v_accounts, p_requests, p_keys, p_projects, p_first_identical, p_holds, p_min_holds, p_accepts_lower_hold,
-        p_token_bounds, p_uses_installation, v_found.outcomes, v_found.origins, v_checked.retries_ns,
+        p_token_bounds, p_uses_installation, p_is_last_in_line, v_found.outcomes, v_found.origins, v_checked.retries_ns,
         v_checked.request_tats, p_cache_keys);
     IF 'admitted' = ANY (v_decisions.outcomes) THEN
         v_decisions := insert_admitted(

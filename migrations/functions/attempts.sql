@@ -12,8 +12,9 @@ LANGUAGE sql AS $$
 $$;
 
 -- Admits the attempt after one that failed or was lost. This delivery has claimed it, and identical requests now follow
--- it. It holds the same amount as the attempt before it, in the same windows; both hold until that one is counted.
--- Returns admitted, taken (another delivery was first), or budget_exhausted (the windows have too little left).
+-- it. It holds its own amount (null: its cost has no bound) in the windows of the attempt before it; both hold until that
+-- one is counted. Returns admitted, taken (another delivery was first), or budget_exhausted (the windows have too little
+-- left, or there are windows and the cost has no bound).
 CREATE OR REPLACE FUNCTION admit_next(
     p_request text, p_attempt integer, p_project text, p_key text, p_operation text, p_model text, p_provider text,
     p_upstream_model text, p_metadata text, p_cache_key bytea, p_hold bigint, p_budget_day date, p_reply_to text,
@@ -39,7 +40,7 @@ BEGIN
             VALUES (l.daily - u.day_taken - u.day_held), (l.monthly - u.month_taken - u.month_held),
                    (CASE WHEN p_uses_installation THEN l.installation_daily END - u.day_taken - u.day_held)
         ) AS w (free);
-    IF p_hold > v_free THEN
+    IF v_free IS NOT NULL AND (p_hold IS NULL OR p_hold > v_free) THEN
         RETURN 'budget_exhausted';
     END IF;
     UPDATE inflight SET cache_key = NULL, idempotency_key = NULL, is_newest = false
@@ -54,7 +55,7 @@ BEGIN
                           cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline,
                           delivery, claimed_by, idempotency_key, idempotency)
         VALUES (p_request, p_attempt, p_project, p_key, p_operation, p_model, p_provider, p_upstream_model,
-                p_metadata::json, p_cache_key, p_hold, 0, p_budget_day, p_reply_to, p_at, p_deadline,
+                p_metadata::json, p_cache_key, coalesce(p_hold, 0), 0, p_budget_day, p_reply_to, p_at, p_deadline,
                 p_delivery, p_worker, p_idempotency_key, p_idempotency::json);
     RETURN 'admitted';
 EXCEPTION WHEN unique_violation THEN

@@ -105,9 +105,10 @@ BEGIN
             WHERE e.stream = ANY ($1) AND e.type = 'ProviderConfigured'
               AND e.stream = 'provider-' || e.project_id || '/' || (e.data ->> 'name')
               AND e.position BETWEEN 1 AND (SELECT position FROM log_head)
-              AND e.version = (
+              AND e.version = (                             -- its credentials have events in the same stream
                   SELECT max(version) FROM events
-                  WHERE stream = e.stream AND position BETWEEN 1 AND (SELECT position FROM log_head)
+                  WHERE stream = e.stream AND type IN ('ProviderConfigured', 'ProviderRemoved')
+                    AND position BETWEEN 1 AND (SELECT position FROM log_head)
               )
         ON CONFLICT (project_id, name) DO UPDATE SET
             kind = excluded.kind, base_url = excluded.base_url, models = excluded.models, hint = excluded.hint,
@@ -144,14 +145,28 @@ CREATE OR REPLACE FUNCTION store_project_secret(p_project text, p_sealed bytea) 
     INSERT INTO project_secrets (project_id, sealed) VALUES (p_project, p_sealed)
 $$;
 
--- Stores or replaces a key of a project for a provider; removes it if `p_sealed` is NULL.
-CREATE OR REPLACE FUNCTION store_provider_key(p_project text, p_provider text, p_sealed bytea, p_hint text) RETURNS void
-LANGUAGE plpgsql AS $$
+-- Stores or replaces one of a project's keys for a provider, without a change of its weight if that is NULL; removes it if
+-- `p_sealed` is NULL.
+CREATE OR REPLACE FUNCTION store_provider_key(
+    p_project text, p_provider text, p_sealed bytea, p_hint text, p_name text DEFAULT 'default',
+    p_weight integer DEFAULT NULL
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF p_sealed IS NULL THEN
-        DELETE FROM provider_keys WHERE project_id = p_project AND provider = p_provider;
+        DELETE FROM provider_keys WHERE project_id = p_project AND provider = p_provider AND name = p_name;
     ELSE
-        INSERT INTO provider_keys (project_id, provider, sealed, hint) VALUES (p_project, p_provider, p_sealed, p_hint)
-            ON CONFLICT (project_id, provider) DO UPDATE SET sealed = excluded.sealed, hint = excluded.hint;
+        INSERT INTO provider_keys AS k (project_id, provider, name, sealed, hint, weight)
+            VALUES (p_project, p_provider, p_name, p_sealed, p_hint, coalesce(p_weight, 1))
+            ON CONFLICT (project_id, provider, name) DO UPDATE SET
+                sealed = excluded.sealed, hint = excluded.hint, weight = coalesce(p_weight, k.weight);
     END IF;
 END $$;
+
+CREATE OR REPLACE FUNCTION weigh_provider_key(p_project text, p_provider text, p_name text, p_weight integer)
+RETURNS void LANGUAGE sql AS $$
+    UPDATE provider_keys SET weight = p_weight WHERE project_id = p_project AND provider = p_provider AND name = p_name
+$$;
+
+CREATE OR REPLACE FUNCTION remove_provider_keys(p_project text, p_provider text) RETURNS void LANGUAGE sql AS $$
+    DELETE FROM provider_keys WHERE project_id = p_project AND provider = p_provider
+$$;

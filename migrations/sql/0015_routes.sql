@@ -6,3 +6,10 @@ CREATE TABLE routes (
     set_at     timestamptz NOT NULL,
     PRIMARY KEY (project_id, name)
 );
+
+-- A provider has any number of credentials, each with a name and its share of the calls.
+ALTER TABLE provider_keys
+    ADD COLUMN name   text COLLATE "C" NOT NULL DEFAULT 'default',
+    ADD COLUMN weight integer NOT NULL DEFAULT 1,
+    DROP CONSTRAINT provider_keys_pkey,
+    ADD PRIMARY KEY (project_id, provider, name);

@@ -14,10 +14,10 @@ from tests.support.gateway import Client, Gateway, environment_for, new_project,
 from tests.support.waiting import eventually_so
 
 KEY = "sk-own-canary-0123456789wxyz"
-SETTINGS = {"GATEWAY_CIRCUIT_BREAKER": "yes", "GATEWAY_CIRCUIT_MIN_CALLS": "4", "GATEWAY_CIRCUIT_MAX_OPEN_S": "3"}
+SETTINGS = {"GATEWAY_CIRCUIT_BREAKER": "yes", "GATEWAY_CIRCUIT_MIN_CALLS": "4", "GATEWAY_CIRCUIT_MAX_OPEN_S": "15"}
 DOWN = "[[status=500]]"
-BROUGHT_UP_S = 20
-"""A probe is due after three seconds at the most; the rest is for a busy machine."""
+BROUGHT_UP_S = 60
+"""A probe is due after fifteen seconds at the most; the rest is for a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ async def test_a_provider_that_is_down_is_left_alone_and_asked_again_by_one_call
     calls = upstream.calls
     answers = await asyncio.gather(*(client.chat(f"{number} {DOWN}", model=model, cache=False) for number in range(20)))
     assert {status for status, _, _ in answers} == {502}
-    assert all("Retry-After" in headers for _, _, headers in answers)
+    refused = [headers for _, answer, headers in answers if "is not called" in answer["error"]["message"]]
+    assert len(refused) > 10
+    assert all(int(headers["Retry-After"]) <= 15 for headers in refused)
     assert upstream.calls - calls < 20, "most were refused without a call"
 
     async def is_answered() -> bool:
@@ -104,6 +106,26 @@ async def test_a_provider_that_still_answers_some_calls_is_called_for_callers_wi
     assert {status for status, _, _ in answers} == {200}
 
 
+async def test_while_a_target_is_not_to_be_called_a_route_answers_with_the_next(
+    gateway: Gateway, session: aiohttp.ClientSession
+) -> None:
+    client = await new_project(gateway, session, openaiKey=KEY, anthropicKey=KEY)
+    route = {"name": "spared", "groups": [["gpt-4.1-nano"], ["claude-haiku-4-5"]]}
+    status, answer, _ = await client.call("POST", "/routes", route)
+    assert status == 201, answer
+    status, answer, headers = await client.chat("[[status=429]][[after=60]]", model="gpt-4.1-nano", cache=False)
+    assert (status, answer["error"]["code"]) == (429, "PROVIDER_RATE_LIMITED")
+
+    async def is_open() -> bool:
+        health = await health_of(client, "gpt-4.1-nano")
+        return health is not None and health["state"] == "open"
+
+    assert await is_open()
+    status, answer, headers = await client.chat("hello", model="spared", cache=False)
+    assert status == 200, answer
+    assert headers["x-gateway-provider"] == "anthropic"
+
+
 async def test_the_operator_sees_every_circuit_and_others_are_ready_all_the_same(
     gateway: Gateway, session: aiohttp.ClientSession
 ) -> None:
@@ -117,6 +139,6 @@ async def test_the_operator_sees_every_circuit_and_others_are_ready_all_the_same
         assert ready.status == 200
         assert "openai/gpt-4.1" in (await ready.json())["openCircuits"]
     shown = gateway.run("provider", "health").stdout
-    assert "openai/gpt-4.1 " in shown
+    assert "openai/gpt-4.1 " in shown, shown
     member_status, _, _ = await Client(session, gateway.address, None).call("GET", "/providers/health")
     assert member_status == 401

@@ -26,9 +26,10 @@ async def add(client: Client, name: str, **fields: Any) -> dict[str, Any]:
 async def test_a_route_is_shown_as_it_was_set_and_changes_field_by_field(client: Client) -> None:
     shown = await add(client, "fast", groups=GROUPS, attempts=3)
     assert shown["scope"] == "project"
+    unset = dict.fromkeys(("timeoutS", "firstByteTimeoutS", "idleTimeoutS", "credential"))
     assert shown["groups"] == [
-        [{"model": "gpt-4o-mini", "weight": 1, "timeoutS": None, "credential": None}],
-        [{"model": "claude-3-haiku", "weight": 3, "timeoutS": 20.5, "credential": None}],
+        [unset | {"model": "gpt-4o-mini", "weight": 1}],
+        [unset | {"model": "claude-3-haiku", "weight": 3, "timeoutS": 20.5}],
     ]
     assert shown["failOverOn"] == ["connection", "timeout", "rate_limit", "server_error"]
     status, answer, _ = await client.call("PATCH", "/routes/fast", {"failOverOn": ["timeout", "timeout"]})
@@ -176,3 +177,53 @@ async def test_a_key_that_may_use_a_route_may_use_its_targets_through_it_alone(
         assert (status, answer["error"]["code"]) == (403, "FORBIDDEN"), model
     _, listed, _ = await held.call("GET", "/models")
     assert [model["name"] for model in listed["data"]] == ["fast"]
+
+
+async def test_a_plan_says_which_targets_are_tried_and_why_others_are_not(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, upstream: RunningProvider
+) -> None:
+    await add(
+        client,
+        "fast",
+        groups=[[{"model": "gpt-4o-mini", "timeoutS": 9}], ["openai/nobody-knows-it"], ["claude-3-haiku", "echo"]],
+    )
+    await client.call("PATCH", "/projects/me", {"dailyBudget": 5})
+    before = upstream.calls
+    status, answer, _ = await client.call("POST", "/routes/fast/plan")
+    assert status == 200
+    first, *others = answer["data"]["targets"]
+    assert (first["turn"], first["model"], first["provider"], first["timeoutS"]) == (1, "gpt-4o-mini", "openai", 9)
+    assert {one["model"] for one in others} == {"claude-3-haiku", "echo"}
+    (left_out,) = answer["data"]["leftOut"]
+    assert (left_out["model"], left_out["reason"]) == ("openai/nobody-knows-it", "no_price")
+    asked = {"messages": MESSAGES, "maxTokens": 100, "tools": [], "model": "fast"}
+    _, answer, _ = await client.call("POST", "/routes/fast/plan", asked)
+    assert answer["data"]["targets"][0]["mostCost"] > 0
+    _, answer, _ = await client.call("POST", "/routes/fast/plan", {"input": "hello"})
+    assert {"claude-3-haiku": "refused"}.items() <= {o["model"]: o["reason"] for o in answer["data"]["leftOut"]}.items()
+    status, answer, _ = await client.call("POST", "/routes/fast/plan", asked | {"model": "gpt-4o"})
+    assert (status, answer["error"]["details"]) == (400, {"field": "model"})
+    assert (await client.call("POST", "/routes/slow/plan"))[0] == 404
+    _, issued, _ = await client.call("POST", "/projects/api-keys", {"name": "held", "models": ["echo"]})
+    held = Client(session, gateway.address, issued["data"]["apiKey"])
+    _, answer, _ = await held.call("POST", "/routes/fast/plan")
+    assert [one["model"] for one in answer["data"]["targets"]] == ["echo"]
+    assert {one["reason"] for one in answer["data"]["leftOut"]} == {"not_allowed"}
+    assert upstream.calls == before
+
+
+async def test_a_target_may_name_one_of_its_providers_credentials(client: Client, upstream: RunningProvider) -> None:
+    path = "/projects/providers/openai/credentials"
+    for name in ("eu", "us"):
+        assert (await client.call("POST", path, {"name": name, "apiKey": f"sk-of-the-{name}"}))[0] == 201
+    target = {"model": "gpt-4o-mini", "credential": "asia"}
+    status, answer, _ = await client.call("POST", "/routes", {"name": "here", "targets": [target]})
+    assert (status, answer["error"]["details"]) == (400, {"field": "targets[0].credential"})
+    await add(client, "here", targets=[target | {"credential": "eu"}])
+    for number in range(6):
+        assert (await client.chat(f"hello {number}", model="here"))[0] == 200
+    assert {one.header("authorization") for one in upstream.requests(6)} == {"Bearer sk-of-the-eu"}
+    await client.call("DELETE", f"{path}/eu")
+    _, answer, _ = await client.call("POST", "/routes/here/plan")
+    (left_out,) = answer["data"]["leftOut"]
+    assert (left_out["reason"], "it has us" in left_out["message"]) == ("no_credential", True)

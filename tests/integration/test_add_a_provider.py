@@ -33,6 +33,7 @@ from domain.dialects.sse import SseEvent
 from domain.errors import InvalidRequest
 from domain.estimate import utf8_length
 from domain.extras import NO_EXTRAS
+from domain.failover import CallLimits
 from domain.routing import Target
 from domain.sanitize import sanitize_identifier
 from domain.tokens import TokenUsage, answer_usage
@@ -222,7 +223,7 @@ class Walk:
         """Return the response that the client gets."""
         prepared = await self._calls.prepare(self.job(client, body))
         with LargeAnswers().turn("prj", "key") as turn:
-            response = await self._calls.call(prepared, 10, turn.take)
+            response = await self._calls.call(prepared, CallLimits(total_s=10), turn.take)
         assert (response.usage, response.response_id) == (USAGE, "t-1")
         translation = TOY_DIALECTS.choose(client, TARGET.kind)
         return translation.render_response(response.body, response.usage, None, RenderOptions(created_s=1))
@@ -233,7 +234,7 @@ class Walk:
         prepared = await self._calls.prepare(job)
         relay = open_relay(prepared.translation, job)
         sent: list[bytes] = []
-        async with self._calls.stream(prepared, 10) as batches:
+        async with self._calls.stream(prepared, CallLimits(total_s=10)) as batches:
             async for batch in batches:
                 relay.take(batch, sent)
         result = attempt_result(relay.reader, job, elapsed_s=1)

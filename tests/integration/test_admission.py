@@ -156,6 +156,19 @@ async def test_spent_budget_refuses_and_held_budget_waits(ledger: RealLedger, pr
     assert (await ledger.admission.admit(ask(attempt(project, key), hold=45))).outcome == "admitted"
 
 
+async def test_the_last_in_line_is_not_admitted_before_the_others(ledger: RealLedger, project: str) -> None:
+    """It is only told to wait where something can be waited for, and served from the cache or refused as ever."""
+    budgeted = await ledger.new_key(project, daily_budget_nano_usd=100, token_limit=10)
+    queued = await ledger.admission.admit(ask(attempt(project, budgeted), hold=10, is_last_in_line=True, token_bound=7))
+    assert queued.outcome == "queued"
+    assert (await ledger.admission.admit(ask(attempt(project, budgeted), hold=10, token_bound=7))).outcome == "admitted"
+    spent = await ledger.admission.admit(ask(attempt(project, budgeted), hold=101, is_last_in_line=True))
+    assert spent.outcome == "budget_spent"
+    unlimited = await ledger.new_key(project)
+    free = await ledger.admission.admit(ask(attempt(project, unlimited), hold=10, is_last_in_line=True))
+    assert free.outcome == "admitted"
+
+
 async def test_cap_is_lowered_only_after_the_wait(ledger: RealLedger, project: str) -> None:
     key = await ledger.new_key(project, daily_budget_nano_usd=100)
     await ledger.admission.admit(ask(attempt(project, key), hold=40))

@@ -67,7 +67,7 @@ class Exchange:
         self._recording = recording
         body = json.loads(recording.body)
         self.model_request = wire.parse_request(body)
-        words = steering(f"{self.model_request.prompt}\n{self.model_request.user}")
+        words = steering(f"{self.model_request.prompt}\n{self.model_request.user}", self.model_request.model)
         self._words = words = self._cut_if_first(words)
         planned = plan(self.model_request, words)
         self._deltas = planned.deltas

@@ -2,6 +2,7 @@
 
 A test that cannot choose its prompt puts the words into the name of the end user.
 
+    [[on=claude]]         the other words count only for models with this in their names
     [[delay=50]]          answer after 50 ms
     [[status=429]]        refuse with this status, streams too: before their first byte
     [[after=7]]           the refusal's Retry-After, in seconds
@@ -127,7 +128,9 @@ class Steering(Struct, frozen=True, kw_only=True, rename=lambda name: name.remov
         return min(stops, default=None)
 
 
-def steering(prompt: str) -> Steering:
-    """Return the steering words of a prompt. If a word occurs twice, the last one counts."""
+def steering(prompt: str, model: str) -> Steering:
+    """Return the steering words of a prompt for a model. If a word occurs twice, the last one counts."""
     words = {match[1]: "true" if match[2] is None else match[2] for match in _WORD.finditer(prompt)}
+    if words.pop("on", "") not in model:
+        return Steering()
     return convert(words, Steering, strict=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.crash_points import POINTS, REACHED_SUFFIX, VARIABLE, CrashPoints, reach, switch_of
+from tests.support.crash_matrix import BATCHES, SWEPT, WITHDRAWN
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("api", "cli", "infra", "projections", "workers")
@@ -80,3 +81,8 @@ def test_every_point_of_the_code_is_described() -> None:
         and isinstance(node.args[0], ast.Constant)
     }
     assert reached == POINTS.keys()
+
+
+def test_a_process_dies_at_every_point_in_the_matrix() -> None:
+    cases = [case for batch in (*BATCHES.values(), SWEPT) for case in batch]
+    assert {point for case in cases for point in (case.point, case.then) if point} | {WITHDRAWN} == POINTS.keys()

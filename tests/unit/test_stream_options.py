@@ -9,6 +9,7 @@ import pytest
 from domain.dialects.registry import DIALECTS
 from domain.dialects.sse import SseEvent
 from domain.errors import ProviderRejected
+from domain.failover import CallLimits
 from infra.jobs import Job, StreamFormat
 from tests.support.jobs import make_job
 from workers.calls import PreparedCall, ProviderCalls
@@ -44,8 +45,8 @@ async def _nothing() -> AsyncIterator[list[SseEvent]]:
 
 
 class NoKeys:
-    async def access(self, *_: str) -> None:
-        return None
+    async def accesses(self, *_: str) -> tuple[()]:
+        return ()
 
 
 def calls_of(provider: Refusing) -> ProviderCalls:
@@ -72,7 +73,7 @@ def job(body: bytes = CANONICAL, *, is_passthrough: bool = False, with_usage: bo
 
 
 async def streamed(calls: ProviderCalls, prepared: PreparedCall) -> None:
-    async with calls.stream(prepared, 1) as events:
+    async with calls.stream(prepared, CallLimits(total_s=1)) as events:
         assert [event.data for batch in [one async for one in events] for event in batch] == [b"[DONE]"]
 
 

@@ -126,7 +126,8 @@ class Api:
         self.questions: list[int] = []
         self.failures: list[JobFailure] = []
 
-    async def send_part(self, _reply_to: str, _attempt: int, number: int, part: bytes) -> int:
+    async def send_part(self, _reply_to: str, _attempt: int, number: int, part: bytes, *, target: int = 0) -> int:
+        assert target == 0, "there is one target"
         self.sent.append(part)
         return number
 

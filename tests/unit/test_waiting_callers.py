@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import pytest
 from litestar.types import Receive
 
-from api.admission_controller import AdmissionQueue
 from api.client_disconnect import ClientDisconnect, watch_disconnect
 from domain.errors import ClientDisconnected, Overloaded
 from infra.byte_budget import ByteBudget, BytesInHand
@@ -95,30 +94,6 @@ async def test_a_disconnect_is_noticed_after_other_messages() -> None:
             await disconnect.or_disconnect(asyncio.Event().wait())
     with pytest.raises(ClientDisconnected):
         disconnect.check()
-
-
-async def test_disconnect_in_the_queue_promotes_the_next() -> None:
-    lines, leaving, retried = AdmissionQueue(), ClientDisconnect(), []
-
-    async def ask_for(name: str) -> None:
-        retried.append(name)
-        raise ClientDisconnected(name)
-
-    def stand(name: str, disconnect: ClientDisconnect) -> "asyncio.Task[object]":
-        return asyncio.create_task(lines.wait("key", lambda: ask_for(name), 5, disconnect))  # type: ignore[arg-type]
-
-    head = asyncio.Lock()
-    lines._heads["key"] = head
-    await head.acquire()
-    second, third = stand("second", leaving), stand("third", ClientDisconnect())
-    await asyncio.sleep(0.01)
-    leaving.note()
-    with pytest.raises(ClientDisconnected, match="before the answer had begun"):
-        await second
-    head.release()
-    with pytest.raises(ClientDisconnected, match="third"):
-        await third
-    assert retried == ["third"]
 
 
 def receiver(*kinds: str) -> Receive:

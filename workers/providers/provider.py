@@ -19,10 +19,14 @@ class Credential(Struct, frozen=True):
     """Callers gave the address: it is called only if it leads to a public machine."""
     is_own: bool = False
     """The key is the project's, not the installation's."""
+    name: str | None = None
+    """Which of the provider's credentials it is; None: there is no other."""
+    other_keys: tuple[str, ...] = ()
+    """The keys of the others: the provider's answers are searched for them too."""
 
     def __repr__(self) -> str:
         """Shows no key."""
-        return f"Credential(base_url={self.base_url!r})"
+        return f"Credential(base_url={self.base_url!r}, name={self.name!r})"
 
 
 async def no_turn() -> None:
@@ -43,6 +47,9 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
     credential: Credential | None
     """None: there is none for this provider."""
     timeout_s: float
+    first_byte_s: float | None = None
+    idle_s: float | None = None
+    """As `CallLimits` has them."""
     headers: Mapping[str, str] = {}
     query: str | None = None
     """Of the client's request: they are forwarded."""

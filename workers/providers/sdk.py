@@ -7,7 +7,7 @@ connection that was lost half-way, which may have been charged, as one that was 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
@@ -29,6 +29,7 @@ from domain.errors import (
     ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
+    TimeLimit,
 )
 from domain.models import retirement_notice
 from domain.provider_limits import exhausted_s, read_limits
@@ -40,6 +41,7 @@ from infra.outbound import AddressRefused, ConnectorLimits, check_url, open_sess
 from workers.credential_filter import CredentialFilter, StreamFilter
 from workers.large_answers import LARGE_ANSWER_BYTES
 from workers.providers.provider import Credential, ProviderCall
+from workers.providers.retry_after import retry_after_s
 
 CONNECTOR_LIMITS: ConnectorLimits = {"limit": 1_024, "keepalive_timeout": 30.0}
 """Connections at a time. A kept one is given up before the vendors would close it, or it might be used just then."""
@@ -49,11 +51,12 @@ MAX_ANSWER_BYTES = 128 * 1024 * 1024
 """2,048 embeddings of 1,536 dimensions take about 100 MB, as OpenAI writes them."""
 MAX_REFUSAL_BYTES = 1024 * 1024
 """No more of a refusal is read."""
-MAX_RETRY_AFTER_S = 86_400.0
 TURN_GRACE_S = 30.0
 TURN_BYTES_PER_S = 1024 * 1024
 """The least rate of a large answer after the grace: a slower one is given up, and its turn with it."""
 MAX_OWN_BODY_BYTES = 64 * 1024
+_FIRST: TimeLimit = "first_byte"
+_IDLE: TimeLimit = "idle"
 JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -143,8 +146,9 @@ class SdkProvider:
 
     async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """See `Provider`."""
-        async with self._opened(content, call) as (response, credential_filter):
-            body = await read_answer(response, call)
+        first_byte_at = _moment_after(call.first_byte_s)
+        async with self._opened(content, call, first_byte_at) as (response, credential_filter):
+            body = await read_answer(response, call, first_byte_at=first_byte_at)
         try:
             return await offload(len(body), credential_filter.whole, body)
         except UnreadableResponse as error:
@@ -155,15 +159,16 @@ class SdkProvider:
     @asynccontextmanager
     async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """See `Provider`."""
+        first_byte_at = _moment_after(call.first_byte_s)
         async with (
-            self._opened(content, call) as (response, credential_filter),
-            aclosing(_events(response, call.identity.provider, credential_filter.stream())) as events,
+            self._opened(content, call, first_byte_at) as (response, credential_filter),
+            aclosing(_events(response, call, first_byte_at, credential_filter.stream())) as events,
         ):
             yield events
 
     @asynccontextmanager
     async def _opened(
-        self, content: bytes, call: ProviderCall
+        self, content: bytes, call: ProviderCall, first_byte_at: float | None
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, CredentialFilter]]:
         """Send bytes; gives a response with status 200, and what hides the credential in it. `from None` keeps the
         transport's errors, which hold the request, out of traces.
@@ -180,15 +185,18 @@ class SdkProvider:
         headers = {**to.headers, **call.headers} if call.headers else to.headers
         session = self._sessions.callers if call.credential.is_callers else self._sessions.operators
         url = to.base_url + call.path + (f"?{call.query}" if call.query else "")
+        request = session.request(
+            call.method,
+            URL(url, encoded=True),
+            data=content or None,
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,
+        )
         try:
-            async with session.request(
-                call.method,
-                URL(url, encoded=True),
-                data=content or None,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
+            async with AsyncExitStack() as stack:
+                async with _time_limit(first_byte_at, _FIRST):
+                    response = await stack.enter_async_context(request)
                 call.heard(response.headers)
                 if response.status != 200:
                     body = _without_secrets(credential_filter, await _read_refusal(response))
@@ -200,8 +208,10 @@ class SdkProvider:
                 yield response, credential_filter
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise _unreachable(provider, error) from None
-        except (TimeoutError, aiohttp.ServerTimeoutError):
-            raise ProviderTimeout(f"{provider} did not answer in time", provider=provider) from None
+        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
+            limit: TimeLimit = error.limit if isinstance(error, _TimeIsOver) else "total"
+            message = _TIMED_OUT[limit].format(provider=provider)
+            raise ProviderTimeout(message, provider=provider, limit=limit) from None
         except aiohttp.ClientError:
             raise ProviderLost(f"connection error: the connection to {provider} broke", provider=provider) from None
 
@@ -211,7 +221,7 @@ class SdkProvider:
             if credential.is_callers:
                 self._check(credential, provider)
             to = self._make_endpoint(credential)
-            credential_filter = CredentialFilter([credential.api_key, *secrets_in(to.headers)])
+            credential_filter = CredentialFilter([credential.api_key, *credential.other_keys, *secrets_in(to.headers)])
             cached = self._endpoints[credential] = to, credential_filter
         return cached
 
@@ -222,15 +232,71 @@ class SdkProvider:
             raise ProviderUnavailable(f"{provider} cannot be reached: {error.message}", provider=provider) from None
 
 
+class _TimeIsOver(TimeoutError):
+    """A limit of ours, and not the call's whole time."""
+
+    def __init__(self, limit: TimeLimit) -> None:
+        super().__init__()
+        self.limit: TimeLimit = limit
+
+
+_TIMED_OUT: dict[TimeLimit, str] = {
+    "total": "{provider} did not answer in time",
+    "first_byte": "{provider} did not begin to answer in time",
+    "idle": "{provider} stopped in the middle of its answer",
+}
+
+
+def _moment_after(time_s: float | None) -> float | None:
+    """The event loop's time after so long; None: never."""
+    return asyncio.get_running_loop().time() + time_s if time_s is not None else None
+
+
+@asynccontextmanager
+async def _time_limit(until: float | None, limit: TimeLimit) -> AsyncIterator[None]:
+    """Bound a block by a moment of the event loop's. None: it has no limit.
+
+    Raises:
+        _TimeIsOver: it was not done by then.
+
+    """
+    try:
+        async with asyncio.timeout_at(until) as clock:
+            yield
+    except TimeoutError:
+        if clock.expired():
+            raise _TimeIsOver(limit) from None
+        raise
+
+
+async def _pieces(
+    response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None
+) -> AsyncGenerator[bytes, None]:
+    """The pieces of an answer's body, within the call's limits."""
+    if first_byte_at is None and call.idle_s is None:
+        async for data in response.content.iter_any():
+            yield data
+        return
+    pieces, until, limit = aiter(response.content.iter_any()), first_byte_at, _FIRST
+    while True:
+        try:
+            async with _time_limit(until, limit):
+                data = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        yield data
+        until, limit = _moment_after(call.idle_s), _IDLE
+
+
 async def _events(
-    response: aiohttp.ClientResponse, provider: str, stream_filter: StreamFilter
+    response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None, stream_filter: StreamFilter
 ) -> AsyncGenerator[list[SseEvent], None]:
     parser = SseParser()
     size = 0
     try:
-        async for data in _to_the_last(response.content):
+        async for data in _to_the_last(response, call, first_byte_at):
             size += len(data)
-            _check_size(size, provider)
+            _check_size(size, call.identity.provider)
             if events := parser.feed(data):
                 size_bytes = sum([len(event.raw) for event in events])
                 if events := await offload(size_bytes, stream_filter.take, events):
@@ -250,13 +316,16 @@ def _check_size(size_bytes: int, provider: str) -> None:
         raise ProviderLost(f"{provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=provider)
 
 
-async def _to_the_last(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
+async def _to_the_last(
+    response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None
+) -> AsyncGenerator[bytes, None]:
     """Yield the body's bytes, up to the last one before the connection breaks.
 
     aiohttp reports the break first and keeps what came before it, which was waiting to be read, to itself.
     """
+    content = response.content
     try:
-        async for data in content.iter_any():
+        async for data in _pieces(response, call, first_byte_at):
             yield data
     except aiohttp.ClientError:
         if not content.is_eof() and content._buffer:  # noqa: SLF001 - see above
@@ -265,7 +334,11 @@ async def _to_the_last(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, N
 
 
 async def read_answer(
-    response: aiohttp.ClientResponse, call: ProviderCall, *, turn_grace_s: float = TURN_GRACE_S
+    response: aiohttp.ClientResponse,
+    call: ProviderCall,
+    *,
+    first_byte_at: float | None = None,
+    turn_grace_s: float = TURN_GRACE_S,
 ) -> bytes:
     """The answer. One that is large waits for a turn; what the provider sends meanwhile stays in its socket.
 
@@ -279,7 +352,7 @@ async def read_answer(
     size, clock = 0, asyncio.get_running_loop().time
     turn_at_s: float | None = None
     async with asyncio.timeout(call.timeout_s) as limit:
-        async for part in response.content.iter_any():
+        async for part in _pieces(response, call, first_byte_at):
             size += len(part)
             _check_size(size, call.identity.provider)
             buffer.write(part)
@@ -375,9 +448,10 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes, provider: str
         message = f"{provider} answered with status {status}: redirections are not followed"
     else:
         message = said.message or f"{provider} answered with status {status}: {body.decode(errors='replace')}"
-    wait_s = _retry_after_s(headers)
+    now = datetime.now(UTC)
+    wait_s = retry_after_s(headers, now)
     if wait_s is None and kind is ProviderRateLimited:
-        wait_s = exhausted_s(read_limits(headers, datetime.now(UTC)))
+        wait_s = exhausted_s(read_limits(headers, now))
     error = kind(sanitize_message(message), provider=provider, status=status, retry_after_s=wait_s)
     error.refusal = refusal
     return error
@@ -401,12 +475,3 @@ def _said(body: bytes) -> _Said:
         return _Said(message=str(error.get("message") or ""), code=str(code or ""))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
         return _Said()
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return min(MAX_RETRY_AFTER_S, max(0.0, float(headers[name]) * factor))
-        except (KeyError, ValueError):  # absent, or an HTTP date, which neither vendor sends
-            continue
-    return None
