@@ -26,6 +26,7 @@ from domain.events import (
     ProjectCreated,
     ProjectSettingsChanged,
     ProviderKeySet,
+    WebhookSecretRotated,
     key_stream,
     project_stream,
 )
@@ -136,6 +137,22 @@ class Accounts:
         changed = await keys.project(self._pool, project_id)
         assert changed is not None, "projects are never removed"
         return changed
+
+    async def rotate_webhook_secret(self, project_id: str) -> int:
+        """Have a project's webhooks signed with another secret. Return how often that was done.
+
+        Raises:
+            NotFound: there is no such project.
+
+        """
+        stream = project_stream(project_id)
+        version = len(await self._log.read_stream(stream))
+        current = await keys.project(self._pool, project_id)
+        if current is None:
+            raise NotFound("there is no such project")
+        rotated = WebhookSecretRotated(rotation=current.webhook_rotation + 1)
+        await self._append(project_id, datetime.now(UTC), [(stream, version, (rotated,))])
+        return rotated.rotation
 
     async def issue_key(self, project_id: str, settings: KeySettings) -> NewKey:
         """Issue a key of a project."""

@@ -16,6 +16,7 @@ from api.guards import provide_caller
 from api.native import (
     completions,
     credentials,
+    jobs,
     keys,
     models,
     prices,
@@ -81,6 +82,7 @@ def _native() -> Router:
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,
+            *jobs.HANDLERS,
             *models.HANDLERS,
             *prices.HANDLERS,
         ],

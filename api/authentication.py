@@ -19,7 +19,7 @@ from domain.routes import RouteSettings
 from domain.routing import NamedProvider
 from infra.database import Pool
 from infra.vault import Vault
-from projections.keys import KeyRecord, key_by_hash
+from projections.keys import KeyRecord, key_by_hash, key_of_project
 
 MAX_REMEMBERED = 50_000
 MAX_AGE_S = 0.9
@@ -112,6 +112,17 @@ class Authenticator:
         if expires_at is not None and expires_at <= datetime.now(UTC):
             raise Unauthorized(_BAD_KEY)
         return caller
+
+    async def caller_of(self, project_id: str, key_id: str) -> Caller | None:
+        """The caller with a key of a project, as the database has it now; None: the key works no longer.
+
+        Raises:
+            Unavailable: the database is away.
+
+        """
+        caller = _caller(await key_of_project(self._pool, project_id, key_id))
+        expires_at = caller.settings.expires_at if caller is not None else None
+        return None if expires_at is not None and expires_at <= datetime.now(UTC) else caller
 
     def forget_key(self, headers: Mapping[str, str]) -> None:
         """Drop what is remembered of the keys that the headers carry: the next look is at the database."""

@@ -32,7 +32,9 @@ from infra.replies import Committed, Failed, ReplyInbox
 
 SYNC_PER_PROJECT = 32
 SYNC_PER_KEY = 16
-"""The requests that each API process has in the lane `sync` at most, for a project and for an API key."""
+SYNC_PER_PROVIDER = 128
+"""The requests that each API process has in the lane `sync` at most, for a project, an API key and a provider."""
+OVERLOADED_RETRY_S = 1.0
 
 
 class Dispatcher:
@@ -50,7 +52,10 @@ class Dispatcher:
         cache: ResponseCache,
         prompts: PromptMemory,
         now: Callable[[], datetime],
+        max_in_flight: int,
     ) -> None:
+        """Have at most `max_in_flight` requests with workers at a time, of one provider as many as are still free."""
+        self._max_in_flight = max_in_flight
         self._admission = admission
         self._recorder = recorder
         self._queue = queue
@@ -62,7 +67,24 @@ class Dispatcher:
         self._now = now
         self._by_project: Counter[str] = Counter()
         self._by_key: Counter[str] = Counter()
+        self._by_provider: Counter[str] = Counter()
         """The requests that were published and have not ended, to choose the lane of the next."""
+        self._in_flight = 0
+
+    def check_room(self, ctx: RequestContext) -> None:
+        """Let a request pass that has room beside those that are with workers already.
+
+        Raises:
+            Overloaded: this process has as many as it may, or the provider has as many as are still free.
+
+        """
+        provider = ctx.identity.provider
+        if self._by_provider[provider] >= self._max_in_flight - self._in_flight:
+            raise Overloaded(
+                f"{self._by_provider[provider]} requests wait for answers of {provider} in this process: "
+                "no more may, try again in a moment",
+                retry_after_s=OVERLOADED_RETRY_S,
+            )
 
     async def call(self, ctx: RequestContext) -> Committed:
         """Publish the job and wait until its response is in the log.
@@ -161,7 +183,7 @@ class Dispatcher:
 
     async def _committed_late(self, ctx: RequestContext) -> Committed:
         """The response that the log has at the deadline, though it did not arrive."""
-        cached = await self._cache.of_request(ctx.identity.project_id, ctx.identity.request_id)
+        cached = await self._cache.own_response(ctx.identity.project_id, ctx.identity.request_id)
         if cached is not None:
             return Committed(0, cached.body, cached.receipt)
         error = ctx.timed_out()
@@ -170,7 +192,10 @@ class Dispatcher:
 
     async def _publish(self, ctx: RequestContext, lane: Lane) -> None:
         """Hand the job to the queue. If that fails, release what was held for it."""
+        background = ctx.inference_request.background
         try:
+            if background is not None:
+                await background.started(ctx.identity.request_id)
             job = await self._job(ctx)
             self._inbox.keep_job(job)
             await self._queue.publish(job, lane, otherwise=self._direct.offer)
@@ -255,22 +280,37 @@ class Dispatcher:
             deadline_ms=round(ctx.deadline.timestamp() * 1000),
             cache_key=ctx.cache_key,
             cache_ttl_s=inference_request.cache.ttl_s,
+            keep_until=inference_request.background.keep_until if inference_request.background is not None else None,
             asked=inference_request.asked,
         )
 
     @contextmanager
     def _lane(self, ctx: RequestContext) -> Iterator[Lane]:
-        """Count a request until the block ends. Gives the lane for its job: `bulk` if the tenant has many in flight."""
-        counted = ((self._by_project, ctx.identity.project_id), (self._by_key, ctx.identity.key_id))
+        """Count a request until the block ends. Gives the lane for its job.
+
+        That is `bulk` if its tenant or its provider has many in flight. Requests of asynchronous jobs have their own
+        lane, and do not count.
+        """
+        if ctx.inference_request.background is not None:
+            yield "async"
+            return
+        counted = (
+            (self._by_project, ctx.identity.project_id),
+            (self._by_key, ctx.identity.key_id),
+            (self._by_provider, ctx.identity.provider),
+        )
         is_many = (
             self._by_project[ctx.identity.project_id] >= SYNC_PER_PROJECT
             or self._by_key[ctx.identity.key_id] >= SYNC_PER_KEY
+            or self._by_provider[ctx.identity.provider] >= SYNC_PER_PROVIDER
         )
         for counter, name in counted:
             counter[name] += 1
+        self._in_flight += 1
         try:
             yield "bulk" if is_many else "sync"
         finally:
+            self._in_flight -= 1
             for counter, name in counted:
                 counter[name] -= 1
                 if not counter[name]:

@@ -23,6 +23,7 @@ from infra.jobs import Replicas
 from infra.probes import Report
 from projections.budgets import total_overage
 from projections.freshness import lags
+from projections.jobs import queue_figures
 from projections.quarantine import quarantined_projects
 
 
@@ -107,7 +108,20 @@ async def figures(services: Services) -> bytes:
     except (Unavailable, TimeoutError):  # it may have gone away since
         metrics.is_up.labels("postgresql").set(False)
         metrics.forget_database()
+    await _take_figures_of_queue(services)
     return generate_latest(metrics.registry)
+
+
+async def _take_figures_of_queue(services: Services) -> None:
+    metrics = services.metrics
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT_S if services.broker.is_connected else 0):
+            oldest = await services.queue.oldest()
+    except (Unavailable, TimeoutError):
+        metrics.forget_queue()
+        return
+    for lane, age_s in oldest.items():
+        metrics.queue_oldest.labels(lane).set(age_s)
 
 
 async def _take_figures_of_database(services: Services) -> None:
@@ -115,6 +129,10 @@ async def _take_figures_of_database(services: Services) -> None:
     for name, lag in (await lags(services.pool)).items():
         metrics.projection_lag.labels(name).set(lag)
     metrics.quarantined_projects.set(len(await quarantined_projects(services.pool)))
+    queue = await queue_figures(services.pool)
+    metrics.async_jobs.labels("queued").set(queue.queued)
+    metrics.async_jobs.labels("running").set(queue.running)
+    metrics.async_jobs_oldest.set(queue.oldest_s)
     metrics.overage.set(float(to_usd(await total_overage(services.pool))))
 
 

@@ -129,6 +129,7 @@ class InferenceService:
             cached = self._cache.get_local(ctx)
             if cached is not None:
                 return await self._serve_cached(ctx, cached, is_shared=False)
+            self._dispatcher.check_room(ctx)
             size_bytes = ctx.inference_request.size_bytes
             ctx = await self._large_requests.run(ctx.identity.project_id, size_bytes, self._planner.bound_cost, ctx)
             while ctx.remaining_s(self._now()) > 0:
@@ -223,7 +224,7 @@ class InferenceService:
     async def _respond(self, ctx: RequestContext, committed: Committed) -> InferenceResponse:
         body, receipt = committed.body, committed.receipt
         if body is None:  # its frames were lost; the log may have it
-            cached = await self._cache.of_request(ctx.identity.project_id, ctx.identity.request_id)
+            cached = await self._cache.own_response(ctx.identity.project_id, ctx.identity.request_id)
             if cached is None:
                 raise Unavailable("the answer was lost on its way back; it stands in the log, without its content")
             body = cached.body

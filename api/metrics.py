@@ -85,11 +85,35 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.queue_oldest = Gauge(
+            "gateway_queue_oldest_seconds",
+            "Age of the oldest job in a lane of the queue, whether a worker has it or not.",
+            ("lane",),
+            registry=self.registry,
+        )
+        self.async_jobs = Gauge(
+            "gateway_async_jobs",
+            "Asynchronous jobs that have not ended, by state.",
+            ("state",),
+            registry=self.registry,
+        )
+        self.async_jobs_oldest = Gauge(
+            "gateway_async_jobs_oldest_seconds",
+            "Age of the oldest asynchronous job that is queued.",
+            registry=self.registry,
+        )
+
+    def forget_queue(self) -> None:
+        """Show no figures of a queue that is away."""
+        self.queue_oldest.clear()
+
     def forget_database(self) -> None:
         """Show no figures of a database that is away, rather than its last ones."""
         self.projection_lag.clear()
         self.quarantined_projects.set(float("nan"))
         self.overage.set(float("nan"))
+        self.async_jobs.clear()
+        self.async_jobs_oldest.set(float("nan"))
 
     def observe(self, path: str, status: str, seconds: float) -> None:
         """Count a request that has been answered."""

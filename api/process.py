@@ -13,6 +13,9 @@ import uvicorn
 from api.accounts import Accounts
 from api.admission_controller import AdmissionController
 from api.app import create_app
+from api.async_jobs.parts import JobParts
+from api.async_jobs.runner import JobRunner
+from api.async_jobs.running import JobRunning
 from api.authentication import Authenticator, Caller
 from api.connections import Connections, connection_limit
 from api.credential_admin import CredentialAdmin
@@ -46,8 +49,16 @@ from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.ids import new_id
+from infra.job_leases import JobLeases
 from infra.jobs import JobQueue
-from infra.notifications import CALLS_MISSING, KEYS_CHANGED, PRICES_CHANGED, PROMPTS_COUNTED, Notifications
+from infra.notifications import (
+    CALLS_MISSING,
+    JOB_CANCELLED,
+    KEYS_CHANGED,
+    PRICES_CHANGED,
+    PROMPTS_COUNTED,
+    Notifications,
+)
 from infra.price_book import PriceBook
 from infra.probes import Probes
 from infra.provider_object_ownership import ProviderObjectOwnership
@@ -95,6 +106,7 @@ async def run(
     backends = await _connect(settings)
     prompts = PromptMemory(backends.notifications.prompt_counted)
     services = _services(settings, backends, dialects, prompts)
+    runner = _job_runner(backends, services)
     recovery = ReplyRecovery(
         event_log=backends.event_log,
         admission=backends.admission,
@@ -108,6 +120,7 @@ async def run(
     await backends.notifications.on_change(PRICES_CHANGED, lambda _: prices_changed.set())
     await backends.notifications.on_change(PROMPTS_COUNTED, prompts.take)
     await backends.notifications.on_change(CALLS_MISSING, services.missing_calls.take)
+    await backends.notifications.on_change(JOB_CANCELLED, runner.cancel)
     await services.provider_health.listen()
     services.prices.set_overrides(await price_overrides(backends.pool))
     probes = Probes.of(settings, report=partial(report, services), metrics=partial(figures, services))
@@ -119,6 +132,7 @@ async def run(
             tasks.create_task(services.connections.watch(), name="age connections"),
             tasks.create_task(recovery.run(), name="recover replies"),
         ]
+        tasks.create_task(runner.run(stop), name="run jobs")
         await _serve(create_app(services), services, listener, stop)
         for task in background:
             task.cancel()
@@ -160,6 +174,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
     pool, event_log, announce = backends.pool, backends.event_log, backends.notifications.keys_changed
     authenticator, prices, metrics = Authenticator(pool, vault), PriceBook(), Metrics()
     large_requests, rate_refusals = LargeRequests(), RateRefusals()
+    blobs = Blobs(pool, event_log, vault)
     health = ProviderHealth(CircuitNews(backends.broker))
     planner = RequestPlanner(
         prices=prices,
@@ -190,7 +205,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
             backends,
             authenticator=authenticator,
             planner=planner,
-            blobs=Blobs(pool, event_log, vault),
+            blobs=blobs,
             metrics=metrics,
             prompts=prompts,
             large_requests=large_requests,
@@ -210,6 +225,8 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         ),
         byte_budget=ByteBudget(settings.max_bytes_in_hand),
         price_admin=PriceAdmin(event_log, backends.notifications.prices_changed),
+        queue=backends.queue,
+        jobs=JobParts(blobs=blobs, cancelled=backends.notifications.job_cancelled),
         credential_admin=CredentialAdmin(pool, event_log, vault, announce),
         route_admin=RouteAdmin(
             pool,
@@ -220,6 +237,23 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
             installation_credentials=settings.installation_credentials,
         ),
     )
+
+
+def _job_runner(backends: _Backends, services: Services) -> JobRunner:
+    event_log, blobs, now = backends.event_log, services.jobs.blobs, partial(datetime.now, UTC)
+    cache = ResponseCache(log=event_log, blobs=blobs, inbox=backends.inbox, memory=MemoryCache(0), now=now)
+    running = JobRunning(
+        services=services,
+        admission=backends.admission,
+        cache=cache,
+        blobs=blobs,
+        direct=backends.direct,
+        now=now,
+    )
+    leases = JobLeases(backends.pool, f"{socket.gethostname()}:{os.getpid()}:{new_id('run')}")
+    runner = JobRunner(leases, running.run, slots=services.settings.job_slots)
+    services.jobs.on_accepted = runner.wake
+    return runner
 
 
 def _inference(
@@ -258,6 +292,7 @@ def _inference(
             cache=cache,
             prompts=prompts,
             now=now,
+            max_in_flight=settings.max_requests_in_flight,
         ),
         recorder=recorder,
         replays=Replays(

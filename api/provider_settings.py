@@ -23,6 +23,8 @@ from infra.provider_keys import credentials_of, remove_provider_keys, store_prov
 from infra.vault import Vault
 from projections.providers import ProviderRecord, Providers, providers_of
 
+_NAMES_OF_CALLS = frozenset({"health"})
+"""`/providers/NAME` is a call of its own for these."""
 MAX_PROVIDERS = 64
 """The most providers of one project, or of the installation."""
 
@@ -61,6 +63,8 @@ class ProviderSettings:
             raise InvalidRequest(
                 f"`name` {provider.name!r} is that of a built-in provider: choose another", field="name"
             )
+        if provider.name in _NAMES_OF_CALLS:
+            raise InvalidRequest(f"`name` {provider.name!r} is that of a call: choose another", field="name")
         if any(one.provider.name == provider.name for one in current):
             raise InvalidRequest(f"`name` {provider.name!r} is taken: change that provider, or remove it", field="name")
         if len(current) >= MAX_PROVIDERS:

@@ -173,7 +173,7 @@ class Replays:
                 stored = await self._log.read_stream(request_stream(origin))
                 if _end_of(stored) is not None or ctx.remaining_s(self._now()) <= 0:
                     return stored
-                unclaimed = await self._admission.unclaimed_request(origin)
+                unclaimed = await self._admission.unclaimed_attempt(origin)
                 if unclaimed is not None and not await self._inbox.is_awaited(unclaimed.reply_to):
                     abandoned += 1
                     if abandoned >= ABANDONED_LOOKS:

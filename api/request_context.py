@@ -3,7 +3,7 @@
 Nothing here is changed in place: each step takes a context and returns the next one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -37,6 +37,19 @@ class CachePolicy(Struct, frozen=True, kw_only=True):
     mode: Literal["on", "off", "refresh"]
     """`refresh`: get a fresh response and store it."""
     ttl_s: int
+
+
+class Background(Struct, frozen=True, kw_only=True):
+    """What is different for a request of an asynchronous job: nobody waits for it."""
+
+    deadline: datetime
+    """Of this request, not of its job."""
+    keep_until: datetime
+    """So long its answer is kept with the log, whether it is cached or not."""
+    started: Callable[[str], Awaitable[None]]
+    """Called with the request's id once it is admitted, before it is published. If it raises, the admission is given
+    back.
+    """
 
 
 class InferenceRequest(Struct, frozen=True, kw_only=True):
@@ -81,6 +94,8 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     """The target's number in what the surface has read."""
     failover: "Failover | None" = None
     """Where the request goes if this target fails; None: nowhere."""
+    background: Background | None = None
+    """None: a caller waits for the answer."""
     idempotency: Idempotency | None = None
     """What its retries know it by."""
 

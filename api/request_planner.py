@@ -5,7 +5,7 @@ Needs nothing but what is in memory.
 
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -132,11 +132,16 @@ class RequestPlanner(TargetPlanner):
             payload=payload,
             cache_key=key,
             min_created_at=received_at - timedelta(seconds=cache.ttl_s) if cache.mode == "on" else None,
-            deadline=received_at + timedelta(seconds=self._request_timeout_s),
+            deadline=self._deadline(inference_request),
             needs_own_credential=target.provider in caller.own_credentials,
             is_counted=is_counted,
             lowered_cap=body.output_cap if asked_cap is not None and body.output_cap != asked_cap else None,
         )
+
+    def _deadline(self, inference_request: InferenceRequest) -> datetime:
+        if inference_request.background is not None:
+            return inference_request.background.deadline
+        return inference_request.received_at + timedelta(seconds=self._request_timeout_s)
 
     def _check_models(self, caller: Caller, asked: InferenceRequest) -> None:
         """Refuse a request for a model that the key may not use, by whatever field it names that.

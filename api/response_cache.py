@@ -11,7 +11,7 @@ from cachetools import LRUCache
 from msgspec import Struct
 
 from api.request_context import RequestContext
-from domain.events import RequestCompleted, RequestFailed, request_stream
+from domain.events import CachedCopy, RequestCompleted, RequestFailed, request_stream
 from domain.job_result import Receipt, receipt_of
 from domain.request_decider import cost_of, ending, has_moved_on
 from infra.blobs import Blobs
@@ -129,15 +129,25 @@ class ResponseCache:
         return None
 
     async def of_request(self, project_id: str, request_id: str) -> CachedResponse | None:
-        """A finished request's response, from the log and its blob; None if it is not stored."""
+        """A finished request's response that others may have, from the log and its blob; None if it is not stored."""
+        return await self._stored(project_id, request_id, is_own=False)
+
+    async def own_response(self, project_id: str, request_id: str) -> CachedResponse | None:
+        """A finished request's response for its own caller, whether others may have it or not; None if not stored."""
+        return await self._stored(project_id, request_id, is_own=True)
+
+    async def _stored(self, project_id: str, request_id: str, *, is_own: bool) -> CachedResponse | None:
         stored = await self._log.read_stream(request_stream(request_id))
         history = [one.event for one in stored]
         end = ending(history)
-        if not isinstance(end, RequestCompleted) or end.cached_copy is None:
+        if not isinstance(end, RequestCompleted):
             return None
+        copy = end.cached_copy or (end.kept_copy if is_own else None)
         cost = cost_of(history, end.attempt)
-        body = await self._blobs.read(project_id, end.cached_copy.blob_id)
-        if cost is None or body is None:
+        if copy is None or cost is None:
+            return None
+        body = await self._blobs.read(project_id, copy.blob_id)
+        if body is None:
             return None
         created_at = next(one.at for one in stored if one.event is end)
         return CachedResponse(
@@ -145,7 +155,7 @@ class ResponseCache:
             body=body,
             receipt=receipt_of(end, cost, created_at),
             created_at=created_at,
-            expires_at=created_at + timedelta(seconds=end.cached_copy.ttl_s),
+            expires_at=created_at + timedelta(seconds=copy.ttl_s) if isinstance(copy, CachedCopy) else copy.expires_at,
         )
 
 

@@ -1,12 +1,16 @@
 """The parts that the routes work with, made once per process by `api/process.py`."""
 
 from dataclasses import dataclass
+from typing import Protocol
+
+from litestar.types import Receive
 
 from api.accounts import Accounts
-from api.authentication import Authenticator
+from api.async_jobs.parts import JobParts
+from api.authentication import Authenticator, Caller
 from api.connections import Connections
 from api.credential_admin import CredentialAdmin
-from api.inference import InferenceService
+from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
 from api.missing_calls import MissingCalls
@@ -15,6 +19,7 @@ from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals
+from api.request_context import InferenceRequest
 from api.request_planner import RequestPlanner
 from api.route_admin import RouteAdmin
 from domain.dialects.registry import DialectRegistry
@@ -22,10 +27,21 @@ from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.database import Pool
 from infra.event_log import EventLog
+from infra.jobs import JobQueue
 from infra.price_book import PriceBook
 from infra.provider_object_ownership import ProviderObjectOwnership
 from infra.settings import Settings
 from infra.vault import Vault
+
+
+class Inference(Protocol):
+    """Has requests answered: `api/inference.py`, or what a job puts in its place."""
+
+    async def infer(
+        self, caller: Caller, inference_request: InferenceRequest, receive: Receive
+    ) -> InferenceResponse | StreamedResponse:
+        """See `InferenceService.infer`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +59,7 @@ class Services:
     provider_health: ProviderHealth
     authenticator: Authenticator
     dialects: DialectRegistry
-    inference: InferenceService
+    inference: Inference
     objects: ProviderObjectOwnership
     missing_calls: MissingCalls
     planner: RequestPlanner
@@ -54,5 +70,7 @@ class Services:
     connections: Connections
     byte_budget: ByteBudget
     price_admin: PriceAdmin
+    jobs: JobParts
+    queue: JobQueue
     route_admin: RouteAdmin
     credential_admin: CredentialAdmin

@@ -65,7 +65,7 @@ class AdminSession(Struct, kw_only=True):
         """Creates and changes projects and keys. Every running process is notified of a change."""
         if self.settings.encryption_key is None:
             fail("GATEWAY_ENCRYPTION_KEY is not set: it is needed to create keys")
-        async with self._notifications() as notifications:
+        async with self.notifications() as notifications:
             yield Accounts(self.pool, self.log, Vault(self.settings.encryption_key), notifications.keys_changed)
 
     @asynccontextmanager
@@ -74,7 +74,7 @@ class AdminSession(Struct, kw_only=True):
         if self.settings.encryption_key is None:
             fail("GATEWAY_ENCRYPTION_KEY is not set: it is needed to store the key of a provider")
         vault, allow_loopback = Vault(self.settings.encryption_key), self.settings.allow_loopback_urls
-        async with self._notifications() as notifications:
+        async with self.notifications() as notifications:
             yield ProviderSettings(
                 self.pool, self.log, vault, notifications.keys_changed, allow_loopback=allow_loopback
             )
@@ -84,13 +84,13 @@ class AdminSession(Struct, kw_only=True):
         """Adds and removes credentials. Every running process is notified of a change."""
         if self.settings.encryption_key is None:
             fail("GATEWAY_ENCRYPTION_KEY is not set: it is needed to store the key of a provider")
-        async with self._notifications() as notifications:
+        async with self.notifications() as notifications:
             yield CredentialAdmin(self.pool, self.log, Vault(self.settings.encryption_key), notifications.keys_changed)
 
     @asynccontextmanager
     async def route_admin(self) -> AsyncIterator[RouteAdmin]:
         """Sets and removes routes. Every running process is notified of a change."""
-        async with self._notifications() as notifications:
+        async with self.notifications() as notifications:
             yield RouteAdmin(
                 self.pool,
                 self.log,
@@ -103,7 +103,7 @@ class AdminSession(Struct, kw_only=True):
     @asynccontextmanager
     async def price_admin(self) -> AsyncIterator[PriceAdmin]:
         """Sets prices. Every running process is notified of a change."""
-        async with self._notifications() as notifications:
+        async with self.notifications() as notifications:
             yield PriceAdmin(self.log, notifications.prices_changed)
 
     @asynccontextmanager
@@ -113,7 +113,8 @@ class AdminSession(Struct, kw_only=True):
             yield ProviderHealth(CircuitNews(broker))
 
     @asynccontextmanager
-    async def _notifications(self) -> AsyncIterator[Notifications]:
+    async def notifications(self) -> AsyncIterator[Notifications]:
+        """Notifies every running process."""
         async with self._broker() as broker:
             yield Notifications(broker)
 

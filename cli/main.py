@@ -17,6 +17,7 @@ _GROUPS: dict[str, tuple[str, str]] = {
     "credential": ("cli.credential", "credential"),
     "route": ("cli.route", "route"),
     "doctor": ("cli.doctor", "doctor"),
+    "jobs": ("cli.jobs", "jobs"),
     "usage": ("cli.usage", "usage"),
     "price": ("cli.price", "price"),
     "prices": ("cli.price", "prices"),

@@ -20,8 +20,11 @@
     │   ├── ProviderCredentials     it refuses our credential
     │   ├── ProviderRateLimited     it limits us
     │   ├── ProviderUnavailable     it is down or overloaded, and charged nothing
+    │   │   └── CircuitOpen             it was not called, since it does not answer
     │   ├── ProviderLost            the connection broke after the request was sent
     │   └── ProviderTimeout         it did not answer in time
+    ├── JobExpired              an asynchronous job did not end in time
+    ├── ResultLost              an answer was made, and is no longer stored
     ├── ClientDisconnected      the caller closed the connection
     ├── Overloaded              the queue is full
     └── Unavailable             the database or the broker is away
@@ -220,6 +223,12 @@ class ProviderUnavailable(ProviderError):
     retryable = True
 
 
+class CircuitOpen(ProviderUnavailable):
+    """The provider was not called, since it does not answer. Nobody waits here until it is called again: many would."""
+
+    retryable = False
+
+
 class ProviderLost(ProviderError):
     """The connection broke, or the answer was unreadable, after the request had been sent: it may have been charged."""
 
@@ -248,6 +257,18 @@ class ProviderTimeout(ProviderError):
         super().__init__(message, provider=provider, status=status, retry_after_s=retry_after_s)
         self.limit: TimeLimit = limit
         self.details = {"provider": provider, "timeout": limit}
+
+
+class JobExpired(GatewayError):
+    """The asynchronous job did not end in its time (`GATEWAY_JOB_TIMEOUT_S`)."""
+
+    code = "JOB_EXPIRED"
+
+
+class ResultLost(GatewayError):
+    """The answer of an asynchronous job was made, and is no longer stored."""
+
+    code = "RESULT_LOST"
 
 
 class ClientDisconnected(GatewayError):

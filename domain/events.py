@@ -4,9 +4,9 @@ An event's envelope (position, stream, version, type, project, time, digest) is 
 data, stored as JSON byte for byte. A field may be added with a default; nothing else about a class may change, because
 `tests/golden/events/` holds a sample of each that must be readable for ever.
 
-Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `request-<id>`, `price-<provider>/<model>`,
-`alert-<window>`, `circuit-<project>/<provider>/<model>-<minute>`. The events of one request in the order in which they
-may come::
+Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `route-<project>/<name>`, `request-<id>`,
+`price-<provider>/<model>`, `alert-<window>`, `circuit-<project>/<provider>/<model>-<minute>`, `job-<id>`, `batch-<id>`.
+The events of one request in the order in which they may come::
 
     RequestServedFromCache                                         answered without a provider
     RequestFailed                                                  no worker had it, or the error of an earlier request
@@ -18,6 +18,12 @@ may come::
     … AttemptLost … CostReconciled                                 reconciled with the provider's bill
 
 An attempt's hold is released by its CostIncurred, AttemptFailed or AttemptLost, by nothing else.
+
+An asynchronous job has a stream beside those of the requests that it makes::
+
+    RequestAccepted JobStarted* (JobSucceeded | JobFailed | JobCancelled) WebhookTold?
+
+JobStarted comes before its request is published, so of two runners that have the same job only one makes the call.
 """
 
 from datetime import date, datetime
@@ -80,6 +86,13 @@ class ProjectSettingsChanged(_Event, frozen=True, kw_only=True):
     """For its requests under the installation's credentials; None is no limit. The operator alone changes it."""
     cancel_on_disconnect: bool = False
     """If true, a request that is not streamed ends when its caller disconnects, unless others wait for its answer."""
+
+
+class WebhookSecretRotated(_Event, frozen=True, kw_only=True):
+    """The project's webhooks are signed with another secret from now on, for a while beside the one before."""
+
+    rotation: int
+    """How often it was rotated. The secret itself is in no event: it is derived."""
 
 
 class ProviderKeySet(_Event, frozen=True, kw_only=True):
@@ -227,6 +240,13 @@ class CachedCopy(Struct, frozen=True, kw_only=True):
     blob_id: str
 
 
+class KeptCopy(Struct, frozen=True, kw_only=True):
+    """The response of a job, kept until the job has taken it over. It is not in the cache."""
+
+    blob_id: str
+    expires_at: datetime
+
+
 class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     """A provider responded and the request is complete."""
 
@@ -247,6 +267,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     cached_copy: CachedCopy | None = None
     item_ids: tuple[str, ...] = ()
     """The provider's ids of the items of a response, at most `MAX_ITEM_IDS` of them. Later requests may name them."""
+    kept_copy: KeptCopy | None = None
+    """None: its caller was waiting, or the copy in the cache serves."""
     credential: str | None = None
     """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
     targets: tuple[TargetFate, ...] = ()
@@ -405,6 +427,95 @@ class AlertTold(_Event, frozen=True, kw_only=True):
     """The webhook's last HTTP status; None if it did not respond."""
 
 
+# Asynchronous jobs
+
+
+class _JobEvent(_Event, frozen=True, kw_only=True):
+    """The fields of every event about a job."""
+
+    job_id: str
+    key_id: str
+
+
+class RequestAccepted(_JobEvent, frozen=True, kw_only=True):
+    """A request is accepted as a job: it is made later, without its caller. Its content is a blob."""
+
+    operation: str
+    """As `POST /jobs` takes it: `chat`, `embeddings`, or the path of a vendor's call."""
+    model: str
+    """As the caller named it."""
+    batch_id: str | None = None
+    custom_id: str | None = None
+    """The caller's own name of the job."""
+    request_blob_id: str
+    request_bytes: int
+    webhook_url: str | None = None
+    deadline: datetime
+    """The job has failed if it has not ended by then."""
+
+
+class BatchAccepted(_Event, frozen=True, kw_only=True):
+    """Jobs are accepted together. Their RequestAccepted are in the same commit."""
+
+    batch_id: str
+    key_id: str
+    jobs: int
+    webhook_url: str | None = None
+    deadline: datetime
+
+
+class JobStarted(_JobEvent, frozen=True, kw_only=True):
+    """A request of the job is admitted, and about to be given to a worker."""
+
+    request_id: str
+    run: int
+    """From 1. A job runs again if its provider was away, or if what became of its request is not known."""
+
+
+class JobSucceeded(_JobEvent, frozen=True, kw_only=True):
+    """The job has its answer."""
+
+    request_id: str
+    result_blob_id: str
+    result_bytes: int
+    result_expires_at: datetime
+
+
+class JobFailed(_JobEvent, frozen=True, kw_only=True):
+    """The job has ended without an answer. Code, message and status are those that a synchronous caller gets."""
+
+    request_id: str | None = None
+    """The last request that was made for it."""
+    code: str
+    message: str
+    status: int
+
+
+class JobCancelled(_JobEvent, frozen=True, kw_only=True):
+    """The job was cancelled. A call that had begun is charged as far as it went."""
+
+    by_key_id: str
+
+
+class BatchEnded(_Event, frozen=True, kw_only=True):
+    """Every job of a batch has ended."""
+
+    batch_id: str
+    key_id: str
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class WebhookTold(_Event, frozen=True, kw_only=True):
+    """The outcome of sending the end of a job, or of a batch, to its webhook."""
+
+    outcome: Literal["delivered", "given_up"]
+    deliveries: int
+    status: int | None = None
+    """The webhook's last HTTP status; None if it did not respond."""
+
+
 # Circuits of providers
 
 
@@ -447,6 +558,7 @@ class CircuitClosed(_CircuitEvent, frozen=True, kw_only=True):
 Event = (
     ProjectCreated
     | ProjectSettingsChanged
+    | WebhookSecretRotated
     | ProviderKeySet
     | ProviderConfigured
     | ProviderRemoved
@@ -468,6 +580,14 @@ Event = (
     | PriceSet
     | BudgetAlertRaised
     | AlertTold
+    | RequestAccepted
+    | BatchAccepted
+    | JobStarted
+    | JobSucceeded
+    | JobFailed
+    | JobCancelled
+    | BatchEnded
+    | WebhookTold
     | CircuitOpened
     | CircuitClosed
 )
@@ -518,6 +638,16 @@ def request_of(stream: str) -> str | None:
     """The request that a stream is about; None if it is about something else."""
     _, prefix, request_id = stream.rpartition("request-")
     return request_id if prefix and stream == request_stream(request_id) else None
+
+
+def job_stream(job_id: str) -> str:
+    """The stream of an asynchronous job."""
+    return f"job-{job_id}"
+
+
+def batch_stream(batch_id: str) -> str:
+    """The stream of a batch of jobs."""
+    return f"batch-{batch_id}"
 
 
 def price_stream(provider: str, model: str) -> str:

@@ -7,7 +7,7 @@ change it there first.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -218,6 +218,14 @@ class Admission:
             rows = await self._pool.fetch(_DROP, [request_id])
         return bool(rows)
 
+    async def is_in_flight(self, request_id: str) -> bool:
+        """Return True if an attempt of the request is in flight, or its outcome is not counted yet."""
+        async with database_errors():
+            found = await self._pool.fetchval(
+                "SELECT EXISTS (SELECT 1 FROM inflight WHERE request_id = $1)", request_id
+            )
+        return bool(found)
+
     async def withdraw(self, request_id: str, ended: Commit) -> LogPosition | None:
         """Drop an attempt that no worker has claimed, and append how its request ended, in one step.
 
@@ -230,6 +238,18 @@ class Admission:
         """
         return await self._withdrawals.submit(Withdrawal(request_id=request_id, ended=ended))
 
+    async def unclaimed_request(self, request_id: str) -> dict[str, Any] | None:
+        """Return the fields of a request's events, of one that no worker has claimed; None if there is none."""
+        async with database_errors():
+            row = await self._pool.fetchrow(
+                "SELECT request_id, key_id, operation, model, provider, metadata::text AS metadata FROM inflight "
+                "WHERE request_id = $1 AND delivery IS NULL",
+                request_id,
+            )
+        if row is None:
+            return None
+        return dict(row) | {"metadata": msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None}
+
     async def unclaimed(self, request_ids: Sequence[str]) -> set[str]:
         """Return the requests that no worker has claimed yet."""
         async with database_errors():
@@ -238,8 +258,8 @@ class Admission:
             )
         return {row["request_id"] for row in rows}
 
-    async def unclaimed_request(self, request_id: str) -> UnclaimedRequest | None:
-        """Return a request if no worker has claimed it."""
+    async def unclaimed_attempt(self, request_id: str) -> UnclaimedRequest | None:
+        """Return who waits for a request that no worker has claimed; None if there is none."""
         async with database_errors():
             row = await self._pool.fetchrow(
                 "SELECT request_id, project_id, key_id, operation, model, provider, upstream_model, reply_to, "

@@ -263,6 +263,17 @@ class EventLog:
                 blob.expires_at,
             )
 
+    async def write_blobs(self, blobs: Sequence[Blob]) -> None:
+        """Store bodies of one project that expire together, before the events that name them."""
+        async with database_errors():
+            await self._pool.execute(
+                "SELECT store_blobs($1, $2, $3, $4)",
+                [blob.blob_id for blob in blobs],
+                blobs[0].project_id,
+                [blob.body for blob in blobs],
+                blobs[0].expires_at,
+            )
+
     async def close(self) -> None:
         """Append the commits that wait, then close."""
         await self._batcher.close()

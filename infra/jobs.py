@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -42,6 +43,9 @@ the jobs of others do not queue behind a flood. `async` has jobs without a waiti
 """
 LANES: tuple[Lane, ...] = ("sync", "bulk", "async")
 ALERTS_LANE = "alerts"
+WEBHOOKS_LANE = "webhooks"
+"""Has the ends of asynchronous jobs that are to be told. A receiver that hangs delays no alert."""
+_ALL_LANES = (*LANES, ALERTS_LANE, WEBHOOKS_LANE)
 
 INLINE_BODY_LIMIT_BYTES = 512 * 1024
 """A larger body is kept as a blob, and the job says which: the claim check."""
@@ -155,6 +159,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_key: bytes | None = None
     """None: the answer is neither cached nor shared."""
     cache_ttl_s: int = 0
+    keep_until: datetime | None = None
+    """Of a request that nobody waits for: its answer is stored with its event, and kept so long."""
     asked: RouteTarget | None = None
     """What the request's plan says of this target: the time for an attempt, the credential. None: nothing."""
     hold_nano_usd: NanoUsd | None = None
@@ -218,6 +224,14 @@ class Replicas(Struct, frozen=True, kw_only=True):
     """Those that have all of them at this moment."""
     lagging: tuple[str, ...]
     """The names of the servers that are behind, or away."""
+
+
+class _Oldest(Struct, frozen=True):
+    time: datetime
+
+
+class _OldestAnswer(Struct, frozen=True):
+    message: _Oldest | None = None
 
 
 class PublishUnknown(Unavailable):
@@ -315,7 +329,7 @@ class JobQueue:
         counts: dict[str, int] = {}
         with suppress(APIError, *BrokerErrors):
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                for lane in (*LANES, ALERTS_LANE):
+                for lane in _ALL_LANES:
                     info = await self._jetstream.consumer_info(STREAM, consumer_name(lane), timeout=CONFIRM_TIMEOUT_S)
                     counts[lane] = info.num_pending or 0
         return counts
@@ -333,6 +347,25 @@ class JobQueue:
             return False
         return bool(info.num_waiting)
 
+    async def oldest(self) -> dict[str, float]:
+        """Return the age in seconds of the oldest message of each lane; 0 of an empty one.
+
+        Raises:
+            Unavailable: the stream has no leader, or the broker is away.
+
+        """
+        try:
+            return {lane: await self._oldest_s(lane) for lane in _ALL_LANES}
+        except (msgspec.DecodeError, *BrokerErrors) as error:
+            raise Unavailable(f"the queue is away: {type(error).__name__}", retry_after_s=1) from error
+
+    async def _oldest_s(self, lane: str) -> float:
+        """Return the age of a lane's first message, which is in the stream until it is acknowledged."""
+        asked = msgspec.json.encode({"seq": 1, "next_by_subj": f"jobs.{lane}.>"})
+        answer = await self._broker.client.request(f"$JS.API.STREAM.MSG.GET.{STREAM}", asked, timeout=CONFIRM_TIMEOUT_S)
+        message = msgspec.json.decode(answer.data, type=_OldestAnswer).message
+        return max(0.0, (datetime.now(UTC) - message.time).total_seconds()) if message is not None else 0.0
+
     async def publish(
         self, job: Job, lane: Lane = "sync", *, otherwise: Callable[[Job], Awaitable[bool]] | None = None
     ) -> None:
@@ -347,8 +380,8 @@ class JobQueue:
         """
         identity = job.identity
         await self._publish(
-            # the lane's consumer filters by its head, and a worker reads from it whose job it is
-            f"jobs.{lane}.{identity.operation}.{identity.project_id}.{identity.key_id}",
+            # the lane's consumer filters by its head, and a worker reads from it whose job it is and whom it calls
+            f"jobs.{lane}.{identity.operation}.{identity.project_id}.{identity.key_id}.{identity.provider}",
             encode_job(job),
             message_id_of(job),
             (lambda: otherwise(job)) if otherwise is not None else None,
@@ -362,6 +395,10 @@ class JobQueue:
 
         """
         await self._publish(f"jobs.{ALERTS_LANE}.alert.{project_id}.all", alert.encode(), message_id)
+
+    async def publish_webhook(self, stream: str, project_id: str, message_id: str) -> None:
+        """Queue that the end of a project's job or batch is told, by its stream. Otherwise as `publish_alert`."""
+        await self._publish(f"jobs.{WEBHOOKS_LANE}.end.{project_id}.all", stream.encode(), message_id)
 
     async def _publish(
         self, subject: str, payload: bytes, message_id: str, otherwise: Callable[[], Awaitable[bool]] | None = None
@@ -405,11 +442,11 @@ class JobQueue:
             if names["error"]["code"] == 404:
                 return False
             raise APIError.from_error(names["error"])
-        return {consumer_name(lane) for lane in (*LANES, ALERTS_LANE)} <= set(names["consumers"] or ())
+        return {consumer_name(lane) for lane in _ALL_LANES} <= set(names["consumers"] or ())
 
     async def _ensure_once(self) -> None:
         await self._ensure_stream()
-        for lane in (*LANES, ALERTS_LANE):
+        for lane in _ALL_LANES:
             await self._jetstream.add_consumer(
                 STREAM,
                 ConsumerConfig(
@@ -426,7 +463,7 @@ class JobQueue:
         """Create the stream or update its settings, with as many replicas as are wanted and possible."""
         stream = StreamConfig(
             name=STREAM,
-            subjects=[f"jobs.{lane}.>" for lane in (*LANES, ALERTS_LANE)],
+            subjects=[f"jobs.{lane}.>" for lane in _ALL_LANES],
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
             discard=DiscardPolicy.NEW,

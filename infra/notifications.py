@@ -21,6 +21,9 @@ CALLS_MISSING = "calls.missing"
 PROMPTS_COUNTED = "prompts.counted"
 """A provider has counted a prompt's tokens. The payload is of `api/prompt_memory.py`."""
 
+JOB_CANCELLED = "jobs.cancelled"
+"""An asynchronous job was cancelled while it ran. The payload is its id."""
+
 QUIET_S = 0.01
 """The shortest time between two notifications of new events. Shorter than the projector's pause between two folds."""
 
@@ -65,6 +68,12 @@ class Notifications:
         if self._client.is_connected:
             with suppress(*BrokerErrors):
                 await self._client.publish(CALLS_MISSING, missing)
+
+    async def job_cancelled(self, job_id: str) -> None:
+        """Tell the process that runs a job that it was cancelled. One that is not told finds out at the job's end."""
+        if self._client.is_connected:
+            with suppress(*BrokerErrors):
+                await self._client.publish(JOB_CANCELLED, job_id.encode())
 
     async def _send(self, subject: str, payload: bytes) -> None:
         """Publish a notification and flush it. The change itself is committed already, so an error is only logged."""

@@ -185,6 +185,16 @@ class ReplySender:
             return bool(reply.data != NO)
         return False
 
+    async def listens(self, reply_to: str) -> bool:
+        """Return False if no API process listens to a reply subject at this moment; True if it cannot be found out."""
+        try:
+            await self._client.request(reply_to, encode_frame(Frame("waits?", 0)), timeout=WAITS_TIMEOUT_S)
+        except NoRespondersError:
+            return False
+        except BrokerErrors:
+            return True
+        return True
+
     async def wait_for_room(self, reply_to: str, attempt: int, parts: int) -> Room:
         """Ask once if the API may be sent more of a stream, of which it was sent so many parts, and wait a while.
 

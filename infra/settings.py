@@ -448,6 +448,43 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=86_400),
         Variable("GATEWAY_REQUEST_TIMEOUT_S", "how long a request may take in all", "seconds, 1 to 86400"),
     ] = 600.0
+    job_timeout_s: Annotated[
+        float,
+        Meta(ge=1, le=30 * 86_400),
+        Variable("GATEWAY_JOB_TIMEOUT_S", "how long an asynchronous job may take in all", "seconds, 1 to 2592000"),
+    ] = 86_400.0
+    job_call_timeout_s: Annotated[
+        float,
+        Meta(ge=1, le=86_400),
+        Variable(
+            "GATEWAY_JOB_CALL_TIMEOUT_S",
+            "how long one request of an asynchronous job may take; after it the job may make another",
+            "seconds, 1 to 86400",
+        ),
+    ] = 1_800.0
+    job_result_ttl_s: Annotated[
+        float,
+        Meta(ge=60, le=30 * 86_400),
+        Variable("GATEWAY_JOB_RESULT_TTL_S", "how long the result of a job is kept", "seconds, 60 to 2592000"),
+    ] = 86_400.0
+    job_slots: Annotated[
+        int,
+        Meta(ge=0, le=4_096),
+        Variable(
+            "GATEWAY_JOB_SLOTS",
+            "asynchronous jobs that an API process runs at a time at most; 0: it runs none and accepts them for others",
+            "jobs, 0 to 4096",
+        ),
+    ] = 32
+    max_open_jobs: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        Variable(
+            "GATEWAY_MAX_OPEN_JOBS",
+            "asynchronous jobs of one project that have not ended, above which it gets 429",
+            "jobs, 1 to 1000000",
+        ),
+    ] = 20_000
     max_body_bytes: Annotated[
         int,
         Meta(ge=1_024, le=2**30),
@@ -475,6 +512,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             "whole seconds, 1 to 3600",
         ),
     ] = 60
+    max_requests_in_flight: Annotated[
+        int,
+        Meta(ge=2, le=1_000_000),
+        Variable(
+            "GATEWAY_MAX_REQUESTS_IN_FLIGHT",
+            "requests that an API process has with workers at a time, above which it answers 503; one provider gets no "
+            "more than are still free, which is half of them if it is alone",
+            "requests, 2 to 1000000",
+        ),
+    ] = 8_192
     max_connections_per_address: Annotated[
         int,
         Meta(ge=1, le=1_000_000),

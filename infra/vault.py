@@ -40,9 +40,10 @@ class Vault:
         """Return the HMAC-SHA-256 of an API key. The database stores only this, not the key."""
         return hmac.digest(self._api_keys, key.encode(), "sha256")
 
-    def webhook_secret(self, project_id: str) -> bytes:
-        """Return the key that signs a project's webhooks. It never changes."""
-        return hmac.digest(self._webhook_key, project_id.encode(), "sha256")
+    def webhook_secret(self, project_id: str, rotation: int = 0) -> bytes:
+        """Return the key that signs a project's webhooks after so many rotations."""
+        name = f"{project_id}\n{rotation}" if rotation else project_id
+        return hmac.digest(self._webhook_key, name.encode(), "sha256")
 
     def seal(self, plaintext: bytes, *, tenant: str, row: str) -> bytes:
         """Seal a secret for one row of one tenant."""

@@ -21,6 +21,10 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "withdraw": frozenset({"api", "projector"}),
     "store_blob": frozenset({"api"}),
     "free_idempotency_key": frozenset({"api"}),
+    "store_blobs": frozenset({"api"}),
+    "take_jobs": frozenset({"api"}),
+    "renew_jobs": frozenset({"api"}),
+    "release_job": frozenset({"api"}),
     "fold_projects": frozenset({"api"}),
     "fold_keys": frozenset({"api"}),
     "fold_prices": frozenset({"api"}),
@@ -37,6 +41,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "end_leads": frozenset({"projector"}),
     "remove_expired_blobs": frozenset({"projector"}),
     "remove_idempotency_entries": frozenset({"projector"}),
+    "remove_job_leases": frozenset({"projector"}),
     "remove_past_held": frozenset({"projector"}),
     "held_differences": frozenset({"api", "projector"}),
 }
@@ -52,6 +57,8 @@ PROJECTOR_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "cache_entries": ("INSERT", "UPDATE", "DELETE"),
     "idempotency_entries": ("INSERT", "UPDATE", "DELETE"),
     "budget_alerts": ("INSERT", "UPDATE"),
+    "jobs": ("INSERT", "UPDATE"),
+    "job_batches": ("INSERT", "UPDATE"),
 }
 """What the projector writes: the read models that it folds, and how far it is."""
 

@@ -20,6 +20,7 @@ from domain.events import (
     ProjectCreated,
     ProjectSettingsChanged,
     StoredEvent,
+    WebhookSecretRotated,
 )
 from domain.money import NanoUsd
 from domain.routes import RouteSettings
@@ -45,9 +46,10 @@ _KEY = (
     f"ORDER BY t.name, t.project_id = '{INSTALLATION}') AS r)::text AS routes "
     "FROM api_keys k JOIN projects p USING (project_id) "
 )
+_OF_PROJECTS = (ProjectCreated, ProjectSettingsChanged, WebhookSecretRotated)
 _PROJECT = (
     "SELECT project_id, name, created_at, daily_budget_nano_usd, monthly_budget_nano_usd, alert_url, "
-    "installation_daily_budget_nano_usd, cancel_on_disconnect FROM projects "
+    "installation_daily_budget_nano_usd, cancel_on_disconnect, webhook_rotation FROM projects "
 )
 
 
@@ -86,6 +88,8 @@ class ProjectRecord(Struct, frozen=True, kw_only=True):
     installation_daily_budget_nano_usd: NanoUsd | None
     """The daily budget for requests under the installation's credentials."""
     cancel_on_disconnect: bool
+    webhook_rotation: int
+    """How often the secret of its webhooks was rotated."""
     provider_hints: dict[str, str]
 
 
@@ -97,7 +101,7 @@ class Keys:
 
     async def fold(self, connection: Connection, events: Sequence[StoredEvent], suffix: str = "") -> None:
         """Make the rows what their streams in the log say."""
-        await fold_streams(connection, "fold_projects", events, (ProjectCreated, ProjectSettingsChanged), suffix)
+        await fold_streams(connection, "fold_projects", events, _OF_PROJECTS, suffix)
         await fold_streams(connection, "fold_keys", events, (ApiKeyIssued, ApiKeyChanged, ApiKeyRevoked), suffix)
 
 

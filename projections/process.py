@@ -18,17 +18,20 @@ from infra.broker import Broker, BrokerErrors
 from infra.database import HeldConnection, Pool, open_pool, warn_about_role
 from infra.event_log import EventLog
 from infra.head_anchors import AnchorFile, AnchorStore, AnchorWebhook
+from infra.job_leases import remove_job_leases
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
 from infra.object_store import ObjectStore
 from infra.probes import Probes
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
+from projections.abandoned import AbandonedRequests
 from projections.alerts import raise_alerts, redeliver
-from projections.cache import remove_expired
+from projections.cache import MAX_EXPIRED_PER_SWEEP, remove_expired
 from projections.head_signer import HeadSigner
 from projections.held import watch_held
 from projections.idempotency import remove_expired_keys
+from projections.job_ends import WebhookQueue, end_batches
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
@@ -36,6 +39,8 @@ from projections.watch import Watch
 
 SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
+TELL_INTERVAL_S = 1.0
+"""The ends of batches, and what webhooks are to be told."""
 REDELIVER_INTERVAL_S = 300.0
 EXPIRY_INTERVAL_S = 30.0
 HELD_INTERVAL_S = 60.0
@@ -65,6 +70,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async def sweep_once() -> None:
         await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
 
+    abandoned = AbandonedRequests(pool, listens=replies.listens, now=partial(datetime.now, UTC))
+
+    async def end_abandoned_once() -> None:
+        await abandoned.end()
+
     async def alert_once() -> None:
         await raise_alerts(pool, event_log, queue, datetime.now(UTC))
 
@@ -72,10 +82,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await redeliver(pool, queue, datetime.now(UTC))
 
     async def expire_once() -> None:
-        await remove_expired(pool)
-        await remove_expired_keys(
-            pool, max_answers=settings.idempotency_max_answers, max_bytes=settings.idempotency_max_bytes
-        )
+        await _expire(pool, settings)
+
+    webhooks = WebhookQueue(pool, queue)
+
+    async def tell_once() -> None:
+        now = datetime.now(UTC)
+        await end_batches(pool, event_log, now)
+        await webhooks.fill(now)
 
     signer = _head_signer(settings, pool)
 
@@ -83,10 +97,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await watch_held(pool, datetime.now(UTC))
 
     async def raise_replicas_once() -> None:
-        try:
-            await queue.raise_replicas()
-        except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
-            log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
+        await _raise_replicas(queue)
 
     watch = Watch(pool, broker, runner, signer=signer)
     probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
@@ -96,7 +107,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
         tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
         for interval_s, chore in (
+            (TELL_INTERVAL_S, tell_once),
             (SWEEP_INTERVAL_S, sweep_once),
+            (SWEEP_INTERVAL_S, end_abandoned_once),
             (ALERT_INTERVAL_S, alert_once),
             (REDELIVER_INTERVAL_S, redeliver_once),
             (EXPIRY_INTERVAL_S, expire_once),
@@ -110,6 +123,22 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     await broker.close()
     await pool.close()
     log.info("projector_stopped")
+
+
+async def _raise_replicas(queue: JobQueue) -> None:
+    try:
+        await queue.raise_replicas()
+    except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
+        log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
+
+
+async def _expire(pool: Pool, settings: Settings) -> None:
+    """Remove what has expired, and what a project has too much of."""
+    await remove_expired(pool)
+    await remove_expired_keys(
+        pool, max_answers=settings.idempotency_max_answers, max_bytes=settings.idempotency_max_bytes
+    )
+    await remove_job_leases(pool, MAX_EXPIRED_PER_SWEEP)
 
 
 def _head_signer(settings: Settings, pool: Pool) -> HeadSigner:

@@ -67,6 +67,7 @@ _JSON = ("price", "metadata")
 _MERGE = ", ".join(
     (
         "status = CASE WHEN excluded.status = 'running' THEN r.status ELSE excluded.status END",
+        "provider = CASE WHEN excluded.status = 'completed' THEN excluded.provider ELSE r.provider END",
         "attempts = greatest(r.attempts, excluded.attempts)",
         "prompt_tokens = r.prompt_tokens + excluded.prompt_tokens",
         "completion_tokens = r.completion_tokens + excluded.completion_tokens",
@@ -202,6 +203,7 @@ def _changes(stored: StoredEvent) -> dict[str, Any] | None:
         case RequestCompleted() as event:
             return {
                 "status": "completed",
+                "provider": event.provider,  # of the target that answered
                 "attempts": event.attempt,
                 "latency_ms": event.latency_ms,
                 "finish_reason": event.finish_reason,
@@ -259,7 +261,7 @@ def _merge(rows: dict[str, dict[str, Any]], stored: StoredEvent, changes: dict[s
             "key_id": event.key_id,
             "at": stored.at,
             "operation": event.operation,
-            "model": event.model,
+            "model": event.asked_as or event.model,
             "provider": event.provider,
             "status": "running",
             "attempts": 0,

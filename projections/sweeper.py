@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from domain.errors import ProviderTimeout, Unavailable
+from domain.errors import ProviderTimeout, ProviderUnavailable, Unavailable
 from domain.events import AttemptLost, RequestFailed, request_stream
 from domain.idempotency import Idempotency
 from domain.job_result import JobFailure, failure_in_log
@@ -37,6 +37,7 @@ _CLAIMED = (
     "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2"
 )
 """Those of a project in quarantine stay until its release."""
+ABANDONED = "the worker that made the request is gone, and the queue has lost it"
 TIMED_OUT = "no worker finished the request in time"
 
 log = structlog.get_logger(__name__)
@@ -119,6 +120,37 @@ async def _end(
     if recorded.added:
         log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=True)
         await notify(row["reply_to"], failure_in_log(failed))
+
+
+async def end_abandoned(pool: Pool, event_log: EventLog, request_id: str, seen_events: int, now: datetime) -> bool:
+    """End a request whose claimed attempt no worker makes any more, before its deadline; its hold is assumed spent.
+
+    False: its stream has more than `seen_events` by now, or the attempt is gone. If a worker comes back with the
+    answer, the true cost replaces the assumed one.
+
+    Raises:
+        Unavailable: the database is away.
+
+    """
+    async with database_errors():
+        row = await pool.fetchrow(
+            "SELECT *, metadata::text AS metadata FROM inflight WHERE request_id = $1 AND delivery IS NOT NULL "
+            "ORDER BY attempt DESC LIMIT 1",
+            request_id,
+        )
+    if row is None:
+        return False
+    latency_ms = _latency_ms(row, now)
+    failed = RequestFailed(**_subject(row), code=ProviderUnavailable.code, message=ABANDONED, latency_ms=latency_ms)
+    lost = _lost(row)
+    recorded = await record(
+        event_log,
+        request_id=request_id,
+        project_id=row["project_id"],
+        at=now,
+        decide=lambda history: decide_failed(history, lost, failed) if len(history) == seen_events else (),
+    )
+    return recorded.added
 
 
 def _timed_out(row: asyncpg.Record, now: datetime) -> RequestFailed:

@@ -16,6 +16,7 @@ from domain.events import (
     CachedCopy,
     CostIncurred,
     Event,
+    KeptCopy,
     RequestCompleted,
     RequestFailed,
 )
@@ -97,9 +98,11 @@ class AttemptRecorder:
         ctx: JobContext,
         result: AttemptResult,
         body: RecordedBody,
+        *,
+        is_shared: bool = True,
         whole: Callable[[Receipt], bytes | None] | None = None,
     ) -> Receipt | None:
-        """Write an answer and its cost in one append.
+        """Write an answer and its cost in one append. A body that is kept goes into the cache if it may be shared.
 
         None: the request had ended before, and that end is sent again. `whole`: what a retry under the same idempotency
         key gets, None if that is too large; called once, if there is a key.
@@ -110,11 +113,16 @@ class AttemptRecorder:
         """
         job, now = ctx.job, self._now()
         cached_copy: CachedCopy | None = None
+        kept_copy: KeptCopy | None = None
         blobs: tuple[Blob, ...] = ()
-        if job.cache_key is not None and body.kept is not None:
+        if body.kept is not None:
             blob_id, expires_at = new_id("blob"), now + timedelta(seconds=job.cache_ttl_s)
+            if job.cache_key is not None and is_shared:
+                cached_copy = CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id)
+            if job.keep_until is not None:
+                expires_at = max(expires_at, job.keep_until)
+                kept_copy = KeptCopy(blob_id=blob_id, expires_at=expires_at)
             blobs = (await self._blobs.seal(job.identity.project_id, blob_id, body.kept, expires_at),)
-            cached_copy = CachedCopy(key=job.cache_key.hex(), ttl_s=job.cache_ttl_s, blob_id=blob_id)
         completed = outcome.completed(
             job.identity,
             ctx.claim,
@@ -126,6 +134,7 @@ class AttemptRecorder:
             answer_bytes=body.size,
             answer_digest=body.digest,
             cached_copy=cached_copy,
+            kept_copy=kept_copy,
             latency_ms=outcome.latency_ms(ctx.job, now),
             item_ids=result.item_ids,
             targets=target_fates(ctx.root, ctx.history, ctx.skipped, answered=ctx.target),

@@ -31,7 +31,7 @@ from domain.circuit import (
     slots_of,
     verdict,
 )
-from domain.errors import GatewayError, ProviderError, ProviderRateLimited, ProviderUnavailable
+from domain.errors import CircuitOpen, GatewayError, ProviderError, ProviderRateLimited
 from domain.events import INSTALLATION
 from domain.provider_limits import ProviderLimit, headroom, read_limits
 from infra.circuit_news import (
@@ -463,4 +463,4 @@ def _refusal(kept: _Kept, wait_s: float) -> ProviderError:
         message = f"{provider} limits calls of {kept.key.model}, and is not called again for {wait_s:.1f} s"
         return ProviderRateLimited(message, provider=provider, retry_after_s=wait_s)
     message = f"{provider} is not called for {kept.key.model} for {wait_s:.1f} s, since it does not answer{met}"
-    return ProviderUnavailable(message, provider=provider, retry_after_s=wait_s)
+    return CircuitOpen(message, provider=provider, retry_after_s=wait_s)

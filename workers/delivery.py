@@ -54,8 +54,10 @@ class Delivery:
         self.message_id = (message.headers or {}).get("Nats-Msg-Id") or message.reply
         """The id of the request, without decoding the job."""
         tokens = message.subject.split(".")
-        self.project_id, self.key_id = (tokens[3], tokens[4]) if len(tokens) == 5 else ("", "")
+        self.project_id, self.key_id = (tokens[3], tokens[4]) if len(tokens) >= 5 else ("", "")
         """The tenant of the job, without decoding it: see `JobQueue.publish`. An alert has its project."""
+        self.provider = tokens[5] if len(tokens) > 5 else ""
+        """The provider that the job calls first. Empty for an alert, and for a job of an earlier release."""
         self.has_caller = tokens[1:2] != ["async"]
         """False: a job of the lane for those that no caller waits for."""
 
@@ -101,6 +103,7 @@ class DirectDelivery(Delivery):
         self.number = 1
         self.message_id = message_id_of(job)
         self.project_id, self.key_id = job.identity.project_id, job.identity.key_id
+        self.provider = job.identity.provider
 
 
 class UnackedDeliveries:

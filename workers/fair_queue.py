@@ -1,6 +1,6 @@
-"""Chooses which waiting job runs next if tenants share a worker's slots. Runs nothing, and sends no heartbeats.
+"""Chooses which waiting job runs next if tenants and providers share a worker's slots. Runs nothing.
 
-Two rules, for each project and, inside it, for each API key:
+Two rules, for each project and, inside it, for each API key. The second one holds for each provider too:
 
 - Fair queueing: the next job belongs to the project with the fewest running jobs; among equals the turn goes round
   (round robin over flows: J. Nagle, RFC 970, 1985).
@@ -10,21 +10,33 @@ Two rules, for each project and, inside it, for each API key:
   leave 1/(1+nF) of them free for the one that comes next, which would otherwise wait for the end of a running job.
 """
 
-from collections import OrderedDict, deque
-from typing import Generic, TypeVar
+from collections import Counter, OrderedDict, deque
+from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Struct, field
 
 PROJECT_FACTOR = 7
 """A project that is alone may use 7/8 of the slots."""
-KEY_FACTOR = 3
-"""An API key that is alone may use 3/4 of the slots."""
+KEY_FACTOR = 4
+"""An API key that is alone may use 4/5 of the slots."""
+PROVIDER_FACTOR = 3
+"""A provider that is alone may use 3/4 of the slots: less than a key, so that one that has become slow leaves room for
+the others also among the jobs of one key."""
+NO_PROVIDER = ""
+"""Of jobs that call none: they have no share of their own."""
 
 Item = TypeVar("Item")
 
 
+class _FlowName(NamedTuple):
+    """The jobs of an API key that call one provider."""
+
+    key_id: str
+    provider: str
+
+
 class _Flow(Struct, Generic[Item]):
-    """One API key's part of the queue."""
+    """One part of the queue, first in, first out."""
 
     waiting: deque[Item] = field(default_factory=deque)
     running: int = 0
@@ -33,26 +45,39 @@ class _Flow(Struct, Generic[Item]):
 class _Project(Struct, Generic[Item]):
     """One project's part of the queue."""
 
-    flows: dict[str, _Flow[Item]] = field(default_factory=dict)
-    turns: OrderedDict[str, _Flow[Item]] = field(default_factory=OrderedDict)
-    """The API keys with waiting jobs, in the order of their turns."""
+    flows: dict[_FlowName, _Flow[Item]] = field(default_factory=dict)
+    turns: OrderedDict[_FlowName, _Flow[Item]] = field(default_factory=OrderedDict)
+    """The flows with waiting jobs, in the order of their turns."""
+    keys: Counter[str] = field(default_factory=Counter)
+    """The running jobs of each API key."""
     running: int = 0
 
 
 class FairQueue(Generic[Item]):
-    """The waiting jobs of a worker and the number of running ones, by project and API key. First in, first out within
-    a key.
+    """The waiting jobs of a worker and the number of running ones, by project, API key and provider.
+
+    First in, first out within a key's jobs for a provider.
     """
 
-    def __init__(self, slots: int, *, project_factor: int = PROJECT_FACTOR, key_factor: int = KEY_FACTOR) -> None:
+    def __init__(
+        self,
+        slots: int,
+        *,
+        project_factor: int = PROJECT_FACTOR,
+        key_factor: int = KEY_FACTOR,
+        provider_factor: int = PROVIDER_FACTOR,
+    ) -> None:
         """Let at most `slots` jobs run at a time."""
         assert slots > 0, "a worker has slots"
         self._slots = slots
         self._project_factor = project_factor
         self._key_factor = key_factor
+        self._provider_factor = provider_factor
         self._projects: dict[str, _Project[Item]] = {}
         self._turns: OrderedDict[str, _Project[Item]] = OrderedDict()
         """The projects with waiting jobs, in the order of their turns."""
+        self._providers: Counter[str] = Counter()
+        """The running jobs of each provider."""
         self._running = 0
         self._waiting = 0
 
@@ -66,28 +91,31 @@ class FairQueue(Generic[Item]):
         """The jobs that wait."""
         return self._waiting
 
-    def add(self, project_id: str, key_id: str, item: Item) -> None:
+    def add(self, project_id: str, key_id: str, item: Item, provider: str = NO_PROVIDER) -> None:
         """Let a job wait."""
         project = self._projects.get(project_id)
         if project is None:
             project = self._projects[project_id] = _Project()
-        flow = project.flows.get(key_id)
+        name = _FlowName(key_id, provider)
+        flow = project.flows.get(name)
         if flow is None:
-            flow = project.flows[key_id] = _Flow()
+            flow = project.flows[name] = _Flow()
         flow.waiting.append(item)
-        project.turns.setdefault(key_id, flow)
+        project.turns.setdefault(name, flow)
         self._turns.setdefault(project_id, project)
         self._waiting += 1
 
-    def has_room_for(self, project_id: str, key_id: str) -> bool:
-        """Return True if a job of this project and key would start at once."""
+    def has_room_for(self, project_id: str, key_id: str, provider: str = NO_PROVIDER) -> bool:
+        """Return True if a job of this project, key and provider would start at once."""
         free = self._slots - self._running
+        if free <= 0 or not self._provider_may_start(provider, free):
+            return False
         project = self._projects.get(project_id)
         if project is None:
-            return free > 0
-        flow = project.flows.get(key_id)
+            return True
+        flow = project.flows.get(_FlowName(key_id, provider))
         may_start = project.running < self._project_factor * free
-        return may_start and (flow is None or (not flow.waiting and flow.running < self._key_factor * free))
+        return may_start and project.keys[key_id] < self._key_factor * free and (flow is None or not flow.waiting)
 
     def start(self) -> tuple[str, str, Item] | None:
         """Take the next job that may run, and count it as running. None if there is none.
@@ -100,34 +128,41 @@ class FairQueue(Generic[Item]):
         chosen = self._next(free)
         if chosen is None:
             return None
-        project_id, key_id = chosen
+        project_id, name = chosen
         project = self._turns[project_id]
-        flow = project.turns[key_id]
+        flow = project.turns[name]
         item = flow.waiting.popleft()
         flow.running += 1
         project.running += 1
+        project.keys[name.key_id] += 1
+        self._providers[name.provider] += 1
         self._running += 1
         self._waiting -= 1
         if flow.waiting:
-            project.turns.move_to_end(key_id)
+            project.turns.move_to_end(name)
         else:
-            del project.turns[key_id]
+            del project.turns[name]
         if project.turns:
             self._turns.move_to_end(project_id)
         else:
             del self._turns[project_id]
-        return project_id, key_id, item
+        return project_id, name.key_id, item
 
-    def finish(self, project_id: str, key_id: str) -> None:
+    def finish(self, project_id: str, key_id: str, provider: str = NO_PROVIDER) -> None:
         """Count a running job as ended."""
         project = self._projects[project_id]
-        flow = project.flows[key_id]
+        name = _FlowName(key_id, provider)
+        flow = project.flows[name]
         assert flow.running > 0, "a job ends that was started"
         flow.running -= 1
         project.running -= 1
         self._running -= 1
+        for counter, counted in ((project.keys, key_id), (self._providers, provider)):
+            counter[counted] -= 1
+            if not counter[counted]:
+                del counter[counted]
         if not flow.running and not flow.waiting:
-            del project.flows[key_id]
+            del project.flows[name]
             if not project.flows:
                 del self._projects[project_id]
 
@@ -135,11 +170,11 @@ class FairQueue(Generic[Item]):
         """Take out every waiting job."""
         items: list[Item] = []
         for project_id, project in self._turns.items():
-            for key_id, flow in project.turns.items():
+            for name, flow in project.turns.items():
                 items += flow.waiting
                 flow.waiting.clear()
                 if not flow.running:
-                    del project.flows[key_id]
+                    del project.flows[name]
             project.turns.clear()
             if not project.flows:
                 del self._projects[project_id]
@@ -147,27 +182,30 @@ class FairQueue(Generic[Item]):
         self._waiting = 0
         return items
 
-    def _next(self, free: int) -> tuple[str, str] | None:
-        """The project and the API key whose job runs next."""
-        best: tuple[str, str] | None = None
+    def _provider_may_start(self, provider: str, free: int) -> bool:
+        return not provider or self._providers[provider] < self._provider_factor * free
+
+    def _next(self, free: int) -> tuple[str, _FlowName] | None:
+        """The project and the flow whose job runs next."""
+        best: tuple[str, _FlowName] | None = None
         fewest = self._project_factor * free
         for project_id, project in self._turns.items():
             if project.running >= fewest:
                 continue
-            key_id = _next_key(project, self._key_factor * free)
-            if key_id is not None:
-                best, fewest = (project_id, key_id), project.running
+            name = self._next_flow(project, free)
+            if name is not None:
+                best, fewest = (project_id, name), project.running
             if not fewest:
                 break
         return best
 
-
-def _next_key(project: _Project[Item], threshold: int) -> str | None:
-    best: str | None = None
-    fewest = threshold
-    for key_id, flow in project.turns.items():
-        if flow.running < fewest:
-            best, fewest = key_id, flow.running
-        if not fewest:
-            break
-    return best
+    def _next_flow(self, project: _Project[Item], free: int) -> _FlowName | None:
+        best: _FlowName | None = None
+        fewest = self._key_factor * free
+        for name in project.turns:
+            running = project.keys[name.key_id]
+            if running < fewest and self._provider_may_start(name.provider, free):
+                best, fewest = name, running
+            if not fewest:
+                break
+        return best

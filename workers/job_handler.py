@@ -230,7 +230,7 @@ class JobHandler:
         response, usage, is_estimated = with_usage(response, job, elapsed_s)
         content = response.body
         is_shared = response.finish_reason not in UNSHARED_FINISHES and not response.is_empty
-        is_kept = job.cache_key is not None and is_shared
+        is_kept = (job.cache_key is not None and is_shared) or job.keep_until is not None
         body = await offload(len(content), RecordedBody.of, content, is_kept=is_kept)
         if not is_kept:  # its frames are all that there is of it
             await self._replies.send_body(job.reply_to, attempt, content)
@@ -244,7 +244,7 @@ class JobHandler:
             extras=response.extras,
             item_ids=response.item_ids,
         )
-        receipt = await self._recorder.record_response(ctx, result, body, lambda _: content)
+        receipt = await self._recorder.record_response(ctx, result, body, is_shared=is_shared, whole=lambda _: content)
         if receipt is None:
             return
         if is_kept:

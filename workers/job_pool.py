@@ -85,13 +85,13 @@ class JobPool:
         job = _PooledJob(delivery, handle, left_queue)
         self._in_flight[delivery.message_id] = job
         self._unacked.add(delivery.ack_subject)
-        self._queue.add(delivery.project_id, delivery.key_id, job)
+        self._queue.add(delivery.project_id, delivery.key_id, job, delivery.provider)
         self._start_next()
         return True
 
     def take_direct(self, delivery: Delivery, handle: Handle) -> bool:
         """Take a delivery that came past the queue, if it can start at once and the pool is not stopping."""
-        has_room = self._queue.has_room_for(delivery.project_id, delivery.key_id)
+        has_room = self._queue.has_room_for(delivery.project_id, delivery.key_id, delivery.provider)
         if not has_room and delivery.message_id not in self._in_flight:
             return False
         return self.take(delivery, handle, lambda: None)
@@ -140,7 +140,7 @@ class JobPool:
         delivery = job.delivery
         del self._in_flight[delivery.message_id]
         self._unacked.discard(delivery.ack_subject)
-        self._queue.finish(delivery.project_id, delivery.key_id)
+        self._queue.finish(delivery.project_id, delivery.key_id, delivery.provider)
         self._start_next()
 
     async def _keep_alive(self) -> None:

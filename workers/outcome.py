@@ -15,6 +15,7 @@ from domain.events import (
     AttemptLost,
     CachedCopy,
     CostIncurred,
+    KeptCopy,
     RequestCompleted,
     RequestFailed,
 )
@@ -45,6 +46,7 @@ def completed(
     answer_digest: bytes,
     cached_copy: CachedCopy | None,
     latency_ms: int,
+    kept_copy: KeptCopy | None = None,
     item_ids: tuple[str, ...] = (),
     targets: tuple[TargetFate, ...] = (),
 ) -> RequestCompleted:
@@ -60,6 +62,7 @@ def completed(
         answer_bytes=answer_bytes,
         answer_digest=answer_digest.hex(),
         cached_copy=cached_copy,
+        kept_copy=kept_copy,
         item_ids=tuple(map(sanitize_identifier, item_ids)),
         targets=targets,
     )

@@ -21,7 +21,7 @@ from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
 from infra.ids import new_id
-from infra.jobs import ALERTS_LANE, JobQueue, consumer_name
+from infra.jobs import ALERTS_LANE, WEBHOOKS_LANE, JobQueue, consumer_name
 from infra.notifications import KEYS_CHANGED, Notifications
 from infra.probes import Probes
 from infra.provider_keys import ProviderKeys
@@ -44,7 +44,7 @@ from workers.providers.registry import PROVIDERS, Adapters, make_providers
 from workers.providers.sdk import Sessions
 from workers.pull import PullLoop
 from workers.streaming import StreamedAttempts
-from workers.webhooks import AlertWebhooks
+from workers.webhooks import AlertWebhooks, JobWebhooks, WebhookSender
 
 DRAIN_TIMEOUT_S = 20.0
 ALERT_SLOTS = 64
@@ -94,18 +94,15 @@ async def run(
     name = f"gateway worker {socket.gethostname()}:{os.getpid()}"
     backends = await _connect(settings, name)
     sessions = Sessions(allow_loopback=settings.allow_loopback_urls)
+    pool, event_log = backends.pool, backends.event_log
+    sender = WebhookSender(pool=pool, vault=backends.vault, allow_loopback=settings.allow_loopback_urls, now=_now)
+    alerts = AlertWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)
+    job_ends = JobWebhooks(pool=pool, event_log=event_log, sender=sender, now=_now)
     changed = asyncio.Event()
     news = CircuitNews(backends.broker)
     circuits = Circuits(settings.circuits, worker=name, claim=news.claim_probe, on_change=changed.set)
     await backends.notifications.on_change(KEYS_CHANGED, circuits.forget)
     handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects, circuits)
-    webhooks = AlertWebhooks(
-        pool=backends.pool,
-        event_log=backends.event_log,
-        vault=backends.vault,
-        allow_loopback=settings.allow_loopback_urls,
-        now=_now,
-    )
     unacked = UnackedDeliveries()
     heartbeats = HeartbeatThread(
         unacked,
@@ -119,10 +116,10 @@ async def run(
     exchange = CircuitExchange(circuits, news, backends.event_log, changed=changed, registry=figures.registry)
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
-    await _serve(settings.worker_slots, backends, handler, webhooks, unacked, exchange, stop)
+    await _serve(settings.worker_slots, backends, handler, alerts, job_ends, unacked, exchange, stop)
     await probes.close()
     await heartbeats.stop()
-    await webhooks.close()
+    await sender.close()
     await sessions.close()
     await backends.close()
     log.info("worker_stopped")
@@ -198,7 +195,8 @@ async def _serve(
     slots: int,
     backends: _Backends,
     handler: JobHandler,
-    webhooks: AlertWebhooks,
+    alerts: AlertWebhooks,
+    job_ends: JobWebhooks,
     unacked: UnackedDeliveries,
     exchange: CircuitExchange,
     stop: asyncio.Event,
@@ -221,12 +219,13 @@ async def _serve(
         )
 
     interactive, background = pool_of(slots), pool_of(slots)
-    alerts = pool_of(ALERT_SLOTS, ALERT_PROJECT_FACTOR)
+    alert_pool, end_pool = (pool_of(ALERT_SLOTS, ALERT_PROJECT_FACTOR) for _ in range(2))
     loops = (
         loop_of("sync", interactive, handler.handle, slots),
         loop_of("bulk", interactive, handler.handle, slots),
         loop_of("async", background, handler.handle, slots),
-        loop_of(ALERTS_LANE, alerts, webhooks.deliver, MAX_WAITING_ALERTS),
+        loop_of(ALERTS_LANE, alert_pool, alerts.deliver, MAX_WAITING_ALERTS),
+        loop_of(WEBHOOKS_LANE, end_pool, job_ends.deliver, MAX_WAITING_ALERTS),
     )
     direct = DirectJobs(
         broker,
@@ -235,5 +234,5 @@ async def _serve(
     )
     log.info("worker_ready", slots=slots, worker_id=backends.attempts.worker_id)
     async with asyncio.TaskGroup() as tasks:
-        for part in (*loops, direct, interactive, background, alerts, exchange):
+        for part in (*loops, direct, interactive, background, alert_pool, end_pool, exchange):
             tasks.create_task(part.run(stop))

@@ -81,7 +81,7 @@ class StreamedAttempts:
 
         end = _StreamEnd(relay, job, result.usage)
         receipt = await self._recorder.record_response(
-            ctx, result, body, lambda answered: outgoing.whole(end.events(answered))
+            ctx, result, body, whole=lambda answered: outgoing.whole(end.events(answered))
         )
         if receipt is None:
             return

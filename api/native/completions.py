@@ -105,7 +105,7 @@ _embeddings_decoder = msgspec.json.Decoder(EmbeddingsBody)
 )
 async def chat(request: HttpRequest) -> Response[bytes]:
     """Answer a chat request, from the cache if it may be and the cache has a response."""
-    return await _complete(request, "chat", _chat_decoder, ChatRequest)
+    return await answer_chat(request)
 
 
 @post(
@@ -117,6 +117,16 @@ async def chat(request: HttpRequest) -> Response[bytes]:
 )
 async def embeddings(request: HttpRequest) -> Response[bytes]:
     """Answer an embeddings request, from the cache if it may be and the cache has a response."""
+    return await answer_embeddings(request)
+
+
+async def answer_chat(request: HttpRequest) -> Response[bytes]:
+    """Answer a chat request. Raises as `InferenceService.infer`."""
+    return await _complete(request, "chat", _chat_decoder, ChatRequest)
+
+
+async def answer_embeddings(request: HttpRequest) -> Response[bytes]:
+    """Answer an embeddings request. Raises as `InferenceService.infer`."""
     return await _complete(request, "embeddings", _embeddings_decoder, EmbeddingsRequest)
 
 

@@ -52,6 +52,12 @@ def options() -> list[Parameter | Reference]:
             content={JSON: OpenAPIMediaType(schema=RawSchema(metadata))},
             description=f"Joins `metadata`. At most {MAX_METADATA_BYTES} bytes.",
         ),
+        Parameter(
+            name="x-gateway-fallbacks",
+            param_in="header",
+            schema=RawSchema({"type": "string"}),
+            description="Models that are tried if `model` fails, with commas between them. Before `fallbacks`.",
+        ),
     ]
 
 
@@ -64,6 +70,7 @@ def of_answer() -> dict[str, OpenAPIHeader | Reference]:
         ),
         "x-gateway-provider": _text("Who answered"),
         "x-gateway-model": _text("The name that the provider was called with"),
+        "x-gateway-attempts": _text("The number of the attempt that was answered; absent for an answer from the cache"),
         "x-gateway-cost-usd": _text("What it cost, in US dollars; absent for a stream, and if the model has no price"),
         "x-gateway-cost-is-lower-bound": _text("`true`: something was used that has no known price", "true"),
         "x-gateway-max-tool-calls": _text("The limit that the budget set to the calls of hosted tools"),
@@ -75,9 +82,15 @@ def of_answer() -> dict[str, OpenAPIHeader | Reference]:
 
 def of_failure(status: str) -> dict[str, OpenAPIHeader | Reference]:
     """Headers of a failure."""
+    headers = {
+        **of_response(),
+        "x-gateway-attempts": _text("The number of the last attempt, where one was made"),
+        "x-gateway-provider": _text("Whom that attempt went to"),
+        "x-gateway-model": _text("The name that this provider was called with"),
+    }
     if status in ("402", "429", "503"):
-        return {**of_response(), "retry-after": _text("Seconds after which the same may succeed"), **_limits()}
-    return of_response()
+        return {**headers, "retry-after": _text("Seconds after which the same may succeed"), **_limits()}
+    return headers
 
 
 def of_response() -> dict[str, OpenAPIHeader | Reference]:

@@ -1,7 +1,7 @@
 """`/projects`: create a project, show and change the caller's own."""
 
 import base64
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -24,6 +24,7 @@ from domain.routing import ANTHROPIC, OPENAI
 from infra.outbound import check_url
 from projections import keys
 from projections.keys import ProjectRecord
+from projections.webhook_secrets import FORMER_VALID
 
 WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - as Standard Webhooks writes one
 ProjectName = Annotated[str, Meta(min_length=1, max_length=200, pattern=NAME_PATTERN)]
@@ -84,6 +85,15 @@ class ProjectOut(Struct, kw_only=True, rename="camel"):
     created_at: datetime
     alert_secret: str | UnsetType = UNSET
     """The key that signs alerts (Standard Webhooks); shown when `alertUrl` is set."""
+
+
+class WebhookSecretOut(Struct, kw_only=True, rename="camel"):
+    """A new secret for a project's webhooks."""
+
+    webhook_secret: str
+    """As Standard Webhooks writes one."""
+    former_valid_until: datetime
+    """So long messages are signed with the secret before as well."""
 
 
 @post(
@@ -154,9 +164,26 @@ async def change_current_project(
     )
     changed = _project_out(record)
     if isinstance(data.alert_url, str):
-        secret = base64.b64encode(services.vault.webhook_secret(record.project_id)).decode()
-        changed.alert_secret = f"{WEBHOOK_SECRET_PREFIX}{secret}"
+        changed.alert_secret = _secret_text(services, record.project_id, record.webhook_rotation)
     return Success(data=changed)
+
+
+@post(
+    "/projects/me/webhook-secret",
+    summary="Make a new secret for the webhooks of the key's project",
+    operation_id="ApiV1ProjectsMeWebhookSecretRotate",
+    guards=[requires_admin],
+    status_code=201,
+)
+async def rotate_webhook_secret(
+    caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[WebhookSecretOut]:
+    """Have alerts and the ends of jobs signed with a new secret, which is shown this once. For a day each message is
+    signed with the one before as well.
+    """
+    rotation = await services.accounts.rotate_webhook_secret(caller.project_id)
+    secret = _secret_text(services, caller.project_id, rotation)
+    return Success(data=WebhookSecretOut(webhook_secret=secret, former_valid_until=datetime.now(UTC) + FORMER_VALID))
 
 
 @patch(
@@ -178,7 +205,18 @@ async def change_installation_budget(
     return Success(data=_project_out(record))
 
 
-HANDLERS = (create_project, get_current_project, change_current_project, change_installation_budget)
+HANDLERS = (
+    create_project,
+    get_current_project,
+    change_current_project,
+    rotate_webhook_secret,
+    change_installation_budget,
+)
+
+
+def _secret_text(services: Services, project_id: str, rotation: int) -> str:
+    secret = services.vault.webhook_secret(project_id, rotation)
+    return f"{WEBHOOK_SECRET_PREFIX}{base64.b64encode(secret).decode()}"
 
 
 def _project_out(record: ProjectRecord) -> ProjectOut:

@@ -1,13 +1,14 @@
 """`/requests` and `/audit/events`: the history, by request and by event."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import get
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from api.authentication import Caller
 from api.guards import requires_admin, requires_key
@@ -20,6 +21,7 @@ from domain.errors import InvalidRequest, NotFound
 from domain.events import StoredEvent, request_stream
 from infra.event_log import Selection
 from projections.freshness import wait_until_folded
+from projections.request_attempts import AttemptView, attempts_of, targets_of
 from projections.requests import MAX_PAGE, RequestView, Search, Status, get_request, search
 
 MAX_EVENTS_PAGE = 1_000
@@ -49,9 +51,23 @@ class EventsQuery(Struct, frozen=True, kw_only=True):
     type: FromQuery[str | None] = None
 
 
-class RequestDetailOut(RequestView, frozen=True, kw_only=True, rename="camel"):
-    """A request, with every event of it."""
+class TargetOut(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A target of a request's plan, and what became of it."""
 
+    model: str
+    provider: str | None
+    outcome: Literal["answered", "failed", "skipped", "dropped", "not_tried"]
+    reason: str | None
+    message: str
+
+
+class RequestDetailOut(RequestView, frozen=True, kw_only=True, rename="camel"):
+    """A request, with its plan, its attempts, and every event of it."""
+
+    targets: list[TargetOut]
+    """Its plan and what became of it; empty: it has one target, or it has not ended."""
+    tries: list[AttemptView]
+    """Its attempts that have ended."""
     events: list[Any]
 
 
@@ -115,7 +131,12 @@ async def get_one_request(
         raise NotFound("there is no such request here")
     events = await services.log.read_stream(request_stream(request_id))
     fields = {name: getattr(view, name) for name in RequestView.__struct_fields__}
-    return Success(data=RequestDetailOut(**fields, events=[_event_out(stored) for stored in events]))
+    targets = [TargetOut(**asdict(fate)) for fate in targets_of(events)]
+    return Success(
+        data=RequestDetailOut(
+            **fields, targets=targets, tries=attempts_of(events), events=[_event_out(stored) for stored in events]
+        )
+    )
 
 
 @get(

@@ -22,7 +22,7 @@ def routes() -> list[HTTPRouteHandler]:
     @post("/messages", status_code=200)
     async def messages(request: HttpRequest) -> Response[bytes]:
         """Answer a message."""
-        return await handle(request, _MESSAGES)
+        return await handle(request, MESSAGES)
 
     @post("/messages/count_tokens", status_code=200)
     async def count_tokens(request: HttpRequest) -> Response[bytes]:
@@ -43,7 +43,7 @@ def _limit_headers(limit_status: LimitStatus) -> dict[str, str]:
 _QUERY_FIELDS = frozenset({"beta"})
 """Of the query: https://docs.anthropic.com/en/api/beta-headers; its SDKs add `beta=true`."""
 
-_MESSAGES = Endpoint(
+MESSAGES = Endpoint(
     dialect="anthropic",
     operation="chat",
     error=_stream_error,

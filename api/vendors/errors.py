@@ -23,6 +23,7 @@ from domain.errors import (
     GatewayError,
     IdempotencyMismatch,
     InvalidRequest,
+    JobExpired,
     NotFound,
     Overloaded,
     ProviderCredentials,
@@ -33,6 +34,7 @@ from domain.errors import (
     ProviderTimeout,
     ProviderUnavailable,
     RateLimited,
+    ResultLost,
     Unauthorized,
     Unavailable,
     UnknownModel,
@@ -97,6 +99,8 @@ _OPENAI: dict[type[GatewayError], _OpenAI] = {
     ProviderUnavailable: _OpenAI(502, "api_error"),
     ProviderLost: _OpenAI(502, "api_error"),
     ProviderTimeout: _OpenAI(504, "api_error"),
+    JobExpired: _OpenAI(504, "api_error"),  # a job's own, which is no call of a vendor's
+    ResultLost: _OpenAI(502, "api_error"),
     ClientDisconnected: _OpenAI(499, "api_error"),  # never received: the client is gone
     Overloaded: _OpenAI(503, "api_error"),
     Unavailable: _OpenAI(503, "api_error"),
@@ -120,6 +124,8 @@ _ANTHROPIC: dict[type[GatewayError], _Anthropic] = {
     ProviderUnavailable: _Anthropic(502, "api_error"),
     ProviderLost: _Anthropic(502, "api_error"),
     ProviderTimeout: _Anthropic(504, "timeout_error"),
+    JobExpired: _Anthropic(504, "timeout_error"),
+    ResultLost: _Anthropic(502, "api_error"),
     ClientDisconnected: _Anthropic(499, "api_error"),
     Overloaded: _Anthropic(529, "overloaded_error"),
     Unavailable: _Anthropic(529, "overloaded_error"),

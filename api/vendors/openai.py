@@ -20,12 +20,12 @@ def routes() -> list[HTTPRouteHandler]:
     @post("/chat/completions", status_code=200)
     async def chat(request: HttpRequest) -> Response[bytes]:
         """Answer a chat completion."""
-        return await handle(request, _CHAT)
+        return await handle(request, CHAT)
 
     @post("/embeddings", status_code=200)
     async def embeddings(request: HttpRequest) -> Response[bytes]:
         """Turn texts into vectors."""
-        return await handle(request, _EMBEDDINGS)
+        return await handle(request, EMBEDDINGS)
 
     @post("/completions", status_code=200)
     async def completions(request: HttpRequest) -> Response[bytes]:
@@ -44,7 +44,7 @@ def _stream_error(error: GatewayError, _request_id: str, _sent: bytes) -> bytes:
     return sse(openai_error(error).body)
 
 
-_CHAT = Endpoint(dialect="openai", operation="chat", error=_stream_error, limit_headers=limit_headers)
-_EMBEDDINGS = Endpoint(dialect="openai", operation="embeddings", error=_stream_error, limit_headers=limit_headers)
+CHAT = Endpoint(dialect="openai", operation="chat", error=_stream_error, limit_headers=limit_headers)
+EMBEDDINGS = Endpoint(dialect="openai", operation="embeddings", error=_stream_error, limit_headers=limit_headers)
 _COMPLETIONS = Endpoint(dialect="openai", operation="completions", error=_stream_error, limit_headers=limit_headers)
 _MODERATIONS = Endpoint(dialect="openai", operation="moderations", error=_stream_error, limit_headers=limit_headers)

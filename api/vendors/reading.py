@@ -91,7 +91,7 @@ async def read_request(
 
     def parse() -> Reads:
         given = body if model_in_path is None else rewrite(body, {"model": model_in_path})
-        given, named = _without_fallbacks(given)
+        given, named = without_fallbacks(given)
         reader = _Reader(services, caller, codec, given, is_cached=is_cached, lacked=lacked)
         plan = services.planner.targets(caller, reader.as_came.model, fallbacks_of(request, named))
         if plan.is_ordinary:
@@ -165,7 +165,7 @@ def _read_each(reader: _Reader, plan: TargetPlan) -> Reads:
     return Reads(plan=plan, each=each, left_out=left_out)
 
 
-def _without_fallbacks(body: bytes) -> tuple[bytes, Sequence[str] | None]:
+def without_fallbacks(body: bytes) -> tuple[bytes, Sequence[str] | None]:
     """The body without a list of names in `fallbacks`, and that list; None: there is no such list.
 
     Raises:

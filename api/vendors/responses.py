@@ -40,7 +40,7 @@ def routes() -> list[HTTPRouteHandler]:
     @post("/responses", status_code=200)
     async def create(request: HttpRequest) -> Response[bytes]:
         """Make a response."""
-        return await handle(request, _RESPONSES)
+        return await handle(request, RESPONSES)
 
     @get("/responses")
     async def upgrade() -> Response[bytes]:
@@ -105,7 +105,7 @@ def _responses_error(error: GatewayError, request_id: str, sent: bytes) -> bytes
     return error_events(message, code, request_id, next_sequence_number(sent))
 
 
-_RESPONSES = Endpoint(dialect="openai", operation="responses", error=_responses_error, limit_headers=limit_headers)
+RESPONSES = Endpoint(dialect="openai", operation="responses", error=_responses_error, limit_headers=limit_headers)
 _INPUT_TOKENS = Endpoint(dialect="openai", operation="count_tokens", error=_stream_error, limit_headers=limit_headers)
 _COMPACT = Endpoint(dialect="openai", operation="compact", error=_stream_error, limit_headers=limit_headers)
 _LISTED = frozenset({"after", "before", "include", "include[]", "limit", "order"})

@@ -7,11 +7,11 @@ CREATE OR REPLACE FUNCTION fold_projects(p_streams text[], p_suffix text) RETURN
 BEGIN
     EXECUTE format($sql$
         INSERT INTO %I (project_id, name, created_at, daily_budget_nano_usd, monthly_budget_nano_usd, alert_url,
-                        installation_daily_budget_nano_usd, cancel_on_disconnect)
+                        installation_daily_budget_nano_usd, cancel_on_disconnect, webhook_rotation, webhook_rotated_at)
             SELECT c.project_id, s.data ->> 'name', c.at, (s.data ->> 'daily_budget_nano_usd')::bigint,
                    (s.data ->> 'monthly_budget_nano_usd')::bigint, s.data ->> 'alert_url',
                    (s.data ->> 'installation_daily_budget_nano_usd')::bigint,
-                   coalesce((s.data ->> 'cancel_on_disconnect')::boolean, false)
+                   coalesce((s.data ->> 'cancel_on_disconnect')::boolean, false), coalesce(w.rotation, 0), w.at
             FROM events c
             CROSS JOIN LATERAL (
                 SELECT data FROM events
@@ -19,13 +19,20 @@ BEGIN
                   AND position BETWEEN 1 AND (SELECT position FROM log_head)
                 ORDER BY version DESC LIMIT 1
             ) AS s
+            LEFT JOIN LATERAL (
+                SELECT (data ->> 'rotation')::integer AS rotation, at FROM events
+                WHERE stream = c.stream AND type = 'WebhookSecretRotated'
+                  AND position BETWEEN 1 AND (SELECT position FROM log_head)
+                ORDER BY version DESC LIMIT 1
+            ) AS w ON true
             WHERE c.stream = ANY ($1) AND c.version = 1 AND c.type = 'ProjectCreated'
               AND c.stream = 'project-' || c.project_id AND c.position BETWEEN 1 AND (SELECT position FROM log_head)
         ON CONFLICT (project_id) DO UPDATE SET
             name = excluded.name, daily_budget_nano_usd = excluded.daily_budget_nano_usd,
             monthly_budget_nano_usd = excluded.monthly_budget_nano_usd, alert_url = excluded.alert_url,
             installation_daily_budget_nano_usd = excluded.installation_daily_budget_nano_usd,
-            cancel_on_disconnect = excluded.cancel_on_disconnect
+            cancel_on_disconnect = excluded.cancel_on_disconnect, webhook_rotation = excluded.webhook_rotation,
+            webhook_rotated_at = excluded.webhook_rotated_at
     $sql$, 'projects' || p_suffix) USING p_streams;
 END $$;
 

@@ -142,3 +142,6 @@ async def test_the_operator_sees_every_circuit_and_others_are_ready_all_the_same
     assert "openai/gpt-4.1 " in shown, shown
     member_status, _, _ = await Client(session, gateway.address, None).call("GET", "/providers/health")
     assert member_status == 401
+    named = {"name": "health", "kind": "openai", "baseUrl": "http://127.0.0.1:1/v1", "apiKey": KEY}
+    status, answer, _ = await operator.call("POST", "/providers", named)
+    assert (status, answer["error"]["details"]) == (400, {"field": "name"}), "its address is this call's"

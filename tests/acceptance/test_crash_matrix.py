@@ -27,11 +27,12 @@ from tests.support.crash_matrix import (
 from tests.support.fleet import Fleet
 from tests.support.gateway import Client
 from tests.support.invariants import broken_invariants
-from tests.support.load import ask
-from tests.support.streams import CHAT_GPT, Streamer, digest_of
+from tests.support.load import ANSWERED, CUT_OFF, ask
+from tests.support.streams import CHAT_GPT, NATIVE_GPT, Streamer, digest_of
 
-TIMEOUT_S = 30
-"""A request whose API process is gone is ended by the sweeper, at its deadline."""
+TIMEOUT_S = 120
+"""Longer than a check waits for what is in flight: nothing may wait for its deadline."""
+TAKEN_OVER_WITHIN_S = 60
 SHORT_TIMEOUT_S = 4
 
 
@@ -139,3 +140,22 @@ async def test_a_request_that_its_caller_leaves_before_a_worker_has_it_is_ended_
         await running.fleet.until_crashed("api")
         worker.signal(signal.SIGCONT)
         await running.check([], "leaves")
+
+
+@pytest.mark.matrix
+async def test_a_request_does_not_wait_for_an_equal_one_whose_api_process_is_gone(
+    tmp_path: Path, database_url: str, nats_url: str, provider: RunningProvider
+) -> None:
+    home = tmp_path / "fleet"
+    async with books(home, database_url, nats_url, provider, TIMEOUT_S, workers=1, budget=1) as running:
+        streamer = Streamer(running.session, running.fleet.ready_address(), running.key)
+        running.fleet.arm("api.after_admit")
+        first = asyncio.create_task(ask(streamer, NATIVE_GPT, "the same", is_cached=True))
+        await running.fleet.until_crashed("api")
+        assert (await first).outcome == CUT_OFF
+        other = Streamer(running.session, running.fleet.ready_address(), running.key)
+        second = await ask(other, NATIVE_GPT, "the same", is_cached=True)
+        print(f"answered after {second.waited_s:.1f} s")
+        assert (second.outcome, second.error) == (ANSWERED, "")
+        assert second.waited_s < TAKEN_OVER_WITHIN_S
+        await running.check([], "the same")

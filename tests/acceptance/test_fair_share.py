@@ -10,7 +10,7 @@ import pytest
 
 from tests.provider.running import RunningProvider
 from tests.support.gateway import Client, Gateway, environment_for, new_project
-from tests.support.streams import CHAT_GPT, Streamer
+from tests.support.streams import CHAT_CLAUDE, CHAT_GPT, StreamCall, Streamer
 from tests.support.waiting import eventually
 
 FLOOD_TAKES_MS = 8_000
@@ -69,24 +69,63 @@ async def test_quiet_tenant_is_served_beside_an_abandoned_flood(
     assert upstream.calls - calls <= requests + QUIET_REQUESTS, "no request is called twice"
 
 
+async def test_a_slow_provider_does_not_hold_up_callers_of_another(
+    gateway: Gateway, session: aiohttp.ClientSession, quiet: Streamer, upstream: RunningProvider
+) -> None:
+    """Many tenants ask the slow one, the quiet tenant among them; none of them floods."""
+    alone_s = await p95_of(quiet, "alone with its provider", CHAT_CLAUDE)
+    tenants = [await new_project(gateway, session, name=f"tenant {number}") for number in range(12)]
+    callers = [quiet, *(Streamer(session, gateway.address, str(tenant.key)) for tenant in tenants)]
+    slow = [
+        asyncio.create_task(ask(callers[number % len(callers)], f"slow {number}", FLOOD_TAKES_MS))
+        for number in range(30 * len(callers))
+    ]
+    await eventually(lambda: upstream.state()["inFlight"] >= 200, within_s=20)
+    beside_s = await p95_of(quiet, "beside a slow provider", CHAT_CLAUDE)
+    assert upstream.state()["inFlight"] >= 100, "the provider was slow until the end"
+    assert beside_s < 2 * alone_s + MARGIN_S
+    for request in slow:
+        request.cancel()
+    await eventually(lambda: upstream.state()["inFlight"] == 0, within_s=60)
+
+
+async def test_a_full_process_refuses_at_once_and_says_when_to_come_again(
+    upstream: RunningProvider, tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    full = Gateway.start(
+        tmp_path / "data", "--workers", "1", env=environment_for(upstream) | {"GATEWAY_MAX_REQUESTS_IN_FLIGHT": "8"}
+    )
+    try:
+        caller = Streamer(session, full.address, full.first_key)
+        held = [asyncio.create_task(ask(caller, f"held {number}", FLOOD_TAKES_MS)) for number in range(4)]
+        await eventually(lambda: upstream.state()["inFlight"] >= 4, within_s=20)
+        status, answer, headers = await caller.native.chat("one more", cache=False)
+        assert (status, answer["error"]["code"], headers["Retry-After"]) == (503, "OVERLOADED", "1")
+        assert await ask(caller, "another provider", 0, CHAT_CLAUDE) == 200
+        assert await asyncio.gather(*held) == [200] * 4
+        assert (await caller.native.chat("now", cache=False))[0] == 200
+    finally:
+        full.stop()
+
+
 async def new_member(project: Client) -> str:
     """Return a member's key with the default limits."""
     _, issued, _ = await project.call("POST", "/projects/api-keys", {"name": "member"})
     return str(issued["data"]["apiKey"])
 
 
-async def ask(caller: Streamer, prompt: str, takes_ms: int) -> int:
+async def ask(caller: Streamer, prompt: str, takes_ms: int, call: StreamCall = CHAT_GPT) -> int:
     """Send a request without a stream and without the cache. Return the status."""
-    body = CHAT_GPT.body(f"{prompt} [[delay={takes_ms}]]", stream=False)
-    status, _ = await caller.read(CHAT_GPT, body)
+    body = call.body(f"{prompt} [[delay={takes_ms}]]", stream=False)
+    status, _ = await caller.read(call, body)
     return status
 
 
-async def p95_of(caller: Streamer, name: str) -> float:
+async def p95_of(caller: Streamer, name: str, call: StreamCall = CHAT_GPT) -> float:
     """Send some requests one after the other. Return the 95th percentile of their times in seconds."""
     took_s = []
     for number in range(QUIET_REQUESTS):
         started_s = time.monotonic()
-        assert await ask(caller, f"{name} {number}", QUIET_TAKES_MS) == 200
+        assert await ask(caller, f"{name} {number}", QUIET_TAKES_MS, call) == 200
         took_s.append(time.monotonic() - started_s)
     return sorted(took_s)[QUIET_REQUESTS * 95 // 100]

@@ -14,7 +14,10 @@ from msgspec import Struct
 
 from tests.provider.running import RunningProvider
 from tests.support.crowd import billed, booked, disagreements
+from tests.support.fleet import Fleet
 from tests.support.gateway import Client, Gateway, environment_for
+from tests.support.invariants import broken_invariants
+from tests.support.load import ANSWERED, BROKE_OFF, CLEAR_ERRORS, Load, summary
 from tests.support.nats_cluster import ClusteredServer, NatsCluster, nats_cluster
 from tests.support.streams import ALL_CALLS, StreamCall, Streamer, digest_of, error_in
 from tests.support.waiting import eventually, eventually_so
@@ -82,6 +85,43 @@ async def test_silent_servers_leave_no_caller_waiting(
         server.thaw()
 
     await under_load(freeze, cluster, clustered, provider, session, max_gap_s=2 * MAX_GAP_S)
+
+
+async def test_one_server_of_three_serves_without_a_queue(
+    tmp_path: Path, cluster: NatsCluster, database_url: str, provider: RunningProvider, session: aiohttp.ClientSession
+) -> None:
+    fleet = Fleet(
+        tmp_path / "fleet",
+        database_url=database_url,
+        nats_url=",".join(cluster.urls),
+        provider=provider,
+        counts={"api": 2, "worker": 2, "projector": 1},
+    )
+    async with fleet.running():
+        admin = await fleet.new_project(session)
+        wanted = {"name": "load", "rateLimit": None, "dailyBudget": 50}
+        _, issued, _ = await admin.call("POST", "/projects/api-keys", wanted)
+        key = issued["data"]["apiKey"]
+        both = [fleet.address(number) for number in range(2)]
+        async with Load(session, both, key, "[[delay=100]] [[pace=20]]").asking(CALLERS // 4) as load:
+            for server in cluster.servers[:2]:
+                server.kill()
+            killed_s = time.monotonic()
+            alone_s = await load.until_answered(killed_s, within_s=MAX_WAIT_S)
+            await asyncio.sleep(DOWN_S)
+            alone = [one for one in load.since(killed_s + alone_s) if one.began_s > killed_s + alone_s]
+            for server in cluster.servers[:2]:
+                await asyncio.to_thread(server.start)
+            again_s = await load.until_answered(time.monotonic(), within_s=MAX_WAIT_S)
+            print(f"alone: {summary(alone)}; answered {alone_s:.1f} s after the death, {again_s:.1f} s after the start")
+        await cluster.until_ready()
+        client = Client(session, fleet.address(), key)
+        answered = [one.prompt for one in load.asked if one.outcome == ANSWERED]
+        wrong = await broken_invariants(fleet, client, provider, accepted=answered)
+    assert {one.outcome for one in alone} == {ANSWERED}
+    assert {one.outcome for one in load.asked} <= {ANSWERED, BROKE_OFF, *CLEAR_ERRORS}
+    assert max(one.waited_s for one in load.asked) < MAX_WAIT_S
+    assert wrong == []
 
 
 async def under_load(

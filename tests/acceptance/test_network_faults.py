@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+from msgspec import Struct
 
 from tests.provider.running import RunningProvider
 from tests.support.fleet import Fleet, Kind
@@ -21,18 +22,29 @@ from tests.support.tcp_proxy import HOST, TcpProxy
 
 CALLERS = 6
 FAULT_S = 5
+LONG_S = 16
+"""Longer than a statement may take."""
 LATENCY_S = 0.3
 MAX_WAIT_S = 45
 """For an answer or an error, on a busy machine; the deadline of the requests is 60 s."""
 RECOVERED_WITHIN_S = 20
 WORDS = "[[delay=100]] [[pace=20]]"
 
-FAULTS: dict[str, Callable[[TcpProxy], None]] = {
-    "latency": lambda proxy: proxy.delay(LATENCY_S),
-    "resets": lambda proxy: proxy.reset(),
-    "silence": lambda proxy: proxy.hold("to server", "to client"),
-    "nothing to the server": lambda proxy: proxy.hold("to server"),
-    "nothing to the client": lambda proxy: proxy.hold("to client"),
+
+class Fault(Struct, frozen=True):
+    """What happens to a link, and for how long."""
+
+    begin: Callable[[TcpProxy], None]
+    for_s: float = FAULT_S
+
+
+FAULTS = {
+    "latency": Fault(lambda proxy: proxy.delay(LATENCY_S)),
+    "resets": Fault(lambda proxy: proxy.reset()),
+    "silence": Fault(lambda proxy: proxy.hold("to server", "to client")),
+    "long silence": Fault(lambda proxy: proxy.hold("to server", "to client"), LONG_S),
+    "nothing to the server": Fault(lambda proxy: proxy.hold("to server")),
+    "nothing to the client": Fault(lambda proxy: proxy.hold("to client")),
 }
 LINKS = ("api to postgresql", "api to nats", "worker to postgresql", "worker to nats", "worker to provider")
 LINKS += ("projector to postgresql", "projector to nats")
@@ -44,7 +56,6 @@ SOME = (
     ("worker to provider", "resets"),
     ("projector to postgresql", "silence"),
 )
-ALL = tuple((link, fault) for link in LINKS for fault in FAULTS)
 
 
 @pytest.fixture
@@ -135,8 +146,8 @@ async def survives(
     async with Load(session, [fleet.address()], key, WORDS).asking(CALLERS) as load:
         for link, fault in cases:
             began_s = time.monotonic()
-            FAULTS[fault](proxies[link])
-            await asyncio.sleep(FAULT_S)
+            FAULTS[fault].begin(proxies[link])
+            await asyncio.sleep(FAULTS[fault].for_s)
             proxies[link].heal()
             healed_s = time.monotonic()
             took_s = await load.until_answered(healed_s, within_s=RECOVERED_WITHIN_S)

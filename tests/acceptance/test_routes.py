@@ -196,7 +196,7 @@ async def test_a_plan_says_which_targets_are_tried_and_why_others_are_not(
     assert {one["model"] for one in others} == {"claude-3-haiku", "echo"}
     (left_out,) = answer["data"]["leftOut"]
     assert (left_out["model"], left_out["reason"]) == ("openai/nobody-knows-it", "no_price")
-    asked = {"messages": MESSAGES, "maxTokens": 100, "tools": [], "model": "fast"}
+    asked = {"messages": MESSAGES, "maxTokens": 100, "model": "fast"}
     _, answer, _ = await client.call("POST", "/routes/fast/plan", asked)
     assert answer["data"]["targets"][0]["mostCost"] > 0
     _, answer, _ = await client.call("POST", "/routes/fast/plan", {"input": "hello"})

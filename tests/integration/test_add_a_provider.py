@@ -185,8 +185,8 @@ async def toy_server(requests: list[tuple[dict[str, Any], str | None]]) -> Async
 class ToyKeys:
     """Returns the key of the toy."""
 
-    async def access(self, _project_id: str, _provider: str) -> Access:
-        return Access("sk-cage")
+    async def accesses(self, _project_id: str, _provider: str) -> tuple[Access, ...]:
+        return (Access("sk-cage"),)
 
 
 class Walk:

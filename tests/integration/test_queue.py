@@ -114,6 +114,14 @@ async def test_a_job_published_twice_is_delivered_once(nats_url: str) -> None:
     assert seen == ["req_0001", "req_0002"]
 
 
+async def test_the_depth_of_the_queue_is_what_no_worker_has_pulled(nats_url: str) -> None:
+    async with connected(nats_url) as (_, queue):
+        for number in range(3):
+            await queue.publish(job(number))
+        await queue.publish(job(3), "async")
+        assert await queue.waiting_jobs() == {"sync": 3, "bulk": 0, "async": 1, "alerts": 0}
+
+
 async def test_failing_job_is_redelivered_up_to_its_limit(nats_url: str) -> None:
     deliveries: list[int] = []
 

@@ -15,12 +15,18 @@ from domain.events import (
     ApiKeyRevoked,
     AttemptFailed,
     AttemptLost,
+    BatchAccepted,
+    BatchEnded,
     BudgetAlertRaised,
     CachedCopy,
     CircuitClosed,
     CircuitOpened,
     CostIncurred,
     Event,
+    JobCancelled,
+    JobFailed,
+    JobStarted,
+    JobSucceeded,
     KeySettings,
     PriceSet,
     ProjectCreated,
@@ -28,12 +34,17 @@ from domain.events import (
     ProviderConfigured,
     ProviderKeySet,
     ProviderRemoved,
+    RequestAccepted,
     RequestCompleted,
     RequestFailed,
     RequestRejected,
     RequestServedFromCache,
+    WebhookSecretRotated,
+    WebhookTold,
     alert_stream,
+    batch_stream,
     circuit_stream,
+    job_stream,
     key_stream,
     price_stream,
     project_stream,
@@ -74,6 +85,7 @@ class Past:
         alert = _alert(self.keys[0][1])
         delivered = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
         self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, delivered)
+        self._jobs(*self.keys[0])
         circuit = circuit_stream(INSTALLATION, "openai", "", f"m{seed}", 0)
         opened = CircuitOpened(provider="openai", model=f"m{seed}", reason="down", wait_ms=2_000, calls=10, failures=10)
         closed = CircuitClosed(provider="openai", model=f"m{seed}", open_ms=2_100)
@@ -88,6 +100,7 @@ class Past:
             FIRST_DAY,
             ProjectCreated(name="first", installation_daily_budget_nano_usd=NanoUsd(5_000_000_000)),
             ProviderKeySet(provider="openai", hint="abcd"),
+            WebhookSecretRotated(rotation=1),
             ProjectSettingsChanged(
                 name="second", daily_budget_nano_usd=NanoUsd(5), installation_daily_budget_nano_usd=NanoUsd(7)
             ),
@@ -102,6 +115,35 @@ class Past:
             changed = ApiKeyChanged(key_id=key, settings=KeySettings(name="changed", token_limit=7))
             events: tuple[Event, ...] = (issued, changed, ApiKeyRevoked(key_id=key))
             self._commit(project, key_stream(key), 0, FIRST_DAY, *events[: number + 1])
+
+    def _jobs(self, project: str, key: str) -> None:
+        """A batch with a job of each end, and one that has only been accepted."""
+        batch, later = new_id("batch"), FIRST_DAY + timedelta(days=1)
+        url = "https://example.com/hook"
+        accepted = BatchAccepted(batch_id=batch, key_id=key, jobs=4, webhook_url=url, deadline=later)
+        self._commit(project, batch_stream(batch), 0, FIRST_DAY, accepted)
+        for number in range(4):
+            job: dict[str, Any] = {"job_id": new_id("job"), "key_id": key}
+            blobs: dict[str, Any] = {"request_blob_id": "b", "request_bytes": 7}
+            first = RequestAccepted(**job, **blobs, operation="chat", model="echo", batch_id=batch, deadline=later)
+            self._commit(project, job_stream(job["job_id"]), 0, FIRST_DAY, first)
+            started = JobStarted(**job, request_id=f"req_{number}", run=1)
+            result: dict[str, Any] = {"result_blob_id": "b", "result_bytes": 2, "result_expires_at": later}
+            ends: tuple[tuple[Event, ...], ...] = (
+                (started, JobSucceeded(**job, request_id="req_0", **result)),
+                (
+                    started,
+                    JobFailed(**job, code="X", message="m", status=400),
+                    WebhookTold(outcome="given_up", deliveries=5),
+                ),
+                (JobCancelled(**job, by_key_id=key),),
+                (),
+            )
+            for event_number, event in enumerate(ends[number], start=1):
+                self._commit(project, job_stream(job["job_id"]), event_number, later, event)
+        ended = BatchEnded(batch_id=batch, key_id=key, succeeded=1, failed=1, cancelled=1)
+        told = WebhookTold(outcome="delivered", deliveries=1, status=204)
+        self._commit(project, batch_stream(batch), 1, later, ended, told)
 
     def _request(self, at: datetime, project: str, key: str) -> None:
         choose, request = self._random, new_id("req")

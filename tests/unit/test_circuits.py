@@ -3,7 +3,7 @@
 import pytest
 
 from domain.circuit import CircuitKey, CircuitSettings
-from domain.errors import ProviderError, ProviderRateLimited, ProviderRejected, ProviderUnavailable
+from domain.errors import CircuitOpen, ProviderError, ProviderRateLimited, ProviderRejected, ProviderUnavailable
 from domain.events import INSTALLATION
 from workers.circuits import MAX_OWN_CIRCUITS, MAX_OWNERS, MAX_SHARED_CIRCUITS, Circuits
 
@@ -74,8 +74,8 @@ async def test_a_provider_that_is_down_is_not_called_and_the_caller_hears_when_i
     circuits = worker("w1", clock, claims)
     fail(circuits, SHARED, clock)
     refusal = await circuits.refusal(SHARED, is_only=True)
-    assert isinstance(refusal, ProviderUnavailable)
-    assert refusal.retry_after_s == 2.0
+    assert isinstance(refusal, CircuitOpen)
+    assert (refusal.retry_after_s, refusal.retryable) == (2.0, False)
     assert "does not answer" in refusal.message
 
 

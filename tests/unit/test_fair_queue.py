@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.fair_queue import KEY_FACTOR, PROJECT_FACTOR, FairQueue
+from workers.fair_queue import KEY_FACTOR, PROJECT_FACTOR, PROVIDER_FACTOR, FairQueue
 
 SLOTS = 256
 Job = tuple[str, str, int]
@@ -29,10 +29,10 @@ def start_all(queue: FairQueue[Job]) -> list[Job]:
     return started
 
 
-def test_a_key_alone_uses_three_quarters_of_the_slots() -> None:
+def test_a_key_alone_uses_four_fifths_of_the_slots() -> None:
     queue = FairQueue[Job](SLOTS)
     flood(queue, "flood", 1_000)
-    assert len(start_all(queue)) == SLOTS * KEY_FACTOR // (KEY_FACTOR + 1)
+    assert len(start_all(queue)) == -(-SLOTS * KEY_FACTOR // (KEY_FACTOR + 1))
 
 
 def test_a_project_alone_uses_seven_eighths_of_the_slots() -> None:
@@ -63,7 +63,7 @@ def test_second_key_of_a_flooding_project_gets_a_slot() -> None:
 
 
 def test_freed_slot_goes_to_the_least_busy_project() -> None:
-    queue = FairQueue[Job](8)
+    queue = FairQueue[Job](8, key_factor=3)
     flood(queue, "flood", 100)
     assert len(start_all(queue)) == 6
     flood(queue, "quiet", 3)
@@ -180,3 +180,42 @@ def test_there_is_no_room_without_a_slot() -> None:
     flood(queue, "flood", 1)
     start_all(queue)
     assert not queue.has_room_for("quiet", "key")
+
+
+@pytest.mark.parametrize("projects", [1, 3, 20])
+def test_a_slow_provider_leaves_slots_for_the_others_however_many_ask_it(projects: int) -> None:
+    queue = FairQueue[Job](SLOTS)
+    for number in range(projects):
+        for each in range(400):
+            project, key = f"project {number}", f"key {each % 20}"
+            queue.add(project, key, (project, key, each), "slow")
+    start_all(queue)
+    assert queue.running <= SLOTS * PROVIDER_FACTOR // (PROVIDER_FACTOR + 1)
+    for number in range(min(projects, 3)):
+        project = f"project {number}"
+        assert queue.has_room_for(project, "another key", "fast")
+        queue.add(project, "another key", (project, "another key", number), "fast")
+    assert [item[1] for item in start_all(queue)] == ["another key"] * min(projects, 3)
+
+
+def test_a_keys_job_for_another_provider_passes_those_that_wait_for_a_slow_one() -> None:
+    queue = FairQueue[Job](SLOTS)
+    for number in range(400):
+        queue.add("project", "key", ("project", "key", number), "slow")
+    slow = SLOTS * PROVIDER_FACTOR // (PROVIDER_FACTOR + 1)
+    assert len(start_all(queue)) == slow
+    queue.add("project", "key", ("project", "key", 999), "fast")
+    assert start_all(queue) == [("project", "key", 999)]
+    queue.finish("project", "key", "slow")
+    queue.finish("project", "key", "fast")
+    assert [item[2] for item in start_all(queue)] == [slow]
+
+
+def test_a_provider_that_has_ended_all_its_jobs_leaves_nothing_behind() -> None:
+    queue = FairQueue[Job](8)
+    queue.add("project", "key", ("project", "key", 1), "one")
+    queue.add("project", "key", ("project", "key", 2), "two")
+    start_all(queue)
+    for provider in ("one", "two"):
+        queue.finish("project", "key", provider)
+    assert (queue.running, queue._projects, queue._providers) == (0, {}, {})

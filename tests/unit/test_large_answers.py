@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.jobs import make_identity
 from workers.large_answers import LARGE_ANSWER_BYTES, LargeAnswers, Turn
+from workers.providers.answer_body import read_answer
 from workers.providers.provider import ProviderCall
-from workers.providers.sdk import read_answer
 
 
 async def settle() -> None:

@@ -63,8 +63,8 @@ SECRET_VALUES = {
     "GATEWAY_AUDIT_OBJECT_STORE": "https://id:canary-of-the-store@store.example/bucket/folder?region=x",
     "OPENAI_API_KEY": "canary-of-openai",
     "ANTHROPIC_API_KEY": "canary-of-anthropic",
-    "GATEWAY_OPENAI_API_KEYS": "second=canary-of-the-second,third:3=canary-of-the-third",
-    "GATEWAY_ANTHROPIC_API_KEYS": "second=canary-of-the-second-of-anthropic",
+    "GATEWAY_OPENAI_API_KEYS": "eu=canary-of-openai-in-europe",
+    "GATEWAY_ANTHROPIC_API_KEYS": "eu:2=canary-of-anthropic-in-europe",
 }
 """A value for each variable that is secret."""
 

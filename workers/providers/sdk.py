@@ -5,8 +5,7 @@ The vendor's SDK gives the address and the headers; the call itself goes over an
 connection that was lost half-way, which may have been charged, as one that was never made.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from io import BytesIO
@@ -19,7 +18,7 @@ from msgspec import Struct
 from yarl import URL
 
 from domain.dialects.errors import UnreadableResponse
-from domain.dialects.sse import SseEvent, SseParser
+from domain.dialects.sse import SseEvent
 from domain.errors import (
     InvalidRequest,
     ProviderCredentials,
@@ -38,8 +37,16 @@ from domain.routing import BUILT_IN
 from domain.sanitize import sanitize_message
 from infra.offload import offload
 from infra.outbound import AddressRefused, ConnectorLimits, check_url, open_session
-from workers.credential_filter import CredentialFilter, StreamFilter
-from workers.large_answers import LARGE_ANSWER_BYTES
+from workers.credential_filter import CredentialFilter
+from workers.providers.answer_body import (
+    FIRST_BYTE,
+    TIMED_OUT,
+    TimeIsOver,
+    events_of,
+    moment_after,
+    read_answer,
+    time_limit,
+)
 from workers.providers.provider import Credential, ProviderCall
 from workers.providers.retry_after import retry_after_s
 
@@ -47,16 +54,9 @@ CONNECTOR_LIMITS: ConnectorLimits = {"limit": 1_024, "keepalive_timeout": 30.0}
 """Connections at a time. A kept one is given up before the vendors would close it, or it might be used just then."""
 CONNECT_TIMEOUT_S = 10.0
 MAX_CREDENTIALS = 1_024
-MAX_ANSWER_BYTES = 128 * 1024 * 1024
-"""2,048 embeddings of 1,536 dimensions take about 100 MB, as OpenAI writes them."""
 MAX_REFUSAL_BYTES = 1024 * 1024
 """No more of a refusal is read."""
-TURN_GRACE_S = 30.0
-TURN_BYTES_PER_S = 1024 * 1024
-"""The least rate of a large answer after the grace: a slower one is given up, and its turn with it."""
 MAX_OWN_BODY_BYTES = 64 * 1024
-_FIRST: TimeLimit = "first_byte"
-_IDLE: TimeLimit = "idle"
 JSON_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -146,7 +146,7 @@ class SdkProvider:
 
     async def send(self, content: bytes, call: ProviderCall) -> bytes:
         """See `Provider`."""
-        first_byte_at = _moment_after(call.first_byte_s)
+        first_byte_at = moment_after(call.first_byte_s)
         async with self._opened(content, call, first_byte_at) as (response, credential_filter):
             body = await read_answer(response, call, first_byte_at=first_byte_at)
         try:
@@ -159,10 +159,10 @@ class SdkProvider:
     @asynccontextmanager
     async def stream(self, content: bytes, call: ProviderCall) -> AsyncIterator[AsyncIterator[list[SseEvent]]]:
         """See `Provider`."""
-        first_byte_at = _moment_after(call.first_byte_s)
+        first_byte_at = moment_after(call.first_byte_s)
         async with (
             self._opened(content, call, first_byte_at) as (response, credential_filter),
-            aclosing(_events(response, call, first_byte_at, credential_filter.stream())) as events,
+            aclosing(events_of(response, call, first_byte_at, credential_filter.stream())) as events,
         ):
             yield events
 
@@ -195,7 +195,7 @@ class SdkProvider:
         )
         try:
             async with AsyncExitStack() as stack:
-                async with _time_limit(first_byte_at, _FIRST):
+                async with time_limit(first_byte_at, FIRST_BYTE):
                     response = await stack.enter_async_context(request)
                 call.heard(response.headers)
                 if response.status != 200:
@@ -209,8 +209,8 @@ class SdkProvider:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise _unreachable(provider, error) from None
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-            limit: TimeLimit = error.limit if isinstance(error, _TimeIsOver) else "total"
-            message = _TIMED_OUT[limit].format(provider=provider)
+            limit: TimeLimit = error.limit if isinstance(error, TimeIsOver) else "total"
+            message = TIMED_OUT[limit].format(provider=provider)
             raise ProviderTimeout(message, provider=provider, limit=limit) from None
         except aiohttp.ClientError:
             raise ProviderLost(f"connection error: the connection to {provider} broke", provider=provider) from None
@@ -230,138 +230,6 @@ class SdkProvider:
             self._sessions.check(credential.base_url or "")
         except InvalidRequest as error:
             raise ProviderUnavailable(f"{provider} cannot be reached: {error.message}", provider=provider) from None
-
-
-class _TimeIsOver(TimeoutError):
-    """A limit of ours, and not the call's whole time."""
-
-    def __init__(self, limit: TimeLimit) -> None:
-        super().__init__()
-        self.limit: TimeLimit = limit
-
-
-_TIMED_OUT: dict[TimeLimit, str] = {
-    "total": "{provider} did not answer in time",
-    "first_byte": "{provider} did not begin to answer in time",
-    "idle": "{provider} stopped in the middle of its answer",
-}
-
-
-def _moment_after(time_s: float | None) -> float | None:
-    """The event loop's time after so long; None: never."""
-    return asyncio.get_running_loop().time() + time_s if time_s is not None else None
-
-
-@asynccontextmanager
-async def _time_limit(until: float | None, limit: TimeLimit) -> AsyncIterator[None]:
-    """Bound a block by a moment of the event loop's. None: it has no limit.
-
-    Raises:
-        _TimeIsOver: it was not done by then.
-
-    """
-    try:
-        async with asyncio.timeout_at(until) as clock:
-            yield
-    except TimeoutError:
-        if clock.expired():
-            raise _TimeIsOver(limit) from None
-        raise
-
-
-async def _pieces(
-    response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None
-) -> AsyncGenerator[bytes, None]:
-    """The pieces of an answer's body, within the call's limits."""
-    if first_byte_at is None and call.idle_s is None:
-        async for data in response.content.iter_any():
-            yield data
-        return
-    pieces, until, limit = aiter(response.content.iter_any()), first_byte_at, _FIRST
-    while True:
-        try:
-            async with _time_limit(until, limit):
-                data = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        yield data
-        until, limit = _moment_after(call.idle_s), _IDLE
-
-
-async def _events(
-    response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None, stream_filter: StreamFilter
-) -> AsyncGenerator[list[SseEvent], None]:
-    parser = SseParser()
-    size = 0
-    try:
-        async for data in _to_the_last(response, call, first_byte_at):
-            size += len(data)
-            _check_size(size, call.identity.provider)
-            if events := parser.feed(data):
-                size_bytes = sum([len(event.raw) for event in events])
-                if events := await offload(size_bytes, stream_filter.take, events):
-                    yield events
-        if parser.rest() and (events := stream_filter.take(parser.feed(b"\n\n"))):
-            yield events
-    except (aiohttp.ClientError, TimeoutError, ProviderLost):
-        if events := stream_filter.rest():
-            yield events
-        raise
-    if events := stream_filter.rest():
-        yield events
-
-
-def _check_size(size_bytes: int, provider: str) -> None:
-    if size_bytes > MAX_ANSWER_BYTES:
-        raise ProviderLost(f"{provider} sent more than {MAX_ANSWER_BYTES} bytes", provider=provider)
-
-
-async def _to_the_last(
-    response: aiohttp.ClientResponse, call: ProviderCall, first_byte_at: float | None
-) -> AsyncGenerator[bytes, None]:
-    """Yield the body's bytes, up to the last one before the connection breaks.
-
-    aiohttp reports the break first and keeps what came before it, which was waiting to be read, to itself.
-    """
-    content = response.content
-    try:
-        async for data in _pieces(response, call, first_byte_at):
-            yield data
-    except aiohttp.ClientError:
-        if not content.is_eof() and content._buffer:  # noqa: SLF001 - see above
-            yield content._read_nowait(-1)  # noqa: SLF001
-        raise
-
-
-async def read_answer(
-    response: aiohttp.ClientResponse,
-    call: ProviderCall,
-    *,
-    first_byte_at: float | None = None,
-    turn_grace_s: float = TURN_GRACE_S,
-) -> bytes:
-    """The answer. One that is large waits for a turn; what the provider sends meanwhile stays in its socket.
-
-    Then it has to come: others wait for the turn.
-
-    Raises:
-        TimeoutError: it does not come in time.
-
-    """
-    buffer = BytesIO()  # gives its content away without a copy
-    size, clock = 0, asyncio.get_running_loop().time
-    turn_at_s: float | None = None
-    async with asyncio.timeout(call.timeout_s) as limit:
-        async for part in _pieces(response, call, first_byte_at):
-            size += len(part)
-            _check_size(size, call.identity.provider)
-            buffer.write(part)
-            if size > LARGE_ANSWER_BYTES:
-                if turn_at_s is None:
-                    await call.take_turn()
-                    turn_at_s = clock()
-                limit.reschedule(turn_at_s + turn_grace_s + size / TURN_BYTES_PER_S)
-    return buffer.getvalue()
 
 
 async def _read_refusal(response: aiohttp.ClientResponse) -> bytes:

@@ -1,0 +1,1 @@
+"""Asynchronous jobs: how they are accepted, and the loop that runs them."""

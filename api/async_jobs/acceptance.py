@@ -1,0 +1,191 @@
+"""Accepts asynchronous jobs, and cancels them. A job is accepted once its event is in the log: then it is never lost.
+
+Nothing is held for a job and no rate is counted before its request is made: `docs/decisions/0035-asynchronous-jobs.md`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
+
+from api.async_jobs.operations import JobContent, check, encode_content
+from api.authentication import Caller
+from api.services import Services
+from domain.async_jobs import JobHistory, decide_ended
+from domain.errors import GatewayError, InvalidRequest, RateLimited
+from domain.events import BatchAccepted, Event, JobCancelled, RequestAccepted, batch_stream, job_stream
+from infra.database import Connection
+from infra.event_log import Blob, Commit
+from infra.ids import new_id
+from infra.job_log import record_job
+from projections.jobs import open_jobs
+
+MAX_JOBS_PER_CALL = 1_000
+BLOBS_AT_ONCE_BYTES = 4 * 1024 * 1024
+FULL_RETRY_AFTER_S = 60.0
+KEPT_BEYOND_DEADLINE = timedelta(hours=1)
+"""Of a job's content: a runner that ends it at its deadline may be late."""
+
+
+class NewJob(Struct, frozen=True, kw_only=True):
+    """A job as a caller wants it."""
+
+    content: JobContent
+    custom_id: str | None = None
+    webhook_url: str | None = None
+
+
+class AcceptedJob(Struct, frozen=True, kw_only=True):
+    """A job that is in the log."""
+
+    event: RequestAccepted
+    at: datetime
+
+
+class AcceptedBatch(Struct, frozen=True, kw_only=True):
+    """A batch that is in the log."""
+
+    event: BatchAccepted
+    at: datetime
+
+
+async def accept(services: Services, caller: Caller, new: NewJob) -> AcceptedJob:
+    """Accept one job: it is in the log when this returns.
+
+    Raises:
+        GatewayError: what a synchronous caller of the same request would get before any provider is asked.
+        RateLimited: the project has as many jobs as it may.
+
+    """
+    model = await check(services, caller, new.content, new_id("req"))
+    async with _room(services, caller, 1):
+        now = datetime.now(UTC)
+        deadline = now + timedelta(seconds=services.settings.job_timeout_s)
+        accepted, blob = await _accepted(services, caller, new, model, deadline)
+        await services.log.append(_first(caller, job_stream(accepted.job_id), accepted, now, blob))
+    services.jobs.on_accepted()
+    return AcceptedJob(event=accepted, at=now)
+
+
+async def accept_batch(
+    services: Services, caller: Caller, news: Sequence[NewJob], webhook_url: str | None
+) -> AcceptedBatch:
+    """Accept jobs together, all of them or none. Raises as `accept`."""
+    models = [await _checked(services, caller, new, number) for number, new in enumerate(news)]
+    async with _room(services, caller, len(news)):
+        now, batch_id = datetime.now(UTC), new_id("batch")
+        deadline = now + timedelta(seconds=services.settings.job_timeout_s)
+        batch = BatchAccepted(
+            batch_id=batch_id, key_id=caller.key_id, jobs=len(news), webhook_url=webhook_url, deadline=deadline
+        )
+        jobs = [
+            await _accepted(services, caller, new, model, deadline, batch_id)
+            for new, model in zip(news, models, strict=True)
+        ]
+        await _store_content(services, [blob for _, blob in jobs])
+        commits = [_first(caller, batch_stream(batch_id), batch, now)]
+        commits += [_first(caller, job_stream(accepted.job_id), accepted, now) for accepted, _ in jobs]
+        await services.log.append_with(commits, _nothing)
+    services.jobs.on_accepted()
+    return AcceptedBatch(event=batch, at=now)
+
+
+async def cancel(services: Services, caller: Caller, job_id: str) -> bool:
+    """Cancel a job of the caller's project. False: it has ended before.
+
+    Raises:
+        NotFound: there is no such job.
+        Unavailable: the database is away.
+
+    """
+
+    def decide(job: JobHistory) -> tuple[Event, ...]:
+        return decide_ended(job, JobCancelled(job_id=job_id, key_id=job.accepted.key_id, by_key_id=caller.key_id))
+
+    was_cancelled = await record_job(services.log, job_id, caller.project_id, datetime.now(UTC), decide)
+    if was_cancelled:
+        await services.jobs.cancelled(job_id)
+    return was_cancelled
+
+
+@asynccontextmanager
+async def _room(services: Services, caller: Caller, wanted: int) -> AsyncIterator[None]:
+    """Count jobs as the project's while they are being accepted.
+
+    Raises:
+        RateLimited: it has as many as it may.
+
+    """
+    limit, project_id = services.settings.max_open_jobs, caller.project_id
+    recent = services.jobs.count(project_id, wanted)
+    is_accepted = False
+    try:
+        count = await open_jobs(services.pool, project_id) + recent - wanted
+        if count + wanted > limit:
+            raise RateLimited(
+                f"this project has {count} jobs that have not ended, of {limit} that it may have",
+                details={"limit": limit, "open": count, "asked": wanted},
+                retry_after_s=FULL_RETRY_AFTER_S,
+            )
+        yield
+        is_accepted = True
+    finally:
+        if not is_accepted:
+            services.jobs.discount(project_id, wanted)
+
+
+async def _accepted(
+    services: Services, caller: Caller, new: NewJob, model: str, deadline: datetime, batch_id: str | None = None
+) -> tuple[RequestAccepted, Blob]:
+    blob_id = new_id("blob")
+    content, kept_until = encode_content(new.content), deadline + KEPT_BEYOND_DEADLINE
+    blob = await services.jobs.blobs.seal(caller.project_id, blob_id, content, kept_until)
+    accepted = RequestAccepted(
+        job_id=new_id("job"),
+        key_id=caller.key_id,
+        operation=new.content.operation,
+        model=model,
+        batch_id=batch_id,
+        custom_id=new.custom_id,
+        request_blob_id=blob_id,
+        request_bytes=len(new.content.body),
+        webhook_url=new.webhook_url,
+        deadline=deadline,
+    )
+    return accepted, blob
+
+
+async def _store_content(services: Services, blobs: Sequence[Blob]) -> None:
+    """Store the content of a batch before its events, a few megabytes at a time: an append makes others wait."""
+    chunk: list[Blob] = []
+    size = 0
+    for blob in blobs:
+        chunk.append(blob)
+        size += len(blob.body)
+        if size >= BLOBS_AT_ONCE_BYTES:
+            await services.log.write_blobs(chunk)
+            chunk, size = [], 0
+    if chunk:
+        await services.log.write_blobs(chunk)
+
+
+async def _checked(services: Services, caller: Caller, new: NewJob, number: int) -> str:
+    """Check one of several jobs; a refusal says which."""
+    await asyncio.sleep(0)  # others have their turn between two
+    try:
+        return await check(services, caller, new.content, new_id("req"))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"`requests[{number}]`: {error.message}", field=f"requests[{number}]") from None
+    except GatewayError as error:
+        error.message = f"`requests[{number}]`: {error.message}"
+        raise
+
+
+def _first(caller: Caller, stream: str, event: Event, at: datetime, *blobs: Blob) -> Commit:
+    return Commit(stream=stream, expected_version=0, project_id=caller.project_id, at=at, events=(event,), blobs=blobs)
+
+
+async def _nothing(_connection: Connection) -> None:
+    """Have nothing done in the transaction beside the append."""
