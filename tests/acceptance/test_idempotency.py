@@ -158,7 +158,7 @@ async def test_who_left_in_a_stream_gets_all_of_it(
     status, whole, headers = await post(streamer, call.path, call.body(prompt), key)
     assert (status, headers[REPLAYED], text_in(whole)) == (200, "true", answer_to(prompt))
     (row,) = bill_of(upstream, prompt)
-    assert row["end"] == "done"
+    assert row["end"] == "whole"
     assert (await post(streamer, call.path, call.body(prompt), key))[1] == whole
 
 
