@@ -32,6 +32,7 @@ from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals, Refusals
+from api.replays import Replays
 from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
 from api.request_recorder import RequestRecorder
@@ -297,6 +298,15 @@ def _inference(
             max_in_flight=settings.max_requests_in_flight,
         ),
         recorder=recorder,
+        replays=Replays(
+            event_log=event_log,
+            blobs=blobs,
+            inbox=inbox,
+            admission=backends.admission,
+            recorder=recorder,
+            request_timeout_s=settings.request_timeout_s,
+            now=now,
+        ),
         event_log=event_log,
         now=now,
     )

@@ -250,7 +250,7 @@ class JobHandler:
             extras=response.extras,
             item_ids=response.item_ids,
         )
-        receipt = await self._recorder.record_response(ctx, result, body, is_shared=is_shared)
+        receipt = await self._recorder.record_response(ctx, result, body, is_shared=is_shared, whole=lambda _: content)
         if receipt is None:
             return
         if is_kept:

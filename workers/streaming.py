@@ -16,6 +16,7 @@ from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.failover import CallLimits
+from domain.job_result import Receipt
 from domain.money import to_usd
 from domain.provider_refusals import recognise
 from domain.tokens import TokenUsage
@@ -88,19 +89,16 @@ class StreamedAttempts:
             await self._recorder.record_partial(ctx, result.usage, error, result.extras)
             return
         body = await offload(outgoing.size_bytes, _recorded, outgoing, relay, job, result.usage)
-        receipt = await self._recorder.record_response(ctx, result, body)
+
+        end = _StreamEnd(relay, job, result.usage)
+        receipt = await self._recorder.record_response(
+            ctx, result, body, whole=lambda answered: outgoing.whole(end.events(answered))
+        )
         if receipt is None:
             return
-        cost = receipt.cost_nano_usd
-        summary = StreamSummary(
-            usage=result.usage,
-            cost_usd=to_usd(cost) if cost is not None else None,
-            latency_ms=outcome.latency_ms(job, receipt.answered_at),
-            is_lower_bound=receipt.is_lower_bound,
-        )
         await self._replies.notify_followers(job)  # they need not wait for the caller
         with suppress(ClientDisconnected):
-            await outgoing.send(relay.final_events(summary))
+            await outgoing.send(end.events(receipt))
         await self._replies.send_commit(
             job.reply_to, ctx.claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
@@ -156,6 +154,30 @@ class StreamedAttempts:
 def _has_received(reader: StreamReader) -> bool:
     """True if something came that the provider may charge for."""
     return reader.usage is not None or reader.input_usage is not None or reader.received_output_bytes > 0
+
+
+class _StreamEnd:
+    """The last events of a stream, written once: what its caller is sent is what a retry gets."""
+
+    def __init__(self, relay: Relay, job: Job, usage: TokenUsage) -> None:
+        self._relay = relay
+        self._job = job
+        self._usage = usage
+        self._events: bytes | None = None
+
+    def events(self, receipt: Receipt) -> bytes:
+        """The events, with the cost of the answer."""
+        if self._events is None:
+            cost = receipt.cost_nano_usd
+            self._events = self._relay.final_events(
+                StreamSummary(
+                    usage=self._usage,
+                    cost_usd=to_usd(cost) if cost is not None else None,
+                    latency_ms=outcome.latency_ms(self._job, receipt.answered_at),
+                    is_lower_bound=receipt.is_lower_bound,
+                )
+            )
+        return self._events
 
 
 def open_relay(translation: Translation, job: Job) -> Relay:

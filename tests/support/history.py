@@ -56,6 +56,7 @@ from domain.events import (
     request_stream,
     route_stream,
 )
+from domain.idempotency import Idempotency
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price, cost
 from domain.request_decider import decide_completed, decide_reconciled, lost_attempts
@@ -169,6 +170,7 @@ class Past:
             "provider": provider,
             "metadata": metadata,
             "origin": choose.choice([None, Origin(session="s", client="c"), Origin(agent="a")]),
+            "idempotency": self._known_by(at),
         }
         stream, latency_ms = request_stream(request), choose.randrange(40_000)
         usage = TokenUsage(input=choose.randrange(3_000), output=choose.randrange(900), cache_read=choose.randrange(9))
@@ -189,6 +191,19 @@ class Past:
                 self._commit(project, stream, 0, at, RequestRejected(**subject, window="daily", **figures))
             case kind:
                 self._attempts(project, stream, at, subject, usage, latency_ms, kind)
+
+    def _known_by(self, at: datetime) -> Idempotency | None:
+        """One of a few keys, so that requests follow each other under the same one."""
+        choose = self._random
+        if choose.randrange(2):
+            return None
+        return Idempotency(
+            key=f"{choose.randrange(9):064x}",
+            fingerprint="f",
+            received_at_ms=round(at.timestamp() * 1000),
+            ttl_s=10**9,
+            derived=choose.choice([None, "first", "retry"]),
+        )
 
     def _attempts(
         self,
