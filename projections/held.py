@@ -1,6 +1,6 @@
 """Watches the held amounts: that they are the sums of the attempts in flight, and that past days leave no counters.
 
-The counters change with the rows of `inflight` (`migrations/sql/0020_held.sql`), so a difference means that somebody
+The counters change with the rows of `inflight` (`migrations/sql/0015_held.sql`), so a difference means that somebody
 wrote past them. Repairs nothing: `gateway migrate` counts anew.
 """
 

@@ -165,7 +165,8 @@ class JobHandler:
 
     async def _is_wanted(self, delivery: Delivery, job: Job, cancellation: Cancellation) -> bool:
         """Return True if the caller still waits for the answer, or somebody else does, or nobody ever has."""
-        if not delivery.has_caller or job.keep_until is not None or await self._replies.is_awaited(job.reply_to):
+        outlives_its_caller = job.outlives_its_caller or job.keep_until is not None
+        if not delivery.has_caller or outlives_its_caller or await self._replies.is_awaited(job.reply_to):
             return True
         return await cancellation.has_followers()
 

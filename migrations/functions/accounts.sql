@@ -47,7 +47,7 @@ $$;
 -- Returns the amounts that count against the windows of each account on a day: `taken` is the spent and the assumed cost
 -- from the projection, `held` is what the attempts in flight hold. Zeros for an account that is not `needed`. It is one
 -- statement, hence one snapshot: the projector counts a cost and deletes its row in one transaction, and held amounts change
--- with the rows (migrations/sql/0020_held.sql). The row comparison of a balance can use only the primary key; the index by
+-- with the rows (migrations/sql/0015_held.sql). The row comparison of a balance can use only the primary key; the index by
 -- day would read the balances of every account.
 CREATE OR REPLACE FUNCTION account_usage(p_scopes text[], p_ids text[], p_needed boolean[], p_day date)
 RETURNS TABLE (

@@ -16,7 +16,7 @@ from tests.support.services import as_role
 
 __all__ = ["processes", "project"]  # fixtures
 
-HELD_REVISION = Path(__file__).parents[2] / "migrations" / "sql" / "0020_held.sql"
+HELD_REVISION = Path(__file__).parents[2] / "migrations" / "sql" / "0015_held.sql"
 OPEN = 20_000
 DIFFERENCES = "SELECT * FROM held_differences()"
 

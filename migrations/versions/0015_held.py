@@ -2,10 +2,10 @@
 
 from migrations.revision import run_sql
 
-revision = "0020"
-down_revision = "0015"
+revision = "0015"
+down_revision = "0014"
 
 
 def upgrade() -> None:
     """Run the SQL beside this revision."""
-    run_sql("0020_held.sql")
+    run_sql("0015_held.sql")

@@ -2,10 +2,10 @@
 
 from migrations.revision import run_sql
 
-revision = "0017"
-down_revision = "0018"
+revision = "0018"
+down_revision = "0017"
 
 
 def upgrade() -> None:
     """Run the SQL beside this revision."""
-    run_sql("0017_idempotency.sql")
+    run_sql("0018_idempotency.sql")

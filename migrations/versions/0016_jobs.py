@@ -2,10 +2,10 @@
 
 from migrations.revision import run_sql
 
-revision = "0018"
-down_revision = "0020"
+revision = "0016"
+down_revision = "0015"
 
 
 def upgrade() -> None:
     """Run the SQL beside this revision."""
-    run_sql("0018_jobs.sql")
+    run_sql("0016_jobs.sql")

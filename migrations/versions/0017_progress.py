@@ -2,10 +2,10 @@
 
 from migrations.revision import run_sql
 
-revision = "0019"
-down_revision = "0018"
+revision = "0017"
+down_revision = "0016"
 
 
 def upgrade() -> None:
     """Run the SQL beside this revision."""
-    run_sql("0019_progress.sql")
+    run_sql("0017_progress.sql")
