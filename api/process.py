@@ -137,6 +137,7 @@ async def run(
         for task in background:
             task.cancel()
     await probes.close()
+    await services.authenticator.close()
     await backends.close()
     log.info("api_stopped")
 

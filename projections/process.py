@@ -6,6 +6,7 @@ Several may run; one of them leads and folds.
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -67,6 +68,36 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     runner = Runner(pool, event_log, FOLDED)
     await notifications.on_change(LOG_APPENDED, runner.appended)
 
+    signer = _head_signer(settings, pool)
+
+    async def raise_replicas_once() -> None:
+        try:
+            await queue.raise_replicas()
+        except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
+            log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
+
+    watch = Watch(pool, broker, runner, signer=signer)
+    probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
+    await probes.serve()
+    log.info("projector_ready")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
+        tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
+        for interval_s, chore in _chores(settings, pool, event_log, queue, replies, signer):
+            tasks.create_task(_every(interval_s, watch.chore(interval_s, chore), stop), name=chore.__name__)
+    await _sign_last(signer)
+    await probes.close()
+    await event_log.close()
+    await broker.close()
+    await pool.close()
+    log.info("projector_stopped")
+
+
+def _chores(
+    settings: Settings, pool: Pool, event_log: EventLog, queue: JobQueue, replies: ReplySender, signer: HeadSigner
+) -> tuple[tuple[float, Callable[[], Awaitable[None]]], ...]:
+    """Return what is done again and again beside folding, each with its interval in seconds."""
+
     async def sweep_once() -> None:
         await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
 
@@ -91,45 +122,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await end_batches(pool, event_log, now)
         await webhooks.fill(now)
 
-    signer = _head_signer(settings, pool)
-
     async def watch_held_once() -> None:
         await watch_held(pool, datetime.now(UTC))
 
-    async def raise_replicas_once() -> None:
-        await _raise_replicas(queue)
-
-    watch = Watch(pool, broker, runner, signer=signer)
-    probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
-    await probes.serve()
-    log.info("projector_ready")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
-        tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
-        for interval_s, chore in (
-            (TELL_INTERVAL_S, tell_once),
-            (SWEEP_INTERVAL_S, sweep_once),
-            (SWEEP_INTERVAL_S, end_abandoned_once),
-            (ALERT_INTERVAL_S, alert_once),
-            (REDELIVER_INTERVAL_S, redeliver_once),
-            (EXPIRY_INTERVAL_S, expire_once),
-            (HELD_INTERVAL_S, watch_held_once),
-            (settings.audit_interval_s, signer.sign_if_due),
-        ):
-            tasks.create_task(_every(interval_s, watch.chore(interval_s, chore), stop), name=chore.__name__)
-    await _sign_last(signer)
-    await probes.close()
-    await event_log.close()
-    await broker.close()
-    await pool.close()
-    log.info("projector_stopped")
-
-
-async def _raise_replicas(queue: JobQueue) -> None:
-    try:
-        await queue.raise_replicas()
-    except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
-        log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
+    return (
+        (TELL_INTERVAL_S, tell_once),
+        (SWEEP_INTERVAL_S, sweep_once),
+        (SWEEP_INTERVAL_S, end_abandoned_once),
+        (ALERT_INTERVAL_S, alert_once),
+        (REDELIVER_INTERVAL_S, redeliver_once),
+        (EXPIRY_INTERVAL_S, expire_once),
+        (HELD_INTERVAL_S, watch_held_once),
+        (settings.audit_interval_s, signer.sign_if_due),
+    )
 
 
 async def _expire(pool: Pool, settings: Settings) -> None:

@@ -56,10 +56,10 @@ class Changing:
     async def check(self, *_: Any) -> bool:
         return False
 
-    def get_local(self, _ctx: RequestContext) -> None:
+    def check_room(self, _ctx: RequestContext) -> None:
         return None
 
-    def check_room(self, _ctx: RequestContext) -> None:
+    def get_local(self, _ctx: RequestContext) -> None:
         return None
 
     async def decide(self, ctx: RequestContext, _served: None) -> None:
