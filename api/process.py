@@ -45,7 +45,7 @@ from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.circuit_news import CircuitNews
-from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, START_WAIT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.ids import new_id
@@ -147,7 +147,9 @@ async def _connect(settings: Settings) -> _Backends:
     name = f"gateway api {socket.gethostname()}:{os.getpid()}"
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
-    pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
+    pool = await open_pool(
+        settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S, wait_s=START_WAIT_S
+    )
     await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)

@@ -324,13 +324,16 @@ class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
 
 
 class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
-    """The outcome of an attempt is unknown: its hold is assumed to be spent."""
+    """The outcome of an attempt is unknown: the most that it can have cost is assumed to be spent."""
 
     attempt: int
     upstream_model: str
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"]
     assumed_nano_usd: NanoUsd
+    """Its hold, or less if it is known how far it was."""
     budget_day: date
+    hold_nano_usd: NanoUsd | None = None
+    """None in events of releases that did not write it: the assumption was the hold, or that of a cut stream."""
     credential: str | None = None
     """As RequestCompleted's."""
     target: int = 0

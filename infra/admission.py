@@ -124,6 +124,16 @@ class ClaimedAttempt(Claim, frozen=True, kw_only=True):
     worker: str | None
     provider: str
     upstream_model: str
+    assumed_nano_usd: NanoUsd | None = None
+    """The most that it had cost when its worker last reported; None: its worker has reported nothing."""
+
+
+class Progress(Struct, frozen=True):
+    """What a worker reports of an attempt that it makes: the most that it may have cost until the next report."""
+
+    request_id: str
+    attempt: int
+    assumed_nano_usd: NanoUsd
 
 
 class UnclaimedRequest(Struct, frozen=True):
@@ -390,12 +400,29 @@ class Claims:
         """Return the request's attempts whose outcome is not counted yet, in order."""
         async with database_errors():
             rows = await self._pool.fetch(
-                "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day, provider, upstream_model "
+                "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day, provider, upstream_model, "
+                "assumed_nano_usd "
                 "FROM inflight "
                 "WHERE request_id = $1 ORDER BY attempt",
                 request_id,
             )
         return [ClaimedAttempt(**row) for row in rows]
+
+    async def report(self, progress: Sequence[Progress]) -> None:
+        """Write how far attempts are.
+
+        Raises:
+            Unavailable: the database is away.
+
+        """
+        in_order = sorted(progress, key=lambda one: one.request_id)  # as claims, or two batches could deadlock
+        async with database_errors():
+            await self._pool.execute(
+                "SELECT report_progress($1, $2, $3)",
+                [one.request_id for one in in_order],
+                [one.attempt for one in in_order],
+                [one.assumed_nano_usd for one in in_order],
+            )
 
     async def admit_next(
         self, attempt: Attempt, number: int, delivery: int, hold_nano_usd: NanoUsd | None, budget_day: date

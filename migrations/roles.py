@@ -36,6 +36,7 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "remove_provider_keys": frozenset({"api"}),
     "claim": frozenset({"worker"}),
     "admit_next": frozenset({"worker"}),
+    "report_progress": frozenset({"worker"}),
     "settle": frozenset({"projector"}),
     "record_head": frozenset({"projector"}),
     "end_leads": frozenset({"projector"}),

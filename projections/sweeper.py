@@ -179,6 +179,7 @@ def _lost(row: asyncpg.Record) -> AttemptLost:
         reason="worker_lost",
         assumed_nano_usd=row["hold_nano_usd"],
         budget_day=row["budget_day"],
+        hold_nano_usd=row["hold_nano_usd"],
     )
 
 

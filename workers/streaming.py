@@ -7,7 +7,7 @@ its provider or because nothing waits for it any more, is costed by what was rec
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from domain.dialects.codec import UNSHARED_FINISHES, Codec, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
@@ -31,6 +31,7 @@ from workers.calls import ProviderCalls
 from workers.estimated_usage import UnseenTime, estimated_usage
 from workers.job_context import JobContext
 from workers.outgoing import OutgoingStream
+from workers.progress import ProgressReports
 from workers.provider_failures import reported_failure
 
 ERROR_DRAIN_S = 1.0
@@ -39,7 +40,16 @@ ERROR_DRAIN_S = 1.0
 class StreamedAttempts:
     """Makes attempts whose answers are streamed, for one worker."""
 
-    def __init__(self, *, calls: ProviderCalls, recorder: AttemptRecorder, replies: ReplySender) -> None:
+    def __init__(
+        self,
+        *,
+        calls: ProviderCalls,
+        recorder: AttemptRecorder,
+        replies: ReplySender,
+        progress: ProgressReports | None = None,
+    ) -> None:
+        """Without `progress`, an attempt whose worker dies is assumed to have cost its hold."""
+        self._progress = progress
         self._calls = calls
         self._recorder = recorder
         self._replies = replies
@@ -67,10 +77,11 @@ class StreamedAttempts:
         )
         began_s = time.monotonic()
         reach("worker.before_call")
-        try:
-            error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
-        except ClientDisconnected as disconnected:
-            error = disconnected
+        with self._progress.of(job, ctx.claim, relay.reader) if self._progress is not None else nullcontext():
+            try:
+                error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
+            except ClientDisconnected as disconnected:
+                error = disconnected
         reach("worker.after_stream")
         unseen = outgoing.unseen if job.choices == 1 else UnseenTime(began_s)
         result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))

@@ -11,6 +11,14 @@ LANGUAGE sql AS $$
     RETURNING f.request_id, f.delivery, f.attempt, f.hold_nano_usd, f.budget_day
 $$;
 
+-- Notes the most that attempts may have cost by now: what is assumed of them if their worker is found dead.
+CREATE OR REPLACE FUNCTION report_progress(p_requests text[], p_attempts integer[], p_assumed bigint[]) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE inflight f SET assumed_nano_usd = least(r.assumed, f.hold_nano_usd)
+    FROM unnest(p_requests, p_attempts, p_assumed) AS r (request_id, attempt, assumed)
+    WHERE f.request_id = ANY (p_requests) AND f.request_id = r.request_id AND f.attempt = r.attempt
+$$;
+
 -- Admits the attempt after one that failed or was lost. This delivery has claimed it, and identical requests now follow
 -- it. It holds its own amount (null: its cost has no bound) in the windows of the attempt before it; both hold until that
 -- one is counted. Returns admitted, taken (another delivery was first), or budget_exhausted (the windows have too little
