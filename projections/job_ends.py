@@ -5,7 +5,7 @@ Looked for in the read model, again and again, so that nothing of it depends on 
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -94,6 +94,21 @@ class WebhookQueue:
                 return 0
             self._queued_at_s[stream] = now_s
         return len(new)
+
+
+class JobEnds:
+    """The chore of one projector."""
+
+    def __init__(self, pool: Pool, event_log: EventLog, queue: JobQueue) -> None:
+        self._pool = pool
+        self._log = event_log
+        self._webhooks = WebhookQueue(pool, queue)
+
+    async def tell_once(self) -> None:
+        """End the batches that are done, and queue what webhooks are to be told."""
+        now = datetime.now(UTC)
+        await end_batches(self._pool, self._log, now)
+        await self._webhooks.fill(now)
 
 
 async def end_to_tell(pool: Pool, stream: str) -> EndToTell | None:

@@ -62,6 +62,9 @@ class Changing:
     def get_local(self, _ctx: RequestContext) -> None:
         return None
 
+    def check_room(self, _ctx: RequestContext) -> None:
+        return None
+
     async def decide(self, ctx: RequestContext, _served: None) -> None:
         self.decided.append(ctx)
         if len(self.decided) < 2:
@@ -88,6 +91,7 @@ async def infer(changing: Changing, client: Codec, body: dict[str, Any]) -> None
         refusals=parts,
         dispatcher=parts,
         recorder=parts,
+        replays=parts,
         event_log=parts,
         now=lambda: datetime.now(UTC),
     )

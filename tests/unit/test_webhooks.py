@@ -4,7 +4,9 @@ import base64
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 
+from infra.vault import Vault
 from workers.webhooks import signed_headers
 
 SECRET = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -22,3 +24,15 @@ def test_the_signature_is_that_of_a_known_message(zone: timezone) -> None:
         "webhook-timestamp": "1614265330",
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
+
+
+def test_a_message_signed_with_two_secrets_is_verified_by_either() -> None:
+    vault = Vault(bytes(32))
+    former, newest = vault.webhook_secret("prj"), vault.webhook_secret("prj", 1)
+    assert former != newest != vault.webhook_secret("prj", 2)
+    body, at = b'{"type":"job.succeeded"}', datetime.now(UTC)
+    headers = signed_headers("job_1", at, body, newest, former)
+    for secret in (former, newest):
+        assert Webhook(secret).verify(body, headers) == {"type": "job.succeeded"}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(vault.webhook_secret("prj", 2)).verify(body, headers)
