@@ -80,7 +80,7 @@ async def test_a_slow_provider_does_not_hold_up_callers_of_another(
         asyncio.create_task(ask(callers[number % len(callers)], f"slow {number}", FLOOD_TAKES_MS))
         for number in range(30 * len(callers))
     ]
-    await eventually(lambda: upstream.state()["inFlight"] >= 200, within_s=20)
+    await eventually(lambda: upstream.state()["inFlight"] >= 150, within_s=40)
     beside_s = await p95_of(quiet, "beside a slow provider", CHAT_CLAUDE)
     assert upstream.state()["inFlight"] >= 100, "the provider was slow until the end"
     assert beside_s < 2 * alone_s + MARGIN_S

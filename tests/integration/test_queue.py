@@ -94,7 +94,8 @@ async def test_no_more_jobs_are_in_hand_than_there_are_slots(nats_url: str) -> N
 
     async with connected(nats_url) as (broker, queue):
         async with pulling(broker, queue, handle, slots=4):
-            await asyncio.gather(*(queue.publish(job(n)) for n in range(60)))
+            jobs = [make_job(request_id=f"req_{n:04}", provider=f"provider-{n % 2}") for n in range(60)]
+            await asyncio.gather(*(queue.publish(one) for one in jobs))
             await eventually(lambda: len(done) == 60)
         assert most == 4
         assert (await broker.client.jetstream().stream_info(STREAM)).state.messages == 0
@@ -179,8 +180,8 @@ async def test_a_quiet_tenant_starts_while_a_flood_holds_its_slots(nats_url: str
         pulling(broker, queue, handle, slots=8, max_waiting=8, lanes=("sync", "bulk")),
     ):
         for number in range(60):  # more than can wait in both lanes, and published before the quiet tenant's job
-            flood = make_job(request_id=f"req_{number:04}", project_id="prj_flood", key_id=f"key_{number % 5}")
-            await queue.publish(flood, "sync" if number < 4 else "bulk")
+            tenant = {"project_id": "prj_flood", "key_id": f"key_{number % 5}", "provider": f"provider-{number % 2}"}
+            await queue.publish(make_job(request_id=f"req_{number:04}", **tenant), "sync" if number < 4 else "bulk")
         await eventually(lambda: len(started) == 7)
         await queue.publish(make_job(request_id="req_quiet", project_id="prj_quiet"), "sync")
         await eventually(lambda: "prj_quiet" in started)
