@@ -1,12 +1,14 @@
 """From a request's headers to who is calling. Knows nothing of what the caller may do.
 
 Look-ups are cached for less than a second, whether the key is valid or not. So a revoked key stops working everywhere
-within that time, even if the notification is lost. If the database is away, the error does not blame the key.
+within that time, even if the notification is lost. If the database is away, the error does not blame the key. All that
+wait for a look-up share one statement, and texts that are no key are remembered apart: a flood of them costs the
+database a few statements a second, and drives out no caller.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from cachetools import FIFOCache
@@ -17,11 +19,16 @@ from domain.errors import Unauthorized
 from domain.events import INSTALLATION, KeySettings
 from domain.routes import RouteSettings
 from domain.routing import NamedProvider
+from infra.batching import Batcher
 from infra.database import Pool
 from infra.vault import Vault
-from projections.keys import KeyRecord, key_by_hash, key_of_project
+from projections.keys import KeyRecord, key_of_project, keys_by_hash
 
 MAX_REMEMBERED = 50_000
+MAX_UNKNOWN = 10_000
+"""The most texts that are remembered as no key."""
+MAX_LOOK_UPS_PER_STATEMENT = 512
+MAX_LOOK_UPS_WAITING = 10_000
 MAX_AGE_S = 0.9
 """Counted from when the look-up began, so that a revocation during it is not remembered longer."""
 
@@ -72,7 +79,18 @@ class Authenticator:
         self._pool = pool
         self._vault = vault
         self._remembered: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_REMEMBERED)
+        self._unknown: FIFOCache[bytes, _Remembered] = FIFOCache(MAX_UNKNOWN)
         self._looking_up: dict[bytes, asyncio.Task[_Remembered]] = {}
+        self._look_ups: Batcher[bytes, _Remembered] = Batcher(
+            self._read_batch,
+            name="look-ups of keys",
+            max_batch=MAX_LOOK_UPS_PER_STATEMENT,
+            max_waiting=MAX_LOOK_UPS_WAITING,
+        )
+
+    async def close(self) -> None:
+        """Make the look-ups that wait, then stop."""
+        await self._look_ups.close()
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller:
         """Return the caller whose key the headers have: of several the first that works.
@@ -83,6 +101,7 @@ class Authenticator:
         Raises:
             Unauthorized: no key, or none that works.
             Unavailable: the database is away, so that the key cannot be looked up.
+            Overloaded: too many look-ups wait.
 
         """
         for text in presented_keys(headers):
@@ -102,7 +121,7 @@ class Authenticator:
             Unauthorized, Unavailable: as `authenticate`.
 
         """
-        remembered = self._remembered.get(secret_hash)
+        remembered = self._remembered.get(secret_hash) or self._unknown.get(secret_hash)
         if remembered is None or time.monotonic() - remembered.read_at > MAX_AGE_S:
             remembered = await self._look_up(secret_hash)
         caller = remembered.caller
@@ -130,6 +149,7 @@ class Authenticator:
             secret_hash = self._secret_hash(text)
             if secret_hash is not None:
                 self._remembered.pop(secret_hash, None)
+                self._unknown.pop(secret_hash, None)
                 self._looking_up.pop(secret_hash, None)  # one that began earlier may have seen less
 
     async def reload(self, caller: Caller) -> Caller:
@@ -144,10 +164,11 @@ class Authenticator:
 
     def forget(self, project_id: str) -> None:
         """Drop what is remembered of a project's keys, and of texts that were no key; all for `INSTALLATION`."""
+        self._unknown.clear()
         if project_id == INSTALLATION:
             self._remembered.clear()
         for secret_hash, remembered in list(self._remembered.items()):
-            if remembered.project_id in (project_id, None):
+            if remembered.project_id == project_id:
                 del self._remembered[secret_hash]
 
     def _secret_hash(self, text: str) -> bytes | None:
@@ -167,11 +188,18 @@ class Authenticator:
         return await asyncio.shield(task)
 
     async def _read(self, secret_hash: bytes) -> _Remembered:
-        read_at = time.monotonic()
-        record = await key_by_hash(self._pool, secret_hash)
-        remembered = _Remembered(read_at, _caller(record), record.project_id if record is not None else None)
-        self._remembered[secret_hash] = remembered
+        remembered = await self._look_ups.submit(secret_hash)
+        if remembered.project_id is None:
+            self._unknown[secret_hash] = remembered
+        else:
+            self._remembered[secret_hash] = remembered
         return remembered
+
+    async def _read_batch(self, secret_hashes: Sequence[bytes]) -> list[_Remembered]:
+        read_at = time.monotonic()
+        records = await keys_by_hash(self._pool, secret_hashes)
+        found = [records.get(secret_hash) for secret_hash in secret_hashes]
+        return [_Remembered(read_at, _caller(one), one.project_id if one is not None else None) for one in found]
 
 
 def presented_keys(headers: Mapping[str, str]) -> list[str]:

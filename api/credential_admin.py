@@ -98,17 +98,14 @@ class CredentialAdmin:
         """The credentials of one of the owner's providers, the default one first.
 
         Raises:
-            NotFound: the owner has no such provider.
-            InvalidRequest: the installation's keys of a built-in provider are settings; `echo` needs none.
+            NotFound: the owner has no such provider; the installation's keys of a built-in one are settings; `echo` has
+                none.
 
         """
         if provider in KEYLESS_KINDS:
-            raise InvalidRequest(f"{provider} is called without a credential", field="provider")
+            raise NotFound(f"{provider} is called without a credential")
         if provider in BUILT_IN and owner == INSTALLATION:
-            raise InvalidRequest(
-                f"the installation's keys for {provider} are settings: GATEWAY_{provider.upper()}_API_KEYS",
-                field="provider",
-            )
+            raise NotFound(f"the installation's keys for {provider} are settings: GATEWAY_{provider.upper()}_API_KEYS")
         if provider not in BUILT_IN:
             configured = {record.provider.name for record in await providers_of(self._pool, owner)}
             if provider not in configured:

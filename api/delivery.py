@@ -23,6 +23,9 @@ from domain.names import header_text
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
+PIECE_BYTES = 32 * 1024
+REPLAYED = {"idempotent-replayed": "true"}
+"""The header of an answer, or of an error, that an earlier request with the same idempotency key got."""
 _NANO_PER_MS = 1_000_000
 
 log = structlog.get_logger(__name__)
@@ -61,7 +64,9 @@ class _Sending(ASGIStreamingResponse):
     def __init__(
         self, response: InferenceResponse | StreamedResponse, surface: SurfaceStream, headers: dict[str, str]
     ) -> None:
-        parts = _live(response, surface) if isinstance(response, StreamedResponse) else _each(surface.replay(response))
+        parts = (
+            _live(response, surface) if isinstance(response, StreamedResponse) else _each(_pieces(response, surface))
+        )
         super().__init__(iterator=parts, media_type=EVENT_STREAM, headers=headers)
         self._response = response
 
@@ -98,6 +103,8 @@ def stream_headers(response: InferenceResponse | StreamedResponse) -> dict[str, 
         headers["x-gateway-max-tokens"] = str(response.lowered_cap)
     if response.lowered_tool_calls is not None:
         headers["x-gateway-max-tool-calls"] = str(response.lowered_tool_calls)
+    if isinstance(response, InferenceResponse) and response.replay is not None:
+        headers |= REPLAYED
     if response.dropped:
         headers["x-gateway-dropped"] = ", ".join(map(header_text, response.dropped))
     return headers
@@ -164,6 +171,14 @@ async def _live(response: StreamedResponse, surface: SurfaceStream) -> AsyncIter
     except GatewayError as error:
         log.warning("stream_broke_off", request_id=response.request_id, code=error.code)
         yield error.in_stream or surface.error(error, part)
+
+
+def _pieces(response: InferenceResponse, surface: SurfaceStream) -> Iterable[bytes]:
+    """The stream of a response that is there: made from its body, or the events that an earlier request was sent."""
+    if response.replay is None or response.replay.is_cached:
+        return surface.replay(response)
+    body = response.body
+    return (body[start : start + PIECE_BYTES] for start in range(0, len(body), PIECE_BYTES))
 
 
 async def _each(parts: Iterable[bytes]) -> AsyncIterator[bytes]:

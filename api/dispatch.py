@@ -1,7 +1,8 @@
 """From an admitted request to its reply: publishes the job, waits for the worker, cancels if the client disconnects.
 
 A request that ends before a worker has claimed it gives its admission back (`_withdraw`). From the claim on, the
-worker is told that the client has left, and decides.
+worker is told that the client has left, and decides. A request with an idempotency key goes on: its retry fetches the
+answer.
 """
 
 import asyncio
@@ -98,7 +99,7 @@ class Dispatcher:
             try:
                 ctx.disconnect.check()
                 await self._publish(ctx, lane)
-                waiting = ctx.disconnect.or_disconnect(ended) if ctx.caller.cancel_on_disconnect else ended
+                waiting = ctx.disconnect.or_disconnect(ended) if _is_cancelled_with_its_caller(ctx) else ended
                 outcome = await asyncio.wait_for(waiting, max(0.0, ctx.remaining_s(self._now())))
             except TimeoutError:
                 return await self._committed_late(ctx)
@@ -114,20 +115,30 @@ class Dispatcher:
     async def stream(self, ctx: RequestContext) -> StreamedResponse:
         """Publish the job and wait for the first part of the response. Raises as `call`."""
         request_id = ctx.identity.request_id
+        known_by = ctx.identity.idempotency
         incoming = IncomingStream(self._inbox.resends(request_id), in_hand=ctx.inference_request.in_hand)
+
+        def cancel() -> None:
+            if not incoming.has_ended:
+                self._inbox.publish_cancel(request_id)
+
         closing = ExitStack()
         lane = closing.enter_context(self._lane(ctx))
         closing.enter_context(self._inbox.collect(request_id, incoming))
         try:
             ctx.disconnect.check()
             await self._publish(ctx, lane)
-            closing.callback(lambda: None if incoming.has_ended else self._inbox.publish_cancel(request_id))
+            if known_by is None:
+                closing.callback(cancel)
             remaining_s = max(0.0, ctx.remaining_s(self._now()))
             closing.callback(asyncio.get_running_loop().call_later(remaining_s, incoming.expire).cancel)
             first = await self._part(ctx, ctx.disconnect.or_disconnect(incoming.next()))
+            if known_by is not None and known_by.derived is not None:
+                closing.callback(cancel)  # SDKs do not retry a stream that has begun
         except ClientDisconnected as error:
             with closing:  # a worker that has claimed the job before it could be withdrawn hears of it behind its claim
-                await self._withdraw(ctx, error)
+                if known_by is None:
+                    await self._withdraw(ctx, error)
             raise
         except BaseException:
             closing.close()
@@ -251,7 +262,7 @@ class Dispatcher:
             method=inference_request.method,
             path=inference_request.path,
             stream=inference_request.stream,
-            cancel_on_disconnect=ctx.caller.cancel_on_disconnect and inference_request.stream is None,
+            cancel_on_disconnect=_is_cancelled_with_its_caller(ctx) and inference_request.stream is None,
             input_bound=ctx.cost.input_tokens,
             output_bound=ctx.cost.output_tokens,
             unseen_input_tokens=ctx.cost.unseen_input_tokens,
@@ -304,3 +315,8 @@ class Dispatcher:
                 counter[name] -= 1
                 if not counter[name]:
                     del counter[name]
+
+
+def _is_cancelled_with_its_caller(ctx: RequestContext) -> bool:
+    """True if a call whose answer comes in one piece ends when its caller leaves: no retry can fetch the answer."""
+    return ctx.caller.cancel_on_disconnect and ctx.identity.idempotency is None

@@ -20,6 +20,7 @@ from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.planned_targets import within_room, without_others, without_unpriced
 from api.refusals import REFUSALS, Refusals
+from api.replays import Replays
 from api.request_context import InferenceRequest, RequestContext
 from api.request_planner import RequestPlanner, within_budget
 from api.request_recorder import RequestRecorder
@@ -54,6 +55,7 @@ class InferenceService:
         refusals: Refusals,
         dispatcher: Dispatcher,
         recorder: RequestRecorder,
+        replays: Replays,
         event_log: EventLog,
         now: Callable[[], datetime],
     ) -> None:
@@ -66,6 +68,7 @@ class InferenceService:
         self._refusals = refusals
         self._dispatcher = dispatcher
         self._recorder = recorder
+        self._replays = replays
         self._log = event_log
         self._now = now
 
@@ -81,6 +84,7 @@ class InferenceService:
         """
         is_counted = False
         is_cancellable = inference_request.stream is not None or caller.cancel_on_disconnect
+        is_cancellable = is_cancellable or inference_request.idempotency is not None
         async with watch_disconnect(receive, listen=is_cancellable) as disconnect:
             for _ in range(MAX_PLANS):
                 ctx = await self._large_requests.run(
@@ -135,19 +139,7 @@ class InferenceService:
                 match decision.outcome:
                     case "admitted":
                         reach("api.after_admit")
-                        left_nano_usd = decision.limit_status.budget_left_nano_usd
-                        if left_nano_usd is not None:
-                            ctx = within_budget(ctx, decision.hold_nano_usd)
-                            if ctx.further:
-                                room = NanoUsd(left_nano_usd + decision.hold_nano_usd)
-                                ctx = within_room(ctx, room, within_budget)
-                        if ctx.inference_request.stream is not None:
-                            return await self._dispatcher.stream(ctx)
-                        committed = await self._dispatcher.call(ctx)
-                        reach("api.after_answer")
-                        ctx = ctx.answered_by(committed.receipt)
-                        ctx = ctx.settled(committed.receipt.cost_nano_usd)
-                        return await self._respond(ctx, committed)
+                        return await self._have_answered(ctx, decision)
                     case "hit":
                         assert decision.origin is not None, "a hit has an origin"
                         cached = await self._cache.load(ctx, decision.origin)
@@ -155,6 +147,11 @@ class InferenceService:
                     case "coalesced":
                         assert decision.origin is not None, "there is a leader"
                         cached = await self._cache.wait_for_leader(ctx, decision.origin)
+                    case "replay" | "mismatch":
+                        replayed = await self._replays.replay(ctx, decision)
+                        if isinstance(replayed, InferenceResponse):
+                            return replayed
+                        ctx = replayed
                     case _:  # another request has become the leader, or the leader has ended: decide again
                         pass
                 if cached is not None:
@@ -166,6 +163,23 @@ class InferenceService:
             if error.limit_status is None or isinstance(error, Overloaded | Unavailable):  # a batch shares these
                 error.limit_status = ctx.limit_status
             raise
+
+    async def _have_answered(
+        self, ctx: RequestContext, decision: AdmissionDecision
+    ) -> InferenceResponse | StreamedResponse:
+        """Have a worker make the call of an admitted request."""
+        left_nano_usd = decision.limit_status.budget_left_nano_usd
+        if left_nano_usd is not None:
+            ctx = within_budget(ctx, decision.hold_nano_usd)
+            if ctx.further:
+                room = NanoUsd(left_nano_usd + decision.hold_nano_usd)
+                ctx = within_room(ctx, room, within_budget)
+        if ctx.inference_request.stream is not None:
+            return await self._dispatcher.stream(ctx)
+        committed = await self._dispatcher.call(ctx)
+        reach("api.after_answer")
+        ctx = ctx.answered_by(committed.receipt)
+        return await self._respond(ctx.settled(committed.receipt.cost_nano_usd), committed)
 
     async def _admit(
         self, ctx: RequestContext, served: Commit | None = None
@@ -190,7 +204,8 @@ class InferenceService:
     async def _serve_cached(self, ctx: RequestContext, cached: CachedResponse, *, is_shared: bool) -> InferenceResponse:
         """Serve a response from the cache. The event of it is in the log before the caller has the response."""
         ctx.inference_request.in_hand.take(len(cached.body))
-        served = self._recorder.served_from_cache(ctx, cached, is_shared=is_shared)
+        kept = await self._replays.keep(ctx, cached.body)
+        served = self._recorder.served_from_cache(ctx, cached, is_shared=is_shared, kept=kept)
         if ctx.caller.is_limited and not ctx.is_counted:
             ctx, _ = await self._admit(ctx, served)
         else:
@@ -203,6 +218,7 @@ class InferenceService:
             cache="HIT",
             limit_status=ctx.limit_status,
             dropped=ctx.identity.dropped,
+            latency_ms=ctx.latency_ms(served.at) if kept is not None else None,
         )
 
     async def _respond(self, ctx: RequestContext, committed: Committed) -> InferenceResponse:
@@ -224,4 +240,5 @@ class InferenceService:
             lowered_cap=ctx.lowered_cap,
             lowered_tool_calls=ctx.lowered_tool_calls,
             dropped=ctx.identity.dropped,
+            latency_ms=ctx.recorded_latency_ms(receipt.answered_at) if ctx.identity.idempotency is not None else None,
         )

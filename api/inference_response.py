@@ -1,6 +1,7 @@
 """The response to an inference request, in one piece or as a stream, before a surface has written it in its dialect."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -11,11 +12,20 @@ from domain.limits import LimitStatus
 from domain.money import ZERO, NanoUsd
 
 
+class Replay(Struct, frozen=True, kw_only=True):
+    """The earlier request whose answer a response is: what the answer states of itself is that request's."""
+
+    request_id: str
+    received_at: datetime
+    is_cached: bool
+    """The earlier request got it from the cache: of a stream, the body is not its events but what the cache has."""
+
+
 class InferenceResponse(Struct, frozen=True, kw_only=True):
     """A response in one piece."""
 
     body: bytes
-    """JSON: canonical, or in the provider's own dialect if the request was."""
+    """JSON: canonical, or in the provider's own dialect if the request was. Of a replayed stream: its events."""
     receipt: Receipt
     cache: Literal["HIT", "MISS", "BYPASS"]
     limit_status: LimitStatus
@@ -29,6 +39,10 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
     """The number of the attempt that brought it; None: none was made, the cache had it."""
     target: int = 0
     """The number of its target in what the surface has read."""
+    latency_ms: int | None = None
+    """What the answer states, if a retry may get its bytes again; None: as long as it took, when it is sent."""
+    replay: Replay | None = None
+    """Set if it is the answer of an earlier request under the same idempotency key, whose bytes it has."""
 
     @property
     def cost_nano_usd(self) -> NanoUsd | None:
@@ -39,6 +53,21 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
     def cost_is_lower_bound(self) -> bool:
         """The charge is without something that has no known price."""
         return self.cache != "HIT" and self.receipt.is_lower_bound
+
+    @property
+    def is_cached(self) -> bool:
+        """What the body says: of a replay, if the first answer came from the cache."""
+        return self.replay.is_cached if self.replay is not None else self.cache == "HIT"
+
+    @property
+    def stated_cost_nano_usd(self) -> NanoUsd | None:
+        """The cost that the body states: that of the first answer, if this is its replay."""
+        return ZERO if self.is_cached else self.receipt.cost_nano_usd
+
+    @property
+    def stated_cost_is_lower_bound(self) -> bool:
+        """As `cost_is_lower_bound`, of the body."""
+        return not self.is_cached and self.receipt.is_lower_bound
 
 
 class StreamedResponse:

@@ -32,6 +32,7 @@ from api.provider_health import ProviderHealth
 from api.provider_settings import ProviderSettings
 from api.readiness import Readiness
 from api.refusals import RateRefusals, Refusals
+from api.replays import Replays
 from api.reply_recovery import ReplyRecovery
 from api.request_planner import RequestPlanner
 from api.request_recorder import RequestRecorder
@@ -44,7 +45,7 @@ from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.circuit_news import CircuitNews
-from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, START_WAIT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
 from infra.ids import new_id
@@ -136,6 +137,7 @@ async def run(
         for task in background:
             task.cancel()
     await probes.close()
+    await services.authenticator.close()
     await backends.close()
     log.info("api_stopped")
 
@@ -145,7 +147,9 @@ async def _connect(settings: Settings) -> _Backends:
     name = f"gateway api {socket.gethostname()}:{os.getpid()}"
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
-    pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
+    pool = await open_pool(
+        settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S, wait_s=START_WAIT_S
+    )
     await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
@@ -294,6 +298,15 @@ def _inference(
             max_in_flight=settings.max_requests_in_flight,
         ),
         recorder=recorder,
+        replays=Replays(
+            event_log=event_log,
+            blobs=blobs,
+            inbox=inbox,
+            admission=backends.admission,
+            recorder=recorder,
+            request_timeout_s=settings.request_timeout_s,
+            now=now,
+        ),
         event_log=event_log,
         now=now,
     )

@@ -18,6 +18,7 @@ from domain.errors import ProviderTimeout
 from domain.events import Operation
 from domain.failover import TargetFate
 from domain.holds import Hold
+from domain.idempotency import Idempotency
 from domain.job_result import Receipt
 from domain.limits import LimitStatus
 from domain.money import ZERO, NanoUsd
@@ -95,6 +96,8 @@ class InferenceRequest(Struct, frozen=True, kw_only=True):
     """Where the request goes if this target fails; None: nowhere."""
     background: Background | None = None
     """None: a caller waits for the answer."""
+    idempotency: Idempotency | None = None
+    """What its retries know it by."""
 
 
 class Failover(Struct, frozen=True, kw_only=True):
@@ -218,6 +221,12 @@ class RequestContext(Struct, frozen=True, kw_only=True):
     def latency_ms(self, now: datetime) -> int:
         """Whole milliseconds since the request came."""
         return max(0, round((now - self.inference_request.received_at).total_seconds() * 1000))
+
+    def recorded_latency_ms(self, answered_at: datetime) -> int:
+        """The latency that the log has of an answer: a retry states it too."""
+        return max(
+            0, round(answered_at.timestamp() * 1000) - round(self.inference_request.received_at.timestamp() * 1000)
+        )
 
     def timed_out(self) -> ProviderTimeout:
         """The error of a request that has reached its deadline."""

@@ -122,6 +122,7 @@ class RequestPlanner(TargetPlanner):
                 origin=inference_request.origin,
                 dropped=dropped,
                 asked_as=inference_request.asked_as,
+                idempotency=inference_request.idempotency,
             ),
             caller=caller,
             inference_request=inference_request,

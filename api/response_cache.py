@@ -74,8 +74,11 @@ class ResponseCache:
         self._now = now
 
     def get_local(self, ctx: RequestContext) -> CachedResponse | None:
-        """The response in this process's memory, if it is new enough."""
-        if ctx.cache_key is None or ctx.min_created_at is None:
+        """The response in this process's memory, if it is new enough.
+
+        None for a request with an idempotency key: whether that has an answer is looked up first, in the database.
+        """
+        if ctx.cache_key is None or ctx.min_created_at is None or ctx.identity.idempotency is not None:
             return None
         now = ctx.inference_request.received_at
         return self._memory.get(ctx.cache_key, min_created_at=ctx.min_created_at, now=now)

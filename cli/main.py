@@ -85,6 +85,16 @@ def api(host: str | None, port: str | None, fd: int | None) -> None:
     run_process(settings, "api", lambda stop: run(settings, listener, stop))
 
 
+@main.command(hidden=True)
+@click.option("--orders", type=int, required=True)
+@click.option("--fd", "fds", type=int, multiple=True)
+def spare(orders: int, fds: tuple[int, ...]) -> None:
+    """Wait to become the next process that `gateway up` has to start."""
+    from cli.spare import wait_and_become  # noqa: PLC0415
+
+    main(wait_and_become(orders, fds))
+
+
 @main.command()
 def worker() -> None:
     """Run one worker process. It calls the providers."""

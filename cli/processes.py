@@ -11,13 +11,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import asyncpg
 import msgspec
 import psutil
+import structlog
 import uvloop
 from msgspec import Struct
 
 from cli.terminal import show
 from domain.models import use_operators_models
+from infra.broker import BrokerErrors
+from infra.database import DATABASE_AWAY
 from infra.logging import configure_logging
 from infra.private_files import write_private
 from infra.settings import Settings, SettingsError, environment, load_settings, require_servers
@@ -27,6 +31,11 @@ GC_THRESHOLDS = (50_000, 20, 100)
 """A request leaves few reference cycles: a collection after every 700 objects is wasted work."""
 RUNNING_FILE = "running.json"
 USAGE_ERROR = 2
+FAILED = 1
+"""A server that a process needs did not answer in time when it started."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class Running(Struct, frozen=True, kw_only=True):
@@ -77,7 +86,11 @@ def run_process(settings: Settings, name: str, main: Callable[[asyncio.Event], A
     gc.collect()
     gc.freeze()  # imported modules stay in memory: collections skip them
     gc.set_threshold(*GC_THRESHOLDS)
-    uvloop.run(run())
+    try:
+        uvloop.run(run())
+    except (*DATABASE_AWAY, *BrokerErrors, asyncpg.PostgresError) as error:
+        log.error("process_failed", error=type(error).__name__, message=str(error))  # noqa: TRY400 - a server's state
+        sys.exit(FAILED)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from cli.spare import Order, SpareProcess, Taken
 from cli.terminal import TAB
 from domain.names import printable
 from infra.child import start_child
@@ -24,6 +25,8 @@ MAX_BACKOFF_S = 10.0
 HEALTHY_AFTER_S = 30.0
 POLL_S = 0.1
 KILL_WAIT_S = 5.0
+SPARE_POLL_S = 2.0
+"""Between two looks if a spare was taken. The process that it became starts first."""
 
 
 class ChildSpec(Struct, frozen=True, kw_only=True):
@@ -41,23 +44,29 @@ def say(name: str, text: str) -> None:
 
 
 class Child:
-    """One process that is restarted, after longer and longer pauses, if it ends."""
+    """One process that is restarted if it ends: at once if there is a spare, else after longer and longer pauses."""
 
-    def __init__(self, spec: ChildSpec) -> None:
+    def __init__(self, spec: ChildSpec, spare: SpareProcess | None = None) -> None:
         self._spec = spec
+        self._spare = spare
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
     async def run(self) -> None:
         """Start the process, and start it again if it ends, until `stop`."""
         backoff_s = FIRST_BACKOFF_S
+        taken: Taken | None = None
         while not self._stopping:
             started = time.monotonic()
-            code = await self._run_once()
+            code = await (self._run_taken(taken) if taken is not None else self._run_once())
             if self._stopping:
                 return
             if time.monotonic() - started > HEALTHY_AFTER_S:
                 backoff_s = FIRST_BACKOFF_S
+            taken = self._take_spare()
+            if taken is not None:
+                say(self._spec.name, f"ended ({_exit_reason(code)}); a spare process takes its place")
+                continue
             say(self._spec.name, f"ended ({_exit_reason(code)}); starting it again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
@@ -76,6 +85,20 @@ class Child:
             say(self._spec.name, f"did not stop within {timeout_s:.0f} s: killed")
             process.kill()
             await asyncio.to_thread(process.wait, KILL_WAIT_S)
+
+    def _take_spare(self) -> Taken | None:
+        if self._spare is None:
+            return None
+        order = Order(argv=self._spec.argv, env=self._spec.env, keeps_fds=self._spec.pass_fds)
+        return self._spare.take(order)
+
+    async def _run_taken(self, taken: Taken) -> int:
+        self._process = taken.process
+        try:
+            await self._print_lines(taken.output)
+        finally:
+            taken.transport.close()
+        return await asyncio.to_thread(self._process.wait)
 
     async def _run_once(self) -> int:
         read_end, write_end = os.pipe()
@@ -142,14 +165,27 @@ async def supervise(
     *,
     drain_s: float,
     when_started: Callable[[], Coroutine[Any, Any, None]],
+    spare: SpareProcess | None = None,
 ) -> None:
-    """Run the children until `stop` is set. Then stop them group by group, all within `drain_s`."""
+    """Run the children until `stop` is set. Then stop them group by group, all within `drain_s`.
+
+    Once they have started, a `spare` is kept at hand.
+    """
     all_children = [child for group in children for child in group]
     runs = [asyncio.create_task(child.run()) for child in all_children]
     watches = [asyncio.create_task(server.watch()) for server in servers]
-    started = asyncio.create_task(when_started())
+
+    async def then_keep_spare() -> None:
+        await when_started()
+        while spare is not None:
+            await spare.prepare()
+            await asyncio.sleep(SPARE_POLL_S)
+
+    started = asyncio.create_task(then_keep_spare())
     await stop.wait()
     started.cancel()
+    if spare is not None:
+        spare.stop()
     for watch in watches:
         watch.cancel()
     deadline = time.monotonic() + drain_s

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from api.accounts import DEFAULT_INSTALLATION_DAILY_BUDGET, create_first_project
 from cli.processes import RUNNING_FILE, Running, fail, listen, read_settings, stop_on_signals, write_running
+from cli.spare import SpareProcess
 from cli.supervisor import Child, ChildSpec, Server, say, supervise
 from domain.credentials import DEFAULT_CREDENTIAL
 from domain.money import to_usd
@@ -125,8 +126,9 @@ def up(**flags: object) -> None:
         with contextlib.ExitStack() as servers_running, listener:
             settings, servers, database_urls = _start_servers(settings, servers_running)
             servers_running.callback((settings.data_dir / RUNNING_FILE).unlink, missing_ok=True)
-            children = _children(settings, listener, database_urls)
-            asyncio.run(_run(settings, children, servers, generated_master_key))
+            spare = SpareProcess(_argv("spare"), (listener.fileno(),)) if settings.spare_process else None
+            children = _children(settings, listener, database_urls, spare)
+            asyncio.run(_run(settings, children, servers, generated_master_key, spare))
 
 
 def _start_servers(
@@ -166,6 +168,7 @@ async def _run(
     children: list[list[Child]],
     servers: list[Server],
     generated_master_key: GeneratedMasterKey | None,
+    spare: SpareProcess | None,
 ) -> None:
     assert settings.database_url is not None, "started, or set by the environment"
     assert settings.owner_url is not None, "started, or set by the environment"
@@ -194,11 +197,13 @@ async def _run(
         await _wait_until_ready(address, settings)
         _print_greeting(settings, address, first_key, generated_master_key)
 
-    await supervise(children, servers, stop, drain_s=DRAIN_S, when_started=when_started)
+    await supervise(children, servers, stop, drain_s=DRAIN_S, when_started=when_started, spare=spare)
     say("up", "stopped")
 
 
-def _children(settings: Settings, listener: socket.socket, database_urls: dict[Process, str]) -> list[list[Child]]:
+def _children(
+    settings: Settings, listener: socket.socket, database_urls: dict[Process, str], spare: SpareProcess | None
+) -> list[list[Child]]:
     """Make the API processes, the workers and the projector, in the order in which they stop."""
     assert settings.encryption_key is not None, "set, or generated"
     assert settings.master_key is not None, "set, or generated"
@@ -229,14 +234,14 @@ def _children(settings: Settings, listener: socket.socket, database_urls: dict[P
     fd = listener.fileno()
     probes = _probe_ports(settings)
     apis = [
-        _child(f"api-{number}", ("api", "--fd", str(fd)), environments["api"] | next(probes), (fd,))
+        _child(f"api-{number}", ("api", "--fd", str(fd)), environments["api"] | next(probes), spare, (fd,))
         for number in range(1, settings.api_processes + 1)
     ]
     workers = [
-        _child(f"worker-{number}", ("worker",), environments["worker"] | next(probes))
+        _child(f"worker-{number}", ("worker",), environments["worker"] | next(probes), spare)
         for number in range(1, settings.workers + 1)
     ]
-    return [apis, workers, [_child("projector", ("projector",), environments["projector"] | next(probes))]]
+    return [apis, workers, [_child("projector", ("projector",), environments["projector"] | next(probes), spare)]]
 
 
 def environment_of(process: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -264,9 +269,18 @@ def _probe_ports(settings: Settings) -> Iterator[dict[str, str]]:
             yield {"GATEWAY_METRICS_PORT": str(number)} | token
 
 
-def _child(name: str, command: tuple[str, ...], environment: dict[str, str], fds: tuple[int, ...] = ()) -> Child:
-    script = Path(sysconfig.get_path("scripts")) / "gateway"
-    return Child(ChildSpec(name=name, argv=(sys.executable, str(script), *command), env=environment, pass_fds=fds))
+def _child(
+    name: str,
+    command: tuple[str, ...],
+    environment: dict[str, str],
+    spare: SpareProcess | None,
+    fds: tuple[int, ...] = (),
+) -> Child:
+    return Child(ChildSpec(name=name, argv=_argv(*command), env=environment, pass_fds=fds), spare)
+
+
+def _argv(*command: str) -> tuple[str, ...]:
+    return (sys.executable, str(Path(sysconfig.get_path("scripts")) / "gateway"), *command)
 
 
 async def _wait_until_ready(address: str, settings: Settings) -> None:

@@ -8,6 +8,8 @@
     ├── NotFound                it does not exist, or belongs to another project
     ├── InvalidRequest          a field, or the JSON, is wrong
     ├── UnknownModel            no routing rule matches the name
+    ├── IdempotencyMismatch     another request has the same idempotency key
+    ├── AnswerNotKept           the answer to the same idempotency key was paid for, and is not kept
     ├── BodyTooLarge
     ├── UnsupportedEncoding     the body is packed in a way that is not read here
     ├── RateLimited             a limit of the key
@@ -57,6 +59,8 @@ class GatewayError(Exception):
     """The number of the request's last attempt; None: none was made."""
     upstream_model: str | None = None
     """The model of that attempt, as its provider knows it."""
+    is_replayed: bool = False
+    """It is the error of an earlier request under the same idempotency key: no provider was called."""
 
     def __init__(
         self, message: str, *, details: dict[str, Any] | None = None, retry_after_s: float | None = None
@@ -107,6 +111,18 @@ class UnknownModel(GatewayError):
             "and 'provider/model' names a provider outright",
             details={"model": model},
         )
+
+
+class IdempotencyMismatch(GatewayError):
+    """The idempotency key is that of a request with another body, or to another address."""
+
+    code = "IDEMPOTENCY_MISMATCH"
+
+
+class AnswerNotKept(GatewayError):
+    """The idempotency key's request was answered and paid for; its answer was too large to be kept, or is gone."""
+
+    code = "ANSWER_NOT_KEPT"
 
 
 class BodyTooLarge(GatewayError):

@@ -9,6 +9,7 @@ Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `route-<projec
 The events of one request in the order in which they may come::
 
     RequestServedFromCache                                         answered without a provider
+    RequestFailed                                                  no worker had it, or the error of an earlier request
     RequestRejected                                                the budget does not cover it
     (AttemptFailed | AttemptLost)* RequestCompleted CostIncurred   the last two in one append
     (AttemptFailed | AttemptLost)+ RequestFailed
@@ -33,6 +34,7 @@ from msgspec import Meta, Struct
 from domain.budget import Period, Scope
 from domain.call_origin import Origin
 from domain.failover import TargetFate
+from domain.idempotency import Idempotency
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, CostBreakdown, Price
 from domain.routes import RouteSettings
@@ -170,6 +172,8 @@ class KeySettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     budget_wait_ms: int = BUDGET_WAIT_MS_OF_OLDER_KEYS
     translation: Literal["lenient", "strict"] = "lenient"
     """`strict`: a request is refused if its translation would leave out a field."""
+    idempotency: Literal["off", "auto"] = "off"
+    """`auto`: a request that names itself a retry gets the answer of the equal one that it repeats, without a key."""
 
     def limits(self) -> tuple[int | None, ...]:
         """Return the limits: daily and monthly budget, requests and tokens a minute, requests at a time."""
@@ -223,6 +227,8 @@ class _RequestEvent(_Event, frozen=True, kw_only=True):
     """The names of the fields that were left out in its translation, since they change nothing."""
     asked_as: str | None = None
     """What the caller named, where `model` is another: a route, or the model before its fallbacks."""
+    idempotency: Idempotency | None = None
+    """What its retries know it by; None: each of them would be a request of its own."""
 
 
 class CachedCopy(Struct, frozen=True, kw_only=True):
@@ -267,6 +273,9 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     """The name of the credential that the call was made with; None: the provider has one alone, or it is not known."""
     targets: tuple[TargetFate, ...] = ()
     """The request's plan and what became of it; empty: it had one target."""
+    kept_blob_id: str | None = None
+    """What a retry under the same key is given: the response's body or, of a stream, all that was sent. None: it is
+    not kept, or too large."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):
@@ -315,13 +324,16 @@ class AttemptFailed(_RequestEvent, frozen=True, kw_only=True):
 
 
 class AttemptLost(_RequestEvent, frozen=True, kw_only=True):
-    """The outcome of an attempt is unknown: its hold is assumed to be spent."""
+    """The outcome of an attempt is unknown: the most that it can have cost is assumed to be spent."""
 
     attempt: int
     upstream_model: str
     reason: Literal["worker_lost", "timeout", "connection_lost", "caller_left"]
     assumed_nano_usd: NanoUsd
+    """Its hold, or less if it is known how far it was."""
     budget_day: date
+    hold_nano_usd: NanoUsd | None = None
+    """None in events of releases that did not write it: the assumption was the hold, or that of a cut stream."""
     credential: str | None = None
     """As RequestCompleted's."""
     target: int = 0
@@ -340,6 +352,8 @@ class RequestFailed(_RequestEvent, frozen=True, kw_only=True):
     latency_ms: int
     targets: tuple[TargetFate, ...] = ()
     """As RequestCompleted's."""
+    replays_request_id: str | None = None
+    """The request under the same idempotency key whose error this is; no provider was called."""
 
 
 class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):
@@ -353,6 +367,10 @@ class RequestServedFromCache(_RequestEvent, frozen=True, kw_only=True):
     saved_nano_usd: NanoUsd | None
     """The cost of the original request; None if unknown."""
     latency_ms: int
+    replayed: bool = False
+    """The original request has the same idempotency key: this one is its retry."""
+    kept_blob_id: str | None = None
+    """As in `RequestCompleted`, of a response from the cache under an idempotency key."""
 
 
 class RequestRejected(_RequestEvent, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from domain.errors import ClientDisconnected
 from domain.events import (
     AttemptFailed,
     AttemptLost,
@@ -25,6 +26,27 @@ History = Sequence[Event]
 def ending(history: History) -> RequestCompleted | RequestFailed | None:
     """Return the event that ended the request; None if it has not ended."""
     return next((event for event in history if isinstance(event, RequestCompleted | RequestFailed)), None)
+
+
+def is_replayable_end(history: History) -> bool:
+    """Return True if a retry under the same idempotency key gets this end again, rather than another call.
+
+    A failure is kept if a provider was paid or may have been. One that cost nothing is not, so that the retry can
+    succeed.
+    """
+    end = ending(history)
+    if isinstance(end, RequestFailed):
+        return may_be_kept(end) and any(isinstance(event, CostIncurred | AttemptLost) for event in history)
+    return end is not None
+
+
+def may_be_kept(failed: RequestFailed) -> bool:
+    """Return False for a failure that no retry gets again, whatever it cost.
+
+    A caller that left has had no answer, and one that sent no key retries because of the failure that it was told.
+    """
+    is_derived = failed.idempotency is not None and failed.idempotency.derived is not None
+    return failed.code != ClientDisconnected.code and not is_derived
 
 
 def is_resolved(history: History, attempt: int) -> bool:

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from domain.call_origin import Origin
 from domain.events import Operation
+from domain.idempotency import Idempotency
 
 
 class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,6 +27,8 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The names of the fields that its translation left out."""
     asked_as: str | None = None
     """What the caller named, where `model` is another: a route, or the model before its fallbacks."""
+    idempotency: Idempotency | None = None
+    """What its retries know it by."""
 
     def event_fields(self) -> dict[str, Any]:
         """The fields that every event of the request has."""
@@ -39,6 +42,7 @@ class RequestIdentity(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "origin": self.origin,
             "dropped": self.dropped,
             "asked_as": self.asked_as,
+            "idempotency": self.idempotency,
         }
 
     def attempt_fields(self, attempt: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from domain.idempotency import Idempotency
 from domain.limits import LimitStatus, Meter, Window
 from domain.log_head import LogPosition
 from domain.money import ZERO, NanoUsd
@@ -26,18 +27,22 @@ MAX_CLAIMS_PER_BATCH = 256
 MAX_WITHDRAWN_PER_BATCH = 256
 MAX_WAITING = 20_000
 
-_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 28))})"  # noqa: S608 - placeholders only
+_ADMIT = f"SELECT * FROM admit({', '.join(f'${number}' for number in range(1, 30))})"  # noqa: S608 - placeholders only
 _DROP = "SELECT drop_unclaimed($1)"
 _WITHDRAW = "SELECT dropped, head, digest FROM withdraw($1, $2, $3, $4, $5, $6, $7, $8)"
 _CLAIM = "SELECT * FROM claim($1, $2, $3)"
-_ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 19))})"
+_ADMIT_NEXT = f"SELECT admit_next({', '.join(f'${number}' for number in range(1, 21))})"
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_decode_idempotency = msgspec.json.Decoder(Idempotency).decode
 
 Outcome = Literal[
     "admitted",
     "hit",
     "coalesced",
+    "replay",
+    "mismatch",
     "retry",
     "stale",
     "rate_limit",
@@ -94,7 +99,7 @@ class AdmissionDecision(Struct, frozen=True, kw_only=True):
 
     outcome: Outcome
     origin: str | None
-    """The request whose response is cached (hit) or awaited (coalesced)."""
+    """The request whose response is cached (hit) or awaited (coalesced), or that has the same idempotency key."""
     hold_nano_usd: NanoUsd
     """For `admitted`: if it is less than the hold requested, the output cap must be lowered to it."""
     limit_status: LimitStatus
@@ -119,6 +124,23 @@ class ClaimedAttempt(Claim, frozen=True, kw_only=True):
     worker: str | None
     provider: str
     upstream_model: str
+    assumed_nano_usd: NanoUsd | None = None
+    """The most that it had cost when its worker last reported; None: its worker has reported nothing."""
+
+
+class Progress(Struct, frozen=True):
+    """What a worker reports of an attempt that it makes: the most that it may have cost until the next report."""
+
+    request_id: str
+    attempt: int
+    assumed_nano_usd: NanoUsd
+
+
+class UnclaimedRequest(Struct, frozen=True):
+    """A request that no worker has claimed, and where its answer is waited for."""
+
+    identity: RequestIdentity
+    reply_to: str
 
 
 class BudgetExhausted(Exception):
@@ -246,6 +268,32 @@ class Admission:
             )
         return {row["request_id"] for row in rows}
 
+    async def unclaimed_attempt(self, request_id: str) -> UnclaimedRequest | None:
+        """Return who waits for a request that no worker has claimed; None if there is none."""
+        async with database_errors():
+            row = await self._pool.fetchrow(
+                "SELECT request_id, project_id, key_id, operation, model, provider, upstream_model, reply_to, "
+                "metadata::text AS metadata, idempotency::text AS idempotency "
+                "FROM inflight WHERE request_id = $1 AND delivery IS NULL",
+                request_id,
+            )
+        if row is None:
+            return None
+        columns = dict(row)
+        reply_to = columns.pop("reply_to")
+        metadata, known_by = columns.pop("metadata"), columns.pop("idempotency")
+        identity = RequestIdentity(
+            **columns,
+            metadata=_decode(metadata) if metadata is not None else None,
+            idempotency=_decode_idempotency(known_by) if known_by is not None else None,
+        )
+        return UnclaimedRequest(identity, reply_to)
+
+    async def free_idempotency_key(self, request_id: str) -> None:
+        """Free the idempotency key of a request that has ended and cost nothing, before the projector has seen it."""
+        async with database_errors():
+            await self._pool.execute("SELECT free_idempotency_key($1)", request_id)
+
     async def close(self) -> None:
         """Decide about the waiting requests, then stop."""
         await self._batcher.close()
@@ -311,6 +359,7 @@ class Admission:
                     request.key_version,
                     attempt.uses_installation_credential,
                     request.is_last_in_line,
+                    *_idempotency(identity),
                 )
             )
         decided = await self._connection.fetch(
@@ -351,12 +400,29 @@ class Claims:
         """Return the request's attempts whose outcome is not counted yet, in order."""
         async with database_errors():
             rows = await self._pool.fetch(
-                "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day, provider, upstream_model "
+                "SELECT attempt, delivery, claimed_by AS worker, hold_nano_usd, budget_day, provider, upstream_model, "
+                "assumed_nano_usd "
                 "FROM inflight "
                 "WHERE request_id = $1 ORDER BY attempt",
                 request_id,
             )
         return [ClaimedAttempt(**row) for row in rows]
+
+    async def report(self, progress: Sequence[Progress]) -> None:
+        """Write how far attempts are.
+
+        Raises:
+            Unavailable: the database is away.
+
+        """
+        in_order = sorted(progress, key=lambda one: one.request_id)  # as claims, or two batches could deadlock
+        async with database_errors():
+            await self._pool.execute(
+                "SELECT report_progress($1, $2, $3)",
+                [one.request_id for one in in_order],
+                [one.attempt for one in in_order],
+                [one.assumed_nano_usd for one in in_order],
+            )
 
     async def admit_next(
         self, attempt: Attempt, number: int, delivery: int, hold_nano_usd: NanoUsd | None, budget_day: date
@@ -392,6 +458,7 @@ class Claims:
                 delivery,
                 self._worker,
                 attempt.uses_installation_credential,
+                *_idempotency(identity),
             )
         if outcome == "budget_exhausted":
             raise BudgetExhausted
@@ -439,6 +506,12 @@ def _decision(row: asyncpg.Record) -> AdmissionDecision:
         ),
         retry_after_ns=row["retry_ns"],
     )
+
+
+def _idempotency(identity: RequestIdentity) -> tuple[bytes | None, str | None]:
+    """The key of the request, and what the ledger has of it; None: it has no key."""
+    known_by = identity.idempotency
+    return (bytes.fromhex(known_by.key), _encode(known_by).decode()) if known_by is not None else (None, None)
 
 
 def _sealed(served: Commit) -> tuple[str, bytes]:

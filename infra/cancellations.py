@@ -1,6 +1,7 @@
 """Ends a worker's work on a job once nothing waits for its answer: neither its caller nor a follower.
 
-A follower is a caller that sent the same request and waits for the same answer. The other end is the API's: see
+A follower is a caller that sent the same request and waits for the same answer. A call whose caller sent an idempotency
+key is made to its end: the caller may come back for the answer. The other end is the API's: see
 `ReplyInbox.publish_cancel` and `ReplyInbox.follow` in `infra/replies.py`.
 """
 
@@ -41,7 +42,7 @@ class Cancellation(Struct, eq=False):
     async def has_no_waiters(self) -> bool:
         """Return True if the caller has disconnected and there is no follower."""
         self.published.clear()  # a cancellation during the request below is looked at next
-        if not self.caller_is_gone:
+        if not self.caller_is_gone or self.job.outlives_its_caller:
             return False
         return not await self.has_followers()
 
@@ -71,7 +72,7 @@ class Cancellation(Struct, eq=False):
 
     async def has_followers(self) -> bool:
         """Return True if an API process has a follower of the job, or if it cannot be found out."""
-        if self.job.cache_key is None:
+        if not self.job.has_followers:
             return False
         subject = followers_subject(self.job.identity.request_id)
         try:

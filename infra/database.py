@@ -1,6 +1,8 @@
 """Connections to PostgreSQL: pools with explicit limits, and the migrations. Contains no queries of other modules."""
 
 import asyncio
+import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -9,15 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
-from sqlalchemy.pool import NullPool
 
 from domain.errors import Unavailable
-from migrations.grants import grant, shares_so_far
-from migrations.revision import run_functions
 from migrations.roles import Roles
 
 CONNECT_TIMEOUT_S = 10.0
@@ -37,6 +32,9 @@ MIGRATION_LOCK = 0x6761746577617921
 """The advisory lock under which migrations run. If two start at once, the second waits and has nothing left to do."""
 
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+_REVISION = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
+"""What a migration's file says of its place."""
 
 _HOT_PATH_PLANS = {
     "enable_seqscan": "off",
@@ -67,6 +65,11 @@ _UNABLE = (
 """The errors of a server that cannot serve at the moment: its disk is full or broken, it lacks memory or connections,
 it starts, or it has become a standby. Nothing was committed.
 """
+DATABASE_AWAY = (Unavailable, *_LOST, *_UNABLE)
+"""The errors of a database that cannot serve at the moment, as they are met anywhere."""
+START_WAIT_S = 60.0
+"""How long a process that starts waits for the database."""
+START_POLL_S = 0.25
 
 log = structlog.get_logger(__name__)
 
@@ -99,13 +102,30 @@ async def open_pool(
     name: str,
     size: int = POOL_MAX_CONNECTIONS,
     command_timeout_s: float = COMMAND_TIMEOUT_S,
+    wait_s: float = 0.0,
 ) -> Pool:
     """Open a pool for the statements that not every request runs. `name` shows in pg_stat_activity.
+
+    A server that is away is waited for, for `wait_s`.
 
     Raises:
         OSError, asyncpg.PostgresError: the server cannot be reached, or refuses.
 
     """
+    until_s, is_told = time.monotonic() + wait_s, False
+    while True:
+        try:
+            return await _open_pool(database_url, name=name, size=size, command_timeout_s=command_timeout_s)
+        except DATABASE_AWAY as error:
+            if time.monotonic() >= until_s:
+                raise
+            if not is_told:
+                log.warning("database_awaited", error=type(error).__name__, message=str(error), for_s=wait_s)
+                is_told = True
+        await asyncio.sleep(START_POLL_S)
+
+
+async def _open_pool(database_url: str, *, name: str, size: int, command_timeout_s: float) -> Pool:
     return await _BoundedPool(
         database_url,
         min_size=1,
@@ -180,7 +200,9 @@ async def database_errors() -> AsyncIterator[None]:
     """Turn the loss of the database during a read, and what it cannot do at the moment, into `Unavailable`."""
     try:
         yield
-    except (*_LOST, *_UNABLE) as error:
+    except Unavailable:
+        raise
+    except DATABASE_AWAY as error:
         raise Unavailable(f"the database is away: {type(error).__name__}", retry_after_s=1) from error
 
 
@@ -191,6 +213,15 @@ def migrate(database_url: str, roles: Roles | None = None, default_role: str | N
     database; if it has none, it is `default_role`, and without that the owner. Several processes may migrate at once.
     Returns what the roles may do that they should not, in words.
     """
+    # only the process that migrates needs these: they take a second to import
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from sqlalchemy import create_engine, text  # noqa: PLC0415
+    from sqlalchemy.pool import NullPool  # noqa: PLC0415
+
+    from migrations.grants import grant, shares_so_far  # noqa: PLC0415
+    from migrations.revision import run_functions  # noqa: PLC0415
+
     engine = create_engine(
         _alembic_url(database_url), poolclass=NullPool, connect_args={"connect_timeout": int(CONNECT_TIMEOUT_S)}
     )
@@ -233,7 +264,13 @@ def _alembic_url(database_url: str) -> str:
 
 
 def newest_revision() -> str:
-    """Return the newest revision of this code's migrations."""
-    head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
-    assert head is not None, "there are migrations"
-    return head
+    """Return the newest revision of this code's migrations: the one that no other is made for.
+
+    Read from their files, since Alembic, which knows it too, takes as long to import as everything else of a process.
+    """
+    links = [
+        dict(_REVISION.findall(file.read_text(encoding="utf-8")))
+        for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
+    ]
+    (head,) = {link["revision"] for link in links} - {link.get("down_revision") for link in links}
+    return str(head)

@@ -193,6 +193,16 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
             further = replace(further, body=self.body, body_blob_id=self.body_blob_id)
         return further
 
+    @property
+    def has_followers(self) -> bool:
+        """True if other requests may wait for this one's end: equal ones, or its retries."""
+        return self.cache_key is not None or self.identity.idempotency is not None
+
+    @property
+    def outlives_its_caller(self) -> bool:
+        """True if its call is made to the end whoever waits: a retry with the caller's own key fetches the answer."""
+        return self.identity.idempotency is not None and self.identity.idempotency.derived is None
+
 
 class JobFailover(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The rest of a request's plan, behind its first target."""

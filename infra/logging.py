@@ -5,7 +5,9 @@ A library's exception may have a key in its text: what a process knows to be sec
 
 import json
 import logging
+import math
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ from domain.names import printable
 from infra.settings import LogFormat
 
 HIDDEN = "…"
+OUTAGE_S = 30.0
+"""Losses of the database with less time between them are one outage."""
 
 
 class SecretsHidden(Struct, frozen=True):
@@ -69,6 +73,23 @@ def configure_logging(log_format: LogFormat, *, process: str, secrets: Sequence[
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    logging.getLogger("asyncpg.pool").addFilter(_OneLineAnOutage())
+
+
+class _OneLineAnOutage(logging.Filter):
+    """Of the pool's losses of the database, each with a trace and one each second: lets a line pass for an outage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_s = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now_s, before_s = time.monotonic(), self._last_s
+        self._last_s = now_s
+        if record.exc_info is not None:
+            record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]!r}", ()
+            record.exc_info = record.exc_text = None
+        return now_s - before_s > OUTAGE_S
 
 
 def _written(secrets: Sequence[str]) -> tuple[str, ...]:

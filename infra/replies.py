@@ -17,13 +17,14 @@ import structlog
 from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import NoRespondersError
 
 from domain.errors import Overloaded
 from domain.job_result import JobFailure, Receipt
 from infra.broker import Broker, BrokerErrors
 from infra.byte_budget import BytesInHand
 from infra.jobs import Job
-from infra.reply_frames import Frame, Resend, decode_failure, decode_frame, decode_receipt
+from infra.reply_frames import Frame, Resend, decode_failure, decode_frame, decode_receipt, encode_frame
 from infra.reply_subjects import (
     CALLER,
     FOLLOWER,
@@ -38,6 +39,7 @@ from infra.reply_subjects import (
 MAX_BODY_BYTES = 256 * 1024 * 1024
 PENDING_BYTES_LIMIT = 1024 * 1024 * 1024
 PENDING_FRAMES_LIMIT = 1_000_000
+AWAITED_TIMEOUT_S = 0.5
 RESEND_INTERVAL_S = 1.0
 MAX_RESENDS = 6
 """The most requests for missing frames: together they last longer than a dead connection goes unnoticed."""
@@ -324,6 +326,17 @@ class ReplyInbox:
             await waiting.unsubscribe()
             if not ended.is_set():
                 self.publish_cancel(request_id, as_follower=True)
+
+    async def is_awaited(self, reply_to: str) -> bool:
+        """Return True if the API process of `reply_to` looks after its request, or if it cannot be found out."""
+        question = encode_frame(Frame("waits?", 0))
+        try:
+            reply = await self._client.request(reply_to, question, timeout=AWAITED_TIMEOUT_S)
+        except NoRespondersError:
+            return False
+        except BrokerErrors:  # it may only be slow: its request is not taken from it on a guess
+            return True
+        return bool(reply.data != NO)
 
     async def close(self) -> None:
         """Unsubscribe."""

@@ -157,7 +157,7 @@ class ReplySender:
 
     async def notify_followers(self, job: Job) -> None:
         """Tell the requests that wait for this one's answer that it has ended, one way or the other."""
-        if job.cache_key is not None:
+        if job.has_followers:
             await self._client.publish(done_subject(job.identity.request_id), b"")
 
     async def has_begun(self, reply_to: str) -> bool:

@@ -125,6 +125,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=64),
         Variable("GATEWAY_WORKERS", "how many `gateway up` runs", "a whole number, 1 to 64"),
     ] = 1
+    spare_process: Annotated[
+        bool,
+        Variable(
+            "GATEWAY_SPARE_PROCESS",
+            "whether `gateway up` keeps a process at hand (some 160 MB) that takes the place of one that dies at once",
+            "yes or no",
+            parse=yes_or_no,
+        ),
+    ] = True
     worker_slots: Annotated[
         int,
         Meta(ge=1, le=4_096),
@@ -532,6 +541,34 @@ class Settings(Struct, frozen=True, kw_only=True):
             "connections, 1 to 1000000",
         ),
     ] = 1_024
+    idempotency_ttl_s: Annotated[
+        int,
+        Meta(ge=60, le=7 * 86_400),
+        Variable(
+            "GATEWAY_IDEMPOTENCY_TTL_S",
+            "how long after its end a request with an Idempotency-Key is answered by what is kept",
+            "whole seconds, 60 to 604800",
+        ),
+    ] = 86_400
+    idempotency_max_answers: Annotated[
+        int,
+        Meta(ge=1, le=10_000_000),
+        Variable(
+            "GATEWAY_IDEMPOTENCY_MAX_ANSWERS",
+            "answers that are kept under idempotency keys for one project; beyond that the oldest go early",
+            "answers, 1 to 10000000",
+        ),
+    ] = 100_000
+    idempotency_max_bytes: Annotated[
+        int,
+        Meta(ge=2**20, le=2**40),
+        Variable(
+            "GATEWAY_IDEMPOTENCY_MAX_BYTES",
+            "bytes of answers, before compression, that are kept under idempotency keys for one project; beyond that "
+            "the oldest go early",
+            "bytes, 1048576 to 1099511627776",
+        ),
+    ] = 1024 * 1024 * 1024
     cache_memory_bytes: Annotated[
         int,
         Meta(ge=0, le=2**36),

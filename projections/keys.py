@@ -105,11 +105,11 @@ class Keys:
         await fold_streams(connection, "fold_keys", events, (ApiKeyIssued, ApiKeyChanged, ApiKeyRevoked), suffix)
 
 
-async def key_by_hash(pool: Pool, secret_hash: bytes) -> KeyRecord | None:
-    """Return the key with this HMAC, revoked or not; None if there is none."""
+async def keys_by_hash(pool: Pool, secret_hashes: Sequence[bytes]) -> dict[bytes, KeyRecord]:
+    """Return the keys that have one of these HMACs, revoked or not, by theirs."""
     async with database_errors():
-        row = await pool.fetchrow(_KEY + "WHERE k.secret_hash = $1", secret_hash)
-    return _record(row) if row is not None else None
+        rows = await pool.fetch(_KEY + "WHERE k.secret_hash = ANY ($1)", secret_hashes)
+    return {record.secret_hash: record for record in map(_record, rows)}
 
 
 async def key_of_project(pool: Pool, project_id: str, key_id: str) -> KeyRecord | None:

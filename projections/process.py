@@ -6,6 +6,7 @@ Several may run; one of them leads and folds.
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -15,7 +16,7 @@ import structlog
 from domain.errors import Unavailable
 from infra.audit_keys import DERIVED_ADVICE, is_derived, signing_key, trusted_keys
 from infra.broker import Broker, BrokerErrors
-from infra.database import HeldConnection, Pool, open_pool, warn_about_role
+from infra.database import START_WAIT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.event_log import EventLog
 from infra.head_anchors import AnchorFile, AnchorStore, AnchorWebhook
 from infra.job_leases import remove_job_leases
@@ -30,7 +31,9 @@ from projections.alerts import raise_alerts, redeliver
 from projections.cache import MAX_EXPIRED_PER_SWEEP, remove_expired
 from projections.head_signer import HeadSigner
 from projections.held import watch_held
+from projections.idempotency import remove_expired_keys
 from projections.job_ends import JobEnds
+from projections.outage import OUTAGES, Outage
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
@@ -56,15 +59,47 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     name = f"gateway projector {socket.gethostname()}:{os.getpid()}"
     broker = Broker()
     await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
-    pool = await open_pool(settings.database_url, name=name)
+    pool = await open_pool(settings.database_url, name=name, wait_s=START_WAIT_S)
     await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     replies = ReplySender(broker)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
-    runner = Runner(pool, event_log, FOLDED)
+    runner, outage = Runner(pool, event_log, FOLDED), Outage()
     await notifications.on_change(LOG_APPENDED, runner.appended)
+
+    signer = _head_signer(settings, pool)
+
+    async def raise_replicas_once() -> None:
+        await _raise_replicas(queue)
+
+    watch = Watch(pool, broker, runner, signer=signer)
+    probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
+    await probes.serve()
+    log.info("projector_ready")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_as_leader(runner, settings.database_url, stop, outage=outage), name="fold")
+        tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop, outage), name="raise replicas")
+        for interval_s, chore in _chores(settings, pool, event_log, queue, replies, signer):
+            tasks.create_task(_every(interval_s, watch.chore(interval_s, chore), stop, outage), name=chore.__name__)
+    await _sign_last(signer)
+    for part in (probes, event_log, broker, pool):
+        await part.close()
+    log.info("projector_stopped")
+
+
+async def _raise_replicas(queue: JobQueue) -> None:
+    try:
+        await queue.raise_replicas()
+    except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
+        log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
+
+
+def _chores(
+    settings: Settings, pool: Pool, event_log: EventLog, queue: JobQueue, replies: ReplySender, signer: HeadSigner
+) -> tuple[tuple[float, Callable[[], Awaitable[None]]], ...]:
+    """Return what is done again and again beside folding, each with its interval in seconds."""
 
     async def sweep_once() -> None:
         await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
@@ -82,43 +117,24 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     async def expire_once() -> None:
         await remove_expired(pool)
+        await remove_expired_keys(
+            pool, max_answers=settings.idempotency_max_answers, max_bytes=settings.idempotency_max_bytes
+        )
         await remove_job_leases(pool, MAX_EXPIRED_PER_SWEEP)
-
-    signer = _head_signer(settings, pool)
 
     async def watch_held_once() -> None:
         await watch_held(pool, datetime.now(UTC))
 
-    async def raise_replicas_once() -> None:
-        try:
-            await queue.raise_replicas()
-        except BrokerErrors as error:  # NATS has no leader at the moment: the next round tries again
-            log.info("replicas_not_raised", error=type(error).__name__, message=str(error))
-
-    watch = Watch(pool, broker, runner, signer=signer)
-    probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
-    await probes.serve()
-    log.info("projector_ready")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run_as_leader(runner, settings.database_url, stop), name="fold")
-        tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop), name="raise replicas")
-        for interval_s, chore in (
-            (TELL_INTERVAL_S, JobEnds(pool, event_log, queue).tell_once),
-            (SWEEP_INTERVAL_S, sweep_once),
-            (SWEEP_INTERVAL_S, end_abandoned_once),
-            (ALERT_INTERVAL_S, alert_once),
-            (REDELIVER_INTERVAL_S, redeliver_once),
-            (EXPIRY_INTERVAL_S, expire_once),
-            (HELD_INTERVAL_S, watch_held_once),
-            (settings.audit_interval_s, signer.sign_if_due),
-        ):
-            tasks.create_task(_every(interval_s, watch.chore(interval_s, chore), stop), name=chore.__name__)
-    await _sign_last(signer)
-    await probes.close()
-    await event_log.close()
-    await broker.close()
-    await pool.close()
-    log.info("projector_stopped")
+    return (
+        (TELL_INTERVAL_S, JobEnds(pool, event_log, queue).tell_once),
+        (SWEEP_INTERVAL_S, sweep_once),
+        (SWEEP_INTERVAL_S, end_abandoned_once),
+        (ALERT_INTERVAL_S, alert_once),
+        (REDELIVER_INTERVAL_S, redeliver_once),
+        (EXPIRY_INTERVAL_S, expire_once),
+        (HELD_INTERVAL_S, watch_held_once),
+        (settings.audit_interval_s, signer.sign_if_due),
+    )
 
 
 def _head_signer(settings: Settings, pool: Pool) -> HeadSigner:
@@ -154,11 +170,14 @@ async def _sign_last(signer: HeadSigner) -> None:
         log.warning("last_head_not_signed", error=type(error).__name__)
 
 
-async def _every(interval_s: float, work, stop: asyncio.Event) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def _every(interval_s: float, work, stop: asyncio.Event, outage: Outage) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Call `work` every `interval_s` until `stop`. An error is logged, and the next round tries again."""
     while not stop.is_set():
         try:
             await work()
+            outage.is_over(work.__name__)
+        except OUTAGES as error:
+            outage.note(work.__name__, error)
         except Exception:
             log.exception("chore_failed", chore=work.__name__)
         try:

@@ -3,6 +3,7 @@
 from projections.alerts import Alerts
 from projections.budgets import Budgets
 from projections.cache import Cache
+from projections.idempotency import IdempotencyKeys
 from projections.jobs import Jobs
 from projections.keys import Keys
 from projections.prices import Prices
@@ -12,7 +13,7 @@ from projections.requests import Requests
 from projections.routes import Routes
 from projections.usage import Usage
 
-FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), Alerts(), Jobs())
+FOLDED: tuple[Projection, ...] = (Budgets(), Usage(), Requests(), Cache(), IdempotencyKeys(), Alerts(), Jobs())
 """Folded by the projector."""
 INLINE: tuple[Projection, ...] = (Keys(), Prices(), Providers(), Routes())
 """Folded in the append of their events, so they are never behind the log."""

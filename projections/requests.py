@@ -114,7 +114,7 @@ class RequestView(Struct, frozen=True, kw_only=True, rename="camel"):
     error_code: str | None
     error_message: str | None
     origin_request_id: str | None
-    """The request whose response was served from the cache."""
+    """The request whose response was served from the cache, or whose end was given again to its retry."""
     metadata: dict[str, Any] | None
     session: str | None
     """This and what follows: where it came from, as its client says."""
@@ -241,6 +241,7 @@ def _changes(stored: StoredEvent) -> dict[str, Any] | None:
                 "latency_ms": event.latency_ms,
                 "error_code": event.code,
                 "error_message": event.message,
+                "origin_request_id": event.replays_request_id,
             }
         case AttemptFailed() as event:
             return {"attempts": event.attempt}

@@ -15,6 +15,7 @@ from domain.events import AttemptFailed, AttemptLost, CostIncurred, StoredEvent,
 from infra.crash_points import reach
 from infra.database import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S, Connection, Pool, database_errors
 from infra.event_log import EventLog, LogBatch, Selection, UnreadableEvent
+from projections.outage import OUTAGES, Outage
 from projections.projection import Projection
 from projections.quarantine import (
     MAX_ERROR_CHARS,
@@ -37,6 +38,8 @@ long as the fold took, within the bounds above. So folding takes a ninth of the 
 """
 POLL_INTERVAL_S = 0.25
 RETRY_S = 1.0
+FOLD = "fold"
+"""The name of this work, in what is told of outages."""
 LEAD_TIMEOUT_S = 30.0
 """A leader that hangs, or whose machine stands still, is replaced after so long. When it wakes up it does no harm: the
 checkpoints have moved."""
@@ -299,22 +302,33 @@ async def is_led(pool: Pool) -> bool:
 
 
 async def run_as_leader(
-    runner: Runner, database_url: str, stop: asyncio.Event, *, lead_timeout_s: float = LEAD_TIMEOUT_S
+    runner: Runner,
+    database_url: str,
+    stop: asyncio.Event,
+    *,
+    lead_timeout_s: float = LEAD_TIMEOUT_S,
+    outage: Outage | None = None,
 ) -> None:
     """Wait for the lead and fold, until `stop` is set. An error that ends the lead is logged; then it starts again.
 
     A leader that does not turn to the log for `lead_timeout_s` loses the lead: the server ends the session that has it.
+    What is one `outage` with the process's other work is told once.
     """
+    outage = outage or Outage()
     while not stop.is_set():
         try:
-            await _lead_once(runner, database_url, stop, lead_timeout_s)
+            await _lead_once(runner, database_url, stop, lead_timeout_s, lambda: outage.is_over(FOLD))
+        except OUTAGES as error:
+            outage.note(FOLD, error)
         except Exception as error:  # noqa: BLE001 - sweeper and alerts go on in this process, and the loop tries again
             reason = str(error)[:MAX_ERROR_CHARS]
             log.error("fold_failed", error=type(error).__name__, message=reason)  # noqa: TRY400 - no trace needed
         await _wait(stop, stop, RETRY_S)
 
 
-async def _lead_once(runner: Runner, database_url: str, stop: asyncio.Event, lead_timeout_s: float) -> None:
+async def _lead_once(
+    runner: Runner, database_url: str, stop: asyncio.Event, lead_timeout_s: float, connected: Callable[[], None]
+) -> None:
     session = await asyncpg.connect(
         database_url,
         timeout=CONNECT_TIMEOUT_S,
@@ -335,7 +349,9 @@ async def _lead_once(runner: Runner, database_url: str, stop: asyncio.Event, lea
             vouched_at_s = time.monotonic()
 
     try:
-        if not await session.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK):
+        is_leader = await session.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK)
+        connected()
+        if not is_leader:
             return
         log.info("projector_leads")
         await runner.lead(stop, vouch)

@@ -15,6 +15,7 @@ import structlog
 
 from domain.errors import ProviderTimeout, ProviderUnavailable, Unavailable
 from domain.events import AttemptLost, RequestFailed, request_stream
+from domain.idempotency import Idempotency
 from domain.job_result import JobFailure, failure_in_log
 from domain.request_decider import decide_failed
 from infra.admission import Withdrawal, withdraw
@@ -26,9 +27,13 @@ from infra.request_log import record
 GRACE_S = 5.0
 """The time after the deadline in which the worker's own result may still arrive."""
 MAX_SWEPT = 500
-_UNCLAIMED = "SELECT *, metadata::text AS metadata FROM inflight WHERE deadline < $1 AND delivery IS NULL LIMIT $2"
+_UNCLAIMED = (
+    "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency "
+    "FROM inflight WHERE deadline < $1 AND delivery IS NULL LIMIT $2"
+)
 _CLAIMED = (
-    "SELECT *, metadata::text AS metadata FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "
+    "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency "
+    "FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "
     "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2"
 )
 """Those of a project in quarantine stay until its release."""
@@ -36,6 +41,7 @@ ABANDONED = "the worker that made the request is gone, and the queue has lost it
 TIMED_OUT = "no worker finished the request in time"
 
 log = structlog.get_logger(__name__)
+_decode_idempotency = msgspec.json.Decoder(Idempotency).decode
 
 
 async def sweep(
@@ -161,6 +167,7 @@ def _subject(row: asyncpg.Record) -> dict[str, Any]:
         "model": row["model"],
         "provider": row["provider"],
         "metadata": msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None,
+        "idempotency": _decode_idempotency(row["idempotency"]) if row["idempotency"] is not None else None,
     }
 
 
@@ -172,6 +179,7 @@ def _lost(row: asyncpg.Record) -> AttemptLost:
         reason="worker_lost",
         assumed_nano_usd=row["hold_nano_usd"],
         budget_day=row["budget_day"],
+        hold_nano_usd=row["hold_nano_usd"],
     )
 
 

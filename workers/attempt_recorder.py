@@ -21,6 +21,7 @@ from domain.events import (
     RequestFailed,
 )
 from domain.extras import NO_EXTRAS, Extras, with_asked
+from domain.idempotency import MAX_REPLAYED_BYTES, Idempotency
 from domain.job_result import JobFailure, Receipt, failure_in_log, failure_of, receipt_of
 from domain.money import ZERO
 from domain.pricing import in_log
@@ -93,11 +94,18 @@ class AttemptRecorder:
         self._now = now
 
     async def record_response(
-        self, ctx: JobContext, result: AttemptResult, body: RecordedBody, *, is_shared: bool = True
+        self,
+        ctx: JobContext,
+        result: AttemptResult,
+        body: RecordedBody,
+        *,
+        is_shared: bool = True,
+        whole: Callable[[Receipt], bytes | None] | None = None,
     ) -> Receipt | None:
         """Write an answer and its cost in one append. A body that is kept goes into the cache if it may be shared.
 
-        None: the request had ended before, and that end is sent again.
+        None: the request had ended before, and that end is sent again. `whole`: what a retry under the same idempotency
+        key gets, None if that is too large; called once, if there is a key.
 
         Raises:
             AttemptOvertaken: as the class says; only its true cost is written.
@@ -151,6 +159,10 @@ class AttemptRecorder:
                 provider=job.identity.provider,
                 model=job.identity.upstream_model,
             )
+        if whole is not None and job.identity.idempotency is not None:
+            replayed = await self._replayed(job, job.identity.idempotency, whole(receipt_of(completed, cost, now)), now)
+            if replayed is not None:
+                blobs, completed = (*blobs, replayed), replace(completed, kept_blob_id=replayed.blob_id)
         recorded = await self._record(ctx, now, lambda history: decide_completed(history, completed, cost), blobs)
         if ending(recorded.history) != completed:  # the caller was sent another attempt's answer, or a failure
             await self.republish_outcome(job, recorded.history)
@@ -267,6 +279,13 @@ class AttemptRecorder:
         else:
             await self._replies.send_failed(job.reply_to, failure_in_log(end, attempts=last_attempt(history)))
         await self._replies.notify_followers(job)
+
+    async def _replayed(self, job: Job, known_by: Idempotency, content: bytes | None, now: datetime) -> Blob | None:
+        """Seal what a retry under the same idempotency key gets; None: it is too large."""
+        if content is None or len(content) > MAX_REPLAYED_BYTES:
+            return None
+        expires_at = now + timedelta(seconds=known_by.ttl_s)
+        return await self._blobs.seal(job.identity.project_id, new_id("blob"), content, expires_at)
 
     async def _record(
         self,

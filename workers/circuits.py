@@ -7,23 +7,20 @@ worker finds out is told to the others once a second and at each change, and wha
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
-from cachetools import LRUCache
 from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.circuit import (
-    CLOSED,
     FAILURES,
     Circuit,
     CircuitKey,
     CircuitSettings,
     Signal,
     Totals,
-    Window,
     after,
     probing,
     signal_of,
@@ -33,10 +30,8 @@ from domain.circuit import (
 )
 from domain.errors import CircuitOpen, GatewayError, ProviderError, ProviderRateLimited
 from domain.events import INSTALLATION
-from domain.provider_limits import ProviderLimit, headroom, read_limits
+from domain.provider_limits import headroom, read_limits
 from infra.circuit_news import (
-    MAX_LAST_ERRORS,
-    MAX_LATENCIES,
     MAX_REPORTED,
     MAX_TOLD,
     LastError,
@@ -47,19 +42,13 @@ from infra.circuit_news import (
     ToldLimits,
     WorkerNews,
 )
+from workers.circuit_shelf import Kept, Shelf
 from workers.providers.provider import ProviderCall
 
-MAX_OWN_CIRCUITS = 64
-"""Of one project's own credentials: it chooses the models' names, and takes no room from others with them."""
-MAX_OWNERS = 256
-MAX_SHARED_CIRCUITS = 1_024
-"""Of the installation's credentials."""
 MAX_WORKERS = 64
 """Others whose counts are added to ours."""
 MAX_TRANSITIONS = 256
 """That wait to be written; older ones are given up: they are news, not accounts."""
-COUNTS_AGE_S = 5.0
-"""What another worker has counted is forgotten if it tells nothing new for so long."""
 
 
 def circuit_of(call: ProviderCall) -> CircuitKey:
@@ -119,84 +108,6 @@ class Transition(Struct, frozen=True, kw_only=True):
     hint: str | None
 
 
-class _Kept:
-    """What this worker knows of one circuit."""
-
-    __slots__ = (
-        "circuit",
-        "hint",
-        "key",
-        "last_errors",
-        "latencies_ms",
-        "limits",
-        "limits_at_s",
-        "others",
-        "since_ms",
-        "window",
-    )
-
-    def __init__(self, key: CircuitKey, window_s: float) -> None:
-        self.key = key
-        self.circuit: Circuit = CLOSED
-        self.since_ms = 0
-        self.window = Window(window_s, slots=slots_of(key))
-        self.others: dict[str, tuple[float, Totals]] = {}
-        """What other workers have counted, and when they told it."""
-        self.last_errors: deque[LastError] = deque(maxlen=MAX_LAST_ERRORS)
-        self.latencies_ms: deque[int] = deque(maxlen=MAX_LATENCIES)
-        self.limits: tuple[ProviderLimit, ...] = ()
-        self.limits_at_s = 0.0
-        self.hint: str | None = None
-
-    def totals(self, now_s: float) -> Totals:
-        """The calls of the window, over all workers."""
-        totals = self.window.totals(now_s)
-        for told_s, counted in self.others.values():
-            if now_s - told_s <= COUNTS_AGE_S:
-                totals = totals.plus(counted)
-        return totals
-
-
-class _Shelf:
-    """The circuits that are kept, the least used ones given up: a few for each project, more for the installation."""
-
-    def __init__(self, window_s: float) -> None:
-        self._window_s = window_s
-        self._shared: LRUCache[CircuitKey, _Kept] = LRUCache(MAX_SHARED_CIRCUITS)
-        self._own: LRUCache[str, LRUCache[CircuitKey, _Kept]] = LRUCache(MAX_OWNERS)
-
-    def get(self, key: CircuitKey) -> _Kept | None:
-        """Return the circuit if it is kept."""
-        shelf = self._shared if key.owner == INSTALLATION else self._own.get(key.owner)
-        return shelf.get(key) if shelf is not None else None
-
-    def take(self, key: CircuitKey) -> _Kept:
-        """Return the circuit; a closed one if it is not kept yet."""
-        shelf = self._shared
-        if key.owner != INSTALLATION:
-            own = self._own.get(key.owner)
-            shelf = own if own is not None else LRUCache(MAX_OWN_CIRCUITS)
-            if own is None:
-                self._own[key.owner] = shelf
-        kept = shelf.get(key)
-        if kept is None:
-            kept = shelf[key] = _Kept(key, self._window_s)
-        return kept
-
-    def drop(self, owner: str) -> None:
-        """Give up the circuits of an owner."""
-        if owner == INSTALLATION:
-            self._shared.clear()
-        else:
-            self._own.pop(owner, None)
-
-    def all(self) -> Iterator[_Kept]:
-        """Yield every circuit, the installation's first."""
-        yield from list(self._shared.values())
-        for shelf in list(self._own.values()):
-            yield from list(shelf.values())
-
-
 class Circuits:
     """The circuits that one worker keeps."""
 
@@ -217,8 +128,10 @@ class Circuits:
         self._on_change = on_change
         self._clock = clock
         self._wall = wall
-        self._kept = _Shelf(settings.window_s)
+        self._kept = Shelf(settings.window_s)
         self._changed: dict[CircuitKey, None] = {}
+        self._watched: dict[CircuitKey, Kept] = {}
+        """Those of which there may be news to tell: all others are closed, without failures and with limits enough."""
         self._transitions: deque[Transition] = deque(maxlen=MAX_TRANSITIONS)
 
     async def refusal(self, key: CircuitKey, *, is_only: bool) -> ProviderError | None:
@@ -254,6 +167,7 @@ class Circuits:
             kept.hint = hint
             if error is not None:
                 kept.last_errors.appendleft(self._last_error(error))
+                self._watched[key] = kept
             else:
                 kept.latencies_ms.append(round((now_s - began_s) * 1000))
         if signal.kind == "answered" and kept.circuit.state == "closed":
@@ -272,6 +186,8 @@ class Circuits:
             return
         kept = self._kept.take(key)
         kept.limits, kept.limits_at_s = limits, self._clock()
+        if headroom(limits, 0.0) < 1:
+            self._watched[key] = kept
 
     def share(self, key: CircuitKey) -> float:
         """Return the share of its usual calls that a target should get: 0 while its circuit is open."""
@@ -309,14 +225,18 @@ class Circuits:
         """What the others should know. None: all is well."""
         now_s = self._clock()
         circuits, counts, limits = [], [], []
-        for kept in self._kept.all():
-            if kept.circuit.state != "closed" or kept.key in self._changed:
+        for key, kept in sorted(self._watched.items(), key=lambda item: item[0].owner != INSTALLATION):
+            is_told = kept.circuit.state != "closed" or key in self._changed
+            if is_told:
                 circuits.append(self._told(kept, now_s))
             own = kept.window.totals(now_s)
             if own.all_failures:
-                counts.append(ToldCounts(key=kept.key, calls=own.calls, failures=own.failures))
-            if kept.limits and headroom(kept.limits, now_s - kept.limits_at_s) < 1:
-                limits.append(ToldLimits(key=kept.key, limits=kept.limits, age_s=now_s - kept.limits_at_s))
+                counts.append(ToldCounts(key=key, calls=own.calls, failures=own.failures))
+            is_low = bool(kept.limits) and headroom(kept.limits, now_s - kept.limits_at_s) < 1
+            if is_low:
+                limits.append(ToldLimits(key=key, limits=kept.limits, age_s=now_s - kept.limits_at_s))
+            if not (is_told or own.all_failures or is_low) or self._kept.get(key) is not kept:
+                del self._watched[key]
         self._changed.clear()
         if not (circuits or counts or limits):
             return None
@@ -353,7 +273,7 @@ class Circuits:
         """True if a circuit has changed since the news was last told."""
         return bool(self._changed)
 
-    def _step(self, kept: _Kept, signal: Signal, now_s: float, began_s: float) -> None:
+    def _step(self, kept: Kept, signal: Signal, now_s: float, began_s: float) -> None:
         before = kept.circuit
         totals = kept.totals(now_s)
         is_probe = before.state == "half_open" and began_s >= before.since_s
@@ -379,19 +299,21 @@ class Circuits:
             kept.window.clear()
             kept.others.clear()
 
-    def _note_change(self, kept: _Kept, before: Circuit, changed: Circuit) -> None:
+    def _note_change(self, kept: Kept, before: Circuit, changed: Circuit) -> None:
         """Number the new state by the clock, so that a worker that has just begun is not behind, and tell of it."""
         wall_ms = self._wall_ms()
         kept.circuit = replace(changed, version=max(before.version + 1, wall_ms))
         if (before.state == "closed") != (changed.state == "closed"):
             kept.since_ms = wall_ms
         self._changed[kept.key] = None
+        self._watched[kept.key] = kept
         self._on_change()
 
     def _adopt(self, told: ToldCircuit, now_s: float) -> None:
         kept = self._kept.take(told.key)
         if told.version < kept.circuit.version:
             self._changed[kept.key] = None  # who told it is behind
+            self._watched[kept.key] = kept
             return
         if told.version == kept.circuit.version:
             return
@@ -407,11 +329,13 @@ class Circuits:
             only_until_s=now_s + min(longest_s, told.only_until_in_s),
         )
         kept.since_ms = told.since_ms
+        if told.state != "closed":
+            self._watched[kept.key] = kept
         if told.state == "closed":
             kept.window.clear()
             kept.others.clear()
 
-    def _told(self, kept: _Kept, now_s: float) -> ToldCircuit:
+    def _told(self, kept: Kept, now_s: float) -> ToldCircuit:
         circuit = kept.circuit
         return ToldCircuit(
             key=kept.key,
@@ -425,7 +349,7 @@ class Circuits:
             since_ms=kept.since_ms,
         )
 
-    def _reported(self, kept: _Kept, now_s: float) -> ReportedCircuit:
+    def _reported(self, kept: Kept, now_s: float) -> ReportedCircuit:
         own = kept.window.totals(now_s)
         limits_age_ms = round((now_s - kept.limits_at_s) * 1000)
         return ReportedCircuit(
@@ -455,7 +379,7 @@ class ClaimProbe(Protocol):
         ...
 
 
-def _refusal(kept: _Kept, wait_s: float) -> ProviderError:
+def _refusal(kept: Kept, wait_s: float) -> ProviderError:
     circuit, provider = kept.circuit, kept.key.provider
     last = kept.last_errors[0] if kept.last_errors else None
     met = f": its last error was {last.code}" + (f" (status {last.status})" if last.status else "") if last else ""

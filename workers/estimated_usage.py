@@ -93,6 +93,22 @@ def assumed_cost(job: Job, hold_nano_usd: NanoUsd, elapsed_s: float) -> NanoUsd:
     return min(hold_nano_usd, breakdown.total_nano_usd)
 
 
+def assumed_so_far(received: Received, job: Job, hold_nano_usd: NanoUsd, output_bytes: int) -> NanoUsd:
+    """The most that a stream has cost of which no more than `output_bytes` have come; its hold, if that is less.
+
+    For models that show everything that they charge for.
+    """
+    if job.price is None:
+        return hold_nano_usd
+    known = received.usage or TokenUsage()
+    output = min(max(known.output, output_bytes + UNDER_WAY_TOKENS * job.choices), job.output_bound)
+    usage = _with_output(job, received.input_usage or _input_bound(job), output, known.output_audio)
+    _, breakdown = charge(usage, job.price, with_asked(received.extras, job.asked_terms))
+    if breakdown is None or breakdown.unpriced:
+        return hold_nano_usd
+    return min(hold_nano_usd, breakdown.total_nano_usd)
+
+
 class UnseenTime:
     """The time of an attempt in which its model may have thought without showing it.
 

@@ -1,5 +1,7 @@
 """What a worker says of itself to those that watch it: whether it can work, and how many jobs it has in hand."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
@@ -10,16 +12,27 @@ from infra.jobs import JobQueue
 from infra.probes import Report, state_of
 from workers.circuits import Circuits
 from workers.delivery import UnackedDeliveries
+from workers.pull import PullLoop
 
-State = Literal["ok", "away"]
+State = Literal["ok", "away", "draining"]
 
 
 class WorkerFigures:
     """The state of one worker."""
 
     def __init__(
-        self, pool: Pool, broker: Broker, queue: JobQueue, unacked: UnackedDeliveries, circuits: Circuits
+        self,
+        pool: Pool,
+        broker: Broker,
+        queue: JobQueue,
+        unacked: UnackedDeliveries,
+        circuits: Circuits,
+        stop: asyncio.Event,
     ) -> None:
+        """Tell of a worker that takes no jobs any more once `stop` is set."""
+        self.loops: Sequence[PullLoop] = ()
+        """What brings the jobs; none before it has begun."""
+        self._stop = stop
         self._pool = pool
         self._queue = queue
         self._circuits = circuits
@@ -49,7 +62,7 @@ class WorkerFigures:
         )
 
     async def report(self) -> Report:
-        """Look at PostgreSQL and NATS. Open circuits are told: they concern some models, and nobody is less ready."""
+        """Look at PostgreSQL, NATS, and whether jobs can come. Open circuits are told, and make nobody less ready."""
         states = await self._look()
         return Report(
             is_ready=all(state == "ok" for state in states.values()),
@@ -60,7 +73,14 @@ class WorkerFigures:
         return {
             "postgresql": await state_of(self._pool),
             "nats": "ok" if self._broker.is_connected else "away",
+            "jobs": self._jobs(),
         }
+
+    def _jobs(self) -> State:
+        """Whether jobs come. `away`: the queue does not answer, or this worker has not begun."""
+        if self._stop.is_set():
+            return "draining"
+        return "ok" if self.loops and all(loop.is_pulling for loop in self.loops) else "away"
 
     async def metrics(self) -> bytes:
         """Return the figures in Prometheus' text format."""

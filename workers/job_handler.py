@@ -29,11 +29,12 @@ from infra.jobs import ACK_WAIT_S, Job, decode_job
 from infra.offload import offload
 from infra.reply_sender import ReplySender
 from workers.attempt_recorder import AttemptOvertaken, AttemptRecorder, AttemptResult, RecordedBody
-from workers.calls import ProviderCalls
+from workers.calls import PreparedCall, ProviderCalls
 from workers.delivery import AttemptsInHand, Delivery
 from workers.estimated_usage import with_usage
 from workers.job_context import JobContext
 from workers.large_answers import LargeAnswers
+from workers.lost_attempts import LostAttempts
 from workers.next_attempts import Ended, Following, NextAttempts, NoTargetLeft
 from workers.resume import Resumed, is_lost, resume
 from workers.streaming import StreamedAttempts
@@ -61,6 +62,7 @@ class JobHandler:
         streams: StreamedAttempts,
         cancellations: CancellationListener,
         attempts: AttemptsInHand,
+        lost_attempts: LostAttempts,
         replies: ReplySender,
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -75,6 +77,7 @@ class JobHandler:
         self._cancellations = cancellations
         self._large_answers = LargeAnswers()
         self._attempts = attempts
+        self._lost_attempts = lost_attempts
         self._replies = replies
         self._now = now
         self._sleep = sleep
@@ -103,7 +106,7 @@ class JobHandler:
         with self._cancellations.watch(job) as cancellation:
             is_wanted = partial(self._is_wanted, delivery, job, cancellation)
             asked_s = time.monotonic()
-            resumed = await self._claim(job, number, is_wanted)
+            resumed = await self._claim(job, number, prepared, is_wanted)
             if resumed.claim is not None:
                 reach("worker.after_claim")
                 ctx = JobContext(
@@ -137,7 +140,9 @@ class JobHandler:
                 return  # the later delivery is to be acknowledged, not this one
         await delivery.ack()
 
-    async def _claim(self, job: Job, delivery: int, is_wanted: Callable[[], Awaitable[bool]]) -> Resumed:
+    async def _claim(
+        self, job: Job, delivery: int, prepared: PreparedCall, is_wanted: Callable[[], Awaitable[bool]]
+    ) -> Resumed:
         """Claim the attempt that waits for a worker, or find out what else is to be done."""
         claim = await self._claims.claim(job.identity.request_id, delivery)
         if claim is not None:
@@ -151,6 +156,7 @@ class JobHandler:
             self._now(),
             maker_of=self._attempts.maker_of,
             is_wanted=is_wanted,
+            assumed=lambda made, lost: self._lost_attempts.assumed(made, lost, prepared.request_bytes),
         )
 
     def _is_late(self, ctx: JobContext) -> bool:
@@ -159,7 +165,7 @@ class JobHandler:
 
     async def _is_wanted(self, delivery: Delivery, job: Job, cancellation: Cancellation) -> bool:
         """Return True if the caller still waits for the answer, or somebody else does, or nobody ever has."""
-        if not delivery.has_caller or await self._replies.is_awaited(job.reply_to):
+        if not delivery.has_caller or job.keep_until is not None or await self._replies.is_awaited(job.reply_to):
             return True
         return await cancellation.has_followers()
 
@@ -244,7 +250,7 @@ class JobHandler:
             extras=response.extras,
             item_ids=response.item_ids,
         )
-        receipt = await self._recorder.record_response(ctx, result, body, is_shared=is_shared)
+        receipt = await self._recorder.record_response(ctx, result, body, is_shared=is_shared, whole=lambda _: content)
         if receipt is None:
             return
         if is_kept:

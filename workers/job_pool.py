@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
+from domain.errors import Unavailable
 from infra.broker import Broker, BrokerErrors
 from infra.jobs import ACK_WAIT_S
 from workers.delivery import Delivery, UnackedDeliveries
@@ -125,10 +126,12 @@ class JobPool:
         delivery = job.delivery
         try:
             await job.handle(delivery)
-        except Exception:
-            log.exception(
-                "job_crashed", request_id=delivery.message_id, delivery=delivery.number, is_last=delivery.is_last
-            )
+        except Exception as error:
+            told = {"request_id": delivery.message_id, "delivery": delivery.number, "is_last": delivery.is_last}
+            if isinstance(error, Unavailable):
+                log.warning("job_interrupted", message=error.message, **told)
+            else:
+                log.exception("job_crashed", **told)
             self._unacked.discard(delivery.ack_subject)  # a heartbeat behind the NAK would undo its delay
             with suppress(*BrokerErrors):  # without it the job comes again when its acknowledgement is overdue
                 if delivery.is_last:

@@ -163,6 +163,7 @@ def attempt_lost(
         reason=reason,
         assumed_nano_usd=assumed_nano_usd if assumed_nano_usd is not None else claim.hold_nano_usd,
         budget_day=claim.budget_day,
+        hold_nano_usd=claim.hold_nano_usd,
         target=target,
     )
 

@@ -9,6 +9,7 @@ import hashlib
 import time
 
 from domain.errors import Unavailable
+from domain.idempotency import MAX_REPLAYED_BYTES
 from domain.job_result import failure_of
 from infra.cancellations import Cancellation, client_disconnected
 from infra.jobs import Job
@@ -44,6 +45,7 @@ class OutgoingStream:
         self._target = target
         self._cancellation = cancellation
         self._hash = hashlib.sha256()
+        self._kept: bytearray | None = bytearray() if job.identity.idempotency is not None else None
         self._unconfirmed_bytes = 0
         self._held_up_s = 0.0
         self._is_read = True
@@ -64,6 +66,10 @@ class OutgoingStream:
             return
         self._hash.update(part)
         self.size_bytes += len(part)
+        if self._kept is not None:
+            self._kept += part
+            if len(self._kept) > MAX_REPLAYED_BYTES:
+                self._kept = None
         if len(part) <= PIECE_BYTES:
             await self._send(part)
             return
@@ -73,6 +79,16 @@ class OutgoingStream:
     def digest(self) -> bytes:
         """Return the SHA-256 of everything sent so far."""
         return self._hash.digest()
+
+    def whole(self, end: bytes) -> bytes | None:
+        """Return everything sent so far, and the end, which is to be sent; None if it is not to be kept, or too large.
+
+        Keeps nothing more.
+        """
+        if self._kept is None:
+            return None
+        whole, self._kept = bytes(self._kept) + end, None
+        return whole
 
     def recorded(self, kept: bytes | None) -> RecordedBody:
         """Return the body that the cache keeps, or else the size and digest of the parts sent so far."""

@@ -17,7 +17,7 @@ from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.cancellations import CancellationListener
 from infra.circuit_news import CircuitNews
-from infra.database import REQUEST_COMMAND_TIMEOUT_S, HeldConnection, Pool, open_pool, warn_about_role
+from infra.database import REQUEST_COMMAND_TIMEOUT_S, START_WAIT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectJobs
 from infra.event_log import EventLog
 from infra.ids import new_id
@@ -39,6 +39,8 @@ from workers.figures import WorkerFigures
 from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
+from workers.lost_attempts import LostAttempts
+from workers.progress import ProgressReports
 from workers.providers.provider import Provider
 from workers.providers.registry import PROVIDERS, Adapters, make_providers
 from workers.providers.sdk import Sessions
@@ -71,6 +73,7 @@ class _Backends:
     replies: ReplySender
     cancellations: CancellationListener
     attempts: AttemptsInHand
+    progress: ProgressReports
     keys: ProviderKeys
     vault: Vault
 
@@ -112,11 +115,11 @@ async def run(
         access=settings.nats_access,
     )
     heartbeats.start()
-    figures = WorkerFigures(backends.pool, backends.broker, backends.queue, unacked, circuits)
+    figures = WorkerFigures(backends.pool, backends.broker, backends.queue, unacked, circuits, stop)
     exchange = CircuitExchange(circuits, news, backends.event_log, changed=changed, registry=figures.registry)
     probes = Probes.of(settings, report=figures.report, metrics=figures.metrics)
     await probes.serve()
-    await _serve(settings.worker_slots, backends, handler, alerts, job_ends, unacked, exchange, stop)
+    await _serve(settings.worker_slots, backends, handler, alerts, job_ends, unacked, exchange, figures, stop)
     await probes.close()
     await heartbeats.stop()
     await sender.close()
@@ -133,13 +136,16 @@ async def _connect(settings: Settings, name: str) -> _Backends:
     await broker.connect(settings.nats_urls, name=name, access=settings.nats_access)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
-    pool = await open_pool(settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S)
+    pool = await open_pool(
+        settings.database_url, name=name, command_timeout_s=REQUEST_COMMAND_TIMEOUT_S, wait_s=START_WAIT_S
+    )
     await warn_about_role(pool)
     notifications = Notifications(broker)
     event_log = EventLog(pool, HeldConnection(settings.database_url, name=name), on_append=notifications.appended)
     keys = ProviderKeys(pool, vault, settings.provider_keys, settings.further_provider_keys)
     await notifications.on_change(KEYS_CHANGED, keys.forget)
     worker_id = new_id(WORKER_ID)
+    claims = Claims(HeldConnection(settings.database_url, name=name), pool, worker=worker_id)
     replies, cancellations = ReplySender(broker), CancellationListener(broker)
     attempts = AttemptsInHand(broker, worker_id)
     await cancellations.listen()
@@ -150,11 +156,12 @@ async def _connect(settings: Settings, name: str) -> _Backends:
         pool=pool,
         notifications=notifications,
         event_log=event_log,
-        claims=Claims(HeldConnection(settings.database_url, name=name), pool, worker=worker_id),
+        claims=claims,
         queue=queue,
         replies=replies,
         cancellations=cancellations,
         attempts=attempts,
+        progress=ProgressReports(claims),
         keys=keys,
         vault=vault,
     )
@@ -183,9 +190,10 @@ def _job_handler(
         claims=backends.claims,
         calls=calls,
         recorder=recorder,
-        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies),
+        streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies, progress=backends.progress),
         cancellations=backends.cancellations,
         attempts=backends.attempts,
+        lost_attempts=LostAttempts(backends.pool, event_log),
         replies=replies,
         now=_now,
     )
@@ -199,6 +207,7 @@ async def _serve(
     job_ends: JobWebhooks,
     unacked: UnackedDeliveries,
     exchange: CircuitExchange,
+    figures: WorkerFigures,
     stop: asyncio.Event,
 ) -> None:
     """Pull every lane, and take direct jobs, until `stop`; then wait for the jobs that have begun."""
@@ -227,6 +236,7 @@ async def _serve(
         loop_of(ALERTS_LANE, alert_pool, alerts.deliver, MAX_WAITING_ALERTS),
         loop_of(WEBHOOKS_LANE, end_pool, job_ends.deliver, MAX_WAITING_ALERTS),
     )
+    figures.loops = loops
     direct = DirectJobs(
         broker,
         take=lambda job: interactive.take_direct(DirectDelivery(broker, job), handler.handle),
@@ -234,5 +244,5 @@ async def _serve(
     )
     log.info("worker_ready", slots=slots, worker_id=backends.attempts.worker_id)
     async with asyncio.TaskGroup() as tasks:
-        for part in (*loops, direct, interactive, background, alert_pool, end_pool, exchange):
+        for part in (*loops, direct, interactive, background, alert_pool, end_pool, exchange, backends.progress):
             tasks.create_task(part.run(stop))

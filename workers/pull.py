@@ -8,6 +8,7 @@ stream; each lane has its own bound, so that no lane keeps another's jobs out. W
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -27,6 +28,8 @@ PULL_EXPIRES_S = ACK_WAIT_S
 IDLE_HEARTBEAT_S = PULL_EXPIRES_S / 2
 """The most that the server takes."""
 MISSED_HEARTBEATS = 2.5
+SILENT_S = 3 * PULL_EXPIRES_S
+"""A lane of which nothing was heard for so long gets no jobs."""
 TICK_S = IDLE_HEARTBEAT_S / 2
 VOID_WAIT_S = 0.25
 """Before the next pull after a refusal, so that a refusal that lasts causes no storm of requests."""
@@ -92,6 +95,7 @@ class PullLoop:
         self._waiting_bytes = 0
         self._outstanding = 0
         self._last_message_at = 0.0
+        self._heard_at_s = -math.inf
         self._pull_wanted = asyncio.Event()
         self._voided = False
         self._missing = False
@@ -121,6 +125,13 @@ class PullLoop:
             pulling.cancel()
             await self._release(self._subscription)
             watching.cancel()
+
+    @property
+    def is_pulling(self) -> bool:
+        """True if the queue answers this lane's pulls, or as many jobs as may wait are there."""
+        if not self._room():
+            return True
+        return time.monotonic() - self._heard_at_s < SILENT_S
 
     async def _send_pulls(self, inbox: str) -> None:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{self._consumer}"
@@ -156,7 +167,7 @@ class PullLoop:
 
     async def _receive(self, message: Msg) -> None:
         """Take one message of the inbox. Never wait for the job that it brings."""
-        self._last_message_at = time.monotonic()
+        self._last_message_at = self._heard_at_s = time.monotonic()
         if not message.reply:
             self._take_status(message.headers or {})
         else:

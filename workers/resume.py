@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from domain.errors import BudgetExceeded, GatewayError, ProviderUnavailable
 from domain.events import AttemptFailed, AttemptLost, RequestFailed, request_stream
-from domain.money import to_usd
+from domain.money import NanoUsd, to_usd
 from domain.request_decider import History, decide_failed, ending, is_resolved, last_attempt, tries_at
 from infra.admission import Claim, ClaimedAttempt, Claims
 from infra.cancellations import nobody_waits
@@ -59,11 +59,13 @@ async def resume(
     *,
     maker_of: Callable[[str, int, str | None], Awaitable[Maker]],
     is_wanted: Callable[[], Awaitable[bool]],
+    assumed: Callable[[Job, ClaimedAttempt], Awaitable[NanoUsd]],
 ) -> Resumed:
     """Find out what this delivery has to do.
 
     `maker_of` says what became of the worker that claimed an attempt, `is_wanted` if anybody still waits for the
-    answer: for nobody, no attempt is made after one that was lost.
+    answer: for nobody, no attempt is made after one that was lost. `assumed` says what an attempt may have cost whose
+    worker is gone.
 
     Raises:
         Unavailable: the database is away.
@@ -86,7 +88,11 @@ async def resume(
             maker = await maker_of(request_id, earlier, live[-1].worker)
             if maker == "at work":
                 return Resumed("later", history)
-            await _record_lost(log, job, live[-1], history, now, is_wanted=await is_wanted())
+            # a process that stands still keeps its connections, and its provider may go on: then it is the whole hold
+            target = target_of(job, history, live[-1])
+            cost = await assumed(job.at(target), live[-1]) if maker == "gone" else live[-1].hold_nano_usd
+            lost = outcome.attempt_lost(job.at(target).identity, live[-1], "worker_lost", cost, target=target)
+            await _record_lost(log, job, lost, history, now, is_wanted=await is_wanted())
             reach("worker.after_lost")
             continue
         if not history:
@@ -111,11 +117,9 @@ async def is_lost(log: EventLog, request_id: str, attempt: int) -> bool:
 
 
 async def _record_lost(
-    log: EventLog, job: Job, claim: ClaimedAttempt, history: History, now: datetime, *, is_wanted: bool
+    log: EventLog, job: Job, lost: AttemptLost, history: History, now: datetime, *, is_wanted: bool
 ) -> None:
     """Record that an attempt's worker is lost, and the request's end if nobody waits for its answer."""
-    target = target_of(job, history, claim)
-    lost = outcome.attempt_lost(job.at(target).identity, claim, "worker_lost", target=target)
     failed = None if is_wanted else _failed(job, nobody_waits(), (*history, lost), now)
     await record(
         log,
@@ -172,7 +176,10 @@ async def _claim_next(
         return Resumed("ended", await _fail(log, job, spent, history, now))
     earlier = _last_ended(history)
     assert earlier is not None, "an attempt has ended, and the request has not"
-    hold = earlier.hold_nano_usd if isinstance(earlier, AttemptFailed) else earlier.assumed_nano_usd
+    hold = earlier.hold_nano_usd
+    if isinstance(earlier, AttemptLost) and hold is None:  # of an earlier release
+        hold = earlier.assumed_nano_usd
+    assert hold is not None, "an attempt has a hold"
     ended = Ended(attempt=number - 1, target=earlier.target, hold_nano_usd=hold, budget_day=earlier.budget_day)
     target, goes_on = next_target(job, history)
     try:

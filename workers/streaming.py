@@ -7,7 +7,7 @@ its provider or because nothing waits for it any more, is costed by what was rec
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from domain.dialects.codec import UNSHARED_FINISHES, Codec, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
@@ -16,6 +16,7 @@ from domain.dialects.sse import SseEvent
 from domain.dialects.translation import Translation
 from domain.errors import ClientDisconnected, GatewayError, ProviderError, ProviderLost
 from domain.failover import CallLimits
+from domain.job_result import Receipt
 from domain.money import to_usd
 from domain.provider_refusals import recognise
 from domain.tokens import TokenUsage
@@ -30,6 +31,7 @@ from workers.calls import ProviderCalls
 from workers.estimated_usage import UnseenTime, estimated_usage
 from workers.job_context import JobContext
 from workers.outgoing import OutgoingStream
+from workers.progress import ProgressReports
 from workers.provider_failures import reported_failure
 
 ERROR_DRAIN_S = 1.0
@@ -38,7 +40,16 @@ ERROR_DRAIN_S = 1.0
 class StreamedAttempts:
     """Makes attempts whose answers are streamed, for one worker."""
 
-    def __init__(self, *, calls: ProviderCalls, recorder: AttemptRecorder, replies: ReplySender) -> None:
+    def __init__(
+        self,
+        *,
+        calls: ProviderCalls,
+        recorder: AttemptRecorder,
+        replies: ReplySender,
+        progress: ProgressReports | None = None,
+    ) -> None:
+        """Without `progress`, an attempt whose worker dies is assumed to have cost its hold."""
+        self._progress = progress
         self._calls = calls
         self._recorder = recorder
         self._replies = replies
@@ -66,10 +77,11 @@ class StreamedAttempts:
         )
         began_s = time.monotonic()
         reach("worker.before_call")
-        try:
-            error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
-        except ClientDisconnected as disconnected:
-            error = disconnected
+        with self._progress.of(job, ctx.claim, relay.reader) if self._progress is not None else nullcontext():
+            try:
+                error = await ctx.cancellation.or_cancelled(self._relay(ctx, relay, outgoing, limits))
+            except ClientDisconnected as disconnected:
+                error = disconnected
         reach("worker.after_stream")
         unseen = outgoing.unseen if job.choices == 1 else UnseenTime(began_s)
         result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))
@@ -77,19 +89,16 @@ class StreamedAttempts:
             await self._recorder.record_partial(ctx, result.usage, error, result.extras)
             return
         body = await offload(outgoing.size_bytes, _recorded, outgoing, relay, job, result.usage)
-        receipt = await self._recorder.record_response(ctx, result, body)
+
+        end = _StreamEnd(relay, job, result.usage)
+        receipt = await self._recorder.record_response(
+            ctx, result, body, whole=lambda answered: outgoing.whole(end.events(answered))
+        )
         if receipt is None:
             return
-        cost = receipt.cost_nano_usd
-        summary = StreamSummary(
-            usage=result.usage,
-            cost_usd=to_usd(cost) if cost is not None else None,
-            latency_ms=outcome.latency_ms(job, receipt.answered_at),
-            is_lower_bound=receipt.is_lower_bound,
-        )
         await self._replies.notify_followers(job)  # they need not wait for the caller
         with suppress(ClientDisconnected):
-            await outgoing.send(relay.final_events(summary))
+            await outgoing.send(end.events(receipt))
         await self._replies.send_commit(
             job.reply_to, ctx.claim.attempt, outgoing.digest(), receipt, parts=outgoing.parts
         )
@@ -145,6 +154,30 @@ class StreamedAttempts:
 def _has_received(reader: StreamReader) -> bool:
     """True if something came that the provider may charge for."""
     return reader.usage is not None or reader.input_usage is not None or reader.received_output_bytes > 0
+
+
+class _StreamEnd:
+    """The last events of a stream, written once: what its caller is sent is what a retry gets."""
+
+    def __init__(self, relay: Relay, job: Job, usage: TokenUsage) -> None:
+        self._relay = relay
+        self._job = job
+        self._usage = usage
+        self._events: bytes | None = None
+
+    def events(self, receipt: Receipt) -> bytes:
+        """The events, with the cost of the answer."""
+        if self._events is None:
+            cost = receipt.cost_nano_usd
+            self._events = self._relay.final_events(
+                StreamSummary(
+                    usage=self._usage,
+                    cost_usd=to_usd(cost) if cost is not None else None,
+                    latency_ms=outcome.latency_ms(self._job, receipt.answered_at),
+                    is_lower_bound=receipt.is_lower_bound,
+                )
+            )
+        return self._events
 
 
 def open_relay(translation: Translation, job: Job) -> Relay:

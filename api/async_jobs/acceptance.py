@@ -16,6 +16,7 @@ from api.services import Services
 from domain.async_jobs import JobHistory, decide_ended
 from domain.errors import GatewayError, InvalidRequest, RateLimited
 from domain.events import BatchAccepted, Event, JobCancelled, RequestAccepted, batch_stream, job_stream
+from infra.crash_points import reach
 from infra.database import Connection
 from infra.event_log import Blob, Commit
 from infra.ids import new_id
@@ -65,6 +66,7 @@ async def accept(services: Services, caller: Caller, new: NewJob) -> AcceptedJob
         deadline = now + timedelta(seconds=services.settings.job_timeout_s)
         accepted, blob = await _accepted(services, caller, new, model, deadline)
         await services.log.append(_first(caller, job_stream(accepted.job_id), accepted, now, blob))
+    reach("api.after_accept")
     services.jobs.on_accepted()
     return AcceptedJob(event=accepted, at=now)
 

@@ -54,6 +54,7 @@ from domain.job_result import error_of, failure_in_log
 from domain.limits import LimitStatus
 from infra.admission import Admission
 from infra.blobs import Blobs
+from infra.crash_points import reach
 from infra.direct import DirectDispatch
 from infra.event_log import Blob, Commit
 from infra.ids import new_id
@@ -206,6 +207,7 @@ class JobRunning:
 
         if not await record_job(self._log, taken.job_id, taken.project_id, self._now(), decide):
             raise ClientDisconnected("the job was cancelled, or another runner has it")
+        reach("api.after_start")
 
     async def _found(self, taken: TakenJob, job: JobHistory) -> _Found:
         """Find out what became of the requests that earlier runners may have made."""
@@ -323,6 +325,7 @@ class JobRunning:
             return decide_ended(job, end)
 
         await record_job(self._log, taken.job_id, taken.project_id, self._now(), decide, blobs=blobs)
+        reach("api.after_end")
 
     async def _content(self, taken: TakenJob, job: JobHistory) -> JobContent | None:
         opened = await self._blobs.read(taken.project_id, job.accepted.request_blob_id)

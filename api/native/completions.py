@@ -10,9 +10,10 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from api.delivery import JSON, EventStream, answer_headers, limit_headers, stream_headers
+from api.idempotency import idempotency_of
 from api.inference_response import InferenceResponse
 from api.native.openapi import completion_operation
-from api.native.streams import STREAM, NativeStream
+from api.native.streams import STREAM, NativeStream, stated_latency_ms
 from api.planned_targets import planned
 from api.request_context import InferenceRequest
 from api.requests import (
@@ -157,6 +158,7 @@ async def _complete(
         is_strict=asks_strict_translation(request),
         has_native_defaults=True,
         stream=StreamFormat(surface="native") if getattr(call, "stream", None) else None,
+        idempotency=await idempotency_of(request, caller, body, received_at),
     )
     if not plan.is_ordinary:
         bodies = [CanonicalRequest(replace(asked, model=one.asked.model)) for one in plan.targets]
@@ -178,13 +180,13 @@ _LOWER_BOUND = '"costIsLowerBound":true,'
 
 def _delivered(response: InferenceResponse, inference_request: InferenceRequest) -> Response[bytes]:
     """Send the response's own JSON as it is, with the fields of its delivery appended."""
-    cost_nano_usd = response.cost_nano_usd
+    cost_nano_usd = response.stated_cost_nano_usd
     cost = f"{to_usd(cost_nano_usd):f}" if cost_nano_usd is not None else "null"
-    latency = datetime.now(UTC) - inference_request.received_at
+    request_id = response.replay.request_id if response.replay is not None else inference_request.request_id
     delivery = (
-        f',"cost":{cost},"cached":{"true" if response.cache == "HIT" else "false"},'
-        f"{_LOWER_BOUND if response.cost_is_lower_bound else ''}"
-        f'"latencyMs":{max(0, round(latency.total_seconds() * 1000))},"requestId":"{inference_request.request_id}"}}}}'
+        f',"cost":{cost},"cached":{"true" if response.is_cached else "false"},'
+        f"{_LOWER_BOUND if response.stated_cost_is_lower_bound else ''}"
+        f'"latencyMs":{stated_latency_ms(response, inference_request)},"requestId":"{request_id}"}}}}'
     )
     content = b'{"success":true,"data":' + response.body[:-1] + delivery.encode()
     return Response(content, media_type=JSON, headers=answer_headers(response) | limit_headers(response.limit_status))

@@ -10,15 +10,17 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
-from api.delivery import failure_headers, limit_headers
+from api.delivery import REPLAYED, failure_headers, limit_headers
 from api.native.validation import invalid_parameter
 from api.requests import HttpRequest, http_message, request_id_of
 from domain.errors import (
+    AnswerNotKept,
     BodyTooLarge,
     BudgetExceeded,
     ClientDisconnected,
     Forbidden,
     GatewayError,
+    IdempotencyMismatch,
     InvalidRequest,
     JobExpired,
     NotFound,
@@ -46,6 +48,8 @@ STATUSES: dict[type[GatewayError], int] = {
     NotFound: 404,
     InvalidRequest: 400,
     UnknownModel: 404,
+    IdempotencyMismatch: 422,
+    AnswerNotKept: 410,
     BodyTooLarge: 413,
     UnsupportedEncoding: 415,
     RateLimited: 429,
@@ -114,7 +118,7 @@ def _gateway_error(request: HttpRequest, error: GatewayError) -> Response[bytes]
         shown,
         retry_after_s=error.retry_after_s,
         limit_status=error.limit_status,
-        more_headers=failure_headers(error),
+        more_headers=failure_headers(error) | (REPLAYED if error.is_replayed else {}),
     )
 
 

@@ -40,6 +40,7 @@ Models = Annotated[list[Name], Meta(min_length=1, max_length=MAX_MODELS)]
 Moment = Annotated[datetime, Meta(tz=True)]
 OutputCap = Literal["lower", "refuse"]
 Translation = Literal["lenient", "strict"]
+IdempotencyMode = Literal["off", "auto"]
 BudgetWait = Annotated[int, Meta(ge=0, le=MAX_BUDGET_WAIT_MS)]
 
 
@@ -58,6 +59,7 @@ class NewKeyBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
     output_cap: OutputCap = "lower"
     budget_wait_ms: BudgetWait = DEFAULT_BUDGET_WAIT_MS
     translation: Translation = "lenient"
+    idempotency: IdempotencyMode = "off"
 
 
 class KeyChangeBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -75,6 +77,7 @@ class KeyChangeBody(Struct, frozen=True, kw_only=True, rename="camel", forbid_un
     output_cap: OutputCap | UnsetType = UNSET
     budget_wait_ms: BudgetWait | UnsetType = UNSET
     translation: Translation | UnsetType = UNSET
+    idempotency: IdempotencyMode | UnsetType = UNSET
 
 
 class KeyOut(Struct, kw_only=True, rename="camel"):
@@ -94,6 +97,7 @@ class KeyOut(Struct, kw_only=True, rename="camel"):
     output_cap: OutputCap
     budget_wait_ms: int
     translation: Translation
+    idempotency: IdempotencyMode
     created_at: datetime
     revoked_at: datetime | None
 
@@ -221,6 +225,7 @@ def _key_out(
         "output_cap": settings.output_cap,
         "budget_wait_ms": settings.budget_wait_ms,
         "translation": settings.translation,
+        "idempotency": settings.idempotency,
         "created_at": created_at,
         "revoked_at": revoked_at,
     }

@@ -14,6 +14,7 @@ from api.guards import requires_admin, requires_operator
 from api.native.envelope import Success
 from api.native.openapi import NEEDS_MASTER_KEY
 from api.provider_settings import check_no_builtin_names
+from api.requests import id_in_path
 from api.services import Services
 from domain.events import INSTALLATION
 from domain.names import HTTP_URL_PATTERN, TOKEN_PATTERN, Name
@@ -110,7 +111,7 @@ async def change_provider(
     """Change its address, key, or list of models."""
     changed = await services.provider_settings.change(
         owner,
-        name,
+        id_in_path(name),
         base_url=data.base_url.rstrip("/") if data.base_url is not UNSET else None,
         key=data.api_key if data.api_key is not UNSET else None,
         models=data.models,
@@ -123,7 +124,7 @@ async def remove_provider(
     name: FromPath[str], owner: NamedDependency[str], services: NamedDependency[Services]
 ) -> Success[RemovedProviderOut]:
     """Remove it. Its costs stay in the log."""
-    await services.provider_settings.remove(owner, name)
+    await services.provider_settings.remove(owner, id_in_path(name))
     return Success(data=RemovedProviderOut(name=name))
 
 

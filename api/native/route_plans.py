@@ -7,11 +7,14 @@ from typing import Any
 
 import msgspec
 from litestar import post
+from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 from litestar.params import FromPath
 from msgspec import Struct
 
+from api.authentication import Caller
 from api.delivery import JSON
+from api.guards import requires_key
 from api.native.completions import ChatBody, EmbeddingsBody
 from api.native.envelope import Success
 from api.native.openapi import one_of
@@ -21,12 +24,11 @@ from api.requests import (
     HttpRequest,
     asks_strict_translation,
     bytes_in_hand,
-    caller_and_body,
     id_in_path,
     request_id_of,
-    services_of,
 )
 from api.route_plan import LeftOut, PlannedCall, plan_route
+from api.services import Services
 from domain.canonical.chat import ChatRequest
 from domain.canonical.embeddings import EmbeddingsRequest
 from domain.decoding import decoded
@@ -68,7 +70,7 @@ class _Asked(Struct, frozen=True):
     """What is read of a request before its operation is known."""
 
     model: str | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = msgspec.Raw()
 
 
 _asked_decoder = msgspec.json.Decoder(_Asked)
@@ -89,16 +91,18 @@ class _PlanOperation(Operation):
     "/routes/{name:str}/plan",
     summary="What a request for a route would do",
     operation_id="ApiV1RoutesNamePlan",
+    guards=[requires_key],
     operation_class=_PlanOperation,
     status_code=200,
 )
-async def plan(request: HttpRequest, name: FromPath[str]) -> Success[RoutePlanOut]:
+async def plan(
+    request: HttpRequest, name: FromPath[str], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[RoutePlanOut]:
     """Say which models a request for the route would go to, in which order, and which are left out and why. The body
     may be a request as `POST /completions/chat` and `POST /completions/embeddings` take it; its `model` is the route's
     name, or is left out. No provider is called.
     """
-    caller, body = await caller_and_body(request)
-    services, name = services_of(request), id_in_path(name)
+    name, body = id_in_path(name), await request.body()
     settings = caller.route(name)
     if settings is None:
         raise NotFound(f"there is no route {name!r} here")
@@ -126,16 +130,17 @@ def _read(request: HttpRequest, name: str, body: bytes) -> InferenceRequest:
 
     """
     probe = decoded(body, _asked_decoder)
+    is_embeddings = bool(bytes(probe.input))
     if probe.model not in (None, name):
         raise InvalidRequest(f"`model` is {probe.model!r}: leave it out, or name the route {name!r}", field="model")
     body = rewrite(body, {"model": name})
-    decoder: Any = _embeddings_decoder if probe.input is not None else _chat_decoder
+    decoder: Any = _embeddings_decoder if is_embeddings else _chat_decoder
     call = decoded(body, decoder)
-    shape = EmbeddingsRequest if probe.input is not None else ChatRequest
+    shape = EmbeddingsRequest if is_embeddings else ChatRequest
     asked = shape(**{field: getattr(call, field) for field in shape.__struct_fields__})
     return InferenceRequest(
         request_id=request_id_of(request.scope),
-        operation="embeddings" if probe.input is not None else "chat",
+        operation="embeddings" if is_embeddings else "chat",
         body=CanonicalRequest(asked),
         target=Target(model=name, provider="", kind="", upstream_model=name),
         size_bytes=len(body),

@@ -15,7 +15,7 @@ from api.authentication import Caller
 from api.guards import requires_admin_or_operator, requires_key_or_operator
 from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
-from api.requests import HttpRequest
+from api.requests import HttpRequest, id_in_path
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound
 from domain.events import INSTALLATION
@@ -182,7 +182,7 @@ async def change_route(
     services: NamedDependency[Services],
 ) -> Success[RouteOut]:
     """Change its targets, why it moves on, or its attempts, from the next request on."""
-    settings = (await services.route_admin.get(owner, name)).settings
+    settings = (await services.route_admin.get(owner, id_in_path(name))).settings
     if data.groups is not UNSET or data.targets is not UNSET:
         settings = replace(settings, groups=_groups(data.groups or None, data.targets or None))
     if data.fail_over_on is not UNSET:
@@ -206,7 +206,7 @@ async def remove_route(
     name: FromPath[str], owner: NamedDependency[str], services: NamedDependency[Services]
 ) -> Success[RemovedRouteOut]:
     """Remove a route. If its name is a model's, or the installation has a route of it, requests for it go there."""
-    await services.route_admin.remove(owner, name)
+    await services.route_admin.remove(owner, id_in_path(name))
     return Success(data=RemovedRouteOut(name=name))
 
 

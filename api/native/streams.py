@@ -38,17 +38,24 @@ class NativeStream:
         writer = NativeWriter()
         for chunk in replay_chat(_decode(response.body)):
             yield writer.write(chunk)
-        latency = datetime.now(UTC) - self._inference_request.received_at
-        cost = response.cost_nano_usd
+        cost = response.stated_cost_nano_usd
         yield writer.end(
             StreamSummary(
                 usage=response.receipt.usage,
                 cost_usd=to_usd(cost) if cost is not None else None,
-                latency_ms=max(0, round(latency.total_seconds() * 1000)),
-                is_cached=response.cache == "HIT",
+                latency_ms=stated_latency_ms(response, self._inference_request),
+                is_cached=response.is_cached,
             )
         )
 
     def error(self, failure: GatewayError, _sent: bytes) -> bytes:
         """See `SurfaceStream`."""
         return error_event(failure.code, failure.message, self._inference_request.request_id, failure.details)
+
+
+def stated_latency_ms(response: InferenceResponse, inference_request: InferenceRequest) -> int:
+    """How long the answer took, as it says itself: until now, or what each of its retries is to say too."""
+    if response.latency_ms is not None:
+        return response.latency_ms
+    latency = datetime.now(UTC) - inference_request.received_at
+    return max(0, round(latency.total_seconds() * 1000))

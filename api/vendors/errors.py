@@ -11,15 +11,17 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from api.delivery import anthropic_limit_headers, failure_headers, limit_headers
+from api.delivery import REPLAYED, anthropic_limit_headers, failure_headers, limit_headers
 from api.vendors.refusal_words import ANTHROPIC_WORDS, OPENAI_WORDS
 from domain.dialects.passthrough.json_edit import rewrite
 from domain.errors import (
+    AnswerNotKept,
     BodyTooLarge,
     BudgetExceeded,
     ClientDisconnected,
     Forbidden,
     GatewayError,
+    IdempotencyMismatch,
     InvalidRequest,
     JobExpired,
     NotFound,
@@ -85,6 +87,8 @@ _OPENAI: dict[type[GatewayError], _OpenAI] = {
     NotFound: _OpenAI(404, "invalid_request_error"),
     InvalidRequest: _OpenAI(400, "invalid_request_error"),
     UnknownModel: _OpenAI(404, "invalid_request_error", "model_not_found"),
+    IdempotencyMismatch: _OpenAI(422, "invalid_request_error", "idempotency_mismatch"),
+    AnswerNotKept: _OpenAI(410, "invalid_request_error", "answer_not_kept"),
     BodyTooLarge: _OpenAI(413, "invalid_request_error"),
     UnsupportedEncoding: _OpenAI(415, "invalid_request_error"),
     RateLimited: _OpenAI(429, "rate_limit_exceeded", "rate_limit_exceeded"),
@@ -108,6 +112,8 @@ _ANTHROPIC: dict[type[GatewayError], _Anthropic] = {
     NotFound: _Anthropic(404, "not_found_error"),
     InvalidRequest: _Anthropic(400, "invalid_request_error"),
     UnknownModel: _Anthropic(404, "not_found_error"),
+    IdempotencyMismatch: _Anthropic(422, "invalid_request_error"),
+    AnswerNotKept: _Anthropic(410, "invalid_request_error"),
     BodyTooLarge: _Anthropic(413, "request_too_large"),
     UnsupportedEncoding: _Anthropic(415, "invalid_request_error"),
     RateLimited: _Anthropic(429, "rate_limit_error"),
@@ -227,7 +233,9 @@ def _headers(error: GatewayError, status: int, limits: Callable[[LimitStatus], d
     """
     headers = failure_headers(error)
     retry_after_s = error.retry_after_s
-    if isinstance(error, ProviderCredentials) or (isinstance(error, ProviderError) and error.refusal is not None):
+    if error.is_replayed:
+        headers |= REPLAYED | {"x-should-retry": "false"}  # its key gives nothing else
+    elif isinstance(error, ProviderCredentials) or (isinstance(error, ProviderError) and error.refusal is not None):
         headers["x-should-retry"] = "false"
     elif isinstance(error, BudgetExceeded):
         headers["x-should-retry"] = "false" if retry_after_s is None else "true"

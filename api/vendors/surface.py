@@ -11,6 +11,7 @@ from litestar import Response
 
 from api.authentication import Caller
 from api.delivery import JSON, EventStream, answer_headers, stream_headers
+from api.idempotency import idempotency_of
 from api.inference_response import InferenceResponse
 from api.missing_calls import may_lack_call
 from api.planned_targets import planned
@@ -33,6 +34,7 @@ from domain.dialects.passthrough.object_request import ObjectRequest
 from domain.dialects.translation import Translation
 from domain.errors import GatewayError, InvalidRequest, NotFound, ProviderRejected
 from domain.events import Operation
+from domain.idempotency import Idempotency
 from domain.limits import LimitStatus
 from domain.money import to_usd
 from domain.routing import Target
@@ -74,7 +76,14 @@ async def handle(request: HttpRequest, endpoint: Endpoint) -> Response[bytes]:
     codec = services.dialects.codec(endpoint.dialect, endpoint.operation)
     reads = await read_request(request, caller, body, codec)
     read = reads.first
-    call = _Call(request=request, endpoint=endpoint, caller=caller, size_bytes=len(body), received_at=received_at)
+    call = _Call(
+        request=request,
+        endpoint=endpoint,
+        caller=caller,
+        size_bytes=len(body),
+        received_at=received_at,
+        idempotency=await idempotency_of(request, caller, body, received_at),
+    )
     if codec.is_estimable and not read.parsed.body.is_passthrough and read.translation.provider is None:
         return await _estimate(codec, read, call)
     try:
@@ -125,21 +134,23 @@ async def _serve(call: "_Call", reads: Reads, request_id: str) -> Response[bytes
     response = await services_of(request).inference.infer(call.caller, inference_request, request.receive)
     if inference_request.stream is not None:
         read = reads.at(response.target if isinstance(response, InferenceResponse) else 0)  # a cached one is replayed
-        stream = VendorStream(endpoint, read.translation, _options(call, read), request_id)
+        stream = VendorStream(endpoint, read.translation, _options(call, read, response), request_id)
         headers = call.named() | stream_headers(response) | endpoint.limit_headers(response.limit_status)
         return EventStream(response, stream, headers)
     assert isinstance(response, InferenceResponse), "not asked to be streamed"
     read = reads.at(response.target)
-    render, options = read.translation.render_response, _options(call, read)
+    render, options = read.translation.render_response, _options(call, read, response)
     content = await offload(len(response.body), render, response.body, response.receipt.usage, _cost(response), options)
     headers = call.named() | answer_headers(response) | endpoint.limit_headers(response.limit_status)
     return Response(content, media_type=JSON, headers=headers)
 
 
-def _options(call: "_Call", read: Read) -> RenderOptions:
-    """What its client wants to be told, in which form."""
+def _options(call: "_Call", read: Read, response: object = None) -> RenderOptions:
+    """What its client wants to be told, in which form. A replay states when the first request came."""
+    replay = response.replay if isinstance(response, InferenceResponse) else None
+    received_at = replay.received_at if replay is not None else call.received_at
     return RenderOptions(
-        created_s=int(call.received_at.timestamp()),
+        created_s=int(received_at.timestamp()),
         with_usage=read.passthrough.codec.wants_usage(read.passthrough.stream_options),
         encoding_format=read.parsed.encoding_format,
         echo=read.parsed.echo,
@@ -168,6 +179,7 @@ def _request(call: "_Call", read: Read, request_id: str) -> InferenceRequest:
         stream=_stream_format(endpoint, _options(call, read)) if read.passthrough.is_stream else None,
         headers=_forwarded(request, endpoint) if is_passthrough else None,
         query=_query(request, endpoint) if is_passthrough else None,
+        idempotency=call.idempotency,
     )
 
 
@@ -186,6 +198,7 @@ class _Call:
     caller: Caller
     size_bytes: int
     received_at: datetime
+    idempotency: Idempotency | None
 
     def named(self) -> dict[str, str]:
         """The header in which the endpoint's clients look for the request's id."""
@@ -274,5 +287,5 @@ class VendorStream:
 
 
 def _cost(answer: InferenceResponse) -> Decimal | None:
-    cost = answer.cost_nano_usd
+    cost = answer.stated_cost_nano_usd
     return to_usd(cost) if cost is not None else None

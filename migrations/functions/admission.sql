@@ -157,7 +157,7 @@ CREATE OR REPLACE FUNCTION insert_admitted(
     p_decisions record, p_accounts record, p_ids text[], p_project_ids text[], p_keys integer[], p_projects integer[],
     p_requests text[], p_operations text[], p_models text[], p_providers text[], p_upstream_models text[],
     p_metadata text[], p_min_created_at timestamptz[], p_token_bounds bigint[], p_reply_to text[],
-    p_admitted_at timestamptz[], p_deadlines timestamptz[]
+    p_admitted_at timestamptz[], p_deadlines timestamptz[], p_idempotency_keys bytea[], p_idempotency text[]
 ) RETURNS record LANGUAGE plpgsql AS $$
 DECLARE
     v_inserted text[];
@@ -166,19 +166,20 @@ DECLARE
 BEGIN
     WITH inserted AS (
         INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, metadata,
-                              cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline)
+                              cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline,
+                              idempotency_key, idempotency)
             SELECT r.request_id, 1, r.project_id, p_ids[r.k], r.operation, r.model, r.provider, r.upstream_model,
                    r.metadata::json, r.cache_key, r.hold, r.token_bound, p_accounts.today, r.reply_to, r.admitted_at,
-                   r.deadline
+                   r.deadline, r.idempotency_key, r.idempotency::json
             FROM unnest(p_requests, p_project_ids, p_keys, p_operations, p_models, p_providers, p_upstream_models,
                         p_metadata, p_decisions.cache_keys, p_decisions.holds, p_token_bounds, p_reply_to, p_admitted_at,
-                        p_deadlines, p_decisions.outcomes)
+                        p_deadlines, p_idempotency_keys, p_idempotency, p_decisions.outcomes)
                 WITH ORDINALITY AS r (request_id, project_id, k, operation, model, provider, upstream_model,
                                       metadata, cache_key, hold, token_bound, reply_to, admitted_at,
-                                      deadline, outcome, i)
+                                      deadline, idempotency_key, idempotency, outcome, i)
             WHERE r.outcome = 'admitted'
             ORDER BY r.project_id, r.cache_key, r.i         -- one order for all, or two batches could deadlock
-            ON CONFLICT (project_id, cache_key) WHERE cache_key IS NOT NULL DO NOTHING
+            ON CONFLICT DO NOTHING                          -- of two keys: a deadlock by these is decided one by one
             RETURNING request_id
     ) SELECT coalesce(array_agg(request_id), '{}') INTO v_inserted FROM inserted;
     IF cardinality(v_inserted) < cardinality(array_positions(p_decisions.outcomes, 'admitted')) THEN
@@ -201,6 +202,21 @@ BEGIN
                 p_decisions.outcomes[v_row.request] := 'hit';
                 p_decisions.origins[v_row.request] := v_row.origin;
                 v_lost := v_lost || v_row.request::integer;
+            END IF;
+        END LOOP;
+    END IF;
+    IF array_remove(p_idempotency_keys, NULL) <> '{}' THEN  -- as above: what is kept was in flight at the first look
+        FOR v_row IN
+            SELECT r.i
+            FROM unnest(p_project_ids, p_idempotency_keys, p_idempotency::json[], p_admitted_at)
+                WITH ORDINALITY AS r (project_id, k, asked, at, i)
+            JOIN idempotency_entries e ON e.project_id = r.project_id AND e.idempotency_key = r.k AND e.expires_at > r.at
+            WHERE r.asked ->> 'derived' IS DISTINCT FROM 'first'
+        LOOP
+            IF p_decisions.outcomes[v_row.i] = 'admitted' THEN
+                DELETE FROM inflight WHERE request_id = p_requests[v_row.i] AND attempt = 1;
+                p_decisions.outcomes[v_row.i] := 'retry';
+                v_lost := v_lost || v_row.i::integer;
             END IF;
         END LOOP;
     END IF;
@@ -299,6 +315,8 @@ END $$;
 --   hit        the response is there: in the cache, of the request `origin`, or in its process, which brings the event
 --   coalesced  an identical request, `origin`, is in flight: this one waits for its response
 --   admitted   its first attempt is in flight and holds `hold`
+--   replay     a request with the same idempotency key, `origin`, is in flight or was answered: this one gets its end
+--   mismatch   so is another request, `origin`, with the same idempotency key
 --   retry      another request leads by now, or the leader ended between two looks: ask again
 --   stale      the key works no longer, or has other settings than those that the request was planned with
 --   rate_limit, token_limit   so many a minute; retry_ns says for how long
@@ -322,6 +340,7 @@ END $$;
 -- p_uses_installation: the provider is called under the installation's credential. The window for that is the project's
 --   day: what the project has spent under its own credentials counts in it too.
 -- p_is_last_in_line: others wait in its process for what this account holds.
+-- p_idempotency_keys, p_idempotency: the keys, and the JSON of domain/idempotency.py; NULL for a request without one.
 CREATE OR REPLACE FUNCTION admit(
     p_now timestamptz, p_scopes text[], p_ids text[],
     p_keys integer[], p_projects integer[], p_requests text[], p_operations text[], p_models text[],
@@ -329,7 +348,8 @@ CREATE OR REPLACE FUNCTION admit(
     p_min_created_at timestamptz[], p_first_identical integer[], p_holds bigint[], p_min_holds bigint[],
     p_token_bounds bigint[], p_accepts_lower_hold boolean[], p_is_counted boolean[], p_reply_to text[],
     p_admitted_at timestamptz[], p_deadlines timestamptz[], p_served_data text[], p_served_digests bytea[],
-    p_key_versions integer[], p_uses_installation boolean[], p_is_last_in_line boolean[]
+    p_key_versions integer[], p_uses_installation boolean[], p_is_last_in_line boolean[],
+    p_idempotency_keys bytea[], p_idempotency text[]
 ) RETURNS TABLE (
     outcome text, origin text, hold bigint, budget_day date,
     requests_limit bigint, requests_remaining bigint, requests_reset_ns bigint,
@@ -342,6 +362,7 @@ DECLARE
     v_accounts    record;
     v_checked     record;
     v_found       record;
+    v_replays     record;
     v_decisions   record;
     v_appended    bigint;
 BEGIN
@@ -352,6 +373,14 @@ BEGIN
     v_checked := check_keys(v_accounts, p_keys, p_key_versions, p_is_counted);
     v_found := find_responses(
         v_project_ids, p_cache_keys, p_min_created_at, p_admitted_at, p_served_data, v_checked.outcomes);
+    IF array_remove(p_idempotency_keys, NULL) <> '{}' THEN
+        SELECT f.keys, f.outcomes, f.origins INTO v_replays
+            FROM find_replays(v_project_ids, p_idempotency, p_admitted_at, v_checked.outcomes, p_idempotency_keys,
+                              v_found.outcomes, v_found.origins) AS f;
+        p_idempotency_keys := v_replays.keys;
+        v_found.outcomes := v_replays.outcomes;
+        v_found.origins := v_replays.origins;
+    END IF;
     v_decisions := decide(
         v_accounts, p_requests, p_keys, p_projects, p_first_identical, p_holds, p_min_holds, p_accepts_lower_hold,
         p_token_bounds, p_uses_installation, p_is_last_in_line, v_found.outcomes, v_found.origins, v_checked.retries_ns,
@@ -360,7 +389,7 @@ BEGIN
         v_decisions := insert_admitted(
             v_decisions, v_accounts, p_ids, v_project_ids, p_keys, p_projects, p_requests, p_operations, p_models,
             p_providers, p_upstream_models, p_metadata, p_min_created_at, p_token_bounds, p_reply_to, p_admitted_at,
-            p_deadlines);
+            p_deadlines, p_idempotency_keys, p_idempotency);
     ELSE
         PERFORM set_config('synchronous_commit', 'off', true);  -- nothing is held: a lost meter reading is no money
     END IF;

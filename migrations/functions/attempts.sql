@@ -11,6 +11,14 @@ LANGUAGE sql AS $$
     RETURNING f.request_id, f.delivery, f.attempt, f.hold_nano_usd, f.budget_day
 $$;
 
+-- Notes the most that attempts may have cost by now: what is assumed of them if their worker is found dead.
+CREATE OR REPLACE FUNCTION report_progress(p_requests text[], p_attempts integer[], p_assumed bigint[]) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE inflight f SET assumed_nano_usd = least(r.assumed, f.hold_nano_usd)
+    FROM unnest(p_requests, p_attempts, p_assumed) AS r (request_id, attempt, assumed)
+    WHERE f.request_id = ANY (p_requests) AND f.request_id = r.request_id AND f.attempt = r.attempt
+$$;
+
 -- Admits the attempt after one that failed or was lost. This delivery has claimed it, and identical requests now follow
 -- it. It holds its own amount (null: its cost has no bound) in the windows of the attempt before it; both hold until that
 -- one is counted. Returns admitted, taken (another delivery was first), or budget_exhausted (the windows have too little
@@ -18,7 +26,8 @@ $$;
 CREATE OR REPLACE FUNCTION admit_next(
     p_request text, p_attempt integer, p_project text, p_key text, p_operation text, p_model text, p_provider text,
     p_upstream_model text, p_metadata text, p_cache_key bytea, p_hold bigint, p_budget_day date, p_reply_to text,
-    p_at timestamptz, p_deadline timestamptz, p_delivery integer, p_worker text, p_uses_installation boolean
+    p_at timestamptz, p_deadline timestamptz, p_delivery integer, p_worker text, p_uses_installation boolean,
+    p_idempotency_key bytea, p_idempotency text
 ) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_scopes  CONSTANT text[] := ARRAY['key', 'project'];
@@ -42,17 +51,20 @@ BEGIN
     IF v_free IS NOT NULL AND (p_hold IS NULL OR p_hold > v_free) THEN
         RETURN 'budget_exhausted';
     END IF;
-    UPDATE inflight SET cache_key = NULL, is_newest = false
-        WHERE request_id = p_request AND (is_newest OR cache_key IS NOT NULL);
+    UPDATE inflight SET cache_key = NULL, idempotency_key = NULL, is_newest = false
+        WHERE request_id = p_request AND (is_newest OR cache_key IS NOT NULL OR idempotency_key IS NOT NULL);
     IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND cache_key = p_cache_key) THEN
         p_cache_key := NULL;                                -- identical requests follow another one by now
     END IF;
+    IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND idempotency_key = p_idempotency_key) THEN
+        p_idempotency_key := NULL;                          -- a derived one: an equal request has it by now
+    END IF;
     INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, metadata,
                           cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline,
-                          delivery, claimed_by)
+                          delivery, claimed_by, idempotency_key, idempotency)
         VALUES (p_request, p_attempt, p_project, p_key, p_operation, p_model, p_provider, p_upstream_model,
                 p_metadata::json, p_cache_key, coalesce(p_hold, 0), 0, p_budget_day, p_reply_to, p_at, p_deadline,
-                p_delivery, p_worker);
+                p_delivery, p_worker, p_idempotency_key, p_idempotency::json);
     RETURN 'admitted';
 EXCEPTION WHEN unique_violation THEN
     RETURN 'taken';

@@ -55,6 +55,79 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Finds what is under idempotency keys, in flight or kept, for the requests that nothing has refused. Sets their outcomes:
+-- replay, if it is the same request, `origin`, whose end this one gets; mismatch, if it is another. p_idempotency: JSON, as
+-- domain/idempotency.py has it. A request with a derived key that is no retry is not answered by what is found. `keys`: NULL
+-- now if it cannot have its key, because a request in flight has it.
+CREATE OR REPLACE FUNCTION find_replays(
+    p_projects text[], p_idempotency text[], p_at timestamptz[], p_refusals text[],
+    INOUT keys bytea[], INOUT outcomes text[], INOUT origins text[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_row record;
+BEGIN
+    FOR v_row IN                                            -- one statement, so one moment: what ends is in one or the other
+        SELECT r.i, r.asked ->> 'fingerprint' AS fingerprint, r.asked ->> 'derived' AS derived, found.*
+        FROM unnest(p_projects, keys, p_idempotency::json[], p_at) WITH ORDINALITY AS r (project_id, k, asked, at, i)
+        CROSS JOIN LATERAL (
+            SELECT f.request_id, f.idempotency ->> 'fingerprint' AS its_fingerprint, true AS is_in_flight
+            FROM inflight f WHERE f.project_id = r.project_id AND f.idempotency_key = r.k
+            UNION ALL
+            SELECT e.request_id, e.fingerprint, false
+            FROM idempotency_entries e
+            WHERE e.project_id = r.project_id AND e.idempotency_key = r.k AND e.expires_at > r.at
+        ) AS found
+        WHERE r.k IS NOT NULL
+        ORDER BY r.i, found.is_in_flight                    -- the newest last
+    LOOP
+        CONTINUE WHEN p_refusals[v_row.i] IS NOT NULL;
+        IF v_row.derived IS NOT DISTINCT FROM 'first' THEN
+            IF v_row.is_in_flight THEN
+                keys[v_row.i] := NULL;
+            END IF;
+            CONTINUE;
+        END IF;
+        outcomes[v_row.i] := CASE WHEN v_row.fingerprint = v_row.its_fingerprint THEN 'replay' ELSE 'mismatch' END;
+        origins[v_row.i] := v_row.request_id;
+    END LOOP;
+END $$;
+
+-- Frees the idempotency keys of requests that have ended without a cost: a retry need not wait until they are counted.
+CREATE OR REPLACE FUNCTION free_idempotency_key(p_request text) RETURNS void LANGUAGE sql AS $$
+    UPDATE inflight SET idempotency_key = NULL WHERE request_id = p_request AND idempotency_key IS NOT NULL
+$$;
+
+-- Removes entries of idempotency keys that have expired, and the oldest of projects that have too many answers or bytes, with
+-- their bodies; at most so many. Returns their number.
+CREATE OR REPLACE FUNCTION remove_idempotency_entries(p_limit integer, p_max_answers bigint, p_max_bytes bigint)
+RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_removed bigint;
+    v_evicted bigint;
+BEGIN
+    DELETE FROM idempotency_entries WHERE (project_id, idempotency_key) IN (
+        SELECT project_id, idempotency_key FROM idempotency_entries WHERE expires_at < now() LIMIT p_limit);
+    GET DIAGNOSTICS v_removed = ROW_COUNT;
+    WITH full_projects AS (
+        SELECT project_id FROM idempotency_entries GROUP BY project_id
+        HAVING count(*) > p_max_answers OR sum(answer_bytes) > p_max_bytes
+    ), ranked AS (
+        SELECT e.project_id, e.idempotency_key, e.is_kept,
+               count(*) OVER newest AS answers, sum(e.answer_bytes) OVER newest AS bytes
+        FROM full_projects p JOIN idempotency_entries e ON e.project_id = p.project_id
+        WINDOW newest AS (PARTITION BY e.project_id ORDER BY e.received_at_ms DESC, e.idempotency_key)
+    ), evicted AS (
+        DELETE FROM idempotency_entries e USING (
+            SELECT project_id, idempotency_key FROM ranked
+            WHERE is_kept AND (answers > p_max_answers OR bytes > p_max_bytes) LIMIT p_limit
+        ) AS r WHERE e.project_id = r.project_id AND e.idempotency_key = r.idempotency_key
+        RETURNING e.blob_id
+    ), bodies AS (
+        DELETE FROM blobs b USING evicted WHERE b.blob_id = evicted.blob_id
+    ) SELECT count(*) INTO v_evicted FROM evicted;
+    RETURN v_removed + v_evicted;
+END $$;
+
 -- Appends the events of the hits whose response the API process has, durably. Returns the position of the last event; NULL
 -- if there is none.
 CREATE OR REPLACE FUNCTION append_cache_hits(

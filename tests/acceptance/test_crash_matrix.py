@@ -16,12 +16,14 @@ from tests.provider.running import RunningProvider
 from tests.support.crash_matrix import (
     ALERTING_BUDGET_USD,
     BATCHES,
+    JOB,
     SOME,
     SWEPT,
     WITHDRAWN,
     Case,
     Result,
     run_case,
+    run_job,
     run_swept,
 )
 from tests.support.fleet import Fleet
@@ -120,6 +122,18 @@ async def test_a_request_that_nobody_takes_over_is_ended_by_the_sweeper_even_if_
         results = []
         for number, case in enumerate(SWEPT, start=1):
             results.append(await run_swept(running.fleet, running.session, running.key, case, number))
+            print(results[-1], flush=True)
+        await running.check(results)
+
+
+@pytest.mark.matrix
+async def test_a_job_succeeds_whatever_dies_of_it(
+    tmp_path: Path, database_url: str, nats_url: str, provider: RunningProvider
+) -> None:
+    async with books(tmp_path / "fleet", database_url, nats_url, provider, TIMEOUT_S, workers=2, budget=1) as running:
+        results = []
+        for number, case in enumerate(JOB, start=1):
+            results.append(await run_job(running.fleet, running.session, running.key, case, number))
             print(results[-1], flush=True)
         await running.check(results)
 

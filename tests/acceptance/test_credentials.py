@@ -96,8 +96,8 @@ async def test_what_is_no_credential_is_refused(
         (client, "DELETE", f"{PATH}/default", None, 400, "PATCH /api/v1/projects/me"),
         (client, "DELETE", f"{PATH}/third", None, 404, "no credential"),
         (client, "GET", "/projects/providers/mine/credentials", None, 404, "no provider"),
-        (client, "GET", "/projects/providers/echo/credentials", None, 400, "without a credential"),
-        (operator, "GET", "/providers/openai/credentials", None, 400, "GATEWAY_OPENAI_API_KEYS"),
+        (client, "GET", "/projects/providers/echo/credentials", None, 404, "without a credential"),
+        (operator, "GET", "/providers/openai/credentials", None, 404, "GATEWAY_OPENAI_API_KEYS"),
         (client, "GET", "/providers/openai/credentials", None, 401, "master key"),
     ):
         found, answer, _ = await caller.call(method, path, body)

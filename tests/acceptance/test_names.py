@@ -1,11 +1,13 @@
 """Names that steer a terminal or that no header can carry, and JSON that nobody can follow, over real HTTP."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.provider.running import RunningProvider
 from tests.support.bystander import Bystander
@@ -128,3 +130,22 @@ async def test_a_request_or_an_answer_that_nobody_can_follow_is_refused_and_dist
     _, stats, _ = await calm.call("GET", "/usage/stats")
     totals = stats["data"]["totals"]
     assert (totals["requests"], totals["failedRequests"]) == (len(bystander.statuses), 0)
+
+
+@pytest.mark.parametrize("strange", ["%00", "%ED%A0%80", "a%0D%0Ax-evil:1", "..%2F..%2F", "%FF", "x" * 4_000])
+async def test_a_strange_name_in_a_path_is_answered_by_every_call_that_has_one(
+    client: Client, gateway: Gateway, session: aiohttp.ClientSession, strange: str
+) -> None:
+    """Every call of the native API that has a name or an id in its path, as its schema says."""
+    async with session.get(f"{gateway.address}/schema/openapi.json") as schema:
+        paths = {path: set(calls) for path, calls in (await schema.json())["paths"].items() if "{" in path}
+    assert len(paths) >= 8
+    wrong = []
+    for path, methods in paths.items():
+        address = URL(gateway.address + re.sub(r"{[^}]*}", strange, path), encoded=True)
+        for method in methods & {"get", "post", "patch", "delete"}:
+            head = {"Authorization": f"Bearer {client.key}"}
+            async with session.request(method, address, headers=head, json={}) as answer:
+                if not 400 <= answer.status < 500 or "x-evil" in answer.headers:
+                    wrong.append((method, path, answer.status, await answer.text()))
+    assert wrong == []

@@ -50,11 +50,9 @@ LINKS = ("api to postgresql", "api to nats", "worker to postgresql", "worker to 
 LINKS += ("projector to postgresql", "projector to nats")
 SOME = (
     ("api to postgresql", "nothing to the client"),
-    ("api to nats", "resets"),
     ("worker to postgresql", "silence"),
     ("worker to nats", "nothing to the server"),
     ("worker to provider", "resets"),
-    ("projector to postgresql", "silence"),
 )
 
 

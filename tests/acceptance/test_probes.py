@@ -68,6 +68,9 @@ async def test_each_process_serves_its_own_figures(
             assert status == 200, process
             assert figure in text, process
             assert "process_resident_memory_bytes" in text, process
+            if process == "worker-1":
+                assert 'gateway_queue_jobs{lane="sync"} 0.0' in text
+                assert 'gateway_provider_circuits{state="open"} 0.0' in text
             status, text = await read(session, address, "/health/ready", token)
             assert (status, '"postgresql":"ok"' in text) == (200, True), process
             if token is not None:

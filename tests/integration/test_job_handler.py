@@ -33,6 +33,8 @@ from workers.attempt_recorder import AttemptRecorder
 from workers.calls import ProviderCalls
 from workers.delivery import Maker
 from workers.job_handler import LOOK_AGAIN_S, QUEUED_LONG_S, STOOD_STILL_S, JobHandler
+from workers.lost_attempts import LostAttempts
+from workers.progress import ProgressReports
 from workers.providers.provider import ProviderCall
 from workers.streaming import StreamedAttempts
 
@@ -160,6 +162,7 @@ class Bench:
         self.disconnects_between_attempts = False
         self.stream: StreamFormat | None = None
         self.cancel_on_disconnect = False
+        self.progress = ProgressReports(ledger.claims)
         blobs = Blobs(ledger.pool, ledger.log, vault)
         calls = ProviderCalls(
             providers={"echo": provider},
@@ -176,9 +179,10 @@ class Bench:
             claims=self.claims,
             calls=calls,
             recorder=recorder,
-            streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies),
+            streams=StreamedAttempts(calls=calls, recorder=recorder, replies=replies, progress=self.progress),
             cancellations=self.cancellations,
             attempts=self.attempts,
+            lost_attempts=LostAttempts(ledger.pool, ledger.log),
             replies=replies,
             now=lambda: datetime.now(UTC),
             sleep=self._wait,

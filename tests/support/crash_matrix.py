@@ -2,13 +2,15 @@
 
 import asyncio
 import time
+from typing import Any
 
 import aiohttp
 from msgspec import Struct
 
 from tests.support.fleet import Fleet, Kind
+from tests.support.gateway import Client
 from tests.support.load import ANSWERED, BROKE_OFF, CUT_OFF, Asked, ask
-from tests.support.streams import CHAT_GPT, MESSAGES_GPT, NATIVE_GPT, StreamCall, Streamer
+from tests.support.streams import CHAT_GPT, MESSAGES_GPT, NATIVE_GPT, StreamCall, Streamer, digest_of
 from tests.support.waiting import eventually_so
 
 SERVED_WITHIN_S = 60
@@ -116,6 +118,17 @@ SWEPT = (
     Case(point="worker.after_claim", then="projector.during_sweep", outcome="504", calls=0),
 )
 """A process dies of a request that only the sweeper ends, and then the projector dies of that. No worker runs."""
+JOB = (
+    Case(point="api.after_accept"),
+    Case(point="api.after_admit"),
+    Case(point="api.after_start"),
+    Case(point="api.after_publish"),
+    Case(point="api.after_answer"),
+    Case(point="api.after_end"),
+    Case(point="worker.after_call", calls=2),
+    Case(point="worker.after_append"),
+)
+"""A process dies of an asynchronous job, which succeeds all the same."""
 WITHDRAWN = "api.after_withdrawal"
 BATCHES = {"api": API, "worker": WORKER, "projector": PROJECTOR}
 _SOME = (
@@ -189,6 +202,53 @@ async def run_swept(fleet: Fleet, session: aiohttp.ClientSession, key: str, case
     finally:
         worker.is_held_back = False
     return Result(case=case, asked=asked, waited_s=asked.ended_s - died_s, served_s=swept_s)
+
+
+async def run_job(fleet: Fleet, session: aiohttp.ClientSession, key: str, case: Case, number: int) -> Result:
+    """Have a job accepted whose process dies, and wait until it has ended. Nothing is asked of the caller again."""
+    await fleet.until_some("api", 2)
+    prompt = f"job {number}: {case.name}"
+    body = {
+        "operation": "chat",
+        "customId": digest_of(prompt),
+        "request": {
+            "model": "gpt-4o-mini",
+            "messages": [{"role": "user", "content": prompt}],
+            "metadata": {"prompt": digest_of(prompt)},
+            "cache": False,
+        },
+    }
+    fleet.arm(case.point)
+    began_s = time.monotonic()
+    asking = asyncio.create_task(_call(session, fleet.ready_address(), key, "POST", "/jobs", body))
+    await fleet.until_crashed(kind_of(case.point))
+    died_s = time.monotonic()
+    await asking
+    job: dict[str, Any] = {}
+
+    async def has_ended() -> bool:
+        nonlocal job
+        found = await _call(session, fleet.ready_address(), key, "GET", "/jobs")
+        mine = [one for one in (found or {}).get("jobs", ()) if one["customId"] == digest_of(prompt)]
+        job = mine[0] if mine else {}
+        return job.get("status") in ("succeeded", "failed")
+
+    await eventually_so(has_ended, within_s=SERVED_WITHIN_S)
+    ended_s = time.monotonic()
+    outcome = ANSWERED if job["status"] == "succeeded" else job["status"]
+    asked = Asked(prompt=prompt, outcome=outcome, error=str(job["error"] or ""), began_s=began_s, ended_s=ended_s)
+    return Result(case=case, asked=asked, waited_s=ended_s - died_s, served_s=ended_s - died_s)
+
+
+async def _call(
+    session: aiohttp.ClientSession, address: str, key: str, method: str, path: str, body: Any = None
+) -> Any | None:
+    """Return the data of an answer; None if there is none, because the process has died."""
+    try:
+        _, answer, _ = await Client(session, address, key).call(method, path, body)
+    except (aiohttp.ClientError, OSError):
+        return None
+    return answer.get("data")
 
 
 async def until_served(streamer: Streamer, name: str, since_s: float) -> float:

@@ -22,6 +22,8 @@ from domain.events import (
     CircuitClosed,
     CircuitOpened,
     CostIncurred,
+    CredentialRemoved,
+    CredentialSet,
     Event,
     JobCancelled,
     JobFailed,
@@ -39,6 +41,8 @@ from domain.events import (
     RequestFailed,
     RequestRejected,
     RequestServedFromCache,
+    RouteRemoved,
+    RouteSet,
     WebhookSecretRotated,
     WebhookTold,
     alert_stream,
@@ -50,10 +54,13 @@ from domain.events import (
     project_stream,
     provider_stream,
     request_stream,
+    route_stream,
 )
+from domain.idempotency import Idempotency
 from domain.money import NanoUsd
 from domain.pricing import ClassPrices, Price, cost
 from domain.request_decider import decide_completed, decide_reconciled, lost_attempts
+from domain.routes import RouteSettings, RouteTarget
 from domain.tokens import TokenUsage
 from infra.event_log import Commit
 from infra.ids import new_id
@@ -84,6 +91,13 @@ class Past:
         alert = _alert(self.keys[0][1])
         delivered = AlertTold(alert=alert_stream(alert), outcome="delivered", deliveries=1, status=204)
         self._commit(self.keys[0][0], alert_stream(alert), 0, FIRST_DAY, alert, delivered)
+        further = CredentialSet(provider="openai", name="second", hint="wxyz", weight=3)
+        dropped = CredentialRemoved(provider="openai", name="second")
+        self._commit(INSTALLATION, provider_stream(INSTALLATION, f"openai{seed}"), 0, FIRST_DAY, further, dropped)
+        route = RouteSettings(groups=((RouteTarget(model="gpt-4o"),), (RouteTarget(model="echo", weight=2),)))
+        for name, events in (("kept", ()), ("gone", (RouteRemoved(name=f"gone{seed}"),))):
+            stream, made = route_stream(INSTALLATION, f"{name}{seed}"), RouteSet(name=f"{name}{seed}", settings=route)
+            self._commit(INSTALLATION, stream, 0, FIRST_DAY, made, *events)
         self._jobs(*self.keys[0])
         circuit = circuit_stream(INSTALLATION, "openai", "", f"m{seed}", 0)
         opened = CircuitOpened(provider="openai", model=f"m{seed}", reason="down", wait_ms=2_000, calls=10, failures=10)
@@ -156,6 +170,7 @@ class Past:
             "provider": provider,
             "metadata": metadata,
             "origin": choose.choice([None, Origin(session="s", client="c"), Origin(agent="a")]),
+            "idempotency": self._known_by(at),
         }
         stream, latency_ms = request_stream(request), choose.randrange(40_000)
         usage = TokenUsage(input=choose.randrange(3_000), output=choose.randrange(900), cache_read=choose.randrange(9))
@@ -176,6 +191,19 @@ class Past:
                 self._commit(project, stream, 0, at, RequestRejected(**subject, window="daily", **figures))
             case kind:
                 self._attempts(project, stream, at, subject, usage, latency_ms, kind)
+
+    def _known_by(self, at: datetime) -> Idempotency | None:
+        """One of a few keys, so that requests follow each other under the same one."""
+        choose = self._random
+        if choose.randrange(2):
+            return None
+        return Idempotency(
+            key=f"{choose.randrange(9):064x}",
+            fingerprint="f",
+            received_at_ms=round(at.timestamp() * 1000),
+            ttl_s=10**9,
+            derived=choose.choice([None, "first", "retry"]),
+        )
 
     def _attempts(
         self,

@@ -28,6 +28,13 @@ REFUSED_THOUGH_DESCRIBED = {
     "`apiKey` must come with another": "a schema does not know what the provider's address was",
     "send fewer": "nor how many tools a model takes",
     "a file at an address": "nor which providers fetch a file",
+    "either `groups` or `targets`": "msgspec's schemas have no choice between two members",
+    "is unknown: GET /api/v1/models": "a schema does not know which models there are",
+    "is a route, and a target is a model": "nor which routes",
+    "the key 'default'": "nor where a key was set",
+    "the further credentials were given": "nor what the provider's address was",
+    "has no credential": "nor which credentials",
+    "leave it out, or name the route": "nor what the path has",
     "`name`": "a schema does not know which names are taken",
 }
 """Refusals that JSON Schema cannot describe: a part of the message, and the reason why the refusal is right."""

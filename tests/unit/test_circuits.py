@@ -5,7 +5,8 @@ import pytest
 from domain.circuit import CircuitKey, CircuitSettings
 from domain.errors import CircuitOpen, ProviderError, ProviderRateLimited, ProviderRejected, ProviderUnavailable
 from domain.events import INSTALLATION
-from workers.circuits import MAX_OWN_CIRCUITS, MAX_OWNERS, MAX_SHARED_CIRCUITS, Circuits
+from workers.circuit_shelf import MAX_OWN_CIRCUITS, MAX_OWNERS, MAX_SHARED_CIRCUITS
+from workers.circuits import Circuits
 
 SETTINGS = CircuitSettings(min_calls=4, open_s=2.0, max_open_s=60.0)
 SHARED = CircuitKey(owner=INSTALLATION, provider="openai", model="gpt-4o-mini")
@@ -149,6 +150,18 @@ async def test_a_worker_that_is_behind_does_not_open_what_was_closed(clock: Cloc
     assert await first.refusal(SHARED, is_only=True) is None
     tell(first, behind)
     assert await behind.refusal(SHARED, is_only=True) is None
+
+
+async def test_what_is_well_again_is_told_once_more_and_then_no_longer(clock: Clock, claims: Claims) -> None:
+    circuits = worker("w1", clock, claims)
+    fail(circuits, SHARED, clock)
+    clock.now_s += 2.0
+    assert await circuits.refusal(SHARED, is_only=True) is None
+    circuits.record(SHARED, "prj_a", None, began_s=clock())
+    news = circuits.news()
+    assert news is not None
+    assert [told.state for told in news.circuits] == ["closed"]
+    assert circuits.news() is None
 
 
 async def test_opening_and_closing_is_written_once_and_probes_that_fail_between_are_not(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.crash_points import POINTS, REACHED_SUFFIX, VARIABLE, CrashPoints, reach, switch_of
-from tests.support.crash_matrix import BATCHES, SWEPT, WITHDRAWN
+from tests.support.crash_matrix import BATCHES, JOB, SWEPT, WITHDRAWN
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("api", "cli", "infra", "projections", "workers")
@@ -84,5 +84,5 @@ def test_every_point_of_the_code_is_described() -> None:
 
 
 def test_a_process_dies_at_every_point_in_the_matrix() -> None:
-    cases = [case for batch in (*BATCHES.values(), SWEPT) for case in batch]
+    cases = [case for batch in (*BATCHES.values(), SWEPT, JOB) for case in batch]
     assert {point for case in cases for point in (case.point, case.then) if point} | {WITHDRAWN} == POINTS.keys()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from alembic.script import ScriptDirectory
 from compose_pydantic import ComposeSpecification
 from cryptography import x509
 from packaging.requirements import Requirement
@@ -21,6 +22,7 @@ from deploy import images
 from deploy.make_secrets import PROVIDER_KEYS, make_secrets
 from deploy.requirements import ROOT, pinned, project
 from deploy.sbom import fault_of, make_sbom
+from infra.database import newest_revision
 from infra.nkey import NKey
 from infra.settings import SETTINGS, VARIABLE_NAMES, Settings, load_settings
 
@@ -358,3 +360,9 @@ def test_bill_of_materials_lists_what_the_image_installs() -> None:
         canonicalize_name(Requirement(line).name) for line in project()["project"]["dependencies"]
     }
     assert {ref for one in document["dependencies"] for ref in one.get("dependsOn", ())} <= known
+
+
+def test_the_newest_revision_is_the_one_that_alembic_takes_for_the_head() -> None:
+    scripts = ScriptDirectory(str(ROOT / "migrations"))
+    assert newest_revision() == scripts.get_current_head()
+    assert scripts.get_heads() == [newest_revision()], "one line of revisions"

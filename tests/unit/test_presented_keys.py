@@ -1,13 +1,14 @@
 """Which of the keys that a request presents is looked up, and how often."""
 
+import asyncio
 import os
 from typing import Any
 
 import pytest
 
-from api.authentication import Authenticator, presented_keys
+from api.authentication import MAX_LOOK_UPS_WAITING, MAX_UNKNOWN, Authenticator, presented_keys
 from domain.api_key import SECRET_BYTES, format_api_key
-from domain.errors import Unauthorized
+from domain.errors import Overloaded, Unauthorized
 from infra.vault import Vault
 
 OURS, OTHER = format_api_key(b"a" * SECRET_BYTES), format_api_key(b"b" * SECRET_BYTES)
@@ -19,9 +20,13 @@ class CountingPool:
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
+        self.statements = 0
 
-    async def fetchrow(self, _query: str, secret_hash: bytes, **_options: Any) -> None:
-        self.asked.append(secret_hash)
+    async def fetch(self, _query: str, secret_hashes: list[bytes], **_options: Any) -> list[Any]:
+        self.statements += 1
+        self.asked.extend(secret_hashes)
+        await asyncio.sleep(0)
+        return []
 
 
 @pytest.mark.parametrize(
@@ -51,6 +56,7 @@ async def _asked(headers: dict[str, str]) -> int:
     for _ in range(3):
         with pytest.raises(Unauthorized):
             await authenticator.authenticate(headers)
+    await authenticator.close()
     return len(pool.asked)
 
 
@@ -63,3 +69,32 @@ async def test_each_key_is_looked_up_once() -> None:
     assert await _asked({"authorization": f"Bearer {LOGIN}", "x-api-key": OURS}) == 1
     assert await _asked({"authorization": f"Bearer {OURS}", "x-api-key": OURS, "api-key": OURS}) == 1
     assert await _asked({"authorization": f"Bearer {OURS}", "x-api-key": OTHER}) == 2
+
+
+async def test_ten_thousand_unknown_keys_at_once_are_a_few_statements_and_a_bounded_memory() -> None:
+    """Each is well-formed: anybody can compute the checksum."""
+    pool: Any = CountingPool()
+    authenticator = Authenticator(pool, Vault(os.urandom(32)))
+    for round_number in range(3):
+        keys = [format_api_key((round_number * 10**6 + number).to_bytes(SECRET_BYTES)) for number in range(10_000)]
+        outcomes = await asyncio.gather(
+            *(authenticator.authenticate({"x-api-key": key}) for key in keys), return_exceptions=True
+        )
+        assert {type(outcome) for outcome in outcomes} == {Unauthorized}
+    assert pool.statements < 100
+    assert len(authenticator._unknown) == MAX_UNKNOWN
+    assert (len(authenticator._remembered), len(authenticator._looking_up)) == (0, 0)
+    await authenticator.close()
+
+
+async def test_more_look_ups_than_may_wait_are_refused_at_once() -> None:
+    pool: Any = CountingPool()
+    authenticator = Authenticator(pool, Vault(os.urandom(32)))
+    keys = [format_api_key(number.to_bytes(SECRET_BYTES)) for number in range(MAX_LOOK_UPS_WAITING + 10)]
+    outcomes = await asyncio.gather(
+        *(authenticator.authenticate({"x-api-key": key}) for key in keys), return_exceptions=True
+    )
+    kinds = [type(outcome) for outcome in outcomes]
+    assert set(kinds) == {Unauthorized, Overloaded}
+    assert kinds.count(Overloaded) == 10
+    await authenticator.close()

@@ -1,5 +1,6 @@
 """What a process says of itself on its metrics' address."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from api.metrics import Metrics
 from infra.probes import state_of
 from projections.runner import LEAD_TIMEOUT_S
 from projections.watch import GRACE_S, Watch
+from workers.figures import WorkerFigures
 
 CHORE_INTERVAL_S = 5.0
 
@@ -117,3 +119,24 @@ async def test_a_database_that_fails_is_away() -> None:
             raise ConnectionResetError
 
     assert await state_of(Failing()) == "away"  # type: ignore[arg-type]  # all that is asked of it
+
+
+async def test_a_worker_is_ready_while_jobs_can_come_to_it_and_not_before_or_while_it_drains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def ok(_pool: object) -> str:
+        return "ok"
+
+    monkeypatch.setattr("workers.figures.state_of", ok)
+    stop, part = asyncio.Event(), SimpleNamespace(is_connected=True, states=dict)
+    figures = WorkerFigures(part, part, part, part, part, stop)  # type: ignore[arg-type]  # all that is asked of them
+    assert not (await figures.report()).is_ready, "it has not begun"
+    lane: Any = SimpleNamespace(is_pulling=True)
+    figures.loops = (lane, lane)
+    assert (await figures.report()).is_ready
+    lane.is_pulling = False
+    assert (await figures.report()).details["jobs"] == "away"
+    lane.is_pulling = True
+    stop.set()
+    report = await figures.report()
+    assert (report.is_ready, report.details["jobs"]) == (False, "draining")

@@ -5,7 +5,7 @@ from typing import get_args
 from api.metrics import REFUSAL_REASONS
 from infra.admission import Outcome
 
-GRANTED = {"admitted", "hit", "coalesced", "retry", "stale"}
+DECIDED_OTHERWISE = {"admitted", "hit", "coalesced", "retry", "stale", "queued", "replay", "mismatch"}
 
 
 def test_every_refusal_has_its_public_label() -> None:
@@ -17,4 +17,4 @@ def test_every_refusal_has_its_public_label() -> None:
         "budget_spent": "spent",
         "unpriced": "unpriced",
     }
-    assert set(REFUSAL_REASONS) | GRANTED == set(get_args(Outcome))
+    assert set(REFUSAL_REASONS) | DECIDED_OTHERWISE == set(get_args(Outcome))

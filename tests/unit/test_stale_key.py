@@ -56,7 +56,13 @@ class Changing:
     async def check(self, *_: Any) -> bool:
         return False
 
+    def check_room(self, _ctx: RequestContext) -> None:
+        return None
+
     def get_local(self, _ctx: RequestContext) -> None:
+        return None
+
+    def check_room(self, _ctx: RequestContext) -> None:
         return None
 
     async def decide(self, ctx: RequestContext, _served: None) -> None:
@@ -85,6 +91,7 @@ async def infer(changing: Changing, client: Codec, body: dict[str, Any]) -> None
         refusals=parts,
         dispatcher=parts,
         recorder=parts,
+        replays=parts,
         event_log=parts,
         now=lambda: datetime.now(UTC),
     )

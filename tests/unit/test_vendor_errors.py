@@ -18,6 +18,7 @@ from api.vendors.errors import (
 )
 from api.vendors.refusal_words import ANTHROPIC_WORDS, OPENAI_WORDS
 from domain.errors import (
+    AnswerNotKept,
     BodyTooLarge,
     BudgetExceeded,
     CircuitOpen,
@@ -25,6 +26,7 @@ from domain.errors import (
     CostUnknown,
     Forbidden,
     GatewayError,
+    IdempotencyMismatch,
     InvalidRequest,
     JobExpired,
     NotFound,
@@ -58,6 +60,8 @@ ROWS: list[tuple[GatewayError, tuple[int, str, str | None], tuple[int, str]]] = 
     (NotFound("m"), (404, INVALID, None), (404, "not_found_error")),
     (InvalidRequest("m", field="n"), (400, INVALID, None), (400, INVALID)),
     (UnknownModel("x"), (404, INVALID, "model_not_found"), (404, "not_found_error")),
+    (IdempotencyMismatch("m"), (422, INVALID, "idempotency_mismatch"), (422, INVALID)),
+    (AnswerNotKept("m"), (410, INVALID, "answer_not_kept"), (410, INVALID)),
     (BodyTooLarge("m"), (413, INVALID, None), (413, "request_too_large")),
     (UnsupportedEncoding("m"), (415, INVALID, None), (415, INVALID)),
     (RateLimited("m"), (429, LIMITED, LIMITED), (429, "rate_limit_error")),

@@ -1,0 +1,192 @@
+"""Processes die, stand still or lose PostgreSQL: others take over in seconds, and nothing is asked for nobody."""
+
+import asyncio
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.provider.running import RunningProvider
+from tests.support.gateway import Client, Gateway, environment_for
+from tests.support.waiting import eventually, eventually_so
+
+DELAY_S = 3.0
+BOUND_S = 3.0
+GRACE_S = 6.0
+"""For a machine with other things to do. Without heartbeats of their own, jobs came again after ten seconds."""
+REQUESTS = 20
+MIN_SPARE_BYTES = 100 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[RunningProvider]:
+    running = RunningProvider.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory, provider: RunningProvider) -> Iterator[Gateway]:
+    """Return a gateway with two workers and a spare process."""
+    env = environment_for(provider) | {"GATEWAY_SPARE_PROCESS": "yes"}
+    gateway = Gateway.start(tmp_path_factory.mktemp("mortal") / "data", "--workers", "2", env=env)
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture
+def caller(mortal: Gateway, session: aiohttp.ClientSession) -> Client:
+    return Client(session, mortal.address, mortal.first_key)
+
+
+def ask(caller: Client, what: str, number: int = REQUESTS) -> list["asyncio.Task[Any]"]:
+    """Ask for answers that take a while."""
+    prompts = [f"{what} {n} [[delay={DELAY_S * 1_000:.0f}]] [[tokens=40/20]]" for n in range(number)]
+    return [asyncio.create_task(caller.chat(prompt, maxTokens=50, cache=False)) for prompt in prompts]
+
+
+async def in_flight(provider: RunningProvider, calls: int) -> None:
+    async def are() -> bool:
+        return bool((await asyncio.to_thread(provider.state))["inFlight"] >= calls)
+
+    await eventually_so(are, within_s=30)
+
+
+def events_of(gateway: Gateway, kind: str) -> list[dict[str, Any]]:
+    lines = gateway.run("replay", "--json").stdout.splitlines()
+    return [line["event"] for line in map(json.loads, lines) if line["type"] == kind]
+
+
+async def test_a_stopped_worker_is_overtaken_and_neither_answers_nor_charges_twice_when_it_wakes(
+    mortal: Gateway, caller: Client, provider: RunningProvider
+) -> None:
+    already_billed = provider.billed_nano_usd()
+    requests = ask(caller, "stopped")
+    await in_flight(provider, REQUESTS // 2)
+    stopped, _ = mortal.processes("worker")
+    stopped.send_signal(signal.SIGSTOP)
+    since_s = time.monotonic()
+    try:
+        answers = await asyncio.gather(*requests)
+        took_s = time.monotonic() - since_s
+    finally:
+        stopped.send_signal(signal.SIGCONT)
+    assert Counter(status for status, _, _ in answers) == {200: REQUESTS}
+    assert took_s < BOUND_S + DELAY_S + GRACE_S
+    lost = events_of(mortal, "AttemptLost")
+    assert lost, "the stopped worker had attempts in hand"
+
+    def are_settled() -> bool:
+        return len(events_of(mortal, "CostIncurred")) >= REQUESTS + len(lost)
+
+    await eventually(are_settled, within_s=30)
+    costs = events_of(mortal, "CostIncurred")
+    attempts = Counter((cost["request_id"], cost["attempt"]) for cost in costs)
+    assert set(attempts.values()) == {1}
+    assert sum(cost["cost_nano_usd"] for cost in costs) == provider.billed_nano_usd() - already_billed
+    completed = events_of(mortal, "RequestCompleted")
+    assert {(one["request_id"], one["attempt"]) for one in completed}.isdisjoint(
+        (one["request_id"], one["attempt"]) for one in lost
+    ), "the attempt that was given up has answered nobody"
+
+
+async def test_requests_of_a_killed_worker_are_answered_in_seconds(
+    mortal: Gateway, caller: Client, provider: RunningProvider
+) -> None:
+    requests = ask(caller, "killed")
+    await in_flight(provider, REQUESTS // 2)
+    first, second = mortal.processes("worker")
+    first.kill()
+    since_s = time.monotonic()
+    answers = await asyncio.gather(*requests)
+    took_s = time.monotonic() - since_s
+    assert Counter(status for status, _, _ in answers) == {200: REQUESTS}
+    assert took_s < BOUND_S + DELAY_S + GRACE_S
+    await eventually(lambda: len(mortal.processes("worker")) == 2, within_s=60)
+    assert second.pid in {one.pid for one in mortal.processes("worker")}
+
+
+async def test_a_spare_takes_the_place_of_the_only_api_process(mortal: Gateway) -> None:
+    await eventually(lambda: mortal.processes("spare"), within_s=60)
+    (spare,) = mortal.processes("spare")
+    await eventually(lambda: is_idle(spare), within_s=90)
+    secrets = [name for name in spare.environ() if name.startswith(("GATEWAY_", "OPENAI_", "ANTHROPIC_"))]
+    assert secrets == [], "a spare has no secrets before it is needed"
+    (api,) = mortal.processes("api")
+    api.kill()
+    async with aiohttp.ClientSession() as fresh, fresh.get(f"{mortal.address}/health/live") as answer:
+        assert answer.status == 200, "the connection waits for it, and is not refused"
+    (new,) = mortal.processes("api")
+    assert new.pid == spare.pid
+
+
+async def test_processes_survive_a_restart_of_postgresql_with_a_line_and_no_trace(
+    mortal: Gateway, caller: Client
+) -> None:
+    kinds = ("api", "worker", "projector")
+    before = {kind: {one.pid for one in mortal.processes(kind)} for kind in kinds}
+    written = len(mortal.errors())
+    (postmaster,) = (one for one in mortal.tree() if one.name() == "postgres" and parent_of(one) == mortal.process.pid)
+    postmaster.send_signal(signal.SIGINT)
+    await eventually(lambda: not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE, within_s=30)
+
+    async def is_answered() -> bool:
+        status, _, _ = await caller.chat(f"after the restart {time.monotonic()}", cache=False)
+        return status == 200
+
+    await eventually_so(is_answered, within_s=60)
+    await eventually(lambda: "servers_back" in mortal.errors()[written:], within_s=60)
+    assert {kind: {one.pid for one in mortal.processes(kind)} for kind in kinds} == before
+    lines = mortal.errors()[written:]
+    assert "Traceback" not in lines
+    assert sum("servers_away" in line for line in lines.splitlines()) == 1
+
+
+async def test_nothing_is_called_again_for_callers_that_died_with_everything_else(
+    tmp_path: Path, provider: RunningProvider
+) -> None:
+    env = environment_for(provider)
+    gateway = await asyncio.to_thread(Gateway.start, tmp_path / "data", env=env)
+    async with aiohttp.ClientSession() as session:
+        calls = provider.calls
+        requests = ask(Client(session, gateway.address, gateway.first_key), "all")
+        await in_flight(provider, REQUESTS // 2)
+        for process in gateway.tree():
+            process.suspend()
+        for process in gateway.tree():
+            process.kill()
+        gateway.process.wait()
+        await asyncio.gather(*requests, return_exceptions=True)
+    assert provider.calls <= calls + REQUESTS
+    called = provider.calls
+    key = gateway.first_key
+    gateway = await asyncio.to_thread(Gateway.start, tmp_path / "data", env=env)
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, gateway.address, key)
+
+            async def all_have_ended() -> bool:
+                _, page, _ = await client.call("GET", "/requests?limit=100")
+                return [one["status"] for one in page["data"]["requests"]].count("failed") >= called - calls
+
+            await eventually_so(all_have_ended, within_s=60)
+        assert provider.calls == called
+    finally:
+        gateway.stop()
+
+
+def is_idle(spare: psutil.Process) -> bool:
+    """Return True if a spare has imported what it needs: it waits for its order."""
+    return bool(spare.memory_info().rss > MIN_SPARE_BYTES and spare.cpu_percent(0.5) == 0)
+
+
+def parent_of(process: psutil.Process) -> int | None:
+    parent = process.parent()
+    return parent.pid if parent is not None else None

@@ -1,0 +1,109 @@
+"""Reports how far streamed attempts are, so that little is assumed of one whose worker dies.
+
+A report is what the attempt may have cost by then, and by the time that it has grown by a quarter: the next one is due
+only then. So a stream makes a few reports, and all that are due go into one statement. Nothing waits for a report: what
+comes between two looks is not in it, and is less than the bytes that are counted as tokens are too many.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from domain.dialects.codec import StreamReader
+from domain.errors import Unavailable
+from infra.admission import Claim, Claims, Progress
+from infra.jobs import Job
+from workers.estimated_usage import assumed_cost, assumed_so_far
+
+LOOK_INTERVAL_S = 0.1
+MAX_REPORTS = 512
+"""In one statement; the others are due at the next look."""
+GROWTH = 1.25
+FIRST_BYTES = 256
+FIRST_S = 0.5
+"""The first report covers a stream's first bytes, or first moments."""
+SLACK_BYTES = 64
+
+log = structlog.get_logger(__name__)
+
+
+class StreamedAttempt:
+    """One attempt whose answer is being streamed."""
+
+    def __init__(self, job: Job, claim: Claim, reader: StreamReader, began_s: float) -> None:
+        self._job = job
+        self._claim = claim
+        self._reader = reader
+        self._began_s = began_s
+        self._covered_s = 0.0
+        self._covered_bytes = 0
+
+    def due(self, now_s: float) -> Progress | None:
+        """The next report; None if the last one still covers what has come."""
+        received = self._reader.received_output_bytes
+        if received or self._reader.usage is not None:
+            if received + SLACK_BYTES <= self._covered_bytes:
+                return None
+            self._covered_bytes = round(received * GROWTH) + FIRST_BYTES
+            assumed = assumed_so_far(self._reader, self._job, self._claim.hold_nano_usd, self._covered_bytes)
+        else:
+            elapsed_s = now_s - self._began_s + LOOK_INTERVAL_S
+            if elapsed_s <= self._covered_s:
+                return None
+            self._covered_s = elapsed_s * GROWTH + FIRST_S
+            assumed = assumed_cost(self._job, self._claim.hold_nano_usd, self._covered_s)
+        return Progress(self._job.identity.request_id, self._claim.attempt, assumed)
+
+
+class ProgressReports:
+    """The streamed attempts of one worker."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self._attempts: set[StreamedAttempt] = set()
+
+    @contextmanager
+    def of(self, job: Job, claim: Claim, reader: StreamReader) -> Iterator[None]:
+        """Report an attempt until the block ends, if anything less than its hold can be said of it."""
+        if not is_reported(job):
+            yield
+            return
+        attempt = StreamedAttempt(job, claim, reader, time.monotonic())
+        self._attempts.add(attempt)
+        try:
+            yield
+        finally:
+            self._attempts.discard(attempt)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Report what is due until `stop` is set and no attempt is left; the pool ends what drains too long."""
+        while not (stop.is_set() and not self._attempts):
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            await self.report(time.monotonic())
+
+    async def report(self, now_s: float) -> int:
+        """Write the reports that are due. Return their number. Those that cannot be written are not repeated."""
+        due: list[Progress] = []
+        for attempt in self._attempts:
+            if (progress := attempt.due(now_s)) is not None:
+                due.append(progress)
+            if len(due) == MAX_REPORTS:
+                break
+        if due:
+            try:
+                await self._claims.report(due)
+            except Unavailable as error:
+                log.warning("progress_not_reported", attempts=len(due), message=error.message)
+        return len(due)
+
+
+def is_reported(job: Job) -> bool:
+    """True for streams of which what has come bounds what they cost: nothing is charged that is not shown."""
+    return (
+        job.stream is not None
+        and job.price is not None
+        and not (job.may_think_unseen or job.context_window or job.unseen_output_tokens)
+    )
