@@ -62,9 +62,6 @@ class Changing:
     def get_local(self, _ctx: RequestContext) -> None:
         return None
 
-    def check_room(self, _ctx: RequestContext) -> None:
-        return None
-
     async def decide(self, ctx: RequestContext, _served: None) -> None:
         self.decided.append(ctx)
         if len(self.decided) < 2:
