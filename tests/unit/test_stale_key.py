@@ -56,6 +56,9 @@ class Changing:
     async def check(self, *_: Any) -> bool:
         return False
 
+    def check_room(self, _ctx: RequestContext) -> None:
+        return None
+
     def get_local(self, _ctx: RequestContext) -> None:
         return None
 
