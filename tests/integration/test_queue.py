@@ -120,7 +120,7 @@ async def test_the_depth_of_the_queue_is_what_no_worker_has_pulled(nats_url: str
         for number in range(3):
             await queue.publish(job(number))
         await queue.publish(job(3), "async")
-        assert await queue.waiting_jobs() == {"sync": 3, "bulk": 0, "async": 1, "alerts": 0}
+        assert await queue.waiting_jobs() == {"sync": 3, "bulk": 0, "async": 1, "alerts": 0, "webhooks": 0}
 
 
 async def test_failing_job_is_redelivered_up_to_its_limit(nats_url: str) -> None:

@@ -34,6 +34,8 @@ REFUSED_THOUGH_DESCRIBED = {
     "the key 'default'": "nor where a key was set",
     "the further credentials were given": "nor what the provider's address was",
     "has no credential": "nor which credentials",
+    "is called without a credential": "nor which providers have any",
+    "are settings": "nor whose keys are settings",
     "leave it out, or name the route": "nor what the path has",
     "`name`": "a schema does not know which names are taken",
 }
