@@ -3,6 +3,7 @@
 If no worker claimed the attempt, its hold is released and nothing is charged. If a worker claimed it, the worker is
 lost and the hold is assumed to be spent. Both append under the stream's version: if the worker records its result at
 the same moment, only one of the two is stored. A hold that is released goes in the transaction that ends its request.
+If the attempt's outcome is counted already, its row is left over, and is deleted.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -37,6 +38,14 @@ _CLAIMED = (
     "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2"
 )
 """Those of a project in quarantine stay until its release."""
+_RELEASE_COUNTED = (
+    "SELECT settle(ARRAY[$1], ARRAY[$2::integer], ARRAY[$3], '{-1}') FROM ("
+    "SELECT min(position) AS position FROM events WHERE stream = $4 AND CASE "
+    "WHEN type IN ('CostIncurred', 'AttemptFailed', 'AttemptLost') THEN (data ->> 'attempt')::integer = $2 END"
+    ") AS outcome WHERE position <= (SELECT position FROM projection_checkpoints WHERE projection = 'budgets') "
+    "AND $5 NOT IN (SELECT project_id FROM quarantined_projects)"
+)
+"""A row that came after its attempt's outcome was counted: nothing else would ever delete it."""
 ABANDONED = "the worker that made the request is gone, and the queue has lost it"
 TIMED_OUT = "no worker finished the request in time"
 
@@ -58,7 +67,7 @@ async def sweep(
     dropped = await _withdraw(pool, unclaimed, now, notify)
     for row in claimed:
         try:
-            await _end(event_log, row, now, notify)
+            await _end(pool, event_log, row, now, notify)
         except Unavailable:
             raise
         except Exception:
@@ -104,7 +113,11 @@ def _withdrawal(row: asyncpg.Record, now: datetime) -> Withdrawal:
 
 
 async def _end(
-    event_log: EventLog, row: asyncpg.Record, now: datetime, notify: Callable[[str, JobFailure], Awaitable[None]]
+    pool: Pool,
+    event_log: EventLog,
+    row: asyncpg.Record,
+    now: datetime,
+    notify: Callable[[str, JobFailure], Awaitable[None]],
 ) -> None:
     """End an overdue attempt that a worker has claimed, and its request."""
     failed, lost = _timed_out(row, now), _lost(row)
@@ -120,6 +133,12 @@ async def _end(
     if recorded.added:
         log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=True)
         await notify(row["reply_to"], failure_in_log(failed))
+    else:
+        stream = request_stream(row["request_id"])
+        async with database_errors():
+            await pool.execute(
+                _RELEASE_COUNTED, row["request_id"], row["attempt"], row["key_id"], stream, row["project_id"]
+            )
 
 
 async def end_abandoned(pool: Pool, event_log: EventLog, request_id: str, seen_events: int, now: datetime) -> bool:

@@ -54,7 +54,9 @@ log = structlog.get_logger(__name__)
 
 
 class AttemptOvertaken(Exception):
-    """Others have given this attempt up and may be making the next: this worker neither answers nor acknowledges."""
+    """Others have given this attempt up, and make the next or have ended the request: this worker neither answers nor
+    acknowledges.
+    """
 
 
 class AttemptResult(Struct, frozen=True, kw_only=True):
@@ -185,7 +187,7 @@ class AttemptRecorder:
         )
         cost = of_credential(ctx, cost)
         failed = _failed(ctx, error, now)
-        await self._record(ctx, now, lambda history: decide_partial(history, cost, failed))
+        recorded = await self._record(ctx, now, lambda history: decide_partial(history, cost, failed))
         log.warning(
             "stream_cut",
             request_id=job.identity.request_id,
@@ -194,6 +196,9 @@ class AttemptRecorder:
             model=job.identity.upstream_model,
             code=error.code,
         )
+        if ending(recorded.history) != failed:
+            await self.republish_outcome(job, recorded.history)
+            return
         await self._replies.send_failed(job.reply_to, _failure(ctx, error))
         await self._replies.notify_followers(job)
 
@@ -230,6 +235,8 @@ class AttemptRecorder:
             code=error.code,
             status=error.status,
         )
+        if ending(recorded.history) not in (None, failed):  # no attempt is made after an end, and it was sent already
+            raise AttemptOvertaken
         if ends_request:
             await self._replies.send_failed(job.reply_to, _failure(ctx, error))
             await self._replies.notify_followers(job)

@@ -267,8 +267,12 @@ class JobHandler:
 
         `is_open`: the target was not called, since its circuit is open.
 
-        None: there is no next one. The error ends the request, or another delivery makes the next attempt. If the
-        budget has no room for another attempt, the caller gets the error of the last one.
+        None: there is no next one, and the error ends the request. If the budget has no room for another attempt, the
+        caller gets the error of the last one.
+
+        Raises:
+            AttemptOvertaken: another delivery makes the next attempt, or has ended the request.
+
         """
         claim, step = ctx.claim, self._step(ctx, error, tries, is_open=is_open)
         history = await self._recorder.record_failure(
@@ -288,8 +292,8 @@ class JobHandler:
             ctx = replace(ctx, skipped=(*ctx.skipped, (ctx.target, "circuit")))
         if step.target != ctx.target:
             await self._replies.notify_followers(ctx.job)  # what answers now is not what they have asked for
-        await self._sleep(step.wait_s)
         asked_s = time.monotonic()
+        await self._sleep(step.wait_s)
         ended = Ended(
             attempt=claim.attempt, target=ctx.target, hold_nano_usd=claim.hold_nano_usd, budget_day=claim.budget_day
         )
@@ -303,8 +307,7 @@ class JobHandler:
             return None
         reach("worker.after_next")
         following_ctx = _following(ctx, following)
-        if following_ctx is not None:
-            await self._check_claim(following_ctx, asked_s)
+        await self._check_claim(following_ctx, asked_s)
         return following_ctx
 
     def _step(self, ctx: JobContext, error: ProviderError, tries: int, *, is_open: bool) -> NextAttempt | None:
@@ -348,10 +351,15 @@ def _has_other_credential(ctx: JobContext, error: ProviderError) -> bool:
     return is_of_credential and bool(ctx.prepared.other_credentials)
 
 
-def _following(ctx: JobContext, following: Following) -> JobContext | None:
-    """The context of the next attempt. None: another delivery makes it."""
+def _following(ctx: JobContext, following: Following) -> JobContext:
+    """The context of the next attempt.
+
+    Raises:
+        AttemptOvertaken: another delivery makes it.
+
+    """
     if following.claim is None:
-        return None
+        raise AttemptOvertaken
     ctx = replace(ctx, claim=following.claim, skipped=ctx.skipped + following.skipped)
     if following.prepared is None:
         return ctx

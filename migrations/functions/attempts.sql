@@ -21,8 +21,9 @@ $$;
 
 -- Admits the attempt after one that failed or was lost. This delivery has claimed it, and identical requests now follow
 -- it. It holds its own amount (null: its cost has no bound) in the windows of the attempt before it; both hold until that
--- one is counted. Returns admitted, taken (another delivery was first), or budget_exhausted (the windows have too little
--- left, or there are windows and the cost has no bound).
+-- one is counted. Returns admitted, taken (another delivery was first: this attempt is in flight or has an outcome, or the
+-- request has ended), or budget_exhausted (the windows have too little left, or there are windows and the cost has no
+-- bound).
 CREATE OR REPLACE FUNCTION admit_next(
     p_request text, p_attempt integer, p_project text, p_key text, p_operation text, p_model text, p_provider text,
     p_upstream_model text, p_metadata text, p_cache_key bytea, p_hold bigint, p_budget_day date, p_reply_to text,
@@ -30,15 +31,23 @@ CREATE OR REPLACE FUNCTION admit_next(
     p_idempotency_key bytea, p_idempotency text
 ) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-    v_scopes  CONSTANT text[] := ARRAY['key', 'project'];
-    v_ids     CONSTANT text[] := ARRAY[p_key, p_project];
-    v_free    bigint;
+    v_scopes   CONSTANT text[] := ARRAY['key', 'project'];
+    v_ids      CONSTANT text[] := ARRAY[p_key, p_project];
+    v_free     bigint;
+    v_violated text;
 BEGIN
     PERFORM lock_meters(v_scopes, v_ids, (
         SELECT array_agg(l.has_limits ORDER BY l.account) FROM account_limits(v_scopes, v_ids) AS l));
     PERFORM 1 FROM inflight WHERE request_id = p_request ORDER BY attempt FOR UPDATE;
     IF EXISTS (SELECT 1 FROM inflight
                WHERE request_id = p_request AND (attempt >= p_attempt OR delivery > p_delivery)) THEN
+        RETURN 'taken';
+    END IF;
+    IF EXISTS (SELECT 1 FROM events                         -- read after the rows: they go when this is in the log
+               WHERE stream = 'request-' || p_request
+                 AND CASE WHEN type IN ('RequestCompleted', 'RequestFailed') THEN true
+                          WHEN type IN ('CostIncurred', 'AttemptFailed', 'AttemptLost')
+                          THEN (data ->> 'attempt')::integer >= p_attempt END) THEN
         RETURN 'taken';
     END IF;
     SELECT min(w.free) INTO v_free
@@ -51,23 +60,32 @@ BEGIN
     IF v_free IS NOT NULL AND (p_hold IS NULL OR p_hold > v_free) THEN
         RETURN 'budget_exhausted';
     END IF;
-    UPDATE inflight SET cache_key = NULL, idempotency_key = NULL, is_newest = false
-        WHERE request_id = p_request AND (is_newest OR cache_key IS NOT NULL OR idempotency_key IS NOT NULL);
-    IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND cache_key = p_cache_key) THEN
-        p_cache_key := NULL;                                -- identical requests follow another one by now
-    END IF;
-    IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND idempotency_key = p_idempotency_key) THEN
-        p_idempotency_key := NULL;                          -- a derived one: an equal request has it by now
-    END IF;
-    INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model, metadata,
-                          cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at, deadline,
-                          delivery, claimed_by, idempotency_key, idempotency)
-        VALUES (p_request, p_attempt, p_project, p_key, p_operation, p_model, p_provider, p_upstream_model,
-                p_metadata::json, p_cache_key, coalesce(p_hold, 0), 0, p_budget_day, p_reply_to, p_at, p_deadline,
-                p_delivery, p_worker, p_idempotency_key, p_idempotency::json);
-    RETURN 'admitted';
-EXCEPTION WHEN unique_violation THEN
-    RETURN 'taken';
+    LOOP                                                    -- at most thrice: a key that is NULL violates nothing
+        BEGIN
+            UPDATE inflight SET cache_key = NULL, idempotency_key = NULL, is_newest = false
+                WHERE request_id = p_request AND (is_newest OR cache_key IS NOT NULL OR idempotency_key IS NOT NULL);
+            IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND cache_key = p_cache_key) THEN
+                p_cache_key := NULL;                        -- identical requests follow another one by now
+            END IF;
+            IF EXISTS (SELECT 1 FROM inflight WHERE project_id = p_project AND idempotency_key = p_idempotency_key) THEN
+                p_idempotency_key := NULL;                  -- a derived one: an equal request has it by now
+            END IF;
+            INSERT INTO inflight (request_id, attempt, project_id, key_id, operation, model, provider, upstream_model,
+                                  metadata, cache_key, hold_nano_usd, token_bound, budget_day, reply_to, admitted_at,
+                                  deadline, delivery, claimed_by, idempotency_key, idempotency)
+                VALUES (p_request, p_attempt, p_project, p_key, p_operation, p_model, p_provider, p_upstream_model,
+                        p_metadata::json, p_cache_key, coalesce(p_hold, 0), 0, p_budget_day, p_reply_to, p_at,
+                        p_deadline, p_delivery, p_worker, p_idempotency_key, p_idempotency::json);
+            RETURN 'admitted';
+        EXCEPTION WHEN unique_violation THEN
+            GET STACKED DIAGNOSTICS v_violated = CONSTRAINT_NAME;
+            CASE v_violated                                 -- another request was admitted since it was looked for
+                WHEN 'inflight_leaders' THEN p_cache_key := NULL;
+                WHEN 'inflight_idempotency' THEN p_idempotency_key := NULL;
+                ELSE RETURN 'taken';
+            END CASE;
+        END;
+    END LOOP;
 END $$;
 
 -- Releases the holds of attempts whose outcome is counted in this transaction, and corrects the token limits to the tokens

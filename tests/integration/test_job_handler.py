@@ -1,7 +1,7 @@
 """A job from its deliveries to its outcome: one call for each claim, at the price of the hold, despite redelivery."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -160,6 +160,10 @@ class Bench:
         self.cancellations = CancellationListener(Broker())
         self.claims: Any = StagedClaims(ledger.claims)
         self.disconnects_between_attempts = False
+        self.between_attempts: Callable[[], Awaitable[None]] | None = None
+        """Done once before a next attempt, instead of waiting."""
+        self.passed_s = 0.0
+        """By which the handler's clock is ahead."""
         self.stream: StreamFormat | None = None
         self.cancel_on_disconnect = False
         self.progress = ProgressReports(ledger.claims)
@@ -184,13 +188,16 @@ class Bench:
             attempts=self.attempts,
             lost_attempts=LostAttempts(ledger.pool, ledger.log),
             replies=replies,
-            now=lambda: datetime.now(UTC),
+            now=lambda: datetime.now(UTC) + timedelta(seconds=self.passed_s),
             sleep=self._wait,
         )
 
     async def _wait(self, wait_s: float) -> None:
         """Wait before the next attempt, in which the caller may disconnect."""
-        if self.disconnects_between_attempts:
+        if self.between_attempts is not None:
+            doing, self.between_attempts = self.between_attempts, None
+            await doing()
+        elif self.disconnects_between_attempts:
             self.disconnect()
         else:
             await asyncio.sleep(wait_s)
@@ -344,6 +351,78 @@ async def test_a_late_failure_of_an_overtaken_attempt_ends_nothing(ledger: RealL
     assert provider.calls == 2
     await ledger.fold()
     assert await ledger.balance(work.made.identity.key_id) == (COST, 0)
+
+
+async def answered_by_another(work: Bench) -> None:
+    """A second delivery gives the first one's attempt up or goes on after it, answers, and is counted."""
+    await work.deliver(2)
+    await work.ledger.fold()
+
+
+async def assert_one_answer_and_nothing_held(work: Bench, stopped: ManualDelivery, spent: int) -> None:
+    assert not stopped.acknowledged, "the second delivery's acknowledgement counts"
+    assert len(work.sent_replies.commits) == 1
+    assert work.sent_replies.failures == [], "the caller has its answer"
+    await work.ledger.fold()
+    key_id = work.made.identity.key_id
+    assert (await work.ledger.balance(key_id), await work.ledger.held(key_id)) == ((spent, 0), 0)
+
+
+@pytest.mark.parametrize("deadline_s", [300, 0], ids=["with time for another attempt", "without"])
+async def test_a_worker_that_wakes_up_failing_after_anothers_answer_calls_nobody(
+    ledger: RealLedger, deadline_s: float
+) -> None:
+    provider = CountingProvider(waits=True, fails=1)
+    work = await bench(ledger, provider)
+    stopped = asyncio.create_task(work.deliver(1))
+    await eventually(lambda: provider.calls == 1)
+    of_first, provider.go_on = provider.go_on, asyncio.Event()
+    provider.go_on.set()
+    await answered_by_another(work)
+    work.passed_s = 300 - deadline_s
+    of_first.set()
+    first = await stopped
+    assert provider.calls == 2, "the first's, and the second delivery's"
+    assert await work.kinds() == [AttemptLost, RequestCompleted, CostIncurred, CostReconciled]
+    await assert_one_answer_and_nothing_held(work, first, COST)
+
+
+async def test_a_worker_that_stood_still_before_its_next_attempt_makes_none_after_anothers_answer(
+    ledger: RealLedger,
+) -> None:
+    provider = CountingProvider(fails=1)
+    work = await bench(ledger, provider)
+    work.between_attempts = lambda: answered_by_another(work)
+    first = await work.deliver(1)
+    assert provider.calls == 2, "the first's, and the second delivery's"
+    assert await work.kinds() == [AttemptFailed, RequestCompleted, CostIncurred]
+    await assert_one_answer_and_nothing_held(work, first, COST)
+
+
+async def test_a_worker_that_stood_still_does_not_make_an_attempt_that_failed_in_the_meantime(
+    ledger: RealLedger,
+) -> None:
+    provider = CountingProvider(fails=2)
+    work = await bench(ledger, provider)
+
+    async def another_dies_after_its_attempt() -> None:
+        work.between_attempts = dies
+        with pytest.raises(asyncio.CancelledError):
+            await work.deliver(2)
+        await ledger.fold()
+
+    async def dies() -> None:
+        raise asyncio.CancelledError
+
+    work.between_attempts = another_dies_after_its_attempt
+    first = await work.deliver(1)
+    assert provider.calls == 2
+    assert not first.acknowledged
+    assert await work.kinds() == [AttemptFailed, AttemptFailed]
+    work.between_attempts = None
+    assert (await work.deliver(3)).acknowledged
+    assert provider.calls == 3
+    await assert_one_answer_and_nothing_held(work, first, COST)
 
 
 async def test_a_lost_attempt_is_not_repeated_for_a_caller_that_is_gone(ledger: RealLedger) -> None:
