@@ -8,6 +8,7 @@ from domain.events import (
     AttemptFailed,
     AttemptLost,
     CostIncurred,
+    Event,
     RequestCompleted,
     RequestFailed,
     RequestServedFromCache,
@@ -63,7 +64,7 @@ class IdempotencyKeys:
             slot = (stored.project_id, bytes.fromhex(known_by.key))
             if isinstance(stored.event, RequestFailed):
                 freed.setdefault(slot, []).append((stored.event.request_id, not may_be_kept(stored.event)))
-            elif isinstance(stored.event, _KNOWN) and not getattr(stored.event, "replayed", False):
+            elif isinstance(stored.event, _KNOWN) and not _adds_nothing(stored.event):
                 if slot in freed:  # what was freed before goes before
                     await _write(connection, rows, freed, suffix)
                     rows, freed = {}, {}
@@ -72,8 +73,21 @@ class IdempotencyKeys:
         await _write(connection, rows, freed, suffix)
 
 
+def _adds_nothing(event: Event) -> bool:
+    """True for a replay, and for the true cost of a lost attempt: `AttemptLost` has written its entry.
+
+    That cost may come once the request has ended and its key was freed: it must not take the key again.
+    """
+    return getattr(event, "replayed", False) or (
+        isinstance(event, CostIncurred) and event.replaces_assumed_nano_usd > 0
+    )
+
+
 async def remove_expired_keys(pool: Pool, *, max_answers: int, max_bytes: int) -> int:
-    """Remove expired entries, and the oldest of projects with more than that. Return how many."""
+    """Remove expired entries, and the oldest bodies of projects with more than that. Return how many of both.
+
+    An entry without its body stays until it expires: its retry is told so, and is not paid again.
+    """
     removed = await pool.fetchval(
         "SELECT remove_idempotency_entries($1, $2, $3)", MAX_REMOVED_PER_SWEEP, max_answers, max_bytes
     )

@@ -8,9 +8,10 @@ them: the slow caller's stream ends, and the answer is read to its end.
 import hashlib
 import time
 
-from domain.errors import Unavailable
+from domain.errors import Overloaded, Unavailable
 from domain.idempotency import MAX_REPLAYED_BYTES
 from domain.job_result import failure_of
+from infra.byte_budget import BytesInHand
 from infra.cancellations import Cancellation, client_disconnected
 from infra.jobs import Job
 from infra.reply_sender import ReplySender
@@ -23,6 +24,8 @@ PIECE_BYTES = 32 * 1024
 """The most that is sent at once, so that no more than this comes on top of a window."""
 MAX_HELD_UP_S = 10.0
 """In all: how long a caller that reads slowly may hold up others that wait for the same answer."""
+MAX_KEPT_BYTES = 128 * 1024 * 1024
+"""Of streams that one worker keeps for retries, sealed copies not counted. One project alone gets half of it."""
 
 
 class OutgoingStream:
@@ -35,16 +38,21 @@ class OutgoingStream:
         attempt: int,
         cancellation: Cancellation,
         *,
+        kept_bytes: BytesInHand,
         timeout_s: float,
         target: int = 0,
     ) -> None:
-        """Send for at most `timeout_s`. `target`: the number of the job's target in the request's plan."""
+        """Send for at most `timeout_s`. `target`: the number of the job's target in the request's plan.
+
+        `kept_bytes`: counts what is kept for retries. Without room for it nothing is kept: a retry is told so.
+        """
         self._replies = replies
         self._job = job
         self._attempt = attempt
         self._target = target
         self._cancellation = cancellation
         self._hash = hashlib.sha256()
+        self._kept_bytes = kept_bytes
         self._kept: bytearray | None = bytearray() if job.identity.idempotency is not None else None
         self._unconfirmed_bytes = 0
         self._held_up_s = 0.0
@@ -66,10 +74,7 @@ class OutgoingStream:
             return
         self._hash.update(part)
         self.size_bytes += len(part)
-        if self._kept is not None:
-            self._kept += part
-            if len(self._kept) > MAX_REPLAYED_BYTES:
-                self._kept = None
+        self._keep(part)
         if len(part) <= PIECE_BYTES:
             await self._send(part)
             return
@@ -81,20 +86,39 @@ class OutgoingStream:
         return self._hash.digest()
 
     def whole(self, end: bytes) -> bytes | None:
-        """Return everything sent so far, and the end, which is to be sent; None if it is not to be kept, or too large.
+        """Return everything sent so far, and the end, which is to be sent; None if it is not kept, or not whole.
 
-        Keeps nothing more.
+        Keeps nothing more. What is returned counts as kept until the stream is closed.
         """
+        self._keep(end)
         if self._kept is None:
             return None
-        whole, self._kept = bytes(self._kept) + end, None
+        whole, self._kept = bytes(self._kept), None
         return whole
+
+    def close(self) -> None:
+        """Keep nothing more, and count what was kept as released."""
+        self._kept = None
+        self._kept_bytes.close()
 
     def recorded(self, kept: bytes | None) -> RecordedBody:
         """Return the body that the cache keeps, or else the size and digest of the parts sent so far."""
         if kept is not None:
             return RecordedBody.of(kept, is_kept=True)
         return RecordedBody(size=self.size_bytes, digest=self._hash.digest(), kept=None)
+
+    def _keep(self, part: bytes) -> None:
+        """Keep a part for retries if there is room for all of the stream so far; else keep nothing of it."""
+        if self._kept is None:
+            return
+        try:
+            self._kept_bytes.take(len(part))
+        except Overloaded:
+            self.close()
+            return
+        self._kept += part
+        if len(self._kept) > MAX_REPLAYED_BYTES:
+            self.close()
 
     async def _send(self, piece: bytes) -> None:
         if self._unconfirmed_bytes >= WINDOW_BYTES:

@@ -7,7 +7,7 @@ its provider or because nothing waits for it any more, is costed by what was rec
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 
 from domain.dialects.codec import UNSHARED_FINISHES, Codec, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
@@ -20,6 +20,7 @@ from domain.job_result import Receipt
 from domain.money import to_usd
 from domain.provider_refusals import recognise
 from domain.tokens import TokenUsage
+from infra.byte_budget import ByteBudget, BytesInHand
 from infra.cancellations import client_disconnected
 from infra.crash_points import reach
 from infra.jobs import Job
@@ -30,7 +31,7 @@ from workers.attempt_recorder import AttemptRecorder, AttemptResult, RecordedBod
 from workers.calls import ProviderCalls
 from workers.estimated_usage import UnseenTime, estimated_usage
 from workers.job_context import JobContext
-from workers.outgoing import OutgoingStream
+from workers.outgoing import MAX_KEPT_BYTES, OutgoingStream
 from workers.progress import ProgressReports
 from workers.provider_failures import reported_failure
 
@@ -53,6 +54,7 @@ class StreamedAttempts:
         self._calls = calls
         self._recorder = recorder
         self._replies = replies
+        self._kept = ByteBudget(MAX_KEPT_BYTES)
 
     async def attempt(self, ctx: JobContext, limits: CallLimits) -> None:
         """Make one attempt: relay its stream, record how it ended, and send its end.
@@ -66,15 +68,22 @@ class StreamedAttempts:
         if await ctx.cancellation.has_no_waiters():
             await self._recorder.record_partial(ctx, TokenUsage(), client_disconnected())
             return
-        relay = open_relay(ctx.prepared.translation, job)
         outgoing = OutgoingStream(
             self._replies,
             job,
             ctx.claim.attempt,
             ctx.cancellation,
+            kept_bytes=BytesInHand(self._kept, job.identity.project_id),
             timeout_s=limits.total_s,
             target=ctx.target,
         )
+        with closing(outgoing):
+            await self._attempt(ctx, outgoing, limits)
+
+    async def _attempt(self, ctx: JobContext, outgoing: OutgoingStream, limits: CallLimits) -> None:
+        """Make one attempt whose parts go out on `outgoing`. Raises as `attempt`."""
+        job = ctx.job
+        relay = open_relay(ctx.prepared.translation, job)
         began_s = time.monotonic()
         reach("worker.before_call")
         with self._progress.of(job, ctx.claim, relay.reader) if self._progress is not None else nullcontext():

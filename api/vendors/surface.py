@@ -133,7 +133,9 @@ async def _serve(call: "_Call", reads: Reads, request_id: str) -> Response[bytes
         inference_request = planned(reads.plan, each, reads.left_out)
     response = await services_of(request).inference.infer(call.caller, inference_request, request.receive)
     if inference_request.stream is not None:
-        read = reads.at(response.target if isinstance(response, InferenceResponse) else 0)  # a cached one is replayed
+        read = (
+            reads.at(response.target) if isinstance(response, InferenceResponse) else reads.first
+        )  # which are replayed
         stream = VendorStream(endpoint, read.translation, _options(call, read, response), request_id)
         headers = call.named() | stream_headers(response) | endpoint.limit_headers(response.limit_status)
         return EventStream(response, stream, headers)

@@ -97,8 +97,9 @@ CREATE OR REPLACE FUNCTION free_idempotency_key(p_request text) RETURNS void LAN
     UPDATE inflight SET idempotency_key = NULL WHERE request_id = p_request AND idempotency_key IS NOT NULL
 $$;
 
--- Removes entries of idempotency keys that have expired, and the oldest of projects that have too many answers or bytes, with
--- their bodies; at most so many. Returns their number.
+-- Removes entries of idempotency keys that have expired, and the bodies of the oldest answers of projects that have too many
+-- of them, or too many bytes; at most so many of each. Returns their number. The entry of a removed body stays until it
+-- expires: its request was paid for, and a retry of it must not be paid again.
 CREATE OR REPLACE FUNCTION remove_idempotency_entries(p_limit integer, p_max_answers bigint, p_max_bytes bigint)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -109,19 +110,19 @@ BEGIN
         SELECT project_id, idempotency_key FROM idempotency_entries WHERE expires_at < now() LIMIT p_limit);
     GET DIAGNOSTICS v_removed = ROW_COUNT;
     WITH full_projects AS (
-        SELECT project_id FROM idempotency_entries GROUP BY project_id
+        SELECT project_id FROM idempotency_entries WHERE blob_id IS NOT NULL GROUP BY project_id
         HAVING count(*) > p_max_answers OR sum(answer_bytes) > p_max_bytes
     ), ranked AS (
-        SELECT e.project_id, e.idempotency_key, e.is_kept,
+        SELECT e.project_id, e.idempotency_key, e.blob_id,
                count(*) OVER newest AS answers, sum(e.answer_bytes) OVER newest AS bytes
-        FROM full_projects p JOIN idempotency_entries e ON e.project_id = p.project_id
+        FROM full_projects p JOIN idempotency_entries e ON e.project_id = p.project_id AND e.blob_id IS NOT NULL
         WINDOW newest AS (PARTITION BY e.project_id ORDER BY e.received_at_ms DESC, e.idempotency_key)
     ), evicted AS (
-        DELETE FROM idempotency_entries e USING (
-            SELECT project_id, idempotency_key FROM ranked
-            WHERE is_kept AND (answers > p_max_answers OR bytes > p_max_bytes) LIMIT p_limit
-        ) AS r WHERE e.project_id = r.project_id AND e.idempotency_key = r.idempotency_key
-        RETURNING e.blob_id
+        UPDATE idempotency_entries e SET blob_id = NULL, answer_bytes = 0 FROM (
+            SELECT project_id, idempotency_key, blob_id FROM ranked
+            WHERE answers > p_max_answers OR bytes > p_max_bytes LIMIT p_limit
+        ) AS r WHERE e.project_id = r.project_id AND e.idempotency_key = r.idempotency_key AND e.blob_id = r.blob_id
+        RETURNING r.blob_id
     ), bodies AS (
         DELETE FROM blobs b USING evicted WHERE b.blob_id = evicted.blob_id
     ) SELECT count(*) INTO v_evicted FROM evicted;

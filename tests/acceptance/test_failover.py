@@ -151,6 +151,20 @@ async def test_a_route_leaves_a_target_that_does_not_begin_to_answer(caller: Str
     assert request["model"] == "quick"
 
 
+async def test_a_stream_comes_from_the_first_target_that_can_serve_it(caller: Streamer) -> None:
+    await add_route(caller.native, "keeps", [CLAUDE], [GPT])
+    body = RESPONSES_GPT.body("the first turn", stream=False)
+    async with caller.opened(RESPONSES_GPT, body) as answer:
+        made = await answer.json()
+        assert answer.status == 200, made
+    body = RESPONSES_GPT.body("the second turn") | {"model": "keeps", "previous_response_id": made["id"]}
+    async with caller.opened(RESPONSES_GPT, body) as answer:
+        content = await answer.read()
+        assert answer.status == 200, content
+        assert answer.headers["x-gateway-provider"] == "openai"
+        assert b"response.completed" in content
+
+
 async def test_each_time_limit_has_its_own_error(caller: Streamer) -> None:
     stalls = {"model": GPT, "idleTimeoutS": 0.5}
     slow = {"model": CLAUDE, "timeoutS": 0.5}

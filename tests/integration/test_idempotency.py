@@ -8,11 +8,14 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from domain.events import Event, RequestFailed
+from domain.errors import ClientDisconnected
+from domain.events import Event, RequestFailed, request_stream
 from domain.idempotency import Idempotency, sent_key
 from domain.money import NanoUsd
 from infra.admission import Admission, AdmissionDecision, Attempt
 from infra.database import HeldConnection
+from infra.event_log import Blob, Commit
+from infra.ids import new_id
 from projections.idempotency import remove_expired_keys
 from tests.support.ledger import RealLedger, ask, attempt, completed, cost, failed, lost
 
@@ -201,14 +204,38 @@ async def test_a_derived_key_never_keeps_equal_requests_apart(caller: Caller) ->
     assert await caller.ledger.claims.admit_next(first, 2, 1, NanoUsd(HOLD), today()) is not None
 
 
-async def test_only_the_newest_answers_of_a_project_are_kept(caller: Caller) -> None:
-    texts = [f"key {number}" for number in range(5)]
-    for text in texts:
+async def test_only_the_newest_answers_of_a_project_are_kept_and_no_older_one_is_paid_again(caller: Caller) -> None:
+    texts, pool = [f"key {number}" for number in range(5)], caller.ledger.pool
+    blob_ids, expires_at = [new_id("blob") for _ in texts], datetime.now(UTC) + timedelta(hours=1)
+    for text, blob_id in zip(texts, blob_ids, strict=True):
         made = caller.sends(text=text)
         await caller.decided(made)
-        await caller.answered(made)
+        await caller.ledger.log.append(
+            Commit(
+                stream=request_stream(made.identity.request_id),
+                expected_version=0,
+                project_id=caller.project_id,
+                at=datetime.now(UTC),
+                events=(replace(completed(made), kept_blob_id=blob_id), cost(made, 7, hold=HOLD, day=today())),
+                blobs=(Blob(blob_id=blob_id, project_id=caller.project_id, body=b"sealed", expires_at=expires_at),),
+            )
+        )
         await asyncio.sleep(0.002)  # they are told apart by the millisecond
     await caller.ledger.fold()
-    assert await remove_expired_keys(caller.ledger.pool, max_answers=2, max_bytes=2**30) == 3
-    kept = [(await caller.decided(caller.sends(text=text))).outcome for text in texts]
-    assert kept == ["admitted"] * 3 + ["replay"] * 2
+    assert await remove_expired_keys(pool, max_answers=2, max_bytes=2**30) == 3
+    assert await remove_expired_keys(pool, max_answers=2, max_bytes=2**30) == 0, "they are counted no more"
+    kept = await pool.fetch("SELECT blob_id FROM blobs WHERE blob_id = ANY($1::text[])", blob_ids)
+    assert {row["blob_id"] for row in kept} == set(blob_ids[3:])
+    found_by = [(await caller.decided(caller.sends(text=text))).outcome for text in texts]
+    assert found_by == ["replay"] * 5
+
+
+async def test_a_cost_that_comes_late_does_not_take_a_freed_key_again(caller: Caller) -> None:
+    made = await caller.admitted()
+    left = replace(ended(made), code=ClientDisconnected.code)
+    await caller.append(made, lost(made, hold=HOLD, day=today()), left)
+    await caller.ledger.fold()
+    late = replace(cost(made, 7, hold=0, day=today()), replaces_assumed_nano_usd=NanoUsd(HOLD))
+    await caller.append(made, late)
+    await caller.ledger.fold()
+    assert (await caller.decided(caller.sends("another"))).outcome == "admitted"

@@ -5,11 +5,13 @@ import hashlib
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from domain.errors import ClientDisconnected
+from domain.idempotency import Idempotency
 from domain.job_result import JobFailure
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget, BytesInHand
@@ -152,7 +154,36 @@ class Waiting(Cancellation):
 def sending(api: Api, *, others: bool = False, timeout_s: float = 60) -> tuple[OutgoingStream, Cancellation]:
     job: Job = make_job(request_id="req_1")
     cancellation = Waiting(Broker(), job, others=others)
-    return OutgoingStream(api, job, 1, cancellation, timeout_s=timeout_s), cancellation  # type: ignore[arg-type]
+    kept = BytesInHand(ByteBudget(0), "prj")
+    stream = OutgoingStream(api, job, 1, cancellation, kept_bytes=kept, timeout_s=timeout_s)  # type: ignore[arg-type]
+    return stream, cancellation
+
+
+def keeping(budget: ByteBudget, project_id: str) -> OutgoingStream:
+    """The stream of a request with an idempotency key."""
+    made = make_job(request_id="req_1")
+    known_by = Idempotency(key="00", fingerprint="11", received_at_ms=1, ttl_s=60)
+    job: Job = replace(made, identity=replace(made.identity, idempotency=known_by))
+    kept, cancellation = BytesInHand(budget, project_id), Waiting(Broker(), job)
+    return OutgoingStream(Api(), job, 1, cancellation, kept_bytes=kept, timeout_s=60)  # type: ignore[arg-type]
+
+
+async def test_streams_that_are_kept_for_retries_share_one_budget_of_bytes() -> None:
+    budget = ByteBudget(8 * len(PIECE))
+    greedy, second, other = keeping(budget, "greedy"), keeping(budget, "greedy"), keeping(budget, "other")
+    for _ in range(4):
+        await greedy.send(PIECE)
+    await second.send(PIECE)
+    await other.send(PIECE)
+    assert budget.in_hand_bytes == 5 * len(PIECE)
+    assert second.whole(b"end") is None, "its project has half of the budget already"
+    assert other.whole(b"end") == PIECE + b"end"
+    await greedy.send(PIECE)
+    assert greedy.whole(b"end") is None
+    assert budget.in_hand_bytes == len(PIECE) + len(b"end"), "what was dropped is free at once"
+    for stream in (greedy, second, other):
+        stream.close()
+    assert budget.in_hand_bytes == 0
 
 
 async def test_a_stream_within_the_window_asks_nothing() -> None:
