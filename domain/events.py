@@ -472,7 +472,8 @@ class JobStarted(_JobEvent, frozen=True, kw_only=True):
 
     request_id: str
     run: int
-    """From 1. A job runs again if its provider was away, or if what became of its request is not known."""
+    """From 1. A job runs again if its provider was away, or if what became of its request is not known. A run that a
+    provider put off, doing nothing, does not count: the next one has its number."""
 
 
 class JobSucceeded(_JobEvent, frozen=True, kw_only=True):

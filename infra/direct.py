@@ -9,6 +9,7 @@ does not deliver such a job again: `api/reply_recovery.py` does.
 import asyncio
 from collections.abc import Callable
 
+import nats.errors
 import structlog
 from nats.aio.msg import Msg
 
@@ -51,11 +52,13 @@ class DirectDispatch:
         return False
 
     async def is_in_hand(self, request_id: str) -> bool:
-        """Return True if a worker has a job that it was given directly."""
+        """Return True if a worker has a job that it was given directly, or if that is not known: NATS is away."""
         try:
             await self._client.request(holding_subject(request_id), b"", timeout=HOLDING_TIMEOUT_S)
+        except (nats.errors.NoRespondersError, TimeoutError):
+            return not self._client.is_connected
         except BrokerErrors:
-            return False
+            return True
         return True
 
     def forget(self, request_id: str) -> None:

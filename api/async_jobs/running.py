@@ -23,11 +23,14 @@ from api.request_context import Background, InferenceRequest
 from api.response_cache import ResponseCache
 from api.services import Inference, Services
 from domain.async_jobs import (
+    MAX_PUT_OFF_S,
     MAX_RUNS,
     JobEnd,
     JobHistory,
     decide_ended,
     decide_started,
+    is_put_off,
+    put_off_s,
     retry_after_s,
 )
 from domain.errors import (
@@ -60,17 +63,19 @@ from infra.event_log import Blob, Commit
 from infra.ids import new_id
 from infra.job_leases import TakenJob
 from infra.job_log import read_job, record_job
-from infra.jobs import ACK_WAIT_S
 from projections.sweeper import end_abandoned
 
-ABANDONED_AFTER_S = 3 * ACK_WAIT_S
-"""A delivery that a worker has left is made again after `ACK_WAIT_S`."""
+ABANDONED_AFTER_S = 30.0
+"""A delivery that a worker has left is made again long before; and a worker that stands still for a while goes on."""
 MAX_UNHELD = 4_096
 UNHELD_KEPT_S = 10 * ABANDONED_AFTER_S
 RATE_LEFT = 0.5
 """Of a key's limits for a minute: its jobs wait while less is left, and its other calls find that much."""
 BUSY_WAIT_S = 2.0
 """Before a job is looked at again whose request a worker has in hand, though its runner is gone."""
+REST_WAIT_S = 30.0
+"""At least, before a job is looked at again that rests because its model's provider has put off another one."""
+MAX_RESTING = 4_096
 ENDED_WAIT_S = 60.0
 """A job that has ended is not taken again while the read model does not know it yet."""
 _NO_KEY = "the API key of the job was revoked, or has expired, before the job was run"
@@ -120,6 +125,8 @@ class JobRunning:
         self._direct = direct
         self._unheld_since_s: TTLCache[str, float] = TTLCache(MAX_UNHELD, ttl=UNHELD_KEPT_S)
         """By request: since when, on the monotonic clock, no worker says that it has it in hand."""
+        self._rests_until_s: TTLCache[tuple[str, str], float] = TTLCache(MAX_RESTING, ttl=MAX_PUT_OFF_S)
+        """By key and model: until when, on the monotonic clock, no further job of theirs is made."""
         self._log = services.log
         self._settings = services.settings
         self._admission = admission
@@ -150,7 +157,9 @@ class JobRunning:
             case "failed":
                 assert found.error is not None, "a failure has an error"
                 return await self._after_failure(taken, job, found.error, found.request_id)
-            case "over" if len(job.runs) >= MAX_RUNS:
+            case "nothing" | "over" if (rest_s := self._rest_s(job)) > 0:
+                return Released(wait_s=self._within(job, rest_s), request_id=new_id("req"))
+            case "over" if job.counted_runs >= MAX_RUNS:
                 await self._end(taken, _failed(job, Unavailable(f"{MAX_RUNS} requests came to nothing")))
                 return Released()
             case "over":
@@ -185,7 +194,8 @@ class JobRunning:
 
         async def started(request_id: str) -> None:
             nonlocal seen_runs  # a provider that lacks a call is asked by another one, with a request of its own
-            await self._started(taken, request_id, seen_runs)
+            was_put_off = seen_runs == len(job.runs) and await self._was_put_off(job)
+            await self._started(taken, request_id, seen_runs, was_put_off=was_put_off)
             seen_runs += 1
 
         longest = timedelta(seconds=self._settings.job_call_timeout_s)
@@ -193,7 +203,24 @@ class JobRunning:
         keep_until = deadline + timedelta(seconds=self._settings.job_result_ttl_s)
         return Background(deadline=deadline, keep_until=keep_until, started=started)
 
-    async def _started(self, taken: TakenJob, request_id: str, seen_runs: int) -> None:
+    async def _was_put_off(self, job: JobHistory) -> bool:
+        """Return True if the provider did nothing in the last run."""
+        if not job.runs:
+            return False
+        history = await self._log.read_stream(request_stream(job.runs[-1].request_id))
+        failures = [one.event for one in history if isinstance(one.event, RequestFailed)]
+        return any(is_put_off(failed.code, failed.status) for failed in failures)
+
+    def _rest_s(self, job: JobHistory) -> float:
+        """Return how long a job rests, since its model's provider has put off another one; 0: it does not."""
+        left_s = self._rests_until_s.get(_asked_for(job), 0.0) - time.monotonic()
+        return max(left_s, REST_WAIT_S) if left_s > 0 else 0.0
+
+    def _within(self, job: JobHistory, wait_s: float) -> float:
+        """Cut a wait to what is left until the job's deadline."""
+        return min(wait_s, max(0.0, (job.accepted.deadline - self._now()).total_seconds()))
+
+    async def _started(self, taken: TakenJob, request_id: str, seen_runs: int, *, was_put_off: bool) -> None:
         """Record that a request of the job is about to be given to a worker.
 
         Raises:
@@ -203,7 +230,7 @@ class JobRunning:
         """
 
         def decide(job: JobHistory) -> tuple[Event, ...]:
-            return decide_started(job, request_id, seen_runs)
+            return decide_started(job, request_id, seen_runs, was_put_off=was_put_off)
 
         if not await record_job(self._log, taken.job_id, taken.project_id, self._now(), decide):
             raise ClientDisconnected("the job was cancelled, or another runner has it")
@@ -284,17 +311,18 @@ class JobRunning:
 
     async def _after_failure(self, taken: TakenJob, job: JobHistory, error: GatewayError, request_id: str) -> Released:
         """End the job, or let it wait for its next request."""
-        wait_s = retry_after_s(error, len(job.runs))
+        wait_s = retry_after_s(error, job.counted_runs, starts=len(job.runs))
         if wait_s is not None and isinstance(error, ProviderError) and await self._may_be_charged(request_id):
             wait_s = None
         log.info("job_run_failed", job_id=taken.job_id, code=error.code, runs=len(job.runs), wait_s=wait_s)
         if wait_s is None:
             await self._end(taken, _failed(job, error))
             return Released()
-        left_s = max(0.0, (job.accepted.deadline - self._now()).total_seconds())
+        if isinstance(error, ProviderError) and is_put_off(error.code, error.status):
+            self._rests_until_s[_asked_for(job)] = time.monotonic() + put_off_s(error)
         is_limit = isinstance(error, RateLimited)
         return Released(
-            wait_s=min(wait_s, left_s),
+            wait_s=self._within(job, wait_s),
             request_id=new_id("req"),
             paused_key=job.accepted.key_id if is_limit else None,
             pause_s=wait_s if is_limit else 0.0,
@@ -362,6 +390,11 @@ def pause_s(limit_status: LimitStatus) -> float:
     """
     meters = [meter for meter in (limit_status.requests, limit_status.tokens) if meter is not None]
     return max((RATE_LEFT - meter.remaining / meter.limit) * 60 for meter in meters) if meters else 0.0
+
+
+def _asked_for(job: JobHistory) -> tuple[str, str]:
+    """The key and the model, as the caller named it: what is put off for one job is for the others of both."""
+    return job.accepted.key_id, job.accepted.model
 
 
 def _failed(job: JobHistory, error: GatewayError) -> JobFailed:

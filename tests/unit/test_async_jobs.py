@@ -7,6 +7,7 @@ import pytest
 from domain.async_jobs import (
     FIRST_RETRY_S,
     MAX_DELAY_S,
+    MAX_PUT_OFF_S,
     MAX_RUNS,
     JobHistory,
     decide_ended,
@@ -15,6 +16,7 @@ from domain.async_jobs import (
 )
 from domain.errors import (
     BudgetExceeded,
+    CircuitOpen,
     GatewayError,
     InvalidRequest,
     Overloaded,
@@ -109,12 +111,34 @@ def test_no_limit_is_waited_for_longer_than_a_minute_at_once() -> None:
     assert retry_after_s(RateLimited("later", retry_after_s=3_600), 0) == MAX_DELAY_S
 
 
+def test_run_that_the_provider_put_off_counts_no_further() -> None:
+    (second,) = decide_started(job(STARTED), "r2", 1, was_put_off=True)
+    assert isinstance(second, JobStarted)
+    assert second.run == 1
+    history = job(STARTED, second)
+    assert (history.counted_runs, len(history.runs)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProviderRateLimited("limited", provider="p", status=429),
+        ProviderUnavailable("not reached", provider="p"),
+        CircuitOpen("not called", provider="p"),
+    ],
+)
+def test_provider_that_did_nothing_is_waited_for_until_the_deadline(error: GatewayError) -> None:
+    waits = [retry_after_s(error, MAX_RUNS, starts=starts) for starts in (1, 2, 3, 4, 5, 500)]
+    assert waits == [10, 30, 90, 270, MAX_PUT_OFF_S, MAX_PUT_OFF_S]
+
+
 def test_provider_that_is_away_is_asked_again_after_longer_each_time() -> None:
-    away = ProviderUnavailable("away", provider="p")
+    away = ProviderUnavailable("away", provider="p", status=500)
     waits = [retry_after_s(away, runs) for runs in range(1, MAX_RUNS)]
     assert waits == [FIRST_RETRY_S, 3 * FIRST_RETRY_S, 9 * FIRST_RETRY_S, 27 * FIRST_RETRY_S]
     assert retry_after_s(away, MAX_RUNS) is None
 
 
 def test_provider_says_how_long_its_limit_lasts() -> None:
-    assert retry_after_s(ProviderRateLimited("limited", provider="p", retry_after_s=500), 1) == 500
+    assert retry_after_s(ProviderRateLimited("limited", provider="p", retry_after_s=200), 1) == 200
+    assert retry_after_s(ProviderRateLimited("limited", provider="p", retry_after_s=5_000), 1) == MAX_PUT_OFF_S
