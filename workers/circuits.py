@@ -65,7 +65,7 @@ def circuit_of(call: ProviderCall) -> CircuitKey:
 class CircuitBreaker(Protocol):
     """What those that call providers need of the circuits."""
 
-    async def refusal(self, key: CircuitKey, *, is_only: bool) -> ProviderError | None:
+    async def refusal(self, key: CircuitKey, project_id: str, *, is_only: bool) -> ProviderError | None:
         """None: call the provider. Else why not, with the seconds after which it may be called again.
 
         `is_only`: the request has no other target left to try. Whoever gets None calls soon, and then calls `record`:
@@ -74,9 +74,19 @@ class CircuitBreaker(Protocol):
         ...
 
     def record(
-        self, key: CircuitKey, project_id: str, error: GatewayError | None, *, began_s: float, hint: str | None = None
+        self,
+        key: CircuitKey,
+        project_id: str,
+        error: GatewayError | None,
+        *,
+        began_s: float,
+        hint: str | None = None,
+        is_callers_limit: bool = False,
     ) -> None:
-        """Say how a call went that began at `began_s`, of the monotonic clock. `error` None: it was answered."""
+        """Say how a call went that began at `began_s`, of the monotonic clock. `error` None: it was answered.
+
+        `is_callers_limit`: the time that was over is one that the caller's target sets.
+        """
         ...
 
     def began(self, key: CircuitKey, *, began_s: float) -> None:
@@ -134,29 +144,40 @@ class Circuits:
         """Those of which there may be news to tell: all others are closed, without failures and with limits enough."""
         self._transitions: deque[Transition] = deque(maxlen=MAX_TRANSITIONS)
 
-    async def refusal(self, key: CircuitKey, *, is_only: bool) -> ProviderError | None:
+    async def refusal(self, key: CircuitKey, project_id: str, *, is_only: bool) -> ProviderError | None:
         """See `CircuitBreaker`."""
         kept = self._kept.get(key)
         if kept is None or kept.circuit.state == "closed":
             return None
-        found = verdict(kept.circuit, self._clock(), is_only=is_only)
+        now_s = self._clock()
+        is_concerned = key.owner != INSTALLATION or kept.totals(now_s).concern(slot_of(key, project_id))
+        found = verdict(kept.circuit, now_s, is_only=is_only, is_concerned=is_concerned)
         if found.kind == "probe":
             before = kept.circuit
             kept.circuit = probing(before, self._clock())  # others of this process wait from now on
             if await self._claim(key, before.version):
                 self._note_change(kept, before, kept.circuit)
                 return None
-            found = verdict(kept.circuit, self._clock(), is_only=is_only)
+            found = verdict(kept.circuit, self._clock(), is_only=is_only, is_concerned=is_concerned)
         return _refusal(kept, found.wait_s) if found.kind == "wait" else None
 
     def record(
-        self, key: CircuitKey, project_id: str, error: GatewayError | None, *, began_s: float, hint: str | None = None
+        self,
+        key: CircuitKey,
+        project_id: str,
+        error: GatewayError | None,
+        *,
+        began_s: float,
+        hint: str | None = None,
+        is_callers_limit: bool = False,
     ) -> None:
         """See `CircuitBreaker`."""
         if not self._settings.is_on:
             return
         now_s = self._clock()
-        signal = signal_of(error, now_s - began_s, is_shared=key.owner == INSTALLATION)
+        signal = signal_of(
+            error, now_s - began_s, is_shared=key.owner == INSTALLATION, is_callers_limit=is_callers_limit
+        )
         is_counted = signal.kind == "answered" or signal.kind in FAILURES
         kept = self._kept.take(key) if is_counted else self._kept.get(key)
         if kept is None:

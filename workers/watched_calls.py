@@ -12,7 +12,7 @@ from domain.api_key import hint
 from domain.circuit import CircuitKey
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.sse import SseEvent
-from domain.errors import GatewayError, ProviderLost
+from domain.errors import GatewayError, ProviderLost, ProviderTimeout, TimeLimit
 from infra.cancellations import client_disconnected
 from workers.circuits import CircuitBreaker, circuit_of
 from workers.provider_failures import reported_failure
@@ -38,7 +38,13 @@ class WatchedCall:
                 error,
                 began_s=self._began_s,
                 hint=hint(credential.api_key) if credential is not None else None,
+                is_callers_limit=isinstance(error, ProviderTimeout) and self._is_callers(error.limit),
             )
+
+    def _is_callers(self, limit: TimeLimit) -> bool:
+        """True if the caller has set this limit, and it comes before the deadline."""
+        limit_s = self.call.callers_limits_s.get(limit)
+        return limit_s is not None and limit_s <= self.call.timeout_s
 
     async def first_of(self, events: AsyncIterator[list[SseEvent]]) -> AsyncGenerator[list[SseEvent], None]:
         """The events of a stream. Its first ones show that the provider answers, long before its end."""
