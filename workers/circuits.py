@@ -82,10 +82,12 @@ class CircuitBreaker(Protocol):
         began_s: float,
         hint: str | None = None,
         is_callers_limit: bool = False,
+        credentials: int = 1,
     ) -> None:
         """Say how a call went that began at `began_s`, of the monotonic clock. `error` None: it was answered.
 
-        `is_callers_limit`: the time that was over is one that the caller's target sets.
+        `is_callers_limit`: the time that was over is one that the caller's target sets. `credentials`: how many there
+        are for the provider.
         """
         ...
 
@@ -93,7 +95,7 @@ class CircuitBreaker(Protocol):
         """Say that a call which began at `began_s` is being answered; how it went is not known yet."""
         ...
 
-    def heard(self, key: CircuitKey, headers: Mapping[str, str]) -> None:
+    def heard(self, key: CircuitKey, headers: Mapping[str, str], *, credentials: int = 1) -> None:
         """Take the headers of a provider's response, for what they say of its rate limits."""
         ...
 
@@ -170,6 +172,7 @@ class Circuits:
         began_s: float,
         hint: str | None = None,
         is_callers_limit: bool = False,
+        credentials: int = 1,
     ) -> None:
         """See `CircuitBreaker`."""
         if not self._settings.is_on:
@@ -185,7 +188,7 @@ class Circuits:
         if is_counted:
             is_failure = signal.kind in FAILURES
             kept.window.count(now_s, slot=slot_of(key, project_id), is_failure=is_failure)
-            kept.hint = hint
+            kept.hint, kept.credentials = hint, credentials
             if error is not None:
                 kept.last_errors.appendleft(self._last_error(error))
                 self._watched[key] = kept
@@ -201,12 +204,12 @@ class Circuits:
         if kept is not None and kept.circuit.state == "half_open":
             self._step(kept, Signal(kind="alive"), self._clock(), began_s)
 
-    def heard(self, key: CircuitKey, headers: Mapping[str, str]) -> None:
+    def heard(self, key: CircuitKey, headers: Mapping[str, str], *, credentials: int = 1) -> None:
         """See `CircuitBreaker`."""
         if not self._settings.is_on or not (limits := read_limits(headers, self._wall())):
             return
         kept = self._kept.take(key)
-        kept.limits, kept.limits_at_s = limits, self._clock()
+        kept.limits, kept.limits_at_s, kept.credentials = limits, self._clock(), credentials
         if headroom(limits, 0.0) < 1:
             self._watched[key] = kept
 
@@ -241,6 +244,7 @@ class Circuits:
             kept = self._kept.take(told_limits.key)
             if now_s - told_limits.age_s > kept.limits_at_s:
                 kept.limits, kept.limits_at_s = told_limits.limits, now_s - told_limits.age_s
+                kept.credentials = told_limits.credentials
 
     def news(self) -> WorkerNews | None:
         """What the others should know. None: all is well."""
@@ -255,7 +259,8 @@ class Circuits:
                 counts.append(ToldCounts(key=key, calls=own.calls, failures=own.failures))
             is_low = bool(kept.limits) and headroom(kept.limits, now_s - kept.limits_at_s) < 1
             if is_low:
-                limits.append(ToldLimits(key=key, limits=kept.limits, age_s=now_s - kept.limits_at_s))
+                age_s = now_s - kept.limits_at_s
+                limits.append(ToldLimits(key=key, limits=kept.limits, age_s=age_s, credentials=kept.credentials))
             if not (is_told or own.all_failures or is_low) or self._kept.get(key) is not kept:
                 del self._watched[key]
         self._changed.clear()
@@ -349,7 +354,7 @@ class Circuits:
             until_s=now_s + min(longest_s, told.until_in_s),
             only_until_s=now_s + min(longest_s, told.only_until_in_s),
         )
-        kept.since_ms = told.since_ms
+        kept.since_ms, kept.credentials = told.since_ms, told.credentials
         if told.state != "closed":
             self._watched[kept.key] = kept
         if told.state == "closed":
@@ -368,6 +373,7 @@ class Circuits:
             until_in_s=max(0.0, circuit.until_s - now_s),
             only_until_in_s=max(0.0, circuit.only_until_s - now_s),
             since_ms=kept.since_ms,
+            credentials=kept.credentials,
         )
 
     def _reported(self, kept: Kept, now_s: float) -> ReportedCircuit:

@@ -26,7 +26,10 @@ class WatchedCall:
         self._circuits = circuits
         self._key: CircuitKey = circuit_of(call)
         self._began_s = time.monotonic()
-        self.call = replace(call, heard=partial(circuits.heard, self._key)) if circuits is not None else call
+        self._credentials = 1 + (len(call.credential.other_keys) if call.credential is not None else 0)
+        if circuits is not None:
+            call = replace(call, heard=partial(circuits.heard, self._key, credentials=self._credentials))
+        self.call = call
 
     def ended(self, error: GatewayError | None) -> None:
         """Tell how the call went."""
@@ -38,6 +41,7 @@ class WatchedCall:
                 error,
                 began_s=self._began_s,
                 hint=hint(credential.api_key) if credential is not None else None,
+                credentials=self._credentials,
                 is_callers_limit=isinstance(error, ProviderTimeout) and self._is_callers(error.limit),
             )
 

@@ -239,6 +239,18 @@ def test_a_credential_that_is_nearly_used_up_gets_fewer_calls_on_every_worker(cl
     assert second.share(SHARED) == 1.0
 
 
+def test_the_news_of_a_credential_says_how_many_there_are(clock: Clock, claims: Claims) -> None:
+    circuits = worker("w1", clock, claims)
+    key = CircuitKey(owner=INSTALLATION, provider="openai", model="gpt-4o-mini", credential="eu")
+    headers = {"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "5"}
+    circuits.heard(key, headers | {"x-ratelimit-reset-requests": "30s"}, credentials=3)
+    for _ in range(4):
+        circuits.record(key, "prj_a", DOWN, began_s=clock(), credentials=3)
+    news = circuits.news()
+    assert news is not None
+    assert [told.credentials for told in (*news.circuits, *news.limits)] == [3, 3]
+
+
 def test_other_keys_or_addresses_are_other_circuits(clock: Clock, claims: Claims) -> None:
     circuits = worker("w1", clock, claims)
     fail(circuits, OWN, clock)
