@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cachetools import TTLCache
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.circuit import CircuitKey
 from domain.events import INSTALLATION
@@ -52,6 +53,11 @@ class ProviderHealth:
             MAX_KNOWN, NEWS_AGE_S, timer=clock
         )
 
+        self._credentials: TTLCache[tuple[str, str, str], tuple[int, frozenset[CircuitKey]]] = TTLCache(
+            MAX_KNOWN, NEWS_AGE_S, timer=clock
+        )
+        """How many credentials each target has, and those of which there is news."""
+
     async def listen(self) -> None:
         """Hear what workers tell, from now on."""
         await self._news.hear(self.take)
@@ -63,13 +69,31 @@ class ProviderHealth:
             known = self._circuits.get(told.key)
             if known is None or told.version >= known[1].version:
                 self._circuits[told.key] = (now_s, told)
+                self._note_credential(told.key, told.credentials)
         for limits in news.limits:
             self._limits[limits.key] = (now_s - limits.age_s, limits.limits)
+            self._note_credential(limits.key, limits.credentials)
 
     def share(self, key: CircuitKey) -> float:
         """Return the share of its usual calls that a target should get: 0 while its circuit is open, 1 if all is well,
         less if its credential's rate limits are nearly used up.
+
+        Of a target that names no credential, the best of all that there are. Workers name only one of several.
         """
+        if key.credential:
+            return self._share(key if self._is_known(key) else replace(key, credential=""))
+        count, told = self._credentials.get(_place(key), (1, frozenset()))
+        shares = [self._share(one) for one in told if self._is_known(one)]
+        return max(shares) if len(shares) >= count else 1.0
+
+    def _note_credential(self, key: CircuitKey, credentials: int) -> None:
+        _, told = self._credentials.get(_place(key), (1, frozenset()))
+        self._credentials[_place(key)] = (credentials, frozenset(filter(self._is_known, told)) | {key})
+
+    def _is_known(self, key: CircuitKey) -> bool:
+        return key in self._circuits or key in self._limits
+
+    def _share(self, key: CircuitKey) -> float:
         now_s = self._clock()
         known = self._circuits.get(key)
         if known is not None and known[1].state != "closed" and now_s < known[0] + known[1].until_in_s:
@@ -89,6 +113,10 @@ class ProviderHealth:
     async def of(self, owner: str | None) -> list[CircuitHealth]:
         """Ask the workers for the circuits of an owner, or of all (None). Empty if none of them answers."""
         return merged(await self._news.reports(owner))
+
+
+def _place(key: CircuitKey) -> tuple[str, str, str]:
+    return key.owner, key.provider, key.model
 
 
 def merged(reports: Sequence[Report]) -> list[CircuitHealth]:

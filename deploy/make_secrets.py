@@ -26,7 +26,7 @@ QUEUE_HOST = "nats"
 DATABASE_ROLES = ("owner", "api", "worker", "projector")
 """Of `gateway_owner` and so on: the owner migrates, the others may do what their process has to."""
 CLIENT = "gateway"
-PROVIDER_KEYS = ("openai_api_key", "anthropic_api_key")
+PROVIDER_KEYS = ("openai_api_key", "anthropic_api_key", "openai_api_keys", "anthropic_api_keys")
 _MOUNTED = "/run/secrets"
 
 

@@ -48,7 +48,7 @@ PROBE_WAIT_S = 1.0
 MAX_OPENINGS = 16
 """In a row, that double the wait."""
 TELLING_TIMEOUT_S = 10.0
-"""A call under a shared credential that had less time says nothing of its provider: the caller set the time."""
+"""A call under a shared credential that had less time says nothing of its provider, whoever set the time."""
 
 
 class CircuitKey(Struct, frozen=True, kw_only=True):
@@ -105,6 +105,10 @@ class Totals(Struct, frozen=True):
     def all_failures(self) -> int:
         """The number of calls that failed."""
         return sum(self.failures)
+
+    def concern(self, slot: int) -> bool:
+        """True if calls of this slot have failed, or of two others: what one project's calls meet is one voice."""
+        return sum(map(bool, self.failures)) > 1 or any(self.failures[slot : slot + 1])
 
     @property
     def ratio(self) -> float:
@@ -187,18 +191,19 @@ _CALL = Verdict(kind="call")
 _PROBE = Verdict(kind="probe")
 
 
-def verdict(circuit: Circuit, now_s: float, *, is_only: bool) -> Verdict:
-    """Say whether to call. `is_only`: the caller has no other target.
+def verdict(circuit: Circuit, now_s: float, *, is_only: bool, is_concerned: bool = True) -> Verdict:
+    """Say whether to call. `is_only`: the caller has no other target. `is_concerned`: see `Totals.concern`.
 
     A caller with another target leaves an open circuit alone. One without is refused only if calls have not been
-    answered at all, or the provider asked for the wait: otherwise some answers would be lost that would have come.
+    answered at all, or the provider asked for the wait, and if that concerns it: otherwise some answers would be lost
+    that would have come.
     """
     if circuit.state == "closed":
         return _CALL
     due_s = circuit.only_until_s if is_only else circuit.until_s
     if now_s >= due_s:
         return _PROBE
-    if is_only and circuit.reason not in _REFUSED_BY:
+    if is_only and (circuit.reason not in _REFUSED_BY or not is_concerned):
         return _CALL
     wait_s = due_s - now_s
     return Verdict(kind="wait", wait_s=wait_s if circuit.state == "open" else min(PROBE_WAIT_S, wait_s))
@@ -237,15 +242,21 @@ def after(
     return _opened(circuit, signal, _reason(signal, totals), settings, now_s)
 
 
-def signal_of(error: GatewayError | None, elapsed_s: float, *, is_shared: bool) -> Signal:
-    """Read what a call says of its provider. `error` None: it was answered. `is_shared`: others use the credential."""
+def signal_of(
+    error: GatewayError | None, elapsed_s: float, *, is_shared: bool, is_callers_limit: bool = False
+) -> Signal:
+    """Read what a call says of its provider. `error` None: it was answered. `is_shared`: others use the credential.
+
+    `is_callers_limit`: the time that was over is one that the caller's target sets.
+    """
     if error is None:
         return Signal(kind="answered")
     if not isinstance(error, ProviderError):
         return Signal(kind="nothing")
     if isinstance(error, ProviderCredentials) and error.status is None:
         return Signal(kind="nothing")  # there is no key, so nothing was called
-    if isinstance(error, ProviderTimeout) and is_shared and elapsed_s < TELLING_TIMEOUT_S and error.status is None:
+    is_too_short = is_shared and (is_callers_limit or elapsed_s < TELLING_TIMEOUT_S)
+    if isinstance(error, ProviderTimeout) and is_too_short and error.status is None:
         return Signal(kind="nothing")
     if error.refusal is not None and error.refusal.reason == "billing":
         return Signal(kind="refused_key")

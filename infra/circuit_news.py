@@ -65,6 +65,8 @@ class ToldCircuit(Struct, frozen=True, kw_only=True, omit_defaults=True):
     only_until_in_s: float = 0.0
     since_ms: int = 0
     """Milliseconds since 1970, to be shown."""
+    credentials: int = 1
+    """How many the owner has for the provider: those of which nothing is told are well."""
 
 
 class ToldCounts(Struct, frozen=True, kw_only=True):
@@ -75,12 +77,14 @@ class ToldCounts(Struct, frozen=True, kw_only=True):
     failures: tuple[int, ...]
 
 
-class ToldLimits(Struct, frozen=True, kw_only=True):
+class ToldLimits(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a provider said of its limits, `age_s` ago."""
 
     key: CircuitKey
     limits: tuple[ProviderLimit, ...]
     age_s: float
+    credentials: int = 1
+    """As of a circuit."""
 
 
 class WorkerNews(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -22,6 +22,7 @@ from domain.errors import (
     ProviderError,
     ProviderLost,
     ProviderRejected,
+    TimeLimit,
     Unavailable,
 )
 from domain.events import INSTALLATION
@@ -131,6 +132,7 @@ class ProviderCalls:
                 path=job.path or translation.provider.path,
                 credential=next(iter(credentials), None),
                 timeout_s=0,
+                callers_limits_s=_callers_limits(job),
                 headers=job.headers or {},
                 query=job.query,
                 keeps_error_body=translation.keeps_provider_errors,
@@ -145,7 +147,9 @@ class ProviderCalls:
 
         """
         if self._circuits is not None:
-            refusal = await self._circuits.refusal(circuit_of(prepared.call), is_only=is_only)
+            refusal = await self._circuits.refusal(
+                circuit_of(prepared.call), prepared.call.identity.project_id, is_only=is_only
+            )
             if refusal is not None:
                 raise refusal
 
@@ -273,6 +277,18 @@ class ProviderCalls:
 
 def _within(call: ProviderCall, limits: CallLimits) -> ProviderCall:
     return replace(call, timeout_s=limits.total_s, first_byte_s=limits.first_byte_s, idle_s=limits.idle_s)
+
+
+def _callers_limits(job: Job) -> dict[TimeLimit, float]:
+    asked = job.asked
+    if asked is None:
+        return {}
+    limits: dict[TimeLimit, float | None] = {
+        "total": asked.timeout_s,
+        "first_byte": asked.first_byte_timeout_s,
+        "idle": asked.idle_timeout_s,
+    }
+    return {limit: limit_s for limit, limit_s in limits.items() if limit_s is not None}
 
 
 def _without_refused(prepared: PreparedCall, error: ProviderRejected) -> bytes | None:

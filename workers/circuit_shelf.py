@@ -24,6 +24,7 @@ class Kept:
 
     __slots__ = (
         "circuit",
+        "credentials",
         "hint",
         "key",
         "last_errors",
@@ -39,6 +40,8 @@ class Kept:
         self.key = key
         self.circuit: Circuit = CLOSED
         self.since_ms = 0
+        self.credentials = 1
+        """How many the owner has for the provider."""
         self.window = Window(window_s, slots=slots_of(key))
         self.others: dict[str, tuple[float, Totals]] = {}
         """What other workers have counted, and when they told it."""

@@ -65,7 +65,7 @@ def circuit_of(call: ProviderCall) -> CircuitKey:
 class CircuitBreaker(Protocol):
     """What those that call providers need of the circuits."""
 
-    async def refusal(self, key: CircuitKey, *, is_only: bool) -> ProviderError | None:
+    async def refusal(self, key: CircuitKey, project_id: str, *, is_only: bool) -> ProviderError | None:
         """None: call the provider. Else why not, with the seconds after which it may be called again.
 
         `is_only`: the request has no other target left to try. Whoever gets None calls soon, and then calls `record`:
@@ -74,16 +74,28 @@ class CircuitBreaker(Protocol):
         ...
 
     def record(
-        self, key: CircuitKey, project_id: str, error: GatewayError | None, *, began_s: float, hint: str | None = None
+        self,
+        key: CircuitKey,
+        project_id: str,
+        error: GatewayError | None,
+        *,
+        began_s: float,
+        hint: str | None = None,
+        is_callers_limit: bool = False,
+        credentials: int = 1,
     ) -> None:
-        """Say how a call went that began at `began_s`, of the monotonic clock. `error` None: it was answered."""
+        """Say how a call went that began at `began_s`, of the monotonic clock. `error` None: it was answered.
+
+        `is_callers_limit`: the time that was over is one that the caller's target sets. `credentials`: how many there
+        are for the provider.
+        """
         ...
 
     def began(self, key: CircuitKey, *, began_s: float) -> None:
         """Say that a call which began at `began_s` is being answered; how it went is not known yet."""
         ...
 
-    def heard(self, key: CircuitKey, headers: Mapping[str, str]) -> None:
+    def heard(self, key: CircuitKey, headers: Mapping[str, str], *, credentials: int = 1) -> None:
         """Take the headers of a provider's response, for what they say of its rate limits."""
         ...
 
@@ -134,29 +146,41 @@ class Circuits:
         """Those of which there may be news to tell: all others are closed, without failures and with limits enough."""
         self._transitions: deque[Transition] = deque(maxlen=MAX_TRANSITIONS)
 
-    async def refusal(self, key: CircuitKey, *, is_only: bool) -> ProviderError | None:
+    async def refusal(self, key: CircuitKey, project_id: str, *, is_only: bool) -> ProviderError | None:
         """See `CircuitBreaker`."""
         kept = self._kept.get(key)
         if kept is None or kept.circuit.state == "closed":
             return None
-        found = verdict(kept.circuit, self._clock(), is_only=is_only)
+        now_s = self._clock()
+        is_concerned = key.owner != INSTALLATION or kept.totals(now_s).concern(slot_of(key, project_id))
+        found = verdict(kept.circuit, now_s, is_only=is_only, is_concerned=is_concerned)
         if found.kind == "probe":
             before = kept.circuit
             kept.circuit = probing(before, self._clock())  # others of this process wait from now on
             if await self._claim(key, before.version):
                 self._note_change(kept, before, kept.circuit)
                 return None
-            found = verdict(kept.circuit, self._clock(), is_only=is_only)
+            found = verdict(kept.circuit, self._clock(), is_only=is_only, is_concerned=is_concerned)
         return _refusal(kept, found.wait_s) if found.kind == "wait" else None
 
     def record(
-        self, key: CircuitKey, project_id: str, error: GatewayError | None, *, began_s: float, hint: str | None = None
+        self,
+        key: CircuitKey,
+        project_id: str,
+        error: GatewayError | None,
+        *,
+        began_s: float,
+        hint: str | None = None,
+        is_callers_limit: bool = False,
+        credentials: int = 1,
     ) -> None:
         """See `CircuitBreaker`."""
         if not self._settings.is_on:
             return
         now_s = self._clock()
-        signal = signal_of(error, now_s - began_s, is_shared=key.owner == INSTALLATION)
+        signal = signal_of(
+            error, now_s - began_s, is_shared=key.owner == INSTALLATION, is_callers_limit=is_callers_limit
+        )
         is_counted = signal.kind == "answered" or signal.kind in FAILURES
         kept = self._kept.take(key) if is_counted else self._kept.get(key)
         if kept is None:
@@ -164,7 +188,7 @@ class Circuits:
         if is_counted:
             is_failure = signal.kind in FAILURES
             kept.window.count(now_s, slot=slot_of(key, project_id), is_failure=is_failure)
-            kept.hint = hint
+            kept.hint, kept.credentials = hint, credentials
             if error is not None:
                 kept.last_errors.appendleft(self._last_error(error))
                 self._watched[key] = kept
@@ -180,12 +204,12 @@ class Circuits:
         if kept is not None and kept.circuit.state == "half_open":
             self._step(kept, Signal(kind="alive"), self._clock(), began_s)
 
-    def heard(self, key: CircuitKey, headers: Mapping[str, str]) -> None:
+    def heard(self, key: CircuitKey, headers: Mapping[str, str], *, credentials: int = 1) -> None:
         """See `CircuitBreaker`."""
         if not self._settings.is_on or not (limits := read_limits(headers, self._wall())):
             return
         kept = self._kept.take(key)
-        kept.limits, kept.limits_at_s = limits, self._clock()
+        kept.limits, kept.limits_at_s, kept.credentials = limits, self._clock(), credentials
         if headroom(limits, 0.0) < 1:
             self._watched[key] = kept
 
@@ -220,6 +244,7 @@ class Circuits:
             kept = self._kept.take(told_limits.key)
             if now_s - told_limits.age_s > kept.limits_at_s:
                 kept.limits, kept.limits_at_s = told_limits.limits, now_s - told_limits.age_s
+                kept.credentials = told_limits.credentials
 
     def news(self) -> WorkerNews | None:
         """What the others should know. None: all is well."""
@@ -234,7 +259,8 @@ class Circuits:
                 counts.append(ToldCounts(key=key, calls=own.calls, failures=own.failures))
             is_low = bool(kept.limits) and headroom(kept.limits, now_s - kept.limits_at_s) < 1
             if is_low:
-                limits.append(ToldLimits(key=key, limits=kept.limits, age_s=now_s - kept.limits_at_s))
+                age_s = now_s - kept.limits_at_s
+                limits.append(ToldLimits(key=key, limits=kept.limits, age_s=age_s, credentials=kept.credentials))
             if not (is_told or own.all_failures or is_low) or self._kept.get(key) is not kept:
                 del self._watched[key]
         self._changed.clear()
@@ -328,7 +354,7 @@ class Circuits:
             until_s=now_s + min(longest_s, told.until_in_s),
             only_until_s=now_s + min(longest_s, told.only_until_in_s),
         )
-        kept.since_ms = told.since_ms
+        kept.since_ms, kept.credentials = told.since_ms, told.credentials
         if told.state != "closed":
             self._watched[kept.key] = kept
         if told.state == "closed":
@@ -347,6 +373,7 @@ class Circuits:
             until_in_s=max(0.0, circuit.until_s - now_s),
             only_until_in_s=max(0.0, circuit.only_until_s - now_s),
             since_ms=kept.since_ms,
+            credentials=kept.credentials,
         )
 
     def _reported(self, kept: Kept, now_s: float) -> ReportedCircuit:

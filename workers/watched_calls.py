@@ -12,7 +12,7 @@ from domain.api_key import hint
 from domain.circuit import CircuitKey
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.sse import SseEvent
-from domain.errors import GatewayError, ProviderLost
+from domain.errors import GatewayError, ProviderLost, ProviderTimeout, TimeLimit
 from infra.cancellations import client_disconnected
 from workers.circuits import CircuitBreaker, circuit_of
 from workers.provider_failures import reported_failure
@@ -26,7 +26,10 @@ class WatchedCall:
         self._circuits = circuits
         self._key: CircuitKey = circuit_of(call)
         self._began_s = time.monotonic()
-        self.call = replace(call, heard=partial(circuits.heard, self._key)) if circuits is not None else call
+        self._credentials = 1 + (len(call.credential.other_keys) if call.credential is not None else 0)
+        if circuits is not None:
+            call = replace(call, heard=partial(circuits.heard, self._key, credentials=self._credentials))
+        self.call = call
 
     def ended(self, error: GatewayError | None) -> None:
         """Tell how the call went."""
@@ -38,7 +41,14 @@ class WatchedCall:
                 error,
                 began_s=self._began_s,
                 hint=hint(credential.api_key) if credential is not None else None,
+                credentials=self._credentials,
+                is_callers_limit=isinstance(error, ProviderTimeout) and self._is_callers(error.limit),
             )
+
+    def _is_callers(self, limit: TimeLimit) -> bool:
+        """True if the caller has set this limit, and it comes before the deadline."""
+        limit_s = self.call.callers_limits_s.get(limit)
+        return limit_s is not None and limit_s <= self.call.timeout_s
 
     async def first_of(self, events: AsyncIterator[list[SseEvent]]) -> AsyncGenerator[list[SseEvent], None]:
         """The events of a stream. Its first ones show that the provider answers, long before its end."""

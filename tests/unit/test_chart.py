@@ -20,6 +20,7 @@ EVERYTHING: dict[str, Any] = {
     "imagePullSecrets": [{"name": "registry"}],
     "settings": {"GATEWAY_REQUEST_TIMEOUT_S": "300"},
     "nats": {"replicas": 3},
+    "furtherKeys": {"openai": ["eu", "us"]},
     "api": {"autoscaling": {"enabled": True}, "service": {"type": "LoadBalancer"}},
     "worker": {"autoscaling": {"enabled": True}},
     "projector": {"anchors": {"webhookKey": "hook", "objectStoreKey": "store", "claim": "anchors"}},
@@ -98,6 +99,8 @@ def test_helm_finds_nothing_wrong_and_kubernetes_knows_every_field(values: dict[
         ANCHORED | {"nats": {"url": "tls://user:secret@nats:4222"}},
         ANCHORED | {"image": {"digest": "sha256:abc"}},
         ANCHORED | {"providers": ["elsewhere"]},
+        ANCHORED | {"furtherKeys": {"elsewhere": ["eu"]}},
+        ANCHORED | {"furtherKeys": {"openai": ["eu=sk-canary"]}},
         ANCHORED | {"settings": {"PATH": "/tmp"}},
         ANCHORED | {"secretName": "Not A Name"},
     ],
@@ -136,6 +139,15 @@ def test_only_the_projector_has_the_audit_key_and_only_workers_the_providers_key
     assert [process for process in PROCESSES if "database_url_of_owner" in keys[process]] == ["migrate"]
     for process in ("api", "worker", "projector"):
         assert {key for key in keys[process] if key.startswith("database_url")} == {f"database_url_of_{process}"}
+
+
+def test_workers_get_further_keys_and_the_api_their_names() -> None:
+    found = pods(EVERYTHING)
+    environments = {process: environment(pod) for process, pod in found.items()}
+    assert environments["worker"]["GATEWAY_OPENAI_API_KEYS_FILE"] == "/run/secrets/openai_api_keys"
+    assert [process for process in PROCESSES if "openai_api_keys" in secret_keys(found[process])] == ["worker"]
+    assert environments["api"]["GATEWAY_INSTALLATION_PROVIDERS"] == "openai,anthropic,openai/eu,openai/us"
+    assert not any("anthropic_api_keys" in secret_keys(pod) for pod in found.values())
 
 
 def test_the_files_of_make_secrets_are_the_keys_that_the_chart_mounts(tmp_path: Any) -> None:

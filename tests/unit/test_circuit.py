@@ -145,6 +145,28 @@ def test_a_short_timeout_of_a_callers_own_says_nothing_of_a_shared_provider() ->
     assert signal_of(late, 0.5, is_shared=False).kind == "failed"
 
 
+def test_no_limit_that_a_caller_sets_is_a_failure_of_a_shared_provider() -> None:
+    late = ProviderTimeout("late", provider="openai")
+    assert signal_of(late, 30.0, is_shared=True, is_callers_limit=True).kind == "nothing"
+    assert signal_of(late, 30.0, is_shared=True).kind == "failed"
+    assert signal_of(late, 30.0, is_shared=False, is_callers_limit=True).kind == "failed"
+
+
+def test_a_caller_without_another_target_is_called_if_the_failures_do_not_concern_it() -> None:
+    probed = probing(opened(), 102.0)
+    for circuit in (opened(), opened(Signal(kind="limited", wait_s=30.0)), probed):
+        assert verdict(circuit, circuit.since_s, is_only=True, is_concerned=False).kind == "call"
+        assert verdict(circuit, circuit.since_s, is_only=False, is_concerned=False).kind == "wait"
+
+
+def test_failures_concern_those_who_had_some_and_all_if_two_had() -> None:
+    calls = tuple([9, 9, 9] + [0] * (SLOTS - 3))
+    assert Totals(calls, tuple([9] + [0] * (SLOTS - 1))).concern(0)
+    assert not Totals(calls, tuple([9] + [0] * (SLOTS - 1))).concern(1)
+    assert Totals(calls, tuple([9, 1] + [0] * (SLOTS - 2))).concern(2)
+    assert not NO_CALLS.concern(2)
+
+
 def test_one_project_that_fails_alone_opens_no_circuit_that_others_use() -> None:
     calls, failures = [0] * SLOTS, [0] * SLOTS
     noisy, quiet, other = (slot_of(SHARED, project) for project in ("project_a", "project_b", "project_c"))

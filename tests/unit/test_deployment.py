@@ -228,7 +228,7 @@ def test_only_who_needs_a_secret_gets_it() -> None:
         for secret in COMPOSE["secrets"]
     }
     assert holders["master_key"] == {"api"}
-    assert holders["openai_api_key"] == holders["anthropic_api_key"] == {"worker"}
+    assert all(holders[name] == {"worker"} for name in PROVIDER_KEYS)
     assert holders["database_url_of_owner"] == {"migrate"}
     assert holders["database_url_of_worker"] == {"worker"}
     assert holders["database_url_of_projector"] == {"projector"}

@@ -1,5 +1,8 @@
 """What an API process makes of what the workers tell and report of the providers' circuits."""
 
+import pytest
+from msgspec.structs import replace
+
 from api.provider_health import NEWS_AGE_S, ProviderHealth, merged
 from domain.circuit import CircuitKey
 from domain.events import INSTALLATION
@@ -23,6 +26,35 @@ def test_a_target_whose_circuit_is_open_comes_last_until_its_probe_is_due() -> N
     assert health.open_circuits() == ("openai/gpt-4o-mini",)
     times[0] = 103.0
     assert health.share(KEY) == 1.0
+
+
+def test_a_target_that_names_no_credential_is_as_well_as_the_best_of_them() -> None:
+    health = health_at([100.0])
+    one, two = replace(KEY, credential="default"), replace(KEY, credential="eu")
+    health.take(WorkerNews(worker="w1", circuits=(replace(OPEN, key=one, credentials=2),)))
+    assert (health.share(KEY), health.share(one), health.share(two)) == (1.0, 0.0, 1.0)
+    limits = (ProviderLimit(kind="requests", remaining=5, limit=100, reset_s=60.0),)
+    health.take(WorkerNews(worker="w1", limits=(ToldLimits(key=two, limits=limits, age_s=0.0, credentials=2),)))
+    assert health.share(KEY) == health.share(two) == pytest.approx(0.25)
+    health.take(WorkerNews(worker="w1", circuits=(replace(OPEN, key=two, credentials=2),)))
+    assert health.share(KEY) == 0.0
+
+
+def test_a_credential_that_has_been_removed_makes_no_target_well() -> None:
+    times = [100.0]
+    health = health_at(times)
+    one, two = replace(KEY, credential="default"), replace(KEY, credential="eu")
+    health.take(WorkerNews(worker="w1", circuits=tuple(replace(OPEN, key=key, credentials=2) for key in (one, two))))
+    for _ in range(3):
+        times[0] += NEWS_AGE_S / 2
+        health.take(WorkerNews(worker="w1", circuits=(replace(OPEN, version=3, credentials=1),)))
+    assert health.share(KEY) == 0.0
+
+
+def test_the_only_credential_is_found_by_its_name() -> None:
+    health = health_at([100.0])
+    health.take(WorkerNews(worker="w1", circuits=(OPEN,)))
+    assert health.share(replace(KEY, credential="default")) == 0.0
 
 
 def test_older_news_of_another_worker_changes_nothing() -> None:

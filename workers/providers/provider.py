@@ -7,6 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from domain.dialects.sse import SseEvent
+from domain.errors import TimeLimit
 from domain.request_identity import RequestIdentity
 
 
@@ -50,6 +51,8 @@ class ProviderCall(Struct, frozen=True, kw_only=True):
     first_byte_s: float | None = None
     idle_s: float | None = None
     """As `CallLimits` has them."""
+    callers_limits_s: Mapping[TimeLimit, float] = {}
+    """Those that the caller's target sets; the deadline may come sooner."""
     headers: Mapping[str, str] = {}
     query: str | None = None
     """Of the client's request: they are forwarded."""

@@ -39,6 +39,7 @@ app.kubernetes.io/component: {{ .process }}
 {{- if eq .process "worker" -}}
 {{- $keys = append $keys "encryption_key" -}}
 {{- range $values.providers -}}{{- $keys = append $keys (printf "%s_api_key" .) -}}{{- end -}}
+{{- range $provider, $_ := $values.furtherKeys -}}{{- $keys = append $keys (printf "%s_api_keys" $provider) -}}{{- end -}}
 {{- end -}}
 {{- if eq .process "projector" -}}
 {{- $keys = append $keys "audit_key" -}}
@@ -78,12 +79,19 @@ app.kubernetes.io/component: {{ .process }}
 {{- if eq .process "api" }}
 - { name: GATEWAY_ENCRYPTION_KEY_FILE, value: /run/secrets/encryption_key }
 - { name: GATEWAY_MASTER_KEY_FILE, value: /run/secrets/master_key }
-- { name: GATEWAY_INSTALLATION_PROVIDERS, value: {{ join "," $values.providers | quote }} }
+{{- $credentials := $values.providers }}
+{{- range $provider, $names := $values.furtherKeys }}
+{{- range $names }}{{ $credentials = append $credentials (printf "%s/%s" $provider .) }}{{ end }}
+{{- end }}
+- { name: GATEWAY_INSTALLATION_PROVIDERS, value: {{ join "," $credentials | quote }} }
 {{- end }}
 {{- if eq .process "worker" }}
 - { name: GATEWAY_ENCRYPTION_KEY_FILE, value: /run/secrets/encryption_key }
 {{- range $values.providers }}
 - { name: {{ upper . }}_API_KEY_FILE, value: /run/secrets/{{ . }}_api_key }
+{{- end }}
+{{- range $provider, $_ := $values.furtherKeys }}
+- { name: GATEWAY_{{ upper $provider }}_API_KEYS_FILE, value: /run/secrets/{{ $provider }}_api_keys }
 {{- end }}
 {{- end }}
 {{- if eq .process "projector" }}
