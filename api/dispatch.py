@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
 from api.response_cache import ResponseCache
 from domain.errors import ClientDisconnected, GatewayError, Overloaded, Unavailable
+from domain.fair_share import provider_may_start
 from domain.job_result import error_of
 from domain.models import may_think_unseen
 from infra.admission import Admission
@@ -27,13 +29,19 @@ from infra.crash_points import reach
 from infra.direct import DirectDispatch
 from infra.ids import new_id
 from infra.incoming import Expired, IncomingStream, PartsLost
-from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobFailover, JobQueue, Lane, PublishUnknown
+from infra.jobs import INLINE_BODY_LIMIT_BYTES, Job, JobFailover, JobQueue, Lane, PublishUnknown, provider_share
 from infra.replies import Committed, Failed, ReplyInbox
 
 SYNC_PER_PROJECT = 32
 SYNC_PER_KEY = 16
 SYNC_PER_PROVIDER = 128
 """The requests that each API process has in the lane `sync` at most, for a project, an API key and a provider."""
+MODEST_PER_PROVIDER = 4
+"""With fewer requests to a provider a project keeps to the lane `sync`, whatever others have there."""
+PROJECT_FACTOR = 7
+"""A project that is alone may have 7/8 of a process's requests in flight: see `workers/fair_queue.py`."""
+PROVIDER_FACTOR = 1
+"""A provider alone may have half of them."""
 OVERLOADED_RETRY_S = 1.0
 
 
@@ -54,7 +62,7 @@ class Dispatcher:
         now: Callable[[], datetime],
         max_in_flight: int,
     ) -> None:
-        """Have at most `max_in_flight` requests with workers at a time, of one provider as many as are still free."""
+        """Have at most `max_in_flight` requests with workers at a time."""
         self._max_in_flight = max_in_flight
         self._admission = admission
         self._recorder = recorder
@@ -68,20 +76,31 @@ class Dispatcher:
         self._by_project: Counter[str] = Counter()
         self._by_key: Counter[str] = Counter()
         self._by_provider: Counter[str] = Counter()
+        self._by_project_and_provider: Counter[tuple[str, str]] = Counter()
         """The requests that were published and have not ended, to choose the lane of the next."""
+        self._sync_by_provider: Counter[str] = Counter()
+        """Those in the lane `sync`. A provider counts by its name and its owner."""
         self._in_flight = 0
 
     def check_room(self, ctx: RequestContext) -> None:
         """Let a request pass that has room beside those that are with workers already.
 
         Raises:
-            Overloaded: this process has as many as it may, or the provider has as many as are still free.
+            Overloaded: this process has as many as it may, or the project or the provider has its share of them. What
+                others have in flight uses up neither the share of a project nor that of one with few of a provider.
 
         """
-        provider = ctx.identity.provider
-        if self._by_provider[provider] >= self._max_in_flight - self._in_flight:
+        project_id, provider = ctx.identity.project_id, _provider_of(ctx)
+        free = self._max_in_flight - self._in_flight
+        has_room = self._by_project[project_id] < PROJECT_FACTOR * free and provider_may_start(
+            PROVIDER_FACTOR,
+            running=self._by_provider[provider],
+            of_project=self._by_project_and_provider[project_id, provider],
+            free=free,
+        )
+        if not has_room:
             raise Overloaded(
-                f"{self._by_provider[provider]} requests wait for answers of {provider} in this process: "
+                f"too many requests wait for answers of {ctx.identity.provider} in this process: "
                 "no more may, try again in a moment",
                 retry_after_s=OVERLOADED_RETRY_S,
             )
@@ -288,22 +307,27 @@ class Dispatcher:
     def _lane(self, ctx: RequestContext) -> Iterator[Lane]:
         """Count a request until the block ends. Gives the lane for its job.
 
-        That is `bulk` if its tenant or its provider has many in flight. Requests of asynchronous jobs have their own
-        lane, and do not count.
+        That is `bulk` if its tenant has many in flight, or some to a provider that has many in `sync`. Requests of
+        asynchronous jobs have their own lane, and do not count.
         """
         if ctx.inference_request.background is not None:
             yield "async"
             return
-        counted = (
-            (self._by_project, ctx.identity.project_id),
-            (self._by_key, ctx.identity.key_id),
-            (self._by_provider, ctx.identity.provider),
-        )
+        project_id, key_id, provider = ctx.identity.project_id, ctx.identity.key_id, _provider_of(ctx)
+        is_modest = self._by_project_and_provider[project_id, provider] < MODEST_PER_PROVIDER
         is_many = (
-            self._by_project[ctx.identity.project_id] >= SYNC_PER_PROJECT
-            or self._by_key[ctx.identity.key_id] >= SYNC_PER_KEY
-            or self._by_provider[ctx.identity.provider] >= SYNC_PER_PROVIDER
+            self._by_project[project_id] >= SYNC_PER_PROJECT
+            or self._by_key[key_id] >= SYNC_PER_KEY
+            or (self._sync_by_provider[provider] >= SYNC_PER_PROVIDER and not is_modest)
         )
+        counted: list[tuple[Counter[Any], str | tuple[str, str]]] = [
+            (self._by_project, project_id),
+            (self._by_key, key_id),
+            (self._by_provider, provider),
+            (self._by_project_and_provider, (project_id, provider)),
+        ]
+        if not is_many:
+            counted.append((self._sync_by_provider, provider))
         for counter, name in counted:
             counter[name] += 1
         self._in_flight += 1
@@ -315,6 +339,10 @@ class Dispatcher:
                 counter[name] -= 1
                 if not counter[name]:
                     del counter[name]
+
+
+def _provider_of(ctx: RequestContext) -> str:
+    return provider_share(ctx.identity, needs_own_credential=ctx.needs_own_credential)
 
 
 def _is_cancelled_with_its_caller(ctx: RequestContext) -> bool:

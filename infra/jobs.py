@@ -26,7 +26,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from domain.dialects.codec import Dialect
 from domain.errors import Overloaded, Unavailable
-from domain.events import Operation
+from domain.events import INSTALLATION, Operation
 from domain.failover import MAX_ATTEMPTS, MAX_ATTEMPTS_IN_ALL, TargetFate
 from domain.money import NanoUsd
 from domain.pricing import Price
@@ -254,6 +254,15 @@ def message_id_of(job: Job) -> str:
     return f"{request_id}/{job.deliveries_before}" if job.deliveries_before else request_id
 
 
+def provider_share(identity: RequestIdentity, *, needs_own_credential: bool) -> str:
+    """Name whom a job calls, in two tokens of a subject: the provider and its owner.
+
+    The owner is the project whose own credential is used, else the installation: providers of two owners may have the
+    same name, and nobody else waits for a project's own.
+    """
+    return f"{identity.provider}.{identity.project_id if needs_own_credential else INSTALLATION}"
+
+
 class JobQueue:
     """The stream of jobs, as one process sees it."""
 
@@ -379,9 +388,10 @@ class JobQueue:
 
         """
         identity = job.identity
+        share = provider_share(identity, needs_own_credential=job.needs_own_credential)
         await self._publish(
             # the lane's consumer filters by its head, and a worker reads from it whose job it is and whom it calls
-            f"jobs.{lane}.{identity.operation}.{identity.project_id}.{identity.key_id}.{identity.provider}",
+            f"jobs.{lane}.{identity.operation}.{identity.project_id}.{identity.key_id}.{share}",
             encode_job(job),
             message_id_of(job),
             (lambda: otherwise(job)) if otherwise is not None else None,

@@ -526,8 +526,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=2, le=1_000_000),
         Variable(
             "GATEWAY_MAX_REQUESTS_IN_FLIGHT",
-            "requests that an API process has with workers at a time, above which it answers 503; one provider gets no "
-            "more than are still free, which is half of them if it is alone",
+            "requests that an API process has with workers at a time, above which it answers 503; a provider gets "
+            "half of them, and more only from projects with few requests to it",
             "requests, 2 to 1000000",
         ),
     ] = 8_192

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from infra.broker import Broker, BrokerErrors
-from infra.jobs import MAX_DELIVERIES, Job, encode_job, message_id_of
+from infra.jobs import MAX_DELIVERIES, Job, encode_job, message_id_of, provider_share
 from infra.reply_subjects import NO, YES, claims_subject, holding_subject
 
 IN_PROGRESS = b"+WPI"
@@ -56,8 +56,10 @@ class Delivery:
         tokens = message.subject.split(".")
         self.project_id, self.key_id = (tokens[3], tokens[4]) if len(tokens) >= 5 else ("", "")
         """The tenant of the job, without decoding it: see `JobQueue.publish`. An alert has its project."""
-        self.provider = tokens[5] if len(tokens) > 5 else ""
-        """The provider that the job calls first. Empty for an alert, and for a job of an earlier release."""
+        self.provider = ".".join(tokens[5:7])
+        """The provider that the job calls first, and its owner: see `provider_share`. Empty for an alert; a job of an
+        earlier release has the name alone, or nothing.
+        """
         self.has_caller = tokens[1:2] != ["async"]
         """False: a job of the lane for those that no caller waits for."""
 
@@ -103,7 +105,7 @@ class DirectDelivery(Delivery):
         self.number = 1
         self.message_id = message_id_of(job)
         self.project_id, self.key_id = job.identity.project_id, job.identity.key_id
-        self.provider = job.identity.provider
+        self.provider = provider_share(job.identity, needs_own_credential=job.needs_own_credential)
 
 
 class UnackedDeliveries:

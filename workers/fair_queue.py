@@ -1,6 +1,7 @@
 """Chooses which waiting job runs next if tenants and providers share a worker's slots. Runs nothing.
 
-Two rules, for each project and, inside it, for each API key. The second one holds for each provider too:
+Two rules, for each project and, inside it, for each API key. The second one holds for each provider too, by its name
+and its owner, and what others run of it delays no project that runs little of it (`domain/fair_share.py`):
 
 - Fair queueing: the next job belongs to the project with the fewest running jobs; among equals the turn goes round
   (round robin over flows: J. Nagle, RFC 970, 1985).
@@ -14,6 +15,8 @@ from collections import Counter, OrderedDict, deque
 from typing import Generic, NamedTuple, TypeVar
 
 from msgspec import Struct, field
+
+from domain.fair_share import provider_may_start
 
 PROJECT_FACTOR = 7
 """A project that is alone may use 7/8 of the slots."""
@@ -50,6 +53,8 @@ class _Project(Struct, Generic[Item]):
     """The flows with waiting jobs, in the order of their turns."""
     keys: Counter[str] = field(default_factory=Counter)
     """The running jobs of each API key."""
+    providers: Counter[str] = field(default_factory=Counter)
+    """The running jobs of each provider."""
     running: int = 0
 
 
@@ -92,7 +97,7 @@ class FairQueue(Generic[Item]):
         return self._waiting
 
     def add(self, project_id: str, key_id: str, item: Item, provider: str = NO_PROVIDER) -> None:
-        """Let a job wait."""
+        """Let a job wait. `provider` names the provider that it calls and its owner: see `provider_share`."""
         project = self._projects.get(project_id)
         if project is None:
             project = self._projects[project_id] = _Project()
@@ -108,9 +113,9 @@ class FairQueue(Generic[Item]):
     def has_room_for(self, project_id: str, key_id: str, provider: str = NO_PROVIDER) -> bool:
         """Return True if a job of this project, key and provider would start at once."""
         free = self._slots - self._running
-        if free <= 0 or not self._provider_may_start(provider, free):
-            return False
         project = self._projects.get(project_id)
+        if free <= 0 or not self._provider_may_start(project, provider, free):
+            return False
         if project is None:
             return True
         flow = project.flows.get(_FlowName(key_id, provider))
@@ -135,6 +140,7 @@ class FairQueue(Generic[Item]):
         flow.running += 1
         project.running += 1
         project.keys[name.key_id] += 1
+        project.providers[name.provider] += 1
         self._providers[name.provider] += 1
         self._running += 1
         self._waiting -= 1
@@ -157,7 +163,8 @@ class FairQueue(Generic[Item]):
         flow.running -= 1
         project.running -= 1
         self._running -= 1
-        for counter, counted in ((project.keys, key_id), (self._providers, provider)):
+        counts = (project.keys, key_id), (project.providers, provider), (self._providers, provider)
+        for counter, counted in counts:
             counter[counted] -= 1
             if not counter[counted]:
                 del counter[counted]
@@ -182,8 +189,13 @@ class FairQueue(Generic[Item]):
         self._waiting = 0
         return items
 
-    def _provider_may_start(self, provider: str, free: int) -> bool:
-        return not provider or self._providers[provider] < self._provider_factor * free
+    def _provider_may_start(self, project: _Project[Item] | None, provider: str, free: int) -> bool:
+        return not provider or provider_may_start(
+            self._provider_factor,
+            running=self._providers[provider],
+            of_project=project.providers[provider] if project is not None else 0,
+            free=free,
+        )
 
     def _next(self, free: int) -> tuple[str, _FlowName] | None:
         """The project and the flow whose job runs next."""
@@ -204,7 +216,7 @@ class FairQueue(Generic[Item]):
         fewest = self._key_factor * free
         for name in project.turns:
             running = project.keys[name.key_id]
-            if running < fewest and self._provider_may_start(name.provider, free):
+            if running < fewest and self._provider_may_start(project, name.provider, free):
                 best, fewest = name, running
             if not fewest:
                 break

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.fair_share import CROWD_FACTOR
 from workers.fair_queue import KEY_FACTOR, PROJECT_FACTOR, PROVIDER_FACTOR, FairQueue
 
 SLOTS = 256
@@ -196,6 +197,38 @@ def test_a_slow_provider_leaves_slots_for_the_others_however_many_ask_it(project
         assert queue.has_room_for(project, "another key", "fast")
         queue.add(project, "another key", (project, "another key", number), "fast")
     assert [item[1] for item in start_all(queue)] == ["another key"] * min(projects, 3)
+
+
+def flooded_at(provider: str) -> FairQueue[Job]:
+    """One project with three keys has started as many of 1,000 jobs for a provider as it may."""
+    queue = FairQueue[Job](SLOTS)
+    for number in range(1_000):
+        key = f"key {number % 3}"
+        queue.add("flood", key, ("flood", key, number), provider)
+    assert len(start_all(queue)) == SLOTS * PROVIDER_FACTOR // (PROVIDER_FACTOR + 1)
+    return queue
+
+
+def test_a_quiet_tenant_starts_at_once_beside_a_flood_at_its_own_provider() -> None:
+    queue = flooded_at("shared")
+    assert queue.has_room_for("quiet", "key", "shared")
+    for number in range(4):
+        queue.add("quiet", "key", job("quiet", number), "shared")
+    assert start_all(queue) == [job("quiet", number) for number in range(4)]
+    assert not queue.has_room_for("flood", "key 0", "shared")
+
+
+@pytest.mark.parametrize("newcomers", [3, 50, 400])
+def test_a_crowd_at_a_slow_provider_leaves_slots_for_the_others(newcomers: int) -> None:
+    queue = flooded_at("slow")
+    for number in range(newcomers):
+        for each in range(20):
+            queue.add(f"new {number}", "key", job(f"new {number}", each), "slow")
+    start_all(queue)
+    assert queue.running <= SLOTS * CROWD_FACTOR // (CROWD_FACTOR + 1)
+    quiet = job("quiet", 1)
+    queue.add(*quiet[:2], quiet, "fast")
+    assert start_all(queue) == [quiet]
 
 
 def test_a_keys_job_for_another_provider_passes_those_that_wait_for_a_slow_one() -> None:

@@ -4,7 +4,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from infra.broker import Broker
-from workers.delivery import Delivery
+from tests.support.jobs import make_job
+from workers.delivery import Delivery, DirectDelivery
 from workers.pull import outstanding_after_status
 
 
@@ -18,6 +19,27 @@ from workers.pull import outstanding_after_status
 def test_reads_the_delivery_number(subject: str, number: int) -> None:
     broker = Broker()
     assert Delivery(broker, Msg(broker.client, subject="jobs.sync.openai", reply=subject)).number == number
+
+
+@pytest.mark.parametrize(
+    ("subject", "provider"),
+    [
+        ("jobs.sync.chat.prj_1.key_1.mine.prj_1", "mine.prj_1"),
+        ("jobs.sync.chat.prj_1.key_1.openai.installation", "openai.installation"),
+        ("jobs.sync.chat.prj_1.key_1.openai", "openai"),
+        ("jobs.alerts.alert.prj_1.all", ""),
+    ],
+)
+def test_reads_whom_a_job_calls_and_whose_provider_that_is(subject: str, provider: str) -> None:
+    broker = Broker()
+    reply = "$JS.ACK.JOBS.workers-sync.3.10.11.1700000000000000000.0"
+    assert Delivery(broker, Msg(broker.client, subject=subject, reply=reply)).provider == provider
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_provider_under_a_projects_own_credential_is_the_projects(own: bool) -> None:
+    job = make_job(project_id="prj_1", provider="openai", needs_own_credential=own)
+    assert DirectDelivery(Broker(), job).provider == ("openai.prj_1" if own else "openai.installation")
 
 
 @pytest.mark.parametrize(
