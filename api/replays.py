@@ -5,7 +5,9 @@ NATS only when to look. Does not decide who has a key: that is `admit`, in the s
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
@@ -13,7 +15,7 @@ from msgspec.structs import replace
 from api.inference_response import InferenceResponse, Replay
 from api.request_context import RequestContext
 from api.request_recorder import RequestRecorder
-from domain.errors import AnswerNotKept, IdempotencyMismatch, ProviderTimeout
+from domain.errors import AnswerNotKept, IdempotencyMismatch, ProviderTimeout, RateLimited
 from domain.events import (
     CostIncurred,
     Event,
@@ -40,8 +42,39 @@ ABANDONED_LOOKS = 2
 """So often a request that no worker has claimed is found without a process that looks after it, before it is ended."""
 OVERDUE_S = 10.0
 """So long after its deadline a request has no further attempt: its workers and the sweeper have had their say."""
+MAX_WAITING_PER_KEY = 32
+"""Retries of one API key that wait in one process at a time: each reads the log every second."""
 
 End = RequestCompleted | RequestServedFromCache | RequestFailed
+
+
+class WaitingRetries:
+    """Counts the retries that wait in one process, by API key."""
+
+    def __init__(self, limit: int = MAX_WAITING_PER_KEY) -> None:
+        self._limit = limit
+        self._by_key: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, key_id: str) -> Iterator[None]:
+        """Count one as waiting until the block ends.
+
+        Raises:
+            RateLimited: as many of the key's wait already.
+
+        """
+        if self._by_key[key_id] >= self._limit:
+            raise RateLimited(
+                f"{self._limit} retries of this API key wait for the ends of their first requests: ask again later",
+                retry_after_s=LOOK_S,
+            )
+        self._by_key[key_id] += 1
+        try:
+            yield
+        finally:
+            self._by_key[key_id] -= 1
+            if not self._by_key[key_id]:
+                del self._by_key[key_id]
 
 
 class Replays:
@@ -65,6 +98,7 @@ class Replays:
         self._recorder = recorder
         self._request_timeout_s = request_timeout_s
         self._now = now
+        self._waiting = WaitingRetries()
 
     async def keep(self, ctx: RequestContext, body: bytes) -> Blob | None:
         """Seal a response from the cache once more, for retries of the request that gets it. None: nothing is kept."""
@@ -80,6 +114,7 @@ class Replays:
         Raises:
             IdempotencyMismatch: it was another request.
             AnswerNotKept: its answer was paid for, and is not kept.
+            RateLimited: too many retries of the API key wait already.
             GatewayError: its own error; it was paid for, or may have been.
             ClientDisconnected: the client left while it was waited for.
 
@@ -95,7 +130,8 @@ class Replays:
                 )
             return ctx
         if was_in_flight:
-            stored = await self._wait(ctx, decision.origin)
+            with self._waiting.place(ctx.identity.key_id):
+                stored = await self._wait(ctx, decision.origin)
         if not await self._is_kept(decision.origin, stored):
             return ctx
         end = _end_of(stored)
@@ -127,10 +163,10 @@ class Replays:
                 f"request {end.request_id} with this Idempotency-Key was answered, and its answer is not kept (it was "
                 "too large, or had to go for newer ones): send a new key to ask again"
             )
-        if end.provider not in {one.target.provider for one in (ctx, *ctx.further)}:
+        if not _leads_to(ctx, end):
             raise AnswerNotKept(
-                f"request {end.request_id} with this Idempotency-Key was answered by {end.provider}, which the model's "
-                "name no longer leads to: send a new key to ask again"
+                f"request {end.request_id} with this Idempotency-Key was answered by {end.provider}, in a way that the "
+                "model's name no longer leads to: send a new key to ask again"
             )
         ctx.inference_request.in_hand.take(len(body))
         receipt = _receipt(stored, end)
@@ -215,6 +251,14 @@ def _end_of(stored: Sequence[StoredEvent]) -> End | None:
     """The event that ended a request; None if it has not ended."""
     events: Sequence[Event] = [one.event for one in stored]
     return next((event for event in events if isinstance(event, End)), None)
+
+
+def _leads_to(ctx: RequestContext, end: RequestCompleted | RequestServedFromCache) -> bool:
+    """Return True if a target of the retry is the one that answered: an answer is written as that one's."""
+    targets = [one.target for one in (ctx, *ctx.further)]
+    if isinstance(end, RequestCompleted):
+        return (end.provider, end.upstream_model) in {(one.provider, one.upstream_model) for one in targets}
+    return end.provider in {one.provider for one in targets}  # what the cache has names no other model
 
 
 def _receipt(stored: Sequence[StoredEvent], end: RequestCompleted | RequestServedFromCache) -> Receipt:

@@ -5,7 +5,8 @@ data, stored as JSON byte for byte. A field may be added with a default; nothing
 `tests/golden/events/` holds a sample of each that must be readable for ever.
 
 Streams: `project-<id>`, `key-<id>`, `provider-<project>/<name>`, `route-<project>/<name>`, `request-<id>`,
-`price-<provider>/<model>`, `alert-<window>`, `circuit-<project>/<provider>/<model>-<minute>`, `job-<id>`, `batch-<id>`.
+`price-<provider>/<model>`, `alert-<window>`, `circuit-<project>/<provider>/<model>-<minute>`, `job-<id>`, `batch-<id>`,
+`accepted-<idempotency key>`.
 The events of one request in the order in which they may come::
 
     RequestServedFromCache                                         answered without a provider
@@ -467,6 +468,17 @@ class BatchAccepted(_Event, frozen=True, kw_only=True):
     deadline: datetime
 
 
+class JobsClaimed(_Event, frozen=True, kw_only=True):
+    """A job or a batch is accepted under an `Idempotency-Key`, in the same commit: a repeat of the call gets it."""
+
+    key_id: str
+    fingerprint: str
+    """As that of `Idempotency`."""
+    job_id: str | None = None
+    batch_id: str | None = None
+    """One of both."""
+
+
 class JobStarted(_JobEvent, frozen=True, kw_only=True):
     """A request of the job is admitted, and about to be given to a worker."""
 
@@ -586,6 +598,7 @@ Event = (
     | AlertTold
     | RequestAccepted
     | BatchAccepted
+    | JobsClaimed
     | JobStarted
     | JobSucceeded
     | JobFailed
@@ -652,6 +665,11 @@ def job_stream(job_id: str) -> str:
 def batch_stream(batch_id: str) -> str:
     """The stream of a batch of jobs."""
     return f"batch-{batch_id}"
+
+
+def claim_stream(idempotency_key: str) -> str:
+    """The stream of what `POST /jobs` has accepted under an idempotency key, as `Idempotency` has it."""
+    return f"accepted-{idempotency_key}"
 
 
 def price_stream(provider: str, model: str) -> str:

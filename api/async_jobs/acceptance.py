@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
+from api.async_jobs.claims import Claim
 from api.async_jobs.operations import JobContent, check, encode_content
 from api.authentication import Caller
 from api.services import Services
@@ -52,10 +53,11 @@ class AcceptedBatch(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-async def accept(services: Services, caller: Caller, new: NewJob) -> AcceptedJob:
+async def accept(services: Services, caller: Caller, new: NewJob, claim: Claim | None = None) -> AcceptedJob:
     """Accept one job: it is in the log when this returns.
 
     Raises:
+        Conflict: another call has accepted something under the claim's key.
         GatewayError: what a synchronous caller of the same request would get before any provider is asked.
         RateLimited: the project has as many jobs as it may.
 
@@ -65,14 +67,23 @@ async def accept(services: Services, caller: Caller, new: NewJob) -> AcceptedJob
         now = datetime.now(UTC)
         deadline = now + timedelta(seconds=services.settings.job_timeout_s)
         accepted, blob = await _accepted(services, caller, new, model, deadline)
-        await services.log.append(_first(caller, job_stream(accepted.job_id), accepted, now, blob))
+        commit = _first(caller, job_stream(accepted.job_id), accepted, now, blob)
+        if claim is None:
+            await services.log.append(commit)
+        else:
+            claimed = claim.commit(caller.project_id, caller.key_id, now, job_id=accepted.job_id)
+            await services.log.append_with([claimed, commit], _nothing)
     reach("api.after_accept")
     services.jobs.on_accepted()
     return AcceptedJob(event=accepted, at=now)
 
 
 async def accept_batch(
-    services: Services, caller: Caller, news: Sequence[NewJob], webhook_url: str | None
+    services: Services,
+    caller: Caller,
+    news: Sequence[NewJob],
+    webhook_url: str | None,
+    claim: Claim | None = None,
 ) -> AcceptedBatch:
     """Accept jobs together, all of them or none. Raises as `accept`."""
     models = [await _checked(services, caller, new, number) for number, new in enumerate(news)]
@@ -87,7 +98,8 @@ async def accept_batch(
             for new, model in zip(news, models, strict=True)
         ]
         await _store_content(services, [blob for _, blob in jobs])
-        commits = [_first(caller, batch_stream(batch_id), batch, now)]
+        commits = [claim.commit(caller.project_id, caller.key_id, now, batch_id=batch_id)] if claim is not None else []
+        commits.append(_first(caller, batch_stream(batch_id), batch, now))
         commits += [_first(caller, job_stream(accepted.job_id), accepted, now) for accepted, _ in jobs]
         await services.log.append_with(commits, _nothing)
     services.jobs.on_accepted()

@@ -1,6 +1,7 @@
 """`/jobs`: requests that are made without their caller waiting, one by one or up to 1,000 together."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -12,10 +13,13 @@ from msgspec import Struct
 
 from api.async_jobs import acceptance
 from api.async_jobs.acceptance import NewJob
+from api.async_jobs.claims import Claim, look
 from api.async_jobs.operations import JobContent, OperationName, kept_headers
 from api.authentication import Caller
+from api.delivery import REPLAYED
 from api.guards import requires_key
-from api.native.envelope import Success
+from api.idempotency import HEADER, idempotency_of
+from api.native.envelope import NativeResponse, Success
 from api.native.job_shapes import (
     BatchOut,
     BatchPageOut,
@@ -32,7 +36,9 @@ from api.native.usage import visible_key
 from api.native.validation import declared_query
 from api.requests import HttpRequest, id_in_path
 from api.services import Services
-from domain.errors import InvalidRequest, NotFound
+from domain.errors import InvalidRequest, NotFound, Unavailable
+from domain.events import JobsClaimed
+from infra.event_log import Conflict
 from infra.outbound import check_url
 from projections.freshness import wait_until_folded
 from projections.jobs import (
@@ -82,18 +88,50 @@ async def accept_jobs(
     request: HttpRequest,
     caller: NamedDependency[Caller],
     services: NamedDependency[Services],
-) -> Success[JobOut | BatchOut]:
-    """Accept a job, or several as a batch. They are in the log when this answers, and will be made or fail."""
+) -> Response[Success[JobOut | BatchOut]]:
+    """Accept a job, or several as a batch. They are in the log when this answers, and will be made or fail.
+
+    A repeat under the same `Idempotency-Key` gets the job or the batch that there is.
+    """
+    if HEADER not in request.headers:
+        return NativeResponse(Success(data=await _accepted(data, request, caller, services, None)), status_code=202)
+    now = datetime.now(UTC)
+    known_by = await idempotency_of(request, caller, await request.body(), now)
+    assert known_by is not None, "the header is there"
+    claim = await look(services.log, known_by, now)
+    if claim.earlier is None:
+        try:
+            accepted = await _accepted(data, request, caller, services, claim)
+        except Conflict:  # a repeat that came at once was first
+            claim = await look(services.log, known_by, now)
+        else:
+            return NativeResponse(Success(data=accepted), status_code=202)
+    if claim.earlier is None:
+        raise Unavailable("another request with this Idempotency-Key is being accepted", retry_after_s=1)
+    earlier = await _earlier(services, caller, claim.earlier)
+    return NativeResponse(Success(data=earlier), status_code=202, headers=REPLAYED)
+
+
+async def _accepted(
+    data: JobBody, request: HttpRequest, caller: Caller, services: Services, claim: Claim | None
+) -> JobOut | BatchOut:
     if data.webhook_url is not None:
         check_url(data.webhook_url, field="webhookUrl", allow_loopback=services.settings.allow_loopback_urls)
     headers = kept_headers(request.scope["headers"])
     if data.requests is not None:
         news = [_new(one.operation, one.request, headers, one.custom_id) for one in _alone(data)]
-        return Success(data=accepted_batch(await acceptance.accept_batch(services, caller, news, data.webhook_url)))
+        return accepted_batch(await acceptance.accept_batch(services, caller, news, data.webhook_url, claim))
     if data.operation is None or not bytes(data.request):
         raise InvalidRequest("a job has `operation` and `request`, a batch `requests`", field="operation")
     new = _new(data.operation, data.request, headers, data.custom_id, data.webhook_url)
-    return Success(data=accepted_job(await acceptance.accept(services, caller, new)))
+    return accepted_job(await acceptance.accept(services, caller, new, claim))
+
+
+async def _earlier(services: Services, caller: Caller, claimed: JobsClaimed) -> JobOut | BatchOut:
+    """What an earlier call has accepted, as it is now."""
+    if claimed.batch_id is not None:
+        return await _batch(services, caller, claimed.batch_id)
+    return await _job(services, caller, claimed.job_id or "")
 
 
 @get(

@@ -135,6 +135,18 @@ async def test_batch_ends_when_all_of_its_jobs_have(client: Client) -> None:
     )
 
 
+@pytest.mark.parametrize("body", [chat("once"), {"requests": [chat("one of many")]}])
+async def test_repeat_under_an_idempotency_key_gets_what_was_accepted(client: Client, body: dict[str, Any]) -> None:
+    key = {"Idempotency-Key": f"jobs-{'requests' in body}"}
+    status, first, headers = await client.call("POST", "/jobs", body, **key)
+    assert (status, "idempotent-replayed" in headers) == (202, False), first
+    status, again, headers = await client.call("POST", "/jobs", body, **key)
+    assert (status, headers["idempotent-replayed"]) == (202, "true"), again
+    assert again["data"]["id"] == first["data"]["id"]
+    status, refused, _ = await client.call("POST", "/jobs", chat("another"), **key)
+    assert (status, refused["error"]["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+
+
 async def test_member_sees_its_own_jobs_and_an_admin_the_projects(
     client: Client, gateway: Gateway, session: aiohttp.ClientSession
 ) -> None:

@@ -367,6 +367,23 @@ async def test_retry_does_not_take_the_lead_from_another(ledger: RealLedger, acc
     assert await account.leader() == leader.identity.request_id
 
 
+async def test_a_leader_that_is_admitted_at_the_same_moment_takes_the_lead_and_not_the_attempt(
+    ledger: RealLedger, account: Account
+) -> None:
+    made = await account.admitted()
+    assert await ledger.claims.claim(made.identity.request_id, 1)
+    async with ledger.owner.acquire() as connection:
+        async with connection.transaction():
+            await connection.execute("CREATE TEMPORARY TABLE equal ON COMMIT DROP AS SELECT * FROM inflight")
+            await settle(ledger, made, 1)
+            await connection.execute("UPDATE equal SET request_id = 'req_equal'")
+            await connection.execute("INSERT INTO inflight SELECT * FROM equal")
+            following = asyncio.create_task(ledger.claims.admit_next(made, 2, 2, ZERO, TODAY))
+            await blocked_backend(connection)
+        assert await following is not None
+    assert await account.leader() == "req_equal"
+
+
 async def test_unshared_retry_does_not_lead(ledger: RealLedger, account: Account) -> None:
     made = await account.admitted(None)
     assert await ledger.claims.claim(made.identity.request_id, 1)

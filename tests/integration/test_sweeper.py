@@ -82,3 +82,18 @@ async def test_an_answer_that_comes_first_is_left_alone(ledger: RealLedger) -> N
     await ledger.fold()
     assert (await ledger.balance(key), await ledger.held(key)) == ((12, 0), 0)
     assert recorder.failures == []
+
+
+async def test_a_row_that_came_after_its_outcome_was_counted_is_deleted(ledger: RealLedger) -> None:
+    key, made = await in_flight(ledger, 70, claimed=True)
+    day = await ledger.pool.fetchval("SELECT budget_day FROM inflight")
+    async with ledger.owner.acquire() as connection:
+        await connection.execute("CREATE TEMPORARY TABLE late AS SELECT * FROM inflight")
+        await ledger.append(made, 0, completed(made), cost(made, 12, hold=70, day=day))
+        await sweep(ledger.pool, ledger.log, LATE, FailureRecorder())
+        assert await ledger.held(key) == 70, "it is not counted yet"
+        await ledger.fold()
+        await connection.execute("INSERT INTO inflight SELECT * FROM late")
+    assert await ledger.held(key) == 70
+    await sweep(ledger.pool, ledger.log, LATE, FailureRecorder())
+    assert (await ledger.balance(key), await ledger.held(key)) == ((12, 0), 0)

@@ -27,6 +27,7 @@ from domain.events import (
     Event,
     JobCancelled,
     JobFailed,
+    JobsClaimed,
     JobStarted,
     JobSucceeded,
     KeySettings,
@@ -48,6 +49,7 @@ from domain.events import (
     alert_stream,
     batch_stream,
     circuit_stream,
+    claim_stream,
     job_stream,
     key_stream,
     price_stream,
@@ -135,6 +137,8 @@ class Past:
         url = "https://example.com/hook"
         accepted = BatchAccepted(batch_id=batch, key_id=key, jobs=4, webhook_url=url, deadline=later)
         self._commit(project, batch_stream(batch), 0, FIRST_DAY, accepted)
+        claimed = JobsClaimed(key_id=key, fingerprint="f", batch_id=batch)
+        self._commit(project, claim_stream(batch), 0, FIRST_DAY, claimed)
         for number in range(4):
             job: dict[str, Any] = {"job_id": new_id("job"), "key_id": key}
             blobs: dict[str, Any] = {"request_blob_id": "b", "request_bytes": 7}

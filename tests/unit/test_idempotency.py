@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from domain.errors import ClientDisconnected, ProviderTimeout
+from api.replays import WaitingRetries
+from domain.errors import ClientDisconnected, ProviderTimeout, RateLimited
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, Event, RequestCompleted, RequestFailed
 from domain.idempotency import Idempotency, derived_key, fingerprint_of, sent_key
 from domain.request_decider import is_replayable_end
@@ -75,3 +76,12 @@ def test_an_end_is_kept_if_a_provider_was_paid_or_may_have_been(
 ) -> None:
     events: list[Event] = list(history)
     assert is_replayable_end(events) is is_kept
+
+
+def test_only_so_many_retries_of_one_api_key_wait_at_a_time() -> None:
+    waiting = WaitingRetries(limit=2)
+    with waiting.place("one"), waiting.place("other"):
+        with waiting.place("one"), pytest.raises(RateLimited) as refused, waiting.place("one"):
+            pass
+        with waiting.place("one"):
+            assert refused.value.retry_after_s == 1
