@@ -239,6 +239,9 @@ class EmbeddedPostgres:
         try:
             process = psutil.Process(int(read_bounded(pid_file).split(b"\n")[0]))
             is_ours = process.name() == "postgres" and process.cwd() == str(self._data)
+        except psutil.ZombieProcess:  # it is dead, but PostgreSQL takes it for alive until its parent has noticed
+            process.wait(STOP_TIMEOUT_S)
+            return
         except (psutil.NoSuchProcess, psutil.AccessDenied, ValueError, OSError):
             return  # it died with its supervisor: PostgreSQL removes the stale file itself
         if is_ours:

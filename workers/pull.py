@@ -117,6 +117,7 @@ class PullLoop:
             pending_bytes_limit=PENDING_BYTES_LIMIT,
         )
         self._broker.on_reconnect(self._pull_again)
+        self._heard_at_s = time.monotonic()  # from now on the queue has time to answer
         self._pull_again()
         async with asyncio.TaskGroup() as tasks:
             pulling = tasks.create_task(self._send_pulls(inbox), name="pulling jobs")

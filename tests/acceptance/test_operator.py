@@ -241,7 +241,7 @@ async def test_metrics_and_health_details_need_their_token(chosen: Gateway, sess
         (
             token,
             200,
-            {"postgresql", "nats", "migrations", "projector", "quarantinedProjects", "queueReplicas"},
+            {"postgresql", "nats", "migrations", "projector", "quarantinedProjects", "queueReplicas", "openCircuits"},
         ),
     ):
         async with session.get(f"{chosen.address}/metrics", headers=headers) as answer:

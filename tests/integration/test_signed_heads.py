@@ -213,9 +213,9 @@ async def test_a_log_without_heads_is_unsigned_whatever_the_times_of_its_events_
     evidence = await installation.evidence()
     found = await installation.verified()
     assert (found.first_bad, found.oldest_unsigned, found.newest_unsigned) == (None, AT, later.at)
-    assert report(evidence, found, load_settings({}))[0] == UNSIGNED
+    assert report(evidence, found, load_settings({}), datetime.now(UTC))[0] == UNSIGNED
     in_future = msgspec.structs.replace(found, oldest_unsigned=later.at)
-    assert report(evidence, in_future, load_settings({}))[0] == UNSIGNED
+    assert report(evidence, in_future, load_settings({}), datetime.now(UTC))[0] == UNSIGNED
 
 
 async def test_a_head_that_was_signed_with_another_key_is_found(installation: Installation) -> None:
