@@ -37,7 +37,7 @@ SYNC_PER_KEY = 16
 SYNC_PER_PROVIDER = 128
 """The requests that each API process has in the lane `sync` at most, for a project, an API key and a provider."""
 MODEST_PER_PROVIDER = 4
-"""With fewer requests to a provider a project keeps to the lane `sync`, whatever others have there."""
+"""A project with fewer requests to a provider stays in the lane `sync`, however many other projects have there."""
 PROJECT_FACTOR = 7
 """A project that is alone may have 7/8 of a process's requests in flight: see `workers/fair_queue.py`."""
 PROVIDER_FACTOR = 1

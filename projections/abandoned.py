@@ -5,19 +5,15 @@ but it holds money, and identical requests wait for it: until its deadline, with
 the worker's to end.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-import asyncpg
-import msgspec
 import structlog
 
 from domain.errors import Unavailable
-from domain.events import RequestFailed, request_stream
-from infra.admission import Withdrawal, withdraw
 from infra.database import Pool, database_errors
-from infra.event_log import Commit
 from infra.jobs import PUBLISH_TIMEOUT_S
+from projections.unfinished import SELECT_ATTEMPTS, request_failed, withdraw_each
 
 LOOKED_AT_AFTER = timedelta(seconds=1)
 """A request that is unclaimed for so long is looked at. Most are claimed in milliseconds."""
@@ -30,10 +26,7 @@ _PROCESSES = (
     "SELECT split_part(reply_to, '.', 2) AS process, min(reply_to) AS reply_to FROM inflight "
     "WHERE delivery IS NULL AND admitted_at < $1 GROUP BY 1"
 )
-_OF_PROCESSES = (
-    "SELECT *, metadata::text AS metadata FROM inflight "
-    "WHERE delivery IS NULL AND split_part(reply_to, '.', 2) = ANY ($1) LIMIT $2"
-)
+_OF_PROCESSES = SELECT_ATTEMPTS + "WHERE delivery IS NULL AND split_part(reply_to, '.', 2) = ANY ($1) LIMIT $2"
 
 log = structlog.get_logger(__name__)
 
@@ -65,43 +58,7 @@ class AbandonedRequests:
             return 0
         async with database_errors():
             rows = await self._pool.fetch(_OF_PROCESSES, gone, MAX_ENDED)
-        return await self._withdraw(rows, now)
-
-    async def _withdraw(self, rows: Sequence[asyncpg.Record], now: datetime) -> int:
-        """End requests. One that cannot be ended stops no other."""
-        if not rows:
-            return 0
-        try:
-            dropped, _ = await withdraw(self._pool, [_withdrawal(row, now) for row in rows])
-        except Unavailable:
-            raise
-        except Exception:
-            if len(rows) > 1:
-                return sum([await self._withdraw([row], now) for row in rows])
-            log.exception("abandoned_not_ended", request_id=rows[0]["request_id"])
-            return 0
-        for request_id in sorted(dropped):
+        ended = await withdraw_each(self._pool, rows, now, lambda row: request_failed(row, now, Unavailable, REASON))
+        for request_id in sorted(ended):
             log.warning("request_abandoned", request_id=request_id)
-        return len(dropped)
-
-
-def _withdrawal(row: asyncpg.Record, now: datetime) -> Withdrawal:
-    failed = RequestFailed(
-        request_id=row["request_id"],
-        key_id=row["key_id"],
-        operation=row["operation"],
-        model=row["model"],
-        provider=row["provider"],
-        metadata=msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None,
-        code=Unavailable.code,
-        message=REASON,
-        latency_ms=max(0, round((now - row["admitted_at"]).total_seconds() * 1000)),
-    )
-    commit = Commit(
-        stream=request_stream(row["request_id"]),
-        expected_version=0,
-        project_id=row["project_id"],
-        at=now,
-        events=(failed,),
-    )
-    return Withdrawal(request_id=row["request_id"], ended=commit)
+        return len(ended)

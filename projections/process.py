@@ -37,7 +37,7 @@ from projections.outage import OUTAGES, Outage
 from projections.registry import FOLDED
 from projections.runner import Runner, run_as_leader
 from projections.sweeper import sweep
-from projections.watch import Watch
+from projections.watch import Watch, Work
 
 SWEEP_INTERVAL_S = 1.0
 ALERT_INTERVAL_S = 1.0
@@ -170,7 +170,7 @@ async def _sign_last(signer: HeadSigner) -> None:
         log.warning("last_head_not_signed", error=type(error).__name__)
 
 
-async def _every(interval_s: float, work, stop: asyncio.Event, outage: Outage) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def _every(interval_s: float, work: Work, stop: asyncio.Event, outage: Outage) -> None:
     """Call `work` every `interval_s` until `stop`. An error is logged, and the next round tries again."""
     while not stop.is_set():
         try:

@@ -8,35 +8,29 @@ If the attempt's outcome is counted already, its row is left over, and is delete
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import asyncpg
-import msgspec
 import structlog
 
 from domain.errors import ProviderTimeout, ProviderUnavailable, Unavailable
-from domain.events import AttemptLost, RequestFailed, request_stream
-from domain.idempotency import Idempotency
+from domain.events import RequestFailed, request_stream
 from domain.job_result import JobFailure, failure_in_log
 from domain.request_decider import decide_failed
-from infra.admission import Withdrawal, withdraw
 from infra.crash_points import reach
 from infra.database import Pool, database_errors
-from infra.event_log import Commit, EventLog
+from infra.event_log import EventLog
 from infra.request_log import record
+from projections.unfinished import SELECT_ATTEMPTS, attempt_lost, request_failed, withdraw_each
 
 GRACE_S = 5.0
 """The time after the deadline in which the worker's own result may still arrive."""
 MAX_SWEPT = 500
-_UNCLAIMED = (
-    "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency "
-    "FROM inflight WHERE deadline < $1 AND delivery IS NULL LIMIT $2"
-)
-_CLAIMED = (
-    "SELECT *, metadata::text AS metadata, idempotency::text AS idempotency "
-    "FROM inflight WHERE deadline < $1 AND delivery IS NOT NULL "
+_UNCLAIMED = SELECT_ATTEMPTS + "WHERE deadline < $1 AND delivery IS NULL LIMIT $2"
+_IS_CLAIMED = (
+    "WHERE deadline < $1 AND delivery IS NOT NULL "
     "AND project_id NOT IN (SELECT project_id FROM quarantined_projects) LIMIT $2"
 )
+_CLAIMED = SELECT_ATTEMPTS + _IS_CLAIMED
 """Those of a project in quarantine stay until its release."""
 _RELEASE_COUNTED = (
     "SELECT settle(ARRAY[$1], ARRAY[$2::integer], ARRAY[$3], '{-1}') FROM ("
@@ -50,7 +44,6 @@ ABANDONED = "the worker that made the request is gone, and the queue has lost it
 TIMED_OUT = "no worker finished the request in time"
 
 log = structlog.get_logger(__name__)
-_decode_idempotency = msgspec.json.Decoder(Idempotency).decode
 
 
 async def sweep(
@@ -64,7 +57,7 @@ async def sweep(
     async with database_errors():
         unclaimed = await pool.fetch(_UNCLAIMED, overdue, MAX_SWEPT)
         claimed = await pool.fetch(_CLAIMED, overdue, MAX_SWEPT)
-    dropped = await _withdraw(pool, unclaimed, now, notify)
+    dropped = await _withdraw(pool, unclaimed, now, notify) if unclaimed else 0
     for row in claimed:
         try:
             await _end(pool, event_log, row, now, notify)
@@ -78,38 +71,15 @@ async def sweep(
 async def _withdraw(
     pool: Pool, rows: Sequence[asyncpg.Record], now: datetime, notify: Callable[[str, JobFailure], Awaitable[None]]
 ) -> int:
-    """End overdue requests that no worker has claimed. Return their number. One that cannot be ended stops no other."""
-    if not rows:
-        return 0
+    """End overdue requests that no worker has claimed. Return their number."""
     reach("projector.during_sweep")
-    try:
-        dropped, _ = await withdraw(pool, [_withdrawal(row, now) for row in rows])
-    except Unavailable:
-        raise
-    except Exception:
-        if len(rows) > 1:
-            return sum([await _withdraw(pool, [row], now, notify) for row in rows])
-        log.exception("sweep_failed", request_id=rows[0]["request_id"], attempt=rows[0]["attempt"])
-        return 0
+    dropped = await withdraw_each(pool, rows, now, lambda row: _timed_out(row, now))
     reach("projector.after_sweep")
     for row in rows:
         if row["request_id"] in dropped:
             log.warning("attempt_swept", request_id=row["request_id"], attempt=row["attempt"], claimed=False)
             await notify(row["reply_to"], failure_in_log(_timed_out(row, now)))
     return len(dropped)
-
-
-def _withdrawal(row: asyncpg.Record, now: datetime) -> Withdrawal:
-    return Withdrawal(
-        request_id=row["request_id"],
-        ended=Commit(
-            stream=request_stream(row["request_id"]),
-            expected_version=0,
-            project_id=row["project_id"],
-            at=now,
-            events=(_timed_out(row, now),),
-        ),
-    )
 
 
 async def _end(
@@ -120,7 +90,7 @@ async def _end(
     notify: Callable[[str, JobFailure], Awaitable[None]],
 ) -> None:
     """End an overdue attempt that a worker has claimed, and its request."""
-    failed, lost = _timed_out(row, now), _lost(row)
+    failed, lost = _timed_out(row, now), attempt_lost(row)
     reach("projector.during_sweep")
     recorded = await record(
         event_log,
@@ -153,15 +123,12 @@ async def end_abandoned(pool: Pool, event_log: EventLog, request_id: str, seen_e
     """
     async with database_errors():
         row = await pool.fetchrow(
-            "SELECT *, metadata::text AS metadata FROM inflight WHERE request_id = $1 AND delivery IS NOT NULL "
-            "ORDER BY attempt DESC LIMIT 1",
+            SELECT_ATTEMPTS + "WHERE request_id = $1 AND delivery IS NOT NULL ORDER BY attempt DESC LIMIT 1",
             request_id,
         )
     if row is None:
         return False
-    latency_ms = _latency_ms(row, now)
-    failed = RequestFailed(**_subject(row), code=ProviderUnavailable.code, message=ABANDONED, latency_ms=latency_ms)
-    lost = _lost(row)
+    failed, lost = request_failed(row, now, ProviderUnavailable, ABANDONED), attempt_lost(row)
     recorded = await record(
         event_log,
         request_id=request_id,
@@ -173,35 +140,4 @@ async def end_abandoned(pool: Pool, event_log: EventLog, request_id: str, seen_e
 
 
 def _timed_out(row: asyncpg.Record, now: datetime) -> RequestFailed:
-    return RequestFailed(
-        **_subject(row), code=ProviderTimeout.code, message=TIMED_OUT, latency_ms=_latency_ms(row, now)
-    )
-
-
-def _subject(row: asyncpg.Record) -> dict[str, Any]:
-    return {
-        "request_id": row["request_id"],
-        "key_id": row["key_id"],
-        "operation": row["operation"],
-        "model": row["model"],
-        "provider": row["provider"],
-        "metadata": msgspec.json.decode(row["metadata"]) if row["metadata"] is not None else None,
-        "idempotency": _decode_idempotency(row["idempotency"]) if row["idempotency"] is not None else None,
-    }
-
-
-def _lost(row: asyncpg.Record) -> AttemptLost:
-    return AttemptLost(
-        **_subject(row),
-        attempt=row["attempt"],
-        upstream_model=row["upstream_model"],
-        reason="worker_lost",
-        assumed_nano_usd=row["hold_nano_usd"],
-        budget_day=row["budget_day"],
-        hold_nano_usd=row["hold_nano_usd"],
-    )
-
-
-def _latency_ms(row: asyncpg.Record, now: datetime) -> int:
-    admitted_at: datetime = row["admitted_at"]
-    return max(0, round((now - admitted_at).total_seconds() * 1000))
+    return request_failed(row, now, ProviderTimeout, TIMED_OUT)

@@ -1,4 +1,4 @@
-"""What `POST /jobs` has accepted under an `Idempotency-Key`: the claim is appended in the transaction of its jobs.
+"""Claims of `Idempotency-Key`s by `POST /jobs`: a claim is appended in the transaction of its jobs.
 
 So of two calls with one key, at once or one after the other, one alone is accepted. Does not answer the other.
 """
@@ -14,7 +14,7 @@ from infra.event_log import Commit, EventLog
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """What a call is known by, and what an earlier one has accepted under it."""
+    """The claim of one call, and the jobs that an earlier call under the same key has made."""
 
     known_by: Idempotency
     version: int

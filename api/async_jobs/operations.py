@@ -37,7 +37,7 @@ _OWN_HEADERS = b"x-gateway-"
 _KEPT_HEADERS = frozenset(
     (b"anthropic-version", b"anthropic-beta", *(name for names in HEADERS.values() for name in names))
 )
-"""What a request says in its headers: how it is to be made, and where it comes from. Credentials are none of them."""
+"""The headers that are kept of a request: those that change its call, and those of its origin. No credentials."""
 
 
 class JobContent(Struct, frozen=True, kw_only=True):
@@ -85,7 +85,7 @@ _OPERATIONS: Mapping[OperationName, _Operation] = {
 
 
 class JobReceive:
-    """What a job's handler receives: once the job is cancelled, that its client has disconnected."""
+    """The ASGI `receive` of a job's handler: if the job is cancelled, it says that the client has disconnected."""
 
     def __init__(self) -> None:
         self.cancelled = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What the routes of jobs need beside the rest of an API process, made once by `api/process.py`."""
+"""The parts of an API process that the routes of jobs use, made once by `api/process.py`."""
 
 import time
 from collections import defaultdict, deque

@@ -23,12 +23,12 @@ LATE_S = 0.01
 """A turn of the event loop that comes so late says that the process, or the machine, has no time left."""
 FIRST_PER_S = 20.0
 LEAST_PER_S = 4.0
-"""Whatever else the machine does, so that jobs do not wait for ever: some 2 % of a processor."""
+"""The least, on a busy machine too, so that jobs do not wait for ever: about 2 % of a processor."""
 MOST_PER_S = 500.0
 GROWTH_PER_S = 1.0
 """After each tick in time: the rate is won slowly, and lost at once."""
 BURST_S = 0.2
-"""What was not started is made up for, for so long."""
+"""Starts that were missed in this time are made up for."""
 CRASH_WAIT_S = 10.0
 DRAIN_TIMEOUT_S = 10.0
 MAX_PAUSED_KEYS = 10_000

@@ -1,7 +1,7 @@
 """Runs one asynchronous job that was taken from the queue: what has become of it, its next request, its end.
 
 The job's stream decides. A request of it is published only after its JobStarted is appended under the stream's version;
-so of two runners that have the same job, one alone makes the call, whatever their leases say.
+so of two runners that have the same job only one makes the call, even if both believe to have the lease.
 """
 
 import time
@@ -88,7 +88,7 @@ log = structlog.get_logger(__name__)
 
 
 class Released(Struct, frozen=True, kw_only=True):
-    """What is to become of a job's lease."""
+    """The way in which a job's lease ends."""
 
     wait_s: float = ENDED_WAIT_S
     request_id: str | None = None
@@ -99,7 +99,7 @@ class Released(Struct, frozen=True, kw_only=True):
 
 
 class _Found(Struct, frozen=True, kw_only=True):
-    """What became of a request that an earlier runner may have made."""
+    """The outcome of a request that an earlier runner may have made."""
 
     state: Literal["nothing", "in_hand", "answered", "failed", "over"]
     """`over`: it came to nothing, and its id is used."""
@@ -248,7 +248,7 @@ class JobRunning:
     async def _of_request(self, project_id: str, request_id: str, *, was_started: bool) -> _Found:
         """Find out what became of a request. First the ledger, then its stream: what leaves the one is in the other.
 
-        An admission that no worker has claimed is given back: whoever made it is gone, or finds out when he goes on.
+        An admission that no worker has claimed is given back: its runner is gone, or is told when it goes on.
         """
         if await self._withdraw(project_id, request_id):
             return _Found(state="over", request_id=request_id)
