@@ -19,6 +19,7 @@ from api.async_jobs.running import JobRunning
 from api.authentication import Authenticator, Caller
 from api.connections import Connections, connection_limit
 from api.credential_admin import CredentialAdmin
+from api.dashboard.sessions import SignIns
 from api.dispatch import Dispatcher
 from api.health import figures, report
 from api.http_protocol import limited_protocol
@@ -45,6 +46,7 @@ from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.circuit_news import CircuitNews
+from infra.dashboard_sessions import DashboardSessions
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, START_WAIT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
@@ -202,6 +204,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         ),
         provider_health=health,
         authenticator=authenticator,
+        sign_ins=SignIns(DashboardSessions(pool), authenticator, vault, master_key=settings.master_key),
         dialects=dialects,
         inference=_inference(
             settings,
