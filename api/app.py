@@ -34,7 +34,7 @@ from api.native.envelope import NativeResponse
 from api.native.errors import EXCEPTION_HANDLERS
 from api.native.openapi import API_KEY, NATIVE_PATH, MsgspecSchemas, complete
 from api.native.validation import StrictBody
-from api.request_lifetime import RequestLifetime
+from api.request_lifetime import RequestLifetime, note_failure
 from api.requests import CountedRequest
 from api.services import Services
 from api.vendors import anthropic, openai, responses
@@ -64,9 +64,10 @@ def create_app(services: Services) -> ASGIApp:
         plugins=[schemas],
         template_config=template_config(),
         logging_config=None,
+        after_exception=[note_failure],
     )
     complete(app.openapi_schema, schemas)
-    return VendorPaths(RequestLifetime(app, services.metrics, services.log))
+    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.access_log))
 
 
 def _native() -> Router:

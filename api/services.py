@@ -24,6 +24,7 @@ from api.request_context import InferenceRequest
 from api.request_planner import RequestPlanner
 from api.route_admin import RouteAdmin
 from domain.dialects.registry import DialectRegistry
+from infra.access_log import AccessLog
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.database import Pool
@@ -67,6 +68,7 @@ class Services:
     planner: RequestPlanner
     large_requests: LargeRequests
     metrics: Metrics
+    access_log: AccessLog
     rate_refusals: RateRefusals
     readiness: Readiness
     connections: Connections

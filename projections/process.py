@@ -29,6 +29,7 @@ from infra.settings import Settings
 from projections.abandoned import AbandonedRequests
 from projections.alerts import raise_alerts, redeliver
 from projections.cache import MAX_EXPIRED_PER_SWEEP, remove_expired
+from projections.figures import ProjectorFigures
 from projections.head_signer import HeadSigner
 from projections.held import watch_held
 from projections.idempotency import remove_expired_keys
@@ -66,7 +67,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     replies = ReplySender(broker)
     queue = JobQueue(broker, replicas=settings.nats_replicas)
     await queue.ensure()
-    runner, outage = Runner(pool, event_log, FOLDED), Outage()
+    figures = ProjectorFigures()
+    figures.process.watch_pool(pool)
+    figures.process.watch_batches((event_log.batcher,))
+    figures.unknown_appends.set_function(lambda: event_log.unknown_outcomes)
+    runner, outage = Runner(pool, event_log, FOLDED, on_fold=figures.on_fold), Outage()
     await notifications.on_change(LOG_APPENDED, runner.appended)
 
     signer = _head_signer(settings, pool)
@@ -74,7 +79,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async def raise_replicas_once() -> None:
         await _raise_replicas(queue)
 
-    watch = Watch(pool, broker, runner, signer=signer)
+    watch = Watch(pool, broker, runner, signer=signer, figures=figures)
     probes = Probes.of(settings, report=watch.report, metrics=watch.metrics)
     await probes.serve()
     log.info("projector_ready")
