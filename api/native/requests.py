@@ -19,7 +19,7 @@ from api.requests import id_in_path, in_utc
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound
 from domain.events import StoredEvent, request_stream
-from infra.event_log import Selection
+from infra.log_selection import Selection
 from projections.freshness import wait_until_folded
 from projections.request_attempts import AttemptView, attempts_of, targets_of
 from projections.requests import MAX_PAGE, RequestView, Search, Status, get_request, search
