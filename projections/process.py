@@ -23,6 +23,7 @@ from infra.job_leases import remove_job_leases
 from infra.jobs import JobQueue
 from infra.notifications import LOG_APPENDED, Notifications
 from infra.object_store import ObjectStore
+from infra.presence import IsGone, gone_workers
 from infra.probes import Probes
 from infra.reply_sender import ReplySender
 from infra.settings import Settings
@@ -86,7 +87,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_as_leader(runner, settings.database_url, stop, outage=outage), name="fold")
         tasks.create_task(_every(REPLICAS_INTERVAL_S, raise_replicas_once, stop, outage), name="raise replicas")
-        for interval_s, chore in _chores(settings, pool, event_log, queue, replies, signer):
+        for interval_s, chore in _chores(settings, pool, event_log, queue, replies, signer, gone_workers(broker)):
             tasks.create_task(_every(interval_s, watch.chore(interval_s, chore), stop, outage), name=chore.__name__)
     await _sign_last(signer)
     for part in (probes, event_log, broker, pool):
@@ -102,12 +103,18 @@ async def _raise_replicas(queue: JobQueue) -> None:
 
 
 def _chores(
-    settings: Settings, pool: Pool, event_log: EventLog, queue: JobQueue, replies: ReplySender, signer: HeadSigner
+    settings: Settings,
+    pool: Pool,
+    event_log: EventLog,
+    queue: JobQueue,
+    replies: ReplySender,
+    signer: HeadSigner,
+    is_gone: IsGone,
 ) -> tuple[tuple[float, Callable[[], Awaitable[None]]], ...]:
     """Return what is done again and again beside folding, each with its interval in seconds."""
 
     async def sweep_once() -> None:
-        await sweep(pool, event_log, datetime.now(UTC), replies.send_failed)
+        await sweep(pool, event_log, datetime.now(UTC), replies.send_failed, is_gone=is_gone)
 
     abandoned = AbandonedRequests(pool, listens=replies.listens, now=partial(datetime.now, UTC))
 
