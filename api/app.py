@@ -14,6 +14,7 @@ from litestar.types import ASGIApp
 from api import health
 from api.guards import provide_caller
 from api.native import (
+    audit,
     completions,
     credentials,
     jobs,
@@ -82,6 +83,7 @@ def _native() -> Router:
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,
+            *audit.HANDLERS,
             *jobs.HANDLERS,
             *models.HANDLERS,
             *prices.HANDLERS,

@@ -10,6 +10,7 @@ from api.async_jobs.parts import JobParts
 from api.authentication import Authenticator, Caller
 from api.connections import Connections
 from api.credential_admin import CredentialAdmin
+from api.exports import Exports
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
@@ -74,3 +75,4 @@ class Services:
     queue: JobQueue
     route_admin: RouteAdmin
     credential_admin: CredentialAdmin
+    exports: Exports
