@@ -16,6 +16,7 @@ from api.dashboard.rendering import NAVIGATION_STATE, template_config
 from api.dashboard.router import NAVIGATION, dashboard_router
 from api.guards import provide_caller
 from api.native import (
+    audit,
     completions,
     credentials,
     jobs,
@@ -86,6 +87,7 @@ def _native() -> Router:
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,
+            *audit.HANDLERS,
             *jobs.HANDLERS,
             *models.HANDLERS,
             *prices.HANDLERS,

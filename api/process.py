@@ -21,6 +21,7 @@ from api.connections import Connections, connection_limit
 from api.credential_admin import CredentialAdmin
 from api.dashboard.sessions import SignIns
 from api.dispatch import Dispatcher
+from api.exports import Exports
 from api.health import figures, report
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
@@ -244,6 +245,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         queue=backends.queue,
         jobs=JobParts(blobs=blobs, cancelled=backends.notifications.job_cancelled),
         credential_admin=CredentialAdmin(pool, event_log, vault, announce),
+        exports=Exports(pool),
         route_admin=RouteAdmin(
             pool,
             event_log,

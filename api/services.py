@@ -11,6 +11,7 @@ from api.authentication import Authenticator, Caller
 from api.connections import Connections
 from api.credential_admin import CredentialAdmin
 from api.dashboard.sessions import SignIns
+from api.exports import Exports
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
@@ -78,3 +79,4 @@ class Services:
     queue: JobQueue
     route_admin: RouteAdmin
     credential_admin: CredentialAdmin
+    exports: Exports

@@ -46,6 +46,10 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "remove_idempotency_entries": frozenset({"projector"}),
     "remove_job_leases": frozenset({"projector"}),
     "remove_past_held": frozenset({"projector"}),
+    "ask_audit_run": frozenset({"api"}),
+    "take_audit_run": frozenset({"projector"}),
+    "report_audit_run": frozenset({"projector"}),
+    "end_audit_run": frozenset({"projector"}),
     "held_differences": frozenset({"api", "projector"}),
 }
 """The functions that processes call, with who calls each. The others are called by these alone."""
