@@ -71,7 +71,8 @@ class AttemptResult(Struct, frozen=True, kw_only=True):
     """True if the provider did not report the usage: it is an upper bound of what was received."""
     extras: Extras = NO_EXTRAS
     item_ids: tuple[str, ...] = ()
-    """See `RequestCompleted`."""
+    output_bytes: int = 0
+    """Both: see `RequestCompleted`."""
     first_output_at_s: float | None = None
     """When, on the monotonic clock, the first of a stream's output came. None: it came in one piece."""
 
@@ -138,6 +139,7 @@ class AttemptRecorder:
             request_bytes=ctx.prepared.request_bytes,
             answer_bytes=body.size,
             answer_digest=body.digest,
+            output_bytes=result.output_bytes,
             cached_copy=cached_copy,
             kept_copy=kept_copy,
             latency_ms=outcome.latency_ms(ctx.job, now),

@@ -1,4 +1,4 @@
-"""`/requests` and `/audit/events`: the history, by request and by event."""
+"""`/requests`: the history, by request."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from api.authentication import Caller
-from api.guards import requires_admin, requires_key_or_operator
+from api.guards import requires_key_or_operator
 from api.native.envelope import Success
 from api.native.openapi import KEY_OR_MASTER_KEY
 from api.native.validation import declared_query
@@ -20,14 +20,12 @@ from api.requests import HttpRequest, id_in_path, in_utc
 from api.services import Services
 from domain.errors import InvalidRequest, NotFound
 from domain.events import StoredEvent, request_stream
-from infra.event_log import Selection
 from projections.freshness import wait_until_folded
 from projections.reports.charges import Charge, charges_of
 from projections.reports.requests import MAX_PAGE, RequestView, Search, get_request, search
 from projections.request_attempts import AttemptView, attempts_of, targets_of
 from projections.requests import Status
 
-MAX_EVENTS_PAGE = 1_000
 Moment = Annotated[str | None, QueryParameter(format="date-time")]
 """RFC 3339. A text here: in a query msgspec would take `0.5` for half a second after 1970."""
 
@@ -53,15 +51,6 @@ class RequestsQuery(Struct, frozen=True, kw_only=True):
     before: FromQuery[str | None] = None
     after: FromQuery[str | None] = None
     limit: Annotated[int, QueryParameter(ge=1, le=MAX_PAGE)] = 50
-
-
-class EventsQuery(Struct, frozen=True, kw_only=True):
-    """Selects events; `after` is the last position of the previous page."""
-
-    after: Annotated[int, QueryParameter(ge=0, le=2**62)] = 0
-    limit: Annotated[int, QueryParameter(ge=1, le=MAX_EVENTS_PAGE)] = 100
-    stream: FromQuery[str | None] = None
-    type: FromQuery[str | None] = None
 
 
 class TargetOut(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -93,13 +82,6 @@ class RequestPageOut(Struct, kw_only=True):
     next: str | None
 
 
-class EventPageOut(Struct, kw_only=True):
-    """Events in log order; `next` goes into `after`."""
-
-    events: list[Any]
-    next: int
-
-
 @get(
     "/requests",
     summary="What was asked",
@@ -124,8 +106,8 @@ async def list_requests(
             operation=wanted.operation,
             session=wanted.session,
             error_code=wanted.error_code,
-            since=_moment(wanted.since, "since"),
-            until=_moment(wanted.until, "until"),
+            since=moment_of(wanted.since, "since"),
+            until=moment_of(wanted.until, "until"),
             min_cost_nano_usd=asked_dollars(wanted.min_cost, "minCost"),
             min_latency_ms=wanted.min_latency_ms,
             metadata=asked_metadata(wanted.metadata),
@@ -168,24 +150,7 @@ async def get_one_request(
     )
 
 
-@get(
-    "/audit/events",
-    summary="The project's events, in log order",
-    operation_id="ApiV1AuditEventsEvents",
-    guards=[requires_admin, declared_query],
-    dependencies={"wanted": Provide(EventsQuery, sync_to_thread=False)},
-)
-async def list_events(
-    wanted: NamedDependency[EventsQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
-) -> Success[EventPageOut]:
-    """List the project's events, oldest first."""
-    selection = Selection(project_id=caller.project_id, stream=wanted.stream, type=wanted.type)
-    page = await services.log.read_selected(selection, after=wanted.after, limit=wanted.limit)
-    following = page[-1].position if page else wanted.after
-    return Success(data=EventPageOut(events=[_event_out(stored) for stored in page], next=following))
-
-
-HANDLERS = (list_requests, get_one_request, list_events)
+HANDLERS = (list_requests, get_one_request)
 
 
 def _caller(request: HttpRequest) -> Caller | None:
@@ -193,7 +158,13 @@ def _caller(request: HttpRequest) -> Caller | None:
     return request.user if isinstance(request.user, Caller) else None
 
 
-def _moment(text: str | None, field: str) -> datetime | None:
+def moment_of(text: str | None, field: str) -> datetime | None:
+    """A moment of a query, in UTC; None if there is none.
+
+    Raises:
+        InvalidRequest: it is no moment, or lies outside of time.
+
+    """
     if text is None:
         return None
     try:
