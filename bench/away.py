@@ -168,9 +168,8 @@ async def stop_the_projector(gateway: Measured, callers: Callers, away_s: float)
             await asyncio.sleep(min(WINDOW_S, away_s - passed_s))
             now_s = time.monotonic()
             rate, load = callers.per_second(now_s - WINDOW_S, now_s), psutil.getloadavg()[0]
-            print(
-                f"away for {now_s - stopped_s:>3.0f} s                      {rate:.0f} answers a second (load {load:.0f})"
-            )
+            passed = f"away for {now_s - stopped_s:.0f} s"
+            print(f"{passed:35} {rate:.0f} answers a second (load {load:.0f})", flush=True)
     finally:
         projector.send_signal(signal.SIGCONT)
     back_s = time.monotonic()
