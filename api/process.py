@@ -19,7 +19,9 @@ from api.async_jobs.running import JobRunning
 from api.authentication import Authenticator, Caller
 from api.connections import Connections, connection_limit
 from api.credential_admin import CredentialAdmin
+from api.dashboard.sessions import SignIns
 from api.dispatch import Dispatcher
+from api.exports import Exports
 from api.health import figures, report
 from api.http_protocol import limited_protocol
 from api.inference import InferenceService
@@ -46,6 +48,7 @@ from infra.blobs import Blobs
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.circuit_news import CircuitNews
+from infra.dashboard_sessions import DashboardSessions
 from infra.database import REQUEST_COMMAND_TIMEOUT_S, START_WAIT_S, HeldConnection, Pool, open_pool, warn_about_role
 from infra.direct import DirectDispatch
 from infra.event_log import EventLog
@@ -206,6 +209,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         ),
         provider_health=health,
         authenticator=authenticator,
+        sign_ins=SignIns(DashboardSessions(pool), authenticator, vault, master_key=settings.master_key),
         dialects=dialects,
         inference=_inference(
             settings,
@@ -241,6 +245,7 @@ def _services(settings: Settings, backends: _Backends, dialects: DialectRegistry
         queue=backends.queue,
         jobs=JobParts(blobs=blobs, cancelled=backends.notifications.job_cancelled),
         credential_admin=CredentialAdmin(pool, event_log, vault, announce),
+        exports=Exports(pool),
         route_admin=RouteAdmin(
             pool,
             event_log,

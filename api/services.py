@@ -10,6 +10,8 @@ from api.async_jobs.parts import JobParts
 from api.authentication import Authenticator, Caller
 from api.connections import Connections
 from api.credential_admin import CredentialAdmin
+from api.dashboard.sessions import SignIns
+from api.exports import Exports
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
@@ -59,6 +61,7 @@ class Services:
     provider_settings: ProviderSettings
     provider_health: ProviderHealth
     authenticator: Authenticator
+    sign_ins: SignIns
     dialects: DialectRegistry
     inference: Inference
     objects: ProviderObjectOwnership
@@ -76,3 +79,4 @@ class Services:
     queue: JobQueue
     route_admin: RouteAdmin
     credential_admin: CredentialAdmin
+    exports: Exports

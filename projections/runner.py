@@ -14,7 +14,8 @@ import structlog
 from domain.events import AttemptFailed, AttemptLost, CostIncurred, StoredEvent, request_of
 from infra.crash_points import reach
 from infra.database import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S, Connection, Pool, database_errors
-from infra.event_log import EventLog, LogBatch, Selection, UnreadableEvent
+from infra.event_log import EventLog, LogBatch, UnreadableEvent
+from infra.log_selection import Selection
 from projections.outage import OUTAGES, Outage
 from projections.projection import Projection
 from projections.quarantine import (

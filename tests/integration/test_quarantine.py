@@ -307,7 +307,10 @@ async def test_sweeper_continues_beside_a_quarantined_project(
     async def tell(_subject: str, _failure: object) -> None:
         return None
 
-    assert await sweep(ledger.pool, ledger.log, datetime.now(UTC), tell) == 1
+    async def is_gone(_worker: str) -> bool:
+        return True
+
+    assert await sweep(ledger.pool, ledger.log, datetime.now(UTC), tell, is_gone=is_gone) == 1
     assert [type(event).__name__ for event in await ledger.history(left[1])] == ["AttemptLost", "RequestFailed"]
     assert await ledger.history(left[0]) == []
 
