@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 def lines(shown: Terminal) -> list[str]:
     """Return the lines as they are left on the screen."""
-    return [line.rpartition("\r\x1b[K")[2] for line in shown.getvalue().splitlines()]
+    return [line.rpartition("\r\x1b[K")[2] for line in shown.getvalue().rstrip("\n").split("\n")]
 
 
 def test_a_step_ends_with_a_mark_and_its_time() -> None:
