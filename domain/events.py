@@ -279,6 +279,8 @@ class RequestCompleted(_RequestEvent, frozen=True, kw_only=True):
     kept_blob_id: str | None = None
     """What a retry under the same key is given: the response's body or, of a stream, all that was sent. None: it is
     not kept, or too large."""
+    first_token_ms: int | None = None
+    """From admission to the first of a stream's output. None: it came in one piece, or an older release wrote this."""
 
 
 class CostIncurred(_RequestEvent, frozen=True, kw_only=True):

@@ -234,6 +234,11 @@ class Admission:
             isolate=(asyncpg.PostgresError, asyncpg.DataError, UnicodeEncodeError),
         )
 
+    @property
+    def batchers(self) -> tuple[Batcher[Any, Any], ...]:
+        """Return what makes the batches, for those that count them."""
+        return self._batcher, self._withdrawals
+
     async def admit(self, request: AdmissionRequest) -> AdmissionDecision:
         """Decide about one request, in a batch with others that arrive at the same moment.
 
@@ -411,6 +416,11 @@ class Claims:
         self._batcher: Batcher[tuple[str, int], Claim | None] = Batcher(
             self._claim_batch, name="claims", max_batch=MAX_CLAIMS_PER_BATCH, max_waiting=MAX_WAITING
         )
+
+    @property
+    def batchers(self) -> tuple[Batcher[Any, Any], ...]:
+        """Return what makes the batches, for those that count them."""
+        return (self._batcher,)
 
     async def claim(self, request_id: str, delivery: int) -> Claim | None:
         """Claim the request's unclaimed attempt for this delivery; None if there is none.
