@@ -41,6 +41,10 @@ from api.vendors.handlers import ANTHROPIC_HANDLERS, EITHER_HANDLERS, OPENAI_HAN
 from api.vendors.paths import VENDORS_PATH, VendorPaths
 
 API_VERSION = "1"
+MAX_SETTINGS_BODY_BYTES = 256 * 1024
+"""Of the calls that set something up; a key with a hundred long names of models has 150 KiB. Bodies are decoded in the
+event loop, and anybody on this machine may send one to create a project.
+"""
 _PAGE_PATH = "/schema"
 _SWAGGER_PATH = f"{_PAGE_PATH}/swagger-ui"
 
@@ -49,7 +53,7 @@ def create_app(services: Services) -> ASGIApp:
     """Make the application."""
     schemas = MsgspecSchemas(*completions.OPENAPI_TYPES)
     app = Litestar(
-        [_without_options(_native()), *_vendors(), *health.HANDLERS, _swagger_ui()],
+        [_without_options(_native(services.settings.max_body_bytes)), *_vendors(), *health.HANDLERS, _swagger_ui()],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
@@ -66,11 +70,10 @@ def create_app(services: Services) -> ASGIApp:
     return VendorPaths(RequestLifetime(app, services.metrics, services.log))
 
 
-def _native() -> Router:
-    return Router(
-        NATIVE_PATH,
+def _native(max_body_bytes: int) -> Router:
+    settings = Router(
+        "/",
         route_handlers=[
-            *completions.HANDLERS,
             *projects.HANDLERS,
             *keys.HANDLERS,
             providers.PROJECT_PROVIDERS,
@@ -78,14 +81,17 @@ def _native() -> Router:
             credentials.PROJECT_CREDENTIALS,
             credentials.INSTALLATION_CREDENTIALS,
             *routes.HANDLERS,
-            *route_plans.HANDLERS,
             *provider_health.HANDLERS,
             *usage.HANDLERS,
             *requests.HANDLERS,
-            *jobs.HANDLERS,
             *models.HANDLERS,
             *prices.HANDLERS,
         ],
+        request_max_body_size=min(MAX_SETTINGS_BODY_BYTES, max_body_bytes),
+    )
+    return Router(
+        NATIVE_PATH,
+        route_handlers=[*completions.HANDLERS, settings, *route_plans.HANDLERS, *jobs.HANDLERS],
         dto=StrictBody,
         exception_handlers=EXCEPTION_HANDLERS,
         response_class=NativeResponse,
