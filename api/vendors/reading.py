@@ -14,7 +14,7 @@ from api.authentication import Caller
 from api.requests import Fallbacks, HttpRequest, cache_policy, fallbacks_of, services_of
 from api.services import Services
 from api.vendors.paths import MODEL_SCOPE
-from domain.decoding import invalid
+from domain.decoding import check_values, invalid
 from domain.dialects.codec import Codec
 from domain.dialects.passthrough.inspect import PassthroughRequest, read_passthrough
 from domain.dialects.passthrough.json_edit import rewrite, without_member
@@ -175,10 +175,12 @@ def without_fallbacks(body: bytes) -> tuple[bytes, Sequence[str] | None]:
 
     Raises:
         InvalidRequest: the list has too many names, or one is no name.
+        BodyTooLarge: as `check_values`.
 
     """
     if _FALLBACKS not in body:
         return body, None
+    check_values(body)
     try:
         given = _decode_named(body).fallbacks
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
