@@ -36,6 +36,7 @@ PAGE_HEADERS: Mapping[str, str] = {
 NAVIGATION_STATE = "dashboard_navigation"
 _FILTERS = {
     "money": figures.money,
+    "usd": figures.dollars,
     "exact_money": figures.exact_money,
     "count": figures.count,
     "short_count": figures.short_count,

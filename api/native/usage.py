@@ -12,6 +12,7 @@ from api.authentication import Caller
 from api.guards import requires_key
 from api.native.envelope import Success
 from api.native.validation import declared_query
+from api.requests import id_in_path
 from api.services import Services
 from domain.budget import PERIODS, Scope, day_of
 from domain.errors import Forbidden, InvalidRequest
@@ -30,6 +31,12 @@ class StatsQuery(Struct, frozen=True, kw_only=True):
     """`days` counts today; `keyId` narrows an admin's view."""
 
     days: Annotated[int, QueryParameter(ge=1, le=MAX_DAYS)] = 30
+    key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
+
+
+class BudgetQuery(Struct, frozen=True, kw_only=True):
+    """`keyId`: another key of an admin's project."""
+
     key_id: Annotated[str | None, QueryParameter(name="keyId")] = None
 
 
@@ -103,14 +110,19 @@ async def get_costs(
     summary="The key's budget",
     operation_id="ApiV1UsageBudgetBudget",
     guards=[requires_key, declared_query],
+    dependencies={"asked": Provide(BudgetQuery, sync_to_thread=False)},
 )
-async def get_budget(caller: NamedDependency[Caller], services: NamedDependency[Services]) -> Success[BudgetOut]:
-    """Show what of the calling key's budget is spent, assumed, held and left."""
-    pool = services.pool
-    await wait_until_folded(pool, "budgets", project_id=caller.project_id)
-    today, settings, project_id = day_of(datetime.now(UTC)), caller.settings, caller.project_id
+async def get_budget(
+    asked: NamedDependency[BudgetQuery], caller: NamedDependency[Caller], services: NamedDependency[Services]
+) -> Success[BudgetOut]:
+    """Show what of the calling key's budget, or of another key's, is spent, assumed, held and left."""
+    pool, project_id, today = services.pool, caller.project_id, day_of(datetime.now(UTC))
+    key_id, settings = visible_key(caller, asked.key_id) or caller.key_id, caller.settings
+    if key_id != caller.key_id:
+        settings = (await services.accounts.key(project_id, id_in_path(key_id))).settings
+    await wait_until_folded(pool, "budgets", project_id=project_id)
     key_limits = (settings.daily_budget_nano_usd, settings.monthly_budget_nano_usd)
-    key_windows = await _windows(pool, "key", caller.key_id, today, key_limits)
+    key_windows = await _windows(pool, "key", key_id, today, key_limits)
     project = await keys.project(pool, project_id)
     assert project is not None, "a key has a project"
     project_limits = (project.daily_budget_nano_usd, project.monthly_budget_nano_usd)
