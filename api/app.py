@@ -23,6 +23,7 @@ from api.native import (
     keys,
     models,
     prices,
+    project_keys,
     projects,
     provider_health,
     providers,
@@ -89,6 +90,7 @@ def _native(max_body_bytes: int) -> Router:
         route_handlers=[
             *projects.HANDLERS,
             *keys.HANDLERS,
+            *project_keys.HANDLERS,
             providers.PROJECT_PROVIDERS,
             providers.INSTALLATION_PROVIDERS,
             credentials.PROJECT_CREDENTIALS,
