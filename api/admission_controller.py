@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from api.metrics import Metrics
 from api.request_context import RequestContext
 from api.waiting_lines import LineFull, WaitingLines
 from domain.errors import RateLimited
@@ -36,10 +37,12 @@ class StaleKey(Exception):
 class AdmissionController:
     """Decides for one API process."""
 
-    def __init__(self, *, admission: Admission, inbox: ReplyInbox) -> None:
+    def __init__(self, *, admission: Admission, inbox: ReplyInbox, metrics: Metrics) -> None:
         self._admission = admission
         self._inbox = inbox
+        self._metrics = metrics
         self._lines = WaitingLines()
+        metrics.waiting.set_function(lambda: self._lines.waiting)
 
     async def decide(self, ctx: RequestContext, served: Commit | None = None) -> AdmissionDecision:
         """Have a request decided about. With `served`, the event of a cache hit: have it counted, and that appended.
@@ -56,6 +59,7 @@ class AdmissionController:
         if decision.outcome in WAITING:
             request = replace(request, is_counted=True, is_last_in_line=False)
             decision = await self._wait(ctx, request, decision)
+        self._metrics.decided(decision.outcome)
         if decision.outcome == "stale":
             raise StaleKey(is_counted=request.is_counted)
         return decision

@@ -11,6 +11,7 @@ from api.authentication import Authenticator, Caller
 from api.connections import Connections
 from api.credential_admin import CredentialAdmin
 from api.dashboard.sessions import SignIns
+from api.exports import Exports
 from api.inference_response import InferenceResponse, StreamedResponse
 from api.large_requests import LargeRequests
 from api.metrics import Metrics
@@ -24,6 +25,7 @@ from api.request_context import InferenceRequest
 from api.request_planner import RequestPlanner
 from api.route_admin import RouteAdmin
 from domain.dialects.registry import DialectRegistry
+from infra.access_log import AccessLog
 from infra.broker import Broker
 from infra.byte_budget import ByteBudget
 from infra.database import Pool
@@ -67,6 +69,7 @@ class Services:
     planner: RequestPlanner
     large_requests: LargeRequests
     metrics: Metrics
+    access_log: AccessLog
     rate_refusals: RateRefusals
     readiness: Readiness
     connections: Connections
@@ -76,3 +79,4 @@ class Services:
     queue: JobQueue
     route_admin: RouteAdmin
     credential_admin: CredentialAdmin
+    exports: Exports

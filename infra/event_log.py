@@ -103,7 +103,7 @@ class EventLog:
         self._newest = 0
         self.unknown_outcomes = 0
         """The number of batches whose connection was lost before the result arrived."""
-        self._batcher: Batcher[Commit, int | None] = Batcher(
+        self.batcher: Batcher[Commit, int | None] = Batcher(
             self._append_batch,
             name="appends",
             max_batch=MAX_COMMITS_PER_BATCH,
@@ -120,7 +120,7 @@ class EventLog:
             Unavailable: the database cannot be reached; nothing was appended.
 
         """
-        position = await self._batcher.submit(commit)
+        position = await self.batcher.submit(commit)
         if position is None:
             raise Conflict(commit.stream, commit.expected_version)
         return position
@@ -259,7 +259,7 @@ class EventLog:
 
     async def close(self) -> None:
         """Append the commits that wait, then close."""
-        await self._batcher.close()
+        await self.batcher.close()
         await self._appender.close()
 
     async def _read(self, condition: str, *arguments: object) -> list[StoredEvent]:

@@ -21,14 +21,14 @@ _FIRST_SINCE = """
     WITH RECURSIVE halves (low, high) AS (
         SELECT 1::bigint, position + 1 FROM log_head
         UNION ALL
-        SELECT CASE WHEN e.at < $1 THEN h.low + (h.high - h.low) / 2 + 1 ELSE h.low END,
-               CASE WHEN e.at < $1 THEN h.high ELSE h.low + (h.high - h.low) / 2 END
+        SELECT CASE WHEN e.at < $1::timestamptz + $2 THEN h.low + (h.high - h.low) / 2 + 1 ELSE h.low END,
+               CASE WHEN e.at < $1::timestamptz + $2 THEN h.high ELSE h.low + (h.high - h.low) / 2 END
         FROM halves h JOIN events e ON e.position = h.low + (h.high - h.low) / 2
         WHERE h.low < h.high
     )
     SELECT max(low), min(high) FROM halves
 """
-"""The first position at or after a time: positions have no gaps, so halving finds it with a look at 20 of a million.
+"""The first position at or after a time and an interval. Positions have no gaps: of a million, halving looks at 20.
 
 Twice the same, unless a position is missing: then the events between the two are before or after, nobody knows."""
 
@@ -51,8 +51,12 @@ class Condition(Struct, frozen=True):
     arguments: tuple[Any, ...]
 
 
-async def condition_of(pool: Pool, selection: Selection, *, after: int, limit: int) -> Condition:
+async def condition_of(
+    pool: Pool, selection: Selection, *, after: int, limit: int, before: int | None = None
+) -> Condition:
     """Return the condition of the next events after a position, at most `limit`, in log order.
+
+    `before`: of those before that position, the newest first.
 
     Raises:
         asyncpg.PostgresError, OSError: the database cannot serve.
@@ -68,13 +72,16 @@ async def condition_of(pool: Pool, selection: Selection, *, after: int, limit: i
         if (wanted := getattr(selection, name)) is not None:
             add(f"{name} =", wanted)
     if selection.since is not None:
-        earliest, _ = await pool.fetchrow(_FIRST_SINCE, selection.since - CLOCK_TOLERANCE)
+        earliest, _ = await pool.fetchrow(_FIRST_SINCE, selection.since, -CLOCK_TOLERANCE)
         after = max(after, earliest - 1)
         add("at >=", selection.since)
     if selection.until is not None:
-        _, end = await pool.fetchrow(_FIRST_SINCE, selection.until + CLOCK_TOLERANCE)
+        _, end = await pool.fetchrow(_FIRST_SINCE, selection.until, CLOCK_TOLERANCE)
         add("position <", end)
         add("at <", selection.until)
     add("position >", after)
+    if before is not None:
+        add("position <", before)
     arguments.append(limit)
-    return Condition(f"{' AND '.join(parts)} ORDER BY position LIMIT ${len(arguments)}", tuple(arguments))
+    order = "position" if before is None else "position DESC"
+    return Condition(f"{' AND '.join(parts)} ORDER BY {order} LIMIT ${len(arguments)}", tuple(arguments))

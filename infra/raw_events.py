@@ -51,15 +51,19 @@ async def raw_batch(pool: Pool, *, after: int, limit: int) -> list[RawEvent]:
     return await _read(pool, Condition("position > $1 ORDER BY position LIMIT $2", (after, limit)))
 
 
-async def selected_raw_events(pool: Pool, selection: Selection, *, after: int, limit: int) -> list[RawEvent]:
+async def selected_raw_events(
+    pool: Pool, selection: Selection, *, after: int, limit: int, before: int | None = None
+) -> list[RawEvent]:
     """Return the next events of a selection after the position `after`, at most `limit`, in log order.
+
+    `before`: of those before that position, the newest first.
 
     Raises:
         Unavailable: the database is away.
 
     """
     async with database_errors():
-        return await _read(pool, await condition_of(pool, selection, after=after, limit=limit))
+        return await _read(pool, await condition_of(pool, selection, after=after, limit=limit, before=before))
 
 
 async def _read(pool: Pool, condition: Condition) -> list[RawEvent]:

@@ -46,6 +46,10 @@ FUNCTIONS: Mapping[str, frozenset[Process]] = {
     "remove_idempotency_entries": frozenset({"projector"}),
     "remove_job_leases": frozenset({"projector"}),
     "remove_past_held": frozenset({"projector"}),
+    "ask_audit_run": frozenset({"api"}),
+    "take_audit_run": frozenset({"projector"}),
+    "report_audit_run": frozenset({"projector"}),
+    "end_audit_run": frozenset({"projector"}),
     "held_differences": frozenset({"api", "projector"}),
 }
 """The functions that processes call, with who calls each. The others are called by these alone."""
@@ -56,6 +60,11 @@ PROJECTOR_TABLES: Mapping[str, tuple[LiteralString, ...]] = {
     "budget_balances": ("INSERT", "UPDATE"),
     "usage_daily": ("INSERT", "UPDATE"),
     "usage_latency": ("INSERT", "UPDATE"),
+    "usage_rollups": ("INSERT", "UPDATE"),
+    "usage_durations": ("INSERT", "UPDATE"),
+    "usage_errors": ("INSERT", "UPDATE"),
+    "usage_attributes": ("INSERT", "UPDATE"),
+    "usage_attribute_values": ("INSERT", "UPDATE"),
     "requests": ("INSERT", "UPDATE"),
     "cache_entries": ("INSERT", "UPDATE", "DELETE"),
     "idempotency_entries": ("INSERT", "UPDATE", "DELETE"),

@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import closing, nullcontext, suppress
 
+from msgspec.structs import replace
+
 from domain.dialects.codec import UNSHARED_FINISHES, Codec, RenderOptions, StreamReader, StreamSummary
 from domain.dialects.errors import StreamFailed, UnreadableResponse
 from domain.dialects.relay import Relay
@@ -94,6 +96,7 @@ class StreamedAttempts:
         reach("worker.after_stream")
         unseen = outgoing.unseen if job.choices == 1 else UnseenTime(began_s)
         result = attempt_result(relay.reader, job, unseen.until(time.monotonic()))
+        result = replace(result, first_output_at_s=outgoing.first_output_at_s)
         if error is not None:
             await self._recorder.record_partial(ctx, result.usage, error, result.extras)
             return
@@ -215,6 +218,7 @@ def attempt_result(reader: StreamReader, job: Job, elapsed_s: float) -> AttemptR
         is_estimated=not reader.is_ended or reader.usage is None,
         extras=reader.extras,
         item_ids=reader.item_ids,
+        output_bytes=reader.received_output_bytes,
     )
 
 
@@ -251,7 +255,10 @@ async def _send_batches(relay: Relay, batches: AsyncIterator[list[SseEvent]], ou
         try:
             relay.take(batch, sent)
         finally:
-            outgoing.unseen.saw(time.monotonic(), relay.reader.writing_run)
+            now_s = time.monotonic()
+            outgoing.unseen.saw(now_s, relay.reader.writing_run)
+            if outgoing.first_output_at_s is None and relay.reader.received_output_bytes:
+                outgoing.first_output_at_s = now_s
             part = sent[0] if len(sent) == 1 else b"".join(sent)
             batch.clear()  # a caller that reads slowly may hold up the part for minutes
             sent.clear()
