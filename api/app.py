@@ -32,6 +32,7 @@ from api.native.envelope import NativeResponse
 from api.native.errors import EXCEPTION_HANDLERS
 from api.native.openapi import API_KEY, NATIVE_PATH, MsgspecSchemas, complete
 from api.native.validation import StrictBody
+from api.observation import NOT_OBSERVED
 from api.request_lifetime import RequestLifetime
 from api.requests import CountedRequest
 from api.services import Services
@@ -54,6 +55,7 @@ def create_app(services: Services) -> ASGIApp:
             "services": Provide(lambda: services, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
+        after_exception=[] if services.observer is NOT_OBSERVED else [services.observer.failed],
         exception_handlers=for_paths_without_a_route(EXCEPTION_HANDLERS),
         request_class=CountedRequest,
         state=State({"services": services}),
@@ -63,7 +65,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
     )
     complete(app.openapi_schema, schemas)
-    return VendorPaths(RequestLifetime(app, services.metrics, services.log))
+    return VendorPaths(RequestLifetime(app, services.metrics, services.log, services.observer))
 
 
 def _native() -> Router:

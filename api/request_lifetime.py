@@ -12,6 +12,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, Message, Receive, Scope, Send
 
 from api.metrics import Metrics
+from api.observation import RequestObserver
 from infra.byte_budget import BytesInHand
 from infra.event_log import EventLog
 from infra.ids import new_id
@@ -25,7 +26,8 @@ PIECE_BYTES = 256 * 1024
 class RequestLifetime:
     """Gives every request an id and every response its headers; at the end releases its bytes and counts it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, log: EventLog) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: EventLog, observer: RequestObserver) -> None:
+        self._observer = observer
         self._app = app
         self._metrics = metrics
         self._log = log
@@ -44,6 +46,7 @@ class RequestLifetime:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = str(message["status"])
+                watch.answering(message["status"])
                 message["headers"] = [*message["headers"], header, *self._log_position(scope)]
             elif message["type"] == "http.response.body" and len(message["body"]) > PIECE_BYTES:
                 for piece in _pieces(message):
@@ -52,7 +55,8 @@ class RequestLifetime:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            with self._observer.request(scope) as watch:
+                await self._app(scope, receive, send_with_id)
         finally:
             in_hand = scope.get(BYTES_SCOPE)
             if isinstance(in_hand, BytesInHand):

@@ -40,6 +40,7 @@ from workers.heartbeat import HeartbeatThread
 from workers.job_handler import JobHandler
 from workers.job_pool import Handle, JobPool
 from workers.lost_attempts import LostAttempts
+from workers.observation import NOT_OBSERVED, JobObserver
 from workers.progress import ProgressReports
 from workers.providers.provider import Provider
 from workers.providers.registry import PROVIDERS, Adapters, make_providers
@@ -105,7 +106,8 @@ async def run(
     news = CircuitNews(backends.broker)
     circuits = Circuits(settings.circuits, worker=name, claim=news.claim_probe, on_change=changed.set)
     await backends.notifications.on_change(KEYS_CHANGED, circuits.forget)
-    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects, circuits)
+    observer = _observer(settings)
+    handler = _job_handler(settings, backends, make_providers(sessions, adapters), dialects, circuits, observer)
     unacked = UnackedDeliveries()
     heartbeats = HeartbeatThread(
         unacked,
@@ -125,6 +127,7 @@ async def run(
     await sender.close()
     await sessions.close()
     await backends.close()
+    await observer.close()
     log.info("worker_stopped")
 
 
@@ -173,6 +176,7 @@ def _job_handler(
     providers: Mapping[Kind, Provider],
     dialects: DialectRegistry,
     circuits: Circuits,
+    observer: JobObserver,
 ) -> JobHandler:
     event_log, replies = backends.event_log, backends.replies
     blobs = Blobs(backends.pool, event_log, backends.vault)
@@ -196,7 +200,18 @@ def _job_handler(
         lost_attempts=LostAttempts(backends.pool, event_log),
         replies=replies,
         now=_now,
+        observer=observer,
     )
+
+
+def _observer(settings: Settings) -> JobObserver:
+    """What watches the jobs: nobody, unless there is a collector."""
+    if not settings.telemetry.is_on:
+        return NOT_OBSERVED
+    from infra.telemetry.provider import Telemetry  # noqa: PLC0415 - OpenTelemetry is imported only where it is on
+    from workers.telemetry import JobTelemetry  # noqa: PLC0415 - as above
+
+    return JobTelemetry(Telemetry(settings.telemetry, process="worker"))
 
 
 async def _serve(
